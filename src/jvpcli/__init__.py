@@ -1,0 +1,1 @@
+"""The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."""

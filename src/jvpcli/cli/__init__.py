@@ -1,0 +1,1 @@
+"""The door: argv, streams and exit codes; one small module a command."""

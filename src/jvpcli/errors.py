@@ -1,0 +1,170 @@
+"""What can go wrong, as data: one exception type per `error.code` of the JSON contract.
+
+Low code raises a short fact; the boundary that knows more (the expression, the shapes, a command that works)
+adds it with :meth:`JvpError.with_context`.  Renderers turn the fields into a panel or a JSON document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+Span = tuple[int, int]
+"""Start and end, in characters (not bytes) of the expression."""
+
+
+class ExitCode(IntEnum):
+    """The process's exit code for each kind of outcome."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    REFUSED = 3
+    SHAPE_MISMATCH = 4
+    EVALUATION = 5
+    NOT_DIFFERENTIABLE = 6
+    LIMIT = 7
+    CHECK_FAILED = 8
+    INTERRUPTED = 130
+
+
+@dataclass(eq=False)
+class JvpError(Exception):
+    """A failure that a user is told about.
+
+    Attributes:
+        message: the fact, one sentence.
+        explanation: expected, got and why, in plain words; may have several lines.
+        hints: what to do about it; a hint that is a command can be run as it stands.
+        span: the guilty part of `source`, in characters.
+        source: the text that `span` points into (the expression, or a VALUE's text).
+        expected, got: shapes, where the failure is about shapes.
+        torch_message: PyTorch's own words, for those who search for them.
+        details: lines of evidence shown between the source and the explanation.
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+
+    message: str
+    explanation: str = ""
+    hints: Sequence[str] = ()
+    span: Span | None = None
+    source: str | None = None
+    expected: tuple[int, ...] | None = None
+    got: tuple[int, ...] | None = None
+    torch_message: str | None = None
+    details: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return self.message
+
+    def with_context(self, **fields: Any) -> JvpError:
+        """The same failure with `fields` filled in where they are still empty."""
+        for name, value in fields.items():
+            if not getattr(self, name):
+                setattr(self, name, value)
+        return self
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """The `error` object of the JSON contract."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "explanation": self.explanation,
+            "hints": list(self.hints),
+            "span": list(self.span) if self.span else None,
+            "expected": list(self.expected) if self.expected is not None else None,
+            "got": list(self.got) if self.got is not None else None,
+            "torch_message": self.torch_message,
+        }
+
+
+class InternalError(JvpError):
+    """A bug in jvp."""
+
+
+class UsageError(JvpError):
+    """A wrong option or argument."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class BadValueError(JvpError):
+    """A VALUE that cannot be read."""
+
+    code = "bad_value"
+    exit_code = ExitCode.USAGE
+
+
+class FileError(JvpError):
+    """A file that cannot be read or written."""
+
+    code = "file"
+    exit_code = ExitCode.USAGE
+
+
+class ExpressionSyntaxError(JvpError):
+    """Text that is not an expression of the language."""
+
+    code = "syntax"
+    exit_code = ExitCode.REFUSED
+
+
+class ForbiddenError(JvpError):
+    """Something that an expression may not do."""
+
+    code = "forbidden"
+    exit_code = ExitCode.REFUSED
+
+
+class UnknownNameError(JvpError):
+    """A name that is neither an input nor a function that an expression can call."""
+
+    code = "unknown_name"
+    exit_code = ExitCode.REFUSED
+
+
+class ShapeMismatchError(JvpError):
+    """Shapes that do not fit: of a cotangent, a tangent, or two operands inside the expression."""
+
+    code = "shape_mismatch"
+    exit_code = ExitCode.SHAPE_MISMATCH
+
+
+class EvaluationError(JvpError):
+    """torch failed while evaluating."""
+
+    code = "evaluation"
+    exit_code = ExitCode.EVALUATION
+
+
+class NotDifferentiableError(JvpError):
+    """No gradient reaches the output."""
+
+    code = "not_differentiable"
+    exit_code = ExitCode.NOT_DIFFERENTIABLE
+
+
+class LimitError(JvpError):
+    """It would need, or took, more than the memory limit or the timeout."""
+
+    code = "limit"
+    exit_code = ExitCode.LIMIT
+
+
+class CheckFailedError(JvpError):
+    """A wrong gradient was found, or a line of a batch failed."""
+
+    code = "check_failed"
+    exit_code = ExitCode.CHECK_FAILED
+
+
+class InterruptedByUser(JvpError):
+    """Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED

@@ -1,0 +1,1 @@
+"""Meaning: derivatives and failures turned into plain data for people."""

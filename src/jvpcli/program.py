@@ -1,0 +1,128 @@
+"""The flat program that an expression is lowered to: plain data, no torch.
+
+A :class:`Program` is a tuple of :class:`Equation` over numbered slots, each slot assigned once (compare `JaxprEqn`
+in JAX's autodidax).  The inputs take the first slots.  Calls, operators, attribute steps and subscripts are all
+equations.  Control flow (comprehensions, conditional expressions, `and`/`or`) is an equation with :class:`Block`
+bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tuple of equations without bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jvpcli.errors import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value in a slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A value that the text itself gives: a number, string, None, Ellipsis, bool, or a named constant.
+
+    `value` is the Python value; for a constant of a namespace (`torch.float64`, `math.pi`) it is None and `path`
+    names it, so that lowering needs no torch.
+    """
+
+    value: Any
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A list, tuple or slice built from operands."""
+
+    kind: str  # "list" | "tuple" | "slice"
+    items: tuple[Operand, ...]
+
+
+Operand = Ref | Const | Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The body of a control-flow equation.
+
+    `params` are the slots that the loop variable(s) fill (nested tuples for `for i, (a, b) in …`); a comprehension's
+    `conditions` are evaluated before its `result`, each a block of its own.
+    """
+
+    params: Any
+    equations: tuple[Equation, ...]
+    result: Operand
+    conditions: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """`slot = op(*operands, **keywords)`.
+
+    `op` says what kind of step it is before the colon and what is called after it:
+
+    ==================== ========================================================================
+    `call:torch.outer`   a function of a namespace, by its path in the catalogue
+    `builtin:len`        a helper builtin
+    `method:sum`         a method of the first operand
+    `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)
+    `op:mul`             an operator, by its name in the module `operator`; `op:getitem` is a subscript
+    `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment)
+    `loop`, `loop:flat`  a comprehension over operand 0 with one body (flat: its results are lists, joined)
+    `if`, `and`, `or`    control flow: `if` has two bodies; `and`/`or` one, evaluated if operand 0 doesn't decide
+    ==================== ========================================================================
+
+    `name` is the variable that the text assigns the result to.
+    """
+
+    op: str
+    operands: tuple[Operand, ...]
+    slot: int
+    span: Span
+    keywords: tuple[tuple[str, Operand], ...] = ()
+    name: str | None = None
+    bodies: tuple[Block, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What stands before the colon of `op`."""
+        return self.op.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """What stands after the colon of `op`."""
+        return self.op.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An expression, lowered.
+
+    `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
+    last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
+    """
+
+    source: str
+    inputs: tuple[str, ...]
+    equations: tuple[Equation, ...]
+    result: Operand
+    result_names: tuple[str | None, ...] | None
+    slots: int
+    input_spans: tuple[Span, ...] = ()
+
+    def text(self, span: Span) -> str:
+        """The part of the source that `span` marks."""
+        return self.source[span[0] : span[1]]
+
+
+def refs(operand: Operand) -> Iterator[int]:
+    """The slots that an operand reads, in order, repeated where it reads one twice."""
+    if isinstance(operand, Ref):
+        yield operand.slot
+    elif isinstance(operand, Pack):
+        for item in operand.items:
+            yield from refs(item)

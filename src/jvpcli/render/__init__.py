@@ -1,0 +1,1 @@
+"""Renderers: reports to text, JSON and HTML; they know reports and no torch."""

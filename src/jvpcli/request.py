@@ -1,0 +1,45 @@
+"""What is asked, as plain data: every door (command line, JSONL, Python) makes one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Value = Any
+"""A VALUE of the contract: text as on the command line, a number, a nested list, an array or a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question about one expression.
+
+    Attributes:
+        expression: text of the language, or (from Python only) a function of tensors.
+        inputs: NAME to VALUE, in the order given (a later VALUE may use the earlier inputs).
+        wrt: the inputs to differentiate; None: all that are floating or complex.
+        grad_outputs: (output name or None, VALUE) pairs; without a name they go by the order of the outputs.
+        tangent: (input name or None, VALUE) pairs; empty: no JVP is asked for.
+        dtype: of numbers and JSON; files and expressions keep their own.
+        device: where the inputs go.
+        seed: makes random functions repeatable.
+        mode: "auto", "forward" or "reverse".
+        jacobian: "auto", "dense", "sparse" or "none".
+        memory_limit: bytes, or None for three quarters of what the machine has free.
+        timeout: seconds, or None.
+        stdin: reads standard input once, for a VALUE of `-`; None where there is none.
+    """
+
+    expression: str | Callable[..., Any]
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+    wrt: tuple[str, ...] | None = None
+    grad_outputs: tuple[tuple[str | None, Value], ...] = ()
+    tangent: tuple[tuple[str | None, Value], ...] = ()
+    dtype: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    mode: str = "auto"
+    jacobian: str = "auto"
+    memory_limit: int | None = None
+    timeout: float | None = None
+    stdin: Callable[[], str] | None = None
