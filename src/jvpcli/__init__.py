@@ -1,1 +1,30 @@
-"""The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."""
+"""The command-line inspector of Jacobians and vector-Jacobian products for PyTorch, as a Python library.
+
+    >>> import jvpcli
+    >>> result = jvpcli.inspect("torch.outer(x, x)", x=[1, 2, 3, 4])
+    >>> result.vjp["x"]
+    tensor([20., 20., 20., 20.])
+
+Importing the package loads no torch; the first call does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jvpcli.errors import JvpError
+
+if TYPE_CHECKING:
+    from jvpcli.api import inspect
+
+__version__ = "0.1.0"
+__all__ = ["JvpError", "__version__", "inspect"]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of `jvpcli.api`, loaded (with torch) when first asked for."""
+    if name in __all__:
+        from jvpcli import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'jvpcli' has no attribute {name!r}")

@@ -56,6 +56,10 @@ class LinearMap(ABC):
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape."""
 
+    def absolute(self) -> LinearMap:
+        """The map of the entries' absolute values: it bounds how far roundings can carry a product."""
+        return DenseMap(self.out_shape, self.in_shape, self.to_dense().reshape(self.m, self.n).abs())
+
 
 @dataclass(frozen=True, eq=False)
 class DenseMap(LinearMap):
@@ -80,3 +84,54 @@ class DenseMap(LinearMap):
 
     def to_dense(self) -> Tensor:
         return self.matrix.reshape(self.out_shape + self.in_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class ComplexMap(LinearMap):
+    """PyTorch's gradient of or to complex tensors: linear over the real numbers only.
+
+    Row k of `rows` (m, n) is the gradient of Re y_k, which is what `torch.autograd.functional.jacobian` shows; row k
+    of `imaginary` that of Im y_k, or None for a real output.  With PyTorch's convention (∂/∂Re + i ∂/∂Im for a real
+    loss) a cotangent v = a + ib is pulled back to Σ_k a_k rows_k + b_k imaginary_k.
+    """
+
+    rows: Tensor
+    imaginary: Tensor | None
+    kind: str = "dense"
+
+    @property
+    def structure(self) -> str:
+        return self.kind
+
+    @property
+    def nnz(self) -> int:
+        return int(torch.count_nonzero(self.rows))
+
+    @property
+    def holomorphic(self) -> bool:
+        """Whether vᵀJ is simply Σ_k v_k rows_k: the rows of Im y are i times those of Re y."""
+        return self.imaginary is None or bool(torch.allclose(self.imaginary, 1j * self.rows, equal_nan=True))
+
+    def pullback(self, v: Tensor) -> Tensor:
+        v = v.reshape(self.m)
+        pulled = v.real.to(self.rows.dtype) @ self.rows
+        if self.imaginary is not None and v.is_complex():
+            pulled = pulled + v.imag.to(self.rows.dtype) @ self.imaginary
+        return pulled.reshape(self.in_shape)
+
+    def pushforward(self, u: Tensor) -> Tensor:
+        real = self._dot(self.rows, u)
+        tangent = real if self.imaginary is None else torch.complex(real, self._dot(self.imaginary, u))
+        return tangent.reshape(self.out_shape)
+
+    def to_dense(self) -> Tensor:
+        return self.rows.reshape(self.out_shape + self.in_shape)
+
+    def absolute(self) -> LinearMap:
+        largest = self.rows.abs() if self.imaginary is None else self.rows.abs() + self.imaginary.abs()
+        return DenseMap(self.out_shape, self.in_shape, largest)
+
+    def _dot(self, rows: Tensor, u: Tensor) -> Tensor:
+        """Re Σ_i conj(rows_ki)·u_i: the derivative of a real quantity along u."""
+        product = rows.conj() @ u.reshape(self.n).to(rows.dtype)
+        return product.real if product.is_complex() else product

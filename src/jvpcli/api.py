@@ -1,0 +1,128 @@
+"""The Python API: the same questions as on the command line, with tensors in and out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from jvpcli.errors import UsageError
+from jvpcli.pipeline import Inspection, investigate
+from jvpcli.report import InspectReport
+from jvpcli.request import Request
+
+Expression = str | Callable[..., Any]
+Weights = Any
+"""One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
+
+
+class InspectResult:
+    """The answer of :func:`inspect`: tensors by name, and the report as text, dict or HTML.
+
+    Attributes:
+        outputs: output name to tensor.
+        vjp: input name to ∂L/∂input, of the input's shape.
+        jacobian: (output name, input name) to the Jacobian, of shape output + input.
+        jvp: output name to J u; empty without a tangent.
+        report: the same as plain data.
+    """
+
+    def __init__(self, inspection: Inspection) -> None:
+        self.report: InspectReport = inspection.report
+        self.outputs: Mapping[str, Tensor] = {k: y.detach() for k, y in inspection.evaluation.outputs.items()}
+        self.vjp: Mapping[str, Tensor] = inspection.products.vjp
+        self.jvp: Mapping[str, Tensor] = inspection.products.jvp or {}
+        self.jacobian: Mapping[tuple[str, str], Tensor] = {
+            key: linear_map.to_dense() for key, linear_map in inspection.derivatives.maps.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        from jvpcli.render.json import to_dict
+
+        return to_dict(self.report)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from jvpcli.render.text import render_inspect
+
+        stream = io.StringIO()
+        render_inspect(self.report, Console(file=stream, width=120))
+        return stream.getvalue().rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.InspectResult of {self.report.expression!r}>"
+
+
+def inspect(
+    expression: Expression,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    wrt: str | Sequence[str] | None = None,
+    grad_outputs: Weights = None,
+    tangent: Weights = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    mode: str = "auto",
+    jacobian: str = "auto",
+    memory_limit: int | None = None,
+    **named: Any,
+) -> InspectResult:
+    """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
+
+    Args:
+        expression: text of the language, or any function of tensors; its parameters are the input names.
+        inputs: name to VALUE, for names that are also options here; others are given as keywords.
+        wrt: the inputs to differentiate; by default all that are floating or complex.
+        grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
+        tangent: the same for the inputs.
+        dtype: of numbers and lists; tensors and arrays keep their own.
+        device: where the inputs go.
+        seed: makes random functions repeatable; the global generator is left as it was.
+        mode: "auto", "forward" or "reverse".
+        jacobian: "auto", "dense", "sparse" or "none", as on the command line.
+        memory_limit: bytes.
+
+    Raises:
+        JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
+    """
+    request = Request(
+        expression=expression,
+        inputs={**(inputs or {}), **named},
+        wrt=_names(wrt),
+        grad_outputs=_pairs(grad_outputs),
+        tangent=_pairs(tangent),
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
+        jacobian=_one_of("jacobian", jacobian, ("auto", "dense", "sparse", "none")),
+        memory_limit=memory_limit,
+    )
+    return InspectResult(investigate(request))
+
+
+def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if wrt is None:
+        return None
+    return tuple(name.strip() for name in wrt.split(",")) if isinstance(wrt, str) else tuple(wrt)
+
+
+def _pairs(weights: Weights) -> tuple[tuple[str | None, Any], ...]:
+    if weights is None:
+        return ()
+    if isinstance(weights, Mapping) and "value" not in weights:
+        return tuple(weights.items())
+    if isinstance(weights, (tuple, list)) and weights and any(isinstance(item, (Tensor, str)) for item in weights):
+        return tuple((None, item) for item in weights)
+    return ((None, weights),)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} is one of {', '.join(allowed)}, not {value!r}")
+    return value

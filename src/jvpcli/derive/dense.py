@@ -1,0 +1,79 @@
+"""The explicit Jacobian by plain autograd, one pass a row (reverse) or a column (forward).
+
+`torch.autograd.grad` of a scalar is all that is used: it loads nothing beyond torch itself.  A forward pass is the
+transpose of a reverse one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("double backward",
+j-towns, 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
+
+
+def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
+    """∂output/∂input for each input, one backward pass for each entry of the output.
+
+    Args:
+        output: a tensor with a graph; m = output.numel().
+        inputs: leaves that require grad; n_k = inputs[k].numel().
+
+    Returns:
+        one map an input, held as a matrix (m, n_k).  For a complex output a row is pulled back from 1 and from 1j
+        (PyTorch's gradient convention is not complex-linear).
+    """
+    if not output.is_complex():
+        return [_map(rows, None, output, x) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
+    parts = torch.view_as_real(output)
+    real, imaginary = _rows(parts[..., 0], inputs), _rows(parts[..., 1], inputs)
+    return [_map(*pair, output, x) for *pair, x in zip(real, imaginary, inputs, strict=True)]
+
+
+def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
+    """The same by one transposed pass for each entry of the inputs; real tensors only.
+
+    Raises:
+        RuntimeError: an operation of the graph cannot be differentiated twice.
+    """
+    weights = torch.ones_like(output, requires_grad=True)
+    gradients = torch.autograd.grad((output * weights).sum(), inputs, create_graph=True, allow_unused=True)
+    return [
+        _map(_columns(gradient, weights, x), None, output, x) for gradient, x in zip(gradients, inputs, strict=True)
+    ]
+
+
+def _rows(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    matrices = [x.new_zeros((output.numel(), x.numel())) for x in inputs]
+    for row, entry in enumerate(output.reshape(-1).unbind()):
+        for matrix, gradient in zip(matrices, _grad(entry, inputs), strict=True):
+            if gradient is not None:
+                matrix[row] = gradient.reshape(-1)
+    return matrices
+
+
+def _columns(gradient: Tensor | None, weights: Tensor, x: Tensor) -> Tensor:
+    matrix = weights.new_zeros((weights.numel(), x.numel()))
+    if gradient is None:
+        return matrix
+    if not gradient.requires_grad:
+        raise RuntimeError("an operation's backward cannot be differentiated")
+    for column, entry in enumerate(gradient.reshape(-1).unbind()):
+        (tangent,) = torch.autograd.grad(entry, [weights], retain_graph=True, allow_unused=True)
+        if tangent is not None:
+            matrix[:, column] = tangent.reshape(-1)
+    return matrix
+
+
+def _grad(scalar: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(scalar, inputs, retain_graph=True, allow_unused=True)
+
+
+def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> LinearMap:
+    shapes = (tuple(output.shape), tuple(x.shape))
+    if imaginary is None and not x.is_complex():
+        return DenseMap(*shapes, rows)
+    return ComplexMap(*shapes, rows, imaginary)

@@ -1,0 +1,78 @@
+"""What kind of matrix a pattern of nonzeros is: the most special kind of the contract's list that holds.
+
+The order, most special first: zero, identity (times a number), diagonal, selection, banded, block_diagonal, sparse,
+dense.  A pattern is given as the row and column of each possible nonzero of an m-by-n matrix.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+import torch
+from torch import Tensor
+
+SPARSE_FRACTION = 0.5
+"""A pattern with more than this part of its entries filled is called dense."""
+
+
+def classify(
+    rows: Tensor, cols: Tensor, m: int, n: int, *, constant: bool = False, ones: bool = False
+) -> str:
+    """The kind of the pattern.
+
+    Args:
+        rows, cols: int64 (nnz,), the place of each possible nonzero, each place once.
+        m, n: the matrix's size.
+        constant: all nonzeros are known to be one and the same number (here and nearby).
+        ones: all nonzeros are known to be exactly 1 (here and nearby).
+    """
+    nnz = rows.numel()
+    if nnz == 0:
+        return "zero"
+    if m == n and torch.equal(rows, cols):
+        return "identity" if constant and nnz == n else "diagonal"
+    if ones and nnz <= m and _at_most_one_per_row(rows, m):
+        return "selection"
+    if m == n and _bandwidth(rows, cols) * 2 <= n:
+        return "banded"
+    if block_count(rows, cols, m, n) > 1:
+        return "block_diagonal"
+    return "sparse" if nnz <= SPARSE_FRACTION * m * n else "dense"
+
+
+def classify_values(samples: list[Tensor]) -> str:
+    """The kind of the matrices (m, n) of one map, sampled at the point and at points nearby.
+
+    A NaN at the point (0·∞ in a chain) says nothing about the structure where there is a sample that does.
+    """
+    pattern = samples[0] != 0
+    if len(samples) > 1:
+        pattern &= ~samples[0].isnan()
+    for sample in samples[1:]:
+        pattern |= sample != 0
+    rows, cols = pattern.nonzero(as_tuple=True)
+    number = samples[0][rows[0], cols[0]] if rows.numel() else None
+    constant = number is not None and all(bool((sample[rows, cols] == number).all()) for sample in samples)
+    m, n = pattern.shape
+    return classify(rows, cols, m, n, constant=constant, ones=constant and bool(number == 1))
+
+
+def block_count(rows: Tensor, cols: Tensor, m: int, n: int) -> int:
+    """The largest number of equal blocks along the diagonal that hold the whole pattern."""
+    most = gcd(m, n)
+    for count in range(most, 1, -1):
+        if most % count == 0 and torch.equal(
+            torch.div(rows, m // count, rounding_mode="floor"), torch.div(cols, n // count, rounding_mode="floor")
+        ):
+            return count
+    return 1
+
+
+def _at_most_one_per_row(rows: Tensor, m: int) -> bool:
+    return int(torch.bincount(rows, minlength=m).max()) <= 1
+
+
+def _bandwidth(rows: Tensor, cols: Tensor) -> int:
+    """The number of diagonals between the outermost two that hold a nonzero, both included."""
+    offsets = cols - rows
+    return int(offsets.max()) - int(offsets.min()) + 1

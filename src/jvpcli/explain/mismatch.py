@@ -1,0 +1,194 @@
+"""A cotangent or tangent of the wrong shape: what was expected and why, what came, what it looks like, what works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from jvpcli.errors import ShapeMismatchError
+from jvpcli.explain.command import command
+from jvpcli.report import Shape
+from jvpcli.request import Request
+
+
+@dataclass(frozen=True)
+class Resemblance:
+    """What a wrong shape looks like: a sentence, and the same numbers in the shape that works, where there is one."""
+
+    sentence: str
+    repaired: Tensor | None = None
+
+
+def cotangent_mismatch(
+    request: Request, name: str, output: Tensor, v: Tensor, inputs: Mapping[str, Tensor], position: int, several: bool
+) -> ShapeMismatchError:
+    """The failure of a cotangent `v` for output `name`, whose shape is not the output's.
+
+    `position` is the output's number among the outputs; `several` says that there are more than one.
+    """
+    expected, got = tuple(output.shape), tuple(v.shape)
+    looks = resemblance(v, expected, f"{name}", {key: tuple(x.shape) for key, x in inputs.items()})
+    value = "ones" if looks.repaired is None else as_value(looks.repaired)
+    hints = []
+    fixed = command(request, grad_outputs=_replaced(request.grad_outputs, name, position, value, several))
+    if fixed:
+        hints.append(fixed)
+    elif looks.repaired is None:
+        hints.append(f"pass grad_outputs of shape {expected}, for example torch.ones_like({name})")
+    else:
+        hints.append(f"pass the same numbers in the shape {expected}: v.reshape{expected}")
+    matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
+    if looks.repaired is None and matching is not None:
+        asked = _text_of(request, name, position)
+        as_tangent = asked and command(request, grad_outputs=(), tangent=[(None if len(inputs) == 1 else matching, asked)])
+        if as_tangent and name not in asked:
+            hints.append(as_tangent)
+    return ShapeMismatchError(
+        message=f"grad_outputs for {name} has shape {got}; expected {expected}, the shape of {name}",
+        explanation=(
+            f"grad_outputs is v = ∂L/∂{name}: one weight for each entry of the *output*. {_counted(name, expected)}, so v has "
+            f"the shape {expected}; nothing is broadcast.\nWhat came has shape {got}: {looks.sentence}"
+        ),
+        hints=tuple(hints),
+        expected=expected,
+        got=got,
+        torch_message=(
+            f"Mismatch in shape: grad_output[{position}] has a shape of {v.shape} and "
+            f"output[{position}] has a shape of {output.shape}."
+        ),
+    )
+
+
+def tangent_mismatch(
+    request: Request, name: str, x: Tensor, u: Tensor, outputs: Mapping[str, Tensor], several: bool
+) -> ShapeMismatchError:
+    """The failure of a tangent `u` for input `name`, whose shape is not the input's."""
+    expected, got = tuple(x.shape), tuple(u.shape)
+    looks = resemblance(u, expected, name, {key: tuple(y.shape) for key, y in outputs.items()}, of_output=True)
+    value = "ones" if looks.repaired is None else as_value(looks.repaired)
+    position = list(request.inputs).index(name) if name in request.inputs else 0
+    fixed = command(request, tangent=_replaced(request.tangent, name, position, value, several))
+    return ShapeMismatchError(
+        message=f"tangent for {name} has shape {got}; expected {expected}, the shape of {name}",
+        explanation=(
+            f"A tangent u is a direction in which the *input* moves: one number for each entry of {name}. "
+            f"{_counted(name, expected)}, so u has the shape {expected}; nothing is broadcast.\n"
+            f"What came has shape {got}: {looks.sentence}"
+        ),
+        hints=(fixed,) if fixed else (f"pass a tangent of shape {expected}, for example torch.ones_like({name})",),
+        expected=expected,
+        got=got,
+        torch_message=(
+            "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
+            f"supported. Tensor is of size {list(expected)} while the given forward gradient is of size {list(got)}."
+        ),
+    )
+
+
+def resemblance(
+    v: Tensor, expected: Shape, name: str, others: Mapping[str, Shape], *, of_output: bool = False
+) -> Resemblance:
+    """What the shape of `v` looks like, the likeliest mistake first.
+
+    `others` are the tensors on the other side of the Jacobian (the inputs for a cotangent).
+    """
+    got = tuple(v.shape)
+    twin = next((key for key, shape in others.items() if shape == got), None)
+    if twin is not None:
+        kind = "output" if of_output else "input"
+        other = (
+            "Weights for the output's entries are a cotangent (--grad-outputs)"
+            if of_output
+            else "A direction in the input's space is the tangent of a JVP (--tangent); it goes in on the other side of J"
+        )
+        return Resemblance(f"that is the shape of the {kind} {twin}. {other}.")
+    if len(got) >= 2 and got[::-1] == expected:
+        return Resemblance(f"that is {name}'s shape transposed.", v.permute(*reversed(range(v.dim()))))
+    if _squeezed(got) == _squeezed(expected) and v.numel():
+        return Resemblance(_about_ones(got, expected), v.reshape(expected))
+    if v.numel() == prod(expected):
+        if len(got) == 1:
+            sentence = f"that is {name} flattened: the right number of entries ({v.numel()}), in one row."
+        else:
+            sentence = f"the right number of entries ({v.numel()}), in another shape; in row-major order they would fit."
+        return Resemblance(sentence, v.reshape(expected))
+    if v.numel() == 1:
+        return Resemblance(
+            f"a single number. PyTorch does not spread it over all {prod(expected)} entries, and neither does jvp; "
+            "written out it would be this:",
+            v.reshape(()).expand(expected),
+        )
+    if _broadcasts(got, expected):
+        return Resemblance(
+            f"it would broadcast to {expected}, but a cotangent is never broadcast; written out it would be this:",
+            v.expand(expected),
+        )
+    if len(got) > len(expected) and got[len(got) - len(expected) :] == expected:
+        return Resemblance(f"{got[: len(got) - len(expected)]} too many axes in front: one v at a time is pulled back.", v.reshape(-1, *expected)[0])
+    return Resemblance(f"{prod(got)} numbers for {prod(expected)} entries.")
+
+
+def as_value(tensor: Tensor) -> str:
+    """A tensor as a VALUE: a word where all entries are the same 1 or 0, else numbers, rows or JSON."""
+    if bool((tensor == 1).all()):
+        return "ones"
+    if bool((tensor == 0).all()):
+        return "zeros"
+    if tensor.dim() > 2 or tensor.numel() == 0:
+        return str(tensor.tolist()) if not tensor.is_complex() else "ones"
+    if tensor.dim() == 0:
+        return _number(tensor.item())
+    rows = [tensor] if tensor.dim() == 1 else list(tensor)
+    text = ";".join(",".join(_number(entry) for entry in row.tolist()) for row in rows)
+    return text if tensor.dim() == 1 and tensor.numel() > 1 or len(rows) > 1 else str(tensor.tolist())
+
+
+def _number(value: complex) -> str:
+    if isinstance(value, complex):
+        return f"{value.real:.7g}{value.imag:+.7g}j"
+    return f"{value:.7g}"
+
+
+def _squeezed(shape: Shape) -> Shape:
+    return tuple(length for length in shape if length != 1)
+
+
+def _broadcasts(shape: Shape, to: Shape) -> bool:
+    if len(shape) > len(to):
+        return False
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+
+
+def _about_ones(got: Shape, expected: Shape) -> str:
+    if got[-len(expected) :] == expected if expected else True:
+        many = len(got) - len(expected)
+        return f"that is the right shape with {'an axis' if many == 1 else f'{many} axes'} of length 1 too many in front."
+    return "that is the right shape but for axes of length 1."
+
+
+def _counted(name: str, shape: Shape) -> str:
+    if shape == ():
+        return f"{name} is a single number (0-d)"
+    return f"{name} has {prod(shape)} entries in the shape {shape}"
+
+
+def _text_of(request: Request, name: str, position: int) -> str:
+    """What the user wrote for the cotangent of output `name`, or nothing."""
+    for number, (key, value) in enumerate(request.grad_outputs):
+        if isinstance(value, str) and (key == name or (key is None and number == position)):
+            return value
+    return ""
+
+
+def _replaced(
+    pairs: tuple[tuple[str | None, object], ...], name: str, position: int, value: str, several: bool
+) -> list[tuple[str | None, object]]:
+    """The pairs with the value for `name` (by name, else by its position) exchanged."""
+    exchanged = [
+        (key, value if key == name or (key is None and (number == position or not several)) else old)
+        for number, (key, old) in enumerate(pairs)
+    ]
+    return exchanged or [(name if several else None, value)]

@@ -1,0 +1,110 @@
+"""What a person should be warned of although nothing failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from jvpcli.derive.derivatives import Derivatives
+from jvpcli.derive.nearby import Kink, Rerun, find_kink
+from jvpcli.errors import JvpError
+from jvpcli.explain.build import LARGEST_DENSE, dtype_name
+from jvpcli.explain.contraction import entry_label
+from jvpcli.explain.products import Products
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.program import refs
+from jvpcli.report import Notice
+
+
+def notices(
+    evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun
+) -> tuple[Notice, ...]:
+    """All warnings of an inspection, in the order in which they matter."""
+    return (
+        *derivatives.notices,
+        *_unreached(evaluation, products),
+        *_not_differentiable(evaluation),
+        *_nonfinite(evaluation, products),
+        *_kinks(evaluation, rerun),
+        *_truncated(evaluation),
+    )
+
+
+def _unreached(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
+    for (y, x), gradient in products.contributions.items():
+        if gradient is not None:
+            continue
+        if depends(evaluation, y, x):
+            yield Notice(
+                "graph_break",
+                f"{y} is computed from {x}, but no gradient flows back from {y} to {x}: the graph is cut on the way "
+                "(.detach(), .item(), an integer cast or a comparison), and the derivative shown is zero",
+            )
+        else:
+            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {x} doesn't reach {y}")
+
+
+def depends(evaluation: Evaluation, output: str, input_name: str) -> bool:
+    """Whether the output is computed from the input at all, differentiably or not, by what the tape reads."""
+    if evaluation.program is None:
+        return False
+    reached = {list(evaluation.inputs).index(input_name)}
+    for equation in evaluation.tape:
+        read = {slot for operand in equation.operands for slot in refs(operand)}
+        read |= {slot for _, operand in equation.keywords for slot in refs(operand)}
+        if read & reached:
+            reached.add(equation.slot)
+    wanted = evaluation.outputs[output]
+    return any(_holds(evaluation.values.get(slot), wanted) for slot in reached)
+
+
+def _holds(value: object, wanted: Tensor) -> bool:
+    """Whether a slot's value is the tensor, or a sequence or named result that holds it."""
+    return value is wanted or (isinstance(value, (tuple, list)) and any(_holds(item, wanted) for item in value))
+
+
+def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
+    for name, y in evaluation.outputs.items():
+        if not y.requires_grad:
+            yield Notice("graph_break", f"{name} ({dtype_name(y.dtype)}) carries no gradient and is left out of L")
+
+
+def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
+    for what, tensors in (("", evaluation.outputs), ("∂L/∂", products.vjp)):
+        for name, tensor in tensors.items():
+            bad = ~tensor.isfinite()
+            if bool(bad.any()):
+                place = tuple(bad.nonzero()[0].tolist())
+                number = tensor[place].item()
+                count = int(bad.sum())
+                yield Notice(
+                    "nonfinite",
+                    f"{count} of {tensor.numel()} entries of {what}{name} {'is' if count == 1 else 'are'} not finite, "
+                    f"the first {entry_label(what + name, place)} = {number}",
+                )
+
+
+def _kinks(evaluation: Evaluation, rerun: Rerun) -> Iterator[Notice]:
+    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    try:
+        kink = find_kink(rerun, leaves)
+    except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
+        return
+    if kink is not None:
+        yield Notice("kink", _about(kink))
+
+
+def _about(kink: Kink) -> str:
+    return (
+        f"there is a kink at {entry_label(kink.input, kink.index)} = {kink.value:g}: the derivatives from below and from "
+        "above differ, and the one shown is PyTorch's choice"
+    )
+
+
+def _truncated(evaluation: Evaluation) -> Iterator[Notice]:
+    for name, tensor in (*evaluation.inputs.items(), *evaluation.outputs.items()):
+        if tensor.numel() > LARGEST_DENSE:
+            yield Notice(
+                "truncated", f"{name} has {tensor.numel()} entries: more than {LARGEST_DENSE} are not written out"
+            )

@@ -1,0 +1,191 @@
+"""The order of the stages: Request → Program → Evaluation → linear maps → Report.  Who comes after whom, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.derivatives import Derivatives, derive
+from jvpcli.derive.nearby import Rerun
+from jvpcli.errors import NotDifferentiableError, UsageError
+from jvpcli.explain import build
+from jvpcli.explain.contraction import contract
+from jvpcli.explain.products import Products, multiply
+from jvpcli.explain.warn import notices
+from jvpcli.explain.weights import read_cotangents, read_tangents
+from jvpcli.language.evaluate import evaluate, evaluate_function
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.parse import parse
+from jvpcli.language.values import free_names, read_value
+from jvpcli.program import Program
+from jvpcli.report import InspectReport
+from jvpcli.request import Request
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that one inspection computed, as tensors; `report` is the same as plain data."""
+
+    evaluation: Evaluation
+    derivatives: Derivatives
+    products: Products
+    report: InspectReport
+
+
+def inspect(request: Request) -> InspectReport:
+    """The answer to a request.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
+    return investigate(request).report
+
+
+def investigate(request: Request) -> Inspection:
+    """The answer to a request with the tensors that it was made from."""
+    evaluation = run(request)
+    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    outputs = differentiable_outputs(evaluation)
+    cotangents = read_cotangents(request, evaluation)
+    tangents = read_tangents(request, evaluation)
+    rerun = rerunner(request, evaluation)
+    derivatives = derive(outputs, leaves, rerun, request.mode)
+    products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun)
+    report = InspectReport(
+        expression=text_of(request),
+        inputs={name: build.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
+        outputs={name: build.value(y) for name, y in evaluation.outputs.items()},
+        grad_outputs={name: build.cotangent(weight.source, weight.value) for name, weight in cotangents.items()},
+        jacobian={
+            y: {x: build.jacobian(derivatives.maps[y, x], derivatives.structure_from, request.jacobian) for x in leaves}
+            for y in outputs
+        },
+        vjp={name: build.value(gradient) for name, gradient in products.vjp.items()},
+        contraction={
+            y: {x: contract(y, x, derivatives.maps[y, x], cotangents[y].value) for x in leaves}
+            for y in outputs
+            if y in cotangents
+        },
+        plan=derivatives.plan,
+        warnings=notices(evaluation, derivatives, products, rerun),
+        jvp=None if products.jvp is None else {name: build.value(y) for name, y in products.jvp.items()},
+        tangent=None if not tangents else {name: build.cotangent(t.source, t.value) for name, t in tangents.items()},
+    )
+    return Inspection(evaluation, derivatives, products, report)
+
+
+def run(request: Request) -> Evaluation:
+    """The request's expression at its inputs."""
+    if not isinstance(request.expression, str):
+        inputs = read_inputs(request, tuple(request.inputs))
+        return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)
+    program = parse(request.expression, request.inputs.keys())
+    inputs = read_inputs(request, program.inputs)
+    return evaluate(program, inputs, wrt=differentiated(request, inputs), seed=request.seed)
+
+
+def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of the inputs that the expression uses; a VALUE may use the inputs given before it.
+
+    Raises:
+        UsageError: an input that neither the expression nor another VALUE uses.
+    """
+    values: dict[str, Tensor] = {}
+    for position, (name, value) in enumerate(request.inputs.items()):
+        values[name] = read_value(
+            value,
+            name=name,
+            dtype=request.dtype,
+            device=request.device,
+            scope=dict(values),
+            stdin=request.stdin,
+            seed=request.seed + position,
+        )
+    _refuse_unused(request, wanted)
+    return {name: values[name] for name in values if name in wanted}
+
+
+def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
+    others = [value for _, value in (*request.grad_outputs, *request.tangent)] + list(request.inputs.values())
+    helping = {name for value in others if isinstance(value, str) for name in free_names(value)}
+    for name in request.inputs:
+        if name not in wanted and name not in helping:
+            uses = ", ".join(wanted) or "no inputs"
+            raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
+
+
+def differentiated(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
+
+    Raises:
+        UsageError: a name that is no input, or an input that is neither floating nor complex.
+        NotDifferentiableError: nothing to differentiate.
+    """
+    for name in request.wrt or ():
+        if name not in inputs:
+            raise UsageError(f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}")
+        if not _can_carry_gradient(inputs[name]):
+            raise UsageError(
+                f"--wrt names {name!r}, which is {build.dtype_name(inputs[name].dtype)}; "
+                "only floating and complex tensors have derivatives"
+            )
+    chosen = request.wrt or tuple(name for name, x in inputs.items() if _can_carry_gradient(x))
+    if not chosen:
+        kinds = ", ".join(f"{name} is {build.dtype_name(x.dtype)}" for name, x in inputs.items())
+        raise NotDifferentiableError(
+            "there is nothing to differentiate: " + (kinds or "the expression uses no input"),
+            explanation="A derivative needs at least one floating or complex input.",
+        )
+    return tuple(name for name in inputs if name in chosen)
+
+
+def _can_carry_gradient(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
+def differentiable_outputs(evaluation: Evaluation) -> dict[str, Tensor]:
+    """The outputs that a gradient can flow from.
+
+    Raises:
+        NotDifferentiableError: there are none.
+    """
+    found = {name: y for name, y in evaluation.outputs.items() if y.requires_grad}
+    if not found:
+        whys = [f"{name} is {build.dtype_name(y.dtype)}" for name, y in evaluation.outputs.items()]
+        integer = not any(_can_carry_gradient(y) for y in evaluation.outputs.values())
+        raise NotDifferentiableError(
+            f"no gradient reaches {', '.join(evaluation.wrt)} from {', '.join(evaluation.outputs)}",
+            explanation=(
+                f"{'; '.join(whys)}: integer and boolean tensors have no derivatives."
+                if integer
+                else "The output does not depend on the input through differentiable operations: it is a constant, or the "
+                "graph was cut on the way (.detach(), .item(), a comparison, an integer cast)."
+            ),
+            torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
+        )
+    return found
+
+
+def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
+    """Evaluates the same program at other values of the differentiated inputs, with the same random numbers."""
+
+    def rerun(points: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        inputs = {**evaluation.inputs, **points}
+        if evaluation.program is None:
+            assert callable(request.expression)
+            again = evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
+        else:
+            again = evaluate(evaluation.program, inputs, wrt=evaluation.wrt, seed=request.seed)
+        return {name: again.inputs[name] for name in evaluation.wrt}, again.outputs
+
+    return rerun
+
+
+def text_of(request: Request) -> str:
+    """The expression as text; a function's name."""
+    if isinstance(request.expression, str):
+        return request.expression
+    return getattr(request.expression, "__name__", repr(request.expression))

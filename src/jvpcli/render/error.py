@@ -1,0 +1,78 @@
+"""A failure as a person reads it: the fact, the place, expected and got, why, PyTorch's words, what works."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from jvpcli.errors import JvpError, Span
+
+CONTEXT = 60
+"""Characters of a long source that are shown on each side of the guilty part."""
+
+TITLES = {
+    "internal": "A bug in jvp",
+    "usage": "Usage",
+    "bad_value": "Bad value",
+    "file": "File",
+    "syntax": "Syntax",
+    "forbidden": "Not allowed",
+    "unknown_name": "Unknown name",
+    "shape_mismatch": "Shape mismatch",
+    "evaluation": "Evaluation",
+    "not_differentiable": "Not differentiable",
+    "limit": "Limit",
+    "check_failed": "Check failed",
+    "interrupted": "Interrupted",
+}
+
+
+def render_error(error: JvpError, console: Console) -> None:
+    """Prints a panel, and below it the hints: a command stands on one line, so that it can be copied."""
+    console.print(
+        Panel(
+            Group(*_body(error)),
+            title=Text(TITLES[error.code], style="bold red"),
+            title_align="left",
+            border_style="red",
+            padding=(0, 1),
+            width=min(console.width, 100),
+        )
+    )
+    for number, hint in enumerate(error.hints):
+        lead = "Try: " if number == 0 else "or:  "
+        style = "bold green" if hint.startswith("jvp ") else ""
+        console.print(Text.assemble((lead, "dim"), (hint, style)), soft_wrap=True)
+
+
+def _body(error: JvpError) -> list[RenderableType]:
+    parts: list[RenderableType] = [Text(error.message, style="bold")]
+    if error.source is not None and error.span is not None:
+        parts += [Text(), *underlined(error.source, error.span)]
+    parts += [Text(line) for line in error.details]
+    if error.expected is not None and error.got is not None:
+        parts += [Text(), Text(f"expected  {error.expected}"), Text(f"got       {error.got}")]
+    if error.explanation:
+        parts += [Text(), Text(error.explanation)]
+    if error.torch_message:
+        parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
+    return parts
+
+
+def underlined(source: str, span: Span) -> list[Text]:
+    """The line of `source` that `span` starts in, and carets under the guilty part; a long line is cut around it."""
+    start, end = span
+    line_start = source.rfind("\n", 0, start) + 1
+    line_end = source.find("\n", start)
+    line_end = len(source) if line_end < 0 else line_end
+    left, right = max(line_start, start - CONTEXT), min(line_end, max(end, start + 1) + CONTEXT, start + 2 * CONTEXT)
+    lead = "…" if left > line_start else ""
+    shown = lead + source[left:right] + ("…" if right < line_end else "")
+    indent = cell_len(lead + source[left:start])
+    carets = max(1, cell_len(source[start : min(end, right)]))
+    return [
+        Text("  " + shown, no_wrap=True, overflow="ignore"),
+        Text("  " + " " * indent + "^" * carets, style="bold red", no_wrap=True, overflow="ignore"),
+    ]

@@ -1,0 +1,94 @@
+"""Reports to JSON documents: strict JSON always, whatever the numbers.
+
+Arrays go through orjson's numpy encoder (shortest digits that give the same float back).  NaN and infinities become
+the strings of the contract, complex numbers pairs of real and imaginary part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import orjson
+
+from jvpcli.errors import JvpError
+
+SCHEMA_VERSION = 1
+
+
+def to_json(report: Any) -> bytes:
+    """The whole JSON document of a report, without a newline at the end."""
+    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_plain(report)})
+
+
+def error_to_json(error: JvpError) -> bytes:
+    """The whole JSON document of a failure, without a newline at the end."""
+    return _encode(error_document(error))
+
+
+def error_document(error: JvpError) -> dict[str, Any]:
+    """The document of a failure as plain Python data."""
+    return {"schema": SCHEMA_VERSION, "ok": False, "error": dict(error.to_dict())}
+
+
+def to_dict(report: Any) -> dict[str, Any]:
+    """The JSON document of a report as plain Python data: dicts, lists, strings, numbers."""
+    document: dict[str, Any] = orjson.loads(to_json(report))
+    return document
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+@cache
+def _field_rules(kind: type) -> tuple[tuple[str, bool], ...]:
+    """Name and "left out where it is None" of each field of a report type."""
+    return tuple((f.name, f.default is None and f.default is not MISSING) for f in fields(kind))
+
+
+def _plain(item: Any) -> Any:
+    """Report data as what orjson encodes: dicts, lists, numbers, strings and finite real arrays."""
+    if is_dataclass(item) and not isinstance(item, type):
+        pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))
+        return {name: _plain(value) for name, value, optional in pairs if not (optional and value is None)}
+    if isinstance(item, np.ndarray):
+        return _array(item)
+    if isinstance(item, Mapping):
+        return {str(key): _plain(value) for key, value in item.items()}
+    if isinstance(item, (tuple, list)):
+        return [_plain(value) for value in item]
+    if isinstance(item, (np.generic, float, complex)):
+        return _array(np.asarray(item))
+    return item
+
+
+def _array(array: np.ndarray) -> Any:
+    if np.iscomplexobj(array):
+        array = np.stack([array.real, array.imag], axis=-1)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return _with_words(array)
+    if array.ndim == 0 or array.size == 0:  # orjson takes neither
+        return orjson.loads(orjson.dumps(array.reshape(1), option=orjson.OPT_SERIALIZE_NUMPY))[0] if array.size else array.tolist()
+    return np.ascontiguousarray(array)
+
+
+def _with_words(array: np.ndarray) -> Any:
+    """An array that holds NaN or infinities, as nested lists with the contract's strings in their places."""
+    finite = np.isfinite(array)
+    flat = orjson.loads(orjson.dumps(np.where(finite, array, 0).astype(array.dtype).ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
+    for index in np.flatnonzero(~finite):
+        number = array.flat[index]
+        flat[index] = "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return _nest(flat, array.shape)
+
+
+def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
+    if not shape:
+        return flat[0]
+    for length in reversed(shape[1:]):
+        flat = [flat[start : start + length] for start in range(0, len(flat), length)]
+    return flat

@@ -1,0 +1,44 @@
+"""Numbers, shapes and arrays as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`(4, 4)`, `(4,)`, and `()` with what that means."""
+    return str(tuple(shape)) if shape else "() a single number"
+
+
+def number_text(value: Any) -> str:
+    """A number in at most five significant digits: `20`, `0.3333`, `1.2e-07`, `nan`."""
+    if isinstance(value, (complex, np.complexfloating)):
+        imaginary = number_text(value.imag)
+        return f"{number_text(value.real)}{'' if imaginary.startswith('-') else '+'}{imaginary}j"
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    return f"{value:.5g}"
+
+
+def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100) -> str:
+    """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out unless `full`."""
+    if array is None:
+        return "(too large to be written out)"
+    return np.array2string(
+        array,
+        separator=", ",
+        precision=4,
+        threshold=array.size + 1 if full else 60,
+        edgeitems=4,
+        max_line_width=width,
+        floatmode="maxprec",
+    )
+
+
+def index_text(flat: int, shape: tuple[int, ...]) -> str:
+    """`[1,2]` for the row-major position of an entry; nothing for a 0-d array."""
+    if not shape:
+        return ""
+    return "[" + ",".join(str(int(i)) for i in np.unravel_index(flat, shape)) + "]"

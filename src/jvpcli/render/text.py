@@ -1,0 +1,225 @@
+"""The answer of `jvp inspect` as a person reads it: shapes, which product, the numbers, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from jvpcli.render.numbers import array_text, index_text, number_text, shape_text
+from jvpcli.report import Contraction, InspectReport, Jacobian, Notice, WorkedEntry
+
+HEADING = "bold cyan"
+QUIET = "dim"
+NAME = "bold"
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much of an array is shown: the most rows and columns; None for all."""
+
+    rows: int | None = 24
+    columns: int | None = 16
+
+
+def render_inspect(report: InspectReport, console: Console, *, full: bool = False) -> None:
+    """Prints the whole answer; `full` leaves nothing out."""
+    window = Window(None, None) if full else Window()
+    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    for title, body in _sections(report, window, console.width):
+        console.print()
+        console.print(Text(title, style=HEADING))
+        console.print(Padding(body, (0, 0, 0, 2)))
+
+
+def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
+    """Prints a line a warning."""
+    for notice in warnings:
+        console.print(Text.assemble(("warning", "bold yellow"), f" ({notice.code}): {notice.message}"), soft_wrap=True)
+
+
+def _sections(report: InspectReport, window: Window, width: int) -> Iterator[tuple[str, RenderableType]]:
+    yield "Shapes", _shapes(report)
+    yield "Which product", Group(*_products(report))
+    yield "The numbers", Group(*_numbers(report, window, width))
+    yield "The result", Group(*_results(report, window, width))
+    if report.jvp is not None:
+        yield "The product with the tangent (JVP)", Group(*_tangents(report, window, width))
+
+
+def _shapes(report: InspectReport) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, x in report.inputs.items():
+        kind = "input" if x.differentiated else "input, not differentiated"
+        table.add_row(Text(name, NAME), shape_text(x.shape), _typed(kind, x.dtype))
+    for name, y in report.outputs.items():
+        table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
+    for name, v in report.grad_outputs.items():
+        symbol = "v" if len(report.grad_outputs) == 1 else f"v for {name}"
+        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(v.source, v.shape))
+    for y, by_input in report.jacobian.items():
+        for x, jacobian in by_input.items():
+            parts = f"Jacobian: {report.outputs[y].shape} of {y} + {report.inputs[x].shape} of {x}"
+            table.add_row(Text(f"∂{y}/∂{x}", NAME), shape_text(jacobian.shape), Text(f"{parts}; {_filled(jacobian)}"))
+    for name, gradient in report.vjp.items():
+        table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result: as {name}"))
+    return table
+
+
+def _typed(kind: str, dtype: str) -> Text:
+    return Text.assemble(kind, (f", {dtype}", QUIET))
+
+
+def _about_cotangent(source: str, shape: tuple[int, ...]) -> Text:
+    text = Text(f"grad_outputs, ∂L/∂(output): {source}")
+    if source == "ones":
+        text.append(" (the default; torch.autograd.grad itself has a default only for a single-element output)", QUIET)
+    return text
+
+
+def _filled(jacobian: Jacobian) -> str:
+    size = int(np.prod(jacobian.shape, dtype=object))
+    filled = "" if jacobian.nnz is None else f", {jacobian.nnz} of {size} entries not zero"
+    return f"{jacobian.structure.replace('_', '-')}{filled}"
+
+
+def _products(report: InspectReport) -> Iterator[RenderableType]:
+    pairs = _pairs(report)
+    if len(report.grad_outputs) > 1:
+        total = " + ".join(f"⟨v, {y}⟩" for y in report.grad_outputs)
+        yield Text(f"L = {total}: the outputs' contributions to each input add up.")
+    for number, (y, x, contraction) in enumerate(pairs):
+        if number:
+            yield Text()
+        yield Text(contraction.formula, style="bold green")
+        yield Text(f'einsum("{contraction.einsum}", v, ∂{y}/∂{x})', style="green")
+        yield Text(contraction.product)
+
+
+def _pairs(report: InspectReport) -> list[tuple[str, str, Contraction]]:
+    return [(y, x, contraction) for y, inputs in report.contraction.items() for x, contraction in inputs.items()]
+
+
+def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    pairs = _pairs(report)
+    for number, (y, x, contraction) in enumerate(pairs):
+        if number:
+            yield Text()
+        jacobian, v = report.jacobian[y][x], report.grad_outputs[y].value
+        if len(pairs) > 1:
+            yield Text(f"∂{y}/∂{x}", style=NAME)
+        if jacobian.value is None or v is None:
+            yield Text(_not_shown(jacobian), style=QUIET)
+        else:
+            yield _matrix(y, x, jacobian, v, window, width)
+        if contraction.entry is not None:
+            yield Text()
+            yield _worked(contraction.entry)
+
+
+def _not_shown(jacobian: Jacobian) -> str:
+    if jacobian.values is not None:
+        return f"held as {jacobian.values.size} nonzeros (see --json), not as a table"
+    return f"not written out: {jacobian.reason}" if jacobian.reason else "too large for a table"
+
+
+def _matrix(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
+    """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath."""
+    assert jacobian.value is not None
+    out_shape, in_shape = v.shape, jacobian.shape[v.ndim :]
+    matrix = jacobian.value.reshape(v.size, -1) if jacobian.value.size else np.zeros((v.size, 0))
+    if matrix.size == 0:
+        return Text(f"no entries: {jacobian.shape} has a size of 0", style=QUIET)
+    weights = v.reshape(-1)
+    with np.errstate(all="ignore"):
+        result = weights @ matrix
+    labels = [x + index_text(column, in_shape) for column in range(matrix.shape[1])]
+    rows = _selected(matrix.shape[0], window.rows)
+    fitting = _fitting(labels, matrix, width) if window.columns else matrix.shape[1]
+    columns = _selected(matrix.shape[1], min(window.columns or fitting, fitting))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True, header_style=QUIET)
+    table.add_column("", footer=Text(f"∂L/∂{x}", style=NAME))
+    table.add_column("v", justify="right", footer=Text("vᵀJ", style=QUIET), style="magenta")
+    for column in columns:
+        header = "…" if column is None else labels[column]
+        footer = "…" if column is None else number_text(result[column])
+        table.add_column(Text(header), justify="right", footer=Text(footer, style="bold green"))
+    for row in rows:
+        if row is None:
+            table.add_row(*["⋮"] * (len(columns) + 2))
+            continue
+        cells = (Text("…") if column is None else _cell(matrix[row, column]) for column in columns)
+        table.add_row(Text(y + index_text(row, out_shape), style=QUIET), number_text(weights[row]), *cells)
+    return Group(table, *_hidden(matrix.shape, rows, columns))
+
+
+def _cell(entry: np.generic) -> Text:
+    return Text("0", style=QUIET) if entry == 0 else Text(number_text(entry))
+
+
+def _selected(count: int, most: int | None) -> list[int | None]:
+    """The positions that are shown; None stands for those left out in the middle."""
+    if most is None or count <= most:
+        return list(range(count))
+    most = max(most, 3)
+    head = (most + 1) // 2
+    return [*range(head), None, *range(count - (most - head), count)]
+
+
+def _fitting(labels: list[str], matrix: np.ndarray, width: int) -> int:
+    """How many columns fit beside the labels; measured on a few, since most look alike."""
+    sample = matrix[:8, :32].reshape(-1)
+    cell = max(max(map(len, labels[:32])), max(len(number_text(entry)) for entry in sample)) + 2
+    return max(3, (width - 24) // cell)
+
+
+def _hidden(shape: tuple[int, ...], rows: list[int | None], columns: list[int | None]) -> list[Text]:
+    """What a truncated table hides, and how to see it."""
+    parts = [
+        f"{count - len(shown) + 1} of {count} {kind}"
+        for kind, count, shown in (("rows", shape[0], rows), ("columns", shape[1], columns))
+        if None in shown
+    ]
+    return [Text(f"{' and '.join(parts)} not shown; --full shows all", style=QUIET)] if parts else []
+
+
+def _worked(entry: WorkedEntry) -> Text:
+    """`∂L/∂x[0] = 1·2 + 1·3 = 5`: v times the derivative, in the order of the rows."""
+    products = [f"{_factor(term.cotangent)}·{_factor(term.derivative)}" for term in entry.terms]
+    if entry.hidden:
+        products.append(f"… ({entry.hidden} more terms)")
+    total = " + ".join(products) or "0 (every term is zero)"
+    result = f" = {number_text(entry.result)}" if entry.terms else ""
+    return Text.assemble((entry.label, NAME), f" = {total}{result}")
+
+
+def _factor(value: float) -> str:
+    text = number_text(value)
+    return f"({text})" if text.startswith("-") else text
+
+
+def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    for name, gradient in report.vjp.items():
+        label = f"∂L/∂{name} = "
+        text = array_text(gradient.value, full=window.rows is None, width=max(20, width - len(label) - 4))
+        yield _labelled(label, text, "bold green")
+    yield Text("torch.autograd.grad gives the same (compared entry by entry).", style=QUIET)
+
+
+def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    for name, tangent in (report.tangent or {}).items():
+        yield Text(f"u for {name} = {tangent.source}", style=QUIET)
+    for name, pushed in (report.jvp or {}).items():
+        label = f"J u for {name} = "
+        text = array_text(pushed.value, full=window.rows is None, width=max(20, width - len(label) - 4))
+        yield _labelled(label, text, "bold green")
+
+
+def _labelled(label: str, text: str, style: str) -> Text:
+    """A label and a block of text whose further lines are indented to stand under the first."""
+    return Text.assemble((label, NAME), (text.replace("\n", "\n" + " " * len(label)), style))

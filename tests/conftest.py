@@ -1,0 +1,37 @@
+"""Shared helpers: the oracle that Jacobians are compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+torch.set_num_threads(1)
+
+
+def as_function(expression: str, names: list[str]) -> Callable[..., Any]:
+    """The expression as a Python function of the named tensors: evaluated by Python itself, not by jvp."""
+    scope = {"torch": torch, "math": math, "F": F}
+    return eval(f"lambda {', '.join(names)}: ({expression})", scope)
+
+
+@pytest.fixture
+def oracle() -> Callable[[str, Mapping[str, Tensor]], dict[tuple[int, str], Tensor]]:
+    """(number of the output, input) to the Jacobian by torch.autograd.functional.jacobian."""
+
+    def compute(expression: str, inputs: Mapping[str, Tensor]) -> dict[tuple[int, str], Tensor]:
+        names = list(inputs)
+        function = as_function(expression, names)
+        several = isinstance(function(*inputs.values()), (tuple, list))
+        rows = torch.autograd.functional.jacobian(
+            lambda *a: tuple(function(*a)) if several else function(*a), tuple(inputs.values())
+        )
+        rows = rows if several else (rows,)
+        return {(k, name): row[i] for k, row in enumerate(rows) for i, name in enumerate(names)}
+
+    return compute
