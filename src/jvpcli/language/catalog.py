@@ -1,0 +1,269 @@
+"""The allow-list: what an expression can call, read and name, and why it can't the rest.  Loads no torch.
+
+The catalogue is data that `build_catalog` derives from torch's own registry.  It is closed by exact path: what isn't in
+it doesn't resolve.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+ALIASES: Mapping[str, str] = {"F": "torch.nn.functional"}
+"""Names of the language for a namespace of torch."""
+
+NAMESPACES = frozenset(
+    {"torch", "torch.nn", "torch.nn.functional", "torch.linalg", "torch.fft", "torch.special", "math"}
+)
+ROOTS = frozenset({"torch", "math", *ALIASES})
+
+BUILTINS: Mapping[str, str] = {
+    "abs": "abs(x): the absolute value",
+    "bool": "bool(x): true or false, of one element",
+    "enumerate": "enumerate(items, start=0): pairs of index and item",
+    "float": "float(x): a plain number; the gradient ends there",
+    "int": "int(x): a plain integer; the gradient ends there",
+    "len": "len(x): the size of the first axis, or of a list",
+    "list": "list(items): a list",
+    "max": "max(a, b, …) or max(items): the largest",
+    "min": "min(a, b, …) or min(items): the smallest",
+    "range": "range(stop) or range(start, stop, step): integers",
+    "reversed": "reversed(items): in reverse order",
+    "round": "round(x, digits=0): rounded",
+    "slice": "slice(start, stop, step): a subscript",
+    "sum": "sum(items, start=0): added up",
+    "tuple": "tuple(items): a tuple",
+    "zip": "zip(a, b, …): tuples of the items side by side",
+}
+"""The helper builtins, with what they do."""
+
+FORBIDDEN_KEYWORDS: Mapping[str, str] = {
+    "out": "it would write into another tensor; use the result instead",
+    "requires_grad": "what is differentiated is said by --wrt, not inside the expression",
+    "generator": "randomness comes from --seed",
+    "pin_memory": "it is about memory transfers, not values",
+    "layout": "jvp takes dense tensors",
+    "distance_function": "it takes a Python function, which an expression doesn't have",
+    "names": "named dimensions are an unfinished experiment of torch",
+}
+"""Keyword arguments that no call may use, and why."""
+
+MODULE_REASONS: Mapping[str, str] = {
+    "torch.autograd": "jvp itself computes the derivative: write the function alone, and its weights as --grad-outputs",
+    "torch.func": "jvp itself computes the derivative: write the function alone",
+    "torch.nn.Module": "it is a class; call the function in torch.nn.functional",
+    "torch.nn": "it is a class of torch.nn; call its function in torch.nn.functional",
+    "torch.Tensor": "it is a class; methods are called on a tensor, as in x.sum()",
+}
+"""Better reasons than the general one, for whole branches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that an expression can call, read or name.
+
+    `kind` is "function", "method", "property", "field", "constant" or "builtin".  `in_place` says that it may change
+    an argument, `random` that it draws random numbers.
+    """
+
+    path: str
+    kind: str
+    in_place: bool = False
+    random: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def signature(self) -> str:
+        """How it is called."""
+        if self.kind == "builtin":
+            return BUILTINS[self.path].partition(":")[0]
+        return _texts().get(self.path, (self.name, ""))[0]
+
+    @property
+    def description(self) -> str:
+        """What it does, in one line; empty where torch doesn't say."""
+        if self.kind == "builtin":
+            return BUILTINS[self.path].partition(": ")[2]
+        return _texts().get(self.path, ("", ""))[1]
+
+
+@lru_cache(maxsize=1)
+def _data() -> Mapping[str, Any]:
+    data: dict[str, Any] = json.loads((HERE / "catalog.json").read_text(encoding="utf-8"))
+    for kind in ("properties", "fields", "constants"):
+        data[kind] = frozenset(data[kind])
+    data["object_fields"] = {kind: frozenset(names) for kind, names in data["object_fields"].items()}
+    return data
+
+
+@lru_cache(maxsize=1)
+def _texts() -> Mapping[str, Sequence[str]]:
+    texts: dict[str, Sequence[str]] = json.loads((HERE / "catalog_text.json").read_text(encoding="utf-8"))
+    return texts
+
+
+@lru_cache(maxsize=1)
+def _forbidden() -> Mapping[str, str]:
+    return {path: reason for reason, paths in _data()["forbidden"].items() for path in paths}
+
+
+def is_function(path: str) -> bool:
+    """Whether `path` ("torch.sin", "math.sqrt") may be called."""
+    return path in _data()["functions"]
+
+
+def is_constant(path: str) -> bool:
+    """Whether `path` ("torch.float64", "math.pi") is a named constant."""
+    return path in _data()["constants"]
+
+
+def is_method(name: str) -> bool:
+    """Whether a tensor's method `name` may be called."""
+    return name in _data()["methods"]
+
+
+def is_property(name: str) -> bool:
+    """Whether a tensor's property `name` may be read."""
+    return name in _data()["properties"]
+
+
+def is_field(name: str) -> bool:
+    """Whether one of torch's named results has a field `name`."""
+    return name in _data()["fields"]
+
+
+def object_fields(kind: str) -> frozenset[str]:
+    """What may be read from a plain object: "finfo", "iinfo", "dtype" or "number"."""
+    fields: frozenset[str] = _data()["object_fields"][kind]
+    return fields
+
+
+def is_attribute(name: str) -> bool:
+    """Whether anything that an expression can hold has a readable attribute `name`."""
+    return is_property(name) or is_field(name) or any(name in names for names in _data()["object_fields"].values())
+
+
+def changes_arguments(op: str) -> bool:
+    """Whether an equation's `op` ("method:mul_", "call:torch.relu") may change a tensor it is given."""
+    kind, _, target = op.partition(":")
+    table = {"call": "functions", "method": "methods"}.get(kind)
+    return op == "op:setitem" or (table is not None and "i" in _data()[table].get(target, ""))
+
+
+def is_random(op: str) -> bool:
+    """Whether an equation's `op` draws random numbers."""
+    kind, _, target = op.partition(":")
+    table = {"call": "functions", "method": "methods"}.get(kind)
+    return table is not None and "r" in _data()[table].get(target, "")
+
+
+def lookup(path: str) -> Entry | None:
+    """The entry of `path`: "torch.sin", "F.relu", "torch.Tensor.sum", "torch.pi", "len"; None where there is none."""
+    path = canonical(path)
+    data = _data()
+    if path in data["functions"]:
+        flags = data["functions"][path]
+        return Entry(path, "function", "i" in flags, "r" in flags)
+    if path in data["constants"]:
+        return Entry(path, "constant")
+    if path in BUILTINS:
+        return Entry(path, "builtin")
+    owner, _, name = path.rpartition(".")
+    if owner == "torch.Tensor":
+        if name in data["methods"]:
+            flags = data["methods"][name]
+            return Entry(path, "method", "i" in flags, "r" in flags)
+        if name in data["properties"]:
+            return Entry(path, "property")
+    return None
+
+
+def canonical(path: str) -> str:
+    """`path` with an alias of the language written out: F.relu is torch.nn.functional.relu."""
+    root, dot, rest = path.partition(".")
+    return ALIASES.get(root, root) + dot + rest
+
+
+def entries() -> Iterator[Entry]:
+    """Everything that can be called, read or named, sorted by path."""
+    data = _data()
+    paths = [*data["functions"], *data["constants"], *BUILTINS]
+    paths += [f"torch.Tensor.{name}" for name in (*data["methods"], *data["properties"])]
+    for path in sorted(paths):
+        entry = lookup(path)
+        if entry is not None:
+            yield entry
+
+
+def search(word: str = "") -> list[Entry]:
+    """The entries whose path or description holds `word`, those named like it first."""
+    if not word:
+        return list(entries())
+    wanted = canonical(word).lower()
+    named = [entry for entry in entries() if wanted in entry.path.lower()]
+    listed = {entry.path for entry in named}
+    told = [entry for entry in entries() if entry.path not in listed and wanted in entry.description.lower()]
+    return sorted(named, key=lambda entry: (not entry.name.lower().startswith(wanted), entry.path)) + told
+
+
+def suggest(name: str, extra: Sequence[str] = ()) -> list[str]:
+    """The nearest right names for a wrong one, best first, at most three.
+
+    A bare name ("sin", "relu") is looked for in every namespace; a path ("torch.sinn") in its own first; a method
+    name is given with a leading dot (".sinn").  `extra` are further right names, such as the inputs'.
+    """
+    data = _data()
+    if name.startswith("."):
+        near = difflib.get_close_matches(name[1:], [*data["methods"], *data["properties"], *data["fields"]], 3, 0.7)
+        return [f".{match}" for match in near]
+    path = canonical(name)
+    owner, _, last = path.rpartition(".")
+    everywhere = [
+        candidate for candidate in (*data["functions"], *data["constants"]) if candidate.rpartition(".")[2] == last
+    ]
+    exact = sorted(everywhere, key=lambda candidate: (candidate.startswith("math."), candidate.count("."), candidate))
+    if owner:
+        own = [candidate for candidate in (*data["functions"], *data["constants"]) if candidate.startswith(f"{owner}.")]
+        near = difflib.get_close_matches(path, own, 3, 0.85)
+    else:
+        short = {candidate.rpartition(".")[2]: candidate for candidate in reversed(data["functions"])}
+        near = difflib.get_close_matches(last, [*extra, *BUILTINS], 3, 0.6)
+        near += [short[match] for match in difflib.get_close_matches(last, list(short), 2, 0.8) if match != last]
+    return list(dict.fromkeys([*exact, *near]))[:3]
+
+
+def why_forbidden(path: str) -> str | None:
+    """Why `path` can't be used, in a sentence part ("it reads or writes files"); None where it is unknown or allowed.
+
+    What lies below a forbidden path (`torch.os.system`) is forbidden for its reason.
+    """
+    path = canonical(path)
+    if lookup(path) is not None or path in NAMESPACES:
+        return None
+    parts = path.split(".")
+    if any(part.startswith("_") for part in parts):
+        return "names that begin with an underscore are Python's or torch's internals"
+    forbidden = _forbidden()
+    if path in forbidden:
+        return MODULE_REASONS.get(path, forbidden[path])
+    if parts[:2] == ["torch", "Tensor"]:
+        return MODULE_REASONS["torch.Tensor"] if lookup(f"torch.Tensor.{parts[-1]}") or len(parts) != 3 else None
+    for length in range(2, len(parts)):
+        prefix = ".".join(parts[:length])
+        reason = None if prefix in NAMESPACES else MODULE_REASONS.get(prefix, forbidden.get(prefix))
+        if reason:
+            return reason
+    if path.startswith("torch.nn.") and not path.startswith("torch.nn.functional."):
+        return MODULE_REASONS["torch.nn"]
+    return None
