@@ -34,7 +34,7 @@ def render_inspect(report: InspectReport, console: Console, *, full: bool = Fals
     for title, body in _sections(report, window, console.width):
         console.print()
         console.print(Text(title, style=HEADING))
-        console.print(Padding(body, (0, 0, 0, 2)))
+        console.print(Padding(body, (0, 0, 0, 2), expand=False))
 
 
 def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
