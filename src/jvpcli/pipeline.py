@@ -69,6 +69,7 @@ def investigate(request: Request) -> Inspection:
             for y in outputs
             if y in cotangents
         },
+        comparison=products.comparison,
         plan=derivatives.plan,
         warnings=notices(evaluation, derivatives, products, rerun),
         jvp=None if products.jvp is None else {name: build.value(y) for name, y in products.jvp.items()},

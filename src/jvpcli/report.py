@@ -115,6 +115,18 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The VJPs from the explicit Jacobian against those of `torch.autograd.grad`, entry by entry.
+
+    `not_finite` entries could not be compared: 0·∞ is NaN in a sum over all terms, and autograd may skip the term.
+    """
+
+    compared: int
+    not_finite: int
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
 class InspectReport:
     """The answer of `jvp inspect`."""
 
@@ -125,6 +137,7 @@ class InspectReport:
     jacobian: Mapping[str, Mapping[str, Jacobian]]
     vjp: Mapping[str, Value]
     contraction: Mapping[str, Mapping[str, Contraction]]
+    comparison: Comparison
     plan: Plan
     warnings: tuple[Notice, ...] = ()
     jvp: Mapping[str, Value] | None = None

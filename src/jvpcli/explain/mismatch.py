@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,15 +11,24 @@ from torch import Tensor
 
 from jvpcli.errors import ShapeMismatchError
 from jvpcli.explain.command import command
+from jvpcli.language.values import is_expression
 from jvpcli.report import Shape
 from jvpcli.request import Request
 
 
+MOST_NUMBERS = 64
+"""A repaired VALUE of more numbers than this is not written out in a hint."""
+
+
 @dataclass(frozen=True)
 class Resemblance:
-    """What a wrong shape looks like: a sentence, and the same numbers in the shape that works, where there is one."""
+    """What a wrong shape looks like: a sentence, and where the same numbers fit in another shape, how.
+
+    `suffix` is what to write behind the expression (`.T`); `repaired` the tensor that this gives.
+    """
 
     sentence: str
+    suffix: str = ""
     repaired: Tensor | None = None
 
 
@@ -31,7 +41,7 @@ def cotangent_mismatch(
     """
     expected, got = tuple(output.shape), tuple(v.shape)
     looks = resemblance(v, expected, f"{name}", {key: tuple(x.shape) for key, x in inputs.items()})
-    value = "ones" if looks.repaired is None else as_value(looks.repaired)
+    value = repaired_value(looks, _text_of(request.grad_outputs, name, position))
     hints = []
     fixed = command(request, grad_outputs=_replaced(request.grad_outputs, name, position, value, several))
     if fixed:
@@ -39,10 +49,10 @@ def cotangent_mismatch(
     elif looks.repaired is None:
         hints.append(f"pass grad_outputs of shape {expected}, for example torch.ones_like({name})")
     else:
-        hints.append(f"pass the same numbers in the shape {expected}: v.reshape{expected}")
+        hints.append(f"pass the same numbers in the shape {expected}: v{looks.suffix}")
     matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
     if looks.repaired is None and matching is not None:
-        asked = _text_of(request, name, position)
+        asked = _text_of(request.grad_outputs, name, position)
         as_tangent = asked and command(request, grad_outputs=(), tangent=[(None if len(inputs) == 1 else matching, asked)])
         if as_tangent and name not in asked:
             hints.append(as_tangent)
@@ -63,13 +73,12 @@ def cotangent_mismatch(
 
 
 def tangent_mismatch(
-    request: Request, name: str, x: Tensor, u: Tensor, outputs: Mapping[str, Tensor], several: bool
+    request: Request, name: str, x: Tensor, u: Tensor, outputs: Mapping[str, Tensor], position: int, several: bool
 ) -> ShapeMismatchError:
-    """The failure of a tangent `u` for input `name`, whose shape is not the input's."""
+    """The failure of a tangent `u` for input `name`, whose shape is not the input's; otherwise the same."""
     expected, got = tuple(x.shape), tuple(u.shape)
     looks = resemblance(u, expected, name, {key: tuple(y.shape) for key, y in outputs.items()}, of_output=True)
-    value = "ones" if looks.repaired is None else as_value(looks.repaired)
-    position = list(request.inputs).index(name) if name in request.inputs else 0
+    value = repaired_value(looks, _text_of(request.tangent, name, position))
     fixed = command(request, tangent=_replaced(request.tangent, name, position, value, several))
     return ShapeMismatchError(
         message=f"tangent for {name} has shape {got}; expected {expected}, the shape of {name}",
@@ -106,29 +115,52 @@ def resemblance(
         )
         return Resemblance(f"that is the shape of the {kind} {twin}. {other}.")
     if len(got) >= 2 and got[::-1] == expected:
-        return Resemblance(f"that is {name}'s shape transposed.", v.permute(*reversed(range(v.dim()))))
+        turned = ".T" if v.dim() == 2 else f".permute{tuple(reversed(range(v.dim())))}"
+        return Resemblance(f"that is {name}'s shape transposed.", turned, v.permute(*reversed(range(v.dim()))))
     if _squeezed(got) == _squeezed(expected) and v.numel():
-        return Resemblance(_about_ones(got, expected), v.reshape(expected))
+        return Resemblance(_about_ones(got, expected), f".reshape{expected}", v.reshape(expected))
     if v.numel() == prod(expected):
         if len(got) == 1:
             sentence = f"that is {name} flattened: the right number of entries ({v.numel()}), in one row."
         else:
             sentence = f"the right number of entries ({v.numel()}), in another shape; in row-major order they would fit."
-        return Resemblance(sentence, v.reshape(expected))
+        return Resemblance(sentence, f".reshape{expected}", v.reshape(expected))
     if v.numel() == 1:
         return Resemblance(
             f"a single number. PyTorch does not spread it over all {prod(expected)} entries, and neither does jvp; "
-            "written out it would be this:",
+            "the command below writes them out.",
+            f".reshape(()).expand{expected}",
             v.reshape(()).expand(expected),
         )
     if _broadcasts(got, expected):
         return Resemblance(
-            f"it would broadcast to {expected}, but a cotangent is never broadcast; written out it would be this:",
+            f"it would broadcast to {expected}, but nothing is broadcast silently; the command below writes it out.",
+            f".expand{expected}",
             v.expand(expected),
         )
     if len(got) > len(expected) and got[len(got) - len(expected) :] == expected:
-        return Resemblance(f"{got[: len(got) - len(expected)]} too many axes in front: one v at a time is pulled back.", v.reshape(-1, *expected)[0])
+        extra = len(got) - len(expected)
+        batch = got[:extra]
+        return Resemblance(
+            f"{name}'s shape with {_axes(extra)} of size {', '.join(map(str, batch))} too many in front: that is a batch of "
+            f"{prod(batch)} cotangents, and one at a time is pulled back; the command below takes the first.",
+            f"[{', '.join('0' * extra)}]",
+            v.reshape(-1, *expected)[0] if prod(batch) else None,
+        )
     return Resemblance(f"{prod(got)} numbers for {prod(expected)} entries.")
+
+
+def repaired_value(looks: Resemblance, text: str) -> str:
+    """A VALUE that fits: the user's own expression with the suffix, or its numbers written out, or `ones`."""
+    if looks.repaired is None:
+        return "ones"
+    numbers = as_value(looks.repaired)
+    if numbers in ("ones", "zeros"):
+        return numbers
+    if is_expression(text):
+        simple = re.fullmatch(r"[\w.]+(\([^()]*\))?", text)
+        return f"{text if simple else f'({text})'}{looks.suffix}"
+    return numbers if looks.repaired.numel() <= MOST_NUMBERS else "ones"
 
 
 def as_value(tensor: Tensor) -> str:
@@ -165,7 +197,7 @@ def _broadcasts(shape: Shape, to: Shape) -> bool:
 def _about_ones(got: Shape, expected: Shape) -> str:
     if got[-len(expected) :] == expected if expected else True:
         many = len(got) - len(expected)
-        return f"that is the right shape with {'an axis' if many == 1 else f'{many} axes'} of length 1 too many in front."
+        return f"that is the right shape with {_axes(many)} of length 1 too many in front."
     return "that is the right shape but for axes of length 1."
 
 
@@ -175,9 +207,13 @@ def _counted(name: str, shape: Shape) -> str:
     return f"{name} has {prod(shape)} entries in the shape {shape}"
 
 
-def _text_of(request: Request, name: str, position: int) -> str:
-    """What the user wrote for the cotangent of output `name`, or nothing."""
-    for number, (key, value) in enumerate(request.grad_outputs):
+def _axes(count: int) -> str:
+    return "an axis" if count == 1 else f"{count} axes"
+
+
+def _text_of(pairs: tuple[tuple[str | None, object], ...], name: str, position: int) -> str:
+    """What the user wrote for `name`, or nothing."""
+    for number, (key, value) in enumerate(pairs):
         if isinstance(value, str) and (key == name or (key is None and number == position)):
             return value
     return ""

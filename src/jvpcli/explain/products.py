@@ -16,6 +16,7 @@ from jvpcli.derive.nearby import Named, Rerun, moved
 from jvpcli.derive.vjp import vjp
 from jvpcli.errors import InternalError, JvpError
 from jvpcli.explain.weights import Weight
+from jvpcli.report import Comparison
 
 Nearby = Callable[[float], tuple[Named, Named]]
 """The leaves and outputs a relative step away."""
@@ -31,11 +32,13 @@ class Products:
     Attributes:
         vjp: input to Σ_outputs vᵀJ.
         contributions: (output, input) to vᵀJ, or None where no gradient flows from that output to that input.
+        comparison: how the two ways to the contributions compare.
         jvp: output to Σ_inputs J u, or None if no tangent was given.
     """
 
     vjp: Mapping[str, Tensor]
     contributions: Mapping[tuple[str, str], Tensor | None]
+    comparison: Comparison
     jvp: Mapping[str, Tensor] | None
 
 
@@ -54,16 +57,22 @@ def multiply(
     """
     contributions: dict[tuple[str, str], Tensor | None] = {}
     nearby = partial(_nearby, rerun, leaves)
+    comparisons = []
     for y, weight in cotangents.items():
         gradients = vjp(outputs[y], weight.value, list(leaves.values()))
         for x, gradient in zip(leaves, gradients, strict=True):
             contributions[y, x] = gradient
-            _compare(y, x, derivatives.maps[y, x], weight.value, gradient, nearby)
+            comparisons.append(_compare(y, x, derivatives.maps[y, x], weight.value, gradient, nearby))
     totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
     for (_, x), gradient in contributions.items():
         if gradient is not None:
             totals[x] = totals[x] + gradient
-    return Products(totals, contributions, _pushforwards(derivatives, outputs, tangents))
+    comparison = Comparison(
+        compared=sum(part.compared for part in comparisons),
+        not_finite=sum(part.not_finite for part in comparisons),
+        largest_difference=max(part.largest_difference for part in comparisons),
+    )
+    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents))
 
 
 def _pushforwards(
@@ -79,21 +88,26 @@ def _pushforwards(
     return pushed
 
 
-def _compare(y: str, x: str, jacobian: LinearMap, v: Tensor, gradient: Tensor | None, nearby: Nearby) -> None:
-    """Raises InternalError where vᵀJ from the Jacobian and autograd's gradient differ by more than rounding.
+def _compare(
+    y: str, x: str, jacobian: LinearMap, v: Tensor, gradient: Tensor | None, nearby: Nearby
+) -> Comparison:
+    """vᵀJ from the Jacobian against autograd's gradient, where both are finite.
 
-    Where either is not finite nothing is compared: 0·∞ is NaN in a sum over all terms, and autograd may skip it.
+    Raises:
+        InternalError: they differ by more than rounding.
     """
     contracted = jacobian.pullback(v)
     direct = torch.zeros_like(contracted) if gradient is None else gradient
     difference = (contracted - direct).abs()
     comparable = contracted.isfinite() & direct.isfinite()
     difference = torch.where(comparable, difference, torch.zeros_like(difference)).reshape(-1)
-    if not difference.numel() or float(difference.max()) <= _rounding(jacobian, v, direct):
-        return
+    largest = float(difference.max()) if difference.numel() else 0.0
+    result = Comparison(int(comparable.sum()), int((~comparable).sum()), largest)
+    if largest <= _rounding(jacobian, v, direct):
+        return result
+    if largest <= ILL_CONDITIONED * _sensitivity(y, x, v, gradient, nearby):
+        return result
     place = int(difference.argmax())
-    if float(difference[place]) <= ILL_CONDITIONED * _sensitivity(y, x, v, gradient, nearby):
-        return
     numbers = contracted.reshape(-1)[place].item(), direct.reshape(-1)[place].item()
     raise InternalError(
         f"two ways to ∂L/∂{x} from {y} differ at entry {place}: the explicit Jacobian gives {numbers[0]!r}, "
@@ -111,7 +125,8 @@ def _rounding(jacobian: LinearMap, v: Tensor, direct: Tensor) -> float:
     sizes = jacobian.absolute().pullback(v.abs().to(direct.abs().dtype))
     sizes = torch.nan_to_num(sizes, nan=0.0, posinf=0.0)
     info = torch.finfo(direct.dtype)
-    return math.sqrt(info.eps) * float(sizes.max()) + info.tiny
+    largest = float(sizes.max()) if sizes.numel() else 0.0
+    return math.sqrt(info.eps) * largest + info.tiny
 
 
 def _sensitivity(y: str, x: str, v: Tensor, gradient: Tensor | None, nearby: Nearby) -> float:

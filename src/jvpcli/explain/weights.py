@@ -17,6 +17,10 @@ from jvpcli.language.values import read_value
 from jvpcli.request import Request
 
 
+SEED_OFFSET = 1_000
+"""Random weights start this far from the request's seed, so that they differ from random inputs."""
+
+
 @dataclass(frozen=True)
 class Weight:
     """A cotangent or tangent and where it came from: `ones`, or what the user wrote."""
@@ -40,7 +44,7 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
         value = given.get(name, "ones")
         if isinstance(value, str) and value == "none" or not y.requires_grad:
             continue
-        v = _read(value, y, request, scope, f"grad_outputs for {name}", request.seed + 1 + position)
+        v = _read(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
         if v.shape != y.shape:
             raise cotangent_mismatch(
                 request, name, y, v, evaluation.inputs, position, several=len(outputs) > 1
@@ -66,9 +70,9 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
     for position, name in enumerate(names):
         x = evaluation.inputs[name]
         value = given.get(name, "zeros")
-        u = _read(value, x, request, evaluation.inputs, f"tangent for {name}", request.seed + 1 + position)
+        u = _read(value, x, request, evaluation.inputs, f"tangent for {name}", request.seed + SEED_OFFSET + position)
         if u.shape != x.shape:
-            raise tangent_mismatch(request, name, x, u, evaluation.outputs, several=len(names) > 1)
+            raise tangent_mismatch(request, name, x, u, evaluation.outputs, position, several=len(names) > 1)
         weights[name] = Weight(_source(value, name in given), _as(u, x, f"tangent for {name}"))
     return weights
 

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -48,8 +47,7 @@ def read_value(
 
     Text is numbers, JSON, `@file`, `-` or an expression over torch and `scope`; other objects are tensors, arrays,
     numbers, nested lists and `{"value": …, "dtype": …}`.  Numbers and JSON take `dtype`; files, arrays, tensors and
-    expressions keep their own.  Random functions of an expression start from `seed` and `name`, so that two inputs
-    written alike differ.
+    expressions keep their own.  Random functions of an expression start from `seed`.
 
     Raises:
         BadValueError: it can't be read; the message names the input.
@@ -90,10 +88,13 @@ def free_names(text: str) -> tuple[str, ...]:
 
     Raises: as `parse`, if it is an expression that is refused.
     """
+    return parse(text.strip()).inputs if is_expression(text) else ()
+
+
+def is_expression(text: str) -> bool:
+    """Whether the text of a VALUE is read as an expression: not as numbers, JSON, a file or `-`."""
     text = text.strip()
-    if not text or text == "-" or text.startswith("@") or _NUMBERS.fullmatch(text) or _is_json(text):
-        return ()
-    return parse(text).inputs
+    return bool(text) and not (text == "-" or text.startswith("@") or _NUMBERS.fullmatch(text) or _is_json(text))
 
 
 class _Reader:
@@ -240,8 +241,7 @@ class _Reader:
             if unknown:
                 at = program.input_spans[program.inputs.index(unknown[0])]
                 raise self.no_such_name(unknown[0], text, at)
-            seed = (self.seed + crc32(self.name.encode())) % 2**63
-            result = evaluate_value(program, self.scope, seed=seed, memory_limit=self.memory_limit)
+            result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit)
         except ExpressionSyntaxError as error:
             raise self.fail("it is neither numbers, JSON, a file (@…) nor an expression.", span=error.span,
                             source=text, explanation=error.message) from None  # fmt: skip

@@ -34,7 +34,14 @@ def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100
         edgeitems=4,
         max_line_width=width,
         floatmode="maxprec",
+        suppress_small=_moderate(array),
     )
+
+
+def _moderate(array: np.ndarray) -> bool:
+    """Whether all entries read well without exponents."""
+    sizes = np.abs(array[np.isfinite(array) & (array != 0)]) if array.size else array
+    return bool(sizes.size) and sizes.max() < 1e5 and sizes.min() >= 1e-3
 
 
 def index_text(flat: int, shape: tuple[int, ...]) -> str:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from jvpcli.render.layout import PROSE_WIDTH, Indented
 from jvpcli.render.numbers import array_text, index_text, number_text, shape_text
-from jvpcli.report import Contraction, InspectReport, Jacobian, Notice, WorkedEntry
+from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
 HEADING = "bold cyan"
 QUIET = "dim"
 NAME = "bold"
+NUMBERS = "The numbers"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def render_inspect(report: InspectReport, console: Console, *, full: bool = Fals
     for title, body in _sections(report, window, console.width):
         console.print()
         console.print(Text(title, style=HEADING))
-        console.print(Padding(body, (0, 0, 0, 2), expand=False))
+        console.print(Indented(body, prose=title != NUMBERS))
 
 
 def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
@@ -46,7 +47,7 @@ def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
 def _sections(report: InspectReport, window: Window, width: int) -> Iterator[tuple[str, RenderableType]]:
     yield "Shapes", _shapes(report)
     yield "Which product", Group(*_products(report))
-    yield "The numbers", Group(*_numbers(report, window, width))
+    yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
     if report.jvp is not None:
         yield "The product with the tangent (JVP)", Group(*_tangents(report, window, width))
@@ -61,13 +62,13 @@ def _shapes(report: InspectReport) -> Table:
         table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
     for name, v in report.grad_outputs.items():
         symbol = "v" if len(report.grad_outputs) == 1 else f"v for {name}"
-        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(v.source, v.shape))
+        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v.source))
     for y, by_input in report.jacobian.items():
         for x, jacobian in by_input.items():
-            parts = f"Jacobian: {report.outputs[y].shape} of {y} + {report.inputs[x].shape} of {x}"
-            table.add_row(Text(f"∂{y}/∂{x}", NAME), shape_text(jacobian.shape), Text(f"{parts}; {_filled(jacobian)}"))
+            kind = Text.assemble("the Jacobian, output + input: ", _filled(jacobian))
+            table.add_row(Text(f"∂{y}/∂{x}", NAME), shape_text(jacobian.shape), kind)
     for name, gradient in report.vjp.items():
-        table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result: as {name}"))
+        table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result, the VJP: as {name}"))
     return table
 
 
@@ -75,8 +76,8 @@ def _typed(kind: str, dtype: str) -> Text:
     return Text.assemble(kind, (f", {dtype}", QUIET))
 
 
-def _about_cotangent(source: str, shape: tuple[int, ...]) -> Text:
-    text = Text(f"grad_outputs, ∂L/∂(output): {source}")
+def _about_cotangent(output: str, source: str) -> Text:
+    text = Text(f"grad_outputs, ∂L/∂{output}: {source}")
     if source == "ones":
         text.append(" (the default; torch.autograd.grad itself has a default only for a single-element output)", QUIET)
     return text
@@ -206,9 +207,21 @@ def _factor(value: float) -> str:
 def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.vjp.items():
         label = f"∂L/∂{name} = "
-        text = array_text(gradient.value, full=window.rows is None, width=max(20, width - len(label) - 4))
+        text = array_text(gradient.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4))
         yield _labelled(label, text, "bold green")
-    yield Text("torch.autograd.grad gives the same (compared entry by entry).", style=QUIET)
+    yield Text(_agreement(report.comparison), style=QUIET)
+
+
+def _agreement(comparison: Comparison) -> str:
+    """That the two ways to the result agree, and where they could not be compared."""
+    text = "torch.autograd.grad gives the same (compared entry by entry)."
+    if comparison.not_finite:
+        text = text.replace("compared entry by entry", f"{comparison.compared} entries compared")
+        text += (
+            f" {comparison.not_finite} not finite: there autograd's number is shown, since 0·∞ in the sum over all terms "
+            "gives nan where autograd may skip the term."
+        )
+    return text
 
 
 def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
@@ -216,7 +229,7 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
         yield Text(f"u for {name} = {tangent.source}", style=QUIET)
     for name, pushed in (report.jvp or {}).items():
         label = f"J u for {name} = "
-        text = array_text(pushed.value, full=window.rows is None, width=max(20, width - len(label) - 4))
+        text = array_text(pushed.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4))
         yield _labelled(label, text, "bold green")
 
 
