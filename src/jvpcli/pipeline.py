@@ -15,7 +15,7 @@ from jvpcli.explain import build
 from jvpcli.explain.contraction import contract
 from jvpcli.explain.products import Products, multiply
 from jvpcli.explain.warn import notices
-from jvpcli.explain.weights import read_cotangents, read_tangents
+from jvpcli.explain.weights import is_word, read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
@@ -110,10 +110,14 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
-    others = [value for _, value in (*request.grad_outputs, *request.tangent)] + list(request.inputs.values())
-    helping = {name for value in others if isinstance(value, str) for name in free_names(value)}
-    for name in request.inputs:
-        if name not in wanted and name not in helping:
+    unused = [name for name in request.inputs if name not in wanted]
+    if not unused:
+        return
+    weights = [value for _, value in (*request.grad_outputs, *request.tangent) if not is_word(value)]
+    texts = [value for value in (*weights, *request.inputs.values()) if isinstance(value, str)]
+    helping = {name for text in texts for name in free_names(text)}
+    for name in unused:
+        if name not in helping:
             uses = ", ".join(wanted) or "no inputs"
             raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
 

@@ -29,6 +29,11 @@ class Weight:
     value: Tensor
 
 
+def is_word(value: Any) -> bool:
+    """Whether a VALUE is one of the words that only cotangents and tangents have."""
+    return isinstance(value, str) and value.strip().partition(":")[0] in ("ones", "zeros", "randn", "onehot", "none")
+
+
 def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
     """v for each differentiable output, in the outputs' order; an output left out (`none`) is not there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,24 +139,46 @@ def _matrix(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, w
     weights = v.reshape(-1)
     with np.errstate(all="ignore"):
         result = weights @ matrix
-    labels = [x + index_text(column, in_shape) for column in range(matrix.shape[1])]
+    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape)
     rows = _selected(matrix.shape[0], window.rows)
-    fitting = _fitting(labels, matrix, width) if window.columns else matrix.shape[1]
-    columns = _selected(matrix.shape[1], min(window.columns or fitting, fitting))
+    fitting = _fitting(sheet, width)
+    if window.columns is None:  # everything: as many tables side by side as it takes
+        blocks = [list(range(start, min(start + fitting, matrix.shape[1]))) for start in range(0, matrix.shape[1], fitting)]
+        return Group(*(_table(sheet, rows, block) for block in blocks))
+    columns = _selected(matrix.shape[1], min(window.columns, fitting))
+    return Group(_table(sheet, rows, columns), *_hidden(matrix.shape, rows, columns))
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What a table of a flattened Jacobian shows: matrix (m, n), weights (m,), result (n,)."""
+
+    y: str
+    x: str
+    matrix: np.ndarray
+    weights: np.ndarray
+    result: np.ndarray
+    out_shape: tuple[int, ...]
+    in_shape: tuple[int, ...]
+
+
+def _table(sheet: _Sheet, rows: list[int | None], columns: Sequence[int | None]) -> Table:
+    """Some rows and columns; None stands for those left out."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True, header_style=QUIET)
-    table.add_column("", footer=Text(f"∂L/∂{x}", style=NAME))
+    table.add_column("", footer=Text(f"∂L/∂{sheet.x}", style=NAME))
     table.add_column("v", justify="right", footer=Text("vᵀJ", style=QUIET), style="magenta")
     for column in columns:
-        header = "…" if column is None else labels[column]
-        footer = "…" if column is None else number_text(result[column])
+        header = "…" if column is None else sheet.x + index_text(column, sheet.in_shape)
+        footer = "…" if column is None else number_text(sheet.result[column])
         table.add_column(Text(header), justify="right", footer=Text(footer, style="bold green"))
     for row in rows:
         if row is None:
             table.add_row(*["⋮"] * (len(columns) + 2))
             continue
-        cells = (Text("…") if column is None else _cell(matrix[row, column]) for column in columns)
-        table.add_row(Text(y + index_text(row, out_shape), style=QUIET), number_text(weights[row]), *cells)
-    return Group(table, *_hidden(matrix.shape, rows, columns))
+        cells = (Text("…") if column is None else _cell(sheet.matrix[row, column]) for column in columns)
+        label = Text(sheet.y + index_text(row, sheet.out_shape), style=QUIET)
+        table.add_row(label, number_text(sheet.weights[row]), *cells)
+    return table
 
 
 def _cell(entry: np.generic) -> Text:
@@ -172,11 +194,12 @@ def _selected(count: int, most: int | None) -> list[int | None]:
     return [*range(head), None, *range(count - (most - head), count)]
 
 
-def _fitting(labels: list[str], matrix: np.ndarray, width: int) -> int:
-    """How many columns fit beside the labels; measured on a few, since most look alike."""
-    sample = matrix[:8, :32].reshape(-1)
-    cell = max(max(map(len, labels[:32])), max(len(number_text(entry)) for entry in sample)) + 2
-    return max(3, (width - 24) // cell)
+def _fitting(sheet: _Sheet, width: int) -> int:
+    """How many columns fit beside the labels, if all are as wide as the widest of those that are measured."""
+    labels = [len(sheet.x + index_text(column, sheet.in_shape)) for column in (0, sheet.matrix.shape[1] - 1)]
+    numbers = [len(number_text(entry)) for entry in (*sheet.matrix[:24, :24].reshape(-1), *sheet.result[:24])]
+    margin = len(sheet.y + index_text(sheet.matrix.shape[0] - 1, sheet.out_shape)) + 16
+    return max(3, (width - margin) // (max(*labels, *numbers) + 2))
 
 
 def _hidden(shape: tuple[int, ...], rows: list[int | None], columns: list[int | None]) -> list[Text]:
@@ -216,7 +239,7 @@ def _agreement(comparison: Comparison) -> str:
     """That the two ways to the result agree, and where they could not be compared."""
     text = "torch.autograd.grad gives the same (compared entry by entry)."
     if comparison.not_finite:
-        text = text.replace("compared entry by entry", f"{comparison.compared} entries compared")
+        text = text.replace("compared entry by entry", f"{comparison.compared} compared")
         text += (
             f" {comparison.not_finite} not finite: there autograd's number is shown, since 0·∞ in the sum over all terms "
             "gives nan where autograd may skip the term."

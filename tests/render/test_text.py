@@ -1,0 +1,90 @@
+"""Whole texts, as a person sees them in a pipe 100 columns wide.
+
+The files in `expected/` were checked by hand against closed forms: ∂(x_j x_k)/∂x_i = δ_ij x_k + δ_ik x_j, and so on.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jvpcli.errors import JvpError
+from jvpcli.pipeline import inspect
+from jvpcli.render.error import render_error, underlined
+from jvpcli.render.text import render_inspect, render_warnings
+from jvpcli.request import Request
+
+EXPECTED = Path(__file__).parent / "expected"
+
+REQUESTS = {
+    "outer": Request("torch.outer(x,x)", {"x": "1,2,3,4"}),
+    "outer_tangent": Request("torch.outer(x,x)", {"x": "1,2,3,4"}, tangent=((None, "ones"),)),
+    "scalar": Request("(x**2).sum()", {"x": "1,2,3"}, grad_outputs=((None, "2"),)),
+    "diagonal": Request("torch.relu(x)", {"x": "-1,0,2"}),
+    "several": Request("(x.sum(), torch.outer(x,w))", {"x": "1,2", "w": "3,4,5"}, grad_outputs=((None, "2"), (None, "ones"))),
+    "wide": Request("2*x", {"x": "torch.arange(40.)"}),
+    "empty": Request("x[:0]", {"x": "1,2"}),
+    "infinite": Request("torch.sqrt(x)", {"x": "0,1"}),
+    "mismatch_input": Request("torch.outer(x,x)", {"x": "1,2,3,4"}, grad_outputs=((None, "1,1,1,1"),)),
+    "mismatch_batch": Request("torch.outer(x,x)", {"x": "1,2,3,4"}, grad_outputs=((None, "torch.rand(2,4,4)"),)),
+    "constant": Request("x.detach()*2", {"x": "1,2"}),
+}
+
+
+def text_of(request: Request, *, full: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100)
+    try:
+        report = inspect(request)
+    except JvpError as error:
+        render_error(error, console)
+    else:
+        render_inspect(report, console, full=full)
+        render_warnings(report.warnings, console)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_whole_text(name):
+    assert text_of(REQUESTS[name]) == (EXPECTED / f"{name}.txt").read_text()
+
+
+def test_a_truncated_table_says_how_much_it_hides_and_full_shows_it():
+    text = text_of(REQUESTS["wide"])
+    assert "16 of 40 rows and" in text
+    assert "--full shows all" in text
+    assert "y[20]" not in text
+    full = text_of(REQUESTS["wide"], full=True)
+    assert "not shown" not in full
+    assert all(f"y[{row}]" in full and f"x[{row}]" in full for row in range(40))
+
+
+def test_no_line_ends_in_blanks():
+    for request in REQUESTS.values():
+        assert not [line for line in text_of(request).splitlines() if line != line.rstrip()]
+
+
+@pytest.mark.parametrize(
+    ("source", "part", "shown", "carets"),
+    [
+        ("torch.sin(x) + torch.sinn(x)", "torch.sinn", "torch.sin(x) + torch.sinn(x)", " " * 15 + "^" * 10),
+        ("'é' + foo", "foo", "'é' + foo", " " * 6 + "^^^"),
+        ("'日本' + foo", "foo", "'日本' + foo", " " * 9 + "^^^"),
+        ("a = x\nb = foo\nc", "foo", "b = foo", " " * 4 + "^^^"),
+    ],
+)
+def test_carets_stand_under_the_guilty_part(source, part, shown, carets):
+    start = source.index(part)
+    line, marks = underlined(source, (start, start + len(part)))
+    assert (line.plain, marks.plain) == ("  " + shown, "  " + carets)
+
+
+def test_a_long_line_is_cut_around_the_guilty_part():
+    source = "x + " * 1000 + "foo" + " + x" * 1000
+    line, marks = underlined(source, (4000, 4003))
+    assert len(line.plain) < 200
+    start = marks.plain.index("^")
+    assert line.plain[start : start + 3] == "foo"
