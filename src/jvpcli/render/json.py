@@ -7,7 +7,7 @@ the strings of the contract, complex numbers pairs of real and imaginary part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 def to_json(report: Any) -> bytes:
     """The whole JSON document of a report, without a newline at the end."""
-    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_plain(report)})
+    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_record(report)})
 
 
 def error_to_json(error: JvpError) -> bytes:
@@ -41,45 +41,53 @@ def to_dict(report: Any) -> dict[str, Any]:
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(document, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS)
 
 
 @cache
 def _field_rules(kind: type) -> tuple[tuple[str, bool], ...]:
     """Name and "left out where it is None" of each field of a report type."""
-    return tuple((f.name, f.default is None and f.default is not MISSING) for f in fields(kind))
+    return tuple((f.name, f.default is None) for f in fields(kind))
 
 
 def _plain(item: Any) -> Any:
-    """Report data as what orjson encodes: dicts, lists, numbers, strings and finite real arrays."""
-    if is_dataclass(item) and not isinstance(item, type):
-        pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))
-        return {name: _plain(value) for name, value, optional in pairs if not (optional and value is None)}
-    if isinstance(item, np.ndarray):
-        return _array(item)
-    if isinstance(item, Mapping):
-        return {str(key): _plain(value) for key, value in item.items()}
-    if isinstance(item, (tuple, list)):
-        return [_plain(value) for value in item]
-    if isinstance(item, (np.generic, float, complex)):
+    """What orjson cannot encode by itself, one level deep: report types, mappings, arrays, numpy's and complex numbers."""
+    if isinstance(item, (np.ndarray, np.generic, complex)):
         return _array(np.asarray(item))
-    return item
+    if isinstance(item, Mapping):
+        return dict(item)
+    return _record(item)
+
+
+def _record(item: Any) -> dict[str, Any]:
+    """A report type as a dict of its fields; floats are looked at here, since orjson writes a NaN as null."""
+    pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))
+    return {
+        name: _array(np.asarray(value)) if isinstance(value, float) else value
+        for name, value, optional in pairs
+        if not (optional and value is None)
+    }
 
 
 def _array(array: np.ndarray) -> Any:
+    """An array as what orjson encodes: a finite contiguous array, or nested lists."""
     if np.iscomplexobj(array):
         array = np.stack([array.real, array.imag], axis=-1)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return _with_words(array)
-    if array.ndim == 0 or array.size == 0:  # orjson takes neither
-        return orjson.loads(orjson.dumps(array.reshape(1), option=orjson.OPT_SERIALIZE_NUMPY))[0] if array.size else array.tolist()
-    return np.ascontiguousarray(array)
+    if array.ndim == 0:  # orjson takes none of those
+        return orjson.loads(_numbers(array.reshape(1)))[0]
+    return orjson.Fragment(_numbers(array)) if array.size else array.tolist()
+
+
+def _numbers(array: np.ndarray) -> bytes:
+    return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _with_words(array: np.ndarray) -> Any:
     """An array that holds NaN or infinities, as nested lists with the contract's strings in their places."""
     finite = np.isfinite(array)
-    flat = orjson.loads(orjson.dumps(np.where(finite, array, 0).astype(array.dtype).ravel(), option=orjson.OPT_SERIALIZE_NUMPY))
+    flat = orjson.loads(_numbers(np.where(finite, array, 0).astype(array.dtype).ravel()))
     for index in np.flatnonzero(~finite):
         number = array.flat[index]
         flat[index] = "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
