@@ -1,0 +1,126 @@
+"""Operations on each entry by itself: a diagonal, then the broadcast of the operand.
+
+One call of the node with a cotangent of ones gives the diagonal to every operand at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.kronecker import KroneckerMap, diagonal
+from jvpcli.derive.labels import Factor
+from jvpcli.derive.linear_map import Shape
+from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule, broadcast_labels
+
+NAMES = """
+Abs Acos Acosh Addcdiv Addcmul Angle Asin Asinh Atan2 Atan Atanh Ceil Celu Clamp ClampMax ClampMin ConjPhysical Conj
+Copysign Cos Cosh Deg2Rad Digamma Div Elu Erf Erfc Erfinv Exp2 Exp Expm1 Floor Fmax Fmin Fmod Frac Frexp Gelu
+Hardshrink Hardsigmoid Hardswish Hardtanh Hypot I0 Igamma Igammac Ldexp LeakyRelu Lerp Lgamma Log10 Log1P Log2
+Log Logaddexp2 Logaddexp Logit LogSigmoid Maximum Minimum Mish Mvlgamma NanToNum Nextafter Polygamma Pow PreluKernel
+Rad2Deg Reciprocal Relu Remainder Round Rsqrt Sgn Sigmoid Sign Silu Sinc Sin Sinh Softplus Softshrink
+SpecialEntr SpecialErfcx SpecialI0E SpecialI1 SpecialI1E SpecialLogNdtr SpecialNdtri SpecialXlog1Py SpecialZeta Sqrt
+Tan Tanh Threshold Trunc Where Xlogy MaskedFill NativeDropout FusedDropout RreluWithNoise Bernoulli
+Tril Triu ScalarMul GeluBackward TanhBackward SigmoidBackward ThresholdBackward LeakyReluBackward EluBackward
+SoftplusBackward HardtanhBackward HardswishBackward LogSigmoidBackward SoftshrinkBackward
+""".split()
+
+
+def elementwise(op: Op) -> Locals:
+    """The diagonal by one pull-back of ones."""
+    pulled = op.pull(op.ones())
+    return [
+        None if shape is None else () if grad is None else (scaled(op, shape, grad),)
+        for shape, grad in zip(op.shapes, pulled, strict=True)
+    ]
+
+
+def scaled(op: Op, shape: Shape, values: Tensor) -> KroneckerMap:
+    """Each entry of an operand of `shape`, broadcast to the output, times `values` (broadcast likewise)."""
+    if shape == op.shape and tuple(values.shape) == op.shape:
+        return diagonal(op.shape, shape, values, op.like)
+    if values.dim() > len(op.shape) or not _fits(tuple(values.shape), op.shape):
+        raise NoRuleError("the pulled-back ones have a shape of their own")
+    labels = tuple(range(len(op.shape)))
+    sizes = dict(enumerate(op.shape))
+    own = broadcast_labels(op.shape, tuple(values.shape))
+    factor = Factor(values.reshape([op.shape[k] for k in own]), own)
+    return op.regular(shape, labels, broadcast_labels(op.shape, shape), sizes, [factor])
+
+
+def _fits(shape: Shape, out_shape: Shape) -> bool:
+    skip = len(out_shape) - len(shape)
+    return skip >= 0 and all(a in (1, b) for a, b in zip(shape, out_shape[skip:], strict=True))
+
+
+def constant(op: Op, shape: Shape, scale: float) -> KroneckerMap:
+    """Each entry of an operand, broadcast to the output, times a number."""
+    if shape == op.shape:
+        return op.reshaped(shape, scale)
+    labels = tuple(range(len(op.shape)))
+    return op.regular(shape, labels, broadcast_labels(op.shape, shape), dict(enumerate(op.shape)), (), scale)
+
+
+def add(op: Op) -> Locals:
+    """x + alpha·y."""
+    alpha = float(op.saved("alpha", 1))
+    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (1.0, alpha), strict=False)]
+
+
+def sub(op: Op) -> Locals:
+    """x − alpha·y."""
+    alpha = float(op.saved("alpha", 1))
+    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (1.0, -alpha), strict=False)]
+
+
+def rsub(op: Op) -> Locals:
+    """y − alpha·x."""
+    alpha = float(op.saved("alpha", 1))
+    return [None if s is None else (constant(op, s, a),) for s, a in zip(op.shapes, (-alpha, 1.0), strict=False)]
+
+
+def neg(op: Op) -> Locals:
+    """−x."""
+    return op.each(lambda shape: (constant(op, shape, -1.0),))
+
+
+def mul(op: Op) -> Locals:
+    """x·y: each operand's diagonal is the other, in the shape that it came in."""
+    result: list[tuple[KroneckerMap, ...] | None] = []
+    for shape, other in zip(op.shapes, ("other", "self"), strict=False):
+        if shape is None:
+            result.append(None)
+            continue
+        value = op.saved(other)
+        if not isinstance(value, Tensor):
+            if value is None or isinstance(value, complex):
+                raise NoRuleError("a saved operand is missing")
+            result.append((constant(op, shape, float(value)),))
+        elif value.dim() == 0:
+            result.append((scaled(op, shape, value.detach()),))
+        else:
+            result.append((scaled(op, shape, value.detach()),))
+    return result
+
+
+def zero(op: Op) -> Locals:
+    """Steps: constant wherever they are differentiable, as torch's rule for them says."""
+    return op.each(lambda _shape: ())
+
+
+def tril_triu(op: Op) -> Locals:
+    """A mask."""
+    (pulled,) = op.pull(torch.ones(op.shape, dtype=op.node._input_metadata[0].dtype, device=op.like.device))
+    return op.first(diagonal(op.shape, op.shape, pulled, op.like))
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(NAMES, elementwise),
+    "Add": add,
+    "Sub": sub,
+    "Rsub": rsub,
+    "Neg": neg,
+    "Mul": mul,
+    "Tril": tril_triu,
+    "Triu": tril_triu,
+}

@@ -1,0 +1,185 @@
+"""Pieces whose structure is irregular: k entries in each of r rows, at columns that index arrays give.
+
+The arrays are (k, r), so that one of k terms (a tap of a stencil) lies together in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.kronecker import KroneckerMap
+from jvpcli.derive.terms import Term, Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Where entries can be other than zero.
+
+    Attributes:
+        rows: int64 (r,), the row of each column of `cols`; None: 0, 1, … m-1.
+        cols: int64 (k, r).
+        unique_rows: no row is listed twice.
+        distinct: no place is listed twice (but by padding).
+        padded: a row may repeat one of its places, with the value 0.
+        token: names the pattern among the structures of a Workspace; None: it depends on values.
+    """
+
+    rows: Tensor | None
+    cols: Tensor
+    unique_rows: bool = True
+    distinct: bool = True
+    padded: bool = False
+    token: Hashable = None
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMap(Term):
+    """A pattern and its values (k, r); None: all are 1."""
+
+    pattern: Pattern
+    values: Tensor | None
+
+    @property
+    def k(self) -> int:
+        """How many entries a row lists."""
+        return self.pattern.cols.shape[0]
+
+    @property
+    def bound(self) -> int:
+        """How many entries can be other than zero."""
+        return self.pattern.cols.numel()
+
+    def weights(self) -> Tensor:
+        """The values (k, r), written out or as an expanded view."""
+        return self.like.new_ones(()).expand(self.pattern.cols.shape) if self.values is None else self.values
+
+    def row_index(self) -> Tensor:
+        """int64 (r,): the row of each listed row."""
+        if self.pattern.rows is None:
+            return torch.arange(self.m, device=self.pattern.cols.device)
+        return self.pattern.rows
+
+    def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
+        """Write (or add) the entries into a contiguous matrix (m, n) with a zero at every other place."""
+        places = (self.row_index() * self.n + self.pattern.cols).reshape(-1)
+        values = self.weights().reshape(-1).to(result.dtype)
+        if self.pattern.distinct and not self.pattern.padded and not accumulate:
+            result.view(-1)[places] = values
+        else:
+            result.view(-1).index_add_(0, places, values)
+
+
+def to_sparse(term: Term, work: Workspace) -> SparseMap:
+    """The same entries by index arrays."""
+    if isinstance(term, SparseMap):
+        return term
+    assert isinstance(term, KroneckerMap)
+    rows = tuple(dict.fromkeys(term.out))
+    inner = tuple([k for k in dict.fromkeys(term.inn) if k not in term.out])
+    width, height = term.row_length, term.bound // max(1, term.row_length)
+    work.reserve(term.bound, 8 + term.like.element_size())
+    names = {k: i for i, k in enumerate((*rows, *inner))}
+    key = (
+        "kronecker",
+        tuple([names[k] for k in term.out]),
+        tuple([names[k] for k in term.inn]),
+        tuple([term.sizes[k] for k in names]),
+    )
+
+    def make() -> Pattern:
+        repeated = len(rows) < len(term.out)
+        listed = term.index(term.out, rows).reshape(-1) if repeated else None
+        return Pattern(listed, term.index(term.inn, inner + rows).reshape(width, height), token=key)
+
+    pattern = work.structure(key, make)
+    if not term.factors:
+        return SparseMap(
+            term.out_shape,
+            term.in_shape,
+            term.like,
+            pattern,
+            None if term.scale == 1 else term.like.new_full((), term.scale).expand(width, height),
+        )
+    values = term.values(inner + rows).reshape(width, height)
+    return SparseMap(term.out_shape, term.in_shape, term.like, pattern, values)
+
+
+def merge(term: SparseMap, work: Workspace) -> SparseMap:
+    """The same map with no place listed twice: duplicates are added up."""
+    pattern = term.pattern
+    if pattern.distinct:
+        return term
+    key = None if pattern.token is None else ("merge", pattern.token)
+    if pattern.unique_rows:
+        merged, recipe = work.structure(key, lambda: _merge_in_rows(pattern, key))
+        if recipe is None:
+            return SparseMap(term.out_shape, term.in_shape, term.like, merged, term.values)
+        order, position = recipe
+        values = term.weights().gather(0, order)
+        values = values.new_zeros(merged.cols.shape).scatter_add_(0, position, values)
+    else:
+        merged, (order, position) = work.structure(key, lambda: _merge_anywhere(term, key))
+        values = term.weights().reshape(-1)[order]
+        values = values.new_zeros(merged.cols.numel()).index_add_(0, position, values).reshape(1, -1)
+    return SparseMap(term.out_shape, term.in_shape, term.like, merged, values)
+
+
+def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor] | None]:
+    k = pattern.cols.shape[0]
+    if k <= 8 and not any(torch.any(pattern.cols[i] == pattern.cols[j]) for j in range(k) for i in range(j)):
+        return Pattern(pattern.rows, pattern.cols, padded=pattern.padded, token=token), None
+    cols, order = pattern.cols.sort(dim=0)
+    position = torch.zeros_like(cols)
+    torch.cumsum(cols[1:] != cols[:-1], dim=0, out=position[1:])
+    width = int(position[-1].max()) + 1 if position.numel() else 0
+    ragged = bool((position[-1] != width - 1).any()) if position.numel() else False
+    first = cols[0].expand(width, -1).clone()
+    return Pattern(pattern.rows, first.scatter_(0, position, cols), padded=ragged, token=token), (order, position)
+
+
+def _merge_anywhere(term: SparseMap, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
+    keys = (term.row_index() * term.n + term.pattern.cols).reshape(-1)
+    keys, order = keys.sort()
+    starts = torch.ones_like(keys, dtype=torch.bool)
+    torch.ne(keys[1:], keys[:-1], out=starts[1:])
+    places = keys[starts]
+    rows = torch.div(places, term.n, rounding_mode="floor")
+    cols = (places - rows * term.n).reshape(1, -1)
+    return Pattern(rows, cols, unique_rows=False, token=token), (order, starts.cumsum(0) - 1)
+
+
+def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
+    """The sum, duplicates not yet added up."""
+    first = terms[0]
+    if len(terms) == 1:
+        return first
+    patterns = [t.pattern for t in terms]
+    tokens = [p.token for p in patterns]
+    shared = all(p.rows is patterns[0].rows for p in patterns) and patterns[0].unique_rows
+    key = None if None in tokens else ("add", *tokens)
+
+    def make() -> Pattern:
+        if shared:
+            return Pattern(
+                patterns[0].rows,
+                torch.cat([p.cols for p in patterns]),
+                distinct=False,
+                padded=any(p.padded for p in patterns),
+                token=key,
+            )
+        rows = torch.cat([t.row_index().expand(t.k, -1).reshape(-1) for t in terms])
+        cols = torch.cat([p.cols.reshape(-1) for p in patterns]).reshape(1, -1)
+        return Pattern(rows, cols, unique_rows=False, distinct=False, token=key)
+
+    pattern = work.structure(key, make)
+    if all(t.values is None for t in terms):
+        values = None
+    elif shared:
+        values = torch.cat([t.weights() for t in terms])
+    else:
+        values = torch.cat([t.weights().reshape(-1) for t in terms]).reshape(1, -1)
+    return SparseMap(first.out_shape, first.in_shape, first.like, pattern, values)
