@@ -9,7 +9,7 @@ bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tup
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jvpcli.errors import Span
@@ -36,10 +36,22 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A list, tuple or slice built from operands."""
+    """A list, tuple or slice built from operands.
 
-    kind: str  # "list" | "tuple" | "slice"
+    `kind` is "list", "tuple" or "slice"; in a program (never on a tape) also "star": the items of its one operand stand
+    in its place.  `size` counts what it holds at every level and `depth` the levels, so that a pack that would be huge
+    when written out is known without writing it out.
+    """
+
+    kind: str
     items: tuple[Operand, ...]
+    size: int = field(init=False, compare=False, repr=False, default=0)
+    depth: int = field(init=False, compare=False, repr=False, default=0)
+
+    def __post_init__(self) -> None:
+        packs = [item for item in self.items if isinstance(item, Pack)]
+        object.__setattr__(self, "size", len(self.items) + sum(pack.size for pack in packs))
+        object.__setattr__(self, "depth", 1 + max((pack.depth for pack in packs), default=0))
 
 
 Operand = Ref | Const | Pack
@@ -71,7 +83,8 @@ class Equation:
     `method:sum`         a method of the first operand
     `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)
     `op:mul`             an operator, by its name in the module `operator`; `op:getitem` is a subscript
-    `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment)
+    `op:setitem`         `y[i] = value`: changes its first operand in place, which is also what it gives
+    `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment; `unpack:3+`: 3 or more)
     `loop`, `loop:flat`  a comprehension over operand 0 with one body (flat: its results are lists, joined)
     `if`, `and`, `or`    control flow: `if` has two bodies; `and`/`or` one, evaluated if operand 0 doesn't decide
     ==================== ========================================================================

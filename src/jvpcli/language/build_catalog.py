@@ -27,6 +27,7 @@ NAMESPACES = {
     "torch.linalg": torch.linalg,
     "torch.fft": torch.fft,
     "torch.special": torch.special,
+    "torch.masked": torch.masked,
 }
 
 RULES: tuple[tuple[str, str], ...] = (
@@ -77,7 +78,10 @@ RULES: tuple[tuple[str, str], ...] = (
     ("it is about nested tensors; jvp takes dense tensors", "nested_.*|to_padded_tensor|.*_nested"),
     ("it is an internal of TorchScript", "fork|wait|parse_.*|unify_type_list|merge_type.*|typename"),
     ("it was removed from torch", "solve|eig|lstsq|symeig|matrix_rank"),
-    ("it says how the tensor is stored, not what it holds", "is_(cpu|cuda|ipu|maia|meta|mkldnn|mps|mtia|vulkan|xla|xpu)"),
+    (
+        "it says how the tensor is stored, not what it holds",
+        "is_(cpu|cuda|ipu|maia|meta|mkldnn|mps|mtia|vulkan|xla|xpu)",
+    ),
 )
 """Reason and the names it refuses (whole-name patterns), first match wins.  They apply to functions and methods alike,
 but for the exceptions below."""
@@ -92,7 +96,9 @@ EXTRA_FUNCTIONS = ("torch.finfo", "torch.iinfo", "torch.segment_reduce")
 
 PROPERTIES = ("H", "T", "mH", "mT", "real", "imag", "shape", "dtype", "device", "ndim", "itemsize", "nbytes")
 
-DTYPES = re.compile(r"(float|double|half|bfloat16|complex|c(float|double|half)|int|uint|short|long|bool)(8|16|32|64|128)?")
+DTYPES = re.compile(
+    r"(float|double|half|bfloat16|complex|c(float|double|half)|int|uint|short|long|bool)(8|16|32|64|128)?"
+)
 
 OBJECT_FIELDS = {
     "finfo": ("bits", "dtype", "eps", "max", "min", "resolution", "smallest_normal", "tiny"),
@@ -123,8 +129,9 @@ def registry() -> set[Any]:
     """Every function that torch itself lists as taking tensors, with or without override support."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        overridable = {f for group in torch.overrides.get_overridable_functions().values() for f in group if callable(f)}
-        return overridable | {f for f in torch.overrides.get_ignored_functions() if callable(f)}
+        groups = [*torch.overrides.get_overridable_functions().values(), torch.overrides.get_ignored_functions()]
+    masked = {f for _, f in public(torch.masked) if getattr(f, "__module__", "") == "torch.masked._ops"}
+    return {function for group in groups for function in group if callable(function)} | masked
 
 
 def public(owner: Any) -> Iterator[tuple[str, Any]]:
@@ -190,9 +197,12 @@ def signature_of(function: Any, name: str, lambdas: dict[Any, Callable[..., Any]
     return f"{name}(…)"
 
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def plain_parameter(parameter: inspect.Parameter) -> str:
     """A parameter as a caller writes it, without annotations."""
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = "*" * (1 + (parameter.kind is parameter.VAR_KEYWORD)) if parameter.kind in _VARIADIC else ""
     default = "" if parameter.default is inspect.Parameter.empty else f"={parameter.default!r}"
     return f"{stars}{parameter.name}{default}"
 
@@ -203,7 +213,8 @@ def description_of(function: Any) -> str:
     for paragraph in paragraphs:
         text = re.sub(r"^(?:[\w.]+)\(.*?\)\s*(?:->\s*[\w\[\](), .]+?)?(?=[A-Z.:]|$)", "", paragraph).strip()
         text = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`", r"\1", text).replace("``", "").replace("\\", "")
-        if len(text) > 3 and not text.startswith((".. ", ">>>", "Args", "{", "Warning", ".. note")) and "->" not in text:
+        skipped = text.startswith((".. ", ">>>", "Args", "{", "Warning")) or "->" in text
+        if len(text) > 3 and not skipped:
             return re.split(r"(?<=[a-z\])])\.(?:\s|$)", text)[0][:160].strip().rstrip(".:")
     return ""
 
@@ -220,7 +231,7 @@ def build() -> tuple[dict[str, Any], dict[str, list[str]]]:
     forbidden: dict[str, list[str]] = {}
     texts: dict[str, list[str]] = {}
 
-    def offer(path: str, value: Any, callable_here: bool) -> None:
+    def offer(path: str, value: Any, callable_here: bool) -> None:  # flags: i in place, r random, p pointwise
         reason = refusal(path) or (None if callable_here or path in EXTRA_FUNCTIONS else kind_reason(value))
         if reason:
             forbidden.setdefault(reason, []).append(path)
@@ -228,7 +239,8 @@ def build() -> tuple[dict[str, Any], dict[str, list[str]]]:
         name = path.rpartition(".")[2]
         signature = signature_of(value, name, lambdas)
         mutates = name.endswith("_") or bool(parameters_in(signature) & MUTATING_PARAMETERS)
-        functions[path] = ("i" if mutates else "") + ("r" if RANDOM.fullmatch(name) else "")
+        flags = {"i": mutates, "r": RANDOM.fullmatch(name), "p": is_pointwise(name)}
+        functions[path] = "".join(flag for flag, holds in flags.items() if holds)
         texts[path] = [signature, description_of(value)]
 
     constant_paths = constants()
@@ -270,6 +282,13 @@ def is_known(value: Any, known: set[Any]) -> bool:
         return value in known
     except TypeError:
         return False
+
+
+def is_pointwise(name: str) -> bool:
+    """Whether torch tags the operator of that name as element-wise with broadcasting."""
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = packet.overloads() if packet is not None else ()
+    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in overloads)
 
 
 def borrow_descriptions(texts: dict[str, list[str]]) -> None:

@@ -20,7 +20,7 @@ ALIASES: Mapping[str, str] = {"F": "torch.nn.functional"}
 """Names of the language for a namespace of torch."""
 
 NAMESPACES = frozenset(
-    {"torch", "torch.nn", "torch.nn.functional", "torch.linalg", "torch.fft", "torch.special", "math"}
+    {"torch", "torch.nn", "torch.nn.functional", "torch.linalg", "torch.fft", "torch.special", "torch.masked", "math"}
 )
 ROOTS = frozenset({"torch", "math", *ALIASES})
 
@@ -156,16 +156,30 @@ def is_attribute(name: str) -> bool:
 
 def changes_arguments(op: str) -> bool:
     """Whether an equation's `op` ("method:mul_", "call:torch.relu") may change a tensor it is given."""
-    kind, _, target = op.partition(":")
-    table = {"call": "functions", "method": "methods"}.get(kind)
-    return op == "op:setitem" or (table is not None and "i" in _data()[table].get(target, ""))
+    return op == "op:setitem" or "i" in _flags(op)
 
 
 def is_random(op: str) -> bool:
     """Whether an equation's `op` draws random numbers."""
+    return "r" in _flags(op)
+
+
+def is_pointwise(op: str) -> bool:
+    """Whether an equation's `op` works element by element, with broadcasting, by torch's own tag."""
+    kind, _, target = op.partition(":")
+    return target in POINTWISE_OPERATORS if kind == "op" else "p" in _flags(op)
+
+
+POINTWISE_OPERATORS = frozenset(
+    {"add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift",
+     "neg", "pos", "invert", "eq", "ne", "lt", "le", "gt", "ge"}
+)  # fmt: skip
+
+
+def _flags(op: str) -> str:
     kind, _, target = op.partition(":")
     table = {"call": "functions", "method": "methods"}.get(kind)
-    return table is not None and "r" in _data()[table].get(target, "")
+    return _data()[table].get(target, "") if table else ""
 
 
 def lookup(path: str) -> Entry | None:

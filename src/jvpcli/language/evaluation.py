@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.program import Equation, Program
@@ -21,9 +21,13 @@ class Evaluation:
         inputs: name to tensor; the differentiated ones are leaves that require grad.
         outputs: name to tensor, named as the contract says.
         tape: the equations that ran, in order, without control flow: comprehensions are unrolled (each turn with
-            slots of its own) and only the branch taken is there.  Slots below `len(inputs)` are the inputs.
-        values: slot to value, for every slot on the tape.
+            slots of its own) and only the branch taken is there.  Slots below `len(inputs)` are the inputs.  What
+            depends on no input and is no tensor stands in the tape's operands as a constant.
+        values: slot to value, for every slot on the tape.  A tensor that a later step changed in place stands here as
+            it was before; the changed one is that step's value (`operations.is_in_place`), and later steps refer to
+            that.  Views of it are not kept: their values are those after all steps.
         wrt: the names of the differentiated inputs.
+        output_slots: the slot of each output (of an input, where the text gives it back).
     """
 
     program: Program | None
@@ -32,3 +36,4 @@ class Evaluation:
     tape: tuple[Equation, ...]
     values: Mapping[int, Any]
     wrt: tuple[str, ...]
+    output_slots: Mapping[str, int] = field(default_factory=dict)

@@ -3,87 +3,97 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError
-from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref
+from jvpcli.language.forecast import in_words
+from jvpcli.program import Equation, Operand
 
 SHAPE_PROBLEMS = re.compile(
     r"must match the size of tensor|shapes cannot be multiplied|size mismatch|sizes? of tensors? must match"
-    r"|not broadcastable|can't be broadcast|could not be broadcast|shape mismatch|does not match|inconsistent tensor size"
-    r"|is invalid for input of size|must match the existing size|Expected size for first two dimensions"
-    r"|expected .* to be broadcastable|dimension(s)? .* must match|vectors? .* same (size|length)"
-    r"|Expected .* to have .* (same size|same shape)|Sizes of tensors must match|stack expects each tensor"
-    r"|The expanded size of the tensor|expected batch1 to be|incompatible|subscript .* has size .* which does not",
+    r"|not broadcastable|can't be broadcast|could not be broadcast|shape mismatch|does not match"
+    r"|inconsistent tensor size|is invalid for input of size|must match the existing size|incompatible"
+    r"|expected size for first two dimensions|expected .* to be broadcastable|dimensions? .* must match"
+    r"|vectors? .* same (size|length)|expected .* to have .* (same size|same shape)|stack expects each tensor"
+    r"|the expanded size of the tensor|expected batch1 to be|subscript .* has size .* which does not"
+    r"|same number of dimensions|should be the same|to be equal to|expected input.* to have .* channels"
+    r"|both arguments to .* need to be|must have the same|must be equal to",
     re.IGNORECASE,
 )
 """torch's wordings where the shapes of operands don't fit each other."""
 
-ALLOCATION = re.compile(r"you tried to allocate (\d+) bytes|Tried to allocate ([\d.]+) ([KMGT]iB)")
+NO_MEMORY = re.compile(r"you tried to allocate (\d+) bytes|bad_alloc|bad allocation|out of memory", re.IGNORECASE)
+"""torch's wordings where memory is short."""
+
+TOO_LARGE = re.compile(r"storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE)
+"""torch's wordings where a size is beyond any memory."""
+
+SYMBOLS = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
+    "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "neg": "-", "pos": "+", "invert": "~",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "getitem": "[…]", "setitem": "[…] =",
+    "not_": "not", "is_": "is", "is_not": "is not", "contains": "in",
+}  # fmt: skip
 
 
 def explain_failure(
-    error: Exception, step: Equation, program: Program, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    error: Exception,
+    step: Equation,
+    label: Callable[[Operand | None], str],
+    arguments: Sequence[Any],
+    keywords: Mapping[str, Any],
+    source: str,
 ) -> JvpError:
-    """The error that a user sees for what torch (or Python) raised in one step."""
+    """The error that a user sees for what torch (or Python) raised in one step; `label` names an operand."""
     text = str(error).strip() or type(error).__name__
-    first = text.splitlines()[0]
-    where: dict[str, Any] = {"span": step.span, "source": program.source, "torch_message": text}
-    allocation = ALLOCATION.search(text)
-    if allocation or isinstance(error, MemoryError):
-        needed = f" of {int(allocation[1]):,} bytes" if allocation and allocation[1] else ""
-        return LimitError(f"`{_short(step)}` needs memory{needed} that there isn't.", **where)
+    first = text.splitlines()[0].rstrip(".")
+    what = in_sentence(step)
+    where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text}
+    memory = NO_MEMORY.search(text)
+    if memory or isinstance(error, MemoryError):
+        needed = f"{in_words(int(memory[1]))} " if memory and memory[1] else ""
+        return LimitError(f"{what} needs {needed}more memory than there is.", **where)
+    if TOO_LARGE.search(text):
+        return LimitError(f"{what} needs more memory than any machine has.", **where)
     if isinstance(error, RecursionError):
-        return LimitError(f"`{_short(step)}` nests too deeply.", **where)
-    details = describe_operands(step, program, arguments, keywords)
-    tensors = sum(isinstance(value, Tensor) for value in _flat(arguments)) + len(keywords)
-    if isinstance(error, (RuntimeError, ValueError)) and tensors and SHAPE_PROBLEMS.search(text):
-        return ShapeMismatchError(f"The shapes in `{_short(step)}` don't fit: {first}", details=details, **where)
-    return EvaluationError(f"`{_short(step)}` failed: {first}", details=details, **where)
+        return LimitError(f"{what} nests too deeply.", **where)
+    where["details"] = describe_operands(step, label, arguments, keywords)
+    if isinstance(error, (RuntimeError, ValueError)) and where["details"] and SHAPE_PROBLEMS.search(text):
+        return ShapeMismatchError(f"The shapes in {what} don't fit: {first}.", **where)
+    hints = [AMBIGUOUS_HINT] if "is ambiguous" in text else []
+    return EvaluationError(f"{what} failed: {first}.", hints=hints, **where)
+
+
+AMBIGUOUS_HINT = "For many elements at once use torch.where(condition, a, b), and & | ~ instead of and, or, not."
 
 
 def describe_operands(
-    step: Equation, program: Program, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    step: Equation,
+    label: Callable[[Operand | None], str],
+    arguments: Sequence[Any],
+    keywords: Mapping[str, Any],
 ) -> list[str]:
-    """One line an operand: its text or name, and its shape and dtype (or value)."""
+    """One line for each operand that is a tensor or a list of tensors: its name or text, shape and dtype."""
+    operands = (*step.operands, *(operand for _, operand in step.keywords))
     lines = []
-    named = [*zip(step.operands, arguments, strict=False)]
-    named += [(dict(step.keywords).get(name), value) for name, value in keywords.items()]
-    for operand, value in named:
+    for operand, value in zip(operands, (*arguments, *keywords.values()), strict=False):
+        tensors = [item for item in _flat(value) if isinstance(item, Tensor)]
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         if isinstance(value, Tensor):
-            dtype = str(value.dtype).removeprefix("torch.")
-            lines.append(f"{_label(operand, program)}: shape {tuple(value.shape)}, {dtype}")
-        elif isinstance(operand, Pack) and any(isinstance(item, Tensor) for item in _flat(value)):
-            shapes = ", ".join(str(tuple(item.shape)) for item in _flat(value) if isinstance(item, Tensor))
-            lines.append(f"{_label(operand, program)}: shapes {shapes}")
-    return lines
+            lines.append(f"{label(operand)}: shape {shapes}, {str(value.dtype).removeprefix('torch.')}")
+        elif tensors:
+            lines.append(f"{label(operand)}: shapes {shapes}")
+    return list(dict.fromkeys(lines))
 
 
-def _label(operand: Operand | None, program: Program) -> str:
-    """The name or text of an operand."""
-    if isinstance(operand, Ref):
-        if operand.slot < len(program.inputs):
-            return program.inputs[operand.slot]
-        for equation in program.equations:
-            if equation.slot == operand.slot:
-                return equation.name or program.text(equation.span)
-    if isinstance(operand, Pack):
-        return f"[{', '.join(_label(item, program) for item in operand.items)}]"
-    if isinstance(operand, Const):
-        return repr(operand.value) if operand.path is None else operand.path
-    return "an intermediate result"
-
-
-def _short(step: Equation) -> str:
+def in_sentence(step: Equation) -> str:
     """What the step is called in a sentence."""
-    symbols = {"matmul": "@", "add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**", "getitem": "[…]"}
-    return symbols.get(step.target, step.target.removeprefix("torch.")) or step.op
+    name = SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
+    return f"`{name.removeprefix('torch.') or step.op}`"
 
 
 def _flat(value: Any) -> list[Any]:
-    if isinstance(value, (tuple, list)):
-        return [item for part in value for item in _flat(part)]
-    return [value]
+    return [item for part in value for item in _flat(part)] if isinstance(value, (tuple, list)) else [value]

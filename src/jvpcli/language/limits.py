@@ -1,14 +1,26 @@
-"""What an expression may take: steps, sizes, memory; refused before it is allocated where that can be known."""
+"""What an expression may take: steps, lists, plain numbers, memory.  Loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jvpcli.errors import LimitError
+from jvpcli.program import Operand, Pack
 
 MAX_STEPS = 200_000
 """Steps of one evaluation, comprehensions unrolled."""
+
+MAX_ITEMS = 1_000_000
+"""Items of a list and the lists in it."""
+
+MAX_LEVELS = 50
+"""Lists inside each other."""
+
+MAX_BITS = 4096
+"""Size of a plain integer; the largest float has 1024."""
 
 
 def check_steps(count: int) -> None:
@@ -18,22 +30,118 @@ def check_steps(count: int) -> None:
 
 
 def check_turns(count: int) -> None:
-    """Refuse to iterate over more items than steps are allowed."""
+    """Refuse to go through more items than steps are allowed."""
     if count > MAX_STEPS:
-        raise LimitError(f"{count:,} turns are more than the limit of {MAX_STEPS:,} steps.")
+        raise LimitError(f"Going through {count:,} items would take more than {MAX_STEPS:,} steps.")
 
 
-def check_operation(
-    op: str, arguments: Sequence[Any], keywords: Mapping[str, Any], memory_limit: int | None = None
-) -> None:
-    """Refuse a step that would need too much."""
+def pack(kind: str, items: Sequence[Operand]) -> Pack:
+    """A list or tuple of operands, unless it would be too large when written out."""
+    packed = Pack(kind, tuple(items))
+    if packed.size > MAX_ITEMS:
+        raise LimitError(f"A {kind} would hold {packed.size:,} items; at most {MAX_ITEMS:,} are allowed.")
+    if packed.depth > MAX_LEVELS:
+        raise LimitError(f"Lists can't be nested more than {MAX_LEVELS} deep.")
+    return packed
+
+
+def check_plain(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Refuse arithmetic on plain numbers that would grow without bound, and walks through endless ranges.
+
+    Tensors are not this function's matter: their elements have a fixed size.
+    """
+    for value in arguments:
+        if type(value) is range and op != "builtin:len":
+            check_turns(len(value))
+    bits_of = _RESULT_BITS.get(op)
+    if bits_of is None:
+        return
+    numbers = _integers((*arguments, *keywords.values()))
+    if numbers is None:
+        return
+    bits = bits_of(*numbers)
+    if bits > MAX_BITS:
+        raise LimitError(f"A number of about {_count(bits)} bits would be needed; at most {MAX_BITS:,} are allowed.")
+
+
+def _integers(values: Sequence[Any]) -> list[int] | None:
+    """The plain integers among the arguments (of lists too); None if anything else is there."""
+    numbers: list[int] = []
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            inner = _integers(value)
+            if inner is None:
+                return None
+            numbers += inner
+        elif isinstance(value, int):
+            numbers.append(value)
+        else:
+            return None
+    return numbers
+
+
+def _power_bits(base: int = 0, exponent: int = 1, *_: int) -> int:
+    return base.bit_length() * exponent if abs(base) > 1 and exponent > 0 else 0
+
+
+def _product_bits(*numbers: int) -> int:
+    return sum(number.bit_length() for number in numbers)
+
+
+def _factorial_bits(n: int = 0, *_: int) -> int:
+    return int(n * max(math.log2(n), 1)) if n > 1 else 0
+
+
+def _choose_bits(n: int = 0, k: int = 0, *_: int) -> int:
+    return min(k, n - k) * n.bit_length() if 0 <= k <= n else 0
+
+
+def _arrangement_bits(n: int = 0, k: int | None = None, *_: int) -> int:
+    return (n if k is None else k) * n.bit_length() if n > 1 and (k is None or 0 <= k <= n) else 0
+
+
+_RESULT_BITS: Mapping[str, Callable[..., int]] = {
+    "op:pow": _power_bits,
+    "op:mul": _product_bits,
+    "op:lshift": lambda number=0, shift=0, *_: number.bit_length() + shift if number else 0,
+    "call:math.factorial": _factorial_bits,
+    "call:math.comb": _choose_bits,
+    "call:math.perm": _arrangement_bits,
+    "call:math.prod": _product_bits,
+    "call:math.lcm": _product_bits,
+    "builtin:round": lambda number=0, digits=0, *_: abs(digits) * 4,
+}
+"""An upper bound of the result's size in bits, from plain integer arguments."""
+
+
+def _count(number: int) -> str:
+    """A number that may itself be too long to write."""
+    return f"{number:,}" if number.bit_length() < 200 else f"2**{number.bit_length()}"
 
 
 def free_memory() -> int:
-    """Bytes that the machine (and the control group that the process is in) has free; 0 where that can't be known."""
+    """Bytes that the machine and the control group that the process is in have free; 0 where that can't be known."""
+    known = [value for value in (_machine_free(), _group_free()) if value is not None]
+    return min(known, default=0)
+
+
+def _machine_free() -> int | None:
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return 0
+        return None
+
+
+def _group_free() -> int | None:
+    """What the control group leaves (version 2, then version 1); None without a limit."""
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return max(int(Path(limit).read_text()) - int(Path(used).read_text()), 0)
+        except (OSError, ValueError):
+            continue
+    return None

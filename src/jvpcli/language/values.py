@@ -345,8 +345,8 @@ def _join_pairs(value: Any) -> Any:
     def join(item: Any) -> Any:
         if isinstance(item[0], (list, tuple)):
             return [join(part) for part in item]
-        real, imaginary = (NON_FINITE.get(part, part) if isinstance(part, str) else part for part in item)
-        return complex(real, imaginary)
+        parts: list[Any] = [NON_FINITE.get(part, part) if isinstance(part, str) else part for part in item]
+        return complex(*parts)
 
     return join(value)
 
@@ -376,5 +376,3 @@ def _name(dtype: torch.dtype) -> str:
 
 def _lower(text: str) -> str:
     return (text[:1].lower() + text[1:]).rstrip(".")
-
-

@@ -1,0 +1,191 @@
+"""What one step of a tape does: the functions, methods, attributes and operators behind the `op` of an equation.
+
+Everything is looked up in the catalogue when it is called, by what the object at hand *is*; nothing else resolves.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.errors import EvaluationError, ForbiddenError
+from jvpcli.language import catalog
+
+Arguments = Sequence[Any]
+Keywords = Mapping[str, Any]
+
+
+def apply_operation(op: str, arguments: Arguments, keywords: Keywords | None = None) -> Any:
+    """Do what one equation of a tape does, on any values.
+
+    An in-place operation changes its first argument, as in torch; pass a clone to keep it.
+
+    Raises:
+        ForbiddenError: the object at hand has no such member that may be used.
+        Whatever torch raises.
+    """
+    kind, _, target = op.partition(":")
+    return _OPERATIONS[kind](target, arguments, keywords or {})
+
+
+def is_in_place(op: str) -> bool:
+    """Whether an operation changes its first argument and gives it back."""
+    return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")))
+
+
+def _call(path: str, arguments: Arguments, keywords: Keywords) -> Any:
+    return function_at(path)(*arguments, **keywords)
+
+
+def _builtin(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    return _BUILTINS[name](*arguments, **keywords)
+
+
+def _method(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    owner, *rest = arguments
+    allowed = catalog.is_method(name) if isinstance(owner, Tensor) else name in _methods_of(owner)
+    if not allowed:
+        raise ForbiddenError(f"`.{name}` can't be used on {describe(owner)}.")
+    return getattr(owner, name)(*rest, **keywords)
+
+
+def _attribute(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    (owner,) = arguments
+    if name not in readable(owner):
+        raise ForbiddenError(f"`.{name}` can't be read from {describe(owner)}.")
+    return getattr(owner, name)
+
+
+def _operator(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    if name == "setitem":
+        target, key, value = arguments
+        if not isinstance(target, Tensor):
+            raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
+        target[key] = value
+        return target
+    if name not in _ON_TEXT and any(isinstance(argument, str) for argument in arguments):
+        raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
+    return getattr(operator, name)(*arguments)
+
+
+_ON_TEXT = ("eq", "ne", "is_", "is_not", "not_", "contains")
+
+
+def _unpack(count: str, arguments: Arguments, keywords: Keywords) -> Any:
+    (value,) = arguments
+    return value[keywords["index"]]
+
+
+_BUILTINS: Mapping[str, Callable[..., Any]] = {
+    "abs": abs, "bool": bool, "float": float, "int": int, "len": len, "max": max, "min": min, "range": range,
+    "round": round, "slice": slice, "sum": sum,
+    "list": list, "tuple": tuple, "reversed": lambda items: list(reversed(items)),
+    "zip": lambda *columns: list(zip(*columns, strict=False)),
+    "enumerate": lambda items, start=0: list(enumerate(items, start)),
+}  # fmt: skip
+
+_OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
+    "call": _call,
+    "builtin": _builtin,
+    "method": _method,
+    "attr": _attribute,
+    "op": _operator,
+    "unpack": _unpack,
+}
+
+
+@cache
+def function_at(path: str) -> Callable[..., Any]:
+    """The function at a path of the catalogue; nothing else can be reached."""
+    if not catalog.is_function(path):
+        raise ForbiddenError(f"`{path}` can't be called.")
+    function: Callable[..., Any] = _resolve(path)
+    return function
+
+
+@cache
+def named_constant(path: str) -> Any:
+    """The constant at a path of the catalogue; nothing else can be reached."""
+    if not catalog.is_constant(path):
+        raise ForbiddenError(f"`{path}` can't be used.")
+    return _resolve(path)
+
+
+def _resolve(path: str) -> Any:
+    root, *rest = path.split(".")
+    try:
+        return reduce(getattr, rest, {"torch": torch, "math": math}[root])
+    except AttributeError:
+        raise EvaluationError(f"This torch ({torch.__version__}) has no {path}.") from None
+
+
+# Objects: what may be read from them, and which may come out of a step
+
+
+def readable(owner: Any) -> Collection[str]:
+    """What may be read from an object, by what it is."""
+    if isinstance(owner, Tensor):
+        return _PROPERTIES
+    if type(owner).__module__ == "torch.return_types":
+        return [name for name in vars(type(owner)) if catalog.is_field(name)]
+    return next((catalog.object_fields(fields) for kinds, fields in _OBJECTS if isinstance(owner, kinds)), ())
+
+
+def _methods_of(owner: Any) -> Collection[str]:
+    return ("numel",) if isinstance(owner, torch.Size) else ()
+
+
+_PROPERTIES = frozenset(name for name in dir(torch.Tensor) if catalog.is_property(name))
+
+_OBJECTS: tuple[tuple[Any, str], ...] = (
+    (torch.finfo, "finfo"),
+    (torch.iinfo, "iinfo"),
+    (torch.dtype, "dtype"),
+    ((int, float, complex), "number"),
+)
+
+_PLAIN = (int, float, complex, str, type(None), type(...), slice, range, torch.Size, torch.dtype, torch.device,
+          torch.memory_format, torch.layout, torch.finfo, torch.iinfo)  # fmt: skip
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value holds no tensor."""
+    return isinstance(value, _PLAIN) or (isinstance(value, (tuple, list)) and all(map(is_plain, value)))
+
+
+def check_result(value: Any, op: str) -> None:
+    """Nothing but dense tensors, plain values and tuples of them comes out of a step."""
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
+            raise ForbiddenError("Only dense tensors on a real device can be used.")
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            check_result(item, op)
+    elif not isinstance(value, _PLAIN):
+        raise ForbiddenError(f"`{op.partition(':')[2]}` gave {describe(value)}, which an expression can't use.")
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether a value has no items to go through."""
+    return value.ndim == 0 if isinstance(value, Tensor) else not isinstance(value, (tuple, list, range))
+
+
+def describe(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (int, float, complex)):
+        return "a plain number"
+    if isinstance(value, str):
+        return "text"
+    if type(value).__module__ == "torch.return_types":
+        return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,145 @@
+"""What a refused name is told: forbidden with the reason, or unknown with the nearest right ones.  Loads no torch."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Collection, Sequence
+
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
+from jvpcli.language import catalog
+
+NODES: dict[type[ast.AST], str] = {
+    ast.Lambda: "functions can't be defined inside an expression",
+    ast.JoinedStr: "text can't be formatted inside an expression",
+    ast.NamedExpr: "`:=` is not part of the language; assign with `y = …;` before",
+    ast.Await: "`await` is not part of the language",
+    ast.Yield: "`yield` is not part of the language",
+    ast.YieldFrom: "`yield` is not part of the language",
+    ast.Dict: "dictionaries are not part of the language",
+    ast.Set: "sets are not part of the language; use a list",
+    ast.DictComp: "dictionaries are not part of the language",
+    ast.SetComp: "sets are not part of the language; use a list",
+    ast.Import: "nothing can be imported: torch, math and F are there already",
+    ast.ImportFrom: "nothing can be imported: torch, math and F are there already",
+    ast.FunctionDef: "functions can't be defined inside an expression",
+    ast.AsyncFunctionDef: "functions can't be defined inside an expression",
+    ast.ClassDef: "classes can't be defined inside an expression",
+    ast.For: "there are no loop statements; use a list comprehension",
+    ast.While: "there are no loop statements; use a list comprehension",
+    ast.If: "there are no if statements; use `a if condition else b`",
+    ast.AnnAssign: "assignments take no type annotation",
+    ast.Delete: "nothing can be deleted",
+    ast.Return: "there is nothing to return from; the last expression is the result",
+    ast.With: "`with` is not part of the language",
+    ast.Starred: "`*` can't stand here",
+    ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
+}
+"""Syntax that the language doesn't have; what isn't named here is refused by its name."""
+
+FOREIGN_ROOTS = {
+    "np": "torch", "numpy": "torch", "jnp": "torch", "jax": "torch", "tf": "torch", "scipy": "torch",
+    "nn": "torch.nn", "functional": "torch.nn.functional", "linalg": "torch.linalg", "fft": "torch.fft",
+}  # fmt: skip
+"""Names under which people know what the language has under another."""
+
+
+def node(kind: type[ast.AST]) -> JvpError:
+    """A node type that the language doesn't have."""
+    reason = NODES.get(kind, f"`{kind.__name__.lower()}` is not part of the language")
+    return ForbiddenError(reason[:1].upper() + reason[1:] + ".")
+
+
+def value_name(name: str, given: Collection[str]) -> JvpError:
+    """A bare name that stands for no value."""
+    if name in catalog.ROOTS:
+        hint = f"Call one of its functions, as in {name}.{'relu' if name == 'F' else 'sqrt'}(x)."
+        return ForbiddenError(f"`{name}` is a namespace, not a value.", hints=[hint])
+    if name in catalog.BUILTINS:
+        return ForbiddenError(f"`{name}` is a function: call it, as in {name}(x).")
+    if name.startswith("__"):
+        return ForbiddenError(f"`{name}` is not part of the language: it is one of Python's internals.")
+    near = catalog.suggest(name, sorted(given))
+    function = next((path for path in near if path.rpartition(".")[2] == name and "." in path), None)
+    if function:
+        return UnknownNameError(
+            f"`{name}` is not an input; the function is `{function}`.",
+            hints=[f"Write {function}, or give a value with --{name}."],
+        )
+    hints = [f"Did you mean {path}?" for path in near if path in given]
+    return UnknownNameError(f"`{name}` has no value.", hints=hints or [f"Give it a value: --{name} VALUE."])
+
+
+def called_name(name: str, is_value: bool) -> JvpError | None:
+    """A called bare name; None where it is a builtin of the language, not hidden by a value."""
+    if is_value:
+        return ForbiddenError(f"`{name}` is a value here, and can't be called.")
+    if name in catalog.BUILTINS:
+        return None
+    if name.startswith("__"):
+        return ForbiddenError(f"`{name}` is not part of the language: it is one of Python's internals.")
+    near = catalog.suggest(name)
+    if hasattr(builtins, name) and not any(path.rpartition(".")[2] == name for path in near):
+        listed = ", ".join(catalog.BUILTINS)
+        return ForbiddenError(f"`{name}` can't be called: of Python's own functions an expression has only {listed}.")
+    return UnknownNameError(f"There is no function `{name}`.", hints=_did_you_mean(near))
+
+
+def path(parts: Sequence[str], called: bool) -> JvpError:
+    """A dotted path that is not what it is used as: a function that isn't called, a constant that is, or nothing."""
+    for length in range(2, len(parts) + 1):
+        written, prefix = ".".join(parts[:length]), catalog.canonical(".".join(parts[:length]))
+        if catalog.is_function(prefix):
+            if length < len(parts):
+                return ForbiddenError(f"Nothing can be read from the function `{written}`.")
+            return ExpressionSyntaxError(f"`{written}` is a function: call it, as in {written}(…).")
+        if catalog.is_constant(prefix) and called:
+            return ForbiddenError(f"`{'.'.join(parts)}` can't be called: `{written}` is a constant.")
+    return _no_such_path(parts[0], ".".join(parts))
+
+
+def _no_such_path(root: str, written: str) -> JvpError:
+    whole = catalog.canonical(written)
+    if whole in catalog.NAMESPACES:
+        return ForbiddenError(f"`{written}` is a namespace, not a value.")
+    if root in FOREIGN_ROOTS:
+        near = catalog.suggest(FOREIGN_ROOTS[root] + written[len(root) :])
+        message = f"There is no `{root}` here; an expression has torch, math and F."
+        return UnknownNameError(message, hints=_did_you_mean(near or catalog.suggest(written.rpartition(".")[2])))
+    reason = catalog.why_forbidden(whole)
+    if reason:
+        return ForbiddenError(f"`{written}` can't be used: {reason}.")
+    near = [found.replace("torch.nn.functional.", "F.") if root == "F" else found for found in catalog.suggest(whole)]
+    return UnknownNameError(f"There is no `{written}`.", hints=_did_you_mean(near))
+
+
+def member(name: str, called: bool, owner: str | None = None) -> JvpError:
+    """An attribute or method that can't be used, on anything or on `owner` ("a list", "text", …)."""
+    if name.startswith("_"):
+        return ForbiddenError(f"`.{name}` can't be used: names that begin with an underscore are internals.")
+    if owner is not None:
+        return ForbiddenError(f"`.{name}` can't be used on {owner}.")
+    if called and catalog.is_attribute(name):
+        return ExpressionSyntaxError(f"`.{name}` is a property, not a method: leave out the ().")
+    if not called and catalog.is_method(name):
+        return ExpressionSyntaxError(f"`.{name}` is a method: call it, as in .{name}().")
+    reason = catalog.why_forbidden(f"torch.Tensor.{name}")
+    if reason is None and any(hasattr(kind, name) for kind in (str, list, dict, set)):
+        reason = "it belongs to Python's own types, not to tensors"
+    if reason:
+        return ForbiddenError(f"`.{name}` can't be used: {reason}.")
+    return UnknownNameError(f"A tensor has no `.{name}`.", hints=_did_you_mean(catalog.suggest(f".{name}")))
+
+
+def keyword(name: str | None) -> JvpError | None:
+    """A keyword argument; None where it may be used."""
+    if name is None:
+        return ForbiddenError("`**` can't be used in a call.")
+    reason = catalog.FORBIDDEN_KEYWORDS.get(name)
+    if reason is None and name.startswith("_"):
+        reason = "names that begin with an underscore are internals"
+    return ForbiddenError(f"The argument `{name}=` can't be used: {reason}.") if reason else None
+
+
+def _did_you_mean(near: Sequence[str]) -> list[str]:
+    return [f"Did you mean {found}?" for found in near]
