@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jvpcli.derive.compose import Terms, add, compose
 from jvpcli.derive.kronecker import identity
-from jvpcli.derive.local.node import Node, Op
+from jvpcli.derive.local.node import Node, read_op
 from jvpcli.derive.local.table import local_maps
 from jvpcli.derive.terms import Term, UnsupportedError, Workspace
 
@@ -66,7 +66,7 @@ def _topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, No
     while stack:
         node, children_done = stack.pop()
         if children_done:
-            if any([edge is not None and useful[edge] for edge, _ in node.next_functions]):
+            if any(edge is not None and useful[edge] for edge, _ in node.next_functions):
                 useful[node] = True
                 finished.append(node)
             continue
@@ -120,11 +120,11 @@ def _backwards(graph: Graph, work: Workspace) -> list[Terms]:
             if not pieces:
                 continue
             total = add(pieces, work)
-            local = local_maps(Op(node, nr, graph.like, work, wanted))
+            local = local_maps(read_op(node, nr, wanted, graph.like, work))
             for edge, use, right in zip(edges, wanted, local, strict=True):
                 if use and right:
                     arrived.setdefault(edge, []).extend(compose(total, right, work))
-    result = []
+    result: list[Terms] = []
     for position, leaf in enumerate(graph.leaves):
         if _is_output(graph, position):
             result.append((_start(graph, graph.output),))
@@ -147,7 +147,7 @@ def _forwards(graph: Graph, position: int, work: Workspace) -> Terms:
             continue
         for nr in used[node]:
             pieces: list[Term] = []
-            local = local_maps(Op(node, nr, graph.like, work, wanted))
+            local = local_maps(read_op(node, nr, wanted, graph.like, work))
             for edge, use, left in zip(edges, wanted, local, strict=True):
                 if use and left:
                     pieces.extend(compose(left, known[edge], work))

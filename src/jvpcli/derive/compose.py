@@ -1,14 +1,14 @@
 """The one table of products and sums of pieces.
 
-    product          regular · regular    by labels, or as below where the axes do not fit
-                     diagonal · any       rows scaled
-                     any · diagonal       columns scaled
-                     dense · sparse       columns gathered into a dense block
-                     sparse · dense       rows gathered
-                     else                 for each entry of the left its row of the right
-    sum              the same labels      values added; a diagonal goes into the blocks that it is added to
-                     a dense piece        everything into one matrix
-                     else                 index arrays side by side
+product          regular · regular    by labels, or as below where the axes do not fit
+                 diagonal · any       rows scaled
+                 any · diagonal       columns scaled
+                 dense · sparse       columns gathered into a dense block
+                 sparse · dense       rows gathered
+                 else                 for each entry of the left its row of the right
+sum              the same labels      values added; a diagonal goes into the blocks that it is added to
+                 a dense piece        everything into one matrix
+                 else                 index arrays side by side
 """
 
 from __future__ import annotations
@@ -61,18 +61,21 @@ def _reserve_product(left: KroneckerMap, right: KroneckerMap, work: Workspace) -
 
 
 def _scale_rows(scale: Tensor | float, term: SparseMap, like: Term) -> SparseMap:
-    shapes = {"out_shape": like.out_shape}
-    if isinstance(scale, float | int):
-        return replace(term, values=_times(term, scale), **shapes)
-    rows = scale if term.pattern.rows is None else scale[term.pattern.rows]
-    return replace(term, values=term.weights() * rows, **shapes)
+    if isinstance(scale, float):
+        values = _times(term, scale)
+    else:
+        rows = scale if term.pattern.rows is None else scale[term.pattern.rows]
+        values = rows.expand(term.pattern.cols.shape) if term.values is None else term.values * rows
+    return SparseMap(like.out_shape, term.in_shape, term.like, term.pattern, values)
 
 
 def _scale_columns(term: SparseMap, scale: Tensor | float, like: Term) -> SparseMap:
-    if isinstance(scale, float | int):
-        return replace(term, values=_times(term, scale), in_shape=like.in_shape)
-    picked = scale[term.pattern.cols]
-    return replace(term, values=picked if term.values is None else term.values * picked, in_shape=like.in_shape)
+    if isinstance(scale, float):
+        values = _times(term, scale)
+    else:
+        picked = scale[term.pattern.cols]
+        values = picked if term.values is None else term.values * picked
+    return SparseMap(term.out_shape, like.in_shape, term.like, term.pattern, values)
 
 
 def _times(term: SparseMap, scale: float) -> Tensor | None:
@@ -92,9 +95,7 @@ def _dense_sparse(left: Term, right: SparseMap, work: Workspace) -> Term:
             return Pattern(None, touched.reshape(-1, 1).expand(-1, m), token=key), places
 
         touched, places = work.structure(key, make)
-        local = replace(
-            right, in_shape=(touched.cols.shape[0],), pattern=replace(pattern, cols=places, distinct=False)
-        )
+        local = replace(right, in_shape=(touched.cols.shape[0],), pattern=replace(pattern, cols=places, distinct=False))
         values = _dense_times(matrix, local, work).t()
         return SparseMap(left.out_shape, right.in_shape, left.like, touched, values)
     return dense(left.out_shape, right.in_shape, _dense_times(matrix, right, work), left.like)

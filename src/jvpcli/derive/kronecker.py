@@ -16,7 +16,7 @@ that reshaping costs nothing:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from torch import Tensor
@@ -94,9 +94,7 @@ class KroneckerMap(Term):
     def index(self, side: Labels, labels: Labels) -> Tensor:
         """The flat index on one side (`self.out` or `self.inn`) over the grid of `labels`."""
         strides = strides_of(side, self.sizes)
-        return affine_index(
-            0, [self.sizes[k] for k in labels], [strides.get(k, 0) for k in labels], self.like.device
-        )
+        return affine_index(0, [self.sizes[k] for k in labels], [strides.get(k, 0) for k in labels], self.like.device)
 
     def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
         """Write (or add) the entries into a matrix (m, n) with a zero at every other place: no index is made."""
@@ -136,9 +134,7 @@ def kronecker(
     """A KroneckerMap from labels that may have size 1: those are left out, here and in the factors."""
     kept = tuple([k for k in out if sizes[k] != 1])
     kept_in = tuple([k for k in inn if sizes[k] != 1])
-    return KroneckerMap(
-        out_shape, in_shape, like, kept, kept_in, sizes, tuple([squeezed(f) for f in factors]), scale
-    )
+    return KroneckerMap(out_shape, in_shape, like, kept, kept_in, sizes, tuple([squeezed(f) for f in factors]), scale)
 
 
 def squeezed(factor: Factor) -> Factor:
@@ -158,8 +154,10 @@ def identity(out_shape: Shape, in_shape: Shape, like: Tensor, scale: float = 1.0
 
 def diagonal(out_shape: Shape, in_shape: Shape, values: Tensor, like: Tensor) -> KroneckerMap:
     """Entry i times values.flatten()[i]."""
-    base = identity(out_shape, in_shape, like)
-    return replace(base, factors=(Factor(values.reshape(-1 if base.out else ()), base.out),))
+    n = prod(in_shape)
+    labels = (0,) if n != 1 else ()
+    factor = Factor(values.reshape(n if labels else ()), labels)
+    return KroneckerMap(out_shape, in_shape, like, labels, labels, {0: n}, (factor,), 1.0)
 
 
 def dense(out_shape: Shape, in_shape: Shape, matrix: Tensor, like: Tensor) -> KroneckerMap:
@@ -169,10 +167,15 @@ def dense(out_shape: Shape, in_shape: Shape, matrix: Tensor, like: Tensor) -> Kr
 
 def compose_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | None:
     """The product; None where the two cut the space between them in ways that do not fit."""
+    scale = left.scale * right.scale
     if left.is_identity:
-        return replace(right, out_shape=left.out_shape, scale=right.scale * left.scale)
+        return KroneckerMap(
+            left.out_shape, right.in_shape, left.like, right.out, right.inn, right.sizes, right.factors, scale
+        )
     if right.is_identity:
-        return replace(left, in_shape=right.in_shape, scale=left.scale * right.scale)
+        return KroneckerMap(
+            left.out_shape, right.in_shape, left.like, left.out, left.inn, left.sizes, left.factors, scale
+        )
     shift = 1 + max(left.sizes, default=0)
     right = _renamed(right, {k: k + shift for k in right.sizes})
     pair = _align(left, right, "inn", "out")
@@ -195,17 +198,20 @@ def compose_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap |
         inn,
         {k: sizes[k] for k in (*out, *inn)},
         simplify(factors, kept),
-        left.scale * right.scale * count(free, sizes),
+        scale * count(free, sizes),
     )
 
 
 def _renamed(m: KroneckerMap, names: Mapping[int, int]) -> KroneckerMap:
-    return replace(
-        m,
-        out=tuple([names[k] for k in m.out]),
-        inn=tuple([names[k] for k in m.inn]),
-        sizes={names[k]: size for k, size in m.sizes.items()},
-        factors=tuple([Factor(f.values, tuple([names[k] for k in f.labels])) for f in m.factors]),
+    return KroneckerMap(
+        m.out_shape,
+        m.in_shape,
+        m.like,
+        tuple([names[k] for k in m.out]),
+        tuple([names[k] for k in m.inn]),
+        {names[k]: size for k, size in m.sizes.items()},
+        tuple([Factor(f.values, tuple([names[k] for k in f.labels])) for f in m.factors]),
+        m.scale,
     )
 
 
@@ -236,12 +242,15 @@ def split_label(m: KroneckerMap, label: int, outer: int, fresh: int) -> Kronecke
     def cut(labels: Labels) -> Labels:
         return tuple([part for k in labels for part in ((k, fresh) if k == label else (k,))])
 
-    return replace(
-        m,
-        out=cut(m.out),
-        inn=cut(m.inn),
-        sizes={**m.sizes, label: outer, fresh: m.sizes[label] // outer},
-        factors=tuple([split(f, label, outer, fresh) for f in m.factors]),
+    return KroneckerMap(
+        m.out_shape,
+        m.in_shape,
+        m.like,
+        cut(m.out),
+        cut(m.inn),
+        {**m.sizes, label: outer, fresh: m.sizes[label] // outer},
+        tuple([split(f, label, outer, fresh) for f in m.factors]),
+        m.scale,
     )
 
 
@@ -277,8 +286,8 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
     sizes = {names[place]: left.sizes[place[0]] for place in names}
     if count(sizes, sizes) > 2 * (left.bound + right.bound):
         return None
-    mine = {place[0]: () for place in names}
-    theirs = {place[1]: () for place in names}
+    mine: Parts = {place[0]: () for place in names}
+    theirs: Parts = {place[1]: () for place in names}
     for (a, b), k in names.items():
         mine[a] += (k,)
         theirs[b] += (k,)

@@ -26,7 +26,9 @@ class Factor:
     labels: Labels
 
 
-def affine_index(offset: int, sizes: Sequence[int], strides: Sequence[int], device: torch.device | None = None) -> Tensor:
+def affine_index(
+    offset: int, sizes: Sequence[int], strides: Sequence[int], device: torch.device | None = None
+) -> Tensor:
     """int64 of shape `sizes`: offset + Σ strides[d]·i_d."""
     index = torch.full((), offset, dtype=torch.int64, device=device)
     for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):

@@ -100,9 +100,7 @@ def _to_input(
     return SparseMap(op.shape, shape, op.like, pattern, values)
 
 
-def _to_weight(
-    op: Op, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
-) -> Term:
+def _to_weight(op: Op, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int) -> Term:
     shape = op.shapes[1]
     assert shape is not None
     kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])

@@ -5,7 +5,6 @@ One call of the node with a cotangent of ones gives the diagonal to every operan
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from jvpcli.derive.kronecker import KroneckerMap, diagonal
@@ -14,25 +13,32 @@ from jvpcli.derive.linear_map import Shape
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule, broadcast_labels
 
 NAMES = """
-Abs Acos Acosh Addcdiv Addcmul Angle Asin Asinh Atan2 Atan Atanh Ceil Celu Clamp ClampMax ClampMin ConjPhysical Conj
-Copysign Cos Cosh Deg2Rad Digamma Div Elu Erf Erfc Erfinv Exp2 Exp Expm1 Floor Fmax Fmin Fmod Frac Frexp Gelu
-Hardshrink Hardsigmoid Hardswish Hardtanh Hypot I0 Igamma Igammac Ldexp LeakyRelu Lerp Lgamma Log10 Log1P Log2
-Log Logaddexp2 Logaddexp Logit LogSigmoid Maximum Minimum Mish Mvlgamma NanToNum Nextafter Polygamma Pow PreluKernel
-Rad2Deg Reciprocal Relu Remainder Round Rsqrt Sgn Sigmoid Sign Silu Sinc Sin Sinh Softplus Softshrink
-SpecialEntr SpecialErfcx SpecialI0E SpecialI1 SpecialI1E SpecialLogNdtr SpecialNdtri SpecialXlog1Py SpecialZeta Sqrt
-Tan Tanh Threshold Trunc Where Xlogy MaskedFill NativeDropout FusedDropout RreluWithNoise Bernoulli
-Tril Triu ScalarMul GeluBackward TanhBackward SigmoidBackward ThresholdBackward LeakyReluBackward EluBackward
-SoftplusBackward HardtanhBackward HardswishBackward LogSigmoidBackward SoftshrinkBackward
-""".split()
+Abs Acos Acosh Addcdiv Addcmul Angle Asin Asinh Atan2 Atan Atanh Ceil Celu Clamp ClampMax ClampMin
+ConjPhysical Conj Copysign Cos Cosh Deg2Rad Digamma Div Elu Erf Erfc Erfinv Exp2 Exp Expm1 Floor Fmax Fmin
+Fmod Frac Frexp Gelu Hardshrink Hardsigmoid Hardswish Hardtanh Hypot I0 Igamma Igammac Ldexp LeakyRelu Lerp
+Lgamma Log10 Log1P Log2 Log Logaddexp2 Logaddexp Logit LogSigmoid Maximum Minimum Mish Mvlgamma NanToNum
+Nextafter Polygamma Pow PreluKernel Rad2Deg Reciprocal Relu Remainder Round Rsqrt Sgn Sigmoid Sign Silu Sinc
+Sin Sinh Softplus Softshrink SpecialEntr SpecialErfcx SpecialI0E SpecialI1 SpecialI1E SpecialLogNdtr
+SpecialNdtri SpecialXlog1Py SpecialZeta Sqrt Tan Tanh Threshold Trunc Where Xlogy NativeDropout FusedDropout
+RreluWithNoise Bernoulli Tril Triu GeluBackward TanhBackward SigmoidBackward ThresholdBackward
+LeakyReluBackward EluBackward SoftplusBackward HardtanhBackward HardswishBackward LogSigmoidBackward
+SoftshrinkBackward
+"""
 
 
 def elementwise(op: Op) -> Locals:
     """The diagonal by one pull-back of ones."""
     pulled = op.pull(op.ones())
     return [
-        None if shape is None else () if grad is None else (scaled(op, shape, grad),)
+        None if shape is None else () if grad is None else (_diagonal(op, shape, grad),)
         for shape, grad in zip(op.shapes, pulled, strict=True)
     ]
+
+
+def _diagonal(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
+    if tuple(pulled.shape) != op.shape:
+        raise NoRuleError("pulled-back ones that are already summed")
+    return scaled(op, shape, pulled)
 
 
 def scaled(op: Op, shape: Shape, values: Tensor) -> KroneckerMap:
@@ -40,7 +46,7 @@ def scaled(op: Op, shape: Shape, values: Tensor) -> KroneckerMap:
     if shape == op.shape and tuple(values.shape) == op.shape:
         return diagonal(op.shape, shape, values, op.like)
     if values.dim() > len(op.shape) or not _fits(tuple(values.shape), op.shape):
-        raise NoRuleError("the pulled-back ones have a shape of their own")
+        raise NoRuleError("the other operand has a shape of its own")
     labels = tuple(range(len(op.shape)))
     sizes = dict(enumerate(op.shape))
     own = broadcast_labels(op.shape, tuple(values.shape))
@@ -96,31 +102,27 @@ def mul(op: Op) -> Locals:
             if value is None or isinstance(value, complex):
                 raise NoRuleError("a saved operand is missing")
             result.append((constant(op, shape, float(value)),))
-        elif value.dim() == 0:
-            result.append((scaled(op, shape, value.detach()),))
         else:
             result.append((scaled(op, shape, value.detach()),))
     return result
 
 
-def zero(op: Op) -> Locals:
-    """Steps: constant wherever they are differentiable, as torch's rule for them says."""
-    return op.each(lambda _shape: ())
-
-
-def tril_triu(op: Op) -> Locals:
-    """A mask."""
-    (pulled,) = op.pull(torch.ones(op.shape, dtype=op.node._input_metadata[0].dtype, device=op.like.device))
-    return op.first(diagonal(op.shape, op.shape, pulled, op.like))
+def masked_fill(op: Op) -> Locals:
+    """x where the mask is false, one value where it is true."""
+    mask = op.saved("mask")
+    shape, value = (*op.shapes, None)[:2]
+    return [
+        None if shape is None else (scaled(op, shape, (~mask).to(op.like.dtype)),),
+        None if value is None else (scaled(op, value, mask.to(op.like.dtype)),),
+    ][: len(op.shapes)]
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(NAMES, elementwise),
+    **dict.fromkeys(NAMES.split(), elementwise),
     "Add": add,
     "Sub": sub,
     "Rsub": rsub,
     "Neg": neg,
     "Mul": mul,
-    "Tril": tril_triu,
-    "Triu": tril_triu,
+    "MaskedFill": masked_fill,
 }

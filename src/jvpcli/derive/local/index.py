@@ -1,4 +1,4 @@
-"""Indexing with tensors: which entry is read or written depends on values, so nothing of it is kept for other points."""
+"""Indexing with tensors: which entry is read or written depends on values."""
 
 from __future__ import annotations
 
@@ -130,6 +130,8 @@ def write(op: Op) -> Locals:
     meta = op.node._input_metadata[op.nr]
     device = op.like.device
     m = prod(op.shape)
+    if "IndexFill" in op.node.name() and len(op.shapes) > 1 and op.shapes[1] is not None:
+        raise NoRuleError("one value goes to many places")
     weights = op.pull(op.ones())
     base = 1 << (5 if meta.dtype in (torch.float16, torch.bfloat16) else 10)
     digits, parts = torch.arange(m, device=device).view(op.shape), []
@@ -170,6 +172,19 @@ def _written(op: Op, shape: Shape, weight: Tensor, parts: list[Tensor | None], b
     return SparseMap(op.shape, shape, op.like, pattern, weight_here.reshape(1, -1))
 
 
+_BY_INDICES_NAMES = """
+Sort Topk Kthvalue Mode Cummax Cummin
+"""
+
+_MAX_POOL_NAMES = """
+MaxPool2DWithIndices MaxPool3DWithIndices
+"""
+
+_WRITE_NAMES = """
+IndexPut IndexPutImpl UnsafeIndexPut IndexAdd IndexCopy IndexFill Scatter ScatterAdd MaskedScatter Put
+SelectScatter SliceScatter DiagonalScatter AsStridedScatter
+"""
+
 RULES: dict[str, Rule] = {
     "Index": index,
     "UnsafeIndex": index,
@@ -178,11 +193,7 @@ RULES: dict[str, Rule] = {
     "Take": take,
     "MaskedSelect": masked_select,
     "Embedding": embedding,
-    **dict.fromkeys("Sort Topk Kthvalue Mode Cummax Cummin".split(), by_indices),
-    **dict.fromkeys("MaxPool2DWithIndices MaxPool3DWithIndices".split(), max_pool),
-    **dict.fromkeys(
-        "IndexPut IndexPutImpl UnsafeIndexPut IndexAdd IndexCopy IndexFill Scatter ScatterAdd MaskedScatter Put "
-        "SelectScatter SliceScatter DiagonalScatter AsStridedScatter".split(),
-        write,
-    ),
+    **dict.fromkeys(_BY_INDICES_NAMES.split(), by_indices),
+    **dict.fromkeys(_MAX_POOL_NAMES.split(), max_pool),
+    **dict.fromkeys(_WRITE_NAMES.split(), write),
 }

@@ -31,6 +31,12 @@ def expand(op: Op) -> Locals:
     return op.first(constant(op, op.shapes[0], 1.0))
 
 
+def copy(op: Op) -> Locals:
+    """x.copy_(source): nothing of x is left."""
+    source = op.shapes[1]
+    return [None if op.shapes[0] is None else (), None if source is None else (constant(op, source, 1.0),)]
+
+
 def permuted(op: Op, order: Sequence[int]) -> Locals:
     """Output axis d is input axis order[d]."""
     shape = op.shapes[0]
@@ -216,9 +222,7 @@ def _cat_starts(op: Op, dim: int) -> list[int | None]:
     if marks.numel() and int(marks[-1]) != marks.numel() - 1:
         raise NoRuleError("the axis is too long to number in this dtype")
     pulled = op.pull(marks.view([-1 if axis == dim else 1 for axis in range(len(op.shape))]).expand(op.shape))
-    return [
-        int(g.reshape(-1)[0]) if g is not None and g.numel() and g.dim() == len(op.shape) else None for g in pulled
-    ]
+    return [int(g.reshape(-1)[0]) if g is not None and g.numel() and g.dim() == len(op.shape) else None for g in pulled]
 
 
 def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
@@ -273,12 +277,13 @@ def constant_pad(op: Op) -> Locals:
     return op.first(SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None))
 
 
+_RESHAPE_NAMES = """
+View UnsafeView ReshapeAlias ReshapeCopy Squeeze Unsqueeze Alias Clone ToCopy Lift LiftFresh LazyClone
+"""
+
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        "View UnsafeView ReshapeAlias ReshapeCopy Squeeze Unsqueeze Alias Clone ToCopy Lift LiftFresh LazyClone "
-        "CopyBackwards Contiguous ViewBackward0_copy".split(),
-        reshape,
-    ),
+    **dict.fromkeys(_RESHAPE_NAMES.split(), reshape),
+    "CopyBackwards": copy,
     "Expand": expand,
     "Permute": permute,
     "Transpose": transpose,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,28 +38,18 @@ class Op:
     Attributes:
         node: the backward node.
         nr: which of its forward outputs.
+        shape: of that output.
+        shapes: of each operand; None where no gradient is asked for.
         like: a tensor of the dtype and device of the entries.
         work: limits and kept index arrays.
-        wanted: which operands lead to an input that is differentiated; None: all.
     """
 
     node: Node
     nr: int
+    shape: Shape
+    shapes: tuple[Shape | None, ...]
     like: Tensor
     work: Workspace
-    wanted: Sequence[bool] | None = None
-
-    @cached_property
-    def shape(self) -> Shape:
-        """Shape of the output."""
-        return tuple(self.node._input_metadata[self.nr].shape)
-
-    @cached_property
-    def shapes(self) -> tuple[Shape | None, ...]:
-        """Shape of each operand; None where no gradient flows to it."""
-        edges = self.node.next_functions
-        wanted = self.wanted or [edge is not None for edge, _ in edges]
-        return tuple([operand_shape(*edge) if w else None for edge, w in zip(edges, wanted, strict=True)])
 
     def saved(self, name: str, default: Any = None) -> Any:
         """What the forward operation saved under the name."""
@@ -115,14 +104,25 @@ class Op:
         return kronecker(self.shape, in_shape, out, inn, sizes, self.like, factors, scale)
 
 
+def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
+    """Output `nr` of a node, with the operands that lead to a differentiated input.
+
+    Raises:
+        UnsupportedError: a tensor that is complex, or has no known shape.
+    """
+    shapes = tuple([operand_shape(*edge) if w else None for edge, w in zip(node.next_functions, wanted, strict=True)])
+    return Op(node, nr, tuple(node._input_metadata[nr].shape), shapes, like, work)
+
+
 def operand_shape(edge: Node, nr: int) -> Shape:
     """The shape of the tensor that an edge of the graph stands for."""
-    meta = edge._input_metadata
-    if nr >= len(meta):
+    metas = edge._input_metadata
+    if nr >= len(metas):
         raise UnsupportedError(f"{edge.name()} has no shape for its output {nr}")
-    if meta[nr].dtype.is_complex:
+    meta = metas[nr]
+    if meta.dtype.is_complex:
         raise UnsupportedError("complex tensors")
-    return tuple(meta[nr].shape)
+    return tuple(meta.shape)
 
 
 def broadcast_labels(out_shape: Shape, shape: Shape) -> tuple[int, ...]:

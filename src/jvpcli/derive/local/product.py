@@ -167,6 +167,10 @@ def square_blocks(op: Op) -> Locals:
     return op.first(*([] if term is None else [term]))
 
 
+_SQUARE_BLOCKS_NAMES = """
+LinalgCholeskyEx LinalgMatrixExp CholeskyInverse Cholesky LinalgPinv
+"""
+
 RULES: dict[str, Rule] = {
     "Mm": mm,
     "Bmm": mm,
@@ -181,5 +185,5 @@ RULES: dict[str, Rule] = {
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
     "Trace": trace,
-    **dict.fromkeys("LinalgCholeskyEx LinalgMatrixExp CholeskyInverse Cholesky LinalgPinv".split(), square_blocks),
+    **dict.fromkeys(_SQUARE_BLOCKS_NAMES.split(), square_blocks),
 }

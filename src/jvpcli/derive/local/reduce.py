@@ -176,17 +176,29 @@ def layer_norm(op: Op) -> Locals:
     return result[: len(op.shapes)]
 
 
+_REDUCTION_NAMES = """
+Logsumexp LinalgVectorNorm Norm Std Var Prod Nansum VarMean StdMean
+"""
+
+_SELECTING_NAMES = """
+Amax Amin Aminmax Median Nanmedian
+"""
+
+_SCAN_NAMES = """
+Cumprod Logcumsumexp Glu
+"""
+
 RULES: dict[str, Rule] = {
     "Sum": sum_,
     "Mean": mean,
-    **dict.fromkeys("Logsumexp LinalgVectorNorm Norm Std Var Prod Nansum VarMean StdMean".split(), reduction),
-    **dict.fromkeys("Amax Amin Aminmax Median Nanmedian".split(), selecting),
+    **dict.fromkeys(_REDUCTION_NAMES.split(), reduction),
+    **dict.fromkeys(_SELECTING_NAMES.split(), selecting),
     "Max": max_min,
     "Min": max_min,
     "Softmax": softmax,
     "SafeSoftmax": softmax,
     "LogSoftmax": log_softmax,
     "Cumsum": cumsum,
-    **dict.fromkeys("Cumprod Logcumsumexp Glu".split(), scan),
+    **dict.fromkeys(_SCAN_NAMES.split(), scan),
     "NativeLayerNorm": layer_norm,
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from jvpcli.derive.local import convolution, elementwise, index, movement, product, reduce
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.derive.local.probe import probe
+from jvpcli.derive.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
     **elementwise.RULES,
@@ -18,6 +20,7 @@ RULES: dict[str, Rule] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def base_name(name: str) -> str:
     """`Mul` of `MulBackward0`; `CopySlices` of `torch::autograd::CopySlices`."""
     return re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
@@ -37,6 +40,9 @@ def local_maps(op: Op) -> Locals:
     if rule is not None:
         try:
             return rule(op)
-        except (NoRuleError, AttributeError, TypeError, IndexError, KeyError):
+        except (NoRuleError, AttributeError, TypeError, ValueError, LookupError, RuntimeError):
             pass  # saved under other names than expected, or used in a way the rule does not cover: probing is right
-    return probe(op)
+    try:
+        return probe(op)
+    except (RuntimeError, TypeError, ValueError) as error:  # a sparse tensor, an extension's own conventions
+        raise UnsupportedError(f"{op.node.name()}: {str(error).splitlines()[0]}") from error
