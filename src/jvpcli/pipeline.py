@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from jvpcli.derive.derivatives import Derivatives, derive
@@ -20,7 +19,6 @@ from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import free_names, read_value
-from jvpcli.program import Program
 from jvpcli.report import InspectReport
 from jvpcli.request import Request
 
@@ -131,7 +129,9 @@ def differentiated(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str,
     """
     for name in request.wrt or ():
         if name not in inputs:
-            raise UsageError(f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}")
+            raise UsageError(
+                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}"
+            )
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(
                 f"--wrt names {name!r}, which is {build.dtype_name(inputs[name].dtype)}; "

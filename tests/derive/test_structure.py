@@ -49,7 +49,9 @@ def test_nan_at_the_point_does_not_hide_the_kind():
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_block_count_is_the_largest_that_holds_the_pattern(count, height, width, random):
     matrix = torch.block_diag(*[torch.ones(height, width)] * count)
-    matrix *= torch.tensor([[random.choice([0.0, 1.0]) for _ in range(matrix.shape[1])] for _ in range(matrix.shape[0])])
+    matrix *= torch.tensor(
+        [[random.choice([0.0, 1.0]) for _ in range(matrix.shape[1])] for _ in range(matrix.shape[0])]
+    )
     m, n = matrix.shape
     rows, cols = matrix.nonzero(as_tuple=True)
 

@@ -44,7 +44,11 @@ def run(command: str):
         ("torch.rand(16)", "y flattened", "torch.rand(16).reshape(4, 4)"),
         ("torch.rand(4,1)", "would broadcast to (4, 4)", "torch.rand(4,1).expand(4, 4)"),
         ("torch.rand(2,8)", "right number of entries (16), in another shape", "torch.rand(2,8).reshape(4, 4)"),
-        ("2 * torch.rand(2,8)", "right number of entries (16), in another shape", "(2 * torch.rand(2,8)).reshape(4, 4)"),
+        (
+            "2 * torch.rand(2,8)",
+            "right number of entries (16), in another shape",
+            "(2 * torch.rand(2,8)).reshape(4, 4)",
+        ),
         ("3", "a single number", "3,3,3,3;3,3,3,3;3,3,3,3;3,3,3,3"),
         ("torch.rand(3,4,4)", "a batch of 3 cotangents", "torch.rand(3,4,4)[0]"),
         ("torch.rand(5)", "5 numbers for 16 entries", "ones"),

@@ -34,7 +34,11 @@ def back(item):
     """Nested lists with the contract's words back to floats."""
     if isinstance(item, list):
         return [back(part) for part in item]
-    return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(item, item) if isinstance(item, str) else item
+    return (
+        {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(item, item)
+        if isinstance(item, str)
+        else item
+    )
 
 
 @given(arrays(np.float64, array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)))

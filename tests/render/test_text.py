@@ -24,7 +24,9 @@ REQUESTS = {
     "outer_tangent": Request("torch.outer(x,x)", {"x": "1,2,3,4"}, tangent=((None, "ones"),)),
     "scalar": Request("(x**2).sum()", {"x": "1,2,3"}, grad_outputs=((None, "2"),)),
     "diagonal": Request("torch.relu(x)", {"x": "-1,0,2"}),
-    "several": Request("(x.sum(), torch.outer(x,w))", {"x": "1,2", "w": "3,4,5"}, grad_outputs=((None, "2"), (None, "ones"))),
+    "several": Request(
+        "(x.sum(), torch.outer(x,w))", {"x": "1,2", "w": "3,4,5"}, grad_outputs=((None, "2"), (None, "ones"))
+    ),
     "wide": Request("2*x", {"x": "torch.arange(40.)"}),
     "empty": Request("x[:0]", {"x": "1,2"}),
     "infinite": Request("torch.sqrt(x)", {"x": "0,1"}),

@@ -30,7 +30,7 @@ def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap
         return [_map(rows, None, output, x) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
     parts = torch.view_as_real(output)
     real, imaginary = _rows(parts[..., 0], inputs), _rows(parts[..., 1], inputs)
-    return [_map(*pair, output, x) for *pair, x in zip(real, imaginary, inputs, strict=True)]
+    return [_map(re, im, output, x) for re, im, x in zip(real, imaginary, inputs, strict=True)]
 
 
 def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:

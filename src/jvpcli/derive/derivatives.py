@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jvpcli.derive.dense import forward_jacobian, reverse_jacobian
 from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.derive.nearby import Rerun, moved
+from jvpcli.derive.nearby import Rerun, sampled
 from jvpcli.derive.structure import classify_values
 from jvpcli.report import Notice, Plan
 
@@ -95,17 +95,21 @@ def _by(
 
 def _sample(inputs: Mapping[str, Tensor], rerun: Rerun, plan: Plan) -> dict[tuple[str, str], LinearMap]:
     """The maps at a random point nearby; none where the function cannot be evaluated there."""
-    try:
-        leaves, outputs = rerun(moved(inputs, NEARBY, seed=7))
-        return _maps({name: y for name, y in outputs.items() if y.requires_grad}, leaves, plan)[0]
-    except Exception:  # any failure of the user's function off the point only costs the sample
-        return {}
+    for step in (-NEARBY, NEARBY):  # inwards first: that stays in the domain more often
+        try:
+            leaves, outputs = rerun(sampled(inputs, step, seed=7))
+            maps = _maps({name: y for name, y in outputs.items() if y.requires_grad}, leaves, plan)[0]
+        except Exception:  # any failure of the user's function off the point only costs the sample
+            continue
+        if all(_finite(linear_map) for linear_map in maps.values()):
+            return maps
+    return {}
 
 
 def _with_kind(jacobian: LinearMap, sample: LinearMap | None) -> LinearMap:
     if isinstance(jacobian, DenseMap):
         matrices = [jacobian.matrix]
-        if isinstance(sample, DenseMap) and _comparable(sample.matrix, jacobian.matrix):
+        if isinstance(sample, DenseMap) and sample.matrix.shape == jacobian.matrix.shape:
             matrices.append(sample.matrix)
         return replace(jacobian, kind=classify_values(matrices))
     if isinstance(jacobian, ComplexMap):
@@ -113,6 +117,6 @@ def _with_kind(jacobian: LinearMap, sample: LinearMap | None) -> LinearMap:
     return jacobian
 
 
-def _comparable(sample: Tensor, matrix: Tensor) -> bool:
-    """A sample says something if it has the same size and did not leave the function's domain."""
-    return sample.shape == matrix.shape and bool(sample.isfinite().all())
+def _finite(linear_map: LinearMap) -> bool:
+    """Whether the sample did not leave the function's domain."""
+    return not isinstance(linear_map, DenseMap) or bool(linear_map.matrix.isfinite().all())

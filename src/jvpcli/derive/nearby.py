@@ -20,7 +20,7 @@ Named = Mapping[str, Tensor]
 Rerun = Callable[[Named], tuple[Named, Named]]
 """Evaluates the same program at other values of the differentiated inputs; gives the new leaves and the outputs."""
 
-STEP_IN_ROUNDINGS = 16
+STEP_IN_ROUNDINGS = 256
 """How far the two sides of a kink are looked at, in units of the dtype's rounding: as near as values differ at all."""
 
 JUMP = 1e-3
@@ -37,14 +37,13 @@ class Kink:
 
 
 def direction(x: Tensor, seed: int) -> Tensor:
-    """Random signs times a number in [0.5, 1), so that every entry moves; the same for the same seed."""
+    """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed."""
     generator = torch.Generator().manual_seed(seed)
-    real = torch.float64
-    size = torch.rand(x.shape, generator=generator, dtype=real) * 0.5 + 0.5
-    sign = torch.randint(0, 2, x.shape, generator=generator).to(real) * 2 - 1
-    step = size * sign
+    count = x.numel()
+    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(x.shape)
     if x.is_complex():
-        step = torch.complex(step, size.flip(0) if size.dim() else size)
+        step = torch.complex(step, step.flip(0) if step.dim() else -step)
     return step.to(dtype=x.dtype, device=x.device)
 
 
@@ -55,6 +54,19 @@ def moved(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
         x = x.detach()
         scale = torch.where(x == 0, torch.ones_like(x.abs()), x.abs())
         points[name] = x + relative * scale * direction(x, seed + number)
+    return points
+
+
+def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
+    """New values, each entry's size changed by about `relative` of itself; zeros become positive.
+
+    Signs stay, so that roots and logarithms are not left.
+    """
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        size = direction(x, seed + number).abs().to(x.dtype)
+        points[name] = torch.where(x == 0, abs(relative) * size, x * (1 + relative * size))
     return points
 
 

@@ -34,9 +34,7 @@ def array(tensor: Tensor) -> np.ndarray | None:
 
 def input_value(tensor: Tensor, differentiated: bool) -> InputValue:
     """An input's entry in the report."""
-    return InputValue(
-        tuple(tensor.shape), dtype_name(tensor.dtype), str(tensor.device), differentiated, array(tensor)
-    )
+    return InputValue(tuple(tensor.shape), dtype_name(tensor.dtype), str(tensor.device), differentiated, array(tensor))
 
 
 def value(tensor: Tensor) -> Value:

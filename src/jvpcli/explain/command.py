@@ -31,8 +31,8 @@ def command(
     for key, value in inputs.items():
         words += _option(f"--{key}", value)
     for option, pairs in (("--grad-outputs", weights), ("--tangent", tangents)):
-        for key, value in pairs:
-            words += _option(option, value if key is None else f"{key}={value}")
+        for target, value in pairs:
+            words += _option(option, value if target is None else f"{target}={value}")
     words += _settings(request)
     return " ".join(words)
 

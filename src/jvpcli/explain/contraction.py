@@ -85,7 +85,9 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
         return ""
     match jacobian.structure:
         case "zero":
-            return f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
+            return (
+                f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
+            )
         case "identity":
             return (
                 f"The Jacobian is {_number(jacobian)} times the identity: the product comes down to "
@@ -102,7 +104,9 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
                 f"comes down to carrying each v back to the entry that was copied, adding where one was copied more than once."
             )
         case "banded":
-            return "It is a matrix product, not an element-wise one, but banded: only entries near the diagonal take part."
+            return (
+                "It is a matrix product, not an element-wise one, but banded: only entries near the diagonal take part."
+            )
         case "block_diagonal":
             return (
                 "The Jacobian is block-diagonal: the product comes down to one small vector-matrix product a block, "

@@ -15,7 +15,6 @@ from jvpcli.language.values import is_expression
 from jvpcli.report import Shape
 from jvpcli.request import Request
 
-
 MOST_NUMBERS = 64
 """A repaired VALUE of more numbers than this is not written out in a hint."""
 
@@ -53,7 +52,9 @@ def cotangent_mismatch(
     matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
     if looks.repaired is None and matching is not None:
         asked = _text_of(request.grad_outputs, name, position)
-        as_tangent = asked and command(request, grad_outputs=(), tangent=[(None if len(inputs) == 1 else matching, asked)])
+        as_tangent = asked and command(
+            request, grad_outputs=(), tangent=[(None if len(inputs) == 1 else matching, asked)]
+        )
         if as_tangent and name not in asked:
             hints.append(as_tangent)
     return ShapeMismatchError(
@@ -123,7 +124,9 @@ def resemblance(
         if len(got) == 1:
             sentence = f"that is {name} flattened: the right number of entries ({v.numel()}), in one row."
         else:
-            sentence = f"the right number of entries ({v.numel()}), in another shape; in row-major order they would fit."
+            sentence = (
+                f"the right number of entries ({v.numel()}), in another shape; in row-major order they would fit."
+            )
         return Resemblance(sentence, f".reshape{expected}", v.reshape(expected))
     if v.numel() == 1:
         return Resemblance(
@@ -175,7 +178,7 @@ def as_value(tensor: Tensor) -> str:
         return _number(tensor.item())
     rows = [tensor] if tensor.dim() == 1 else list(tensor)
     text = ";".join(",".join(_number(entry) for entry in row.tolist()) for row in rows)
-    return text if tensor.dim() == 1 and tensor.numel() > 1 or len(rows) > 1 else str(tensor.tolist())
+    return text if (tensor.dim() == 1 and tensor.numel() > 1) or len(rows) > 1 else str(tensor.tolist())
 
 
 def _number(value: complex) -> str:

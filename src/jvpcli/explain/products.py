@@ -88,9 +88,7 @@ def _pushforwards(
     return pushed
 
 
-def _compare(
-    y: str, x: str, jacobian: LinearMap, v: Tensor, gradient: Tensor | None, nearby: Nearby
-) -> Comparison:
+def _compare(y: str, x: str, jacobian: LinearMap, v: Tensor, gradient: Tensor | None, nearby: Nearby) -> Comparison:
     """vᵀJ from the Jacobian against autograd's gradient, where both are finite.
 
     Raises:

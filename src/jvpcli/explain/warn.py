@@ -17,9 +17,7 @@ from jvpcli.program import refs
 from jvpcli.report import Notice
 
 
-def notices(
-    evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun
-) -> tuple[Notice, ...]:
+def notices(evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun) -> tuple[Notice, ...]:
     """All warnings of an inspection, in the order in which they matter."""
     return (
         *derivatives.notices,

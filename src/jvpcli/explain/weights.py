@@ -16,7 +16,6 @@ from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.values import read_value
 from jvpcli.request import Request
 
-
 SEED_OFFSET = 1_000
 """Random weights start this far from the request's seed, so that they differ from random inputs."""
 
@@ -47,13 +46,11 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
         value = given.get(name, "ones")
-        if isinstance(value, str) and value == "none" or not y.requires_grad:
+        if (isinstance(value, str) and value == "none") or not y.requires_grad:
             continue
         v = _read(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
         if v.shape != y.shape:
-            raise cotangent_mismatch(
-                request, name, y, v, evaluation.inputs, position, several=len(outputs) > 1
-            )
+            raise cotangent_mismatch(request, name, y, v, evaluation.inputs, position, several=len(outputs) > 1)
         weights[name] = Weight(_source(value, name in given), _as(v, y, f"grad_outputs for {name}"))
     if not weights:
         raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
@@ -117,7 +114,9 @@ def _read(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tensor
     plain = {name: tensor.detach() for name, tensor in scope.items()}
     dtype = dtype_name(like.dtype)
     try:
-        return read_value(value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed)
+        return read_value(
+            value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
+        )
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
 

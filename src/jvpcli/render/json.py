@@ -6,7 +6,7 @@ the strings of the contract, complex numbers pairs of real and imaginary part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -45,9 +45,9 @@ def _encode(document: Mapping[str, Any]) -> bytes:
 
 
 @cache
-def _field_rules(kind: type) -> tuple[tuple[str, bool], ...]:
+def _field_rules(kind: Hashable) -> tuple[tuple[str, bool], ...]:
     """Name and "left out where it is None" of each field of a report type."""
-    return tuple((f.name, f.default is None) for f in fields(kind))
+    return tuple((f.name, f.default is None) for f in fields(kind))  # type: ignore[arg-type]
 
 
 def _plain(item: Any) -> Any:
@@ -61,7 +61,7 @@ def _plain(item: Any) -> Any:
 
 def _record(item: Any) -> dict[str, Any]:
     """A report type as a dict of its fields; floats are looked at here, since orjson writes a NaN as null."""
-    pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))
+    pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))  # type: ignore[arg-type]
     return {
         name: _array(np.asarray(value)) if isinstance(value, float) else value
         for name, value, optional in pairs

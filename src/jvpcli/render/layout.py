@@ -24,7 +24,9 @@ class Indented:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's protocol: the block's lines as segments."""
         width = options.max_width - INDENT
-        lines = console.render_lines(self.body, options.update(width=min(width, PROSE_WIDTH) if self.prose else width), pad=False)
+        lines = console.render_lines(
+            self.body, options.update(width=min(width, PROSE_WIDTH) if self.prose else width), pad=False
+        )
         for line in lines:
             kept = _stripped(line)
             if kept:

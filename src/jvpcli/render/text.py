@@ -63,10 +63,10 @@ def _shapes(report: InspectReport) -> Table:
     for name, v in report.grad_outputs.items():
         symbol = "v" if len(report.grad_outputs) == 1 else f"v for {name}"
         table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v.source))
-    for y, by_input in report.jacobian.items():
-        for x, jacobian in by_input.items():
-            kind = Text.assemble("the Jacobian, output + input: ", _filled(jacobian))
-            table.add_row(Text(f"∂{y}/∂{x}", NAME), shape_text(jacobian.shape), kind)
+    for output, by_input in report.jacobian.items():
+        for wrt, jacobian in by_input.items():
+            about = Text(f"the Jacobian, output + input: {_filled(jacobian)}")
+            table.add_row(Text(f"∂{output}/∂{wrt}", NAME), shape_text(jacobian.shape), about)
     for name, gradient in report.vjp.items():
         table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result, the VJP: as {name}"))
     return table
@@ -143,7 +143,9 @@ def _matrix(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, w
     rows = _selected(matrix.shape[0], window.rows)
     fitting = _fitting(sheet, width)
     if window.columns is None:  # everything: as many tables side by side as it takes
-        blocks = [list(range(start, min(start + fitting, matrix.shape[1]))) for start in range(0, matrix.shape[1], fitting)]
+        blocks = [
+            list(range(start, min(start + fitting, matrix.shape[1]))) for start in range(0, matrix.shape[1], fitting)
+        ]
         return Group(*(_table(sheet, rows, block) for block in blocks))
     columns = _selected(matrix.shape[1], min(window.columns, fitting))
     return Group(_table(sheet, rows, columns), *_hidden(matrix.shape, rows, columns))
@@ -230,7 +232,9 @@ def _factor(value: float) -> str:
 def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.vjp.items():
         label = f"∂L/∂{name} = "
-        text = array_text(gradient.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4))
+        text = array_text(
+            gradient.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4)
+        )
         yield _labelled(label, text, "bold green")
     yield Text(_agreement(report.comparison), style=QUIET)
 
@@ -252,7 +256,9 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
         yield Text(f"u for {name} = {tangent.source}", style=QUIET)
     for name, pushed in (report.jvp or {}).items():
         label = f"J u for {name} = "
-        text = array_text(pushed.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4))
+        text = array_text(
+            pushed.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4)
+        )
         yield _labelled(label, text, "bold green")
 
 

@@ -1,0 +1,73 @@
+"""`jvp inspect`: shapes, explicit Jacobian, VJP and the contraction spelled out."""
+
+from __future__ import annotations
+
+import typer
+
+from jvpcli.cli import options
+from jvpcli.cli.compute import computing
+from jvpcli.cli.context import Context
+from jvpcli.cli.output import emit
+from jvpcli.errors import UsageError
+
+EXAMPLES = """\
+Examples:
+
+  jvp inspect "torch.outer(x,x)" --x 1,2,3,4
+
+  jvp inspect "torch.outer(x,x)" --x 1,2,3,4 -g onehot:1,2 --json | jq .vjp.x.value
+
+  jvp inspect "F.linear(x, W, b)" --x 1,2,3 --W "1,0,2;0,1,1" --b 0,1
+"""
+
+
+def inspect(
+    ctx: typer.Context,
+    expression: options.Expression = None,
+    inputs: options.Inputs = None,
+    grad_outputs: options.GradOutputs = None,
+    tangent: options.Tangent = None,
+    wrt: options.Wrt = None,
+    dtype: options.Dtype = "float32",
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    mode: options.Mode = "auto",
+    jacobian: options.JacobianFormat = "auto",
+    memory_limit: options.MemoryLimit = None,
+    timeout: options.Timeout = None,
+    as_json: options.Json = False,
+    full: options.Full = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers."""
+    context: Context = ctx.obj
+    if expression is None:
+        raise UsageError("EXPR is missing: the expression to differentiate", hints=_three_examples())
+    request = options.make_request(
+        expression,
+        inputs,
+        stdin=context.read_stdin,
+        grad_outputs=grad_outputs,
+        tangent=tangent,
+        wrt=wrt,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        mode=mode,
+        jacobian=jacobian,
+        memory_limit=memory_limit,
+        timeout=timeout,
+    )
+    with computing(context, request, as_json) as (pipeline, limited):
+        report = pipeline.inspect(limited)
+    from jvpcli.render.text import render_inspect, render_warnings
+
+    emit(context, report, as_json, lambda r, console: render_inspect(r, console, full=full))
+    if not quiet and not as_json:
+        context.flush()
+        render_warnings(report.warnings, context.error_console)
+
+
+def _three_examples() -> tuple[str, ...]:
+    return tuple(line.strip() for line in EXAMPLES.splitlines() if line.startswith("  "))

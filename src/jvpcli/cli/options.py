@@ -1,0 +1,155 @@
+"""The options that the commands share, and a Request made from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from jvpcli.errors import UsageError
+from jvpcli.request import Request
+
+Expression = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="EXPR", help="An expression over torch, math, F and inputs of your own naming.", show_default=False
+    ),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NAME=VALUE",
+        help="An input; --NAME VALUE is the short form. VALUE: numbers (1,2;3,4), JSON, @file, - (stdin) or an expression.",
+    ),
+]
+GradOutputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grad-outputs",
+        "-g",
+        metavar="[NAME=]VALUE",
+        help="The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE. Repeat it for several outputs.",
+    ),
+]
+Tangent = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tangent", "-t", metavar="[NAME=]VALUE", help="A direction u in the input's space: adds the JVP J u."
+    ),
+]
+Wrt = Annotated[
+    str | None,
+    typer.Option("--wrt", metavar="NAMES", help="What to differentiate, as in x,W. Default: every floating input."),
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", metavar="DTYPE", help="Of numbers and JSON; files and expressions keep theirs.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where the inputs go.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Makes random functions repeatable.")]
+Mode = Annotated[str, typer.Option("--mode", metavar="MODE", help="auto, forward or reverse.")]
+JacobianFormat = Annotated[
+    str, typer.Option("--jacobian", metavar="FORMAT", help="How it is written out: auto, dense, sparse or none.")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit", metavar="SIZE", help="As in 200MB or 2GiB. Default: three quarters of the free memory."
+    ),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up after this long. Default: never.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for a failure too.")]
+Full = Annotated[bool, typer.Option("--full", help="Leave nothing out of tables and arrays.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No warnings on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+
+UNITS = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def make_request(
+    expression: str,
+    inputs: Sequence[str] | None,
+    *,
+    stdin: Callable[[], str] | None,
+    grad_outputs: Sequence[str] | None = None,
+    tangent: Sequence[str] | None = None,
+    wrt: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    mode: str = "auto",
+    jacobian: str = "auto",
+    memory_limit: str | None = None,
+    timeout: float | None = None,
+) -> Request:
+    """The options' texts as a Request.
+
+    Raises:
+        UsageError: a text that is not in the option's form.
+    """
+    return Request(
+        expression=expression,
+        inputs=named_values(inputs or ()),
+        wrt=None if wrt is None else tuple(name.strip() for name in wrt.split(",") if name.strip()),
+        grad_outputs=tuple(split_name(text) for text in grad_outputs or ()),
+        tangent=tuple(split_name(text) for text in tangent or ()),
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        mode=one_of("--mode", mode, ("auto", "forward", "reverse")),
+        jacobian=one_of("--jacobian", jacobian, ("auto", "dense", "sparse", "none")),
+        memory_limit=None if memory_limit is None else parse_size(memory_limit),
+        timeout=positive("--timeout", timeout),
+        stdin=stdin,
+    )
+
+
+def named_values(texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts by name."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--input takes NAME=VALUE, not {text!r}")
+        if name in values:
+            raise UsageError(f"the input {name!r} was given twice")
+        values[name] = value
+    return values
+
+
+def split_name(text: str) -> tuple[str | None, str]:
+    """`NAME=VALUE` apart; a VALUE alone has no name (`torch.ones(4, dtype=…)` is one, `a==b` too)."""
+    match = re.match(r"\s*([^\W\d][\w.]*)=(?!=)", text)
+    return (match[1], text[match.end() :]) if match else (None, text)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `200MB`, `2GiB`, `1e9`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?i?b?)\s*", text, re.IGNORECASE)
+    size = int(float(match[1]) * UNITS.get(match[2].lower(), 0)) if match else 0
+    if size <= 0:
+        raise UsageError(f"--memory-limit takes a size such as 200MB or 2GiB, not {text!r}")
+    return size
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, if it is one of those allowed."""
+    if value not in allowed:
+        raise UsageError(f"{option} is one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def positive(option: str, value: float | None) -> float | None:
+    """The value, if it is positive or not given."""
+    if value is not None and not value > 0:
+        raise UsageError(f"{option} takes a positive number, not {value:g}")
+    return value

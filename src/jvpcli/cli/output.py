@@ -1,0 +1,71 @@
+"""Where results and failures go: results to stdout, everything else to stderr; with --json one document on stdout."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from jvpcli.cli.context import Context, ReaderGone
+from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError
+
+
+def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Console], None]) -> None:
+    """A report to stdout."""
+    if as_json:
+        from jvpcli.render.json import to_json
+
+        context.write(to_json(report))
+    else:
+        render(report, context.console)
+
+
+def emit_error(context: Context, error: JvpError, as_json: bool) -> int:
+    """A failure to where it belongs; gives the exit code."""
+    if as_json:
+        from jvpcli.render.json import error_to_json
+
+        context.write(error_to_json(error))
+    else:
+        from jvpcli.render.error import render_error
+
+        context.flush()
+        render_error(error, context.error_console)
+    return int(error.exit_code)
+
+
+@contextmanager
+def failures_as_errors() -> Iterator[None]:
+    """Whatever goes wrong inside comes out as a JvpError."""
+    try:
+        yield
+    except (JvpError, ReaderGone):
+        raise
+    except KeyboardInterrupt as error:
+        raise InterruptedByUser("interrupted") from error
+    except MemoryError as error:
+        raise LimitError("there is not enough memory for this", hints=_memory_hints()) from error
+    except Exception as error:
+        raise as_error(error) from error
+
+
+def as_error(error: Exception) -> JvpError:
+    """An unexpected exception as what the user is told."""
+    text = str(error)
+    if "can't allocate memory" in text or "bad_alloc" in text:
+        return LimitError(
+            "there is not enough memory for this", torch_message=text.splitlines()[0], hints=_memory_hints()
+        )
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({where[0].name}, line {where[0].lineno})" if where else ""
+    return InternalError(
+        f"{type(error).__name__}: {text or 'no message'}{place}",
+        explanation="This is a bug in jvp. --debug shows where it happened.",
+    )
+
+
+def _memory_hints() -> tuple[str, ...]:
+    return ("make the inputs smaller, or raise --memory-limit",)
