@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "jvpcli"
 
 FLOORS = {
-    "errors": 0, "program": 0, "request": 0, "report": 0,
+    "errors": 0, "program": 0.1, "request": 0.1, "report": 0.1,
     "render": 0.5,
     "language": 1,
     "derive": 2,
@@ -70,5 +70,5 @@ def test_renderers_know_reports_only(path):
 
 def test_the_ground_imports_no_torch():
     for path in MODULES:
-        if FLOORS.get(room(path)) == 0:
+        if FLOORS.get(room(path), 1) < 0.5:
             assert not [name for name in imports(path) if name.split(".")[0] in ("torch", "rich", "typer")]

@@ -83,7 +83,11 @@ def run(request: Request) -> Evaluation:
         return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)
     program = parse(request.expression, request.inputs.keys())
     inputs = read_inputs(request, program.inputs)
-    return evaluate(program, inputs, wrt=differentiated(request, inputs), seed=request.seed)
+    return _evaluate(request, program, inputs, differentiated(request, inputs))
+
+
+def _evaluate(request: Request, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...]) -> Evaluation:
+    return evaluate(program, inputs, wrt=wrt, seed=request.seed, memory_limit=request.memory_limit)
 
 
 def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
@@ -102,6 +106,7 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
             scope=dict(values),
             stdin=request.stdin,
             seed=request.seed + position,
+            memory_limit=request.memory_limit,
         )
     _refuse_unused(request, wanted)
     return {name: values[name] for name in values if name in wanted}
@@ -183,7 +188,7 @@ def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
             assert callable(request.expression)
             again = evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
         else:
-            again = evaluate(evaluation.program, inputs, wrt=evaluation.wrt, seed=request.seed)
+            again = _evaluate(request, evaluation.program, inputs, evaluation.wrt)
         return {name: again.inputs[name] for name in evaluation.wrt}, again.outputs
 
     return rerun
