@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import random
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,6 +15,9 @@ from torch import Tensor
 
 from jvpcli.language import catalog
 
+SEED = 42
+"""The seed that the database's random operators set themselves."""
+
 
 class CannotBeWrittenError(Exception):
     """Why a sample has no text."""
@@ -20,14 +25,15 @@ class CannotBeWrittenError(Exception):
 
 @dataclass(frozen=True)
 class WrittenSample:
-    """A sample: its text, the named tensors, and the operator itself with the arguments to compare with."""
+    """A sample: its text, the named tensors, those to differentiate, and the operator's own call to compare with."""
 
     expression: str
     inputs: dict[str, Tensor]
     wrt: tuple[str, ...]
-    operator: Any
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
+    reference: Callable[..., Any]
+    """The operator called with these tensors (by the order of `wrt`) in the place of the differentiated ones."""
+    differentiable: Callable[[Any], Any]
+    """What of the result can be differentiated, by the database (eigenvectors only up to their phase, and so on)."""
 
 
 @dataclass
@@ -39,14 +45,7 @@ class _Writer:
     def text(self, value: Any) -> str:
         """A value as text of the language."""
         if isinstance(value, Tensor):
-            if value.layout is not torch.strided:
-                raise CannotBeWrittenError("a sparse tensor")
-            for name, known in self.inputs.items():
-                if known is value:
-                    return name
-            name = f"x{len(self.inputs)}"
-            self.inputs[name] = value
-            return name
+            return self.name(value)
         if isinstance(value, (torch.dtype, torch.memory_format)):
             return str(value)
         if isinstance(value, float) and not math.isfinite(value):
@@ -59,67 +58,182 @@ class _Writer:
             return "..."
         if isinstance(value, torch.device):
             return repr(str(value))
-        if isinstance(value, (list, tuple)):
-            inner = ", ".join(self.text(item) for item in value)
-            if isinstance(value, list):
-                return f"[{inner}]"
-            return f"({inner},)" if len(value) == 1 else f"({inner})"
-        raise CannotBeWrittenError(f"an argument that is a {type(value).__name__}")
+        if isinstance(value, list):
+            return f"[{self.listed(value)}]"
+        if isinstance(value, tuple):
+            return f"({self.listed(value)},)" if len(value) == 1 else f"({self.listed(value)})"
+        raise CannotBeWrittenError(f"it takes a {type(value).__name__}")
+
+    def name(self, value: Tensor) -> str:
+        """The name of a tensor, the same for the same tensor."""
+        if value.layout is not torch.strided:
+            raise CannotBeWrittenError("it takes a sparse tensor")
+        for name, known in self.inputs.items():
+            if known is value:
+                return name
+        name = f"x{len(self.inputs)}"
+        self.inputs[name] = value
+        return name
+
+    def listed(self, values: Any) -> str:
+        """Values side by side."""
+        return ", ".join(map(self.text, values))
 
     def call(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
         """What stands between the parentheses."""
         written = [self.text(argument) for argument in arguments]
-        written += [f"{name}={self.text(value)}" for name, value in keywords.items()]
-        return ", ".join(written)
+        return ", ".join(written + [f"{name}={self.text(value)}" for name, value in keywords.items()])
 
 
-REFLECTED = {
-    "__radd__": "+", "__rdiv__": "/", "__rmul__": "*", "__rmatmul__": "@", "__rmod__": "%", "__rpow__": "**",
-    "__rsub__": "-",
-}  # fmt: skip
+Spelling = Callable[[_Writer, Any, tuple[Any, ...], dict[str, Any]], str]
 
-OTHER_SPELLING = {
-    "_segment_reduce": "torch.segment_reduce",
-    "round.decimals": "torch.round",
-    "nn.functional.upsample_bilinear": "torch.nn.functional.upsample_bilinear",
+
+def _reflected(symbol: str) -> Spelling:
+    return lambda w, value, arguments, keywords: f"{w.text(arguments[0])} {symbol} {w.text(value)}"
+
+
+def _slice(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    dim, start, stop, step = (*arguments, *(0, None, None, 1)[len(arguments) :])
+    bounds = w.listed((start, stop, step))
+    return f"{w.text(value)}[({'slice(None), ' * (dim % value.ndim)}slice({bounds}),)]"
+
+
+def _product_first(function: str) -> Spelling:
+    """Operators whose database entry multiplies two factors first, so that the rank is known."""
+    return lambda w, value, arguments, keywords: (
+        f"{function}({w.text(value)} @ {w.text(arguments[0])}.mT, {w.call(arguments[1:], keywords)})"
+    )
+
+
+def _triplet(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    """The distance that the samples pass is the one that the function takes by itself."""
+    distance = keywords.get("distance_function")
+    if type(distance) is not torch.nn.PairwiseDistance or vars(distance)["norm"] != 2.0:
+        raise CannotBeWrittenError("it takes a Python function")
+    rest = {name: option for name, option in keywords.items() if name != "distance_function"}
+    return f"F.triplet_margin_with_distance_loss({w.call((value, *arguments), rest)})"
+
+
+def _smoothed_bilinear(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    """The internal operator behind `interpolate` with `antialias`."""
+    given = dict(zip(("output_size", "align_corners", "scales_h", "scales_w"), arguments, strict=False)) | keywords
+    size, align_corners = given.pop("output_size"), given.pop("align_corners")
+    if size is None or any(scale is not None for scale in given.values()):
+        raise CannotBeWrittenError("it takes scales apart from sizes")
+    options = f"mode='bilinear', align_corners={align_corners}, antialias=True"
+    return f"F.interpolate({w.text(value)}, {w.text(size)}, {options})"
+
+
+SPELLINGS: dict[str, Spelling] = {
+    "__radd__": _reflected("+"),
+    "__rdiv__": _reflected("/"),
+    "__rmul__": _reflected("*"),
+    "__rmatmul__": _reflected("@"),
+    "__rmod__": _reflected("%"),
+    "__rpow__": _reflected("**"),
+    "__rsub__": _reflected("-"),
+    "__getitem__": lambda w, value, arguments, keywords: f"{w.text(value)}[{w.text(arguments[0])}]",
+    "slice": _slice,
+    "einsum": lambda w, value, arguments, keywords: f"torch.einsum({arguments[0]!r}, {w.listed(value)})",
+    "polygamma": lambda w, value, arguments, keywords: f"torch.polygamma({arguments[0]}, {w.text(value)})",
+    "special.polygamma": lambda w, value, arguments, keywords: (
+        f"torch.special.polygamma({arguments[0]}, {w.text(value)})"
+    ),
+    "where": lambda w, value, arguments, keywords: f"torch.where({w.listed((arguments[0], value, *arguments[1:]))})",
+    "nn.functional.embedding": lambda w, value, arguments, keywords: (
+        f"F.embedding({w.call((arguments[0], value, *arguments[1:]), keywords)})"
+    ),
+    "svd_lowrank": _product_first("torch.svd_lowrank"),
+    "pca_lowrank": _product_first("torch.pca_lowrank"),
+    "linalg.pinv.singular": lambda w, value, arguments, keywords: (
+        f"torch.linalg.pinv({w.text(value)} @ {w.text(arguments[0])}.mT)"
+    ),
+    "linalg.lstsq.grad_oriented": lambda w, value, arguments, keywords: (
+        f"torch.linalg.lstsq({w.call((value, *arguments), keywords)})[:2]"
+    ),
+    "normal.number_mean": lambda w, value, arguments, keywords: (
+        f"torch.normal({w.call((arguments[0], value, *arguments[1:]), keywords)})"
+    ),
+    "nn.functional.triplet_margin_with_distance_loss": _triplet,
+    "_upsample_bilinear2d_aa": _smoothed_bilinear,
+    "zero_": lambda w, value, arguments, keywords: f"{w.text(value)}.clone().zero_()",
+    "_segment_reduce": lambda w, value, arguments, keywords: (
+        f"torch.segment_reduce({w.call((value, *arguments), keywords)})"
+    ),
 }
+"""Operators whose name or argument order in the database is not that of the public function."""
 
 
-def write(name: str, function: Any, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> WrittenSample:
-    """Write `function(value, *arguments, **keywords)`, the operator called `name`, as an expression.
+def write(operator: Any, sample: Any) -> WrittenSample:
+    """Write `operator.op(sample.input, *sample.args, **sample.kwargs)` as an expression.
 
     Raises:
         CannotBeWrittenError: with the reason.
     """
-    writer = _Writer()
-    path = OTHER_SPELLING.get(name, f"torch.{name}")
-    if name == "__getitem__":
-        text = f"{writer.text(value)}[{writer.text(arguments[0])}]"
-    elif name == "slice":
-        dim, *bounds = arguments
-        text = f"{writer.text(value)}[(slice(None),) * {dim} + (slice({', '.join(map(writer.text, bounds))}),)]"
-    elif name in REFLECTED:
-        text = f"{writer.text(arguments[0])} {REFLECTED[name]} {writer.text(value)}"
+    value, arguments, keywords = sample.input, tuple(sample.args), dict(sample.kwargs)
+    name, writer = operator.name, _Writer()
+    spelling = SPELLINGS.get(full_name(operator)) or SPELLINGS.get(name)
+    path = f"torch.{name}"
+    if spelling is not None:
+        text = spelling(writer, value, arguments, keywords)
     elif catalog.is_function(path):
         text = f"{path.replace('torch.nn.functional.', 'F.')}({writer.call((value, *arguments), keywords)})"
     elif catalog.is_property(name):
         text = f"{writer.text(value)}.{name}"
     elif catalog.is_method(name) and isinstance(value, Tensor):
-        owner = writer.text(value)
-        text = f"{owner}.{name}({writer.call(arguments, keywords)})"
+        text = f"{writer.text(value)}.{name}({writer.call(arguments, keywords)})"
     else:
-        raise CannotBeWrittenError(catalog.why_forbidden(path) or "it has no public name in torch's function namespaces")
+        reason = catalog.why_forbidden(f"torch.Tensor.{name}") or catalog.why_forbidden(path)
+        raise CannotBeWrittenError(reason or "it has no public name")
     wrt = tuple(name for name, tensor in writer.inputs.items() if tensor.requires_grad)
-    return WrittenSample(text, writer.inputs, wrt, function, (value, *arguments), keywords)
+    originals = [writer.inputs[name] for name in wrt]
+
+    def reference(*tensors: Tensor) -> Any:
+        swap = {id(original): tensor for original, tensor in zip(originals, tensors, strict=True)}
+        swapped = [_swap(part, swap) for part in (value, arguments, keywords)]
+        return operator.op(swapped[0], *swapped[1], **swapped[2])
+
+    return WrittenSample(text, writer.inputs, wrt, reference, sample.output_process_fn_grad)
 
 
-def small_samples(operator: Any, dtype: torch.dtype, count: int, elements: int) -> Iterator[Any]:
-    """The first samples of the operator database with at most that many elements."""
-    def size(value: Any) -> int:
-        if isinstance(value, Tensor):
-            return value.numel()
-        return sum(map(size, value)) if isinstance(value, (list, tuple)) else 0
+def _swap(value: Any, swap: dict[int, Tensor]) -> Any:
+    """The value with some tensors in it exchanged."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_swap(item, swap) for item in value) if type(value) in (list, tuple) else value
+    if isinstance(value, dict):
+        return {name: _swap(item, swap) for name, item in value.items()}
+    return swap.get(id(value), value)
 
-    samples = operator.sample_inputs("cpu", dtype, requires_grad=True)
-    fitting = (s for s in islice(samples, 200) if size(s.input) + size(s.args) + size(list(s.kwargs.values())) <= elements)
-    yield from islice(fitting, count)
+
+def full_name(operator: Any) -> str:
+    """The operator's name with its variant."""
+    return f"{operator.name}.{operator.variant_test_name}" if operator.variant_test_name else operator.name
+
+
+def differentiable_operators() -> list[Any]:
+    """torch's operators that support autograd."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return [operator for operator in op_db if operator.supports_autograd]
+
+
+def small_samples(operator: Any, count: int, elements: int = 2500) -> list[Any]:
+    """The first samples of an operator with at most that many elements (or else the smallest), in double precision."""
+    dtypes = (torch.float64, torch.complex128, torch.float32, torch.float16)
+    dtype = next((dtype for dtype in dtypes if operator.supports_dtype(dtype, "cpu")), None)
+    if dtype is None:
+        return []
+    random.seed(0)
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples = list(islice(operator.sample_inputs("cpu", dtype, requires_grad=True), 100))
+    return list(islice((s for s in samples if _size(s) <= elements), count)) or sorted(samples, key=_size)[:1]
+
+
+def _size(value: Any) -> int:
+    if hasattr(value, "kwargs"):
+        return _size((value.input, value.args, list(value.kwargs.values())))
+    if isinstance(value, Tensor):
+        return value.numel()
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 0

@@ -55,6 +55,9 @@ FORBIDDEN_KEYWORDS: Mapping[str, str] = {
 }
 """Keyword arguments that no call may use, and why."""
 
+PUBLIC_KEYWORDS = frozenset({"_random_samples"})
+"""Keyword arguments that may be used although they begin with an underscore: torch documents them."""
+
 MODULE_REASONS: Mapping[str, str] = {
     "torch.autograd": "jvp itself computes the derivative: write the function alone, and its weights as --grad-outputs",
     "torch.func": "jvp itself computes the derivative: write the function alone",

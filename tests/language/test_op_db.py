@@ -1,0 +1,160 @@
+"""Completeness: torch's own operator database, written as expressions and compared with the operators themselves."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from operator_samples import (
+    SEED,
+    CannotBeWrittenError,
+    WrittenSample,
+    differentiable_operators,
+    full_name,
+    small_samples,
+    write,
+)
+from torch import Tensor
+
+from jvpcli.language.evaluate import evaluate
+from jvpcli.language.outputs import flatten
+from jvpcli.language.parse import parse
+
+pytest.importorskip("expecttest", reason="torch's operator database needs expecttest")
+
+SAMPLES = int(os.environ.get("JVP_OP_DB_SAMPLES", "2"))
+"""Samples of each operator; 100 takes all small ones."""
+
+MAX_ROWS = 24
+"""Outputs with more entries are compared through random combinations of them."""
+
+INTERNAL = "it is an internal of torch: its name begins with an underscore"
+BACKWARD = "it is the backward of another operator, with no public name"
+CANNOT_BE_WRITTEN = {
+    "_softmax_backward_data": INTERNAL,
+    "_native_batch_norm_legit": INTERNAL,
+    "_batch_norm_with_update": INTERNAL,
+    "_unsafe_masked_index": INTERNAL,
+    "_unsafe_masked_index_put_accumulate": INTERNAL,
+    "torch.ops.aten._safe_softmax.default": INTERNAL,
+    "max_pool2d_with_indices_backward": BACKWARD,
+    "native_dropout_backward": BACKWARD,
+    "sparse.sampled_addmm": "it takes a sparse tensor",
+    "sparse.mm.reduce": "it takes a sparse tensor",
+    "to_sparse": "it gives a sparse tensor",
+    "nn.functional.linear_cross_entropy.chunked": "it takes a Python object with options",
+    "nn.functional.linear_cross_entropy.chunked_none": "it takes a Python object with options",
+}
+"""The operators that can't be written, each with its reason."""
+
+NOT_COMPARABLE = {
+    "nn.functional.one_hot": "it takes integers only, so there is nothing to differentiate",
+    "torch.ops.aten._flash_attention_forward": "it is an internal of torch for CUDA, and has no samples on a CPU",
+    "torch.ops.aten._efficient_attention_forward": "it is an internal of torch for CUDA, and has no samples on a CPU",
+    "nn.functional.batch_norm.without_cudnn": "it is batch_norm with a switch for CUDA, and has no samples on a CPU",
+}
+"""Entries of the database that are no differentiable operators on this machine."""
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, str]:
+    """Operator to "match", the reason why it can't be written, or how it differs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {full_name(operator): outcome(operator) for operator in differentiable_operators()}
+
+
+def outcome(operator: Any) -> str:
+    """Compare an operator's samples; those that hold a Python object without text are left out."""
+    reasons, compared = [], 0
+    for sample in small_samples(operator, 100 if SAMPLES > 10 else 12):
+        if compared == SAMPLES:
+            break
+        try:
+            written = write(operator, sample)
+        except CannotBeWrittenError as error:
+            reasons.append(f"cannot: {error}")
+            continue
+        try:
+            compare(written)
+        except Exception as error:
+            return f"differs: {written.expression}: {type(error).__name__}: {error}"
+        compared += 1
+    return "match" if compared else (reasons or ["cannot: no sample runs on this machine"])[0]
+
+
+def compare(sample: WrittenSample) -> None:
+    """The expression's values and Jacobians are those of the operator, by torch.autograd.functional.jacobian."""
+    program = parse(sample.expression, list(sample.inputs))
+    evaluation = evaluate(program, sample.inputs, wrt=sample.wrt, seed=SEED)
+    outputs = list(evaluation.outputs.values())
+    originals = [sample.inputs[name] for name in sample.wrt]
+    torch.manual_seed(SEED)
+    torch.testing.assert_close(outputs, tensors_of(sample.reference(*originals)), equal_nan=True)
+    outputs = tensors_of(sample.differentiable(outputs[0] if len(outputs) == 1 else tuple(outputs)))
+    expected = tensors_of(sample.differentiable(sample.reference(*originals)))
+    assert [value.requires_grad for value in outputs] == [value.requires_grad for value in expected]
+    leaves = tuple(evaluation.inputs[name] for name in sample.wrt)
+    for index, value in enumerate(expected):
+        if not value.requires_grad or value.numel() == 0:  # the oracle can't stack no rows
+            continue
+        combine = combination(value)
+        got = jacobian_by_loop(combine(outputs[index]), leaves)
+        want = torch.autograd.functional.jacobian(picked(sample, index, combine), tuple(originals))
+        torch.testing.assert_close(got, list(want), equal_nan=True)
+
+
+def picked(sample: WrittenSample, index: int, combine: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """One output of the operator as a function of the differentiated inputs."""
+
+    def function(*tensors: Tensor) -> Tensor:
+        torch.manual_seed(SEED)
+        return combine(tensors_of(sample.differentiable(sample.reference(*tensors)))[index])
+
+    return function
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    return [part for part in flatten(value) if isinstance(part, Tensor)]
+
+
+def combination(output: Tensor) -> Callable[[Tensor], Tensor]:
+    """A real vector of few entries that every entry of the output goes into."""
+    entries = output.numel() * (2 if output.is_complex() else 1)
+    weights = torch.randn(MAX_ROWS, entries, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def combine(value: Tensor) -> Tensor:
+        real = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+        flat = real.reshape(-1)
+        return flat if entries <= MAX_ROWS else weights.to(flat.dtype) @ flat
+
+    return combine
+
+
+def jacobian_by_loop(output: Tensor, leaves: tuple[Tensor, ...]) -> list[Tensor]:
+    """(rows, *input shape) for each leaf, one entry of the output at a time."""
+    rows = [
+        torch.autograd.grad(entry, leaves, retain_graph=True, materialize_grads=True) for entry in output.unbind()
+    ]
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def test_at_least_97_percent_match(results: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    counted = {name: result for name, result in results.items() if name not in NOT_COMPARABLE}
+    matching = sum(result == "match" for result in counted.values())
+    with capsys.disabled():
+        print(f"\n{matching} of {len(counted)} differentiable operators of torch {torch.__version__} match", end=" ")
+    assert matching >= 0.97 * len(counted)
+
+
+def test_none_differs(results: dict[str, str]) -> None:
+    assert [f"{name}: {result}" for name, result in results.items() if result.startswith("differs")] == []
+
+
+def test_those_that_cannot_be_written_are_listed_with_a_reason(results: dict[str, str]) -> None:
+    cannot = {name for name, result in results.items() if result.startswith("cannot")}
+    assert cannot - set(NOT_COMPARABLE) == set(CANNOT_BE_WRITTEN)
