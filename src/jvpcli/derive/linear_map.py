@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +42,8 @@ class LinearMap(ABC):
 
     @property
     @abstractmethod
-    def nnz(self) -> int:
-        """How many entries are not zero."""
+    def nnz(self) -> int | None:
+        """How many entries are not zero; None where that would take computing every row."""
 
     @abstractmethod
     def pullback(self, v: Tensor) -> Tensor:
@@ -55,6 +56,12 @@ class LinearMap(ABC):
     @abstractmethod
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape."""
+
+    def to_scipy(self) -> Any:
+        """SciPy's sparse matrix (m, n), `scipy.sparse.csr_array`."""
+        import scipy.sparse
+
+        return scipy.sparse.csr_array(self.to_dense().detach().reshape(self.m, self.n).cpu().numpy())
 
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values: it bounds how far roundings can carry a product."""
@@ -77,10 +84,10 @@ class DenseMap(LinearMap):
         return int(torch.count_nonzero(self.matrix))
 
     def pullback(self, v: Tensor) -> Tensor:
-        return (v.reshape(self.m) @ self.matrix).reshape(self.in_shape)
+        return (v.reshape(self.m).to(self.matrix.dtype) @ self.matrix).reshape(self.in_shape)
 
     def pushforward(self, u: Tensor) -> Tensor:
-        return (self.matrix @ u.reshape(self.n)).reshape(self.out_shape)
+        return (self.matrix @ u.reshape(self.n).to(self.matrix.dtype)).reshape(self.out_shape)
 
     def to_dense(self) -> Tensor:
         return self.matrix.reshape(self.out_shape + self.in_shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -69,7 +70,7 @@ def evaluate_value(
 def evaluate_function(
     function: Callable[..., Any], inputs: Mapping[str, Tensor], wrt: Collection[str] = (), seed: int = 0
 ) -> Evaluation:
-    """Run a Python function of tensors, called with `inputs` in their order; there is no program and no tape.
+    """Run a Python function of tensors, called with `inputs` by name, or in their order; there is no program and no tape.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
@@ -77,9 +78,18 @@ def evaluate_function(
     """
     leaves = {name: _leaf(name, value, name in wrt, copy=False) for name, value in inputs.items()}
     with seeded(seed, leaves.values()), torch.enable_grad():
-        parts = [(None, part) for part in flatten(function(*leaves.values()))]
+        parts = [(None, part) for part in flatten(_call(function, leaves))]
     outputs = name_outputs(parts, tuple(inputs))
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
+
+
+def _call(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Any:
+    """By name where the function has parameters of those names, else in order."""
+    try:
+        parameters = inspect.signature(function).parameters.keys()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return function(*inputs.values())
+    return function(**inputs) if inputs.keys() <= parameters else function(*inputs.values())
 
 
 @contextmanager

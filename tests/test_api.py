@@ -1,0 +1,107 @@
+"""The Python API."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import jvpcli
+
+
+def test_the_example():
+    result = jvpcli.inspect("torch.outer(x, x)", x=[1, 2, 3, 4])
+    assert result.vjp["x"].tolist() == [20, 20, 20, 20]
+    assert result.jacobian["y", "x"].shape == (4, 4, 4)
+    assert result.to_dict()["vjp"]["x"] == {"shape": [4], "dtype": "float32", "value": [20.0, 20.0, 20.0, 20.0]}
+    assert "∂L/∂x = [20., 20., 20., 20.]" in str(result)
+    assert repr(result) == "<jvpcli.InspectResult of 'torch.outer(x, x)'>"
+
+
+def test_a_function_of_tensors():
+    def scaled(x, w):
+        return (x * w).sum(0), w * 2
+
+    x, w = torch.randn(2, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    result = jvpcli.inspect(
+        scaled, x=x, w=w, grad_outputs=[torch.ones(3), None or "zeros"], tangent={"x": torch.ones(2, 3)}
+    )
+    rows = torch.autograd.functional.jacobian(scaled, (x, w))
+    for y, k in (("y0", 0), ("y1", 1)):
+        for name, i in (("x", 0), ("w", 1)):
+            torch.testing.assert_close(result.jacobian[y, name], rows[k][i])
+    torch.testing.assert_close(result.vjp["x"], w.expand(2, 3))
+    torch.testing.assert_close(result.jvp["y0"], 2 * w)
+    assert result.report.expression == "scaled"
+
+
+def test_parameters_go_by_name_or_else_by_order():
+    assert jvpcli.inspect(lambda w, x: w - 2 * x, x=1.0, w=2.0).vjp["x"].item() == -2
+    assert jvpcli.inspect(torch.sin, t=0.0).vjp["t"].item() == 1
+
+
+def test_inputs_of_every_kind_keep_what_they_are():
+    given = {
+        "a": torch.ones(2, dtype=torch.float64),
+        "b": np.ones(2, dtype=np.float32),
+        "c": 3,
+        "d": [[1.0, 2.0]],
+        "e": "1,2",
+        "f": {"value": [1, "NaN"], "dtype": "float64"},
+    }
+    report = jvpcli.inspect("a.sum() + b.sum() + c + d.sum() + e.sum() + f.sum()", given).report
+    assert {name: value.dtype for name, value in report.inputs.items()} == {
+        "a": "float64", "b": "float32", "c": "float32", "d": "float32", "e": "float32", "f": "float64",
+    }  # fmt: skip
+
+
+def test_the_callers_tensors_and_generator_are_left_alone():
+    x = torch.ones(3, requires_grad=True)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    jvpcli.inspect("torch.nn.functional.dropout(x.clone().mul_(2))", x=x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert x.grad is None
+    assert torch.equal(x, torch.ones(3))
+
+
+def test_random_functions_repeat_and_agree_with_torch():
+    one, two = (jvpcli.inspect("x * torch.rand(3)", x="torch.randn(3)") for _ in range(2))
+    assert torch.equal(one.outputs["y"], two.outputs["y"])
+    torch.manual_seed(0)
+    np.testing.assert_array_equal(one.report.inputs["x"].value, torch.randn(3).numpy())
+    other = jvpcli.inspect("x * torch.rand(3)", x="torch.randn(3)", seed=1)
+    assert not torch.equal(one.outputs["y"], other.outputs["y"])
+    both = jvpcli.inspect("x * w", x="torch.randn(3)", w="torch.randn(3)")
+    assert not torch.equal(both.vjp["x"], both.vjp["w"])
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda: jvpcli.inspect("torch.sinn(x)", x=1), "unknown_name"),
+        (lambda: jvpcli.inspect("x", x=1, mode="sideways"), "usage"),
+        (lambda: jvpcli.inspect("x*x", x=[[1, 2], [3]]), "bad_value"),
+        (lambda: jvpcli.inspect("torch.outer(x,x)", x=torch.ones(4), grad_outputs=torch.ones(4)), "shape_mismatch"),
+        (lambda: jvpcli.inspect(lambda x: 3, x=1.0), "not_differentiable"),
+    ],
+)
+def test_failures_are_errors_with_the_contracts_fields(call, code):
+    with pytest.raises(jvpcli.JvpError) as caught:
+        call()
+    assert caught.value.code == code
+    assert set(caught.value.to_dict()) >= {"code", "message", "explanation", "hints", "span"}
+
+
+def test_a_wrong_shape_from_python_has_a_hint_for_python():
+    with pytest.raises(jvpcli.JvpError) as caught:
+        jvpcli.inspect("torch.outer(x,x)", x=torch.ones(4), grad_outputs=torch.rand(16))
+    assert caught.value.hints == ("pass the same numbers in the shape (4, 4): v.reshape(4, 4)",)
+
+
+def test_importing_loads_no_torch(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys, jvpcli; assert 'torch' not in sys.modules; jvpcli.inspect; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
