@@ -1,24 +1,162 @@
-"""The door of the engine: an evaluated graph in, structured Jacobians out."""
+"""The door of the engine: an evaluated graph in, structured Jacobians out.
+
+result = compute(y, [x, W])            # y evaluated from the leaves x and W
+result.maps, result.plan, result.notes
+again = compute(y2, [x2, W2], work=result.work)     # the same program: index arrays are found made
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from jvpcli.derive.accumulate import accumulate, read_graph
-from jvpcli.derive.linear_map import LinearMap
+from jvpcli.derive.accumulate import Graph, accumulate, read_graph
+from jvpcli.derive.compose import Terms
+from jvpcli.derive.dense_passes import by_columns, by_rows
+from jvpcli.derive.kronecker import KroneckerMap
+from jvpcli.derive.linear_map import DenseMap, LinearMap
+from jvpcli.derive.matrix_free import OperatorMap
+from jvpcli.derive.passes import BATCH_BYTES, footprint
+from jvpcli.derive.plan import Candidate, EnginePlan, make_plan, quick_direction
+from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structured import StructuredMap
-from jvpcli.derive.terms import Workspace
+from jvpcli.derive.terms import TooLargeError, UnsupportedError, Workspace
+
+EXACT_NONFINITE = 1 << 20
+"""Up to so many entries (m·n) a Jacobian with NaN or infinity is computed again as PyTorch's own passes give it."""
 
 
-def accumulated(
-    output: Tensor, inputs: Sequence[Tensor], work: Workspace | None = None, direction: str = "reverse"
+@dataclass(frozen=True)
+class Computed:
+    """The Jacobians of one output.
+
+    Attributes:
+        maps: one for each input.
+        strategy, mode, passes: how they were computed in the end.
+        work: hand it to the next call for the same program.
+        notes: what was planned and could not be done, in sentences.
+    """
+
+    maps: list[LinearMap]
+    strategy: str
+    mode: str
+    passes: int
+    work: Workspace
+    notes: tuple[str, ...] = ()
+
+
+def plan(output: Tensor, inputs: Sequence[Tensor], mode: str = "auto", memory_limit: int | None = None) -> EnginePlan:
+    """How `compute` would go about it; computes nothing.
+
+    Raises:
+        UnsupportedError: complex tensors.
+    """
+    return make_plan(read_graph(output, inputs), mode, memory_limit)
+
+
+def jacobian(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    *,
+    mode: str = "auto",
+    memory_limit: int | None = None,
+    work: Workspace | None = None,
 ) -> list[LinearMap]:
-    """∂output/∂input by local maps."""
-    work = Workspace() if work is None else work
+    """∂output/∂input for every input, as linear maps; see `compute`."""
+    return compute(output, inputs, mode=mode, memory_limit=memory_limit, work=work).maps
+
+
+def compute(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    *,
+    mode: str = "auto",
+    memory_limit: int | None = None,
+    work: Workspace | None = None,
+) -> Computed:
+    """∂output/∂input for every input, by the cheapest strategy that fits.
+
+    Args:
+        output: evaluated from the inputs, with its graph (which is kept).
+        inputs: leaves that require grad.
+        mode: "auto", "reverse" or "forward".
+        memory_limit: bytes that computing may take over what the evaluation holds; None: any.
+        work: of an earlier call for the same program.
+
+    Raises:
+        UnsupportedError: complex tensors; the plain engine of `derive.dense` is for them.
+    """
     graph = read_graph(output, inputs)
+    limit = float("inf") if memory_limit is None else float(memory_limit)
+    work = Workspace(limit) if work is None else replace(work, limit=limit)
+    direction = quick_direction(graph, mode, memory_limit)
+    if direction is not None:
+        first = Candidate("accumulated", direction, 0, 0, 0)
+        rest: tuple[Candidate, ...] = ()
+    else:
+        first, *others = make_plan(graph, mode, memory_limit).candidates
+        rest = tuple(others)
+    notes: list[str] = []
+    for candidate in (first, *_fallbacks(graph, mode, limit, rest)):
+        try:
+            maps = _run(graph, candidate, work, limit)
+        except (UnsupportedError, TooLargeError, RuntimeError) as error:
+            notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
+            continue
+        return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, tuple(notes))
+    raise UnsupportedError("; ".join(notes))
+
+
+def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidate]) -> list[Candidate]:
+    """Where the first choice fails: dense passes where they fit, in the cheaper direction first; products at last."""
+    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
+    both = [Candidate("dense", "reverse", m, 0, 0), Candidate("dense", "forward", n, 0, 0)]
+    both.sort(
+        key=lambda c: (c.mode != mode and mode != "auto", c.passes > (2 if c.mode == "forward" else 1) * min(m, n))
+    )
+    fits = m * n * graph.like.element_size() + footprint(graph) <= limit
+    others = [c for c in planned if c.strategy == "accumulated" and c.fits]
+    return [*others, *(both if fits else []), Candidate("matrix_free", "reverse", 1, 0, 0)]
+
+
+def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float) -> list[LinearMap]:
+    if candidate.strategy == "accumulated":
+        pieces = accumulate(graph, work, candidate.mode)
+        if _trustworthy(graph, pieces):
+            return [
+                StructuredMap(tuple(graph.output.shape), tuple(x.shape), terms, x.new_empty(0), work)
+                for x, terms in zip(graph.inputs, pieces, strict=True)
+            ]
+        candidate = Candidate("dense", "reverse", graph.output.numel(), 0, 0)
+    if candidate.strategy == "matrix_free":
+        shape = tuple(graph.output.shape)
+        room = min(BATCH_BYTES, limit)
+        return [OperatorMap(shape, tuple(x.shape), graph.output, x, room) for x in graph.inputs]
+    size = sum(graph.output.numel() * x.numel() * x.element_size() for x in graph.inputs)
+    room = min(BATCH_BYTES, max(limit - size, 0))
+    backwards = candidate.mode == "reverse"
+    matrices = by_rows(graph, room) if backwards else by_columns(graph.output, graph.inputs, room)
     return [
-        StructuredMap(tuple(output.shape), tuple(x.shape), terms, x.new_empty((0,)), work)
-        for x, terms in zip(inputs, accumulate(graph, work, direction), strict=True)
+        DenseMap(tuple(graph.output.shape), tuple(x.shape), matrix)
+        for x, matrix in zip(graph.inputs, matrices, strict=True)
     ]
+
+
+def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
+    """Whether all is finite, or too large to do again.
+
+    A NaN times a zero is where the order of multiplication shows; PyTorch's own passes settle what is shown then.
+    """
+    entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
+    if entries > EXACT_NONFINITE:
+        return True
+    values = []
+    for term in (t for terms in pieces for t in terms):
+        if isinstance(term, KroneckerMap):
+            values += [f.values for f in term.factors]
+        elif isinstance(term, SparseMap) and term.values is not None:
+            values.append(term.values)
+    return all(bool(torch.isfinite(v.sum())) or bool(v.isfinite().all()) for v in values)

@@ -275,8 +275,7 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
 
     A delta that only one of the two has is given up: a diagonal is written into the blocks that it is added to.
     """
-    pair = _align(left, right, "out", "out")
-    pair = pair and _align(*pair, "inn", "inn")
+    pair = _align_both(left, right)
     if pair is None:
         return None
     left, right = pair
@@ -297,6 +296,19 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
     else:
         factors, scale = (_embed(((left, mine), (right, theirs)), tuple(sizes), sizes),), 1.0
     return KroneckerMap(left.out_shape, left.in_shape, left.like, out, inn, sizes, factors, scale)
+
+
+def _align_both(left: KroneckerMap, right: KroneckerMap) -> tuple[KroneckerMap, KroneckerMap] | None:
+    """Both with axes cut alike on both sides; cutting an axis on one side may cut it on the other."""
+    while True:
+        before = len(left.sizes) + len(right.sizes)
+        for side in ("out", "inn"):
+            pair = _align(left, right, side, side)
+            if pair is None:
+                return None
+            left, right = pair
+        if len(left.sizes) + len(right.sizes) == before:
+            return left, right
 
 
 Parts = dict[int, tuple[int, ...]]

@@ -117,7 +117,9 @@ class ComplexMap(LinearMap):
     @property
     def holomorphic(self) -> bool:
         """Whether vᵀJ is simply Σ_k v_k rows_k: the rows of Im y are i times those of Re y."""
-        return self.imaginary is None or bool(torch.allclose(self.imaginary, 1j * self.rows, equal_nan=True))
+        if self.imaginary is None:
+            return True
+        return self.rows.is_complex() and bool(torch.allclose(self.imaginary, 1j * self.rows, equal_nan=True))
 
     def pullback(self, v: Tensor) -> Tensor:
         v = v.reshape(self.m)

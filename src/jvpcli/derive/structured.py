@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.sparse_map import SparseMap, add_sparse, merge, to_sparse
 from jvpcli.derive.structure import SPARSE_FRACTION, classify
 from jvpcli.derive.terms import Workspace, zeros
-
-if TYPE_CHECKING:
-    import scipy.sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +37,8 @@ class StructuredMap(LinearMap):
         """The most special kind of the contract's list that holds, from the operations."""
         if not self.terms or not self.m * self.n:
             return "zero"
-        if len(self.terms) == 1 and isinstance(self.terms[0], KroneckerMap):
-            (term,) = self.terms
+        term = self.terms[0]
+        if len(self.terms) == 1 and isinstance(term, KroneckerMap):
             if term.is_identity:
                 return "identity" if term.scale else "zero"
             if term.is_diagonal:
@@ -112,8 +109,10 @@ class StructuredMap(LinearMap):
         result = v.new_zeros(self.m if forwards else self.n)
         if self.m * self.n:
             for term in self.terms:
-                apply = _apply_regular if isinstance(term, KroneckerMap) else _apply_sparse
-                result = result + apply(term, v.reshape(-1), forwards)
+                if isinstance(term, KroneckerMap):
+                    result = result + _apply_regular(term, v.reshape(-1), forwards)
+                else:
+                    result = result + _apply_sparse(term, v.reshape(-1), forwards)
         return result.to(self.like.dtype).reshape(shape)
 
     def matrix(self) -> Tensor:
@@ -130,7 +129,7 @@ class StructuredMap(LinearMap):
         """The array of shape out_shape + in_shape."""
         return self.matrix().reshape(self.out_shape + self.in_shape)
 
-    def to_scipy(self) -> scipy.sparse.csr_array:
+    def to_scipy(self) -> Any:
         """SciPy's sparse matrix (m, n)."""
         import scipy.sparse
 

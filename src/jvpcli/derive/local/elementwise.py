@@ -98,13 +98,21 @@ def mul(op: Op) -> Locals:
             result.append(None)
             continue
         value = op.saved(other)
-        if not isinstance(value, Tensor):
-            if value is None or isinstance(value, complex):
-                raise NoRuleError("a saved operand is missing")
-            result.append((constant(op, shape, float(value)),))
-        else:
+        if value is None or isinstance(value, complex):
+            raise NoRuleError("a saved operand is missing")
+        if isinstance(value, Tensor) and value.dim():
             result.append((scaled(op, shape, value.detach()),))
+        else:
+            result.append((constant(op, shape, float(value)),))
     return result
+
+
+def div(op: Op) -> Locals:
+    """x / y; by a single number it is that of a multiplication."""
+    other = op.saved("other")
+    if op.saved("rounding_mode") or op.shapes[1:] not in ((), (None,)) or (isinstance(other, Tensor) and other.dim()):
+        return elementwise(op)
+    return op.each(lambda shape: (constant(op, shape, 1.0 / float(other)),)) if other else elementwise(op)
 
 
 def masked_fill(op: Op) -> Locals:
@@ -124,5 +132,6 @@ RULES: dict[str, Rule] = {
     "Rsub": rsub,
     "Neg": neg,
     "Mul": mul,
+    "Div": div,
     "MaskedFill": masked_fill,
 }

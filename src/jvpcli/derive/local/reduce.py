@@ -176,7 +176,7 @@ def layer_norm(op: Op) -> Locals:
     return result[: len(op.shapes)]
 
 
-_REDUCTION_NAMES = """
+REDUCTION_NAMES = """
 Logsumexp LinalgVectorNorm Norm Std Var Prod Nansum VarMean StdMean
 """
 
@@ -191,7 +191,7 @@ Cumprod Logcumsumexp Glu
 RULES: dict[str, Rule] = {
     "Sum": sum_,
     "Mean": mean,
-    **dict.fromkeys(_REDUCTION_NAMES.split(), reduction),
+    **dict.fromkeys(REDUCTION_NAMES.split(), reduction),
     **dict.fromkeys(_SELECTING_NAMES.split(), selecting),
     "Max": max_min,
     "Min": max_min,

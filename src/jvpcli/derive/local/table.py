@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from jvpcli.derive.local import convolution, elementwise, index, movement, product, reduce
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.derive.local.probe import probe
+from jvpcli.derive.local.probe import copy_slices, probe
 from jvpcli.derive.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
@@ -17,6 +17,7 @@ RULES: dict[str, Rule] = {
     **index.RULES,
     **product.RULES,
     **convolution.RULES,
+    "CopySlices": copy_slices,
 }
 
 

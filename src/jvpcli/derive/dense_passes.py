@@ -1,0 +1,62 @@
+"""Dense Jacobians by passes in chunks, each written straight into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.accumulate import Graph, read_graph
+from jvpcli.derive.passes import BATCH_BYTES, basis, batch_size, pulled_rows, transpose
+from jvpcli.derive.terms import zeros
+
+
+def by_rows(graph: Graph, room: float = BATCH_BYTES) -> list[Tensor]:
+    """The matrices (m, n) of every input, one reverse pass a row, as many at a time as fit into `room` bytes."""
+    m = graph.output.numel()
+    results = [zeros(m, x.numel(), x.detach()) for x in graph.inputs]
+    for start, stop, rows in row_blocks(graph, room):
+        for result, block in zip(results, rows, strict=True):
+            result[start:stop] = block
+    return results
+
+
+def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """Consecutive blocks of rows: start, stop and (stop - start, n) for every input; nothing else is kept."""
+    m = graph.output.numel()
+    yield from pulled_rows(graph, basis(graph.output), m, batch_size(graph, m, room))
+
+
+def by_columns(output: Tensor, inputs: Sequence[Tensor], room: float = BATCH_BYTES) -> list[Tensor]:
+    """The same, one forward pass a column.
+
+    Raises:
+        UnsupportedError: an operation has no second derivative.
+    """
+    transposed = transpose(output, inputs)
+    results = []
+    for graph, gradient, x in zip(transposed.graphs, transposed.outputs, inputs, strict=True):
+        result = zeros(output.numel(), x.numel(), x.detach())
+        if graph is not None and gradient is not None:
+            chunk = batch_size(graph, x.numel(), room)
+            for start, stop, (columns,) in pulled_rows(graph, basis(gradient), x.numel(), chunk):
+                result[:, start:stop] = columns.t()
+        results.append(result)
+    return results
+
+
+def diagonal(output: Tensor, x: Tensor, room: float = BATCH_BYTES) -> Tensor:
+    """The main diagonal of the matrix (m, n), without holding the matrix."""
+    graph = read_graph(output, [x])
+    parts = []
+    for start, stop, (rows,) in row_blocks(graph, room):
+        inside = max(0, min(stop, x.numel()) - start)
+        parts.append(rows[:inside].gather(1, torch.arange(start, start + inside, device=x.device)[:, None])[:, 0])
+    return torch.cat(parts) if parts else x.new_zeros(0)
+
+
+def frobenius_norm(output: Tensor, x: Tensor, room: float = BATCH_BYTES) -> float:
+    """√Σ J², without holding the matrix."""
+    graph = read_graph(output, [x])
+    return float(sum(float((rows.double() ** 2).sum()) for _, _, (rows,) in row_blocks(graph, room)) ** 0.5)

@@ -1,0 +1,151 @@
+"""Passes over the graph: many cotangents at once, pulled back node by node.
+
+The same pull-backs that `torch.autograd.grad` makes, called directly so that `torch.vmap` can batch them; nothing but
+torch itself is loaded.  A forward pass is a reverse pass of the transposed graph: g(w) = Jᵀw is linear in w, and its
+own pull-back is J (double backward).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.accumulate import Graph, read_graph
+from jvpcli.derive.local.node import Node
+from jvpcli.derive.terms import UnsupportedError
+
+BATCH_BYTES = 1 << 27
+"""What a batch of passes may use where no limit is given."""
+
+
+def pull_back(graph: Graph, cotangent: Tensor) -> list[Tensor]:
+    """vᵀJ for each input: v of the output's shape; zeros for an input that is not reached."""
+    arrived: dict[Node, dict[int, Tensor]] = {}
+    root = graph.output.grad_fn
+    if root is not None:
+        arrived[root] = {graph.output.output_nr: cotangent}
+    reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
+    for node in graph.order:
+        here = arrived.pop(node, None)
+        if here is None:
+            continue
+        for (edge, nr), grad in zip(node.next_functions, _call(node, here), strict=False):
+            if grad is None or edge not in reached:
+                continue
+            grad = _fit(grad, edge._input_metadata[nr])
+            slot = arrived.setdefault(edge, {})
+            slot[nr] = slot[nr] + grad if nr in slot else grad
+    result = []
+    for x, leaf in zip(graph.inputs, graph.leaves, strict=True):
+        if x is graph.output:
+            result.append(cotangent)
+        else:
+            found = arrived.get(leaf, {}).get(0)
+            result.append(torch.zeros_like(x) if found is None else found)
+    return result
+
+
+def _call(node: Node, cotangents: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
+    metas = node._input_metadata
+    if callable(node):
+        pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
+    else:  # a custom autograd.Function wants tensors
+        like = next(iter(cotangents.values()))
+        given = [
+            cotangents[nr] if nr in cotangents else torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=like.device)
+            for nr, meta in enumerate(metas)
+        ]
+        pulled = node.apply(*given)
+    return pulled if isinstance(pulled, tuple) else (pulled,)
+
+
+def _fit(grad: Tensor, meta: object) -> Tensor:
+    """Summed where the operand was broadcast, and of the operand's dtype."""
+    shape = tuple(meta.shape)  # type: ignore[attr-defined]
+    extra = grad.dim() - len(shape)
+    if extra > 0:
+        grad = grad.sum(list(range(extra)))
+    axes = [axis for axis, size in enumerate(shape) if size == 1 and grad.shape[axis] != 1]
+    if axes:
+        grad = grad.sum(axes, keepdim=True)
+    dtype = meta.dtype  # type: ignore[attr-defined]
+    return grad if grad.dtype == dtype else grad.to(dtype)
+
+
+def footprint(graph: Graph) -> int:
+    """Bytes that one pass may hold at a time: a few of the largest tensors."""
+    sizes = [prod(meta.shape) for node in graph.order for meta in node._input_metadata]
+    largest = max([graph.output.numel(), *sizes])
+    return (4 * largest + 2 * sum(x.numel() for x in graph.inputs)) * graph.like.element_size()
+
+
+def batch_size(graph: Graph, passes: int, room: float) -> int:
+    """How many passes fit into `room` bytes together."""
+    return int(max(1, min(passes, room // max(1, footprint(graph)))))
+
+
+def pulled_rows(
+    graph: Graph, seeds: Callable[[int, int], Tensor], passes: int, chunk: int
+) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """Pull-backs of `seeds(start, stop)`, cotangents (stop - start, *output shape), a chunk at a time.
+
+    Yields:
+        start, stop, and for each input its rows (stop - start, n).
+    """
+    batched = chunk > 1
+    with torch.no_grad():
+        for start in range(0, passes, chunk):
+            stop = min(passes, start + chunk)
+            cotangents = seeds(start, stop)
+            rows: Sequence[Tensor] | None = None
+            if batched:
+                try:
+                    rows = torch.vmap(lambda v: tuple(pull_back(graph, v)))(cotangents)
+                except (RuntimeError, ValueError):
+                    batched = False  # an operation has no batch rule: one by one from here on
+            if rows is None:
+                single = [pull_back(graph, v) for v in cotangents.unbind()]
+                rows = [torch.stack(column) for column in zip(*single, strict=True)]
+            yield start, stop, [row.reshape(stop - start, x.numel()) for row, x in zip(rows, graph.inputs, strict=True)]
+
+
+def basis(output: Tensor) -> Callable[[int, int], Tensor]:
+    """Rows start…stop of the identity over the output's entries."""
+
+    def rows(start: int, stop: int) -> Tensor:
+        hot = torch.zeros((stop - start, output.numel()), dtype=output.dtype, device=output.device)
+        hot.diagonal(start).fill_(1)
+        return hot.reshape(stop - start, *output.shape)
+
+    return rows
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """The graph of w ↦ Jᵀw, whose pull-backs are columns of J; one for each input."""
+
+    graphs: tuple[Graph | None, ...]
+    outputs: tuple[Tensor | None, ...]
+
+
+def transpose(output: Tensor, inputs: Sequence[Tensor]) -> Transposed:
+    """The transposed graphs.
+
+    Raises:
+        UnsupportedError: an operation has no second derivative.
+    """
+    with torch.enable_grad():
+        weights = torch.ones_like(output, requires_grad=True)
+        try:
+            pulled = torch.autograd.grad((output * weights).sum(), list(inputs), create_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            raise UnsupportedError(str(error).splitlines()[0]) from error
+    for gradient in pulled:
+        if gradient is not None and not gradient.requires_grad:
+            raise UnsupportedError("an operation's backward cannot be differentiated")
+    graphs = tuple([None if g is None else read_graph(g, [weights]) for g in pulled])
+    return Transposed(graphs, pulled)

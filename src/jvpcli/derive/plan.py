@@ -1,0 +1,140 @@
+"""How the Jacobians of one output are computed: decided from shapes, before anything is.
+
+accumulated   local maps of the operations multiplied together, from the output backwards or from the inputs
+              forwards: no pass over the graph at all
+dense         one pass a row (reverse) or a column (forward), many at a time, straight into the result
+compressed    one pass for a group of rows that share no column, where a pattern is known beforehand
+matrix_free   products with the Jacobian, which is never held
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from jvpcli.derive.accumulate import Graph
+from jvpcli.derive.estimate import Cost, forward_cost, known, one_to_one, reverse_cost
+from jvpcli.derive.passes import BATCH_BYTES, footprint
+
+PROBING_PENALTY = 4
+"""Accumulating with unknown operations must not take more than so many times the operations of dense passes."""
+
+SMALL = 1 << 16
+"""Up to so many entries (m·n) backwards is taken without weighing, where every operation is known."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute the Jacobians.
+
+    Attributes:
+        strategy: "accumulated", "dense" or "matrix_free".
+        mode: "reverse" or "forward".
+        passes: passes over the graph (0: none).
+        operations: multiplications, an upper bound.
+        peak_bytes: memory over what the evaluation holds, an upper bound.
+        fits: whether that is within the limit.
+    """
+
+    strategy: str
+    mode: str
+    passes: int
+    operations: int
+    peak_bytes: int
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """The choice for one output, and what it was chosen from.
+
+    Attributes:
+        m, n: output and input entries (all inputs).
+        bound: how many entries can be other than zero, at most.
+        chosen: the candidate that is tried first.
+        candidates: every candidate, the chosen one first.
+        reason: one sentence.
+    """
+
+    m: int
+    n: int
+    bound: int
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    reason: str
+
+
+def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None) -> EnginePlan:
+    """The plan for a graph.
+
+    Args:
+        graph: of an evaluated output.
+        mode: "auto", or "reverse" or "forward" to settle the direction.
+        memory_limit: bytes that computing may take over what the evaluation holds; None: any.
+    """
+    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
+    limit = float("inf") if memory_limit is None else memory_limit
+    costs = {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
+    candidates = [
+        Candidate(strategy, direction, passes, operations, peak, peak <= limit)
+        for strategy, direction, passes, operations, peak in _ways(graph, m, n, costs, limit)
+        if mode in ("auto", direction) or strategy == "matrix_free"
+    ]
+    chosen, reason = _choose(candidates, m, n, costs)
+    rest = tuple([c for c in candidates if c is not chosen])
+    bound = min(m * n, *[cost.bound for cost in costs.values()])
+    if mode != "auto":
+        reason = f"asked for with mode {mode}; {reason}"
+    return EnginePlan(m, n, bound, chosen, (chosen, *rest), reason)
+
+
+def quick_direction(graph: Graph, mode: str, memory_limit: int | None) -> str | None:
+    """The direction of accumulating where nothing needs to be weighed; None: make a plan."""
+    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
+    if not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
+        return None
+    if mode != "auto":
+        return mode
+    return "reverse" if m <= 4 * n or m * n <= SMALL or one_to_one(graph) else None
+
+
+def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) -> list[tuple[str, str, int, int, int]]:
+    itemsize = graph.like.element_size()
+    result = m * n * itemsize
+    one_pass = footprint(graph)
+    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata)
+    ways = []
+    for direction, cost in costs.items():
+        held = min(cost.bound * (2 * itemsize + 24), 3 * result) if cost.bound < m * n else result
+        ways.append(("accumulated", direction, 0, cost.operations, cost.peak_bytes + held))
+    for direction, passes in (("reverse", m), ("forward", n)):
+        batch = min(passes * one_pass, max(one_pass, min(BATCH_BYTES, limit - result)))
+        ways.append(("dense", direction, passes, passes * work, int(result + batch)))
+    ways.append(("matrix_free", "reverse", 1, work, one_pass))
+    return ways
+
+
+def _choose(candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost]) -> tuple[Candidate, str]:
+    def fitting(strategy: str) -> list[Candidate]:
+        return sorted((c for c in candidates if c.strategy == strategy and c.fits), key=lambda c: c.operations)
+
+    accumulated, dense = fitting("accumulated"), fitting("dense")
+    probed = costs["reverse"].probed
+    if accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
+        best = accumulated[0]
+        start = "output" if best.mode == "reverse" else "input"
+        return best, (
+            f"local Jacobians multiplied together from the {start}: about {best.operations:.2g} multiplications, "
+            f"against {m} reverse or {n} forward passes"
+        )
+    if dense:
+        best = dense[0]
+        why = (
+            "an operation's local Jacobian is not known"
+            if probed
+            else "the local Jacobians would not fit into the memory limit"
+        )
+        unit = "row" if best.mode == "reverse" else "column"
+        return best, f"{why}, so one {best.mode} pass a {unit}: {best.passes}, as many at a time as fit"
+    (last,) = [c for c in candidates if c.strategy == "matrix_free"]
+    return last, f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
