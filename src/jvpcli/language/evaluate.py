@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import NotDifferentiableError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, refusals
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.operations import apply_operation
 from jvpcli.language.outputs import flatten, name_outputs
@@ -40,6 +40,7 @@ def evaluate(
         NotDifferentiableError: an output is not a tensor, or an input in `wrt` is not of floating point.
         LimitError: it would need more memory than the limit, or too many steps.
     """
+    check_inputs(program, inputs)
     copy = changes_inputs(program)
     leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
     run = Run(program, leaves, memory_limit)
@@ -59,6 +60,7 @@ def evaluate_value(
 
     Raises: as `evaluate`, but for outputs that are no tensors.
     """
+    check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
     run = Run(program, values, memory_limit)
@@ -113,6 +115,13 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[None]:
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
             torch.cuda.set_rng_state(state, device)
+
+
+def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
+    """Every input of the program has a value."""
+    for name, span in zip(program.inputs, program.input_spans, strict=True):
+        if name not in inputs:
+            raise refusals.value_name(name, inputs).with_context(span=span, source=program.source)
 
 
 def changes_inputs(program: Program) -> bool:

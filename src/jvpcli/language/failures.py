@@ -54,7 +54,7 @@ def explain_failure(
     where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text}
     memory = NO_MEMORY.search(text)
     if memory or isinstance(error, MemoryError):
-        needed = f"{in_words(int(memory[1]))} " if memory and memory[1] else ""
+        needed = f"{in_words(int(memory[1]))}, " if memory and memory[1] else ""
         return LimitError(f"{what} needs {needed}more memory than there is.", **where)
     if TOO_LARGE.search(text):
         return LimitError(f"{what} needs more memory than any machine has.", **where)

@@ -32,17 +32,31 @@ def check_memory(
         LimitError: naming what would be needed.
     """
     elements, width = result_size(op, arguments, keywords)
-    needed = elements * width
-    if needed <= SMALL:
-        return
+    if elements * width > SMALL:
+        _refuse_beyond(op, elements, width, held, memory_limit)
+
+
+def check_view(op: str, value: Tensor, memory_limit: int | None) -> None:
+    """Refuse a view that would go beyond the limit if it were written out (`x.expand(10**12)`).
+
+    It takes no memory itself, but whatever comes after it goes through all its elements.
+    """
+    if value.nbytes > SMALL:
+        _refuse_beyond(op, value.numel(), value.element_size(), 0, memory_limit)
+
+
+def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: int | None) -> None:
     if memory_limit is None:
         held, memory_limit = 0, limits.free_memory() * 3 // 4
-    if memory_limit and needed + held > memory_limit:
-        name = op.partition(":")[2].removeprefix("torch.")
-        raise LimitError(
-            f"`{name}` would need {in_words(needed)} for its {elements:,} elements; "
-            f"the limit is {in_words(memory_limit)}{f', of which {in_words(held)} are taken' if held else ''}."
-        )
+    if not memory_limit or elements * width + held <= memory_limit:
+        return
+    name = op.partition(":")[2].removeprefix("torch.")
+    taken = f", of which {in_words(held)} are taken" if held > memory_limit // 100 else ""
+    count = f"{elements:,}" if elements < 10**18 else f"about 10^{len(str(elements)) - 1}"
+    raise LimitError(
+        f"`{name}` would need {in_words(elements * width)} for its {count} elements; "
+        f"the limit is {in_words(memory_limit)}{taken}."
+    )
 
 
 def result_size(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
@@ -59,6 +73,8 @@ def result_size(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
 
 def in_words(count: int) -> str:
     """Bytes as people say them."""
+    if count >= 10**24:
+        return "more than 1,000,000 EB"
     for unit, size in (("EB", 10**18), ("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if count >= size:
             whole = count // (size // 10)
@@ -326,6 +342,8 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
 
 
 def _rule(op: str) -> Callable[[_Given], int] | None:
+    if op.startswith("builtin:"):
+        return None
     name = op.partition(":")[2].rpartition(".")[2]
     return _RULES.get(name) or (_broadcast if catalog.is_pointwise(op) and name not in _REDUCING else None)
 

@@ -13,8 +13,11 @@ from jvpcli.program import Operand, Pack
 MAX_STEPS = 200_000
 """Steps of one evaluation, comprehensions unrolled."""
 
-MAX_ITEMS = 1_000_000
+MAX_ITEMS = 500_000
 """Items of a list and the lists in it."""
+
+MAX_MOVED = 1_000_000
+"""List items copied in one evaluation."""
 
 MAX_LEVELS = 50
 """Lists inside each other."""
@@ -33,6 +36,12 @@ def check_turns(count: int) -> None:
     """Refuse to go through more items than steps are allowed."""
     if count > MAX_STEPS:
         raise LimitError(f"Going through {count:,} items would take more than {MAX_STEPS:,} steps.")
+
+
+def check_moved(count: int) -> None:
+    """Refuse to copy more list items than is sensible."""
+    if count > MAX_MOVED:
+        raise LimitError(f"The expression copies more than {MAX_MOVED:,} list items.")
 
 
 def pack(kind: str, items: Sequence[Operand]) -> Pack:

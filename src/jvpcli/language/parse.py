@@ -61,7 +61,8 @@ class _Lowering:
         self.slots = input_count
         self.equations: list[Equation] = []
         self.scope: dict[str, Operand] = {}
-        self.inputs: dict[str, Span] = {}
+        self.inputs: dict[str, int] = {}
+        self.input_spans: list[Span] = []
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
@@ -77,7 +78,7 @@ class _Lowering:
             result=result,
             result_names=names,
             slots=self.slots,
-            input_spans=tuple(self.inputs.values()),
+            input_spans=tuple(self.input_spans),
         )
 
     # Statements
@@ -243,8 +244,10 @@ class _Lowering:
             is_input = name in self.given
         if not is_input:
             raise self.at(node, refusals.value_name(name, self.given or ()))
-        self.inputs.setdefault(name, self.text.span(node))
-        return Ref(list(self.inputs).index(name))
+        if name not in self.inputs:
+            self.inputs[name] = len(self.inputs)
+            self.input_spans.append(self.text.span(node))
+        return Ref(self.inputs[name])
 
     def unary(self, node: ast.UnaryOp, depth: int) -> Operand:
         """-x, +x, ~x, not x; a signed number is a number."""
@@ -341,13 +344,17 @@ class _Lowering:
         if level + depth > MAX_DEPTH:
             raise self.at(node, LimitError(f"The expression nests more than {MAX_DEPTH} levels deep."))
         items = self.expr(generator.iter, depth)
-        outer = dict(self.scope)
+        hidden = {part.id: self.scope.get(part.id) for part in _flat(generator.target) if isinstance(part, ast.Name)}
         params = self.loop_target(generator.target)
         conditions = tuple(self.branch(test, depth) for test in generator.ifs)
         nested = level + 1 < len(node.generators)
         with self.block() as equations:
             result = self.comprehension(node, depth, level + 1) if nested else self.expr(node.elt, depth)
-        self.scope = outer
+        for name, value in hidden.items():
+            if value is None:
+                del self.scope[name]
+            else:
+                self.scope[name] = value
         body = Block(params, tuple(equations), result, conditions)
         return self.emit("loop:flat" if nested else "loop", (items,), node, bodies=(body,))
 

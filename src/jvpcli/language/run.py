@@ -31,7 +31,8 @@ class Run:
     """The state of one evaluation.
 
     `bound` says what each slot of the program stands for on the tape; `values` holds the values of the tape's slots, and
-    `reported` the same but for tensors that were changed in place later, which stand there as they were.
+    `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
+    from a slot whose tensor was changed in place to that of the changed one.
     """
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor], memory_limit: int | None) -> None:
@@ -43,7 +44,10 @@ class Run:
         self.reported: dict[int, Any] = dict(self.values)
         self.tape: list[Equation] = []
         self.next_slot = program.slots
+        self.newer: dict[int, int] = {}
+        self.slots_of: dict[int, list[int]] = {id(value): [slot] for slot, value in self.values.items()}
         self.turns = 0
+        self.moved = 0
         self.span: Span = (0, 0)
         self.in_loop = False
         self.held = 0
@@ -111,7 +115,9 @@ class Run:
         limits.check_steps(len(self.tape))
         self.tape.append(step)
         self.values[step.slot] = self.reported[step.slot] = value
+        self.slots_of.setdefault(id(value), []).append(step.slot)
         if isinstance(value, Tensor) and value.nbytes > LARGE:
+            forecast.check_view(step.op, value, self.memory_limit)
             self.count(value)
         return Ref(step.slot)
 
@@ -124,11 +130,11 @@ class Run:
 
     def changed_in_place(self, changed: Tensor, before: Tensor | None, result: Ref) -> None:
         """After an in-place step, whatever stood for the changed tensor stands for the step's result."""
-        stale = {slot for slot, value in self.values.items() if value is changed and slot != result.slot}
-        for slot in stale:
-            if self.reported[slot] is changed:
+        for slot in self.slots_of[id(changed)]:
+            if slot != result.slot:
+                self.newer[slot] = result.slot
                 self.reported[slot] = before
-        self.bound = {slot: _redirected(operand, stale, result) for slot, operand in self.bound.items()}
+        self.slots_of[id(changed)] = [result.slot]
 
     # Operands
 
@@ -149,10 +155,30 @@ class Run:
     def on_tape(self, operand: Operand) -> Operand:
         """What an operand of the program stands for on the tape."""
         if isinstance(operand, Ref):
-            return self.bound[operand.slot]
+            bound = self.bound[operand.slot]
+            return self.newest(bound) if self.newer else bound
         if isinstance(operand, Const):
             return operand
-        return limits.pack(operand.kind, self.items_on_tape(operand.items))
+        return self.pack(operand.kind, self.items_on_tape(operand.items))
+
+    def newest(self, operand: Operand) -> Operand:
+        """The operand with the slots in it that were changed in place replaced."""
+        if isinstance(operand, Ref):
+            slot = operand.slot
+            while slot in self.newer:
+                slot = self.newer[slot]
+            if slot != operand.slot:
+                self.newer[operand.slot] = slot  # the next one to ask finds it at once
+            return Ref(slot)
+        if isinstance(operand, Pack):
+            return self.pack(operand.kind, [self.newest(item) for item in operand.items])
+        return operand
+
+    def pack(self, kind: str, items: Sequence[Operand]) -> Pack:
+        """A list or tuple within the limits."""
+        self.moved += len(items)
+        limits.check_moved(self.moved)
+        return limits.pack(kind, items)
 
     def read(self, operand: Operand) -> Any:
         """The value of an operand of the tape."""
@@ -160,6 +186,8 @@ class Run:
             return self.values[operand.slot]
         if isinstance(operand, Const):
             return operand.value if operand.path is None else named_constant(operand.path)
+        self.moved += len(operand.items)
+        limits.check_moved(self.moved)
         items = [self.read(item) for item in operand.items]
         if operand.kind == "slice":
             return slice(*items)
@@ -222,7 +250,7 @@ class Run:
         self.in_loop = outer
         if equation.target == "flat":
             results = [item for result in results for item in self.items_of(result)]
-        return limits.pack("list", results)
+        return self.pack("list", results)
 
     def assign(self, params: Any, item: Operand) -> None:
         """Fill a comprehension's variables."""
@@ -286,7 +314,7 @@ class Run:
         if _is_sequence(left) and isinstance(left, Pack):
             at = self.read(key)
             if isinstance(at, slice):
-                return limits.pack(left.kind, left.items[at])
+                return self.pack(left.kind, left.items[at])
             if isinstance(at, int) and -len(left.items) <= at < len(left.items):
                 return left.items[at]
         return self.plain(equation)
@@ -296,7 +324,7 @@ class Run:
         left, right = self.operands(equation)
         if self.is_sequence(left) and self.is_sequence(right):
             kind = left.kind if isinstance(left, Pack) else "list" if type(self.read(left)) is list else "tuple"
-            return limits.pack(kind, [*self.items_of(left), *self.items_of(right)])
+            return self.pack(kind, [*self.items_of(left), *self.items_of(right)])
         return self.plain(equation)
 
     def multiply(self, equation: Equation) -> Operand:
@@ -310,7 +338,7 @@ class Run:
                 items = self.items_of(left)
                 limits.check_turns(len(items) * max(times, 0))
                 kind = left.kind if isinstance(left, Pack) else "list" if type(self.read(left)) is list else "tuple"
-                return limits.pack(kind, items * times)
+                return self.pack(kind, items * times)
         return self.plain(equation)
 
     def zip(self, equation: Equation) -> Operand:
@@ -318,7 +346,7 @@ class Run:
         if equation.keywords:
             raise EvaluationError("zip takes no keyword arguments here.")
         columns = [self.items_of(operand) for operand in self.operands(equation)]
-        return limits.pack("list", [limits.pack("tuple", row) for row in zip(*columns, strict=False)])
+        return self.pack("list", [self.pack("tuple", row) for row in zip(*columns, strict=False)])
 
     def enumerate(self, equation: Equation) -> Operand:
         """enumerate(items, start=0): pairs of index and operand."""
@@ -329,7 +357,7 @@ class Run:
         if not isinstance(start, int):
             raise EvaluationError("enumerate starts at an integer.")
         pairs = enumerate(self.items_of(items), start)
-        return limits.pack("list", [limits.pack("tuple", (Const(index), item)) for index, item in pairs])
+        return self.pack("list", [self.pack("tuple", (Const(index), item)) for index, item in pairs])
 
     def sequence(self, equation: Equation) -> Operand:
         """list(items), tuple(items), reversed(items)."""
@@ -338,7 +366,7 @@ class Run:
         if len(operands) > 1 or equation.keywords:
             raise EvaluationError(f"{equation.target} takes one argument.")
         items = self.items_of(operands[0]) if operands else []
-        return limits.pack(kind, items[::-1] if equation.target == "reversed" else items)
+        return self.pack(kind, items[::-1] if equation.target == "reversed" else items)
 
 
 _HANDLERS: Mapping[str, Callable[[Run, Equation], Operand]] = {
@@ -365,12 +393,3 @@ def _is_sequence(operand: Operand) -> bool:
 
 def _all_operands(step: Equation) -> Sequence[Operand]:
     return (*step.operands, *(operand for _, operand in step.keywords))
-
-
-def _redirected(operand: Operand, stale: set[int], result: Ref) -> Operand:
-    """The operand with the stale slots in it replaced."""
-    if isinstance(operand, Ref):
-        return result if operand.slot in stale else operand
-    if isinstance(operand, Pack):
-        return Pack(operand.kind, tuple(_redirected(item, stale, result) for item in operand.items))
-    return operand
