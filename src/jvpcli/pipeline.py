@@ -12,7 +12,7 @@ from jvpcli.derive.nearby import Rerun
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.contraction import contract
-from jvpcli.explain.products import Products, multiply
+from jvpcli.explain.products import Products, coarsest, multiply
 from jvpcli.explain.warn import notices
 from jvpcli.explain.weights import is_word, read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate, evaluate_function
@@ -51,7 +51,7 @@ def investigate(request: Request) -> Inspection:
     tangents = read_tangents(request, evaluation)
     rerun = rerunner(request, evaluation)
     derivatives = derive(outputs, leaves, rerun, request.mode)
-    products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun)
+    products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, coarsest(evaluation))
     report = InspectReport(
         expression=text_of(request),
         inputs={name: build.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},

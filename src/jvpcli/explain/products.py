@@ -16,10 +16,14 @@ from jvpcli.derive.nearby import Named, Rerun, moved
 from jvpcli.derive.vjp import vjp
 from jvpcli.errors import InternalError, JvpError
 from jvpcli.explain.weights import Weight
+from jvpcli.language.evaluation import Evaluation
 from jvpcli.report import Comparison
 
 Nearby = Callable[[float], tuple[Named, Named]]
 """The leaves and outputs a relative step away."""
+
+ROUNDINGS = 1024
+"""How many roundings of a derivative of ordinary size are let pass where everything else cancels."""
 
 ILL_CONDITIONED = 64
 """Two ways may differ by this many times what one rounding of the inputs does to the gradient."""
@@ -44,25 +48,28 @@ class Products:
 
 def multiply(
     derivatives: Derivatives,
-    outputs: Mapping[str, Tensor],
-    leaves: Mapping[str, Tensor],
+    outputs: Named,
+    leaves: Named,
     cotangents: Mapping[str, Weight],
     tangents: Mapping[str, Weight],
     rerun: Rerun,
+    eps: float,
 ) -> Products:
     """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs.
+
+    `eps` is the rounding of the coarsest dtype that the evaluation went through.
 
     Raises:
         InternalError: the two ways differ by more than rounding.
     """
     contributions: dict[tuple[str, str], Tensor | None] = {}
-    nearby = partial(_nearby, rerun, leaves)
     comparisons = []
     for y, weight in cotangents.items():
         gradients = vjp(outputs[y], weight.value, list(leaves.values()))
         for x, gradient in zip(leaves, gradients, strict=True):
             contributions[y, x] = gradient
-            comparisons.append(_compare(y, x, derivatives.maps[y, x], weight.value, gradient, nearby))
+            pair = _Pair(y, x, outputs[y].detach(), leaves[x].detach(), derivatives.maps[y, x], weight.value, gradient)
+            comparisons.append(_compare(pair, eps, partial(_nearby, rerun, leaves)))
     totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
     for (_, x), gradient in contributions.items():
         if gradient is not None:
@@ -75,8 +82,28 @@ def multiply(
     return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents))
 
 
+def coarsest(evaluation: Evaluation) -> float:
+    """The rounding of the coarsest floating dtype on the way of an evaluation."""
+    tensors = (*evaluation.inputs.values(), *evaluation.outputs.values(), *evaluation.values.values())
+    dtypes = {x.dtype for x in tensors if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())}
+    return max(torch.finfo(dtype).eps for dtype in dtypes)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One output and one input, and the two ways from the one's cotangent to the other's gradient."""
+
+    y: str
+    x: str
+    output: Tensor
+    leaf: Tensor
+    jacobian: LinearMap
+    v: Tensor
+    gradient: Tensor | None
+
+
 def _pushforwards(
-    derivatives: Derivatives, outputs: Mapping[str, Tensor], tangents: Mapping[str, Weight]
+    derivatives: Derivatives, outputs: Named, tangents: Mapping[str, Weight]
 ) -> dict[str, Tensor] | None:
     if not tangents:
         return None
@@ -88,27 +115,24 @@ def _pushforwards(
     return pushed
 
 
-def _compare(y: str, x: str, jacobian: LinearMap, v: Tensor, gradient: Tensor | None, nearby: Nearby) -> Comparison:
+def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
     """vᵀJ from the Jacobian against autograd's gradient, where both are finite.
 
     Raises:
         InternalError: they differ by more than rounding.
     """
-    contracted = jacobian.pullback(v)
-    direct = torch.zeros_like(contracted) if gradient is None else gradient
-    difference = (contracted - direct).abs()
+    contracted = pair.jacobian.pullback(pair.v)
+    direct = torch.zeros_like(contracted) if pair.gradient is None else pair.gradient
     comparable = contracted.isfinite() & direct.isfinite()
-    difference = torch.where(comparable, difference, torch.zeros_like(difference)).reshape(-1)
-    largest = float(difference.max()) if difference.numel() else 0.0
+    difference = torch.where(comparable, (contracted - direct).abs(), 0.0).reshape(-1)
+    largest = _largest(difference)
     result = Comparison(int(comparable.sum()), int((~comparable).sum()), largest)
-    if largest <= _rounding(jacobian, v, direct):
-        return result
-    if largest <= ILL_CONDITIONED * _sensitivity(y, x, v, gradient, nearby):
+    if largest <= _rounding(pair, eps) or largest <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):
         return result
     place = int(difference.argmax())
     numbers = contracted.reshape(-1)[place].item(), direct.reshape(-1)[place].item()
     raise InternalError(
-        f"two ways to ∂L/∂{x} from {y} differ at entry {place}: the explicit Jacobian gives {numbers[0]!r}, "
+        f"two ways to ∂L/∂{pair.x} from {pair.y} differ at entry {place}: the explicit Jacobian gives {numbers[0]!r}, "
         f"torch.autograd.grad gives {numbers[1]!r}",
         explanation="Both should be the same number; please report this expression and its inputs.",
     )
@@ -118,23 +142,31 @@ def _nearby(rerun: Rerun, leaves: Named, relative: float) -> tuple[Named, Named]
     return rerun(moved(leaves, relative, seed=3))
 
 
-def _rounding(jacobian: LinearMap, v: Tensor, direct: Tensor) -> float:
-    """How far apart two sums of the same terms may be: the root of the rounding times the largest |v|ᵀ|J|."""
-    sizes = jacobian.absolute().pullback(v.abs().to(direct.abs().dtype))
-    sizes = torch.nan_to_num(sizes, nan=0.0, posinf=0.0)
-    info = torch.finfo(direct.dtype)
-    largest = float(sizes.max()) if sizes.numel() else 0.0
-    return math.sqrt(info.eps) * largest + info.tiny
+def _rounding(pair: _Pair, eps: float) -> float:
+    """How far apart two sums of the same terms may be.
+
+    The root of the rounding times the largest |v|ᵀ|J|; and where everything cancels inside the function, some
+    roundings of a derivative of ordinary size, |v| |y| / |x|.
+    """
+    terms = _largest(pair.jacobian.absolute().pullback(pair.v.abs()))
+    ordinary = _largest(pair.v) * _largest(pair.output) / (_largest(pair.leaf) or 1.0)
+    return math.sqrt(eps) * terms + ROUNDINGS * eps * ordinary + torch.finfo(pair.leaf.dtype).tiny
 
 
-def _sensitivity(y: str, x: str, v: Tensor, gradient: Tensor | None, nearby: Nearby) -> float:
+def _sensitivity(pair: _Pair, eps: float, nearby: Nearby) -> float:
     """How far the gradient itself moves when the inputs move by a rounding: large where it is ill-conditioned."""
-    if gradient is None:
+    if pair.gradient is None:
         return 0.0
-    eps = torch.finfo(gradient.dtype).eps
     try:
         leaves, outputs = nearby(eps)
-        moved_gradient = vjp(outputs[y], v, [leaves[x]])[0]
+        moved_gradient = vjp(outputs[pair.y], pair.v, [leaves[pair.x]])[0]
     except (JvpError, RuntimeError):
         return 0.0
-    return 0.0 if moved_gradient is None else float((moved_gradient - gradient).abs().max())
+    return 0.0 if moved_gradient is None else _largest(moved_gradient - pair.gradient)
+
+
+def _largest(values: Tensor) -> float:
+    """The largest finite absolute value; 0 for none."""
+    sizes = values.abs()
+    sizes = torch.where(sizes.isfinite(), sizes, 0.0)
+    return float(sizes.max()) if sizes.numel() else 0.0
