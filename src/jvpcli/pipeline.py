@@ -19,6 +19,7 @@ from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import free_names, read_value
+from jvpcli.program import Program
 from jvpcli.report import InspectReport
 from jvpcli.request import Request
 
