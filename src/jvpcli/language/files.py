@@ -6,6 +6,8 @@ import json
 import os
 import stat
 import struct
+import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import FileError, LimitError
+from jvpcli.errors import FileError, JvpError, LimitError
+from jvpcli.language.forecast import in_words
 from jvpcli.language.limits import free_memory
 
 READABLE = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".csv")
+
+MAX_PATH = 4096
+"""Characters in a file's name."""
+
+MAX_HEADER = 100_000_000
+"""Bytes of a .safetensors header, as the format's own reader allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +44,48 @@ def read_file(reference: str, memory_limit: int | None = None) -> FoundValue:
 
     Raises:
         FileError: it isn't there, isn't a regular file, or isn't what its name says.
-        LimitError: it is larger than the memory limit.
+        LimitError: it is larger than the memory limit (three quarters of the free memory without one).
     """
     path, key = _split_key(reference)
     _check(path, memory_limit)
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            _no_key(path, key)
-            return FoundValue(path, array=_load_numpy(path))
+            return FoundValue(path, array=_no_key(path, _load_numpy(path), key))
         if suffix == ".npz":
             return FoundValue(path, array=_pick(path, _load_numpy(path), key))
         if suffix in (".pt", ".pth"):
             return FoundValue(path, tensor=_load_torch(path, key))
         if suffix == ".safetensors":
             return FoundValue(path, tensor=_load_safetensors(path, key))
-        _no_key(path, key)
-        return FoundValue(path, text=path.read_text(encoding="utf-8-sig").strip(), is_json=suffix == ".json")
+        text = _no_key(path, path.read_text(encoding="utf-8-sig").strip(), key)
+        return FoundValue(path, text=text, is_json=suffix == ".json")
+    except JvpError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"`{path}` can't be read: {_reason(error)}.") from None
+    except MemoryError:
+        raise LimitError(f"`{path}` needs more memory than there is.") from None
+    except Exception as error:  # a broken archive, a header that lies: the readers raise many kinds
+        if "pickle" in str(error).lower() or "weights_only" in str(error):
+            hints = ["Save a plain numeric array with numpy.save, or a tensor with torch.save."]
+            raise FileError(f"`{path}` holds Python objects, which are never loaded.", hints=hints) from None
+        raise FileError(f"`{path}` is not a valid {suffix} file: {_reason(error)}.") from None
 
 
 def _split_key(reference: str) -> tuple[Path, str | None]:
     """`a.npz:w` as path and key; a file whose very name holds a colon comes first."""
-    whole = Path(reference).expanduser()
-    before, colon, key = reference.rpartition(":")
-    if colon and not whole.exists() and Path(before).suffix.lower() in READABLE:
-        return Path(before).expanduser(), key
-    return whole, None
+    whole = os.path.expanduser(reference)
+    if len(whole) > MAX_PATH:
+        raise FileError(f"`{whole[:40]}…` can't be read: its name has {len(whole):,} characters.")
+    before, colon, key = whole.rpartition(":")
+    if colon and not os.path.exists(whole) and Path(before).suffix.lower() in READABLE:
+        return Path(before), key
+    return Path(whole), None
 
 
 def _check(path: Path, memory_limit: int | None) -> None:
-    """A regular file of a known kind, small enough to read."""
+    """A regular file of a known kind, small enough to read, and to unpack."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -78,42 +97,33 @@ def _check(path: Path, memory_limit: int | None) -> None:
     if path.suffix.lower() not in READABLE:
         raise FileError(f"`{path}` is of no kind that is read here.", hints=[f"Readable are {', '.join(READABLE)}."])
     limit = memory_limit if memory_limit is not None else free_memory() * 3 // 4
-    if limit and status.st_size > limit:
-        raise LimitError(f"`{path}` has {status.st_size:,} bytes, more than the memory limit of {limit:,}.")
+    size = max(status.st_size, _unpacked_size(path))
+    if limit and size > limit:
+        raise LimitError(f"`{path}` holds {in_words(size)}, more than the memory limit of {in_words(limit)}.")
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of the members of an archive; 0 if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0
 
 
 def _load_numpy(path: Path) -> Any:
     import numpy as np
 
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
-        if "pickle" in str(error).lower():
-            raise FileError(f"`{path}` holds pickled objects, which are never loaded.",
-                            hints=["Save a plain numeric array with numpy.save."]) from None  # fmt: skip
-        raise FileError(f"`{path}` is not a valid {path.suffix} file: {_reason(error)}.") from None
-    except Exception as error:  # a broken zip archive, a header that lies: numpy raises many kinds
-        raise FileError(f"`{path}` is not a valid {path.suffix} file: {_reason(error)}.") from None
+    return np.load(path, allow_pickle=False)
 
 
 def _load_torch(path: Path, key: str | None) -> Tensor:
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise FileError(f"`{path}` holds Python objects, which are never loaded.",
-                            hints=["Save a tensor, or a dictionary of tensors, with torch.save."]) from None  # fmt: skip
-        raise FileError(f"`{path}` is not a valid {path.suffix} file: {_reason(error)}.") from None
-    if isinstance(found, dict):
-        found = _pick(path, found, key)
-    elif key is not None:
-        raise FileError(f"`{path}` holds one tensor, and so has no `{key}`.")
+    found = _pick(path, found, key) if isinstance(found, dict) else _no_key(path, found, key)
     if not isinstance(found, Tensor):
         raise FileError(f"`{path}` holds a {type(found).__name__}, and a tensor is needed.")
-    if found.layout is not torch.strided or found.is_quantized:
-        raise FileError(f"`{path}` holds a {found.layout} tensor, and a dense one is needed.")
     return found.detach()
 
 
@@ -126,55 +136,42 @@ _SAFETENSORS_DTYPES = {
 
 def _load_safetensors(path: Path, key: str | None) -> Tensor:
     """8 bytes of header length, a JSON header with dtype, shape and place of each tensor, then the bytes."""
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > 100_000_000:
-                raise ValueError("its header is too long")
-            header = json.loads(stream.read(length))
-            names = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            entry = _pick(path, names, key)
-            begin, end = entry["data_offsets"]
-            stream.seek(8 + length + begin)
-            data = bytearray(stream.read(end - begin))
-        dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise ValueError(f"its dtype {entry['dtype']} is not known here")
-        if len(data) != end - begin:
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        if length > MAX_HEADER:
+            raise ValueError("its header is too long")
+        header = json.loads(stream.read(length))
+        entry = _pick(path, {name: entry for name, entry in header.items() if name != "__metadata__"}, key)
+        begin, end = entry["data_offsets"]
+        if not 0 <= begin <= end <= path.stat().st_size - 8 - length:
             raise ValueError("it is cut short")
-        flat = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
-        return flat.reshape(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, RuntimeError, RecursionError) as error:
-        raise FileError(f"`{path}` is not a valid .safetensors file: {_reason(error)}.") from None
+        stream.seek(8 + length + begin)
+        data = bytearray(stream.read(end - begin))
+    dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise ValueError(f"its dtype {entry['dtype']} is not known here")
+    flat = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
+    return flat.reshape(entry["shape"])
 
 
 def _pick(path: Path, found: Any, key: str | None) -> Any:
     """One of the arrays of a file, by its key; without one if there is only one."""
     keys = list(found.keys())
     if key is None and len(keys) == 1:
-        return _read_member(path, found, keys[0])
-    if key is None or key not in keys:
-        missing = "which one is needed must be said" if key is None else f"there is no `{key}` in it"
-        listed = ", ".join(map(str, keys[:8])) + (", …" if len(keys) > 8 else "")
-        hints = [f"Write @{path}:{keys[0]}"] if keys else ()
-        raise FileError(f"`{path}` holds {listed or 'nothing'}: {missing}.", hints=hints)
-    return _read_member(path, found, key)
-
-
-def _read_member(path: Path, found: Any, key: Any) -> Any:
-    try:
+        return found[keys[0]]
+    if key is not None and key in keys:
         return found[key]
-    except OSError:
-        raise
-    except Exception as error:
-        if "pickle" in str(error).lower():
-            raise FileError(f"`{path}:{key}` holds pickled objects, which are never loaded.") from None
-        raise FileError(f"`{path}:{key}` can't be read: {_reason(error)}.") from None
+    missing = "which one is needed must be said" if key is None else f"there is no `{key}` in it"
+    listed = ", ".join(map(str, keys[:8])) + (", …" if len(keys) > 8 else "")
+    hints = [f"Write @{path}:{keys[0]}"] if keys else ()
+    raise FileError(f"`{path}` holds {listed or 'nothing'}: {missing}.", hints=hints)
 
 
-def _no_key(path: Path, key: str | None) -> None:
+def _no_key(path: Path, found: Any, key: str | None) -> Any:
+    """What a file without keys holds."""
     if key is not None:
         raise FileError(f"`{path}` holds one array, and so has no `{key}`.")
+    return found
 
 
 def _reason(error: BaseException) -> str:

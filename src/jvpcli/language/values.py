@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import BadValueError, ExpressionSyntaxError, FileError, JvpError
+from jvpcli.errors import BadValueError, ExpressionSyntaxError, FileError
 from jvpcli.language.evaluate import evaluate_value
 from jvpcli.language.files import read_file
+from jvpcli.language.literals import looks_like_json, looks_like_numbers, parse_json, read_numbers, to_tensor
 from jvpcli.language.parse import parse
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -24,12 +26,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     )
 }  # fmt: skip
 """The names that --dtype takes."""
-
-COMPLEX_OF = {torch.float64: torch.complex128, torch.int64: torch.complex128}
-NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-
-_NUMBERS = re.compile(r"[\s\d.,;+\-_]*(?:(?:[eEjJ]|nan|inf(?:inity)?|NaN|Inf(?:inity)?)[\s\d.,;+\-_]*)*")
-_WORD = re.compile(r"[^\W\d]\w*")
 
 
 def read_value(
@@ -47,16 +43,21 @@ def read_value(
 
     Text is numbers, JSON, `@file`, `-` or an expression over torch and `scope`; other objects are tensors, arrays,
     numbers, nested lists and `{"value": …, "dtype": …}`.  Numbers and JSON take `dtype`; files, arrays, tensors and
-    expressions keep their own.  Random functions of an expression start from `seed`.
+    expressions keep their own.  Random functions of an expression start from `seed` and `name`, so that two inputs
+    written alike differ.
 
     Raises:
         BadValueError: it can't be read; the message names the input.
         FileError: the file can't be.
         ForbiddenError, EvaluationError, …: its expression is refused or fails.
     """
-    wanted, where = read_dtype(dtype), read_device(device)
-    reader = _Reader(name, wanted, scope or {}, stdin, seed, memory_limit)
-    return reader.read(value).to(where)
+    reader = _Reader(name, read_dtype(dtype), scope or {}, stdin, seed, memory_limit)
+    try:
+        return reader.read(value).to(read_device(device))
+    except BadValueError as error:
+        if not error.message.startswith(("There is no", "The device")):
+            error.message = f"The value of `{name}` can't be read: {error.message}."
+        raise
 
 
 def read_dtype(name: str) -> torch.dtype:
@@ -94,285 +95,157 @@ def free_names(text: str) -> tuple[str, ...]:
 def is_expression(text: str) -> bool:
     """Whether the text of a VALUE is read as an expression: not as numbers, JSON, a file or `-`."""
     text = text.strip()
-    return bool(text) and not (text == "-" or text.startswith("@") or _NUMBERS.fullmatch(text) or _is_json(text))
+    if not text or text == "-" or text.startswith("@"):
+        return False
+    if looks_like_numbers(text):
+        try:
+            read_numbers(text, torch.float64)
+        except BadValueError:
+            return _is_arithmetic(text)
+        return False
+    if not looks_like_json(text):
+        return True
+    try:
+        parse_json(text)
+    except BadValueError:
+        return _WORD.search(text) is not None
+    return False
 
 
+_WORD = re.compile(r"[^\W\d]\w*")
+
+
+def _is_arithmetic(text: str) -> bool:
+    """Whether something written like numbers is one expression, as 1-2 is (and `1 -2`, two numbers, is not)."""
+    if ";" in text or any(character.isspace() for character in text):
+        return False
+    try:
+        parse(text)
+    except ExpressionSyntaxError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
 class _Reader:
-    """Reads the values of one input."""
+    """Reads one input's VALUE; what is wrong with it is raised as a short fact."""
 
-    def __init__(
-        self,
-        name: str,
-        dtype: torch.dtype,
-        scope: Mapping[str, Tensor],
-        stdin: Callable[[], str] | None,
-        seed: int,
-        memory_limit: int | None,
-    ) -> None:
-        self.name = name
-        self.dtype = dtype
-        self.scope = scope
-        self.stdin = stdin
-        self.seed = seed
-        self.memory_limit = memory_limit
-
-    def fail(self, message: str, **fields: Any) -> BadValueError:
-        """What can't be read, with the input's name."""
-        return BadValueError(f"The value of `{self.name}` can't be read: {message}", **fields)
+    name: str
+    dtype: torch.dtype
+    scope: Mapping[str, Tensor]
+    stdin: Callable[[], str] | None
+    seed: int
+    memory_limit: int | None
 
     def read(self, value: Any) -> Tensor:
         """A VALUE of any kind."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.text(value.strip())
         if isinstance(value, Tensor):
-            return value
+            return _dense(value)
         if isinstance(value, Mapping):
             return self.typed(value)
         if hasattr(value, "__array__") and hasattr(value, "dtype"):
-            return self.array(value)
-        return self.nested(value, str(value))
+            return _from_array(value)
+        return to_tensor(value, self.dtype)
 
     def typed(self, value: Mapping[str, Any]) -> Tensor:
         """{"value": …, "dtype": …}"""
-        unknown = set(value) - {"value", "dtype"}
-        if "value" not in value or unknown:
-            raise self.fail('an object must have "value", and may have "dtype"; nothing else.')
+        if "value" not in value or set(value) - {"value", "dtype"}:
+            raise BadValueError('an object must have "value", and may have "dtype"; nothing else')
         dtype = value.get("dtype")
-        if dtype is not None and not isinstance(dtype, str):
-            raise self.fail('"dtype" must be a string, as in "float64".')
-        wanted = self.dtype if dtype is None else read_dtype(dtype)
-        inner = _Reader(self.name, wanted, self.scope, self.stdin, self.seed, self.memory_limit)
-        result = inner.read(value["value"])
-        return result if dtype is None else result.to(wanted)
-
-    def array(self, value: Any) -> Tensor:
-        """A numpy array (or what can become one)."""
-        import numpy as np
-
-        array = np.asarray(value)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        try:
-            return torch.from_numpy(np.array(array, order="C"))
-        except TypeError as error:
-            raise self.fail(f"arrays of dtype {array.dtype} can't become tensors.", torch_message=str(error)) from None
-
-    # Text
+        if dtype is None:
+            return self.read(value["value"])
+        if not isinstance(dtype, str):
+            raise BadValueError('"dtype" must be a string, as in "float64"')
+        return replace(self, dtype=read_dtype(dtype)).read(value["value"]).to(read_dtype(dtype))
 
     def text(self, text: str) -> Tensor:
         """Text as on the command line."""
-        stripped = text.strip()
-        if stripped == "-":
-            return self.from_stdin()
-        if stripped.startswith("@"):
-            return self.file(stripped[1:])
-        return self.literal(stripped, expressions=True)
-
-    def from_stdin(self) -> Tensor:
-        """JSON or comma-separated numbers."""
-        if self.stdin is None:
-            raise self.fail("there is no standard input to read `-` from.")
-        return self.literal(self.stdin().strip().replace("\r\n", "\n"), expressions=False)
-
-    def literal(self, text: str, expressions: bool) -> Tensor:
-        """Numbers, JSON or an expression."""
+        if text.startswith("@"):
+            return self.file(text[1:])
+        if text == "-":
+            if self.stdin is None:
+                raise BadValueError("there is no standard input to read `-` from")
+            text = self.stdin().strip()
+            if not (looks_like_json(text) or looks_like_numbers(text)):
+                raise BadValueError("standard input holds neither JSON nor numbers separated by commas")
         if not text:
-            raise self.fail("it is empty.", hints=["Give numbers, as in 1,2,3, or JSON, as in [] for no elements."])
-        if _NUMBERS.fullmatch(text):
+            hint = "Give numbers, as in 1,2,3, or JSON, as in [] for no elements."
+            raise BadValueError("it is empty", hints=[hint])
+        if looks_like_numbers(text):
             return self.numbers(text)
-        if text[0] in "[{" or text in ("true", "false", *NON_FINITE):
-            try:
-                return self.read_json(json.loads(text), text)
-            except json.JSONDecodeError as error:
-                if not expressions or not _WORD.search(text):
-                    raise self.fail(f"it isn't valid JSON: {_lower(error.msg)}.", span=(error.pos, error.pos + 1),
-                                    source=text, hints=["JSON looks like [[1,2],[3,4]]."]) from None  # fmt: skip
-            except RecursionError:
-                raise self.fail("it nests too deeply.") from None
-        if not expressions:
-            raise self.fail("it is neither JSON nor numbers separated by commas.", source=_shortened(text))
-        return self.expression(text)
-
-    def read_json(self, value: Any, text: str) -> Tensor:
-        """Parsed JSON."""
-        return self.typed(value) if isinstance(value, dict) else self.nested(value, text)
+        return self.expression(text) if is_expression(text) else self.json(text)
 
     def numbers(self, text: str) -> Tensor:
-        """1,2;3,4: rows separated by `;`, entries by `,`; one entry is 0-d, a trailing comma makes it a vector."""
-        rows = [row.strip() for row in re.split(r";|\n", text.strip())]
-        if rows[-1] == "" and len(rows) > 1:
-            rows.pop()
-        entries = [self.row(row, text) for row in rows]
-        if len(rows) == 1 and ";" not in text:
-            row = entries[0]
-            return self.tensor(row[0] if len(row) == 1 and "," not in text else row, text)
-        lengths = {len(row) for row in entries}
-        if len(lengths) > 1:
-            told = ", ".join(f"row {index} has {len(row)}" for index, row in enumerate(entries))
-            raise self.fail(f"its rows differ in length: {told}.", source=text)
-        return self.tensor(entries, text)
-
-    def row(self, row: str, text: str) -> list[Any]:
-        """One row's numbers."""
-        fields = row.split(",")
-        if len(fields) > 1 and fields[-1].strip() == "":
-            fields.pop()
-        return [self.number(field, text) for field in fields]
-
-    def number(self, field: str, text: str) -> Any:
-        """One number."""
-        token = field.strip()
-        for kind in (int, float, complex):
-            try:
-                return kind(token)
-            except ValueError:
-                continue
-        if not token:
-            raise self.fail("a number is missing between two commas.", source=text, span=_empty_field(text))
-        at = text.find(token)
-        hints = [f"Separate numbers by commas: {','.join(token.split())}."] if " " in token else ()
-        raise self.fail(f"`{token}` is not a number.", span=(at, at + len(token)), source=text, hints=hints)
-
-    def expression(self, text: str) -> Tensor:
-        """An expression over torch and the inputs before."""
+        """Numbers, or arithmetic on them."""
         try:
-            program = parse(text)
-            unknown = [name for name in program.inputs if name not in self.scope]
-            if unknown:
-                at = program.input_spans[program.inputs.index(unknown[0])]
-                raise self.no_such_name(unknown[0], text, at)
-            result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit)
-        except ExpressionSyntaxError as error:
-            raise self.fail("it is neither numbers, JSON, a file (@…) nor an expression.", span=error.span,
-                            source=text, explanation=error.message) from None  # fmt: skip
-        if isinstance(result, Tensor):
-            return result
-        if isinstance(result, (tuple, list)) and any(isinstance(item, Tensor) for item in result):
-            raise self.fail("it gives several tensors, and one is needed.", source=text,
-                            hints=[f"Join them: torch.stack([{text.strip('[]()')}])"])  # fmt: skip
-        return self.nested(result, text)
+            return read_numbers(text, self.dtype)
+        except BadValueError:
+            if not _is_arithmetic(text):
+                raise
+            return self.expression(text)
 
-    def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> JvpError:
-        """A word that is no earlier input."""
-        near = difflib.get_close_matches(name, list(self.scope), 2)
-        known = f"the inputs before it are {', '.join(self.scope)}" if self.scope else "there are no inputs before it"
-        hints = [f"Did you mean {hint}?" for hint in near]
-        if _WORD.fullmatch(text):
-            hints.append(f"For a file, write @{text}.")
-        return self.fail(f"`{name}` is not a number, and {known}.", span=span, source=text, hints=hints)
+    def json(self, text: str) -> Tensor:
+        """A JSON document."""
+        value = parse_json(text)
+        return self.typed(value) if isinstance(value, dict) else to_tensor(value, self.dtype)
 
     def file(self, reference: str) -> Tensor:
         """@path or @path:key."""
         found = read_file(reference, self.memory_limit)
         try:
+            if found.tensor is not None:
+                return _dense(found.tensor)
             if found.text is None:
-                return self.array(found.array) if found.tensor is None else found.tensor
-            if found.is_json:
-                return self.read_json(json.loads(found.text), found.text)
-            return self.numbers(found.text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise FileError(f"`{found.path}` isn't valid JSON: {_lower(str(error))}.") from None
+                return _from_array(found.array)
+            return self.json(found.text) if found.is_json else read_numbers(found.text, self.dtype)
         except BadValueError as error:
-            raise FileError(f"`{found.path}`: {error.message}", hints=error.hints) from None
+            raise FileError(f"`{found.path}` can't be read: {error.message}.", hints=error.hints) from None
 
-    # Plain numbers and lists
-
-    def nested(self, value: Any, text: str) -> Tensor:
-        """A number or nested list of numbers."""
-        if self.dtype.is_complex and isinstance(value, (list, tuple)):
-            value = _join_pairs(value)
-        return self.tensor(value, text)
-
-    def tensor(self, value: Any, text: str) -> Tensor:
-        """A tensor of numbers in nested lists, of the dtype wanted or of the complex or boolean one of its kind."""
-        kinds: set[type] = set()
-        plain = self.checked(value, (), kinds, text)
-        if kinds == {bool}:
-            return torch.tensor(plain, dtype=torch.bool)
-        dtype = self.dtype
-        if complex in kinds and not dtype.is_complex:
-            dtype = COMPLEX_OF.get(dtype, torch.complex64)
-        if float in kinds and not (dtype.is_floating_point or dtype.is_complex):
-            raise self.fail(f"it isn't a whole number, as {_name(dtype)} needs.", source=_shortened(text))
+    def expression(self, text: str) -> Tensor:
+        """An expression over torch and the inputs before."""
         try:
-            return torch.tensor(plain, dtype=dtype)
-        except (RuntimeError, OverflowError, ValueError, TypeError) as error:
-            first = str(error).splitlines()[0]
-            raise self.fail(f"{_lower(first)}.", source=_shortened(text), torch_message=str(error)) from None
+            program = parse(text)
+        except ExpressionSyntaxError as error:
+            raise BadValueError("it is neither numbers, JSON, a file (@…) nor an expression", span=error.span,
+                                source=text, explanation=error.message) from None  # fmt: skip
+        for name, span in zip(program.inputs, program.input_spans, strict=True):
+            if name not in self.scope:
+                raise self.no_such_name(name, text, span)
+        seed = (self.seed + crc32(self.name.encode())) % 2**63
+        result = evaluate_value(program, self.scope, seed=seed, memory_limit=self.memory_limit)
+        if isinstance(result, Tensor):
+            return result
+        if isinstance(result, (tuple, list)) and any(isinstance(item, Tensor) for item in result):
+            raise BadValueError("it gives several tensors, and one is needed", source=text,
+                                hints=["Join them with torch.stack or torch.cat."])  # fmt: skip
+        return to_tensor(result, self.dtype)
 
-    def checked(self, value: Any, place: tuple[int, ...], kinds: set[type], text: str) -> Any:
-        """The value with its non-finite names as numbers; every list of the same shape."""
-        if isinstance(value, (list, tuple)):
-            items = [self.checked(item, (*place, index), kinds, text) for index, item in enumerate(value)]
-            sizes = {len(item) if isinstance(item, list) else None for item in items}
-            if len(sizes) > 1:
-                raise self.ragged(items, place, text)
-            return items
-        if isinstance(value, str) and value in NON_FINITE:
-            kinds.add(float)
-            return NON_FINITE[value]
-        if isinstance(value, (bool, int, float, complex)):
-            kinds.add(type(value))
-            return value
-        at = f" at {list(place)}" if place else ""
-        told = "null" if value is None else f"{value!r}" if isinstance(value, str) else f"a {type(value).__name__}"
-        raise self.fail(f"{told}{at} is not a number.", source=_shortened(text))
-
-    def ragged(self, items: Sequence[Any], place: tuple[int, ...], text: str) -> BadValueError:
-        """Lists of different lengths side by side."""
-        sizes = [f"{len(item)} entries" if isinstance(item, list) else "a plain number" for item in items]
-        odd = next(index for index, size in enumerate(sizes) if size != sizes[0])
-        first, other = ("".join(f"[{i}]" for i in (*place, index)) for index in (0, odd))
-        return self.fail(f"it is ragged: {first} has {sizes[0]}, {other} has {sizes[odd]}.".replace("has a", "is a"),
-                         source=_shortened(text))  # fmt: skip
+    def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> BadValueError:
+        """A word that is no earlier input."""
+        known = f"the inputs before it are {', '.join(self.scope)}" if self.scope else "there are no inputs before it"
+        hints = [f"Did you mean {near}?" for near in difflib.get_close_matches(name, list(self.scope), 2)]
+        if _WORD.fullmatch(text):
+            hints.append(f"For a file, write @{text}.")
+        return BadValueError(f"`{name}` is not a number, and {known}", span=span, source=text, hints=hints)
 
 
-def _join_pairs(value: Any) -> Any:
-    """[re, im] pairs in the innermost lists as complex numbers, if all are pairs."""
-    leaves: list[Any] = []
-
-    def innermost(item: Any) -> None:
-        if isinstance(item, (list, tuple)) and item and isinstance(item[0], (list, tuple)):
-            for part in item:
-                innermost(part)
-        else:
-            leaves.append(item)
-
-    innermost(value)
-    if not all(isinstance(leaf, (list, tuple)) and len(leaf) == 2 for leaf in leaves):
-        return value
-
-    def join(item: Any) -> Any:
-        if isinstance(item[0], (list, tuple)):
-            return [join(part) for part in item]
-        parts: list[Any] = [NON_FINITE.get(part, part) if isinstance(part, str) else part for part in item]
-        return complex(*parts)
-
-    return join(value)
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor, if it is one that has plain values."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta" or tensor.is_nested:
+        raise BadValueError("it is sparse, nested, quantized or without values, and a dense tensor is needed")
+    return tensor
 
 
-def _is_json(text: str) -> bool:
-    if text[0] not in "[{" and text not in ("true", "false", *NON_FINITE):
-        return False
+def _from_array(value: Any) -> Tensor:
+    """A numpy array, or what can become one, copied."""
+    import numpy as np
+
+    array = np.array(value, order="C")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return not _WORD.search(text)
-    return True
-
-
-def _empty_field(text: str) -> tuple[int, int] | None:
-    match = re.search(r",\s*(?=[,;])|^\s*(?=,)|;\s*(?=[,;])", text)
-    return (match.start(), max(match.end(), match.start() + 1)) if match else None
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _lower(text: str) -> str:
-    return (text[:1].lower() + text[1:]).rstrip(".")
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise BadValueError(f"arrays of dtype {array.dtype} can't become tensors", torch_message=str(error)) from None
