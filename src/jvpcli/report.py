@@ -145,6 +145,25 @@ class InspectReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that an expression can call, read or name; a method is written `x.name`."""
+
+    name: str
+    kind: str
+    signature: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpsReport:
+    """The answer of `jvp ops`; `note` says why where nothing was found."""
+
+    word: str
+    operations: tuple[Operation, ...]
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The answer of `jvp explain`: a message in plain words."""
 

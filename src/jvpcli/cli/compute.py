@@ -1,7 +1,8 @@
-"""What every command that computes does first: load torch, and put the limits on."""
+"""What every command that computes does first: refuse early, load torch, and put the limits on."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,26 +11,28 @@ from types import ModuleType
 from jvpcli.cli.context import Context
 from jvpcli.cli.limits import memory_limit, time_limit
 from jvpcli.cli.output import emit_error
-from jvpcli.errors import LimitError
+from jvpcli.errors import JvpError, LimitError, UnknownNameError
 from jvpcli.request import Request
 
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
 
+ANY_VALUE = "1,2,3"
+"""A VALUE for an input that was not given, in the command that an error shows."""
+
 
 @contextmanager
-def computing(context: Context, request: Request, as_json: bool) -> Iterator[tuple[ModuleType, Request]]:
-    """The pipeline, and the request with its limits in force."""
+def computing(context: Context, request: Request, as_json: bool, command: str) -> Iterator[tuple[ModuleType, Request]]:
+    """The pipeline, and the request with its limits in force.
 
-    def on_timeout() -> int:
-        error = LimitError(
-            f"it took longer than {request.timeout:g} s", hints=("make the inputs smaller, or raise --timeout",)
-        )
-        code = emit_error(context, error, as_json)
-        context.flush()
-        return code
-
-    with time_limit(request.timeout, on_timeout):
+    Raises:
+        JvpError: the expression is refused; that is known before torch is loaded.
+    """
+    _refuse(request, command)
+    late = LimitError(
+        f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)
+    )
+    with time_limit(request.timeout, lambda: end_run(context, late, as_json)):
         from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 
@@ -40,3 +43,41 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             return
         with memory_limit(allowed):
             yield pipeline, replace(request, memory_limit=allowed)
+
+
+def _refuse(request: Request, command: str) -> None:
+    from jvpcli.language.parse import parse
+
+    assert isinstance(request.expression, str)
+    try:
+        parse(request.expression, request.inputs.keys())
+    except UnknownNameError as error:
+        raise _with_command(error, request, command) from None
+
+
+def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:
+    """For a name that has no value: the command with one, unless an input of a similar name was given."""
+    from jvpcli.explain.command import command as command_line
+    from jvpcli.language.parse import parse
+
+    assert isinstance(request.expression, str)
+    try:
+        missing = [name for name in parse(request.expression).inputs if name not in request.inputs]
+    except JvpError:  # it is not the inputs alone
+        return error
+    name = request.expression[slice(*error.span)] if error.span else ""
+    if name in missing and not any(hint.startswith("Did you mean") for hint in error.hints):
+        inputs = {**request.inputs, **dict.fromkeys(missing, ANY_VALUE)}
+        hint = command_line(replace(request, inputs=inputs), name=command)
+        error.hints = (hint,) if hint else error.hints
+    return error
+
+
+def end_run(context: Context, error: JvpError, as_json: bool) -> None:
+    """From a watcher's thread: tells the error, unless the outcome is being told already, and ends the process."""
+    alone = context.word.acquire(blocking=False)
+    try:
+        if alone:
+            emit_error(context, error, as_json)
+    finally:
+        os._exit(int(error.exit_code))

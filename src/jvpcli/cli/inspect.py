@@ -10,18 +10,27 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.errors import UsageError
 
-EXAMPLES = """\
-Examples:
+EXAMPLES = """
+# shapes, Jacobian and VJP of y = x xᵀ, with grad_outputs all ones
+jvp inspect "torch.outer(x,x)" --x 1,2,3,4
 
-  jvp inspect "torch.outer(x,x)" --x 1,2,3,4
+# one row of the Jacobian: the gradient of y[1,2] alone
+jvp inspect "torch.outer(x,x)" --x 1,2,3,4 -g onehot:1,2 --json | jq -c .vjp.x.value
 
-  jvp inspect "torch.outer(x,x)" --x 1,2,3,4 -g onehot:1,2 --json | jq .vjp.x.value
+# several inputs, a matrix among them
+jvp inspect "F.linear(x, W, b)" --x 1,2,3 --W "1,0,2;0,1,1" --b 0,1
 
-  jvp inspect "F.linear(x, W, b)" --x 1,2,3 --W "1,0,2;0,1,1" --b 0,1
+# several outputs, a cotangent for each
+jvp inspect "(x.sum(), torch.outer(x,w))" --x 1,2 --w 3,4,5 -g 2 -g ones
+
+# values from stdin or a file; a direction for the JVP; an input that is named like an option
+echo '[[1,2],[3,4]]' | jvp inspect "torch.linalg.inv(x)" --x -
+jvp inspect "torch.sin(x)" --x @x.npy --tangent ones
+jvp inspect "seed * x" -i seed=2 --x 1,2
 """
 
 
-def inspect(
+def command(
     ctx: typer.Context,
     expression: options.Expression = None,
     inputs: options.Inputs = None,
@@ -59,7 +68,7 @@ def inspect(
         memory_limit=memory_limit,
         timeout=timeout,
     )
-    with computing(context, request, as_json) as (pipeline, limited):
+    with computing(context, request, as_json, "inspect") as (pipeline, limited):
         report = pipeline.inspect(limited)
     from jvpcli.render.text import render_inspect, render_warnings
 
@@ -70,4 +79,5 @@ def inspect(
 
 
 def _three_examples() -> tuple[str, ...]:
-    return tuple(line.strip() for line in EXAMPLES.splitlines() if line.startswith("  "))
+    commands = [line for line in EXAMPLES.splitlines() if line.startswith("jvp ")]
+    return tuple(commands[:3])

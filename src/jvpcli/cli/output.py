@@ -9,40 +9,63 @@ from typing import Any
 
 from rich.console import Console
 
-from jvpcli.cli.context import Context, ReaderGone
-from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError
+from jvpcli.cli.context import Context
+from jvpcli.cli.streams import OutputFailed, ReaderGone
+from jvpcli.errors import FileError, InternalError, InterruptedByUser, JvpError, LimitError
 
 
 def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Console], None]) -> None:
-    """A report to stdout."""
+    """A report to stdout, all of it."""
     if as_json:
         from jvpcli.render.json import to_json
 
-        context.write(to_json(report))
+        document = to_json(report)
+        context.word.acquire()
+        context.write(document)
     else:
+        context.word.acquire()
         render(report, context.console)
+    context.flush()
 
 
 def emit_error(context: Context, error: JvpError, as_json: bool) -> int:
-    """A failure to where it belongs; gives the exit code."""
-    if as_json:
-        from jvpcli.render.json import error_to_json
+    """A failure to where it belongs; gives the exit code.
 
-        context.write(error_to_json(error))
-    else:
-        from jvpcli.render.error import render_error
+    Where stdout itself cannot be written, stderr is told so; a reader who has gone is left in peace.
+    """
+    context.word.acquire()
+    try:
+        if as_json:
+            from jvpcli.render.json import error_to_json
 
+            context.write(error_to_json(error))
         context.flush()
-        render_error(error, context.error_console)
+    except ReaderGone:
+        return int(error.exit_code)
+    except OutputFailed as failure:
+        return _panel(context, output_failed(failure))
+    return int(error.exit_code) if as_json else _panel(context, error)
+
+
+def _panel(context: Context, error: JvpError) -> int:
+    from jvpcli.render.error import render_error
+
+    render_error(error, context.error_console)
+    context.err.flush()
     return int(error.exit_code)
+
+
+def output_failed(failure: OutputFailed) -> FileError:
+    """What the user is told when stdout cannot be written."""
+    return FileError(f"the output cannot be written: {failure}")
 
 
 @contextmanager
 def failures_as_errors() -> Iterator[None]:
-    """Whatever goes wrong inside comes out as a JvpError."""
+    """Whatever goes wrong inside comes out as a JvpError, or as the ReaderGone or OutputFailed that it is."""
     try:
         yield
-    except (JvpError, ReaderGone):
+    except (JvpError, ReaderGone, OutputFailed):
         raise
     except KeyboardInterrupt as error:
         raise InterruptedByUser("interrupted") from error
