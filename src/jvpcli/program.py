@@ -15,6 +15,10 @@ from typing import Any
 from jvpcli.errors import Span
 
 
+IMPORTED = "import."
+"""What the paths of imported functions begin with; no function of the catalogue can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """The value in a slot."""
@@ -79,6 +83,7 @@ class Equation:
 
     ==================== ========================================================================
     `call:torch.outer`   a function of a namespace, by its path in the catalogue
+    `call:import.my_op`  a function of the user's own file (`--import`); keywords with a dot are parameters of modules
     `builtin:len`        a helper builtin
     `method:sum`         a method of the first operand
     `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)

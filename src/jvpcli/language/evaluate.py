@@ -14,7 +14,7 @@ from torch import Tensor
 from jvpcli.errors import NotDifferentiableError
 from jvpcli.language import catalog, refusals
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.operations import apply_operation
+from jvpcli.language.operations import apply_operation, is_imported
 from jvpcli.language.outputs import flatten, name_outputs
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
@@ -27,8 +27,9 @@ def evaluate(
     wrt: Collection[str] = (),
     seed: int = 0,
     memory_limit: int | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Evaluation:
-    """Run a program on tensors.
+    """Run a program on tensors; `functions` are the imported ones that it calls, by name.
 
     The inputs named in `wrt` become fresh leaves that require grad; the caller's tensors are never changed.  Random
     functions start from `seed`, and torch's own generator is left as it was.  `memory_limit` is in bytes; without one
@@ -43,14 +44,14 @@ def evaluate(
     check_inputs(program, inputs)
     copy = changes_inputs(program)
     leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
-    run = Run(program, leaves, memory_limit)
+    run = Run(program, leaves, memory_limit, functions)
     with seeded(seed, leaves.values()), torch.enable_grad():
         run.run(program.equations)
         parts = list(_parts(run, program))
     outputs = name_outputs([(name, run.read(operand)) for name, operand in parts], program.inputs, program.source)
     slots = {name: part.slot for name, (_, part) in zip(outputs, parts, strict=True) if isinstance(part, Ref)}
     differentiated = tuple(name for name in leaves if name in wrt)
-    return Evaluation(program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots)
+    return Evaluation(program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, functions or {})
 
 
 def evaluate_value(
@@ -126,7 +127,10 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(catalog.changes_arguments(equation.op) for equation in _with_bodies(program.equations))
+    return any(
+        catalog.changes_arguments(equation.op) or is_imported(equation.op)
+        for equation in _with_bodies(program.equations)
+    )
 
 
 def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:

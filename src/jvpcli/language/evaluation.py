@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ class Evaluation:
             that.  Views of it are not kept: their values are those after all steps.
         wrt: the names of the differentiated inputs.
         output_slots: the slot of each output (of an input, where the text gives it back).
+        functions: the imported functions that the program may call, by name.
     """
 
     program: Program | None
@@ -37,3 +38,4 @@ class Evaluation:
     values: Mapping[int, Any]
     wrt: tuple[str, ...]
     output_slots: Mapping[str, int] = field(default_factory=dict)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

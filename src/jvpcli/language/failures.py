@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError
 from jvpcli.language.forecast import in_words
-from jvpcli.program import Equation, Operand
+from jvpcli.program import IMPORTED, Equation, Operand
 
 SHAPE_PROBLEMS = re.compile(
     r"must match the size of tensor|shapes cannot be multiplied|size mismatch|sizes? of tensors? must match"
@@ -92,7 +92,7 @@ def describe_operands(
 def in_sentence(step: Equation) -> str:
     """What the step is called in a sentence."""
     name = SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
-    return f"`{name.removeprefix('torch.') or step.op}`"
+    return f"`{name.removeprefix(IMPORTED).removeprefix('torch.') or step.op}`"
 
 
 def _flat(value: Any) -> list[Any]:

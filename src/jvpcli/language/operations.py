@@ -16,13 +16,19 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import catalog
+from jvpcli.program import IMPORTED
 
 Arguments = Sequence[Any]
 Keywords = Mapping[str, Any]
 
 
-def apply_operation(op: str, arguments: Arguments, keywords: Keywords | None = None) -> Any:
-    """Do what one equation of a tape does, on any values.
+def apply_operation(
+    op: str,
+    arguments: Arguments,
+    keywords: Keywords | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> Any:
+    """Do what one equation of a tape does, on any values; `functions` are the imported ones by name.
 
     An in-place operation changes its first argument, as in torch; pass a clone to keep it.
 
@@ -31,12 +37,19 @@ def apply_operation(op: str, arguments: Arguments, keywords: Keywords | None = N
         Whatever torch raises.
     """
     kind, _, target = op.partition(":")
+    if is_imported(op):
+        return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
     return _OPERATIONS[kind](target, arguments, keywords or {})
+
+
+def is_imported(op: str) -> bool:
+    """Whether an operation is a function of the user's own file."""
+    return op.startswith(f"call:{IMPORTED}")
 
 
 def is_in_place(op: str) -> bool:
     """Whether an operation changes its first argument and gives it back."""
-    return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")))
+    return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
 
 
 def _call(path: str, arguments: Arguments, keywords: Keywords) -> Any:

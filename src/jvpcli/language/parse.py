@@ -7,7 +7,7 @@ resolve through the catalogue by exact path, so nothing can be reached that isn'
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, Span
 from jvpcli.language import catalog, limits, refusals
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref
+from jvpcli.program import IMPORTED, Block, Const, Equation, Operand, Pack, Program, Ref
 
 MAX_DEPTH = 100
 """Expressions may nest this deep (long chains such as x+x+… or x.sin().sin()… don't count)."""
@@ -31,11 +31,17 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 """Syntax to the name in the module `operator`."""
 
 
-def parse(source: str, input_names: Collection[str] | None = None) -> Program:
+def parse(
+    source: str,
+    input_names: Collection[str] | None = None,
+    functions: Mapping[str, Sequence[str]] | None = None,
+) -> Program:
     """Lower the text of an expression to a Program.
 
     Free names are the inputs, in the order of their first use.  If `input_names` is given, any other free name is
     refused with the nearest right ones; an input may then also hide a builtin or a namespace of its name.
+    `functions` are the names of imported functions, each with the inputs that it takes without the text's giving them
+    (parameters of modules): a call is an equation `call:import.NAME`, those inputs its keywords.
 
     Raises:
         ExpressionSyntaxError: it isn't Python's syntax, or not in a form that the language has.
@@ -46,7 +52,7 @@ def parse(source: str, input_names: Collection[str] | None = None) -> Program:
     text, tree = read_source(source)
     input_count = 0
     while True:
-        program = _Lowering(text, input_names, input_count).program(tree)
+        program = _Lowering(text, input_names, functions or {}, input_count).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
@@ -55,9 +61,17 @@ def parse(source: str, input_names: Collection[str] | None = None) -> Program:
 class _Lowering:
     """One pass over the tree: the equations so far and what each name stands for."""
 
-    def __init__(self, text: SourceText, input_names: Collection[str] | None, input_count: int) -> None:
+    def __init__(
+        self,
+        text: SourceText,
+        input_names: Collection[str] | None,
+        functions: Mapping[str, Sequence[str]],
+        input_count: int,
+    ) -> None:
         self.text = text
         self.given = None if input_names is None else frozenset(input_names)
+        self.functions = functions
+        self.function_roots = frozenset(name.partition(".")[0] for name in functions)
         self.slots = input_count
         self.equations: list[Equation] = []
         self.scope: dict[str, Operand] = {}
@@ -242,8 +256,14 @@ class _Lowering:
             is_input = name not in catalog.ROOTS and name not in catalog.BUILTINS and not name.startswith("__")
         else:
             is_input = name in self.given
+        if name in self.function_roots and not (is_input and self.given):
+            raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
         if not is_input:
             raise self.at(node, refusals.value_name(name, self.given or ()))
+        return self.input(name, node)
+
+    def input(self, name: str, node: ast.AST) -> Ref:
+        """The slot of an input that `node` uses."""
         if name not in self.inputs:
             self.inputs[name] = len(self.inputs)
             self.input_spans.append(self.text.span(node))
@@ -372,7 +392,7 @@ class _Lowering:
     # Attributes and calls
 
     def dotted(self, node: ast.expr) -> list[str] | None:
-        """`torch.linalg.inv` as its parts, if the root is a namespace that no value hides; None otherwise."""
+        """`torch.linalg.inv` as its parts, if the root is a namespace or import that no value hides; None otherwise."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute) and len(parts) < 8:
             parts.append(node.attr)
@@ -381,7 +401,7 @@ class _Lowering:
             return None
         hidden = self.given is not None and node.id in self.given
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
-        if hidden or not (node.id in catalog.ROOTS or foreign):
+        if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
         return [node.id, *reversed(parts)]
 
@@ -423,8 +443,13 @@ class _Lowering:
         return self.text.span(node.value)[1], self.text.span(node)[1]
 
     def call(self, node: ast.Call, depth: int) -> Operand:
-        """torch.f(…) and builtins; methods are links of a chain."""
+        """torch.f(…), imported functions and builtins; methods are links of a chain."""
         func = node.func
+        imported = self.imported(func)
+        if imported is not None:
+            arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
+            reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
+            return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
         if isinstance(func, ast.Attribute):
             parts = self.dotted(func) or []
             function = catalog.canonical(".".join(parts))
@@ -435,12 +460,21 @@ class _Lowering:
             is_value = func.id in self.scope or (self.given is not None and func.id in self.given)
             refused = refusals.called_name(func.id, is_value)
             if refused is not None:
-                raise self.at(func, refused)
+                raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
             op = f"builtin:{func.id}"
         else:
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
         return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+
+    def imported(self, func: ast.expr) -> str | None:
+        """The name of the imported function that is called, if it is one that no value hides."""
+        if isinstance(func, ast.Attribute):
+            name = ".".join(self.dotted(func) or [])
+        else:
+            name = func.id if isinstance(func, ast.Name) else ""
+        hidden = name in self.scope or (self.given is not None and name in self.given)
+        return name if name in self.functions and not hidden else None
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""

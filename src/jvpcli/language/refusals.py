@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
 from collections.abc import Collection, Sequence
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
@@ -83,6 +84,15 @@ def called_name(name: str, is_value: bool) -> JvpError | None:
         listed = ", ".join(catalog.BUILTINS)
         return ForbiddenError(f"`{name}` can't be called: of Python's own functions an expression has only {listed}.")
     return UnknownNameError(f"There is no function `{name}`.", hints=_did_you_mean(near))
+
+
+def not_imported(refused: JvpError, name: str, functions: Collection[str]) -> JvpError:
+    """The refusal of a called name with what it may be in a file of the user's own."""
+    if isinstance(refused, UnknownNameError):
+        near = difflib.get_close_matches(name, functions, 2)
+        hint = f"If a file of yours defines `{name}`, add --import FILE.py."
+        refused.hints = [*_did_you_mean(near), *refused.hints] if functions else [*refused.hints, hint]
+    return refused
 
 
 def path(parts: Sequence[str], called: bool) -> JvpError:

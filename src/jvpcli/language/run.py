@@ -35,8 +35,15 @@ class Run:
     from a slot whose tensor was changed in place to that of the changed one.
     """
 
-    def __init__(self, program: Program, inputs: Mapping[str, Tensor], memory_limit: int | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        inputs: Mapping[str, Tensor],
+        memory_limit: int | None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
         self.program = program
+        self.functions = functions or {}
         self.memory_limit = memory_limit
         self.devices = {"cpu", *(str(value.device) for value in inputs.values())}
         self.bound: dict[int, Operand] = {slot: Ref(slot) for slot in range(len(inputs))}
@@ -60,7 +67,8 @@ class Run:
             try:
                 self.bound[equation.slot] = self.step(equation)
             except JvpError as error:
-                raise error.with_context(span=equation.span, source=self.program.source) from None
+                error.with_context(span=equation.span, source=self.program.source)
+                raise  # with its cause: the user's own code has a traceback that --debug shows
 
     def step(self, equation: Equation) -> Operand:
         """One equation; what its slot stands for on the tape."""
@@ -79,10 +87,11 @@ class Run:
         arguments = [self.read(operand) for operand in step.operands]
         keywords = {name: self.read(operand) for name, operand in step.keywords}
         self.check(step.op, arguments, keywords)
-        overwritten = arguments[0] if is_in_place(step.op) and isinstance(arguments[0], Tensor) else None
+        owner = arguments[0] if arguments else None
+        overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
         before = None if overwritten is None else overwritten.detach().clone()
         try:
-            value = apply_operation(step.op, arguments, keywords)
+            value = apply_operation(step.op, arguments, keywords, self.functions)
         except JvpError:
             raise
         except Exception as error:

@@ -1,0 +1,274 @@
+"""`--import FILE.py`: the functions that the user's own files define, made callable in expressions.
+
+This is the only way that code other than torch's runs.  A file is executed once, as `python FILE.py` would, but for its
+name; what it defines at its top level under a public name can be called: functions, `nn.Module`s (and their submodules
+by dotted names), and `apply` of an `autograd.Function`.
+
+An imported function is made pure: the parameters that an expression differentiates come in as keyword arguments under
+their dotted names, and the modules' buffers are copies, so that one evaluation leaves nothing behind for the next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jvpcli.errors import EvaluationError, FileError, JvpError
+
+DOUBLE: Mapping[torch.dtype, torch.dtype] = {
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
+    **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
+}
+"""The double-precision dtype of each dtype that has one."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedFunction:
+    """One callable of a user's file.
+
+    Attributes:
+        name: what an expression calls it.
+        function: the callable itself.
+        files: the user's files, for the place of an error.
+        modules: every module of the files, by name: an imported function may use any of them.
+        double: whether the modules' parameters and buffers are taken in double precision.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    files: tuple[str, ...]
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    double: bool = False
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it; keywords with a dot in their name are values of parameters.
+
+        Raises:
+            EvaluationError: it failed; with the file and the line.
+        """
+        parameters = {name: keywords.pop(name) for name in list(keywords) if "." in name}
+        try:
+            with substituted(self.modules, parameters, self.double):
+                return self.function(*arguments, **keywords)
+        except JvpError:
+            raise
+        except Exception as error:
+            raise failure_in(error, self.files, f"`{self.name}`") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Imports:
+    """What the user's files define: callables and modules by name."""
+
+    functions: Mapping[str, ImportedFunction] = field(default_factory=dict)
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters of all modules by their dotted names; one that is shared has a name in each place."""
+        return {
+            f"{name}.{path}": parameter
+            for name, module in self.modules.items()
+            for path, parameter in module.named_parameters(remove_duplicate=False)
+        }
+
+    def reads(self, wanted: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions."""
+        mine = {name: parameter for name, parameter in self.parameters.items() if name in wanted}
+        found = {}
+        for name, imported in self.functions.items():
+            used = {id(p) for module in self._modules_of(imported.function) for p in module.parameters()}
+            found[name] = tuple(key for key, parameter in mine.items() if id(parameter) in used)
+        return found
+
+    def _modules_of(self, function: Callable[..., Any]) -> Iterator[nn.Module]:
+        """The modules that a callable may use; all of them where its code can't be looked at."""
+        if isinstance(function, nn.Module):
+            yield function
+            return
+        if isinstance(getattr(function, "__self__", None), type):  # `apply` of an autograd.Function
+            return
+        words, waiting = set[str](), [function]
+        while waiting:
+            code = getattr(inspect.unwrap(waiting.pop()), "__code__", None)
+            if code is None:
+                yield from self.modules.values()
+                return
+            new = {word for part in _code_within(code) for word in part.co_names} - words
+            words |= new
+            waiting += [self.functions[word].function for word in new & self.functions.keys() - self.modules.keys()]
+        yield from (module for name, module in self.modules.items() if name in words)
+
+
+def load(paths: Sequence[str]) -> Imports:
+    """Run the user's files, and what they define.
+
+    Raises:
+        FileError: a file can't be read, or fails when it is run; with the line.
+    """
+    functions: dict[str, Callable[..., Any]] = {}
+    modules: dict[str, nn.Module] = {}
+    for path in paths:
+        namespace = _run(Path(path))
+        for name, value in vars(namespace).items():
+            if not name.startswith("_"):
+                functions.update(_callables(name, value, namespace.__name__))
+                if isinstance(value, nn.Module):
+                    modules[name] = value
+    files = tuple(str(Path(path).resolve()) for path in paths)
+    made = {name: ImportedFunction(name, function, files, modules) for name, function in functions.items()}
+    return Imports(made, modules)
+
+
+def _run(path: Path) -> ModuleType:
+    """The file as a module; its directory is searched for what it imports, as Python does for a script."""
+    if not path.is_file():
+        raise FileError(f"There is no file `{path}` to import.")
+    name = f"jvpcli_import_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise FileError(f"`{path}` is not a Python file.", hints=["--import takes a file that ends in .py."])
+    module = importlib.util.module_from_spec(spec)
+    directory = str(path.resolve().parent)
+    sys.modules[name] = module  # dataclasses look their module up there
+    sys.path.insert(0, directory)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        told = failure_in(error, (str(path.resolve()),), f"`{path}`")
+        raise FileError(f"{told.message.rstrip('.')} (while it was imported).", details=told.details) from error
+    finally:
+        sys.path.remove(directory)
+    return module
+
+
+def _callables(name: str, value: Any, module: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What an expression can call because the file defines `name`."""
+    if isinstance(value, nn.Module):
+        for path, submodule in value.named_modules():
+            yield (f"{name}.{path}" if path else name), submodule
+    elif isinstance(value, type):
+        if issubclass(value, torch.autograd.Function) and value.__module__ == module:
+            yield f"{name}.apply", value.apply
+    elif callable(value) and _defined_in(value, module):
+        yield name, value
+
+
+def _defined_in(value: Any, module: str) -> bool:
+    """Whether a callable is the file's own: a function of it, a bound method, a partial, an object of its classes."""
+    owner = getattr(value, "__self__", None)
+    if owner is not None and not isinstance(owner, ModuleType):
+        return (owner if isinstance(owner, type) else type(owner)).__module__ == module or isinstance(owner, nn.Module)
+    inner = getattr(value, "func", value)  # functools.partial
+    return getattr(inner, "__module__", None) == module
+
+
+def _code_within(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code_within(constant)
+
+
+# Modules with other parameters
+
+
+@contextmanager
+def substituted(modules: Mapping[str, nn.Module], parameters: Mapping[str, Tensor], double: bool) -> Iterator[None]:
+    """Inside, the modules have these parameters (a shared one everywhere) and copies of their buffers."""
+    by_identity: dict[int, Tensor] = {}
+    for name, module in modules.items():
+        for path, parameter in module.named_parameters(remove_duplicate=False):
+            if f"{name}.{path}" in parameters:
+                by_identity[id(parameter)] = parameters[f"{name}.{path}"]
+    places = list(_places(modules.values()))
+    try:
+        for tensors, key, tensor in places:
+            tensors[key] = by_identity.get(id(tensor), _in_double(tensor) if double else tensor)
+        for module in _submodules(modules.values()):
+            for key, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[key] = buffer.clone()
+        yield
+    finally:
+        for tensors, key, tensor in places:
+            tensors[key] = tensor
+
+
+def _submodules(modules: Collection[nn.Module]) -> Iterator[nn.Module]:
+    seen: set[int] = set()
+    for root in modules:
+        for module in root.modules():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+
+
+def _places(modules: Collection[nn.Module]) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
+    """Where each parameter and buffer is held."""
+    for module in _submodules(modules):
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    yield tensors, key, tensor
+
+
+def _in_double(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(DOUBLE.get(tensor.dtype, tensor.dtype))
+
+
+def in_double(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """Imported functions with their modules in double precision."""
+    return {
+        name: replace(function, double=True) if isinstance(function, ImportedFunction) else function
+        for name, function in functions.items()
+    }
+
+
+# Errors of the user's own code
+
+
+def failure_in(error: BaseException, files: Collection[str], what: str) -> JvpError:
+    """What the user's code raised, with its place in the user's files, if it is there."""
+    kind, text = type(error).__name__, str(error).strip()
+    first = f"{kind}: {text.splitlines()[0].rstrip('.')}" if text else kind
+    place = place_of(error, files)
+    if place is None:
+        return EvaluationError(f"{what} failed: {first}.", torch_message=text or None)
+    file, line = place
+    source = linecache.getline(file, line).strip()
+    return EvaluationError(
+        f"{what} failed in {Path(file).name}, line {line}: {first}.",
+        details=[f"{Path(file).name}:{line}: {source}"] if source else (),
+        torch_message=text or None,
+    )
+
+
+def place_of(error: BaseException, files: Collection[str]) -> tuple[str, int] | None:
+    """File and line of the innermost frame that is in one of the files; a syntax error's own place."""
+    if isinstance(error, SyntaxError) and error.filename and error.filename in files:
+        return error.filename, error.lineno or 1
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files and f.lineno is not None]
+    return (frames[-1].filename, frames[-1].lineno or 0) if frames else None
+
+
+def files_of(functions: Mapping[str, Callable[..., Any]], expression: Any = None) -> tuple[str, ...]:
+    """The files that the user's code is in: those of the imported functions, or of a Python function."""
+    files = {file for f in functions.values() if isinstance(f, ImportedFunction) for file in f.files}
+    if callable(expression):
+        with suppress(TypeError):  # a builtin or an object: it has no file
+            files.add(str(inspect.getsourcefile(inspect.unwrap(expression))))
+    return tuple(sorted(files))
