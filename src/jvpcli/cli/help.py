@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand, TyperGroup
 
 from jvpcli.render.layout import Indented
 
@@ -17,36 +16,33 @@ QUIET = "dim"
 HEADING = "bold yellow"
 
 
-class Command(TyperCommand):
-    """A typer command whose help goes to the run's own console, with the epilog as it stands."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Typer's hook."""
-        render_help(self, ctx, ctx.obj.console)
-
-
-class Group(TyperGroup):
-    """The same for the program itself."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Typer's hook."""
-        render_help(self, ctx, ctx.obj.console)
+def render_root(about: str, commands: Mapping[str, str], options: Mapping[str, str], examples: str, console: Console) -> None:
+    """Prints the help of the program itself: its commands and options with a sentence each."""
+    console.print(Text.assemble(("Usage: ", HEADING), "jvp COMMAND [ARGUMENTS] [OPTIONS]"), soft_wrap=True)
+    console.print()
+    console.print(Text(about))
+    for title, table in (("Commands", commands), ("Options", options)):
+        _section(title, [(Text(name, style=LABEL), told) for name, told in table.items()], console)
+    _examples(examples, console)
 
 
-def render_help(command: Any, ctx: Any, console: Console) -> None:
-    """Prints the help of a command or of the program."""
+def render_command(command: Any, ctx: Any, console: Console) -> None:
+    """Prints the help of one command, from what typer knows of it."""
     usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
     console.print(Text.assemble(("Usage: ", HEADING), usage), soft_wrap=True)
     console.print()
     console.print(Text(command.help or ""))
-    _section("Commands", list(_commands(command)), console)
     _section("Arguments", list(_arguments(command)), console)
     _section("Options", list(_options(command, ctx)), console)
-    if command.epilog:
-        _heading("Examples", console)
-        for line in command.epilog.strip().splitlines():
-            text = Text("  " + line if line else "", style=QUIET if line.startswith("#") else "")
-            console.print(text, soft_wrap=True)
+    _examples(command.epilog or "", console)
+
+
+def _examples(examples: str, console: Console) -> None:
+    """Lines as they stand, so that a command can be copied; comments are quiet."""
+    _heading("Examples", console)
+    for line in examples.strip().splitlines():
+        text = Text("  " + line if line else "", style=QUIET if line.startswith("#") else "")
+        console.print(text, soft_wrap=True)
 
 
 def _section(title: str, rows: list[tuple[Text, str]], console: Console) -> None:
@@ -64,11 +60,6 @@ def _section(title: str, rows: list[tuple[Text, str]], console: Console) -> None
 def _heading(title: str, console: Console) -> None:
     console.print()
     console.print(Text(title, style=HEADING))
-
-
-def _commands(command: Any) -> Iterator[tuple[Text, str]]:
-    for name, sub in getattr(command, "commands", {}).items():
-        yield Text(name, style=LABEL), (sub.help or "").splitlines()[0]
 
 
 def _arguments(command: Any) -> Iterator[tuple[Text, str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.context import Context
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import FileError, InternalError, InterruptedByUser, JvpError, LimitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Console], None]) -> None:
