@@ -186,7 +186,7 @@ def _refuse_strangers(parts: _Sorted, argv: Sequence[str], options: Options, com
             near = None if given.by_option else _nearest(name, options.long)
             if near is not None:
                 raise _stranger(f"there is no option --{name}", given, near, argv, options, command)
-        return
+        raise _without_expression(parts)
     try:
         used = _used_names(parts.expression, parts)
     except JvpError:  # the expression itself is refused: that is what the user is told
@@ -199,6 +199,13 @@ def _refuse_strangers(parts: _Sorted, argv: Sequence[str], options: Options, com
             open_names = [f"--{key}" for key in sorted(used - parts.inputs.keys())]
             near = _nearest(name, [*options.long, *open_names]) or (open_names[0] if len(open_names) == 1 else None)
             raise _stranger(f"there is no option --{name}, and {fact}", given, near, argv, options, command)
+
+
+def _without_expression(parts: _Sorted) -> UsageError:
+    """The error where there are inputs and no EXPR: was it read as a VALUE?"""
+    name, given = next(reversed(parts.inputs.items()))
+    where = f"{given.value!r} was read as the VALUE of the input {name!r}." if given.value is not None else ""
+    return UsageError("EXPR is missing: the expression to differentiate", explanation=where)
 
 
 def _stranger(
