@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 10_000
 """Columns of a console that is no terminal: whatever a line needs."""
 
+USUAL_WIDTH, HEIGHT = 80, 25
+"""Of a terminal that does not tell."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -95,13 +98,24 @@ class Context:
     def _console(self, output: Output) -> Console:
         from rich.console import Console
 
-        columns = self.environ.get("COLUMNS", "")
-        free = not output.isatty() and not columns.isdigit()
         return Console(
             file=output,  # type: ignore[arg-type]
-            width=PIPE_WIDTH if free else None,
+            width=self._width(output),
+            height=HEIGHT,  # rich takes the width as it is only with a height
             _environ=self.environ,
             highlight=False,
             markup=False,
             emoji=False,
         )
+
+    def _width(self, output: Output) -> int:
+        """COLUMNS if it is set, else the terminal's; whatever a line needs where there is no terminal."""
+        columns = self.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns) > 0:
+            return int(columns)
+        if not output.isatty():
+            return PIPE_WIDTH
+        try:
+            return os.get_terminal_size(output.fileno()).columns or USUAL_WIDTH
+        except (OSError, ValueError):
+            return USUAL_WIDTH

@@ -1,0 +1,216 @@
+"""The installed `jvp` in a shell: pipes that close, disks that are full, signals, limits, terminals, locales."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+JVP = Path(sys.executable).parent / "jvp"
+OUTER = "jvp inspect 'torch.outer(x,x)' --x 1,2,3,4"
+LONG = ["inspect", "x*w", "--x", "1", "--w", "torch.linalg.eigvals(torch.rand(4000,4000)).abs().sum()"]
+"""Minutes in one call of torch, which looks at no signal meanwhile."""
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "jvp inspect 'torch.outer(x,x)' --x 'torch.arange(60.)' --json",
+        "jvp inspect 'torch.outer(x,x)' --x 'torch.arange(40.)' --full",
+        "jvp ops",
+    ],
+)
+def test_a_reader_who_leaves_early_is_no_failure(shell, command):
+    """The output is larger than a pipe holds, so that writing does hit the closed end."""
+    run = shell(f"{command} | head -c 100")
+    assert (run.code, len(run.out.encode()), run.err) == (0, 100, "")
+
+
+@needs_full_disk
+@pytest.mark.parametrize("command", [OUTER, f"{OUTER} --json", "jvp inspect 'x*' --json", "jvp --help", "jvp ops"])
+def test_a_full_disk_is_told(shell, command):
+    run = shell(f"{command} > /dev/full")
+    assert run.code == 2
+    assert "the output cannot be written: No space left on device" in run.err
+
+
+@pytest.mark.parametrize("command", [OUTER, f"{OUTER} --json", "jvp inspect 'x*' --json", "jvp --help"])
+def test_a_closed_stdout_is_told(shell, command):
+    run = shell(f"{command} >&-")
+    assert run.code == 2
+    assert "the output cannot be written: it is closed" in run.err
+
+
+def test_errors_that_nobody_hears_keep_their_exit_code(shell):
+    assert shell("jvp inspect 'x*' 2>&-").code == 3
+    assert shell("jvp inspect 'x*' 2>&1 | true").code == 3
+    if Path("/dev/full").exists():
+        assert shell("jvp inspect 'x*' 2>/dev/full").code == 3
+        assert shell("jvp inspect 'torch.relu(x)' --x 0 2>/dev/full").code == 0  # a warning
+
+
+def test_stdin(shell):
+    closed = shell("jvp inspect x --x - <&-")
+    assert closed.code == 2
+    assert "standard input is closed" in closed.err
+    twice = shell("echo 1,2 | jvp inspect 'x*w' --x - --w - --json")
+    assert json.loads(twice.out)["vjp"]["x"]["value"] == [1.0, 2.0]
+    assert shell("printf '\\377\\376' | jvp inspect x --x -").code == 2
+    assert shell("true | jvp inspect x --x -").code == 2
+    assert shell(f"{OUTER} --json <&- | head -c 1").out == "{"
+
+
+def interrupted(argv, when, signal_number=signal.SIGINT):
+    process = subprocess.Popen([JVP, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    when(process)
+    process.send_signal(signal_number)
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
+
+
+def torch_is_loading(process):
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+
+
+def torch_computes(process):
+    """Its input is there: 64 MB and more of private memory beyond what torch itself takes, then into the call."""
+    torch_is_loading(process)
+    while int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) < 300_000:
+        time.sleep(0.02)
+    time.sleep(0.5)
+
+
+@needs_proc
+@pytest.mark.parametrize("when", [torch_is_loading, torch_computes])
+def test_ctrl_c_ends_it_at_once(when):
+    code, out, err = interrupted(LONG, when)
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+@needs_proc
+def test_ctrl_c_with_json_is_one_document():
+    code, out, err = interrupted([*LONG, "--json"], torch_computes)
+    assert (code, err) == (130, "")
+    assert out.count("\n") == 1
+    assert json.loads(out)["error"]["code"] == "interrupted"
+
+
+def test_whoever_starts_it_may_have_interrupts_ignored(shell):
+    assert shell("trap '' INT; jvp --version").code == 0
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+def test_the_timeout_ends_a_call_that_torch_is_in(json_flag):
+    run = subprocess.run([JVP, *LONG, "--timeout", "4", *json_flag], capture_output=True, text=True, timeout=100)
+    assert run.returncode == 7
+    if json_flag:
+        assert json.loads(run.stdout)["error"]["code"] == "limit"
+        assert run.stderr == ""
+    else:
+        assert run.stdout == ""
+        assert "longer than 4 s" in run.stderr
+
+
+MEMORY = """
+from jvpcli.cli.limits import memory_limit
+def fits(size):
+    try:
+        return len(bytearray(size)) == size
+    except MemoryError:
+        return False
+assert fits(300_000_000)
+with memory_limit(100_000_000):
+    assert not fits(300_000_000)
+    assert fits(50_000_000)
+assert fits(300_000_000)
+print("held")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
+def test_the_memory_limit_is_in_force_inside_and_gone_afterwards(shell):
+    assert shell("python -", stdin=MEMORY).out == "held\n"
+
+
+def test_what_goes_beyond_the_memory_limit_is_refused(shell):
+    run = shell("jvp inspect 'x.repeat(10**6).sum()' --x 'torch.rand(1000)' --memory-limit 500MB --json")
+    assert run.code == 7
+    assert json.loads(run.out)["error"]["code"] == "limit"
+
+
+def on_a_terminal(argv, columns=60, **environ):
+    """What a command prints on a terminal of some width."""
+    import fcntl
+    import termios
+
+    main, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    process = subprocess.Popen(
+        [JVP, *argv], stdin=child, stdout=child, stderr=child, env={**env, "TERM": "xterm-256color", **environ}
+    )
+    os.close(child)
+    shown = b""
+    while select.select([main], [], [], 60)[0]:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # Linux's end of file on a terminal
+            break
+        if not part:
+            break
+        shown += part
+    process.wait(timeout=60)
+    os.close(main)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("environ", "colour"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_a_terminal_has_its_width_and_its_colours(environ, colour):
+    shown = on_a_terminal(["inspect", "x*", "--x", "1"], **environ)
+    assert ("\x1b[31m" in shown) is colour
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n")
+    assert max(map(len, plain.splitlines())) <= 60
+    assert "Syntax" in plain
+
+
+def test_without_an_expression_a_terminal_shows_examples():
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(["inspect"], columns=120))
+    assert shown.count("jvp inspect") == 3
+
+
+def test_other_locales(shell):
+    """No symbol is lost on the way to ASCII; JSON stays UTF-8."""
+    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for argv in ("-g onehot:1,2 --tangent ones", "-g 1,1", "--full"):
+        run = shell(f"{OUTER} {argv}", **old)
+        assert (run.out + run.err).isascii()
+        assert "?" not in run.out + run.err
+    document = json.loads(shell(f"{OUTER} --json", **old).out)
+    assert "∂" in document["contraction"]["y"]["x"]["formula"]
+    assert shell("jvp inspect --help", **old).out.isascii()
+
+
+@pytest.mark.skipif(not __import__("shutil").which("jq"), reason="jq is not installed")
+def test_jq_reads_every_document(shell):
+    for command in (OUTER, "jvp inspect 'x*'", "jvp inspect", "jvp nothing", "jvp ops outer", f"{OUTER} --jsn 1"):
+        run = shell(f"{{ {command} --json || true; }} | jq -c '[.schema, (.ok | type)]'")
+        assert run.out == '[1,"boolean"]\n', command
