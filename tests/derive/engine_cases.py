@@ -37,7 +37,14 @@ def check_map(found: LinearMap, expected: Tensor, tolerance: float = 1e-8) -> No
     assert tuple(found.to_dense().shape) == found.out_shape + found.in_shape
     torch.testing.assert_close(found.to_dense().reshape(expected.shape), expected, **close)
     assert found.structure in {
-        "zero", "identity", "diagonal", "selection", "banded", "block_diagonal", "sparse", "dense",
+        "zero",
+        "identity",
+        "diagonal",
+        "selection",
+        "banded",
+        "block_diagonal",
+        "sparse",
+        "dense",
     }
     if hasattr(found, "entries"):
         rows, cols, values = found.entries()

@@ -21,11 +21,15 @@ def pointwise(draw, t: Tensor) -> Tensor:
 
 
 def scale(draw, t: Tensor) -> Tensor:
-    return draw(st.sampled_from([lambda x: x * 2, lambda x: x / 3, lambda x: 1 - x, lambda x: x**2, lambda x: x + 1]))(t)
+    return draw(st.sampled_from([lambda x: x * 2, lambda x: x / 3, lambda x: 1 - x, lambda x: x**2, lambda x: x + 1]))(
+        t
+    )
 
 
 def with_itself(draw, t: Tensor) -> Tensor:
-    return draw(st.sampled_from([lambda x: x * x, lambda x: x + x.sum(), lambda x: x * x.mean(), lambda x: x - x.sin()]))(t)
+    return draw(
+        st.sampled_from([lambda x: x * x, lambda x: x + x.sum(), lambda x: x * x.mean(), lambda x: x - x.sin()])
+    )(t)
 
 
 def reshape(draw, t: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from jvpcli.derive.kronecker import KroneckerMap
 from jvpcli.derive.linear_map import DenseMap, LinearMap
 from jvpcli.derive.matrix_free import OperatorMap
 from jvpcli.derive.passes import BATCH_BYTES, footprint
-from jvpcli.derive.plan import Candidate, EnginePlan, make_plan, quick_direction
+from jvpcli.derive.plan import Candidate, EnginePlan, make_plan, quick_choice
 from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structured import StructuredMap
 from jvpcli.derive.terms import TooLargeError, UnsupportedError, Workspace
@@ -92,11 +92,9 @@ def compute(
     graph = read_graph(output, inputs)
     limit = float("inf") if memory_limit is None else float(memory_limit)
     work = Workspace(limit) if work is None else replace(work, limit=limit)
-    direction = quick_direction(graph, mode, memory_limit)
-    if direction is not None:
-        first = Candidate("accumulated", direction, 0, 0, 0)
-        rest: tuple[Candidate, ...] = ()
-    else:
+    first = quick_choice(graph, mode, memory_limit)
+    rest: tuple[Candidate, ...] = ()
+    if first is None:
         first, *others = make_plan(graph, mode, memory_limit).candidates
         rest = tuple(others)
     notes: list[str] = []

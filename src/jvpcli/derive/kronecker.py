@@ -275,6 +275,8 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
 
     A delta that only one of the two has is given up: a diagonal is written into the blocks that it is added to.
     """
+    if left.out == right.out and left.inn == right.inn and left.sizes == right.sizes:
+        return _add_alike(left, right)
     pair = _align_both(left, right)
     if pair is None:
         return None
@@ -296,6 +298,16 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
     else:
         factors, scale = (_embed(((left, mine), (right, theirs)), tuple(sizes), sizes),), 1.0
     return KroneckerMap(left.out_shape, left.in_shape, left.like, out, inn, sizes, factors, scale)
+
+
+def _add_alike(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap:
+    """Of two maps with the same labels throughout."""
+    factors, scale = left.factors, left.scale + right.scale
+    if left.factors or right.factors:
+        held = {k for f in left.factors + right.factors for k in f.labels}
+        labels = tuple([k for k in left.labels if k in held])
+        factors, scale = (Factor(left.values(labels) + right.values(labels), labels),), 1.0
+    return KroneckerMap(left.out_shape, left.in_shape, left.like, left.out, left.inn, left.sizes, factors, scale)
 
 
 def _align_both(left: KroneckerMap, right: KroneckerMap) -> tuple[KroneckerMap, KroneckerMap] | None:

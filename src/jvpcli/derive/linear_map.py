@@ -63,6 +63,12 @@ class LinearMap(ABC):
 
         return scipy.sparse.csr_array(self.to_dense().detach().reshape(self.m, self.n).cpu().numpy())
 
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column (int64) and value of every entry that is not zero."""
+        matrix = self.to_dense().reshape(self.m, self.n)
+        rows, cols = matrix.nonzero(as_tuple=True)
+        return rows, cols, matrix[rows, cols]
+
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values: it bounds how far roundings can carry a product."""
         return DenseMap(self.out_shape, self.in_shape, self.to_dense().reshape(self.m, self.n).abs())

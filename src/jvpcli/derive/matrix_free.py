@@ -30,7 +30,7 @@ class OperatorMap(LinearMap):
     @property
     def structure(self) -> str:
         """Nothing is known of it but that it is linear."""
-        return "dense"
+        return "unknown"
 
     @property
     def nnz(self) -> None:

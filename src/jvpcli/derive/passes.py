@@ -133,7 +133,9 @@ class Transposed:
 
 
 def transpose(output: Tensor, inputs: Sequence[Tensor]) -> Transposed:
-    """The transposed graphs.
+    """The transposed graphs; None for an input whose gradient does not depend on the cotangent.
+
+    That is so where the derivative is zero, but also where a custom backward hides what it does: check the columns.
 
     Raises:
         UnsupportedError: an operation has no second derivative.
@@ -144,8 +146,5 @@ def transpose(output: Tensor, inputs: Sequence[Tensor]) -> Transposed:
             pulled = torch.autograd.grad((output * weights).sum(), list(inputs), create_graph=True, allow_unused=True)
         except RuntimeError as error:
             raise UnsupportedError(str(error).splitlines()[0]) from error
-    for gradient in pulled:
-        if gradient is not None and not gradient.requires_grad:
-            raise UnsupportedError("an operation's backward cannot be differentiated")
-    graphs = tuple([None if g is None else read_graph(g, [weights]) for g in pulled])
+    graphs = tuple([read_graph(g, [weights]) if g is not None and g.requires_grad else None for g in pulled])
     return Transposed(graphs, pulled)

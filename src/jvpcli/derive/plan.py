@@ -23,6 +23,10 @@ SMALL = 1 << 16
 """Up to so many entries (m·n) backwards is taken without weighing, where every operation is known."""
 
 
+LONG = 64
+"""More operations than this, on little data, are better passed through in batches where the result is dense."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One way to compute the Jacobians.
@@ -80,7 +84,7 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
         for strategy, direction, passes, operations, peak in _ways(graph, m, n, costs, limit)
         if mode in ("auto", direction) or strategy == "matrix_free"
     ]
-    chosen, reason = _choose(candidates, m, n, costs)
+    chosen, reason = _choose(candidates, m, n, costs, _is_long(graph, m, n))
     rest = tuple([c for c in candidates if c is not chosen])
     bound = min(m * n, *[cost.bound for cost in costs.values()])
     if mode != "auto":
@@ -88,14 +92,21 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
     return EnginePlan(m, n, bound, chosen, (chosen, *rest), reason)
 
 
-def quick_direction(graph: Graph, mode: str, memory_limit: int | None) -> str | None:
-    """The direction of accumulating where nothing needs to be weighed; None: make a plan."""
+def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate | None:
+    """What `make_plan` would choose where little needs to be weighed; None: make a plan."""
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
     if not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
         return None
-    if mode != "auto":
-        return mode
-    return "reverse" if m <= 4 * n or m * n <= SMALL or one_to_one(graph) else None
+    if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
+        return Candidate("dense", "reverse", m, 0, 0)
+    if mode == "auto" and m > 4 * n and m * n > SMALL and not one_to_one(graph):
+        return None
+    return Candidate("accumulated", "reverse" if mode == "auto" else mode, 0, 0, 0)
+
+
+def _is_long(graph: Graph, m: int, n: int) -> bool:
+    """Many operations on little data: what a step costs besides arithmetic decides."""
+    return len(graph.order) > LONG and m * n <= SMALL and min(m, n) > 1
 
 
 def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) -> list[tuple[str, str, int, int, int]]:
@@ -114,12 +125,17 @@ def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) ->
     return ways
 
 
-def _choose(candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost]) -> tuple[Candidate, str]:
+def _choose(
+    candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost], long: bool
+) -> tuple[Candidate, str]:
     def fitting(strategy: str) -> list[Candidate]:
         return sorted((c for c in candidates if c.strategy == strategy and c.fits), key=lambda c: c.operations)
 
     accumulated, dense = fitting("accumulated"), fitting("dense")
     probed = costs["reverse"].probed
+    rows = next((c for c in dense if c.mode == "reverse"), None)
+    if long and rows and 2 * costs["reverse"].bound >= m * n:
+        return rows, f"many small operations whose Jacobian is dense: {m} reverse passes in few batches"
     if accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
         best = accumulated[0]
         start = "output" if best.mode == "reverse" else "input"

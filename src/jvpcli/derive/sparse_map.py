@@ -114,11 +114,18 @@ def merge(term: SparseMap, work: Workspace) -> SparseMap:
     if pattern.distinct:
         return term
     key = None if pattern.token is None else ("merge", pattern.token)
-    if pattern.unique_rows:
-        merged, recipe = work.structure(key, lambda: _merge_in_rows(pattern, key))
-        if recipe is None:
+    if pattern.unique_rows and term.k <= FEW:
+        merged, (pairs, kept) = work.structure(key, lambda: _merge_pairs(pattern, key))
+        if not pairs:
             return SparseMap(term.out_shape, term.in_shape, term.like, merged, term.values)
-        order, position = recipe
+        values = term.weights().clone()
+        for into, out_of, where in pairs:
+            values[into] += values[out_of] if where is None else values[out_of] * where
+            if where is not None:
+                values[out_of].masked_fill_(where, 0)
+        values = values if len(kept) == term.k else values[kept]
+    elif pattern.unique_rows:
+        merged, (order, position) = work.structure(key, lambda: _merge_in_rows(pattern, key))
         values = term.weights().gather(0, order)
         values = values.new_zeros(merged.cols.shape).scatter_add_(0, position, values)
     else:
@@ -128,10 +135,37 @@ def merge(term: SparseMap, work: Workspace) -> SparseMap:
     return SparseMap(term.out_shape, term.in_shape, term.like, merged, values)
 
 
-def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor] | None]:
-    k = pattern.cols.shape[0]
-    if k <= 8 and not any(torch.any(pattern.cols[i] == pattern.cols[j]) for j in range(k) for i in range(j)):
-        return Pattern(pattern.rows, pattern.cols, padded=pattern.padded, token=token), None
+FEW = 6
+"""Rows of up to so many entries are compared entry by entry, without sorting."""
+
+Pairs = list[tuple[int, int, Tensor | None]]
+"""(into, out of, in which rows; None: in all): what is added to what."""
+
+
+def _merge_pairs(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Pairs, list[int]]]:
+    """Later entries are added to the first of the same place; where they stood a 0 pads the row."""
+    cols, pairs = pattern.cols, Pairs()
+    kept: list[int] = []
+    padded = pattern.padded
+    for later in range(cols.shape[0]):
+        gone: Tensor | None = None
+        for earlier in kept:
+            same = cols[earlier] == cols[later]
+            same = same if gone is None else same & ~gone
+            if bool(same.any()):
+                whole = bool(same.all())
+                pairs.append((earlier, later, None if whole else same))
+                gone = same if gone is None else gone | same
+                if whole:
+                    break
+        if gone is None or not bool(gone.all()):
+            kept.append(later)
+            padded = padded or gone is not None
+    merged = cols if len(kept) == cols.shape[0] else cols[kept]
+    return Pattern(pattern.rows, merged, padded=padded, token=token), (pairs, kept)
+
+
+def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
     cols, order = pattern.cols.sort(dim=0)
     position = torch.zeros_like(cols)
     torch.cumsum(cols[1:] != cols[:-1], dim=0, out=position[1:])

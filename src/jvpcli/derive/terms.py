@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from math import prod
@@ -15,7 +14,7 @@ from jvpcli.derive.linear_map import Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Term(ABC):
+class Term:
     """One piece of a Jacobian (m, n); a Jacobian is the sum of a few.
 
     Attributes:
@@ -38,18 +37,18 @@ class Term(ABC):
         return prod(self.in_shape)
 
     @property
-    @abstractmethod
     def bound(self) -> int:
         """How many entries can be other than zero."""
+        raise NotImplementedError
 
     @property
     def is_dense(self) -> bool:
         """Whether every entry can be other than zero."""
         return False
 
-    @abstractmethod
     def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
         """Write (or add) the entries into a matrix (m, n) that has a zero at every other place."""
+        raise NotImplementedError
 
     def matrix(self) -> Tensor:
         """The matrix (m, n); may be a view of what is held."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the derivative engine against its peers; `python -m benchmarks.run`."""

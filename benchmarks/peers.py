@@ -1,0 +1,119 @@
+"""The ways to a Jacobian that are compared, each a function of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case
+
+Way = Callable[[], Any]
+
+LARGEST_BASIS = 5 << 30
+"""A peer is left out where the one-hot basis that it makes would take more bytes than this."""
+
+
+def _sizes(case: Case) -> tuple[int, int]:
+    m = case.function(*case.inputs).numel()
+    return m, sum(x.numel() for x in case.inputs)
+
+
+def ours(case: Case) -> Way:
+    """One call that evaluates, plans and computes; nothing is kept from call to call."""
+    from jvpcli.derive.engine import compute
+
+    def call() -> Any:
+        leaves = [x.detach().clone().requires_grad_() for x in case.inputs]
+        return compute(case.function(*leaves), leaves).maps
+
+    return call
+
+
+def ours_again(case: Case) -> Way:
+    """The same with the index arrays of an earlier call."""
+    from jvpcli.derive.engine import compute
+
+    leaves = [x.detach().clone().requires_grad_() for x in case.inputs]
+    work = compute(case.function(*leaves), leaves).work
+
+    def call() -> Any:
+        leaves = [x.detach().clone().requires_grad_() for x in case.inputs]
+        return compute(case.function(*leaves), leaves, work=work).maps
+
+    return call
+
+
+def ours_written(case: Case) -> Way:
+    """The same, and every nonzero written out with its place."""
+    again = ours_again(case)
+    return lambda: [found.entries() if hasattr(found, "entries") else found.to_dense() for found in again()]
+
+
+def ours_dense(case: Case) -> Way:
+    """The same, written out dense."""
+    again = ours_again(case)
+    return lambda: [found.to_dense() for found in again()]
+
+
+def jacrev(case: Case, chunk: int | None = None) -> Way:
+    """torch.func.jacrev."""
+    arguments = tuple(range(len(case.inputs)))
+    return lambda: torch.func.jacrev(case.function, arguments, chunk_size=chunk)(*case.inputs)
+
+
+def jacfwd(case: Case) -> Way:
+    """torch.func.jacfwd."""
+    arguments = tuple(range(len(case.inputs)))
+    return lambda: torch.func.jacfwd(case.function, arguments)(*case.inputs)
+
+
+def loop(case: Case) -> Way:
+    """torch.autograd.functional.jacobian, row by row."""
+    return lambda: torch.autograd.functional.jacobian(case.function, case.inputs)
+
+
+def vectorized(case: Case) -> Way:
+    """The same, vectorized."""
+    return lambda: torch.autograd.functional.jacobian(case.function, case.inputs, vectorize=True)
+
+
+def floor(case: Case) -> Way:
+    """One forward evaluation and writing a result of the dense size."""
+    m, n = _sizes(case)
+
+    def call() -> Tensor:
+        case.function(*case.inputs)
+        return torch.full((m, n), 0.0)
+
+    return call
+
+
+def possible_peers(case: Case) -> dict[str, Way]:
+    """Torch's ways that the machine's memory allows for this case."""
+    m, n = _sizes(case)
+    ways: dict[str, Way] = {}
+    if m * m * 4 <= LARGEST_BASIS:
+        ways["jacrev"] = jacrev(case)
+        ways["vectorized"] = vectorized(case)
+    if m * n * 8 <= LARGEST_BASIS:
+        if m > 16:
+            ways["jacrev/64"] = jacrev(case, 64)
+        if m > 256:
+            ways["jacrev/256"] = jacrev(case, 256)
+        if m <= 5000:
+            ways["loop"] = loop(case)
+    if n * n * 4 <= LARGEST_BASIS and n * m * 12 <= LARGEST_BASIS:
+        ways["jacfwd"] = jacfwd(case)
+    return ways
+
+
+OURS: Sequence[tuple[str, Callable[[Case], Way]]] = (
+    ("ours: first seen", ours),
+    ("ours: again", ours_again),
+    ("ours: again + nonzeros", ours_written),
+    ("ours: again + dense", ours_dense),
+    ("floor", floor),
+)
