@@ -105,3 +105,36 @@ def test_importing_loads_no_torch(tmp_path):
 
     code = "import sys, jvpcli; assert 'torch' not in sys.modules; jvpcli.inspect; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_derivative_alone_is_a_linear_map():
+    x = torch.tensor([1.0, 2, 3, 4])
+    found = jvpcli.jacobian("torch.outer(x, x)", x=x)["y", "x"]
+    expected = torch.autograd.functional.jacobian(lambda t: torch.outer(t, t), x)
+    assert (found.in_shape, found.out_shape, found.structure, found.nnz) == ((4,), (4, 4), "sparse", 28)
+    torch.testing.assert_close(found.to_dense(), expected)
+    np.testing.assert_allclose(found.to_scipy().toarray(), expected.reshape(16, 4))
+    v, u = torch.rand(4, 4), torch.rand(4)
+    torch.testing.assert_close(found.pullback(v), torch.tensordot(v, expected, dims=2))
+    torch.testing.assert_close(found.pushforward(u), expected @ u)
+
+
+def test_large_problems_go_to_the_engine_and_give_the_same():
+    x = torch.randn(70, dtype=torch.float64)
+    result = jvpcli.inspect("torch.outer(x, x).cumsum(0)[::7]", x=x)
+    expected = torch.autograd.functional.jacobian(lambda t: torch.outer(t, t).cumsum(0)[::7], x)
+    torch.testing.assert_close(result.jacobian["y", "x"], expected)
+    entry = result.report.jacobian["y"]["x"]
+    assert (entry.structure_from, entry.nnz) == ("operations", torch.count_nonzero(expected))
+    many = jvpcli.inspect("torch.outer(x, x)", x=torch.randn(200)).report.jacobian["y"]["x"]
+    assert (many.format, many.nnz, many.value) == ("coo", 2 * 200**2 - 200, None)
+    assert [len(axis) for axis in many.indices] == [many.nnz] * 3
+    assert len(many.values) == many.nnz
+
+
+def test_what_does_not_fit_is_left_out_and_said_so():
+    report = jvpcli.inspect("torch.linalg.inv(x)", x=torch.randn(40, 40), memory_limit=5_000_000).report
+    assert report.jacobian["y"]["x"].format == "omitted"
+    assert "do not fit into the memory limit" in report.jacobian["y"]["x"].reason
+    assert report.plan.strategy == "matrix_free"
+    assert report.vjp["x"].value.shape == (40, 40)

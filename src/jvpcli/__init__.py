@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from jvpcli.errors import JvpError
 
 if TYPE_CHECKING:
-    from jvpcli.api import inspect
+    from jvpcli.api import inspect, jacobian
 
 __version__ = "0.1.0"
-__all__ = ["JvpError", "__version__", "inspect"]
+__all__ = ["JvpError", "__version__", "inspect", "jacobian"]
 
 
 def __getattr__(name: str) -> Any:

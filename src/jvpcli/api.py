@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from jvpcli.derive.linear_map import LinearMap
 from jvpcli.errors import UsageError
-from jvpcli.pipeline import Inspection, investigate
+from jvpcli.pipeline import Inspection, investigate, linear_maps
 from jvpcli.report import InspectReport
 from jvpcli.request import Request
 
 Expression = str | Callable[..., Any]
 Weights = Any
 """One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
+
+
+class _WrittenOut(Mapping[tuple[str, str], Tensor]):
+    """Jacobians as tensors, each written out when it is asked for."""
+
+    def __init__(self, maps: Mapping[tuple[str, str], LinearMap]) -> None:
+        self._maps = maps
+
+    def __getitem__(self, key: tuple[str, str]) -> Tensor:
+        return self._maps[key].to_dense()
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
 
 
 class InspectResult:
@@ -34,9 +51,7 @@ class InspectResult:
         self.outputs: Mapping[str, Tensor] = {k: y.detach() for k, y in inspection.evaluation.outputs.items()}
         self.vjp: Mapping[str, Tensor] = inspection.products.vjp
         self.jvp: Mapping[str, Tensor] = inspection.products.jvp or {}
-        self.jacobian: Mapping[tuple[str, str], Tensor] = {
-            key: linear_map.to_dense() for key, linear_map in inspection.derivatives.maps.items()
-        }
+        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(inspection.derivatives.maps)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document."""
@@ -104,6 +119,41 @@ def inspect(
         memory_limit=memory_limit,
     )
     return InspectResult(investigate(request))
+
+
+def jacobian(
+    expression: Expression,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    wrt: str | Sequence[str] | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    mode: str = "auto",
+    memory_limit: int | None = None,
+    **named: Any,
+) -> Mapping[tuple[str, str], LinearMap]:
+    """The derivative alone: (output name, input name) to the Jacobian as a linear map.
+
+    A map has `in_shape`, `out_shape`, `structure` and `nnz`; it is applied by `pullback(v)` (vᵀJ) and `pushforward(u)`
+    (Ju), and written out by `to_dense()` (a tensor of shape output + input) and `to_scipy()` (SciPy sparse, (m, n)).
+
+    Args: as :func:`inspect`.
+
+    Raises:
+        JvpError: a subclass for each kind of failure.
+    """
+    request = Request(
+        expression=expression,
+        inputs={**(inputs or {}), **named},
+        wrt=_names(wrt),
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
+        memory_limit=memory_limit,
+    )
+    return linear_maps(request)
 
 
 def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.derive.derivatives import Derivatives, derive
+from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, products_alone
+from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.nearby import Rerun
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.explain import build
@@ -51,7 +52,10 @@ def investigate(request: Request) -> Inspection:
     cotangents = read_cotangents(request, evaluation)
     tangents = read_tangents(request, evaluation)
     rerun = rerunner(request, evaluation)
-    derivatives = derive(outputs, leaves, rerun, request.mode)
+    if request.jacobian == "none":
+        derivatives = products_alone(outputs, leaves)
+    else:
+        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit)
     products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, coarsest(evaluation))
     report = InspectReport(
         expression=text_of(request),
@@ -59,7 +63,10 @@ def investigate(request: Request) -> Inspection:
         outputs={name: build.value(y) for name, y in evaluation.outputs.items()},
         grad_outputs={name: build.cotangent(weight.source, weight.value) for name, weight in cotangents.items()},
         jacobian={
-            y: {x: build.jacobian(derivatives.maps[y, x], derivatives.structure_from, request.jacobian) for x in leaves}
+            y: {
+                x: build.jacobian(derivatives.maps[y, x], leaf.dtype, derivatives.structure_from, request.jacobian)
+                for x, leaf in leaves.items()
+            }
             for y in outputs
         },
         vjp={name: build.value(gradient) for name, gradient in products.vjp.items()},
@@ -75,6 +82,16 @@ def investigate(request: Request) -> Inspection:
         tangent=None if not tangents else {name: build.cotangent(t.source, t.value) for name, t in tangents.items()},
     )
     return Inspection(evaluation, derivatives, products, report)
+
+
+def linear_maps(request: Request) -> Mapping[tuple[str, str], LinearMap]:
+    """(output, input) to the Jacobian as a linear map: the derivative alone."""
+    evaluation = run(request)
+    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    outputs = differentiable_outputs(evaluation)
+    if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
+        return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
+    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit)
 
 
 def run(request: Request) -> Evaluation:

@@ -68,7 +68,7 @@ def test_the_whole_document(jvp):
         "comparison": {"compared": 3, "not_finite": 0, "largest_difference": 0.0},
         "plan": {
             "mode": "reverse", "passes": 2, "peak_bytes": 96,
-            "reason": "one pass a row: 2 output entries against 3 input entries",
+            "reason": "one pass a row: 2 output entries against 3 input entries", "strategy": "dense",
         },
         "warnings": [],
     }  # fmt: skip

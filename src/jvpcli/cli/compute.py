@@ -28,7 +28,7 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
     """
-    _refuse(request, command)
+    refuse(request, command)
     late = LimitError(
         f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)
     )
@@ -41,11 +41,25 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
         if allowed is None:
             yield pipeline, request
             return
+        if request.memory_limit is not None:
+            _start_threads()
         with memory_limit(allowed):
             yield pipeline, replace(request, memory_limit=allowed)
 
 
-def _refuse(request: Request, command: str) -> None:
+def _start_threads() -> None:
+    """Starts torch's threads: their stacks are not the request's memory, and under a tight limit none would start."""
+    import torch
+
+    torch.zeros(1 << 18).exp_()
+
+
+def refuse(request: Request, command: str) -> None:
+    """Raises what is wrong with the expression itself; loads no torch.
+
+    Raises:
+        JvpError: the expression is refused.
+    """
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)

@@ -28,7 +28,7 @@ def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap
     """
     if not output.is_complex():
         return [_map(rows, None, output, x) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
-    parts = torch.view_as_real(output)
+    parts = torch.view_as_real(output.resolve_conj())
     real, imaginary = _rows(parts[..., 0], inputs), _rows(parts[..., 1], inputs)
     return [_map(re, im, output, x) for re, im, x in zip(real, imaginary, inputs, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,6 +13,13 @@ from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.derive.nearby import Rerun, sampled
 from jvpcli.derive.structure import classify_values
 from jvpcli.report import Notice, Plan
+
+if TYPE_CHECKING:
+    from jvpcli.derive.engine import Computed
+    from jvpcli.derive.plan import EnginePlan
+
+SMALL = 4096
+"""Up to so many entries of all Jacobians together a problem is small: loading anything would cost more."""
 
 NEARBY = 0.05
 """How far, relative to each entry, the structure is sampled: far enough to leave an accident, near enough to be valid."""
@@ -44,24 +52,109 @@ def make_plan(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode:
         why = f"one pass a row: {m} output entries against {n} input entries"
     if mode != "auto" and chosen == mode:
         why = f"asked for with --mode {mode}; {why}"
-    return Plan(mode=chosen, passes=passes, peak_bytes=2 * m * n * itemsize, reason=why)
+    return Plan(mode=chosen, passes=passes, peak_bytes=2 * m * n * itemsize, reason=why, strategy="dense")
 
 
 def derive(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], rerun: Rerun, mode: str = "auto"
+    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    rerun: Rerun,
+    mode: str = "auto",
+    memory_limit: int | None = None,
 ) -> Derivatives:
     """Every ∂output/∂input as a linear map.
+
+    A small problem is answered pass by pass, its structure told from the values here and nearby; a larger one by the
+    engine, its structure told from the operations.
 
     Args:
         outputs: differentiable outputs with their graph.
         inputs: the differentiated leaves.
         rerun: evaluates the program at other values of the inputs.
         mode: "auto", "forward" or "reverse".
+        memory_limit: bytes that computing may take over what the evaluation holds.
     """
+    if is_large(outputs, inputs):
+        return derive_large(outputs, inputs, mode, memory_limit)
     plan = make_plan(outputs, inputs, mode)
     maps, plan, notices = _maps(outputs, inputs, plan)
     samples = _sample(inputs, rerun, plan)
     return Derivatives({key: _with_kind(j, samples.get(key)) for key, j in maps.items()}, plan, "values", notices)
+
+
+def is_large(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> bool:
+    """Whether the engine is worth its loading; complex tensors are always answered pass by pass."""
+    tensors = (*outputs.values(), *inputs.values())
+    entries = sum(y.numel() for y in outputs.values()) * sum(x.numel() for x in inputs.values())
+    return entries > SMALL and not any(t.is_complex() for t in tensors)
+
+
+def derive_large(
+    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
+) -> Derivatives:
+    """The same by the engine, one output after the other."""
+    from jvpcli.derive import engine  # a small problem does without
+
+    leaves = list(inputs.values())
+    maps: dict[tuple[str, str], LinearMap] = {}
+    plans, notices = [], []
+    for y_name, y in outputs.items():
+        computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit)
+        planned = engine.plan(y, leaves, mode, memory_limit)
+        maps |= {(y_name, x_name): each for x_name, each in zip(inputs, computed.maps, strict=True)}
+        plans.append(_plan_of(computed, planned))
+        notices += [Notice("fallback", note) for note in computed.notes]
+    return Derivatives(maps, _together(plans), "operations", tuple(notices))
+
+
+def derive_by_engine(
+    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
+) -> dict[tuple[str, str], LinearMap]:
+    """The maps alone by the engine, without a plan to report; real tensors only."""
+    from jvpcli.derive import engine
+
+    leaves = list(inputs.values())
+    return {
+        (y_name, x_name): each
+        for y_name, y in outputs.items()
+        for x_name, each in zip(
+            inputs, engine.compute(y, leaves, mode=mode, memory_limit=memory_limit).maps, strict=True
+        )
+    }
+
+
+def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:
+    """The report's plan: what was done in the end, with the planned figures of that way."""
+    ways = [c for c in planned.candidates if (c.strategy, c.mode) == (computed.strategy, computed.mode)]
+    way = ways[0] if ways else planned.chosen
+    reason = planned.reason
+    if computed.strategy == "accumulated":
+        start = "output" if computed.mode == "reverse" else "input"
+        reason = (
+            f"local Jacobians multiplied together from the {start}, without passes: about {way.operations:.2g} "
+            f"multiplications, against {planned.m} reverse or {planned.n} forward passes"
+        )
+    return Plan(computed.mode, computed.passes, way.peak_bytes, reason, computed.strategy)
+
+
+def products_alone(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Derivatives:
+    """The maps as products by passes over the graph, where no Jacobian is wanted."""
+    from jvpcli.derive.matrix_free import OperatorMap
+
+    maps: dict[tuple[str, str], LinearMap] = {
+        (y_name, x_name): OperatorMap(tuple(y.shape), tuple(x.shape), y, x, float("inf"))
+        for y_name, y in outputs.items()
+        for x_name, x in inputs.items()
+    }
+    size = sum(t.numel() * t.element_size() for t in (*outputs.values(), *inputs.values()))
+    plan = Plan("reverse", len(outputs), 2 * size, "no Jacobian is wanted: one backward pass an output", "matrix_free")
+    return Derivatives(maps, plan, "operations")
+
+
+def _together(plans: list[Plan]) -> Plan:
+    """One plan of several outputs' plans: passes add up, and the costliest tells the reason."""
+    worst = max(plans, key=lambda plan: plan.peak_bytes)
+    return replace(worst, passes=sum(plan.passes for plan in plans))
 
 
 def _maps(

@@ -15,9 +15,7 @@ SPARSE_FRACTION = 0.5
 """A pattern with more than this part of its entries filled is called dense."""
 
 
-def classify(
-    rows: Tensor, cols: Tensor, m: int, n: int, *, constant: bool = False, ones: bool = False
-) -> str:
+def classify(rows: Tensor, cols: Tensor, m: int, n: int, *, constant: bool = False, ones: bool = False) -> str:
     """The kind of the pattern.
 
     Args:
@@ -33,9 +31,11 @@ def classify(
         return "identity" if constant and nnz == n else "diagonal"
     if ones and nnz <= m and _at_most_one_per_row(rows, m):
         return "selection"
-    if m == n and _bandwidth(rows, cols) * 2 <= n:
+    blocks = block_count(rows, cols, m, n)
+    full_blocks = blocks > 1 and nnz * blocks > SPARSE_FRACTION * m * n
+    if m == n and not full_blocks and _bandwidth(rows, cols) * 2 <= n:
         return "banded"
-    if block_count(rows, cols, m, n) > 1:
+    if blocks > 1:
         return "block_diagonal"
     return "sparse" if nnz <= SPARSE_FRACTION * m * n else "dense"
 

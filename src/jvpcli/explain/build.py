@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,31 +49,31 @@ def cotangent(source: str, tensor: Tensor) -> Cotangent:
     return Cotangent(source, tuple(tensor.shape), dtype_name(tensor.dtype), array(tensor))
 
 
-def jacobian(linear_map: LinearMap, structure_from: str, wanted: str = "auto") -> Jacobian:
+def jacobian(linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wanted: str = "auto") -> Jacobian:
     """A Jacobian's entry in the report, in the format wanted: auto, dense, sparse or none.
 
     `auto` writes it dense up to the largest size, then as its nonzeros up to the same number of them.
     """
     shape = linear_map.out_shape + linear_map.in_shape
-    size = linear_map.m * linear_map.n
-    dense = linear_map.to_dense() if wanted != "none" and size <= LARGEST_DENSE else None
-    nnz = linear_map.nnz
-    entry: dict[str, object] = {}
+    size, nnz = linear_map.m * linear_map.n, linear_map.nnz
     if wanted == "none":
-        entry = {"format": "omitted", "reason": "asked for with --jacobian none"}
-    elif wanted != "sparse" and dense is not None:
-        entry = {"format": "dense", "value": array(dense)}
-    elif nnz <= LARGEST_DENSE and dense is not None:
-        where = dense.nonzero(as_tuple=True)
-        entry = {
-            "format": "coo",
-            "indices": tuple(axis.numpy() for axis in where[: len(shape)]),
-            "values": array(dense[where] if shape else dense.reshape(-1)[: dense.count_nonzero()]),
-        }
+        entry: dict[str, Any] = {"format": "omitted", "reason": "asked for with --jacobian none"}
+    elif nnz is None:
+        entry = {"format": "omitted", "reason": f"its {size} elements do not fit into the memory limit"}
+    elif wanted != "sparse" and size <= LARGEST_DENSE:
+        entry = {"format": "dense", "value": array(linear_map.to_dense())}
+    elif wanted != "dense" and nnz <= LARGEST_DENSE:
+        rows, cols, values = linear_map.entries()
+        axes = (*_axes(rows, linear_map.out_shape), *_axes(cols, linear_map.in_shape))
+        entry = {"format": "coo", "indices": axes, "values": array(values)}
     else:
         entry = {
             "format": "omitted",
             "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
         }
-    dtype = dense.dtype if dense is not None else torch.float32
-    return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, structure_from, **entry)  # type: ignore[arg-type]
+    return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, structure_from, **entry)
+
+
+def _axes(flat: Tensor, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Row-major positions as one array of indices an axis."""
+    return np.unravel_index(flat.cpu().numpy(), shape) if shape else ()

@@ -8,11 +8,14 @@ from string import ascii_lowercase, ascii_uppercase
 import torch
 from torch import Tensor
 
-from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.derive.linear_map import ComplexMap, LinearMap
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry
 
 LETTERS = ascii_lowercase[8:] + ascii_lowercase[:8] + ascii_uppercase
 """Index letters in the order in which they are given out: i, j, k, …"""
+
+LARGEST_WORKED_OUT = 1_000_000
+"""Up to so many entries of a Jacobian one entry of the result is worked out."""
 
 MOST_TERMS = 16
 """Terms of a worked entry that are listed."""
@@ -84,6 +87,8 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
     if jacobian.out_shape == () and jacobian.structure != "zero":
         return ""
     match jacobian.structure:
+        case "unknown":
+            return "The entries of this Jacobian were not computed, so nothing is known of their structure."
         case "zero":
             return (
                 f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
@@ -121,7 +126,7 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
 
 
 def _number(jacobian: LinearMap) -> str:
-    entry = jacobian.to_dense().reshape(-1)[:1]
+    entry = jacobian.entries()[2][:1]
     return f"{entry.item():g}" if entry.numel() and not entry.is_complex() else "a number"
 
 
@@ -140,20 +145,21 @@ def _convention(jacobian: ComplexMap) -> str:
 def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | None:
     """One entry of the result, term by term, zero terms left out: the first entry that has a nonzero term.
 
-    None for a map that is not held as a matrix, for an empty one, and for complex tensors.
+    None for a Jacobian that is too large, for an empty one, and for complex tensors.
     """
-    if not isinstance(jacobian, DenseMap) or jacobian.matrix.numel() == 0 or v.is_complex():
+    size = jacobian.m * jacobian.n
+    if isinstance(jacobian, ComplexMap) or not 0 < size <= LARGEST_WORKED_OUT or v.is_complex():
         return None
-    weights = v.reshape(-1)
-    products = weights[:, None] * jacobian.matrix
+    weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
+    products = weights[:, None] * matrix
     live = (products != 0).any(0).nonzero()
     column = int(live[0]) if live.numel() else 0
     rows = (products[:, column] != 0).nonzero().reshape(-1).tolist()
     terms = tuple(
-        Term(entry_label(y, unravel(row, jacobian.out_shape)), weights[row].item(), jacobian.matrix[row, column].item())
+        Term(entry_label(y, unravel(row, jacobian.out_shape)), weights[row].item(), matrix[row, column].item())
         for row in islice(rows, MOST_TERMS)
     )
-    result = torch.dot(weights.to(jacobian.matrix.dtype), jacobian.matrix[:, column]).item()
+    result = torch.dot(weights.to(matrix.dtype), matrix[:, column]).item()
     return WorkedEntry(
         entry_label(f"∂L/∂{x}", unravel(column, jacobian.in_shape)), terms, len(rows) - len(terms), result
     )

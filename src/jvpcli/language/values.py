@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -43,8 +42,7 @@ def read_value(
 
     Text is numbers, JSON, `@file`, `-` or an expression over torch and `scope`; other objects are tensors, arrays,
     numbers, nested lists and `{"value": …, "dtype": …}`.  Numbers and JSON take `dtype`; files, arrays, tensors and
-    expressions keep their own.  Random functions of an expression start from `seed` and `name`, so that two inputs
-    written alike differ.
+    expressions keep their own.  Random functions of an expression start from `seed`.
 
     Raises:
         BadValueError: it can't be read; the message names the input.
@@ -213,8 +211,8 @@ class _Reader:
         for name, span in zip(program.inputs, program.input_spans, strict=True):
             if name not in self.scope:
                 raise self.no_such_name(name, text, span)
-        seed = (self.seed + crc32(self.name.encode())) % 2**63
-        result = evaluate_value(program, self.scope, seed=seed, memory_limit=self.memory_limit)
+        # the seed as it is, so that torch.manual_seed(seed) gives the same numbers; the caller keeps two inputs apart
+        result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit)
         if isinstance(result, Tensor):
             return result
         if isinstance(result, (tuple, list)) and any(isinstance(item, Tensor) for item in result):
