@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 from torch import Tensor
 
 torch.set_num_threads(1)
+
+settings.register_profile("usual", deadline=None)  # a busy machine is no failure
+settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.load_profile("usual")
 
 
 def as_function(expression: str, names: list[str]) -> Callable[..., Any]:
