@@ -19,6 +19,7 @@ ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products fo
 
 COMMANDS: Mapping[str, str] = {
     "inspect": "Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers.",
+    "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
 }
 """The commands, each a module of this package, with the first sentence of its help."""

@@ -16,7 +16,9 @@ QUIET = "dim"
 HEADING = "bold yellow"
 
 
-def render_root(about: str, commands: Mapping[str, str], options: Mapping[str, str], examples: str, console: Console) -> None:
+def render_root(
+    about: str, commands: Mapping[str, str], options: Mapping[str, str], examples: str, console: Console
+) -> None:
     """Prints the help of the program itself: its commands and options with a sentence each."""
     console.print(Text.assemble(("Usage: ", HEADING), "jvp COMMAND [ARGUMENTS] [OPTIONS]"), soft_wrap=True)
     console.print()

@@ -1,0 +1,302 @@
+"""`jvp batch`: one request a line in, one answer a line out, in order, in constant memory."""
+
+from __future__ import annotations
+
+import os
+import select
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jvpcli.cli import options
+from jvpcli.cli.context import Context
+from jvpcli.cli.streams import OutputFailed, ReaderGone
+from jvpcli.errors import ExitCode, FileError, LimitError, UsageError
+
+if TYPE_CHECKING:
+    from jvpcli.cli.answers import Answer
+    from jvpcli.cli.workers import Crew, Line, Worker
+
+EXAMPLES = """
+# requests from stdin, answers to stdout
+echo '{"id": 1, "expression": "torch.outer(x,x)", "inputs": {"x": [1,2,3,4]}}' | jvp batch | jq -c .vjp.x.value
+
+# a file of requests, four at a time, five seconds each
+jvp batch requests.jsonl --jobs 4 --timeout 5 > answers.jsonl
+
+# the ids of the lines that failed
+jvp batch requests.jsonl | jq -c 'select(.ok | not) | [.id, .error.message]'
+"""
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a line may take if nothing else was asked for."""
+
+LONGEST_LINE = 1 << 26
+"""Bytes of a line that are read; what is longer fails."""
+
+WINDOW = 16
+"""Lines for each job that are under way or wait for an earlier one to be done."""
+
+File = Annotated[
+    str, typer.Argument(metavar="[FILE]", help="JSON objects, one a line; `-` or nothing: standard input.")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes that answer lines; the order is kept.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="Give up on a line after this long. Default: 60.")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
+    ),
+]
+
+
+def command(
+    ctx: typer.Context,
+    file: File = "-",
+    jobs: Jobs = 1,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    memory_limit: MemoryLimit = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
+    context: Context = ctx.obj
+    if jobs < 1:
+        raise UsageError(f"--jobs is at least 1, not {jobs}")
+    if not hasattr(os, "fork"):
+        raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
+    seconds = options.positive("--timeout", timeout)
+    size = None if memory_limit is None else options.parse_size(memory_limit)
+    with _opened(file, context) as source:
+        failed, count = _Stream(context, source, jobs, seconds, size).run()
+    if failed and not quiet:
+        context.err.write(f"{failed} of {count} lines failed\n")
+    return ExitCode.CHECK_FAILED if failed else ExitCode.OK
+
+
+@contextmanager
+def _opened(file: str, context: Context) -> Iterator[int]:
+    """The descriptor that lines are read from."""
+    if file != "-":
+        try:
+            stream: IO[Any] = open(file, "rb", buffering=0)  # noqa: SIM115  (what cannot be opened is told apart)
+        except OSError as error:
+            raise FileError(f"{file} cannot be read: {error.strerror}") from None
+        with stream:
+            yield stream.fileno()
+        return
+    if context.stdin is None:
+        raise UsageError("standard input is closed, and no FILE is named")
+    try:
+        descriptor = context.stdin.fileno()
+    except OSError:  # a stream that is no file of the system's
+        with tempfile.TemporaryFile() as copy:
+            copy.write(context.stdin.read().encode())
+            copy.seek(0)
+            yield copy.fileno()
+        return
+    yield descriptor
+
+
+class _Lines:
+    """The lines of a descriptor, as they come in; an empty line is none."""
+
+    def __init__(self, source: int) -> None:
+        self.source = source
+        self.ended = False
+        self.waiting: deque[bytes | None] = deque()
+        self._rest = bytearray()
+        self._skipping = False
+
+    def read(self) -> None:
+        """Reads once; what is there is cut into lines, None for one that is too long."""
+        try:
+            piece = os.read(self.source, 1 << 16)
+        except OSError as error:
+            raise FileError(f"the requests cannot be read: {error.strerror}") from None
+        *whole, rest = piece.split(b"\n")
+        for part in whole:
+            self._end_line(part)
+        self._keep(rest)
+        if not piece:
+            self.ended = True
+            self._end_line(b"")
+
+    def _keep(self, part: bytes) -> None:
+        if not self._skipping:
+            self._rest += part
+        if len(self._rest) > LONGEST_LINE:
+            self._rest.clear()
+            self._skipping = True
+
+    def _end_line(self, part: bytes) -> None:
+        self._keep(part)
+        line = bytes(self._rest)
+        if self._skipping or line.strip():
+            self.waiting.append(None if self._skipping else line)
+        self._rest.clear()
+        self._skipping = False
+
+
+class _Stream:
+    """One run: lines in, answers out."""
+
+    def __init__(
+        self, context: Context, source: int, jobs: int, timeout: float | None, memory_limit: int | None
+    ) -> None:
+        self.context = context
+        self.lines = _Lines(source)
+        self.timeout = timeout
+        self.crew = _crew(jobs, timeout, memory_limit)
+        self.again: deque[Line] = deque()
+        self.done: dict[int, Answer] = {}
+        self.read = self.written = self.failed = 0
+
+    def run(self) -> tuple[int, int]:
+        """All lines; how many failed, and how many there were."""
+        try:
+            while self.hand_out() or not self.lines.ended or self.written < self.read:
+                self.wait()
+                self.end_late()
+                self.write()
+            return self.failed, self.written
+        finally:
+            self.crew.close()
+
+    def hand_out(self) -> bool:
+        """Lines to workers, as far as they can take them; whether any line still waits."""
+        from jvpcli.cli.answers import failure
+
+        while self.again or (self.lines.waiting and self.room):
+            worker = self.crew.free_worker()
+            if worker is None:
+                return True
+            if self.again:
+                worker.give(self.again.popleft())
+                continue
+            text = self.lines.waiting.popleft()
+            if text is None:
+                self.done[self.read] = failure(LimitError(f"the line is longer than {LONGEST_LINE:,} bytes"))
+            else:
+                worker.give(self.line(text))
+            self.read += 1
+        return bool(self.lines.waiting)
+
+    @property
+    def room(self) -> bool:
+        """Whether another line may be under way: answers that wait for an earlier one are held in memory."""
+        return self.read - self.written < WINDOW * self.crew.jobs
+
+    def line(self, text: bytes) -> Line:
+        """A line with the time that it may take: what the stream allows, or less if it asks for less itself."""
+        from jvpcli.cli.requests import own_timeout
+        from jvpcli.cli.workers import Line
+
+        times = [seconds for seconds in (self.timeout, own_timeout(text)) if seconds is not None]
+        return Line(self.read, text, min(times, default=None))
+
+    def wait(self) -> None:
+        """Sleeps until something can be read or sent, or a line is late; reads and sends."""
+        workers = {worker.answers: worker for worker in self.crew.workers}
+        sending = {worker.requests: worker for worker in self.crew.workers if worker.outgoing}
+        poll = select.poll()
+        for fd in workers:
+            poll.register(fd, select.POLLIN)
+        for fd in sending:
+            poll.register(fd, select.POLLOUT)
+        if not (self.lines.ended or self.lines.waiting):
+            poll.register(self.lines.source, select.POLLIN)
+        if not (workers or sending) and self.lines.ended:
+            return
+        for fd, _ in poll.poll(self.patience()):
+            if fd in workers:
+                self.receive(workers[fd])
+            elif fd not in sending:
+                self.lines.read()
+            elif sending[fd] in self.crew.workers:  # it may have been found dead just now
+                sending[fd].send()
+
+    def patience(self) -> float | None:
+        """Milliseconds until the first line is late."""
+        deadlines = [worker.deadline for worker in self.crew.workers]
+        first = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return None if first is None else max(0.0, first - time.monotonic()) * 1000 + 1
+
+    def receive(self, worker: Worker) -> None:
+        """A worker's answers; one that has died takes only its first line with it."""
+        from jvpcli.cli.workers import why_ended
+
+        answers, alive = worker.receive()
+        for line, answer in answers:
+            self.done[line.number] = answer
+        if not alive:
+            status, unanswered = self.crew.replace(worker)
+            self.give_up(unanswered, lambda line: why_ended(status))
+
+    def end_late(self) -> None:
+        """Ends the workers whose line has taken too long."""
+        from jvpcli.cli.workers import too_late
+
+        now = time.monotonic()
+        for worker in list(self.crew.workers):
+            if worker.deadline is not None and worker.deadline <= now:
+                _, unanswered = self.crew.replace(worker)
+                self.give_up(unanswered, lambda line: too_late(line.timeout or 0))
+
+    def give_up(self, unanswered: list[Line], why: Any) -> None:
+        """The first of the lines of an ended worker fails; the others are given to another."""
+        from jvpcli.cli.answers import failure, id_of
+
+        if unanswered:
+            first, *others = unanswered
+            self.done[first.number] = failure(why(first), id_of(first.text))
+            self.again.extendleft(reversed(others))
+
+    def write(self) -> None:
+        """The answers whose turn it is, each in one piece."""
+        while self.written in self.done:
+            answer = self.done.pop(self.written)
+            with self.context.word:
+                _write_line(self.context, answer.document)
+            self.written += 1
+            self.failed += answer.failed
+
+
+def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
+    """The workers' side, with torch loaded once for all of them."""
+    import torch
+
+    from jvpcli import pipeline  # noqa: F401  (loaded here, so that no worker has to)
+    from jvpcli.cli.answers import default_memory
+    from jvpcli.cli.workers import Crew, Settings
+
+    threads = max(1, torch.get_num_threads() // jobs)
+    return Crew(jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
+
+
+def _write_line(context: Context, document: bytes) -> None:
+    """A whole line in one write where the system has one, so that being killed leaves no half line."""
+    try:
+        descriptor = context.out.fileno()
+    except OSError:
+        context.write(document)
+        context.flush()
+        return
+    rest = memoryview(document + b"\n")
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise OutputFailed(error.strerror) from None
