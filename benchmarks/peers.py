@@ -15,6 +15,9 @@ Way = Callable[[], Any]
 LARGEST_BASIS = 5 << 30
 """A peer is left out where the one-hot basis that it makes would take more bytes than this."""
 
+LONGEST = 20_000
+"""Row by row and in chunks of rows no more rows than this: it would take minutes."""
+
 
 def _sizes(case: Case) -> tuple[int, int]:
     m = case.function(*case.inputs).numel()
@@ -98,7 +101,7 @@ def possible_peers(case: Case) -> dict[str, Way]:
     if m * m * 4 <= LARGEST_BASIS:
         ways["jacrev"] = jacrev(case)
         ways["vectorized"] = vectorized(case)
-    if m * n * 8 <= LARGEST_BASIS:
+    if m <= LONGEST:
         if m > 16:
             ways["jacrev/64"] = jacrev(case, 64)
         if m > 256:

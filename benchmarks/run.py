@@ -33,10 +33,13 @@ def worker(*arguments: str) -> dict[str, Any] | None:
     return json.loads(lines[-1])
 
 
-def measure(names: list[str], with_cold: bool) -> dict[str, Any]:
-    """Every number of the report."""
+def measure(names: list[str], with_cold: bool, known: dict[str, Any]) -> dict[str, Any]:
+    """Every number of the report that is not known."""
     rows: dict[str, Any] = {}
     for name in names:
+        if name in known["rows"]:
+            rows[name] = known["rows"][name]
+            continue
         row = worker("warm", name)
         if row is None:
             continue
@@ -51,7 +54,7 @@ def measure(names: list[str], with_cold: bool) -> dict[str, Any]:
     sizes = [(10_000, "sin"), (100_000, "sin"), (1_000_000, "sin"), (10_000_000, "sin")]
     sizes += [(3_333, "stencil"), (33_333, "stencil"), (333_333, "stencil"), (1_000_000, "stencil")]
     sizes += [(71, "outer"), (224, "outer"), (707, "outer"), (2000, "outer")]
-    scale = [found for size, name in sizes if (found := worker("scale", name, str(size)))]
+    scale = known["scale"] or [found for size, name in sizes if (found := worker("scale", name, str(size)))]
     return {"rows": rows, "scale": scale}
 
 
@@ -238,11 +241,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this word")
     parser.add_argument("--no-cold", action="store_true", help="leave the first calls in fresh processes out")
+    parser.add_argument("--resume", type=Path, help="a file of --data: cases in it are not measured again")
     parser.add_argument("--data", type=Path, help="write the numbers as JSON too")
     options = parser.parse_args()
     start = time.perf_counter()
     names = [name for name in make_cases() if options.only in name]
-    data = measure(names, not options.no_cold)
+    known = json.loads(options.resume.read_text()) if options.resume else {"rows": {}, "scale": []}
+    data = measure(names, not options.no_cold, known)
     if options.data:
         options.data.write_text(json.dumps(data, indent=1))
     text = report(data, time.perf_counter() - start)

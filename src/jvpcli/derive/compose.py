@@ -221,15 +221,26 @@ def add(terms: Sequence[Term], work: Workspace) -> Terms:
         else:
             assert isinstance(term, SparseMap)
             sparse.append(term)
+    m, n = terms[0].m, terms[0].n
     if not sparse and len(regular) <= MANY_TERMS:
         return tuple(regular)
-    m, n = terms[0].m, terms[0].n
     total = sum(t.bound for t in (*regular, *sparse))
-    if any(t.is_dense for t in regular) or total * 4 >= m * n * 3:
+    if any(t.is_dense and 2 * t.held >= m * n for t in regular) or total * 4 >= m * n * 3:
         return _into_one_matrix([*regular, *sparse], work)
     if regular and len(regular) <= MANY_TERMS and len(sparse) <= 1:
         return (*regular, *sparse)
     return (merge(add_sparse([to_sparse(t, work) for t in (*regular, *sparse)], work), work),)
+
+
+def settle(terms: Terms, work: Workspace) -> SparseMap:
+    """Everything by index arrays, no place listed twice (but by padding)."""
+    regular: list[KroneckerMap] = []
+    sparse = [t for t in terms if isinstance(t, SparseMap)]
+    for term in terms:
+        if isinstance(term, KroneckerMap):
+            joined = add_kronecker(regular[-1], term, eager=True) if regular else None
+            regular[-1:] = [*regular[-1:], term] if joined is None else [joined]
+    return merge(add_sparse([to_sparse(t, work) for t in (*regular, *sparse)], work), work)
 
 
 def _add_regular(terms: list[KroneckerMap], term: KroneckerMap) -> None:
@@ -244,7 +255,7 @@ def _add_regular(terms: list[KroneckerMap], term: KroneckerMap) -> None:
 
 def _into_one_matrix(terms: Sequence[Term], work: Workspace) -> Terms:
     first = terms[0]
-    if first.m * first.n > 1 << 14 and not any(t.is_dense for t in terms):
+    if first.m * first.n > 1 << 14 and sum(t.bound for t in terms if t.is_dense) == 0:
         merged = merge(add_sparse([to_sparse(t, work) for t in terms], work), work)
         if merged.bound * 4 < first.m * first.n * 3:
             return (merged,)

@@ -117,7 +117,7 @@ def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidat
     )
     fits = m * n * graph.like.element_size() + footprint(graph) <= limit
     others = [c for c in planned if c.strategy == "accumulated" and c.fits]
-    return [*others, *(both if fits else []), Candidate("matrix_free", "reverse", 1, 0, 0)]
+    return [*others, *(both if fits else [Candidate("matrix_free", "reverse", 1, 0, 0)])]
 
 
 def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float) -> list[LinearMap]:

@@ -65,6 +65,11 @@ class KroneckerMap(Term):
         return count(self.labels, self.sizes)
 
     @property
+    def held(self) -> int:
+        """How many numbers it is held by: a product of factors may stand for many more entries."""
+        return sum([f.values.numel() for f in self.factors])
+
+    @property
     def row_length(self) -> int:
         """How many entries of a row can be other than zero."""
         return count(set(self.inn) - set(self.out), self.sizes)
@@ -270,14 +275,18 @@ def _unify(first: Labels, second: Labels) -> dict[int, int]:
     return {k: find(k) for k in root}
 
 
-def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | None:
-    """The sum as one such map; None where that would hold many more entries than the two have.
+CHEAP = 1 << 14
+"""Up to so many entries a sum is written out without a thought."""
+
+
+def add_kronecker(left: KroneckerMap, right: KroneckerMap, eager: bool = False) -> KroneckerMap | None:
+    """The sum as one such map; None where that would hold many more entries than the two do.
 
     A delta that only one of the two has is given up: a diagonal is written into the blocks that it is added to.
+    `eager` compares with the entries that the two stand for, whether they hold them or not.
     """
-    if left.out == right.out and left.inn == right.inn and left.sizes == right.sizes:
-        return _add_alike(left, right)
-    pair = _align_both(left, right)
+    same_names = left.out == right.out and left.inn == right.inn and left.sizes == right.sizes
+    pair = (left, right) if same_names else _align_both(left, right)
     if pair is None:
         return None
     left, right = pair
@@ -285,29 +294,24 @@ def add_kronecker(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap | Non
     places = list(zip(left.out + left.inn, right.out + right.inn, strict=True))
     joint = [names.setdefault(place, len(names)) for place in places]
     sizes = {names[place]: left.sizes[place[0]] for place in names}
-    if count(sizes, sizes) > 2 * (left.bound + right.bound):
-        return None
     mine: Parts = {place[0]: () for place in names}
     theirs: Parts = {place[1]: () for place in names}
     for (a, b), k in names.items():
         mine[a] += (k,)
         theirs[b] += (k,)
+    alike = len(names) == len(mine) == len(theirs)
+    varying = {parts[k][0] for m, parts in ((left, mine), (right, theirs)) for f in m.factors for k in f.labels}
+    needed = count(varying if alike else sizes, sizes)
+    if needed > 2 * (left.bound + right.bound):
+        return None
+    if not eager and needed > max(CHEAP, 2 * (left.held + right.held)):
+        return None
     out, inn = tuple(joint[: len(left.out)]), tuple(joint[len(left.out) :])
-    if len(names) == len(mine) == len(theirs):
+    if alike:
         factors, scale = _add_values(left, right, mine, theirs, sizes)
     else:
         factors, scale = (_embed(((left, mine), (right, theirs)), tuple(sizes), sizes),), 1.0
     return KroneckerMap(left.out_shape, left.in_shape, left.like, out, inn, sizes, factors, scale)
-
-
-def _add_alike(left: KroneckerMap, right: KroneckerMap) -> KroneckerMap:
-    """Of two maps with the same labels throughout."""
-    factors, scale = left.factors, left.scale + right.scale
-    if left.factors or right.factors:
-        held = {k for f in left.factors + right.factors for k in f.labels}
-        labels = tuple([k for k in left.labels if k in held])
-        factors, scale = (Factor(left.values(labels) + right.values(labels), labels),), 1.0
-    return KroneckerMap(left.out_shape, left.in_shape, left.like, left.out, left.inn, left.sizes, factors, scale)
 
 
 def _align_both(left: KroneckerMap, right: KroneckerMap) -> tuple[KroneckerMap, KroneckerMap] | None:

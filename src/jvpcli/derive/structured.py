@@ -9,13 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.derive.compose import Terms
+from jvpcli.derive.compose import Terms, settle
 from jvpcli.derive.kronecker import KroneckerMap, compose_kronecker, dense
 from jvpcli.derive.labels import count
 from jvpcli.derive.linear_map import LinearMap
-from jvpcli.derive.sparse_map import SparseMap, add_sparse, merge, to_sparse
+from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structure import SPARSE_FRACTION, classify
 from jvpcli.derive.terms import Workspace, zeros
+from jvpcli.errors import LimitError
+
+
+MOST_BYTES = float(1 << 36)
+"""No attempt is made to write out more than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,8 @@ class StructuredMap(LinearMap):
         return self._structure_of_pattern()
 
     def _structure_of_pattern(self) -> str:
+        if any(term.is_dense for term in self.terms):
+            return "dense"
         term = self._single
         if term.bound > SPARSE_FRACTION * self.m * self.n:
             return "dense"
@@ -63,19 +70,23 @@ class StructuredMap(LinearMap):
         return classify(rows, pattern.cols.reshape(-1), self.m, self.n, constant=same, ones=same and number == 1.0)
 
     @cached_property
-    def nnz(self) -> int:
-        """How many entries are not zero at this point."""
+    def nnz(self) -> int | None:
+        """How many entries are not zero at this point; None where there are too many to write them out."""
         if not self.terms or not self.m * self.n:
             return 0
         if len(self.terms) == 1 and isinstance(self.terms[0], KroneckerMap):
             return _count_nonzero(self.terms[0])
+        if self.bound * 4 * self.like.element_size() > min(self.work.limit, MOST_BYTES):
+            return None
+        if any(term.is_dense for term in self.terms):
+            return int(torch.count_nonzero(self.matrix()))
         values = self._single.values
         return self._single.bound if values is None else int(torch.count_nonzero(values))
 
     @cached_property
     def _single(self) -> SparseMap:
         """Everything by index arrays, no place listed twice (but by padding)."""
-        return merge(add_sparse([to_sparse(t, self.work) for t in self.terms], self.work), self.work)
+        return settle(self.terms, self.work)
 
     @property
     def bound(self) -> int:
@@ -116,7 +127,14 @@ class StructuredMap(LinearMap):
         return result.to(self.like.dtype).reshape(shape)
 
     def matrix(self) -> Tensor:
-        """The matrix (m, n); may be a view of what the map holds."""
+        """The matrix (m, n); may be a view of what the map holds.
+
+        Raises:
+            LimitError: it is larger than the memory limit, or than any machine's memory.
+        """
+        size = self.m * self.n * self.like.element_size()
+        if size > min(self.work.limit, MOST_BYTES):
+            raise LimitError(f"the Jacobian ({self.m} by {self.n}) would take {size} bytes written out dense")
         if len(self.terms) == 1 and self.terms[0].is_dense:
             return self.terms[0].matrix().to(self.like.dtype)
         result = zeros(self.m, self.n, self.like)

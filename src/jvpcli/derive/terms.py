@@ -65,6 +65,10 @@ class UnsupportedError(Exception):
     """The graph holds something that local maps are not made for."""
 
 
+MOST_KEPT = 1 << 14
+"""Kept structures; a program whose indices change from call to call would pile them up."""
+
+
 @dataclass
 class Workspace:
     """What composing may use: a limit in bytes, and index arrays made before.
@@ -82,6 +86,8 @@ class Workspace:
             return make()
         found = self.made.get(key)
         if found is None:
+            if len(self.made) >= MOST_KEPT:
+                self.made.clear()
             found = self.made[key] = make()
         return found
 
