@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, products_alone
+from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, foresee, products_alone
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.nearby import Rerun
+from jvpcli.derive.stacked import Stack
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.contraction import contract
@@ -19,10 +22,14 @@ from jvpcli.explain.weights import is_word, read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
+from jvpcli.language.tape import can_run_stacked, run_tape
 from jvpcli.language.values import free_names, read_value
 from jvpcli.program import Program
-from jvpcli.report import InspectReport
+from jvpcli.report import InspectReport, PlanReport
 from jvpcli.request import Request
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,9 @@ def investigate(request: Request) -> Inspection:
     if request.jacobian == "none":
         derivatives = products_alone(outputs, leaves)
     else:
-        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit)
+        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stacked(evaluation))
+    if request.save is not None:
+        _save(derivatives, leaves, request)
     products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, coarsest(evaluation))
     report = InspectReport(
         expression=text_of(request),
@@ -79,9 +88,36 @@ def investigate(request: Request) -> Inspection:
         plan=derivatives.plan,
         warnings=notices(evaluation, derivatives, products, rerun),
         jvp=None if products.jvp is None else {name: build.value(y) for name, y in products.jvp.items()},
+        spectrum=_spectrum(derivatives) if request.spectrum else None,
         tangent=None if not tangents else {name: build.cotangent(t.source, t.value) for name, t in tangents.items()},
     )
     return Inspection(evaluation, derivatives, products, report)
+
+
+def explain_plan(request: Request) -> PlanReport:
+    """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
+    evaluation = run(request)
+    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    plans = foresee(differentiable_outputs(evaluation), leaves, request.mode, request.memory_limit)
+    return PlanReport(text_of(request), request.memory_limit, plans)
+
+
+def _spectrum(derivatives: Derivatives) -> dict[str, dict[str, np.ndarray]]:
+    """The leading singular values of every Jacobian, by output and input."""
+    from jvpcli.derive.matrix_free import singular_values
+
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for (y, x), linear_map in derivatives.maps.items():
+        values.setdefault(y, {})[x] = singular_values(linear_map).numpy()
+    return values
+
+
+def _save(derivatives: Derivatives, leaves: Mapping[str, Tensor], request: Request) -> None:
+    from jvpcli.derive.save import save
+
+    assert request.save is not None
+    form = request.jacobian if request.jacobian in ("dense", "sparse") else "auto"
+    save(derivatives.maps, request.save, {name: x.dtype for name, x in leaves.items()}, form)
 
 
 def linear_maps(request: Request) -> Mapping[tuple[str, str], LinearMap]:
@@ -195,6 +231,22 @@ def differentiable_outputs(evaluation: Evaluation) -> dict[str, Tensor]:
             torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
         )
     return found
+
+
+def stacked(evaluation: Evaluation) -> Stack | None:
+    """Runs the same steps at many values of the differentiated inputs at once; None where only one by one will do."""
+    if not can_run_stacked(evaluation):
+        return None
+    names = tuple(evaluation.wrt)
+
+    def run_once(*values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(run_tape(evaluation, dict(zip(names, values, strict=True))).values())
+
+    def run_all(points: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        found = torch.vmap(run_once)(*(points[name] for name in names))
+        return dict(zip(evaluation.output_slots, found, strict=True))
+
+    return run_all
 
 
 def rerunner(request: Request, evaluation: Evaluation) -> Rerun:

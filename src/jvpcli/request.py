@@ -27,6 +27,8 @@ class Request:
         jacobian: "auto", "dense", "sparse" or "none".
         memory_limit: bytes, or None for three quarters of what the machine has free.
         timeout: seconds, or None.
+        save: a file for the Jacobians (.npz or .npy), or None.
+        spectrum: whether the leading singular values of every Jacobian are asked for.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
     """
 
@@ -42,4 +44,6 @@ class Request:
     jacobian: str = "auto"
     memory_limit: int | None = None
     timeout: float | None = None
+    save: str | None = None
+    spectrum: bool = False
     stdin: Callable[[], str] | None = None

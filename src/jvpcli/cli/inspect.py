@@ -44,6 +44,9 @@ def command(
     jacobian: options.JacobianFormat = "auto",
     memory_limit: options.MemoryLimit = None,
     timeout: options.Timeout = None,
+    save: options.Save = None,
+    spectrum: options.Spectrum = False,
+    explain_plan: options.ExplainPlan = False,
     as_json: options.Json = False,
     full: options.Full = False,
     quiet: options.Quiet = False,
@@ -67,11 +70,16 @@ def command(
         jacobian=jacobian,
         memory_limit=memory_limit,
         timeout=timeout,
+        save=save,
+        spectrum=spectrum,
     )
     with computing(context, request, as_json, "inspect") as (pipeline, limited):
-        report = pipeline.inspect(limited)
-    from jvpcli.render.text import render_inspect, render_warnings
+        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+    from jvpcli.render.text import render_inspect, render_plan, render_warnings
 
+    if explain_plan:
+        emit(context, report, as_json, render_plan)
+        return
     emit(context, report, as_json, lambda r, console: render_inspect(r, console, full=full))
     if not quiet and not as_json:
         context.flush()

@@ -15,6 +15,10 @@ except ImportError:  # not on this system: sizes that can be known are still ref
     resource = None  # type: ignore[assignment]
 
 
+INTERPRETER = 16 * 2**20
+"""Bytes that Python itself may take while it computes: modules that are loaded on the way, messages, garbage."""
+
+
 @contextmanager
 def memory_limit(size: int) -> Iterator[None]:
     """Lets the process take `size` bytes more than it has now; beyond, allocations fail."""
@@ -24,6 +28,7 @@ def memory_limit(size: int) -> Iterator[None]:
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
     hard = before[1]
+    size += INTERPRETER
     wanted = used + size if hard == resource.RLIM_INFINITY else min(used + size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
     try:

@@ -63,6 +63,12 @@ MemoryLimit = Annotated[
 Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up after this long. Default: never.")
 ]
+Save = Annotated[
+    str | None,
+    typer.Option("--save", metavar="FILE", help="Write the Jacobians to a .npz (sparse or dense by kind) or .npy file."),
+]
+Spectrum = Annotated[bool, typer.Option("--spectrum", help="Add the leading singular values of each Jacobian.")]
+ExplainPlan = Annotated[bool, typer.Option("--explain-plan", help="Show how it would be computed; compute nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for a failure too.")]
 Full = Annotated[bool, typer.Option("--full", help="Leave nothing out of tables and arrays.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No warnings on stderr.")]
@@ -90,6 +96,8 @@ def make_request(
     jacobian: str = "auto",
     memory_limit: str | None = None,
     timeout: float | None = None,
+    save: str | None = None,
+    spectrum: bool = False,
 ) -> Request:
     """The options' texts as a Request.
 
@@ -109,6 +117,8 @@ def make_request(
         jacobian=one_of("--jacobian", jacobian, ("auto", "dense", "sparse", "none")),
         memory_limit=None if memory_limit is None else parse_size(memory_limit),
         timeout=positive("--timeout", timeout),
+        save=save,
+        spectrum=spectrum,
         stdin=stdin,
     )
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from jvpcli.derive.dense import forward_jacobian, reverse_jacobian
 from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.derive.nearby import Rerun, sampled
+from jvpcli.derive.stacked import Stack, look_around
 from jvpcli.derive.structure import classify_values
-from jvpcli.report import Notice, Plan
+from jvpcli.report import Notice, OutputPlan, Plan, Way
 
 if TYPE_CHECKING:
     from jvpcli.derive.engine import Computed
@@ -27,12 +28,16 @@ NEARBY = 0.05
 
 @dataclass(frozen=True)
 class Derivatives:
-    """The Jacobian of every differentiable output to every differentiated input, and how it was computed."""
+    """The Jacobian of every differentiable output to every differentiated input, and how it was computed.
+
+    `sides` are generic gradients a few roundings to both sides of the point, where they were found on the way.
+    """
 
     maps: Mapping[tuple[str, str], LinearMap]
     plan: Plan
     structure_from: str
     notices: tuple[Notice, ...] = ()
+    sides: tuple[list[Tensor], list[Tensor]] | None = None
 
 
 def make_plan(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str = "auto") -> Plan:
@@ -61,6 +66,7 @@ def derive(
     rerun: Rerun,
     mode: str = "auto",
     memory_limit: int | None = None,
+    stack: Stack | None = None,
 ) -> Derivatives:
     """Every ∂output/∂input as a linear map.
 
@@ -73,13 +79,17 @@ def derive(
         rerun: evaluates the program at other values of the inputs.
         mode: "auto", "forward" or "reverse".
         memory_limit: bytes that computing may take over what the evaluation holds.
+        stack: runs the program on many points at once, where it can be.
     """
     if is_large(outputs, inputs):
         return derive_large(outputs, inputs, mode, memory_limit)
     plan = make_plan(outputs, inputs, mode)
     maps, plan, notices = _maps(outputs, inputs, plan)
-    samples = _sample(inputs, rerun, plan)
-    return Derivatives({key: _with_kind(j, samples.get(key)) for key, j in maps.items()}, plan, "values", notices)
+    around = None if stack is None else look_around(stack, outputs, inputs, maps, plan.mode, -NEARBY)
+    samples = _sample(inputs, rerun, plan) if around is None else around.sample
+    sides = None if around is None else (around.below, around.above)
+    kinds = {key: _with_kind(j, samples.get(key)) for key, j in maps.items()}
+    return Derivatives(kinds, plan, "values", notices, sides)
 
 
 def is_large(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> bool:
@@ -121,6 +131,33 @@ def derive_by_engine(
             inputs, engine.compute(y, leaves, mode=mode, memory_limit=memory_limit).maps, strict=True
         )
     }
+
+
+def foresee(
+    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
+) -> dict[str, OutputPlan]:
+    """The plan for each output; computes no derivative."""
+    if not is_large(outputs, inputs):
+        return {name: _small_plan(name, y, inputs, mode) for name, y in outputs.items()}
+    from jvpcli.derive import engine
+
+    leaves = list(inputs.values())
+    return {name: _large_plan(engine.plan(y, leaves, mode, memory_limit)) for name, y in outputs.items()}
+
+
+def _small_plan(name: str, y: Tensor, inputs: Mapping[str, Tensor], mode: str) -> OutputPlan:
+    plan = make_plan({name: y}, inputs, mode)
+    m, n = y.numel(), sum(x.numel() for x in inputs.values())
+    way = Way(plan.strategy, plan.mode, plan.passes, m * n, plan.peak_bytes, True)
+    return OutputPlan(m, n, m * n, (way,), f"small: {plan.reason}")
+
+
+def _large_plan(plan: EnginePlan) -> OutputPlan:
+    ways = tuple(
+        Way(way.strategy, way.mode, way.passes, int(way.operations), int(way.peak_bytes), way.fits)
+        for way in plan.candidates
+    )
+    return OutputPlan(plan.m, plan.n, plan.bound, ways, plan.reason)
 
 
 def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:

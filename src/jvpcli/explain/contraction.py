@@ -145,10 +145,11 @@ def _convention(jacobian: ComplexMap) -> str:
 def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | None:
     """One entry of the result, term by term, zero terms left out: the first entry that has a nonzero term.
 
-    None for a Jacobian that is too large, for an empty one, and for complex tensors.
+    None for a Jacobian that is too large or was not computed, for an empty one, and for complex tensors.
     """
     size = jacobian.m * jacobian.n
-    if isinstance(jacobian, ComplexMap) or not 0 < size <= LARGEST_WORKED_OUT or v.is_complex():
+    unknown = isinstance(jacobian, ComplexMap) or jacobian.structure == "unknown" or v.is_complex()
+    if unknown or not 0 < size <= LARGEST_WORKED_OUT:
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
     products = weights[:, None] * matrix

@@ -44,6 +44,15 @@ def _moderate(array: np.ndarray) -> bool:
     return bool(sizes.size) and sizes.max() < 1e5 and sizes.min() >= 1e-3
 
 
+def bytes_text(size: float) -> str:
+    """`64 B`, `1.5 MB`, `17 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
 def index_text(flat: int, shape: tuple[int, ...]) -> str:
     """`[1,2]` for the row-major position of an entry; nothing for a 0-d array."""
     if not shape:

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.layout import PROSE_WIDTH, Indented
-from jvpcli.render.numbers import array_text, index_text, number_text, shape_text
-from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
+from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
+from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, PlanReport, WorkedEntry
 
 HEADING = "bold cyan"
 QUIET = "dim"
@@ -49,6 +49,8 @@ def _sections(report: InspectReport, window: Window, width: int) -> Iterator[tup
     yield "Which product", Group(*_products(report))
     yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
+    if report.spectrum is not None:
+        yield "The leading singular values", Group(*_spectra(report))
     if report.jvp is not None:
         yield "The product with the tangent (JVP)", Group(*_tangents(report, window, width))
 
@@ -260,6 +262,28 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
             pushed.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4)
         )
         yield _labelled(label, text, "bold green")
+
+
+def _spectra(report: InspectReport) -> Iterator[RenderableType]:
+    for y, by_input in (report.spectrum or {}).items():
+        for x, values in by_input.items():
+            yield _labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, full=True), "bold green")
+
+
+def render_plan(report: PlanReport, console: Console) -> None:
+    """Prints what would be done for each output, the chosen way first."""
+    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    for name, plan in report.plans.items():
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style=QUIET)
+        for heading in ("", "strategy", "mode", "passes", "operations", "peak memory", ""):
+            table.add_column(heading, justify="right" if heading in ("passes", "operations", "peak memory") else "left")
+        for number, way in enumerate(plan.ways):
+            mark = "→" if number == 0 else ""
+            cost = (str(way.passes), f"{way.operations:.2g}", bytes_text(way.peak_bytes))
+            table.add_row(mark, way.strategy, way.mode, *cost, "" if way.fits else "over the limit")
+        console.print()
+        console.print(Text(f"∂{name}: {plan.m}×{plan.n}, at most {plan.bound} entries not zero", style=HEADING))
+        console.print(Indented(Group(Text(plan.reason), Text(), table), prose=False))
 
 
 def _labelled(label: str, text: str, style: str) -> Text:
