@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.errors import UsageError
 from jvpcli.pipeline import Inspection, investigate, linear_maps
-from jvpcli.report import InspectReport
+from jvpcli.report import Finding, InspectReport, TraceReport, TraceStep
 from jvpcli.request import Request
+
+if TYPE_CHECKING:
+    from jvpcli.pipeline_trace import Tracing
 
 Expression = str | Callable[..., Any]
 Weights = Any
@@ -70,6 +73,47 @@ class InspectResult:
 
     def __repr__(self) -> str:
         return f"<jvpcli.InspectResult of {self.report.expression!r}>"
+
+
+class TraceResult:
+    """The answer of :func:`trace`: the steps and findings as data, the gradients as tensors, text and dict.
+
+    Attributes:
+        vjp: input name to ∂L/∂input, of the input's shape.
+        steps: each operation, in evaluation order (`report.TraceStep`).
+        findings: where the gradients go wrong (`report.Finding`); empty when all is well.
+        report: everything as plain data.
+    """
+
+    def __init__(self, tracing: Tracing) -> None:
+        self.report: TraceReport = tracing.report
+        self.vjp: Mapping[str, Tensor] = tracing.vjp
+        self.steps: Sequence[TraceStep] = tracing.report.steps
+        self.findings: Sequence[Finding] = tracing.report.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        from jvpcli.render.json import to_dict
+
+        return to_dict(self.report)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language."""
+        from jvpcli.render.dot import to_dot
+
+        return to_dot(self.report)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from jvpcli.render.trace import render_trace
+
+        stream = io.StringIO()
+        render_trace(self.report, Console(file=stream, width=120))
+        return stream.getvalue().rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.TraceResult of {self.report.expression!r}>"
 
 
 def inspect(
@@ -154,6 +198,42 @@ def jacobian(
         memory_limit=memory_limit,
     )
     return linear_maps(request)
+
+
+def trace(
+    expression: str,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    wrt: str | Sequence[str] | None = None,
+    grad_outputs: Weights = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    step: int | None = None,
+    memory_limit: int | None = None,
+    **named: Any,
+) -> TraceResult:
+    """The chain rule step by step: at each operation what arrives, its local Jacobians, and what flows on.
+
+    Args: as :func:`inspect`; the expression is text (of a function only the result is known), and the local Jacobians of
+        step number `step` are written out.
+
+    Raises:
+        JvpError: a subclass for each kind of failure.
+    """
+    from jvpcli.pipeline_trace import follow
+
+    request = Request(
+        expression=expression,
+        inputs={**(inputs or {}), **named},
+        wrt=_names(wrt),
+        grad_outputs=_pairs(grad_outputs),
+        dtype=dtype,
+        device=device,
+        seed=seed,
+        memory_limit=memory_limit,
+    )
+    return TraceResult(follow(request, step=step))
 
 
 def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:

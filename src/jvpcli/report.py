@@ -301,8 +301,9 @@ class Finding:
 class TraceReport:
     """The answer of `jvp trace`.
 
-    `comparison` is of the swept gradients with those of `torch.autograd.grad`; `product` of the local Jacobians
-    multiplied together with the explicit Jacobian, or None where they are too large for that.
+    `output_values` says which step's (or part's) `output` each output is.  `comparison` is of the swept gradients with
+    those of `torch.autograd.grad`; `product` of the local Jacobians multiplied together with the explicit Jacobian, or
+    None where they are too large for that.
     """
 
     expression: str
@@ -311,6 +312,7 @@ class TraceReport:
     grad_outputs: Mapping[str, Cotangent]
     vjp: Mapping[str, Value]
     steps: tuple[TraceStep, ...]
+    output_values: Mapping[str, str]
     findings: tuple[Finding, ...]
     comparison: Comparison
     product: Comparison | None
