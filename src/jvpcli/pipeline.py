@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from jvpcli.request import Request
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from jvpcli.language.imports import Imports
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,31 @@ def run(request: Request) -> Evaluation:
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
         return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)
-    program = parse(request.expression, request.inputs.keys())
+    imports = imported(request)
+    program = parse(request.expression, request.inputs.keys(), imports.reads(request.wrt or ()) if imports else None)
     inputs = read_inputs(request, program.inputs)
-    return _evaluate(request, program, inputs, differentiated(request, inputs))
+    if imports:
+        inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
+    return _evaluate(request, program, inputs, differentiated(request, inputs), imports.functions if imports else {})
 
 
-def _evaluate(request: Request, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...]) -> Evaluation:
-    return evaluate(program, inputs, wrt=wrt, seed=request.seed, memory_limit=request.memory_limit)
+def imported(request: Request) -> Imports | None:
+    """What the user's own files define; they are run here."""
+    if not request.imports:
+        return None
+    from jvpcli.language.imports import load
+
+    return load(request.imports)
+
+
+def _evaluate(
+    request: Request,
+    program: Program,
+    inputs: Mapping[str, Tensor],
+    wrt: tuple[str, ...],
+    functions: Mapping[str, Callable[..., Any]],
+) -> Evaluation:
+    return evaluate(program, inputs, wrt=wrt, seed=request.seed, memory_limit=request.memory_limit, functions=functions)
 
 
 def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
@@ -258,7 +278,7 @@ def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
             assert callable(request.expression)
             again = evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
         else:
-            again = _evaluate(request, evaluation.program, inputs, evaluation.wrt)
+            again = _evaluate(request, evaluation.program, inputs, evaluation.wrt, evaluation.functions)
         return {name: again.inputs[name] for name in evaluation.wrt}, again.outputs
 
     return rerun

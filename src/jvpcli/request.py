@@ -23,12 +23,14 @@ class Request:
         dtype: of numbers and JSON; files and expressions keep their own.
         device: where the inputs go.
         seed: makes random functions repeatable.
+        seed_given: whether the seed was asked for; if not, a check tries others too.
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none".
         memory_limit: bytes, or None for three quarters of what the machine has free.
         timeout: seconds, or None.
         save: a file for the Jacobians (.npz or .npy), or None.
         spectrum: whether the leading singular values of every Jacobian are asked for.
+        imports: files of the user's own whose functions the expression calls; they are run.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
     """
 
@@ -40,10 +42,12 @@ class Request:
     dtype: str = "float32"
     device: str = "cpu"
     seed: int = 0
+    seed_given: bool = False
     mode: str = "auto"
     jacobian: str = "auto"
     memory_limit: int | None = None
     timeout: float | None = None
     save: str | None = None
     spectrum: bool = False
+    imports: tuple[str, ...] = ()
     stdin: Callable[[], str] | None = None

@@ -38,7 +38,8 @@ def command(
 
 
 def _settings(request: Request) -> list[str]:
-    words = [] if request.wrt is None else ["--wrt", ",".join(request.wrt)]
+    words = [word for path in request.imports for word in _option("--import", path)]
+    words += [] if request.wrt is None else ["--wrt", ",".join(request.wrt)]
     for option, value, default in (
         ("--dtype", request.dtype, "float32"),
         ("--device", request.device, "cpu"),
