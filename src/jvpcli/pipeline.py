@@ -15,6 +15,7 @@ from jvpcli.derive.nearby import Rerun
 from jvpcli.derive.stacked import Stack
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.explain import build
+from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.contraction import contract
 from jvpcli.explain.products import Products, coarsest, multiply
 from jvpcli.explain.warn import notices
@@ -56,6 +57,11 @@ def inspect(request: Request) -> InspectReport:
 def investigate(request: Request) -> Inspection:
     """The answer to a request with the tensors that it was made from."""
     evaluation = run(request)
+    with backward_failures(evaluation, request.expression):
+        return _investigated(request, evaluation)
+
+
+def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     outputs = differentiable_outputs(evaluation)
     cotangents = read_cotangents(request, evaluation)
