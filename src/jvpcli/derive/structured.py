@@ -14,13 +14,17 @@ from jvpcli.derive.kronecker import KroneckerMap, compose_kronecker, dense
 from jvpcli.derive.labels import count
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.sparse_map import SparseMap
-from jvpcli.derive.structure import SPARSE_FRACTION, classify
+from jvpcli.derive.structure import SPARSE_FRACTION, classify, classify_values
 from jvpcli.derive.terms import Workspace, zeros
 from jvpcli.errors import LimitError
 
 
 MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
+
+
+SMALL_SUM = 1 << 14
+"""Sums of up to so many entries are written into one matrix, so that only the values tell the structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class StructuredMap(LinearMap):
 
     def _structure_of_pattern(self) -> str:
         if any(term.is_dense for term in self.terms):
-            return "dense"
+            return classify_values([self.matrix()]) if self.m * self.n <= SMALL_SUM else "dense"
         term = self._single
         if term.bound > SPARSE_FRACTION * self.m * self.n:
             return "dense"
