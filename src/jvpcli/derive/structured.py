@@ -52,8 +52,6 @@ class StructuredMap(LinearMap):
                 return "identity" if term.scale else "zero"
             if term.is_diagonal:
                 return "diagonal"
-            if term.is_dense:
-                return "dense"
             if not term.factors and term.scale == 1 and term.row_length == 1:
                 return "selection"
         return self._structure_of_pattern()
