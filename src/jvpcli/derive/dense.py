@@ -48,8 +48,9 @@ def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap
 
 def _rows(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     matrices = [x.new_zeros((output.numel(), x.numel())) for x in inputs]
-    for row, entry in enumerate(output.reshape(-1).unbind()):
-        for matrix, gradient in zip(matrices, _grad(entry, inputs), strict=True):
+    flat = output.reshape(-1)
+    for row in range(output.numel()):
+        for matrix, gradient in zip(matrices, _grad(flat[row], inputs), strict=True):
             if gradient is not None:
                 matrix[row] = gradient.reshape(-1)
     return matrices
@@ -61,8 +62,9 @@ def _columns(gradient: Tensor | None, weights: Tensor, x: Tensor) -> Tensor:
         return matrix
     if not gradient.requires_grad:
         raise RuntimeError("an operation's backward cannot be differentiated")
-    for column, entry in enumerate(gradient.reshape(-1).unbind()):
-        (tangent,) = torch.autograd.grad(entry, [weights], retain_graph=True, allow_unused=True)
+    flat = gradient.reshape(-1)
+    for column in range(x.numel()):
+        (tangent,) = torch.autograd.grad(flat[column], [weights], retain_graph=True, allow_unused=True)
         if tangent is not None:
             matrix[:, column] = tangent.reshape(-1)
     return matrix

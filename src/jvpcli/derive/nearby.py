@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ JUMP = 1e-3
 """A gradient that changes by more than this part of its size over a few roundings jumps."""
 
 
+FEW = 1024
+"""Up to so many random steps are remembered: small problems are looked around again and again."""
+
+
 @dataclass(frozen=True)
 class Kink:
     """A place where the one-sided derivatives differ: the input entry whose gradient jumps most, and its value."""
@@ -38,13 +43,20 @@ class Kink:
 
 def direction(x: Tensor, seed: int) -> Tensor:
     """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed."""
-    generator = torch.Generator().manual_seed(seed)
-    count = x.numel()
-    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
-    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(x.shape)
+    steps = _few_steps if x.numel() <= FEW else _steps
+    step = steps(x.numel(), seed).reshape(x.shape)
     if x.is_complex():
         step = torch.complex(step, step.flip(0) if step.dim() else -step)
     return step.to(dtype=x.dtype, device=x.device)
+
+
+def _steps(count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+    return size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)
+
+
+_few_steps = lru_cache(maxsize=64)(_steps)
 
 
 def moved(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
@@ -52,8 +64,8 @@ def moved(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
     points = {}
     for number, (name, x) in enumerate(inputs.items()):
         x = x.detach()
-        scale = torch.where(x == 0, torch.ones_like(x.abs()), x.abs())
-        points[name] = x + relative * scale * direction(x, seed + number)
+        scale = x.abs()
+        points[name] = x + relative * torch.where(scale == 0, 1, scale) * direction(x, seed + number)
     return points
 
 
@@ -74,24 +86,44 @@ def generic_gradient(rerun: Rerun, points: Named) -> list[Tensor]:
     """The VJP of all outputs at once at other values of the inputs, for random cotangents: nothing cancels in it."""
     leaves, outputs = rerun(points)
     totals = [torch.zeros_like(leaf).detach() for leaf in leaves.values()]
-    for seed, y in enumerate(outputs.values()):
-        if y.requires_grad:
-            gradients = vjp(y, direction(y.detach(), 100 + seed), list(leaves.values()))
-            totals = [t if g is None else t + g for t, g in zip(totals, gradients, strict=True)]
+    reached = {name: y for name, y in outputs.items() if y.requires_grad}
+    for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
+        gradients = vjp(y, weight, list(leaves.values()))
+        totals = [t if g is None else t + g for t, g in zip(totals, gradients, strict=True)]
     return totals
 
 
-def find_kink(rerun: Rerun, inputs: Named) -> Kink | None:
+def cotangents_for_kinks(outputs: Named) -> list[Tensor]:
+    """A random cotangent for each output."""
+    return [direction(y.detach(), 100 + seed) for seed, y in enumerate(outputs.values())]
+
+
+def step_for_kinks(inputs: Named) -> float | None:
+    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell."""
+    eps = max((torch.finfo(x.dtype).eps for x in inputs.values()), default=1.0)
+    return None if eps > 1e-4 else STEP_IN_ROUNDINGS * eps
+
+
+def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The points a few roundings to both sides."""
+    step = step_for_kinks(inputs) or 0.0
+    return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
+
+
+def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
     """The worst kink at the point, or None.
 
     A smooth function's gradient changes in proportion to the step; a jump stays the same when the step grows, and
-    that is what tells a kink from a steep slope.
+    that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
+    known already.
     """
-    eps = max((torch.finfo(x.dtype).eps for x in inputs.values()), default=1.0)
-    if eps > 1e-4:  # half precision: its roundings are too coarse to tell the two apart
+    step = step_for_kinks(inputs)
+    if step is None:
         return None
-    step = STEP_IN_ROUNDINGS * eps
-    below, above = (generic_gradient(rerun, moved(inputs, sign * step, seed=1)) for sign in (-1, 1))
+    if sides is None:
+        below, above = (generic_gradient(rerun, points) for points in two_sides(inputs))
+    else:
+        below, above = sides
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
     size = max((_largest(g) for g in (*below, *above)), default=0.0)
     if not any(_largest(jump) > JUMP * size for jump in jumps):

@@ -24,7 +24,7 @@ def notices(evaluation: Evaluation, derivatives: Derivatives, products: Products
         *_unreached(evaluation, products),
         *_not_differentiable(evaluation),
         *_nonfinite(evaluation, products),
-        *_kinks(evaluation, rerun),
+        *_kinks(evaluation, derivatives, rerun),
         *_truncated(evaluation),
     )
 
@@ -83,10 +83,10 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
                 )
 
 
-def _kinks(evaluation: Evaluation, rerun: Rerun) -> Iterator[Notice]:
+def _kinks(evaluation: Evaluation, derivatives: Derivatives, rerun: Rerun) -> Iterator[Notice]:
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     try:
-        kink = find_kink(rerun, leaves)
+        kink = find_kink(rerun, leaves, derivatives.sides)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
     if kink is not None:
