@@ -14,7 +14,9 @@ from jvpcli.request import Request
 Expression = Annotated[
     str | None,
     typer.Argument(
-        metavar="EXPR", help="An expression over torch, math, F and inputs of your own naming.", show_default=False
+        metavar="EXPR",
+        help="An expression over torch, math, F and inputs of your own naming, such as torch.outer(x,x).",
+        show_default=False,
     ),
 ]
 Inputs = Annotated[
@@ -23,7 +25,8 @@ Inputs = Annotated[
         "--input",
         "-i",
         metavar="NAME=VALUE",
-        help="An input; --NAME VALUE is the short form. VALUE: numbers (1,2;3,4), JSON, @file, - (stdin) or an expression.",
+        help="An input; --NAME VALUE is the short form, as in --x 1,2. "
+        "VALUE: numbers (1,2;3,4), JSON, @file, - (stdin) or an expression.",
     ),
 ]
 GradOutputs = Annotated[
@@ -32,40 +35,74 @@ GradOutputs = Annotated[
         "--grad-outputs",
         "-g",
         metavar="[NAME=]VALUE",
-        help="The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE. Repeat it for several outputs.",
+        help="The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE, as in -g 1,0,0. "
+        "Repeat it for several outputs.",
     ),
 ]
 Tangent = Annotated[
     list[str] | None,
     typer.Option(
-        "--tangent", "-t", metavar="[NAME=]VALUE", help="A direction u in the input's space: adds the JVP J u."
+        "--tangent",
+        "-t",
+        metavar="[NAME=]VALUE",
+        help="A direction u in the input's space: adds the JVP J u, as in -t ones.",
     ),
 ]
 Wrt = Annotated[
     str | None,
-    typer.Option("--wrt", metavar="NAMES", help="What to differentiate, as in x,W. Default: every floating input."),
+    typer.Option(
+        "--wrt",
+        metavar="NAMES",
+        help="What to differentiate, as in --wrt x,W. Default: every floating or complex input.",
+    ),
 ]
 Dtype = Annotated[
-    str, typer.Option("--dtype", metavar="DTYPE", help="Of numbers and JSON; files and expressions keep theirs.")
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="Of numbers and JSON, as in --dtype float64; files and expressions keep theirs. Default: float32.",
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where the inputs go.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Makes random functions repeatable.")]
-Mode = Annotated[str, typer.Option("--mode", metavar="MODE", help="auto, forward or reverse.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where the inputs go, as in --device cuda:0. Default: cpu.")
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Makes random functions repeatable, as in --seed 7. Default: 0.")
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        metavar="MODE",
+        help="The direction of differentiation: auto (the default), forward or reverse, as in --mode forward.",
+    ),
+]
 JacobianFormat = Annotated[
-    str, typer.Option("--jacobian", metavar="FORMAT", help="How it is written out: auto, dense, sparse or none.")
+    str,
+    typer.Option(
+        "--jacobian",
+        metavar="FORMAT",
+        help="How the Jacobian is written out: auto (the default), dense, sparse or none, as in --jacobian sparse.",
+    ),
 ]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
-        "--memory-limit", metavar="SIZE", help="As in 200MB or 2GiB. Default: three quarters of the free memory."
+        "--memory-limit",
+        metavar="SIZE",
+        help="The most memory to take, as in --memory-limit 200MB or 2GiB. Default: three quarters of the free memory.",
     ),
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up after this long. Default: never.")
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="Give up after this long, as in --timeout 2.5. Default: never."),
 ]
 Save = Annotated[
     str | None,
-    typer.Option("--save", metavar="FILE", help="Write the Jacobians to a .npz (sparse or dense by kind) or .npy file."),
+    typer.Option(
+        "--save", metavar="FILE", help="Write the Jacobians to a .npz (sparse or dense by kind) or .npy file."
+    ),
 ]
 Spectrum = Annotated[bool, typer.Option("--spectrum", help="Add the leading singular values of each Jacobian.")]
 ExplainPlan = Annotated[bool, typer.Option("--explain-plan", help="Show how it would be computed; compute nothing.")]
@@ -107,12 +144,12 @@ def make_request(
     return Request(
         expression=expression,
         inputs=named_values(inputs or ()),
-        wrt=None if wrt is None else tuple(name.strip() for name in wrt.split(",") if name.strip()),
+        wrt=None if wrt is None else names(wrt),
         grad_outputs=tuple(split_name(text) for text in grad_outputs or ()),
         tangent=tuple(split_name(text) for text in tangent or ()),
         dtype=dtype,
         device=device,
-        seed=seed,
+        seed=whole("--seed", seed),
         mode=one_of("--mode", mode, ("auto", "forward", "reverse")),
         jacobian=one_of("--jacobian", jacobian, ("auto", "dense", "sparse", "none")),
         memory_limit=None if memory_limit is None else parse_size(memory_limit),
@@ -162,4 +199,19 @@ def positive(option: str, value: float | None) -> float | None:
     """The value, if it is positive or not given."""
     if value is not None and not value > 0:
         raise UsageError(f"{option} takes a positive number, not {value:g}")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise UsageError(f"--wrt takes the names of inputs, as in x,W, not {text!r}")
+    return found
+
+
+def whole(option: str, value: int) -> int:
+    """The value, if torch can take it as a seed."""
+    if abs(value) >= 2**62:  # every input has a seed of its own, counted from this one
+        raise UsageError(f"{option} takes a whole number below 2**62, not {value}")
     return value

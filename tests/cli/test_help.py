@@ -1,0 +1,81 @@
+"""Help: every command and option has a sentence, and the examples do what they say."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from jvpcli.cli import typed
+from jvpcli.cli.app import COMMANDS
+
+FROM_A_PROGRAM = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
+"""What the user's own program in an example prints."""
+
+
+def module(name):
+    return import_module(f"jvpcli.cli.{name}")
+
+
+def examples():
+    """(command, example line) for every line of every command's examples that runs `jvp`."""
+    for name in COMMANDS:
+        for line in module(name).EXAMPLES.splitlines():
+            if line and not line.startswith("#"):
+                yield pytest.param(line, id=f"{name}: {line[:60]}")
+
+
+def test_the_program_s_own_help_names_every_command(jvp):
+    shown = jvp("--help")
+    assert (shown.code, shown.err) == (0, "")
+    for name, sentence in COMMANDS.items():
+        assert f"  {name} " in shown.out
+        assert sentence in shown.out
+    assert jvp().out == jvp("-h").out == shown.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_sentence(jvp, name):
+    command = typed.build(name, module(name))
+    shown = jvp(name, "--help")
+    assert (shown.code, shown.err) == (0, "")
+    assert command.help.splitlines()[0] == COMMANDS[name]
+    assert COMMANDS[name].endswith(".")
+    for param in command.params:
+        assert param.help
+        assert param.help.endswith("."), param.help
+        assert param.help in shown.out
+        assert all(spelling in shown.out for spelling in param.opts if spelling.startswith("-"))
+    assert jvp(name, "-h").out == shown.out
+    assert jvp(name, "--jsn", "--help").out == shown.out
+    assert not [line for line in shown.out.splitlines() if line.endswith(" ")]
+    narrow = jvp(name, "--help", COLUMNS="60").out.partition("Examples")[0]
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert jvp(name, "--help", encoding="ascii").out.isascii()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_of_itself(name):
+    lines = [line for line in module(name).EXAMPLES.splitlines() if line]
+    assert lines[0].startswith("# ")
+    assert any(f"jvp {name} " in line for line in lines)
+
+
+@pytest.mark.parametrize("line", list(examples()))
+def test_examples_run(jvp, tmp_path, monkeypatch, line):
+    """The `jvp` in each example, with what is piped into it."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([1.0, 2.0]))
+    np.save("W.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
+    (tmp_path / "requests.jsonl").write_text('{"expression": "x*2", "inputs": {"x": 1}}\n')
+    stdin, _, rest = line.rpartition(" | jvp ") if not line.startswith("jvp ") else ("", "", line.removeprefix("jvp "))
+    if stdin:
+        words = shlex.split(stdin)
+        stdin = words[1] if words[0] == "echo" else FROM_A_PROGRAM
+    argv = shlex.split(rest)
+    ends = [argv.index(word) for word in ("|", ">", "&&") if word in argv]
+    outcome = jvp(*argv[: min(ends, default=len(argv))], stdin=stdin)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out
