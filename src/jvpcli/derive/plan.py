@@ -23,6 +23,9 @@ SMALL = 1 << 16
 """Up to so many entries (m·n) backwards is taken without weighing, where every operation is known."""
 
 
+TINY = 1 << 12
+"""Up to so many entries (m·n) structure saves nothing."""
+
 LONG = 64
 """More operations than this, on little data, are better passed through in batches where the result is dense."""
 
@@ -97,7 +100,7 @@ def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
     if not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
         return None
-    if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
+    if mode == "auto" and _is_long(graph, m, n) and (m * n <= TINY or 2 * reverse_cost(graph).bound >= m * n):
         return Candidate("dense", "reverse", m, 0, 0)
     if mode == "auto" and m > 4 * n and m * n > SMALL and not one_to_one(graph):
         return None
@@ -134,8 +137,8 @@ def _choose(
     accumulated, dense = fitting("accumulated"), fitting("dense")
     probed = costs["reverse"].probed
     rows = next((c for c in dense if c.mode == "reverse"), None)
-    if long and rows and 2 * costs["reverse"].bound >= m * n:
-        return rows, f"many small operations whose Jacobian is dense: {m} reverse passes in few batches"
+    if long and rows and (m * n <= TINY or 2 * costs["reverse"].bound >= m * n):
+        return rows, f"many small operations and a small or dense Jacobian: {m} reverse passes in few batches"
     if accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
         best = accumulated[0]
         start = "output" if best.mode == "reverse" else "input"

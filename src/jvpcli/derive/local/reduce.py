@@ -136,7 +136,8 @@ def cumsum(op: Op) -> Locals:
     labels, sizes = axes(shape)
     other = len(shape)
     sizes[other] = shape[dim]
-    ones = torch.ones(shape[dim], shape[dim], dtype=op.like.dtype, device=op.like.device).tril_()
+    op.work.reserve(shape[dim] ** 2, op.like.element_size())
+    ones = op.like.new_ones(()).expand(shape[dim], shape[dim]).tril()
     return op.first(
         op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
     )
