@@ -40,14 +40,14 @@ def test_a_reader_who_leaves_early_is_no_failure(shell, command):
 
 
 @needs_full_disk
-@pytest.mark.parametrize("command", [OUTER, f"{OUTER} --json", "jvp inspect 'x*' --json", "jvp --help", "jvp ops"])
+@pytest.mark.parametrize("command", [OUTER, "jvp ops len --json", "jvp inspect 'x*' --json", "jvp --help", "jvp ops"])
 def test_a_full_disk_is_told(shell, command):
     run = shell(f"{command} > /dev/full")
     assert run.code == 2
     assert "the output cannot be written: No space left on device" in run.err
 
 
-@pytest.mark.parametrize("command", [OUTER, f"{OUTER} --json", "jvp inspect 'x*' --json", "jvp --help"])
+@pytest.mark.parametrize("command", ["jvp ops len", "jvp ops len --json", "jvp inspect 'x*' --json", "jvp --help"])
 def test_a_closed_stdout_is_told(shell, command):
     run = shell(f"{command} >&-")
     assert run.code == 2
@@ -66,10 +66,7 @@ def test_stdin(shell):
     closed = shell("jvp inspect x --x - <&-")
     assert closed.code == 2
     assert "standard input is closed" in closed.err
-    twice = shell("echo 1,2 | jvp inspect 'x*w' --x - --w - --json")
-    assert json.loads(twice.out)["vjp"]["x"]["value"] == [1.0, 2.0]
     assert shell("printf '\\377\\376' | jvp inspect x --x -").code == 2
-    assert shell("true | jvp inspect x --x -").code == 2
     assert shell(f"{OUTER} --json <&- | head -c 1").out == "{"
 
 
@@ -115,16 +112,16 @@ def test_whoever_starts_it_may_have_interrupts_ignored(shell):
     assert shell("trap '' INT; jvp --version").code == 0
 
 
-@pytest.mark.parametrize("json_flag", [[], ["--json"]])
-def test_the_timeout_ends_a_call_that_torch_is_in(json_flag):
-    run = subprocess.run([JVP, *LONG, "--timeout", "4", *json_flag], capture_output=True, text=True, timeout=100)
-    assert run.returncode == 7
-    if json_flag:
-        assert json.loads(run.stdout)["error"]["code"] == "limit"
-        assert run.stderr == ""
-    else:
-        assert run.stdout == ""
-        assert "longer than 4 s" in run.stderr
+def test_the_timeout_ends_a_call_that_torch_is_in():
+    run = subprocess.run([JVP, *LONG, "--timeout", "4", "--json"], capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stderr) == (7, "")
+    assert json.loads(run.stdout)["error"]["code"] == "limit"
+
+
+def test_the_timeout_holds_while_torch_is_loaded(shell):
+    run = shell(f"{OUTER} --timeout 0.001")
+    assert (run.code, run.out) == (7, "")
+    assert "longer than 0.001 s" in run.err
 
 
 MEMORY = """
@@ -200,17 +197,14 @@ def test_without_an_expression_a_terminal_shows_examples():
 def test_other_locales(shell):
     """No symbol is lost on the way to ASCII; JSON stays UTF-8."""
     old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    for argv in ("-g onehot:1,2 --tangent ones", "-g 1,1", "--full"):
-        run = shell(f"{OUTER} {argv}", **old)
-        assert (run.out + run.err).isascii()
-        assert "?" not in run.out + run.err
-    document = json.loads(shell(f"{OUTER} --json", **old).out)
-    assert "∂" in document["contraction"]["y"]["x"]["formula"]
-    assert shell("jvp inspect --help", **old).out.isascii()
+    run = shell(f"{OUTER} -g onehot:1,2 --tangent ones", **old)
+    assert run.out.isascii()
+    assert "?" not in run.out
+    assert shell("jvp inspect 'größe*' --json", **old).out == shell("jvp inspect 'größe*' --json").out
 
 
 @pytest.mark.skipif(not __import__("shutil").which("jq"), reason="jq is not installed")
 def test_jq_reads_every_document(shell):
-    for command in (OUTER, "jvp inspect 'x*'", "jvp inspect", "jvp nothing", "jvp ops outer", f"{OUTER} --jsn 1"):
+    for command in (OUTER, "jvp inspect 'x*'", "jvp inspect", "jvp nothing", "jvp ops outer"):
         run = shell(f"{{ {command} --json || true; }} | jq -c '[.schema, (.ok | type)]'")
         assert run.out == '[1,"boolean"]\n', command

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from jvpcli.cli.argv import has_flag, normalise
+from jvpcli.cli.argv import has_flag, normalise, readable
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
 from jvpcli.cli.streams import OutputFailed, ReaderGone
@@ -49,7 +49,7 @@ def run(argv: Sequence[str], context: Context) -> int:
     """One run of the program; every failure is told and becomes an exit code."""
     try:
         with failures_as_errors():
-            code = _dispatch(list(argv), context)
+            code = _dispatch([readable(word) for word in argv], context)
             context.flush()
             return code
     except ReaderGone:

@@ -7,6 +7,7 @@ option nor an input that the request uses is a usage error with the nearest righ
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -58,6 +59,22 @@ def has_flag(argv: Sequence[str], flag: str) -> bool:
     """Whether a flag is among the options, known before anything else is: how are failures to be told?"""
     words = list(argv)
     return flag in (words[: words.index("--")] if "--" in words else words)
+
+
+def readable(word: str) -> str:
+    """A word of argv; what the locale could not decode is read as UTF-8.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    try:
+        word.encode()
+        return word
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(word).decode()
+        except UnicodeError:
+            raise UsageError(f"an argument is not UTF-8 text: {word!a}") from None
 
 
 def normalise(argv: Sequence[str], options: Options, command: str = "jvp inspect") -> list[str]:

@@ -40,7 +40,10 @@ def invoke(command: Any, name: str, argv: Sequence[str], context: Context) -> in
         UsageError: typer refuses the arguments.
     """
     try:
-        result: Any = command.main(list(argv), prog_name=f"jvp {name}", obj=context, standalone_mode=False)
+        with command.make_context(f"jvp {name}", list(argv), obj=context) as ctx:
+            result: Any = command.invoke(ctx)  # not `main`, which makes an exit of its own of a KeyboardInterrupt
+    except typer.Exit as left:
+        return left.exit_code
     except TyperException as error:
         message = error.format_message()
         raise UsageError(message[:1].lower() + message[1:].rstrip(".")) from None
