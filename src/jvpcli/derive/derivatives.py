@@ -84,10 +84,16 @@ def derive(
     if is_large(outputs, inputs):
         return derive_large(outputs, inputs, mode, memory_limit)
     plan = make_plan(outputs, inputs, mode)
-    maps, plan, notices = _maps(outputs, inputs, plan)
-    around = None if stack is None else look_around(stack, outputs, inputs, maps, plan.mode, -NEARBY)
-    samples = _sample(inputs, rerun, plan) if around is None else around.sample
-    sides = None if around is None else (around.below, around.above)
+    around = None if stack is None else look_around(stack, outputs, inputs, plan.mode, -NEARBY)
+    if around is None:
+        maps, plan, notices = _maps(outputs, inputs, plan)
+        samples: Mapping[tuple[str, str], LinearMap] | None = None
+        sides = None
+    else:
+        maps, notices = dict(around.maps), ()
+        samples, sides = around.nearby, around.sides
+    if samples is None:
+        samples = _sample(inputs, rerun, plan)
     kinds = {key: _with_kind(j, samples.get(key)) for key, j in maps.items()}
     return Derivatives(kinds, plan, "values", notices, sides)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from string import ascii_lowercase, ascii_uppercase
 
 import torch
@@ -156,9 +155,11 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     live = (products != 0).any(0).nonzero()
     column = int(live[0]) if live.numel() else 0
     rows = (products[:, column] != 0).nonzero().reshape(-1).tolist()
+    listed = rows[:MOST_TERMS]
+    factors = zip(weights[listed].tolist(), matrix[listed, column].tolist(), strict=True)
     terms = tuple(
-        Term(entry_label(y, unravel(row, jacobian.out_shape)), weights[row].item(), matrix[row, column].item())
-        for row in islice(rows, MOST_TERMS)
+        Term(entry_label(y, unravel(row, jacobian.out_shape)), weight, derivative)
+        for row, (weight, derivative) in zip(listed, factors, strict=True)
     )
     result = torch.dot(weights.to(matrix.dtype), matrix[:, column]).item()
     return WorkedEntry(

@@ -121,10 +121,14 @@ def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
     """
     contracted = pair.jacobian.pullback(pair.v)
     direct = torch.zeros_like(contracted) if pair.gradient is None else pair.gradient
-    comparable = contracted.isfinite() & direct.isfinite()
-    difference = torch.where(comparable, (contracted - direct).abs(), 0.0).reshape(-1)
+    difference = (contracted - direct).abs()
+    comparable = difference.isfinite()  # not where either is not
+    count = int(comparable.sum())
+    if count < difference.numel():
+        difference = torch.where(comparable, difference, 0.0)
+    difference = difference.reshape(-1)
     largest = _largest(difference)
-    result = Comparison(int(comparable.sum()), int((~comparable).sum()), largest)
+    result = Comparison(count, difference.numel() - count, largest)
     if largest <= math.sqrt(eps) * _largest(direct):  # spares the bound below, which goes through every entry
         return result
     if largest <= _rounding(pair, eps) or largest <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, Span
@@ -19,6 +20,9 @@ from jvpcli.program import IMPORTED, Block, Const, Equation, Operand, Pack, Prog
 
 MAX_DEPTH = 100
 """Expressions may nest this deep (long chains such as x+x+… or x.sin().sin()… don't count)."""
+
+SHORT = 1000
+"""Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
 
 OPERATORS: Mapping[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod",
@@ -49,13 +53,24 @@ def parse(
         UnknownNameError: a name that is neither an input nor in the catalogue.
         LimitError: it is too long or nests too deeply.
     """
+    names = None if input_names is None else tuple(input_names)
+    known = tuple((name, tuple(taken)) for name, taken in (functions or {}).items())
+    return (_remembered if len(source) <= SHORT else _parse)(source, names, known)
+
+
+def _parse(
+    source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
+) -> Program:
     text, tree = read_source(source)
     input_count = 0
     while True:
-        program = _Lowering(text, input_names, functions or {}, input_count).program(tree)
+        program = _Lowering(text, input_names, dict(functions), input_count).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
+
+
+_remembered = lru_cache(maxsize=64)(_parse)
 
 
 class _Lowering:

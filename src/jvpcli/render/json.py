@@ -6,6 +6,7 @@ the strings of the contract, complex numbers pairs of real and imaginary part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -41,7 +42,8 @@ def to_dict(report: Any) -> dict[str, Any]:
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(document, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    """One walk over the document, and one copy of its numbers."""
+    return orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 @cache
@@ -50,34 +52,44 @@ def _field_rules(kind: Hashable) -> tuple[tuple[str, bool], ...]:
     return tuple((f.name, f.default is None) for f in fields(kind))  # type: ignore[arg-type]
 
 
-def _plain(item: Any) -> Any:
-    """What orjson cannot encode by itself, one level deep: report types, mappings, arrays, numpy's and complex numbers."""
-    if isinstance(item, (np.ndarray, np.generic, complex)):
-        return _array(np.asarray(item))
+def _ready(item: Any) -> Any:
+    """What orjson encodes as the contract says, at every level: a bare NaN it would write as null."""
+    kind = type(item)
+    if kind in _PLAIN or (kind is float and math.isfinite(item)):
+        return item
+    if kind is np.ndarray:
+        return _array(item)
+    if kind is tuple or kind is list:
+        return [_ready(part) for part in item]
+    if hasattr(kind, "__dataclass_fields__"):
+        return _record(item)
     if isinstance(item, Mapping):
-        return dict(item)
-    return _record(item)
+        return {name: _ready(value) for name, value in item.items()}
+    return _array(np.asarray(item))
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def _record(item: Any) -> dict[str, Any]:
-    """A report type as a dict of its fields; floats are looked at here, since orjson writes a NaN as null."""
-    pairs = ((name, getattr(item, name), optional) for name, optional in _field_rules(type(item)))  # type: ignore[arg-type]
-    return {
-        name: _array(np.asarray(value)) if isinstance(value, float) else value
-        for name, value, optional in pairs
-        if not (optional and value is None)
-    }
+    """A report type as a dict of its fields."""
+    found = {}
+    for name, optional in _field_rules(type(item)):
+        value = getattr(item, name)
+        if value is not None or not optional:
+            found[name] = value if type(value) in _PLAIN else _ready(value)
+    return found
 
 
 def _array(array: np.ndarray) -> Any:
     """An array as what orjson encodes: a finite contiguous array, or nested lists."""
-    if np.iscomplexobj(array):
+    if array.dtype.kind == "c":
         array = np.stack([array.real, array.imag], axis=-1)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return _with_words(array)
     if array.ndim == 0:  # orjson takes none of those
         return orjson.loads(_numbers(array.reshape(1)))[0]
-    return orjson.Fragment(_numbers(array)) if array.size else array.tolist()
+    return np.ascontiguousarray(array) if array.size else array.tolist()
 
 
 def _numbers(array: np.ndarray) -> bytes:
