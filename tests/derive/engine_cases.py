@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Function, list[Tensor], str]] = {
     "log_softmax": (lambda x: F.log_softmax(x, 0), [r(3, 4)], ""),
     "tanh(Wx)": (lambda x: torch.tanh(W @ x), [r(16)], "dense"),
     "mlp": (lambda x: W[:5] @ torch.relu(W @ torch.relu(W @ x + B)), [r(16)], "dense"),
-    "mlp weights": (lambda w, v: W[:5] @ torch.relu(w @ torch.relu(v @ B)), [r(16, 16), r(16, 16, seed=9)], "dense"),
+    "mlp weights": (lambda w, v: W[:5] @ torch.relu(w @ torch.relu(v @ B)), [r(16, 16), r(16, 16, seed=9)], ""),
     "conv1d": (lambda x: F.conv1d(x[None, None], W[None, None, 0, :5], padding=2)[0, 0], [r(30)], "banded"),
     "laplacian": (laplacian, [r(6, 5)], "banded"),
     "blocks": (lambda x: torch.tanh(x.view(10, 8) @ W[:8, :8].T).reshape(-1), [r(80)], ""),

@@ -18,7 +18,6 @@ from jvpcli.derive.structure import SPARSE_FRACTION, classify, classify_values
 from jvpcli.derive.terms import Workspace, zeros
 from jvpcli.errors import LimitError
 
-
 MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
 
