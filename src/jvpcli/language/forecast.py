@@ -52,7 +52,7 @@ def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: 
         return
     name = op.partition(":")[2].removeprefix("torch.")
     taken = f", of which {in_words(held)} are taken" if held > memory_limit // 100 else ""
-    count = f"{elements:,}" if elements < 10**18 else f"about 10^{len(str(elements)) - 1}"
+    count = f"{elements:,}" if elements < 10**18 else f"about 10^{int(elements.bit_length() * 0.30103)}"
     raise LimitError(
         f"`{name}` would need {in_words(elements * width)} for its {count} elements; "
         f"the limit is {in_words(memory_limit)}{taken}."
@@ -266,6 +266,7 @@ _RULES: Mapping[str, Callable[[_Given], int]] = {
     **_named("eye", lambda given: given.get(0, "n") * (given.get(1, "m") or given.get(0, "n"))),
     **_named("arange range", _arange),
     **_named("linspace logspace", lambda given: given.get(2, "steps")),
+    **_named("multinomial", lambda given: _first(given) // given.arguments[0].shape[-1] * given.get(1, "num_samples")),
     **_named("randperm", lambda given: given.get(0, "n")),
     **_named(
         "hann_window hamming_window blackman_window bartlett_window kaiser_window",
@@ -286,7 +287,7 @@ _RULES: Mapping[str, Callable[[_Given], int]] = {
     **_named("block_diag", _block_diagonal),
     **_named("kron outer ger", _product),
     **_named("cartesian_prod", lambda given: _product(given) * len(given.tensors())),
-    **_named("combinations", lambda given: _first(given) ** given.get(1, "r", 2)),
+    **_named("combinations", lambda given: _first(given) ** min(given.get(1, "r", 2), 32)),
     **_named("cdist", _cdist),
     **_named("cov corrcoef", lambda given: given.arguments[0].shape[0] ** 2 if given.arguments[0].ndim > 1 else 1),
     **_named("matmul mm bmm", _matmul),
@@ -321,9 +322,12 @@ _PARTS: Mapping[str, Callable[[_Given], int]] = {
         lambda given: given.arguments[0].shape[given.get(2, "dim", 0)] // max(given.get(1, "split_size"), 1),
     ),
     **_named(
-        "chunk unsafe_chunk tensor_split",
+        "chunk unsafe_chunk",
         lambda given: min(given.get(1, "chunks", 0), 1 + given.arguments[0].shape[given.get(2, "dim", 0)]),
     ),
+    **_named("tensor_split", lambda given: int(given.get(1, "indices_or_sections", given.keywords.get("sections")))),
+    **_named("hsplit vsplit dsplit", lambda given: given.get(1)),
+    **_named("combinations", lambda given: given.get(1, "r", 2)),
     **_named("tolist", _first),
 }
 """Function or method name to the number of objects that it gives."""

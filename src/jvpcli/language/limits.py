@@ -38,6 +38,13 @@ def check_turns(count: int) -> None:
         raise LimitError(f"Going through {count:,} items would take more than {MAX_STEPS:,} steps.")
 
 
+def length(items: Any) -> int:
+    """How many items there are; of a range, however long."""
+    if isinstance(items, range):
+        return max((items.stop - items.start + items.step - (1 if items.step > 0 else -1)) // items.step, 0)
+    return len(items)
+
+
 def check_moved(count: int) -> None:
     """Refuse to copy more list items than is sensible."""
     if count > MAX_MOVED:
@@ -61,7 +68,7 @@ def check_plain(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     """
     for value in arguments:
         if type(value) is range and op != "builtin:len":
-            check_turns(len(value))
+            check_turns(length(value))
     bits_of = _RESULT_BITS.get(op)
     if bits_of is None:
         return

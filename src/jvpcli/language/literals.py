@@ -85,7 +85,7 @@ def _number(token: str, at: int, text: str) -> Any:
             number = kind(token)
         except ValueError:
             continue
-        if kind is float and math.isinf(number) and "inf" not in token.lower():
+        if isinstance(number, float) and math.isinf(number) and "inf" not in token.lower():
             raise BadValueError("a number is too large for any dtype", source=text, span=span)
         return number
     if not token:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
-from jvpcli.language import forecast, limits
+from jvpcli.language import forecast, guards, limits
 from jvpcli.language.failures import explain_failure
 from jvpcli.language.operations import (
     apply_operation,
@@ -114,6 +114,7 @@ class Run:
         if op.startswith("builtin:") and op not in ("builtin:len", "builtin:abs", "builtin:round"):
             for value in arguments:
                 limits.check_turns(len(value) if isinstance(value, Tensor) and value.ndim else 0)
+        guards.check_arguments(op, arguments, keywords)
         forecast.check_parts(op, arguments, keywords)
         forecast.check_memory(op, arguments, keywords, self.held, self.memory_limit)
 
@@ -210,7 +211,7 @@ class Run:
         value = self.read(operand)
         if is_scalar(value):
             raise EvaluationError(f"{describe(value).capitalize()} has no items to go through.")
-        limits.check_turns(len(value))
+        limits.check_turns(limits.length(value))
         if isinstance(operand, Const) or isinstance(value, range):
             return [Const(item) for item in value]
         items: Sequence[Any] = value.unbind(0) if isinstance(value, Tensor) else value
@@ -308,9 +309,10 @@ class Run:
         value = operand.items if _is_sequence(operand) else self.read(operand)  # type: ignore[union-attr]
         if is_scalar(value):
             raise EvaluationError(f"{describe(value).capitalize()} can't be unpacked into {count} names.")
-        if len(value) < count or (len(value) > count and not or_more):
+        items = limits.length(value)
+        if items < count or (items > count and not or_more):
             wanted = f"{count} or more" if or_more else str(count)
-            raise EvaluationError(f"{wanted} items were expected to unpack, and there are {len(value)}.")
+            raise EvaluationError(f"{wanted} items were expected to unpack, and there are {items}.")
         if _is_sequence(operand):
             item: Operand = value[index.value]
             return item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -55,7 +56,9 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     text = split_lines(source)
     code = "\n".join(text.lines)
     try:
-        return text, ast.parse(code)
+        with warnings.catch_warnings():  # Python warns of odd literals on stderr
+            warnings.simplefilter("ignore")
+            return text, ast.parse(code)
     except SyntaxError as error:
         raise _syntax_error(error, text) from None
     except ValueError as error:
