@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,9 +37,41 @@ def jvp() -> Callable[..., Outcome]:
         context = Context(io.StringIO(stdin), out, err, environ)
         code = run(argv, context)
         texts = [stream.buffer.getvalue().decode(encoding) for stream in (out, err) if not stream.flush()]
+        if "--json" in argv and texts[0] and argv[0] not in ("schema", "batch"):
+            assert_valid(json.loads(texts[0]))
         return Outcome(code, *texts)
 
     return call
+
+
+@lru_cache(maxsize=1)
+def validator() -> Any:
+    """The published schema, ready to validate with."""
+    import jsonschema
+
+    from jvpcli.render.schema import schema
+
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+def assert_valid(document: Any) -> None:
+    """Fails where a document is not what `jvp schema` says."""
+    if not validator().is_valid(document):
+        kinds = schema_of(document)
+        raise AssertionError([(list(e.absolute_path), e.message[:200]) for e in kinds.iter_errors(document)][:5])
+
+
+def schema_of(document: Any) -> Any:
+    """The part of the schema that fits the document best, whose complaints say the most."""
+    import jsonschema
+
+    whole = validator().schema
+    parts = [
+        jsonschema.Draft202012Validator({**whole["$defs"][branch["$ref"].rpartition("/")[2]], "$defs": whole["$defs"]})
+        for branch in whole["oneOf"]
+    ]
+    return min(parts, key=lambda part: len(list(part.iter_errors(document))))
 
 
 @pytest.fixture

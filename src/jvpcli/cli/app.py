@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
+    "schema": "Print the JSON Schema (draft 2020-12) of every document that the other commands print with --json.",
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 

@@ -74,7 +74,7 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 def _record(item: Any) -> dict[str, Any]:
     """A report type as a dict of its fields."""
     found = {}
-    for name, optional in _field_rules(type(item)):
+    for name, optional in _field_rules(type(item)):  # type: ignore[arg-type]
         value = getattr(item, name)
         if value is not None or not optional:
             found[name] = value if type(value) in _PLAIN else _ready(value)

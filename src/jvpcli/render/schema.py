@@ -1,0 +1,224 @@
+"""The JSON Schema (draft 2020-12) of every document, generated from the report types.
+
+It says what this version writes: every field, which of them may be missing, and where null may stand.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from jvpcli import report
+from jvpcli.errors import JvpError
+from jvpcli.report import (
+    CheckReport,
+    Explanation,
+    InspectReport,
+    OpsReport,
+    PlanReport,
+    TraceReport,
+)
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+DOCUMENTS: Mapping[str, tuple[type, str]] = {
+    "inspect": (InspectReport, "What `jvp inspect` prints."),
+    "plan": (PlanReport, "What `jvp inspect --explain-plan` prints."),
+    "trace": (TraceReport, "What `jvp trace` prints."),
+    "check": (CheckReport, "What `jvp check` prints."),
+    "explain": (Explanation, "What `jvp explain` prints."),
+    "ops": (OpsReport, "What `jvp ops` prints."),
+}
+"""The commands' documents: report type and what it is."""
+
+Schema = dict[str, Any]
+
+
+class _Array:
+    """Stands for numpy's array in the types, so that numpy need not be loaded."""
+
+
+NUMBER: Schema = {
+    "description": "A number; what JSON has no number for is a string.",
+    "anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}],
+}
+ARRAY: Schema = {
+    "description": "Nested lists in row-major order, a single value for a 0-d array; complex numbers are [re, im].",
+    "anyOf": [
+        {"$ref": "#/$defs/number"},
+        {"type": "boolean"},
+        {"type": "array", "items": {"$ref": "#/$defs/array"}},
+    ],
+}
+
+
+def schema() -> Schema:
+    """The whole schema: one of the documents, or a failure."""
+    defs: dict[str, Schema] = {"number": NUMBER, "array": ARRAY}
+    for name, (kind, about) in DOCUMENTS.items():
+        defs[name] = _document(kind, about, defs)
+    defs["failure"] = _failure()
+    defs["request"] = _request()
+    return {
+        "$schema": DIALECT,
+        "title": "jvp",
+        "description": "Every document that jvp prints with --json, and every line that jvp batch prints.",
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in (*DOCUMENTS, "failure")],
+        "$defs": defs,
+    }
+
+
+def _document(kind: type, about: str, defs: dict[str, Schema]) -> Schema:
+    head = {"id": {"description": "The id of a batch's line, if it had one."}, "schema": {"const": 1}}
+    body = _record(kind, defs)
+    return {
+        "description": about,
+        "type": "object",
+        "properties": {**head, "ok": {"const": True}, **body["properties"]},
+        "required": ["schema", "ok", *body["required"]],
+        "additionalProperties": False,
+    }
+
+
+def _record(kind: type, defs: dict[str, Schema]) -> Schema:
+    """A report type; a field whose default is None is left out where it is None."""
+    hints = typing.get_type_hints(kind, {**vars(report), "np": types.SimpleNamespace(ndarray=_Array)})
+    properties, required = {}, []
+    for field in fields(kind):
+        optional = field.default is None
+        properties[field.name] = _of(_without_none(hints[field.name]) if optional else hints[field.name], defs)
+        if not optional:
+            required.append(field.name)
+        assert field.default is MISSING or field.default is None or field.default == ()
+    return {
+        "description": " ".join((kind.__doc__ or "").split()),
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _of(hint: Any, defs: dict[str, Schema]) -> Schema:
+    """A type annotation as a schema; report types become definitions."""
+    if hint in _SIMPLE:
+        return dict(_SIMPLE[hint])
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        parts = [_of(part, defs) for part in arguments if part is not type(None)]
+        return {"anyOf": [*parts, {"type": "null"}]} if type(None) in arguments else {"anyOf": parts}
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return {"type": "array", "items": _of(arguments[0], defs)}
+    if origin is tuple:
+        items = [_of(part, defs) for part in arguments]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _of(arguments[1], defs)}
+    if hint.__name__ not in defs:
+        defs[hint.__name__] = {}  # a type may hold itself
+        defs[hint.__name__] = _record(hint, defs)
+    return {"$ref": f"#/$defs/{hint.__name__}"}
+
+
+_SIMPLE: Mapping[Any, Schema] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"$ref": "#/$defs/number"},
+    _Array: {"$ref": "#/$defs/array"},
+    Any: {"$ref": "#/$defs/array"},
+}
+
+
+def _without_none(hint: Any) -> Any:
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    return parts[0] if len(parts) == 1 else typing.Union[tuple(parts)]  # noqa: UP007
+
+
+def _failure() -> Schema:
+    shape: Schema = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+    text_or_null: Schema = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    error = {
+        "code": {"enum": sorted({kind.code for kind in _kinds(JvpError)})},
+        "message": {"type": "string", "description": "The fact, one sentence."},
+        "explanation": {"type": "string"},
+        "hints": {"type": "array", "items": {"type": "string"}, "description": "A command can be run as it stands."},
+        "span": {
+            "description": "Start and end of the guilty part, in characters of the expression.",
+            "anyOf": [
+                {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+                {"type": "null"},
+            ],
+        },
+        "expected": shape,
+        "got": shape,
+        "torch_message": text_or_null,
+    }
+    known = set(JvpError("").to_dict())
+    assert known == set(error), f"the fields of an error are {known}"
+    return {
+        "description": "A failure, of any command.",
+        "type": "object",
+        "properties": {
+            "id": {},
+            "schema": {"const": 1},
+            "ok": {"const": False},
+            "error": {
+                "type": "object",
+                "properties": error,
+                "required": list(error),
+                "additionalProperties": False,
+            },
+        },
+        "required": ["schema", "ok", "error"],
+        "additionalProperties": False,
+    }
+
+
+def _kinds(kind: type[JvpError]) -> list[type[JvpError]]:
+    return [kind, *(below for sub in kind.__subclasses__() for below in _kinds(sub))]
+
+
+def _request() -> Schema:
+    value: Schema = {
+        "description": "A number, nested lists, text as on the command line, or an object with its own dtype.",
+        "anyOf": [
+            {"type": ["number", "string", "boolean"]},
+            {"type": "array"},
+            {
+                "type": "object",
+                "properties": {"value": {}, "dtype": {"type": "string"}},
+                "required": ["value"],
+                "additionalProperties": False,
+            },
+        ],
+    }
+    weights = {"anyOf": [value, {"type": "object", "additionalProperties": value}]}
+    return {
+        "description": "A line that jvp batch reads.",
+        "type": "object",
+        "properties": {
+            "id": {"description": "Anything; it comes back in the answer."},
+            "expression": {"type": "string"},
+            "inputs": {"type": "object", "additionalProperties": value},
+            "wrt": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]},
+            "grad_outputs": weights,
+            "tangent": weights,
+            "dtype": {"type": "string"},
+            "seed": {"type": "integer"},
+            "command": {"enum": ["inspect", "trace", "check"]},
+            "device": {"type": "string"},
+            "mode": {"enum": ["auto", "forward", "reverse"]},
+            "jacobian": {"enum": ["auto", "dense", "sparse", "none"]},
+            "memory_limit": {
+                "type": ["string", "integer"],
+                "description": "As in 200MB; at most what --memory-limit says.",
+            },
+            "timeout": {"type": "number", "description": "Seconds; at most what --timeout says."},
+        },
+        "required": ["expression"],
+        "additionalProperties": False,
+    }
