@@ -20,6 +20,8 @@ from operator_samples import (
 )
 from torch import Tensor
 
+import jvpcli
+from jvpcli.errors import NotDifferentiableError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.outputs import flatten
 from jvpcli.language.parse import parse
@@ -88,14 +90,60 @@ def outcome(operator: Any) -> str:
 
 
 def compare(sample: WrittenSample) -> None:
-    """The expression's values and Jacobians are those of the operator, by torch.autograd.functional.jacobian."""
+    """What `jvpcli.inspect` says of the expression is what the operator gives, by torch.autograd.functional.jacobian."""
+    if not sample.wrt:  # a random function of numbers
+        with pytest.raises(NotDifferentiableError):
+            jvpcli.inspect(sample.expression, sample.inputs, seed=SEED)
+        return
+    result = jvpcli.inspect(sample.expression, sample.inputs, wrt=sample.wrt, seed=SEED)
+    originals = [sample.inputs[name] for name in sample.wrt]
+    torch.manual_seed(SEED)
+    torch.testing.assert_close(
+        list(result.outputs.values()), tensors_of(sample.reference(*originals)), equal_nan=True, check_stride=False
+    )
+    compare_through_what_is_unique(sample, originals)
+    reference = tensors_of(sample.reference(*originals))
+    unique = {id(part) for part in tensors_of(sample.differentiable(rejoined(reference)))}
+    for index, (name, value) in enumerate(zip(result.outputs, reference, strict=True)):
+        assert value.requires_grad == (name in result.report.jacobian)
+        if id(value) not in unique or not value.requires_grad or value.numel() == 0:
+            continue
+        combine = combination(value.real)
+        want = torch.autograd.functional.jacobian(raw(sample, index, combine), tuple(originals))
+        for x, expected in zip(sample.wrt, want, strict=True):
+            rows = result.jacobian[name, x].reshape(value.numel(), *sample.inputs[x].shape)
+            torch.testing.assert_close(combine_rows(rows), expected, equal_nan=True)
+
+
+def rejoined(outputs: list[Tensor]) -> Any:
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def raw(sample: WrittenSample, index: int, combine: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """One output of the operator, its real part, as a function of the differentiated inputs."""
+
+    def function(*tensors: Tensor) -> Tensor:
+        torch.manual_seed(SEED)
+        return combine(tensors_of(sample.reference(*tensors))[index].real)
+
+    return function
+
+
+def combine_rows(rows: Tensor) -> Tensor:
+    """What `combination` does to an output, done to the rows of its Jacobian."""
+    count = rows.shape[0]
+    if count <= MAX_ROWS:
+        return rows
+    return torch.tensordot(weights_for(count).to(rows.dtype), rows, dims=1)
+
+
+def compare_through_what_is_unique(sample: WrittenSample, originals: list[Tensor]) -> None:
+    """The same for the graph alone, through what the database says is unique (eigenvectors only up to their phase)."""
     program = parse(sample.expression, list(sample.inputs))
     evaluation = evaluate(program, sample.inputs, wrt=sample.wrt, seed=SEED)
     outputs = list(evaluation.outputs.values())
-    originals = [sample.inputs[name] for name in sample.wrt]
+    outputs = tensors_of(sample.differentiable(rejoined(outputs)))
     torch.manual_seed(SEED)
-    torch.testing.assert_close(outputs, tensors_of(sample.reference(*originals)), equal_nan=True)
-    outputs = tensors_of(sample.differentiable(outputs[0] if len(outputs) == 1 else tuple(outputs)))
     expected = tensors_of(sample.differentiable(sample.reference(*originals)))
     assert [value.requires_grad for value in outputs] == [value.requires_grad for value in expected]
     leaves = tuple(evaluation.inputs[name] for name in sample.wrt)
@@ -125,7 +173,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 def combination(output: Tensor) -> Callable[[Tensor], Tensor]:
     """A real vector of few entries that every entry of the output goes into."""
     entries = output.numel() * (2 if output.is_complex() else 1)
-    weights = torch.randn(MAX_ROWS, entries, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights = weights_for(entries)
 
     def combine(value: Tensor) -> Tensor:
         real = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
@@ -133,6 +181,10 @@ def combination(output: Tensor) -> Callable[[Tensor], Tensor]:
         return flat if entries <= MAX_ROWS else weights.to(flat.dtype) @ flat
 
     return combine
+
+
+def weights_for(entries: int) -> Tensor:
+    return torch.randn(MAX_ROWS, entries, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def jacobian_by_loop(output: Tensor, leaves: tuple[Tensor, ...]) -> list[Tensor]:

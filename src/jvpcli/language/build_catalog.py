@@ -172,6 +172,15 @@ def constants() -> list[str]:
     return sorted(found)
 
 
+def constant_description(path: str) -> str:
+    """What a constant is."""
+    root, _, name = path.partition(".")
+    value = getattr({"torch": torch, "math": math}[root], name)
+    return (
+        f"The number {value}" if isinstance(value, float) else f"The {type(value).__name__.replace('_', ' ')} {value}"
+    )
+
+
 def named_result_fields() -> list[str]:
     """The fields of torch's named results (`values`, `indices`, `U`, `S`, …)."""
     fields: set[str] = set()
@@ -180,8 +189,38 @@ def named_result_fields() -> list[str]:
     return sorted(fields)
 
 
+UNUSABLE_PARAMETERS = {"out", "requires_grad", "generator", "pin_memory", "layout", "_stacklevel", "names"}
+"""Parameters that no call may use."""
+
+
 def signature_of(function: Any, name: str, lambdas: dict[Any, Callable[..., Any]]) -> str:
-    """`name(parameters)`, from the docstring's first line where torch writes it there."""
+    """`name(parameters)`, without annotations and without what can't be used."""
+    head, _, parameters = written_signature(function, name, lambdas).partition("(")
+    usable = []
+    for parameter in split_parameters(parameters.rpartition(")")[0]):
+        declared, equals, default = (part.strip() for part in parameter.partition("="))
+        called = declared.partition(":")[0].strip()
+        if called and called not in UNUSABLE_PARAMETERS:
+            usable.append(f"{called}={default}" if equals else called)
+    while usable and usable[-1] in ("*", "/"):
+        usable.pop()
+    return f"{head}({', '.join(usable)})"
+
+
+def split_parameters(text: str) -> list[str]:
+    """The text cut at the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def written_signature(function: Any, name: str, lambdas: dict[Any, Callable[..., Any]]) -> str:
+    """`name(parameters)` as torch writes it."""
     first = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
     match = re.match(rf"(?:torch\.)?(?:[\w.]+\.)?{re.escape(name)}\((.*?)\)\s*->", first)
     if match is None:
@@ -212,11 +251,36 @@ def description_of(function: Any) -> str:
     paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(function) or "").split("\n\n")]
     for paragraph in paragraphs:
         text = re.sub(r"^(?:[\w.]+)\(.*?\)\s*(?:->\s*[\w\[\](), .]+?)?(?=[A-Z.:]|$)", "", paragraph).strip()
-        text = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`", r"\1", text).replace("``", "").replace("\\", "")
         skipped = text.startswith((".. ", ">>>", "Args", "{", "Warning")) or "->" in text
         if len(text) > 3 and not skipped:
-            return re.split(r"(?<=[a-z\])])\.(?:\s|$)", text)[0][:160].strip().rstrip(".:")
+            sentence = re.split(r"(?<=[a-z\])`}])\.(?:\s|$)", plain(text))[0].strip().rstrip(".:")
+            return sentence if len(sentence) <= 160 else f"{sentence[:157].rsplit(' ', 1)[0]}..."
     return ""
+
+
+def plain(text: str) -> str:
+    """reStructuredText and TeX as plain text."""
+    text = re.sub(r":math:`([^`]*)`", lambda match: plain_mathematics(match[1]), text)
+    text = re.sub(r":\w+:`~?([^`<]*?)(?:\s*<[^`]*>)?`", r"\1", text)
+    return re.sub(r"`([^`<]*?)\s*<[^`]*>`_*", r"\1", text).replace("`", "").replace("\\", "")
+
+
+def plain_mathematics(formula: str) -> str:
+    """TeX as people write it on one line."""
+    for pattern, replacement in (
+        (r"\\(?:text|mathrm|mathbb|operatorname|texttt|mathbf)\{([^{}]*)\}", r"\1"),
+        (r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1) / (\2)"),
+        (r"\\(?:leq|le)\b", "≤"),
+        (r"\\(?:geq|ge)\b", "≥"),
+        (r"\\neq?\b", "≠"),
+        (r"\\times\b", "×"),
+        (r"\\cdot\b", "·"),
+        (r"\\infty\b", "∞"),
+        (r"\\(?:left|right|;|,|!|quad)", ""),
+        (r"[{}\\]", ""),
+    ):
+        formula = re.sub(pattern, replacement, formula)
+    return formula
 
 
 def parameters_in(signature: str) -> set[str]:
@@ -261,6 +325,7 @@ def build() -> tuple[dict[str, Any], dict[str, list[str]]]:
             functions[f"math.{name}"] = ""
             texts[f"math.{name}"] = [signature_of(value, name, {}), description_of(value)]
 
+    texts |= {path: [path.rpartition(".")[2], constant_description(path)] for path in constant_paths}
     methods = {path.rpartition(".")[2]: flags for path, flags in functions.items() if path.startswith("torch.Tensor.")}
     borrow_descriptions(texts)
     data = {
@@ -291,15 +356,21 @@ def is_pointwise(name: str) -> bool:
     return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in overloads)
 
 
+NEIGHBOURS = ("torch", "torch.nn.functional", "torch.Tensor", "torch.linalg", "torch.special")
+"""Where a function of the same name may be described."""
+
+
 def borrow_descriptions(texts: dict[str, list[str]]) -> None:
-    """A method described as "See torch.f" takes the description of torch.f; an in-place one names its counterpart."""
+    """What is only described as "See torch.f" or "Alias for torch.f" takes the description of torch.f."""
     for path, (signature, description) in texts.items():
         name = path.rpartition(".")[2]
-        counterpart = texts.get(f"torch.{name.rstrip('_')}")
+        pointer = re.match(r"(?:See|Alias (?:for|of)) (?:also )?([\w.]+)\(?\)?", description, re.IGNORECASE)
+        places = [pointer[1], f"torch.{pointer[1]}"] if pointer else [f"{at}.{name.rstrip('_')}" for at in NEIGHBOURS]
+        target = next((texts[place] for place in places if place in texts and texts[place][1]), None)
         if name.endswith("_") and (not description or "ersion of" in description):
             texts[path] = [signature, f"In-place version of {name.rstrip('_')}()"]
-        elif counterpart and (not description or description.startswith(("See ", "Alias ", "alias "))):
-            texts[path] = [signature, counterpart[1]]
+        elif target and (pointer or not description) and not target[1].startswith("See "):
+            texts[path] = [signature, target[1]]
 
 
 def main() -> None:

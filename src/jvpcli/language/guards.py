@@ -14,6 +14,9 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError
 
+KEYWORD_ONLY = 99
+"""The position of an argument that has none."""
+
 Given = Callable[[int, str], Any]
 """An argument by its position or name."""
 
@@ -58,9 +61,15 @@ def _ldl_solve(given: Given) -> str | None:
     return None
 
 
+def _lstsq(given: Given) -> str | None:
+    right = given(1, "b") if given(1, "B") is None else given(1, "B")
+    empty = isinstance(right, Tensor) and right.numel() == 0
+    return "the right-hand side is empty" if empty else None
+
+
 def _segment_reduce(given: Given) -> str | None:
-    data, offsets, axis = given(0, "data"), given(9, "offsets"), given(9, "axis") or 0
-    if given(9, "unsafe"):
+    data, offsets, axis = given(0, "data"), given(KEYWORD_ONLY, "offsets"), given(KEYWORD_ONLY, "axis") or 0
+    if given(KEYWORD_ONLY, "unsafe"):
         return "`unsafe` can't be used: it leaves out torch's own checks"
     if not (_is_tensor(data, 1) and _is_tensor(offsets, 1) and isinstance(axis, int) and offsets.numel()):
         return None
@@ -106,6 +115,7 @@ def _is_tensor(value: Any, dimensions: int) -> bool:
 _GUARDS: Mapping[str, Callable[[Given], str | None]] = {
     "lu_unpack": _lu_unpack,
     "ldl_solve": _ldl_solve,
+    "lstsq": _lstsq,
     "segment_reduce": _segment_reduce,
     "ctc_loss": _ctc_loss,
     "native_batch_norm": _native_batch_norm,

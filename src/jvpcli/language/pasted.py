@@ -1,0 +1,217 @@
+"""Python that asks for a derivative, as it stands in a program: what it means as a request.
+
+`torch.autograd.grad(torch.outer(x, x), x, grad_outputs=v)` is the expression `torch.outer(x, x)` with the weights v,
+differentiated with respect to x.  Only the text is read; nothing of it is run here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+SIGNS = ("grad", "backward", "jac", "vjp", "jvp")
+"""A text without any of these asks for no derivative."""
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A request in a program's own words.
+
+    Attributes:
+        expression: what is differentiated.
+        inputs: name to the text of its value, where the program makes it.
+        wrt: names of what it is differentiated to; empty: not said.
+        grad_outputs, tangent: texts of the weights, in order; empty: not said.
+    """
+
+    expression: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    wrt: tuple[str, ...] = ()
+    grad_outputs: tuple[str, ...] = ()
+    tangent: tuple[str, ...] = ()
+
+
+def read_pasted(source: str) -> Pasted | None:
+    """What a program's text asks for, if it ends in a call for a derivative that can be understood."""
+    if not any(sign in source for sign in SIGNS):
+        return None
+    try:
+        statements = ast.parse(source.strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    while len(statements) > 1 and _shows_gradient(statements[-1]):
+        statements.pop()
+    if not statements:
+        return None
+    asked = _asked(_last(statements[-1]), source.strip())
+    if asked is None:
+        return None
+    kept, inputs = _before(statements[:-1], source.strip())
+    return replace(asked, expression="; ".join([*kept, asked.expression]), inputs=inputs)
+
+
+def _shows_gradient(statement: ast.stmt) -> bool:
+    """`x.grad`, `print(x.grad)`."""
+    value = _last(statement)
+    return isinstance(value, ast.Attribute) and value.attr == "grad"
+
+
+def _last(statement: ast.stmt) -> ast.expr | None:
+    """The expression of the last statement, without what only prints it, names it or takes it out of its tuple."""
+    value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+    while True:
+        if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Constant):
+            value = value.value
+        elif isinstance(value, ast.Call) and _path(value.func) == "print" and len(value.args) == 1:
+            value = value.args[0]
+        else:
+            return value
+
+
+def _asked(call: ast.expr | None, source: str) -> Pasted | None:
+    if not isinstance(call, ast.Call):
+        return None
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and _path(call.func) != BACKWARD:
+        weights = _argument(call, 0, "gradient")
+        return Pasted(_text(call.func.value, source), grad_outputs=_texts(weights, source))
+    if isinstance(call.func, ast.Call):  # jacrev(f)(x)
+        name = _path(call.func.func).rpartition(".")[2]
+        return _of_function(call.func.args[:1], call.args, source) if name in TRANSFORMS else None
+    reader = _READERS.get(_path(call.func).rpartition(".")[2])
+    return reader(call, source) if reader else None
+
+
+BACKWARD = "torch.autograd.backward"
+TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian")
+
+
+def _grad(call: ast.Call, source: str) -> Pasted | None:
+    """torch.autograd.grad(outputs, inputs, grad_outputs)."""
+    outputs, inputs = _argument(call, 0, "outputs"), _argument(call, 1, "inputs")
+    names = [_path(item) for item in _items(inputs)]
+    if outputs is None or not names or not all(name.isidentifier() for name in names):
+        return None
+    weights = _texts(_argument(call, 2, "grad_outputs"), source)
+    items = _items(outputs)
+    expression = _text(items[0], source) if len(items) == 1 else f"({', '.join(_text(i, source) for i in items)})"
+    return Pasted(expression, wrt=tuple(names), grad_outputs=weights)
+
+
+def _backward(call: ast.Call, source: str) -> Pasted | None:
+    """torch.autograd.backward(tensors, grad_tensors)."""
+    if _path(call.func) != BACKWARD or not call.args:
+        return None
+    items = [_text(item, source) for item in _items(call.args[0])]
+    expression = items[0] if len(items) == 1 else f"({', '.join(items)})"
+    return Pasted(expression, grad_outputs=_texts(_argument(call, 1, "grad_tensors"), source))
+
+
+def _jacobian(call: ast.Call, source: str) -> Pasted | None:
+    """jacobian(f, inputs)."""
+    return _of_function(call.args[:1], _items(_argument(call, 1, "inputs")), source)
+
+
+def _vjp(call: ast.Call, source: str) -> Pasted | None:
+    """autograd.functional.vjp(f, inputs, v); torch.func.vjp(f, *inputs)."""
+    if ".func." in _path(call.func):
+        return _of_function(call.args[:1], call.args[1:], source)
+    found = _of_function(call.args[:1], _items(_argument(call, 1, "inputs")), source)
+    return found and replace(found, grad_outputs=_texts(_argument(call, 2, "v"), source))
+
+
+def _jvp(call: ast.Call, source: str) -> Pasted | None:
+    """autograd.functional.jvp(f, inputs, v); torch.func.jvp(f, primals, tangents)."""
+    found = _of_function(call.args[:1], _items(_argument(call, 1, "primals") or _argument(call, 1, "inputs")), source)
+    return found and replace(found, tangent=_texts(_argument(call, 2, "tangents") or _argument(call, 2, "v"), source))
+
+
+_READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
+    "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
+}  # fmt: skip
+
+
+def _of_function(function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str) -> Pasted | None:
+    """A function at some arguments: a lambda's body with its parameters named, or a call of a named function."""
+    if not function or not arguments:
+        return None
+    names = [_path(argument) for argument in arguments]
+    if not all(name.isidentifier() for name in names):
+        return None
+    (what,) = function
+    if not isinstance(what, ast.Lambda):
+        path = _path(what)
+        return Pasted(f"{path}({', '.join(names)})", wrt=tuple(names)) if path else None
+    parameters = [parameter.arg for parameter in what.args.args]
+    if len(parameters) != len(names):
+        return None
+    renamed = [f"{own} = {name}" for own, name in zip(parameters, names, strict=True) if own != name]
+    return Pasted("; ".join([*renamed, _text(what.body, source)]), wrt=tuple(names))
+
+
+def _before(statements: Sequence[ast.stmt], source: str) -> tuple[list[str], dict[str, str]]:
+    """The statements that make the outputs, and the inputs that others make; imports and switches are left out."""
+    kept, inputs = [], {}
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom) or _switches(statement):
+            continue
+        made = _input(statement, source)
+        if made is not None:
+            inputs[made[0]] = made[1]
+        else:
+            kept.append(_text(statement, source))
+    return kept, inputs
+
+
+def _switches(statement: ast.stmt) -> bool:
+    """`x.requires_grad_()`, `x.requires_grad = True`."""
+    if isinstance(statement, ast.Assign):
+        target = statement.targets[0]
+        return isinstance(target, ast.Attribute) and target.attr == "requires_grad"
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Call) and _path(value.func).endswith(".requires_grad_")
+
+
+def _input(statement: ast.stmt, source: str) -> tuple[str, str] | None:
+    """`x = torch.tensor(…, requires_grad=True)` or `x = ….requires_grad_()`: its name, and its value without that."""
+    if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+        return None
+    name, value = statement.targets[0].id, statement.value
+    if not isinstance(value, ast.Call):
+        return None
+    if isinstance(value.func, ast.Attribute) and value.func.attr == "requires_grad_":
+        return name, _text(value.func.value, source)
+    if any(keyword.arg == "requires_grad" for keyword in value.keywords):
+        rest = [keyword for keyword in value.keywords if keyword.arg != "requires_grad"]
+        return name, ast.unparse(ast.Call(value.func, value.args, rest))
+    return None
+
+
+def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
+    """An argument by its position or keyword; None where it is not given, or None."""
+    named = next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+    found = call.args[position] if len(call.args) > position else named
+    return None if isinstance(found, ast.Constant) and found.value is None else found
+
+
+def _items(node: ast.expr | None) -> list[ast.expr]:
+    if node is None:
+        return []
+    return list(node.elts) if isinstance(node, ast.Tuple | ast.List) else [node]
+
+
+def _texts(node: ast.expr | None, source: str) -> tuple[str, ...]:
+    return tuple(_text(item, source) for item in _items(node))
+
+
+def _text(node: ast.AST, source: str) -> str:
+    return ast.get_source_segment(source, node) or ast.unparse(node)
+
+
+def _path(node: ast.expr) -> str:
+    """`torch.autograd.grad` of a dotted name; the last parts alone where it begins with something else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_path(node.value)}.{node.attr}"
+    return ""

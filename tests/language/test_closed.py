@@ -1,0 +1,177 @@
+"""Break-out attempts, by family: each is refused before anything runs, and the canary stays as it was."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from jvpcli.errors import ExitCode, ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
+from jvpcli.language import run
+from jvpcli.language.evaluate import evaluate
+from jvpcli.language.parse import parse
+
+SECRET = "the canary sings"
+
+FAMILIES: dict[str, list[str]] = {
+    "dunder attributes": [
+        "x.__class__", "x.__class__.__mro__[1].__subclasses__()", "().__class__.__base__.__subclasses__()",
+        "torch.sin.__globals__", "torch.sin.__self__", "torch.__builtins__", "torch.__dict__['os']",
+        "math.__loader__.load_module('os')", "x.__init__.__globals__", "x.__reduce_ex__(2)", "x.__getattribute__('data')",
+        "x.sum.__call__()", "x.T.__class__", "x.max(0).values.__class__", "x.shape.__class__", "(1).__class__",
+        "'a'.__class__", "[].__class__", "[x][0].__class__", "torch.pi.__class__", "torch.float64.__class__",
+        "torch.finfo(x.dtype).__class__", "x._version", "x._base", "x._cdata", "torch._C._get_tracing_state()",
+        "x._make_subclass(x)", "F._threshold(x, 1, 2)", "x.__add__(1)", "__import__", "__builtins__", "__name__",
+    ],
+    "modules behind modules": [
+        "torch.os.system('touch CANARY')", "torch.torch.os.remove('CANARY')", "torch.sys.exit(3)", "F.torch.os",
+        "torch.nn.functional.torch.load('CANARY')", "torch.nn.functional.np.load('CANARY')", "F.np.fromfile('CANARY')",
+        "torch.fft.torch.save(x, 'CANARY')", "torch.special.torch.os", "torch.linalg.torch.os", "F.math.os",
+        "torch.builtins.open('CANARY')", "torch.importlib.import_module('os')", "F.importlib.import_module('os')",
+        "torch.functional.torch.os", "torch.utils.data", "torch.hub.load('a', 'b')", "torch.nn.Module()", "torch.nn.F",
+        "torch.ctypes.CDLL('libc.so.6')", "torch.glob.glob('*')", "torch.inspect.getsource(x)", "torch.types",
+        "torch.multiprocessing.Process()", "torch.distributed.init_process_group()", "torch.masked.torch",
+    ],
+    "files": [
+        "torch.load('CANARY')", "torch.save(x, 'CANARY')", "torch.from_file('CANARY', shared=True, size=4)",
+        "x.numpy().tofile('CANARY')", "x.storage().from_file('CANARY')", "x.untyped_storage()._write_file('CANARY')",
+        "open('CANARY', 'w').write('x')", "torch.serialization.load('CANARY')", "torch.UntypedStorage.from_file('CANARY')",
+        "torch.PyTorchFileWriter('CANARY')", "torch.import_ir_module('CANARY')", "torch.FloatStorage._load('CANARY')",
+        "torch.jit.load('CANARY')", "torch.package.PackageImporter('CANARY')", "torch.export.load('CANARY')",
+        "torch.ops.load_library('CANARY')", "torch.classes.load_library('CANARY')", "torch.get_file_path('CANARY')",
+    ],
+    "processes and network": [
+        "eval('1')", "exec('import os')", "compile('1', 'a', 'eval')", "__import__('os').system('touch CANARY')",
+        "torch.os.popen('touch CANARY')", "torch.hub.download_url_to_file('http://127.0.0.1', 'CANARY')",
+        "breakpoint()", "input()", "exit()", "help()", "print(x)", "globals()", "locals()", "vars()", "dir(x)",
+        "getattr(x, 'data')", "setattr(x, 'data', x)", "type(x)", "object()", "memoryview(x)", "id(x)", "isinstance(x, x)",
+    ],
+    "callbacks and hooks": [
+        "x.apply_(abs)", "x.map_(x, abs)", "x.map2_(x, x, abs)", "x.register_hook(print)", "torch.vmap(x)", "torch.cond(x)",
+        "x.register_post_accumulate_grad_hook(print)", "torch.compile(x)", "torch.autograd.Function.apply(x)",
+        "torch.func.vjp(x)", "torch.utils.checkpoint.checkpoint(x)", "torch.while_loop(x)", "max(x, key=abs)",
+        "F.triplet_margin_with_distance_loss(x, x, x, distance_function=abs)", "sorted(x, key=abs)", "map(abs, x)",
+        "filter(abs, x)", "(lambda: x)()", "F.boolean_dispatch(x)", "torch.overrides.handle_torch_function(x)",
+        "F.handle_torch_function(x)", "torch.library.custom_op('a::b')", "F.has_torch_function(x)",
+    ],
+    "functions and classes as values": [
+        "torch.sin", "F.relu", "[torch.sin][0](x)", "f = torch.sin; f(x)", "(torch.sin if x else torch.cos)(x)", "abs",
+        "[abs][0](x)", "f = abs; f(x)", "torch.Tensor", "torch.Tensor(x)", "torch.Tensor.sum(x)", "torch.Tensor.__init__",
+        "torch.Size([1])", "torch.Generator()", "torch.device('cpu')", "torch.dtype", "torch", "F", "math", "torch.linalg",
+        "torch.nn", "x.sum", "x(0)", "x.T(0)", "(x)(1)", "torch.pi()", "math.pi()", "'a'()", "[x]()", "len.sum(x)",
+        "torch.sin.cos(x)",
+    ],
+    "storage": [
+        "x.storage()", "x.untyped_storage()", "x.set_(x)", "x.data_ptr()", "x.const_data_ptr()", "x.share_memory_()",
+        "x.pin_memory()", "x.record_stream(x)", "torch.from_dlpack(x)", "torch.frombuffer(x)", "torch.from_numpy(x)",
+        "x.resize_(100)", "torch.empty(100)", "x.new_empty(100)", "torch.empty_like(x)", "x.module_load(x)", "x.tobytes()",
+        "torch.empty_strided((2,), (1,))", "x.as_subclass(x)", "x.storage_type()", "x.is_set_to(x)", "x.resize_as_(x)",
+    ],
+    "autograd's state": [
+        "x.backward()", "x.grad", "x.grad_fn", "x.grad_fn.next_functions", "x.data", "x.requires_grad_()", "x.detach_()",
+        "x.retain_grad()", "x.requires_grad", "torch.no_grad()", "torch.enable_grad()", "torch.inference_mode()",
+        "torch.autograd.grad(x, x)", "torch.set_grad_enabled(False)", "torch.ones(3, requires_grad=True)", "x.is_leaf",
+        "x.tensor(1, requires_grad=True)", "torch.autograd.set_detect_anomaly(True)", "torch.detach_(x)", "x.volatile",
+    ],
+    "global settings": [
+        "torch.manual_seed(0)", "torch.seed()", "torch.set_rng_state(x)", "torch.default_generator.manual_seed(1)",
+        "torch.set_default_dtype(torch.float64)", "torch.set_num_threads(1)", "torch.set_default_device('cuda')",
+        "torch.use_deterministic_algorithms(True)", "torch.set_printoptions(1)", "torch.backends.mkl", "torch.get_num_threads()",
+        "torch.autocast('cpu')", "torch.set_flush_denormal(True)", "torch.set_warn_always(True)", "torch.cuda.init()",
+        "torch.random.seed()", "torch.rand(3, generator=x)", "torch.get_default_dtype()", "torch.compiler.reset()",
+    ],
+    "text that becomes code": [
+        "'{0.__class__}'.format(x)", "f'{x.__class__}'", "'%s' % x", "'a' + 'b'", "'a' * 10**9", "'abc'.join([])",
+        "s = '{}'; s.format(x)", "s = '%s'; s % x", "'a'.encode()", "b'abc'", "'a'.upper()", "x.format('a')",
+        "[s for s in ['{}']][0].format(x)", "torch.parse_ir('graph(): return ()')", "torch.parse_schema('a::b() -> ()')",
+        "torch.jit.script('x')", "torch.ops.aten.add(x, x)", "torch.classes.a.b", "-'a'", "x % 'a'", "'a' @ x",
+    ],
+    "keyword arguments": [
+        "torch.add(x, x, out=x)", "torch.sin(x, out=torch.zeros(3))", "torch.rand(3, generator=None)", "x.sum(**{})",
+        "torch.zeros(3, requires_grad=True)", "torch.zeros(3, pin_memory=True)", "torch.zeros(3, layout=torch.sparse_coo)",
+        "torch.zeros(3, names=['a'])", "F.softmax(x, 0, _stacklevel=5)", "torch.sum(x, __class__=1)", "x.sum(out=x)",
+        "torch.tensor([1.], requires_grad=True)", "torch.normal(x, x, generator=x)", "torch.sum(*[], **x)",
+    ],
+    "statements and syntax": [
+        "import os", "from os import system", "def f(): pass", "class A: pass", "lambda: x", "(y := x)", "x.a = 1",
+        "x.data = x", "del x", "while True: pass", "for i in x: pass", "if x: pass", "with x: pass", "assert x",
+        "try:\n x\nfinally:\n x", "global x", "raise x", "return x", "yield x", "await x", "async def f(): pass", "pass",
+        "{1: 2}", "{x}", "{k: k for k in x}", "{k for k in x}", "y: int = 3", "@x\ndef f(): pass", "print >> x",
+        "torch = x", "math = x", "__x__ = 1", "[torch for torch in [x]]", "x.real += 1", "match = 1\nmatch x:\n case 1: 2",
+    ],
+    "names in disguise": [
+        "ｔｏｒｃｈ.load('CANARY')", "x.__ｃｌａｓｓ__", "torch.ｌｏａｄ('CANARY')", "ｅｖａｌ('1')", "x.﹍﹍class﹍﹍",
+        "torch . os . system ( 'touch CANARY' )", "torch\\\n.os", "(torch).os", "(torch.os)", "t = torch; t.os",
+        "[torch][0].os", "torch.linalg.linalg", "torch.F", "math.math", "F.F", "torch.nn.functional.nn",
+        "torch.Tensor.numpy(x).tofile('CANARY')", "F.relu.__wrapped__", "torch.sum.real", "math.sqrt.real",
+        "y = x; y.numpy()", "[y.numpy() for y in [x]]", "(x if x else x).numpy()", "x.view(2, 2).T.numpy()",
+        "x.max(0).values.numpy()", "torch.linalg.svd(x).U.numpy()", "x.max(0)._asdict()", "x.max(0)._replace()",
+        "x.max(0).n_fields", "x.shape.numel.__self__", "(x, x).index(x)", "[x].append(x)", "x.tolist().append(1)",
+        "x.dtype.__reduce__()", "torch.finfo(x.dtype).__doc__", "x.device.__enter__()", "x.device.type",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    path = tmp_path / "canary"
+    path.write_text(SECRET)
+    return path
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_refused_before_anything_runs(family: str, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(run.Run, "execute", lambda self, step: started.append(step.op))
+    for attempt in FAMILIES[family]:
+        source = f"y = torch.sin(x)\n{attempt.replace('CANARY', str(canary))}"
+        with pytest.raises(JvpError) as caught:
+            evaluate(parse(source, ["x"]), {"x": torch.ones(2, 2)})
+        error = caught.value
+        assert isinstance(error, (ForbiddenError, UnknownNameError, ExpressionSyntaxError)), attempt
+        assert error.exit_code is ExitCode.REFUSED, attempt
+        assert error.span is not None, attempt
+        assert error.message.endswith("."), attempt
+        assert SECRET not in f"{error.message}{error.explanation}{error.hints}"
+    assert started == []
+    assert canary.read_text() == SECRET
+    assert [path.name for path in canary.parent.iterdir()] == ["canary"]
+
+
+RUNTIME = [
+    ("x.values", "can't be read from a tensor"),
+    ("x.max(0).U", "can't be read from the result of max"),
+    ("x.sum().item().T", "can't be read from a plain number"),
+    ("x.shape.real", "can't be read from a Size"),
+    ("x.shape.sum()", "can't be used on a Size"),
+    ("x.max(0).sum()", "can't be used on the result of max"),
+    ("x.tolist().sum()", "can't be used on a list"),
+    ("x.dtype.sum()", "can't be used on a dtype"),
+    ("x.item().sum()", "failed"),
+    ("torch.finfo(x.dtype).real", "can't be read from a finfo"),
+    ("['{}', 'a'][int(x.sum()*0)].sum()", "can't be used on text"),
+    ("['{}', 'a'][int(x.sum()*0)] * 3", "Operators don't apply to text"),
+    ("['{}', 'a'][int(x.sum()*0)] % x", "Operators don't apply to text"),
+    ("x.to('meta')", "can't be used: the inputs are on cpu"),
+    ("x.to('cuda')", "can't be used: the inputs are on cpu"),
+    ("torch.zeros(3, device='meta')", "can't be used: the inputs are on cpu"),
+    ("x.device.sum()", "can't be used on a device"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), RUNTIME)
+def test_what_an_object_may_be_asked_is_decided_by_what_it_is(source: str, message: str) -> None:
+    with pytest.raises(JvpError, match=message) as caught:
+        evaluate(parse(source), {"x": torch.ones(2, 2)})
+    assert caught.value.span is not None
+
+
+def test_nothing_global_is_touched() -> None:
+    state, threads = torch.get_rng_state(), threading.active_count()
+    evaluate(parse("F.dropout(x) + torch.randn_like(x) * torch.rand(2, 2)"), {"x": torch.ones(2, 2)}, wrt=["x"], seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_default_dtype() is torch.float32
+    assert torch.is_grad_enabled()
+    assert threading.active_count() == threads

@@ -1,0 +1,57 @@
+"""Python that asks for a derivative is read as the request that it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jvpcli.language.pasted import Pasted, read_pasted
+
+OUTER = "torch.outer(x, x)"
+
+
+@pytest.mark.parametrize(
+    ("source", "meant"),
+    [
+        ("torch.autograd.grad(torch.outer(x, x), x, grad_outputs=torch.ones(4,4))",
+         Pasted(OUTER, wrt=("x",), grad_outputs=("torch.ones(4,4)",))),
+        ("torch.autograd.grad(torch.outer(x, x), x, v)[0]", Pasted(OUTER, wrt=("x",), grad_outputs=("v",))),
+        ("grad(outputs=torch.outer(x, x), inputs=[x], grad_outputs=[v])", Pasted(OUTER, wrt=("x",), grad_outputs=("v",))),
+        ("g, = torch.autograd.grad(torch.outer(x, x), (x, w), None)", Pasted(OUTER, wrt=("x", "w"))),
+        ("print(torch.autograd.grad((a, b), [x], [None, v]))", Pasted("(a, b)", wrt=("x",), grad_outputs=("None", "v"))),
+        ("y = torch.outer(x, x); torch.autograd.grad(y, x, torch.ones_like(y))",
+         Pasted("y = torch.outer(x, x); y", wrt=("x",), grad_outputs=("torch.ones_like(y)",))),
+        ("torch.outer(x, x).backward(v)", Pasted(OUTER, grad_outputs=("v",))),
+        ("y = x.sum()\ny.backward()\nx.grad", Pasted("y = x.sum(); y")),
+        ("torch.autograd.backward([a, b], [v, w])", Pasted("(a, b)", grad_outputs=("v", "w"))),
+        ("import torch\nx = torch.tensor([1., 2.], requires_grad=True)\ny = torch.outer(x, x)\n"
+         "y.backward(gradient=torch.ones_like(y))\nprint(x.grad)",
+         Pasted("y = torch.outer(x, x); y", inputs={"x": "torch.tensor([1.0, 2.0])"}, grad_outputs=("torch.ones_like(y)",))),
+        ("x = torch.randn(3).requires_grad_(); x.sum().backward()", Pasted("x.sum()", inputs={"x": "torch.randn(3)"})),
+        ("x.requires_grad = True; x.requires_grad_(); x.sum().backward()", Pasted("x.sum()")),
+        ("torch.autograd.functional.jacobian(lambda x: torch.outer(x, x), x)", Pasted(OUTER, wrt=("x",))),
+        ("torch.func.jacrev(lambda t: t.sin())(x)", Pasted("t = x; t.sin()", wrt=("x",))),
+        ("torch.func.jacfwd(torch.sin)(x)", Pasted("torch.sin(x)", wrt=("x",))),
+        ("torch.autograd.functional.vjp(torch.sin, x, v)", Pasted("torch.sin(x)", wrt=("x",), grad_outputs=("v",))),
+        ("torch.func.jvp(torch.sin, (x,), (u,))", Pasted("torch.sin(x)", wrt=("x",), tangent=("u",))),
+    ],
+)  # fmt: skip
+def test_what_is_meant(source, meant):
+    assert read_pasted(source) == meant
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.outer(x, x)", "torch.gradient(x)", "x.grad", "gradient * x", "grad", "torch.autograd.grad()",
+        "torch.autograd.grad(y, x + 1)", "grad(", "jacobian(1)", "torch.func.jacrev(f)()", "",
+    ],
+)  # fmt: skip
+def test_anything_else_is_left_alone(source):
+    assert read_pasted(source) is None
+
+
+@given(st.text(st.sampled_from("grad.backwjcvp()[]x=,;\n :lmbd*'"), max_size=40))
+def test_no_text_breaks_it(source):
+    read_pasted("grad" + source)
