@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.derive.chain import joined, local_maps, sweep
+from jvpcli.derive.chain import gradients_of, local_maps, sweep
 from jvpcli.derive.replay import replay
-from jvpcli.derive.vjp import vjp
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.compared import compare_product, compare_swept
@@ -75,14 +74,14 @@ def _traced(
     *,
     with_maps: bool = True,
 ) -> Traced:
-    gradients = gradients_of(evaluation, cotangents)
+    gradients = whole_gradients(evaluation, cotangents)
     chain = replay(evaluation, inputs, seed)
     labels, names = name_values(evaluation, chain)
     maps = [local_maps(step) if with_maps else () for step in chain.steps]
     return Traced(evaluation, chain, sweep(chain, cotangents), maps, cotangents, gradients, labels, names)
 
 
-def gradients_of(evaluation: Evaluation, cotangents: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+def whole_gradients(evaluation: Evaluation, cotangents: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
     """∂L/∂input by torch alone, for L = Σ ⟨v, y⟩; None where the input is not reached.
 
     Raises:
@@ -90,7 +89,7 @@ def gradients_of(evaluation: Evaluation, cotangents: Mapping[str, Tensor]) -> di
     """
     pairs = [(evaluation.outputs[name], v) for name, v in cotangents.items()]
     try:
-        found = vjp(*joined(pairs), [evaluation.inputs[name] for name in evaluation.wrt])
+        found = gradients_of(pairs, [evaluation.inputs[name] for name in evaluation.wrt])
     except RuntimeError as error:
         raise EvaluationError(
             "PyTorch cannot compute this gradient", torch_message=str(error).splitlines()[0]

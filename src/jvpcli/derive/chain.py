@@ -115,8 +115,14 @@ def pull_back(step: Step, cotangents: Sequence[Tensor | None]) -> tuple[Tensor |
     leaves = [leaf for leaf in step.leaves if leaf is not None]
     if not pairs or not leaves:
         return (None,) * len(step.operands)
-    gradients = iter(vjp(*joined(pairs), leaves))
+    gradients = iter(gradients_of(pairs, leaves))
     return tuple([None if leaf is None else next(gradients) for leaf in step.leaves])
+
+
+def gradients_of(pairs: Sequence[tuple[Tensor, Tensor]], inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """∂L/∂input for L = Σ ⟨v, y⟩ over the pairs (y, v), by torch in one pass; None: not reached."""
+    found = vjp(*joined(pairs), inputs)
+    return [g.clone() if g is not None and g._is_zerotensor() else g for g in found]  # zeros without memory
 
 
 def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -298,16 +304,23 @@ def multiply_out(
 
 def _basis(y: Tensor) -> Tensor:
     """One cotangent for each entry; for a complex output then one for each imaginary part."""
-    basis = torch.eye(y.numel(), dtype=y.dtype, device=y.device)
+    basis = torch.eye(y.numel(), device=y.device).to(_wide(y).dtype)
     return torch.cat([basis, 1j * basis]) if y.is_complex() else basis
 
 
 def _times(rows: Tensor, jacobian: LinearMap) -> Tensor:
     """Every row pulled back: (k, m) to (k, n)."""
     if isinstance(jacobian, ComplexMap):
-        product = rows.real.to(jacobian.rows.dtype) @ jacobian.rows
-        if jacobian.imaginary is not None and rows.is_complex():
-            product = product + rows.imag.to(jacobian.rows.dtype) @ jacobian.imaginary
+        real, imaginary = _wide(jacobian.rows), jacobian.imaginary
+        product = rows.real.to(real.dtype) @ real
+        if imaginary is not None and rows.is_complex():
+            product = product + rows.imag.to(real.dtype) @ _wide(imaginary)
         return product
     assert isinstance(jacobian, DenseMap)
-    return rows.to(jacobian.matrix.dtype) @ jacobian.matrix
+    matrix = _wide(jacobian.matrix)
+    return rows.to(matrix.dtype) @ matrix
+
+
+def _wide(t: Tensor) -> Tensor:
+    """In a dtype that matrices are multiplied in everywhere: half precision is not one."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))

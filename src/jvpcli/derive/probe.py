@@ -16,7 +16,7 @@ from jvpcli.derive.vjp import vjp
 CLOSE = 1e-3
 """How far, relative to each entry, a derivative that is zero at the point alone is looked for."""
 
-FAR = (1.0, 3.0, 30.0)
+FAR = (1.0, 3.0, 30.0, 1e4)
 """Sizes of the random operands that a derivative which is zero all around is looked for at."""
 
 GROWTH = 1.5

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jvpcli.derive.chain import pull_back
 from jvpcli.derive.linear_map import DenseMap
+from jvpcli.derive.nearby import direction
 from jvpcli.derive.replay import Step
 from jvpcli.explain.command import command
 from jvpcli.explain.rewrite import candidates, masks_behind
@@ -23,6 +24,9 @@ from jvpcli.request import Request
 VANISHING = 1e-6
 """A gradient whose norm is less than this part of the given cotangent's has vanished; more than its inverse: exploded."""
 
+
+CANCELLING = 1e3
+"""A sum this many roundings below its terms is zero."""
 
 MOST_REWRITES = 3
 """An expression may be wrong in several places: so many are mended one after the other."""
@@ -264,36 +268,52 @@ def _scale(traced: Traced) -> Iterator[Finding]:
     for name, primal in traced.chain.inputs.items():
         total = traced.swept.totals.get(primal.number)
         end = norm([total]) if total is not None else 0.0
-        if not start or not end:
+        if not start or not end or VANISHING <= end / start <= 1 / VANISHING:
             continue
         ratio = end / start
-        if VANISHING <= ratio <= 1 / VANISHING:
+        index, factor, positions = _steepest(traced, primal.number, shrinking=ratio < 1)
+        source = traced.source(traced.chain.steps[index])
+        if ratio < 1 and _cancels(traced, index, positions):
+            message = (
+                f"the gradient becomes zero, up to rounding, in step {index}, `{source}`: the terms of the product of the "
+                "cotangent that arrives with its local Jacobian cancel"
+            )
+            yield Finding("zero", index, message, (), "cancelled")
             continue
-        code = "vanishing" if ratio < 1 else "exploding"
-        factor, index = _steepest(traced, primal.number, shrinking=ratio < 1)
-        where = (
-            ""
-            if index is None
-            else (f"; the steepest step is {index}, `{traced.source(traced.chain.steps[index])}` (×{factor:.2g})")
+        yield Finding(
+            "vanishing" if ratio < 1 else "exploding",
+            index,
+            f"the gradient to {name} has norm {end:.2g}, {ratio:.2g} times that of the cotangent given ({start:.2g}); the "
+            f"steepest step is {index}, `{source}` (×{factor:.2g})",
+            (),
         )
-        message = f"the gradient to {name} has norm {end:.2g}, {ratio:.2g} times that of the cotangent given ({start:.2g}){where}"
-        yield Finding(code, index, message, ())
 
 
-def _steepest(traced: Traced, number: int, shrinking: bool) -> tuple[float, int | None]:
-    """The step on the way to a value that changes the norm most, and its factor; the last one of equals."""
-    wanted, best, found = {number}, 1.0, None
+def _steepest(traced: Traced, number: int, shrinking: bool) -> tuple[int, float, list[int]]:
+    """The step on the way to a value that changes the norm most, its factor and operands; the last of equals."""
+    wanted, best = {number}, 1.0
+    found: tuple[int, list[int]] = (0, [])
     for index, step in enumerate(traced.chain.steps):
-        here = [v for v in traced.swept.arrived[index] if v is not None]
-        passed = [
-            g
-            for primal, g in zip(step.operands, traced.swept.contributions[index], strict=True)
-            if primal.number in wanted and g is not None
-        ]
-        if not here or not passed or not norm(here):
+        passed = traced.swept.contributions[index]
+        positions = [k for k, p in enumerate(step.operands) if p.number in wanted and passed[k] is not None]
+        before = _norm_of(traced.swept.arrived[index])
+        if not positions or not before:
             continue
         wanted |= {result.primal.number for result in step.results}
-        factor = norm(passed) / norm(here)
+        factor = _norm_of([passed[k] for k in positions]) / before
         if (factor <= best) if shrinking else (factor >= best):
-            best, found = factor, index
-    return best, found
+            found, best = (index, positions), factor
+    return found[0], best, found[1]
+
+
+def _cancels(traced: Traced, index: int, positions: Sequence[int]) -> bool:
+    """Whether what a step passes on is small only because terms cancel: with random signs of v it is much larger."""
+    loose = [None if v is None else v * direction(v.real, 90).sign() for v in traced.swept.arrived[index]]
+    spread = pull_back(traced.chain.steps[index], loose)
+    passed = traced.swept.contributions[index]
+    eps = max((torch.finfo(passed[k].dtype).eps for k in positions), default=0.0)  # type: ignore[union-attr]
+    return _norm_of([passed[k] for k in positions]) <= CANCELLING * eps * _norm_of([spread[k] for k in positions])
+
+
+def _norm_of(tensors: Sequence[Tensor | None]) -> float:
+    return norm([t for t in tensors if t is not None])

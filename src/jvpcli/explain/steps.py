@@ -54,7 +54,7 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
 
 def norm(tensors: list[Tensor]) -> float:
     """The Euclidean norm of all entries; the largest is taken out, so that no square overflows."""
-    sizes = torch.cat([t.detach().abs().double().reshape(-1) for t in tensors])
+    sizes = torch.cat([torch.zeros(0), *(t.detach().abs().double().reshape(-1).cpu() for t in tensors)])
     largest = float(sizes.max()) if sizes.numel() else 0.0
     if not math.isfinite(largest) or largest == 0.0:
         return largest

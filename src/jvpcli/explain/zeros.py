@@ -206,7 +206,9 @@ def _zero_finding(traced: Traced, zero: Zero) -> Finding:
     entry = traced.entry(zero.primal, int(zero.entries.reshape(-1).nonzero()[0]))
     where = f"{entry} ({count} of {size} entries)" if size > 1 else entry
     if zero.cause == "unused" and all(is_random(traced.chain.steps[index].equation.op) for index in steps):
-        message = f"{where} has no part in L: {_steps(traced, steps)} dropped it at random (structural)"
+        message = (
+            f"{where} has no part in L: {_steps(traced, steps)} does not use it, or dropped it at random (structural)"
+        )
     elif zero.cause == "unused":
         verb = "overwrites it" if all(_overwrites(traced.chain.steps[index]) for index in steps) else _unused(steps)
         message = f"{where} has no part in L: {_steps(traced, steps)} {verb} (structural)"

@@ -182,7 +182,8 @@ def _backward(page: Page) -> Iterator[Text]:
     if silent:
         yield _line((f"no gradient comes by: step{'s' if len(silent) > 1 else ''} {', '.join(silent)}", QUIET))
     if shown:
-        yield _line(("the bar: ‖v‖ of what arrives; each cell less is a factor of ten", QUIET))
+        yield _line(("v: what arrives; the bar: its norm, each cell less a factor of ten;", QUIET))
+        yield _line(("z: the result, and a, b, …: the operands of a step, where they have no name", QUIET))
 
 
 @dataclass

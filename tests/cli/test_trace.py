@@ -1,0 +1,117 @@
+"""`jvp trace` at the door: options, streams, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+OUTER = ("y = torch.outer(x, x); z = y**2", "--x", "1,2,3,4")
+
+
+def document(outcome, code=0):
+    assert outcome.code == code, outcome
+    assert outcome.err == ""
+    assert outcome.out.count("\n") == 1
+    return json.loads(outcome.out, parse_constant=lambda word: pytest.fail(f"{word} is not strict JSON"))
+
+
+def test_the_example(jvp):
+    result = document(jvp("trace", "torch.outer(x, x)", "--x", "1,2,3,4", "--json"))
+    (step,) = result["steps"]
+    assert [part["value"] for part in step["contributions"]] == [[10.0] * 4] * 2
+    assert result["vjp"]["x"]["value"] == [20.0] * 4
+    assert result["findings"] == []
+
+
+def test_text_goes_to_stdout_and_nothing_else_does(jvp):
+    outcome = jvp("trace", *OUTER)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("y = torch.outer(x, x); z = y**2\n")
+    assert "∂L/∂x = [60., 120., 180., 240.]  from step 0, position 0" in outcome.out
+
+
+def test_options_are_shared_with_inspect(jvp):
+    argv = ("trace", "(x*w, x.sum())", "--x", "1,2", "--w=3,-4", "-g", "none", "-g", "y1=2", "--dtype", "float64")
+    result = document(jvp(*argv, "--wrt", "x", "--json"))
+    assert result["vjp"] == {"x": {"shape": [2], "dtype": "float64", "value": [2.0, 2.0]}}
+    assert result["inputs"]["w"]["differentiated"] is False
+
+
+def test_one_step(jvp):
+    outcome = jvp("trace", *OUTER, "--step", "1")
+    assert outcome.code == 0
+    assert "Step 1 of 2: pow" in outcome.out
+    assert "Forward pass" not in outcome.out
+    opened = document(jvp("trace", *OUTER, "--step", "1", "--json"))["steps"]
+    assert "value" in opened[1]["local_jacobians"][0]
+    assert "value" not in opened[0]["local_jacobians"][0]
+
+
+def test_a_step_that_is_not_there(jvp):
+    error = document(jvp("trace", *OUTER, "--step", "2", "--json"), code=2)["error"]
+    assert error["code"] == "usage"
+    assert "from 0 to 1" in error["message"]
+
+
+def test_the_graph_is_written(jvp, tmp_path):
+    file = tmp_path / "graph.dot"
+    outcome = jvp("trace", *OUTER, "--dot", str(file))
+    assert outcome.code == 0
+    assert 'step_0 -> step_1 [label="(4, 4)"];' in file.read_text()
+    refused = jvp("trace", *OUTER, "--dot", str(tmp_path / "no" / "graph.dot"))
+    assert refused.code == 2
+    assert refused.out == ""
+    assert "cannot be written" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (("torch.sqrt(x).mul(0).sum()", "--x", "0,1"), "nan"),
+        (("torch.where(x>0, torch.log(x), 0*x)", "--x=-1,0,2"), "nan"),
+        (("x/x.norm()", "--x", "0,0"), "nan"),
+        (("torch.relu(x).sum()", "--x=-1,2"), "zero"),
+        (("(x*x.detach()).sum()", "--x", "1,2"), "zero"),
+        (("torch.linalg.norm(x)", "--x", "0,0"), "zero"),
+    ],
+)
+def test_findings_and_their_hints(jvp, argv, code):
+    (finding,) = document(jvp("trace", *argv, "--json"))["findings"]
+    assert finding["code"] == code
+    assert finding["message"] in " ".join(jvp("trace", *argv, COLUMNS="10000").out.split())
+    for hint in finding["hints"]:
+        again = document(jvp(*shlex.split(hint)[1:], "--json"))
+        assert not [found for found in again["findings"] if found["code"] in ("nan", "inf")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (("x.detach()*2", "--x", "1,2"), 6),
+        (("torch.sinn(x)", "--x", "1,2"), 3),
+        (("x@x", "--x", "1,2;3,4;5,6"), 4),
+        (("x*2", "--x", "1,2", "-g", "1,2,3"), 4),
+        (("y = x.exp(); y.mul_(2); y", "--x", "1,2"), 5),
+        (("torch.linalg.inv(x)", "--x", "0,0;0,0"), 5),
+        ((), 2),
+        (("x*2", "--x", "1", "--step", "one"), 2),
+    ],
+)
+def test_exit_codes(jvp, argv, code):
+    outcome = jvp("trace", *argv)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert "Traceback" not in outcome.err
+    if argv:
+        assert document(jvp("trace", *argv, "--json"), code)["ok"] is False
+
+
+def test_help_shows_examples_that_run(jvp):
+    outcome = jvp("trace", "--help")
+    assert outcome.code == 0
+    examples = [line.strip() for line in outcome.out.splitlines() if line.strip().startswith("jvp trace")]
+    assert len(examples) >= 4
+    for example in examples:
+        words = shlex.split(example.partition("|")[0].partition("--dot")[0])
+        assert jvp(*words[1:]).code == 0
