@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
     "schema": "Print the JSON Schema (draft 2020-12) of every document that the other commands print with --json.",
+    "completion": "Print a script for bash, zsh or fish that completes commands, options and the functions of an expression.",
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 
@@ -88,8 +89,52 @@ def _command(name: str, argv: list[str], context: Context) -> int:
         return typed.invoke(command, name, ["--help"], context)
     options = typed.options_of(command)
     if "--input" in options.spellings:
-        argv = normalise(argv, options, f"jvp {name}")
+        argv = _as_meant(name, normalise(argv, options, f"jvp {name}"), context)
     return typed.invoke(command, name, argv, context)
+
+
+def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
+    """A command's normalised argv with EXPR from stdin where it is `-`, and with pasted Python put as a request."""
+    *before, mark, expression = ["", *argv] if len(argv) > 1 else ["", "", ""]
+    if mark != "--":
+        return argv
+    if expression == "-":
+        argv = [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
+        expression = argv[-1]
+    from jvpcli.language.pasted import read_pasted
+
+    pasted = None if any(word.startswith("--import=") for word in before) else read_pasted(expression)
+    if pasted is None:
+        return argv
+    given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}
+    taken = {word.removeprefix("--input=").partition("=")[0] for word in before if word.startswith("--input=")}
+    added = [f"--input={key}={value}" for key, value in pasted.inputs.items() if key not in taken]
+    if pasted.wrt and "--wrt" not in given:
+        added.append(f"--wrt={','.join(pasted.wrt)}")
+    for option, texts in (("--grad-outputs", pasted.grad_outputs), ("--tangent", pasted.tangent)):
+        added += [f"{option}={text}" for text in texts if option not in given]
+    if not {"--quiet", "--json"} & given:
+        _tell_meaning(name, [*added, *before[1:]], pasted.expression, context)
+    return [*added, *before[1:], "--", pasted.expression]
+
+
+def _expression_from_stdin(options: list[str], context: Context) -> str:
+    if any(word.startswith("--input=") and word.endswith("=-") for word in options):
+        raise UsageError("standard input can be EXPR or the VALUE of an input, not both")
+    return context.read_stdin().strip()
+
+
+def _tell_meaning(name: str, options: list[str], expression: str, context: Context) -> None:
+    """Which command a pasted line of Python was read as."""
+    import shlex
+
+    words = []
+    for word in options:
+        if word.startswith("--input="):
+            key, _, value = word.removeprefix("--input=").partition("=")
+            word = f"--{key}={value}" if value.startswith("-") else f"--{key}\0{value}"
+        words += word.split("\0") if "\0" in word else word.split("=", 1)
+    context.err.write(f"read as: jvp {shlex.join([name, expression, *words])}\n")
 
 
 def _unknown_command(argv: list[str]) -> UsageError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jvpcli.cli.options import one_of, parse_size, positive
 from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.language.pasted import Pasted, read_pasted
 from jvpcli.request import Request
 
 COMMANDS = ("inspect", "trace", "check")
@@ -71,13 +72,14 @@ def asked(fields: Mapping[str, Any]) -> Asked:
     if not isinstance(fields.get("expression"), str):
         raise UsageError("a request needs `expression`, a string")
     inputs = _typed(fields, "inputs", dict, "an object of NAME: VALUE") or {}
+    pasted = read_pasted(fields["expression"]) or Pasted(fields["expression"])
     memory = fields.get("memory_limit")
     request = Request(
-        expression=fields["expression"],
-        inputs=inputs,
-        wrt=_names(fields.get("wrt")),
-        grad_outputs=_weights(fields.get("grad_outputs")),
-        tangent=_weights(fields.get("tangent")),
+        expression=pasted.expression,
+        inputs={**pasted.inputs, **inputs},
+        wrt=_names(fields.get("wrt")) or pasted.wrt or None,
+        grad_outputs=_weights(fields.get("grad_outputs")) or tuple((None, text) for text in pasted.grad_outputs),
+        tangent=_weights(fields.get("tangent")) or tuple((None, text) for text in pasted.tangent),
         dtype=_typed(fields, "dtype", str, "a string, as in float64") or "float32",
         device=_typed(fields, "device", str, "a string, as in cpu") or "cpu",
         seed=_typed(fields, "seed", int, "a whole number") or 0,

@@ -1,0 +1,157 @@
+"""`jvp completion`: what a shell runs to complete commands, options, and the functions of an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from jvpcli.cli import options
+from jvpcli.cli.context import Context
+
+EXAMPLES = """
+# for this session of bash; put the line into ~/.bashrc to keep it
+eval "$(jvp completion bash)"
+
+# zsh: the same line in ~/.zshrc, below compinit
+eval "$(jvp completion zsh)"
+
+# fish
+jvp completion fish > ~/.config/fish/completions/jvp.fish
+"""
+
+BASH = """\
+_jvp_complete() {
+    local IFS=$'\\n' found word prefix
+    word=${COMP_LINE:0:COMP_POINT}
+    found=$(jvp completion --line "$word" 2>/dev/null) || return
+    COMPREPLY=($found)
+    # readline replaces only what stands after the last of its word breaks
+    prefix=${word##*[[:space:]]}
+    local current=${COMP_WORDS[COMP_CWORD]}
+    if [[ $prefix == *[=:]* && $prefix != "$current" ]]; then
+        local cut=${prefix%"$current"} index
+        for index in "${!COMPREPLY[@]}"; do COMPREPLY[index]=${COMPREPLY[index]#"$cut"}; done
+    fi
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[.=\\(] ]] && compopt -o nospace
+}
+complete -o default -F _jvp_complete jvp
+"""
+
+ZSH = """\
+_jvp_complete() {
+    local -a found
+    found=("${(@f)$(jvp completion --line "${BUFFER[1,CURSOR]}" 2>/dev/null)}")
+    [[ -n ${found[1]} ]] && compadd -U -Q -S '' -- "${found[@]}" || _files
+}
+compdef _jvp_complete jvp
+"""
+
+FISH = """\
+complete -c jvp -f -a '(jvp completion --line (commandline -cp) 2>/dev/null)'
+"""
+
+SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+CHOICES = {
+    "--mode": ("auto", "forward", "reverse"),
+    "--jacobian": ("auto", "dense", "sparse", "none"),
+    "--grad-outputs": ("ones", "zeros", "randn", "onehot:", "none"),
+    "--tangent": ("ones", "zeros", "randn", "onehot:"),
+    "--dtype": ("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool"),
+    "--device": ("cpu",),
+}
+"""The words that an option's value can be."""
+
+Shell = Annotated[str, typer.Argument(metavar="[SHELL]", help="One of bash, zsh and fish.")]
+Line = Annotated[
+    str | None,
+    typer.Option("--line", metavar="TEXT", help="What stands on the command line so far: prints its completions."),
+]
+
+
+def command(ctx: typer.Context, shell: Shell = "bash", line: Line = None, debug: options.Debug = False) -> None:
+    """Print a script for bash, zsh or fish that completes commands, options and the functions of an expression."""
+    context: Context = ctx.obj
+    if line is not None:
+        for candidate in complete(line):
+            context.out.write(candidate + "\n")
+        return
+    context.out.write(SHELLS[options.one_of("SHELL", shell, tuple(SHELLS))])
+
+
+def complete(line: str) -> list[str]:
+    """The words that the last word of a command line can become, all of them whole."""
+    words = _words(line)
+    *before, current = words
+    if len(before) <= 1:
+        from jvpcli.cli.app import COMMANDS, OPTIONS
+
+        names = [*COMMANDS, *(name for names in OPTIONS for name in names.split(", "))]
+        return [name for name in names if name.startswith(current)]
+    declared = _declared(before[1])
+    if current.startswith("-") and "=" not in current:
+        return [name for name in declared if name.startswith(current) and name.startswith("--")]
+    option, equals, value = current.partition("=")
+    if equals and option in declared:
+        return [f"{option}={word}" for word in CHOICES.get(option, ()) if word.startswith(value)]
+    previous = declared.get(before[-1], before[-1])
+    if previous in CHOICES:
+        return [word for word in CHOICES[previous] if word.startswith(current)]
+    if before[1] == "completion":
+        return [shell for shell in SHELLS if shell.startswith(current)]
+    return list(_in_expression(current))
+
+
+def _words(line: str) -> list[str]:
+    """The words of a command line; the last one as it stands, an open quote included."""
+    words: list[str] = []
+    current = quote = ""
+    for character in line:
+        if quote:
+            quote = "" if character == quote else quote
+            current += character
+        elif character in "'\"":
+            quote = character
+            current += character
+        elif character.isspace():
+            words, current = ([*words, current], "") if current else (words, current)
+        else:
+            current += character
+    return [*words, current]
+
+
+def _declared(name: str) -> dict[str, str]:
+    """The spellings of a command's options, each with its long name."""
+    from jvpcli.cli.app import COMMANDS
+    from jvpcli.cli.typed import build, options_of
+
+    if name not in COMMANDS:
+        return {}
+    found: Any = options_of(build(name, import_module(f"jvpcli.cli.{name}")))
+    return dict(found.spellings)
+
+
+def _in_expression(current: str) -> Iterator[str]:
+    """The functions that a dotted name at the end of a word can become: `"torch.sin(torch.so` and the rest."""
+    from jvpcli.language import catalog
+
+    start = len(current)
+    while start and (current[start - 1].isalnum() or current[start - 1] in "._"):
+        start -= 1
+    head, name = current[:start], current[start:]
+    alias = next((alias for alias in catalog.ALIASES if name.startswith(f"{alias}.")), "")
+    wanted = catalog.canonical(name)
+    owner = wanted.rpartition(".")[0]
+    if owner not in catalog.NAMESPACES:
+        yield from (head + root + "." for root in sorted(catalog.ROOTS) if name and root.startswith(name))
+        return
+    found = set()
+    for entry in catalog.entries():
+        if entry.path.startswith(wanted) and not entry.path.startswith("torch.Tensor."):
+            rest = entry.path[len(owner) + 1 :]
+            found.add(rest.partition(".")[0] + ("." if "." in rest else ""))
+    for last in sorted(found):
+        yield head + (alias or owner) + "." + last
