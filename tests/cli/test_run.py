@@ -183,3 +183,19 @@ def test_explain_without_a_message(jvp):
     for outcome in (jvp("explain"), jvp("explain", "-"), jvp("explain", " ")):
         assert outcome.code == 2
         assert "TEXT is missing" in outcome.err
+
+
+def test_explain(jvp):
+    message = "element 0 of tensors does not require grad and does not have a grad_fn"
+    log = f"Traceback (most recent call last):\n  File 'a.py', line 1\nRuntimeError: {message}\n"
+    document = json.loads(jvp("explain", message, "--json").out)
+    assert (document["ok"], document["matched"]) == (True, message)
+    assert document["causes"]
+    assert document["cures"]
+    shown = jvp("explain", *message.split())
+    assert (shown.code, shown.err) == (0, "")
+    assert document["title"] in shown.out
+    assert all(cure.split("   # ")[0][:40] in shown.out for cure in document["cures"])
+    assert not [line for line in shown.out.splitlines() if line.endswith(" ")]
+    assert jvp("explain", "-", stdin=log).out == jvp("explain", stdin=log).out == shown.out
+    assert jvp("explain", "all is well").code == 5
