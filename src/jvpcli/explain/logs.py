@@ -1,0 +1,112 @@
+"""What was raised in a log: the error messages and warnings of tracebacks, in order.  No torch, no knowledge of messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+LONGEST = 100_000
+"""Characters at the end of a text without any traceback that are searched."""
+
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
+_QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "\u200b": "", "\ufeff": ""})
+
+_LEAD = re.compile(r"^(?:\s*(?:\[(?:rank)?\d+\]:|\(\w+ pid=\d+[^)]*\)|[│|┃>]|E(?=\s{3})|\+-)\s?)+")
+_TRAIL = re.compile(r"\s*[│┃]\s*$")
+"""What launchers, pytest, exception groups and boxes put around each line."""
+
+_RAISED = re.compile(
+    r"^(?P<lead>[^\"'()=#]*?[\s:>\]|-])??"
+    r"(?P<type>(?:[A-Za-z_]\w*(?:\.|::))*(?:[A-Z_]\w*)?(?:Error|Exception|Warning|Interrupt|Exit|Failed)|what\(\))"
+    r":(?:\s+(?P<rest>.*)|$)"
+)
+_BARE = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt)$")
+_CODE = re.compile(r"\b(?:except|raise|class|def|import|elif|assert|return|catch|isinstance)\b")
+_SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S+::")
+_TRACEBACK = "Traceback (most recent call last)"
+_CHAINS = {
+    "The above exception was the direct cause of the following exception:": "cause",
+    "During handling of the above exception, another exception occurred:": "context",
+}
+_WRAPPERS = re.compile(r"(?:ChildFailedError|CalledProcessError|CellExecutionError|ProcessExitedException|SystemExit)$")
+"""Errors that only say that something else has failed, which stands before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One error or warning of a log.
+
+    `type` is its class as it stands there (empty for a text without tracebacks), `text` the message with its line
+    breaks, `where` the lines of the traceback before it, and `link` how it follows from the error before it: "cause"
+    (`raise … from`), "context" (raised while handling it), "wrapper" (it only says that another has failed), or "".
+    """
+
+    type: str
+    text: str
+    where: str = ""
+    link: str = ""
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the program went on."""
+        return self.type.endswith("Warning")
+
+
+def read_log(text: str) -> list[Raised]:
+    """The errors and warnings of a log in the order in which they were raised; the text itself where it has none."""
+    lines = clean_lines(text)
+    found = list(_raised(lines))
+    return found or [Raised("", "\n".join(lines)[-LONGEST:])]
+
+
+def clean_lines(text: str) -> list[str]:
+    """The lines without colours, boxes, ranks and pytest's margin; line ends of every system, escaped ones too."""
+    text = _ANSI.sub("", text).translate(_QUOTES)
+    if f"{_TRACEBACK}:\\n" in text:
+        text = text.replace("\\n", "\n")
+    return [_TRAIL.sub("", _LEAD.sub("", line)) for line in re.split(r"\r\n|\r|\n", text)]
+
+
+def _raised(lines: Sequence[str]) -> Iterator[Raised]:
+    """Each header line begins a message, which goes on to the next header, traceback or chain sentence."""
+    type_, link, pending = "", "", ""
+    message: list[str] = []
+    where: list[str] = []
+    for line in lines:
+        header = _header(line)
+        stripped = line.strip()
+        ends = header is not None or stripped in _CHAINS or _TRACEBACK in line
+        if ends and type_:
+            yield _event(type_, message, where, link)
+            type_, message, where, link = "", [], [], ""
+        if header is not None:
+            type_, message, link, pending = header[0], [header[1]], pending, ""
+        elif stripped in _CHAINS:
+            pending = _CHAINS[stripped]
+        elif type_:
+            message.append(line)
+        else:
+            where.append(line)
+    if type_:
+        yield _event(type_, message, where, link)
+
+
+def _event(type_: str, message: Sequence[str], where: Sequence[str], link: str) -> Raised:
+    wrapper = link or ("wrapper" if _WRAPPERS.search(type_) else "")
+    return Raised(type_, "\n".join(message).strip(), "\n".join(where[-40:]), wrapper)
+
+
+def _header(line: str) -> tuple[str, str] | None:
+    """The class and the first line of the message, where a line begins one."""
+    if "rror" not in line and "xception" not in line and not re.search(r"Warning|Interrupt|Exit|Failed|what\(\)", line):
+        return None
+    stripped = line.strip()
+    if _SUMMARY.match(stripped):
+        return None
+    if _BARE.fullmatch(stripped):
+        return stripped, ""
+    match = _RAISED.match(stripped)
+    if match is None or _CODE.search(match["lead"] or ""):
+        return None
+    return match["type"], match["rest"] or ""
