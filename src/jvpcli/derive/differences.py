@@ -1,0 +1,203 @@
+"""Derivatives by finite differences along a line, with an estimate of their own error.
+
+Steps are powers of two, so that x + t is exact.  A quick central difference comes first; where it does not settle the
+matter, differences over ever smaller steps are extrapolated (C. Ridders, "Accurate computation of F'(x) and F'(x)F''(x)",
+1982), and the one-sided differences show kinks: a smooth function's jump between the sides shrinks with the step, a
+kink's stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log2
+
+import torch
+from torch import Tensor
+
+from jvpcli.derive.vectors import RealFunction
+
+RATIO = 4
+"""From one step to the next smaller one."""
+
+ORDER = 3
+"""Extrapolations of one difference: further ones only add rounding."""
+
+TOP = -3
+"""The largest step is 2**TOP of the direction's size."""
+
+SAFETY = 10
+"""How much further off than its estimated error a difference may be."""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The function along a direction through the point, t to y(x + t·u).
+
+    `rows` picks outputs by their positions, `weights` (k, m) combines them; None: all as they are.
+    """
+
+    function: RealFunction
+    direction: Tensor
+    rows: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __call__(self, t: float) -> Tensor:
+        """The outputs at a distance."""
+        return self._picked(self.function.value(self.function.x + t * self.direction))
+
+    @property
+    def base(self) -> Tensor:
+        """The outputs at the point."""
+        return self._picked(self.function.y)
+
+    @property
+    def noise(self) -> Tensor:
+        """How far the outputs scatter."""
+        return self.function.noise[self.rows] if self.rows is not None else self._picked(self.function.noise).abs()
+
+    def _picked(self, y: Tensor) -> Tensor:
+        if self.weights is not None:
+            return self.weights @ torch.where(self.weights.abs().sum(0) > 0, y, 0.0)
+        return y if self.rows is None else y[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Quick:
+    """One central difference: the derivative, the difference between its sides, and what rounding does to both."""
+
+    derivative: Tensor
+    jump: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Extrapolated differences.
+
+    Attributes:
+        derivative, error: with both sides (or the only one there is), and how far off it may be (inf: nothing known).
+        below, above: the one-sided derivatives.
+        kink: whether they differ for good, or one side has no finite derivative.
+        central, noise: the differences themselves, for ever smaller steps (K, m), and what rounding does to them.
+    """
+
+    derivative: Tensor
+    error: Tensor
+    below: Tensor
+    above: Tensor
+    kink: Tensor
+    central: Tensor
+    noise: Tensor
+
+    def settles_at(self, position: int, number: float) -> bool:
+        """Whether the smallest steps at which rounding can tell give `number`, and not the extrapolated derivative.
+
+        A staircase of many small stairs, or a kink near by, looks like a slope from further away.
+        """
+        gap = abs(float(self.derivative[position]) - number)
+        clear = self.noise[:, position] < gap / 100
+        nearest = self.central[clear, position][-3:]
+        return nearest.numel() == 3 and bool(((nearest - number).abs() < gap / 100).all())
+
+
+def scales(function: RealFunction) -> Tensor:
+    """The size of a step for each input entry (n,): a power of two of about the entry's size.
+
+    An entry far smaller than the others of its input takes a hundredth of their size, a zero among zeros 1.
+    """
+    sizes = function.x.abs()
+    for part in function.inputs.slices().values():
+        largest = float(sizes[part].max()) if sizes[part].numel() else 0.0
+        smallest = largest / 128 if 0 < largest < torch.inf else 1.0
+        sizes[part] = sizes[part].clamp(min=smallest)
+    return torch.exp2(torch.floor(torch.log2(sizes.nan_to_num(nan=1.0, posinf=1.0))))
+
+
+def quick_step(eps: float) -> float:
+    """The step of a central difference that balances rounding and curvature: the cube root of the rounding."""
+    return 2.0 ** round(log2(eps) / 3)
+
+
+def quick(line: Line, step: float | None = None) -> Quick:
+    """One central difference."""
+    eps = line.function.eps
+    t = step or quick_step(eps)
+    before, here, after = line(-t), line.base, line(t)
+    moved = torch.maximum((before - here).abs(), (after - here).abs())
+    return Quick((after - before) / (2 * t), (after - 2 * here + before) / t, 8 * (line.noise + eps * moved) / t)
+
+
+def estimate(line: Line) -> Estimate:
+    """The derivative along the line from differences over many steps."""
+    eps = line.function.eps
+    size = float(line.direction.abs().max()) if line.direction.numel() else 1.0
+    first = TOP + max(0, ceil(-log2(size))) if size > 0 else TOP
+    last = floor(0.6 * log2(eps) + log2(_reach(line)))
+    steps = [2.0**power for power in range(first, last - 1, -int(log2(RATIO)))]
+    here = line.base
+    above = [(line(t) - here) / t for t in steps]
+    below = [(here - line(-t)) / t for t in steps]
+    central = [(a + b) / 2 for a, b in zip(above, below, strict=True)]
+    noise = [4 * line.noise / t for t in steps]
+    both, error = _extrapolated(central, noise, power=2)
+    up, up_error = _extrapolated(above, noise, power=1)
+    down, down_error = _extrapolated(below, noise, power=1)
+    edge = both.isnan()  # the function ends here: the side that is left decides
+    derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
+    error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
+    endless = edge & _unbounded(above, below)
+    derivative = torch.where(endless, torch.copysign(torch.full_like(derivative, torch.inf), derivative), derivative)
+    kink = _lasting(torch.stack(above), torch.stack(below), line, steps) | endless
+    return Estimate(derivative, error, down, up, kink, torch.stack(central), torch.stack(noise))
+
+
+def _reach(line: Line) -> float:
+    """How far the direction may go before the smallest entry that it moves changes its sign, at most 1."""
+    moved = (line.direction != 0) & (line.function.x != 0)
+    ratios = (line.function.x.abs() / line.direction.abs())[moved]
+    return max(min(float(ratios.min()), 1.0), 2.0**-60) if ratios.numel() else 1.0
+
+
+def _extrapolated(differences: Sequence[Tensor], noise: Sequence[Tensor], power: int) -> tuple[Tensor, Tensor]:
+    """Ridders' tableau; `power` is that of the step in the leading error term.  NaN and inf where nothing is finite."""
+    best = torch.full_like(differences[0], torch.nan)
+    smallest = torch.full_like(best, torch.inf)
+    row: list[Tensor] = []
+    for number, difference in enumerate(differences):
+        before, row = row, [difference]
+        for order in range(1, min(number, ORDER) + 1):
+            factor = float(RATIO) ** (order * power)
+            better = row[-1] + (row[-1] - before[order - 1]) / (factor - 1)
+            error = torch.maximum((better - row[-1]).abs(), (better - before[order - 1]).abs()) + noise[number]
+            error = error.nan_to_num(nan=torch.inf)
+            improved = error <= smallest
+            best, smallest = torch.where(improved, better, best), torch.where(improved, error, smallest)
+            row.append(better)
+    return torch.where(smallest.isinf(), torch.full_like(best, torch.nan), best), smallest
+
+
+def _lasting(above: Tensor, below: Tensor, line: Line, steps: Sequence[float]) -> Tensor:
+    """Whether the jump between the sides stays, or grows, down to the smallest steps at which rounding can tell.
+
+    above, below: (K, m), for ever smaller steps.
+    """
+    here, scatter, eps = line.base, line.noise, line.function.eps
+    jumps = (above - below).abs()
+    slopes = torch.maximum(above.abs(), below.abs())
+    seen = torch.zeros(here.shape, dtype=torch.int64)
+    for k in range(1, len(steps)):
+        t, larger = steps[k], torch.maximum(jumps[k], jumps[k - 1])
+        noise = 16 * (scatter + eps * t * slopes[k]) / t
+        decidable = (larger > 50 * noise) & (larger > 1e-4 * slopes[k]) & (steps[k - 1] <= 2.0**-7)
+        ratio = jumps[k] / jumps[k - 1]
+        value_jumps = t * jumps[k] > 1e-6 * here.abs()  # a rounding inside the function is no break of it
+        stays = (ratio > 0.7) & ((ratio < 2.9) | ((ratio < 4.1) & value_jumps))
+        seen = torch.where(decidable, torch.where(stays, seen + 1, 0), seen)
+    return seen >= 2
+
+
+def _unbounded(above: list[Tensor], below: list[Tensor]) -> Tensor:
+    """Whether the only side's differences grow without end: a vertical tangent at the end of the domain."""
+    side = torch.where(torch.stack(above).isfinite(), torch.stack(above), torch.stack(below))
+    return (side[-1].abs() > 1.5 * side[-2].abs()) & (side[-2].abs() > 1.5 * side[-3].abs())

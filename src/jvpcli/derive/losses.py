@@ -1,0 +1,213 @@
+"""Where a gradient is lost on the way: every call that takes a tensor with a gradient and gives numbers without one.
+
+The calls are watched while the program runs again (torch's function mode: `.detach()`, `.item()`, `torch.tensor([…])`,
+casts, comparisons, roundings, `no_grad` blocks, in expressions and in a user's own code alike).  What a loss matters is
+measured and not guessed: the program runs at other inputs with that call's result held fast, or changed a little.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.program import Equation
+
+CUT, ROUNDING, DECISION = "cut", "rounding", "decision"
+
+ROUNDINGS = frozenset(
+    {"round", "round_", "floor", "floor_", "ceil", "ceil_", "trunc", "trunc_", "fix", "fix_", "floor_divide",
+     "__floordiv__", "__rfloordiv__", "floor_divide_", "__ifloordiv__"}
+)  # fmt: skip
+"""Staircases that stand for a quantity: their derivative is zero, but their value follows the input's."""
+
+STEPS = frozenset({"sign", "sign_", "sgn", "sgn_", "heaviside", "heaviside_"})
+"""Staircases that stand for a choice."""
+
+CASTS = frozenset(
+    {"to", "type", "type_as", "long", "int", "short", "char", "byte", "__int__", "__index__", "item", "tolist"}
+)
+"""What gives whole numbers that stand for a quantity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A call at which a gradient is lost.
+
+    Attributes:
+        position: its number among the losses of a run.
+        name: of the function, as torch calls it.
+        kind: "cut": a number as it is, without its gradient; "rounding": a staircase or cast to integers;
+            "decision": a comparison, sign or index.
+        value: what it gave.
+        operand: the first tensor with a gradient that it took.
+        place: file and line in the user's own code, if the call stands there.
+        remainder: whether its result was taken from its operand: x − floor(x), whose derivative is right.
+    """
+
+    position: int
+    name: str
+    kind: str
+    value: Any
+    operand: Tensor
+    place: tuple[str, int] | None
+    remainder: bool = False
+
+
+class Watch(TorchFunctionMode):
+    """Notes the losses of what runs inside, and can put other values in the place of what they give.
+
+    `replaced` maps a loss's position to a value, or to a function of the value.
+    """
+
+    def __init__(self, files: Collection[str] = (), replaced: Mapping[int, Any] | None = None) -> None:
+        super().__init__()
+        self.files = frozenset(files)
+        self.replaced = replaced or {}
+        self.losses: list[Loss] = []
+        self.remainders: set[int] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every call of a torch function."""
+        live = next((t for t in _tensors((args, kwargs or {})) if t.requires_grad), None)
+        result = func(*args, **(kwargs or {}))
+        if live is None:
+            return result
+        name = _name(func)
+        self._note_remainder(name, args)
+        kind = _kind(name, kwargs or {}, result)
+        if kind is None:
+            return result
+        place, inside = _caller(self.files)
+        if inside:
+            return result
+        position = len(self.losses)
+        self.losses.append(Loss(position, name, kind, result, live, place))
+        other = self.replaced.get(position, result)
+        return other(result) if callable(other) else other
+
+    def found(self) -> list[Loss]:
+        """The losses, in the order of the calls."""
+        return [
+            Loss(loss.position, loss.name, loss.kind, loss.value, loss.operand, loss.place, True)
+            if loss.position in self.remainders
+            else loss
+            for loss in self.losses
+        ]
+
+    def _note_remainder(self, name: str, args: tuple[Any, ...]) -> None:
+        if name in ("sub", "__sub__", "subtract", "sub_") and len(args) == 2:
+            self.remainders |= {
+                loss.position for loss in self.losses if loss.value is args[1] and loss.operand is args[0]
+            }
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call of a torch function: its name, the tensors with a gradient that it took, what it gave, and where."""
+
+    name: str
+    operands: tuple[Tensor, ...]
+    value: Any
+    place: tuple[str, int] | None
+
+
+class Record(TorchFunctionMode):
+    """Notes every call of what runs inside that takes a tensor with a gradient."""
+
+    def __init__(self, files: Collection[str] = ()) -> None:
+        super().__init__()
+        self.files = frozenset(files)
+        self.calls: list[Call] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every call of a torch function."""
+        live = tuple(t for t in _tensors((args, kwargs or {})) if t.requires_grad)
+        result = func(*args, **(kwargs or {}))
+        if live:
+            place, inside = _caller(self.files)
+            if not inside:
+                self.calls.append(Call(_name(func), live, result, place))
+        return result
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """A function's name; that of the property for a property's getter."""
+    name = getattr(func, "__name__", "")
+    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+
+
+def _kind(name: str, keywords: Mapping[str, Any], result: Any) -> str | None:
+    """What a call with a live operand loses; None: nothing."""
+    tensors = list(_tensors(result))
+    if any(tensor.requires_grad for tensor in tensors):
+        if name in ROUNDINGS or keywords.get("rounding_mode") in ("floor", "trunc"):
+            return ROUNDING
+        return DECISION if name in STEPS else None
+    numbers = list(_numbers(result)) if not tensors else []
+    whole = bool(tensors) and not any(t.is_floating_point() or t.is_complex() for t in tensors)
+    if tensors:
+        if not whole:
+            return CUT
+        return ROUNDING if name in CASTS and tensors[0].dtype is not torch.bool else DECISION
+    if name in CASTS or name in ("__float__", "__complex__", "__bool__"):
+        if any(isinstance(number, (float, complex)) for number in numbers):
+            return CUT
+        return DECISION if any(isinstance(number, bool) for number in numbers) else ROUNDING
+    return None
+
+
+def _caller(files: Collection[str]) -> tuple[tuple[str, int] | None, bool]:
+    """The innermost line of the user's files that is being run, and whether that is inside a custom forward."""
+    place = None
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if frame.f_code.co_name == "apply" and name.endswith("function.py") and "autograd" in name:
+            return None, True
+        if place is None and name in files:
+            place = name, frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+    return place, False
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+
+
+def _numbers(value: Any) -> Iterator[float | complex]:
+    if isinstance(value, (bool, int, float, complex)):
+        yield value
+    elif isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        for item in value:
+            yield from _numbers(item)
+
+
+def equation_of(call: Loss | Call, evaluation: Evaluation) -> Equation | None:
+    """The step of the tape that a call belongs to; None where it happened in a user's own code."""
+    for equation in evaluation.tape:
+        value = evaluation.values.get(equation.slot)
+        if value is call.value and isinstance(value, Tensor):
+            return equation
+        if not isinstance(call.value, Tensor) and call.name.strip("_") == equation.target:
+            same = type(value) is type(call.value) and not isinstance(value, (tuple, list)) and value == call.value
+            if same or value is call.value:
+                return equation
+    return None
