@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
+from jvpcli.derive.terms import Workspace
 from jvpcli.errors import UsageError
 from jvpcli.pipeline import Inspection, investigate, linear_maps
 from jvpcli.report import Finding, InspectReport, TraceReport, TraceStep
@@ -197,7 +199,13 @@ def jacobian(
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
         memory_limit=memory_limit,
     )
-    return linear_maps(request)
+    return linear_maps(request, _workspace)
+
+
+@lru_cache(maxsize=16)
+def _workspace(program: Hashable) -> Workspace:
+    """The index arrays of the last few programs: the one cache there is, so that a repeated call finds them made."""
+    return Workspace()
 
 
 def trace(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, foresee, products_alone
+from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, foresee, is_large, products_alone
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.nearby import Rerun
 from jvpcli.derive.stacked import Stack
-from jvpcli.errors import NotDifferentiableError, UsageError
+from jvpcli.errors import InternalError, NotDifferentiableError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.contraction import contract
@@ -32,6 +32,7 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     import numpy as np
 
+    from jvpcli.derive.terms import Workspace
     from jvpcli.language.imports import Imports
 
 
@@ -67,13 +68,23 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
     cotangents = read_cotangents(request, evaluation)
     tangents = read_tangents(request, evaluation)
     rerun = rerunner(request, evaluation)
+    eps = coarsest(evaluation)
     if request.jacobian == "none":
         derivatives = products_alone(outputs, leaves)
+        products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
     else:
-        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stacked(evaluation))
+        stack = stacked(evaluation)
+        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stack)
+        try:
+            products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
+        except InternalError:
+            if stack is None or is_large(outputs, leaves):
+                raise
+            # many points at once may take another path through torch, with other derivatives: one at a time, then
+            derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit)
+            products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
     if request.save is not None:
         _save(derivatives, leaves, request)
-    products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, coarsest(evaluation))
     report = InspectReport(
         expression=text_of(request),
         inputs={name: build.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
@@ -128,14 +139,21 @@ def _save(derivatives: Derivatives, leaves: Mapping[str, Tensor], request: Reque
     save(derivatives.maps, request.save, {name: x.dtype for name, x in leaves.items()}, form)
 
 
-def linear_maps(request: Request) -> Mapping[tuple[str, str], LinearMap]:
-    """(output, input) to the Jacobian as a linear map: the derivative alone."""
+def linear_maps(
+    request: Request, workspace: Callable[[Hashable], Workspace] | None = None
+) -> Mapping[tuple[str, str], LinearMap]:
+    """(output, input) to the Jacobian as a linear map: the derivative alone.
+
+    `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
+    """
     evaluation = run(request)
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     outputs = differentiable_outputs(evaluation)
     if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
         return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
-    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit)
+    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
+    work = workspace((request.expression, shapes, evaluation.wrt)) if workspace else None
+    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit, work)
 
 
 def run(request: Request) -> Evaluation:

@@ -21,7 +21,7 @@ from operator_samples import (
 from torch import Tensor
 
 import jvpcli
-from jvpcli.errors import NotDifferentiableError
+from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.outputs import flatten
 from jvpcli.language.parse import parse
@@ -95,8 +95,13 @@ def compare(sample: WrittenSample) -> None:
         with pytest.raises(NotDifferentiableError):
             jvpcli.inspect(sample.expression, sample.inputs, seed=SEED)
         return
-    result = jvpcli.inspect(sample.expression, sample.inputs, wrt=sample.wrt, seed=SEED)
     originals = [sample.inputs[name] for name in sample.wrt]
+    try:
+        result = jvpcli.inspect(sample.expression, sample.inputs, wrt=sample.wrt, seed=SEED)
+    except EvaluationError as error:
+        assert "ill-defined" in str(error.torch_message)  # eigenvectors alone, which torch refuses to differentiate
+        compare_through_what_is_unique(sample, originals)
+        return
     torch.manual_seed(SEED)
     torch.testing.assert_close(
         list(result.outputs.values()), tensors_of(sample.reference(*originals)), equal_nan=True, check_stride=False

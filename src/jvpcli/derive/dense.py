@@ -36,14 +36,26 @@ def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap
 def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
     """The same by one transposed pass for each entry of the inputs; real tensors only.
 
+    The gradient for weights of one is the sum of each column; columns that do not add up to it have lost a term.
+
     Raises:
         RuntimeError: an operation of the graph cannot be differentiated twice.
     """
     weights = torch.ones_like(output, requires_grad=True)
     gradients = torch.autograd.grad((output * weights).sum(), inputs, create_graph=True, allow_unused=True)
-    return [
-        _map(_columns(gradient, weights, x), None, output, x) for gradient, x in zip(gradients, inputs, strict=True)
-    ]
+    matrices = [_columns(gradient, weights, x) for gradient, x in zip(gradients, inputs, strict=True)]
+    for gradient, matrix in zip(gradients, matrices, strict=True):
+        if gradient is not None and not _adds_up(matrix, gradient.detach().reshape(-1)):
+            raise RuntimeError("an operation's backward cannot be differentiated")
+    return [_map(matrix, None, output, x) for matrix, x in zip(matrices, inputs, strict=True)]
+
+
+def _adds_up(matrix: Tensor, sums: Tensor) -> bool:
+    """Whether the columns' sums are these, but for roundings; where they are not finite nothing is said."""
+    difference = torch.nan_to_num((matrix.sum(0) - sums).abs(), nan=0.0, posinf=0.0)
+    sizes = torch.nan_to_num(matrix.abs().sum(0) + sums.abs(), nan=0.0, posinf=0.0)
+    eps = torch.finfo(matrix.dtype).eps
+    return not sums.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
 
 
 def _rows(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

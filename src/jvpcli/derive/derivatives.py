@@ -18,6 +18,7 @@ from jvpcli.report import Notice, OutputPlan, Plan, Way
 if TYPE_CHECKING:
     from jvpcli.derive.engine import Computed
     from jvpcli.derive.plan import EnginePlan
+    from jvpcli.derive.terms import Workspace
 
 SMALL = 4096
 """Up to so many entries of all Jacobians together a problem is small: loading anything would cost more."""
@@ -110,13 +111,21 @@ def derive_large(
 ) -> Derivatives:
     """The same by the engine, one output after the other."""
     from jvpcli.derive import engine  # a small problem does without
+    from jvpcli.derive.terms import UnsupportedError
 
     leaves = list(inputs.values())
     maps: dict[tuple[str, str], LinearMap] = {}
     plans, notices = [], []
     for y_name, y in outputs.items():
-        computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit)
-        planned = engine.plan(y, leaves, mode, memory_limit)
+        try:
+            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit)
+            planned = engine.plan(y, leaves, mode, memory_limit)
+        except UnsupportedError as error:  # complex numbers on the way, say
+            passes, plan, _ = _maps({y_name: y}, inputs, make_plan({y_name: y}, inputs, mode))
+            maps |= {key: _with_kind(each, None) for key, each in passes.items()}
+            plans.append(plan)
+            notices.append(Notice("fallback", f"∂{y_name} was computed pass by pass: {error}"))
+            continue
         maps |= {(y_name, x_name): each for x_name, each in zip(inputs, computed.maps, strict=True)}
         plans.append(_plan_of(computed, planned))
         notices += [Notice("fallback", note) for note in computed.notes]
@@ -124,19 +133,29 @@ def derive_large(
 
 
 def derive_by_engine(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
+    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    mode: str,
+    memory_limit: int | None,
+    work: Workspace | None = None,
 ) -> dict[tuple[str, str], LinearMap]:
-    """The maps alone by the engine, without a plan to report; real tensors only."""
+    """The maps alone by the engine, without a plan to report; real tensors only.
+
+    `work` holds the index arrays of an earlier call for the same program at the same shapes.
+    """
     from jvpcli.derive import engine
+    from jvpcli.derive.terms import UnsupportedError
 
     leaves = list(inputs.values())
-    return {
-        (y_name, x_name): each
-        for y_name, y in outputs.items()
-        for x_name, each in zip(
-            inputs, engine.compute(y, leaves, mode=mode, memory_limit=memory_limit).maps, strict=True
-        )
-    }
+    maps: dict[tuple[str, str], LinearMap] = {}
+    for y_name, y in outputs.items():
+        try:
+            found = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, work=work).maps
+        except UnsupportedError:
+            passes = _maps({y_name: y}, inputs, make_plan({y_name: y}, inputs, mode))[0]
+            found = [_with_kind(passes[y_name, x_name], None) for x_name in inputs]
+        maps |= {(y_name, x_name): each for x_name, each in zip(inputs, found, strict=True)}
+    return maps
 
 
 def foresee(
@@ -146,9 +165,16 @@ def foresee(
     if not is_large(outputs, inputs):
         return {name: _small_plan(name, y, inputs, mode) for name, y in outputs.items()}
     from jvpcli.derive import engine
+    from jvpcli.derive.terms import UnsupportedError
 
     leaves = list(inputs.values())
-    return {name: _large_plan(engine.plan(y, leaves, mode, memory_limit)) for name, y in outputs.items()}
+    plans = {}
+    for name, y in outputs.items():
+        try:
+            plans[name] = _large_plan(engine.plan(y, leaves, mode, memory_limit))
+        except UnsupportedError:
+            plans[name] = _small_plan(name, y, inputs, mode)
+    return plans
 
 
 def _small_plan(name: str, y: Tensor, inputs: Mapping[str, Tensor], mode: str) -> OutputPlan:

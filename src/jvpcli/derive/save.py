@@ -51,7 +51,7 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
         _replace(path, lambda temporary: _stream(linear_map, temporary, dtypes[x]))
     elif suffix == ".npz":
         arrays = _arrays(maps, form)
-        _replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+        _replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
     else:
         raise UsageError(f"--save writes .npz and .npy files, not {Path(path).name!r}")
 

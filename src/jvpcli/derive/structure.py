@@ -58,14 +58,21 @@ def classify_values(samples: list[Tensor]) -> str:
 
 
 def block_count(rows: Tensor, cols: Tensor, m: int, n: int) -> int:
-    """The largest number of equal blocks along the diagonal that hold the whole pattern."""
+    """The largest number of equal blocks along the diagonal that hold the whole pattern.
+
+    The finest grid has gcd(m, n) blocks; an entry off its diagonal spans, and so forbids, the borders between its row's
+    and its column's block.  A number of blocks holds the pattern if none of its borders is spanned: linear in the nonzeros.
+    """
     most = gcd(m, n)
-    for count in range(most, 1, -1):
-        if most % count == 0 and torch.equal(
-            torch.div(rows, m // count, rounding_mode="floor"), torch.div(cols, n // count, rounding_mode="floor")
-        ):
-            return count
-    return 1
+    if most < 2 or not rows.numel():
+        return max(most, 1)
+    r = torch.div(rows, m // most, rounding_mode="floor")
+    c = torch.div(cols, n // most, rounding_mode="floor")
+    starts = torch.bincount(torch.minimum(r, c) + 1, minlength=most + 2)
+    ends = torch.bincount(torch.maximum(r, c) + 1, minlength=most + 2)
+    spanned = (starts - ends).cumsum(0) != 0
+    divisors = (count for count in range(most, 1, -1) if most % count == 0)
+    return next((k for k in divisors if not bool(spanned[most // k : most : most // k].any())), 1)
 
 
 def _at_most_one_per_row(rows: Tensor, m: int) -> bool:
