@@ -9,11 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
+from documents import assert_valid
 
 from jvpcli.cli.app import run
 from jvpcli.cli.context import Context
@@ -42,36 +41,6 @@ def jvp() -> Callable[..., Outcome]:
         return Outcome(code, *texts)
 
     return call
-
-
-@lru_cache(maxsize=1)
-def validator() -> Any:
-    """The published schema, ready to validate with."""
-    import jsonschema
-
-    from jvpcli.render.schema import schema
-
-    jsonschema.Draft202012Validator.check_schema(schema())
-    return jsonschema.Draft202012Validator(schema())
-
-
-def assert_valid(document: Any) -> None:
-    """Fails where a document is not what `jvp schema` says."""
-    if not validator().is_valid(document):
-        kinds = schema_of(document)
-        raise AssertionError([(list(e.absolute_path), e.message[:200]) for e in kinds.iter_errors(document)][:5])
-
-
-def schema_of(document: Any) -> Any:
-    """The part of the schema that fits the document best, whose complaints say the most."""
-    import jsonschema
-
-    whole = validator().schema
-    parts = [
-        jsonschema.Draft202012Validator({**whole["$defs"][branch["$ref"].rpartition("/")[2]], "$defs": whole["$defs"]})
-        for branch in whole["oneOf"]
-    ]
-    return min(parts, key=lambda part: len(list(part.iter_errors(document))))
 
 
 @pytest.fixture

@@ -1,0 +1,295 @@
+"""`jvp batch`: one answer a line, in order, whatever happens to a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from documents import assert_valid
+
+JVP = Path(sys.executable).parent / "jvp"
+
+OUTER = {"expression": "torch.outer(x,x)", "inputs": {"x": [1, 2, 3, 4]}}
+SLOW = {
+    "expression": "sum([torch.linalg.svd(x)[1].sum() for i in range(100000)])",
+    "inputs": {"x": "torch.randn(60,60)"},
+}
+
+
+def lines(*requests):
+    return "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in requests)
+
+
+def answers(outcome):
+    found = [json.loads(line) for line in outcome.out.splitlines()]
+    for document in found:
+        assert_valid(document)
+    return found
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Runs the installed `jvp batch`."""
+
+    def call(stdin, *options, code=0):
+        done = subprocess.run([JVP, "batch", *options], input=stdin, capture_output=True, text=True, timeout=100)
+        assert done.returncode == code, done
+        assert "Traceback" not in done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return call
+
+
+def standalone(jvp, *argv):
+    return json.loads(jvp(*argv, "--json").out)
+
+
+def without_text_of_lists(document):
+    """A list given in JSON is told as `a list` where the command line repeats the text."""
+    for weight in (document.get("grad_outputs") or {}).values():
+        weight.pop("source")
+    return document
+
+
+def test_a_line_is_what_the_command_prints(jvp, batch):
+    requests = [
+        {"id": "é", **OUTER},
+        {"id": [1, {"a": None}], **OUTER, "grad_outputs": "onehot:1,2", "tangent": "ones", "dtype": "float64"},
+        {"id": 10**25, "expression": "x*w", "inputs": {"x": "1,2", "w": "torch.randn(2)"}, "wrt": "w", "seed": 3},
+        {"id": None, **OUTER, "command": "trace"},
+        {"expression": "x+w", "inputs": {"x": [1, 2], "w": [1, 2, 3]}},
+        {"id": 0, "expression": "torch.sinn(x)", "inputs": {"x": 1}},
+        {"id": 1, **OUTER, "grad_outputs": [1, 1, 1, 1]},
+        {"id": 2, "expression": "(x.sum(), x*2)", "inputs": {"x": [1, 2]}, "grad_outputs": {"y1": [1, 10], "y0": "none"}},
+        {"id": 3, "expression": "x*2", "inputs": {"x": {"value": ["NaN", 1], "dtype": "float64"}}},
+    ]  # fmt: skip
+    alone = [
+        ["inspect", "torch.outer(x,x)", "--x", "[1,2,3,4]"],
+        ["inspect", "torch.outer(x,x)", "--x", "1,2,3,4", "-g", "onehot:1,2", "-t", "ones", "--dtype", "float64"],
+        ["inspect", "x*w", "--x", "1,2", "--w", "torch.randn(2)", "--wrt", "w", "--seed", "3"],
+        ["trace", "torch.outer(x,x)", "--x", "1,2,3,4"],
+        ["inspect", "x+w", "--x", "1,2", "--w", "1,2,3"],
+        ["inspect", "torch.sinn(x)", "--x", "1"],
+        ["inspect", "torch.outer(x,x)", "--x", "1,2,3,4", "-g", "1,1,1,1"],
+        ["inspect", "(x.sum(), x*2)", "--x", "1,2", "-g", "y1=1,10", "-g", "y0=none"],
+        ["inspect", "x*2", "--x", '{"value": ["NaN", 1], "dtype": "float64"}'],
+    ]
+    for request, argv, found in zip(requests, alone, batch(lines(*requests), code=8), strict=True):
+        assert_valid(found)
+        assert ("id" in found) == ("id" in request)
+        assert found.pop("id", None) == request.get("id")
+        expected = standalone(jvp, *argv)
+        if not found["ok"]:  # a hint is a command line, which JSON's numbers are not part of
+            found["error"].pop("hints"), expected["error"].pop("hints")
+        assert without_text_of_lists(found) == without_text_of_lists(expected)
+
+
+BAD = {
+    "nonsense": "bad_value",
+    "[1]": "bad_value",
+    '{"expression": "x", "inputs": {"x": NaN}}': "bad_value",
+    '{"expression": "\\ud800"}': "bad_value",
+    "[" * 100_000: "bad_value",
+    '{"expression": 3}': "usage",
+    "{}": "usage",
+    '{"expression": "x", "input": {"x": 1}}': "usage",
+    '{"expression": "x", "inputs": [1]}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "seed": "0"}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "command": "batch"}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "wrt": 1}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "mode": "sideways"}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "timeout": -1}': "usage",
+    '{"expression": "x", "inputs": {"x": "-"}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": null}}': "bad_value",
+    '{"expression": "x.__class__", "inputs": {"x": 1}}': "forbidden",
+    '{"expression": "x.detach()", "inputs": {"x": 1}}': "not_differentiable",
+    '{"expression": "x.repeat(10**13)", "inputs": {"x": 1}}': "limit",
+    '{"expression": "x.repeat(10**7)", "inputs": {"x": 1}, "memory_limit": "10MB"}': "limit",
+}
+
+
+def test_a_bad_line_gets_its_error_and_the_rest_go_on(batch):
+    found = batch(lines(*(part for bad in BAD for part in (bad, {"id": bad[:9], **OUTER}))), code=8)
+    assert len(found) == 2 * len(BAD)
+    for (bad, code), failure, good in zip(BAD.items(), found[::2], found[1::2], strict=True):
+        assert_valid(failure)
+        assert (failure["ok"], failure["error"]["code"]) == (False, code), bad[:80]
+        assert (good["ok"], good["id"]) == (True, bad[:9])
+
+
+def test_a_stuck_line_ends_and_the_rest_go_on(batch):
+    requests = [
+        {"id": 0, **OUTER},
+        {"id": 1, **SLOW},
+        {"id": 2, **OUTER},
+        {"id": 3, **SLOW, "timeout": 0.2},
+        {"id": 4, **OUTER},
+    ]
+    for jobs in ("1", "2"):
+        found = batch(lines(*requests), "--timeout", "1", "--jobs", jobs, code=8)
+        assert [document["id"] for document in found] == [0, 1, 2, 3, 4]
+        assert [document["ok"] for document in found] == [True, False, True, False, True]
+        assert [found[k]["error"]["message"] for k in (1, 3)] == [
+            "it took longer than 1 s",
+            "it took longer than 0.2 s",
+        ]
+
+
+def test_order_and_answers_do_not_depend_on_the_jobs(batch):
+    sizes = [2, 40, 3, 60, 2, 2, 50, 1] * 6
+    text = lines(*({"id": k, "expression": "torch.tanh(x @ x)", "inputs": {"x": f"torch.randn({n},{n})"}, "jacobian": "none"}
+                   for k, n in enumerate(sizes)))  # fmt: skip
+    one, two = batch(text), batch(text, "-j", "2")
+    assert [document["id"] for document in one] == list(range(len(sizes)))
+    assert [(d["id"], d["outputs"]["y"]["shape"]) for d in one] == [(d["id"], d["outputs"]["y"]["shape"]) for d in two]
+
+
+def test_every_form_of_input(jvp, tmp_path):
+    text = lines(OUTER, "", "   ", OUTER).rstrip("\n")  # blank lines are none, and the last one needs no end
+    assert len(answers(jvp("batch", stdin=text))) == len(answers(jvp("batch", "-", stdin=text))) == 2
+    (tmp_path / "r.jsonl").write_bytes(text.encode() + b"\r\n\xff\n")
+    outcome = jvp("batch", str(tmp_path / "r.jsonl"))
+    assert [document["ok"] for document in answers(outcome)] == [True, True, False]
+    assert (outcome.code, outcome.err) == (8, "1 of 3 lines failed\n")
+    assert jvp("batch", stdin="").out == ""
+    assert (
+        jvp("batch", "missing.jsonl").code == jvp("batch", "--jobs", "0").code == jvp("batch", str(tmp_path)).code == 2
+    )
+
+
+def test_a_line_that_is_too_long_is_not_read(jvp, monkeypatch):
+    monkeypatch.setattr("jvpcli.cli.batch.LONGEST_LINE", 1000)
+    found = answers(jvp("batch", stdin=lines(OUTER, "x" * 200_000, {"id": 1, **OUTER})))
+    assert [document["ok"] for document in found] == [True, False, True]
+    assert found[1]["error"]["code"] == "limit"
+
+
+def test_each_answer_comes_before_the_next_question():
+    with subprocess.Popen([JVP, "batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(5):
+            process.stdin.write(lines({"id": number, **OUTER}))
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == number
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+MEMORY = """
+import json, subprocess, sys
+from pathlib import Path
+jvp, count = sys.argv[1], int(sys.argv[2])
+process = subprocess.Popen([jvp, "batch", "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def used():
+    pids = [process.pid, *Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return max(int(t.split("VmRSS:")[1].split()[0]) for t in texts)
+def feed():
+    for k in range(count):
+        bad = k % 100 == 37
+        process.stdin.write("nonsense\\n" if bad else '{"id": %d, "expression": "x*2", "inputs": {"x": 3}}\\n' % k)
+    process.stdin.close()
+import threading
+threading.Thread(target=feed).start()
+early = failed = 0
+for number, line in enumerate(process.stdout):
+    document = json.loads(line)
+    failed += not document["ok"]
+    assert document["ok"] == (number % 100 != 37) and document.get("id", number) == number
+    if number == 1000:
+        early = used()
+    if number == count - 100:
+        late = used()
+print(json.dumps([number + 1, failed, early, late, process.wait()]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc to read memory from")
+def test_ten_thousand_lines_at_constant_memory(shell):
+    outcome = shell(f"python - {JVP} 10000", stdin=MEMORY, timeout=200)
+    count, failed, early, late, code = json.loads(outcome.out)
+    assert (count, failed, code) == (10_000, 100, 8)
+    assert late < early + 20_000  # kB
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_killed_in_the_middle_leaves_whole_lines(tmp_path, to_file):
+    many = tmp_path / "many.jsonl"
+    many.write_text(lines(*({"id": k, **OUTER} for k in range(5000))))
+    with open(tmp_path / "out", "wb") as out:
+        process = subprocess.Popen([JVP, "batch", many], stdout=out if to_file else subprocess.PIPE)
+        if to_file:
+            while os.fstat(out.fileno()).st_size < 200_000:
+                time.sleep(0.01)
+        else:
+            head = process.stdout.read(200_000)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        text = (tmp_path / "out").read_bytes() if to_file else head + process.stdout.read()
+        process.wait()
+    text = text or (tmp_path / "out").read_bytes()
+    assert text.endswith(b"\n")
+    found = [json.loads(line)["id"] for line in text.splitlines()]
+    assert found == list(range(len(found)))
+    assert 0 < len(found) < 5000
+    assert workers
+    for _ in range(200):  # the workers leave with their parent
+        if not any(
+            Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+            for pid in workers
+        ):
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("a worker is still there")
+
+
+def test_ctrl_c_and_a_reader_that_leaves(tmp_path, shell):
+    many = tmp_path / "many.jsonl"
+    many.write_text(lines(*({"id": k, **OUTER} for k in range(5000))))
+    process = subprocess.Popen(
+        [JVP, "batch", many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    first = process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    rest, told = process.stdout.read(), process.stderr.read()
+    assert process.wait(20) == 130
+    assert b"interrupted" in told
+    assert all(json.loads(line)["ok"] for line in (first + rest).splitlines())
+    closed = shell(f"jvp batch {many} | head -1 | jq .id")
+    assert (closed.code, closed.out, closed.err) == (0, "0\n", "")
+
+
+def test_a_worker_that_dies_costs_one_line(tmp_path):
+    with subprocess.Popen([JVP, "batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdin.write(lines({"id": 0, **OUTER}))
+        process.stdin.flush()
+        process.stdout.readline()
+        (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.stdin.write(lines({"id": 1, **SLOW}, {"id": 2, **OUTER}))
+        process.stdin.flush()
+        time.sleep(0.3)
+        os.kill(int(worker), signal.SIGSEGV)
+        died, fine = (json.loads(process.stdout.readline()) for _ in range(2))
+        assert (died["id"], died["error"]["code"]) == (1, "internal")
+        assert "SIGSEGV" in died["error"]["message"]
+        assert (fine["id"], fine["ok"]) == (2, True)
+        process.stdin.close()
+        assert process.wait(20) == 8
+
+
+def test_threads_are_divided():
+    code = (
+        "import torch; from jvpcli.cli import batch\n"
+        "print(*(batch._crew(jobs, None, None).settings.threads for jobs in (1, 2, 100)), torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    one, two, hundred, threads = map(int, done.stdout.split())
+    assert (one, two, hundred) == (threads, max(1, threads // 2), 1)
