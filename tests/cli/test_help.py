@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from importlib import import_module
 
@@ -70,6 +71,8 @@ def test_examples_run(jvp, tmp_path, monkeypatch, line):
     np.save("x.npy", np.array([1.0, 2.0]))
     np.save("W.npy", np.array([[1.0, 2.0], [3.0, 4.0]]))
     (tmp_path / "requests.jsonl").write_text('{"expression": "x*2", "inputs": {"x": 1}}\n')
+    inner = re.search(r"\$\((jvp .*?)\)", line)
+    line = inner[1] if inner else line
     stdin, _, rest = line.rpartition(" | jvp ") if not line.startswith("jvp ") else ("", "", line.removeprefix("jvp "))
     if stdin:
         words = shlex.split(stdin)
