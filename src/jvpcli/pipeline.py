@@ -260,7 +260,7 @@ def differentiable_outputs(evaluation: Evaluation) -> dict[str, Tensor]:
     Raises:
         NotDifferentiableError: there are none.
     """
-    found = {name: y for name, y in evaluation.outputs.items() if y.requires_grad}
+    found = {name: y for name, y in evaluation.outputs.items() if y.requires_grad and _can_carry_gradient(y)}
     if not found:
         whys = [f"{name} is {build.dtype_name(y.dtype)}" for name, y in evaluation.outputs.items()]
         integer = not any(_can_carry_gradient(y) for y in evaluation.outputs.values())

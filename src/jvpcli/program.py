@@ -14,7 +14,6 @@ from typing import Any
 
 from jvpcli.errors import Span
 
-
 IMPORTED = "import."
 """What the paths of imported functions begin with; no function of the catalogue can."""
 
@@ -114,6 +113,15 @@ class Equation:
     def target(self) -> str:
         """What stands after the colon of `op`."""
         return self.op.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """A step of a tape that could not be carried out, with the values of its operands and keywords."""
+
+    step: Equation
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

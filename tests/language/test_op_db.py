@@ -99,7 +99,8 @@ def compare(sample: WrittenSample) -> None:
     try:
         result = jvpcli.inspect(sample.expression, sample.inputs, wrt=sample.wrt, seed=SEED)
     except EvaluationError as error:
-        assert "ill-defined" in str(error.torch_message)  # eigenvectors alone, which torch refuses to differentiate
+        if "ill-defined" not in str(error.torch_message):  # eigenvectors alone, which torch refuses to differentiate
+            raise
         compare_through_what_is_unique(sample, originals)
         return
     torch.manual_seed(SEED)

@@ -31,7 +31,7 @@ def array(tensor: Tensor) -> np.ndarray | None:
         tensor = tensor.float()
     if tensor.dtype is torch.complex32:
         tensor = tensor.to(torch.complex64)
-    return tensor.numpy()
+    return tensor.numpy(force=True)  # a tensor that torch knows to be zero is not written out otherwise
 
 
 def input_value(tensor: Tensor, differentiated: bool) -> InputValue:

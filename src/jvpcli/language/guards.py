@@ -35,7 +35,10 @@ def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, An
     def given(position: int, keyword: str) -> Any:
         return arguments[position] if position < len(arguments) else keywords.get(keyword)
 
-    problem = guard(given)
+    try:
+        problem = guard(given)
+    except (RuntimeError, TypeError, ValueError):  # an argument of another kind: torch itself refuses it
+        return
     if problem:
         raise EvaluationError(f"`{name}` can't be computed: {problem}.")
 

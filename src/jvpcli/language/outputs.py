@@ -45,7 +45,8 @@ def name_outputs(
         free = default if name is None or name in outputs else name
         while free in outputs:
             free += "_"
-        outputs[free] = value
+        # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
+        outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
     return outputs
 
 
