@@ -7,7 +7,7 @@ adds it with :meth:`JvpError.with_context`.  Renderers turn the fields into a pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -43,6 +43,7 @@ class JvpError(Exception):
         expected, got: shapes, where the failure is about shapes.
         torch_message: PyTorch's own words, for those who search for them.
         details: lines of evidence shown between the source and the explanation.
+        failed: the step of the tape that failed with the values it got (`program.FailedStep`), for whoever explains it.
     """
 
     code: ClassVar[str] = "internal"
@@ -57,6 +58,7 @@ class JvpError(Exception):
     got: tuple[int, ...] | None = None
     torch_message: str | None = None
     details: Sequence[str] = ()
+    failed: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.message

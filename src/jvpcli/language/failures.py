@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError
 from jvpcli.language.forecast import in_words
-from jvpcli.program import IMPORTED, Equation, Operand
+from jvpcli.program import IMPORTED, Equation, FailedStep, Operand
 
 SHAPE_PROBLEMS = re.compile(
     r"must match the size of tensor|shapes cannot be multiplied|size mismatch|sizes? of tensors? must match"
@@ -51,7 +51,8 @@ def explain_failure(
     text = str(error).strip() or type(error).__name__
     first = text.splitlines()[0].rstrip(".")
     what = in_sentence(step)
-    where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text}
+    failed = FailedStep(step, tuple(arguments), dict(keywords))
+    where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text, "failed": failed}
     memory = NO_MEMORY.search(text)
     if memory or isinstance(error, MemoryError):
         needed = f"{in_words(int(memory[1]))}, " if memory and memory[1] else ""
