@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from jvpcli.errors import JvpError
 
 if TYPE_CHECKING:
-    from jvpcli.api import inspect, jacobian, trace
+    from jvpcli.api import check, inspect, jacobian, trace
 
 __version__ = "0.1.0"
-__all__ = ["JvpError", "__version__", "inspect", "jacobian", "trace"]
+__all__ = ["JvpError", "__version__", "check", "inspect", "jacobian", "trace"]
 
 
 def __getattr__(name: str) -> Any:

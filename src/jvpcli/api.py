@@ -13,7 +13,7 @@ from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.terms import Workspace
 from jvpcli.errors import UsageError
 from jvpcli.pipeline import Inspection, investigate, linear_maps
-from jvpcli.report import Finding, InspectReport, TraceReport, TraceStep
+from jvpcli.report import CheckedEntry, CheckReport, Finding, InspectReport, TraceReport, TraceStep
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -118,6 +118,46 @@ class TraceResult:
         return f"<jvpcli.TraceResult of {self.report.expression!r}>"
 
 
+class CheckResult:
+    """The answer of :func:`check`; true if the gradient is right.
+
+    Attributes:
+        passed: whether it is.
+        verdict: `pass`, `kink`, `precision`, `graph_break`, `nondeterministic` or `wrong_backward`.
+        max_error: |analytic − numeric| of the worst entry.
+        worst: that entry (`report.CheckedEntry`), or None.
+        report: everything as plain data.
+    """
+
+    def __init__(self, report: CheckReport) -> None:
+        self.report = report
+        self.passed: bool = report.passed
+        self.verdict: str = report.verdict
+        self.max_error: float = report.max_error
+        self.worst: CheckedEntry | None = report.worst
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        from jvpcli.render.json import to_dict
+
+        return to_dict(self.report)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        from jvpcli.render.check import render_check
+
+        stream = io.StringIO()
+        render_check(self.report, Console(file=stream, width=120))
+        return stream.getvalue().rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"
+
+
 def inspect(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
@@ -131,6 +171,7 @@ def inspect(
     mode: str = "auto",
     jacobian: str = "auto",
     memory_limit: int | None = None,
+    imports: str | Sequence[str] = (),
     **named: Any,
 ) -> InspectResult:
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
@@ -147,6 +188,7 @@ def inspect(
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes.
+        imports: files whose functions and modules the expression may call; they are run.
 
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
@@ -163,6 +205,7 @@ def inspect(
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
         jacobian=_one_of("jacobian", jacobian, ("auto", "dense", "sparse", "none")),
         memory_limit=memory_limit,
+        imports=_paths(imports),
     )
     return InspectResult(investigate(request))
 
@@ -242,6 +285,50 @@ def trace(
         memory_limit=memory_limit,
     )
     return TraceResult(follow(request, step=step))
+
+
+def check(
+    expression: Expression,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    wrt: str | Sequence[str] | None = None,
+    grad_outputs: Weights = None,
+    tangent: Weights = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    seed: int | None = None,
+    memory_limit: int | None = None,
+    imports: str | Sequence[str] = (),
+    **named: Any,
+) -> CheckResult:
+    """Whether the gradient is right: against finite differences in float64, forward against reverse mode.
+
+    Args: as :func:`inspect`; without a `seed` a function that draws random numbers fails the check, and `grad_outputs`
+        and `tangent` are the v and u of the dot-product test.
+
+    Raises:
+        JvpError: a subclass for each kind of failure; a wrong gradient is an answer and no failure.
+    """
+    from jvpcli.pipeline_check import check as check_request
+
+    request = Request(
+        expression=expression,
+        inputs={**(inputs or {}), **named},
+        wrt=_names(wrt),
+        grad_outputs=_pairs(grad_outputs),
+        tangent=_pairs(tangent),
+        dtype=dtype,
+        device=device,
+        seed=seed or 0,
+        seed_given=seed is not None,
+        memory_limit=memory_limit,
+        imports=_paths(imports),
+    )
+    return CheckResult(check_request(request))
+
+
+def _paths(imports: str | Sequence[str]) -> tuple[str, ...]:
+    return (imports,) if isinstance(imports, str) else tuple(str(path) for path in imports)
 
 
 def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:

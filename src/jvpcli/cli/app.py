@@ -20,6 +20,7 @@ ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products fo
 COMMANDS: Mapping[str, str] = {
     "inspect": "Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers.",
     "trace": "Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong.",
+    "check": "Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from types import ModuleType
 
@@ -32,7 +32,7 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     late = LimitError(
         f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)
     )
-    with time_limit(request.timeout, lambda: end_run(context, late, as_json)):
+    with time_limit(request.timeout, lambda: end_run(context, late, as_json)), _own_prints_to(context, request):
         from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 
@@ -45,6 +45,16 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
             _start_threads()
         with memory_limit(allowed):
             yield pipeline, replace(request, memory_limit=allowed)
+
+
+@contextmanager
+def _own_prints_to(context: Context, request: Request) -> Iterator[None]:
+    """What the user's own files print goes to stderr: stdout is for results."""
+    if not request.imports:
+        yield
+        return
+    with redirect_stdout(context.err):
+        yield
 
 
 def _start_threads() -> None:
@@ -63,6 +73,8 @@ def refuse(request: Request, command: str) -> None:
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)
+    if request.imports:  # what they define is known only once they have run
+        return
     try:
         parse(request.expression, request.inputs.keys())
     except UnknownNameError as error:

@@ -27,6 +27,9 @@ jvp inspect "(x.sum(), torch.outer(x,w))" --x 1,2 --w 3,4,5 -g 2 -g ones
 echo '[[1,2],[3,4]]' | jvp inspect "torch.linalg.inv(x)" --x -
 jvp inspect "torch.sin(x)" --x @x.npy --tangent ones
 jvp inspect "seed * x" -i seed=2 --x 1,2
+
+# a module of your own and its parameters; the file is run
+jvp inspect "net(x)" --import model.py --x 1,2 --wrt x,net.0.weight
 """
 
 
@@ -34,6 +37,7 @@ def command(
     ctx: typer.Context,
     expression: options.Expression = None,
     inputs: options.Inputs = None,
+    imports: options.Imports = None,
     grad_outputs: options.GradOutputs = None,
     tangent: options.Tangent = None,
     wrt: options.Wrt = None,
@@ -60,6 +64,7 @@ def command(
         expression,
         inputs,
         stdin=context.read_stdin,
+        imports=imports,
         grad_outputs=grad_outputs,
         tangent=tangent,
         wrt=wrt,

@@ -29,6 +29,14 @@ Inputs = Annotated[
         "VALUE: numbers (1,2;3,4), JSON, @file, - (stdin) or an expression.",
     ),
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py",
+        help="Runs this file of yours; its functions and modules can be called in EXPR. No other code of yours ever runs.",
+    ),
+]
 GradOutputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -128,15 +136,16 @@ def make_request(
     wrt: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
-    seed: int = 0,
+    seed: int | None = 0,
     mode: str = "auto",
     jacobian: str = "auto",
     memory_limit: str | None = None,
     timeout: float | None = None,
     save: str | None = None,
     spectrum: bool = False,
+    imports: Sequence[str] | None = None,
 ) -> Request:
-    """The options' texts as a Request.
+    """The options' texts as a Request; a seed of None is one that was not asked for.
 
     Raises:
         UsageError: a text that is not in the option's form.
@@ -149,13 +158,15 @@ def make_request(
         tangent=tuple(split_name(text) for text in tangent or ()),
         dtype=dtype,
         device=device,
-        seed=whole("--seed", seed),
+        seed=whole("--seed", seed or 0),
+        seed_given=seed is not None,
         mode=one_of("--mode", mode, ("auto", "forward", "reverse")),
         jacobian=one_of("--jacobian", jacobian, ("auto", "dense", "sparse", "none")),
         memory_limit=None if memory_limit is None else parse_size(memory_limit),
         timeout=positive("--timeout", timeout),
         save=save,
         spectrum=spectrum,
+        imports=tuple(imports or ()),
         stdin=stdin,
     )
 

@@ -30,6 +30,9 @@ CURES: Mapping[str, str] = {
 }
 """What to do about a cut, by the function's name."""
 
+LONGEST_SOURCE = 60
+"""A longer line of the user's code is named by the function in it that matters."""
+
 STRAIGHT_THROUGH = "To pass the gradient straight through a rounding: x + (torch.round(x) - x).detach()."
 
 
@@ -113,7 +116,7 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
 
 def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
     step = _step(outcome)
-    text = f"`{step.source}`" if step else f"`{reason.name}`"
+    text = f"`{step.source}`" if step and len(step.source) <= LONGEST_SOURCE else f"`{reason.name.strip('_')}`"
     if step and step.file:
         text += f" ({Path(step.file).name}, line {step.line})"
     if reason.cause == CUT:

@@ -250,10 +250,11 @@ def failure_in(error: BaseException, files: Collection[str], what: str) -> JvpEr
         return EvaluationError(f"{what} failed: {first}.", torch_message=text or None)
     file, line = place
     source = linecache.getline(file, line).strip()
+    own = source.startswith(("raise ", "assert "))  # the user's words, not torch's
     return EvaluationError(
         f"{what} failed in {Path(file).name}, line {line}: {first}.",
         details=[f"{Path(file).name}:{line}: {source}"] if source else (),
-        torch_message=text or None,
+        torch_message=None if own else text or None,
     )
 
 
