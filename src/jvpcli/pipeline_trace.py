@@ -9,8 +9,9 @@ from torch import Tensor
 
 from jvpcli.derive.chain import gradients_of, local_maps, sweep
 from jvpcli.derive.replay import replay
-from jvpcli.errors import EvaluationError, JvpError, UsageError
+from jvpcli.errors import JvpError, UsageError
 from jvpcli.explain import build
+from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.compared import compare_product, compare_swept
 from jvpcli.explain.findings import find
 from jvpcli.explain.steps import trace_steps
@@ -54,7 +55,9 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
     differentiable_outputs(evaluation)
     weights = read_cotangents(request, evaluation)
     cotangents = {name: weight.value for name, weight in weights.items()}
-    traced = _traced(evaluation, _given(request, evaluation), cotangents, request.seed)
+    given = _given(request, evaluation)
+    with backward_failures(evaluation):
+        traced = _traced(evaluation, given, cotangents, request.seed)
     if step is not None and not 0 <= step < len(traced.chain.steps):
         raise UsageError(f"there is no step {step}: the steps are numbered from 0 to {len(traced.chain.steps) - 1}")
     return _told(request, traced, weights, step)
@@ -62,8 +65,10 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
 
 def _given(request: Request, evaluation: Evaluation) -> Mapping[str, Tensor]:
     """The inputs' values as they were before in-place steps."""
-    assert evaluation.program is not None
-    return read_inputs(request, evaluation.program.inputs) if changes_inputs(evaluation.program) else evaluation.inputs
+    if evaluation.program is None or not changes_inputs(evaluation.program):
+        return evaluation.inputs
+    read = read_inputs(request, evaluation.program.inputs)
+    return {name: read.get(name, x) for name, x in evaluation.inputs.items()}  # parameters of modules are not read
 
 
 def _traced(
@@ -82,18 +87,9 @@ def _traced(
 
 
 def whole_gradients(evaluation: Evaluation, cotangents: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    """∂L/∂input by torch alone, for L = Σ ⟨v, y⟩; None where the input is not reached.
-
-    Raises:
-        EvaluationError: torch cannot compute it, in its own words.
-    """
+    """∂L/∂input by torch alone, for L = Σ ⟨v, y⟩; None where the input is not reached."""
     pairs = [(evaluation.outputs[name], v) for name, v in cotangents.items()]
-    try:
-        found = gradients_of(pairs, [evaluation.inputs[name] for name in evaluation.wrt])
-    except RuntimeError as error:
-        raise EvaluationError(
-            "PyTorch cannot compute this gradient", torch_message=str(error).splitlines()[0]
-        ) from None
+    found = gradients_of(pairs, [evaluation.inputs[name] for name in evaluation.wrt])
     return dict(zip(evaluation.wrt, found, strict=True))
 
 

@@ -279,3 +279,32 @@ def test_the_report_compares_both_ways():
     assert tracing.report.product.compared == 64
     assert tracing.report.product.largest_difference < 1e-4
     assert tracing.vjp["x"].tolist() == [120.0, 240.0, 360.0, 480.0]
+
+
+def test_an_input_that_is_not_finite_is_named():
+    _, finding = only("torch.exp(x)*2", x="1,nan")
+    assert "The input itself is not finite: x[1] = nan" in finding.message
+
+
+def test_one_cause_is_told_once_for_several_inputs():
+    _, found = findings("torch.softmax(W @ x, 0).sum()", W="1,2;3,4", x="0.1,0.2", dtype="float64")
+    assert len({f.message for f in found}) == len(found)
+
+
+def test_functions_of_the_users_own_file_are_steps(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\ndef half_relu(x):\n    return torch.relu(x) / 2\n")
+    report = trace(Request("half_relu(x).sum()", {"x": "-1,4"}, imports=(str(file),)))
+    assert [step.source for step in report.steps] == ["half_relu(x)", "half_relu(x).sum()"]
+    assert report.vjp["x"].value.tolist() == [0.0, 0.5]
+    (finding,) = report.findings
+    assert (finding.code, finding.step, finding.reason) == ("zero", 0, "saturated")
+
+
+def test_rewrites_around_imported_functions(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def twice(x):\n    return 2 * x\n")
+    report = trace(Request("twice(torch.sqrt(x))", {"x": "0,4"}, imports=(str(file),)))
+    (finding,) = report.findings
+    assert finding.rewrite == "twice(torch.sqrt(x + 1e-7))"
+    assert f"--import {file}" in finding.hints[0]

@@ -34,8 +34,8 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
     if not traced.chain.faithful:
         notice = Notice(
             "fallback",
-            "the expression gave other values when it was evaluated again with the same seed; the steps shown are of that "
-            "second evaluation",
+            "evaluated again step by step, with the same seed, the expression gave other values; the steps and the gradients "
+            "shown are of that second evaluation",
         )
         return result, (notice,)
     if worst > 0:

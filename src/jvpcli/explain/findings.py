@@ -52,7 +52,7 @@ def find(traced: Traced, request: Request, retrace: Retrace) -> tuple[Finding, .
     broken = {name: g for name, g in traced.gradients.items() if g is not None and not bool(g.isfinite().all())}
     if broken:
         return (_nonfinite(traced, request, retrace, list(broken.values())),)
-    return (*find_zeros(traced), *_scale(traced))
+    return tuple(dict.fromkeys([*find_zeros(traced), *_scale(traced)]))
 
 
 # NaN and infinity
@@ -67,7 +67,7 @@ def _nonfinite(traced: Traced, request: Request, retrace: Retrace, broken: Seque
     if fault is None:
         return Finding(code, None, "contributions that are finite add up to more than the dtype holds", ())
     rewrite = finite_rewrite(traced, retrace)
-    message = _about(traced, fault, code)
+    message = _about(traced, fault, code) + _given_so(traced)
     hints: tuple[str, ...] = ()
     if rewrite is not None:
         message += f" With `{rewrite}` the gradient is finite (tried)."
@@ -170,6 +170,15 @@ def _about(traced: Traced, fault: Fault, code: str) -> str:
     return text
 
 
+def _given_so(traced: Traced) -> str:
+    """That an input is not finite itself, if so."""
+    for name, primal in traced.chain.inputs.items():
+        bad = ~primal.tensor.isfinite()
+        if bool(bad.any()):
+            return f" The input itself is not finite: {traced.entry(primal, int(bad.reshape(-1).nonzero()[0]))}."
+    return ""
+
+
 def _word(number: complex) -> str:
     return "nan" if _is_nan(number) else "infinite"
 
@@ -217,7 +226,8 @@ def _factors(traced: Traced, fault: Fault) -> tuple[complex, complex, int | None
         terms = v.reshape(-1).to(column.dtype) * column
         bad = ~terms.isfinite()
         if bool(bad.any()):
-            row = int((terms.isnan() if bool(terms.isnan().any()) else bad).nonzero()[0])
+            infinite = bad & column.isinf()  # a NaN beside it may only be the 0·∞ of a basis vector
+            row = int((infinite if bool(infinite.any()) else bad).nonzero()[0])
             return v.reshape(-1)[row].item(), column[row].item(), row
     ones = [None if v is None else torch.ones_like(v) for v in arrived]
     slope = pull_back(step, ones)[fault.position]

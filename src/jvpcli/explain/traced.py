@@ -64,8 +64,7 @@ def number_text(value: complex | bool) -> str:
     """A number in few digits, with ∞ for what is not finite."""
     if isinstance(value, complex):
         return f"{value:.4g}"
-    text = f"{value:.4g}"
-    return text.replace("inf", "∞")
+    return f"{value + 0:.4g}".replace("inf", "∞")  # + 0: no -0
 
 
 def bracketed(label: str) -> str:
