@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
 
 SMALL = 1 << 26
-"""Bytes below which nothing is asked."""
+"""Bytes below which nothing is asked, until as much is held."""
 
 
 def check_memory(
@@ -32,17 +33,19 @@ def check_memory(
         LimitError: naming what would be needed.
     """
     elements, width = result_size(op, arguments, keywords)
-    if elements * width > SMALL:
+    needed = elements * width
+    if needed > SMALL or (held > SMALL and needed > SMALL // 64):
         _refuse_beyond(op, elements, width, held, memory_limit)
 
 
-def check_view(op: str, value: Tensor, memory_limit: int | None) -> None:
-    """Refuse a view that would go beyond the limit if it were written out (`x.expand(10**12)`).
+def check_result(op: str, value: Tensor, held: int, memory_limit: int | None) -> None:
+    """Refuse a result that nothing forecast, with the `held` bytes of the values before it.
 
-    It takes no memory itself, but whatever comes after it goes through all its elements.
+    A view counts as if it were written out (`x.expand(10**12)`): it takes no memory itself, but whatever comes after it
+    goes through all its elements.
     """
-    if value.nbytes > SMALL:
-        _refuse_beyond(op, value.numel(), value.element_size(), 0, memory_limit)
+    if value.nbytes > SMALL or (held > SMALL and memory_limit is not None):
+        _refuse_beyond(op, value.numel(), value.element_size(), held, memory_limit)
 
 
 def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: int | None) -> None:
@@ -114,7 +117,8 @@ class _Given:
             return torch.get_default_dtype().itemsize
         if op.partition(":")[2] in _BOOLEAN:
             return 1
-        return max(tensor.element_size() for tensor in tensors)
+        numbers = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+        return max(tensor.element_size() for tensor in numbers or tensors)  # an index doesn't widen the result
 
 
 _BOOLEAN = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "logical_not"})
@@ -124,11 +128,20 @@ def _flat(values: Sequence[Any]) -> list[Any]:
     return [item for value in values for item in (_flat(value) if isinstance(value, (list, tuple)) else (value,))]
 
 
+def _broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that these broadcast to (torch's own function loads a symbolic algebra system)."""
+    axes = zip_longest(*(reversed(tuple(shape)) for shape in shapes), fillvalue=1)
+    sizes = [{size for size in axis if size != 1} or {1} for axis in axes]
+    if any(len(axis) > 1 for axis in sizes):
+        raise ValueError("the shapes don't broadcast")
+    return tuple(axis.pop() for axis in reversed(sizes))
+
+
 def _broadcast(given: _Given) -> int:
     tensors = given.tensors()
     if len(tensors) == 1:
         return tensors[0].numel()
-    return math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+    return math.prod(_broadcast_shapes(*(tensor.shape for tensor in tensors)))
 
 
 def _first(given: _Given) -> int:
@@ -148,7 +161,7 @@ def _matmul(given: _Given) -> int:
     left, right = (tuple(tensor.shape) for tensor in given.tensors()[-2:])
     rows = left[-2:-1]
     columns = right[-1:] if len(right) > 1 else ()
-    batch = torch.broadcast_shapes(left[:-2], right[:-2])
+    batch = _broadcast_shapes(left[:-2], right[:-2])
     return math.prod((*batch, *rows, *columns))
 
 
@@ -223,7 +236,7 @@ def _block_diagonal(given: _Given) -> int:
 
 def _cdist(given: _Given) -> int:
     left, right = given.arguments[0].shape, given.arguments[1].shape
-    return math.prod((*torch.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-2]))
+    return math.prod((*_broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-2]))
 
 
 def _gather_rows(given: _Given, table: int, index: int, axis: int) -> int:
