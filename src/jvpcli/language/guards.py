@@ -115,8 +115,16 @@ def _is_tensor(value: Any, dimensions: int) -> bool:
     return isinstance(value, Tensor) and value.ndim >= dimensions
 
 
+def _pdist(given: Given) -> str | None:
+    points = given(0, "input")
+    if _is_tensor(points, 2) and points.dim() == 2 and points.shape[0] < 2:
+        return "it needs at least two points; with fewer torch's backward pass ends the process"
+    return None
+
+
 _GUARDS: Mapping[str, Callable[[Given], str | None]] = {
     "lu_unpack": _lu_unpack,
+    "pdist": _pdist,
     "ldl_solve": _ldl_solve,
     "lstsq": _lstsq,
     "segment_reduce": _segment_reduce,
