@@ -117,8 +117,8 @@ def _is_tensor(value: Any, dimensions: int) -> bool:
 
 def _pdist(given: Given) -> str | None:
     points = given(0, "input")
-    if _is_tensor(points, 2) and points.dim() == 2 and points.shape[0] < 2:
-        return "it needs at least two points; with fewer torch's backward pass ends the process"
+    if _is_tensor(points, 2) and points.dim() == 2 and points.shape[0] == 0:
+        return "it needs at least one point; with none torch's backward pass ends the process"
     return None
 
 
