@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers bench picture catalog fuzz clean
+.PHONY: help demo test check lint types layers bench bench-cli docs picture catalog fuzz clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -42,6 +42,15 @@ fuzz: $(VENV)/.dev ## every property test with many more examples
 bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes
 	@echo '→ benchmarks'
 	@$(BIN)/python -m benchmarks.run
+
+bench-cli: $(VENV)/.dev ## how fast the commands start, against importing torch; how many lines a second batch answers
+	@echo '→ docs/startup.md'
+	@$(BIN)/python -m benchmarks.cli
+
+docs: $(VENV)/.dev ## the command reference, and what the console blocks print
+	@echo '→ docs/reference.md and the console blocks'
+	@$(BIN)/python tools/write_reference.py
+	@$(BIN)/python tools/console_blocks.py README.md docs/*.md
 
 picture: $(VENV)/.dev ## the README's picture, from the real output
 	@echo '→ docs/images/inspect.svg'

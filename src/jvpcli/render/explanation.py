@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from jvpcli.render.layout import PROSE_WIDTH
-from jvpcli.render.text import HEADING
+from jvpcli.render.layout import HEADING, PROSE_WIDTH
 from jvpcli.report import Explanation
 
 

@@ -13,6 +13,10 @@ PROSE_WIDTH = 100
 
 INDENT = 2
 
+HEADING = "bold cyan"
+QUIET = "dim"
+NAME = "bold"
+
 
 @dataclass(frozen=True)
 class Indented:

@@ -10,13 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import PROSE_WIDTH, Indented
+from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, PlanReport, WorkedEntry
 
-HEADING = "bold cyan"
-QUIET = "dim"
-NAME = "bold"
 NUMBERS = "The numbers"
 
 

@@ -1,0 +1,89 @@
+"""What each command may load: a second of loading is a second of waiting."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+OUTER = ("torch.outer(x,x)", "--x", "1,2,3,4")
+
+LISTING = """
+import os, sys
+before = set(sys.modules)
+if {torch}:
+    import torch
+    before = set(sys.modules)
+sys.argv = ["jvp", *{argv!r}]
+os._exit = lambda code: None
+from jvpcli.__main__ import main
+main()
+print(sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+HEAVY = {"torch", "numpy", "orjson", "scipy", "sympy", "jinja2", "matplotlib", "pydantic", "multiprocessing"}
+
+BEYOND_TORCH = {
+    "sympy", "scipy", "torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes",
+    "jinja2", "matplotlib", "pydantic", "pandas", "multiprocessing.pool", "rich.markdown", "markdown_it", "pygments",
+}  # fmt: skip
+"""Never loaded by a small problem, as far as torch itself does without."""
+
+ALLOWED = {"jvpcli", "orjson", "rich", "typer", "click", "shellingham", "annotated_doc"}
+"""Packages from outside the standard library that a small problem may load beside torch."""
+
+
+def loaded(*argv, torch=False):
+    """The modules that a run loads (with `torch`, beside those of torch itself)."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTING.format(argv=argv, torch=torch)], capture_output=True, text=True, timeout=100
+    )
+    return set(ast.literal_eval(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"], ["--version"], [], ["ops", "soft"], ["ops", "soft", "--json"], ["schema"], ["completion", "zsh"],
+        ["completion", "--line", "jvp inspect torch.so"], ["inspect", "--help"], ["trace", "--help"], ["batch", "--help"],
+        ["inspect", "x", "--jsn"], ["inspekt", "x"], ["inspect"], ["inspect", "torch.sinn(x)", "--x", "1"],
+        ["inspect", "x +", "--x", "1"], ["inspect", "x.__class__", "--x", "1"], ["inspect", "x*y", "--x", "1"],
+        ["explain", "element 0 of tensors does not require grad and does not have a grad_fn"],
+        ["explain", "nobody has ever seen this"], ["batch", "missing.jsonl"], ["batch", "--jobs", "0"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_does_not_compute_loads_no_torch(argv):
+    modules = loaded(*argv)
+    allowed = {"orjson", "numpy"} if "--json" in argv else set()  # the encoder
+    assert "jvpcli.cli.app" in modules
+    assert not {name.partition(".")[0] for name in modules} & (HEAVY - allowed)
+    others = {name for name in modules if name.startswith("jvpcli.cli.")} & {
+        f"jvpcli.cli.{name}"
+        for name in ("inspect", "trace", "check", "batch", "explain", "ops", "schema", "completion")
+    }
+    assert len(others) <= 2  # the command that is named, and (for completion) the one on the line
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["inspekt"]], ids=" ".join)
+def test_the_program_s_own_help_loads_not_even_typer(argv):
+    assert not {"typer", "click"} & {name.partition(".")[0] for name in loaded(*argv)}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["inspect", *OUTER], ["inspect", *OUTER, "--json"], ["inspect", *OUTER, "-g", "onehot:1,2", "-t", "ones"],
+        ["trace", *OUTER], ["trace", *OUTER, "--json"], ["check", *OUTER],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_small_problem_loads_torch_and_little_else(argv):
+    modules = loaded(*argv, torch=True)
+    assert "jvpcli.pipeline" in modules
+    assert not {name for name in modules if any(name == bad or name.startswith(bad + ".") for bad in BEYOND_TORCH)}
+    outside = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - {"torch", "numpy"}
+    assert not {name for name in outside if not name.startswith("_")} - ALLOWED
+    assert len({name for name in modules if name.startswith("torch.")}) < 25
