@@ -172,7 +172,7 @@ def _about(traced: Traced, fault: Fault, code: str) -> str:
 
 def _given_so(traced: Traced) -> str:
     """That an input is not finite itself, if so."""
-    for name, primal in traced.chain.inputs.items():
+    for primal in traced.chain.inputs.values():
         bad = ~primal.tensor.isfinite()
         if bool(bad.any()):
             return f" The input itself is not finite: {traced.entry(primal, int(bad.reshape(-1).nonzero()[0]))}."

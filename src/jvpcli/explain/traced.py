@@ -12,7 +12,7 @@ from jvpcli.derive.chain import LocalMap, Swept
 from jvpcli.derive.replay import OUTPUT, WRITE, Chain, Primal, Step
 from jvpcli.explain.contraction import entry_label, unravel
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.program import Program
+from jvpcli.program import IMPORTED, Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,4 +149,4 @@ def operation_name(step: Step) -> str:
         return "unpack"
     if kind == "attr" and len(step.operands) != 1:  # a field of a named result
         return f".{target}"
-    return f"Tensor.{target}" if kind in ("method", "attr") else target
+    return f"Tensor.{target}" if kind in ("method", "attr") else target.removeprefix(IMPORTED)
