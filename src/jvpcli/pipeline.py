@@ -13,6 +13,7 @@ from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, for
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.nearby import Rerun
 from jvpcli.derive.stacked import Stack
+from jvpcli.derive.vectors import Evaluate
 from jvpcli.errors import InternalError, NotDifferentiableError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
@@ -105,7 +106,7 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=notices(evaluation, derivatives, products, rerun),
+        warnings=notices(evaluation, derivatives, products, rerun, evaluator(request, evaluation)),
         jvp=None if products.jvp is None else {name: build.value(y) for name, y in products.jvp.items()},
         spectrum=_spectrum(derivatives) if request.spectrum else None,
         tangent=None if not tangents else {name: build.cotangent(t.source, t.value) for name, t in tangents.items()},
@@ -293,16 +294,26 @@ def stacked(evaluation: Evaluation) -> Stack | None:
     return run_all
 
 
-def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
+def evaluator(request: Request, evaluation: Evaluation) -> Evaluate:
     """Evaluates the same program at other values of the differentiated inputs, with the same random numbers."""
+    plain = {name: x.detach() for name, x in evaluation.inputs.items()}
 
-    def rerun(points: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        inputs = {**evaluation.inputs, **points}
+    def evaluate_at(points: Mapping[str, Tensor]) -> Evaluation:
+        inputs = {**plain, **points}
         if evaluation.program is None:
             assert callable(request.expression)
-            again = evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
-        else:
-            again = _evaluate(request, evaluation.program, inputs, evaluation.wrt, evaluation.functions)
+            return evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
+        return _evaluate(request, evaluation.program, inputs, evaluation.wrt, evaluation.functions)
+
+    return evaluate_at
+
+
+def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
+    """The same, as the new leaves and the outputs."""
+    evaluate_at = evaluator(request, evaluation)
+
+    def rerun(points: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        again = evaluate_at(points)
         return {name: again.inputs[name] for name in evaluation.wrt}, again.outputs
 
     return rerun

@@ -39,7 +39,7 @@ def silent_loss(function: RealFunction, jacobian: Tensor | None, files: Collecti
     for loss in losses:
         choice = loss.kind == DECISION and isinstance(loss.value, Tensor) and loss.value.requires_grad
         candidate = (loss.kind == ROUNDING and not loss.remainder) or (choice and _no_derivative(jacobian))
-        if candidate and _used_as_number(function, loss, files):
+        if candidate and used_as_number(function, loss, files):
             found = _wide_effect(function, {loss.position: loss.value}, files)
             if found is not None:
                 entry, over = _secant(function, jacobian, *found)
@@ -51,7 +51,7 @@ def _no_derivative(jacobian: Tensor | None) -> bool:
     return jacobian is not None and not bool((jacobian != 0).any())
 
 
-def _used_as_number(function: RealFunction, loss: Loss, files: Collection[str]) -> bool:
+def used_as_number(function: RealFunction, loss: Loss, files: Collection[str]) -> bool:
     """Whether a small change of a step's result changes the output in proportion."""
 
     def nudged(by: float) -> Tensor:

@@ -4,43 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from jvpcli.derive.derivatives import Derivatives
 from jvpcli.derive.nearby import Kink, Rerun, find_kink
+from jvpcli.derive.vectors import Evaluate
 from jvpcli.errors import JvpError
 from jvpcli.explain.build import LARGEST_DENSE, dtype_name
 from jvpcli.explain.contraction import entry_label
 from jvpcli.explain.products import Products
+from jvpcli.explain.silent import silent_failures
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.program import refs
 from jvpcli.report import Notice
 
 
-def notices(evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun) -> tuple[Notice, ...]:
+def notices(
+    evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun, again: Evaluate
+) -> tuple[Notice, ...]:
     """All warnings of an inspection, in the order in which they matter."""
     return (
         *derivatives.notices,
-        *_unreached(evaluation, products),
+        *_unreached(evaluation, products, rerun),
         *_not_differentiable(evaluation),
+        *silent_failures(evaluation, products, again),
         *_nonfinite(evaluation, products),
         *_kinks(evaluation, derivatives, rerun),
         *_truncated(evaluation),
     )
 
 
-def _unreached(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
+def _unreached(evaluation: Evaluation, products: Products, rerun: Rerun) -> Iterator[Notice]:
     for (y, x), gradient in products.contributions.items():
         if gradient is not None:
             continue
-        if depends(evaluation, y, x):
+        if not depends(evaluation, y, x):
+            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {x} doesn't reach {y}")
+        elif _follows(evaluation, y, x, rerun):
             yield Notice(
                 "graph_break",
                 f"{y} is computed from {x}, but no gradient flows back from {y} to {x}: the graph is cut on the way "
                 "(.detach(), .item(), an integer cast or a comparison), and the derivative shown is zero",
             )
         else:
-            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {x} doesn't reach {y}")
+            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {y} takes the shape of {x}, and not its values")
+
+
+def _follows(evaluation: Evaluation, output: str, input_name: str, rerun: Rerun) -> bool:
+    """Whether the output changes with the input's values, and not only with its shape: looked for at a few places."""
+    x = evaluation.inputs[input_name].detach()
+    tried = False
+    for other in (-x, 2 * x + 1, x.flip(tuple(range(x.dim()))) - 3):
+        try:
+            y = rerun({input_name: other})[1][output]
+        except (JvpError, RuntimeError):
+            continue
+        tried = True
+        here = evaluation.outputs[output]
+        if y.shape != here.shape or not torch.allclose(y, here, rtol=0, atol=0, equal_nan=True):
+            return True
+    return not tried
 
 
 def depends(evaluation: Evaluation, output: str, input_name: str) -> bool:
