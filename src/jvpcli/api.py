@@ -73,6 +73,11 @@ class InspectResult:
         render_inspect(self.report, Console(file=stream, width=120))
         return stream.getvalue().rstrip("\n")
 
+    def _repr_html_(self) -> str:
+        from jvpcli.render.html import fragment
+
+        return fragment(self.report)
+
     def __repr__(self) -> str:
         return f"<jvpcli.InspectResult of {self.report.expression!r}>"
 
@@ -113,6 +118,11 @@ class TraceResult:
         stream = io.StringIO()
         render_trace(self.report, Console(file=stream, width=120))
         return stream.getvalue().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        from jvpcli.render.html import fragment
+
+        return fragment(self.report)
 
     def __repr__(self) -> str:
         return f"<jvpcli.TraceResult of {self.report.expression!r}>"

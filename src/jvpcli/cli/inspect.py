@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from jvpcli.cli import options
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
+from jvpcli.cli.pictures import Pictures
 from jvpcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jvpcli.report import InspectReport
 
 EXAMPLES = """
 # shapes, Jacobian and VJP of y = x xᵀ, with grad_outputs all ones
@@ -27,6 +35,9 @@ jvp inspect "(x.sum(), torch.outer(x,w))" --x 1,2 --w 3,4,5 -g 2 -g ones
 echo '[[1,2],[3,4]]' | jvp inspect "torch.linalg.inv(x)" --x -
 jvp inspect "torch.sin(x)" --x @x.npy --tangent ones
 jvp inspect "seed * x" -i seed=2 --x 1,2
+
+# the same as a page to explore, as a picture, and in the terminal
+jvp inspect "torch.outer(x,x)" --x 1,2,3,4 --html outer.html --plot outer.png --heatmap
 
 # a module of your own and its parameters; the file is run
 jvp inspect "net(x)" --import model.py --x 1,2 --wrt x,net.0.weight
@@ -51,6 +62,9 @@ def command(
     save: options.Save = None,
     spectrum: options.Spectrum = False,
     explain_plan: options.ExplainPlan = False,
+    html: options.Html = None,
+    plot: options.Plot = None,
+    heatmap: options.Heatmap = False,
     as_json: options.Json = False,
     full: options.Full = False,
     quiet: options.Quiet = False,
@@ -78,6 +92,8 @@ def command(
         save=save,
         spectrum=spectrum,
     )
+    pictures = Pictures(html, plot, heatmap)
+    pictures.check(as_json=as_json, only_planned=explain_plan)
     with computing(context, request, as_json, "inspect") as (pipeline, limited):
         report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
     from jvpcli.render.text import render_inspect, render_plan, render_warnings
@@ -85,7 +101,13 @@ def command(
     if explain_plan:
         emit(context, report, as_json, render_plan)
         return
-    emit(context, report, as_json, lambda r, console: render_inspect(r, console, full=full))
+    pictures.write(report)
+
+    def render(report: InspectReport, console: Console) -> None:
+        render_inspect(report, console, full=full)
+        pictures.draw(report, console)
+
+    emit(context, report, as_json, render)
     if not quiet and not as_json:
         context.flush()
         render_warnings(report.warnings, context.error_console)

@@ -114,6 +114,15 @@ Save = Annotated[
 ]
 Spectrum = Annotated[bool, typer.Option("--spectrum", help="Add the leading singular values of each Jacobian.")]
 ExplainPlan = Annotated[bool, typer.Option("--explain-plan", help="Show how it would be computed; compute nothing.")]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", metavar="FILE", help="Write a page to explore: it needs no network, as in --html out.html."),
+]
+Plot = Annotated[
+    str | None,
+    typer.Option("--plot", metavar="FILE", help="Write a picture to a .png or .svg file (with matplotlib)."),
+]
+Heatmap = Annotated[bool, typer.Option("--heatmap", help="Draw in the terminal: each Jacobian; of a trace, the norms.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for a failure too.")]
 Full = Annotated[bool, typer.Option("--full", help="Leave nothing out of tables and arrays.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No warnings on stderr.")]

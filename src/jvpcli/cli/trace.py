@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,13 @@ from jvpcli.cli import options
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
+from jvpcli.cli.pictures import Pictures
 from jvpcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jvpcli.report import TraceReport
 
 EXAMPLES = """
 # what arrives at each operation, its local Jacobians, and what flows on
@@ -24,6 +30,9 @@ jvp trace "torch.sqrt(x).mul(0).sum()" --x 0,1
 
 # why is this gradient zero, and which step stops it?
 jvp trace "(x * x.detach()).sum()" --x 1,2 --json | jq -c '.findings[]'
+
+# the graph as a page to step through, forwards and backwards
+jvp trace "torch.sin(x) * x" --x 1,2 --html trace.html
 
 # the graph as a picture
 jvp trace "torch.sin(x) * x" --x 1,2 --dot graph.dot && dot -Tsvg graph.dot -o graph.svg
@@ -46,6 +55,9 @@ def command(
     wrt: options.Wrt = None,
     step: Step = None,
     dot: Dot = None,
+    html: options.Html = None,
+    plot: options.Plot = None,
+    heatmap: options.Heatmap = False,
     dtype: options.Dtype = "float32",
     device: options.Device = "cpu",
     seed: options.Seed = 0,
@@ -74,6 +86,8 @@ def command(
         memory_limit=memory_limit,
         timeout=timeout,
     )
+    pictures = Pictures(html, plot, heatmap)
+    pictures.check(as_json=as_json)
     with computing(context, request, as_json, "trace") as (_, limited):
         from jvpcli.pipeline_trace import trace
 
@@ -86,7 +100,13 @@ def command(
     from jvpcli.render.text import render_warnings
     from jvpcli.render.trace import render_trace
 
-    emit(context, report, as_json, lambda r, console: render_trace(r, console, step=step, full=full))
+    pictures.write(report)
+
+    def render(report: TraceReport, console: Console) -> None:
+        render_trace(report, console, step=step, full=full)
+        pictures.draw(report, console)
+
+    emit(context, report, as_json, render)
     if not quiet and not as_json:
         context.flush()
         render_warnings(report.warnings, context.error_console)

@@ -34,6 +34,19 @@ def write_whole(path: str | Path, content: bytes) -> None:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuses a place that cannot be written to, before anything is computed.
+
+    Raises:
+        FileError: its directory is not there, or it is a directory itself.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{path} cannot be written: it is a directory")
+    if not target.parent.is_dir():
+        raise FileError(f"{path} cannot be written: there is no directory {target.parent}")
+
+
 def _permissions(target: Path) -> int:
     """The permissions of the file that is replaced, or those that a new file gets here."""
     if target.exists():

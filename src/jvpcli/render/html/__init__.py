@@ -1,0 +1,107 @@
+"""Reports as one self-contained page, or as a part of one for notebooks.
+
+    page(report)        a whole document: no network, a content security policy that allows its own script alone
+    fragment(report)    the same for a notebook's output; several stand side by side without clashes
+    write_html(report, path)
+
+Templates are Jinja's with autoescape: everything that comes from the user is text, nothing of it markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from jvpcli.render.files import write_whole
+from jvpcli.render.html import inspected, traced
+from jvpcli.render.numbers import array_text, number_text, shape_text
+from jvpcli.report import InspectReport, TraceReport
+
+Report = InspectReport | TraceReport
+
+SCRIPTS = ("numbers", "model", "words", "grid", "tables", "heat", "explorer", "trace", "main")
+"""The parts of the script, in the order in which they stand in a page."""
+
+
+def page(report: Report) -> str:
+    """A whole HTML document."""
+    style, script = _style(), _script()
+    return _render(
+        "page.html.j2", report, uid="jvp", level=1, style=style, script=script,
+        style_hash=_hash(style), script_hash=_hash(script),
+    )  # fmt: skip
+
+
+def fragment(report: Report) -> str:
+    """A part of a page, for `_repr_html_`: its ids are its own, its styles reach nothing outside it."""
+    return _render(
+        "fragment.html.j2", report, uid=f"jvp-{secrets.token_hex(6)}", level=3, style=_style(), script=_script()
+    )
+
+
+def write_html(report: Report, path: str | Path) -> None:
+    """Writes the page of a report, whole or not at all.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    write_whole(path, page(report).encode())
+
+
+def _render(template: str, report: Report, **context: Any) -> str:
+    return _environment().get_template(template).render(report=report, **_view(report), **context)
+
+
+def _view(report: Report) -> Mapping[str, Any]:
+    """What the templates need beside the report."""
+    return traced.view(report) if isinstance(report, TraceReport) else inspected.view(report)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("jvpcli.render.html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["shape"] = lambda shape: str(tuple(shape))
+    environment.filters["described"] = shape_text
+    environment.filters["numbers"] = array_text
+    environment.filters["number"] = number_text
+    environment.filters["prose"] = _prose
+    return environment
+
+
+@cache
+def _style() -> Markup:
+    return Markup(_text("report.css"))
+
+
+@cache
+def _script() -> Markup:
+    parts = "\n".join(_text(f"{name}.js") for name in SCRIPTS)
+    return Markup(f'(() => {{\n"use strict";\n{parts}\n}})();')
+
+
+def _text(name: str) -> str:
+    return (files(__name__) / "static" / name).read_text(encoding="utf-8")
+
+
+def _prose(text: str) -> Markup:
+    """A sentence of a report: what stands in `backticks` is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup().join(Markup("<code>{}</code>").format(part) if k % 2 else part for k, part in enumerate(parts))
+
+
+def _hash(content: str) -> str:
+    """The source expression of a content security policy that allows exactly this content."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

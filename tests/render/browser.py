@@ -1,0 +1,134 @@
+"""A real Chromium for tests and pictures: found on the machine, started without network, asked through its driver."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--force-device-scale-factor=1",
+    "--window-size=1200,900",
+)
+
+
+def missing() -> str | None:
+    """What keeps a browser from starting here, as a sentence; None if nothing does."""
+    if not any(map(shutil.which, CHROMIUM)) or not shutil.which("chromedriver"):
+        return "no Chromium with its chromedriver on this machine: `make browser` installs them (Debian, as root)"
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed: pip install -e '.[dev]'"
+    return None
+
+
+class Browser:
+    """One tab of a headless Chromium."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """Opens a file in a window of that size, with that colour scheme."""
+        self.viewport(width, height)
+        self.scheme(dark)
+        self.driver.get_log("performance"), self.driver.get_log("browser")
+        self.driver.get(path.resolve().as_uri())
+
+    def viewport(self, width: int, height: int, scale: float = 1) -> None:
+        """The size of the window in CSS pixels; narrow ones count as a phone."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=scale, mobile=width < 600,
+        )  # fmt: skip
+
+    def scheme(self, dark: bool) -> None:
+        """What prefers-color-scheme says."""
+        value = "dark" if dark else "light"
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+
+    def command(self, name: str, **parameters: Any) -> Any:
+        """A command of Chromium's own protocol."""
+        return self.driver.execute_cdp_cmd(name, parameters)
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        """The value of a JavaScript expression (a body with `return` if it has several statements)."""
+        body = script if "return" in script else f"return ({script})"
+        return self.driver.execute_script(body, *arguments)
+
+    def find(self, selector: str) -> Any:
+        """The first element that a CSS selector finds."""
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        """Every element that a CSS selector finds."""
+        return self.driver.find_elements("css selector", selector)
+
+    def hover(self, element: Any, dx: int = 0, dy: int = 0) -> None:
+        """Moves the pointer over an element."""
+        from selenium.webdriver import ActionChains
+
+        self.js("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", element)
+        ActionChains(self.driver, duration=0).move_to_element_with_offset(element, dx, dy).perform()
+
+    def press(self, *keys: str) -> None:
+        """Presses keys, one after the other, where the focus is."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver, duration=0).send_keys(*keys).perform()
+
+    def complaints(self) -> list[str]:
+        """What the console has said since the page was opened."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for since the page was opened."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+    def screenshot(self, path: Path, *, whole: bool = True, scale: float = 1) -> None:
+        """A PNG of the whole page (or the window)."""
+        import base64
+
+        size = self.command("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": scale}
+        picture = self.command(
+            "Page.captureScreenshot", **({"captureBeyondViewport": True, "clip": clip} if whole else {})
+        )
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser with a profile of its own, gone afterwards."""
+    from selenium import webdriver
+
+    profile = tempfile.mkdtemp(prefix="jvp-chromium-")
+    options = webdriver.ChromeOptions()
+    options.binary_location = next(filter(None, map(shutil.which, CHROMIUM)))
+    for switch in (*SWITCHES, f"--user-data-dir={profile}"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
