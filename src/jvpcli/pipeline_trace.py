@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jvpcli.derive.chain import gradients_of, local_maps, sweep
 from jvpcli.derive.replay import replay
-from jvpcli.errors import JvpError, UsageError
+from jvpcli.errors import JvpError, NotDifferentiableError, UsageError
 from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.compared import compare_product, compare_swept
@@ -52,15 +52,30 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
             hints=("write the function as an expression, or inspect it",),
         )
     evaluation = run(request)
-    differentiable_outputs(evaluation)
+    given = _given(request, evaluation)
+    _refuse_cut(request, evaluation, given)
     weights = read_cotangents(request, evaluation)
     cotangents = {name: weight.value for name, weight in weights.items()}
-    given = _given(request, evaluation)
     with backward_failures(evaluation):
         traced = _traced(evaluation, given, cotangents, request.seed)
     if step is not None and not 0 <= step < len(traced.chain.steps):
         raise UsageError(f"there is no step {step}: the steps are numbered from 0 to {len(traced.chain.steps) - 1}")
     return _told(request, traced, weights, step)
+
+
+def _refuse_cut(request: Request, evaluation: Evaluation, given: Mapping[str, Tensor]) -> None:
+    """Refuse what no gradient flows through, with the place where the graph ends.
+
+    Raises:
+        NotDifferentiableError: no output can be differentiated.
+    """
+    try:
+        differentiable_outputs(evaluation)
+    except NotDifferentiableError as error:
+        for step in replay(evaluation, given, request.seed).steps:
+            if any(p.active for p in step.operands) and not any(result.primal.active for result in step.results):
+                raise error.with_context(span=step.equation.span, source=request.expression) from None
+        raise
 
 
 def _given(request: Request, evaluation: Evaluation) -> Mapping[str, Tensor]:

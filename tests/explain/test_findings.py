@@ -262,9 +262,18 @@ def test_a_step_that_is_not_there():
         trace(Request("x*2", {"x": "1"}), step=7)
 
 
-def test_nothing_to_differentiate():
-    with pytest.raises(NotDifferentiableError):
-        trace(Request("x.detach()*2", {"x": "1,2"}))
+@pytest.mark.parametrize(
+    ("expression", "end"),
+    [
+        ("torch.sin(x.detach()*2)", "x.detach()"),
+        ("torch.sin(x).argmax()", "torch.sin(x).argmax()"),
+        ("y = (x > 0).float(); y*3", "x > 0"),
+    ],
+)
+def test_where_nothing_can_be_differentiated_the_end_of_the_graph_is_marked(expression, end):
+    with pytest.raises(NotDifferentiableError) as caught:
+        trace(Request(expression, {"x": "1,2"}))
+    assert expression[slice(*caught.value.span)] == end
 
 
 def test_what_torch_cannot_differentiate_is_said_in_its_words():
