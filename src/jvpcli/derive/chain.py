@@ -230,8 +230,8 @@ def _kind(matrix: Tensor, sample: Tensor | None) -> str:
     if kind in ("banded", "block_diagonal", "sparse", "dense") and all(_sums(m, samples[0]) for m in samples):
         return "sum"
     if kind == "block_diagonal":  # blocks of a single row or column are no blocks worth the name
-        pattern = sum([m != 0 for m in samples]).nonzero(as_tuple=True)
-        return "sparse" if block_count(*pattern, *matrix.shape) == min(matrix.shape) else kind
+        rows, cols = torch.stack([m != 0 for m in samples]).any(0).nonzero(as_tuple=True)
+        return "sparse" if block_count(rows, cols, *matrix.shape) == min(matrix.shape) else kind
     return kind
 
 

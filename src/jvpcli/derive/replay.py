@@ -138,7 +138,8 @@ class _Replay:
         """One equation of the tape."""
         template = [self.read(operand) for operand in equation.operands]
         keywords = {name: self.read(operand) for name, operand in equation.keywords}
-        placed = [(place, p) for place, item in (*enumerate(template), *keywords.items()) for p in flat(item, Primal)]
+        parts: list[tuple[int | str, Any]] = [*enumerate(template), *keywords.items()]
+        placed = [(place, primal) for place, part in parts for primal in flat(part, Primal)]
         operands = tuple([primal for _, primal in placed])
         functions = self.evaluation.functions
         operation = _Operation(equation.op, template, keywords, functions, _random_state(equation))

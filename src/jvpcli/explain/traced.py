@@ -90,13 +90,10 @@ def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], l
         if step.kind in (WRITE, OUTPUT) or step.equation.op == "op:setitem":
             whole = bare[step.operands[0].number]
         single = len(step.results) == 1
-        for (suffix, primal), result in zip(_parts(step), step.results, strict=True):
+        for (suffix, changed), result in zip(_parts(step), step.results, strict=True):
             number = result.primal.number
-            changed = primal is not None and not single
-            stem = bare[primal.number] if changed and primal is not None else whole + suffix
-            stem = free.get(number, stem) if single else stem
-            bare[number] = stem if number not in free else whole
-            labels[number] = _unique(stem, used)
+            bare[number] = whole + suffix if changed is None else bare[changed.number]
+            labels[number] = _unique(free.get(number, bare[number]) if single else bare[number], used)
         names.append(labels[step.results[0].primal.number] if single else _unique(whole, used))
     return labels, names
 

@@ -392,7 +392,7 @@ def _opened_arriving(page: Page, step: TraceStep) -> Iterator[Text]:
     if len(sources) > 1:
         for source, part in sources:
             yield _block(f"from step {source.index} {tuple(part.shape)}: ", part.value)
-    parts = [(f" for {part.output}", part.cotangent) for part in step.parts or () if part.cotangent is not None]
+    parts = [(f" for {part.output}", part.cotangent) for part in step.parts or ()]
     for name, v in parts or [("", step.cotangent)]:
         if v is not None:
             yield _block(f"v{name} {tuple(v.shape)} = ", v.value)
