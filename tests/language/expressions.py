@@ -57,7 +57,10 @@ NAMES = list(inputs())
 
 def program(random: Random) -> str:
     """The text of a program: statements, or one expression; sometimes mutated."""
-    parts = [f"{random.choice(['y', 'z', 'x', 'l'])} = {expression(random, 3)}" for _ in range(random.choice((0, 0, 0, 1, 2)))]
+    parts = [
+        f"{random.choice(['y', 'z', 'x', 'l'])} = {expression(random, 3)}"
+        for _ in range(random.choice((0, 0, 0, 1, 2)))
+    ]
     if parts and random.random() < 0.2:
         parts.append(random.choice(["y[0] = 1", "y += x", "y, z = x", "a, *b = x", "y[:, 0] *= 2", "del y", "x.T = 3"]))
     parts.append(expression(random, 4))
@@ -89,7 +92,9 @@ def expression(random: Random, depth: int) -> str:
     if kind < 0.90:
         return random.choice(["[{}, {}]", "({}, {})", "[*{}, {}]", "({},*{})"]).format(sub(), sub())
     if kind < 0.93:
-        return f"[{sub()} for k in {sub()}]" if random.random() < 0.5 else f"sum(k*{sub()} for k in range(3) if {sub()})"
+        return (
+            f"[{sub()} for k in {sub()}]" if random.random() < 0.5 else f"sum(k*{sub()} for k in range(3) if {sub()})"
+        )
     if kind < 0.95:
         return f"({sub()} if {sub()} else {sub()})"
     if kind < 0.98:

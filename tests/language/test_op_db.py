@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Callable
@@ -65,9 +66,13 @@ NOT_COMPARABLE = {
 @pytest.fixture(scope="module")
 def results() -> dict[str, str]:
     """Operator to "match", the reason why it can't be written, or how it differs."""
+    operators = differentiable_operators()
+    gc.freeze()  # the database is large, and walking it again and again would take most of the time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {full_name(operator): outcome(operator) for operator in differentiable_operators()}
+        found = {full_name(operator): outcome(operator) for operator in operators}
+    gc.unfreeze()
+    return found
 
 
 def outcome(operator: Any) -> str:
@@ -195,9 +200,7 @@ def weights_for(entries: int) -> Tensor:
 
 def jacobian_by_loop(output: Tensor, leaves: tuple[Tensor, ...]) -> list[Tensor]:
     """(rows, *input shape) for each leaf, one entry of the output at a time."""
-    rows = [
-        torch.autograd.grad(entry, leaves, retain_graph=True, materialize_grads=True) for entry in output.unbind()
-    ]
+    rows = [torch.autograd.grad(entry, leaves, retain_graph=True, materialize_grads=True) for entry in output.unbind()]
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 

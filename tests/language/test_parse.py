@@ -163,7 +163,9 @@ def test_an_input_may_hide_a_builtin_or_namespace_only_if_it_is_given() -> None:
         ("np.tanh(x)", ["x"], "There is no `np` here; an expression has torch, math and F.", "Did you mean torch.tanh?"),
     ],
 )  # fmt: skip
-def test_unknown_names_get_the_nearest_right_ones(source: str, given: list[str] | None, message: str, hint: str) -> None:
+def test_unknown_names_get_the_nearest_right_ones(
+    source: str, given: list[str] | None, message: str, hint: str
+) -> None:
     with pytest.raises(UnknownNameError) as caught:
         parse(source, given)
     assert caught.value.message == message

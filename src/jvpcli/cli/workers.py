@@ -182,6 +182,7 @@ def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
+        gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
         gc.enable()
         threading.Thread(target=_leave_with_parent, args=(life,), daemon=True).start()
         _start_threads(settings.threads)

@@ -106,9 +106,9 @@ def _groups(match: re.Match[str]) -> dict[str, str]:
     return dict(sorted(captured.items(), key=lambda item: match.start(item[0])))
 
 
-def explanation(match: Match) -> Explanation:
-    """The plain data of a match."""
-    words = match.entry.words(Found(match.groups))
+def explanation(match: Match, operands: Sequence[tuple[str, Shape]] = (), operation: str = "") -> Explanation:
+    """The plain data of a match; with the operands and the operation (`Equation.op`) of the step that raised it, if known."""
+    words = match.entry.words(Found(match.groups, tuple(operands), operation))
     return Explanation(
         title=words.title,
         meaning=words.meaning,
@@ -128,7 +128,8 @@ def _shapes(groups: dict[str, str]) -> Iterator[Shape]:
 
 
 def _unknown(last: Raised, events: Sequence[Raised]) -> EvaluationError:
-    said = " ".join(f"{last.type}: {last.text}".split()).removeprefix(": ")
+    text = last.text if last.type else last.text.strip().rpartition("\n")[2]
+    said = " ".join(f"{last.type}: {text}".split()).removeprefix(": ")
     said = said if len(said) <= QUOTED else said[:QUOTED] + "…"
     known = [match.matched for event in events if event is not last and (match := find(event))]
     return EvaluationError(
@@ -156,5 +157,10 @@ ROOMS = (
 @cache
 def table() -> tuple[Entry, ...]:
     """Every known message."""
-    rooms = (import_module(f"jvpcli.explain.table.{name}") for name in ROOMS)
-    return tuple(entry for room in rooms for entry in room.ENTRIES)
+    return tuple(entry for name in ROOMS for entry in room(name))
+
+
+def room(name: str) -> tuple[Entry, ...]:
+    """The messages of one room."""
+    entries: tuple[Entry, ...] = import_module(f"jvpcli.explain.table.{name}").ENTRIES
+    return entries

@@ -149,10 +149,10 @@ def multiplies(first: Shape, second: Shape) -> bool:
 
 def product_repairs(first: Shape, second: Shape) -> list[tuple[str, str, bool]]:
     """What to write behind each factor so that they multiply, the smallest change first; True: and swap them."""
-    turns = (("", ".T"), (".T", ""), (".T", ".T"))
-    found = [(a, b, False) for a, b in turns if multiplies(_turned(first, a), _turned(second, b))]
-    if multiplies(second, first):
-        found.insert(1 if found else 0, ("", "", True))
+    single = [(a, b, False) for a, b in (("", ".T"), (".T", "")) if multiplies(_turned(first, a), _turned(second, b))]
+    swap = [("", "", True)] if multiplies(second, first) else []
+    both = [(".T", ".T", False)] if multiplies(_turned(first, ".T"), _turned(second, ".T")) else []
+    found = single + swap + both
     return [(_suffix(first, a), _suffix(second, b), swap) for a, b, swap in found]
 
 
@@ -167,15 +167,13 @@ def _suffix(shape: Shape, suffix: str) -> str:
     return ".mT" if suffix and len(shape) > 2 else suffix
 
 
-def product_rule(first: Shape, second: Shape, names: tuple[str, str] = ("the first", "the second")) -> str:
-    """Which sizes of a matrix product differ, in a sentence."""
+def product_rule(first: Shape, second: Shape, names: tuple[str, str] = ("A", "B")) -> str:
+    """Which sizes of the matrix product of two tensors with these names differ, in a sentence."""
     a, b = inner_sizes(first, second)
-    left = "the length" if len(first) == 1 else "the columns"
-    right = "the length" if len(second) == 1 else "the rows"
+    which = "only" if len(second) == 1 else "last but one"
     return (
-        f"A product sums over {left} of {names[0]}, the last axis of {first}: {a}, and {right} of {names[1]}, "
-        f"{'its only axis' if len(second) == 1 else 'the last but one axis of'}{'' if len(second) == 1 else f' {second}'}: {b}. "
-        f"These inner sizes must be equal."
+        f"A matrix product sums over the last axis of {names[0]} ({a}, of shape {first}) and the {which} axis of "
+        f"{names[1]} ({b}, of shape {second}): these inner sizes must be equal, and {a} is not {b}."
     )
 
 

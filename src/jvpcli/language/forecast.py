@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -65,7 +66,7 @@ def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: 
 def result_size(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
     """Elements of a step's result and bytes of each; (0, 0) where that isn't known."""
     rule = _rule(op)
-    if rule is None:
+    if rule is None or (rule is _broadcast and _is_small(arguments)):
         return 0, 0
     given = _Given(arguments, keywords)
     try:
@@ -142,6 +143,15 @@ def _broadcast(given: _Given) -> int:
     if len(tensors) == 1:
         return tensors[0].numel()
     return math.prod(_broadcast_shapes(*(tensor.shape for tensor in tensors)))
+
+
+def _is_small(arguments: Sequence[Any]) -> bool:
+    """Whether tensors are so small that no broadcasting makes them large: asked first, as it is almost always so."""
+    bound = 1
+    for value in arguments:
+        if isinstance(value, Tensor):
+            bound *= value.numel()
+    return bound < SMALL // 64
 
 
 def _first(given: _Given) -> int:
@@ -358,6 +368,7 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     limits.check_turns(parts)
 
 
+@lru_cache(maxsize=4096)
 def _rule(op: str) -> Callable[[_Given], int] | None:
     if op.startswith("builtin:"):
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from jvpcli.errors import LimitError
 from jvpcli.program import Operand, Pack
 
-MAX_STEPS = 200_000
+MAX_STEPS = 100_000
 """Steps of one evaluation, comprehensions unrolled."""
 
 MAX_ITEMS = 500_000

@@ -110,11 +110,11 @@ def parse_json(text: str) -> Any:
         raise BadValueError(told) from None
 
 
-def to_tensor(value: Any, dtype: torch.dtype) -> Tensor:
+def to_tensor(value: Any, dtype: torch.dtype, pairs: bool = False) -> Tensor:
     """A number or nested lists of numbers as a tensor.
 
-    Complex numbers take the complex dtype of the precision asked for, all-boolean lists become boolean; where a complex
-    dtype is asked for, lists of two numbers at the innermost level are [re, im].
+    Complex numbers take the complex dtype of the precision asked for, all-boolean lists become boolean.  With `pairs`,
+    where a complex dtype is asked for, lists of two numbers at the innermost level are [re, im], as JSON writes them.
 
     Raises:
         BadValueError: it is ragged, or something in it is no number or doesn't fit the dtype.
@@ -123,7 +123,7 @@ def to_tensor(value: Any, dtype: torch.dtype) -> Tensor:
     plain = _checked(value, (), kinds)
     if kinds == {bool}:
         return torch.tensor(plain, dtype=torch.bool)
-    if dtype.is_complex and isinstance(plain, list) and complex not in kinds:
+    if pairs and dtype.is_complex and isinstance(plain, list) and complex not in kinds:
         plain = _join_pairs(plain)
     if complex in kinds and not dtype.is_complex:
         dtype = COMPLEX_OF.get(dtype, torch.complex64)

@@ -27,6 +27,10 @@ LARGE = 1 << 20
 """Bytes of a result from which on it is counted."""
 
 
+PACK_COST = 4
+"""What a list costs besides its items, in items copied."""
+
+
 class Run:
     """The state of one evaluation.
 
@@ -127,12 +131,12 @@ class Run:
         self.values[step.slot] = self.reported[step.slot] = value
         self.slots_of.setdefault(id(value), []).append(step.slot)
         if isinstance(value, Tensor) and value.nbytes > LARGE:
-            forecast.check_view(step.op, value, self.memory_limit)
-            self.count(value)
+            self.count(step.op, value)
         return Ref(step.slot)
 
-    def count(self, value: Tensor) -> None:
+    def count(self, op: str, value: Tensor) -> None:
         """Add a large result to the bytes held, unless it shares memory with one before."""
+        forecast.check_result(op, value, self.held if value._base is None else 0, self.memory_limit)
         storage = value.untyped_storage()
         if storage.data_ptr() not in self.storages:
             self.storages.add(storage.data_ptr())
@@ -186,7 +190,7 @@ class Run:
 
     def pack(self, kind: str, items: Sequence[Operand]) -> Pack:
         """A list or tuple within the limits."""
-        self.moved += len(items)
+        self.moved += len(items) + PACK_COST
         limits.check_moved(self.moved)
         return limits.pack(kind, items)
 
@@ -196,7 +200,7 @@ class Run:
             return self.values[operand.slot]
         if isinstance(operand, Const):
             return operand.value if operand.path is None else named_constant(operand.path)
-        self.moved += len(operand.items)
+        self.moved += len(operand.items) + PACK_COST
         limits.check_moved(self.moved)
         items = [self.read(item) for item in operand.items]
         if operand.kind == "slice":

@@ -99,4 +99,5 @@ def _syntax_error(error: SyntaxError, text: SourceText) -> JvpError:
     in_text = 0 < end_line <= len(text.lines) and end_offset > 0
     end = text.starts[end_line - 1] + end_offset - 1 if in_text else start + 1
     start = min(max(start, 0), len(text.source))
-    return ExpressionSyntaxError(message, span=(start, max(end, start + 1)), source=text.source)
+    end = min(max(end, start + 1), max(len(text.source), start + 1))  # one beyond the end, where something is missing
+    return ExpressionSyntaxError(message, span=(start, end), source=text.source)

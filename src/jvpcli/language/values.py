@@ -106,16 +106,17 @@ def is_expression(text: str) -> bool:
     try:
         parse_json(text)
     except BadValueError:
-        return _WORD.search(text) is not None
+        return _WORD.search(text) is not None or _ARITHMETIC.search(text) is not None
     return False
 
 
 _WORD = re.compile(r"[^\W\d]\w*")
+_ARITHMETIC = re.compile(r"[\d.)] *[-+*/@%] *[\d.(]")
 
 
 def _is_arithmetic(text: str) -> bool:
     """Whether something written like numbers is one expression, as 1-2 is (and `1 -2`, two numbers, is not)."""
-    if ";" in text or any(character.isspace() for character in text):
+    if ";" in text or any(map(str.isspace, text)) or not _ARITHMETIC.search(text):
         return False
     try:
         parse(text)
@@ -145,7 +146,7 @@ class _Reader:
             return self.typed(value)
         if hasattr(value, "__array__") and hasattr(value, "dtype"):
             return _from_array(value)
-        return to_tensor(value, self.dtype)
+        return to_tensor(value, self.dtype, pairs=True)
 
     def typed(self, value: Mapping[str, Any]) -> Tensor:
         """{"value": …, "dtype": …}"""
@@ -187,7 +188,7 @@ class _Reader:
     def json(self, text: str) -> Tensor:
         """A JSON document."""
         value = parse_json(text)
-        return self.typed(value) if isinstance(value, dict) else to_tensor(value, self.dtype)
+        return self.typed(value) if isinstance(value, dict) else to_tensor(value, self.dtype, pairs=True)
 
     def file(self, reference: str) -> Tensor:
         """@path or @path:key."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 from jvpcli.explain.shapes import aligned, broadcast, broadcast_table, clashes, likeness, listed, refit
 from jvpcli.explain.table import commands
 from jvpcli.explain.table.entry import Entry, Found, Words
@@ -13,6 +16,9 @@ RULE = "Broadcasting aligns shapes from the right: two sizes fit if they are equ
 def sizes(found: Found) -> Words:
     """E31: two sizes at one axis."""
     a, b, axis = found.int("a"), found.int("b"), found.int("axis")
+    title = f"Two shapes don't broadcast: {a} against {b} at axis {axis}"
+    if any(broadcast(x[1], y[1]) is None for x, y in combinations(found.operands, 2)):
+        return together(found.operands, title, "")
     smaller, larger = sorted((a or 0, b or 0))
     cures = [
         "Print a.shape and b.shape, and write them under each other, aligned on the right.",
@@ -23,7 +29,7 @@ def sizes(found: Found) -> Words:
         cures.append(f"a[:, None] + b   # for vectors: shape ({a}, {b}), every pair")
         cures += commands.inspect("a[:, None] + b", ("a", (a or 1,)), ("b", (b or 1,)))
     return Words(
-        f"Two shapes don't broadcast: {a} against {b} at axis {axis}",
+        title,
         f"{RULE} At axis {axis} of the result (the first is 0) one operand has {a} and the other {b}.",
         (
             "An axis is missing: (n,) against (n, m) aligns n with m; it must be (n, 1).",
@@ -37,16 +43,19 @@ def sizes(found: Found) -> Words:
     )
 
 
-def pair(first: Shape, second: Shape, title: str, meaning: str) -> Words:
-    """Two known shapes that don't broadcast."""
-    table = "\n".join(broadcast_table([("a", first), ("b", second)]))
-    repairs = [f"b{new}   # {broadcast(first, _with_axes(second, new))}" for new in aligned(second, first)][:2]
-    repairs += [f"a{new}" for new in aligned(first, second)][:1]
+def together(operands: Sequence[tuple[str, Shape]], title: str, meaning: str) -> Words:
+    """Operands of known shapes that don't broadcast: a table, and the axes that would make two of them fit."""
+    table = "\n".join(broadcast_table(operands))
+    (a, first), (b, second) = next(
+        (x, y) for i, x in enumerate(operands) for y in operands[i + 1 :] if broadcast(x[1], y[1]) is None
+    )
+    repairs = [f"{b}{new}   # {broadcast(first, _with_axes(second, new))}" for new in aligned(second, first)][:2]
+    repairs += [f"{a}{new}" for new in aligned(first, second)][:1]
     bad = clashes(first, second)
-    where = f" At axis {bad[0]} they differ." if bad else ""
+    where = f" At axis {bad[0]} they have {first[bad[0]]} and {second[bad[0]]}." if bad else ""
     return Words(
         title,
-        f"{meaning} {RULE}{where}\n{table}",
+        f"{meaning}{RULE}{where}\n{table}",
         (
             "An axis of length 1 is missing, or stands at the wrong end.",
             "One of them is transposed, or stands for another batch.",
@@ -87,6 +96,16 @@ def expanded(found: Found) -> Words:
     size, existing, axis = found.int("size"), found.int("existing"), found.int("axis")
     target, have = found.shape("target"), found.shape("have")
     shapes = f" from {have} to {target}" if target is not None and have is not None else ""
+    added = [name for name, shape in found.operands if shape == have]
+    if len(found.operands) > 2 and added and target is not None:
+        return Words(
+            f"{added[-1]} can't be added to the product: its size {existing} is not {size}",
+            f"The product has shape {target}, and {added[-1]}, of shape {have}, is added to each of its rows: it "
+            f"needs one entry "
+            f"for each output feature, {size}.",
+            ("The bias belongs to a layer of another size.",),
+            (f"a bias of shape ({size},)",),
+        )
     return Words(
         f"A tensor can't be expanded{shapes}: {existing} is not {size}",
         f"Only axes of length 1 can be expanded. At axis {axis} the target has {size} and the tensor has {existing}.",
@@ -195,12 +214,12 @@ def refused(found: Found) -> Words:
             ("An axis of length 1 is missing, or stands at the wrong end.",),
             ("a.shape, b.shape printed before the line", "b[:, None]"),
         )
-    return pair(
-        first,
-        second,
-        f"Shapes {first} and {second} don't broadcast",
-        f"{first} and {second} are combined entry by entry.",
-    )
+    title = f"Shapes {first} and {second} don't broadcast"
+    if broadcast(first, second) is not None:
+        return Words(
+            title, f"{RULE} {second} doesn't become {first}.", ("It has an axis more, or a longer one.",), ("b[0]",)
+        )
+    return together([("a", first), ("b", second)], title, f"{first} and {second} are combined entry by entry. ")
 
 
 def mismatched_argument(found: Found) -> Words:

@@ -37,9 +37,32 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a wording captured, by name; a name that this wording doesn't have, or left open, gives None."""
+    """What a wording captured, by name; a name that this wording doesn't have, or left open, gives None.
+
+    Where the message was raised by an expression at hand, `operands` are the texts and shapes of the tensors, and
+    `operation` is what `Equation.op` says; else both are empty.
+    """
 
     groups: Mapping[str, str]
+    operands: tuple[tuple[str, Shape], ...] = ()
+    operation: str = ""
+
+    @property
+    def function(self) -> str:
+        """The last part of the operation's name: `linear` of `call:torch.nn.functional.linear`."""
+        return self.operation.rpartition(":")[2].rpartition(".")[2]
+
+    @property
+    def owner(self) -> str:
+        """`x has shape (2, 3). ` of the first operand at hand, or nothing."""
+        return f"{self.operands[0][0]} has shape {self.operands[0][1]}. " if self.operands else ""
+
+    @property
+    def factors(self) -> tuple[tuple[str, Shape], tuple[str, Shape]] | None:
+        """The two factors of a product at hand: behind the tensor that addmm and its like add to."""
+        added = self.function.startswith(("addmm", "addmv", "addbmm", "baddbmm"))
+        pair = self.operands[1:3] if added else self.operands[:2]
+        return (pair[0], pair[1]) if len(pair) == 2 else None
 
     def text(self, name: str) -> str | None:
         """As it stands in the message, blanks collapsed."""

@@ -12,11 +12,18 @@ def axis_range(found: Found) -> Words:
     if low is None and found.int("dims") is not None:
         high = (found.int("dims") or 1) - 1
     dims = 1 if high is None else high + 1
+    inserts = found.function in ("unsqueeze", "stack")
     axes = "0" if dims == 1 else f"0 to {dims - 1} (or -{dims} to -1, from the end)"
-    inserting = "unsqueeze(d) may name one more: the place behind the last." if dims > 1 else ""
+    unknown = not found.operation or inserts
+    inserting = (
+        "For unsqueeze and stack these are the places of the new axis: one more than the tensor has."
+        if dims > 1 and unknown
+        else ""
+    )
+    has = f"{counted(dims - 1, 'axis')} and the new one" if inserts else counted(dims, "axis")
     return Words(
-        f"dim={got}, but the tensor has {counted(dims, 'axis')}",
-        f"Axes are counted from 0: with {counted(dims, 'axis')} there {'is' if dims == 1 else 'are'} {axes}; {got} is "
+        f"dim={got}, but the tensor has {has}",
+        f"{found.owner}Axes are counted from 0: with {has} there {'is' if dims == 1 else 'are'} {axes}; {got} is "
         f"none of them."
         + (" A 0-d tensor (a single number) is counted as having one." if dims == 1 else "")
         + (f" {inserting}" if inserting else ""),

@@ -97,6 +97,13 @@ def kernel(found: Found) -> Words:
 
 def pool(found: Found) -> Words:
     """Pooling makes the output empty."""
+    if found.text("given") is None:
+        return Words(
+            f"{found.text('function')} would leave {found.text('result')} entries",
+            f"{found.owner}The window is longer than the axis that it moves along.",
+            ("The input is too short for so many poolings.", "Channels stand last."),
+            ("F.adaptive_avg_pool1d(x, 1)   # whatever the length", "remove a pooling layer"),
+        )
     return Words(
         f"Pooling of {found.text('given')} would leave nothing: {found.text('result')}",
         f"The input measures {found.text('given')} (channels x height x width), the result would be "
@@ -191,6 +198,7 @@ ENTRIES = (
             "{:int}-dimensional input of size {given:shape} "
             "instead",
             "non-empty {:word} or {batched:word} (batch mode) tensor expected for input",
+            "{function:word}(): Expected {:word} or {batched:word} tensor, but got {given:shape}",
             "Expected {axes:int}D or {:int}D (batch mode) tensor {:any} but got {given:shape}",
         ),
         conv_depth,
@@ -206,7 +214,10 @@ ENTRIES = (
     ),
     Entry(
         "pool-size",
-        ("Given input size: ({given:measure}). Calculated output size: ({result:measure}). Output size is too small",),
+        (
+            "Given input size: ({given:measure}). Calculated output size: ({result:measure}). Output size is too small",
+            "{function:word}() Invalid computed output size: {result:int}",
+        ),
         pool,
     ),
     Entry(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jvpcli.explain.shapes import product_repairs, product_rule
+import re
+
+from jvpcli.explain.shapes import inner_sizes, product_repairs, product_rule
 from jvpcli.explain.table import commands
 from jvpcli.explain.table.entry import Entry, Found, Words
 from jvpcli.report import Shape
@@ -10,7 +12,7 @@ from jvpcli.report import Shape
 WAYS = "A.shape, B.shape printed before the line tell which of the two is not what you think."
 
 
-def product_words(first: Shape, second: Shape, note: str = "") -> Words:
+def product_words(first: Shape, second: Shape, note: str = "", names: tuple[str, str] = ("A", "B")) -> Words:
     """Two factors whose inner sizes differ."""
     repairs = product_repairs(first, second)
     cures: list[str] = []
@@ -19,10 +21,14 @@ def product_words(first: Shape, second: Shape, note: str = "") -> Words:
         text = "B @ A" if swap else f"A{a} @ B{b}"
         cures.append(f"{text}   # {_shown(second, first) if swap else _shown(_moved(first, a), _moved(second, b))}")
         shown += commands.inspect(text, ("A", first), ("B", second))
-    turn = "" if not repairs else f" With {cures[0].partition('   #')[0]} they would fit."
+    names = (term(names[0]), term(names[1]))
+    a, b = names
+    fitting = [f"{b} @ {a}" if swap else f"{a}{left} @ {b}{right}" for left, right, swap in repairs]
+    turn = f" {' and '.join(fitting[:2])} would fit." if fitting else " No transpose makes them fit."
     return Words(
-        f"A matrix product of {first} and {second}: the inner sizes differ",
-        f"{product_rule(first, second)}{turn}{note}",
+        f"A matrix product of {first} and {second}: the inner sizes "
+        f"{' and '.join(map(str, inner_sizes(first, second)))} differ",
+        f"{product_rule(first, second, names)}{turn}{note}",
         (
             *(("A matrix is the other way round: a transpose is missing, or one too many.",) if repairs else ()),
             "A layer expects another number of features than it gets: nn.Linear(in_features, …) must have the last "
@@ -40,6 +46,44 @@ def product_words(first: Shape, second: Shape, note: str = "") -> Words:
     )
 
 
+def term(name: str) -> str:
+    """An operand's text as a factor: with brackets unless it is a name, call or subscript."""
+    return name if re.fullmatch(r"[\w.]+(?:[\[(].*[\])])?(?:\.\w+)?", name) else f"({name})"
+
+
+def at_hand(found: Found) -> Words | None:
+    """The product of two operands at hand, under their own names; None where they are not known, or the rule is another's."""
+    pair = found.factors
+    if pair is None or not pair[0][1] or not pair[1][1]:
+        return None
+    (a, first), (b, second) = pair
+    if found.function in ("linear", "bilinear"):
+        return layer(found.operands)
+    inner = inner_sizes(first, second)
+    return product_words(first, second, "", (a, b)) if inner[0] != inner[1] else None
+
+
+def layer(operands: tuple[tuple[str, Shape], ...]) -> Words | None:
+    """F.linear(x, W): x's last axis against W's."""
+    (x, given), (weight, shape) = operands[:2]
+    if not given or given[-1] == shape[-1]:
+        return None
+    turned = (
+        f" {weight} has {given[-1]} in front: {weight}.T would fit." if len(shape) > 1 and shape[0] == given[-1] else ""
+    )
+    return Words(
+        f"A linear layer for {shape[-1]} features gets {given[-1]}",
+        f"F.linear(x, W) computes x @ W.T: W has the shape (out_features, in_features). The last axis of {x} "
+        f"({given[-1]}, of shape "
+        f"{given}) and the last of {weight} ({shape[-1]}, of shape {shape}) must be equal.{turned}",
+        (
+            "W is (in, out), as in x @ W: F.linear wants it the other way round.",
+            "Another layer's weight, or x was flattened wrongly.",
+        ),
+        (f"F.linear(x, {weight}.T)", f"x.shape[-1] must be {shape[-1]}"),
+    )
+
+
 def _moved(shape: Shape, suffix: str) -> Shape:
     return (*shape[:-2], shape[-1], shape[-2]) if suffix else shape
 
@@ -50,6 +94,9 @@ def _shown(first: Shape, second: Shape) -> str:
 
 def matrices(found: Found) -> Words:
     """E30: `mat1 and mat2 shapes cannot be multiplied`, and the wordings before it."""
+    known = at_hand(found)
+    if known is not None:
+        return known
     first, second = found.shape("first"), found.shape("second")
     if first is None or second is None:
         return Words(
@@ -70,6 +117,9 @@ def matrices(found: Found) -> Words:
 
 def vector_product(found: Found) -> Words:
     """E34: matrix times vector."""
+    known = at_hand(found)
+    if known is not None:
+        return known
     matrix, vector = found.shape("matrix"), found.shape("vector")
     if vector is None and found.int("length") is not None:
         vector = (found.int("length") or 0,)
@@ -114,6 +164,14 @@ def dot(found: Found) -> Words:
     )
 
 
+def _fault(found: Found, which: str) -> str:
+    """`, a of shape (2, 2),` for the first or second operand at hand."""
+    if found.factors is None or which not in ("first", "second"):
+        return ""
+    name, shape = found.factors[which == "second"]
+    return f", {name} of shape {shape},"
+
+
 def one_dimensional(found: Found) -> Words:
     """E33: a function of vectors got a matrix."""
     function = found.text("function") or "The function"
@@ -131,7 +189,8 @@ def one_dimensional(found: Found) -> Words:
     }.get(function, ("a.flatten()   # all entries in one row", "(a * b).sum(-1)   # a dot product for each row"))
     return Words(
         f"{function} takes vectors; the {which} argument {got}".replace("the  argument", "an argument"),
-        f"{function} is defined for 1-d tensors (vectors) only, and the {which or 'given'} argument {got}.",
+        f"{function} is defined for 1-d tensors (vectors) only, and the {which or 'given'} "
+        f"argument{_fault(found, which)} {got}.",
         (
             "A batch of vectors (a matrix) was passed: the function has no batch axis.",
             "A vector has an extra axis of length 1, (n, 1) or (1, n): it needs .squeeze().",
@@ -159,6 +218,9 @@ def dot_dimensions(found: Found) -> Words:
 
 def batch_product(found: Found) -> Words:
     """bmm: batch or inner sizes differ."""
+    known = at_hand(found)
+    if known is not None:
+        return known
     expected, got = found.shape("expected"), found.shape("got")
     if expected is None or got is None:
         return Words(
@@ -194,10 +256,14 @@ def must_be_matrix(found: Found) -> Words:
     which = {"self": "first", "mat1": "first", "mat2": "second", "batch1": "first", "batch2": "second", "vec": "second"}
     argument = which.get((found.text("argument") or "").lower(), found.text("argument") or "an")
     deep = "3" if found.text("deep") else "2"
-    made_for = "torch.bmm: batches of matrices, (batch, rows, columns)" if deep == "3" else "torch.mm: matrices"
+    rule = (
+        "torch.bmm multiplies batches of matrices, (batch, rows, columns): each factor has exactly 3 axes"
+        if deep == "3"
+        else "torch.mm multiplies two matrices, torch.mv a matrix and a vector: a matrix has exactly 2 axes"
+    )
     return Words(
         f"The {argument} factor must have {deep} axes",
-        f"{made_for}. Each factor has exactly {deep} axes, and the {argument} one doesn't.",
+        f"{rule}, and the {argument} factor{_fault(found, argument)} has another number.",
         ("A vector or a batch was passed.", "An axis was lost by indexing or squeeze(), or kept by unsqueeze."),
         (
             "A @ B   # takes vectors, matrices and batches of them",

@@ -8,6 +8,7 @@ from math import prod
 from jvpcli.explain.shapes import counted, divisors_with_guess, listed
 from jvpcli.explain.table import commands
 from jvpcli.explain.table.entry import Entry, Found, Words, says
+from jvpcli.report import Shape
 
 
 def invalid_shape(found: Found) -> Words:
@@ -15,20 +16,16 @@ def invalid_shape(found: Found) -> Words:
     target, size = _signed(found.text("target")), found.int("size") or 0
     known = [length for length in target if length != -1]
     needs = prod(known)
+    factors = " · ".join(map(str, known)) or "1"
+    counted_ = factors if len(known) < 2 else f"{factors} = {needs}"
     guesses = divisors_with_guess(target, size)
     if -1 in target:
-        why = (
-            f"-1 stands for whatever is left: {size} entries over {' · '.join(map(str, known)) or '1'} = {needs} is "
-            f"not a whole number."
-        )
+        why = f"-1 stands for whatever is left, and {size} entries over {counted_} is not a whole number."
     else:
-        why = (
-            f"The shape ({listed(target)}) has {' · '.join(map(str, known)) or '1'} = {needs} entries, the tensor "
-            f"has {size}."
-        )
+        why = f"The shape ({listed(target)}) has {counted_} entries, the tensor has {size}."
     return Words(
         f"{size} entries can't be reshaped to ({listed(target)})",
-        f"reshape and view rearrange the entries; their number stays the same. {why}",
+        f"{found.owner}reshape and view rearrange the entries; their number stays the same. {why}",
         (
             "The size of the input changed: another image size, sequence length or number of features in front of a "
             "flatten.",
@@ -54,11 +51,14 @@ def cat_sizes(found: Found) -> Words:
     """E37: cat of tensors that differ in another axis."""
     axis, expected, got, number = found.int("axis"), found.int("expected"), found.int("got"), found.int("number")
     other = found.int("other")
+    if found.operands and number is not None and number < len(found.operands) and axis is not None:
+        other = _differing(found.operands[0][1], found.operands[number][1], axis)
     where = f" at axis {other}" if other is not None else " in another axis"
     which = f"tensor number {number} (the first is 0)" if number is not None else "another"
     return Words(
-        f"torch.cat along axis {axis}: sizes {expected} and {got} differ{where}",
-        f"cat puts tensors one behind the other along one axis (here {axis}); all other axes must be equal. The first "
+        f"torch.{found.function or 'cat'} along axis {axis}: sizes {expected} and {got} differ{where}",
+        f"{found.function or 'cat'} puts tensors one behind the other along one axis (here {axis}); all other axes "
+        f"must be equal. The first "
         f"tensor has {expected}"
         f"{where}, {which} has {got}.",
         (
@@ -77,6 +77,12 @@ def cat_sizes(found: Found) -> Words:
             ),
         ),
     )
+
+
+def _differing(first: Shape, second: Shape, axis: int) -> int | None:
+    """The axis, other than `axis`, at which two shapes differ."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (a, b) in pairs if place != axis % len(first) and a != b), None)
 
 
 def cat_axes(found: Found) -> Words:

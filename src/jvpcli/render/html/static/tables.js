@@ -44,6 +44,7 @@ class Cells {
     const value = tensor.value ? numberText(tensor.value.at(flat)) : null;
     const cell = this.#cell(role, className, selection, entryName(tensor, flat) + (value === null ? "" : ` = ${value}`));
     cell.append(entryName(tensor, flat));
+    cell.title = entryName(tensor, flat);
     if (value !== null) cell.append(element("small", "", `= ${value}`));
     return cell;
   }

@@ -1,0 +1,33 @@
+"""One Chromium for all tests that need one; without it they are skipped with a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import browser as chromium_browser
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[chromium_browser.Browser]:
+    why = chromium_browser.missing()
+    if why:
+        pytest.skip(why)
+    with chromium_browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """Opens an HTML text in the browser; at the end of the test nothing may have complained or asked the network."""
+
+    def open_page(html: str, **settings):
+        path = tmp_path / "page.html"
+        path.write_text(html, encoding="utf-8")
+        chromium.open(path, **settings)
+        return chromium
+
+    yield open_page
+    assert chromium.complaints() == []
+    assert [url for url in chromium.requests() if not url.startswith(tmp_path.as_uri())] == []
