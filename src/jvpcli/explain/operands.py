@@ -55,12 +55,7 @@ def explain_operands(
     operands = shown_operands(guilty)
     told = None if match is None else explanation(match, operands, guilty.op if guilty else "")
     found = Found({} if match is None else match.groups)
-    works = _patient(try_expression)
-    repaired = (
-        []
-        if guilty is None
-        else first_that_work(repairs(match.entry.id if match else None, guilty, found), works, MOST, TRIES)
-    )
+    repaired = [] if guilty is None else _repaired(match, guilty, found, _patient(try_expression))
     about_shapes = isinstance(error, ShapeMismatchError) if match is None else is_about_shapes(match)
     kind = ShapeMismatchError if about_shapes else EvaluationError
     cause = "" if told is None or repaired or about_shapes or not told.causes else f"\nMost often: {told.causes[0]}"
@@ -75,6 +70,15 @@ def explain_operands(
         details=tuple(described(guilty, error)),
         failed=error.failed,
     )
+
+
+def _repaired(match: Match | None, guilty: Guilty, found: Found, works: Callable[[str], bool]) -> list[str]:
+    """The repairs that work; none where the operands are so odd that none can even be written."""
+    sources = repairs(match.entry.id if match else None, guilty, found)
+    try:
+        return first_that_work(sources, works, MOST, TRIES)
+    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return []  # an explanation without a repair is better than none
 
 
 def trier(

@@ -6,6 +6,7 @@ Nothing here knows whether a repair works; whoever asks tries each one.  A famil
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, permutations
 from math import prod
@@ -481,7 +482,8 @@ def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) 
     """Indices that are too large, or of another depth than gather wants."""
     dim = guilty.argument("dim", 1)
     if size is None and isinstance(x.value, Tensor):
-        size = x.shape[dim.value] if dim is not None and isinstance(dim.value, int) else x.shape[0] if x.shape else None
+        axis = dim.value if dim is not None and isinstance(dim.value, int) else 0
+        size = x.shape[axis] if -x.value.ndim <= axis < x.value.ndim else None
     sizes = [] if size is None else [size]
     largest = int(index.value.max()) if index.value.numel() else 0
     for length in sizes:
@@ -544,8 +546,7 @@ def convolving(guilty: Guilty, found: Found) -> Iterator[str | None]:
 
 def pooling(guilty: Guilty, found: Found) -> Iterator[str | None]:
     """A smaller window, or padding."""
-    given = found.groups.get("given", "")
-    lengths = [int(size) for size in given.replace(" ", "").split("x") if size]
+    lengths = [int(size) for size in re.findall(r"\d+", found.groups.get("given", ""))]
     least = min(lengths[1:] or lengths or guilty.tensors[0].shape[-1:] if guilty.tensors else [1], default=1)
     for operand in numbers(guilty.all[1:]):
         yield guilty.edited((operand.span, str(max(1, least)))) if operand.value > least else None

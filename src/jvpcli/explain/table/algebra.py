@@ -155,6 +155,7 @@ ENTRIES = (
         (
             "linalg.solve: Incompatible shapes of A and B for the equation {AX = B|XA = B} ({first:shape} and "
             "{second:shape})",
+            "{function:word}: input.size(-2) should match other.size({:int})",
             "Incompatible matrix sizes for {function:word}: each A matrix is {:int} by {:int} but each b matrix is "
             "{:int} by {:int}",
         ),

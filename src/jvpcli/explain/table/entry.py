@@ -75,9 +75,9 @@ class Found:
         return None if value is None else read_shape(value)
 
     def int(self, name: str) -> int | None:
-        """A whole number."""
-        value = self.groups.get(name)
-        return None if value is None else int(value)
+        """A whole number; None also where it isn't one."""
+        value = self.groups.get(name) or ""
+        return int(value) if re.fullmatch(r"-?\d+", value) else None
 
     def dtype(self, name: str) -> str | None:
         """A dtype under the name that Python has for it: `Float` is float32."""

@@ -51,12 +51,13 @@ def index_range(found: Found) -> Words:
     shape = found.shape("shape")
     if size is None and shape is not None and axis is not None and axis < len(shape):
         size = shape[axis]
+    which = "An index" if index is None else f"Index {index}"
     length = "" if size is None else f" {counted(size, 'entry')}: 0 to {size - 1}, or -{size} to -1 from the end"
     return Words(
-        f"Index {index} in an axis of {size if size is not None else 'fewer'} entries",
+        f"{which} in an axis of {size if size is not None else 'fewer'} entries",
         (f"The tensor has shape {shape}. " if shape is not None else "")
         + (f"Axis {axis} has{length}; " if size is not None and axis is not None else "")
-        + f"{index} is not among them.",
+        + (f"{index} is not among them." if index is not None else f"The axis has {counted(size or 0, 'entry')}."),
         (
             "Counting from 1, or an index that runs one too far.",
             "The indices belong to another axis, or to another tensor (labels, vocabulary) than this one.",
@@ -184,6 +185,7 @@ ENTRIES = (
         (
             "index {index:int} is out of bounds for dimension {axis:int} with size {size:int}",
             "index {index:int} is out of bounds for dim with size {size:int}",
+            "index is out of bounds for dimension with size {size:int}",
             "{?select(): }index {index:int} out of range for tensor of size {shape:shape} at dimension {axis:int}",
             "index {index:int} is out of range for dimension {axis:int} (of size {size:int})",
             "index {index:int} is out of range for dimension {axis:int} with size {size:int}",
@@ -220,7 +222,6 @@ ENTRIES = (
             "invalid index to scalar variable",
             "iteration over a 0-d tensor",
             "len() of a 0-d tensor",
-            "slice() cannot be applied to a 0-dim tensor",
         ),
         says(
             "A single number (0-d tensor) is indexed, iterated over or measured",
@@ -247,6 +248,8 @@ ENTRIES = (
             "Size does not match at dimension {at:int} expected index {index:shape} to be {smaller|no larger} than "
             "self {tensor:shape} apart from "
             "dimension {axis:int}",
+            "Expected index {index:shape} to be {smaller|no larger} than self {tensor:shape} apart from dimension "
+            "{axis:int}",
             "Size does not match at dimension {at:int} get {:int} vs {:int}",
             "Index tensor must have the same number of dimensions as {input|self|src|the input} tensor",
             "Index tensor must have same dimensions as input tensor",
@@ -274,16 +277,26 @@ ENTRIES = (
             "{function:word}(): Supports 1D or 2D tensors. Got {dims:int}D",
             "{function:word}: If dim is not specified but ord is, the input must be 1D or 2D. Got {dims:int}D",
             "{function:word}: inputs must have the same number of dimensions",
+            "{:word} should have at least {least:int} dimensions, but has {dims:int} dimensions instead",
+            "{function:word}{?()} expects at least a {least:int}-dimensional tensor",
+            "{function:word}() cannot be applied to a 0-dim tensor",
+            "'{:word}' must be {least:int}-D",
+            "Expect a 1D vector, but got shape {given:shape}",
+            "Expected at least {least:int} dimensions for input tensor but received {dims:int}",
+            "Expected {least:int} or more dimensions (got {dims:int})",
+            "Expected query, key, and value to all be at least {least:int} dimensional",
         ),
         lambda found: Words(
-            f"{found.text('function')} wants another number of axes",
-            f"{found.text('function')} is made for matrices (or vectors)"
-            + (f", with at least {found.int('least')} axes" if found.int("least") else "")
+            f"{found.text('function') or found.function or 'The operation'} wants another number of axes",
+            f"{found.owner}{found.text('function') or found.function or 'The operation'} is made for vectors, "
+            f"matrices or batches of them"
+            + (f", with at least {counted(found.int('least') or 0, 'axis')}" if found.int("least") else "")
             + (
                 f"; this tensor has {counted(found.int('dims') or 0, 'axis')}."
                 if found.int("dims") is not None
                 else "."
-            ),
+            )
+            + (f" Its shape is {found.shape('given')}." if found.shape("given") else ""),
             ("An axis was lost by indexing or squeeze(), or a batch axis is too much.",),
             (
                 "x[None]   # one axis more, in front",

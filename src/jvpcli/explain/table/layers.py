@@ -199,6 +199,10 @@ ENTRIES = (
             "instead",
             "non-empty {:word} or {batched:word} (batch mode) tensor expected for input",
             "{function:word}(): Expected {:word} or {batched:word} tensor, but got {given:shape}",
+            "{function:word}: Expected {:word} or {batched:word} (batch mode) tensor with {:any} for input, but "
+            "got:{given:shape}",
+            "{function:word}: Expected {:word} or {batched:word} (batch mode) tensor with {:any} for input, but got: "
+            "{given:shape}",
             "Expected {axes:int}D or {:int}D (batch mode) tensor {:any} but got {given:shape}",
         ),
         conv_depth,

@@ -378,7 +378,7 @@ ENTRIES = (
     ),
     Entry(
         "matmul-number",
-        ("both arguments to matmul need to be at least 1D, but they are {a:int}D and {b:int}D",),
+        ("both arguments to {matmul|linear} need to be at least 1D, but they are {a:int}D and {b:int}D",),
         zero_d,
     ),
     Entry(
