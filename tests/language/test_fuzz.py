@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from expressions import inputs, program
+from random_expressions import inputs, program
 
 from jvpcli.errors import ExitCode, InternalError, JvpError
 from jvpcli.language.evaluate import evaluate

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
-from jvpcli.language.parse import MAX_DEPTH, parse
+from jvpcli.language.expressions import MAX_DEPTH
+from jvpcli.language.parse import parse
 from jvpcli.program import Const, Equation, Pack, Program, Ref
 
 

@@ -1,38 +1,22 @@
 """Text to Program: Python's syntax tree lowered to a flat list of equations, and refused where it isn't of the language.
 
-One table (`LEAVES`) says which node types there are; anything else is refused with a reason, before anything runs.  Names
-resolve through the catalogue by exact path, so nothing can be reached that isn't in it.  Loads no torch.
+What a text may say is in `expressions`; anything else is refused with a reason, before anything runs.  Loads no torch.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, Span
-from jvpcli.language import catalog, limits, refusals
-from jvpcli.language.source import SourceText, read_source
-from jvpcli.program import IMPORTED, Block, Const, Equation, Operand, Pack, Program, Ref
-
-MAX_DEPTH = 100
-"""Expressions may nest this deep (long chains such as x+x+… or x.sin().sin()… don't count)."""
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError
+from jvpcli.language import limits, refusals
+from jvpcli.language.expressions import Expressions, flat_parts
+from jvpcli.language.source import read_source
+from jvpcli.program import Const, Operand, Pack, Program
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
-
-OPERATORS: Mapping[type[ast.AST], str] = {
-    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod",
-    ast.Pow: "pow", ast.MatMult: "matmul", ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor",
-    ast.LShift: "lshift", ast.RShift: "rshift",
-    ast.USub: "neg", ast.UAdd: "pos", ast.Invert: "invert", ast.Not: "not_",
-    ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge",
-    ast.Is: "is_", ast.IsNot: "is_not",
-}  # fmt: skip
-"""Syntax to the name in the module `operator`."""
 
 
 def parse(
@@ -73,25 +57,8 @@ def _parse(
 _remembered = lru_cache(maxsize=64)(_parse)
 
 
-class _Lowering:
-    """One pass over the tree: the equations so far and what each name stands for."""
-
-    def __init__(
-        self,
-        text: SourceText,
-        input_names: Collection[str] | None,
-        functions: Mapping[str, Sequence[str]],
-        input_count: int,
-    ) -> None:
-        self.text = text
-        self.given = None if input_names is None else frozenset(input_names)
-        self.functions = functions
-        self.function_roots = frozenset(name.partition(".")[0] for name in functions)
-        self.slots = input_count
-        self.equations: list[Equation] = []
-        self.scope: dict[str, Operand] = {}
-        self.inputs: dict[str, int] = {}
-        self.input_spans: list[Span] = []
+class _Lowering(Expressions):
+    """The statements of a text, over its expressions."""
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
@@ -130,14 +97,14 @@ class _Lowering:
         if isinstance(node, ast.Expr):
             if not isinstance(node.value, (ast.Tuple, ast.List)):
                 return self.expr(node.value, 0), (self.assigned_name(node.value),)
-            parts = list(_flat(node.value))
+            parts = list(flat_parts(node.value))
             if any(isinstance(part, ast.Starred) for part in parts):
                 return self.expr(node.value, 0), None
             operands = [self.expr(part, 0) for part in parts]
             return limits.pack("tuple", operands), tuple(self.assigned_name(part) for part in parts)
         self.statement(node)
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[attr-defined]
-        names = [_base_name(part) for part in _flat(target)]
+        names = [_base_name(part) for part in flat_parts(target)]
         if not isinstance(target, (ast.Tuple, ast.List)):
             return self.scope[names[0]], (names[0],)
         return limits.pack("tuple", [self.scope[name] for name in names]), tuple(names)
@@ -158,16 +125,6 @@ class _Lowering:
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:
             raise self.at(target, refusals.node(type(target)))
-
-    def bind(self, target: ast.Name, value: Operand) -> None:
-        """Give a value a name; the equation that makes it remembers its first one."""
-        name = target.id
-        if name in ("torch", "math") or name.startswith("__"):
-            raise self.at(target, ForbiddenError(f"`{name}` can't be assigned."))
-        last = self.equations[-1] if self.equations else None
-        if last is not None and last.name is None and value == Ref(last.slot):
-            self.equations[-1] = replace(last, name=name)
-        self.scope[name] = value
 
     def unpack(self, target: ast.Tuple | ast.List, value: Operand, value_node: ast.expr) -> None:
         """`a, b = value` and `a, *b = value`."""
@@ -211,364 +168,6 @@ class _Lowering:
         value = self.binary(node.op, left, self.expr(node.value, 0), node)
         self.assign(target, value, node.value)
 
-    # Expressions
-
-    def expr(self, node: ast.expr, depth: int) -> Operand:
-        """An expression; chains to the left (a+b+…, x.f().g()…) are walked without recursion."""
-        chain: list[ast.expr] = []
-        while True:
-            if isinstance(node, ast.BinOp):
-                chain.append(node)
-                node = node.left
-            elif isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and not self.dotted(node)):
-                chain.append(node)
-                node = node.value
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not self.dotted(node.func):
-                chain.append(node)
-                node = node.func.value
-            elif isinstance(node, ast.Name) and node.id in self.text.pieces:
-                node = self.text.pieces[node.id]
-            else:
-                break
-        operand = self.leaf(node, depth + 1)
-        for link in reversed(chain):
-            operand = self.link(link, operand, depth + 1)
-        return operand
-
-    def link(self, node: ast.expr, left: Operand, depth: int) -> Operand:
-        """One step of a chain, whose left side is lowered already."""
-        if isinstance(node, ast.BinOp):
-            return self.binary(node.op, left, self.expr(node.right, depth), node)
-        if isinstance(node, ast.Subscript):
-            return self.emit("op:getitem", (left, self.subscript(node.slice, depth)), node)
-        if isinstance(node, ast.Attribute):
-            return self.attribute(node, left)
-        assert isinstance(node, ast.Call)
-        return self.method(node, left, depth)
-
-    def leaf(self, node: ast.expr, depth: int) -> Operand:
-        """What a chain begins with."""
-        if depth > MAX_DEPTH:
-            hints = ["Give parts a name: y = …; z = f(y)."]
-            raise self.at(node, LimitError(f"The expression nests more than {MAX_DEPTH} levels deep.", hints=hints))
-        handler = LEAVES.get(type(node))
-        if handler is None:
-            raise self.at(node, refusals.node(type(node)))
-        return handler(self, node, depth)
-
-    def constant(self, node: ast.Constant, depth: int) -> Operand:
-        """A number, a string, None, ..., True or False."""
-        if isinstance(node.value, bytes):
-            raise self.at(node, ForbiddenError("Bytes are not part of the language."))
-        return Const(node.value)
-
-    def name(self, node: ast.Name, depth: int) -> Operand:
-        """A name: assigned before, an input, or something that only makes sense in a call."""
-        name = node.id
-        if name in self.scope:
-            return self.scope[name]
-        if self.given is None:
-            is_input = name not in catalog.ROOTS and name not in catalog.BUILTINS and not name.startswith("__")
-        else:
-            is_input = name in self.given
-        if name in self.function_roots and not (is_input and self.given):
-            raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
-        if not is_input:
-            raise self.at(node, refusals.value_name(name, self.given or ()))
-        return self.input(name, node)
-
-    def input(self, name: str, node: ast.AST) -> Ref:
-        """The slot of an input that `node` uses."""
-        if name not in self.inputs:
-            self.inputs[name] = len(self.inputs)
-            self.input_spans.append(self.text.span(node))
-        return Ref(self.inputs[name])
-
-    def unary(self, node: ast.UnaryOp, depth: int) -> Operand:
-        """-x, +x, ~x, not x; a signed number is a number."""
-        operand = self.no_text(self.expr(node.operand, depth), node)
-        if isinstance(operand, Const) and type(operand.value) in (int, float, complex):
-            if isinstance(node.op, ast.USub):
-                return Const(-operand.value)
-            if isinstance(node.op, ast.UAdd):
-                return operand
-        return self.emit(f"op:{OPERATORS[type(node.op)]}", (operand,), node)
-
-    def binary(self, op: ast.operator, left: Operand, right: Operand, node: ast.AST) -> Operand:
-        """a + b and its like."""
-        operands = (self.no_text(left, node), self.no_text(right, node))
-        return self.emit(f"op:{OPERATORS[type(op)]}", operands, node)
-
-    def no_text(self, operand: Operand, node: ast.AST) -> Operand:
-        """Text is only ever an argument: `%` and `*` on it could format or grow it."""
-        if isinstance(operand, Const) and isinstance(operand.value, str):
-            raise self.at(node, ForbiddenError("Operators don't apply to text; it can only be an argument."))
-        return operand
-
-    def compare(self, node: ast.Compare, depth: int) -> Operand:
-        """a < b, and a < b < c as `a < b and b < c` with b evaluated once."""
-        left = self.expr(node.left, depth)
-        right = self.expr(node.comparators[0], depth)
-        result = self.comparison(node.ops[0], left, right, node)
-        for op, comparator in zip(node.ops[1:], node.comparators[1:], strict=True):
-            with self.block() as equations:
-                left, right = right, self.expr(comparator, depth)
-                inner = self.comparison(op, left, right, node)
-            result = self.emit("and", (result,), node, bodies=(Block((), tuple(equations), inner),))
-        return result
-
-    def comparison(self, op: ast.cmpop, left: Operand, right: Operand, node: ast.expr) -> Operand:
-        """One comparison; `a in b` is `operator.contains(b, a)`."""
-        if isinstance(op, (ast.In, ast.NotIn)):
-            found = self.emit("op:contains", (right, left), node)
-            return found if isinstance(op, ast.In) else self.emit("op:not_", (found,), node)
-        return self.emit(f"op:{OPERATORS[type(op)]}", (left, right), node)
-
-    def boolean(self, node: ast.BoolOp, depth: int) -> Operand:
-        """a and b, a or b."""
-        op = "and" if isinstance(node.op, ast.And) else "or"
-        result = self.expr(node.values[0], depth)
-        for value in node.values[1:]:
-            result = self.emit(op, (result,), node, bodies=(self.branch(value, depth),))
-        return result
-
-    def conditional(self, node: ast.IfExp, depth: int) -> Operand:
-        """a if condition else b."""
-        condition = self.expr(node.test, depth)
-        bodies = (self.branch(node.body, depth), self.branch(node.orelse, depth))
-        return self.emit("if", (condition,), node, bodies=bodies)
-
-    def branch(self, node: ast.expr, depth: int) -> Block:
-        """An expression that is evaluated only if it is needed."""
-        with self.block() as equations:
-            result = self.expr(node, depth)
-        return Block((), tuple(equations), result)
-
-    def sequence(self, node: ast.Tuple | ast.List, depth: int) -> Operand:
-        """[a, b, *c] and (a, b)."""
-        kind = "list" if isinstance(node, ast.List) else "tuple"
-        return self.pack(kind, [self.item(element, depth) for element in node.elts], node)
-
-    def pack(self, kind: str, items: list[Operand], node: ast.AST) -> Pack:
-        """A list or tuple within the limits."""
-        try:
-            return limits.pack(kind, items)
-        except LimitError as error:
-            raise self.at(node, error) from None
-
-    def item(self, node: ast.expr, depth: int) -> Operand:
-        """An argument or list element, maybe starred."""
-        if isinstance(node, ast.Starred):
-            return self.pack("star", [self.expr(node.value, depth)], node)
-        return self.expr(node, depth)
-
-    def subscript(self, node: ast.expr, depth: int) -> Operand:
-        """What stands in brackets: slices are allowed only there."""
-        if isinstance(node, ast.Slice):
-            bounds = (node.lower, node.upper, node.step)
-            return Pack("slice", tuple(Const(None) if b is None else self.expr(b, depth) for b in bounds))
-        if isinstance(node, ast.Tuple):
-            return self.pack("tuple", [self.subscript(element, depth) for element in node.elts], node)
-        return self.item(node, depth)
-
-    def comprehension(self, node: ast.ListComp | ast.GeneratorExp, depth: int, level: int = 0) -> Operand:
-        """[f(a) for a in items if …]; further `for`s are loops inside, whose results are joined."""
-        generator = node.generators[level]
-        if generator.is_async:
-            raise self.at(node, ForbiddenError("`async` is not part of the language."))
-        if level + depth > MAX_DEPTH:
-            raise self.at(node, LimitError(f"The expression nests more than {MAX_DEPTH} levels deep."))
-        items = self.expr(generator.iter, depth)
-        hidden = {part.id: self.scope.get(part.id) for part in _flat(generator.target) if isinstance(part, ast.Name)}
-        params = self.loop_target(generator.target)
-        conditions = tuple(self.branch(test, depth) for test in generator.ifs)
-        nested = level + 1 < len(node.generators)
-        with self.block() as equations:
-            result = self.comprehension(node, depth, level + 1) if nested else self.expr(node.elt, depth)
-        for name, value in hidden.items():
-            if value is None:
-                del self.scope[name]
-            else:
-                self.scope[name] = value
-        body = Block(params, tuple(equations), result, conditions)
-        return self.emit("loop:flat" if nested else "loop", (items,), node, bodies=(body,))
-
-    def loop_target(self, target: ast.expr) -> Any:
-        """The slots of a comprehension's variables, nested as they are."""
-        if isinstance(target, ast.Name):
-            slot = self.new_slot()
-            self.bind(target, Ref(slot))
-            return slot
-        if isinstance(target, (ast.Tuple, ast.List)):
-            return tuple(self.loop_target(part) for part in target.elts)
-        message = "A comprehension's variable must be a name or a tuple of names."
-        raise self.at(target, ExpressionSyntaxError(message))
-
-    # Attributes and calls
-
-    def dotted(self, node: ast.expr) -> list[str] | None:
-        """`torch.linalg.inv` as its parts, if the root is a namespace or import that no value hides; None otherwise."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute) and len(parts) < 8:
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id in self.scope:
-            return None
-        hidden = self.given is not None and node.id in self.given
-        foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
-        if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
-            return None
-        return [node.id, *reversed(parts)]
-
-    def path(self, node: ast.Attribute, depth: int) -> Operand:
-        """A path used as a value: a named constant, maybe with attributes of its own."""
-        parts = self.dotted(node) or []
-        for length in range(2, len(parts) + 1):
-            constant = catalog.canonical(".".join(parts[:length]))
-            if catalog.is_constant(constant):
-                links = [node]
-                while len(links) < len(parts) - length:
-                    links.append(links[-1].value)  # type: ignore[arg-type]
-                operand: Operand = Const(None, constant)
-                for link in reversed(links[: len(parts) - length]):
-                    operand = self.attribute(link, operand)
-                return operand
-        raise self.at(node, refusals.path(parts, called=False))
-
-    def attribute(self, node: ast.Attribute, left: Operand) -> Operand:
-        """x.T, or a field of a named result."""
-        owner = _plain_owner(left)
-        if owner is None and catalog.is_attribute(node.attr):
-            return self.emit(f"attr:{node.attr}", (left,), node)
-        raise self.at(self.dot_name(node), refusals.member(node.attr, False, owner))
-
-    def method(self, node: ast.Call, left: Operand, depth: int) -> Operand:
-        """x.sum(0)."""
-        func = node.func
-        assert isinstance(func, ast.Attribute)
-        owner = _plain_owner(left)
-        if owner is None and catalog.is_method(func.attr):
-            return self.emit(
-                f"method:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth)
-            )
-        raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
-
-    def dot_name(self, node: ast.Attribute) -> Span:
-        """The place of `.name` alone, with the dot."""
-        return self.text.span(node.value)[1], self.text.span(node)[1]
-
-    def call(self, node: ast.Call, depth: int) -> Operand:
-        """torch.f(…), imported functions and builtins; methods are links of a chain."""
-        func = node.func
-        imported = self.imported(func)
-        if imported is not None:
-            arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
-            reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
-            return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
-        if isinstance(func, ast.Attribute):
-            parts = self.dotted(func) or []
-            function = catalog.canonical(".".join(parts))
-            if not catalog.is_function(function):
-                raise self.at(func, refusals.path(parts, called=True))
-            op = f"call:{function}"
-        elif isinstance(func, ast.Name):
-            is_value = func.id in self.scope or (self.given is not None and func.id in self.given)
-            refused = refusals.called_name(func.id, is_value)
-            if refused is not None:
-                raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
-            op = f"builtin:{func.id}"
-        else:
-            message = "Only functions of torch, math and F, and methods of tensors can be called."
-            raise self.at(func, ForbiddenError(message))
-        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
-
-    def imported(self, func: ast.expr) -> str | None:
-        """The name of the imported function that is called, if it is one that no value hides."""
-        if isinstance(func, ast.Attribute):
-            name = ".".join(self.dotted(func) or [])
-        else:
-            name = func.id if isinstance(func, ast.Name) else ""
-        hidden = name in self.scope or (self.given is not None and name in self.given)
-        return name if name in self.functions and not hidden else None
-
-    def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
-        """The positional arguments."""
-        return tuple(self.item(argument, depth) for argument in node.args)
-
-    def keywords(self, node: ast.Call, depth: int) -> tuple[tuple[str, Operand], ...]:
-        """The keyword arguments."""
-        lowered = []
-        for keyword in node.keywords:
-            refused = refusals.keyword(keyword.arg)
-            if refused is not None:
-                raise self.at(keyword, refused)
-            lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
-        return tuple(lowered)
-
-    # Equations and errors
-
-    def emit(
-        self,
-        op: str,
-        operands: tuple[Operand, ...],
-        node: ast.AST,
-        keywords: tuple[tuple[str, Operand], ...] = (),
-        bodies: tuple[Block, ...] = (),
-    ) -> Ref:
-        """Append an equation."""
-        slot = self.new_slot()
-        if slot > limits.MAX_STEPS:
-            raise self.at(node, LimitError(f"The expression has more than {limits.MAX_STEPS:,} steps."))
-        self.equations.append(Equation(op, operands, slot, self.text.span(node), keywords, None, bodies))
-        return Ref(slot)
-
-    def new_slot(self) -> int:
-        """A slot that nothing else uses."""
-        self.slots += 1
-        return self.slots - 1
-
-    @contextmanager
-    def block(self) -> Iterator[list[Equation]]:
-        """Collect the equations of a body apart."""
-        outer, self.equations = self.equations, []
-        try:
-            yield self.equations
-        finally:
-            self.equations = outer
-
-    def at(self, where: ast.AST | Span, error: JvpError) -> JvpError:
-        """The error with its place."""
-        span = where if isinstance(where, tuple) else self.text.span(where)
-        return error.with_context(span=span, source=self.text.source)
-
-
-LEAVES: Mapping[type[ast.AST], Callable[[_Lowering, Any, int], Operand]] = {
-    ast.Constant: _Lowering.constant,
-    ast.Name: _Lowering.name,
-    ast.Attribute: _Lowering.path,
-    ast.Call: _Lowering.call,
-    ast.UnaryOp: _Lowering.unary,
-    ast.Compare: _Lowering.compare,
-    ast.BoolOp: _Lowering.boolean,
-    ast.IfExp: _Lowering.conditional,
-    ast.Tuple: _Lowering.sequence,
-    ast.List: _Lowering.sequence,
-    ast.ListComp: _Lowering.comprehension,
-    ast.GeneratorExp: _Lowering.comprehension,
-}
-"""The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
-
-
-def _flat(node: ast.expr) -> Iterator[ast.expr]:
-    """The parts of nested tuples and lists."""
-    if isinstance(node, (ast.Tuple, ast.List)):
-        for part in node.elts:
-            yield from _flat(part)
-    elif isinstance(node, ast.Starred) and isinstance(node.ctx, ast.Store):
-        yield from _flat(node.value)
-    else:
-        yield node
-
 
 def _base_name(node: ast.expr) -> str:
     """`y` of the target `y[0][1]`; empty where there is none."""
@@ -580,12 +179,3 @@ def _base_name(node: ast.expr) -> str:
 def _stars(pack: Pack) -> Iterator[bool]:
     """Which items stand for any number of items."""
     return (isinstance(item, Pack) and item.kind == "star" for item in pack.items)
-
-
-def _plain_owner(operand: Operand) -> str | None:
-    """What an operand is, if it is known to be neither a tensor nor anything with attributes."""
-    if isinstance(operand, Pack):
-        return f"a {operand.kind}"
-    if isinstance(operand, Const) and operand.path is None and isinstance(operand.value, (str, type(None), type(...))):
-        return "text" if isinstance(operand.value, str) else repr(operand.value)
-    return None
