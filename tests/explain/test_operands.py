@@ -21,6 +21,9 @@ from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
+
+
 def by_python(source: str, inputs: Mapping[str, Tensor]) -> object:
     """The value that Python itself gives the text; raises whatever it raises."""
     scope = {"torch": torch, "F": F, **{name: value.clone() for name, value in inputs.items()}}

@@ -139,6 +139,9 @@ WORDINGS = [
                            "had torch.Size([4]); but expected shape should be broadcastable to [3]"),
     ("checkpoint-metadata", "torch.utils.checkpoint: Recomputed values for the following tensors have different "
                             "metadata than during the forward pass.\ntensor at position 3:"),
+    ("gradient-shape", "Function MulBackward returned an invalid gradient at index 0 - expected shape [4] but got [3]"),
+    ("accelerator-memory", "Allocation on device 0 would exceed allowed memory. (out of memory)"),
+    ("devices", "Expected a 'cuda' device type for generator but found 'cpu'"),
     ("class-target-size", "Expected target size [2, 4], got [2, 5]"),
 ]  # fmt: skip
 """(entry, message)."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from jvpcli.derive.compare import Entry
 from jvpcli.derive.differences import quick_step, scales
 from jvpcli.derive.losses import CUT, Call, Loss, Record
+from jvpcli.derive.nearby import direction
 from jvpcli.derive.reasons import Reason, moved, told, value_with, watched
 from jvpcli.derive.vectors import RealFunction
 from jvpcli.derive.vjp import vjp
@@ -97,7 +98,8 @@ def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> 
     leaves = [evaluation.inputs[name] for name in evaluation.wrt]
 
     def reaches(tensor: Tensor) -> bool:
-        return bool(function.inputs.join(vjp(tensor, torch.ones_like(tensor), leaves))[entry.column] != 0)
+        pulled = function.inputs.join(vjp(tensor, direction(tensor.detach(), seed=5), leaves))
+        return bool(pulled[entry.column] != 0)
 
     for call, other in zip(record.calls, away.calls, strict=False):
         if not isinstance(call.value, Tensor) or not call.value.requires_grad or reaches(call.value):

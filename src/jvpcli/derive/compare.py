@@ -183,8 +183,8 @@ def _judge(
         sides = [side for side in (below, above) if abs(side) < torch.inf]
         outside = len(sides) == 2 and not min(sides) - allowed <= analytic <= max(sides) + allowed
         return (MISMATCH if outside and abs(analytic) < torch.inf else KINK), at_kink
-    if error == torch.inf:
-        return UNSURE, entry
+    if error == torch.inf or (error > 0.1 * abs(number) > 0 and not abs(analytic) < torch.inf):
+        return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
     if abs(number - analytic) <= allowed:
         return AGREES, entry
     if again.settles_at(position, analytic):

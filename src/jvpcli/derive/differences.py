@@ -23,6 +23,9 @@ RATIO = 4
 ORDER = 3
 """Extrapolations of one difference: further ones only add rounding."""
 
+TINY = 1e-100
+"""What is smaller counts as zero: it has no size of its own."""
+
 TOP = -3
 """The largest step is 2**TOP of the direction's size."""
 
@@ -109,7 +112,7 @@ def scales(function: RealFunction) -> Tensor:
     sizes = function.x.abs()
     for part in function.inputs.slices().values():
         largest = float(sizes[part].max()) if sizes[part].numel() else 0.0
-        smallest = largest / 128 if 0 < largest < torch.inf else 1.0
+        smallest = largest / 128 if TINY < largest < torch.inf else 1.0
         sizes[part] = sizes[part].clamp(min=smallest)
     return torch.exp2(torch.floor(torch.log2(sizes.nan_to_num(nan=1.0, posinf=1.0))))
 
@@ -148,13 +151,13 @@ def estimate(line: Line) -> Estimate:
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
     endless = edge & _unbounded(above, below)
     derivative = torch.where(endless, torch.copysign(torch.full_like(derivative, torch.inf), derivative), derivative)
-    kink = _lasting(torch.stack(above), torch.stack(below), line, steps) | endless
+    kink = _lasting(torch.stack(above), torch.stack(below), both, line, steps) | endless
     return Estimate(derivative, error, down, up, kink, torch.stack(central), torch.stack(noise))
 
 
 def _reach(line: Line) -> float:
     """How far the direction may go before the smallest entry that it moves changes its sign, at most 1."""
-    moved = (line.direction != 0) & (line.function.x != 0)
+    moved = (line.direction != 0) & (line.function.x.abs() > TINY)
     ratios = (line.function.x.abs() / line.direction.abs())[moved]
     return max(min(float(ratios.min()), 1.0), 2.0**-60) if ratios.numel() else 1.0
 
@@ -177,10 +180,11 @@ def _extrapolated(differences: Sequence[Tensor], noise: Sequence[Tensor], power:
     return torch.where(smallest.isinf(), torch.full_like(best, torch.nan), best), smallest
 
 
-def _lasting(above: Tensor, below: Tensor, line: Line, steps: Sequence[float]) -> Tensor:
+def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Sequence[float]) -> Tensor:
     """Whether the jump between the sides stays, or grows, down to the smallest steps at which rounding can tell.
 
-    above, below: (K, m), for ever smaller steps.
+    above, below: (K, m), for ever smaller steps; middle: what the central differences go to (m,), which a kink leaves in
+    peace and rounding does not.
     """
     here, scatter, eps = line.base, line.noise, line.function.eps
     jumps = (above - below).abs()
@@ -189,10 +193,12 @@ def _lasting(above: Tensor, below: Tensor, line: Line, steps: Sequence[float]) -
     for k in range(1, len(steps)):
         t, larger = steps[k], torch.maximum(jumps[k], jumps[k - 1])
         noise = 16 * (scatter + eps * t * slopes[k]) / t
-        decidable = (larger > 50 * noise) & (larger > 1e-4 * slopes[k]) & (steps[k - 1] <= 2.0**-7)
         ratio = jumps[k] / jumps[k - 1]
-        value_jumps = t * jumps[k] > 1e-6 * here.abs()  # a rounding inside the function is no break of it
-        stays = (ratio > 0.7) & ((ratio < 2.9) | ((ratio < 4.1) & value_jumps))
+        breaks = (ratio > 3.9) & (ratio < 4.1) & (t * jumps[k] > 1e-6 * here.abs())  # beyond any rounding inside
+        scattered = ((above[k] + below[k]) / 2 - middle).abs() > larger / 10
+        decidable = (larger > 50 * noise) & (larger > 1e-4 * slopes[k]) & (steps[k - 1] <= 2.0**-7)
+        decidable &= breaks | ~scattered
+        stays = breaks | ((ratio > 0.7) & (ratio < 2.9))
         seen = torch.where(decidable, torch.where(stays, seen + 1, 0), seen)
     return seen >= 2
 

@@ -172,8 +172,9 @@ def product_rule(first: Shape, second: Shape, names: tuple[str, str] = ("A", "B"
     a, b = inner_sizes(first, second)
     which = "only" if len(second) == 1 else "last but one"
     return (
-        f"A matrix product sums over the last axis of {names[0]} ({a}, of shape {first}) and the {which} axis of "
-        f"{names[1]} ({b}, of shape {second}): these inner sizes must be equal, and {a} is not {b}."
+        f"In {names[0]} @ {names[1]} the last axis of {names[0]} and the {which} axis of {names[1]} are summed over "
+        f"together, so "
+        f"they must be equally long: the first is {a}, in {first}, the second {b}, in {second}."
     )
 
 

@@ -233,6 +233,9 @@ ENTRIES = (
             "Function {node:word} returned an invalid gradient at index {index:int} - got {got:shape} but expected "
             "shape compatible with "
             "{expected:shape}",
+            "Function {node:word} returned an invalid gradient at index {index:int} - expected shape {expected:shape} "
+            "but "
+            "got {got:shape}",
             "Function {node:word} returned an invalid gradient at index {index:int} - expected "
             "{type|dtype|device|layout} {wanted:any} but got "
             "{kind:word}",

@@ -77,6 +77,7 @@ ENTRIES = (
             "Expected tensor for {:argument} to have the same device as tensor for {:argument}; but device "
             "{first:int} does not equal {second:int}",
             "arguments are located on different GPUs",
+            "Expected a '{first:device}' device type for generator but found '{second:device}'",
             "binary_op(): expected both inputs to be on same device, but input a is on {first:device} and input b is "
             "on {second:device}",
             "expected device {first:device} but got device {second:device}",

@@ -150,7 +150,7 @@ KINDS = {
     "measure": r"[\d\sx]+",
     "wanted": r"\[[\d\s,]*\]",
     "amount": r"[\d.]+\s*(?:[KMGT]i?B|bytes)",
-    "chip": r"CUDA|HIP|MPS|XPU",
+    "chip": r"CUDA|HIP|MPS|XPU|NPU",
     "device": r"(?:cuda|cpu|mps|xpu|hip|meta|xla|privateuseone)(?::\d+)?",
     "cuda": r"torch\.cuda\.\w+Tensor",
     "cpu": r"torch\.\w+Tensor",

@@ -82,6 +82,7 @@ ENTRIES = (
         (
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate {bytes:int} bytes",
             "DefaultCPUAllocator: not enough memory: you tried to allocate {bytes:int} bytes",
+            "std::bad_alloc",
             "not enough memory: you tried to {allocate|reallocate} {asked:amount}",
         ),
         cpu,
@@ -91,6 +92,7 @@ ENTRIES = (
         (
             "{device:chip} out of memory. Tried to allocate {asked:amount}",
             "{device:chip} out of memory",
+            "Allocation on device {:any}would exceed allowed memory",
             "{device:chip} backend out of memory (MPS allocated: {:any}). Tried to allocate {asked:amount}",
             "{device:chip} error: out of memory",
             "cuda runtime error (2) : out of memory",

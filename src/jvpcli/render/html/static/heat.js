@@ -494,6 +494,7 @@ class Gestures {
 
   #down(event) {
     this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    if (event.isTrusted) this.heat.canvas.setPointerCapture(event.pointerId);
     this.dragged = false;
     this.from = { ...this.heat.window, at: [event.offsetX, event.offsetY] };
     this.spread = this.#spread();
@@ -520,7 +521,6 @@ class Gestures {
     const [dx, dy] = [event.offsetX - this.from.at[0], event.offsetY - this.from.at[1]];
     if (!this.dragged && Math.hypot(dx, dy) < 5) return;
     this.dragged = true;
-    heat.canvas.setPointerCapture(event.pointerId);
     const { width, height } = heat.layout;
     const { k0, k1, i0, i1 } = this.from;
     heat.moveTo(k0 - (dy / height) * (k1 - k0), i0 - (dx / width) * (i1 - i0));
