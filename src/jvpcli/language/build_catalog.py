@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import pkgutil
 import re
 import types
 import warnings
@@ -135,12 +136,16 @@ def registry() -> set[Any]:
 
 
 def public(owner: Any) -> Iterator[tuple[str, Any]]:
-    """The public names of a module or class, with what they hold."""
+    """The public names of a module or class, with what they hold.
+
+    A package's modules are listed whether something has imported them yet or not.
+    """
+    modules = {module.name for module in pkgutil.iter_modules(getattr(owner, "__path__", ()))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in sorted(dir(owner)):
+        for name in sorted(modules.union(dir(owner))):
             if not name.startswith("_"):
-                yield name, getattr(owner, name)
+                yield name, getattr(owner, name) if hasattr(owner, name) else types.ModuleType(name)
 
 
 def refusal(path: str) -> str | None:
