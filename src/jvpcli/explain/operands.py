@@ -12,7 +12,7 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.explain.guilty import Guilty, Written, find_guilty
 from jvpcli.explain.logs import Raised
 from jvpcli.explain.messages import Match, explanation, find, room
-from jvpcli.explain.repairs import first_that_work, repairs
+from jvpcli.explain.repairs.search import first_that_work, repairs
 from jvpcli.explain.table.entry import Found
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse

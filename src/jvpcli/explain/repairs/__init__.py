@@ -1,0 +1,1 @@
+"""Repairs of a failing sub-expression: each room yields edited sources for one kind of operation; `search` tries them."""

@@ -1,0 +1,87 @@
+"""Repairs of a failing sub-expression: edits derived from its operands and their shapes, the likeliest first.
+
+Nothing here knows whether a repair works; whoever asks tries each one.  A family yields whole sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+
+from jvpcli.explain.guilty import Guilty
+from jvpcli.explain.repairs.broadcasting import assigning, broadcasting, expanding, repeating
+from jvpcli.explain.repairs.dtypes import casting
+from jvpcli.explain.repairs.edits import Cut, Family, anything
+from jvpcli.explain.repairs.einsum import lettering
+from jvpcli.explain.repairs.indexing import gathering, indexing, limiting
+from jvpcli.explain.repairs.joining import joining
+from jvpcli.explain.repairs.layers import convolving, normalising, pooling
+from jvpcli.explain.repairs.products import products, ranks, squaring
+from jvpcli.explain.repairs.rearranging import axes, permuting, reshaping, splitting, turning
+from jvpcli.explain.table.entry import Found
+
+
+def repairs(entry: str | None, guilty: Guilty, found: Found) -> Iterator[str]:
+    """Sources with an edit each: those that the message's kind suggests, those that any operation may need, then cuts."""
+    family = assigning if guilty.op == "op:setitem" else FAMILIES.get(entry or "", _none)
+    seen = {guilty.source}
+    cuts: list[Cut] = []
+    for source in chain(family(guilty, found), anything(guilty, found)):
+        if source is None or source in seen:
+            continue
+        seen.add(source)
+        if isinstance(source, Cut):
+            cuts.append(source)
+        else:
+            yield source
+    yield from cuts
+
+
+def _none(guilty: Guilty, found: Found) -> Iterator[str | None]:
+    return iter(())
+
+
+FAMILIES: Mapping[str, Family] = {
+    **dict.fromkeys(("matrix-product", "matrix-vector", "batch-product", "contraction-sizes"), products),
+    **dict.fromkeys(("dot-length", "vectors-needed", "dot-dimensions", "matrix-needed", "matmul-number"), ranks),
+    **dict.fromkeys(
+        ("broadcast-sizes", "broadcast-refused", "broadcast-argument", "loss-shapes", "in-place-broadcast"), broadcasting
+    ),
+    **dict.fromkeys(("expand-size", "expand-axes"), expanding),
+    "index-assignment": assigning,
+    **dict.fromkeys(("cat-sizes", "cat-axes", "cat-number", "stack-sizes"), joining),
+    **dict.fromkeys(
+        ("reshape-count", "view-stride", "one-inferred", "unflatten-count", "negative-size", "ambiguous-minus-one"), reshaping
+    ),
+    "axis-range": axes,
+    **dict.fromkeys(("permute-axes", "repeated-axis"), permuting),
+    **dict.fromkeys(
+        ("index-range", "too-many-indices", "number-indexed", "mask-shape", "lookup-range", "index-tensors"), indexing
+    ),
+    **dict.fromkeys(("gather-sizes", "index-vector"), gathering),
+    **dict.fromkeys(("conv-channels", "conv-depth", "conv-weight", "conv-bias", "kernel-size"), convolving),
+    "pool-size": pooling,
+    **dict.fromkeys(("einsum-sizes", "einsum-letters", "einsum-operands", "einsum-output", "einsum-diagonal"), lettering),
+    **dict.fromkeys(
+        ("same-dtype", "found-dtype", "mean-of-integers", "result-type", "not-for-dtype", "index-dtype", "condition-dtype"),
+        casting,
+    ),
+    **dict.fromkeys(("square-needed", "solve-shapes"), squaring),
+    **dict.fromkeys(("split-sizes", "narrow-range"), splitting),
+    "t-of-more-axes": turning,
+    **dict.fromkeys(("layer-norm", "cross-length"), normalising),
+    "top-k": limiting,
+    "repeat-axes": repeating,
+}  # fmt: skip
+"""The id of a known message to the family of repairs that it suggests."""
+
+
+def first_that_work(sources: Iterator[str], works: Callable[[str], bool], most: int, tries: int) -> list[str]:
+    """The first `most` sources that work, of at most `tries`; a cut only if nothing else does."""
+    found: list[str] = []
+    for number, source in enumerate(sources):
+        if number >= tries or len(found) >= most or (found and isinstance(source, Cut)):
+            break
+        if works(source):
+            found.append(source)
+    return found
