@@ -43,15 +43,34 @@ def _recurrence(x: Tensor) -> Tensor:
     return torch.stack(states)
 
 
-def make_cases() -> dict[str, Case]:
-    """The table; every tensor float32, from one seed."""
+def make_constants() -> dict[str, Tensor]:
+    """What the functions close over; every tensor float32, from one seed."""
     torch.manual_seed(0)
     r = torch.randn
-    big, square = r(512, 512) / 22, r(64, 64) + 8 * torch.eye(64)
-    w1, w2, w3, bias = r(512, 256) / 16, r(512, 512) / 22, r(10, 512) / 22, r(512)
-    point, blocks, kernel, rhs = r(256), r(512, 8, 8), r(1, 1, 5), r(64)
-    keys, values, wide = r(32, 16), r(32, 16), r(128, 64) / 8
-    picks = torch.randint(0, 4096, (4096,))
+    return {
+        "big": r(512, 512) / 22,
+        "w1": r(512, 256) / 16,
+        "w2": r(512, 512) / 22,
+        "w3": r(10, 512) / 22,
+        "bias": r(512),
+        "point": r(256),
+        "blocks": r(512, 8, 8),
+        "kernel": r(1, 1, 5),
+        "rhs": r(64),
+        "keys": r(32, 16),
+        "values": r(32, 16),
+        "wide": r(128, 64) / 8,
+        "picks": torch.randint(0, 4096, (4096,)),
+    }
+
+
+def make_cases() -> dict[str, Case]:
+    """The table; the rivals' versions of the same functions are in `rivals`."""
+    c = make_constants()
+    big, w1, w2, w3, bias, point, blocks = (c[k] for k in ("big", "w1", "w2", "w3", "bias", "point", "blocks"))
+    kernel, rhs, keys, values, wide, picks = (c[k] for k in ("kernel", "rhs", "keys", "values", "wide", "picks"))
+    r = torch.randn
+    square = r(64, 64) + 8 * torch.eye(64)
 
     def mlp(x: Tensor) -> Tensor:
         return w3 @ torch.relu(w2 @ torch.relu(w1 @ x + bias) + bias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def _sizes(case: Case) -> tuple[int, int]:
 
 
 def ours(case: Case) -> Way:
-    """One call of `jvpcli.jacobian`, everything included; nothing is kept from call to call."""
+    """`jvpcli.jacobian`, everything included; the first call plans, later ones find index arrays made."""
     from inspect import signature
 
     import jvpcli
@@ -34,37 +34,42 @@ def ours(case: Case) -> Way:
     return lambda: list(jvpcli.jacobian(case.function, named).values())
 
 
-SMALL = 4096
-"""Jacobians of up to so many entries are computed pass by pass; there are no index arrays to keep."""
-
-
-def ours_again(case: Case) -> Way:
-    """The same with the index arrays of an earlier call."""
-    from jvpcli.derive.engine import compute
-
-    m, n = _sizes(case)
-    if m * n <= SMALL:
-        return ours(case)
-    leaves = [x.detach().clone().requires_grad_() for x in case.inputs]
-    work = compute(case.function(*leaves), leaves).work
-
-    def call() -> Any:
-        leaves = [x.detach().clone().requires_grad_() for x in case.inputs]
-        return compute(case.function(*leaves), leaves, work=work).maps
-
-    return call
-
-
 def ours_written(case: Case) -> Way:
     """The same, and every nonzero written out with its place."""
-    again = ours_again(case)
-    return lambda: [found.entries() if hasattr(found, "entries") else found.to_dense() for found in again()]
+    call = ours(case)
+    return lambda: [found.entries() if hasattr(found, "entries") else found.to_dense() for found in call()]
 
 
 def ours_dense(case: Case) -> Way:
     """The same, written out dense."""
-    again = ours_again(case)
-    return lambda: [found.to_dense() for found in again()]
+    call = ours(case)
+    return lambda: [found.to_dense() for found in call()]
+
+
+def dense_of_a_map(case: Case) -> Way:
+    """Writing a Jacobian that is a structured map already out dense."""
+    maps = ours(case)()
+    return lambda: [found.to_dense() for found in maps]
+
+
+def scattered(case: Case) -> Way:
+    """What that is measured against: `np.zeros`, and the nonzeros scattered into it."""
+    import numpy as np
+
+    given = []
+    for found in ours(case)():
+        rows, columns, values = (part.numpy() for part in found.entries())
+        given.append((found.m, found.n, rows, columns, values))
+
+    def call() -> Any:
+        results = []
+        for m, n, rows, columns, values in given:
+            result = np.zeros((m, n), dtype=values.dtype)
+            result[rows, columns] = values
+            results.append(result)
+        return results
+
+    return call
 
 
 def jacrev(case: Case, chunk: int | None = None) -> Way:
@@ -119,10 +124,9 @@ def possible_peers(case: Case) -> dict[str, Way]:
     return ways
 
 
-OURS: Sequence[tuple[str, Callable[[Case], Way]]] = (
-    ("ours: first seen", ours),
-    ("ours: again", ours_again),
-    ("ours: again + nonzeros", ours_written),
-    ("ours: again + dense", ours_dense),
-    ("floor", floor),
-)
+def our_ways(case: Case) -> dict[str, Way]:
+    """What is measured of us, and the limit."""
+    ways = {"ours": ours(case), "ours + nonzeros": ours_written(case), "ours dense": ours_dense(case)}
+    if case.structured:
+        ways |= {"map to dense": dense_of_a_map(case), "zeros + scatter": scattered(case)}
+    return ways | {"floor": floor(case)}

@@ -1,23 +1,25 @@
 """One measurement in a process of its own; prints one line of JSON.
 
 python -m benchmarks.worker warm CASE         every way, interleaved, after a warm-up
-python -m benchmarks.worker cold CASE WAY     one way's first call, and its peak memory
+python -m benchmarks.worker cold CASE WAY     one way's first call
+python -m benchmarks.worker peak CASE         the engine's peak memory, over its result
 python -m benchmarks.worker scale NAME SIZE   the engine at size
+python -m benchmarks.worker rival CASE WAY    a peer outside torch
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import peers
-from benchmarks.cases import make_cases
+from benchmarks.cases import Case, make_cases, make_constants
 
 BUDGET = 3.0
 """Seconds of measuring for a case, over all ways."""
@@ -27,6 +29,7 @@ SLOW = 800.0
 
 
 def timed(way: Callable[[], Any]) -> float:
+    """Milliseconds."""
     start = time.perf_counter()
     result = way()
     seconds = time.perf_counter() - start
@@ -38,66 +41,97 @@ def median(numbers: list[float]) -> float:
     return sorted(numbers)[len(numbers) // 2]
 
 
+def run_another(name: str) -> None:
+    """A program that is not the case's: what the engine loads when first called is loaded then."""
+    cases = make_cases()
+    peers.ours(cases["attention to Q" if name != "attention to Q" else "conv1d 2048"])()
+
+
 def warm(name: str) -> dict[str, Any]:
-    """Medians in ms; the first-seen call is one whose program this process has not run, after another has."""
+    """Medians in ms; `first`: a program that this process has not run, after another has."""
     cases = make_cases()
     case = cases[name]
-    other = cases["attention to Q" if name != "attention to Q" else "conv1d 2048"]
-    peers.ours(other)()
+    run_another(name)
     first = timed(peers.ours(case))
     for way in peers.possible_peers(cases["small: MLP 16"]).values():
         way()  # what a way loads when first called is no part of its repeated call
-    ways = {label: make(case) for label, make in peers.OURS} | peers.possible_peers(case)
+    ways = peers.our_ways(case) | peers.possible_peers(case)
+    once = tried(name, ways)
+    samples: dict[str, list[float]] = {label: [milliseconds] for label, milliseconds in once.items()}
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < 4 or (rounds < 60 and time.perf_counter() - start < BUDGET):
+        for label in once:
+            if once[label] >= SLOW:
+                continue
+            for _ in range(3 if once[label] < 1 else 1):
+                samples[label].append(timed(ways[label]))
+        rounds += 1
+        if time.perf_counter() - start > 3 * BUDGET:
+            break
+    found = peers.ours(case)()
+    return {
+        "case": name,
+        "structured": case.structured,
+        "m": found[0].m,
+        "n": sum(x.numel() for x in case.inputs),
+        "nnz": sum(j.nnz or 0 for j in found),
+        "structure": found[0].structure,
+        "first": first,
+        "median": {label: median(values) for label, values in samples.items()},
+    }
+
+
+def tried(name: str, ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Milliseconds of one call of every way that can do the case."""
     once = {}
-    for label, way in list(ways.items()):
+    for label, way in ways.items():
         try:
             once[label] = timed(way)
             if once[label] < SLOW:
                 once[label] = timed(way)
         except (RuntimeError, MemoryError, NotImplementedError) as error:
-            del ways[label]
             once.pop(label, None)
             print(f"{name}: {label}: {str(error)[:80]}", file=sys.stderr)
-    samples: dict[str, list[float]] = {label: [once[label]] for label in ways}
-    start = time.perf_counter()
-    rounds = 0
-    while rounds < 4 or (rounds < 60 and time.perf_counter() - start < BUDGET):
-        for label, way in ways.items():
-            if once[label] >= SLOW:
-                continue
-            for _ in range(3 if once[label] < 1 else 1):
-                samples[label].append(timed(way))
-        rounds += 1
-        if time.perf_counter() - start > 3 * BUDGET:
-            break
-    found = peers.ours(case)()
-    m, n = found[0].m, sum(x.numel() for x in case.inputs)
-    return {
-        "case": name,
-        "structured": case.structured,
-        "m": m,
-        "n": n,
-        "nnz": sum(j.nnz or 0 for j in found),
-        "structure": found[0].structure,
-        "very first seen": first,
-        "median": {label: median(values) for label, values in samples.items()},
-    }
+    return once
 
 
 def cold(name: str, way: str) -> dict[str, Any]:
-    """The first call in a fresh process, ms; and the peak over the process after one forward, MiB."""
+    """The first call in a fresh process, ms; the functions of the case itself have run once."""
     case = make_cases()[name]
     case.function(*case.inputs)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call = {"ours": peers.ours, "ours dense": _dense}.get(way)
-    milliseconds = timed(call(case) if call else peers.possible_peers(case)[way])
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"case": name, "way": way, "first": milliseconds, "peak": (after - before) / 1024}
+    call = peers.ours(case) if way == "ours" else peers.possible_peers(case)[way]
+    return {"first": timed(call)}
 
 
-def _dense(case: Any) -> Callable[[], Any]:
-    call = peers.ours(case)
-    return lambda: [found.to_dense() for found in call()]
+def peak(name: str) -> dict[str, Any]:
+    """MiB over what the process holds before, and of the result: dense, or the nonzeros with their places."""
+    case = make_cases()[name]
+    run_another(name)
+    case.function(*case.inputs)
+    call = peers.ours_written(case) if case.structured else peers.ours_dense(case)
+    with Watched() as memory:
+        result = call()
+    tensors = [t for each in result for t in ([each] if isinstance(each, torch.Tensor) else each)]
+    return {"peak": memory.mebibytes, "result": sum(t.numel() * t.element_size() for t in tensors) / 2**20}
+
+
+class Watched:
+    """The peak of the process's memory inside a `with`, over what it held at its start; Linux alone can tell."""
+
+    def __enter__(self) -> Watched:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back
+        self.before = _status("VmRSS")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.mebibytes = (_status("VmHWM") - self.before) / 1024
+
+
+def _status(field: str) -> int:
+    """KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 SCALE = {
@@ -108,26 +142,30 @@ SCALE = {
 
 
 def scale(name: str, size: int) -> dict[str, Any]:
-    """Seconds and MiB of the Jacobian with all its nonzeros written out."""
-    from jvpcli.derive.engine import compute
+    """Seconds and MiB of a first-seen Jacobian, and with all its nonzeros written out."""
+    run_another("")
+    case = Case(name, SCALE[name], (torch.randn(size),), True)
+    call = peers.ours(Case(name, lambda x: SCALE[name](x), case.inputs, True))
+    with Watched() as memory:
+        start = time.perf_counter()
+        (found,) = call()
+        made = time.perf_counter() - start
+        found.entries()
+        written = time.perf_counter() - start
+    return {
+        "name": name, "size": size, "nnz": found.nnz, "made": made, "written": written, "peak": memory.mebibytes,
+    }  # fmt: skip
 
-    function = SCALE[name]
-    warm_up = torch.randn(8, requires_grad=True)
-    compute(function(warm_up), [warm_up])
-    x = torch.randn(size, requires_grad=True)
-    function(x)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    (found,) = compute(function(x), [x]).maps
-    made = time.perf_counter() - start
-    found.entries()
-    written = time.perf_counter() - start
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"name": name, "size": size, "nnz": found.nnz, "made": made, "written": written, "peak": peak}
+
+def rival(name: str, way: str) -> dict[str, Any]:
+    """A peer of JAX's: its first call and a repeated one, ms."""
+    from benchmarks import rivals
+
+    return rivals.measure(make_cases()[name], make_constants(), way)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # with more, whoever else uses the machine decides the time
     kind, *rest = sys.argv[1:]
-    answer = {"warm": warm, "cold": cold, "scale": lambda n, s: scale(n, int(s))}[kind](*rest)
-    print(json.dumps(answer))
+    kinds = {"warm": warm, "cold": cold, "peak": peak, "rival": rival, "scale": lambda n, s: scale(n, int(s))}
+    print(json.dumps(kinds[kind](*rest)))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
-from jvpcli.derive.terms import Workspace
 from jvpcli.errors import UsageError
-from jvpcli.pipeline import Inspection, investigate, linear_maps
-from jvpcli.report import CheckedEntry, CheckReport, Finding, InspectReport, TraceReport, TraceStep
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
+    from jvpcli.derive.terms import Workspace
+    from jvpcli.pipeline import Inspection
     from jvpcli.pipeline_trace import Tracing
+    from jvpcli.report import CheckedEntry, CheckReport, Finding, InspectReport, TraceReport, TraceStep
 
 Expression = str | Callable[..., Any]
 Weights = Any
@@ -217,6 +217,8 @@ def inspect(
         memory_limit=memory_limit,
         imports=_paths(imports),
     )
+    from jvpcli.pipeline import investigate
+
     return InspectResult(investigate(request))
 
 
@@ -252,12 +254,16 @@ def jacobian(
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
         memory_limit=memory_limit,
     )
+    from jvpcli.pipeline_jacobian import linear_maps
+
     return linear_maps(request, _workspace)
 
 
 @lru_cache(maxsize=16)
 def _workspace(program: Hashable) -> Workspace:
     """The index arrays of the last few programs: the one cache there is, so that a repeated call finds them made."""
+    from jvpcli.derive.terms import Workspace
+
     return Workspace()
 
 

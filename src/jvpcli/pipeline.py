@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from jvpcli.derive.derivatives import Derivatives, derive, derive_by_engine, foresee, is_large, products_alone
-from jvpcli.derive.linear_map import LinearMap
-from jvpcli.derive.nearby import Rerun
-from jvpcli.derive.stacked import Stack
-from jvpcli.derive.vectors import Evaluate
-from jvpcli.errors import InternalError, NotDifferentiableError, UsageError
+from jvpcli.derive.derivatives import Derivatives, derive, foresee, is_large, products_alone
+from jvpcli.errors import InternalError
 from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.contraction import contract
 from jvpcli.explain.products import Products, coarsest, multiply
 from jvpcli.explain.warn import notices
-from jvpcli.explain.weights import is_word, read_cotangents, read_tangents
-from jvpcli.language.evaluate import evaluate, evaluate_function
+from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.parse import parse
-from jvpcli.language.tape import can_run_stacked, run_tape
-from jvpcli.language.values import free_names, read_value
-from jvpcli.program import Program
+from jvpcli.pipeline_evaluate import differentiable_outputs, evaluator, rerunner, run, stacked, text_of
 from jvpcli.report import InspectReport, PlanReport
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jvpcli.derive.terms import Workspace
-    from jvpcli.language.imports import Imports
 
 
 @dataclass(frozen=True)
@@ -138,189 +127,3 @@ def _save(derivatives: Derivatives, leaves: Mapping[str, Tensor], request: Reque
     assert request.save is not None
     form = request.jacobian if request.jacobian in ("dense", "sparse") else "auto"
     save(derivatives.maps, request.save, {name: x.dtype for name, x in leaves.items()}, form)
-
-
-def linear_maps(
-    request: Request, workspace: Callable[[Hashable], Workspace] | None = None
-) -> Mapping[tuple[str, str], LinearMap]:
-    """(output, input) to the Jacobian as a linear map: the derivative alone.
-
-    `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
-    """
-    evaluation = run(request)
-    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
-    outputs = differentiable_outputs(evaluation)
-    if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
-        return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
-    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
-    work = workspace((request.expression, shapes, evaluation.wrt)) if workspace else None
-    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit, work)
-
-
-def run(request: Request) -> Evaluation:
-    """The request's expression at its inputs."""
-    if not isinstance(request.expression, str):
-        inputs = read_inputs(request, tuple(request.inputs))
-        return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)
-    imports = imported(request)
-    program = parse(request.expression, request.inputs.keys(), imports.reads(request.wrt or ()) if imports else None)
-    inputs = read_inputs(request, program.inputs)
-    if imports:
-        inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
-    return _evaluate(request, program, inputs, differentiated(request, inputs), imports.functions if imports else {})
-
-
-def imported(request: Request) -> Imports | None:
-    """What the user's own files define; they are run here."""
-    if not request.imports:
-        return None
-    from jvpcli.language.imports import load
-
-    return load(request.imports)
-
-
-def _evaluate(
-    request: Request,
-    program: Program,
-    inputs: Mapping[str, Tensor],
-    wrt: tuple[str, ...],
-    functions: Mapping[str, Callable[..., Any]],
-) -> Evaluation:
-    return evaluate(program, inputs, wrt=wrt, seed=request.seed, memory_limit=request.memory_limit, functions=functions)
-
-
-def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors of the inputs that the expression uses; a VALUE may use the inputs given before it.
-
-    Raises:
-        UsageError: an input that neither the expression nor another VALUE uses.
-    """
-    values: dict[str, Tensor] = {}
-    for position, (name, value) in enumerate(request.inputs.items()):
-        values[name] = read_value(
-            value,
-            name=name,
-            dtype=request.dtype,
-            device=request.device,
-            scope=dict(values),
-            stdin=request.stdin,
-            seed=request.seed + position,
-            memory_limit=request.memory_limit,
-        )
-    _refuse_unused(request, wanted)
-    return {name: values[name] for name in values if name in wanted}
-
-
-def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
-    unused = [name for name in request.inputs if name not in wanted]
-    if not unused:
-        return
-    weights = [value for _, value in (*request.grad_outputs, *request.tangent) if not is_word(value)]
-    texts = [value for value in (*weights, *request.inputs.values()) if isinstance(value, str)]
-    helping = {name for text in texts for name in free_names(text)}
-    for name in unused:
-        if name not in helping:
-            uses = ", ".join(wanted) or "no inputs"
-            raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
-
-
-def differentiated(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
-
-    Raises:
-        UsageError: a name that is no input, or an input that is neither floating nor complex.
-        NotDifferentiableError: nothing to differentiate.
-    """
-    for name in request.wrt or ():
-        if name not in inputs:
-            raise UsageError(
-                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}"
-            )
-        if not _can_carry_gradient(inputs[name]):
-            raise UsageError(
-                f"--wrt names {name!r}, which is {build.dtype_name(inputs[name].dtype)}; "
-                "only floating and complex tensors have derivatives"
-            )
-    chosen = request.wrt or tuple(name for name, x in inputs.items() if _can_carry_gradient(x))
-    if not chosen:
-        kinds = ", ".join(f"{name} is {build.dtype_name(x.dtype)}" for name, x in inputs.items())
-        raise NotDifferentiableError(
-            "there is nothing to differentiate: " + (kinds or "the expression uses no input"),
-            explanation="A derivative needs at least one floating or complex input.",
-        )
-    return tuple(name for name in inputs if name in chosen)
-
-
-def _can_carry_gradient(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
-
-
-def differentiable_outputs(evaluation: Evaluation) -> dict[str, Tensor]:
-    """The outputs that a gradient can flow from.
-
-    Raises:
-        NotDifferentiableError: there are none.
-    """
-    found = {name: y for name, y in evaluation.outputs.items() if y.requires_grad and _can_carry_gradient(y)}
-    if not found:
-        whys = [f"{name} is {build.dtype_name(y.dtype)}" for name, y in evaluation.outputs.items()]
-        integer = not any(_can_carry_gradient(y) for y in evaluation.outputs.values())
-        raise NotDifferentiableError(
-            f"no gradient reaches {', '.join(evaluation.wrt)} from {', '.join(evaluation.outputs)}",
-            explanation=(
-                f"{'; '.join(whys)}: integer and boolean tensors have no derivatives."
-                if integer
-                else "The output does not depend on the input through differentiable operations: it is a constant, or the "
-                "graph was cut on the way (.detach(), .item(), a comparison, an integer cast)."
-            ),
-            torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
-        )
-    return found
-
-
-def stacked(evaluation: Evaluation) -> Stack | None:
-    """Runs the same steps at many values of the differentiated inputs at once; None where only one by one will do."""
-    if not can_run_stacked(evaluation):
-        return None
-    names = tuple(evaluation.wrt)
-
-    def run_once(*values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(run_tape(evaluation, dict(zip(names, values, strict=True))).values())
-
-    def run_all(points: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        found = torch.vmap(run_once)(*(points[name] for name in names))
-        return dict(zip(evaluation.output_slots, found, strict=True))
-
-    return run_all
-
-
-def evaluator(request: Request, evaluation: Evaluation) -> Evaluate:
-    """Evaluates the same program at other values of the differentiated inputs, with the same random numbers."""
-    plain = {name: x.detach() for name, x in evaluation.inputs.items()}
-
-    def evaluate_at(points: Mapping[str, Tensor]) -> Evaluation:
-        inputs = {**plain, **points}
-        if evaluation.program is None:
-            assert callable(request.expression)
-            return evaluate_function(request.expression, inputs, wrt=evaluation.wrt, seed=request.seed)
-        return _evaluate(request, evaluation.program, inputs, evaluation.wrt, evaluation.functions)
-
-    return evaluate_at
-
-
-def rerunner(request: Request, evaluation: Evaluation) -> Rerun:
-    """The same, as the new leaves and the outputs."""
-    evaluate_at = evaluator(request, evaluation)
-
-    def rerun(points: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        again = evaluate_at(points)
-        return {name: again.inputs[name] for name in evaluation.wrt}, again.outputs
-
-    return rerun
-
-
-def text_of(request: Request) -> str:
-    """The expression as text; a function's name."""
-    if isinstance(request.expression, str):
-        return request.expression
-    return getattr(request.expression, "__name__", repr(request.expression))

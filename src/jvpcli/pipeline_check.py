@@ -20,7 +20,7 @@ from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.imports import DOUBLE, files_of, in_double
-from jvpcli.pipeline import run, text_of
+from jvpcli.pipeline_evaluate import run, text_of
 from jvpcli.program import Program
 from jvpcli.report import CheckReport
 from jvpcli.request import Request

@@ -20,7 +20,7 @@ from jvpcli.explain.weights import Weight, read_cotangents
 from jvpcli.language.evaluate import changes_inputs, evaluate
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
-from jvpcli.pipeline import differentiable_outputs, read_inputs, run
+from jvpcli.pipeline_evaluate import differentiable_outputs, read_inputs, run
 from jvpcli.program import IMPORTED
 from jvpcli.report import TraceReport
 from jvpcli.request import Request

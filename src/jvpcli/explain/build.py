@@ -9,15 +9,11 @@ import torch
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
+from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
 
 LARGEST_DENSE = 1_000_000
 """Above this many elements an array is never written out dense."""
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for torch.float32."""
-    return str(dtype).removeprefix("torch.")
 
 
 def array(tensor: Tensor) -> np.ndarray | None:

@@ -11,11 +11,12 @@ from jvpcli.derive.derivatives import Derivatives
 from jvpcli.derive.nearby import Kink, Rerun, find_kink
 from jvpcli.derive.vectors import Evaluate
 from jvpcli.errors import JvpError
-from jvpcli.explain.build import LARGEST_DENSE, dtype_name
+from jvpcli.explain.build import LARGEST_DENSE
 from jvpcli.explain.contraction import entry_label
 from jvpcli.explain.products import Products
 from jvpcli.explain.silent import silent_failures
 from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.values import dtype_name
 from jvpcli.program import refs
 from jvpcli.report import Notice
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, JvpError, UsageError
-from jvpcli.explain.build import dtype_name
 from jvpcli.explain.mismatch import cotangent_mismatch, tangent_mismatch
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.values import read_value
+from jvpcli.language.values import dtype_name, read_value
 from jvpcli.request import Request
 
 SEED_OFFSET = 1_000
@@ -26,11 +25,6 @@ class Weight:
 
     source: str
     value: Tensor
-
-
-def is_word(value: Any) -> bool:
-    """Whether a VALUE is one of the words that only cotangents and tangents have."""
-    return isinstance(value, str) and value.strip().partition(":")[0] in ("ones", "zeros", "randn", "onehot", "none")
 
 
 def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:

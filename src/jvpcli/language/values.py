@@ -67,6 +67,11 @@ def read_dtype(name: str) -> torch.dtype:
     return DTYPES[short]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 def read_device(name: str) -> torch.device:
     """The device of that name; it must be there."""
     if name == "cpu":
@@ -80,6 +85,11 @@ def read_device(name: str) -> torch.device:
         first = (str(error).strip() or "unknown device").splitlines()[0]
         raise BadValueError(f"The device `{name}` can't be used: {first}", hints=["Use --device cpu."]) from None
     return device
+
+
+def is_word(value: Any) -> bool:
+    """Whether a VALUE is one of the words that only cotangents and tangents have."""
+    return isinstance(value, str) and value.strip().partition(":")[0] in ("ones", "zeros", "randn", "onehot", "none")
 
 
 def free_names(text: str) -> tuple[str, ...]:

@@ -1,0 +1,31 @@
+"""The stages of the derivative alone: Request → Program → Evaluation → linear maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING
+
+from jvpcli.derive.derivatives import derive, derive_by_engine
+from jvpcli.derive.linear_map import LinearMap
+from jvpcli.pipeline_evaluate import differentiable_outputs, rerunner, run
+from jvpcli.request import Request
+
+if TYPE_CHECKING:
+    from jvpcli.derive.terms import Workspace
+
+
+def linear_maps(
+    request: Request, workspace: Callable[[Hashable], Workspace] | None = None
+) -> Mapping[tuple[str, str], LinearMap]:
+    """(output, input) to the Jacobian as a linear map: the derivative alone.
+
+    `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
+    """
+    evaluation = run(request)
+    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    outputs = differentiable_outputs(evaluation)
+    if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
+        return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
+    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
+    work = workspace((request.expression, shapes, evaluation.wrt)) if workspace else None
+    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit, work)
