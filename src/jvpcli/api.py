@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
+from jvpcli.derive.terms import Workspace
 from jvpcli.errors import UsageError
+from jvpcli.pipeline_jacobian import linear_maps
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
-    from jvpcli.derive.terms import Workspace
     from jvpcli.pipeline import Inspection
     from jvpcli.pipeline_trace import Tracing
     from jvpcli.report import CheckedEntry, CheckReport, Finding, InspectReport, TraceReport, TraceStep
@@ -254,16 +255,12 @@ def jacobian(
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
         memory_limit=memory_limit,
     )
-    from jvpcli.pipeline_jacobian import linear_maps
-
     return linear_maps(request, _workspace)
 
 
 @lru_cache(maxsize=16)
 def _workspace(program: Hashable) -> Workspace:
     """The index arrays of the last few programs: the one cache there is, so that a repeated call finds them made."""
-    from jvpcli.derive.terms import Workspace
-
     return Workspace()
 
 

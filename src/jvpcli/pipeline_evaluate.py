@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jvpcli.derive.nearby import Rerun
-from jvpcli.derive.stacked import Stack
-from jvpcli.derive.vectors import Evaluate
-from jvpcli.errors import NotDifferentiableError, UsageError
+from jvpcli.errors import EvaluationError, NotDifferentiableError, ShapeMismatchError, UsageError
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
@@ -21,6 +18,9 @@ from jvpcli.program import Program
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
+    from jvpcli.derive.nearby import Rerun
+    from jvpcli.derive.stacked import Stack
+    from jvpcli.derive.vectors import Evaluate
     from jvpcli.language.imports import Imports
 
 
@@ -30,11 +30,19 @@ def run(request: Request) -> Evaluation:
         inputs = read_inputs(request, tuple(request.inputs))
         return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)
     imports = imported(request)
-    program = parse(request.expression, request.inputs.keys(), imports.reads(request.wrt or ()) if imports else None)
+    reads = imports.reads(request.wrt or ()) if imports else None
+    program = parse(request.expression, request.inputs.keys(), reads)
     inputs = read_inputs(request, program.inputs)
     if imports:
         inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
-    return _evaluate(request, program, inputs, differentiated(request, inputs), imports.functions if imports else {})
+    wrt = differentiated(request, inputs)
+    functions = imports.functions if imports else {}
+    try:
+        return _evaluate(request, program, inputs, wrt, functions)
+    except (EvaluationError, ShapeMismatchError) as error:
+        from jvpcli.explain.failing import Trial, explain_failure  # loaded only where something has failed
+
+        raise explain_failure(error, Trial(request, program, inputs, wrt, functions, reads)) from error
 
 
 def imported(request: Request) -> Imports | None:
@@ -64,18 +72,27 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
     """
     values: dict[str, Tensor] = {}
     for position, (name, value) in enumerate(request.inputs.items()):
-        values[name] = read_value(
+        values[name] = _read_input(request, name, value, values, request.seed + position)
+    _refuse_unused(request, wanted)
+    return {name: values[name] for name in values if name in wanted}
+
+
+def _read_input(request: Request, name: str, value: Any, scope: Mapping[str, Tensor], seed: int) -> Tensor:
+    try:
+        return read_value(
             value,
             name=name,
             dtype=request.dtype,
             device=request.device,
-            scope=dict(values),
+            scope=dict(scope),
             stdin=request.stdin,
-            seed=request.seed + position,
+            seed=seed,
             memory_limit=request.memory_limit,
         )
-    _refuse_unused(request, wanted)
-    return {name: values[name] for name in values if name in wanted}
+    except (EvaluationError, ShapeMismatchError) as error:
+        from jvpcli.explain.failing import explain_value_failure
+
+        raise explain_value_failure(error, name, scope) from error
 
 
 def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING
 
-from jvpcli.derive.derivatives import derive, derive_by_engine
+from jvpcli.derive.alone import derive_alone
 from jvpcli.derive.linear_map import LinearMap
+from jvpcli.derive.terms import Workspace
 from jvpcli.pipeline_evaluate import differentiable_outputs, rerunner, run
 from jvpcli.request import Request
-
-if TYPE_CHECKING:
-    from jvpcli.derive.terms import Workspace
 
 
 def linear_maps(
@@ -25,7 +22,9 @@ def linear_maps(
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     outputs = differentiable_outputs(evaluation)
     if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
+        from jvpcli.derive.derivatives import derive
+
         return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
     work = workspace((request.expression, shapes, evaluation.wrt)) if workspace else None
-    return derive_by_engine(outputs, leaves, request.mode, request.memory_limit, work)
+    return derive_alone(outputs, leaves, request.mode, request.memory_limit, work)

@@ -18,7 +18,6 @@ from jvpcli.report import Notice, OutputPlan, Plan, Way
 if TYPE_CHECKING:
     from jvpcli.derive.engine import Computed
     from jvpcli.derive.plan import EnginePlan
-    from jvpcli.derive.terms import Workspace
 
 SMALL = 4096
 """Up to so many entries of all Jacobians together a problem is small: loading anything would cost more."""
@@ -121,8 +120,8 @@ def derive_large(
             computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit)
             planned = engine.plan(y, leaves, mode, memory_limit)
         except UnsupportedError as error:  # complex numbers on the way, say
-            passes, plan, _ = _maps({y_name: y}, inputs, make_plan({y_name: y}, inputs, mode))
-            maps |= {key: _with_kind(each, None) for key, each in passes.items()}
+            found, plan = pass_by_pass({y_name: y}, inputs, mode)
+            maps |= found
             plans.append(plan)
             notices.append(Notice("fallback", f"∂{y_name} was computed pass by pass: {error}"))
             continue
@@ -132,30 +131,12 @@ def derive_large(
     return Derivatives(maps, _together(plans), "operations", tuple(notices))
 
 
-def derive_by_engine(
-    outputs: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor],
-    mode: str,
-    memory_limit: int | None,
-    work: Workspace | None = None,
-) -> dict[tuple[str, str], LinearMap]:
-    """The maps alone by the engine, without a plan to report; real tensors only.
-
-    `work` holds the index arrays of an earlier call for the same program at the same shapes.
-    """
-    from jvpcli.derive import engine
-    from jvpcli.derive.terms import UnsupportedError
-
-    leaves = list(inputs.values())
-    maps: dict[tuple[str, str], LinearMap] = {}
-    for y_name, y in outputs.items():
-        try:
-            found = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, work=work).maps
-        except UnsupportedError:
-            passes = _maps({y_name: y}, inputs, make_plan({y_name: y}, inputs, mode))[0]
-            found = [_with_kind(passes[y_name, x_name], None) for x_name in inputs]
-        maps |= {(y_name, x_name): each for x_name, each in zip(inputs, found, strict=True)}
-    return maps
+def pass_by_pass(
+    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str
+) -> tuple[dict[tuple[str, str], LinearMap], Plan]:
+    """The maps by plain passes, their structure told from the values at the point alone, and the plan of it."""
+    maps, plan, _ = _maps(outputs, inputs, make_plan(outputs, inputs, mode))
+    return {key: _with_kind(each, None) for key, each in maps.items()}, plan
 
 
 def foresee(
