@@ -43,6 +43,8 @@ class JvpError(Exception):
         expected, got: shapes, where the failure is about shapes.
         torch_message: PyTorch's own words, for those who search for them.
         details: lines of evidence shown between the source and the explanation.
+        operands: text, shape and dtype of each tensor that the failing step got.
+        causes, cures: of one of PyTorch's messages, what it usually comes from and what helps, the likeliest first.
         failed: the step of the tape that failed with the values it got (`program.FailedStep`), for whoever explains it.
     """
 
@@ -58,6 +60,9 @@ class JvpError(Exception):
     got: tuple[int, ...] | None = None
     torch_message: str | None = None
     details: Sequence[str] = ()
+    operands: Sequence[Mapping[str, Any]] = ()
+    causes: Sequence[str] = ()
+    cures: Sequence[str] = ()
     failed: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -81,6 +86,9 @@ class JvpError(Exception):
             "expected": list(self.expected) if self.expected is not None else None,
             "got": list(self.got) if self.got is not None else None,
             "torch_message": self.torch_message,
+            "operands": [dict(operand) for operand in self.operands],
+            "causes": list(self.causes),
+            "cures": list(self.cures),
         }
 
 

@@ -31,6 +31,7 @@ class Request:
         save: a file for the Jacobians (.npz or .npy), or None.
         spectrum: whether the leading singular values of every Jacobian are asked for.
         imports: files of the user's own whose functions the expression calls; they are run.
+        command: "inspect", "trace" or "check": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
     """
 
@@ -50,4 +51,5 @@ class Request:
     save: str | None = None
     spectrum: bool = False
     imports: tuple[str, ...] = ()
+    command: str = "inspect"
     stdin: Callable[[], str] | None = None

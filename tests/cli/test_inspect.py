@@ -220,7 +220,8 @@ def test_every_failure_is_a_document_or_a_panel(jvp, code, name, argv):
     assert error["schema"] == 1
     assert error["error"]["code"] == name
     assert set(error["error"]) == {
-        "code", "message", "explanation", "hints", "span", "expected", "got", "torch_message",
+        "code", "message", "explanation", "hints", "span", "expected", "got", "torch_message", "operands",
+        "causes", "cures",
     }  # fmt: skip
     plain = jvp(*argv)
     assert (plain.code, plain.out) == (code, "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -14,11 +14,14 @@ from torch import Tensor
 from wrong_shapes import WRONG
 
 from jvpcli.errors import EvaluationError, ExitCode, JvpError, ShapeMismatchError
+from jvpcli.explain.failing import Trial
 from jvpcli.explain.messages import lookup
-from jvpcli.explain.operands import MOST, TRIES, explain_operands, trier
+from jvpcli.explain.operands import MOST, TRIES, explain_operands
 from jvpcli.explain.shapes import aligned, broadcast, broadcast_table, product_repairs
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
+from jvpcli.program import Program
+from jvpcli.request import Request
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
@@ -40,6 +43,11 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
         name: eval(shape) if isinstance(shape, str) else torch.rand(shape, generator=generator)
         for name, shape in described.items()
     }
+
+
+def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
+    wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
+    return Trial(Request(program.source), program, inputs, wrt, {}).works
 
 
 def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:

@@ -93,5 +93,8 @@ def test_failure_document():
             "expected": [4, 4],
             "got": [],
             "torch_message": None,
+            "operands": [],
+            "causes": [],
+            "cures": [],
         },
     }

@@ -36,7 +36,7 @@ def answer(line: bytes, most_memory: int | None) -> Answer:
             fields = read_object(line)
             identity = fields.get("id", NOT_READ)
             question = asked(fields)
-            request = question.request
+            request = replace(question.request, command=question.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             refuse(request, question.command)
             report, failed = _compute(question.command, replace(request, memory_limit=allowed, timeout=None))

@@ -28,6 +28,7 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
     """
+    request = replace(request, command=command)
     refuse(request, command)
     late = LimitError(
         f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)

@@ -14,9 +14,9 @@ Pairs = Iterable[tuple[str | None, Any]]
 
 
 def command(
-    request: Request, *, name: str = "inspect", grad_outputs: Pairs | None = None, tangent: Pairs | None = None
+    request: Request, *, name: str | None = None, grad_outputs: Pairs | None = None, tangent: Pairs | None = None
 ) -> str | None:
-    """The command line of a request, with other cotangents or tangents if given.
+    """The command line of a request (of the command `name`, if not its own), with other cotangents or tangents if given.
 
     None where it cannot be written as one: from Python, with inputs that are not text.
     """
@@ -27,7 +27,7 @@ def command(
     tangents = request.tangent if tangent is None else tuple(tangent)
     if not all(isinstance(value, str) for _, value in (*weights, *tangents)):
         return None
-    words = ["jvp", name, _quoted(request.expression, force=True)]
+    words = ["jvp", name or request.command, _quoted(request.expression, force=True)]
     for key, value in inputs.items():
         words += _option(f"--{key}", value)
     for option, pairs in (("--grad-outputs", weights), ("--tangent", tangents)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +13,9 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.explain.guilty import Guilty, Written, find_guilty
 from jvpcli.explain.logs import Raised
 from jvpcli.explain.messages import Match, explanation, find, room
+from jvpcli.explain.repairs.edits import Cut
 from jvpcli.explain.repairs.search import first_that_work, repairs
 from jvpcli.explain.table.entry import Found
-from jvpcli.language.evaluate import evaluate
-from jvpcli.language.parse import parse
 from jvpcli.program import Program
 from jvpcli.report import Shape
 
@@ -25,8 +25,11 @@ MOST = 2
 TRIES = 40
 """Expressions that are tried at most."""
 
-PATIENCE = 2.0
+PATIENCE = 0.5
 """Seconds after which no further expression is tried."""
+
+DROPS = "The repair leaves entries out: it is right only if they are too many."
+"""Said where nothing but cutting an operand helps."""
 
 SHAPE_ROOMS = ("products", "algebra", "broadcasting", "rearranging", "indexing", "layers", "losses")
 """Rooms of the table whose messages are about shapes and places in them."""
@@ -37,75 +40,75 @@ NOT_SHAPES = frozenset(
 """Entries of those rooms that are about something else."""
 
 
-def explain_operands(
-    error: JvpError, program: Program, try_expression: Callable[[str], bool], show: Callable[[str], str] = str
-) -> JvpError:
-    """The failure of a step of `program`, explained from its operands; of shapes it is a ShapeMismatchError.
+@dataclass(frozen=True)
+class Diagnosis:
+    """A failed step: the error, the guilty part of the source, and what is known of torch's message."""
 
-    `try_expression` says whether a whole expression can be parsed and evaluated at the inputs; only repairs that it
-    accepts become hints, in the form that `show` gives them (a command).  An error that carries no step, or whose
-    message is unknown, is given back with what can be said of it.
-    """
+    error: JvpError
+    guilty: Guilty | None
+    match: Match | None
+
+    @property
+    def about_shapes(self) -> bool:
+        """Whether it is shapes, or places in them, that don't fit."""
+        return isinstance(self.error, ShapeMismatchError) if self.match is None else is_about_shapes(self.match)
+
+
+def diagnose(error: JvpError, program: Program) -> Diagnosis | None:
+    """What is known of the failure of a step of `program`; None of an error that is not torch's."""
     if not isinstance(error, (EvaluationError, ShapeMismatchError)) or error.torch_message is None:
-        return error
+        return None
     match = find(Raised("Error", error.torch_message))
     guilty = find_guilty(error, program)
-    if match is None and guilty is None:
-        return error
-    operands = shown_operands(guilty)
-    told = None if match is None else explanation(match, operands, guilty.op if guilty else "")
-    found = Found({} if match is None else match.groups)
-    repaired = [] if guilty is None else _repaired(match, guilty, found, _patient(try_expression))
-    about_shapes = isinstance(error, ShapeMismatchError) if match is None else is_about_shapes(match)
-    kind = ShapeMismatchError if about_shapes else EvaluationError
-    cause = "" if told is None or repaired or about_shapes or not told.causes else f"\nMost often: {told.causes[0]}"
-    hints = [show(source) for source in repaired] or list(error.hints) or list(told.cures[:MOST] if told else ())
+    return None if match is None and guilty is None else Diagnosis(error, guilty, match)
+
+
+def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float = PATIENCE) -> list[str]:
+    """The repairs of the source that `works` accepts; none where nothing is known, or after `patience` seconds."""
+    guilty, match = diagnosis.guilty, diagnosis.match
+    if guilty is None or not (diagnosis.about_shapes or match):
+        return []
+    sources = repairs(match.entry.id if match else None, guilty, Found(match.groups if match else {}))
+    try:
+        return first_that_work(sources, _patient(works, patience), MOST, TRIES)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
+        return []  # operands so odd that no repair can even be written: an explanation without one is better than none
+
+
+def explained(
+    diagnosis: Diagnosis, sources: Sequence[str] = (), show: Callable[[str], str] = str, lead: Sequence[str] = ()
+) -> JvpError:
+    """The failure, explained from its operands; of shapes it is a ShapeMismatchError.
+
+    `sources` are its repairs, and become hints in the form that `show` gives them (a command); `lead` are lines shown
+    before the operands.
+    """
+    error, guilty, match = diagnosis.error, diagnosis.guilty, diagnosis.match
+    told = None if match is None else explanation(match, shown_operands(guilty), guilty.op if guilty else "")
+    cures = told.cures if told else ()
+    meaning = told.meaning if told else error.explanation
+    kind = ShapeMismatchError if diagnosis.about_shapes else EvaluationError
     return kind(
         message=told.title if told else error.message,
-        explanation=(told.meaning + cause) if told else error.explanation,
-        hints=tuple(hints),
+        explanation="\n".join(filter(None, (meaning, DROPS if any(isinstance(s, Cut) for s in sources) else ""))),
+        hints=tuple(show(source) for source in sources) or tuple(error.hints) or cures[:MOST],
         span=error.span,
         source=error.source,
         torch_message=error.torch_message,
-        details=tuple(described(guilty, error)),
+        details=(*lead, *described(guilty, error)),
+        operands=tuple(_record(operand) for operand in _tensors(guilty)),
+        causes=told.causes if told else (),
+        cures=cures,
         failed=error.failed,
     )
 
 
-def _repaired(match: Match | None, guilty: Guilty, found: Found, works: Callable[[str], bool]) -> list[str]:
-    """The repairs that work; none where the operands are so odd that none can even be written."""
-    sources = repairs(match.entry.id if match else None, guilty, found)
-    try:
-        return first_that_work(sources, works, MOST, TRIES)
-    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
-        return []  # an explanation without a repair is better than none
-
-
-def trier(
-    program: Program,
-    inputs: Mapping[str, Tensor],
-    *,
-    seed: int = 0,
-    memory_limit: int | None = None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
-    reads: Mapping[str, Sequence[str]] | None = None,
-) -> Callable[[str], bool]:
-    """Whether an expression evaluates at the same inputs as `program`, and uses all of them.
-
-    `functions` and `reads` are the imported functions, as `evaluate` and `parse` take them.
-    """
-
-    def works(source: str) -> bool:
-        try:
-            candidate = parse(source, inputs.keys(), reads)
-            if set(candidate.inputs) != set(program.inputs):
-                return False
-            evaluate(candidate, inputs, seed=seed, memory_limit=memory_limit, functions=functions)
-        except JvpError:
-            return False
-        return True
-
-    return works
+def explain_operands(
+    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
+) -> JvpError:
+    """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
+    diagnosis = diagnose(error, program)
+    return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
 
 
 def is_about_shapes(match: Match) -> bool:
@@ -114,14 +117,10 @@ def is_about_shapes(match: Match) -> bool:
     return match.entry.id in ids - NOT_SHAPES
 
 
-def _patient(try_expression: Callable[[str], bool]) -> Callable[[str], bool]:
+def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:
     """The same, but nothing is tried any more once it has taken too long."""
-    end = time.monotonic() + PATIENCE
-
-    def works(source: str) -> bool:
-        return time.monotonic() < end and try_expression(source)
-
-    return works
+    end = time.monotonic() + patience
+    return lambda source: time.monotonic() < end and works(source)
 
 
 def shown_operands(guilty: Guilty | None) -> tuple[tuple[str, Shape], ...]:
@@ -133,17 +132,29 @@ def shown_operands(guilty: Guilty | None) -> tuple[tuple[str, Shape], ...]:
 
 def described(guilty: Guilty | None, error: JvpError) -> Iterator[str]:
     """One line for each tensor: its text, shape and dtype; for einsum its letters."""
-    tensors = list(_once(guilty.tensors + guilty.listed)) if guilty else []
+    tensors = _tensors(guilty)
     if not tensors:
         yield from error.details
         return
     width = max(len(operand.name) for operand in tensors)
     letters = _letters(guilty) if guilty else {}
     for operand in tensors:
-        assert isinstance(operand.value, Tensor)
-        dtype = str(operand.value.dtype).removeprefix("torch.")
-        line = f"{operand.name.ljust(width)}  shape {operand.shape}, {dtype}"
+        line = f"{operand.name.ljust(width)}  shape {operand.shape}, {_dtype(operand)}"
         yield line + (f"   {letters[operand.span]}" if operand.span in letters else "")
+
+
+def _tensors(guilty: Guilty | None) -> list[Written]:
+    return list(_once(guilty.tensors + guilty.listed)) if guilty else []
+
+
+def _dtype(operand: Written) -> str:
+    assert isinstance(operand.value, Tensor)
+    return str(operand.value.dtype).removeprefix("torch.")
+
+
+def _record(operand: Written) -> Mapping[str, Any]:
+    """An operand in the error's document."""
+    return {"text": operand.text, "shape": list(operand.shape), "dtype": _dtype(operand)}
 
 
 def _once(operands: Sequence[Written]) -> Iterator[Written]:

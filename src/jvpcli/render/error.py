@@ -8,6 +8,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
+from jvpcli.render.layout import HEADING
 
 CONTEXT = 60
 """Characters of a long source that are shown on each side of the guilty part."""
@@ -41,10 +42,23 @@ def render_error(error: JvpError, console: Console) -> None:
             width=min(console.width, 100),
         )
     )
-    for number, hint in enumerate(error.hints):
-        lead = "Try: " if number == 0 else "or:  "
-        style = "bold green" if hint.startswith("jvp ") else ""
-        console.print(Text.assemble((lead, "dim"), (hint, style)), soft_wrap=True)
+    tried = 0
+    for hint in error.hints:
+        if is_command(hint):
+            lead, tried = ("Try: ", "or:  ")[tried > 0], tried + 1
+            console.print(Text.assemble((lead, "dim"), (hint, "bold green")), soft_wrap=True)
+        elif hint not in error.cures or not _lists(error):
+            console.print(Text(f"{hint[:1].upper()}{hint[1:]}"), soft_wrap=True)
+
+
+def is_command(hint: str) -> bool:
+    """Whether a hint can be run as it stands."""
+    return hint.startswith("jvp ")
+
+
+def _lists(error: JvpError) -> bool:
+    """Whether causes and cures are listed: where no command is known that works."""
+    return bool(error.cures) and not any(map(is_command, error.hints))
 
 
 def _body(error: JvpError) -> list[RenderableType]:
@@ -56,6 +70,8 @@ def _body(error: JvpError) -> list[RenderableType]:
         parts += [Text(), Text(f"expected  {error.expected}"), Text(f"got       {error.got}")]
     if error.explanation:
         parts += [Text(), Text(error.explanation)]
+    for title, items in (("Causes", error.causes), ("What to do", error.cures)) if _lists(error) else ():
+        parts += [Text(), Text(title, style=HEADING), *(Text(f"• {item}") for item in items)]
     if error.torch_message:
         parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
     return parts

@@ -141,11 +141,13 @@ def _without_none(hint: Any) -> Any:
 def _failure() -> Schema:
     shape: Schema = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
     text_or_null: Schema = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    texts: Schema = {"type": "array", "items": {"type": "string"}}
+    operand = _closed({"text": {"type": "string"}, "shape": shape["anyOf"][0], "dtype": {"type": "string"}})
     error = {
         "code": {"enum": sorted({kind.code for kind in _kinds(JvpError)})},
         "message": {"type": "string", "description": "The fact, one sentence."},
         "explanation": {"type": "string"},
-        "hints": {"type": "array", "items": {"type": "string"}, "description": "A command can be run as it stands."},
+        "hints": {**texts, "description": "A command can be run as it stands."},
         "span": {
             "description": "Start and end of the guilty part, in characters of the expression.",
             "anyOf": [
@@ -156,6 +158,9 @@ def _failure() -> Schema:
         "expected": shape,
         "got": shape,
         "torch_message": text_or_null,
+        "operands": {"type": "array", "items": operand, "description": "The tensors that the failing step got."},
+        "causes": {**texts, "description": "What one of PyTorch's messages usually comes from, the likeliest first."},
+        "cures": {**texts, "description": "What helps against it."},
     }
     known = set(JvpError("").to_dict())
     assert known == set(error), f"the fields of an error are {known}"
@@ -166,14 +171,19 @@ def _failure() -> Schema:
             "id": {},
             "schema": {"const": 1},
             "ok": {"const": False},
-            "error": {
-                "type": "object",
-                "properties": error,
-                "required": list(error),
-                "additionalProperties": False,
-            },
+            "error": _closed(error),
         },
         "required": ["schema", "ok", "error"],
+        "additionalProperties": False,
+    }
+
+
+def _closed(properties: Schema) -> Schema:
+    """An object with exactly these fields."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 

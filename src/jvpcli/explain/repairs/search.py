@@ -22,7 +22,10 @@ from jvpcli.explain.table.entry import Found
 
 
 def repairs(entry: str | None, guilty: Guilty, found: Found) -> Iterator[str]:
-    """Sources with an edit each: those that the message's kind suggests, those that any operation may need, then cuts."""
+    """Sources with an edit each: those that the message's kind suggests, those that any operation may need, then cuts.
+
+    Without an entry only the latter: of the message nothing is known but that it is about shapes.
+    """
     family = assigning if guilty.op == "op:setitem" else FAMILIES.get(entry or "", _none)
     seen = {guilty.source}
     cuts: list[Cut] = []
