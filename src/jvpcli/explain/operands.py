@@ -91,7 +91,7 @@ def explained(
     return kind(
         message=told.title if told else error.message,
         explanation="\n".join(filter(None, (meaning, DROPS if any(isinstance(s, Cut) for s in sources) else ""))),
-        hints=tuple(show(source) for source in sources) or tuple(error.hints) or cures[:MOST],
+        hints=tuple(show(source) for source in sources) or tuple(error.hints) or _advice(cures),
         span=error.span,
         source=error.source,
         torch_message=error.torch_message,
@@ -101,6 +101,11 @@ def explained(
         cures=cures,
         failed=error.failed,
     )
+
+
+def _advice(cures: Sequence[str]) -> tuple[str, ...]:
+    """The first cures that are words: the commands among them show the rule, not this expression."""
+    return tuple(cure for cure in cures if not cure.startswith("jvp "))[:MOST]
 
 
 def explain_operands(

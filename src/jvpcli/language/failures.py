@@ -20,6 +20,7 @@ SHAPE_PROBLEMS = re.compile(
     r"|vectors? .* same (size|length)|expected .* to have .* (same size|same shape)|stack expects each tensor"
     r"|the expanded size of the tensor|expected batch1 to be|subscript .* has size .* which does not"
     r"|same number of dimensions|should be the same|to be equal to|expected input.* to have .* channels"
+    r"|of (the )?same (shape|size)|but got \d+-?d(imensional)? tensor|dimension of size \d|fewer dimensions|\d+D or \d+D tensor"
     r"|both arguments to .* need to be|must have the same|must be equal to",
     re.IGNORECASE,
 )

@@ -87,6 +87,12 @@ def singular(found: Found) -> Words:
     )
 
 
+def _turned_fits(found: Found) -> bool:
+    """Whether B would have A's number of rows if it were transposed; where nothing is known, too."""
+    a, b = found.shape("first"), found.shape("second")
+    return a is None or b is None or (len(a) > 1 and b[-1:] == a[-2:-1])
+
+
 ENTRIES = (
     Entry(
         "einsum-sizes",
@@ -169,7 +175,10 @@ ENTRIES = (
                 else "."
             ),
             ("B stands the other way round.", "The wrong right-hand side."),
-            ("torch.linalg.solve(A, B.mT)", "torch.linalg.lstsq(A, B)   # more equations than unknowns"),
+            (
+                *(("torch.linalg.solve(A, B.mT)",) if _turned_fits(found) else ()),
+                "torch.linalg.lstsq(A, B)   # more equations than unknowns: A has more rows than columns, B as many as A",
+            ),
         ),
     ),
     Entry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from jvpcli.explain.shapes import aligned, broadcast, broadcast_table, clashes, likeness, listed, refit
@@ -17,9 +18,9 @@ def sizes(found: Found) -> Words:
     """E31: two sizes at one axis."""
     a, b, axis = found.int("a"), found.int("b"), found.int("axis")
     title = f"Two shapes don't broadcast: {a} against {b} at axis {axis}"
-    if any(broadcast(x[1], y[1]) is None for x, y in combinations(found.operands, 2)):
-        return together(found.operands, title, "")
-    smaller, larger = sorted((a or 0, b or 0))
+    pair = _clashing(found.operands, {a, b})
+    if pair is not None:
+        return replace(together(found.operands, _named(*pair), ""), causes=_why_sizes_differ(a or 0, b or 0))
     cures = [
         "Print a.shape and b.shape, and write them under each other, aligned on the right.",
         "a[:, None]   # a new axis of length 1 at the end: (n,) becomes (n, 1), which fits any (n, m)",
@@ -31,16 +32,37 @@ def sizes(found: Found) -> Words:
     return Words(
         title,
         f"{RULE} At axis {axis} of the result (the first is 0) one operand has {a} and the other {b}.",
-        (
-            "An axis is missing: (n,) against (n, m) aligns n with m; it must be (n, 1).",
-            f"The lengths should agree and differ by {larger - smaller}: an extra sample or token, a padding, a "
-            f"convolution that shortens."
-            if larger - smaller <= 2
-            else f"They were made from different things: {a} and {b} are a batch size, a number of features, a length?",
-            "One of them is transposed, or stands for another batch.",
-        ),
+        _why_sizes_differ(a or 0, b or 0),
         tuple(cures),
     )
+
+
+def _why_sizes_differ(a: int, b: int) -> tuple[str, ...]:
+    return (
+        "An axis is missing: (n,) against (n, m) aligns n with m; it must be (n, 1).",
+        f"The lengths should agree and differ by {abs(a - b)}: an extra sample or token, a padding, a convolution that "
+        f"shortens."
+        if abs(a - b) <= 2
+        else f"They were made from different things: {a} and {b} are a batch size, a number of features, a length?",
+        "One of them is transposed, or stands for another batch.",
+    )
+
+
+Named = tuple[str, Shape]
+
+
+def _clashing(operands: Sequence[Named], sizes_: set[int | None]) -> tuple[Named, Named] | None:
+    """The two operands that have these sizes at one axis; None if it is something inside the function that clashes."""
+    for (name, first), (other, second) in combinations(operands, 2):
+        if any({first[axis], second[axis]} == sizes_ for axis in clashes(first, second)):
+            return (name, first), (other, second)
+    return None
+
+
+def _named(first: Named, second: Named) -> str:
+    axis = clashes(first[1], second[1])[0]
+    where = "the last axis" if axis == -1 else f"axis {axis}"
+    return f"{first[0]} and {second[0]} don't broadcast: {first[1][axis]} against {second[1][axis]} at {where}"
 
 
 def together(operands: Sequence[tuple[str, Shape]], title: str, meaning: str) -> Words:
@@ -97,12 +119,11 @@ def expanded(found: Found) -> Words:
     target, have = found.shape("target"), found.shape("have")
     shapes = f" from {have} to {target}" if target is not None and have is not None else ""
     added = [name for name, shape in found.operands if shape == have]
-    if len(found.operands) > 2 and added and target is not None:
+    if found.factors is not None and len(found.operands) > 2 and added and target is not None:
         return Words(
             f"{added[-1]} can't be added to the product: its size {existing} is not {size}",
-            f"The product has shape {target}, and {added[-1]}, of shape {have}, is added to each of its rows: it "
-            f"needs one entry "
-            f"for each output feature, {size}.",
+            f"The product has shape {target}, and {added[-1]}, of shape {have}, must broadcast to it: at axis {axis} it "
+            f"needs {size} entries (one for each output feature), or 1.",
             ("The bias belongs to a layer of another size.",),
             (f"a bias of shape ({size},)",),
         )

@@ -35,6 +35,14 @@ class Words:
     cures: tuple[str, ...]
 
 
+PRODUCTS = frozenset(
+    ("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "linear", "bilinear", "addmm", "addmv",
+     "addbmm", "baddbmm", "addmm_", "addmv_", "addbmm_", "baddbmm_", "addr", "multi_dot", "chain_matmul", "imatmul", "kron",
+     "tensordot")
+)  # fmt: skip
+"""Functions that multiply their operands as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a wording captured, by name; a name that this wording doesn't have, or left open, gives None.
@@ -59,7 +67,12 @@ class Found:
 
     @property
     def factors(self) -> tuple[tuple[str, Shape], tuple[str, Shape]] | None:
-        """The two factors of a product at hand: behind the tensor that addmm and its like add to."""
+        """The two factors of a product at hand: behind the tensor that addmm and its like add to.
+
+        None for other functions: what they multiply inside are not their operands.
+        """
+        if self.function not in PRODUCTS:
+            return None
         added = self.function.startswith(("addmm", "addmv", "addbmm", "baddbmm"))
         pair = self.operands[1:3] if added else self.operands[:2]
         return (pair[0], pair[1]) if len(pair) == 2 else None

@@ -25,7 +25,11 @@ def axis_range(found: Found) -> Words:
         f"dim={got}, but the tensor has {has}",
         f"{found.owner}Axes are counted from 0: with {has} there {'is' if dims == 1 else 'are'} {axes}; {got} is "
         f"none of them."
-        + (" A 0-d tensor (a single number) is counted as having one." if dims == 1 else "")
+        + (
+            " A 0-d tensor (a single number) is counted as having one."
+            if dims == 1 and not (found.operands and found.operands[0][1])
+            else ""
+        )
         + (f" {inserting}" if inserting else ""),
         (
             "The tensor has fewer axes than you think: a batch axis is missing, or an axis was lost by indexing "
@@ -103,6 +107,14 @@ def lookup_range(found: Found) -> Words:
 def target_range(found: Found) -> Words:
     """A class number that the prediction has no column for."""
     target = found.int("target")
+    if found.function == "one_hot":
+        return Words(
+            "one_hot: a class number that is not below num_classes",
+            "one_hot makes a vector of num_classes entries with a 1 at the class's place, so the classes are 0 to "
+            "num_classes - 1.",
+            ("Classes are counted from 1 in the data.", "num_classes is too small."),
+            ("F.one_hot(t - 1, n)   # classes counted from 1", "F.one_hot(t)   # as many as the largest number needs"),
+        )
     return Words(
         f"Class {'number' if target is None else target} has no column in the prediction",
         "cross_entropy and nll_loss use the target as a column number: with C columns the classes are 0 to C-1"

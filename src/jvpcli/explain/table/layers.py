@@ -17,11 +17,12 @@ def channels(found: Found) -> Words:
         if given is not None and len(given) > 2
         else "x.permute(…)"
     )
+    axes = f"(out_channels, in_channels / groups, kernel …), so with groups={groups} it"
+    if found.text("kind") == "transposed":
+        axes = "(in_channels, out_channels / groups, kernel …), the other way round than of other convolutions, so it"
     return Words(
         f"The convolution wants {expected} channels and gets {got}",
-        f"The weight{f' of shape {weight}' if weight else ''} is (out_channels, in_channels / groups, kernel …), so "
-        f"with groups={groups} it "
-        f"takes {expected} input channels. "
+        f"The weight{f' of shape {weight}' if weight else ''} is {axes} takes {expected} input channels. "
         f"The input{f' of shape {given}' if given else ''} is (batch, channels, …): {got} channels.",
         (
             *(
@@ -179,7 +180,7 @@ ENTRIES = (
     Entry(
         "conv-channels",
         (
-            "Given {groups|transposed}={groups:int}, weight of size {weight:shape}, expected input{given:shape} to "
+            "Given {kind:word}={groups:int}, weight of size {weight:shape}, expected input{given:shape} to "
             "have {expected:int} channels, but got "
             "{got:int} channels instead",
             "Given groups={groups:int}, weight{weight:shape}, so expected input{given:shape} to have {expected:int} "

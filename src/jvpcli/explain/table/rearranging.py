@@ -22,9 +22,9 @@ def invalid_shape(found: Found) -> Words:
     if -1 in target:
         why = f"-1 stands for whatever is left, and {size} entries over {counted_} is not a whole number."
     else:
-        why = f"The shape ({listed(target)}) has {counted_} entries, the tensor has {size}."
+        why = f"The shape {target} has {counted_} entries, the tensor has {size}."
     return Words(
-        f"{size} entries can't be reshaped to ({listed(target)})",
+        f"{size} entries can't be reshaped to {target}",
         f"{found.owner}reshape and view rearrange the entries; their number stays the same. {why}",
         (
             "The size of the input changed: another image size, sequence length or number of features in front of a "
