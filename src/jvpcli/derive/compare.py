@@ -296,13 +296,15 @@ def halved(positions: Tensor, gap: Callable[[Tensor], float]) -> int:
     return int(positions[0])
 
 
-def entry_at(function: RealFunction, row: int, column: int, analytic: float) -> tuple[str, Entry]:
-    """One entry against its extrapolated difference: whether it agrees, differs, or is at a kink."""
+def entry_at(
+    function: RealFunction, row: int, column: int, analytic: float, floor: float = 0.0
+) -> tuple[str, Entry]:
+    """One entry against its extrapolated difference: whether it agrees (up to `floor` in y), differs, or is at a kink."""
     size = float(scales(function)[column])
     u = torch.zeros_like(function.x)
     u[column] = size
     again = estimate(Line(function, u, rows=torch.tensor([row])))
-    return _judge(again, 0, analytic * size, row, column, size, function.eps)
+    return _judge(again, 0, analytic * size, row, column, size, function.eps, floor)
 
 
 def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ again = compute(y2, [x2, W2], work=result.work)     # the same program: index ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +21,8 @@ from jvpcli.derive.kronecker import KroneckerMap
 from jvpcli.derive.linear_map import DenseMap, LinearMap
 from jvpcli.derive.matrix_free import OperatorMap
 from jvpcli.derive.passes import BATCH_BYTES, footprint
-from jvpcli.derive.plan import Candidate, EnginePlan, make_plan, quick_choice
+from jvpcli.derive.plan import TINY_BYTES, Candidate, EnginePlan, is_tiny, make_plan, quick_choice
+from jvpcli.derive.pulled import pull_tiny
 from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structured import StructuredMap
 from jvpcli.derive.terms import TooLargeError, UnsupportedError, Workspace
@@ -92,6 +94,9 @@ def compute(
     graph = read_graph(output, inputs)
     limit = float("inf") if memory_limit is None else float(memory_limit)
     work = Workspace(limit) if work is None else replace(work, limit=limit)
+    if mode == "auto" and limit > TINY_BYTES and is_tiny(graph):
+        with suppress(RuntimeError):  # what can't be pulled back has the general way to say so
+            return Computed(pull_tiny(graph), "dense", "reverse", output.numel(), work)
     first = quick_choice(graph, mode, memory_limit)
     rest: tuple[Candidate, ...] = ()
     if first is None:

@@ -7,6 +7,7 @@ for kinks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,16 +45,16 @@ class Kink:
 def direction(x: Tensor, seed: int) -> Tensor:
     """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed."""
     steps = _few_steps if x.numel() <= FEW else _steps
-    step = steps(x.numel(), seed).reshape(x.shape)
-    if x.is_complex():
-        step = torch.complex(step, step.flip(0) if step.dim() else -step)
-    return step.to(dtype=x.dtype, device=x.device)
+    return steps(x.shape, x.dtype, x.device, seed)
 
 
-def _steps(count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+def _steps(shape: torch.Size, dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
+    generator, count = torch.Generator().manual_seed(seed), shape.numel()
     size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
-    return size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)
+    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
+    if dtype.is_complex:
+        step = torch.complex(step, step.flip(0) if step.dim() else -step)
+    return step.to(dtype=dtype, device=device)
 
 
 _few_steps = lru_cache(maxsize=64)(_steps)
@@ -125,8 +126,8 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
     else:
         below, above = sides
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
-    size = max((_largest(g) for g in (*below, *above)), default=0.0)
-    if not any(_largest(jump) > JUMP * size for jump in jumps):
+    size = max((largest(g) for g in (*below, *above)), default=0.0)
+    if not any(largest(jump) > JUMP * size for jump in jumps):
         return None
     wider = [generic_gradient(rerun, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
@@ -134,8 +135,8 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
     for number, (name, jump) in enumerate(zip(inputs, jumps, strict=True)):
         stays = _jump(wider[0][number], wider[1][number]) < 2 * jump
         lasting = torch.where(stays, jump, torch.zeros_like(jump))
-        if _largest(lasting) > worst:
-            found, worst = (name, int(lasting.argmax())), _largest(lasting)
+        if largest(lasting) > worst:
+            found, worst = (name, int(lasting.argmax())), largest(lasting)
     if found is None:
         return None
     name, place = found
@@ -149,6 +150,16 @@ def _jump(below: Tensor, above: Tensor) -> Tensor:
     return torch.nan_to_num((above - below).abs(), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _largest(values: Tensor) -> float:
-    values = torch.nan_to_num(values.abs(), nan=0.0, posinf=0.0)
-    return float(values.max()) if values.numel() else 0.0
+def largest(values: Tensor) -> float:
+    """The largest finite absolute value; 0 for none."""
+    if not values.numel():
+        return 0.0
+    sizes = values.abs()
+    found = float(sizes.max())
+    return found if math.isfinite(found) else float(torch.nan_to_num(sizes, nan=0.0, posinf=0.0).max())
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: nearly always told by the sum alone."""
+    total = values.sum()
+    return bool(total.isfinite()) or bool(values.isfinite().all())

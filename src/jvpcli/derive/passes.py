@@ -18,6 +18,9 @@ from jvpcli.derive.accumulate import Graph, read_graph
 from jvpcli.derive.local.node import Node
 from jvpcli.derive.terms import UnsupportedError
 
+FEW = 3
+"""So many passes cost less one by one than together."""
+
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
 
@@ -96,7 +99,7 @@ def pulled_rows(
     Yields:
         start, stop, and for each input its rows (stop - start, n).
     """
-    batched = chunk > 1
+    batched = chunk > FEW
     with torch.no_grad():
         for start in range(0, passes, chunk):
             stop = min(passes, start + chunk)

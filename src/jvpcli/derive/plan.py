@@ -24,7 +24,10 @@ SMALL = 1 << 16
 
 
 TINY = 1 << 12
-"""Up to so many entries (m·n) structure saves nothing."""
+"""Up to so many entries (m·n) structure saves nothing: one batch of passes costs less than handling it."""
+
+TINY_BYTES = 1 << 20
+"""What such a batch may use."""
 
 LONG = 64
 """More operations than this, on little data, are better passed through in batches where the result is dense."""
@@ -87,7 +90,7 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
         for strategy, direction, passes, operations, peak in _ways(graph, m, n, costs, limit)
         if mode in ("auto", direction) or strategy == "matrix_free"
     ]
-    chosen, reason = _choose(candidates, m, n, costs, _is_long(graph, m, n))
+    chosen, reason = _choose(candidates, m, n, costs, is_tiny(graph), _is_long(graph, m, n))
     rest = tuple([c for c in candidates if c is not chosen])
     bound = min(m * n, *[cost.bound for cost in costs.values()])
     if mode != "auto":
@@ -100,11 +103,17 @@ def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
     if not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
         return None
-    if mode == "auto" and _is_long(graph, m, n) and (m * n <= TINY or 2 * reverse_cost(graph).bound >= m * n):
+    if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
         return Candidate("dense", "reverse", m, 0, 0)
     if mode == "auto" and m > 4 * n and m * n > SMALL and not one_to_one(graph):
         return None
     return Candidate("accumulated", "reverse" if mode == "auto" else mode, 0, 0, 0)
+
+
+def is_tiny(graph: Graph) -> bool:
+    """Whether one batch of reverse passes is the cheapest, whatever the structure; a single operation is cheaper still."""
+    entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
+    return 0 < entries <= TINY and len(graph.order) > 1 and graph.output.numel() * footprint(graph) <= TINY_BYTES
 
 
 def _is_long(graph: Graph, m: int, n: int) -> bool:
@@ -129,7 +138,7 @@ def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) ->
 
 
 def _choose(
-    candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost], long: bool
+    candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost], tiny: bool, long: bool
 ) -> tuple[Candidate, str]:
     def fitting(strategy: str) -> list[Candidate]:
         return sorted((c for c in candidates if c.strategy == strategy and c.fits), key=lambda c: c.operations)
@@ -137,7 +146,7 @@ def _choose(
     accumulated, dense = fitting("accumulated"), fitting("dense")
     probed = costs["reverse"].probed
     rows = next((c for c in dense if c.mode == "reverse"), None)
-    if long and rows and (m * n <= TINY or 2 * costs["reverse"].bound >= m * n):
+    if rows and (tiny or (long and 2 * costs["reverse"].bound >= m * n)):
         return rows, f"many small operations and a small or dense Jacobian: {m} reverse passes in few batches"
     if accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
         best = accumulated[0]

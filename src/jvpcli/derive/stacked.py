@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.derive.linear_map import DenseMap, LinearMap
+from jvpcli.derive.linear_map import DenseMap
 from jvpcli.derive.nearby import Named, cotangents_for_kinks, sampled, two_sides
 
 Stack = Callable[[Named], Named]
 """The outputs at many points: values of the inputs with one more axis in front, outputs likewise."""
 
-Maps = Mapping[tuple[str, str], LinearMap]
+Maps = Mapping[tuple[str, str], DenseMap]
 
 MOST_ENTRIES = 1 << 16
 """Up to so many entries of inputs and outputs in all rows together the points are stacked."""
@@ -55,15 +55,12 @@ class _Rows:
         return sum(t.numel() for t in self.counted.values())
 
     def basis(self) -> list[Tensor]:
-        """For each counted tensor (2 count + 2, *shape): one entry of one of them after the other, twice."""
-        stacks, start, count = [], 0, self.count
+        """For each counted tensor (2 count, *shape): one entry of one of them after the other, twice."""
+        stacks, start = [], 0
         for t in self.counted.values():
-            stack = torch.zeros((2 * count + 2, t.numel()), dtype=t.dtype, device=t.device)
-            if t.numel():
-                stack[start : start + t.numel()].fill_diagonal_(1)
-                stack[count + start : count + start + t.numel()].fill_diagonal_(1)
+            unit = torch.eye(self.count, dtype=t.dtype, device=t.device)[:, start : start + t.numel()]
+            stacks.append(torch.cat([unit, unit]).reshape(-1, *t.shape))
             start += t.numel()
-            stacks.append(stack.reshape(-1, *t.shape))
         return stacks
 
     def points(self, relative: float) -> dict[str, Tensor]:
@@ -71,32 +68,37 @@ class _Rows:
         near = sampled(self.inputs, relative, seed=7)
         below, above = two_sides(self.inputs)
         return {
-            name: torch.stack(
-                [x.detach()] * self.count + [near[name]] * self.count + [below[name], above[name]]
+            name: torch.cat(
+                [_copies(x.detach(), self.count), _copies(near[name], self.count), below[name][None], above[name][None]]
             ).requires_grad_()
             for name, x in self.inputs.items()
         }
 
     def weights(self, generic: Sequence[Tensor]) -> list[Tensor]:
         """The cotangents of every output, (2 count + 2, *shape); the generic ones for the sides."""
-        rows = 2 * self.count + 2
-        ones = [torch.ones((rows, *y.shape), dtype=y.dtype, device=y.device) for y in self.outputs.values()]
-        stacks = ones if self.forward else self.basis()
-        for stack, weight in zip(stacks, generic, strict=True):
-            stack[-2:] = weight
+        if self.forward:
+            rows = [torch.ones((2 * self.count, *w.shape), dtype=w.dtype, device=w.device) for w in generic]
+        else:
+            rows = self.basis()
+        stacks = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(rows, generic, strict=True)]
         return [stack.requires_grad_(self.forward) for stack in stacks]
 
-    def cut(self, found: Sequence[Tensor], start: int) -> dict[tuple[str, str], LinearMap]:
-        """The maps from the rows that begin at `start`; `found` are (2 count + 2, *shape) for the other tensors."""
-        maps: dict[tuple[str, str], LinearMap] = {}
+    def cut(self, found: Sequence[Tensor], start: int) -> dict[tuple[str, str], DenseMap]:
+        """The maps from the rows that begin at `start`; `found` are (2 count + 2, entries) for the other tensors."""
+        maps: dict[tuple[str, str], DenseMap] = {}
         for own, t in self.counted.items():
             for other, block in zip(self.outputs if self.forward else self.inputs, found, strict=True):
-                rows = block.reshape(2 * self.count + 2, -1)[start : start + t.numel()]
+                rows = block[start : start + t.numel()]
                 y, x = (other, own) if self.forward else (own, other)
                 shapes = tuple(self.outputs[y].shape), tuple(self.inputs[x].shape)
                 maps[y, x] = DenseMap(*shapes, rows.t().contiguous() if self.forward else rows)
             start += t.numel()
         return maps
+
+
+def _copies(x: Tensor, count: int) -> Tensor:
+    """The same tensor `count` times, (count, *shape); no memory is taken."""
+    return x.expand(count, *x.shape)
 
 
 def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative: float) -> Around | None:
@@ -120,11 +122,12 @@ def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative
             found, gradients = _pass(stack, rows, generic, relative)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
-    maps = rows.cut(found, 0)
+    blocks = [block.reshape(len(block), -1) for block in found]
+    maps = rows.cut(blocks, 0)
     if not _believable(maps, outputs, inputs, generic):
         return None
-    nearby = rows.cut(found, rows.count)
-    finite = all(bool(each.matrix.sum().isfinite()) for each in nearby.values() if isinstance(each, DenseMap))
+    nearby = rows.cut(blocks, rows.count)
+    finite = all(math.isfinite(float(each.matrix.sum())) for each in nearby.values())
     return Around(maps, nearby if finite else None, ([g[-2] for g in gradients], [g[-1] for g in gradients]))
 
 
@@ -140,7 +143,8 @@ def _pass(
     gradients = _grad(_paired(ys, weights), list(points.values()), create_graph=rows.forward)
     if not rows.forward:
         return gradients, gradients
-    return _grad(_paired(gradients, rows.basis()), weights), [g.detach() for g in gradients]
+    at_point_and_near = [gradient[:-2] for gradient in gradients]
+    return _grad(_paired(at_point_and_near, rows.basis()), weights), [g.detach() for g in gradients]
 
 
 def _paired(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
@@ -166,13 +170,13 @@ def _believable(maps: Maps, outputs: Named, inputs: Named, generic: Sequence[Ten
     for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):
         if not leaf.numel():
             continue
-        difference, largest = direct, direct.abs().max()
+        difference, largest = direct, float(direct.abs().max())
         for y, weight in weights.items():
             jacobian = maps[y, x]
-            if isinstance(jacobian, DenseMap) and jacobian.matrix.numel():
+            if jacobian.matrix.numel():
                 difference = difference - jacobian.pullback(weight)
-                largest = torch.maximum(largest, jacobian.matrix.abs().max())
-        off, size = torch.stack([difference.abs().max(), largest]).tolist()
-        if not off <= math.sqrt(torch.finfo(direct.dtype).eps) * size:
+                largest = max(largest, float(jacobian.matrix.abs().max()))
+        off = float(difference.abs().max())
+        if not off <= math.sqrt(torch.finfo(direct.dtype).eps) * largest:  # nor where it is NaN
             return False
     return True

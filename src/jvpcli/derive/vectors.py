@@ -194,24 +194,47 @@ WORST_ROUNDING = 1e-3
 
 
 def _visible_noise(function: RealFunction) -> Tensor:
-    """How far roundings inside the function scatter its values (m,): the third differences over a few tiny steps.
+    """How far roundings inside the function scatter its values (m,); next to nothing where it computes in float64 alone.
 
-    A smooth function has none there; one that computes in a coarser dtype, or cancels, scatters.  The steps lie on one
-    side of the point, so that a kink at the point is no scatter.  (Compare J. Moré and S. Wild, "Estimating
-    computational noise", 2011.)
+    What a parabola leaves of the values over a few tiny steps is scatter, or a function that bends that fast: then it is
+    gone over steps that are finer still.  (Compare J. Moré and S. Wild, "Estimating computational noise", 2011.)
     """
     if not function.n or not function.m:
         return torch.zeros_like(function.y)
-    step = TINY_STEP * torch.where(function.x == 0, 1.0, function.x.abs())
-    ys = [function.value(function.x + number * step) for number in range(1, 6)]
-    thirds = [c - 3 * b + 3 * a - z for z, a, b, c in zip(ys, ys[1:], ys[2:], ys[3:], strict=False)]
-    scatter = torch.stack(thirds).abs().amax(0) / THIRD_DIFFERENCE
+    step, scatter = TINY_STEP, _scatter(function, TINY_STEP)
+    while bool((scatter > 4 * function.eps * function.y.abs()).any()) and step > TINY_STEP**2:
+        step /= 8
+        finer = _scatter(function, step)
+        if not bool((finer < scatter / 30).any()):
+            break
+        scatter = torch.where(finer < scatter / 30, finer, scatter)
+    return scatter
+
+
+def _scatter(function: RealFunction, tiny: float) -> Tensor:
+    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size.
+
+    The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
+    don't fall into step with them.
+    """
+    step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
+    ys = torch.stack([function.value(function.x + number * step) for number in UNEVEN])
+    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (ys - ys[0])).abs().amax(0)
     return torch.where(scatter.isfinite(), scatter, 0.0)
 
 
+def _contrast(nodes: Sequence[float]) -> list[float]:
+    """The third divided difference over four nodes, made as long as 1: nothing of a parabola, and scatter as it is."""
+    weights = [1 / prod(a - b for b in nodes if b != a) if a in nodes else 0.0 for a in UNEVEN]
+    length = sum(weight**2 for weight in weights) ** 0.5
+    return [weight / length for weight in weights]
+
+
 TINY_STEP = 2.0**-20
-THIRD_DIFFERENCE = 20**0.5
-"""What a third difference makes of independent scatter: the root of 1 + 9 + 9 + 1."""
+UNEVEN = (1.0, 1.8125, 3.0625, 3.9375, 5.0)
+"""The steps, in units of the tiny one."""
+
+CONTRASTS = [_contrast(UNEVEN[:4]), _contrast(UNEVEN[1:])]
 
 
 def coarsest_rounding(evaluation: Evaluation) -> float:
