@@ -62,7 +62,7 @@ def test_operator(op):
                 expected = oracle(output, leaves)
             except (RuntimeError, NotImplementedError):
                 continue  # torch cannot differentiate this use
-            mode = "forward" if number % 4 == 3 else "auto"
+            mode = ("reverse", "auto", "reverse", "forward")[number % 4]
             try:
                 maps = compute(output, leaves, mode=mode).maps
             except UnsupportedError:

@@ -53,7 +53,7 @@ def test_block_count_is_the_largest_that_holds_the_pattern(count, height, width,
         [[random.choice([0.0, 1.0]) for _ in range(matrix.shape[1])] for _ in range(matrix.shape[0])]
     )
     m, n = matrix.shape
-    rows, cols = matrix.nonzero(as_tuple=True)
+    rows, cols = matrix.numpy().nonzero()
 
     def holds(blocks):
         mask = torch.block_diag(*[torch.ones(m // blocks, n // blocks)] * blocks)
