@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, NotDifferentiableError, ShapeMismatchError, UsageError
+from jvpcli.errors import EvaluationError, ShapeMismatchError, UsageError
 from jvpcli.language.evaluate import evaluate, evaluate_function
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
@@ -127,11 +127,9 @@ def differentiated(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str,
             )
     chosen = request.wrt or tuple(name for name, x in inputs.items() if _can_carry_gradient(x))
     if not chosen:
-        kinds = ", ".join(f"{name} is {dtype_name(x.dtype)}" for name, x in inputs.items())
-        raise NotDifferentiableError(
-            "there is nothing to differentiate: " + (kinds or "the expression uses no input"),
-            explanation="A derivative needs at least one floating or complex input.",
-        )
+        from jvpcli.explain.ended import nothing_to_differentiate
+
+        raise nothing_to_differentiate(request, inputs)
     return tuple(name for name in inputs if name in chosen)
 
 
@@ -147,18 +145,9 @@ def differentiable_outputs(evaluation: Evaluation) -> dict[str, Tensor]:
     """
     found = {name: y for name, y in evaluation.outputs.items() if y.requires_grad and _can_carry_gradient(y)}
     if not found:
-        whys = [f"{name} is {dtype_name(y.dtype)}" for name, y in evaluation.outputs.items()]
-        integer = not any(_can_carry_gradient(y) for y in evaluation.outputs.values())
-        raise NotDifferentiableError(
-            f"no gradient reaches {', '.join(evaluation.wrt)} from {', '.join(evaluation.outputs)}",
-            explanation=(
-                f"{'; '.join(whys)}: integer and boolean tensors have no derivatives."
-                if integer
-                else "The output does not depend on the input through differentiable operations: it is a constant, or the "
-                "graph was cut on the way (.detach(), .item(), a comparison, an integer cast)."
-            ),
-            torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
-        )
+        from jvpcli.explain.ended import not_differentiable  # loaded only where something has failed
+
+        raise not_differentiable(evaluation)
     return found
 
 

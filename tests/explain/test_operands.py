@@ -23,7 +23,6 @@ from jvpcli.language.parse import parse
 from jvpcli.program import Program
 from jvpcli.request import Request
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
 
 

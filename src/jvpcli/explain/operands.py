@@ -16,6 +16,7 @@ from jvpcli.explain.messages import Match, explanation, find, room
 from jvpcli.explain.repairs.edits import Cut
 from jvpcli.explain.repairs.search import first_that_work, repairs
 from jvpcli.explain.table.entry import Found
+from jvpcli.explain.worded import advice, worded
 from jvpcli.program import Program
 from jvpcli.report import Shape
 
@@ -84,28 +85,24 @@ def explained(
     before the operands.
     """
     error, guilty, match = diagnosis.error, diagnosis.guilty, diagnosis.match
-    told = None if match is None else explanation(match, shown_operands(guilty), guilty.op if guilty else "")
-    cures = told.cures if told else ()
+    if guilty is None:  # raised inside the user's own code, whose place the error tells
+        return worded(error)
+    told = None if match is None else explanation(match, shown_operands(guilty), guilty.op)
     meaning = told.meaning if told else error.explanation
     kind = ShapeMismatchError if diagnosis.about_shapes else EvaluationError
     return kind(
         message=told.title if told else error.message,
         explanation="\n".join(filter(None, (meaning, DROPS if any(isinstance(s, Cut) for s in sources) else ""))),
-        hints=tuple(show(source) for source in sources) or tuple(error.hints) or _advice(cures),
+        hints=tuple(show(source) for source in sources) or tuple(error.hints) or (advice(told) if told else ()),
         span=error.span,
         source=error.source,
         torch_message=error.torch_message,
         details=(*lead, *described(guilty, error)),
         operands=tuple(_record(operand) for operand in _tensors(guilty)),
         causes=told.causes if told else (),
-        cures=cures,
+        cures=told.cures if told else (),
         failed=error.failed,
     )
-
-
-def _advice(cures: Sequence[str]) -> tuple[str, ...]:
-    """The first cures that are words: the commands among them show the rule, not this expression."""
-    return tuple(cure for cure in cures if not cure.startswith("jvp "))[:MOST]
 
 
 def explain_operands(

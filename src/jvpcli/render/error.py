@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -48,7 +50,7 @@ def render_error(error: JvpError, console: Console) -> None:
             lead, tried = ("Try: ", "or:  ")[tried > 0], tried + 1
             console.print(Text.assemble((lead, "dim"), (hint, "bold green")), soft_wrap=True)
         elif hint not in error.cures or not _lists(error):
-            console.print(Text(f"{hint[:1].upper()}{hint[1:]}"), soft_wrap=True)
+            console.print(Text(sentence(hint)), soft_wrap=True)
 
 
 def is_command(hint: str) -> bool:
@@ -56,9 +58,15 @@ def is_command(hint: str) -> bool:
     return hint.startswith("jvp ")
 
 
+def sentence(hint: str) -> str:
+    """Words with a capital in front; code as it stands."""
+    return hint[:1].upper() + hint[1:] if re.match(r"[a-z]{2,},? [a-z]+\b(?![.(=])", hint) else hint
+
+
 def _lists(error: JvpError) -> bool:
-    """Whether causes and cures are listed: where no command is known that works."""
-    return bool(error.cures) and not any(map(is_command, error.hints))
+    """Whether causes and cures are listed: of what torch itself has raised, where no command is known that works."""
+    raised = error.code in ("evaluation", "shape_mismatch")
+    return raised and bool(error.cures) and not any(map(is_command, error.hints))
 
 
 def _body(error: JvpError) -> list[RenderableType]:
