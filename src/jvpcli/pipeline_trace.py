@@ -14,6 +14,7 @@ from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.compared import compare_product, compare_swept
 from jvpcli.explain.findings import find
+from jvpcli.explain.said import torch_warnings
 from jvpcli.explain.steps import trace_steps
 from jvpcli.explain.traced import Traced, name_values
 from jvpcli.explain.weights import Weight, read_cotangents
@@ -129,7 +130,7 @@ def _told(request: Request, traced: Traced, weights: Mapping[str, Weight], step:
         findings=find(traced, request, lambda expression: _retraced(request, expression, traced)),
         comparison=comparison,
         product=product,
-        warnings=(*about_sweep, *about_product),
+        warnings=(*about_sweep, *about_product, *torch_warnings(evaluation)),
     )
     return Tracing(traced, shown, report)
 

@@ -57,19 +57,23 @@ def cotangent_mismatch(
         )
         if as_tangent and name not in asked:
             hints.append(as_tangent)
-    return ShapeMismatchError(
-        message=f"grad_outputs for {name} has shape {got}; expected {expected}, the shape of {name}",
-        explanation=(
-            f"grad_outputs is v = ∂L/∂{name}: one weight for each entry of the *output*. {_counted(name, expected)}, so v has "
-            f"the shape {expected}; nothing is broadcast.\nWhat came has shape {got}: {looks.sentence}"
-        ),
-        hints=tuple(hints),
-        expected=expected,
-        got=got,
-        torch_message=(
-            f"Mismatch in shape: grad_output[{position}] has a shape of {v.shape} and "
-            f"output[{position}] has a shape of {output.shape}."
-        ),
+    from jvpcli.explain.worded import with_causes  # loaded only where something has failed
+
+    return with_causes(
+        ShapeMismatchError(
+            message=f"grad_outputs for {name} has shape {got}; expected {expected}, the shape of {name}",
+            explanation=(
+                f"grad_outputs is v = ∂L/∂{name}: one weight for each entry of the *output*. {_counted(name, expected)}, "
+                f"so v has the shape {expected}; nothing is broadcast.\nWhat came has shape {got}: {looks.sentence}"
+            ),
+            hints=tuple(hints),
+            expected=expected,
+            got=got,
+            torch_message=(
+                f"Mismatch in shape: grad_output[{position}] has a shape of {v.shape} and "
+                f"output[{position}] has a shape of {output.shape}."
+            ),
+        )
     )
 
 
@@ -81,20 +85,24 @@ def tangent_mismatch(
     looks = resemblance(u, expected, name, {key: tuple(y.shape) for key, y in outputs.items()}, of_output=True)
     value = repaired_value(looks, _text_of(request.tangent, name, position))
     fixed = command(request, tangent=_replaced(request.tangent, name, position, value, several))
-    return ShapeMismatchError(
-        message=f"tangent for {name} has shape {got}; expected {expected}, the shape of {name}",
-        explanation=(
-            f"A tangent u is a direction in which the *input* moves: one number for each entry of {name}. "
-            f"{_counted(name, expected)}, so u has the shape {expected}; nothing is broadcast.\n"
-            f"What came has shape {got}: {looks.sentence}"
-        ),
-        hints=(fixed,) if fixed else (f"pass a tangent of shape {expected}, for example torch.ones_like({name})",),
-        expected=expected,
-        got=got,
-        torch_message=(
-            "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
-            f"supported. Tensor is of size {list(expected)} while the given forward gradient is of size {list(got)}."
-        ),
+    from jvpcli.explain.worded import with_causes  # loaded only where something has failed
+
+    return with_causes(
+        ShapeMismatchError(
+            message=f"tangent for {name} has shape {got}; expected {expected}, the shape of {name}",
+            explanation=(
+                f"A tangent u is a direction in which the *input* moves: one number for each entry of {name}. "
+                f"{_counted(name, expected)}, so u has the shape {expected}; nothing is broadcast.\n"
+                f"What came has shape {got}: {looks.sentence}"
+            ),
+            hints=(fixed,) if fixed else (f"pass a tangent of shape {expected}, for example torch.ones_like({name})",),
+            expected=expected,
+            got=got,
+            torch_message=(
+                "Trying to set a forward gradient that has a different size than that of the original Tensor, this is not "
+                f"supported. Tensor is of size {list(expected)} while the given forward gradient is of size {list(got)}."
+            ),
+        )
     )
 
 

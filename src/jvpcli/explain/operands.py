@@ -12,11 +12,11 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.explain.guilty import Guilty, Written, find_guilty
 from jvpcli.explain.logs import Raised
-from jvpcli.explain.messages import Match, explanation, find, room
+from jvpcli.explain.messages import Match, explanation, find
 from jvpcli.explain.repairs.edits import Cut
 from jvpcli.explain.repairs.search import first_that_work, repairs
 from jvpcli.explain.table.entry import Found
-from jvpcli.explain.worded import advice, worded
+from jvpcli.explain.worded import advice, is_about_shapes, worded
 from jvpcli.program import Program
 from jvpcli.report import Shape
 
@@ -31,14 +31,6 @@ PATIENCE = 0.5
 
 DROPS = "The repair leaves entries out: it is right only if they are too many."
 """Said where nothing but cutting an operand helps."""
-
-SHAPE_ROOMS = ("products", "algebra", "broadcasting", "rearranging", "indexing", "layers", "losses")
-"""Rooms of the table whose messages are about shapes and places in them."""
-
-NOT_SHAPES = frozenset(
-    {"singular", "not-positive-definite", "svd-not-finite", "class-probabilities", "probability-range", "empty-list"}
-)
-"""Entries of those rooms that are about something else."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,9 @@ def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float
     guilty, match = diagnosis.guilty, diagnosis.match
     if guilty is None or not (diagnosis.about_shapes or match):
         return []
-    sources = repairs(match.entry.id if match else None, guilty, Found(match.groups if match else {}))
+    sources = repairs(
+        match.entry.id if match else None, guilty, Found(match.groups if match else {}), diagnosis.about_shapes
+    )
     try:
         return first_that_work(sources, _patient(works, patience), MOST, TRIES)
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
@@ -111,12 +105,6 @@ def explain_operands(
     """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
     diagnosis = diagnose(error, program)
     return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
-
-
-def is_about_shapes(match: Match) -> bool:
-    """Whether a known message is about shapes, or places in them."""
-    ids = {entry.id for name in SHAPE_ROOMS for entry in room(name)}
-    return match.entry.id in ids - NOT_SHAPES
 
 
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:

@@ -45,13 +45,17 @@ def evaluate(
     copy = changes_inputs(program)
     leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
     run = Run(program, leaves, memory_limit, functions)
-    with seeded(seed, leaves.values()), torch.enable_grad():
+    with seeded(seed, leaves.values()), torch.enable_grad(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         run.run(program.equations)
         parts = list(_parts(run, program))
     outputs = name_outputs([(name, run.read(operand)) for name, operand in parts], program.inputs, program.source)
     slots = {name: part.slot for name, (_, part) in zip(outputs, parts, strict=True) if isinstance(part, Ref)}
     differentiated = tuple(name for name in leaves if name in wrt)
-    return Evaluation(program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, functions or {})
+    texts = tuple(str(warning.message) for warning in said)
+    return Evaluation(
+        program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, functions or {}, texts
+    )
 
 
 def evaluate_value(

@@ -28,6 +28,7 @@ class Evaluation:
             that.  Views of it are not kept: their values are those after all steps.
         wrt: the names of the differentiated inputs.
         output_slots: the slot of each output (of an input, where the text gives it back).
+        said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
     """
 
@@ -39,3 +40,4 @@ class Evaluation:
     wrt: tuple[str, ...]
     output_slots: Mapping[str, int] = field(default_factory=dict)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    said: tuple[str, ...] = ()

@@ -61,6 +61,13 @@ def _cut_clash(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
         yield cut(guilty, operand, head(len(operand.shape), axis, size))
 
 
+def copying(guilty: Guilty, found: Found) -> Iterator[str | None]:
+    """An in-place operation on an input: out of place, or on a copy."""
+    yield from out_of_place(guilty)
+    for operand in guilty.tensors[:1]:
+        yield guilty.with_suffix(operand, ".clone()") if guilty.op != "op:setitem" else None
+
+
 def expanding(guilty: Guilty, found: Found) -> Iterator[str | None]:
     """expand: a new axis behind, -1 for what stays as it is; a bias of the wrong length; else as for broadcasting."""
     if guilty.name == "linear" or guilty.name.startswith("addm"):

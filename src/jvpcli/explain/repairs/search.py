@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from jvpcli.explain.guilty import Guilty
-from jvpcli.explain.repairs.broadcasting import assigning, broadcasting, expanding, repeating
+from jvpcli.explain.repairs.broadcasting import assigning, broadcasting, copying, expanding, repeating
 from jvpcli.explain.repairs.dtypes import casting
 from jvpcli.explain.repairs.edits import Cut, Family, anything
 from jvpcli.explain.repairs.einsum import lettering
@@ -21,23 +21,29 @@ from jvpcli.explain.repairs.rearranging import axes, permuting, reshaping, split
 from jvpcli.explain.table.entry import Found
 
 
-def repairs(entry: str | None, guilty: Guilty, found: Found) -> Iterator[str]:
+def repairs(entry: str | None, guilty: Guilty, found: Found, general: bool = True) -> Iterator[str]:
     """Sources with an edit each: those that the message's kind suggests, those that any operation may need, then cuts.
 
-    Without an entry only the latter: of the message nothing is known but that it is about shapes.
+    Without an entry only the latter: of the message nothing is known but that it is about shapes.  `general` says
+    whether it is: other failures have no general repairs.
     """
     family = assigning if guilty.op == "op:setitem" else FAMILIES.get(entry or "", _none)
-    seen = {guilty.source}
+    seen = {_bare(guilty.source)}
     cuts: list[Cut] = []
-    for source in chain(family(guilty, found), anything(guilty, found)):
-        if source is None or source in seen:
+    for source in chain(family(guilty, found), anything(guilty, found) if general else ()):
+        if source is None or _bare(source) in seen:
             continue
-        seen.add(source)
+        seen.add(_bare(source))
         if isinstance(source, Cut):
             cuts.append(source)
         else:
             yield source
     yield from cuts
+
+
+def _bare(source: str) -> str:
+    """Two sources that differ in white space alone are one."""
+    return "".join(source.split())
 
 
 def _none(guilty: Guilty, found: Found) -> Iterator[str | None]:
@@ -72,6 +78,7 @@ FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("square-needed", "solve-shapes"), squaring),
     **dict.fromkeys(("split-sizes", "narrow-range"), splitting),
     "t-of-more-axes": turning,
+    **dict.fromkeys(("leaf-in-place", "view-in-place"), copying),
     **dict.fromkeys(("layer-norm", "cross-length"), normalising),
     "top-k": limiting,
     "repeat-axes": repeating,

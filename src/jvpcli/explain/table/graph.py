@@ -214,6 +214,22 @@ def not_implemented(found: Found) -> Words:
     )
 
 
+def not_for_argument(found: Found) -> Words:
+    """An argument that can't require a gradient."""
+    function, argument = found.text("function"), found.text("argument")
+    return Words(
+        f"{function} has no derivative for its argument {argument}",
+        f"{argument} is state or a setting of {function}, not a value that a gradient flows to, so it must not require one.",
+        (
+            "A buffer (running_mean, running_var) or a setting was made with requires_grad=True, or comes from the input.",
+        ),
+        (
+            f"Pass it without a gradient: {argument}.detach()",
+            "jvp differentiates all floating inputs: --wrt x,W names those that are meant, without this one.",
+        ),
+    )
+
+
 ENTRIES = (
     Entry(
         "no-grad-fn",
@@ -314,6 +330,14 @@ ENTRIES = (
             "derivative for {op:word} not implemented",
         ),
         not_implemented,
+    ),
+    Entry(
+        "argument-not-differentiable",
+        (
+            "The function '{function:word}' is not differentiable with respect to argument '{argument:word}'. This input "
+            "cannot have requires_grad True",
+        ),
+        not_for_argument,
     ),
     Entry(
         "out-argument",
