@@ -10,6 +10,10 @@ Value = Any
 """A VALUE of the contract: text as on the command line, a number, a nested list, an array or a tensor."""
 
 
+Tell = Callable[[str, int, int], None]
+"""Told of progress: what is being done, how many are done, and of how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question about one expression.
@@ -33,6 +37,7 @@ class Request:
         imports: files of the user's own whose functions the expression calls; they are run.
         command: "inspect", "trace" or "check": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
+        tell: is told how far a long computation is; None where nobody looks.
     """
 
     expression: str | Callable[..., Any]
@@ -53,3 +58,4 @@ class Request:
     imports: tuple[str, ...] = ()
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
+    tell: Tell | None = None

@@ -11,6 +11,7 @@ from types import ModuleType
 from jvpcli.cli.context import Context
 from jvpcli.cli.limits import memory_limit, time_limit
 from jvpcli.cli.output import emit_error
+from jvpcli.cli.progress import progress
 from jvpcli.errors import JvpError, LimitError, UnknownNameError
 from jvpcli.request import Request
 
@@ -33,7 +34,12 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     late = LimitError(
         f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)
     )
-    with time_limit(request.timeout, lambda: end_run(context, late, as_json)), _own_prints_to(context, request):
+    with (
+        time_limit(request.timeout, lambda: end_run(context, late, as_json)),
+        _own_prints_to(context, request),
+        progress(context) as tell,
+    ):
+        request = replace(request, tell=tell)
         from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 

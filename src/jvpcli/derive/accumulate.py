@@ -17,6 +17,7 @@ from jvpcli.derive.kronecker import identity
 from jvpcli.derive.local.node import Node, read_op
 from jvpcli.derive.local.table import local_maps
 from jvpcli.derive.terms import Term, UnsupportedError, Workspace
+from jvpcli.request import Tell
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, No
     return finished, leaf_of
 
 
-def accumulate(graph: Graph, work: Workspace, direction: str = "reverse") -> list[Terms]:
+def accumulate(graph: Graph, work: Workspace, direction: str = "reverse", tell: Tell | None = None) -> list[Terms]:
     """∂output/∂input for every input, as pieces; none for an input that is not reached.
 
     Raises:
@@ -94,7 +95,7 @@ def accumulate(graph: Graph, work: Workspace, direction: str = "reverse") -> lis
     """
     with torch.no_grad():
         if direction == "reverse":
-            return _backwards(graph, work)
+            return _backwards(graph, work, tell)
         return [_forwards(graph, position, work) for position in range(len(graph.inputs))]
 
 
@@ -107,12 +108,14 @@ def _is_output(graph: Graph, position: int) -> bool:
     return graph.inputs[position] is graph.output
 
 
-def _backwards(graph: Graph, work: Workspace) -> list[Terms]:
+def _backwards(graph: Graph, work: Workspace, tell: Tell | None) -> list[Terms]:
     arrived: dict[tuple[Node, int], list[Term]] = {}
     if graph.output.grad_fn is not None:
         arrived[graph.output.grad_fn, graph.output.output_nr] = [_start(graph, graph.output)]
     reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
-    for node in graph.order:
+    for done, node in enumerate(graph.order):
+        if tell:
+            tell("local Jacobians multiplied together", done, len(graph.order))
         edges = node.next_functions
         wanted = [edge in reached for edge, _ in edges]
         for nr in range(len(node._input_metadata)):

@@ -10,15 +10,18 @@ from torch import Tensor
 from jvpcli.derive.accumulate import Graph, read_graph
 from jvpcli.derive.passes import BATCH_BYTES, basis, batch_size, pull_back, pulled_rows, transpose
 from jvpcli.derive.terms import UnsupportedError, zeros
+from jvpcli.request import Tell
 
 
-def by_rows(graph: Graph, room: float = BATCH_BYTES) -> list[Tensor]:
+def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
     """The matrices (m, n) of every input, one reverse pass a row, as many at a time as fit into `room` bytes."""
     m = graph.output.numel()
     results = [zeros(m, x.numel(), x.detach()) for x in graph.inputs]
     for start, stop, rows in row_blocks(graph, room):
         for result, block in zip(results, rows, strict=True):
             result[start:stop] = block
+        if tell:
+            tell("backward passes, one a row", stop, m)
     return results
 
 
@@ -28,7 +31,9 @@ def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, i
     yield from pulled_rows(graph, basis(graph.output), m, batch_size(graph, m, room))
 
 
-def by_columns(output: Tensor, inputs: Sequence[Tensor], room: float = BATCH_BYTES) -> list[Tensor]:
+def by_columns(
+    output: Tensor, inputs: Sequence[Tensor], room: float = BATCH_BYTES, tell: Tell | None = None
+) -> list[Tensor]:
     """The same, one forward pass a column.
 
     Raises:
@@ -42,6 +47,8 @@ def by_columns(output: Tensor, inputs: Sequence[Tensor], room: float = BATCH_BYT
             chunk = batch_size(graph, x.numel(), room)
             for start, stop, (columns,) in pulled_rows(graph, basis(gradient), x.numel(), chunk):
                 result[:, start:stop] = columns.t()
+                if tell:
+                    tell("forward passes, one a column", stop, x.numel())
         results.append(result)
     _compare_with_a_row(output, inputs, results)
     return results

@@ -14,6 +14,7 @@ from jvpcli.derive.nearby import Rerun, sampled
 from jvpcli.derive.stacked import Stack, look_around
 from jvpcli.derive.structure import classify_values
 from jvpcli.report import Notice, OutputPlan, Plan, Way
+from jvpcli.request import Tell
 
 if TYPE_CHECKING:
     from jvpcli.derive.engine import Computed
@@ -67,6 +68,7 @@ def derive(
     mode: str = "auto",
     memory_limit: int | None = None,
     stack: Stack | None = None,
+    tell: Tell | None = None,
 ) -> Derivatives:
     """Every ∂output/∂input as a linear map.
 
@@ -80,9 +82,10 @@ def derive(
         mode: "auto", "forward" or "reverse".
         memory_limit: bytes that computing may take over what the evaluation holds.
         stack: runs the program on many points at once, where it can be.
+        tell: is told how far it is.
     """
     if is_large(outputs, inputs):
-        return derive_large(outputs, inputs, mode, memory_limit)
+        return derive_large(outputs, inputs, mode, memory_limit, tell)
     plan = make_plan(outputs, inputs, mode)
     around = None if stack is None else look_around(stack, outputs, inputs, plan.mode, -NEARBY)
     if around is None:
@@ -106,7 +109,11 @@ def is_large(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> boo
 
 
 def derive_large(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
+    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    mode: str,
+    memory_limit: int | None,
+    tell: Tell | None = None,
 ) -> Derivatives:
     """The same by the engine, one output after the other."""
     from jvpcli.derive import engine  # a small problem does without
@@ -117,7 +124,7 @@ def derive_large(
     plans, notices = [], []
     for y_name, y in outputs.items():
         try:
-            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit)
+            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, tell=tell)
             planned = engine.plan(y, leaves, mode, memory_limit)
         except UnsupportedError as error:  # complex numbers on the way, say
             found, plan = pass_by_pass({y_name: y}, inputs, mode)

@@ -26,6 +26,7 @@ from jvpcli.derive.pulled import pull_tiny
 from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structured import StructuredMap
 from jvpcli.derive.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.request import Tell
 
 EXACT_NONFINITE = 1 << 20
 """Up to so many entries (m·n) a Jacobian with NaN or infinity is computed again as PyTorch's own passes give it."""
@@ -78,6 +79,7 @@ def compute(
     mode: str = "auto",
     memory_limit: int | None = None,
     work: Workspace | None = None,
+    tell: Tell | None = None,
 ) -> Computed:
     """∂output/∂input for every input, by the cheapest strategy that fits.
 
@@ -87,6 +89,7 @@ def compute(
         mode: "auto", "reverse" or "forward".
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         work: of an earlier call for the same program.
+        tell: is told how far it is.
 
     Raises:
         UnsupportedError: complex tensors; the plain engine of `derive.dense` is for them.
@@ -105,7 +108,7 @@ def compute(
     notes: list[str] = []
     for candidate in (first, *_fallbacks(graph, mode, limit, rest)):
         try:
-            maps = _run(graph, candidate, work, limit)
+            maps = _run(graph, candidate, work, limit, tell)
         except (UnsupportedError, TooLargeError, RuntimeError) as error:
             notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
             continue
@@ -125,9 +128,9 @@ def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidat
     return [*others, *(both if fits else [Candidate("matrix_free", "reverse", 1, 0, 0)])]
 
 
-def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float) -> list[LinearMap]:
+def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:
     if candidate.strategy == "accumulated":
-        pieces = accumulate(graph, work, candidate.mode)
+        pieces = accumulate(graph, work, candidate.mode, tell)
         if _trustworthy(graph, pieces):
             return [
                 StructuredMap(tuple(graph.output.shape), tuple(x.shape), terms, x.new_empty(0), work)
@@ -141,7 +144,7 @@ def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float) -> l
     size = sum(graph.output.numel() * x.numel() * x.element_size() for x in graph.inputs)
     room = min(BATCH_BYTES, max(limit - size, 0))
     backwards = candidate.mode == "reverse"
-    matrices = by_rows(graph, room) if backwards else by_columns(graph.output, graph.inputs, room)
+    matrices = by_rows(graph, room, tell) if backwards else by_columns(graph.output, graph.inputs, room, tell)
     return [
         DenseMap(tuple(graph.output.shape), tuple(x.shape), matrix)
         for x, matrix in zip(graph.inputs, matrices, strict=True)

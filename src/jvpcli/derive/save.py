@@ -70,7 +70,7 @@ def _arrays(maps: Maps, form: str) -> dict[str, np.ndarray]:
 
 def is_sparse(linear_map: LinearMap) -> bool:
     """Whether the nonzeros alone are the better form."""
-    return not isinstance(linear_map, DenseMap) and linear_map.structure not in ("dense", "unknown")
+    return linear_map.structure not in ("dense", "unknown")
 
 
 def _coordinates(linear_map: LinearMap) -> dict[str, np.ndarray]:

@@ -1,0 +1,66 @@
+"""Progress: on a terminal, after a while, and gone when the work is done."""
+
+import io
+import threading
+
+import pytest
+import torch
+
+from jvpcli.cli import progress as module
+from jvpcli.cli.context import Context
+from jvpcli.cli.progress import progress
+from jvpcli.derive.engine import compute
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def context(stderr):
+    return Context(io.StringIO(), io.StringIO(), stderr, {"TERM": "xterm", "COLUMNS": "80"})
+
+
+def test_nobody_looks_at_a_file():
+    with progress(context(io.StringIO())) as tell:
+        assert tell is None
+
+
+def test_short_work_shows_nothing():
+    terminal = Terminal()
+    with progress(context(terminal)) as tell:
+        tell("passes", 1, 2)
+    assert terminal.getvalue() == ""
+
+
+def test_long_work_is_shown_and_taken_away(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0)
+    terminal = Terminal()
+    with progress(context(terminal)) as tell:
+        tell("passes, one a row", 1000, 2000)
+        drawn = threading.Event()
+        while "1,000 of 2,000" not in terminal.getvalue():
+            drawn.wait(0.01)
+    assert terminal.getvalue().endswith("\x1b[2K")  # the line is erased
+
+
+def long_chain(x):
+    for _ in range(70):
+        x = x.cumsum(0).sin()
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "what"),
+    [
+        (lambda x: torch.sin(x).cumsum(0) * x, "reverse", "local Jacobians multiplied together"),
+        (long_chain, "auto", "backward passes, one a row"),
+    ],
+)
+def test_the_engine_tells(function, mode, what):
+    told = []
+    x = torch.rand(81, requires_grad=True)
+    compute(function(x), [x], mode=mode, tell=lambda *now: told.append(now))
+    assert told[0][0] == what
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert all(done <= total for _, done, total in told)
