@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from jvpcli.derive.labels import count
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.sparse_map import SparseMap
 from jvpcli.derive.structure import SPARSE_FRACTION, classify, classify_values
-from jvpcli.derive.terms import Workspace, zeros
+from jvpcli.derive.terms import Term, Workspace, zeros
 from jvpcli.errors import LimitError
 
 MOST_BYTES = float(1 << 36)
@@ -62,13 +62,13 @@ class StructuredMap(LinearMap):
         if term.bound > SPARSE_FRACTION * self.m * self.n:
             return "dense"
         pattern = term.pattern
-        rows = term.row_index().expand(pattern.cols.shape).reshape(-1)
+        rows, cols = (index.reshape(-1).cpu().numpy() for index in (term.row_index().expand(pattern.cols.shape), pattern.cols))
         constant = term.values is None or (
             all(isinstance(t, KroneckerMap) and not t.factors for t in self.terms) and term.values.numel() > 0
         )
         number = 1.0 if term.values is None else float(term.values.reshape(-1)[0]) if constant else 0.0
         same = constant and (term.values is None or bool((term.values == number).all()))
-        return classify(rows, pattern.cols.reshape(-1), self.m, self.n, constant=same, ones=same and number == 1.0)
+        return classify(rows, cols, self.m, self.n, constant=same, ones=same and number == 1.0)
 
     @cached_property
     def nnz(self) -> int | None:
@@ -156,12 +156,16 @@ class StructuredMap(LinearMap):
         return scipy.sparse.coo_array((values, (rows, cols)), shape=(self.m, self.n)).tocsr()
 
     def absolute(self) -> LinearMap:
-        """The map of the entries' absolute values."""
-        if not self.terms:
-            return self
-        single = self._single
-        pieces = (SparseMap(single.out_shape, single.in_shape, single.like, single.pattern, single.weights().abs()),)
-        return StructuredMap(self.out_shape, self.in_shape, pieces, self.like, self.work)
+        """A map of at least the entries' absolute values: those of the pieces, which is what products are summed from."""
+        return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
+
+
+def _absolute(term: Term) -> Term:
+    if isinstance(term, KroneckerMap):
+        factors = tuple([replace(factor, values=factor.values.abs()) for factor in term.factors])
+        return replace(term, factors=factors, scale=abs(term.scale))
+    assert isinstance(term, SparseMap)
+    return term if term.values is None else replace(term, values=term.values.abs())
 
 
 def _count_nonzero(term: KroneckerMap) -> int:
