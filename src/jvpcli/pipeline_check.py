@@ -43,10 +43,10 @@ def examine(request: Request) -> Outcome:
 
 
 def _subject(request: Request, evaluation: Evaluation) -> Subject:
-    double, not_hermitian = _in_double(request, evaluation)
+    program, not_hermitian = _program(request, evaluation)
     return Subject(
-        given=_given(request, evaluation),
-        double=double,
+        given=_given(request, program, evaluation),
+        double=_in_double(request, program, evaluation),
         not_hermitian=not_hermitian,
         seed=request.seed,
         seed_given=request.seed_given,
@@ -61,33 +61,36 @@ def _weights(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: weight.value for name, weight in weights.items()}
 
 
-def _given(request: Request, evaluation: Evaluation) -> Evaluator:
-    """The request's expression at the dtypes given."""
-    plain = {name: x.detach() for name, x in evaluation.inputs.items()}
-    return lambda points, seed: _evaluated(request, evaluation.program, {**plain, **points}, evaluation, seed)
-
-
-def _in_double(request: Request, evaluation: Evaluation) -> tuple[Evaluator, bool]:
-    """The same with every floating input, and every constant that the text makes, in double precision.
+def _program(request: Request, evaluation: Evaluation) -> tuple[Program | None, bool]:
+    """The program that is checked.
 
     Matrices that a function reads as Hermitian or triangular are projected first, where they are that: their gradient is
     the one for changes that keep them so.  The second value says whether one of them is not.
     """
+    program = evaluation.program
+    other = None if program is None else projected(program)
+    if other is None:
+        return program, False
+    one, same = (_in_double(request, tried, evaluation) for tried in (program, other))
+    return (other, False) if _agree(one, same, request.seed) else (program, True)
+
+
+def _given(request: Request, program: Program | None, evaluation: Evaluation) -> Evaluator:
+    """The request's expression at the dtypes given."""
+    plain = {name: x.detach() for name, x in evaluation.inputs.items()}
+    return lambda points, seed: _evaluated(request, program, {**plain, **points}, evaluation, seed)
+
+
+def _in_double(request: Request, program: Program | None, evaluation: Evaluation) -> Evaluator:
+    """The same with every floating input, and every constant that the text makes, in double precision."""
     plain = {name: _doubled(x.detach()) for name, x in evaluation.inputs.items()}
     functions = in_double(evaluation.functions)
 
-    def run_at(program: Program | None) -> Evaluator:
-        def evaluator(points: Named, seed: int) -> Evaluation:
-            with _default_dtype(torch.float64):
-                return _evaluated(request, program, {**plain, **points}, evaluation, seed, functions)
+    def evaluator(points: Named, seed: int) -> Evaluation:
+        with _default_dtype(torch.float64):
+            return _evaluated(request, program, {**plain, **points}, evaluation, seed, functions)
 
-        return evaluator
-
-    alone = run_at(evaluation.program)
-    other = None if evaluation.program is None else projected(evaluation.program)
-    if other is None:
-        return alone, False
-    return (run_at(other), False) if _agree(alone, run_at(other), request.seed) else (alone, True)
+    return evaluator
 
 
 def _agree(one: Evaluator, other: Evaluator, seed: int) -> bool:
@@ -115,7 +118,8 @@ def _evaluated(
 
 
 def _doubled(x: Tensor) -> Tensor:
-    return x.to(DOUBLE.get(x.dtype, x.dtype))
+    """A copy in double precision with memory of its own, as the points around it have."""
+    return x.to(DOUBLE.get(x.dtype, x.dtype)).clone(memory_format=torch.contiguous_format)
 
 
 @contextmanager

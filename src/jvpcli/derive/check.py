@@ -7,7 +7,7 @@ number comes before one that is a matter of choice (a kink) or of rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from jvpcli.derive.attribute import BACKWARD, INNER_KINK, reason_for
 from jvpcli.derive.compare import Compared, Entry, compare_directions, compare_entries, halved, is_small
+from jvpcli.derive.differences import SAFETY
 from jvpcli.derive.losses import DECISION, Watch, equation_of
 from jvpcli.derive.modes import Modes, compare_modes, joined, random_pair
 from jvpcli.derive.reasons import Reason
+from jvpcli.derive.rounding import only_rounded
 from jvpcli.derive.staircase import silent_loss
 from jvpcli.derive.vectors import Named, RealFunction, coarsest_rounding
 from jvpcli.errors import JvpError
@@ -40,6 +42,9 @@ SEEDS_TRIED = 8
 """Other seeds under which a random function gets the chance to differ."""
 
 MISMATCHES_EXPLAINED = 4
+
+HALF_THE_DIGITS = 2.0**-26
+"""The rounding that leaves half of a double's digits."""
 
 Evaluator = Callable[[Named, int], Evaluation]
 """The program at other values of the differentiated inputs, with a seed."""
@@ -119,15 +124,20 @@ def check(subject: Subject) -> Outcome:
     }  # fmt: skip
     at_kinks = {entry.column for entry in compared.kinks}
     wrong = [e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks)]
-    if wrong:
-        return Outcome(**_explained(function, wrong, subject), **known)
+    rounded = tuple(_only_rounded(function, wrong))
+    if len(rounded) < len(wrong):
+        return Outcome(**_explained(function, wrong[len(rounded) :], subject), **known)
+    known["compared"] = compared = compared.with_rounded(rounded)
     silent = silent_loss(function, jacobian, subject.files)
     if silent is not None:
         return Outcome(GRAPH_BREAK, entry=silent.entry, reason=silent, **known)
-    if modes.wrong is not None:
+    if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
     if compared.kinks:
         return Outcome(KINK, entry=compared.kinks[0], **known)
+    cancelled = _cancelled(function, jacobian, rounded)
+    if cancelled is not None:
+        return Outcome(PRECISION, entry=cancelled, **known)
     lost, entry = (None, None) if fallback else _precision(function, base, jacobian)
     if entry is not None:
         return Outcome(PRECISION, entry=entry, lost=lost, **known)
@@ -160,6 +170,15 @@ def _has_lost(base: Evaluation, watch: Watch) -> bool:
     """Whether a gradient was lost that an output without one may have had: by a step that the text or the user's code has."""
     losses = [loss for loss in watch.found() if loss.place or base.program is None or equation_of(loss, base)]
     return any(loss.kind != DECISION for loss in losses)
+
+
+def _only_rounded(function: RealFunction, wrong: list[Entry]) -> Iterator[Entry]:
+    """The first entries that differ by rounding alone, up to one that is wrong."""
+    for entry in wrong:
+        found = only_rounded(function, entry)
+        if found is None:
+            return
+        yield found
 
 
 def _function(subject: Subject, base: Evaluation) -> tuple[RealFunction, str | None]:
@@ -268,6 +287,19 @@ def _first_other(one: Evaluation, other: Evaluation) -> Equation | None:
 
 
 # Precision
+
+
+def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequence[Entry]) -> Entry | None:
+    """The worst entry of which rounding leaves less than half the digits even in double precision."""
+    if jacobian is None or not rounded:
+        return None
+    sizes = _typical(function, jacobian)
+    for entry in rounded:
+        size = float(sizes[entry.row, entry.column])
+        nothing = entry.numeric == 0 == float(function.y[entry.row])
+        if not nothing and entry.difference > max(HALF_THE_DIGITS * size, SAFETY * entry.error):
+            return entry
+    return None
 
 
 def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None) -> tuple[float | None, Entry | None]:

@@ -63,6 +63,7 @@ class Compared:
         everything: whether that was every entry.
         mismatches, kinks: entries that differ, and where the one-sided derivatives do; worst first.
         nearest: the entry of the largest difference among those that agree, if every entry was compared.
+        rounded: entries that differ by what rounding makes of both numbers.
         unsure: entries where differences could not be taken to any accuracy.
         unfinite: outputs that are not finite, and were left out.
     """
@@ -72,8 +73,15 @@ class Compared:
     mismatches: tuple[Entry, ...] = ()
     kinks: tuple[Entry, ...] = ()
     nearest: Entry | None = None
+    rounded: tuple[Entry, ...] = ()
     unsure: int = 0
     unfinite: int = 0
+
+    def with_rounded(self, entries: tuple[Entry, ...]) -> Compared:
+        """The same with mismatches that have turned out to be rounding, all of them."""
+        candidates = [*([self.nearest] if self.nearest else []), *entries]
+        nearest = max(candidates, key=lambda entry: entry.difference, default=None)
+        return replace(self, mismatches=(), rounded=entries, nearest=nearest)
 
 
 def is_small(function: RealFunction) -> bool:
@@ -133,6 +141,9 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
             elif kind == AGREES and (nearest is None or entry.difference > nearest.difference):
                 nearest = entry
             unsure += kind == UNSURE
+    if nearest is not None:
+        kind, nearest = _refined(function, nearest, floor)
+        entries += [nearest] if kind == MISMATCH else []
     return Compared(
         compared=int(finite.sum()) * function.n - unsure,
         everything=True,
@@ -142,6 +153,14 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
         unsure=unsure,
         unfinite=int((~finite).sum()),
     )
+
+
+def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, Entry]:
+    """An entry that agrees with a quick difference, with an extrapolated one: what it is by that."""
+    if not entry.difference < torch.inf:
+        return AGREES, entry
+    kind, better = entry_at(function, entry.row, entry.column, entry.analytic, floor)
+    return (kind, better) if kind in (AGREES, MISMATCH) else (AGREES, entry)
 
 
 def _floor(function: RealFunction, jacobian: Tensor, sizes: Tensor) -> float:

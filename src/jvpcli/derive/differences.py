@@ -20,11 +20,17 @@ from jvpcli.derive.vectors import RealFunction
 RATIO = 4
 """From one step to the next smaller one."""
 
+FEWEST = 5
+"""Steps smaller than the first that are always taken."""
+
 ORDER = 3
 """Extrapolations of one difference: further ones only add rounding."""
 
 TINY = 1e-100
 """What is smaller counts as zero: it has no size of its own."""
+
+MOST_SLOWLY = 0.75
+"""Differences whose error shrinks by less from step to step have no limit that could be told."""
 
 TOP = -3
 """The largest step is 2**TOP of the direction's size."""
@@ -136,7 +142,7 @@ def estimate(line: Line) -> Estimate:
     eps = line.function.eps
     size = float(line.direction.abs().max()) if line.direction.numel() else 1.0
     first = TOP + max(0, ceil(-log2(size))) if size > 0 else TOP
-    last = floor(0.6 * log2(eps) + log2(_reach(line)))
+    last = min(floor(0.6 * log2(eps) + log2(_reach(line))), first - FEWEST * int(log2(RATIO)))
     steps = [2.0**power for power in range(first, last - 1, -int(log2(RATIO)))]
     here = line.base
     above = [(line(t) - here) / t for t in steps]
@@ -144,8 +150,8 @@ def estimate(line: Line) -> Estimate:
     central = [(a + b) / 2 for a, b in zip(above, below, strict=True)]
     noise = [4 * line.noise / t for t in steps]
     both, error = _extrapolated(central, noise, power=2)
-    up, up_error = _extrapolated(above, noise, power=1)
-    down, down_error = _extrapolated(below, noise, power=1)
+    up, up_error = _nearer_of(_extrapolated(above, noise, power=1), _accelerated(above, noise))
+    down, down_error = _nearer_of(_extrapolated(below, noise, power=1), _accelerated(below, noise))
     edge = both.isnan()  # the function ends here: the side that is left decides
     derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
@@ -178,6 +184,29 @@ def _extrapolated(differences: Sequence[Tensor], noise: Sequence[Tensor], power:
             best, smallest = torch.where(improved, better, best), torch.where(improved, error, smallest)
             row.append(better)
     return torch.where(smallest.isinf(), torch.full_like(best, torch.nan), best), smallest
+
+
+def _accelerated(differences: Sequence[Tensor], noise: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The limit of differences whose error shrinks by some factor with each step (A. Aitken, 1926).
+
+    At the end of a domain that factor need not be that of a power series: √t for x**1.5 at zero.
+    """
+    best, smallest = torch.full_like(differences[0], torch.nan), torch.full_like(differences[0], torch.inf)
+    before = best
+    for a, b, c, scatter in zip(differences, differences[1:], differences[2:], noise[2:], strict=False):
+        ratio = (c - b) / (b - a)
+        better = torch.where(ratio.abs() < MOST_SLOWLY, c + (c - b) * ratio / (1 - ratio), torch.nan)
+        error = ((better - before).abs() + scatter / (1 - ratio).abs()).nan_to_num(nan=torch.inf)
+        improved = error < smallest
+        best, smallest = torch.where(improved, better, best), torch.where(improved, error, smallest)
+        before = better
+    return best, smallest
+
+
+def _nearer_of(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of two estimates with their errors the surer, entry by entry; the first unless the other is surer by far."""
+    surer = other[1] < one[1] / 10
+    return torch.where(surer, other[0], one[0]), torch.where(surer, other[1], one[1])
 
 
 def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Sequence[float]) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jvpcli.derive.compare import MISMATCH, Entry, entry_at
+from jvpcli.derive.compare import AGREES, Entry, entry_at
 from jvpcli.derive.differences import SAFETY
 from jvpcli.derive.vectors import Layout, RealFunction
 from jvpcli.derive.vjp import vjp
@@ -39,7 +39,7 @@ def rounding_of(function: RealFunction, row: int) -> float:
     except RuntimeError:  # a result that was changed in place since
         return 0.0
     terms = [
-        torch.finfo(z.dtype).eps * float((gradient.abs() * z.abs()).sum())
+        torch.finfo(z.dtype).eps * float((gradient.abs() * z.detach().abs()).sum())
         for z, gradient in zip(results, pulled, strict=True)
         if gradient is not None
     ]
@@ -52,22 +52,23 @@ def _onehot(function: RealFunction, row: int) -> dict[str, Tensor]:
     return Layout.of(function.evaluation.outputs).split(vector)
 
 
-def is_rounding(function: RealFunction, entry: Entry) -> bool:
-    """Whether the two numbers of an entry differ by no more than rounding may make of them."""
+def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them."""
     if entry.below is not None or not entry.difference < torch.inf:
-        return False
-    return _agrees_within(function, entry) or _scatters(function, entry)
+        return None
+    return _agreeing(function, entry) or (entry if _scatters(function, entry) else None)
 
 
-def _agrees_within(function: RealFunction, entry: Entry) -> bool:
-    """Whether the entry agrees with its difference when the steps' roundings are counted."""
+def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry if it agrees with its difference when the steps' roundings are counted."""
     allowed = rounding_of(function, entry.row)
     if not allowed > float(function.noise[entry.row]):
-        return False
+        return None
     noise = function.noise.clone()
     noise[entry.row] = allowed
-    kind, _ = entry_at(replace(function, noise=noise), entry.row, entry.column, entry.analytic, SAFETY * allowed)
-    return kind != MISMATCH
+    aware = replace(function, noise=noise)
+    kind, found = entry_at(aware, entry.row, entry.column, entry.analytic, SAFETY * allowed)
+    return found if kind == AGREES else None
 
 
 def _scatters(function: RealFunction, entry: Entry) -> bool:

@@ -202,7 +202,7 @@ def _visible_noise(function: RealFunction) -> Tensor:
     if not function.n or not function.m:
         return torch.zeros_like(function.y)
     step, scatter = TINY_STEP, _scatter(function, TINY_STEP)
-    while bool((scatter > 4 * function.eps * function.y.abs()).any()) and step > TINY_STEP**2:
+    while bool((scatter > 0).any()) and step > TINY_STEP**2:
         step /= 8
         finer = _scatter(function, step)
         if not bool((finer < scatter / 30).any()):
@@ -212,7 +212,7 @@ def _visible_noise(function: RealFunction) -> Tensor:
 
 
 def _scatter(function: RealFunction, tiny: float) -> Tensor:
-    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size.
+    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size; 0 if the values are exact.
 
     The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
     don't fall into step with them.
@@ -220,7 +220,8 @@ def _scatter(function: RealFunction, tiny: float) -> Tensor:
     step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
     ys = torch.stack([function.value(function.x + number * step) for number in UNEVEN])
     scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (ys - ys[0])).abs().amax(0)
-    return torch.where(scatter.isfinite(), scatter, 0.0)
+    exact = 4 * function.eps * ys.abs().amax(0)
+    return torch.where(scatter.isfinite() & (scatter > exact), scatter, 0.0)
 
 
 def _contrast(nodes: Sequence[float]) -> list[float]:

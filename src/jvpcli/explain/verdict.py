@@ -95,6 +95,11 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     if outcome.verdict == NONDETERMINISTIC:
         return _unsteady(outcome)
     assert worst is not None
+    if outcome.verdict == PRECISION and outcome.lost is None:
+        return (
+            f"The derivative is about {_number(worst.numeric)}, by differences over wide steps; autograd's "
+            f"{_number(worst.analytic)} is what rounding leaves even in double precision: the formula cancels."
+        )
     if outcome.verdict == PRECISION:
         return (
             f"In double precision the derivative is {_number(worst.numeric)}; in {_dtypes(outcome.base)} rounding leaves "
@@ -185,6 +190,8 @@ def _hints(outcome: Outcome) -> Iterator[str]:
     reason = outcome.reason
     if outcome.verdict == NONDETERMINISTIC and outcome.by_seed:
         yield "--seed 0 checks it with the random numbers held fast; training=False (or net.eval()) turns dropout off."
+    elif outcome.verdict == PRECISION and outcome.lost is None:
+        yield "Write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, 2 * torch.sin(x / 2)**2 for 1 - cos x, …)."
     elif outcome.verdict == PRECISION:
         yield "Compute it in --dtype float64, or write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, …)."
     elif reason is None:
