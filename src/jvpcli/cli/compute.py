@@ -18,9 +18,6 @@ from jvpcli.request import Request
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
 
-ANY_VALUE = "1,2,3"
-"""A VALUE for an input that was not given, in the command that an error shows."""
-
 
 @contextmanager
 def computing(context: Context, request: Request, as_json: bool, command: str) -> Iterator[tuple[ModuleType, Request]]:
@@ -89,7 +86,8 @@ def refuse(request: Request, command: str) -> None:
 
 
 def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:
-    """For a name that has no value: the command with one, unless an input of a similar name was given."""
+    """For a name that has no value: a command that surely works, or the forms of a value; not where another name was meant."""
+    from jvpcli.cli.missing import in_words, values_for
     from jvpcli.explain.command import command as command_line
     from jvpcli.language.parse import parse
 
@@ -100,9 +98,9 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
         return error
     name = request.expression[slice(*error.span)] if error.span else ""
     if name in missing and not any(hint.startswith("Did you mean") for hint in error.hints):
-        inputs = {**request.inputs, **dict.fromkeys(missing, ANY_VALUE)}
-        hint = command_line(replace(request, inputs=inputs), name=command)
-        error.hints = (hint,) if hint else error.hints
+        values = values_for(request.expression, missing, request.inputs) if not request.grad_outputs else None
+        hint = command_line(replace(request, inputs={**request.inputs, **(values or {})}), name=command)
+        error.hints = (hint if hint and values else in_words(name),)
     return error
 
 
