@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -14,16 +14,17 @@ from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
 from jvpcli.explain.contraction import contract
 from jvpcli.explain.products import Products, coarsest, multiply
+from jvpcli.explain.said import torch_warnings
 from jvpcli.explain.warn import notices
 from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.failures import is_out_of_memory
 from jvpcli.pipeline_evaluate import differentiable_outputs, evaluator, rerunner, run, stacked, text_of
-from jvpcli.report import InspectReport, PlanReport
+from jvpcli.report import InspectReport, Notice, PlanReport
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     import numpy as np
-
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,11 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
     tangents = read_tangents(request, evaluation)
     rerun = rerunner(request, evaluation)
     eps = coarsest(evaluation)
-    if request.jacobian == "none":
-        derivatives = products_alone(outputs, leaves)
-        products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
-    else:
-        stack = stacked(evaluation)
-        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stack)
-        try:
-            products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
-        except InternalError:
-            if stack is None or is_large(outputs, leaves):
-                raise
-            # many points at once may take another path through torch, with other derivatives: one at a time, then
-            derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit)
-            products = multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
+
+    def products_of(derivatives: Derivatives) -> Products:
+        return multiply(derivatives, outputs, leaves, cotangents, tangents, rerun, eps)
+
+    derivatives, products = _differentiated(request, evaluation, outputs, leaves, products_of)
     if request.save is not None:
         _save(derivatives, leaves, request)
     report = InspectReport(
@@ -95,12 +87,46 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=notices(evaluation, derivatives, products, rerun, evaluator(request, evaluation)),
+        warnings=(
+            *notices(evaluation, derivatives, products, rerun, evaluator(request, evaluation)),
+            *torch_warnings(evaluation),
+        ),
         jvp=None if products.jvp is None else {name: build.value(y) for name, y in products.jvp.items()},
         spectrum=_spectrum(derivatives) if request.spectrum else None,
         tangent=None if not tangents else {name: build.cotangent(t.source, t.value) for name, t in tangents.items()},
     )
     return Inspection(evaluation, derivatives, products, report)
+
+
+def _differentiated(
+    request: Request,
+    evaluation: Evaluation,
+    outputs: Mapping[str, Tensor],
+    leaves: Mapping[str, Tensor],
+    products_of: Callable[[Derivatives], Products],
+) -> tuple[Derivatives, Products]:
+    """The Jacobians as asked for, and their products; the products alone where there turns out to be no memory for more."""
+    if request.jacobian == "none":
+        alone = products_alone(outputs, leaves)
+        return alone, products_of(alone)
+    stack, rerun = stacked(evaluation), rerunner(request, evaluation)
+    try:
+        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stack, request.tell)
+        try:
+            return derivatives, products_of(derivatives)
+        except InternalError:
+            if stack is None or is_large(outputs, leaves):
+                raise
+            # many points at once may take another path through torch, with other derivatives: one at a time, then
+            derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit)
+            return derivatives, products_of(derivatives)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    note = Notice("fallback", "there was not enough memory for the Jacobian: only products with it were computed")
+    alone = products_alone(outputs, leaves)
+    alone = replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message))
+    return alone, products_of(alone)
 
 
 def explain_plan(request: Request) -> PlanReport:

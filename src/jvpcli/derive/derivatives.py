@@ -191,6 +191,8 @@ def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:
             f"local Jacobians multiplied together from the {start}, without passes: about {way.operations:.2g} "
             f"multiplications, against {planned.m} reverse or {planned.n} forward passes"
         )
+    elif computed.strategy == "matrix_free" != planned.chosen.strategy:
+        reason = f"{planned.reason}; there was not enough memory for that: only products with it are computed"
     return Plan(computed.mode, computed.passes, way.peak_bytes, reason, computed.strategy)
 
 

@@ -109,7 +109,7 @@ def compute(
     for candidate in (first, *_fallbacks(graph, mode, limit, rest)):
         try:
             maps = _run(graph, candidate, work, limit, tell)
-        except (UnsupportedError, TooLargeError, RuntimeError) as error:
+        except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
             notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
             continue
         return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, tuple(notes))
@@ -125,7 +125,8 @@ def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidat
     )
     fits = m * n * graph.like.element_size() + footprint(graph) <= limit
     others = [c for c in planned if c.strategy == "accumulated" and c.fits]
-    return [*others, *(both if fits else [Candidate("matrix_free", "reverse", 1, 0, 0)])]
+    products = [Candidate("matrix_free", "reverse", 1, 0, 0)] if limit < float("inf") or not fits else []
+    return [*others, *(both if fits else []), *products]
 
 
 def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:

@@ -69,6 +69,11 @@ def explain_failure(
     return EvaluationError(f"{what} failed: {first}.", hints=hints, **where)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or torch could not get the memory it wanted."""
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error))) or "bad_alloc" in str(error)
+
+
 AMBIGUOUS_HINT = "For many elements at once use torch.where(condition, a, b), and & | ~ instead of and, or, not."
 
 
