@@ -10,9 +10,9 @@ import pytest
 SURE = [
     ("torch.outer(x,x)", []), ("x @ W", []), ("torch.linalg.inv(A)", []), ("torch.softmax(x, 0) * w", []),
     ("x*z", ["--x", "1,2"]), ("x*z", ["--x", "torch.rand(2,3)"]), ("F.linear(x,W)", []), ("x.T @ x + torch.exp(x)", []),
-    ("torch.special.erf(x).sum()", []), ("torch.dot(x,w)", []), ("torch.linalg.cholesky(A).sum()", []), ("(x - x.mean()) / x.std()", []),
-    ("2*x**3", []), ("torch.logdet(A @ A.T)", []), ("torch.outer(x, w) * x.sum()", []), ("F.mse_loss(x, w)", ["--x", "1,2;3,4"]),
-    ("torch.cumsum(x, dim=-1) + w", []),
+    ("torch.special.erf(x).sum()", []), ("torch.dot(x,w)", []), ("torch.linalg.cholesky(A).sum()", []), ("2*x**3", []),
+    ("(x - x.mean()) / x.std()", []), ("torch.logdet(A @ A.T)", []), ("torch.outer(x, w) * x.sum()", []),
+    ("F.mse_loss(x, w)", ["--x", "1,2;3,4"]), ("torch.cumsum(x, dim=-1) + w", []),
 ]  # fmt: skip
 
 UNSURE = [

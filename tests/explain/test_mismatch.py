@@ -7,7 +7,9 @@ import shlex
 import pytest
 
 from jvpcli.errors import BadValueError, ShapeMismatchError, UsageError
+from jvpcli.explain.messages import lookup
 from jvpcli.pipeline import inspect
+from jvpcli.pipeline_trace import trace
 from jvpcli.request import Request
 
 OUTER = "torch.outer(x,x)"
@@ -68,6 +70,89 @@ def test_what_a_wrong_cotangent_looks_like(g, says, repaired):
 def test_five_shapes_have_five_explanations():
     shapes = ["4", "1,4,4", "16", "4,1", "2,8"]
     assert len({wrong(f"torch.rand({shape})").explanation.split(": ")[-1] for shape in shapes}) == 5
+
+
+REASON = (
+    "grad_outputs is v = ∂L/∂y: one weight for each entry of the *output*. y has 16 entries in the shape (4, 4), so v has "
+    "the shape (4, 4); nothing is broadcast.\nWhat came has shape "
+)
+
+
+@pytest.mark.parametrize(
+    ("g", "got", "looks_like", "hints"),
+    [
+        (
+            "1,2,3,4", "(4,)",
+            "that is the shape of the input x. A direction in the input's space is the tangent of a JVP (--tangent); it goes "
+            "in on the other side of J.",
+            ["--grad-outputs ones", "--tangent 1,2,3,4"],
+        ),
+        (
+            "torch.rand(1,4,4)", "(1, 4, 4)", "that is the right shape with an axis of length 1 too many in front.",
+            ['--grad-outputs "torch.rand(1,4,4).reshape(4, 4)"'],
+        ),
+        (
+            "torch.rand(16)", "(16,)", "that is y flattened: the right number of entries (16), in one row.",
+            ['--grad-outputs "torch.rand(16).reshape(4, 4)"'],
+        ),
+        (
+            "1;2;3;4", "(4, 1)",
+            "it would broadcast to (4, 4), but nothing is broadcast silently; the command below writes it out.",
+            ['--grad-outputs "1,1,1,1;2,2,2,2;3,3,3,3;4,4,4,4"'],
+        ),
+        (
+            "torch.rand(2,8)", "(2, 8)",
+            "the right number of entries (16), in another shape; in row-major order they would fit.",
+            ['--grad-outputs "torch.rand(2,8).reshape(4, 4)"'],
+        ),
+    ],
+)  # fmt: skip
+def test_the_whole_text_of_the_five(g, got, looks_like, hints):
+    error = wrong(g)
+    assert error.message == f"grad_outputs for y has shape {got}; expected (4, 4), the shape of y"
+    assert error.explanation == f"{REASON}{got}: {looks_like}"
+    assert list(error.hints) == [f'jvp inspect "{OUTER}" --x 1,2,3,4 {hint}' for hint in hints]
+    for hint in error.hints:
+        run(hint)
+
+
+def test_causes_and_cures_are_those_that_explain_gives():
+    error = wrong("1,1,1,1")
+    told = lookup(error.torch_message)
+    assert (error.causes, error.cures) == (told.causes, told.cures)
+    assert len(told.causes) > 1
+
+
+def test_the_command_repairs_every_wrong_shape_at_once():
+    weights = ((None, "torch.ones(1)"), (None, "1,2;3,4;5,6"), (None, "1"))
+    with pytest.raises(ShapeMismatchError) as caught:
+        inspect(Request("(x.sum(), torch.outer(x,w), 2*w)", {"x": "1,2", "w": "3,4,5"}, grad_outputs=weights))
+    assert caught.value.message.startswith("grad_outputs for y0 has shape (1,)")
+    assert [v.shape for v in run(caught.value.hints[0]).grad_outputs.values()] == [(), (2, 3), (3,)]
+    tangents = ((None, "1,2,3"), (None, "1,2"))
+    with pytest.raises(ShapeMismatchError) as caught:
+        inspect(Request("torch.outer(x, w)", {"x": "1,2", "w": "3,4,5"}, tangent=tangents))
+    assert run(caught.value.hints[0]).jvp["y"].shape == (2, 3)
+
+
+def test_a_cotangent_in_the_tangent_s_place_is_shown_in_its_own():
+    with pytest.raises(ShapeMismatchError) as caught:
+        inspect(Request(OUTER, {"x": "1,2,3,4"}, tangent=((None, "torch.rand(4,4)"),)))
+    assert caught.value.hints[1] == f'jvp inspect "{OUTER}" --x 1,2,3,4 --grad-outputs "torch.rand(4,4)"'
+    run(caught.value.hints[1])
+
+
+def test_of_a_trace_the_tangent_is_for_inspect():
+    with pytest.raises(ShapeMismatchError) as caught:
+        trace(Request(OUTER, {"x": "1,2,3,4"}, grad_outputs=((None, "1,2,3,4"),), command="trace"))
+    assert [hint.split()[1] for hint in caught.value.hints] == ["trace", "inspect"]
+
+
+def test_a_cotangent_that_can_t_be_computed_is_explained_in_its_own_text():
+    error = wrong("torch.rand(4,3) @ torch.rand(4,4)")
+    assert error.source == "torch.rand(4,3) @ torch.rand(4,4)"
+    assert error.details[0] == "in the value of grad_outputs for y"
+    assert "inner sizes 3 and 4" in error.message
 
 
 def test_a_transposed_cotangent():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
-from jvpcli.errors import ShapeMismatchError
+from jvpcli.errors import JvpError, ShapeMismatchError
 from jvpcli.explain.command import command
-from jvpcli.language.values import is_expression
+from jvpcli.language.values import free_names, is_expression
 from jvpcli.report import Shape
 from jvpcli.request import Request
 
@@ -31,18 +32,31 @@ class Resemblance:
     repaired: Tensor | None = None
 
 
+Read = Callable[[Request], Any]
+"""Reads the cotangents or tangents of a request, and raises as they were raised here."""
+
+
 def cotangent_mismatch(
-    request: Request, name: str, output: Tensor, v: Tensor, inputs: Mapping[str, Tensor], position: int, several: bool
+    request: Request,
+    name: str,
+    output: Tensor,
+    v: Tensor,
+    inputs: Mapping[str, Tensor],
+    position: int,
+    several: bool,
+    read: Read,
 ) -> ShapeMismatchError:
     """The failure of a cotangent `v` for output `name`, whose shape is not the output's.
 
-    `position` is the output's number among the outputs; `several` says that there are more than one.
+    `position` is the output's number among the outputs; `several` says that there are more than one.  `read` tries the
+    repaired request: where another cotangent is wrong as well, the command shown repairs that too.
     """
     expected, got = tuple(output.shape), tuple(v.shape)
     looks = resemblance(v, expected, f"{name}", {key: tuple(x.shape) for key, x in inputs.items()})
     value = repaired_value(looks, _text_of(request.grad_outputs, name, position))
     hints = []
-    fixed = command(request, grad_outputs=_replaced(request.grad_outputs, name, position, value, several))
+    pairs = tuple(_replaced(request.grad_outputs, name, position, value, several))
+    fixed = _that_works(replace(request, grad_outputs=pairs), read)
     if fixed:
         hints.append(fixed)
     elif looks.repaired is None:
@@ -52,10 +66,9 @@ def cotangent_mismatch(
     matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
     if looks.repaired is None and matching is not None:
         asked = _text_of(request.grad_outputs, name, position)
-        as_tangent = asked and command(
-            request, grad_outputs=(), tangent=[(None if len(inputs) == 1 else matching, asked)]
-        )
-        if as_tangent and name not in asked:
+        tangent = [(None if len(inputs) == 1 else matching, asked)]
+        as_tangent = asked and command(request, name="inspect", grad_outputs=(), tangent=tangent)
+        if as_tangent and name not in free_names(asked):
             hints.append(as_tangent)
     from jvpcli.explain.worded import with_causes  # loaded only where something has failed
 
@@ -78,13 +91,28 @@ def cotangent_mismatch(
 
 
 def tangent_mismatch(
-    request: Request, name: str, x: Tensor, u: Tensor, outputs: Mapping[str, Tensor], position: int, several: bool
+    request: Request,
+    name: str,
+    x: Tensor,
+    u: Tensor,
+    outputs: Mapping[str, Tensor],
+    position: int,
+    several: bool,
+    read: Read,
 ) -> ShapeMismatchError:
     """The failure of a tangent `u` for input `name`, whose shape is not the input's; otherwise the same."""
     expected, got = tuple(x.shape), tuple(u.shape)
     looks = resemblance(u, expected, name, {key: tuple(y.shape) for key, y in outputs.items()}, of_output=True)
     value = repaired_value(looks, _text_of(request.tangent, name, position))
-    fixed = command(request, tangent=_replaced(request.tangent, name, position, value, several))
+    pairs = tuple(_replaced(request.tangent, name, position, value, several))
+    fixed = _that_works(replace(request, tangent=pairs), read)
+    hints = [fixed or f"pass a tangent of shape {expected}, for example torch.ones_like({name})"]
+    matching = next((key for key, y in outputs.items() if tuple(y.shape) == got), None)
+    asked = _text_of(request.tangent, name, position)
+    if looks.repaired is None and matching is not None and asked:
+        weights = [(None if len(outputs) == 1 else matching, asked)]
+        as_cotangent = command(request, name="inspect", grad_outputs=weights, tangent=())
+        hints += [as_cotangent] if as_cotangent else []
     from jvpcli.explain.worded import with_causes  # loaded only where something has failed
 
     return with_causes(
@@ -95,7 +123,7 @@ def tangent_mismatch(
                 f"{_counted(name, expected)}, so u has the shape {expected}; nothing is broadcast.\n"
                 f"What came has shape {got}: {looks.sentence}"
             ),
-            hints=(fixed,) if fixed else (f"pass a tangent of shape {expected}, for example torch.ones_like({name})",),
+            hints=tuple(hints),
             expected=expected,
             got=got,
             torch_message=(
@@ -104,6 +132,17 @@ def tangent_mismatch(
             ),
         )
     )
+
+
+def _that_works(request: Request, read: Read) -> str | None:
+    """The command of a repaired request; of one where another shape is wrong, the command that repairs that."""
+    try:
+        read(request)
+    except ShapeMismatchError as further:
+        return next((hint for hint in further.hints if hint.startswith("jvp ")), None)
+    except JvpError:
+        return None
+    return command(request)
 
 
 def resemblance(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
 from jvpcli.explain.mismatch import cotangent_mismatch, tangent_mismatch
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.values import dtype_name, read_value
@@ -44,7 +44,10 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
             continue
         v = _read(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
         if v.shape != y.shape:
-            raise cotangent_mismatch(request, name, y, v, evaluation.inputs, position, several=len(outputs) > 1)
+            several = len(outputs) > 1
+            raise cotangent_mismatch(
+                request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
+            )
         weights[name] = Weight(_source(value, name in given), _as(v, y, f"grad_outputs for {name}"))
     if not weights:
         raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
@@ -68,7 +71,10 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
         value = given.get(name, "zeros")
         u = _read(value, x, request, evaluation.inputs, f"tangent for {name}", request.seed + SEED_OFFSET + position)
         if u.shape != x.shape:
-            raise tangent_mismatch(request, name, x, u, evaluation.outputs, position, several=len(names) > 1)
+            several = len(names) > 1
+            raise tangent_mismatch(
+                request, name, x, u, evaluation.outputs, position, several, lambda r: read_tangents(r, evaluation)
+            )
         weights[name] = Weight(_source(value, name in given), _as(u, x, f"tangent for {name}"))
     return weights
 
@@ -111,6 +117,10 @@ def _read(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tensor
         return read_value(
             value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
         )
+    except (EvaluationError, ShapeMismatchError) as error:
+        from jvpcli.explain.failing import explain_value_failure  # loaded only where something has failed
+
+        raise explain_value_failure(error, what, plain) from error
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
 

@@ -79,7 +79,7 @@ def _body(error: JvpError) -> list[RenderableType]:
     if error.explanation:
         parts += [Text(), Text(error.explanation)]
     for title, items in (("Causes", error.causes), ("What to do", error.cures)) if _lists(error) else ():
-        parts += [Text(), Text(title, style=HEADING), *(Text(f"• {item}") for item in items)]
+        parts += [Text(), Text(title, style=HEADING), *(Text(f"• {item}") for item in items if not is_command(item))]
     if error.torch_message:
         parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
     return parts
