@@ -21,7 +21,8 @@ def main() -> None:
     from jvpcli.cli.context import Context
     from jvpcli.cli.limits import on_interrupt
 
-    context = Context.of_process()
+    own_code = any(word.startswith("--import") for word in sys.argv[1:])
+    context = Context.apart_from_prints() if own_code else Context.of_process()
     on_interrupt(lambda: interrupted(context))
     from jvpcli.cli.app import run
 

@@ -42,6 +42,23 @@ class Context:
         """The real process's."""
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
 
+    @classmethod
+    def apart_from_prints(cls) -> Context:
+        """The real process's, its stdout for results alone: what else is written there goes to stderr.
+
+        That is what the user's own files print, whether through Python, from C or by a program that they start.
+        """
+        if sys.stdout is None or sys.stderr is None:
+            return cls.of_process()
+        try:
+            sys.stdout.flush()
+            kept = os.dup(sys.stdout.fileno())
+            results = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        except (OSError, ValueError):
+            return cls.of_process()
+        return cls(sys.stdin, results, sys.stderr, os.environ)
+
     @cached_property
     def out(self) -> Output:
         """Standard output; what cannot be written there is a failure."""

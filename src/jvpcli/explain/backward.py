@@ -25,19 +25,19 @@ def backward_failures(evaluation: Evaluation, expression: Any = None) -> Iterato
         yield
     except (JvpError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not _from_autograd(error) and place_of(error, files) is None:
             raise
         raise _told(error, files) from error
 
 
-def _from_autograd(error: Exception) -> bool:
+def _from_autograd(error: BaseException) -> bool:
     """Whether the innermost frames are torch's engine."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(frame.name == "_engine_run_backward" for frame in frames)
 
 
-def _told(error: Exception, files: tuple[str, ...]) -> JvpError:
+def _told(error: BaseException, files: tuple[str, ...]) -> JvpError:
     from jvpcli.explain.messages import lookup  # loaded only where something has failed
     from jvpcli.explain.worded import worded
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import NotDifferentiableError
+from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language import catalog, refusals
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.operations import apply_operation, is_imported
@@ -49,6 +49,8 @@ def evaluate(
         warnings.simplefilter("always")
         run.run(program.equations)
         parts = list(_parts(run, program))
+    if functions:
+        _refuse_overwritten(leaves, inputs, wrt)
     outputs = name_outputs([(name, run.read(operand)) for name, operand in parts], program.inputs, program.source)
     slots = {name: part.slot for name, (_, part) in zip(outputs, parts, strict=True) if isinstance(part, Ref)}
     differentiated = tuple(name for name in leaves if name in wrt)
@@ -156,6 +158,23 @@ def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
             f"`{name}` holds {kind} numbers: only floating and complex inputs have derivatives."
         )
     return leaf.requires_grad_()
+
+
+def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tensor], wrt: Collection[str]) -> None:
+    """Own code has not changed the values of the inputs behind autograd's back.
+
+    Raises:
+        EvaluationError: it has; value and gradient would belong to different points.
+    """
+    for name, leaf in leaves.items():
+        before, now = inputs[name].detach(), leaf.detach()
+        if name in wrt and not bool(((now == before) | ((now != now) & (before != before))).all()):
+            raise EvaluationError(
+                f"The imported code changes `{name}` in place, where autograd does not see it.",
+                explanation="Values were overwritten through .data, .detach() or under torch.no_grad(): the output then "
+                "belongs to other inputs than its gradient does.",
+                hints=[f"Work on a copy: {name} = {name}.clone()."],
+            )
 
 
 def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:

@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jvpcli.errors import EvaluationError, FileError, JvpError
+from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
+from jvpcli.language.operations import check_result, describe
 
 DOUBLE: Mapping[torch.dtype, torch.dtype] = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
@@ -61,11 +62,29 @@ class ImportedFunction:
         parameters = {name: keywords.pop(name) for name in list(keywords) if "." in name}
         try:
             with substituted(self.modules, parameters, self.double):
-                return self.function(*arguments, **keywords)
+                return self._usable(self.function(*arguments, **keywords))
         except JvpError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise failure_in(error, self.files, f"`{self.name}`") from error
+
+
+    def _usable(self, result: Any) -> Any:
+        """What the function returned, if an expression can go on with it.
+
+        Raises:
+            EvaluationError: it can't.
+        """
+        try:
+            check_result(result, f"call:{self.name}")
+        except ForbiddenError as error:
+            arrays = type(result).__module__ == "numpy"
+            raise EvaluationError(
+                f"`{self.name}` returns {describe(result)}, and an expression goes on with tensors, numbers, and tuples or "
+                "lists of them alone.",
+                hints=["Return the tensor: a NumPy array carries no gradient."] if arrays else (),
+            ) from error
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +163,16 @@ def _run(path: Path) -> ModuleType:
     directory = str(path.resolve().parent)
     sys.modules[name] = module  # dataclasses look their module up there
     sys.path.insert(0, directory)
+    gradients = torch.is_grad_enabled()
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        told = failure_in(error, (str(path.resolve()),), f"`{path}`")
-        raise FileError(f"{told.message.rstrip('.')} (while it was imported).", details=told.details) from error
+        told = failure_in(error, (str(path.resolve()),), f"Importing `{path}`")
+        raise FileError(told.message, details=told.details) from error
     finally:
-        sys.path.remove(directory)
+        torch.set_grad_enabled(gradients)  # a script for inference switches them off for good
+        if directory in sys.path:
+            sys.path.remove(directory)
     return module
 
 
@@ -243,7 +265,7 @@ def in_double(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable
 
 def failure_in(error: BaseException, files: Collection[str], what: str) -> JvpError:
     """What the user's code raised, with its place in the user's files, if it is there."""
-    kind, text = type(error).__name__, str(error).strip()
+    kind, text = type(error).__name__, str(getattr(error, "msg", error) or error).strip()
     first = f"{kind}: {text.splitlines()[0].rstrip('.')}" if text else kind
     place = place_of(error, files)
     if place is None:
