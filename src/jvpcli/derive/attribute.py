@@ -94,10 +94,11 @@ def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> 
     with record:
         evaluation = function.evaluate({})
     with away:
-        function.value(moved(function, entry.column, t))
+        elsewhere = function.evaluate(function.inputs.split(moved(function, entry.column, t)))
+    others = [elsewhere.inputs[name] for name in elsewhere.wrt]
     leaves = [evaluation.inputs[name] for name in evaluation.wrt]
 
-    def reaches(tensor: Tensor) -> bool:
+    def reaches(tensor: Tensor, leaves: list[Tensor] = leaves) -> bool:
         pulled = function.inputs.join(vjp(tensor, direction(tensor.detach(), seed=5), leaves))
         return bool(pulled[entry.column] != 0)
 
@@ -105,7 +106,7 @@ def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> 
         if not isinstance(call.value, Tensor) or not call.value.requires_grad or reaches(call.value):
             continue
         follows = call.value.shape == other.value.shape and not torch.equal(call.value, other.value)
-        if follows and any(reaches(operand) for operand in call.operands):
+        if follows and other.value.requires_grad and any(map(reaches, call.operands)) and not reaches(other.value, others):
             return told(CUT, call, evaluation)
     return None
 

@@ -43,6 +43,9 @@ SEEDS_TRIED = 8
 
 MISMATCHES_EXPLAINED = 4
 
+LOST = 1e300
+"""The relative error of a number that is not finite any more."""
+
 HALF_THE_DIGITS = 2.0**-26
 """The rounding that leaves half of a double's digits."""
 
@@ -296,7 +299,7 @@ def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequenc
     sizes = _typical(function, jacobian)
     for entry in rounded:
         size = float(sizes[entry.row, entry.column])
-        nothing = entry.numeric == 0 == float(function.y[entry.row])
+        nothing = size == 0 or entry.numeric == 0 == float(function.y[entry.row])
         if not nothing and entry.difference > max(HALF_THE_DIGITS * size, SAFETY * entry.error):
             return entry
     return None
@@ -318,9 +321,11 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
         exact, given = jacobian, function.jacobian(base)
         sizes = _typical(function, jacobian)
     comparable = exact.isfinite() & function.y.isfinite()[:, None] if v is None else exact.isfinite()
-    off = torch.where(comparable, (given - exact).abs().nan_to_num(nan=math.inf), 0.0)
+    off = torch.where(comparable, (given - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
     tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if y.is_floating_point() or y.is_complex())
     relative = torch.where(off > tiny, off / sizes.clamp(min=tiny), 0.0)
+    largest = torch.where(comparable, exact.abs(), 0.0).max().clamp(min=tiny)
+    relative = torch.where(off.isinf(), LOST * (1 + exact.abs() / largest), relative)
     worst = int(relative.argmax())
     lost = float(relative.reshape(-1)[worst])
     if not lost > math.sqrt(eps):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import floor, log2
 
 import torch
 from torch import Tensor
 
-from jvpcli.derive.differences import SAFETY, Estimate, Line, Quick, estimate, quick, quick_step, scales
+from jvpcli.derive.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.derive.vectors import RealFunction
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
@@ -115,12 +116,9 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
     kinks: list[Entry] = []
     unsure, nearest = 0, None
     for column in range(function.n):
-        size = float(sizes[column])
-        direction = torch.zeros_like(function.x)
-        direction[column] = size
-        line = Line(function, direction)
+        line, first = _along(function, jacobian, column, float(sizes[column]))
+        size = float(line.direction[column])
         analytic = jacobian[:, column] * size
-        first = quick(line)
         comparable = finite & ~analytic.isnan() if spoilt else finite
         unsure += int((finite & ~comparable).sum())
         rows = (_suspicious(line, first, analytic, floor) & comparable).nonzero().reshape(-1)
@@ -155,12 +153,30 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
     )
 
 
+def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -> tuple[Line, Quick]:
+    """The line along an input entry with its quick difference; over steps of the entry's own size where rounding is less.
+
+    Those of its neighbours' size suit an entry that adds little to a sum, its own one that stands alone.
+    """
+    line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size))
+    first = quick(line)
+    own = abs(float(function.x[column]))
+    if not TINY < 4 * own < size:
+        return line, first
+    other = replace(line, direction=line.direction * (2.0 ** floor(log2(own)) / size))
+    second = quick(other)
+    ratio = float(other.direction[column]) / size
+    moved = (jacobian[:, column] != 0) | (second.derivative != 0)
+    worse = moved & ~(second.noise <= ratio * first.noise)
+    return (line, first) if bool(worse.any()) else (other, second)
+
+
 def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, Entry]:
     """An entry that agrees with a quick difference, with an extrapolated one: what it is by that."""
     if not entry.difference < torch.inf:
         return AGREES, entry
     kind, better = entry_at(function, entry.row, entry.column, entry.analytic, floor)
-    return (kind, better) if kind in (AGREES, MISMATCH) else (AGREES, entry)
+    return (kind, better) if kind == MISMATCH else (AGREES, min(entry, better, key=lambda found: found.difference))
 
 
 def _floor(function: RealFunction, jacobian: Tensor, sizes: Tensor) -> float:
@@ -201,6 +217,8 @@ def _judge(
         at_kink = replace(entry, below=below / size, above=above / size)
         sides = [side for side in (below, above) if abs(side) < torch.inf]
         outside = len(sides) == 2 and not min(sides) - allowed <= analytic <= max(sides) + allowed
+        if (outside or len(sides) < 2) and again.settles_at(position, analytic):
+            return AGREES, replace(entry, numeric=analytic / size)
         return (MISMATCH if outside and abs(analytic) < torch.inf else KINK), at_kink
     if error == torch.inf or (error > 0.1 * abs(number) > 0 and not abs(analytic) < torch.inf):
         return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
@@ -223,7 +241,12 @@ def _nearer(
 
 
 def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(dict.fromkeys(entries), key=lambda entry: -entry.difference))
+    return tuple(sorted(dict.fromkeys(entries), key=_worst))
+
+
+def _worst(entry: Entry) -> tuple[float, float]:
+    """The larger difference first; of those without end the one of the larger derivative."""
+    return -entry.difference, -_size(entry.numeric) if entry.difference == torch.inf else 0.0
 
 
 # Random directions

@@ -20,6 +20,9 @@ from jvpcli.derive.vectors import RealFunction
 RATIO = 4
 """From one step to the next smaller one."""
 
+DEEPER = 40
+"""How many powers of two further steps go down where nothing is rounded."""
+
 FEWEST = 5
 """Steps smaller than the first that are always taken."""
 
@@ -104,10 +107,14 @@ class Estimate:
 
         A staircase of many small stairs, or a kink near by, looks like a slope from further away.
         """
-        gap = abs(float(self.derivative[position]) - number)
+        derivative = float(self.derivative[position])
+        gap = abs(derivative - number) if abs(derivative) < torch.inf else abs(number)
         clear = self.noise[:, position] < gap / 100
         nearest = self.central[clear, position][-3:]
-        return nearest.numel() == 3 and bool(((nearest - number).abs() < gap / 100).all())
+        if nearest.numel() < 3:
+            return False
+        _, before, last = ((nearest - number).abs() / gap).tolist()
+        return last < 1 / 100 and before < 1 / 10
 
 
 def scales(function: RealFunction) -> Tensor:
@@ -143,6 +150,7 @@ def estimate(line: Line) -> Estimate:
     size = float(line.direction.abs().max()) if line.direction.numel() else 1.0
     first = TOP + max(0, ceil(-log2(size))) if size > 0 else TOP
     last = min(floor(0.6 * log2(eps) + log2(_reach(line))), first - FEWEST * int(log2(RATIO)))
+    last -= DEEPER if _at_zero(line) else 0
     steps = [2.0**power for power in range(first, last - 1, -int(log2(RATIO)))]
     here = line.base
     above = [(line(t) - here) / t for t in steps]
@@ -155,9 +163,13 @@ def estimate(line: Line) -> Estimate:
     edge = both.isnan()  # the function ends here: the side that is left decides
     derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
-    endless = edge & _unbounded(above, below)
-    derivative = torch.where(endless, torch.copysign(torch.full_like(derivative, torch.inf), derivative), derivative)
-    kink = _lasting(torch.stack(above), torch.stack(below), both, line, steps) | endless
+    growing = [_growing(side) for side in (above, below)]
+    kink = _lasting(torch.stack(above), torch.stack(below), both, line, steps) | (edge & (growing[0] | growing[1]))
+    up, down = (
+        torch.where(kink & grows, side[-1] * torch.inf, limit)
+        for grows, side, limit in zip(growing, (above, below), (up, down), strict=True)
+    )
+    derivative = torch.where(up.isinf(), up, torch.where(down.isinf(), down, derivative))
     return Estimate(derivative, error, down, up, kink, torch.stack(central), torch.stack(noise))
 
 
@@ -232,7 +244,12 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
     return seen >= 2
 
 
-def _unbounded(above: list[Tensor], below: list[Tensor]) -> Tensor:
-    """Whether the only side's differences grow without end: a vertical tangent at the end of the domain."""
-    side = torch.where(torch.stack(above).isfinite(), torch.stack(above), torch.stack(below))
-    return (side[-1].abs() > 1.5 * side[-2].abs()) & (side[-2].abs() > 1.5 * side[-3].abs())
+def _growing(side: Sequence[Tensor]) -> Tensor:
+    """Whether one side's differences grow without end: a vertical tangent, or a jump of the value."""
+    a, b, c = (difference.abs() for difference in side[-3:])
+    return (c > 1.5 * b) & (b > 1.5 * a)
+
+
+def _at_zero(line: Line) -> bool:
+    """Whether the line leads from zero to zero: no rounding sets a limit to the steps there."""
+    return not bool(((line.direction != 0) & (line.function.x != 0)).any()) and not bool(line.base.any())

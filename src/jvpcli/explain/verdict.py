@@ -107,16 +107,24 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
         )
     if outcome.reason is not None:
         return _because(outcome, outcome.reason, worst)
-    below, above = _number(worst.below), _number(worst.above)
-    what = (
-        "the function ends here, or its tangent is vertical"
-        if "none" in (below, above)
-        else "the one-sided derivatives differ"
-    )
-    return (
-        f"There is a kink: {what} ({below} from below, {above} from above), and {_number(worst.analytic)} is "
-        "PyTorch's choice."
-    )
+    return f"There is a kink: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
+
+
+def _kink(worst: CheckedEntry) -> str:
+    """What is there instead of a derivative."""
+    below, above = (side if side is not None and side == side else None for side in (worst.below, worst.above))
+    if below is None and above is None:
+        return "the function ends here, or its derivative grows without end"
+    if below is None or above is None:
+        word, side = ("above", above) if below is None else ("below", below)
+        assert side is not None
+        if math.isinf(side):
+            return f"the function ends here, and from {word} its derivative grows without end"
+        return f"the function ends here, or its tangent is vertical ({_number(side)} from {word})"
+    sides = f"{_number(below)} from below, {_number(above)} from above"
+    if math.isinf(below) or math.isinf(above):
+        return f"the function jumps, or its tangent is vertical ({sides})"
+    return f"the one-sided derivatives differ ({sides})"
 
 
 def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
@@ -264,9 +272,9 @@ def _dtypes(evaluation: Evaluation) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "none" if value is None or math.isnan(value) else "nan"
-    return f"{value:.6g}"
+    if value is None:
+        return "none"
+    return "NaN" if math.isnan(value) else f"{value:.6g}"
 
 
 def label(place: Place) -> str:
