@@ -74,7 +74,9 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
         grad_outputs={name: build.cotangent(weight.source, weight.value) for name, weight in cotangents.items()},
         jacobian={
             y: {
-                x: build.jacobian(derivatives.maps[y, x], leaf.dtype, derivatives.structure_from, request.jacobian)
+                x: build.jacobian(
+                    derivatives.maps[y, x], leaf.dtype, derivatives.structure_from, request.jacobian, request.tell
+                )
                 for x, leaf in leaves.items()
             }
             for y in outputs
@@ -107,7 +109,7 @@ def _differentiated(
 ) -> tuple[Derivatives, Products]:
     """The Jacobians as asked for, and their products; the products alone where there turns out to be no memory for more."""
     if request.jacobian == "none":
-        alone = products_alone(outputs, leaves)
+        alone = products_alone(outputs, leaves, request.memory_limit)
         return alone, products_of(alone)
     stack, rerun = stacked(evaluation), rerunner(request, evaluation)
     try:
@@ -124,7 +126,7 @@ def _differentiated(
         if not is_out_of_memory(error):
             raise
     note = Notice("fallback", "there was not enough memory for the Jacobian: only products with it were computed")
-    alone = products_alone(outputs, leaves)
+    alone = products_alone(outputs, leaves, request.memory_limit)
     alone = replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message))
     return alone, products_of(alone)
 

@@ -51,6 +51,9 @@ class Cotangent:
 class Jacobian:
     """∂output/∂input, written out as `format` says: dense (`value`), coo (`indices`, `values`) or omitted (`reason`).
 
+    Of a Jacobian that is not held (structure `unknown`) the Frobenius norm and the main diagonal of the flattened matrix
+    are told, where all its rows can be passed through in a short time.
+
     `nnz` is None where it could not be counted within the limits.  `structure` is the most special kind that holds;
     `structure_from` says whether the operations or the values (here and at random points nearby) showed it.
     """
@@ -65,6 +68,8 @@ class Jacobian:
     indices: tuple[np.ndarray, ...] | None = None
     values: np.ndarray | None = None
     reason: str | None = None
+    frobenius_norm: float | None = None
+    diagonal: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from engine_cases import CASES, leaves_of, oracle, r
 
 from jvpcli.derive.accumulate import read_graph
 from jvpcli.derive.compressed import color_rows, compressed_values
-from jvpcli.derive.dense_passes import by_columns, by_rows, diagonal, frobenius_norm, row_blocks
+from jvpcli.derive.dense_passes import by_columns, by_rows, row_blocks, summarize
 from jvpcli.derive.engine import compute, plan
 from jvpcli.derive.matrix_free import OperatorMap, singular_values
 from jvpcli.derive.terms import UnsupportedError
@@ -111,8 +111,8 @@ def test_products_alone_where_nothing_else_fits():
     assert found.nnz is None
     torch.testing.assert_close(found.pullback(r(60)), r(60) @ expected)
     torch.testing.assert_close(found.pushforward(r(60)), expected @ r(60))
-    torch.testing.assert_close(found.diagonal(), expected.diagonal())
-    assert found.frobenius_norm() == pytest.approx(float(expected.norm()))
+    torch.testing.assert_close(found.summary().diagonal, expected.diagonal())
+    assert found.summary().frobenius_norm == pytest.approx(float(expected.norm()))
     with pytest.raises(LimitError):
         found.to_dense()
     assert plan(output, [x], memory_limit=8000).chosen.strategy == "matrix_free"
@@ -131,17 +131,16 @@ def test_singular_values(shape):
     torch.testing.assert_close(singular_values(alone, 4), expected)
 
 
-@pytest.mark.parametrize("which", ["diagonal", "norm"])
-def test_exact_summaries_of_wide_and_tall(which):
-    for shape in [(4, 7), (7, 4)]:
-        matrix = r(*shape)
-        (x,) = leaves_of([r(shape[1])])
-        output = (matrix @ x).sin()
-        expected = oracle(output, [x])[0]
-        if which == "diagonal":
-            torch.testing.assert_close(diagonal(output, x, room=200), expected.diagonal())
-        else:
-            assert frobenius_norm(output, x, room=200) == pytest.approx(float(expected.norm()))
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 3), (3, 1)])
+@pytest.mark.parametrize("room", [1, 200, 1e9])
+def test_summaries_of_wide_and_tall(shape, room):
+    matrix = r(*shape)
+    (x,) = leaves_of([r(shape[1])])
+    output = (matrix @ x).sin()
+    expected = oracle(output, [x])[0]
+    summary = summarize(output, x, room)
+    torch.testing.assert_close(summary.diagonal, expected.diagonal())
+    assert summary.frobenius_norm == pytest.approx(float(expected.norm()))
 
 
 LIMITED = """

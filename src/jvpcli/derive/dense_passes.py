@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jvpcli.derive.accumulate import Graph, read_graph
-from jvpcli.derive.passes import BATCH_BYTES, basis, batch_size, pull_back, pulled_rows, transpose
+from jvpcli.derive.passes import BATCH_BYTES, basis, batch_size, footprint, pull_back, pulled_rows, transpose
 from jvpcli.derive.terms import UnsupportedError, zeros
 from jvpcli.request import Tell
 
@@ -66,17 +67,27 @@ def _compare_with_a_row(output: Tensor, inputs: Sequence[Tensor], results: Seque
             raise UnsupportedError("an operation's backward cannot be differentiated")
 
 
-def diagonal(output: Tensor, x: Tensor, room: float = BATCH_BYTES) -> Tensor:
-    """The main diagonal of the matrix (m, n), without holding the matrix."""
+@dataclass(frozen=True)
+class Summary:
+    """What is told of a matrix that is not held: √Σ J², and its main diagonal (min(m, n),)."""
+
+    frobenius_norm: float
+    diagonal: Tensor
+
+
+def summarize(output: Tensor, x: Tensor, room: float = BATCH_BYTES, tell: Tell | None = None) -> Summary:
+    """The summary of ∂output/∂x by every row in turn; no more than `room` bytes of rows are held at a time."""
     graph = read_graph(output, [x])
-    parts = []
+    m, squares = output.numel(), 0.0
+    diagonal = x.detach().new_zeros(min(m, x.numel()))
     for start, stop, (rows,) in row_blocks(graph, room):
-        inside = max(0, min(stop, x.numel()) - start)
-        parts.append(rows[:inside].gather(1, torch.arange(start, start + inside, device=x.device)[:, None])[:, 0])
-    return torch.cat(parts) if parts else x.new_zeros(0)
+        squares += float(torch.linalg.vecdot(rows, rows).sum(dtype=torch.float64))
+        diagonal[start:stop] = rows.diagonal(start)
+        if tell:
+            tell("backward passes, one a row", stop, m)
+    return Summary(squares**0.5, diagonal)
 
 
-def frobenius_norm(output: Tensor, x: Tensor, room: float = BATCH_BYTES) -> float:
-    """√Σ J², without holding the matrix."""
-    graph = read_graph(output, [x])
-    return float(sum(float((rows.double() ** 2).sum()) for _, _, (rows,) in row_blocks(graph, room)) ** 0.5)
+def work_of_rows(output: Tensor, x: Tensor) -> int:
+    """Bytes that go through the processor for all rows, about."""
+    return output.numel() * footprint(read_graph(output, [x]))

@@ -196,12 +196,16 @@ def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:
     return Plan(computed.mode, computed.passes, way.peak_bytes, reason, computed.strategy)
 
 
-def products_alone(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Derivatives:
+def products_alone(
+    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], memory_limit: int | None = None
+) -> Derivatives:
     """The maps as products by passes over the graph, where no Jacobian is wanted."""
     from jvpcli.derive.matrix_free import OperatorMap
+    from jvpcli.derive.passes import BATCH_BYTES
 
+    room = BATCH_BYTES if memory_limit is None else min(BATCH_BYTES, memory_limit / 8)
     maps: dict[tuple[str, str], LinearMap] = {
-        (y_name, x_name): OperatorMap(tuple(y.shape), tuple(x.shape), y, x, float("inf"))
+        (y_name, x_name): OperatorMap(tuple(y.shape), tuple(x.shape), y, x, room)
         for y_name, y in outputs.items()
         for x_name, x in inputs.items()
     }

@@ -140,7 +140,7 @@ def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell
         candidate = Candidate("dense", "reverse", graph.output.numel(), 0, 0)
     if candidate.strategy == "matrix_free":
         shape = tuple(graph.output.shape)
-        room = min(BATCH_BYTES, limit)
+        room = min(BATCH_BYTES, limit / 8)
         return [OperatorMap(shape, tuple(x.shape), graph.output, x, room) for x in graph.inputs]
     size = sum(graph.output.numel() * x.numel() * x.element_size() for x in graph.inputs)
     room = min(BATCH_BYTES, max(limit - size, 0))

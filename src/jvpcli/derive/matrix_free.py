@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.derive import dense_passes
+from jvpcli.derive.dense_passes import Summary, summarize, work_of_rows
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.vjp import jvp, vjp
 from jvpcli.errors import LimitError
+from jvpcli.request import Tell
+
+MOST_WORK = 1 << 34
+"""Bytes of rows: some seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +62,11 @@ class OperatorMap(LinearMap):
             hints=["ask for products with it (pullback, pushforward), or raise the memory limit"],
         )
 
-    def diagonal(self) -> Tensor:
-        """The main diagonal (min(m, n),), by every row in turn."""
-        return dense_passes.diagonal(self.output, self.input, self.room)
-
-    def frobenius_norm(self) -> float:
-        """√Σ J², by every row in turn."""
-        return dense_passes.frobenius_norm(self.output, self.input, self.room)
+    def summary(self, tell: Tell | None = None) -> Summary | None:
+        """Its norm and its diagonal, by every row in turn; None where that would take minutes."""
+        if work_of_rows(self.output, self.input) > MOST_WORK:
+            return None
+        return summarize(self.output, self.input, self.room, tell)
 
 
 def singular_values(linear_map: LinearMap, count: int = 6) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
+from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
+from jvpcli.request import Tell
 
 LARGEST_DENSE = 1_000_000
 """Above this many elements an array is never written out dense."""
@@ -45,7 +47,9 @@ def cotangent(source: str, tensor: Tensor) -> Cotangent:
     return Cotangent(source, tuple(tensor.shape), dtype_name(tensor.dtype), array(tensor))
 
 
-def jacobian(linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wanted: str = "auto") -> Jacobian:
+def jacobian(
+    linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wanted: str = "auto", tell: Tell | None = None
+) -> Jacobian:
     """A Jacobian's entry in the report, in the format wanted: auto, dense, sparse or none.
 
     `auto` writes it dense up to the largest size, then as its nonzeros up to the same number of them.
@@ -56,6 +60,8 @@ def jacobian(linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wan
         entry: dict[str, Any] = {"format": "omitted", "reason": "asked for with --jacobian none"}
     elif nnz is None:
         entry = {"format": "omitted", "reason": f"its {size} elements do not fit into the memory limit"}
+        if linear_map.structure == "unknown":
+            entry |= _summary(linear_map, tell)
     elif wanted != "sparse" and size <= LARGEST_DENSE:
         entry = {"format": "dense", "value": array(linear_map.to_dense())}
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
@@ -68,6 +74,21 @@ def jacobian(linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wan
             "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
         }
     return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, structure_from, **entry)
+
+
+def _summary(linear_map: LinearMap, tell: Tell | None) -> dict[str, Any]:
+    """What is told of a map that is not held."""
+    from jvpcli.derive.matrix_free import OperatorMap
+
+    try:
+        summary = linear_map.summary(tell) if isinstance(linear_map, OperatorMap) else None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        summary = None
+    if summary is None:
+        return {}
+    return {"frobenius_norm": summary.frobenius_norm, "diagonal": array(summary.diagonal)}
 
 
 def _axes(flat: Tensor, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:

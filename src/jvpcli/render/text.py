@@ -115,6 +115,7 @@ def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[Rend
             yield Text(f"∂{y}/∂{x}", style=NAME)
         if jacobian.value is None or v is None:
             yield Text(_not_shown(jacobian), style=QUIET)
+            yield from _summary(jacobian, window, width)
         else:
             yield _matrix(y, x, jacobian, v, window, width)
         if contraction.entry is not None:
@@ -126,6 +127,16 @@ def _not_shown(jacobian: Jacobian) -> str:
     if jacobian.values is not None:
         return f"held as {jacobian.values.size} nonzeros (see --json), not as a table"
     return f"not written out: {jacobian.reason}" if jacobian.reason else "too large for a table"
+
+
+def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[RenderableType]:
+    """What is known of a Jacobian that is not held."""
+    if jacobian.frobenius_norm is not None:
+        yield Text(f"its Frobenius norm: {number_text(jacobian.frobenius_norm)}")
+    if jacobian.diagonal is not None:
+        label = "its main diagonal, flattened: "
+        text = array_text(jacobian.diagonal, full=window.rows is None, width=min(width, PROSE_WIDTH) - len(label) - 4)
+        yield _labelled(label, text, "")
 
 
 def _matrix(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
