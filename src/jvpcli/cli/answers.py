@@ -35,11 +35,10 @@ def answer(line: bytes, most_memory: int | None) -> Answer:
         with failures_as_errors():
             fields = read_object(line)
             identity = fields.get("id", NOT_READ)
-            question = asked(fields)
-            request = replace(question.request, command=question.command)
+            request = asked(fields)
+            refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
-            refuse(request, question.command)
-            report, failed = _compute(question.command, replace(request, memory_limit=allowed, timeout=None))
+            report, failed = _compute(replace(request, memory_limit=allowed, timeout=None))
             document = to_json(report)
     except JvpError as error:
         return failure(error, identity)
@@ -72,12 +71,12 @@ def default_memory(jobs: int) -> int | None:
     return int(FREE_PART * free / jobs) if free else None
 
 
-def _compute(command: str, request: Request) -> tuple[Any, bool]:
+def _compute(request: Request) -> tuple[Any, bool]:
     """The report, and whether it tells of a failed check."""
     if request.memory_limit is None:
-        return COMMANDS[command](request)
+        return COMMANDS[request.command](request)
     with memory_limit(request.memory_limit):
-        return COMMANDS[command](request)
+        return COMMANDS[request.command](request)
 
 
 def _inspect(request: Request) -> tuple[Any, bool]:

@@ -18,6 +18,8 @@ except ImportError:  # not on this system: sizes that can be known are still ref
 INTERPRETER = 16 * 2**20
 """Bytes that Python itself may take while it computes: modules that are loaded on the way, messages, garbage."""
 
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
 
 @contextmanager
 def memory_limit(size: int) -> Iterator[None]:
@@ -38,13 +40,12 @@ def memory_limit(size: int) -> Iterator[None]:
 
 
 def data_size() -> int | None:
-    """Bytes of private writable memory that the process has mapped, or None where that cannot be known."""
+    """Bytes of private writable memory that the process has mapped, its stack with it; None where that cannot be known."""
     try:
-        with open("/proc/self/status") as status:
-            line = next(line for line in status if line.startswith("VmData:"))
-    except (OSError, StopIteration):
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # a tenth of the time that `status` takes
+            return int(statm.read().split()[5]) * PAGE
+    except OSError:
         return None
-    return int(line.split()[1]) * 1024
 
 
 @contextmanager

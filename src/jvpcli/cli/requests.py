@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.cli.options import one_of, parse_size, positive
@@ -23,14 +22,6 @@ FIELDS = (
 """What a line may hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A line that could be read: the command, its request, and the line's own limits in it."""
-
-    command: str
-    request: Request
-
-
 def read_object(line: bytes) -> dict[str, Any]:
     """The JSON object on a line.
 
@@ -38,7 +29,7 @@ def read_object(line: bytes) -> dict[str, Any]:
         BadValueError: it is not strict JSON, or no object.
     """
     try:
-        found = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
         if b"\\u" in line:
             json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character cannot be written again
     except UnicodeError:
@@ -60,7 +51,7 @@ def _no_constant(word: str) -> None:
     raise ValueError(f'{word} is not JSON; it is written "{word}", as a string')
 
 
-def asked(fields: Mapping[str, Any]) -> Asked:
+def asked(fields: Mapping[str, Any]) -> Request:
     """What a line's object asks for.
 
     Raises:
@@ -74,7 +65,7 @@ def asked(fields: Mapping[str, Any]) -> Asked:
     inputs = _typed(fields, "inputs", dict, "an object of NAME: VALUE") or {}
     pasted = read_pasted(fields["expression"]) or Pasted(fields["expression"])
     memory = fields.get("memory_limit")
-    request = Request(
+    return Request(
         expression=pasted.expression,
         inputs={**pasted.inputs, **inputs},
         wrt=_names(fields.get("wrt")) or pasted.wrt or None,
@@ -87,8 +78,8 @@ def asked(fields: Mapping[str, Any]) -> Asked:
         jacobian=_one_of(fields, "jacobian", ("auto", "dense", "sparse", "none")),
         memory_limit=None if memory is None else parse_size(str(memory)),
         timeout=timeout(fields),
+        command=_command(fields),
     )
-    return Asked(_command(fields), request)
 
 
 def timeout(fields: Mapping[str, Any]) -> float | None:

@@ -230,7 +230,7 @@ def _kind(matrix: Tensor, sample: Tensor | None) -> str:
     if kind in ("banded", "block_diagonal", "sparse", "dense") and all(_sums(m, samples[0]) for m in samples):
         return "sum"
     if kind == "block_diagonal":  # blocks of a single row or column are no blocks worth the name
-        rows, cols = torch.stack([m != 0 for m in samples]).any(0).nonzero(as_tuple=True)
+        rows, cols = torch.stack([m != 0 for m in samples]).any(0).cpu().numpy().nonzero()
         return "sparse" if block_count(rows, cols, *matrix.shape) == min(matrix.shape) else kind
     return kind
 

@@ -7,6 +7,7 @@ for kinks.
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,10 +126,10 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
         below, above = (generic_gradient(rerun, points) for points in two_sides(inputs))
     else:
         below, above = sides
-    jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
     size = max((largest(g) for g in (*below, *above)), default=0.0)
-    if not any(largest(jump) > JUMP * size for jump in jumps):
+    if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
+    jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
     wider = [generic_gradient(rerun, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
     worst = JUMP * size
@@ -161,5 +162,4 @@ def largest(values: Tensor) -> float:
 
 def all_finite(values: Tensor) -> bool:
     """Whether no entry is NaN or infinite: nearly always told by the sum alone."""
-    total = values.sum()
-    return bool(total.isfinite()) or bool(values.isfinite().all())
+    return cmath.isfinite(values.sum().item()) or bool(values.isfinite().all())

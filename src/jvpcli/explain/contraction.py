@@ -19,6 +19,9 @@ LARGEST_WORKED_OUT = 1_000_000
 MOST_TERMS = 16
 """Terms of a worked entry that are listed."""
 
+LEAST_PICKED = 64
+"""Of a vector no longer than this all entries are read: it is quicker than to pick some."""
+
 
 def contract(y: str, x: str, jacobian: LinearMap, v: Tensor) -> Contraction:
     """The contraction of output `y`'s cotangent v (out_shape) with ∂y/∂x (out_shape + in_shape)."""
@@ -151,20 +154,27 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     if unknown or not 0 < size <= LARGEST_WORKED_OUT:
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
-    products = weights[:, None] * matrix
-    live = (products != 0).any(0).nonzero()
-    column = int(live[0]) if live.numel() else 0
-    rows = (products[:, column] != 0).nonzero().reshape(-1).tolist()
+    live = (weights[:, None] * matrix).ne(0).cpu().numpy()
+    column = int(live.any(0).argmax())
+    derivatives = matrix[:, column]
+    rows = live[:, column].nonzero()[0].tolist()
     listed = rows[:MOST_TERMS]
-    factors = zip(weights[listed].tolist(), matrix[listed, column].tolist(), strict=True)
+    factors = zip(_numbers(weights, listed), _numbers(derivatives, listed), strict=True)
     terms = tuple(
         Term(entry_label(y, unravel(row, jacobian.out_shape)), weight, derivative)
         for row, (weight, derivative) in zip(listed, factors, strict=True)
     )
-    result = torch.dot(weights.to(matrix.dtype), matrix[:, column]).item()
+    result = torch.dot(weights.to(matrix.dtype), derivatives).item()
     return WorkedEntry(
         entry_label(f"∂L/∂{x}", unravel(column, jacobian.in_shape)), terms, len(rows) - len(terms), result
     )
+
+
+def _numbers(vector: Tensor, places: list[int]) -> list[float]:
+    """The entries at some places, as Python's numbers."""
+    few = vector if len(vector) <= LEAST_PICKED else vector[places]
+    found: list[float] = few.tolist()
+    return found if few is not vector else [found[place] for place in places]
 
 
 def unravel(flat: int, shape: Shape) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jvpcli.derive.derivatives import Derivatives
 from jvpcli.derive.linear_map import LinearMap
-from jvpcli.derive.nearby import Named, Rerun, moved
+from jvpcli.derive.nearby import Named, Rerun, all_finite, largest, moved
 from jvpcli.derive.vjp import vjp
 from jvpcli.errors import InternalError, JvpError
 from jvpcli.explain.weights import Weight
@@ -121,17 +121,17 @@ def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
     """
     contracted = pair.jacobian.pullback(pair.v)
     direct = torch.zeros_like(contracted) if pair.gradient is None else pair.gradient
-    difference = (contracted - direct).abs()
-    comparable = difference.isfinite()  # not where either is not
-    count = int(comparable.sum())
-    if count < difference.numel():
+    difference = (contracted - direct).abs().reshape(-1)
+    count = difference.numel()
+    if not all_finite(difference):
+        comparable = difference.isfinite()  # not where either is not
+        count = int(comparable.sum())
         difference = torch.where(comparable, difference, 0.0)
-    difference = difference.reshape(-1)
-    largest = _largest(difference)
-    result = Comparison(count, difference.numel() - count, largest)
-    if largest <= math.sqrt(eps) * _largest(direct):  # spares the bound below, which goes through every entry
+    off = largest(difference)
+    result = Comparison(count, difference.numel() - count, off)
+    if off <= math.sqrt(eps) * largest(direct):  # spares the bound below, which goes through every entry
         return result
-    if largest <= _rounding(pair, eps) or largest <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):
+    if off <= _rounding(pair, eps) or off <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):
         return result
     place = int(difference.argmax())
     numbers = contracted.reshape(-1)[place].item(), direct.reshape(-1)[place].item()
@@ -152,8 +152,8 @@ def _rounding(pair: _Pair, eps: float) -> float:
     The root of the rounding times the largest |v|ᵀ|J|; and where everything cancels inside the function, some
     roundings of a derivative of ordinary size, |v| |y| / |x|.
     """
-    terms = _largest(pair.jacobian.absolute().pullback(pair.v.abs()))
-    ordinary = _largest(pair.v) * _largest(pair.output) / (_largest(pair.leaf) or 1.0)
+    terms = largest(pair.jacobian.absolute().pullback(pair.v.abs()))
+    ordinary = largest(pair.v) * largest(pair.output) / (largest(pair.leaf) or 1.0)
     return math.sqrt(eps) * terms + ROUNDINGS * eps * ordinary + torch.finfo(pair.leaf.dtype).tiny
 
 
@@ -166,11 +166,4 @@ def _sensitivity(pair: _Pair, eps: float, nearby: Nearby) -> float:
         moved_gradient = vjp(outputs[pair.y], pair.v, [leaves[pair.x]])[0]
     except (JvpError, RuntimeError):
         return 0.0
-    return 0.0 if moved_gradient is None else _largest(moved_gradient - pair.gradient)
-
-
-def _largest(values: Tensor) -> float:
-    """The largest finite absolute value; 0 for none."""
-    sizes = values.abs()
-    sizes = torch.where(sizes.isfinite(), sizes, 0.0)
-    return float(sizes.max()) if sizes.numel() else 0.0
+    return 0.0 if moved_gradient is None else largest(moved_gradient - pair.gradient)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.derive.derivatives import Derivatives
-from jvpcli.derive.nearby import Kink, Rerun, find_kink
+from jvpcli.derive.nearby import Kink, Rerun, all_finite, find_kink
 from jvpcli.derive.vectors import Evaluate
 from jvpcli.errors import JvpError
 from jvpcli.explain.build import LARGEST_DENSE
@@ -96,8 +96,8 @@ def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
 def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
     for what, tensors in (("", evaluation.outputs), ("∂L/∂", products.vjp)):
         for name, tensor in tensors.items():
-            bad = ~tensor.isfinite()
-            if bool(bad.any()):
+            if not all_finite(tensor):
+                bad = ~tensor.isfinite()
                 place = tuple(bad.nonzero()[0].tolist())
                 number = tensor[place].item()
                 count = int(bad.sum())

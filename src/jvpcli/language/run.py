@@ -84,7 +84,9 @@ class Run:
         operands = self.operands(equation)
         keywords = tuple((name, self.on_tape(operand)) for name, operand in equation.keywords)
         slot = self.new_slot() if self.in_loop else equation.slot
-        return self.execute(replace(equation, operands=operands, keywords=keywords, slot=slot))
+        if (operands, keywords, slot) != (equation.operands, equation.keywords, equation.slot):
+            equation = replace(equation, operands=operands, keywords=keywords, slot=slot)
+        return self.execute(equation)
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 def to_json(report: Any) -> bytes:
     """The whole JSON document of a report, without a newline at the end."""
-    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_record(report)})
+    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_fields(report)})
 
 
 def error_to_json(error: JvpError) -> bytes:
@@ -42,8 +42,24 @@ def to_dict(report: Any) -> dict[str, Any]:
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:
-    """One walk over the document, and one copy of its numbers."""
-    return orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
+    """The document's text, without a copy of its numbers.
+
+    orjson writes a NaN as null.  Where its text has no null there is no NaN either, and nothing to be looked at again.
+    """
+    text = orjson.dumps(document, default=_fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
+    return text if b"null" not in text else orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _fields(item: Any) -> Any:
+    """What orjson cannot write itself, one level of it: a report type as its fields, an array of an unusual kind."""
+    if hasattr(item, "__dataclass_fields__"):
+        found = {}
+        for name, optional in _field_rules(type(item)):  # type: ignore[arg-type]
+            value = getattr(item, name)
+            if value is not None or not optional:
+                found[name] = value
+        return found
+    return dict(item) if isinstance(item, Mapping) else _array(np.asarray(item))
 
 
 @cache
@@ -61,24 +77,14 @@ def _ready(item: Any) -> Any:
         return _array(item)
     if kind is tuple or kind is list:
         return [_ready(part) for part in item]
-    if hasattr(kind, "__dataclass_fields__"):
-        return _record(item)
-    if isinstance(item, Mapping):
+    if isinstance(item, dict):
         return {name: _ready(value) for name, value in item.items()}
+    if hasattr(kind, "__dataclass_fields__") or isinstance(item, Mapping):
+        return _ready(_fields(item))
     return _array(np.asarray(item))
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
-
-
-def _record(item: Any) -> dict[str, Any]:
-    """A report type as a dict of its fields."""
-    found = {}
-    for name, optional in _field_rules(type(item)):  # type: ignore[arg-type]
-        value = getattr(item, name)
-        if value is not None or not optional:
-            found[name] = value if type(value) in _PLAIN else _ready(value)
-    return found
 
 
 def _array(array: np.ndarray) -> Any:
