@@ -96,6 +96,10 @@ BAD = {
     '{"expression": "x", "inputs": {"x": NaN}}': "bad_value",
     '{"expression": "\\ud800"}': "bad_value",
     "[" * 100_000: "bad_value",
+    '{"id": 1e400, "expression": "x", "inputs": {"x": 1}}': "bad_value",
+    "a\0b": "bad_value",
+    '{"expression": "x\\u0000", "inputs": {"x": 1}}': "syntax",
+    "null": "bad_value",
     '{"expression": 3}': "usage",
     "{}": "usage",
     '{"expression": "x", "input": {"x": 1}}': "usage",
@@ -161,6 +165,15 @@ def test_every_form_of_input(jvp, tmp_path):
     assert (
         jvp("batch", "missing.jsonl").code == jvp("batch", "--jobs", "0").code == jvp("batch", str(tmp_path)).code == 2
     )
+
+
+def test_lines_of_other_editors_are_read(jvp, tmp_path):
+    line = json.dumps(OUTER).encode()
+    twice = b'{"id": 1, "id": 2, "expression": "x", "expression": "x*3", "inputs": {"x": 1, "x": 2}}'
+    (tmp_path / "r.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n" + twice)  # a mark in front, Windows' ends
+    first, second = answers(jvp("batch", str(tmp_path / "r.jsonl"), "--jobs", "5"))
+    assert first["ok"]
+    assert (second["id"], second["vjp"]["x"]["value"], second["outputs"]["y"]["value"]) == (2, 3.0, 6.0)
 
 
 def test_a_line_that_is_too_long_is_not_read(jvp, monkeypatch):

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from jvpcli.cli.completion import SHELLS, complete
+from jvpcli.language.pasted import read_pasted
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,34 @@ def test_pasted_python_is_read_as_the_request_it_is(jvp):
     assert json.loads(jvp("inspect", program, "--json").out)["vjp"]["x"]["value"] == [2.0, 4.0]
     given = json.loads(jvp("inspect", *pasted, "-g", "onehot:0,0", "--json").out)
     assert given["vjp"]["x"]["value"] == [2.0, 0, 0, 0]  # what stands on the command line is what counts
+
+
+V = "torch.ones(4,4)"
+F = "lambda x: torch.outer(x,x)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"torch.autograd.grad(grad_outputs=[{V}], inputs=[x], outputs=[torch.outer(x,x)])[0]",
+        f"torch.autograd.grad(torch.outer(x,x), (x,), {V}, retain_graph=True, allow_unused=True)",
+        f"import torch\nfrom torch.autograd import grad\ng, = grad(torch.outer(x,x), x, {V})\nprint(g)",
+        f"torch.autograd.functional.vjp(func={F}, inputs=x, v={V})",
+        f"torch.func.vjp({F}, x)[1]({V})",
+        f"_, pull = torch.func.vjp({F}, x)\ng, = pull({V})\ng",
+        f"torch.outer(x,x).backward(gradient={V}); x.grad",
+        f"torch.autograd.backward(torch.outer(x,x), grad_tensors={V})",
+    ],
+)
+def test_ways_to_say_a_vjp(text):
+    found = read_pasted(text)
+    assert found is not None
+    assert (found.expression, found.grad_outputs, dict(found.inputs)) == ("torch.outer(x,x)", (V,), {})
+
+
+@pytest.mark.parametrize("text", ["torch.func.hessian(lambda x: x.grad)(x)", "pull(v)", "print(g)", "g = x; g"])
+def test_what_is_no_first_derivative_is_not_taken_for_one(text):
+    assert read_pasted(text) is None
 
 
 def test_the_expression_from_stdin(jvp):

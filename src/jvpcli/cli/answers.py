@@ -11,7 +11,7 @@ from jvpcli.cli.compute import FREE_PART, refuse
 from jvpcli.cli.limits import memory_limit
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.cli.requests import asked, read_object
-from jvpcli.errors import JvpError
+from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import free_memory
 from jvpcli.render.json import error_to_json, to_json
 from jvpcli.request import Request
@@ -34,7 +34,7 @@ def answer(line: bytes, most_memory: int | None) -> Answer:
     try:
         with failures_as_errors():
             fields = read_object(line)
-            identity = fields.get("id", NOT_READ)
+            identity = identity_of(fields)
             request = asked(fields)
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
@@ -60,9 +60,26 @@ def with_id(document: bytes, identity: Any) -> bytes:
 def id_of(line: bytes) -> Any:
     """The id of a line, if it can be read."""
     try:
-        return read_object(line).get("id", NOT_READ)
+        return identity_of(read_object(line))
     except JvpError:
         return NOT_READ
+
+
+def identity_of(fields: Mapping[str, Any]) -> Any:
+    """The id among the fields of a line.
+
+    Raises:
+        BadValueError: a number in it, such as 1e400, is too large to be written again.
+    """
+    identity = fields.get("id", NOT_READ)
+    try:
+        if identity is not NOT_READ:
+            json.dumps(identity, allow_nan=False)
+    except ValueError:
+        raise BadValueError(
+            "a number in the `id` is too large for a float, and JSON has no word for infinity"
+        ) from None
+    return identity
 
 
 def default_memory(jobs: int) -> int | None:

@@ -40,10 +40,12 @@ def read_pasted(source: str) -> Pasted | None:
         statements = ast.parse(source.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    while len(statements) > 1 and _shows_gradient(statements[-1]):
+    while len(statements) > 1 and (_shows_gradient(statements[-1]) or _shows_name(*statements[-2:])):
         statements.pop()
     if not statements:
         return None
+    if len(statements) > 1:
+        statements[-2:] = _called_at_once(*statements[-2:])
     asked = _asked(_last(statements[-1]), source.strip())
     if asked is None:
         return None
@@ -55,6 +57,34 @@ def _shows_gradient(statement: ast.stmt) -> bool:
     """`x.grad`, `print(x.grad)`."""
     value = _last(statement)
     return isinstance(value, ast.Attribute) and value.attr == "grad"
+
+
+def _shows_name(before: ast.stmt, statement: ast.stmt) -> bool:
+    """`print(g)` or `g`, where the statement before made g."""
+    value = _last(statement) if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Name) and value.id in _made(before)
+
+
+def _made(statement: ast.stmt) -> list[str]:
+    """The names that an assignment gives values to, in order."""
+    targets = statement.targets[:1] if isinstance(statement, ast.Assign) else []
+    return [_path(item) for target in targets for item in _items(target)]
+
+
+def _called_at_once(before: ast.stmt, statement: ast.stmt) -> list[ast.stmt]:
+    """`_, pull = vjp(f, x)` and then `pull(v)` as the one statement `vjp(f, x)[1](v)`."""
+    call = _last(statement)
+    if not (isinstance(before, ast.Assign) and isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        return [before, statement]
+    names = _made(before)
+    if len(names) != 2 or names[1] != call.func.id or not _is_vjp(before.value):
+        return [before, statement]
+    pull = ast.Subscript(before.value, ast.Constant(1), ast.Load())
+    return [ast.Expr(ast.Call(pull, call.args, call.keywords))]
+
+
+def _is_vjp(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and _path(value.func).rpartition(".")[2] == "vjp"
 
 
 def _last(statement: ast.stmt) -> ast.expr | None:
@@ -78,12 +108,17 @@ def _asked(call: ast.expr | None, source: str) -> Pasted | None:
     if isinstance(call.func, ast.Call):  # jacrev(f)(x)
         name = _path(call.func.func).rpartition(".")[2]
         return _of_function(call.func.args[:1], call.args, source) if name in TRANSFORMS else None
+    if isinstance(call.func, ast.Subscript) and _is_vjp(call.func.value):  # vjp(f, x)[1](v)
+        assert isinstance(call.func.value, ast.Call)
+        found = _vjp(call.func.value, source)
+        weights = call.args[0] if call.args else None
+        return found and replace(found, grad_outputs=_texts(weights, source))
     reader = _READERS.get(_path(call.func).rpartition(".")[2])
     return reader(call, source) if reader else None
 
 
 BACKWARD = "torch.autograd.backward"
-TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian")
+TRANSFORMS = ("jacrev", "jacfwd", "grad")
 
 
 def _grad(call: ast.Call, source: str) -> Pasted | None:
@@ -109,26 +144,32 @@ def _backward(call: ast.Call, source: str) -> Pasted | None:
 
 def _jacobian(call: ast.Call, source: str) -> Pasted | None:
     """jacobian(f, inputs)."""
-    return _of_function(call.args[:1], _items(_argument(call, 1, "inputs")), source)
+    return _of_function(_function(call), _items(_argument(call, 1, "inputs")), source)
 
 
 def _vjp(call: ast.Call, source: str) -> Pasted | None:
     """autograd.functional.vjp(f, inputs, v); torch.func.vjp(f, *inputs)."""
     if ".func." in _path(call.func):
         return _of_function(call.args[:1], call.args[1:], source)
-    found = _of_function(call.args[:1], _items(_argument(call, 1, "inputs")), source)
+    found = _of_function(_function(call), _items(_argument(call, 1, "inputs")), source)
     return found and replace(found, grad_outputs=_texts(_argument(call, 2, "v"), source))
 
 
 def _jvp(call: ast.Call, source: str) -> Pasted | None:
     """autograd.functional.jvp(f, inputs, v); torch.func.jvp(f, primals, tangents)."""
-    found = _of_function(call.args[:1], _items(_argument(call, 1, "primals") or _argument(call, 1, "inputs")), source)
+    found = _of_function(_function(call), _items(_argument(call, 1, "primals") or _argument(call, 1, "inputs")), source)
     return found and replace(found, tangent=_texts(_argument(call, 2, "tangents") or _argument(call, 2, "v"), source))
 
 
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
     "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
 }  # fmt: skip
+
+
+def _function(call: ast.Call) -> list[ast.expr]:
+    """The first argument, or `func=`; none where it is missing."""
+    found = _argument(call, 0, "func")
+    return [] if found is None else [found]
 
 
 def _of_function(function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str) -> Pasted | None:
