@@ -74,10 +74,8 @@ class InspectResult:
         render_inspect(self.report, Console(file=stream, width=120))
         return stream.getvalue().rstrip("\n")
 
-    def _repr_html_(self) -> str:
-        from jvpcli.render.html import fragment
-
-        return fragment(self.report)
+    def _repr_html_(self) -> str | None:
+        return _fragment(self.report)
 
     def __repr__(self) -> str:
         return f"<jvpcli.InspectResult of {self.report.expression!r}>"
@@ -120,10 +118,8 @@ class TraceResult:
         render_trace(self.report, Console(file=stream, width=120))
         return stream.getvalue().rstrip("\n")
 
-    def _repr_html_(self) -> str:
-        from jvpcli.render.html import fragment
-
-        return fragment(self.report)
+    def _repr_html_(self) -> str | None:
+        return _fragment(self.report)
 
     def __repr__(self) -> str:
         return f"<jvpcli.TraceResult of {self.report.expression!r}>"
@@ -342,6 +338,17 @@ def check(
 
 def _paths(imports: str | Sequence[str]) -> tuple[str, ...]:
     return (imports,) if isinstance(imports, str) else tuple(str(path) for path in imports)
+
+
+def _fragment(report: InspectReport | TraceReport) -> str | None:
+    """A part of a page for a notebook, which shows the text where there is none: without jinja2."""
+    from jvpcli.render.optional import installed
+
+    if not installed("jinja2"):
+        return None
+    from jvpcli.render.html import fragment
+
+    return fragment(report)
 
 
 def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -87,6 +87,6 @@ def test_the_notebooks_theme_wins_over_the_systems(show, outer):
 
 def test_a_fragment_brings_no_document(outer):
     html = outer._repr_html_()
-    for tag in ("html", "head", "body", "meta", "title"):
+    for tag in ("html", "head", "body", "meta"):
         assert not re.search(rf"<{tag}[\s>]", html)
     assert outer._repr_html_() != html  # every output has ids of its own

@@ -35,10 +35,19 @@ class Pictures:
             raise UsageError(f"--{asked[0]} has nothing to show: --explain-plan computes nothing")
         if as_json and self.heatmap:
             raise UsageError("--heatmap draws on stdout, where --json prints one JSON document: leave one of them out")
-        from jvpcli.render.files import check_writable
+        self._check_files()
 
-        for path in filter(None, (self.html, self.plot)):
-            check_writable(path)
+    def _check_files(self) -> None:
+        from jvpcli.render.files import check_writable
+        from jvpcli.render.optional import check_installed
+
+        for option, path in (("--html", self.html), ("--plot", self.plot)):
+            if path == "-":
+                raise UsageError(f"{option} writes a file, and - is no name of one", hints=(f"{option} ./-",))
+            if path is not None:
+                check_writable(path)
+        if self.html is not None:
+            check_installed("--html", "jinja2", "html")
         if self.plot is not None:
             from jvpcli.render.plot import check_path
 

@@ -7,7 +7,7 @@ braille (2 × 4 dots a character).  Without colour, shades stand for |value|.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 import numpy as np
@@ -39,6 +39,8 @@ NEGATIVE = (205, 90, 205)
 NOT_A_NUMBER = (240, 190, 60)
 
 RGB = tuple[int, int, int]
+Paint = Callable[[float], str]
+"""The style of a character that stands for this entry."""
 
 
 def heatmap(report: InspectReport | TraceReport, console: Console) -> None:
@@ -71,18 +73,22 @@ def _picture(y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, console:
     columns, lines = _room(console)
     room = max(8, columns - margin - 1)
     unicode = console.encoding.lower().startswith("utf")
-    colour = unicode and console.color_system is not None and not console.no_color
+    colours = None if console.no_color else console.color_system
+    colour = unicode and colours in ("256", "truecolor")
+    signs = colours is not None and not colour  # sixteen colours are too few to tell strengths apart
+    paint: Paint = _full_colour(matrix.largest()) if colour else _sign_colour if signs else _no_colour
+    coloured = "; negative ones in magenta" if signs and _has_negatives(matrix) else ""
     meaning = ""
     shades = SHADES if unicode else ASCII_SHADES
     too_large = matrix.n > room or matrix.m > 2 * lines
     if unicode and too_large and matrix.nnz <= SPARSE * matrix.m * matrix.n:
-        rows, note = _dots(matrix, lines, room, colour)
-        meaning = f"a dot is not zero; |value| up to {number_text(matrix.largest())}"
+        rows, note = _dots(matrix, lines, room, paint)
+        meaning = f"a dot is not zero; |value| up to {number_text(matrix.largest())}{coloured}"
     elif colour:
         rows, note = _half_blocks(matrix, lines, room)
     else:
-        rows, note = _shaded(matrix, lines, room, shades)
-        meaning = f"{shades[0]} 0   {shades[1:]} |value| up to {number_text(matrix.largest())}"
+        rows, note = _shaded(matrix, lines, room, shades, paint)
+        meaning = f"{shades[0]} 0   {shades[1:]} |value| up to {number_text(matrix.largest())}{coloured}"
     for number, row in enumerate(rows):
         label = labels[0] if number == 0 else labels[1] if number == len(rows) - 1 and matrix.m > 1 else ""
         yield Text.assemble((f"{label:>{margin - 1}} ", "dim"), row)
@@ -127,16 +133,21 @@ def _two_lines(above: list[float], below: list[float] | None, largest: float) ->
     return text
 
 
-def _shaded(matrix: Matrix, lines: int, room: int, shades: str) -> tuple[list[Text], str]:
+def _shaded(matrix: Matrix, lines: int, room: int, shades: str, paint: Paint) -> tuple[list[Text], str]:
     """A character an entry (or several beside each other), darker for larger |value|."""
     picture = matrix.blocks(lines, room)
     size = max(1, min(2 * LARGEST_CELL, room // picture.shape[1]))
     largest = matrix.largest()
-    rows = [Text("".join(_shade(entry, largest, shades) * size for entry in line)) for line in picture.tolist()]
+    rows = []
+    for line in picture.tolist():
+        text = Text()
+        for entry in line:
+            text.append(_shade(entry, largest, shades) * size, style=paint(entry))
+        rows.append(text)
     return rows, _block_note(matrix, *picture.shape)
 
 
-def _dots(matrix: Matrix, lines: int, room: int, colour: bool) -> tuple[list[Text], str]:
+def _dots(matrix: Matrix, lines: int, room: int, paint: Paint) -> tuple[list[Text], str]:
     """Braille: a dot where a block holds a nonzero, a character coloured by its largest."""
     scale = min(4 * lines / matrix.m, 2 * room / matrix.n, 1.0)
     height = max(4, round(matrix.m * scale))
@@ -145,7 +156,6 @@ def _dots(matrix: Matrix, lines: int, room: int, colour: bool) -> tuple[list[Tex
     height, width = picture.shape
     padded = np.zeros((-(-height // 4) * 4, -(-width // 2) * 2))
     padded[:height, :width] = picture
-    largest = matrix.largest()
     rows = []
     for top in range(0, padded.shape[0], 4):
         text = Text()
@@ -153,7 +163,7 @@ def _dots(matrix: Matrix, lines: int, room: int, colour: bool) -> tuple[list[Tex
             block = padded[top : top + 4, left : left + 2]
             bits = sum(BRAILLE[r][c] for r in range(4) for c in range(2) if block[r, c] != 0)
             strongest = block.reshape(-1)[np.argmax(np.nan_to_num(np.abs(block), nan=np.inf))]
-            text.append(chr(0x2800 + bits), style=_hex(_rgb(strongest, largest)) if colour and bits else "")
+            text.append(chr(0x2800 + bits), style=paint(float(strongest)))
         rows.append(text)
     return rows, _block_note(matrix, height, width)
 
@@ -169,6 +179,22 @@ def _shade(entry: float, largest: float, shades: str) -> str:
     if math.isnan(entry):
         return "?"
     return shades[max(1, min(4, math.ceil(4 * min(1.0, abs(entry) / (largest or 1.0)))))]
+
+
+def _full_colour(largest: float) -> Paint:
+    return lambda entry: "" if entry == 0 else _hex(_rgb(entry, largest))
+
+
+def _no_colour(_entry: float) -> str:
+    return ""
+
+
+def _sign_colour(entry: float) -> str:
+    return "" if entry == 0 else "yellow" if math.isnan(entry) else "green" if entry > 0 else "magenta"
+
+
+def _has_negatives(matrix: Matrix) -> bool:
+    return not np.iscomplexobj(matrix.values) and bool((matrix.values < 0).any())
 
 
 def _rgb(entry: float, largest: float) -> RGB:
@@ -189,7 +215,7 @@ def _hex(colour: RGB) -> str:
 def _scale(matrix: Matrix) -> Text:
     """What the colours mean, with numbers at the ends."""
     largest = matrix.largest()
-    below = not np.iscomplexobj(matrix.values) and bool((matrix.values < 0).any())
+    below = _has_negatives(matrix)
     steps = np.linspace(-largest if below else 0.0, largest, 21)
     bar = Text()
     for step in steps:

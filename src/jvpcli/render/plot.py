@@ -14,6 +14,7 @@ from jvpcli.errors import UsageError
 from jvpcli.render.files import write_whole
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text
+from jvpcli.render.optional import check_installed
 from jvpcli.report import InspectReport, Jacobian, TraceReport
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg")
-INSTALL = "pip install 'jvpcli[plot]'"
 
 SIDE, SPY_SIDE = 600, 250
 """Blocks along each side of the picture of a larger Jacobian, dense or sparse."""
@@ -45,14 +45,7 @@ def check_path(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise UsageError(f"--plot writes .png or .svg, not {str(path)!r}", hints=("--plot jacobian.png",))
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise UsageError(
-            "--plot needs matplotlib, which is not installed",
-            explanation="It is an optional part of jvp. --heatmap draws in the terminal without it.",
-            hints=(INSTALL,),
-        )
+    check_installed("--plot", "matplotlib", "plot", "--heatmap draws in the terminal without it.")
     return suffix[1:]
 
 
