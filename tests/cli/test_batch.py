@@ -264,6 +264,23 @@ def test_killed_in_the_middle_leaves_whole_lines(tmp_path, to_file):
         raise AssertionError("a worker is still there")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be asked on Linux alone")
+@pytest.mark.parametrize("entries", [30, 120])  # lines of 20 and 200 kB: more than a pipe takes at once
+def test_killed_before_a_reader_who_does_not_read_leaves_whole_lines(tmp_path, entries):
+    many = tmp_path / "many.jsonl"
+    many.write_text(lines(*({"id": k, "expression": "torch.outer(x,x)[0:9]", "inputs": {"x": f"torch.randn({entries})"}}
+                            for k in range(40))))  # fmt: skip
+    process = subprocess.Popen([JVP, "batch", many], stdout=subprocess.PIPE)
+    assert json.loads(process.stdout.readline())["ok"]
+    time.sleep(0.5)  # long enough for the pipe to be full
+    process.kill()
+    rest = process.stdout.read()
+    process.wait()
+    assert rest.endswith(b"\n")
+    assert 0 < len(rest.splitlines()) < 39
+    assert all(json.loads(line)["ok"] for line in rest.splitlines())
+
+
 def test_ctrl_c_and_a_reader_that_leaves(tmp_path, shell):
     many = tmp_path / "many.jsonl"
     many.write_text(lines(*({"id": k, **OUTER} for k in range(5000))))

@@ -15,6 +15,7 @@ import typer
 
 from jvpcli.cli import options
 from jvpcli.cli.context import Context
+from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, FileError, LimitError, UsageError
 
@@ -294,6 +295,7 @@ def _write_line(context: Context, document: bytes) -> None:
         return
     rest = memoryview(document + b"\n")
     try:
+        wait_for_room(descriptor, len(rest))
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except BrokenPipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,7 +16,6 @@ from jvpcli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.report import InspectReport
 
 EXAMPLES = """
 # shapes, Jacobian and VJP of y = x xᵀ, with grad_outputs all ones
@@ -96,19 +95,22 @@ def command(
     pictures.check(as_json=as_json, only_planned=explain_plan)
     with computing(context, request, as_json, "inspect") as (pipeline, limited):
         report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
-    from jvpcli.render.text import render_inspect, render_plan, render_warnings
 
-    if explain_plan:
-        emit(context, report, as_json, render_plan)
-        return
-    pictures.write(report)
+    def render(report: Any, console: Console) -> None:
+        from jvpcli.render.text import render_inspect, render_plan  # a document does without
 
-    def render(report: InspectReport, console: Console) -> None:
+        if explain_plan:
+            render_plan(report, console)
+            return
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
+    if not explain_plan:
+        pictures.write(report)
     emit(context, report, as_json, render)
-    if not quiet and not as_json:
+    if not (quiet or as_json or explain_plan):
+        from jvpcli.render.text import render_warnings
+
         context.flush()
         render_warnings(report.warnings, context.error_console)
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from jvpcli.derive.derivatives import Derivatives
 from jvpcli.derive.nearby import Kink, Rerun, all_finite, find_kink
-from jvpcli.derive.vectors import Evaluate
 from jvpcli.errors import JvpError
 from jvpcli.explain.build import LARGEST_DENSE
 from jvpcli.explain.contraction import entry_label
+from jvpcli.explain.coupled import coupled_samples
 from jvpcli.explain.products import Products
 from jvpcli.explain.silent import silent_failures
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.values import dtype_name
 from jvpcli.program import refs
 from jvpcli.report import Notice
+
+if TYPE_CHECKING:
+    from jvpcli.derive.vectors import Evaluate
 
 
 def notices(
@@ -30,6 +34,7 @@ def notices(
         *_unreached(evaluation, products, rerun),
         *_not_differentiable(evaluation),
         *silent_failures(evaluation, products, again),
+        *coupled_samples(evaluation),
         *_nonfinite(evaluation, products),
         *_kinks(evaluation, derivatives, rerun),
         *_truncated(evaluation),
@@ -49,7 +54,7 @@ def _unreached(evaluation: Evaluation, products: Products, rerun: Rerun) -> Iter
                 "(.detach(), .item(), an integer cast or a comparison), and the derivative shown is zero",
             )
         else:
-            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {y} takes the shape of {x}, and not its values")
+            yield Notice("unused_input", f"∂{y}/∂{x} is zero: {y} follows the shape of {x}, or a sign, and not its values")
 
 
 def _follows(evaluation: Evaluation, output: str, input_name: str, rerun: Rerun) -> bool:
