@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LONGEST = 100_000
-"""Characters at the end of a text without any traceback that are searched."""
+"""Characters at the end of a text without any traceback that are searched, and of a line that are read."""
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "\u200b": "", "\ufeff": ""})
 
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
+"""What no message has, and a terminal might obey."""
+
 _LEAD = re.compile(r"^(?:\s*(?:\[(?:rank)?\d+\]:|\(\w+ pid=\d+[^)]*\)|[│|┃>]|E(?=\s{3})|\+-)\s?)+")
-_TRAIL = re.compile(r"\s*[│┃]\s*$")
 """What launchers, pytest, exception groups and boxes put around each line."""
 
 _RAISED = re.compile(
@@ -62,10 +64,19 @@ def read_log(text: str) -> list[Raised]:
 
 def clean_lines(text: str) -> list[str]:
     """The lines without colours, boxes, ranks and pytest's margin; line ends of every system, escaped ones too."""
-    text = _ANSI.sub("", text).translate(_QUOTES)
+    text = _ANSI.sub("", text).translate(_QUOTES).translate(_CONTROLS)
     if f"{_TRACEBACK}:\\n" in text:
         text = text.replace("\\n", "\n")
-    return [_TRAIL.sub("", _LEAD.sub("", line)) for line in re.split(r"\r\n|\r|\n", text)]
+    return [_bare(line) for line in re.split(r"\r\n|\r|\n", text)]
+
+
+def _bare(line: str) -> str:
+    """A line without what surrounds it; of a line that no person has written the two ends."""
+    if len(line) > LONGEST:
+        line = line[: LONGEST // 2] + line[-LONGEST // 2 :]
+    line = _LEAD.sub("", line)
+    end = line.rstrip()
+    return end[:-1].rstrip() if end.endswith(("│", "┃")) else line
 
 
 def _raised(lines: Sequence[str]) -> Iterator[Raised]:

@@ -14,6 +14,9 @@ from jvpcli.explain.logs import Raised, read_log
 from jvpcli.explain.table.entry import Entry, Found, anchor, pattern, read_shape, squeeze
 from jvpcli.report import Explanation, Shape
 
+LAST = 100
+"""Errors and warnings at the end of a log that are looked up."""
+
 QUOTED = 120
 """Characters of an unknown message that are told back."""
 
@@ -43,7 +46,7 @@ def explain_message(text: str) -> Explanation:
         raise UsageError("there is no message to explain", hints=('jvp explain "…message…"',))
     events = read_log(text)
     errors = [event for event in events if not event.is_warning]
-    for event in _blamed(errors) if errors else reversed(events):
+    for event in _blamed(errors) if errors else reversed(events[-LAST:]):
         match = find(event)
         if match is not None:
             return explanation(match)
@@ -121,7 +124,7 @@ def explanation(match: Match, operands: Sequence[tuple[str, Shape]] = (), operat
 
 def _shapes(groups: dict[str, str]) -> Iterator[Shape]:
     for value in groups.values():
-        if re.fullmatch(r"(?:torch\.Size\()?[\[(].*[\])]\)?|\d+(?:x\d+)+", value, re.DOTALL):
+        if re.fullmatch(r"(?:torch\.Size\()?[\[(].*[\])]\)?|\d+(?:x\d+)+", value, re.DOTALL | re.IGNORECASE):
             shape = read_shape(value)
             if shape is not None:
                 yield shape
@@ -129,9 +132,11 @@ def _shapes(groups: dict[str, str]) -> Iterator[Shape]:
 
 def _unknown(last: Raised, events: Sequence[Raised]) -> EvaluationError:
     text = last.text if last.type else last.text.strip().rpartition("\n")[2]
-    said = " ".join(f"{last.type}: {text}".split()).removeprefix(": ")
+    said = " ".join(f"{last.type}: {text}"[: 50 * QUOTED].split()).removeprefix(": ")
+    said = "".join(character for character in said if character.isprintable())
     said = said if len(said) <= QUOTED else said[:QUOTED] + "…"
-    known = [match.matched for event in events if event is not last and (match := find(event))]
+    before = {event.text: event for event in events[-LAST:] if event is not last}
+    known = [match.matched for event in before.values() if (match := find(event))]
     return EvaluationError(
         f"unknown message: {said}",
         explanation="This is none of the messages of autograd, or about shapes, dtypes, devices and memory, that jvp "

@@ -35,6 +35,9 @@ class Words:
     cures: tuple[str, ...]
 
 
+MOST_AXES = 64
+"""Axes that a tensor has at most."""
+
 PRODUCTS = frozenset(
     ("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "linear", "bilinear", "addmm", "addmv",
      "addbmm", "baddbmm", "addmm_", "addmv_", "addbmm_", "baddbmm_", "addr", "multi_dot", "chain_matmul", "imatmul", "kron",
@@ -90,7 +93,7 @@ class Found:
     def int(self, name: str) -> int | None:
         """A whole number; None also where it isn't one."""
         value = self.groups.get(name) or ""
-        return int(value) if re.fullmatch(r"-?\d+", value) else None
+        return int(value) if re.fullmatch(r"-?\d{1,18}", value) else None
 
     def dtype(self, name: str) -> str | None:
         """A dtype under the name that Python has for it: `Float` is float32."""
@@ -131,10 +134,11 @@ def dtype_name(text: str) -> str:
 
 
 def read_shape(text: str) -> Shape | None:
-    """`torch.Size([4, 4])`, `(4,)`, `2x3`, `[2 x 3]`; None where a size is not a number."""
+    """`torch.Size([4, 4])`, `(4,)`, `2x3`, `[2 x 3]`; None where a size is not a number, or no tensor has such axes."""
     if re.search(r"[*s?]", text.replace("torch.Size", "")):
         return None
-    return tuple(map(int, re.findall(r"\d+", text)))
+    sizes = re.findall(r"\d+", text)
+    return tuple(map(int, sizes)) if len(sizes) <= MOST_AXES and all(len(size) < 19 for size in sizes) else None
 
 
 _DTYPE = (
@@ -159,9 +163,9 @@ KINDS = {
     "pair": r"\[\d+,\s*\d+\]",
     "of": r"view of",
     "part": r"backward or vjp|backward|forward|jvp|vmap",
-    "signed": r"[\[(][-\d\s,x]*[\])]",
-    "measure": r"[\d\sx]+",
-    "wanted": r"\[[\d\s,]*\]",
+    "signed": r"[\[(][-\d\s,x]{0,300}[\])]",
+    "measure": r"[\d\sx]{1,300}",
+    "wanted": r"\[[\d\s,]{0,300}\]",
     "amount": r"[\d.]+\s*(?:[KMGT]i?B|bytes)",
     "chip": r"CUDA|HIP|MPS|XPU|NPU",
     "device": r"(?:cuda|cpu|mps|xpu|hip|meta|xla|privateuseone)(?::\d+)?",
@@ -175,7 +179,7 @@ KINDS = {
     "state": r"hidden(?:\[\d\])?|cell",
     "deep": r"3D",
     "many": r"more|fewer",
-    "remapped": r"[\[\]\d,\s>-]*",
+    "remapped": r"[\[\]\d,\s>-]{0,1000}",
     "tensor": r"tensor\(.{0,20000}?\]\s*(?:,[^()]*)?\)|tensor\(\[\](?:,[^()]*)?\)|[-+.\deE]+",
 }
 """What each kind of place matches; a blank stands for any white space."""

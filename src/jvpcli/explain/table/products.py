@@ -21,13 +21,14 @@ def product_words(first: Shape, second: Shape, note: str = "", names: tuple[str,
         text = "B @ A" if swap else f"A{a} @ B{b}"
         cures.append(f"{text}   # {_shown(second, first) if swap else _shown(_moved(first, a), _moved(second, b))}")
         shown += commands.inspect(text, ("A", first), ("B", second))
+    inner = inner_sizes(first, second)
+    differ = f": the inner sizes {inner[0]} and {inner[1]} differ" if inner[0] != inner[1] else " fails"
     names = (term(names[0]), term(names[1]))
     a, b = names
     fitting = [f"{b} @ {a}" if swap else f"{a}{left} @ {b}{right}" for left, right, swap in repairs]
     turn = f" {' and '.join(fitting[:2])} would fit." if fitting else " No transpose makes them fit."
     return Words(
-        f"A matrix product of {first} and {second}: the inner sizes "
-        f"{' and '.join(map(str, inner_sizes(first, second)))} differ",
+        f"A matrix product of {first} and {second}{differ}",
         f"{product_rule(first, second, names)}{turn}{note}",
         (
             *(("A matrix is the other way round: a transpose is missing, or one too many.",) if repairs else ()),
