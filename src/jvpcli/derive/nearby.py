@@ -29,6 +29,8 @@ STEP_IN_ROUNDINGS = 256
 JUMP = 1e-3
 """A gradient that changes by more than this part of its size over a few roundings jumps."""
 
+ROUNDINGS = 64
+"""A jump is more than so many roundings of Σ |v·y| divided by |x|."""
 
 FEW = 1024
 """Up to so many random steps are remembered: small problems are looked around again and again."""
@@ -130,12 +132,13 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
     if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
+    floors = _roundings(rerun, inputs)
     wider = [generic_gradient(rerun, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
     worst = JUMP * size
     for number, (name, jump) in enumerate(zip(inputs, jumps, strict=True)):
         stays = _jump(wider[0][number], wider[1][number]) < 2 * jump
-        lasting = torch.where(stays, jump, torch.zeros_like(jump))
+        lasting = torch.where(stays & (jump > floors[number]), jump, torch.zeros_like(jump))
         if largest(lasting) > worst:
             found, worst = (name, int(lasting.argmax())), largest(lasting)
     if found is None:
@@ -144,6 +147,19 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
     x = inputs[name].detach()
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), x.shape)) if x.dim() else ()
     return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
+
+
+def _roundings(rerun: Rerun, inputs: Named) -> list[Tensor]:
+    """What rounding may make of each entry of the gradient: a derivative of nothing but rounding jumps about as it likes."""
+    _, outputs = rerun({name: x.detach() for name, x in inputs.items()})
+    reached = {name: y.detach() for name, y in outputs.items() if y.requires_grad}
+    terms = [(y * v).abs().sum() for y, v in zip(reached.values(), cotangents_for_kinks(reached), strict=True)]
+    size = sum(float(term) for term in terms if term.isfinite())
+    floors = []
+    for x in inputs.values():
+        scale = x.detach().abs()
+        floors.append(ROUNDINGS * torch.finfo(x.dtype).eps * size / torch.where(scale == 0, 1, scale))
+    return floors
 
 
 def _jump(below: Tensor, above: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ def _unreached(evaluation: Evaluation, products: Products, rerun: Rerun) -> Iter
                 "(.detach(), .item(), an integer cast or a comparison), and the derivative shown is zero",
             )
         else:
-            yield Notice("unused_input", f"∂{y}/∂{x} is zero: {y} follows the shape of {x}, or a sign, and not its values")
+            yield Notice(
+                "unused_input", f"∂{y}/∂{x} is zero: {y} follows the shape of {x}, or a sign, and not its values"
+            )
 
 
 def _follows(evaluation: Evaluation, output: str, input_name: str, rerun: Rerun) -> bool:
