@@ -15,7 +15,9 @@ FLOORS = {
     "language": 1,
     "derive": 2,
     "explain": 3,
-    "pipeline_evaluate": 4, "pipeline_jacobian": 4.2, "pipeline": 4.2, "pipeline_trace": 4.2, "pipeline_check": 4.2, "api": 4.5, "__init__": 4.6,
+    "pipeline_evaluate": 4,
+    "pipeline_jacobian": 4.2, "pipeline": 4.2, "pipeline_trace": 4.2, "pipeline_check": 4.2,
+    "api": 4.5, "__init__": 4.6,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 RENDERERS_NEVER = (
