@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers bench bench-cli docs picture catalog fuzz clean
+.PHONY: help demo test check lint types layers bench bench-cli browser docs picture screenshots catalog fuzz clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -17,9 +17,12 @@ demo: $(VENV)/.installed ## install jvp into .venv and run the example
 	@echo '→ jvp inspect "torch.outer(x,x)" --x 1,2,3,4'
 	@$(BIN)/jvp inspect "torch.outer(x,x)" --x 1,2,3,4
 
-test: $(VENV)/.dev ## install what the tests need and run them
+test: $(VENV)/.dev browser ## install what the tests need and run them
 	@echo '→ running the tests'
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+browser: ## Chromium for the tests of the pages, from Debian (as root); without it they are skipped
+	@sh tools/get_browser.sh
 
 check: lint types layers test ## ruff, mypy, the layers and all tests
 
@@ -55,6 +58,10 @@ docs: $(VENV)/.dev ## the command reference, and what the console blocks print
 picture: $(VENV)/.dev ## the README's picture, from the real output
 	@echo '→ docs/images/inspect.svg'
 	@$(BIN)/python docs/make_picture.py
+
+screenshots: $(VENV)/.dev browser ## the pictures of docs/pictures.md, from real pages in Chromium
+	@echo '→ docs/images/*-page-*.png'
+	@$(BIN)/python tools/screenshots.py
 
 catalog: $(VENV)/.dev ## the list of functions that an expression may call, from torch's own registry
 	@echo '→ src/jvpcli/language/catalog.json'

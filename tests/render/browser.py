@@ -39,6 +39,13 @@ def missing() -> str | None:
     return None
 
 
+def start_errors() -> tuple[type[Exception], ...]:
+    """What a browser that is there but cannot run raises: a library that is missing, a driver of another version."""
+    from selenium.common.exceptions import SessionNotCreatedException, WebDriverException
+
+    return SessionNotCreatedException, WebDriverException
+
+
 class Browser:
     """One tab of a headless Chromium."""
 
@@ -126,9 +133,11 @@ def chromium() -> Iterator[Browser]:
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
-        yield Browser(driver)
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()
     finally:
-        driver.quit()
         shutil.rmtree(profile, ignore_errors=True)

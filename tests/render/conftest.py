@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import browser as chromium_browser
 import pytest
@@ -13,7 +14,11 @@ def chromium() -> Iterator[chromium_browser.Browser]:
     why = chromium_browser.missing()
     if why:
         pytest.skip(why)
-    with chromium_browser.chromium() as started:
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(chromium_browser.chromium())
+        except chromium_browser.start_errors() as error:
+            pytest.skip(f"Chromium does not start on this machine: {str(error).splitlines()[0]}")
         yield started
 
 

@@ -28,7 +28,7 @@ from jvpcli.report import InspectReport, TraceReport
 
 Report = InspectReport | TraceReport
 
-SCRIPTS = ("numbers", "model", "words", "grid", "tables", "heat", "explorer", "trace", "main")
+SCRIPTS = ("numbers", "model", "words", "grid", "tables", "picture", "gestures", "heat", "explorer", "trace", "main")
 """The parts of the script, in the order in which they stand in a page."""
 
 

@@ -146,9 +146,17 @@ def _line(lead: str, values: np.ndarray | None, shape: Shape) -> str:
     """As much of an array as a line of a box holds."""
     if values is None:
         return f"{lead} …"
-    flat = values.reshape(-1)
-    text = ", ".join(number_text(entry) for entry in flat[:12])
-    return _cut(f"{lead} {'[' * len(shape)}{text}{']' * len(shape) if flat.size <= 12 else ', …'}", LABEL)
+    if values.size > 12:
+        start = ", ".join(number_text(entry) for entry in values.reshape(-1)[:12])
+        return _cut(f"{lead} {'[' * len(shape)}{start}", LABEL)
+    return _cut(f"{lead} {_nested(values)}", LABEL)
+
+
+def _nested(values: np.ndarray) -> str:
+    """An array as nested lists on one line."""
+    if values.ndim == 0:
+        return number_text(values[()])
+    return f"[{', '.join(map(_nested, values))}]" if values.ndim > 1 else f"[{', '.join(map(number_text, values))}]"
 
 
 def _cut(text: str, most: int) -> str:

@@ -1,6 +1,5 @@
 // A large Jacobian as a picture on a canvas: v at its left edge, the result beneath, zoom, and one entry pointed at.
 
-const WIDEST = 640;
 const STRIP = 14;
 const GAP = 4;
 const LABEL_LINE = 16;
@@ -321,7 +320,7 @@ class Heat {
     context.clip();
     const column = kind === "J" || kind === "result" || kind === "x";
     const row = kind === "J" || kind === "y" || kind === "v";
-    context.globalAlpha = 0.35;
+    context.globalAlpha = Math.min(w, h) > 8 ? 1 : 0.35;
     if (column) this.#bar(context, this.colours.in, x, 0, w, height);
     if (row) this.#bar(context, this.colours.out, left, y, width, h);
     context.globalAlpha = 1;
@@ -333,9 +332,12 @@ class Heat {
     context.restore();
   }
 
+  // A thin line is filled; a band that is wide enough is framed, so that the colours inside can still be told.
   #bar(context, colour, x, y, width, height) {
-    context.fillStyle = colour;
-    context.fillRect(x, y, width, height);
+    context.fillStyle = context.strokeStyle = colour;
+    context.lineWidth = 2;
+    if (Math.min(width, height) > 8) context.strokeRect(x + 1, y + 1, width - 2, height - 2);
+    else context.fillRect(x, y, width, height);
   }
 
   #labels(context) {
@@ -369,101 +371,6 @@ class Heat {
   }
 }
 
-// What a picture is made from: the entries themselves, or the blocks that a page holds instead.
-function sourceOf(J) {
-  if (!(J instanceof Blocks))
-    return {
-      exact: true, rows: J.m, cols: J.n, tall: 1, broad: 1, thick: J instanceof Sparse && J.values.length < 0.05 * J.m * J.n,
-      forEach: (visit, first, last) => J.forEach(visit, first, last),
-      place: (entry) => entry, lines: (k) => [k, k], columns: (i) => [i, i],
-    };
-  const range = (position, count, total) => [Math.ceil((position * total) / count), Math.ceil(((position + 1) * total) / count) - 1];
-  return {
-    exact: false, rows: J.height, cols: J.width, tall: Math.ceil(J.m / J.height), broad: Math.ceil(J.n / J.width), thick: false,
-    forEach(visit, first, last) {
-      for (let k = first; k < last; k++)
-        for (let i = 0; i < J.width; i++) {
-          const entry = J.values.at(k * J.width + i);
-          if (entry !== 0) visit(k, i, entry);
-        }
-    },
-    place: (block) => block,
-    lines: (k) => range(k, J.height, J.m),
-    columns: (i) => range(i, J.width, J.n),
-    at: (k, i) => J.values.at(k * J.width + i),
-  };
-}
-
-// The window as an image of dots, each coloured by the entry of largest absolute value among those it stands for;
-// `winners` are the flattened places of those entries, -1 where all are zero.
-function picture(source, window, layout, colours, scale) {
-  const { k0, k1, i0, i1 } = window;
-  const dot = source.thick ? 2 : 1;
-  const rows = Math.max(1, Math.min(k1 - k0, Math.floor(layout.height / dot)));
-  const cols = Math.max(1, Math.min(i1 - i0, Math.floor(layout.width / dot)));
-  const winners = new Float64Array(rows * cols).fill(-1);
-  const largest = new Float64Array(rows * cols);
-  const signs = new Int8Array(rows * cols);
-  const [down, across] = [rows / (k1 - k0), cols / (i1 - i0)];
-  source.forEach(
-    (k, i, entry) => {
-      if (i < i0 || i >= i1) return;
-      const place = Math.floor((k - k0) * down) * cols + Math.floor((i - i0) * across);
-      const size = magnitude(entry);
-      if (winners[place] >= 0 && !(size > largest[place]) && size === size) return;
-      winners[place] = k * source.cols + i;
-      largest[place] = size;
-      signs[place] = size !== size ? 0 : isNegative(entry) ? -1 : 1;
-    },
-    k0,
-    k1,
-  );
-  const image = new ImageData(cols, rows);
-  for (let place = 0; place < winners.length; place++) {
-    const seen = winners[place] >= 0;
-    const part = seen ? Math.min(1, 0.25 + (0.75 * largest[place]) / (scale || 1)) : 0;
-    const tone = !seen ? colours.zero : signs[place] ? colours[signs[place] > 0 ? "positive" : "negative"] : colours.nan;
-    for (let c = 0; c < 3; c++) image.data[4 * place + c] = signs[place] ? colours.zero[c] + part * (tone[c] - colours.zero[c]) : tone[c];
-    image.data[4 * place + 3] = 255;
-  }
-  const canvas = element("canvas");
-  Object.assign(canvas, { width: cols, height: rows });
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return { canvas, rows, cols, winners };
-}
-
-// Runs of a vector's entries for a strip of at most 640 dots: from, to, how strong, whether one of them is lit.
-function strip(vector, first, last, lit, draw) {
-  let most = 0;
-  for (const entry of vector) if (Number.isFinite(magnitude(entry))) most = Math.max(most, magnitude(entry));
-  const step = Math.max(1, Math.ceil((last - first) / WIDEST));
-  for (let from = first; from < last; from += step) {
-    const to = Math.min(last, from + step);
-    let [size, on] = [0, lit === null];
-    for (let at = from; at < to; at++) {
-      size = Math.max(size, magnitude(vector[at]));
-      on ||= lit.has(at);
-    }
-    draw(from, to, on ? 1 : size ? 0.15 + (0.35 * Math.min(size, most)) / (most || 1) : 0.06, on);
-  }
-}
-
-function coloursOf(place) {
-  const probe = element("span");
-  place.append(probe);
-  const resolved = (name) => {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
-  };
-  const channels = (name) => resolved(name).match(/[\d.]+/g).slice(0, 3).map(Number);
-  const colours = {
-    zero: channels("raised"), positive: channels("pos"), negative: channels("neg"), nan: channels("warn"),
-    ink: resolved("ink"), quiet: resolved("quiet"), line: resolved("quiet"), in: resolved("in"), out: resolved("out"),
-  };
-  probe.remove();
-  return colours;
-}
-
 function describeBlock(pair, source, { k, i }) {
   const [lines, columns] = [source.lines(k), source.columns(i)];
   const made = document.createDocumentFragment();
@@ -471,78 +378,4 @@ function describeBlock(pair, source, { k, i }) {
   made.append(element("div", "jvp-num", `Rows ${span(pair.y, lines)}, columns ${span(pair.x, columns)}: the largest entry is ${numberText(source.at(k, i))}`));
   made.append(element("div", "jvp-quiet", "This Jacobian is too large for a page to hold: it shows blocks. --json has every entry."));
   return made;
-}
-
-// Pointer, wheel and pinch on the canvas.
-class Gestures {
-  constructor(heat) {
-    Object.assign(this, { heat, pointers: new Map(), dragged: false });
-    const { canvas } = heat;
-    canvas.addEventListener("pointerdown", (event) => this.#down(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) => this.#up(event));
-    canvas.addEventListener("dblclick", (event) => heat.zoom(0.5, this.#entry(event)));
-    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-  }
-
-  // The place under a pointer, in entries.
-  #entry(event) {
-    const { left, width, height } = this.heat.layout;
-    const { k0, k1, i0, i1 } = this.heat.window;
-    return [k0 + (event.offsetY / height) * (k1 - k0), i0 + ((event.offsetX - left) / width) * (i1 - i0)];
-  }
-
-  #down(event) {
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    if (event.isTrusted) this.heat.canvas.setPointerCapture(event.pointerId);
-    this.dragged = false;
-    this.from = { ...this.heat.window, at: [event.offsetX, event.offsetY] };
-    this.spread = this.#spread();
-  }
-
-  #move(event) {
-    const { heat } = this;
-    if (!heat.layout || !heat.picture) return;
-    if (!this.pointers.has(event.pointerId)) {
-      const hit = heat.hit(event.offsetX, event.offsetY);
-      if (hit) heat.point(hit, false);
-      return;
-    }
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    if (this.pointers.size === 2) {
-      const spread = this.#spread();
-      if (Math.abs(spread / this.spread - 1) > 0.15) {
-        heat.zoom(this.spread / spread, this.#entry(event));
-        this.spread = spread;
-      }
-      this.dragged = true;
-      return;
-    }
-    const [dx, dy] = [event.offsetX - this.from.at[0], event.offsetY - this.from.at[1]];
-    if (!this.dragged && Math.hypot(dx, dy) < 5) return;
-    this.dragged = true;
-    const { width, height } = heat.layout;
-    const { k0, k1, i0, i1 } = this.from;
-    heat.moveTo(k0 - (dy / height) * (k1 - k0), i0 - (dx / width) * (i1 - i0));
-  }
-
-  #up(event) {
-    this.pointers.delete(event.pointerId);
-    if (this.dragged || event.type === "pointercancel" || !this.heat.picture) return;
-    const hit = this.heat.hit(event.offsetX, event.offsetY);
-    if (hit) this.heat.point(hit, true);
-  }
-
-  #spread() {
-    const [a, b] = [...this.pointers.values()];
-    return b ? Math.hypot(a[0] - b[0], a[1] - b[1]) : 0;
-  }
-
-  // Plain scrolling scrolls the page, unless the canvas has the focus; with Ctrl (and a pinch of a touchpad) it zooms.
-  #wheel(event) {
-    const focused = this.heat.canvas === this.heat.canvas.getRootNode().activeElement;
-    if (!focused && !event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    this.heat.zoom(event.deltaY > 0 ? 1.25 : 0.8, this.#entry(event));
-  }
 }
