@@ -101,3 +101,10 @@ def test_integers_have_a_command_with_floats(jvp):
 def test_advice_that_misleads_is_said_to(jvp, message, says):
     told = json.loads(jvp("explain", message, "--json").out)
     assert says in " ".join(told["cures"])
+
+
+def test_the_step_that_changes_in_place_is_underlined(jvp):
+    source = "y = x.exp(); z = 2 * y; y.add_(1); (y * z).sum()"
+    error = json.loads(jvp("inspect", source, "--x", "1,2", "--json").out)["error"]
+    assert source[slice(*error["span"])] == "y.add_(1)"
+    assert error["message"] == "the backward pass failed: a value that backward needs was changed in place"

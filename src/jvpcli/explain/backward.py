@@ -10,6 +10,8 @@ from typing import Any
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.imports import failure_in, files_of, place_of
+from jvpcli.language.operations import is_in_place
+from jvpcli.program import Equation
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def backward_failures(evaluation: Evaluation, expression: Any = None) -> Iterato
     except (Exception, SystemExit) as error:
         if not _from_autograd(error) and place_of(error, files) is None:
             raise
-        raise _told(error, files) from error
+        raise _told(error, files, evaluation) from error
 
 
 def _from_autograd(error: BaseException) -> bool:
@@ -37,7 +39,7 @@ def _from_autograd(error: BaseException) -> bool:
     return any(frame.name == "_engine_run_backward" for frame in frames)
 
 
-def _told(error: BaseException, files: tuple[str, ...]) -> JvpError:
+def _told(error: BaseException, files: tuple[str, ...], evaluation: Evaluation) -> JvpError:
     from jvpcli.explain.messages import lookup  # loaded only where something has failed
     from jvpcli.explain.worded import worded
 
@@ -46,4 +48,16 @@ def _told(error: BaseException, files: tuple[str, ...]) -> JvpError:
     text = str(error).strip()
     told = lookup(text)
     first = told.title if told else text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    return worded(EvaluationError(f"the backward pass failed: {first}", torch_message=text or None))
+    if first.startswith(("A ", "The ", "An ")):
+        first = first[:1].lower() + first[1:]
+    failure = worded(EvaluationError(f"the backward pass failed: {first}", torch_message=text or None))
+    step = _changed_in_place(evaluation) if "inplace operation" in text else None
+    if step is None or evaluation.program is None:
+        return failure
+    return failure.with_context(span=step.span, source=evaluation.program.source)
+
+
+def _changed_in_place(evaluation: Evaluation) -> Equation | None:
+    """The step that changes a tensor in place, if there is but one."""
+    steps = {step.span: step for step in evaluation.tape if is_in_place(step.op)}
+    return next(iter(steps.values())) if len(steps) == 1 else None

@@ -7,6 +7,7 @@ import re
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
@@ -79,10 +80,18 @@ def _body(error: JvpError) -> list[RenderableType]:
     if error.explanation:
         parts += [Text(), Text(error.explanation)]
     for title, items in (("Causes", error.causes), ("What to do", error.cures)) if _lists(error) else ():
-        parts += [Text(), Text(title, style=HEADING), *(Text(f"• {item}") for item in items if not is_command(item))]
+        parts += [Text(), Text(title, style=HEADING), _bullets([item for item in items if not is_command(item)])]
     if error.torch_message:
         parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
     return parts
+
+
+def _bullets(items: list[str]) -> Table:
+    """Items with a hanging indent."""
+    table = Table.grid(padding=(0, 1))
+    for item in items:
+        table.add_row("•", Text(item))
+    return table
 
 
 def underlined(source: str, span: Span) -> list[Text]:
