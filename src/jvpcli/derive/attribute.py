@@ -37,7 +37,7 @@ def reason_for(function: RealFunction, entry: Entry, files: Collection[str] = ()
     cut = _cut(function, entry, losses, evaluation, files)
     if cut is not None:
         return cut
-    return _inner_kink(function, entry, files) or _swallowed(function, entry, files) or Reason(BACKWARD)
+    return kinked_step(function, entry, files) or _swallowed(function, entry, files) or Reason(BACKWARD)
 
 
 # Cuts
@@ -111,8 +111,8 @@ def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> 
     return None
 
 
-def _inner_kink(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
-    """The first step whose result has a kink along the entry's input, though the output has none."""
+def kinked_step(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
+    """The first step whose result has a kink along the entry's input, whether the output has one or not."""
     t = quick_step(function.eps) * float(scales(function)[entry.column])
     wide, narrow = (_second_differences(function, entry.column, step, files) for step in (t, t / 8))
     for (call, evaluation, first), (_, _, second) in zip(wide, narrow, strict=False):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.derive.attribute import BACKWARD, INNER_KINK, reason_for
+from jvpcli.derive.attribute import BACKWARD, INNER_KINK, kinked_step, reason_for
 from jvpcli.derive.compare import Compared, Entry, compare_directions, compare_entries, halved, is_small
 from jvpcli.derive.differences import SAFETY
 from jvpcli.derive.losses import DECISION, Watch, equation_of
@@ -137,7 +137,8 @@ def check(subject: Subject) -> Outcome:
     if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
     if compared.kinks:
-        return Outcome(KINK, entry=compared.kinks[0], **known)
+        entry = compared.kinks[0]
+        return Outcome(KINK, entry=entry, reason=kinked_step(function, entry, subject.files), **known)
     cancelled = _cancelled(function, jacobian, rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)

@@ -13,6 +13,7 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
 
 from jvpcli.derive.accumulate import Graph, read_graph
 from jvpcli.derive.local.node import Node
@@ -20,6 +21,9 @@ from jvpcli.derive.terms import UnsupportedError
 
 FEW = 3
 """So many passes cost less one by one than together."""
+
+LONG = 64
+"""More operations than this are passed through by torch's engine."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -100,6 +104,7 @@ def pulled_rows(
         start, stop, and for each input its rows (stop - start, n).
     """
     batched = chunk > FEW
+    pull = _by_engine(graph) if len(graph.order) > LONG else lambda v: tuple(pull_back(graph, v))
     with torch.no_grad():
         for start in range(0, passes, chunk):
             stop = min(passes, start + chunk)
@@ -107,13 +112,31 @@ def pulled_rows(
             rows: Sequence[Tensor] | None = None
             if batched:
                 try:
-                    rows = torch.vmap(lambda v: tuple(pull_back(graph, v)))(cotangents)
+                    rows = torch.vmap(pull)(cotangents)
                 except (RuntimeError, ValueError):
                     batched = False  # an operation has no batch rule: one by one from here on
             if rows is None:
-                single = [pull_back(graph, v) for v in cotangents.unbind()]
-                rows = [torch.stack(column) for column in zip(*single, strict=True)]
+                single = [pull(v) for v in cotangents.unbind()]
+                rows = [_stacked(column) for column in zip(*single, strict=True)]
             yield start, stop, [row.reshape(stop - start, x.numel()) for row, x in zip(rows, graph.inputs, strict=True)]
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """The rows as one tensor; a single one is not copied."""
+    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
+
+
+def _by_engine(graph: Graph) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """The pull-back by torch's own engine, which goes faster from node to node, but checks and copies more."""
+
+    def pull(v: Tensor) -> tuple[Tensor, ...]:
+        pulled = _engine_run_backward(
+            (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
+        )
+        found = zip(pulled, graph.inputs, strict=True)
+        return tuple([torch.zeros_like(x) if gradient is None else gradient for gradient, x in found])
+
+    return pull
 
 
 def basis(output: Tensor) -> Callable[[int, int], Tensor]:

@@ -26,6 +26,9 @@ SMALL = 1 << 16
 TINY = 1 << 12
 """Up to so many entries (m·n) structure saves nothing: one batch of passes costs less than handling it."""
 
+ONE_ROW = 1 << 20
+"""The gradient of a single number costs one pass, whatever is known of it; beyond so many entries it may be mostly zeros."""
+
 TINY_BYTES = 1 << 20
 """What such a batch may use."""
 
@@ -113,6 +116,8 @@ def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate
 def is_tiny(graph: Graph) -> bool:
     """Whether one batch of reverse passes is the cheapest, whatever the structure; a single operation is cheaper still."""
     entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
+    if graph.output.numel() == 1:
+        return 0 < entries <= ONE_ROW and len(graph.order) > 1
     return 0 < entries <= TINY and len(graph.order) > 1 and graph.output.numel() * footprint(graph) <= TINY_BYTES
 
 
