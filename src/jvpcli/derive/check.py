@@ -137,8 +137,8 @@ def check(subject: Subject) -> Outcome:
     if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
     if compared.kinks:
-        entry = compared.kinks[0]
-        return Outcome(KINK, entry=entry, reason=kinked_step(function, entry, subject.files), **known)
+        worst = compared.kinks[0]
+        return Outcome(KINK, entry=worst, reason=kinked_step(function, worst, subject.files), **known)
     cancelled = _cancelled(function, jacobian, rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from torch.autograd import Function
 
 from jvpcli.derive.attribute import INNER_KINK, MASKED
-from jvpcli.derive.check import NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
+from jvpcli.derive.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
 from jvpcli.derive.losses import CUT, DECISION, ROUNDING
 from jvpcli.derive.modes import custom_functions
 from jvpcli.derive.reasons import Reason
@@ -105,9 +109,11 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
             f"In double precision the derivative is {_number(worst.numeric)}; in {_dtypes(outcome.base)} rounding leaves "
             f"{_number(worst.analytic)}. The formula is right, the numbers are not: it cancels, overflows or underflows."
         )
-    if outcome.reason is not None:
+    at_kink = outcome.verdict == KINK and outcome.compared is not None and not outcome.compared.mismatches
+    if outcome.reason is not None and not at_kink:
         return _because(outcome, outcome.reason, worst)
-    return f"There is a kink: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
+    where = "There is a kink" if outcome.reason is None else f"{_text(outcome, outcome.reason)} has a kink here"
+    return f"{where}: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
 
 
 def _kink(worst: CheckedEntry) -> str:
@@ -128,10 +134,7 @@ def _kink(worst: CheckedEntry) -> str:
 
 
 def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
-    step = _step(outcome)
-    text = f"`{step.source}`" if step and len(step.source) <= LONGEST_SOURCE else f"`{reason.name.strip('_')}`"
-    if step and step.file:
-        text += f" ({Path(step.file).name}, line {step.line})"
+    text = _text(outcome, reason)
     if reason.cause == CUT:
         return (
             f"{text} cuts the graph: its number goes on, the derivative that leads through it does not. With that number "
@@ -165,16 +168,23 @@ def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
     return _wrong_backward(outcome, reason)
 
 
+def _text(outcome: Outcome, reason: Reason) -> str:
+    """The step that is to blame, and its place in the user's own code."""
+    step = _step(outcome)
+    text = f"`{step.source}`" if step and len(step.source) <= LONGEST_SOURCE else f"`{reason.name.strip('_')}`"
+    return f"{text} ({Path(step.file).name}, line {step.line})" if step and step.file else text
+
+
 def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     assert outcome.function is not None
-    names = [cls.__name__ for cls in custom_functions(outcome.function.evaluation)]
+    functions = custom_functions(outcome.function.evaluation)
     if reason.cause == "linear":
-        who = _listed(names, "backward") or "A backward formula"
+        who = _listed(functions, "backward") or "A backward formula"
         return f"{who} is not linear in its cotangent: pulled back one by one and added up, cotangents give something else."
     if reason.cause == "forward":
-        who = _listed(names, "jvp") or "A forward-mode formula"
+        who = _listed(functions, "jvp") or "A forward-mode formula"
         return f"{who} does not agree with backward, which the differences confirm."
-    who = _listed(names, "backward")
+    who = _listed(functions, "backward")
     if who:
         return f"{who} does not compute the derivative of forward."
     if outcome.base.program is None or outcome.base.functions:
@@ -182,8 +192,16 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     return "Autograd's formula gives another derivative than the function has at this point."
 
 
-def _listed(names: list[str], method: str) -> str:
-    return " or ".join(f"`{name}.{method}`" for name in names)
+def _listed(functions: Iterable[type[Function]], method: str) -> str:
+    return " or ".join(f"`{cls.__name__}.{method}`{_place(getattr(cls, method))}" for cls in functions)
+
+
+def _place(function: Any) -> str:
+    """File and line of a Python function, if it has them."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or not Path(code.co_filename).is_file():
+        return ""
+    return f" ({Path(code.co_filename).name}, line {code.co_firstlineno})"
 
 
 def _unsteady(outcome: Outcome) -> str:
@@ -229,7 +247,9 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     wrong = bool(compared.mismatches)
     largest = compared.mismatches[0] if wrong else compared.nearest
     error = largest.difference if largest else None
-    yield Comparing("finite differences", not wrong, error, f"{compared.compared} {what} in {dtype}")
+    kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
+    agrees = None if compared.kinks and not wrong else not wrong
+    yield Comparing("finite differences", agrees, error, f"{compared.compared} {what} in {dtype}{kinks}")
     how = {"transposed": "the transposed backward pass", "forward": "forward-mode duals"}.get(modes.how or "")
     if how is None or modes.forward is None:
         yield Comparing("forward against reverse", None, None, "not compared: " + _why_not(outcome))

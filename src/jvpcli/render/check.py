@@ -69,7 +69,7 @@ def _entry(entry: CheckedEntry) -> Table:
     over = "" if entry.over is None else f" over a step of {number_text(entry.over)}"
     table.add_row("", Text("finite differences"), Text(_full(entry.numeric) + over))
     if entry.below is not None and entry.above is not None:
-        table.add_row("", Text("from below, from above"), Text(f"{_full(entry.below)}, {_full(entry.above)}"))
+        table.add_row("", Text("from below, from above"), Text(f"{_side(entry.below)}, {_side(entry.above)}"))
     return table
 
 
@@ -81,6 +81,11 @@ def _label(name: str, index: tuple[int, ...], part: str | None) -> str:
 def _full(value: float) -> str:
     """A number with enough digits to see two of them differ."""
     return f"{value:.10g}"
+
+
+def _side(value: float) -> str:
+    """A one-sided derivative; the function may end there."""
+    return "none" if value != value else _full(value)
 
 
 def _comparisons(comparisons: tuple[Comparing, ...]) -> Table:
