@@ -52,7 +52,7 @@ def measure(name: str) -> dict[str, Any] | None:
     samples: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(3):  # in turns, so that whatever else the machine does hits all; those that load much, once
         for way in ways:
-            if turn == 0 or way in ("ours", "loop") and row["median"][way] < 500:
+            if turn == 0 or (way in ("ours", "loop") and row["median"][way] < 500):
                 found = worker("cold", name, way)
                 samples[way] += [found["first"]] if found else []
     row["cold"] = {way: sorted(times)[len(times) // 2] for way, times in samples.items() if times}

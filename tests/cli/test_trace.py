@@ -105,13 +105,3 @@ def test_exit_codes(jvp, argv, code):
     assert "Traceback" not in outcome.err
     if argv:
         assert document(jvp("trace", *argv, "--json"), code)["ok"] is False
-
-
-def test_help_shows_examples_that_run(jvp):
-    outcome = jvp("trace", "--help")
-    assert outcome.code == 0
-    examples = [line.strip() for line in outcome.out.splitlines() if line.strip().startswith("jvp trace")]
-    assert len(examples) >= 4
-    for example in examples:
-        words = shlex.split(example.partition("|")[0].partition("--dot")[0])
-        assert jvp(*words[1:]).code == 0
