@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from selenium.webdriver.common.keys import Keys
 
 from jvpcli.pipeline import inspect
@@ -17,7 +20,9 @@ from jvpcli.request import Request
 OUTER = Request("torch.outer(x,x)", {"x": "1,2,3,4"})
 PROBLEMS = {
     "outer": OUTER,
-    "wide": Request("w @ x - x[0]", {"x": "1,-2,0.5", "w": "1,0,-2;0,1,1e-6"}, wrt=("x",), grad_outputs=((None, "3,-0.25"),)),
+    "wide": Request(
+        "w @ x - x[0]", {"x": "1,-2,0.5", "w": "1,0,-2;0,1,1e-6"}, wrt=("x",), grad_outputs=((None, "3,-0.25"),)
+    ),
     "matrix": Request("x.T @ x", {"x": "1,2;3,-4;0,5"}, grad_outputs=((None, "1,2;3,4"),)),
     "scalar": Request("(x**2).sum()", {"x": "1,2,3"}, grad_outputs=((None, "2"),)),
     "from a number": Request("x * torch.tensor([1., 0., -2.])", {"x": "3"}),
@@ -227,7 +232,9 @@ def test_several_outputs_share_their_v_and_add_up(show):
 
 
 def test_infinite_and_undefined_numbers_are_shown(show):
-    report = inspect(Request("torch.stack([torch.log(x[0]), -1/x[0], x[1]])", {"x": "0,4"}, grad_outputs=((None, "0,nan,1"),)))
+    report = inspect(
+        Request("torch.stack([torch.log(x[0]), -1/x[0], x[1]])", {"x": "0,4"}, grad_outputs=((None, "0,nan,1"),))
+    )
     browser = show(page(report))
     entries = [number_text(d) for d in report.jacobian["y"]["x"].value.reshape(-1)]
     assert "inf" in entries
@@ -284,6 +291,57 @@ def test_what_comes_from_the_user_stays_text(show):
     assert said(browser) == f"∂y[0,0]/∂{NASTY}[0] = 2"
     assert browser.js("window.hacked") is None
     assert browser.js("document.querySelectorAll('img').length") == 0
+
+
+ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=30) | st.text("<>&\"'`/!-{}%#=\\ script\u2028", max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY_TEXT, ANY_TEXT)
+def test_no_text_becomes_markup(expression, name):
+    """The page has the same elements and attributes whatever is written in it."""
+    report = inspect(Request("torch.outer(x,x)", {"x": "1,2"}))
+    other = replace(
+        report,
+        expression=expression,
+        inputs={name: report.inputs["x"]},
+        vjp={name: report.vjp["x"]},
+        jacobian={"y": {name: report.jacobian["y"]["x"]}},
+        contraction={"y": {name: report.contraction["y"]["x"]}},
+    )
+
+    def markup(html: str) -> list[tuple[str, tuple[str, ...]]]:
+        found = []
+        parser = HTMLParser()
+        parser.handle_starttag = lambda tag, attributes: found.append((tag, tuple(key for key, _ in attributes)))
+        parser.feed(html)
+        return [element for element in found if element[0] not in MATH]
+
+    assert markup(page(other)) == markup(page(report))
+
+
+MATH = {"msub", "mi", "mo", "mn", "mrow", "mfrac", "munder", "math", "code"}
+"""A formula whose name is none stands there as code instead."""
+
+
+def test_a_name_from_right_to_left_turns_nothing_round(show):
+    browser = show(page(inspect(Request("שלום * w", {"שלום": "1,2", "w": "3,4"}))))
+    line = browser.find(".jvp-total")
+    assert line.get_attribute("textContent") == "∂L/∂\u2068שלום\u2069[0]"
+    places = browser.js(
+        """const text = document.querySelector(".jvp-total").firstChild, range = document.createRange();
+        return [...text.data].map((c, at) => { range.setStart(text, at); range.setEnd(text, at + 1);
+          return [c, range.getBoundingClientRect().left]; })"""
+    )
+    shown = "".join(c for c, _ in sorted(places, key=lambda place: place[1]) if c not in "\u2068\u2069")
+    assert shown == "∂L/∂" + "שלום"[::-1] + "[0]"
+
+
+def test_the_policy_lets_no_other_script_run(show, tmp_path):
+    html = page(inspect(OUTER)).replace("</article>", "<script>window.hacked = 1</script></article>")
+    browser = show(html)
+    assert browser.js("window.hacked") is None
+    assert "Content Security Policy" in " ".join(browser.complaints())
 
 
 def luminance(colour: str) -> float:
@@ -343,7 +401,9 @@ def test_grids_are_grids_for_assistive_technology(show):
     assert browser.js("document.querySelectorAll('[role=row]').length") == 18
     assert browser.js("[...document.querySelectorAll('[role=grid] > *')].every(e => e.role === 'row')")
     kinds = ["gridcell", "columnheader", "rowheader"]
-    assert browser.js("[...document.querySelectorAll('[role=row] > *')].every(e => arguments[0].includes(e.role))", kinds)
+    assert browser.js(
+        "[...document.querySelectorAll('[role=row] > *')].every(e => arguments[0].includes(e.role))", kinds
+    )
     assert browser.js("[...document.querySelectorAll('input')].every(e => e.ariaLabel || e.labels.length)")
     live = browser.find(".jvp-sum")
     assert live.get_attribute("aria-live") == "polite"

@@ -71,8 +71,10 @@ def _pair(report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Mat
 def agreement(comparison: Comparison) -> str:
     """That two ways to the result agree, and where they could not be compared."""
     if comparison.not_finite:
+        entries = "entry" if comparison.compared == 1 else f"{comparison.compared} entries"
+        are = "is" if comparison.not_finite == 1 else "are"
         return (
-            f"torch.autograd.grad gives the same in the {comparison.compared} entries that can be compared; "
-            f"{comparison.not_finite} are not finite, and show autograd's number."
+            f"torch.autograd.grad gives the same in the {entries} that can be compared; "
+            f"{comparison.not_finite} {are} not finite, and {'shows' if are == 'is' else 'show'} autograd's number."
         )
     return "torch.autograd.grad gives the same, entry by entry."

@@ -81,16 +81,19 @@ class Blocks {
   }
 }
 
+// A name that is written from right to left, kept from turning round what stands beside it.
+const isolated = (name) => (/[\u0590-\u08ff\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc]/.test(name) ? `\u2068${name}\u2069` : name);
+
 class Problem {
   constructor(data) {
     this.outputs = new Map();
     for (const [name, y] of Object.entries(data.outputs)) {
       const given = decode(y.v);
-      this.outputs.set(name, { name, shape: y.shape, size: product(y.shape), value: decode(y.value), given, v: copyOf(given) });
+      this.outputs.set(name, { name: isolated(name), shape: y.shape, size: product(y.shape), value: decode(y.value), given, v: copyOf(given) });
     }
     this.inputs = new Map();
     for (const [name, x] of Object.entries(data.inputs))
-      this.inputs.set(name, { name, shape: x.shape, size: product(x.shape), value: decode(x.value), given: decode(x.result) });
+      this.inputs.set(name, { name: isolated(name), shape: x.shape, size: product(x.shape), value: decode(x.value), given: decode(x.result) });
     this.pairs = data.pairs.map((pair) => this.#pair(pair));
     this.edited = false;
     this.listeners = [];
