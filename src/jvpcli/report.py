@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InputValue:
     """An input; `value` is None above the size that is written out."""
 
@@ -28,7 +28,7 @@ class InputValue:
     value: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Value:
     """An output, a vjp or a jvp; `value` is None above the size that is written out."""
 
@@ -37,7 +37,7 @@ class Value:
     value: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cotangent:
     """The weights of one output; `source` is what the user wrote, or `ones`."""
 
@@ -47,7 +47,7 @@ class Cotangent:
     value: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Jacobian:
     """∂output/∂input, written out as `format` says: dense (`value`), coo (`indices`, `values`) or omitted (`reason`).
 
@@ -72,7 +72,7 @@ class Jacobian:
     diagonal: np.ndarray | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Term:
     """One product v·J of a worked-out entry: which output entry it comes from, and both factors."""
 
@@ -81,7 +81,7 @@ class Term:
     derivative: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkedEntry:
     """One entry of a VJP, term by term with the zero terms left out; `hidden` counts terms that are not listed."""
 
@@ -91,7 +91,7 @@ class WorkedEntry:
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contraction:
     """How v and one Jacobian make one VJP: index notation, einsum, and which product that is."""
 
@@ -101,7 +101,7 @@ class Contraction:
     entry: WorkedEntry | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """How the derivatives are computed: decided before computing.
 
@@ -116,7 +116,7 @@ class Plan:
     strategy: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Way:
     """One way to compute a Jacobian: an upper bound of its cost, and whether it fits into the memory limit."""
 
@@ -128,7 +128,7 @@ class Way:
     fits: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OutputPlan:
     """The plan for one output: m by n entries, at most `bound` of them not zero; the ways, the chosen one first."""
 
@@ -139,7 +139,7 @@ class OutputPlan:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlanReport:
     """The answer of `jvp inspect --explain-plan`: what would be done; no derivative is computed."""
 
@@ -148,7 +148,7 @@ class PlanReport:
     plans: Mapping[str, OutputPlan]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Notice:
     """A warning: a code of the contract and a sentence."""
 
@@ -156,7 +156,7 @@ class Notice:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
     """The VJPs from the explicit Jacobian against those of `torch.autograd.grad`, entry by entry.
 
@@ -168,7 +168,7 @@ class Comparison:
     largest_difference: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InspectReport:
     """The answer of `jvp inspect`."""
 
@@ -187,7 +187,7 @@ class InspectReport:
     tangent: Mapping[str, Cotangent] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Operation:
     """Something that an expression can call, read or name; a method is written `x.name`."""
 
@@ -197,7 +197,7 @@ class Operation:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpsReport:
     """The answer of `jvp ops`; `note` says why where nothing was found."""
 
@@ -206,7 +206,7 @@ class OpsReport:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Explanation:
     """The answer of `jvp explain`: a message in plain words."""
 
@@ -218,7 +218,7 @@ class Explanation:
     shapes: tuple[Shape, ...] = field(default=())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LocalJacobian:
     """∂step/∂operand of one step, and how the step contracts it with the cotangent that arrives.
 
@@ -238,7 +238,7 @@ class LocalJacobian:
     value: np.ndarray | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Contribution:
     """What flows on from one step to one of its operands."""
 
@@ -249,7 +249,7 @@ class Contribution:
     value: np.ndarray | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepPart:
     """One of several tensors that a step gives: its value, and the cotangent that arrives at it."""
 
@@ -260,7 +260,7 @@ class StepPart:
     cotangent: Value | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TraceStep:
     """One operation: forward its operands and value, backward what arrives, its local Jacobians and what flows on.
 
@@ -286,7 +286,7 @@ class TraceStep:
     parts: tuple[StepPart, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """Where a gradient goes wrong: a code of the contract, the step, a sentence, and what cures it.
 
@@ -302,7 +302,7 @@ class Finding:
     rewrite: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TraceReport:
     """The answer of `jvp trace`.
 
@@ -324,7 +324,7 @@ class TraceReport:
     warnings: tuple[Notice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckedEntry:
     """One entry of a Jacobian as autograd has it and as differences have it.
 
@@ -345,7 +345,7 @@ class CheckedEntry:
     over: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GuiltyStep:
     """The step that makes a gradient wrong: its text and place in the expression, or file and line of the user's code."""
 
@@ -355,7 +355,7 @@ class GuiltyStep:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparing:
     """One comparison of a check: what with what, whether it agrees (None: not compared), how far off it is, and how."""
 
@@ -365,7 +365,7 @@ class Comparing:
     about: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckReport:
     """The answer of `jvp check`.
 
