@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from jvpcli.errors import JvpError
+from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.explain.command import command
 from jvpcli.explain.operands import PATIENCE, diagnose, explained, repaired
 from jvpcli.explain.weights import read_cotangents, read_tangents
@@ -19,7 +20,13 @@ from jvpcli.program import Program
 from jvpcli.request import Request
 
 SMALL = 64 * 2**20
-"""Bytes that trying a repair may always take; beyond that, a few times what the inputs take."""
+"""Bytes that trying a repair may take."""
+
+LARGE = 1 << 18
+"""Entries of the inputs up to which a repair is tried with their numbers."""
+
+PATIENCE_WITHOUT_NUMBERS = 1.0
+"""Seconds for trying with shapes alone: torch may have to load something for them."""
 
 LONGEST_COMMAND = 1000
 """Characters of a command that is shown whole; of a longer one the expression alone is shown."""
@@ -45,22 +52,42 @@ class Trial:
             candidate = parse(source, self.inputs.keys(), self.reads)
             if set(candidate.inputs) != set(self.program.inputs):
                 return False
-            evaluation = self._evaluated(candidate)
-            read_cotangents(self.request, evaluation)
-            read_tangents(self.request, evaluation)
+            evaluation = self._shapes(candidate) if self.is_large else self._evaluated(candidate)
         except JvpError:
             return False
         return any(y.requires_grad for y in evaluation.outputs.values())
 
+    @property
+    def is_large(self) -> bool:
+        """Whether trying with the numbers could take long: then shapes alone are computed."""
+        return sum(x.numel() for x in self.inputs.values()) > LARGE
+
     def _evaluated(self, candidate: Program) -> Evaluation:
-        limit = memory_for(self.inputs, self.request.memory_limit)
+        """The expression at the inputs, with the cotangents and tangents."""
+        limit = SMALL if self.request.memory_limit is None else min(SMALL, self.request.memory_limit)
+        evaluation = self._evaluate(candidate, self.inputs, limit)
+        read_cotangents(self.request, evaluation)
+        read_tangents(self.request, evaluation)
+        return evaluation
+
+    def _shapes(self, candidate: Program) -> Evaluation:
+        """The expression on tensors without numbers, on torch's meta device.
+
+        Raises:
+            EvaluationError: it fails, or needs numbers (a condition), or a cotangent's shape would have to be found.
+        """
+        if any(value not in ("ones", "none") for _, value in (*self.request.grad_outputs, *self.request.tangent)):
+            raise EvaluationError("cotangents are not tried without numbers")
+        with torch.device("meta"):
+            inputs = {name: torch.empty_like(x, device="meta") for name, x in self.inputs.items()}
+            try:
+                return self._evaluate(candidate, inputs, self.request.memory_limit)
+            except (RuntimeError, NotImplementedError) as error:
+                raise EvaluationError(str(error)) from error
+
+    def _evaluate(self, candidate: Program, inputs: Mapping[str, Tensor], limit: int | None) -> Evaluation:
         return evaluate(
-            candidate,
-            self.inputs,
-            wrt=self.wrt,
-            seed=self.request.seed,
-            memory_limit=limit,
-            functions=self.functions,
+            candidate, inputs, wrt=self.wrt, seed=self.request.seed, memory_limit=limit, functions=self.functions
         )
 
     def shown(self, source: str) -> str:
@@ -78,7 +105,8 @@ def explain_failure(error: JvpError, trial: Trial) -> JvpError:
     if diagnosis is None:
         return error
     asked = trial.request
-    patience = PATIENCE if asked.timeout is None else min(PATIENCE, asked.timeout / 4)
+    patience = PATIENCE_WITHOUT_NUMBERS if trial.is_large else PATIENCE
+    patience = patience if asked.timeout is None else min(patience, asked.timeout / 4)
     plain = replace(asked, grad_outputs=(), tangent=())
     for request in (asked, plain) if asked.grad_outputs or asked.tangent else (asked,):
         attempt = replace(trial, request=request)
@@ -86,12 +114,6 @@ def explain_failure(error: JvpError, trial: Trial) -> JvpError:
         if found:
             return explained(diagnosis, found, attempt.shown)
     return explained(diagnosis)
-
-
-def memory_for(inputs: Mapping[str, Tensor], limit: int | None) -> int:
-    """What a trial may take, in bytes: never more than what was asked for, and little for small inputs."""
-    allowed = max(SMALL, 8 * sum(x.numel() * x.element_size() for x in inputs.values()))
-    return allowed if limit is None else min(allowed, limit)
 
 
 def explain_value_failure(error: JvpError, name: str, scope: Mapping[str, Tensor]) -> JvpError:

@@ -172,14 +172,18 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (isinstance(value, (tuple, list)) and all(map(is_plain, value)))
 
 
-def check_result(value: Any, op: str) -> None:
-    """Nothing but dense tensors, plain values and tuples of them comes out of a step."""
+def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
+    """Nothing but dense tensors, plain values and tuples of them comes out of a step.
+
+    `devices` are those of the inputs: shapes alone (meta) come out only where shapes alone went in.
+    """
     if isinstance(value, Tensor):
-        if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
+        numbers = value.device.type != "meta" or "meta" in devices
+        if value.layout is not torch.strided or not numbers or value.is_quantized:
             raise ForbiddenError("Only dense tensors on a real device can be used.")
     elif isinstance(value, (tuple, list)):
         for item in value:
-            check_result(item, op)
+            check_result(item, op, devices)
     elif not isinstance(value, _PLAIN):
         raise ForbiddenError(f"`{op.partition(':')[2]}` gave {describe(value)}, which an expression can't use.")
 

@@ -102,7 +102,7 @@ class Run:
             raise
         except Exception as error:
             raise explain_failure(error, step, self.label, arguments, keywords, self.program.source) from None
-        check_result(value, step.op)
+        check_result(value, step.op, self.devices)
         result = self.record(step, value)
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
