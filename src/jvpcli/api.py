@@ -18,7 +18,9 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     from jvpcli.pipeline import Inspection
     from jvpcli.pipeline_trace import Tracing
-    from jvpcli.report import CheckedEntry, CheckReport, Finding, InspectReport, TraceReport, TraceStep
+    from jvpcli.report import InspectReport
+    from jvpcli.report.check import CheckedEntry, CheckReport
+    from jvpcli.report.trace import Finding, TraceReport, TraceStep
 
 Expression = str | Callable[..., Any]
 Weights = Any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from jvpcli.derive.derivatives import Derivatives, derive, foresee, is_large, products_alone
+from jvpcli.derive.derivatives import Derivatives, derive, is_large, products_alone
 from jvpcli.errors import InternalError
 from jvpcli.explain import build
 from jvpcli.explain.backward import backward_failures
@@ -20,11 +20,13 @@ from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import is_out_of_memory
 from jvpcli.pipeline_evaluate import differentiable_outputs, evaluator, rerunner, run, stacked, text_of
-from jvpcli.report import InspectReport, Notice, PlanReport
+from jvpcli.report import InspectReport, Notice
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from jvpcli.report.plan import PlanReport
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ def _differentiated(
 
 def explain_plan(request: Request) -> PlanReport:
     """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
+    from jvpcli.derive.foresee import foresee
+    from jvpcli.report.plan import PlanReport
+
     evaluation = run(request)
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     plans = foresee(differentiable_outputs(evaluation), leaves, request.mode, request.memory_limit)

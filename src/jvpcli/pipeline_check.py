@@ -22,7 +22,7 @@ from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.imports import DOUBLE, files_of, in_double
 from jvpcli.pipeline_evaluate import run, text_of
 from jvpcli.program import Program
-from jvpcli.report import CheckReport
+from jvpcli.report.check import CheckReport
 from jvpcli.request import Request
 
 

@@ -23,7 +23,7 @@ from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.pipeline_evaluate import differentiable_outputs, read_inputs, run
 from jvpcli.program import IMPORTED
-from jvpcli.report import TraceReport
+from jvpcli.report.trace import TraceReport
 from jvpcli.request import Request
 
 

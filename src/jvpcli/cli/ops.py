@@ -9,7 +9,7 @@ import typer
 from jvpcli.cli import options
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
-from jvpcli.report import Operation, OpsReport
+from jvpcli.report.ops import Operation, OpsReport
 
 EXAMPLES = """
 # everything with softmax in its name or description

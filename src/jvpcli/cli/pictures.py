@@ -10,7 +10,8 @@ from jvpcli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.report import InspectReport, TraceReport
+    from jvpcli.report import InspectReport
+    from jvpcli.report.trace import TraceReport
 
 
 @dataclass(frozen=True, slots=True)

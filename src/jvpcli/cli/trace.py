@@ -16,7 +16,7 @@ from jvpcli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.report import TraceReport
+    from jvpcli.report.trace import TraceReport
 
 EXAMPLES = """
 # what arrives at each operation, its local Jacobians, and what flows on

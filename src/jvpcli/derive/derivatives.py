@@ -13,7 +13,7 @@ from jvpcli.derive.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.derive.nearby import Rerun, sampled
 from jvpcli.derive.stacked import Stack, look_around
 from jvpcli.derive.structure import classify_values
-from jvpcli.report import Notice, OutputPlan, Plan, Way
+from jvpcli.report import Notice, Plan
 from jvpcli.request import Tell
 
 if TYPE_CHECKING:
@@ -144,40 +144,6 @@ def pass_by_pass(
     """The maps by plain passes, their structure told from the values at the point alone, and the plan of it."""
     maps, plan, _ = _maps(outputs, inputs, make_plan(outputs, inputs, mode))
     return {key: _with_kind(each, None) for key, each in maps.items()}, plan
-
-
-def foresee(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
-) -> dict[str, OutputPlan]:
-    """The plan for each output; computes no derivative."""
-    if not is_large(outputs, inputs):
-        return {name: _small_plan(name, y, inputs, mode) for name, y in outputs.items()}
-    from jvpcli.derive import engine
-    from jvpcli.derive.terms import UnsupportedError
-
-    leaves = list(inputs.values())
-    plans = {}
-    for name, y in outputs.items():
-        try:
-            plans[name] = _large_plan(engine.plan(y, leaves, mode, memory_limit))
-        except UnsupportedError:
-            plans[name] = _small_plan(name, y, inputs, mode)
-    return plans
-
-
-def _small_plan(name: str, y: Tensor, inputs: Mapping[str, Tensor], mode: str) -> OutputPlan:
-    plan = make_plan({name: y}, inputs, mode)
-    m, n = y.numel(), sum(x.numel() for x in inputs.values())
-    way = Way(plan.strategy, plan.mode, plan.passes, m * n, plan.peak_bytes, True)
-    return OutputPlan(m, n, m * n, (way,), f"small: {plan.reason}")
-
-
-def _large_plan(plan: EnginePlan) -> OutputPlan:
-    ways = tuple(
-        Way(way.strategy, way.mode, way.passes, int(way.operations), int(way.peak_bytes), way.fits)
-        for way in plan.candidates
-    )
-    return OutputPlan(plan.m, plan.n, plan.bound, ways, plan.reason)
 
 
 def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:

@@ -18,7 +18,7 @@ from jvpcli.explain.rewrite import candidates, masks_behind
 from jvpcli.explain.steps import norm
 from jvpcli.explain.traced import Traced, number_text
 from jvpcli.explain.zeros import find_zeros
-from jvpcli.report import Finding
+from jvpcli.report.trace import Finding
 from jvpcli.request import Request
 
 VANISHING = 1e-6

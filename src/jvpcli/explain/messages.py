@@ -12,7 +12,8 @@ from importlib import import_module
 from jvpcli.errors import EvaluationError, UsageError
 from jvpcli.explain.logs import Raised, read_log
 from jvpcli.explain.table.entry import Entry, Found, anchor, pattern, read_shape, squeeze
-from jvpcli.report import Explanation, Shape
+from jvpcli.report import Shape
+from jvpcli.report.explanation import Explanation
 
 LAST = 100
 """Errors and warnings at the end of a log that are looked up."""

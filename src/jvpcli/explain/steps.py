@@ -14,7 +14,8 @@ from jvpcli.derive.replay import Step
 from jvpcli.explain import build
 from jvpcli.explain.contraction import index_letters
 from jvpcli.explain.traced import Traced, operation_name
-from jvpcli.report import Contribution, LocalJacobian, Shape, StepPart, TraceStep, Value
+from jvpcli.report import Shape, Value
+from jvpcli.report.trace import Contribution, LocalJacobian, StepPart, TraceStep
 
 LONGEST_SYMBOL = 12
 """A name longer than this is replaced by a letter in formulas."""

@@ -19,7 +19,8 @@ from jvpcli.derive.vectors import Place
 from jvpcli.explain import build
 from jvpcli.explain.contraction import entry_label
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.report import CheckedEntry, CheckReport, Comparing, GuiltyStep, Notice
+from jvpcli.report import Notice
+from jvpcli.report.check import CheckedEntry, CheckReport, Comparing, GuiltyStep
 
 CURES: Mapping[str, str] = {
     "detach": "Leave out .detach() if the gradient is to flow; keep it if the value is meant as a constant.",

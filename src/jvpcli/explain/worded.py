@@ -8,7 +8,8 @@ from typing import TypeVar
 from jvpcli.errors import JvpError
 from jvpcli.explain.logs import Raised
 from jvpcli.explain.messages import Match, explanation, find, lookup, room
-from jvpcli.report import Explanation, Notice
+from jvpcli.report import Notice
+from jvpcli.report.explanation import Explanation
 
 MOST = 2
 """Cures that become hints."""

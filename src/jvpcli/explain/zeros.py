@@ -19,7 +19,7 @@ from jvpcli.derive.replay import WRITE, Primal, Step
 from jvpcli.explain.traced import Traced
 from jvpcli.language.catalog import is_random
 from jvpcli.program import refs
-from jvpcli.report import Finding
+from jvpcli.report.trace import Finding
 
 REASONS = {
     "kink": "kink", "stationary": "stationary", "saturated": "saturated", "cancelled": "cancelled",

@@ -13,7 +13,7 @@ from jvpcli.render.error import underlined
 from jvpcli.render.layout import Indented
 from jvpcli.render.numbers import number_text
 from jvpcli.render.text import HEADING, NAME, QUIET
-from jvpcli.report import CheckedEntry, CheckReport, Comparing
+from jvpcli.report.check import CheckedEntry, CheckReport, Comparing
 
 GOOD = "bold green"
 BAD = "bold red"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jvpcli.report import TraceReport, TraceStep
+from jvpcli.report.trace import TraceReport, TraceStep
 
 LONGEST_LABEL = 60
 """Characters of a step's text."""

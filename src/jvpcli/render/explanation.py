@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jvpcli.render.layout import HEADING, PROSE_WIDTH
-from jvpcli.report import Explanation
+from jvpcli.report.explanation import Explanation
 
 
 def render_explanation(explanation: Explanation, console: Console) -> None:

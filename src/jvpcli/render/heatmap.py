@@ -17,7 +17,8 @@ from rich.text import Text
 
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text, number_text
-from jvpcli.report import InspectReport, Jacobian, TraceReport
+from jvpcli.report import InspectReport, Jacobian
+from jvpcli.report.trace import TraceReport
 
 MOST_COLUMNS = 120
 MOST_LINES = 40

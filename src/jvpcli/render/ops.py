@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.layout import Indented
-from jvpcli.report import Operation, OpsReport
+from jvpcli.report.ops import Operation, OpsReport
 
 
 def render_ops(report: OpsReport, console: Console) -> None:

@@ -15,7 +15,8 @@ from jvpcli.render.files import write_whole
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text
 from jvpcli.render.optional import check_installed
-from jvpcli.report import InspectReport, Jacobian, TraceReport
+from jvpcli.report import InspectReport, Jacobian
+from jvpcli.report.trace import TraceReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

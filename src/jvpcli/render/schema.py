@@ -5,22 +5,20 @@ It says what this version writes: every field, which of them may be missing, and
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from jvpcli import report
 from jvpcli.errors import JvpError
-from jvpcli.report import (
-    CheckReport,
-    Explanation,
-    InspectReport,
-    OpsReport,
-    PlanReport,
-    TraceReport,
-)
+from jvpcli.report import InspectReport
+from jvpcli.report.check import CheckReport
+from jvpcli.report.explanation import Explanation
+from jvpcli.report.ops import OpsReport
+from jvpcli.report.plan import PlanReport
+from jvpcli.report.trace import TraceReport
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -85,7 +83,7 @@ def _document(kind: type, about: str, defs: dict[str, Schema]) -> Schema:
 
 def _record(kind: type, defs: dict[str, Schema]) -> Schema:
     """A report type; a field whose default is None is left out where it is None."""
-    hints = typing.get_type_hints(kind, {**vars(report), "np": types.SimpleNamespace(ndarray=_Array)})
+    hints = typing.get_type_hints(kind, {**vars(sys.modules[kind.__module__]), "np": types.SimpleNamespace(ndarray=_Array)})
     properties, required = {}, []
     for field in fields(kind):
         optional = field.default is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,10 @@ from rich.text import Text
 
 from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
-from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, PlanReport, WorkedEntry
+from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
+
+if TYPE_CHECKING:
+    from jvpcli.report.plan import PlanReport
 
 NUMBERS = "The numbers"
 

@@ -20,7 +20,8 @@ from jvpcli.render.layout import INDENT, PROSE_WIDTH, Indented
 from jvpcli.render.numbers import array_text, number_text
 from jvpcli.render.text import HEADING, NAME, QUIET, Window
 from jvpcli.render.text import _matrix as matrix_table
-from jvpcli.report import Comparison, Contribution, Finding, Jacobian, LocalJacobian, TraceReport, TraceStep, Value
+from jvpcli.report import Comparison, Jacobian, Value
+from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
 LONGEST_LINE = 160
 """Columns of a line, however wide the console is."""

@@ -24,7 +24,8 @@ from markupsafe import Markup, escape
 from jvpcli.render.files import write_whole
 from jvpcli.render.html import inspected, traced
 from jvpcli.render.numbers import array_text, number_text, shape_text
-from jvpcli.report import InspectReport, TraceReport
+from jvpcli.report import InspectReport
+from jvpcli.report.trace import TraceReport
 
 Report = InspectReport | TraceReport
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from jvpcli.report import TraceReport, TraceStep
+from jvpcli.report.trace import TraceReport, TraceStep
 
 BOX_WIDTH, BOX_HEIGHT = 206, 66
 COLUMN_GAP, LAYER_GAP = 24, 44

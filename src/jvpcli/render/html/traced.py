@@ -14,7 +14,8 @@ from jvpcli.render.html.graph import BOX_HEIGHT, BOX_WIDTH, Box, Graph, input_ke
 from jvpcli.render.html.inspected import agreement
 from jvpcli.render.html.mathml import math
 from jvpcli.render.numbers import number_text
-from jvpcli.report import Contribution, LocalJacobian, Shape, TraceReport, TraceStep
+from jvpcli.report import Shape
+from jvpcli.report.trace import Contribution, LocalJacobian, TraceReport, TraceStep
 
 MOST_BOXES = 400
 """A longer trace has no graph, only its steps."""

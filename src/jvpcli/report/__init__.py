@@ -1,0 +1,156 @@
+"""The answers, as plain data: numbers, strings, tuples and numpy arrays; no tensors, no text layout.
+
+Every renderer (text, JSON, HTML) takes these and nothing else.  Field names are the JSON contract's names.  A field
+whose default is None is left out of the JSON document where it is None; arrays are row-major; a shape of a Jacobian
+is the output's followed by the input's.  Here are the parts that all share and the answer of `jvp inspect`; the other
+commands' answers are modules of their own, since a small question should not wait for all of them to be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InputValue:
+    """An input; `value` is None above the size that is written out."""
+
+    shape: Shape
+    dtype: str
+    device: str
+    differentiated: bool
+    value: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Value:
+    """An output, a vjp or a jvp; `value` is None above the size that is written out."""
+
+    shape: Shape
+    dtype: str
+    value: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Cotangent:
+    """The weights of one output; `source` is what the user wrote, or `ones`."""
+
+    source: str
+    shape: Shape
+    dtype: str
+    value: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """∂output/∂input, written out as `format` says: dense (`value`), coo (`indices`, `values`) or omitted (`reason`).
+
+    Of a Jacobian that is not held (structure `unknown`) the Frobenius norm and the main diagonal of the flattened matrix
+    are told, where all its rows can be passed through in a short time.
+
+    `nnz` is None where it could not be counted within the limits.  `structure` is the most special kind that holds;
+    `structure_from` says whether the operations or the values (here and at random points nearby) showed it.
+    """
+
+    shape: Shape
+    dtype: str
+    nnz: int | None
+    structure: str
+    structure_from: str
+    format: str
+    value: np.ndarray | None = None
+    indices: tuple[np.ndarray, ...] | None = None
+    values: np.ndarray | None = None
+    reason: str | None = None
+    frobenius_norm: float | None = None
+    diagonal: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One product v·J of a worked-out entry: which output entry it comes from, and both factors."""
+
+    label: str
+    cotangent: Any
+    derivative: Any
+
+
+@dataclass(frozen=True)
+class WorkedEntry:
+    """One entry of a VJP, term by term with the zero terms left out; `hidden` counts terms that are not listed."""
+
+    label: str
+    terms: tuple[Term, ...]
+    hidden: int
+    result: Any
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """How v and one Jacobian make one VJP: index notation, einsum, and which product that is."""
+
+    einsum: str
+    formula: str
+    product: str
+    entry: WorkedEntry | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the derivatives are computed: decided before computing.
+
+    `strategy` is dense (one pass a row or column), accumulated (local Jacobians multiplied together: no passes) or
+    matrix_free (products alone); `peak_bytes` is an upper bound over what the evaluation holds.
+    """
+
+    mode: str
+    passes: int
+    peak_bytes: int
+    reason: str
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning: a code of the contract and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The VJPs from the explicit Jacobian against those of `torch.autograd.grad`, entry by entry.
+
+    `not_finite` entries could not be compared: 0·∞ is NaN in a sum over all terms, and autograd may skip the term.
+    """
+
+    compared: int
+    not_finite: int
+    largest_difference: float
+
+
+@dataclass(frozen=True)
+class InspectReport:
+    """The answer of `jvp inspect`."""
+
+    expression: str
+    inputs: Mapping[str, InputValue]
+    outputs: Mapping[str, Value]
+    grad_outputs: Mapping[str, Cotangent]
+    jacobian: Mapping[str, Mapping[str, Jacobian]]
+    vjp: Mapping[str, Value]
+    contraction: Mapping[str, Mapping[str, Contraction]]
+    comparison: Comparison
+    plan: Plan
+    warnings: tuple[Notice, ...] = ()
+    jvp: Mapping[str, Value] | None = None
+    spectrum: Mapping[str, Mapping[str, np.ndarray]] | None = None
+    tangent: Mapping[str, Cotangent] | None = None

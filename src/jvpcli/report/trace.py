@@ -1,0 +1,118 @@
+"""The answer of `jvp trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Shape, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class LocalJacobian:
+    """∂step/∂operand of one step, and how the step contracts it with the cotangent that arrives.
+
+    `position` counts the step's tensor operands as the text gives them; `shape` is the result's followed by the
+    operand's.  `structure` is one of a Jacobian's kinds, or `sum`: each operand entry is added into one result entry.
+    `part` names the result where the step has several, `value` is written out for a step that is opened.
+    """
+
+    operand: str
+    position: int
+    shape: Shape
+    nnz: int | None
+    structure: str
+    einsum: str
+    formula: str
+    part: str | None = None
+    value: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What flows on from one step to one of its operands."""
+
+    operand: str
+    position: int
+    shape: Shape
+    dtype: str
+    value: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class StepPart:
+    """One of several tensors that a step gives: its value, and the cotangent that arrives at it."""
+
+    output: str
+    shape: Shape
+    dtype: str
+    value: np.ndarray | None
+    cotangent: Value | None
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """One operation: forward its operands and value, backward what arrives, its local Jacobians and what flows on.
+
+    `op` is `write` for what an in-place step did to a tensor that shares memory with the one it changed, and `output`
+    for an input that is itself an output.  `shape`, `dtype`, `value` and `cotangent` are those of the result; where
+    there are several (`parts`), of the first that a cotangent arrives at.  `cotangent` is None, and nothing flows on,
+    where no gradient comes by.  `norm` is the cotangents' Euclidean norm.
+    """
+
+    index: int
+    op: str
+    source: str
+    span: tuple[int, int]
+    operands: tuple[str, ...]
+    output: str
+    shape: Shape
+    dtype: str
+    value: np.ndarray | None
+    cotangent: Value | None
+    norm: float | None
+    local_jacobians: tuple[LocalJacobian, ...]
+    contributions: tuple[Contribution, ...]
+    parts: tuple[StepPart, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where a gradient goes wrong: a code of the contract, the step, a sentence, and what cures it.
+
+    `reason` says of a zero whether it is `structural`, `saturated`, `cancelled`, a `kink` or a `stationary` point;
+    `rewrite` is the whole expression with the cure in it, which has been tried.
+    """
+
+    code: str
+    step: int | None
+    message: str
+    hints: tuple[str, ...]
+    reason: str | None = None
+    rewrite: str | None = None
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """The answer of `jvp trace`.
+
+    `output_values` says which step's (or part's) `output` each output is.  `comparison` is of the swept gradients with
+    those of `torch.autograd.grad`; `product` of the local Jacobians multiplied together with the explicit Jacobian, or
+    None where they are too large for that.
+    """
+
+    expression: str
+    inputs: Mapping[str, InputValue]
+    outputs: Mapping[str, Value]
+    grad_outputs: Mapping[str, Cotangent]
+    vjp: Mapping[str, Value]
+    steps: tuple[TraceStep, ...]
+    output_values: Mapping[str, str]
+    findings: tuple[Finding, ...]
+    comparison: Comparison
+    product: Comparison | None
+    warnings: tuple[Notice, ...] = ()
