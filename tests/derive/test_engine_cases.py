@@ -183,3 +183,9 @@ def test_sums_of_products_stay_factored():
     with pytest.raises(LimitError):
         found.to_dense()
     assert found.nnz is None
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((130,), 0), ((2, 70), 1), ((64, 2), 0), ((65,), 0)])
+def test_long_running_sums(shape, dim):
+    """Longer than the strips that their triangles are filled in."""
+    check_function(lambda x: x.cumsum(dim), [r(*shape)], mode="reverse")

@@ -12,7 +12,7 @@ from jvpcli.derive.linear_map import Shape
 from jvpcli.derive.local.movement import contiguous_strides
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule, axes
 from jvpcli.derive.local.probe import along, nonzero_rows
-from jvpcli.derive.terms import Term
+from jvpcli.derive.terms import Term, zeros
 
 
 def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
@@ -136,10 +136,24 @@ def cumsum(op: Op) -> Locals:
     other = len(shape)
     sizes[other] = shape[dim]
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
-    ones = op.like.new_ones(()).expand(shape[dim], shape[dim]).tril()
+    ones = _lower_triangle(shape[dim], op.like)
     return op.first(
         op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
     )
+
+
+STRIP = 64
+"""Rows of a triangle that are filled at a time."""
+
+
+def _lower_triangle(n: int, like: Tensor) -> Tensor:
+    """Ones on and below the diagonal (n, n), in strips: the pages above it are never touched."""
+    result = zeros(n, n, like)
+    for start in range(0, n, STRIP):
+        stop = min(start + STRIP, n)
+        result[start:stop, :start] = 1
+        result[start:stop, start:stop] = like.new_ones(()).expand(stop - start, stop - start).tril()
+    return result
 
 
 def scan(op: Op) -> Locals:
