@@ -9,7 +9,6 @@ from typing import Any
 
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.imports import failure_in, files_of, place_of
 from jvpcli.language.operations import is_in_place
 from jvpcli.program import Equation
 
@@ -22,12 +21,14 @@ def backward_failures(evaluation: Evaluation, expression: Any = None) -> Iterato
         EvaluationError: the backward pass failed.
         Exception: whatever else was raised.
     """
-    files = files_of(evaluation.functions, expression)
     try:
         yield
     except (JvpError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
+        from jvpcli.language.imports import files_of, place_of  # loaded only where something has failed
+
+        files = files_of(evaluation.functions, expression)
         if not _from_autograd(error) and place_of(error, files) is None:
             raise
         raise _told(error, files, evaluation) from error
@@ -40,8 +41,9 @@ def _from_autograd(error: BaseException) -> bool:
 
 
 def _told(error: BaseException, files: tuple[str, ...], evaluation: Evaluation) -> JvpError:
-    from jvpcli.explain.messages import lookup  # loaded only where something has failed
+    from jvpcli.explain.messages import lookup
     from jvpcli.explain.worded import worded
+    from jvpcli.language.imports import failure_in, place_of
 
     if place_of(error, files) is not None:
         return worded(failure_in(error, files, "the backward pass"))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.imports import ImportedFunction
 from jvpcli.language.operations import is_imported
 from jvpcli.program import Const, Equation, Ref
 from jvpcli.report import Notice
@@ -57,6 +56,8 @@ def _given(step: Equation, name: str, position: int) -> object:
 
 
 def _how_imported(step: Equation, evaluation: Evaluation) -> str | None:
+    from jvpcli.language.imports import ImportedFunction  # loaded already, since a function of it was called
+
     name = step.target.removeprefix(IMPORTED)
     function = evaluation.functions.get(name)
     module = function.function if isinstance(function, ImportedFunction) else None

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
-from jvpcli.explain.mismatch import cotangent_mismatch, tangent_mismatch
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.values import dtype_name, read_value
 from jvpcli.request import Request
@@ -45,6 +44,8 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
         v = _read(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
         if v.shape != y.shape:
             several = len(outputs) > 1
+            from jvpcli.explain.mismatch import cotangent_mismatch  # loaded only where something is wrong
+
             raise cotangent_mismatch(
                 request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
             )
@@ -72,6 +73,8 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
         u = _read(value, x, request, evaluation.inputs, f"tangent for {name}", request.seed + SEED_OFFSET + position)
         if u.shape != x.shape:
             several = len(names) > 1
+            from jvpcli.explain.mismatch import tangent_mismatch  # loaded only where something is wrong
+
             raise tangent_mismatch(
                 request, name, x, u, evaluation.outputs, position, several, lambda r: read_tangents(r, evaluation)
             )
