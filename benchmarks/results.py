@@ -142,7 +142,7 @@ def report(data: Mapping[str, Any]) -> str:
         f"measured in {data['seconds'] / 60:.0f} minutes by `make bench`. Times in ms, medians; each case in processes of "
         "its own, the ways in turns. *First seen*: the first call of a program after another one ran in the process; "
         "*again*: its next calls; *nonzeros*: with every nonzero and its place written out; *dense*: written out dense; "
-        "*limit*: one forward evaluation and filling a dense result. –: more memory than the machine has, or over a minute."
+        "*limit*: one forward evaluation and filling a dense result. –: more memory than the machine has, or over 45 s."
     )
     warm_head = ["case", "m×n", "nnz", "structure", "limit", "first seen", "again", "nonzeros", "dense", *TORCH]
     warm_head += ["torch / first seen", "torch / again"]
