@@ -52,6 +52,12 @@ def test_passes_over_a_tiny_problem_find_the_same_structure(name):
         assert [each.structure for each in by_passes.maps] == [each.structure for each in multiplied.maps]
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("shape", [(4, 3), (9, 5)])
+def test_a_batch_rule_that_gives_zeros_is_not_believed(shape, p):
+    check_function(lambda x, y: torch.cdist(x, y.sin(), p=p), [r(*shape), r(*shape, seed=1)[:3]])
+
+
 def test_outer_costs_its_nonzeros():
     (x,) = leaves_of([r(300)])
     (found,) = compute(torch.outer(x, x), [x]).maps
