@@ -138,3 +138,50 @@ def test_what_does_not_fit_is_left_out_and_said_so():
     assert "do not fit into the memory limit" in report.jacobian["y"]["x"].reason
     assert report.plan.strategy == "matrix_free"
     assert report.vjp["x"].value.shape == (40, 40)
+
+
+def test_the_callers_grad_mode_does_not_matter():
+    """Autograd records inside, and inputs that were made in inference mode can be differentiated too."""
+    with torch.inference_mode():
+        made = torch.tensor([1.0, 2.0])
+        inside = jvpcli.inspect("x * x", x=made).vjp["x"]
+    with torch.no_grad():
+        switched_off = jvpcli.inspect(lambda x: x * x, x=[1.0, 2.0])
+        assert not torch.is_grad_enabled()
+    outside = jvpcli.jacobian("x * x", x=made)["y", "x"].pullback(torch.ones(2))
+    for vjp in (inside, switched_off.vjp["x"], outside):
+        assert vjp.tolist() == [2, 4]
+
+
+def test_a_callable_that_cannot_be_hashed():
+    class Tripled:
+        __hash__ = None
+
+        def __call__(self, x):
+            return x * 3
+
+    assert jvpcli.jacobian(Tripled(), x=[1.0, 2.0])["y", "x"].to_dense().tolist() == [[3, 0], [0, 3]]
+
+
+def test_the_memory_limit_as_on_the_command_line():
+    report = jvpcli.inspect("torch.linalg.inv(x)", x=torch.randn(40, 40), memory_limit="5MB").report
+    assert report.jacobian["y"]["x"].format == "omitted"
+    assert jvpcli.inspect("x * 2", x=1.0, memory_limit=1e9).vjp["x"] == 2
+    for size in ("much", "1e400", float("nan"), -1):
+        with pytest.raises(jvpcli.JvpError, match="takes a size"):
+            jvpcli.jacobian("x * 2", x=1.0, memory_limit=size)
+
+
+def test_names_that_are_none_and_outputs_left_out():
+    with pytest.raises(jvpcli.JvpError, match="takes the names of inputs"):
+        jvpcli.inspect("x * 2", x=1.0, wrt=5)
+    result = jvpcli.inspect("(x * 2, x)", x=[1.0, 2.0], grad_outputs=(torch.tensor([3.0, 4.0]), None))
+    assert result.vjp["x"].tolist() == [6, 8]
+
+
+def test_zeros_that_autograd_never_wrote_down():
+    """The forward derivative of `sgn` is a zero without memory, which has a structure and a text like any other."""
+    result = jvpcli.inspect("x.sgn()", x=[1.0, -2.0])
+    assert result.jacobian["y", "x"].tolist() == [[0, 0], [0, 0]]
+    assert result.to_dict()["jacobian"]["y"]["x"]["structure"] == "zero"
+    assert "0" in str(result)

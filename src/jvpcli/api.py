@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import torch
 from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.terms import Workspace
 from jvpcli.errors import UsageError
 from jvpcli.pipeline_jacobian import linear_maps
-from jvpcli.request import Request
+from jvpcli.request import Request, parse_size
 
 if TYPE_CHECKING:
     from jvpcli.pipeline import Inspection
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Expression = str | Callable[..., Any]
 Weights = Any
 """One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
+
+
+def _recorded(function: Callable[P, T]) -> Callable[P, T]:
+    """Autograd records inside, whatever mode the caller is in: `no_grad`, `inference_mode`."""
+
+    @wraps(function)
+    def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
+        with torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return recorded
 
 
 class _WrittenOut(Mapping[tuple[str, str], Tensor]):
@@ -167,6 +181,7 @@ class CheckResult:
         return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"
 
 
+@_recorded
 def inspect(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
@@ -179,7 +194,7 @@ def inspect(
     seed: int = 0,
     mode: str = "auto",
     jacobian: str = "auto",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     imports: str | Sequence[str] = (),
     **named: Any,
 ) -> InspectResult:
@@ -196,7 +211,7 @@ def inspect(
         seed: makes random functions repeatable; the global generator is left as it was.
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
-        memory_limit: bytes.
+        memory_limit: bytes, or text as on the command line, as in "200MB".
         imports: files whose functions and modules the expression may call; they are run.
 
     Raises:
@@ -213,7 +228,7 @@ def inspect(
         seed=seed,
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
         jacobian=_one_of("jacobian", jacobian, ("auto", "dense", "sparse", "none")),
-        memory_limit=memory_limit,
+        memory_limit=_size(memory_limit),
         imports=_paths(imports),
     )
     from jvpcli.pipeline import investigate
@@ -221,6 +236,7 @@ def inspect(
     return InspectResult(investigate(request))
 
 
+@_recorded
 def jacobian(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
@@ -230,7 +246,7 @@ def jacobian(
     device: str = "cpu",
     seed: int = 0,
     mode: str = "auto",
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     **named: Any,
 ) -> Mapping[tuple[str, str], LinearMap]:
     """The derivative alone: (output name, input name) to the Jacobian as a linear map.
@@ -251,7 +267,7 @@ def jacobian(
         device=device,
         seed=seed,
         mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
-        memory_limit=memory_limit,
+        memory_limit=_size(memory_limit),
     )
     return linear_maps(request, _workspace)
 
@@ -262,6 +278,7 @@ def _workspace(program: Hashable) -> Workspace:
     return Workspace()
 
 
+@_recorded
 def trace(
     expression: str,
     inputs: Mapping[str, Any] | None = None,
@@ -272,7 +289,7 @@ def trace(
     device: str = "cpu",
     seed: int = 0,
     step: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     **named: Any,
 ) -> TraceResult:
     """The chain rule step by step: at each operation what arrives, its local Jacobians, and what flows on.
@@ -293,11 +310,12 @@ def trace(
         dtype=dtype,
         device=device,
         seed=seed,
-        memory_limit=memory_limit,
+        memory_limit=_size(memory_limit),
     )
     return TraceResult(follow(request, step=step))
 
 
+@_recorded
 def check(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
@@ -308,7 +326,7 @@ def check(
     dtype: str = "float32",
     device: str = "cpu",
     seed: int | None = None,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     imports: str | Sequence[str] = (),
     **named: Any,
 ) -> CheckResult:
@@ -332,7 +350,7 @@ def check(
         device=device,
         seed=seed or 0,
         seed_given=seed is not None,
-        memory_limit=memory_limit,
+        memory_limit=_size(memory_limit),
         imports=_paths(imports),
     )
     return CheckResult(check_request(request))
@@ -356,7 +374,16 @@ def _fragment(report: InspectReport | TraceReport) -> str | None:
 def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if wrt is None:
         return None
-    return tuple(name.strip() for name in wrt.split(",")) if isinstance(wrt, str) else tuple(wrt)
+    if isinstance(wrt, str):
+        return tuple(name.strip() for name in wrt.split(",") if name.strip())
+    names = tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"wrt takes the names of inputs, as in ['x', 'W'], not {wrt!r}")
+    return names
+
+
+def _size(memory_limit: int | str | None) -> int | None:
+    return None if memory_limit is None else parse_size(str(memory_limit))
 
 
 def _pairs(weights: Weights) -> tuple[tuple[str | None, Any], ...]:
@@ -365,7 +392,7 @@ def _pairs(weights: Weights) -> tuple[tuple[str | None, Any], ...]:
     if isinstance(weights, Mapping) and "value" not in weights:
         return tuple(weights.items())
     if isinstance(weights, (tuple, list)) and weights and any(isinstance(item, (Tensor, str)) for item in weights):
-        return tuple((None, item) for item in weights)
+        return tuple((None, "none" if item is None else item) for item in weights)
     return ((None, weights),)
 
 

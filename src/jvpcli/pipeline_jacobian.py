@@ -26,5 +26,15 @@ def linear_maps(
 
         return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
-    work = workspace((request.expression, shapes, evaluation.wrt)) if workspace else None
+    program = (request.expression, shapes, evaluation.wrt)
+    work = workspace(program) if workspace and _hashable(program) else None
     return derive_alone(outputs, leaves, request.mode, request.memory_limit, work)
+
+
+def _hashable(program: Hashable) -> bool:
+    """Whether it can be looked up: a callable of one's own may refuse to be hashed."""
+    try:
+        hash(program)
+    except TypeError:
+        return False
+    return True

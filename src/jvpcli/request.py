@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from jvpcli.errors import UsageError
 
 Value = Any
 """A VALUE of the contract: text as on the command line, a number, a nested list, an array or a tensor."""
@@ -59,3 +62,23 @@ class Request:
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None
+
+
+UNITS = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `200MB`, `2GiB`, `1e9`.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\+?\d+)?)\s*([kmgt]?i?b?)\s*", text, re.IGNORECASE)
+    size = float(match[1]) * UNITS.get(match[2].lower(), 0) if match else 0.0
+    if not 1 <= size < float("inf"):
+        raise UsageError(f"--memory-limit takes a size such as 200MB or 2GiB, not {text!r}")
+    return int(size)

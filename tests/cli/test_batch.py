@@ -105,6 +105,8 @@ BAD = {
     '{"expression": "x", "input": {"x": 1}}': "usage",
     '{"expression": "x", "inputs": [1]}': "usage",
     '{"expression": "x", "inputs": {"x": 1}, "seed": "0"}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "seed": 1180591620717411303424}': "usage",
+    '{"expression": "x", "inputs": {"x": 1}, "memory_limit": "1e400"}': "usage",
     '{"expression": "x", "inputs": {"x": 1}, "command": "batch"}': "usage",
     '{"expression": "x", "inputs": {"x": 1}, "wrt": 1}': "usage",
     '{"expression": "x", "inputs": {"x": 1}, "mode": "sideways"}': "usage",

@@ -191,6 +191,7 @@ def test_warnings(jvp, argv, codes):
         (2, "usage", ["inspect", "x", "--x", "1", "--mode", "sideways"]),
         (2, "usage", ["inspect", "x", "--x", "1", "--seed", "one"]),
         (2, "usage", ["inspect", "x", "--x", "1", "--memory-limit", "much"]),
+        (2, "usage", ["inspect", "x", "--x", "1", "--memory-limit", "1e400"]),
         (2, "usage", ["inspect", "x", "--x", "1", "--timeout", "-1"]),
         (2, "usage", ["inspect", "x*2", "--x", "1", "--w", "2"]),
         (2, "usage", ["inspect", "x", "--x", "1", "--wrt", "w"]),

@@ -321,6 +321,8 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "typed.json").write_text('{"value": [1], "dtype": "float64"}')
     (tmp_path / "ragged.json").write_text("[[1], [2, 3]]")
     (tmp_path / "a.csv").write_text("1,2\r\n3,4\r\n")
+    (tmp_path / "semicolons.csv").write_text("1; 2\n3; 4\n")
+    (tmp_path / "decimal-commas.csv").write_text("1,5;2\n3;4\n")
     (tmp_path / "header.csv").write_text("x,y\n1,2\n")
     (tmp_path / "latin.csv").write_bytes(b"\xff\xfe\xfa")
     (tmp_path / "empty.npy").write_bytes(b"")
@@ -331,6 +333,7 @@ def files(tmp_path: Path) -> Path:
     header = json.dumps({"w": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}, "__metadata__": {}}).encode()
     data = struct.pack("<Q", len(header)) + header + np.array([1.5, -2.0], dtype="<f4").tobytes()
     (tmp_path / "a.safetensors").write_bytes(data)
+    (tmp_path / "negative.safetensors").write_bytes(data.replace(b"[2, 1]", b"[2,-1]"))
     (tmp_path / "short.safetensors").write_bytes(data[:-3])
     (tmp_path / "liar.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
     return tmp_path
@@ -351,6 +354,7 @@ def files(tmp_path: Path) -> Path:
         ("bom.json", torch.tensor([1.0], dtype=torch.float16)),
         ("typed.json", torch.tensor([1.0], dtype=torch.float64)),
         ("a.csv", torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float16)),
+        ("semicolons.csv", torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float16)),
         ("a.safetensors", torch.tensor([[1.5], [-2.0]])),
         ("a.safetensors:w", torch.tensor([[1.5], [-2.0]])),
     ],
@@ -379,6 +383,8 @@ def test_files_keep_their_dtype_and_json_and_csv_take_the_one_asked_for(
         ("state.pt", "which one is needed must be said"),
         ("ragged.json", "it is ragged: [0] has 1 entry, [1] has 2 entries"),
         ("header.csv", "`x` is not a number"),
+        ("decimal-commas.csv", "both `;` and `,`"),
+        ("negative.safetensors", "its shape [2, -1] is none"),
         ("latin.csv", "can't be read"),
         ("short.safetensors", "it is cut short"),
         ("liar.safetensors", "its header is too long"),

@@ -18,6 +18,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, FileError, LimitError, UsageError
+from jvpcli.request import parse_size
 
 if TYPE_CHECKING:
     from jvpcli.cli.answers import Answer
@@ -77,7 +78,7 @@ def command(
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
     seconds = options.positive("--timeout", timeout)
-    size = None if memory_limit is None else options.parse_size(memory_limit)
+    size = None if memory_limit is None else parse_size(memory_limit)
     with _opened(file, context) as source:
         failed, count = _Stream(context, source, jobs, seconds, size).run()
     if failed and not quiet:

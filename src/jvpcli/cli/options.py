@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jvpcli.errors import UsageError
-from jvpcli.request import Request
+from jvpcli.request import Request, parse_size
 
 Expression = Annotated[
     str | None,
@@ -128,13 +128,6 @@ Full = Annotated[bool, typer.Option("--full", help="Leave nothing out of tables 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No warnings on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 
-UNITS = {
-    "": 1, "b": 1,
-    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
-}  # fmt: skip
-
-
 def make_request(
     expression: str,
     inputs: Sequence[str] | None,
@@ -197,15 +190,6 @@ def split_name(text: str) -> tuple[str | None, str]:
     """`NAME=VALUE` apart; a VALUE alone has no name (`torch.ones(4, dtype=…)` is one, `a==b` too)."""
     match = re.match(r"\s*([^\W\d][\w.]*)=(?!=)", text)
     return (match[1], text[match.end() :]) if match else (None, text)
-
-
-def parse_size(text: str) -> int:
-    """Bytes: `200MB`, `2GiB`, `1e9`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?i?b?)\s*", text, re.IGNORECASE)
-    size = int(float(match[1]) * UNITS.get(match[2].lower(), 0)) if match else 0
-    if size <= 0:
-        raise UsageError(f"--memory-limit takes a size such as 200MB or 2GiB, not {text!r}")
-    return size
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:

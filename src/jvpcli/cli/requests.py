@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jvpcli.cli.options import one_of, parse_size, positive
+from jvpcli.cli.options import one_of, positive, whole
 from jvpcli.errors import BadValueError, JvpError, UsageError
 from jvpcli.language.pasted import Pasted, read_pasted
-from jvpcli.request import Request
+from jvpcli.request import Request, parse_size
 
 COMMANDS = ("inspect", "trace", "check")
 """What a line may ask for."""
@@ -73,7 +73,7 @@ def asked(fields: Mapping[str, Any]) -> Request:
         tangent=_weights(fields.get("tangent")) or tuple((None, text) for text in pasted.tangent),
         dtype=_typed(fields, "dtype", str, "a string, as in float64") or "float32",
         device=_typed(fields, "device", str, "a string, as in cpu") or "cpu",
-        seed=_typed(fields, "seed", int, "a whole number") or 0,
+        seed=whole("seed", _typed(fields, "seed", int, "a whole number") or 0),
         mode=_one_of(fields, "mode", ("auto", "forward", "reverse")),
         jacobian=_one_of(fields, "jacobian", ("auto", "dense", "sparse", "none")),
         memory_limit=None if memory is None else parse_size(str(memory)),

@@ -81,6 +81,10 @@ class DenseMap(LinearMap):
     matrix: Tensor
     kind: str = "dense"
 
+    def __post_init__(self) -> None:
+        if self.matrix._is_zerotensor():  # autograd's zeros without memory: neither numpy nor `tolist` can take them
+            object.__setattr__(self, "matrix", self.matrix.clone())
+
     @property
     def structure(self) -> str:
         return self.kind

@@ -63,6 +63,8 @@ def classify_values(samples: Sequence[Tensor]) -> str:
 def _as_array(matrix: Tensor) -> np.ndarray:
     """Its numbers for numpy, which takes a third of torch's time for small ones; a dtype that it lacks is widened."""
     matrix = matrix.detach().cpu().resolve_conj().resolve_neg()
+    if matrix._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
+        matrix = matrix.clone()
     return (matrix.float() if matrix.dtype is torch.bfloat16 else matrix).numpy()
 
 

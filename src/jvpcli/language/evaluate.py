@@ -158,7 +158,8 @@ def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
 
 
 def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
-    leaf = value.detach().clone() if copy else value.detach()
+    copied = copy or value.is_inference()  # which autograd refuses to record
+    leaf = value.detach().clone() if copied else value.detach()
     if not differentiated:
         return leaf
     if not (leaf.is_floating_point() or leaf.is_complex()):

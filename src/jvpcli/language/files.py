@@ -59,6 +59,8 @@ def read_file(reference: str, memory_limit: int | None = None) -> FoundValue:
         if suffix == ".safetensors":
             return FoundValue(path, tensor=_load_safetensors(path, key))
         text = _no_key(path, path.read_text(encoding="utf-8-sig").strip(), key)
+        if suffix == ".csv":
+            text = _commas(text)
         return FoundValue(path, text=text, is_json=suffix == ".json")
     except JvpError:
         raise
@@ -150,8 +152,19 @@ def _load_safetensors(path: Path, key: str | None) -> Tensor:
     dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
     if dtype is None:
         raise ValueError(f"its dtype {entry['dtype']} is not known here")
+    if any(size < 0 for size in entry["shape"]):
+        raise ValueError(f"its shape {entry['shape']} is none")
     flat = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
     return flat.reshape(entry["shape"])
+
+
+def _commas(text: str) -> str:
+    """A table whose lines are its rows, with `;` between the columns as some programs write it, with commas instead."""
+    if "\n" not in text or ";" not in text:
+        return text
+    if "," in text:
+        raise ValueError("it has several lines, and both `;` and `,` in them")
+    return text.replace(";", ",")
 
 
 def _pick(path: Path, found: Any, key: str | None) -> Any:
