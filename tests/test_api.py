@@ -185,3 +185,29 @@ def test_zeros_that_autograd_never_wrote_down():
     assert result.jacobian["y", "x"].tolist() == [[0, 0], [0, 0]]
     assert result.to_dict()["jacobian"]["y"]["x"]["structure"] == "zero"
     assert "0" in str(result)
+
+
+def hooked(x):
+    y = x.exp()
+    y.register_hook(lambda g: g * 2)
+    return y + x
+
+
+@pytest.mark.parametrize("n", [3, 60, 300])
+@pytest.mark.parametrize("function", [hooked, lambda x: torch.fft.rfft(x).abs()], ids=["hooks", "complex on the way"])
+def test_what_only_the_whole_backward_pass_knows(function, n):
+    x = torch.linspace(0.1, 1, n, dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(function, x)
+    (found,) = jvpcli.jacobian(function, {"x": x}).values()
+    torch.testing.assert_close(found.to_dense(), expected)
+    torch.testing.assert_close(jvpcli.inspect(function, {"x": x}).jacobian["y", "x"], expected)
+
+
+def test_a_jacobian_beyond_the_machine_s_memory_is_products_alone():
+    def function(x):
+        return torch.nn.functional.pad(x[None, None], (1, 1), mode="circular")[0, 0].cumprod(0)
+
+    x = torch.ones(400_000)
+    (found,) = jvpcli.jacobian(function, {"x": x}).values()  # 600 GB
+    assert found.structure == "unknown"
+    assert found.pullback(torch.ones(400_002)).shape == (400_000,)

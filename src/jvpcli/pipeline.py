@@ -115,7 +115,7 @@ def _differentiated(
         return alone, products_of(alone)
     stack, rerun = stacked(evaluation), rerunner(request, evaluation)
     try:
-        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stack, request.tell)
+        derivatives = derive(outputs, leaves, rerun, request.mode, request.memory_limit, stack, request.tell, evaluation.hooked)
         try:
             return derivatives, products_of(derivatives)
         except InternalError:

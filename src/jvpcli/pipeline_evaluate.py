@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from jvpcli.errors import EvaluationError, ShapeMismatchError, UsageError
 from jvpcli.language.evaluate import evaluate, evaluate_function
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 def run(request: Request) -> Evaluation:
     """The request's expression at its inputs."""
+    handles = RemovableHandle.next_id  # each hook that is registered takes the next
+    evaluation = _run(request)
+    return evaluation if RemovableHandle.next_id == handles else replace(evaluation, hooked=True)
+
+
+def _run(request: Request) -> Evaluation:
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
         return evaluate_function(request.expression, inputs, wrt=differentiated(request, inputs), seed=request.seed)

@@ -28,7 +28,7 @@ def linear_maps(
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
     program = (request.expression, shapes, evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return derive_alone(outputs, leaves, request.mode, request.memory_limit, work)
+    return derive_alone(outputs, leaves, request.mode, request.memory_limit, work, evaluation.hooked)
 
 
 def _hashable(program: Hashable) -> bool:

@@ -29,6 +29,7 @@ class Graph:
         order: the nodes on the way, the output's first, each before those that it passes cotangents to.
         leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
+        whole: only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks.
     """
 
     output: Tensor
@@ -36,10 +37,11 @@ class Graph:
     order: tuple[Node, ...]
     leaves: tuple[Node | None, ...]
     like: Tensor
+    whole: bool = False
 
 
-def read_graph(output: Tensor, inputs: Sequence[Tensor]) -> Graph:
-    """The graph of one evaluated output.
+def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -> Graph:
+    """The graph of one evaluated output; `hooked` if the function has registered hooks, which no node tells of.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -55,7 +57,8 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor]) -> Graph:
     if output.grad_fn is not None:
         order, leaf_of = _topological(output.grad_fn, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
-    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype))
+    whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
+    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole)
 
 
 def _topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:

@@ -17,6 +17,7 @@ def derive_alone(
     mode: str,
     memory_limit: int | None,
     work: Workspace | None = None,
+    hooked: bool = False,
 ) -> dict[tuple[str, str], LinearMap]:
     """Every ∂output/∂input as a linear map, of real tensors.
 
@@ -26,12 +27,13 @@ def derive_alone(
         mode: "auto", "forward" or "reverse".
         memory_limit: bytes that computing may take over what the evaluation holds.
         work: the index arrays of an earlier call for the same program at the same shapes.
+        hooked: the function has registered hooks.
     """
     leaves = list(inputs.values())
     maps: dict[tuple[str, str], LinearMap] = {}
     for y_name, y in outputs.items():
         try:
-            found = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, work=work).maps
+            found = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, work=work, hooked=hooked).maps
         except UnsupportedError:  # complex numbers on the way, say
             from jvpcli.derive.derivatives import pass_by_pass
 

@@ -69,6 +69,7 @@ def derive(
     memory_limit: int | None = None,
     stack: Stack | None = None,
     tell: Tell | None = None,
+    hooked: bool = False,
 ) -> Derivatives:
     """Every ∂output/∂input as a linear map.
 
@@ -83,9 +84,10 @@ def derive(
         memory_limit: bytes that computing may take over what the evaluation holds.
         stack: runs the program on many points at once, where it can be.
         tell: is told how far it is.
+        hooked: the function has registered hooks.
     """
     if is_large(outputs, inputs):
-        return derive_large(outputs, inputs, mode, memory_limit, tell)
+        return derive_large(outputs, inputs, mode, memory_limit, tell, hooked)
     plan = make_plan(outputs, inputs, mode)
     around = None if stack is None else look_around(stack, outputs, inputs, plan.mode, -NEARBY)
     if around is None:
@@ -114,6 +116,7 @@ def derive_large(
     mode: str,
     memory_limit: int | None,
     tell: Tell | None = None,
+    hooked: bool = False,
 ) -> Derivatives:
     """The same by the engine, one output after the other."""
     from jvpcli.derive import engine  # a small problem does without
@@ -124,8 +127,8 @@ def derive_large(
     plans, notices = [], []
     for y_name, y in outputs.items():
         try:
-            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, tell=tell)
-            planned = engine.plan(y, leaves, mode, memory_limit)
+            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, tell=tell, hooked=hooked)
+            planned = engine.plan(y, leaves, mode, memory_limit, hooked)
         except UnsupportedError as error:  # complex numbers on the way, say
             found, plan = pass_by_pass({y_name: y}, inputs, mode)
             maps |= found

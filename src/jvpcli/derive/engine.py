@@ -24,9 +24,15 @@ from jvpcli.derive.passes import BATCH_BYTES, footprint
 from jvpcli.derive.plan import TINY_BYTES, Candidate, EnginePlan, is_tiny, make_plan, quick_choice
 from jvpcli.derive.pulled import pull_tiny
 from jvpcli.derive.sparse_map import SparseMap
+from jvpcli.derive.structure import classify_values
 from jvpcli.derive.structured import StructuredMap
 from jvpcli.derive.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.language.failures import is_out_of_memory
+from jvpcli.language.limits import free_memory
 from jvpcli.request import Tell
+
+SURE_TO_FIT = 1 << 28
+"""Bytes of a result for which nobody looks at what is free."""
 
 EXACT_NONFINITE = 1 << 20
 """Up to so many entries (m·n) a Jacobian with NaN or infinity is computed again as PyTorch's own passes give it."""
@@ -51,13 +57,19 @@ class Computed:
     notes: tuple[str, ...] = ()
 
 
-def plan(output: Tensor, inputs: Sequence[Tensor], mode: str = "auto", memory_limit: int | None = None) -> EnginePlan:
+def plan(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    mode: str = "auto",
+    memory_limit: int | None = None,
+    hooked: bool = False,
+) -> EnginePlan:
     """How `compute` would go about it; computes nothing.
 
     Raises:
         UnsupportedError: complex tensors.
     """
-    return make_plan(read_graph(output, inputs), mode, memory_limit)
+    return make_plan(read_graph(output, inputs, hooked), mode, memory_limit)
 
 
 def jacobian(
@@ -80,6 +92,7 @@ def compute(
     memory_limit: int | None = None,
     work: Workspace | None = None,
     tell: Tell | None = None,
+    hooked: bool = False,
 ) -> Computed:
     """∂output/∂input for every input, by the cheapest strategy that fits.
 
@@ -90,11 +103,12 @@ def compute(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         work: of an earlier call for the same program.
         tell: is told how far it is.
+        hooked: the function has registered hooks: its backward pass is more than its operations.
 
     Raises:
         UnsupportedError: complex tensors; the plain engine of `derive.dense` is for them.
     """
-    graph = read_graph(output, inputs)
+    graph = read_graph(output, inputs, hooked)
     limit = float("inf") if memory_limit is None else float(memory_limit)
     work = Workspace(limit) if work is None else replace(work, limit=limit)
     if mode == "auto" and limit > TINY_BYTES and is_tiny(graph):
@@ -106,10 +120,14 @@ def compute(
         first, *others = make_plan(graph, mode, memory_limit).candidates
         rest = tuple(others)
     notes: list[str] = []
+    short = False
     for candidate in (first, *_fallbacks(graph, mode, limit, rest)):
+        if candidate.strategy == "matrix_free" and candidate is not first and not short:
+            break  # products would fail in the same way
         try:
             maps = _run(graph, candidate, work, limit, tell)
         except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
+            short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
             notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
             continue
         return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, tuple(notes))
@@ -125,8 +143,7 @@ def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidat
     )
     fits = m * n * graph.like.element_size() + footprint(graph) <= limit
     others = [c for c in planned if c.strategy == "accumulated" and c.fits]
-    products = [Candidate("matrix_free", "reverse", 1, 0, 0)] if limit < float("inf") or not fits else []
-    return [*others, *(both if fits else []), *products]
+    return [*others, *(both if fits else []), Candidate("matrix_free", "reverse", 1, 0, 0)]
 
 
 def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:
@@ -143,12 +160,15 @@ def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell
         room = min(BATCH_BYTES, limit / 8)
         return [OperatorMap(shape, tuple(x.shape), graph.output, x, room) for x in graph.inputs]
     size = sum(graph.output.numel() * x.numel() * x.element_size() for x in graph.inputs)
+    if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
+        raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
     room = min(BATCH_BYTES, max(limit - size, 0))
     backwards = candidate.mode == "reverse"
     matrices = by_rows(graph, room, tell) if backwards else by_columns(graph.output, graph.inputs, room, tell)
+    kinds = [classify_values([matrix]) if graph.whole else "dense" for matrix in matrices]
     return [
-        DenseMap(tuple(graph.output.shape), tuple(x.shape), matrix)
-        for x, matrix in zip(graph.inputs, matrices, strict=True)
+        DenseMap(tuple(graph.output.shape), tuple(x.shape), matrix, kind)
+        for x, matrix, kind in zip(graph.inputs, matrices, kinds, strict=True)
     ]
 
 

@@ -106,7 +106,7 @@ def pulled_rows(
     """
     batched = chunk > FEW
     doubtful = batched and not all(_is_known(node) for node in graph.order)
-    pull = _by_engine(graph) if len(graph.order) > LONG else lambda v: tuple(pull_back(graph, v))
+    pull = _by_engine(graph) if graph.whole or len(graph.order) > LONG else lambda v: tuple(pull_back(graph, v))
     with torch.no_grad():
         for start in range(0, passes, chunk):
             stop = min(passes, start + chunk)

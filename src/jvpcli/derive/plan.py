@@ -87,6 +87,8 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
     """
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
     limit = float("inf") if memory_limit is None else memory_limit
+    if graph.whole:
+        return _plan_of_passes(graph, m, n, limit)
     costs = {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
     candidates = [
         Candidate(strategy, direction, passes, operations, peak, peak <= limit)
@@ -101,10 +103,25 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
     return EnginePlan(m, n, bound, chosen, (chosen, *rest), reason)
 
 
+def _plan_of_passes(graph: Graph, m: int, n: int, limit: float) -> EnginePlan:
+    """The plan where only torch's engine knows the backward pass: all rows if they fit, else products."""
+    one_pass = footprint(graph)
+    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata)
+    result = m * n * graph.like.element_size()
+    peak = int(result + min(m * one_pass, max(one_pass, min(BATCH_BYTES, limit - result))))
+    dense = Candidate("dense", "reverse", m, m * work, peak, result + one_pass <= limit)
+    products = Candidate("matrix_free", "reverse", 1, work, one_pass)
+    chosen, other = (dense, products) if dense.fits else (products, dense)
+    why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
+    rows, alone = f"one pass a row: {m}, as many at a time as fit", "only products with the Jacobian, which does not fit"
+    told = rows if dense.fits else alone
+    return EnginePlan(m, n, m * n, chosen, (chosen, other), f"{why}: {told}")
+
+
 def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate | None:
     """What `make_plan` would choose where little needs to be weighed; None: make a plan."""
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
-    if not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
+    if graph.whole or not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
         return None
     if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
         return Candidate("dense", "reverse", m, 0, 0)
@@ -116,6 +133,8 @@ def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate
 def is_tiny(graph: Graph) -> bool:
     """Whether one batch of reverse passes is the cheapest, whatever the structure; a single operation is cheaper still."""
     entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
+    if graph.whole:
+        return False
     if graph.output.numel() == 1:
         return 0 < entries <= ONE_ROW and len(graph.order) > 1
     return 0 < entries <= TINY and len(graph.order) > 1 and graph.output.numel() * footprint(graph) <= TINY_BYTES

@@ -30,6 +30,7 @@ class Evaluation:
         output_slots: the slot of each output (of an input, where the text gives it back).
         said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
+        hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
     """
 
     program: Program | None
@@ -41,3 +42,4 @@ class Evaluation:
     output_slots: Mapping[str, int] = field(default_factory=dict)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    hooked: bool = False
