@@ -211,3 +211,20 @@ def test_a_jacobian_beyond_the_machine_s_memory_is_products_alone():
     (found,) = jvpcli.jacobian(function, {"x": x}).values()  # 600 GB
     assert found.structure == "unknown"
     assert found.pullback(torch.ones(400_002)).shape == (400_000,)
+
+
+@pytest.mark.parametrize(
+    ("multiply", "code"),
+    [
+        (lambda j: j.pullback(torch.ones(16)), "shape_mismatch"),
+        (lambda j: j.pullback(torch.ones(4, 4) * 1j), "usage"),
+        (lambda j: j.pullback([1, 2]), "usage"),
+        (lambda j: j.pushforward(torch.ones(4, 1)), "shape_mismatch"),
+    ],
+)
+@pytest.mark.parametrize("n", [4, 70])
+def test_nothing_is_reshaped_or_lost_in_silence(multiply, code, n):
+    (found,) = jvpcli.jacobian("torch.outer(x[:4], x[:4])[:4, :4] + 0 * x.sum()", x=torch.rand(n)).values()
+    with pytest.raises(jvpcli.JvpError) as caught:
+        multiply(found)
+    assert caught.value.code == code

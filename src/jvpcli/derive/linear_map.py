@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jvpcli.errors import ShapeMismatchError, UsageError
+
 Shape = tuple[int, ...]
 
 
@@ -45,13 +47,37 @@ class LinearMap(ABC):
     def nnz(self) -> int | None:
         """How many entries are not zero; None where that would take computing every row."""
 
-    @abstractmethod
     def pullback(self, v: Tensor) -> Tensor:
-        """vᵀJ: (out_shape) to (in_shape)."""
+        """vᵀJ: (out_shape) to (in_shape).
+
+        Raises:
+            ShapeMismatchError: v has another shape than the output.
+            UsageError: v is no tensor, or a complex one where the output is real.
+        """
+        _check(v, self.out_shape, "a cotangent", "output")
+        if v.is_complex() and not isinstance(self, ComplexMap):
+            raise UsageError("the cotangent is complex, and the output is real: so is every cotangent of it")
+        return self._pull(v)
+
+    def pushforward(self, u: Tensor) -> Tensor:
+        """Ju: (in_shape) to (out_shape).
+
+        Raises:
+            ShapeMismatchError: u has another shape than the input.
+            UsageError: u is no tensor, or a complex one where the input is real.
+        """
+        _check(u, self.in_shape, "a tangent", "input")
+        if u.is_complex() and not isinstance(self, ComplexMap):
+            raise UsageError("the tangent is complex, and the input is real: so is every tangent of it")
+        return self._push(u)
 
     @abstractmethod
-    def pushforward(self, u: Tensor) -> Tensor:
-        """Ju: (in_shape) to (out_shape)."""
+    def _pull(self, v: Tensor) -> Tensor:
+        """vᵀJ for a v of the right shape."""
+
+    @abstractmethod
+    def _push(self, u: Tensor) -> Tensor:
+        """Ju for a u of the right shape."""
 
     @abstractmethod
     def to_dense(self) -> Tensor:
@@ -74,6 +100,17 @@ class LinearMap(ABC):
         return DenseMap(self.out_shape, self.in_shape, self.to_dense().reshape(self.m, self.n).abs())
 
 
+def _check(x: Tensor, shape: Shape, what: str, end: str) -> None:
+    """Nothing is broadcast, and nothing reshaped, in silence."""
+    if not isinstance(x, Tensor):
+        raise UsageError(f"{what} is a tensor of the {end}'s shape {shape}, not {type(x).__name__}")
+    if tuple(x.shape) != shape:
+        got = tuple(x.shape)
+        raise ShapeMismatchError(
+            f"{what} has the {end}'s shape {shape}, and this one has {got}", expected=shape, got=got
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class DenseMap(LinearMap):
     """A map held as its matrix (m, n)."""
@@ -93,10 +130,10 @@ class DenseMap(LinearMap):
     def nnz(self) -> int:
         return int(torch.count_nonzero(self.matrix))
 
-    def pullback(self, v: Tensor) -> Tensor:
+    def _pull(self, v: Tensor) -> Tensor:
         return (v.reshape(self.m).to(self.matrix.dtype) @ self.matrix).reshape(self.in_shape)
 
-    def pushforward(self, u: Tensor) -> Tensor:
+    def _push(self, u: Tensor) -> Tensor:
         return (self.matrix @ u.reshape(self.n).to(self.matrix.dtype)).reshape(self.out_shape)
 
     def to_dense(self) -> Tensor:
@@ -131,14 +168,14 @@ class ComplexMap(LinearMap):
             return True
         return self.rows.is_complex() and bool(torch.allclose(self.imaginary, 1j * self.rows, equal_nan=True))
 
-    def pullback(self, v: Tensor) -> Tensor:
+    def _pull(self, v: Tensor) -> Tensor:
         v = v.reshape(self.m)
         pulled = v.real.to(self.rows.dtype) @ self.rows
         if self.imaginary is not None and v.is_complex():
             pulled = pulled + v.imag.to(self.rows.dtype) @ self.imaginary
         return pulled.reshape(self.in_shape)
 
-    def pushforward(self, u: Tensor) -> Tensor:
+    def _push(self, u: Tensor) -> Tensor:
         real = self._dot(self.rows, u)
         tangent = real if self.imaginary is None else torch.complex(real, self._dot(self.imaginary, u))
         return tangent.reshape(self.out_shape)

@@ -41,12 +41,12 @@ class OperatorMap(LinearMap):
         """Not counted: that would take every row."""
         return None
 
-    def pullback(self, v: Tensor) -> Tensor:
+    def _pull(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape)."""
         (gradient,) = vjp(self.output, v, [self.input])
         return torch.zeros_like(self.input) if gradient is None else gradient.detach()
 
-    def pushforward(self, u: Tensor) -> Tensor:
+    def _push(self, u: Tensor) -> Tensor:
         """Ju: (in_shape) to (out_shape)."""
         return jvp(self.output, [self.input], [u]).detach()
 

@@ -108,11 +108,11 @@ class StructuredMap(LinearMap):
             rows, cols, values = rows[kept], cols[kept], values[kept]
         return rows, cols, values.to(self.like.dtype)
 
-    def pullback(self, v: Tensor) -> Tensor:
+    def _pull(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape)."""
         return self._apply(v, forwards=False)
 
-    def pushforward(self, u: Tensor) -> Tensor:
+    def _push(self, u: Tensor) -> Tensor:
         """Ju: (in_shape) to (out_shape)."""
         return self._apply(u, forwards=True)
 
