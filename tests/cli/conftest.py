@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from documents import assert_valid
 
 from jvpcli.cli.app import run
 from jvpcli.cli.context import Context
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: its children would never hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 JVP = Path(sys.executable).parent / "jvp"
 

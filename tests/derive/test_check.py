@@ -368,6 +368,24 @@ def test_a_wrong_entry_is_found_wherever_it_is(m, n, size, negative, random):
     assert result.worst.numeric == pytest.approx(float(weight[row, column]), abs=1e-6)
 
 
+@pytest.mark.parametrize("x", [1.5, -1.5, 0.7])
+def test_values_among_the_smallest_numbers_have_no_kink(x):
+    """5e-324 · 1.5 rounds up to twice that: a jump of the value, and of nothing else."""
+    least = torch.tensor(5e-324, dtype=torch.float64)
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return least * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    result = jvpcli.check(Product.apply, x=torch.tensor([x], dtype=torch.float64))
+    assert (result.verdict, result.worst.analytic) == ("wrong_backward", 1)
+
+
 def test_randomness(own_code):
     for expression in ("F.dropout(x)", "x * torch.rand(3)", "F.dropout(x[0])"):
         result = check(expression, x="1,2,3")

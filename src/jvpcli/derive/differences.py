@@ -228,12 +228,13 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
     peace and rounding does not.
     """
     here, scatter, eps = line.base, line.noise, line.function.eps
+    tiny = torch.finfo(here.dtype).tiny  # below it numbers stand apart by more than their rounding
     jumps = (above - below).abs()
     slopes = torch.maximum(above.abs(), below.abs())
     seen = torch.zeros(here.shape, dtype=torch.int64)
     for k in range(1, len(steps)):
         t, larger = steps[k], torch.maximum(jumps[k], jumps[k - 1])
-        noise = 16 * (scatter + eps * t * slopes[k]) / t
+        noise = 16 * (scatter + eps * t * slopes[k] + tiny) / t
         ratio = jumps[k] / jumps[k - 1]
         breaks = (ratio > 3.9) & (ratio < 4.1) & (t * jumps[k] > 1e-6 * here.abs())  # beyond any rounding inside
         scattered = ((above[k] + below[k]) / 2 - middle).abs() > larger / 10
