@@ -21,7 +21,7 @@ import torch
 from benchmarks import peers
 from benchmarks.cases import Case, make_cases, make_constants
 
-BUDGET = 3.0
+BUDGET = 2.0
 """Seconds of measuring for a case, over all ways."""
 
 SLOW = 800.0
