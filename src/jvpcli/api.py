@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -17,6 +18,8 @@ from jvpcli.pipeline_jacobian import linear_maps
 from jvpcli.request import Request, parse_size
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from jvpcli.pipeline import Inspection
     from jvpcli.pipeline_trace import Tracing
     from jvpcli.report import InspectReport
@@ -57,7 +60,33 @@ class _WrittenOut(Mapping[tuple[str, str], Tensor]):
         return len(self._maps)
 
 
-class InspectResult:
+class _Result(ABC):
+    """What every answer can be shown as; `report` is everything as plain data."""
+
+    report: Any
+
+    @abstractmethod
+    def _render(self, console: Console) -> None:
+        """Print it as the command does."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        from jvpcli.render.json import to_dict
+
+        return to_dict(self.report)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        stream = io.StringIO()
+        self._render(Console(file=stream, width=120))
+        return stream.getvalue().rstrip("\n")
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.{type(self).__name__} of {self.report.expression!r}>"
+
+
+class InspectResult(_Result):
     """The answer of :func:`inspect`: tensors by name, and the report as text, dict or HTML.
 
     Attributes:
@@ -75,29 +104,16 @@ class InspectResult:
         self.jvp: Mapping[str, Tensor] = inspection.products.jvp or {}
         self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(inspection.derivatives.maps)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document."""
-        from jvpcli.render.json import to_dict
-
-        return to_dict(self.report)
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
+    def _render(self, console: Console) -> None:
         from jvpcli.render.text import render_inspect
 
-        stream = io.StringIO()
-        render_inspect(self.report, Console(file=stream, width=120))
-        return stream.getvalue().rstrip("\n")
+        render_inspect(self.report, console)
 
     def _repr_html_(self) -> str | None:
         return _fragment(self.report)
 
-    def __repr__(self) -> str:
-        return f"<jvpcli.InspectResult of {self.report.expression!r}>"
 
-
-class TraceResult:
+class TraceResult(_Result):
     """The answer of :func:`trace`: the steps and findings as data, the gradients as tensors, text and dict.
 
     Attributes:
@@ -113,35 +129,22 @@ class TraceResult:
         self.steps: Sequence[TraceStep] = tracing.report.steps
         self.findings: Sequence[Finding] = tracing.report.findings
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document."""
-        from jvpcli.render.json import to_dict
-
-        return to_dict(self.report)
-
     def to_dot(self) -> str:
         """The graph in Graphviz's language."""
         from jvpcli.render.dot import to_dot
 
         return to_dot(self.report)
 
-    def __str__(self) -> str:
-        from rich.console import Console
-
+    def _render(self, console: Console) -> None:
         from jvpcli.render.trace import render_trace
 
-        stream = io.StringIO()
-        render_trace(self.report, Console(file=stream, width=120))
-        return stream.getvalue().rstrip("\n")
+        render_trace(self.report, console)
 
     def _repr_html_(self) -> str | None:
         return _fragment(self.report)
 
-    def __repr__(self) -> str:
-        return f"<jvpcli.TraceResult of {self.report.expression!r}>"
 
-
-class CheckResult:
+class CheckResult(_Result):
     """The answer of :func:`check`; true if the gradient is right.
 
     Attributes:
@@ -162,20 +165,10 @@ class CheckResult:
     def __bool__(self) -> bool:
         return self.passed
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document."""
-        from jvpcli.render.json import to_dict
-
-        return to_dict(self.report)
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
+    def _render(self, console: Console) -> None:
         from jvpcli.render.check import render_check
 
-        stream = io.StringIO()
-        render_check(self.report, Console(file=stream, width=120))
-        return stream.getvalue().rstrip("\n")
+        render_check(self.report, console)
 
     def __repr__(self) -> str:
         return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"

@@ -72,18 +72,6 @@ def plan(
     return make_plan(read_graph(output, inputs, hooked), mode, memory_limit)
 
 
-def jacobian(
-    output: Tensor,
-    inputs: Sequence[Tensor],
-    *,
-    mode: str = "auto",
-    memory_limit: int | None = None,
-    work: Workspace | None = None,
-) -> list[LinearMap]:
-    """∂output/∂input for every input, as linear maps; see `compute`."""
-    return compute(output, inputs, mode=mode, memory_limit=memory_limit, work=work).maps
-
-
 def compute(
     output: Tensor,
     inputs: Sequence[Tensor],

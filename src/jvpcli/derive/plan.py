@@ -105,12 +105,9 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
 
 def _plan_of_passes(graph: Graph, m: int, n: int, limit: float) -> EnginePlan:
     """The plan where only torch's engine knows the backward pass: all rows if they fit, else products."""
-    one_pass = footprint(graph)
-    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata)
-    result = m * n * graph.like.element_size()
-    peak = int(result + min(m * one_pass, max(one_pass, min(BATCH_BYTES, limit - result))))
-    dense = Candidate("dense", "reverse", m, m * work, peak, result + one_pass <= limit)
-    products = Candidate("matrix_free", "reverse", 1, work, one_pass)
+    ways = [Candidate(*way, fits=way[-1] <= limit) for way in _ways(graph, m, n, {}, limit)]
+    (dense,) = [way for way in ways if (way.strategy, way.mode) == ("dense", "reverse")]
+    (products,) = [way for way in ways if way.strategy == "matrix_free"]
     chosen, other = (dense, products) if dense.fits else (products, dense)
     why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
     rows, alone = f"one pass a row: {m}, as many at a time as fit", "only products with the Jacobian, which does not fit"

@@ -71,7 +71,7 @@ def explain_failure(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or torch could not get the memory it wanted."""
-    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error))) or "bad_alloc" in str(error)
+    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 AMBIGUOUS_HINT = "For many elements at once use torch.where(condition, a, b), and & | ~ instead of and, or, not."
