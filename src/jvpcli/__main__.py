@@ -18,15 +18,25 @@ def main() -> None:
     interpreter down takes longer than most answers.  `run` has flushed everything by then.
     """
     gc.disable()
+    from jvpcli.cli.app import COMPUTING, run
+    from jvpcli.cli.argv import has_flag
     from jvpcli.cli.context import Context
-    from jvpcli.cli.limits import on_interrupt
 
-    own_code = any(word.startswith("--import") for word in sys.argv[1:])
-    context = Context.apart_from_prints() if own_code else Context.of_process()
+    argv = sys.argv[1:]
+    if has_flag(argv, "--debug") and sys.stderr is not None:
+        import faulthandler
+
+        faulthandler.enable()
+    computes = argv[:1] and argv[0] in COMPUTING
+    context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
+    if computes and hasattr(os, "fork"):
+        from jvpcli.cli.attendant import attended
+
+        os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))
+    from jvpcli.cli.watch import on_interrupt
+
     on_interrupt(lambda: interrupted(context))
-    from jvpcli.cli.app import run
-
-    os._exit(run(sys.argv[1:], context))
+    os._exit(run(argv, context))
 
 
 def interrupted(context: Context) -> None:

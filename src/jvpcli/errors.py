@@ -166,6 +166,11 @@ class LimitError(JvpError):
     exit_code = ExitCode.LIMIT
 
 
+def too_late(seconds: float) -> LimitError:
+    """What is told of a run, or of a line of a batch, that took too long."""
+    return LimitError(f"it took longer than {seconds:g} s", hints=("make the inputs smaller, or raise --timeout",))
+
+
 class CheckFailedError(JvpError):
     """A wrong gradient was found, or a line of a batch failed."""
 

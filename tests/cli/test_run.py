@@ -10,8 +10,8 @@ import pytest
 from jvpcli import pipeline
 from jvpcli.cli import compute
 from jvpcli.cli.context import Context
-from jvpcli.cli.limits import time_limit
 from jvpcli.cli.streams import ASCII, Output, OutputFailed, ReaderGone
+from jvpcli.cli.watch import Watch
 from jvpcli.errors import ExitCode, InterruptedByUser
 
 OUTER = ("inspect", "torch.outer(x,x)", "--x", "1,2,3,4")
@@ -105,7 +105,7 @@ def in_a_thread(action):
 def test_one_thread_alone_tells_the_outcome(capsys, ends):
     """A watcher who comes second leaves with its code, and tells nothing."""
     context = Context(None, None, None, {})
-    context.word.acquire()
+    context.watch.answer()
     in_a_thread(lambda: compute.end_run(context, InterruptedByUser("interrupted"), as_json=False))
     assert ends == [ExitCode.INTERRUPTED]
     assert capsys.readouterr() == ("", "")
@@ -116,17 +116,18 @@ def test_a_watcher_who_comes_first_keeps_the_word(tmp_path, ends):
         context = Context(None, out, None, {})
         in_a_thread(lambda: compute.end_run(context, InterruptedByUser("interrupted"), as_json=True))
         assert ends == [ExitCode.INTERRUPTED]
-        assert not context.word.acquire(blocking=False)
+        assert not context.watch.word.acquire(blocking=False)
     assert json.loads((tmp_path / "out").read_text())["error"]["code"] == "interrupted"
 
 
-def test_the_clock_stops_with_the_computation():
+def test_the_clock_stops_with_the_answer():
     told = threading.Event()
-    with time_limit(0.05, told.set):
-        pass
+    watch = Watch()
+    watch.begin("x", 0.05, told.set)
+    watch.answer()
     assert not told.wait(0.2)
-    with time_limit(0.05, told.set):
-        assert told.wait(10)
+    Watch().begin("x", 0.05, told.set)
+    assert told.wait(10)
 
 
 class Broken:

@@ -79,14 +79,17 @@ def interrupted(argv, when, signal_number=signal.SIGINT):
 
 
 def torch_is_loading(process):
-    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+    """The process that computes has begun to load torch; gives its number."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (found := children.read_text().split()) or "libtorch" not in Path(f"/proc/{found[0]}/maps").read_text():
         time.sleep(0.01)
+    return found[0]
 
 
 def torch_computes(process):
     """Its input is there: 64 MB and more of private memory beyond what torch itself takes, then into the call."""
-    torch_is_loading(process)
-    while int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1]) < 300_000:
+    computing = torch_is_loading(process)
+    while int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{computing}/status").read_text())[1]) < 300_000:
         time.sleep(0.02)
     time.sleep(0.5)
 

@@ -18,6 +18,7 @@ if {torch}:
     before = set(sys.modules)
 sys.argv = ["jvp", *{argv!r}]
 os._exit = lambda code: None
+del os.fork  # all in one process, so that all is seen
 from jvpcli.__main__ import main
 main()
 print(sorted(set(sys.modules) - before), file=sys.stderr)

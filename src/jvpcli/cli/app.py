@@ -29,6 +29,9 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 
+COMPUTING = frozenset({"inspect", "trace", "check"})
+"""The commands that compute; a batch gives that to workers."""
+
 OPTIONS: Mapping[str, str] = {
     "--version": "Print the version and leave.",
     "-h, --help": "Show this message and leave.",

@@ -17,7 +17,7 @@ from jvpcli.cli import options
 from jvpcli.cli.context import Context
 from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
-from jvpcli.errors import ExitCode, FileError, LimitError, UsageError
+from jvpcli.errors import ExitCode, FileError, LimitError, UsageError, too_late
 from jvpcli.request import parse_size
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class _Stream:
 
     def receive(self, worker: Worker) -> None:
         """A worker's answers; one that has died takes only its first line with it."""
-        from jvpcli.cli.workers import why_ended
+        from jvpcli.cli.attendant import why_ended
 
         answers, alive = worker.receive()
         for line, answer in answers:
@@ -247,8 +247,6 @@ class _Stream:
 
     def end_late(self) -> None:
         """Ends the workers whose line has taken too long."""
-        from jvpcli.cli.workers import too_late
-
         now = time.monotonic()
         for worker in list(self.crew.workers):
             if worker.deadline is not None and worker.deadline <= now:
@@ -268,7 +266,7 @@ class _Stream:
         """The answers whose turn it is, each in one piece."""
         while self.written in self.done:
             answer = self.done.pop(self.written)
-            with self.context.word:
+            with self.context.watch.word:
                 _write_line(self.context, answer.document)
             self.written += 1
             self.failed += answer.failed

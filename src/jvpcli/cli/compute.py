@@ -9,10 +9,10 @@ from dataclasses import replace
 from types import ModuleType
 
 from jvpcli.cli.context import Context
-from jvpcli.cli.limits import memory_limit, time_limit
+from jvpcli.cli.limits import memory_limit
 from jvpcli.cli.output import emit_error
 from jvpcli.cli.progress import progress
-from jvpcli.errors import JvpError, LimitError, UnknownNameError
+from jvpcli.errors import JvpError, UnknownNameError, too_late
 from jvpcli.request import Request
 
 FREE_PART = 0.75
@@ -28,11 +28,10 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     """
     request = replace(request, command=command)
     refuse(request, command)
-    late = LimitError(
-        f"it took longer than {request.timeout or 0:g} s", hints=("make the inputs smaller, or raise --timeout",)
-    )
+    assert isinstance(request.expression, str)
+    late = too_late(request.timeout or 0)
+    context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
     with (
-        time_limit(request.timeout, lambda: end_run(context, late, as_json)),
         _own_prints_to(context, request),
         progress(context) as tell,
     ):
@@ -106,7 +105,7 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
 
 def end_run(context: Context, error: JvpError, as_json: bool) -> None:
     """From a watcher's thread: tells the error, unless the outcome is being told already, and ends the process."""
-    alone = context.word.acquire(blocking=False)
+    alone = context.watch.word.acquire(blocking=False)
     try:
         if alone:
             emit_error(context, error, as_json)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.cli.streams import Output
+from jvpcli.cli.watch import Watch
 from jvpcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 10_000
 """Columns of a console that is no terminal: whatever a line needs."""
+
+STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""What people call standard output where a file's name is asked for."""
 
 USUAL_WIDTH, HEIGHT = 80, 25
 """Of a terminal that does not tell."""
@@ -27,15 +30,14 @@ USUAL_WIDTH, HEIGHT = 80, 25
 class Context:
     """Standard streams and environment of one run; a stream that the caller has closed is None.
 
-    `word` is held by the thread that tells how the run ended.  The main thread tells a result or a failure, a watcher
-    a timeout or Ctrl-C: whoever takes the word first is the only one to tell anything.
+    `watch` ends the run when its time is up.
     """
 
     stdin: TextIO | None
     stdout: TextIO | None
     stderr: TextIO | None
     environ: Mapping[str, str]
-    word: threading.RLock = field(default_factory=threading.RLock)
+    watch: Watch = field(default_factory=Watch)
 
     @classmethod
     def of_process(cls) -> Context:
@@ -46,7 +48,8 @@ class Context:
     def apart_from_prints(cls) -> Context:
         """The real process's, its stdout for results alone: what else is written there goes to stderr.
 
-        That is what the user's own files print, whether through Python, from C or by a program that they start.
+        That is what torch's libraries print, and the user's own files, whether through Python, from C or by a program
+        that they start.
         """
         if sys.stdout is None or sys.stderr is None:
             return cls.of_process()
@@ -93,6 +96,12 @@ class Context:
     def read_stdin(self) -> str:
         """All of standard input, however often it is asked for."""
         return self.stdin_text
+
+    def place(self, path: str | None) -> str | None:
+        """The path of a file to write; the names of standard output are those of where results go."""
+        if path not in STDOUT or self.stdout is None:
+            return path
+        return f"/dev/fd/{self.stdout.fileno()}"
 
     def write(self, document: bytes) -> None:
         """A line of UTF-8 to stdout: a JSON document.

@@ -88,10 +88,10 @@ def command(
         jacobian=jacobian,
         memory_limit=memory_limit,
         timeout=timeout,
-        save=save,
+        save=context.place(save),
         spectrum=spectrum,
     )
-    pictures = Pictures(html, plot, heatmap)
+    pictures = Pictures(context.place(html), context.place(plot), heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
     with computing(context, request, as_json, "inspect") as (pipeline, limited):
         report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)

@@ -21,11 +21,13 @@ def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Co
         from jvpcli.render.json import to_json
 
         document = to_json(report)
-        context.word.acquire()
+        context.watch.answer()
         context.write(document)
     else:
-        context.word.acquire()
-        render(report, context.console)
+        with context.console.capture() as shown:  # whole or not at all, and within the time that was given
+            render(report, context.console)
+        context.watch.answer()
+        context.out.write(shown.get())
     context.flush()
 
 
@@ -34,7 +36,7 @@ def emit_error(context: Context, error: JvpError, as_json: bool) -> int:
 
     Where stdout itself cannot be written, stderr is told so; a reader who has gone is left in peace.
     """
-    context.word.acquire()
+    context.watch.answer()
     try:
         if as_json:
             from jvpcli.render.json import error_to_json
@@ -44,11 +46,12 @@ def emit_error(context: Context, error: JvpError, as_json: bool) -> int:
     except ReaderGone:
         return int(error.exit_code)
     except OutputFailed as failure:
-        return _panel(context, output_failed(failure))
-    return int(error.exit_code) if as_json else _panel(context, error)
+        return panel(context, output_failed(failure))
+    return int(error.exit_code) if as_json else panel(context, error)
 
 
-def _panel(context: Context, error: JvpError) -> int:
+def panel(context: Context, error: JvpError) -> int:
+    """A failure to stderr, for people; gives the exit code."""
     from jvpcli.render.error import render_error
 
     render_error(error, context.error_console)

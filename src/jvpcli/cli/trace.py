@@ -86,12 +86,13 @@ def command(
         memory_limit=memory_limit,
         timeout=timeout,
     )
-    pictures = Pictures(html, plot, heatmap)
+    pictures = Pictures(context.place(html), context.place(plot), heatmap)
     pictures.check(as_json=as_json)
     with computing(context, request, as_json, "trace") as (_, limited):
         from jvpcli.pipeline_trace import trace
 
         report = trace(limited, step=step)
+    dot = context.place(dot)
     if dot is not None:
         from jvpcli.render.dot import to_dot
         from jvpcli.render.files import write_whole

@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from jvpcli.cli.answers import Answer, answer
-from jvpcli.errors import InternalError, JvpError, LimitError
+from jvpcli.cli.attendant import flush_c_streams, leave_with_parent, leave_with_parent_at_once
 
 AHEAD = 4
 """Lines that wait at a worker, so that it never waits for the parent."""
@@ -160,23 +159,6 @@ class Crew:
         self.workers.clear()
 
 
-def why_ended(status: int) -> JvpError:
-    """What the line is told on which a worker died."""
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    if number == signal.SIGKILL:
-        return LimitError(
-            "the process that computed it was killed from outside: most likely the machine ran out of memory",
-            hints=("make the inputs smaller, or lower --memory-limit or --jobs",),
-        )
-    how = f"was ended by {signal.Signals(number).name}" if number else "ended by itself"
-    return InternalError(f"the process that computed it {how}", explanation="This is a bug in jvp or in torch.")
-
-
-def too_late(seconds: float) -> JvpError:
-    """What the line is told that took too long."""
-    return LimitError(f"it took longer than {seconds:g} s", hints=("make the inputs smaller, or raise --timeout",))
-
-
 def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
     """The process of a worker, from its beginning to its end."""
     try:
@@ -184,10 +166,12 @@ def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
         gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
         gc.enable()
-        threading.Thread(target=_leave_with_parent, args=(life,), daemon=True).start()
+        leave_with_parent(life)
+        leave_with_parent_at_once()
         _start_threads(settings.threads)
         with os.fdopen(requests, "rb") as stream:
             _answer_all(stream.read, answers, settings.memory)
+        flush_c_streams()
     finally:
         os._exit(0)
 
@@ -198,11 +182,6 @@ def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) 
         pieces = memoryview(HEADER.pack(found.failed, len(found.document)) + found.document)
         while pieces:
             pieces = pieces[os.write(answers, pieces) :]
-
-
-def _leave_with_parent(life: int) -> None:
-    os.read(life, 1)
-    os._exit(0)
 
 
 def _start_threads(count: int) -> None:

@@ -202,9 +202,10 @@ class Run:
             return self.values[operand.slot]
         if isinstance(operand, Const):
             return operand.value if operand.path is None else named_constant(operand.path)
-        self.moved += len(operand.items) + PACK_COST
-        limits.check_moved(self.moved)
         items = [self.read(item) for item in operand.items]
+        ranges = sum(limits.length(item) for item in items if type(item) is range)  # torch goes through them
+        self.moved += len(items) + ranges + PACK_COST
+        limits.check_moved(self.moved)
         if operand.kind == "slice":
             return slice(*items)
         return items if operand.kind == "list" else tuple(items)
