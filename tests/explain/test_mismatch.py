@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from jvpcli.errors import BadValueError, ShapeMismatchError, UsageError
-from jvpcli.explain.messages import lookup
+from jvpcli.messages.matcher import lookup
 from jvpcli.pipeline import inspect
 from jvpcli.pipeline_trace import trace
 from jvpcli.request import Request

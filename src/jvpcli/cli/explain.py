@@ -34,7 +34,7 @@ def command(
     """Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do."""
     context: Context = ctx.obj
     message = read_message(text or [], context)
-    from jvpcli.explain.messages import explain_message
+    from jvpcli.messages.matcher import explain_message
     from jvpcli.render.explanation import render_explanation
 
     emit(context, explain_message(message), as_json, render_explanation)

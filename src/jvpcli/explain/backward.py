@@ -41,9 +41,8 @@ def _from_autograd(error: BaseException) -> bool:
 
 
 def _told(error: BaseException, files: tuple[str, ...], evaluation: Evaluation) -> JvpError:
-    from jvpcli.explain.messages import lookup
-    from jvpcli.explain.worded import worded
     from jvpcli.language.imports import failure_in, place_of
+    from jvpcli.messages.matcher import lookup, worded
 
     if place_of(error, files) is not None:
         return worded(failure_in(error, files, "the backward pass"))

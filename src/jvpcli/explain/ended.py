@@ -9,10 +9,10 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError, NotDifferentiableError
 from jvpcli.explain.command import command
-from jvpcli.explain.worded import worded
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.values import dtype_name, is_expression
+from jvpcli.messages.matcher import worded
 from jvpcli.program import Equation, refs
 from jvpcli.request import Request
 

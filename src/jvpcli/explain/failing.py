@@ -11,12 +11,12 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.explain.command import command
-from jvpcli.explain.operands import PATIENCE, diagnose, explained, repaired
 from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.program import Program
+from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
 
 SMALL = 64 * 2**20

@@ -70,7 +70,7 @@ def cotangent_mismatch(
         as_tangent = asked and command(request, name="inspect", grad_outputs=(), tangent=tangent)
         if as_tangent and name not in free_names(asked):
             hints.append(as_tangent)
-    from jvpcli.explain.worded import with_causes  # loaded only where something has failed
+    from jvpcli.messages.matcher import with_causes  # loaded only where something has failed
 
     return with_causes(
         ShapeMismatchError(
@@ -113,7 +113,7 @@ def tangent_mismatch(
         weights = [(None if len(outputs) == 1 else matching, asked)]
         as_cotangent = command(request, name="inspect", grad_outputs=weights, tangent=())
         hints += [as_cotangent] if as_cotangent else []
-    from jvpcli.explain.worded import with_causes  # loaded only where something has failed
+    from jvpcli.messages.matcher import with_causes  # loaded only where something has failed
 
     return with_causes(
         ShapeMismatchError(

@@ -10,6 +10,6 @@ def torch_warnings(evaluation: Evaluation) -> tuple[Notice, ...]:
     """Torch's warnings about shapes, in plain words."""
     if not evaluation.said:
         return ()
-    from jvpcli.explain.worded import spoken  # loaded only where something was said
+    from jvpcli.messages.matcher import spoken  # loaded only where something was said
 
     return tuple(spoken(evaluation.said))

@@ -1,0 +1,1 @@
+"""PyTorch's messages in plain words: cards (`cards/*.md`), a matcher that finds the one a message or log is about."""

@@ -1,0 +1,168 @@
+"""Errors inside an expression: the operands as they are written, with their shapes; the rule that is broken; what works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
+from jvpcli.messages.cards import Found
+from jvpcli.messages.logs import Raised
+from jvpcli.messages.matcher import Match, advice, explanation, find, worded
+from jvpcli.program import Program
+from jvpcli.repairs.edits import Cut
+from jvpcli.repairs.guilty import Guilty, Written, find_guilty
+from jvpcli.repairs.search import first_that_work, repairs
+from jvpcli.report import Shape
+
+MOST = 2
+"""Repairs that are shown."""
+
+TRIES = 40
+"""Expressions that are tried at most."""
+
+PATIENCE = 0.5
+"""Seconds after which no further expression is tried."""
+
+DROPS = "The repair leaves entries out: it is right only if they are too many."
+"""Said where nothing but cutting an operand helps."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A failed step: the error, the guilty part of the source, and what is known of torch's message."""
+
+    error: JvpError
+    guilty: Guilty | None
+    match: Match | None
+
+    @property
+    def about_shapes(self) -> bool:
+        """Whether it is shapes, or places in them, that don't fit."""
+        return isinstance(self.error, ShapeMismatchError) if self.match is None else self.match.is_about_shapes
+
+
+def diagnose(error: JvpError, program: Program) -> Diagnosis | None:
+    """What is known of the failure of a step of `program`; None of an error that is not torch's."""
+    if not isinstance(error, (EvaluationError, ShapeMismatchError)) or error.torch_message is None:
+        return None
+    match = find(Raised("Error", error.torch_message))
+    guilty = find_guilty(error, program)
+    return None if match is None and guilty is None else Diagnosis(error, guilty, match)
+
+
+def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float = PATIENCE) -> list[str]:
+    """The repairs of the source that `works` accepts; none where nothing is known, or after `patience` seconds."""
+    guilty, match = diagnosis.guilty, diagnosis.match
+    if guilty is None or not (diagnosis.about_shapes or match):
+        return []
+    family, found = (match.card.repair, match.found()) if match else ("", Found({}))
+    sources = repairs(family, guilty, found, diagnosis.about_shapes)
+    try:
+        return first_that_work(sources, _patient(works, patience), MOST, TRIES)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
+        return []  # operands so odd that no repair can even be written: an explanation without one is better than none
+
+
+def explained(
+    diagnosis: Diagnosis, sources: Sequence[str] = (), show: Callable[[str], str] = str, lead: Sequence[str] = ()
+) -> JvpError:
+    """The failure, explained from its operands; of shapes it is a ShapeMismatchError.
+
+    `sources` are its repairs, and become hints in the form that `show` gives them (a command); `lead` are lines shown
+    before the operands.
+    """
+    error, guilty, match = diagnosis.error, diagnosis.guilty, diagnosis.match
+    if guilty is None:  # raised inside the user's own code, whose place the error tells
+        return worded(error)
+    told = None if match is None else explanation(match, shown_operands(guilty), guilty.op)
+    meaning = told.meaning if told else error.explanation
+    kind = ShapeMismatchError if diagnosis.about_shapes else EvaluationError
+    return kind(
+        message=told.title if told else error.message,
+        explanation="\n".join(filter(None, (meaning, DROPS if any(isinstance(s, Cut) for s in sources) else ""))),
+        hints=tuple(show(source) for source in sources) or tuple(error.hints) or (advice(told) if told else ()),
+        span=error.span,
+        source=error.source,
+        torch_message=error.torch_message,
+        details=(*lead, *described(guilty, error)),
+        operands=tuple(_record(operand) for operand in _tensors(guilty)),
+        causes=told.causes if told else (),
+        cures=told.cures if told else (),
+        failed=error.failed,
+    )
+
+
+def explain_operands(
+    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
+) -> JvpError:
+    """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
+    diagnosis = diagnose(error, program)
+    return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
+
+
+def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:
+    """The same, but nothing is tried any more once it has taken too long."""
+    end = time.monotonic() + patience
+    return lambda source: time.monotonic() < end and works(source)
+
+
+def shown_operands(guilty: Guilty | None) -> tuple[tuple[str, Shape], ...]:
+    """Names and shapes of the tensors of the step: those of a list where it is written out."""
+    if guilty is None:
+        return ()
+    return tuple((operand.name, operand.shape) for operand in guilty.listed or guilty.tensors)
+
+
+def described(guilty: Guilty | None, error: JvpError) -> Iterator[str]:
+    """One line for each tensor: its text, shape and dtype; for einsum its letters."""
+    tensors = _tensors(guilty)
+    if not tensors:
+        yield from error.details
+        return
+    width = max(len(operand.name) for operand in tensors)
+    letters = _letters(guilty) if guilty else {}
+    for operand in tensors:
+        line = f"{operand.name.ljust(width)}  shape {operand.shape}, {_dtype(operand)}"
+        yield line + (f"   {letters[operand.span]}" if operand.span in letters else "")
+
+
+def _tensors(guilty: Guilty | None) -> list[Written]:
+    return list(_once(guilty.tensors + guilty.listed)) if guilty else []
+
+
+def _dtype(operand: Written) -> str:
+    assert isinstance(operand.value, Tensor)
+    return str(operand.value.dtype).removeprefix("torch.")
+
+
+def _record(operand: Written) -> Mapping[str, Any]:
+    """An operand in the error's document."""
+    return {"text": operand.text, "shape": list(operand.shape), "dtype": _dtype(operand)}
+
+
+def _once(operands: Sequence[Written]) -> Iterator[Written]:
+    """Operands of the same text and shape once."""
+    seen = set()
+    for operand in operands:
+        if (operand.text, operand.shape) not in seen:
+            seen.add((operand.text, operand.shape))
+            yield operand
+
+
+def _letters(guilty: Guilty) -> dict[tuple[int, int], str]:
+    """For einsum what each letter stands for: `i=2 j=3`."""
+    equation = next((operand.value for operand in guilty.all if isinstance(operand.value, str)), None)
+    tensors = guilty.listed or guilty.tensors
+    if guilty.name != "einsum" or equation is None:
+        return {}
+    groups = equation.replace(" ", "").partition("->")[0].split(",")
+    return {
+        operand.span: " ".join(f"{letter}={size}" for letter, size in zip(group, operand.shape, strict=False))
+        for group, operand in zip(groups, tensors, strict=False)
+        if "." not in group
+    }

@@ -1,0 +1,79 @@
+"""Edits that several families of repairs share."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+
+from jvpcli.errors import Span
+from jvpcli.messages.cards import Found
+from jvpcli.repairs.guilty import Guilty, Written
+from jvpcli.report import Shape
+
+Family = Callable[[Guilty, Found], Iterator[str | None]]
+
+
+class Cut(str):
+    """A source in which entries of an operand are dropped: only where nothing else works."""
+
+
+def cut(guilty: Guilty, operand: Written, suffix: str) -> Cut:
+    """The whole source with a suffix that drops entries behind one operand."""
+    return Cut(guilty.with_suffix(operand, suffix))
+
+
+def swapped(guilty: Guilty, first: Written, second: Written) -> str:
+    """Two operands in each other's place."""
+    return guilty.edited((first.outer, second.bracketed), (second.outer, first.bracketed))
+
+
+def transposed(shape: Shape) -> str | None:
+    """The suffix that turns the last two axes."""
+    return None if len(shape) < 2 else ".T" if len(shape) == 2 else ".mT"
+
+
+def head(depth: int, axis: int, size: int) -> str:
+    """`[:, :3]`: the first entries along one axis."""
+    marks = [":"] * (depth + axis) + [f":{size}"]
+    return f"[{', '.join(marks)}]"
+
+
+def joined(operands: Sequence[Written]) -> Span:
+    """The place from the first operand to the last."""
+    return operands[0].span[0], operands[-1].span[1]
+
+
+def with_dim(guilty: Guilty, axis: int, *edits: tuple[tuple[int, int], str]) -> Iterator[str | None]:
+    """The dim (second argument, or a keyword) set to `axis`, along with other edits."""
+    dim = guilty.argument("dim", 1) or guilty.argument("axis")
+    if dim is not None and isinstance(dim.value, int):
+        yield guilty.edited((dim.span, str(axis)), *edits)
+    elif isinstance(guilty.node, ast.Call) and guilty.source[guilty.span[1] - 1] == ")":
+        end = guilty.span[1] - 1
+        yield guilty.edited(((end, end), f", dim={axis}"), *edits)
+
+
+def out_of_place(guilty: Guilty) -> Iterator[str | None]:
+    """`y += b` as `y = y + b`, `y.add_(b)` as `y.add(b)`."""
+    if isinstance(guilty.node, ast.AugAssign) and guilty.operands:
+        yield guilty.with_suffix(guilty.operands[0], "")
+    if guilty.op.startswith("method:") and guilty.name.endswith("_"):
+        yield guilty.renamed(guilty.name.rstrip("_"))
+
+
+def anything(guilty: Guilty, found: Found) -> Iterator[str | None]:
+    """A transpose, an axis of length 1, a flattening of one operand; two operands swapped."""
+    tensors = guilty.listed or guilty.tensors
+    for operand in tensors:
+        suffix = transposed(operand.shape)
+        yield guilty.with_suffix(operand, suffix) if suffix else None
+    if len(tensors) == 2 and not guilty.name.endswith("_"):
+        yield swapped(guilty, *tensors)
+    for operand in tensors:
+        yield guilty.with_suffix(operand, "[None]")
+        yield guilty.with_suffix(operand, "[:, None]" if len(operand.shape) == 1 else "[..., None]")
+        yield guilty.with_suffix(operand, ".squeeze()") if 1 in operand.shape else None
+        yield guilty.with_suffix(operand, ".flatten()") if len(operand.shape) > 1 else None
+    for operand in tensors:
+        least = min((other.shape[0] for other in tensors if other.shape), default=0)
+        yield cut(guilty, operand, f"[:{least}]") if operand.shape and operand.shape[0] > least > 0 else None
