@@ -23,7 +23,7 @@ from torch import nn
 from worded_messages import WORDINGS
 
 from jvpcli.errors import EvaluationError, ExitCode, UsageError
-from jvpcli.messages.cards import FOLDER, TOPICS, cards, read_cards
+from jvpcli.messages.cards import cards
 from jvpcli.messages.logs import Raised, read_log
 from jvpcli.messages.matcher import explain_message, explanation, find, lookup, wordings
 from jvpcli.messages.wordings import dtype_name, read_shape
@@ -209,10 +209,8 @@ def test_every_wording_of_the_table_is_found_again(number):
             assert str(read_shape(shape)) in words, (shape, message, words)
 
 
-def test_ids_are_unique_and_every_card_says_something():
-    ids = [card.id for topic in TOPICS for card in read_cards((FOLDER / f"{topic}.md").read_text())]
-    assert len(ids) == len(set(ids))
-    assert len(ids) >= 150
+def test_every_card_says_something():
+    assert len(cards()) >= 150
     for card in cards().values():
         for wording in card.wordings:
             message, _ = instance(wording, 0)

@@ -21,6 +21,7 @@ ends there.  In the words stand places:
 `{got or nothing}`   the words behind `or` where it is missing
 `{n:axis}`           with a noun: `1 axis`, `2 axes`; `{shape:sizes}`: `2, 3`
 `{?, of {n} axes}`   these words, or nothing where something in them is missing
+`{n?{n} axes|many}`  the first words where `n` is there, else the second
 `{half?}` `{no n?}`  nothing, but missing where `half` is (where `n` is not): for what is said in one case only
 `{RULE}`             words that several cards share: `RULE = …` above the first card
 ===================  ==============================================================================================
@@ -219,7 +220,11 @@ def _joined(text: str) -> str:
 
 # From a card to words
 
-_PLACE = re.compile(r"\{\?(?P<phrase>(?:[^{}]|\{[^{}]*\})*)\}|\{(?P<no>no )?(?P<name>\w+)(?P<test>\?|:\w+| or [^{}]*)?\}")
+_INSIDE = r"(?:[^{}|]|\{[^{}]*\})*"
+_PLACE = re.compile(
+    rf"\{{\?(?P<phrase>{_INSIDE})\}}|\{{(?P<case>\w+)\?(?P<yes>{_INSIDE})\|(?P<else>{_INSIDE})\}}"
+    r"|\{(?P<no>no )?(?P<name>\w+)(?P<test>\?|:\w+| or [^{}]*)?\}"
+)
 
 
 def fill(text: str, pieces: Mapping[str, Any], unknown: str | None = None) -> str | None:
@@ -237,9 +242,11 @@ def fill(text: str, pieces: Mapping[str, Any], unknown: str | None = None) -> st
 def _filled(place: re.Match[str], pieces: Mapping[str, Any]) -> str | None:
     if place["phrase"] is not None:
         return fill(place["phrase"], pieces) or ""
-    value: Any = pieces.get(place["name"])
+    value: Any = pieces.get(place["case"] or place["name"])
     test = place["test"] or ""
     missing = value is None or value is False
+    if place["case"]:
+        return fill(place["else" if missing else "yes"], pieces)
     if test == "?":
         return "" if missing is bool(place["no"]) else None
     if missing:

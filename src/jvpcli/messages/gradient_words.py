@@ -39,10 +39,8 @@ def no_graph(found: Found) -> Pieces:
     return {"which": f"Tensor number {number}" if number else "The tensor"}
 
 
-INFINITE_SLOPES = {
-    name: name for name in ("Sqrt", "Norm", "Log", "Div", "Pow", "Acos", "Std", "Exp")
-} | {"LinalgVectorNorm": "Norm"}  # fmt: skip
-"""Operations that have an infinite or undefined slope somewhere, and the piece of the card that speaks of it."""
+INFINITE_SLOPES = ("Sqrt", "Norm", "Log", "Div", "Pow", "Acos", "Std", "Exp")
+"""Operations with an infinite or undefined slope somewhere, of which the card speaks one by one."""
 
 
 def operation_of(found: Found) -> str:
@@ -53,7 +51,8 @@ def operation_of(found: Found) -> str:
 def nan_in_backward(found: Found) -> Pieces:
     """The operation whose backward made the NaN."""
     operation = operation_of(found)
-    return {"operation": operation.lower(), INFINITE_SLOPES.get(operation, "other"): True}
+    known = operation.replace("LinalgVectorNorm", "Norm")
+    return {"operation": operation.lower(), known if known in INFINITE_SLOPES else "other": True}
 
 
 def assigned(found: Found) -> Pieces:

@@ -103,10 +103,9 @@ def _product(first: Shape, second: Shape, names: tuple[str, str] = ("A", "B")) -
         lines.append(f"{text}   # {factors[0]} @ {factors[1]}")
         commands.append(command(text, ("A", first), ("B", second)))
     fitting = [f"{b} @ {a}" if swap else f"{a}{left} @ {b}{right}" for left, right, swap in repairs]
-    differ = columns != rows
     return {
-        "first": first, "second": second, "left": a, "right": b, "columns": columns, "rows": rows, "differ": differ,
-        "left_inner": columns if differ else None, "right_inner": rows if differ else None,
+        "first": first, "second": second, "left": a, "right": b, "columns": columns, "rows": rows,
+        "differ": columns != rows,
         "which": "only" if len(second) == 1 else "last but one",
         "fitting": " and ".join(fitting[:2]) or None,
         "repairs": lines,
