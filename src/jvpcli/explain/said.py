@@ -1,4 +1,4 @@
-"""What torch itself warned of while the expression was evaluated, where the table knows it."""
+"""What torch itself warned of while the expression was evaluated, where a card knows it."""
 
 from __future__ import annotations
 
