@@ -82,7 +82,7 @@ def command(
     with _opened(file, context) as source:
         failed, count = _Stream(context, source, jobs, seconds, size).run()
     if failed and not quiet:
-        context.err.write(f"{failed} of {count} lines failed\n")
+        context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK
 
 
