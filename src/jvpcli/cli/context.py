@@ -22,7 +22,7 @@ PIPE_WIDTH = 10_000
 USUAL_WIDTH, HEIGHT = 80, 25
 """Of a terminal that does not tell."""
 
-NARROWEST = 20
+NARROWEST = 40
 """Columns that a page is laid out for at least.  A narrower terminal breaks the lines itself; in a frame or a table with
 no room for a word, words would be lost."""
 

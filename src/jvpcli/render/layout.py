@@ -28,10 +28,8 @@ class Indented:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's protocol: the block's lines as segments."""
         width = options.max_width - INDENT
-        lines = console.render_lines(
-            self.body, options.update(width=min(width, PROSE_WIDTH) if self.prose else width), pad=False
-        )
-        for line in lines:
+        inside = options.update(width=min(width, PROSE_WIDTH) if self.prose else width)
+        for line in Segment.split_lines(console.render(self.body, inside)):  # not cut off where one is longer
             kept = _stripped(line)
             if kept:
                 yield Segment(" " * INDENT)

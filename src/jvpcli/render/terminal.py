@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import accumulate
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -13,10 +14,15 @@ from jvpcli.render.visible import visible
 
 
 class Terminal(Console):
-    """A console that writes out what is printed character by character: see :mod:`jvpcli.render.visible`.
+    """A console that obeys no text (:mod:`jvpcli.render.visible`) and loses none, however narrow it is.
 
-    That is done before a text is wrapped, since what is written out takes more room.
+    Characters are written out before a text is wrapped, since that takes more room.  A word that is longer than its
+    column goes on in the next line, and a line that must not be broken is left for the terminal to break.
     """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Rich's own, which cuts no line off."""
+        super().print(*objects, **{"crop": False, **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rich's own way from anything to segments, which every text comes through."""
@@ -24,6 +30,8 @@ class Terminal(Console):
             renderable = visible(renderable)
         elif isinstance(renderable, Text):
             renderable = _visible(renderable)
+            if options is not None and options.overflow == "ellipsis" and not options.no_wrap:
+                options = options.update(overflow="fold")
         return super().render(renderable, options)
 
 
