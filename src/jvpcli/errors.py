@@ -97,13 +97,13 @@ def why(error: OSError | ValueError, path: object) -> str:
     """Why the system would not open or write a file, in its own words where they tell it."""
     if isinstance(error, ValueError):
         return "no file has such a name"
-    if not os.path.isabs(str(path)) and not _here():
+    if not os.path.isabs(str(path)) and not has_folder():
         return "the current folder has been removed"
     return error.strerror or str(error)
 
 
-def _here() -> bool:
-    """Whether there is a current folder."""
+def has_folder() -> bool:
+    """Whether the current folder is there: it may have been removed since the shell went to it."""
     try:
         os.getcwd()
     except OSError:
