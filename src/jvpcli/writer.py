@@ -23,6 +23,9 @@ try:
 except ImportError:  # not on this system: what a killed writer leaves stays there
     fcntl = None  # type: ignore[assignment]
 
+UNNAMED: int | None = getattr(os, "O_TMPFILE", None)
+"""How a file is opened that has no name; None where the system has none."""
+
 LONGEST_NAME = 150
 """Bytes of a file's name that the name of its unfinished part repeats; a name has 255 at most."""
 
@@ -134,14 +137,11 @@ def _put(target: str) -> Iterator[IO[bytes]]:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     _take_away_left(target)
     mode = 0o666 if before is None else 0o600  # the umask takes its part of it
-    temporary = _beside(target)
-    descriptor = _unnamed(os.path.dirname(target), mode)
-    named = descriptor is None
-    if descriptor is None:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    unnamed = _unnamed(os.path.dirname(target), mode)
+    temporary, descriptor = (_beside(target), unnamed) if unnamed is not None else _named(target, mode)
+    named = unnamed is None
     try:
         with os.fdopen(descriptor, "w+b") as stream:
-            _lock(descriptor)
             yield stream
             stream.flush()
             if before is not None:
@@ -150,7 +150,9 @@ def _put(target: str) -> Iterator[IO[bytes]]:
                 if before is None and _link(descriptor, target):
                     return
                 named = _link(descriptor, temporary)
-        os.replace(temporary, target)
+            if fcntl is None:
+                stream.close()
+            os.replace(temporary, target)  # before its lock is gone
     except BaseException:
         if named:
             with suppress(OSError):
@@ -160,10 +162,10 @@ def _put(target: str) -> Iterator[IO[bytes]]:
 
 def _unnamed(directory: str, mode: int) -> int | None:
     """A file without a name; None where the system, or the file system, has none that can be given one."""
-    if not hasattr(os, "O_TMPFILE"):
+    if UNNAMED is None:
         return None
     try:
-        descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR, mode)
+        descriptor = os.open(directory, UNNAMED | os.O_RDWR, mode)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
             return None
@@ -171,6 +173,7 @@ def _unnamed(directory: str, mode: int) -> int | None:
     if not os.path.exists(f"/proc/self/fd/{descriptor}"):
         os.close(descriptor)
         return None
+    _lock_if_possible(descriptor)  # for when it has a name
     return descriptor
 
 
@@ -209,6 +212,18 @@ def _beside(target: str) -> str:
     return os.path.join(os.path.dirname(target), name)
 
 
+def _named(target: str, mode: int) -> tuple[str, int]:
+    """A file of its own beside its place, and its descriptor."""
+    while True:
+        name = _beside(target)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with suppress(BlockingIOError, FileNotFoundError):
+            _lock_if_possible(descriptor)
+            if os.path.samestat(os.stat(name), os.fstat(descriptor)):
+                return name, descriptor
+        os.close(descriptor)  # before it was locked, another writer took it for a dead one's
+
+
 def _take_away_left(target: str) -> None:
     """Takes away what writers to `target` left that are gone: nobody locks it."""
     if fcntl is None:
@@ -238,3 +253,13 @@ def _lock(descriptor: int) -> None:
     """
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lock_if_possible(descriptor: int) -> None:
+    """The same; on a file system without locks nothing is locked, and nothing taken away."""
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass

@@ -105,7 +105,7 @@ def _number(token: str, at: int, text: str) -> Any:
 def _kind(token: str) -> str:
     """What a text that is no number is."""
     words = token.split()
-    return "several numbers without commas" if len(words) > 1 and all(map(looks_like_numbers, words)) else "text"
+    return "more than one number" if len(words) > 1 and all(map(looks_like_numbers, words)) else "text"
 
 
 def parse_json(text: str) -> Any:
