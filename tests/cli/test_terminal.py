@@ -214,6 +214,8 @@ def test_what_is_written_out_is_seen(jvp):
     run = jvp("inspect", "torch.einsum('\x1b\u202ei', x)", "--x", "1,2")
     assert r"torch.einsum('\x1b\u202ei', x)" in run.err
     assert r"'a\x9b'" in jvp("a\x9b").err
+    for bad in "\a\b\x0b\x0c\r":  # which rich leaves out
+        assert f"\\x{ord(bad):02x}" in jvp("inspect", "x", "--x", f"@a{bad}b.npy").err
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Output:
         self.write(visible(text))
 
     def write(self, text: str) -> int:
-        """Text as it is, colours and all, in the stream's own encoding: for a console, which knows what is an order."""
+        """Text as it is, in the stream's own encoding: for a console, which knows its colours, and for the user's own prints."""
         plain = text.translate(ASCII) if self._plain else text
         shown = plain.encode(self._encoding, "replace").decode(self._encoding)
         self._attempt(lambda stream: stream.write(shown))

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
-from jvpcli.render.layout import HEADING
+from jvpcli.render.layout import HEADING, echoed
 from jvpcli.render.visible import visible
 
 WIDEST = 100
@@ -57,9 +57,9 @@ def render_error(error: JvpError, console: Console) -> None:
     for hint in error.hints:
         if is_command(hint):
             lead, tried = ("Try: ", "or:  ")[tried > 0], tried + 1
-            console.print(Text.assemble((lead, "dim"), (hint, "bold green")), soft_wrap=True)
+            console.print(Text.assemble((lead, "dim"), echoed(hint, "bold green")), soft_wrap=True)
         elif hint not in error.cures or not _lists(error):
-            console.print(Text(sentence(hint)), soft_wrap=True)
+            console.print(echoed(sentence(hint)), soft_wrap=True)
 
 
 def is_command(hint: str) -> bool:
@@ -79,18 +79,18 @@ def _lists(error: JvpError) -> bool:
 
 
 def _body(error: JvpError, room: int) -> list[RenderableType]:
-    parts: list[RenderableType] = [Text(error.message, style="bold")]
+    parts: list[RenderableType] = [echoed(error.message, style="bold")]
     if error.source is not None and error.span is not None:
         parts += [Text(), *underlined(error.source, error.span, room - 2)]
-    parts += [Text(line) for line in error.details]
+    parts += [echoed(line) for line in error.details]
     if error.expected is not None and error.got is not None:
         parts += [Text(), Text(f"expected  {error.expected}"), Text(f"got       {error.got}")]
     if error.explanation:
-        parts += [Text(), Text(error.explanation)]
+        parts += [Text(), echoed(error.explanation)]
     for title, items in (("Causes", error.causes), ("What to do", error.cures)) if _lists(error) else ():
         parts += [Text(), Text(title, style=HEADING), _bullets([item for item in items if not is_command(item)])]
     if error.torch_message:
-        parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
+        parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), echoed(error.torch_message, "dim"))]
     return parts
 
 
@@ -98,7 +98,7 @@ def _bullets(items: list[str]) -> Table:
     """Items with a hanging indent."""
     table = Table.grid(padding=(0, 1))
     for item in items:
-        table.add_row("•", Text(item))
+        table.add_row("•", echoed(item))
     return table
 
 

@@ -17,6 +17,8 @@ _IN_TEXT = re.compile(f"[{_OBEYED}]")
 _IN_BYTES = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])")
 """The same in UTF-8, as far as a JSON encoder leaves them as they are."""
 
+_ASCII = bytes(range(0x7F))
+
 _ALL = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _CODES = [code for code in _ALL if _IN_TEXT.match(chr(code))]
 _SHOWN: Mapping[int, str] = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CODES}
@@ -35,4 +37,6 @@ def escaped(document: str) -> str:
 
 def escaped_json(document: bytes) -> bytes:
     """An encoded JSON document that can be shown as it is; it says the same, since such characters stand in strings."""
+    if not _IN_BYTES.search(document.translate(None, _ASCII)):  # mostly numbers, which are passed over fast
+        return document
     return _IN_BYTES.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), document)
