@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -18,8 +19,14 @@ import numpy as np
 import pytest
 import torch
 from rich.cells import cell_len
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from jvpcli.render.error import underlined
+from jvpcli.render.layout import Indented
+from jvpcli.render.terminal import Terminal
 from jvpcli.render.visible import escaped, escaped_json, visible
 
 HOSTILE = {
@@ -180,6 +187,11 @@ def traced(bad: str, folder: Path) -> list[str]:
     return ["trace", f"y = torch.einsum('i,i', x, x); y*y  # {bad}", "--x", "0,2"]
 
 
+def traced_step(bad: str, folder: Path) -> list[str]:
+    (folder / "model.py").write_text("def f(x, text):\n    return x * x\n")
+    return ["trace", f"y = f(x, '{bad}'); y*y", "--import", "model.py", "--x", "0,2"]
+
+
 def debugged(bad: str, folder: Path) -> list[str]:
     return ["inspect", f"torch.einsum('{bad}i,i', x, x)", "--x", "1,2", "--debug"]
 
@@ -187,7 +199,7 @@ def debugged(bad: str, folder: Path) -> list[str]:
 DOORS = [
     expression, comment, syntax, unknown, value, cotangent, option, input_name, mode, program, pasted, message, no_message,
     searched, completed, shell, csv, json_file, npz, pt, safetensors, file_name, written_name, plot_name, requests,
-    imported, imported_later, imported_name, traced, debugged,
+    imported, imported_later, imported_name, traced, traced_step, debugged,
 ]  # fmt: skip
 
 
@@ -208,6 +220,26 @@ def test_a_document_can_be_shown_as_it_is(jvp, folder, door, kind):
     run = jvp(*door(HOSTILE[kind], folder), "--json")
     assert not obeyed(run.out + run.err)
     json.loads(run.out)
+
+
+def test_the_console_itself_obeys_no_text():
+    """Whatever it is printed in; its own colours stay with the words that they are for."""
+    styled = Text.assemble(("one\x1b[2J", "red"), ("two\u202e", "blue"))
+    table = Table.grid()
+    table.add_row("a\x9bb")
+    table.add_row(Text("u\u2066v"))
+    stream = io.StringIO()
+    console = Terminal(file=stream, force_terminal=True, color_system="standard", width=60)
+    console.print(Panel(table, title=Text("t\x7f")), styled, "plain\x1bc", Indented(Group(Text("deep\x85"), "er\x90")))
+    text = stream.getvalue()
+    assert not obeyed(SGR.sub("", text))
+    assert "\x1b[31mone\\x1b[2J\x1b[0m\x1b[34mtwo\\u202e\x1b[0m" in text
+    for shown in (r"a\x9bb", r"u\u2066v"):
+        assert shown in letters(text)
+    for shown in (r"t\x7f", r"plain\x1bc", r"deep\x85", r"er\x90"):
+        assert shown in text
+    widths = {cell_len(line) for line in SGR.sub("", text).splitlines() if line[0] in "╭│╰"}
+    assert widths == {60}
 
 
 def test_what_is_written_out_is_seen(jvp):

@@ -26,10 +26,8 @@ class Terminal(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rich's own way from anything to segments, which every text comes through."""
-        if isinstance(renderable, str):
-            renderable = visible(renderable)
-        elif isinstance(renderable, Text):
-            renderable = _visible(renderable)
+        if isinstance(renderable, (str, Text)):
+            renderable = visible(renderable) if isinstance(renderable, str) else _visible(renderable)
             if options is not None and options.overflow == "ellipsis" and not options.no_wrap:
                 options = options.update(overflow="fold")
         return super().render(renderable, options)
