@@ -14,6 +14,7 @@ from jvpcli.cli.requests import asked, read_object
 from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import free_memory
 from jvpcli.render.json import error_to_json, to_json
+from jvpcli.render.visible import escaped_json
 from jvpcli.request import Request
 
 NOT_READ = object()
@@ -54,7 +55,7 @@ def with_id(document: bytes, identity: Any) -> bytes:
     """The document with the id in front, if the line had one."""
     if identity is NOT_READ:
         return document
-    return b'{"id":' + json.dumps(identity, separators=(",", ":")).encode() + b"," + document[1:]
+    return b'{"id":' + escaped_json(json.dumps(identity, separators=(",", ":")).encode()) + b"," + document[1:]
 
 
 def id_of(line: bytes) -> Any:

@@ -64,7 +64,7 @@ def run(argv: Sequence[str], context: Context) -> int:
         return emit_error(context, output_failed(failure), as_json=False)
     except JvpError as error:
         if has_flag(argv, "--debug"):
-            context.err.write("".join(traceback.format_exception(error)))
+            context.err.say("".join(traceback.format_exception(error)))
         return emit_error(context, error, has_flag(argv, "--json"))
 
 
@@ -78,7 +78,7 @@ def _dispatch(argv: list[str], context: Context) -> int:
     if argv[0] == "--version":
         from jvpcli import __version__
 
-        context.out.write(__version__ + "\n")
+        context.out.say(__version__ + "\n")
         return ExitCode.OK
     if argv[0] not in COMMANDS:
         raise _unknown_command(argv)
@@ -138,7 +138,7 @@ def _tell_meaning(name: str, options: list[str], expression: str, context: Conte
             key, _, value = word.removeprefix("--input=").partition("=")
             word = f"--{key}={value}" if value.startswith("-") else f"--{key}\0{value}"
         words += word.split("\0") if "\0" in word else word.split("=", 1)
-    context.err.write(f"read as: jvp {shlex.join([name, expression, *words])}\n")
+    context.err.say(f"read as: jvp {shlex.join([name, expression, *words])}\n")
 
 
 def _unknown_command(argv: list[str]) -> UsageError:

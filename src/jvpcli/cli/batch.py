@@ -14,10 +14,11 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from jvpcli.cli import options
+from jvpcli.cli.compute import check_folder
 from jvpcli.cli.context import Context
 from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
-from jvpcli.errors import ExitCode, FileError, LimitError, UsageError, too_late
+from jvpcli.errors import ExitCode, FileError, LimitError, UsageError, too_late, why
 from jvpcli.request import parse_size
 
 if TYPE_CHECKING:
@@ -77,12 +78,13 @@ def command(
         raise UsageError(f"--jobs is at least 1, not {jobs}")
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
+    check_folder()
     seconds = options.positive("--timeout", timeout)
     size = None if memory_limit is None else parse_size(memory_limit)
     with _opened(file, context) as source:
         failed, count = _Stream(context, source, jobs, seconds, size).run()
     if failed and not quiet:
-        context.err.write(f"{failed} of {count} lines failed\n")
+        context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK
 
 
@@ -93,7 +95,7 @@ def _opened(file: str, context: Context) -> Iterator[int]:
         try:
             stream: IO[Any] = open(file, "rb", buffering=0)  # noqa: SIM115  (what cannot be opened is told apart)
         except OSError as error:
-            raise FileError(f"{file} cannot be read: {error.strerror}") from None
+            raise FileError(f"{file} cannot be read: {why(error, file)}") from None
         with stream:
             yield stream.fileno()
         return

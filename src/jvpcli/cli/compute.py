@@ -12,7 +12,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.limits import memory_limit
 from jvpcli.cli.output import emit_error
 from jvpcli.cli.progress import progress
-from jvpcli.errors import JvpError, UnknownNameError, too_late
+from jvpcli.errors import FileError, JvpError, UnknownNameError, has_folder, too_late
 from jvpcli.request import Request
 
 FREE_PART = 0.75
@@ -27,6 +27,7 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
         JvpError: the expression is refused; that is known before torch is loaded.
     """
     request = replace(request, command=command)
+    check_folder()
     refuse(request, command)
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
@@ -58,6 +59,16 @@ def _own_prints_to(context: Context, request: Request) -> Iterator[None]:
         return
     with redirect_stdout(context.err):
         yield
+
+
+def check_folder() -> None:
+    """Refuses to compute without a current folder: torch's mathematics library ends the process where there is none.
+
+    Raises:
+        FileError: it has been removed.
+    """
+    if not has_folder():
+        raise FileError("the current folder has been removed", hints=("change to a folder that is there, with cd",))
 
 
 def _start_threads() -> None:

@@ -12,6 +12,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
 from jvpcli.errors import UsageError
+from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,6 +94,8 @@ def command(
     )
     pictures = Pictures(context.place(html), context.place(plot), heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
+    if save is not None:
+        check_writable(save)
     with computing(context, request, as_json, "inspect") as (pipeline, limited):
         report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
 

@@ -12,6 +12,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
 from jvpcli.errors import UsageError
+from jvpcli.writer import check_writable, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,14 +89,15 @@ def command(
     )
     pictures = Pictures(context.place(html), context.place(plot), heatmap)
     pictures.check(as_json=as_json)
+    dot = context.place(dot)
+    if dot is not None:
+        check_writable(dot)
     with computing(context, request, as_json, "trace") as (_, limited):
         from jvpcli.pipeline_trace import trace
 
         report = trace(limited, step=step)
-    dot = context.place(dot)
     if dot is not None:
         from jvpcli.render.dot import to_dot
-        from jvpcli.render.files import write_whole
 
         write_whole(dot, to_dot(report).encode())
     from jvpcli.render.text import render_warnings

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,13 @@ COMPLEX_OF = {torch.float64: torch.complex128, torch.int64: torch.complex128}
 _LETTERS = r"e|E|j|J|nan|NaN|inf(?:inity)?|Inf(?:inity)?"
 _NUMBERS = re.compile(rf"[\s\d.,;+\-_]*(?:(?:{_LETTERS})[\s\d.,;+\-_]*)*")
 _ANY_NUMBER = re.compile(r"\d|nan|inf", re.IGNORECASE)
+
+
+@dataclass(eq=False)
+class NotANumberError(BadValueError):
+    """Something stands where a number belongs; `kind` says what it is without repeating it."""
+
+    kind: str = "something"
 
 
 def looks_like_numbers(text: str) -> bool:
@@ -91,7 +99,13 @@ def _number(token: str, at: int, text: str) -> Any:
     if not token:
         raise BadValueError("a number is missing", source=text, span=span)
     hints = [f"Separate numbers by commas: {','.join(token.split())}"] if len(token.split()) > 1 else []
-    raise BadValueError(f"`{token}` is not a number", source=text, span=span, hints=hints)
+    raise NotANumberError(f"`{token}` is not a number", source=text, span=span, hints=hints, kind=_kind(token))
+
+
+def _kind(token: str) -> str:
+    """What a text that is no number is."""
+    words = token.split()
+    return "more than one number" if len(words) > 1 and all(map(looks_like_numbers, words)) else "text"
 
 
 def parse_json(text: str) -> Any:
@@ -103,7 +117,8 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        message = f"it isn't valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+        told = error.msg.partition(": ")[0]  # without the character that is wrong
+        message = f"it isn't valid JSON: {told[:1].lower()}{told[1:]}"
         raise BadValueError(message, source=text, span=(error.pos, error.pos + 1)) from None
     except (RecursionError, ValueError) as error:
         told = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
@@ -159,14 +174,9 @@ def _checked(value: Any, place: tuple[int, ...], kinds: set[type]) -> Any:
             kinds.add(bool)
             return value
         at = f" at {list(place)}" if place else ""
-        told = (
-            "null"
-            if value is None
-            else repr(value)
-            if isinstance(value, str)
-            else f"something of type {type(value).__name__}"
-        )
-        raise BadValueError(f"{told}{at} is not a number")
+        kind = "null" if value is None else f"something of type {type(value).__name__}"
+        told, kind = (repr(value), "text") if isinstance(value, str) else (kind, kind)
+        raise NotANumberError(f"{told}{at} is not a number", kind=f"{kind}{at}")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         value = _as_float(value)
     kinds.add(type(value))

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from jvpcli.errors import JvpError
+from jvpcli.render.visible import escaped_json
 
 SCHEMA_VERSION = 1
 
@@ -47,7 +48,9 @@ def _encode(document: Mapping[str, Any]) -> bytes:
     orjson writes a NaN as null.  Where its text has no null there is no NaN either, and nothing to be looked at again.
     """
     text = orjson.dumps(document, default=_fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
-    return text if b"null" not in text else orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in text:
+        text = orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
+    return escaped_json(text)
 
 
 def _fields(item: Any) -> Any:

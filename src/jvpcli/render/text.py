@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented
+from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
@@ -32,7 +32,7 @@ class Window:
 def render_inspect(report: InspectReport, console: Console, *, full: bool = False) -> None:
     """Prints the whole answer; `full` leaves nothing out."""
     window = Window(None, None) if full else Window()
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     for title, body in _sections(report, window, console.width):
         console.print()
         console.print(Text(title, style=HEADING))
@@ -284,7 +284,7 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
 
 def render_plan(report: PlanReport, console: Console) -> None:
     """Prints what would be done for each output, the chosen way first."""
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     for name, plan in report.plans.items():
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style=QUIET)
         for heading in ("", "strategy", "mode", "passes", "operations", "peak memory", ""):
