@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -217,7 +218,7 @@ def _cat_starts(op: Op, dim: int) -> list[int | None]:
     """Where each operand starts; the place of one that needs no gradient shows only in where the next one lies."""
     if None not in op.shapes and all(len(shape) == len(op.shape) for shape in op.shapes if shape is not None):
         sizes = [shape[dim] for shape in op.shapes if shape is not None]
-        return [sum(sizes[:position]) for position in range(len(sizes))]
+        return [0, *accumulate(sizes[:-1])]
     marks = torch.arange(op.shape[dim], dtype=op.node._input_metadata[0].dtype, device=op.like.device)
     if marks.numel() and int(marks[-1]) != marks.numel() - 1:
         raise NoRuleError("the axis is too long to number in this dtype")
