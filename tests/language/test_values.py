@@ -209,6 +209,22 @@ def test_what_cannot_be_read(value: Any, message: str, span: tuple[int, int] | N
         assert error.source == (value if isinstance(value, str) else None)
 
 
+@pytest.mark.parametrize("json_text", ["1e400", "[1, 1e400]", "[[-2.5e999, 1], [3, 4]]", '{"value": [7E+308]}'])
+def test_json_holds_no_number_beyond_every_float(json_text: str, tmp_path) -> None:
+    """In every form in which JSON comes: what is told is what is told of the same number written without JSON."""
+    (tmp_path / "v.json").write_text(json_text)
+    texts = (json_text, "-", f"@{tmp_path / 'v.json'}")
+    with pytest.raises(JvpError) as plain:
+        read("7e308")
+    for text in texts:
+        with pytest.raises(JvpError) as caught:
+            read(text, stdin=lambda: json_text)
+        assert caught.value.exit_code == plain.value.exit_code
+        assert "a number is too large for any dtype" in caught.value.message
+        assert "a number is too large for any dtype" in plain.value.message
+    is_same(read("[1e308, Infinity, -1e-400]", dtype="float64"), torch.tensor([1e308, math.inf, 0], dtype=torch.float64))
+
+
 def test_hints_that_help() -> None:
     with pytest.raises(BadValueError) as caught:
         read("1 2 3")

@@ -76,7 +76,7 @@ def identity_of(fields: Mapping[str, Any]) -> Any:
     try:
         if identity is not NOT_READ:
             json.dumps(identity, allow_nan=False)
-    except ValueError:
+    except (TypeError, ValueError):
         raise BadValueError(
             "a number in the `id` is too large for a float, and JSON has no word for infinity"
         ) from None

@@ -82,7 +82,7 @@ def failures_as_errors() -> Iterator[None]:
 def as_error(error: Exception) -> JvpError:
     """An unexpected exception as what the user is told."""
     text = str(error)
-    if "can't allocate memory" in text or "bad_alloc" in text:
+    if any(wording in text for wording in ("can't allocate memory", "bad_alloc", "size calculation overflowed")):
         return LimitError(
             "there is not enough memory for this", torch_message=text.splitlines()[0], hints=_memory_hints()
         )

@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError
+from jvpcli.language.overflow import TOO_LARGE, json_float
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """What stands for numbers that JSON doesn't have, in strings or bare."""
+
+BEYOND = "a number is too large for any dtype"
+"""What is said of one that would become infinite, or that no dtype holds."""
 
 MAX_LEVELS = 25
 """Lists inside each other."""
@@ -94,7 +98,7 @@ def _number(token: str, at: int, text: str) -> Any:
         except ValueError:
             continue
         if isinstance(number, float) and math.isinf(number) and "inf" not in token.lower():
-            raise BadValueError("a number is too large for any dtype", source=text, span=span)
+            raise BadValueError(BEYOND, source=text, span=span)
         return number
     if not token:
         raise BadValueError("a number is missing", source=text, span=span)
@@ -109,13 +113,13 @@ def _kind(token: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """The text as JSON; `NaN` and `Infinity` may stand bare.
+    """The text as JSON; `NaN` and `Infinity` may stand bare, and what no float holds is `TOO_LARGE`.
 
     Raises:
         BadValueError: with the place.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=json_float)
     except json.JSONDecodeError as error:
         told = error.msg.partition(": ")[0]  # without the character that is wrong
         message = f"it isn't valid JSON: {told[:1].lower()}{told[1:]}"
@@ -169,6 +173,8 @@ def _checked(value: Any, place: tuple[int, ...], kinds: set[type]) -> Any:
     if isinstance(value, str) and value in NON_FINITE:
         kinds.add(float)
         return NON_FINITE[value]
+    if value is TOO_LARGE:
+        raise BadValueError(BEYOND)
     if isinstance(value, bool) or not isinstance(value, (int, float, complex)):
         if isinstance(value, bool):
             kinds.add(bool)
@@ -187,7 +193,7 @@ def _as_float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise BadValueError("a number is too large for any dtype") from None
+        raise BadValueError(BEYOND) from None
 
 
 def _shape(value: Any) -> tuple[int, ...]:
