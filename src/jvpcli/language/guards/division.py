@@ -37,7 +37,7 @@ def problem(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> s
         if isinstance(value, (float, complex)) or (isinstance(value, Tensor) and value.is_floating_point()):
             return None
     divisor = operands[1] if len(operands) == 2 else None
-    if type(divisor) is int and name not in FACTORS and -1 != divisor and abs(divisor) < 128:
+    if type(divisor) is int and name not in FACTORS and divisor != -1 and abs(divisor) < 128:
         return None  # no dtype takes it for -1
     return _integer_problem(name, operands)
 
