@@ -1,0 +1,199 @@
+"""Tries in child processes: a child takes many, and if one of them ends it, that one is named and the rest go on in another.
+
+As a program it prints one JSON line for each try: `python child_tries.py --seed 0 --count 2000`.  Start it with
+`GLIBC_TUNABLES=glibc.malloc.tcache_count=0`, so that all memory that torch gets goes through the allocator that fills it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import hashlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch  # noqa: E402
+from mutated_arguments import Call, Try, as_command, calls, one_try  # noqa: E402
+
+import jvpcli  # noqa: E402
+from jvpcli.errors import ExitCode, InternalError, JvpError  # noqa: E402
+from jvpcli.language.evaluate import evaluate  # noqa: E402
+from jvpcli.language.parse import parse  # noqa: E402
+
+MEMORY_LIMIT = 200_000_000
+SECONDS = 5
+"""Of processor time, after which a try counts as one that hangs."""
+
+DOCUMENTED = {
+    ExitCode.REFUSED, ExitCode.SHAPE_MISMATCH, ExitCode.EVALUATION, ExitCode.NOT_DIFFERENTIABLE, ExitCode.LIMIT,
+}  # fmt: skip
+
+M_MMAP_THRESHOLD, M_PERTURB = -3, -6
+"""Numbers of glibc's `mallopt`: blocks on pages of their own; a byte that fresh and freed memory is filled with."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a try."""
+
+    number: int
+    family: str
+    kind: str
+    """"ok", the code of a documented error, "none" (no such call), "undocumented", "hangs", or a signal's name."""
+    digest: str = ""
+    """A hash of every byte of the result and its derivative."""
+    said: str = ""
+    """For failures: the command and what happened."""
+
+
+def attempt(tried: Try) -> tuple[str, str, str]:
+    """Evaluate and differentiate one try: what became of it, the hash of its numbers, what went wrong."""
+    digest = hashlib.sha256()
+    try:
+        program = parse(tried.expression, tried.inputs.keys())
+        wrt = tuple(name for name in program.inputs if _is_continuous(tried.inputs[name]))
+        evaluation = evaluate(program, tried.inputs, wrt=wrt, memory_limit=MEMORY_LIMIT)
+        for output in evaluation.outputs.values():
+            digest.update(_bytes(output))
+        if any(output.requires_grad for output in evaluation.outputs.values()):
+            inspection = jvpcli.inspect(tried.expression, tried.inputs, wrt=wrt, memory_limit=MEMORY_LIMIT)
+            for value in (*inspection.outputs.values(), *inspection.vjp.values()):
+                digest.update(_bytes(value))
+            digest.update(json.dumps(inspection.to_dict(), default=_refuse).encode())
+    except JvpError as error:
+        digest.update(error.code.encode())
+        if isinstance(error, InternalError) or error.exit_code not in DOCUMENTED:
+            return "undocumented", "", f"{error.code}: {error.message}"
+        return error.code, digest.hexdigest(), ""
+    except Exception as error:
+        return "undocumented", "", f"{type(error).__name__}: {str(error)[:200]}"
+    return "ok", digest.hexdigest(), ""
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"a document holds a {type(value).__name__}")
+
+
+def _is_continuous(x: torch.Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
+
+
+def _bytes(x: torch.Tensor) -> bytes:
+    """Shape, dtype and every byte; NaN of whatever bits is the same NaN."""
+    value = torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
+    if value.is_floating_point():
+        value = torch.where(value.isnan(), torch.full_like(value, float("nan")), value)
+    raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+    return f"{tuple(x.shape)}{x.dtype}".encode() + raw
+
+
+# Children
+
+
+def run_tries(
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool = False
+) -> Iterator[Outcome]:
+    """The outcomes of the tries of these numbers, in order; in children that are replaced when one dies."""
+    numbers = list(numbers)
+    while numbers:
+        before, ended = [], None
+        for outcome, ended in _child(seed, numbers, found, perturb, own_pages):  # noqa: B007
+            if outcome:
+                before.append(outcome)
+                yield outcome
+        numbers = numbers[len(before) :]
+        if ended and numbers:
+            guilty, *numbers = numbers
+            yield _ended(seed, guilty, found, ended)
+
+
+def _ended(seed: str, number: int, found: list[list[Call]], status: int) -> Outcome:
+    tried = one_try(f"{seed}:{number}", found)
+    name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+    kind = "hangs" if name == "SIGPROF" else name
+    return Outcome(number, tried.family if tried else "", kind, said=f"{as_command(tried)}\t{kind}" if tried else kind)
+
+
+def _child(
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool
+) -> Iterator[tuple[Outcome | None, int | None]]:
+    """One child's outcomes as they come; last, how it ended (None when it did all)."""
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _work(seed, numbers, found, perturb, own_pages, writer)
+    os.close(writer)
+    done = 0
+    with os.fdopen(reader, "rb") as stream:
+        for line in stream:
+            done += 1
+            yield Outcome(**json.loads(line)), None
+    _, status = os.waitpid(child, 0)
+    yield None, status if done < len(numbers) else None
+
+
+def _work(
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool, writer: int
+) -> None:
+    """What a child does, until it is done or dead."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(null, stream)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (6_000_000_000, 6_000_000_000))
+    libc = ctypes.CDLL(None)
+    if perturb is not None:
+        libc.mallopt(M_PERTURB, perturb)
+    if own_pages:
+        libc.mallopt(M_MMAP_THRESHOLD, 4096)
+    warnings.simplefilter("ignore")
+    for number in numbers:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # whose default is the end of the process
+        tried = one_try(f"{seed}:{number}", found)
+        kind, digest, said = attempt(tried) if tried else ("none", "", "")
+        if said and tried:
+            said = f"{as_command(tried)}\t{said}"
+        line = json.dumps(asdict(Outcome(number, tried.family if tried else "", kind, digest, said)))
+        os.write(writer, line.encode() + b"\n")
+    os._exit(0)
+
+
+def main() -> None:
+    """One JSON line for each try, as it is done."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--seed", default="0")
+    options.add_argument("--start", type=int, default=0)
+    options.add_argument("--count", type=int, default=2000)
+    options.add_argument("--perturb", type=int)
+    options.add_argument("--own-pages", action="store_true")
+    options.add_argument("--minutes", type=float, default=1e9)
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    found = calls()
+    gc.freeze()
+    end = time.monotonic() + 60 * given.minutes
+    for at in range(given.start, given.start + given.count, 200):
+        if time.monotonic() > end:
+            break
+        numbers = range(at, min(at + 200, given.start + given.count))
+        for outcome in run_tries(given.seed, numbers, found, given.perturb, given.own_pages):
+            print(json.dumps(asdict(outcome)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
