@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import torch
+from further_calls import as_arguments, by_hand, relatives
 from operator_samples import CannotBeWrittenError, full_name, write
 from torch import Tensor
 
@@ -51,24 +52,38 @@ class Try:
 
 
 def calls(per_operator: int = 8, largest: int = 2500) -> list[list[Call]]:
-    """The database's small samples, a list for each operator that has any."""
+    """The database's small samples, and what it has none of, as accepted calls: a list for each operator."""
     from torch.testing._internal.common_methods_invocations import op_db
 
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        listed = [_calls(operator, per_operator, largest) for operator in op_db]
+        known = {f"torch.{operator.name}" for operator in op_db}
+        listed = []
+        for operator in op_db:
+            listed.append(_calls(operator, per_operator, largest))
+            listed += [_as(relative, listed[-1][:4]) for relative in relatives(operator, known)]
+        listed += [[Call(operator, *as_arguments(given)) for given in lines] for operator, lines in by_hand()]
     return [found for found in listed if found]
 
 
+def _as(operator: Any, found: list[Call]) -> list[Call]:
+    """The same calls of another operator."""
+    return [call for call in (replace(call, operator=operator) for call in found) if _written(call)]
+
+
 def _calls(operator: Any, count: int, largest: int) -> list[Call]:
+    """Samples of floating point (of another kind where there is none), and half as many of whole numbers."""
     kinds = (torch.float32, torch.float64, torch.int64, torch.complex64, torch.bool)
-    dtype = next((dtype for dtype in kinds if operator.supports_dtype(dtype, "cpu")), None)
-    if dtype is None:
-        return []
-    samples = islice(operator.sample_inputs("cpu", dtype), 40)
-    found = (Call(operator, plain(s.input), plain(tuple(s.args)), plain(dict(s.kwargs))) for s in samples)
-    return list(islice((call for call in found if _is_small(call, largest) and _written(call)), count))
+    first = next((dtype for dtype in kinds if operator.supports_dtype(dtype, "cpu")), None)
+    whole = torch.int64 if operator.supports_dtype(torch.int64, "cpu") and first is not torch.int64 else None
+    small: list[Call] = []
+    for dtype, wanted in ((first, count), (whole, count // 2)):
+        if dtype is not None:
+            samples = islice(operator.sample_inputs("cpu", dtype), 40)
+            found = (Call(operator, plain(s.input), plain(tuple(s.args)), plain(dict(s.kwargs))) for s in samples)
+            small += islice((call for call in found if _is_small(call, largest) and _written(call)), wanted)
+    return small
 
 
 def plain(value: Any) -> Any:
@@ -130,11 +145,23 @@ def mutate(random: Random, call: Call) -> Call:
         elif kind < 0.13 and call.args:
             at = random.randrange(len(call.args))
             call = replace(call, input=call.args[at], args=(*call.args[:at], call.input, *call.args[at + 1 :]))
+        elif kind < 0.18:
+            call = _all_tensors(random, call)
         else:
             path, value = _choose(random, leaves(call))
             root = {"input": call.input, "args": call.args, "kwargs": call.kwargs}
             call = replace(call, **_exchanged(root, path, mutated(random, value)))
     return call
+
+
+def _all_tensors(random: Random, call: Call) -> Call:
+    """All tensors of one other dtype, or all at the edges of what their dtype holds."""
+    root: dict[str, Any] = {"input": call.input, "args": call.args, "kwargs": call.kwargs}
+    dtype = random.choice((*DTYPES, None, None, None))
+    for path, value in leaves(call):
+        if isinstance(value, Tensor):
+            root = _exchanged(root, path, value.to(dtype) if dtype else _hostile_values(random, value))
+    return replace(call, **root)
 
 
 def _choose(random: Random, found: list[tuple[Path, Any]]) -> tuple[Path, Any]:
