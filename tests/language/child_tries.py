@@ -19,7 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ DOCUMENTED = {
     ExitCode.REFUSED, ExitCode.SHAPE_MISMATCH, ExitCode.EVALUATION, ExitCode.NOT_DIFFERENTIABLE, ExitCode.LIMIT,
 }  # fmt: skip
 
-M_MMAP_THRESHOLD, M_PERTURB = -3, -6
-"""Numbers of glibc's `mallopt`: blocks on pages of their own; a byte that fresh and freed memory is filled with."""
+M_PERTURB = -6
+"""The number of glibc's `mallopt` for a byte that fresh and freed memory is filled with."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,13 @@ def attempt(tried: Try) -> tuple[str, str, str]:
     return "ok", digest.hexdigest(), ""
 
 
+def moved(x: torch.Tensor) -> torch.Tensor:
+    """The same tensor, with the same strides, in memory that is got now and ends where the tensor ends."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+    memory = x.resolve_conj().resolve_neg().as_strided((span,), (1,)) if span else x.flatten()
+    return memory.clone().as_strided(x.shape, x.stride())
+
+
 def _refuse(value: Any) -> Any:
     raise TypeError(f"a document holds a {type(value).__name__}")
 
@@ -96,7 +103,8 @@ def _bytes(x: torch.Tensor) -> bytes:
     value = torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() else x.detach()
     if value.is_floating_point():
         value = torch.where(value.isnan(), torch.full_like(value, float("nan")), value)
-    raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+    flat = value.flatten().clone(memory_format=torch.contiguous_format)
+    raw = flat.view(torch.uint8).numpy().tobytes() if value.numel() else b""
     return f"{tuple(x.shape)}{x.dtype}".encode() + raw
 
 
@@ -104,13 +112,13 @@ def _bytes(x: torch.Tensor) -> bytes:
 
 
 def run_tries(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool = False
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None
 ) -> Iterator[Outcome]:
     """The outcomes of the tries of these numbers, in order; in children that are replaced when one dies."""
     numbers = list(numbers)
     while numbers:
         before, ended = [], None
-        for outcome, ended in _child(seed, numbers, found, perturb, own_pages):  # noqa: B007
+        for outcome, ended in _child(seed, numbers, found, perturb):  # noqa: B007
             if outcome:
                 before.append(outcome)
                 yield outcome
@@ -121,14 +129,14 @@ def run_tries(
 
 
 def _ended(seed: str, number: int, found: list[list[Call]], status: int) -> Outcome:
-    tried = one_try(f"{seed}:{number}", found)
+    tried = one_try(seed, number, found)
     name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
     kind = "hangs" if name == "SIGPROF" else name
     return Outcome(number, tried.family if tried else "", kind, said=f"{as_command(tried)}\t{kind}" if tried else kind)
 
 
 def _child(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None
 ) -> Iterator[tuple[Outcome | None, int | None]]:
     """One child's outcomes as they come; last, how it ended (None when it did all)."""
     reader, writer = os.pipe()
@@ -136,7 +144,7 @@ def _child(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _work(seed, numbers, found, perturb, own_pages, writer)
+        _work(seed, numbers, found, perturb, writer)
     os.close(writer)
     done = 0
     with os.fdopen(reader, "rb") as stream:
@@ -148,7 +156,7 @@ def _child(
 
 
 def _work(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, own_pages: bool, writer: int
+    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, writer: int
 ) -> None:
     """What a child does, until it is done or dead."""
     null = os.open(os.devnull, os.O_RDWR)
@@ -156,15 +164,17 @@ def _work(
         os.dup2(null, stream)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (6_000_000_000, 6_000_000_000))
-    libc = ctypes.CDLL(None)
     if perturb is not None:
-        libc.mallopt(M_PERTURB, perturb)
-    if own_pages:
-        libc.mallopt(M_MMAP_THRESHOLD, 4096)
+        process = ctypes.CDLL(None)
+        process.mallopt(M_PERTURB, perturb)
+        if hasattr(process, "guard_pages"):  # preloaded
+            process.guard_pages(perturb ^ 0xFF)
     warnings.simplefilter("ignore")
     for number in numbers:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # whose default is the end of the process
-        tried = one_try(f"{seed}:{number}", found)
+        tried = one_try(seed, number, found)
+        if tried:
+            tried = replace(tried, inputs={name: moved(x) for name, x in tried.inputs.items()})
         kind, digest, said = attempt(tried) if tried else ("none", "", "")
         if said and tried:
             said = f"{as_command(tried)}\t{said}"
@@ -180,7 +190,6 @@ def main() -> None:
     options.add_argument("--start", type=int, default=0)
     options.add_argument("--count", type=int, default=2000)
     options.add_argument("--perturb", type=int)
-    options.add_argument("--own-pages", action="store_true")
     options.add_argument("--minutes", type=float, default=1e9)
     given = options.parse_args()
     torch.set_num_threads(1)
@@ -191,7 +200,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         numbers = range(at, min(at + 200, given.start + given.count))
-        for outcome in run_tries(given.seed, numbers, found, given.perturb, given.own_pages):
+        for outcome in run_tries(given.seed, numbers, found, given.perturb):
             print(json.dumps(asdict(outcome)), flush=True)
 
 

@@ -305,10 +305,14 @@ MUTATIONS: dict[type, Callable[[Random, Any], Any]] = {
 }
 
 
-def one_try(seed: str, found: list[list[Call]]) -> Try | None:
-    """The try of a seed; None where the mutated call has no text."""
-    random = Random(seed)
-    call = mutate(random, random.choice(random.choice(found)))
+def one_try(seed: str, number: int, found: list[list[Call]]) -> Try | None:
+    """A try by its number under a seed; None where the mutated call has no text.  -1, -2, … are the calls unchanged."""
+    random = Random(f"{seed}:{number}")
+    if number < 0:
+        honest = [call for calls in found for call in calls]
+        call = honest[-number % len(honest)]
+    else:
+        call = mutate(random, random.choice(random.choice(found)))
     try:
         written = write(call.operator, call)
     except Exception:
