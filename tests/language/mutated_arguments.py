@@ -312,7 +312,8 @@ def one_try(seed: str, number: int, found: list[list[Call]]) -> Try | None:
         honest = [call for calls in found for call in calls]
         call = honest[-number % len(honest)]
     else:
-        call = mutate(random, random.choice(random.choice(found)))
+        several = [random.choice(random.choice(found)) for _ in range(2)]
+        call = mutate(random, max(several, key=lambda call: len(leaves(call))))  # more arguments, more to get wrong
     try:
         written = write(call.operator, call)
     except Exception:
