@@ -27,13 +27,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import torch  # noqa: E402
-from mutated_arguments import Call, Try, as_command, calls, one_try  # noqa: E402
+import torch
+from mutated_arguments import Call, Try, as_command, calls, one_try
 
-import jvpcli  # noqa: E402
-from jvpcli.errors import ExitCode, InternalError, JvpError  # noqa: E402
-from jvpcli.language.evaluate import evaluate  # noqa: E402
-from jvpcli.language.parse import parse  # noqa: E402
+import jvpcli
+from jvpcli.errors import ExitCode, InternalError, JvpError
+from jvpcli.language.evaluate import evaluate
+from jvpcli.language.parse import parse
 
 MEMORY_LIMIT = 200_000_000
 SECONDS = 5
