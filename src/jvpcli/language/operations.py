@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, guards
 from jvpcli.program import IMPORTED
 
 Arguments = Sequence[Any]
@@ -34,11 +34,13 @@ def apply_operation(
 
     Raises:
         ForbiddenError: the object at hand has no such member that may be used.
+        EvaluationError, LimitError: torch would trust the arguments and must not (`guards`).
         Whatever torch raises.
     """
     kind, _, target = op.partition(":")
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
+    guards.check_arguments(op, arguments, keywords or {})
     return _OPERATIONS[kind](target, arguments, keywords or {})
 
 

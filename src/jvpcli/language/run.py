@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
-from jvpcli.language import forecast, guards, limits
+from jvpcli.language import forecast, limits
 from jvpcli.language.failures import explain_failure
 from jvpcli.language.operations import (
     apply_operation,
@@ -120,7 +120,6 @@ class Run:
         if op.startswith("builtin:") and op not in ("builtin:len", "builtin:abs", "builtin:round"):
             for value in arguments:
                 limits.check_turns(len(value) if isinstance(value, Tensor) and value.ndim else 0)
-        guards.check_arguments(op, arguments, keywords)
         forecast.check_parts(op, arguments, keywords)
         forecast.check_memory(op, arguments, keywords, self.held, self.memory_limit)
 
