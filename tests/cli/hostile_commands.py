@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "language"), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parent.parent / "language"))
 
 from random_expressions import NAMES, expression
 

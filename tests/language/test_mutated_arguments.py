@@ -21,7 +21,7 @@ pytest.importorskip("expecttest", reason="torch's operator database needs expect
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from child_tries import ALLOWED, guarded_environment
+from child_tries import ALLOWED, guarded_environment  # noqa: E402
 
 COUNT = int(os.environ.get("JVP_MUTANTS", "2000"))
 SEED = os.environ.get("JVP_MUTANTS_SEED", "0")
