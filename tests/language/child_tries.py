@@ -20,15 +20,17 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from mutated_arguments import Call, Try, as_command, calls, one_try
+from mutated_arguments import Try, as_command, calls, one_try
+from random_expressions import inputs, program
 
 import jvpcli
 from jvpcli.errors import ExitCode, InternalError, JvpError
@@ -122,32 +124,33 @@ def _bytes(x: torch.Tensor) -> bytes:
 # Children
 
 
-def run_tries(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None
-) -> Iterator[Outcome]:
+Make = Callable[[int], Try | None]
+"""The try of a number, the same whenever it is asked for; None where there is none."""
+
+
+def run_tries(numbers: Sequence[int], make: Make, perturb: int | None) -> Iterator[Outcome]:
     """The outcomes of the tries of these numbers, in order; in children that are replaced when one dies."""
     numbers = list(numbers)
     while numbers:
         before, ended = [], None
-        for outcome, ended in _child(seed, numbers, found, perturb):  # noqa: B007
+        for outcome, ended in _child(numbers, make, perturb):  # noqa: B007
             if outcome:
                 before.append(outcome)
                 yield outcome
         numbers = numbers[len(before) :]
         if ended and numbers:
             guilty, *numbers = numbers
-            yield _ended(seed, guilty, found, ended)
+            yield _ended(guilty, make(guilty), ended)
 
 
-def _ended(seed: str, number: int, found: list[list[Call]], status: int) -> Outcome:
-    tried = one_try(seed, number, found)
+def _ended(number: int, tried: Try | None, status: int) -> Outcome:
     name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
     kind = "hangs" if name == "SIGPROF" else name
     return Outcome(number, tried.family if tried else "", kind, said=f"{as_command(tried)}\t{kind}" if tried else kind)
 
 
 def _child(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None
+    numbers: Sequence[int], make: Make, perturb: int | None
 ) -> Iterator[tuple[Outcome | None, int | None]]:
     """One child's outcomes as they come; last, how it ended (None when it did all)."""
     reader, writer = os.pipe()
@@ -155,7 +158,7 @@ def _child(
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _work(seed, numbers, found, perturb, writer)
+        _work(numbers, make, perturb, writer)
     os.close(writer)
     done = 0
     with os.fdopen(reader, "rb") as stream:
@@ -166,9 +169,7 @@ def _child(
     yield None, status if done < len(numbers) else None
 
 
-def _work(
-    seed: str, numbers: Sequence[int], found: list[list[Call]], perturb: int | None, writer: int
-) -> None:
+def _work(numbers: Sequence[int], make: Make, perturb: int | None, writer: int) -> None:
     """What a child does, until it is done or dead."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (1, 2):
@@ -183,7 +184,7 @@ def _work(
     warnings.simplefilter("ignore")
     for number in numbers:
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # whose default is the end of the process
-        tried = one_try(seed, number, found)
+        tried = make(number)
         if tried:
             tried = replace(tried, inputs={name: moved(x) for name, x in tried.inputs.items()})
         kind, digest, said = attempt(tried) if tried else ("none", "", "")
@@ -194,15 +195,15 @@ def _work(
     os._exit(0)
 
 
-def run_twice(seed: str, numbers: Sequence[int], found: list[list[Call]]) -> Iterator[Outcome]:
+def run_twice(numbers: Sequence[int], make: Make) -> Iterator[Outcome]:
     """The outcomes of tries that were run with memory filled by one byte and by another, whose results must agree."""
-    first, second = (list(run_tries(seed, numbers, found, fill)) for fill in FILLS)
+    first, second = (list(run_tries(numbers, make, fill)) for fill in FILLS)
     for one, other in zip(first, second, strict=True):
         worst = max(one, other, key=lambda outcome: (outcome.kind not in ALLOWED, outcome.kind == "hangs"))
         if worst.kind not in ALLOWED or worst.kind == "hangs" or one.digest == other.digest:
             yield worst
         else:
-            tried = one_try(seed, one.number, found)
+            tried = make(one.number)
             assert tried is not None
             yield replace(one, kind="uninitialised", said=f"{as_command(tried)}\tthe result depends on other memory")
 
@@ -225,17 +226,29 @@ def main() -> None:
     options.add_argument("--seed", default="0")
     options.add_argument("--start", type=int, default=0)
     options.add_argument("--count", type=int, default=2000)
+    options.add_argument("--expressions", action="store_true", help="random expressions instead of mutated calls")
     options.add_argument("--seconds", type=float, default=math.inf, help="stop after the block in which they are over")
     given = options.parse_args()
     torch.set_num_threads(1)
-    found = calls()
+    make = random_expressions(given.seed) if given.expressions else mutated_calls(given.seed)
     gc.freeze()
     end = time.monotonic() + given.seconds
     for at in range(given.start, given.start + given.count, BLOCK):
         if time.monotonic() > end:
             break
-        for outcome in run_twice(given.seed, range(at, min(at + BLOCK, given.start + given.count)), found):
+        for outcome in run_twice(range(at, min(at + BLOCK, given.start + given.count)), make):
             print(json.dumps(asdict(outcome)), flush=True)
+
+
+def mutated_calls(seed: str) -> Make:
+    """The database's calls with their arguments mutated."""
+    found = calls()
+    return lambda number: one_try(seed, number, found)
+
+
+def random_expressions(seed: str) -> Make:
+    """Expressions over the whole catalogue."""
+    return lambda number: Try("expressions", program(Random(f"{seed}:{number}")), inputs())
 
 
 if __name__ == "__main__":
