@@ -38,7 +38,7 @@ from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 
 MEMORY_LIMIT = 200_000_000
-SECONDS = 5
+SECONDS = 2
 """Of processor time, after which a try counts as one that hangs."""
 
 DOCUMENTED = {

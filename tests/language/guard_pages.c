@@ -68,6 +68,7 @@ void free(void *block)
     for (unsigned char *before = space + at; before < byte; before++)
         if (*before != fill)
             abort();
-    madvise(space + at, data, MADV_DONTNEED);
+    if (data > 16 * PAGE)  /* small ones wait for the end of the process: it is short */
+        madvise(space + at, data, MADV_DONTNEED);
     mprotect(space + at, data, PROT_NONE);
 }
