@@ -58,6 +58,10 @@ OPTIONS = {
     "--dot": ("graph.dot", "graph.svg"),
     "--save": ("saved.npz", "saved", "no/such/saved.npz"),
 }
+SURROUNDINGS = ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "xterm-256color"}, {"PYTHONIOENCODING": "ascii"},
+                {"PYTHONIOENCODING": "utf-8:strict"})  # fmt: skip
+"""Environments; the last is what most UTF-8 locales mean for stdin."""
+
 TIMEOUTS = ("0", "-1", "0.001", "0.3", "nan", "inf", "1e400", "x")
 """Of `--timeout`, which ends the process that it is given to."""
 
@@ -117,8 +121,7 @@ def command(random: Random, timeouts: bool = True) -> Command:
     if random.random() < 0.3:
         environment["COLUMNS"] = random.choice(("1", "2", "7", "20", "0", "-5", "²", "x", "99999999", "\x1b[31m", "٣", "1e3"))
     if random.random() < 0.1:
-        environment |= random.choice(({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": "xterm-256color"},
-            {"PYTHONIOENCODING": "ascii"}))
+        environment |= random.choice(SURROUNDINGS)
     return Command(tuple(word.replace("\0", "") for word in words), stdin, environment)
 
 

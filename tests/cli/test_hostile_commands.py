@@ -39,7 +39,8 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def in_this_process(asked: Command) -> tuple[int, bytes, bytes]:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", newline="") for _ in range(2))
-    code = run(asked.words, Context(io.StringIO(asked.stdin), out, err, asked.environment))
+    stdin = io.TextIOWrapper(io.BytesIO(asked.stdin.encode("utf-8", "surrogatepass")), encoding="utf-8")
+    code = run(asked.words, Context(stdin, out, err, asked.environment))
     for stream in (out, err):
         stream.flush()
     return code, out.buffer.getvalue(), err.buffer.getvalue()  # type: ignore[attr-defined]
