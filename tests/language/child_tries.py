@@ -77,12 +77,13 @@ def attempt(tried: Try) -> tuple[str, str, str]:
     digest = hashlib.sha256()
     try:
         program = parse(tried.expression, tried.inputs.keys())
-        wrt = tuple(name for name in program.inputs if _is_continuous(tried.inputs[name]))
-        evaluation = evaluate(program, tried.inputs, wrt=wrt, memory_limit=MEMORY_LIMIT)
+        used = {name: tried.inputs[name] for name in program.inputs if name in tried.inputs}
+        wrt = tuple(name for name, value in used.items() if _is_continuous(value))
+        evaluation = evaluate(program, used, wrt=wrt, memory_limit=MEMORY_LIMIT)
         for output in evaluation.outputs.values():
             digest.update(_bytes(output))
         if any(output.requires_grad for output in evaluation.outputs.values()):
-            inspection = jvpcli.inspect(tried.expression, tried.inputs, wrt=wrt, memory_limit=MEMORY_LIMIT)
+            inspection = jvpcli.inspect(tried.expression, used, wrt=wrt, memory_limit=MEMORY_LIMIT)
             for value in (*inspection.outputs.values(), *inspection.vjp.values()):
                 digest.update(_bytes(value))
             digest.update(json.dumps(inspection.to_dict(), default=_refuse).encode())

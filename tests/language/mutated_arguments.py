@@ -7,6 +7,7 @@ hostile ones (sizes at the edges of the integers, other dtypes, empty and overla
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -328,7 +329,8 @@ def as_command(attempt: Try) -> str:
     """The try as the words of `jvp inspect`, for a report that can be run."""
     from shlex import join
 
-    words = [word for name, value in attempt.inputs.items() for word in ("-i", f"{name}={as_value(value)}")]
+    used = {name: x for name, x in attempt.inputs.items() if re.search(rf"\b{name}\b", attempt.expression)}
+    words = [word for name, value in used.items() for word in ("-i", f"{name}={as_value(value)}")]
     return join(["jvp", "inspect", attempt.expression, *words])
 
 
