@@ -23,7 +23,6 @@ VALUES: Mapping[str, frozenset[str]] = {
     "randint": frozenset({"low", "high"}),
     "randint_like": frozenset({"low", "high"}),
     "random_": frozenset({"from", "to"}),
-    "matrix_power": frozenset({"n"}),
     "nonzero_static": frozenset({"fill_value"}),
     "slice_copy": frozenset({"start", "end"}),
     "slice_scatter": frozenset({"start", "end"}),

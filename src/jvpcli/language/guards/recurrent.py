@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ def _batch_sizes_problem(sizes: Any, rows: int) -> str | None:
     if not isinstance(sizes, Tensor) or sizes.dtype is not torch.int64 or sizes.ndim != 1 or sizes.device.type != "cpu":
         return "the batch_sizes must be a vector of int64 on the CPU"
     counts = unbatched(sizes).tolist()
-    falling = all(before >= after for before, after in zip(counts, counts[1:], strict=False))
+    falling = all(before >= after for before, after in pairwise(counts))
     if not counts or counts[-1] < 1 or not falling or sum(counts) != rows:
         return f"the batch_sizes must be at least 1, must not grow, and must sum to the {rows} rows of the data"
     return None

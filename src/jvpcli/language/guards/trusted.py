@@ -141,6 +141,10 @@ def _native_group_norm(bound: Bound) -> str | None:
 
 
 def _grid_sample(bound: Bound) -> str | None:
+    for name, allowed in (("interpolation_mode", 2 if bound["grid"].ndim == 4 else 1), ("padding_mode", 2)):
+        value = bound.get(name, 0)
+        if isinstance(value, int) and not 0 <= value <= allowed:
+            return f"`{name}` must be from 0 to {allowed}"
     grid, padding = bound["grid"], bound.get("padding_mode")
     if not _is_tensor(grid, 0) or padding in (None, 0, "zeros") or not grid.is_floating_point():
         return None
@@ -175,13 +179,6 @@ def _repeat_interleave(bound: Bound) -> str | None:
     return None if said is None or said == total else f"`output_size` is {said:,}, and the repeats come to {total:,}"
 
 
-def _counted(bound: Bound) -> str | None:
-    """Entries that become positions of a result: one more than the largest must be a size."""
-    values = bound["input"]
-    small = not values.numel() or values.is_floating_point() or bool((unbatched(values) < LARGEST_PRODUCT).all())
-    return None if small else "an entry is more than 2**62"
-
-
 def _embedding_bag(bound: Bound) -> str | None:
     indices, weight = bound.get("input", bound.get("indices")), bound["weight"]
     if indices.dtype.is_floating_point and weight.dtype in (torch.int32, torch.int64):
@@ -191,16 +188,11 @@ def _embedding_bag(bound: Bound) -> str | None:
     offsets = bound.get("offsets")
     if indices.ndim != 1 or offsets is None or not offsets.numel():
         return None
-    inside = _between(offsets, 0, indices.numel()) and _between(offsets.diff(), 0, indices.numel())
-    return None if inside else f"the offsets must increase from 0 to {indices.numel()}"
-
-
-def _sorted_by(bound: Bound) -> str | None:
-    sorter = bound.get("sorter")
-    if sorter is None or not sorter.numel():
-        return None
-    size = bound["sorted_sequence"].shape[-1]
-    return None if _between(sorter, 0, size - 1) else f"the sorter must be positions from 0 to {size - 1}"
+    count = indices.numel()
+    if bound.get("include_last_offset") and int(unbatched(offsets)[..., -1].max()) != count:
+        return f"the last offset must be {count}, the number of indices"
+    inside = _between(offsets, 0, count) and _between(offsets.diff(), 0, count)
+    return None if inside else f"the offsets must increase from 0 to {count}"
 
 
 def _fractional_pool(bound: Bound) -> str | None:
@@ -237,10 +229,7 @@ RULES: Mapping[str, Callable[[Bound], str | None]] = {
     "grid_sampler_2d": _grid_sample,
     "grid_sampler_3d": _grid_sample,
     "repeat_interleave": _repeat_interleave,
-    "bincount": _counted,
-    "one_hot": _counted,
     "embedding_bag": _embedding_bag,
-    "searchsorted": _sorted_by,
     "fractional_max_pool2d": _fractional_pool,
     "fractional_max_pool2d_with_indices": _fractional_pool,
     "fractional_max_pool3d": _fractional_pool,
