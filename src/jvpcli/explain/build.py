@@ -69,7 +69,7 @@ def jacobian(
         entry = {"format": "omitted", "reason": f"its {size} elements do not fit into the memory limit"}
         if linear_map.structure == "unknown":
             entry |= _summary(linear_map, tell)
-    elif wanted != "sparse" and size <= LARGEST_DENSE:
+    elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
         entry = {"format": "dense", "value": array(linear_map.to_dense())}
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
         rows, cols, values = linear_map.entries()

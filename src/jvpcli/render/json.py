@@ -171,7 +171,7 @@ def _fields(item: Any) -> tuple[dict[str, Any], int]:
     """The fields of a report type that a document has, or a mapping's items, and their weight together."""
     if not hasattr(item, "__dataclass_fields__"):
         return dict(item), _weight(dict(item))
-    names, optional, values_of, heavy_of = _rules(type(item))
+    names, optional, values_of, heavy_of = _rules(type(item))  # type: ignore[arg-type]
     found = dict(zip(names, values_of(item), strict=True))
     for name in optional:
         if found[name] is None:
