@@ -55,7 +55,7 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
                 yield TIMEOUT, SECONDS.pack(request.timeout)
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
-            with limited(allowed):
+            with limited(allowed if allowed != most_memory else None):  # which is on already
                 report, failed = COMMANDS[request.command](replace(request, memory_limit=allowed, timeout=None))
                 document = pieces(layout(report))
                 part = with_id(next(document), identity)

@@ -106,15 +106,29 @@ def _text(item: Any, head: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
     orjson writes a NaN as null.  Where its text has no null there is no NaN either, and nothing to be looked at again.
     """
     _make_room()
-    cut = _Cut()
-    text = orjson.dumps({**head, **cut.shortened(item)}, cut.default, _OPTIONS)
-    if b"null" in text:
-        cut = _Cut(words=True)
+    try:
+        cut = _Cut()
         text = orjson.dumps({**head, **cut.shortened(item)}, cut.default, _OPTIONS)
+        if b"null" in text:
+            cut = _Cut(words=True)
+            text = orjson.dumps({**head, **cut.shortened(item)}, cut.default, _OPTIONS)
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, MemoryError):  # raised in `default`
+            raise MemoryError from None
+        raise
     return text, cut.taken
 
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+class _Later:
+    """Something that becomes a gap once orjson comes to it."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: str | np.ndarray) -> None:
+        self.item = item
 
 
 class _Cut:
@@ -130,6 +144,8 @@ class _Cut:
 
     def default(self, item: Any) -> Any:
         """A report type as its fields, an array of an unusual kind as its text; a gap for what would be too much."""
+        if type(item) is _Later:
+            return self._take(item.item)
         if hasattr(item, "__dataclass_fields__"):
             return self.shortened(item) if self._left >= 0 else self._take(item)
         return self.shortened(item) if isinstance(item, Mapping) else _short(np.asarray(item))
@@ -147,7 +163,7 @@ class _Cut:
         kind = type(value)
         if kind is str or kind is np.ndarray:
             if not self._fits(_weight(value)):
-                return self._take(value)
+                return _Later(value)
             return _short(value) if kind is np.ndarray else value
         if kind is tuple or kind is list:
             return [self._inside(part) for part in value]
@@ -161,6 +177,7 @@ class _Cut:
         return self._left >= 0 or size <= SHORT
 
     def _take(self, item: Any) -> orjson.Fragment:
+        """A gap; orjson asks for things in the order of the document, which the gaps are filled in."""
         if isinstance(item, str):
             item.encode()  # half a character is found here, not in the middle of the document
         self.taken.append(item)
