@@ -48,6 +48,9 @@ jvp ops softmax
 jvp inspect --help
 """
 
+LONGEST_EXPRESSION = 1_000_000
+"""Characters of EXPR on standard input."""
+
 HELP_FLAGS = frozenset({"--help", "-h"})
 
 
@@ -125,7 +128,7 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
 def _expression_from_stdin(options: list[str], context: Context) -> str:
     if any(word.startswith("--input=") and word.endswith("=-") for word in options):
         raise UsageError("standard input can be EXPR or the VALUE of an input, not both")
-    return context.read_stdin().strip()
+    return context.read_stdin(LONGEST_EXPRESSION).strip()
 
 
 def _tell_meaning(name: str, options: list[str], expression: str, context: Context) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from types import ModuleType
 
@@ -20,8 +20,12 @@ FREE_PART = 0.75
 
 
 @contextmanager
-def computing(context: Context, request: Request, as_json: bool, command: str) -> Iterator[tuple[ModuleType, Request]]:
-    """The pipeline, and the request with its limits in force.
+def computing(
+    context: Context, request: Request, as_json: bool, command: str
+) -> Iterator[tuple[ModuleType, Request, Callable[[], None]]]:
+    """The pipeline, the request with its limits in force, and what to call once the answer is there.
+
+    The limits hold for the answer too, as it is written; the line that shows progress goes away before it.
 
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
@@ -34,21 +38,21 @@ def computing(context: Context, request: Request, as_json: bool, command: str) -
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
     with (
         _own_prints_to(context, request),
-        progress(context) as tell,
+        ExitStack() as shown,
     ):
-        request = replace(request, tell=tell)
+        request = replace(request, tell=shown.enter_context(progress(context)))
         from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 
         free = free_memory()
         allowed = request.memory_limit or (int(FREE_PART * free) if free else None)
         if allowed is None:
-            yield pipeline, request
+            yield pipeline, request, shown.close
             return
         if request.memory_limit is not None:
             _start_threads()
         with memory_limit(allowed):
-            yield pipeline, replace(request, memory_limit=allowed)
+            yield pipeline, replace(request, memory_limit=allowed), shown.close
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.cli.streams import Output
 from jvpcli.cli.watch import Watch
-from jvpcli.errors import UsageError
+from jvpcli.errors import LimitError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,13 +93,27 @@ class Context:
         Raises:
             UsageError: there is none.
         """
+        return self._stdin.read()
+
+    def read_stdin(self, most: int | None = None) -> str:
+        """All of standard input, however often it is asked for; with `most`, once, and no more characters than that.
+
+        Raises:
+            UsageError: there is none.
+            LimitError: there is more.
+        """
+        if most is None:
+            return self.stdin_text
+        text = self._stdin.read(most + 1)
+        if len(text) > most:
+            raise LimitError(f"the text on standard input is longer than {most:,} characters")
+        return text
+
+    @property
+    def _stdin(self) -> TextIO:
         if self.stdin is None:
             raise UsageError("standard input is closed, so `-` has nothing to read")
-        return self.stdin.read()
-
-    def read_stdin(self) -> str:
-        """All of standard input, however often it is asked for."""
-        return self.stdin_text
+        return self.stdin
 
     def place(self, path: str | None) -> str | None:
         """The path of a file to write; the names of standard output are those of where results go."""

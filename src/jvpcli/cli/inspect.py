@@ -96,8 +96,6 @@ def command(
     pictures.check(as_json=as_json, only_planned=explain_plan)
     if save is not None:
         check_writable(save)
-    with computing(context, request, as_json, "inspect") as (pipeline, limited):
-        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.text import render_inspect, render_plan  # a document does without
@@ -108,9 +106,12 @@ def command(
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
-    if not explain_plan:
-        pictures.write(report)
-    emit(context, report, as_json, render)
+    with computing(context, request, as_json, "inspect") as (pipeline, limited, computed):
+        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+        computed()
+        if not explain_plan:
+            pictures.write(report)
+        emit(context, report, as_json, render)
     if not (quiet or as_json or explain_plan):
         from jvpcli.render.text import render_warnings
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jvpcli.cli.options import one_of, positive, whole
-from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.errors import BadValueError, UsageError
 from jvpcli.language.overflow import json_float
 from jvpcli.language.pasted import Pasted, read_pasted
 from jvpcli.request import Request, parse_size
@@ -91,16 +91,6 @@ def timeout(fields: Mapping[str, Any]) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
         raise UsageError("`timeout` is a number of seconds")
     return positive("`timeout`", seconds)
-
-
-def own_timeout(line: bytes) -> float | None:
-    """The timeout that an unread line asks for, if it asks for one that can be understood."""
-    if b'"timeout"' not in line:
-        return None
-    try:
-        return timeout(read_object(line))
-    except JvpError:
-        return None
 
 
 def _unknown(name: str) -> UsageError:

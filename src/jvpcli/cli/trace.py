@@ -92,24 +92,26 @@ def command(
     dot = context.place(dot)
     if dot is not None:
         check_writable(dot)
-    with computing(context, request, as_json, "trace") as (_, limited):
-        from jvpcli.pipeline_trace import trace
-
-        report = trace(limited, step=step)
-    if dot is not None:
-        from jvpcli.render.dot import to_dot
-
-        write_whole(dot, to_dot(report).encode())
-    from jvpcli.render.text import render_warnings
-    from jvpcli.render.trace import render_trace
-
-    pictures.write(report)
 
     def render(report: TraceReport, console: Console) -> None:
+        from jvpcli.render.trace import render_trace  # a document does without
+
         render_trace(report, console, step=step, full=full)
         pictures.draw(report, console)
 
-    emit(context, report, as_json, render)
+    with computing(context, request, as_json, "trace") as (_, limited, computed):
+        from jvpcli.pipeline_trace import trace
+
+        report = trace(limited, step=step)
+        computed()
+        if dot is not None:
+            from jvpcli.render.dot import to_dot
+
+            write_whole(dot, to_dot(report).encode())
+        pictures.write(report)
+        emit(context, report, as_json, render)
     if not quiet and not as_json:
+        from jvpcli.render.text import render_warnings
+
         context.flush()
         render_warnings(report.warnings, context.error_console)
