@@ -15,6 +15,9 @@ from jvpcli.cli.progress import progress
 from jvpcli.errors import FileError, JvpError, UnknownNameError, has_folder, too_late
 from jvpcli.request import Request
 
+LINE_PATIENCE = 0.5
+"""Seconds in which a line of a batch that is being written may still become whole."""
+
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
 
@@ -120,7 +123,7 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
 
 def end_run(context: Context, error: JvpError, as_json: bool) -> None:
     """From a watcher's thread: tells the error, unless the outcome is being told already, and ends the process."""
-    alone = context.watch.word.acquire(blocking=False)
+    alone = context.watch.word.acquire(timeout=LINE_PATIENCE)
     try:
         if alone:
             emit_error(context, error, as_json)
