@@ -115,6 +115,15 @@ def tensor(text: str) -> torch.Tensor:
     return torch.tensor(rows if len(rows) > 1 else rows[0] if len(rows[0]) > 1 else rows[0][0])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def patient():
+    """Repairs are tried for as long as it takes: a busy machine is no failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PATIENCE", "PATIENCE_WITHOUT_NUMBERS"):
+            patch.setattr(f"jvpcli.explain.failing.{name}", 60.0)
+        yield
+
+
 def failure(jvp, command: str, source: str, values: Mapping[str, str], *more: str) -> dict[str, Any]:
     words = [word for name, value in values.items() for word in (f"--{name}", value)]
     done = jvp(command, source, *words, *more, "--json")
@@ -192,11 +201,11 @@ def test_a_value_s_own_expression(jvp):
 
 def test_large_inputs_are_no_reason_to_wait_or_to_fill_the_memory(jvp, monkeypatch):
     """Repairs of large problems are tried on shapes alone: the numbers are never computed."""
+    monkeypatch.setattr("jvpcli.explain.failing.Trial._evaluated", None)
     values = {"A": "torch.rand(300,2000)", "B": "torch.rand(200000)"}
     error = failure(jvp, "inspect", "A * B", values)  # every pair of entries would be 120 billion numbers
     assert shlex.split(error["hints"][0])[2] == "A * B[:2000]"
     values = {"A": "torch.rand(900,700)", "B": "torch.rand(900,700)"}
-    monkeypatch.setattr("jvpcli.explain.failing.Trial._evaluated", None)
     error = failure(jvp, "inspect", "torch.linalg.svdvals(A @ B).sum()", values)
     assert [shlex.split(hint)[2] for hint in error["hints"]] == [
         "torch.linalg.svdvals(A @ B.T).sum()", "torch.linalg.svdvals(A.T @ B).sum()",

@@ -27,6 +27,7 @@ from jvpcli.messages.cards import cards
 from jvpcli.messages.logs import Raised, read_log
 from jvpcli.messages.matcher import explain_message, explanation, find, lookup, wordings
 from jvpcli.messages.wordings import dtype_name, read_shape
+from plain_values import strange
 
 PRELUDE = """
 from torch.autograd import Function, grad, gradcheck
@@ -94,6 +95,7 @@ def test_what_pytorch_raises_is_explained(entry, says, code):
     assert found.title
     assert found.causes
     assert found.cures
+    assert strange(found) == []
 
 
 def test_shapes_are_picked_out():
@@ -107,8 +109,10 @@ def test_shapes_are_picked_out():
 def test_other_wordings(entry, message):
     assert entry_of(message) == entry
     assert entry_of(f"{message}\n2024-05-01 12:00:01 5 workers stopped") == entry
-    words = told(lookup(message))
-    for shape in lookup(message).shapes:
+    found = lookup(message)
+    assert strange(found) == []
+    words = told(found)
+    for shape in found.shapes:
         assert str(shape) in words
 
 

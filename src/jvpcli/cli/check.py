@@ -78,14 +78,16 @@ def command(
         memory_limit=memory_limit,
         timeout=timeout,
     )
-    with computing(context, request, as_json, "check") as (_, limited):
+    with computing(context, request, as_json, "check") as (_, limited, computed):
         from jvpcli.pipeline_check import check
 
         report = check(limited)
-    from jvpcli.render.check import render_check
-    from jvpcli.render.text import render_warnings
+        computed()
+        from jvpcli.render.check import render_check
 
-    emit(context, report, as_json, render_check)
+        emit(context, report, as_json, render_check)
     if not quiet and not as_json:
+        from jvpcli.render.text import render_warnings
+
         render_warnings(report.warnings, context.error_console)
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

@@ -77,9 +77,9 @@ def command(ctx: typer.Context, shell: Shell = "bash", line: Line = None, debug:
     context: Context = ctx.obj
     if line is not None:
         for candidate in complete(line):
-            context.out.write(candidate + "\n")
+            context.out.say(candidate + "\n")
         return
-    context.out.write(SHELLS[options.one_of("SHELL", shell, tuple(SHELLS))])
+    context.out.say(SHELLS[options.one_of("SHELL", shell, tuple(SHELLS))])
 
 
 def complete(line: str) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -22,6 +25,9 @@ python train.py 2>&1 | jvp explain -
 jvp explain "grad can be implicitly created only for scalar outputs" --json | jq -r '.cures[]'
 """
 
+BLOCK = 1 << 20
+"""Characters of a log that are read at a time."""
+
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="TEXT", help="The message, a traceback or a whole log; - reads it from stdin."),
@@ -40,15 +46,37 @@ def command(
     emit(context, explain_message(message), as_json, render_explanation)
 
 
-def read_message(words: list[str], context: Context) -> str:
-    """The words as one text; stdin's for `-`, and where something is piped in without any word.
+def read_message(words: list[str], context: Context) -> Iterable[str]:
+    """The words as one text; stdin's, block by block, for `-`, and where something is piped in without any word.
 
     Raises:
         UsageError: there is no text.
     """
     piped = context.stdin is not None and not context.stdin.isatty()
-    text = context.read_stdin() if words == ["-"] or (not words and piped) else " ".join(words)
-    if not text.strip():
+    blocks = _blocks(context) if words == ["-"] or (not words and piped) else iter((" ".join(words),))
+    first = next((block for block in blocks if not block.isspace() and block), None)
+    if first is None:
         examples = [line for line in EXAMPLES.splitlines() if line.startswith("jvp ")]
         raise UsageError("TEXT is missing: the message to explain", hints=examples[:1])
-    return text
+    return chain((first,), blocks)
+
+
+def _blocks(context: Context) -> Iterator[str]:
+    """Standard input as blocks of whole lines; of a line that no person has written the two ends."""
+    if context.stdin is None:
+        raise UsageError("standard input is closed, so `-` has nothing to read")
+    if isinstance(context.stdin, io.TextIOWrapper):
+        context.stdin.reconfigure(errors="replace")  # a log may hold anything
+    rest, passed_over = "", False
+    while piece := context.stdin.read(BLOCK):
+        end = piece.rfind("\n")
+        if end >= 0:
+            yield (rest + piece[:end]).removesuffix("\r")
+            rest = piece[end + 1 :]
+            continue
+        rest += piece
+        if len(rest) > 4 * BLOCK:
+            rest, passed_over = rest[:BLOCK] + rest[-BLOCK:], True
+    yield rest
+    if passed_over:
+        context.err.write(f"of a line of more than {4 * BLOCK:,} characters only the two ends were read\n")

@@ -12,6 +12,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
 from jvpcli.errors import UsageError
+from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,8 +94,8 @@ def command(
     )
     pictures = Pictures(context.place(html), context.place(plot), heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
-    with computing(context, request, as_json, "inspect") as (pipeline, limited):
-        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+    if save is not None:
+        check_writable(save)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.text import render_inspect, render_plan  # a document does without
@@ -105,9 +106,12 @@ def command(
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
-    if not explain_plan:
-        pictures.write(report)
-    emit(context, report, as_json, render)
+    with computing(context, request, as_json, "inspect") as (pipeline, limited, computed):
+        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+        computed()
+        if not explain_plan:
+            pictures.write(report)
+        emit(context, report, as_json, render)
     if not (quiet or as_json or explain_plan):
         from jvpcli.render.text import render_warnings
 

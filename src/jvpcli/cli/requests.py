@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jvpcli.cli.options import one_of, positive, whole
-from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.errors import BadValueError, UsageError
+from jvpcli.language.overflow import json_float
 from jvpcli.language.pasted import Pasted, read_pasted
 from jvpcli.request import Request, parse_size
 
@@ -29,9 +30,9 @@ def read_object(line: bytes) -> dict[str, Any]:
         BadValueError: it is not strict JSON, or no object.
     """
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
+        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
         if b"\\u" in line:
-            json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character cannot be written again
+            json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
     except UnicodeError:
         raise BadValueError("the line is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -90,16 +91,6 @@ def timeout(fields: Mapping[str, Any]) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
         raise UsageError("`timeout` is a number of seconds")
     return positive("`timeout`", seconds)
-
-
-def own_timeout(line: bytes) -> float | None:
-    """The timeout that an unread line asks for, if it asks for one that can be understood."""
-    if b'"timeout"' not in line:
-        return None
-    try:
-        return timeout(read_object(line))
-    except JvpError:
-        return None
 
 
 def _unknown(name: str) -> UsageError:

@@ -8,12 +8,12 @@ from itertools import permutations
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import broadcast, listed, multiplies, product_repairs, subscript
-from jvpcli.repairs.edits import cut, head, joined, swapped, transposed
+from jvpcli.repairs.edits import Edits, cut, head, joined, swapped, transposed
 from jvpcli.repairs.guilty import Guilty, Written, numbers
 from jvpcli.report import Shape
 
 
-def products(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def products(guilty: Guilty, found: Found) -> Edits:
     """A transpose, a swap; where none helps, an element-wise product, or the longer inner axis cut."""
     pair = factors(guilty)
     if pair is None:
@@ -52,7 +52,7 @@ def factors(guilty: Guilty) -> tuple[Written, Written] | None:
     return (tensors[0], tensors[1]) if len(tensors) > 1 else None
 
 
-def as_column(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def as_column(guilty: Guilty, a: Written, b: Written) -> Edits:
     """A vector as a row or a column."""
     for operand, other, first in ((a, b, True), (b, a, False)):
         if len(operand.shape) != 1 or not other.shape:
@@ -62,7 +62,7 @@ def as_column(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
             yield guilty.with_suffix(operand, subscript(2, places)) if fits else None
 
 
-def cut_inner(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def cut_inner(guilty: Guilty, a: Written, b: Written) -> Edits:
     """The longer of the two inner axes cut to the shorter."""
     rows = _inner_axis(guilty, b)
     inner, outer = a.shape[-1], b.shape[rows]
@@ -72,7 +72,7 @@ def cut_inner(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
         yield cut(guilty, b, head(len(b.shape), rows, inner))
 
 
-def ranks(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def ranks(guilty: Guilty, found: Found) -> Edits:
     """A function of vectors or matrices got others: `@`, a flattening, or an axis more or less."""
     pair = factors(guilty)
     if pair is not None:
@@ -91,7 +91,7 @@ def ranks(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield from products(guilty, found)
 
 
-def squaring(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def squaring(guilty: Guilty, found: Found) -> Edits:
     """Matrices that aren't square: the pseudo-inverse, or A·Aᵀ."""
     yield guilty.renamed("pinv") if guilty.name == "inv" else None
     for operand in guilty.tensors[:1]:
@@ -103,7 +103,7 @@ def squaring(guilty: Guilty, found: Found) -> Iterator[str | None]:
 # einsum
 
 
-def lettering(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def lettering(guilty: Guilty, found: Found) -> Edits:
     """einsum: the letters of one operand in another order, `...` for axes without a letter, an operand turned."""
     equation = next((operand for operand in guilty.all if isinstance(operand.value, str)), None)
     tensors = guilty.listed or guilty.tensors
@@ -165,7 +165,7 @@ def _consistent(groups: Sequence[str], shapes: Sequence[Shape]) -> bool:
 # Convolutions, pooling, normalisation
 
 
-def convolving(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def convolving(guilty: Guilty, found: Found) -> Edits:
     """Batch and channel axes that are missing, channels from last to second, a weight turned, groups, padding."""
     tensors = guilty.tensors
     if not tensors:
@@ -200,7 +200,7 @@ def convolving(guilty: Guilty, found: Found) -> Iterator[str | None]:
         )
 
 
-def pooling(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def pooling(guilty: Guilty, found: Found) -> Edits:
     """A smaller window, or padding."""
     lengths = [int(size) for size in re.findall(r"\d+", found.groups.get("given", ""))]
     least = min(lengths[1:] or lengths or guilty.tensors[0].shape[-1:] if guilty.tensors else [1], default=1)
@@ -209,7 +209,7 @@ def pooling(guilty: Guilty, found: Found) -> Iterator[str | None]:
     yield from convolving(guilty, found)
 
 
-def normalising(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def normalising(guilty: Guilty, found: Found) -> Edits:
     """layer_norm: the last axes that are there; cross: the axis of length 3."""
     for x in guilty.tensors[:1]:
         sizes = list(numbers(guilty.all[1:]))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import divisors_with_guess, listed
-from jvpcli.repairs.edits import Cut, anything, cut, head, joined, transposed, with_dim
+from jvpcli.repairs.edits import Edits, Repair, anything, cut, head, joined, transposed, with_dim
 from jvpcli.repairs.guilty import Guilty, Written, numbers
 
 
-def reshaping(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def reshaping(guilty: Guilty, found: Found) -> Edits:
     """reshape and view: reshape instead of view, -1 for one of the sizes, one size kept and -1 for the others."""
     if guilty.name == "view":
         yield guilty.renamed("reshape")
@@ -39,7 +39,7 @@ def reshaping(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield guilty.edited((joined(sizes), "-1"))
 
 
-def axes(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def axes(guilty: Guilty, found: Found) -> Edits:
     """A dim out of range: counted from 1, the last, any other; or the tensor with a batch axis."""
     low, high = found.int("low"), found.int("high")
     got = found.int("got")
@@ -60,7 +60,7 @@ def axes(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield from anything(guilty, found)
 
 
-def permuting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def permuting(guilty: Guilty, found: Found) -> Edits:
     """permute: the axes that are missing at the end, those that aren't there left out, repeated ones replaced."""
     if not guilty.tensors:
         return
@@ -74,7 +74,7 @@ def permuting(guilty: Guilty, found: Found) -> Iterator[str | None]:
     yield guilty.edited((joined(given), listed([*rest, *kept])))
 
 
-def turning(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def turning(guilty: Guilty, found: Found) -> Edits:
     """t() and .mT of other depths: the last two axes, all axes reversed, a vector as a column."""
     for x in guilty.tensors[:1]:
         depth = len(x.shape)
@@ -84,7 +84,7 @@ def turning(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield guilty.with_suffix(x, "[None]") if depth == 1 else None
 
 
-def splitting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def splitting(guilty: Guilty, found: Found) -> Edits:
     """split: the last size as large as is left; narrow: the length that is left."""
     total = found.int("total")
     sizes = [operand for operand in numbers(guilty.all) if operand.value is not total]
@@ -104,7 +104,7 @@ def splitting(guilty: Guilty, found: Found) -> Iterator[str | None]:
 # cat and stack
 
 
-def joining(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def joining(guilty: Guilty, found: Found) -> Edits:
     """cat and stack: another dim, an axis more for the smaller ones, stack instead of cat and the reverse, a transpose, a cut."""
     items = guilty.listed
     values = _tensors_of(guilty)
@@ -137,7 +137,7 @@ def _tensors_of(guilty: Guilty) -> list[Tensor]:
     return [item for values in lists for item in values if isinstance(item, Tensor)]
 
 
-def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Iterator[str | None]:
+def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Edits:
     """Every item of fewer axes with one more, in front or behind."""
     lower = [item for item in items if len(item.shape) == depth - 1]
     for suffix in ("[None]", "[..., None]") if lower and depth > 0 else ():
@@ -147,7 +147,7 @@ def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Iterator[st
         yield from with_dim(guilty, dim, *(item.behind(suffix) for item in lower))
 
 
-def _shortest(guilty: Guilty, items: Sequence[Written]) -> Iterator[str | None]:
+def _shortest(guilty: Guilty, items: Sequence[Written]) -> Edits:
     """All items cut to the shortest, where they differ in one axis."""
     if not items or len({len(item.shape) for item in items}) != 1:
         return
@@ -157,13 +157,13 @@ def _shortest(guilty: Guilty, items: Sequence[Written]) -> Iterator[str | None]:
         longer = [item for item in items if item.shape[axis] > least]
         if longer:
             heads = (item.behind(head(len(item.shape), axis - len(item.shape), least)) for item in longer)
-            yield Cut(guilty.edited(*heads))
+            yield Repair(guilty.edited(*heads), drops=True)
 
 
 # Subscripts, indices and how many entries there are
 
 
-def indexing(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def indexing(guilty: Guilty, found: Found) -> Edits:
     """A subscript that isn't there: the last entry, one less, another axis, one index fewer."""
     if not guilty.operands:
         return
@@ -187,7 +187,7 @@ def indexing(guilty: Guilty, found: Found) -> Iterator[str | None]:
                 yield guilty.edited((operand.span, str(lengths[axis] - 1)))
 
 
-def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Iterator[str | None]:
+def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Edits:
     index, size = found.int("index"), found.int("size")
     parts = key.items or (key,)
     for position, part in enumerate(parts):
@@ -225,7 +225,7 @@ def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Itera
             yield guilty.edited(part.behind(".long()"))
 
 
-def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) -> Iterator[str | None]:
+def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) -> Edits:
     """Indices that are too large, or of another depth than gather wants."""
     dim = guilty.argument("dim", 1)
     if size is None and isinstance(x.value, Tensor):
@@ -242,7 +242,7 @@ def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) 
     yield guilty.with_suffix(index, "[None]") if index.value.ndim == 1 else None
 
 
-def gathering(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def gathering(guilty: Guilty, found: Found) -> Edits:
     """gather and its like: an index of as many axes, the other dim, or cut to the tensor's size."""
     yield from indexing(guilty, found)
     for axis in range(max((len(operand.shape) for operand in guilty.tensors), default=0)):
@@ -253,7 +253,7 @@ def gathering(guilty: Guilty, found: Found) -> Iterator[str | None]:
             yield cut(guilty, index, f"[{', '.join(f':{size}' for size in x.shape)}]")
 
 
-def limiting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def limiting(guilty: Guilty, found: Found) -> Edits:
     """topk and its like: as many as there are."""
     for operand in numbers(guilty.all[1:]):
         for size in sorted({length for tensor in guilty.tensors for length in tensor.shape}, reverse=True):

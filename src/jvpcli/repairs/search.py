@@ -10,11 +10,11 @@ from importlib import import_module
 from itertools import chain
 
 from jvpcli.messages.cards import Found
-from jvpcli.repairs.edits import Cut, Family, anything
+from jvpcli.repairs.edits import Family, Repair, anything
 from jvpcli.repairs.guilty import Guilty
 
 
-def repairs(family: str, guilty: Guilty, found: Found, general: bool = True) -> Iterator[str]:
+def repairs(family: str, guilty: Guilty, found: Found, general: bool = True) -> Iterator[Repair]:
     """Sources with an edit each: those of the family, those that any operation may need, then cuts.
 
     `family` is what the message's card says (`FILE.NAME`), or nothing: of the message nothing is known but that it is about
@@ -22,15 +22,16 @@ def repairs(family: str, guilty: Guilty, found: Found, general: bool = True) -> 
     """
     own = family_of("elementwise.assigning" if guilty.op == "op:setitem" else family)
     seen = {_bare(guilty.source)}
-    cuts: list[Cut] = []
-    for source in chain(own(guilty, found), anything(guilty, found) if general else ()):
-        if source is None or _bare(source) in seen:
+    cuts: list[Repair] = []
+    for edited in chain(own(guilty, found), anything(guilty, found) if general else ()):
+        repair = Repair(edited) if isinstance(edited, str) else edited
+        if repair is None or _bare(repair.source) in seen:
             continue
-        seen.add(_bare(source))
-        if isinstance(source, Cut):
-            cuts.append(source)
+        seen.add(_bare(repair.source))
+        if repair.drops:
+            cuts.append(repair)
         else:
-            yield source
+            yield repair
     yield from cuts
 
 
@@ -48,12 +49,12 @@ def _bare(source: str) -> str:
     return "".join(source.split())
 
 
-def first_that_work(sources: Iterator[str], works: Callable[[str], bool], most: int, tries: int) -> list[str]:
-    """The first `most` sources that work, of at most `tries`; a cut only if nothing else does."""
-    found: list[str] = []
-    for number, source in enumerate(sources):
-        if number >= tries or len(found) >= most or (found and isinstance(source, Cut)):
+def first_that_work(candidates: Iterator[Repair], works: Callable[[str], bool], most: int, tries: int) -> list[Repair]:
+    """The first `most` repairs whose sources work, of at most `tries`; a cut only if nothing else does."""
+    found: list[Repair] = []
+    for number, repair in enumerate(candidates):
+        if number >= tries or len(found) >= most or (found and repair.drops):
             break
-        if works(source):
-            found.append(source)
+        if works(repair.source):
+            found.append(repair)
     return found
