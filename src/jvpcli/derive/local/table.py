@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from jvpcli.derive.local import convolution, detect, elementwise, index, movement, normalise, product, reduce, windows
-from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule
+from jvpcli.derive.local.node import Locals, Node, NoRuleError, Op, Rule
 from jvpcli.derive.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
@@ -26,6 +26,11 @@ RULES: dict[str, Rule] = {
 def base_name(name: str) -> str:
     """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
     return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
+
+
+def is_stated(node: Node) -> bool:
+    """Whether a rule states the operation's pattern, so that it need not be found out."""
+    return callable(node) and RULES.get(base_name(node.name()), detect.detect) is not detect.detect
 
 
 def local_maps(op: Op) -> Locals:
