@@ -118,15 +118,22 @@ def pusher(op: Op, operand: int) -> Callable[[Tensor], Tensor]:
 def seeds(op: Op, shape: Shape, number: int) -> Tensor:
     """Signed powers of two, at random but always the same; all different where they are few."""
     meta = op.node._input_metadata[op.nr]
-    most = 3 if meta.dtype in (torch.float16, torch.bfloat16) else 12
+    made: Tensor = op.work.structure(
+        ("seeds", shape, number, meta.dtype, meta.device), lambda: _made_seeds(shape, number, meta.dtype, meta.device)
+    )
+    return made
+
+
+def _made_seeds(shape: Shape, number: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    most = 3 if dtype in (torch.float16, torch.bfloat16) else 12
     kinds, count = 2 * (2 * most + 1), prod(shape)
     generator = torch.Generator().manual_seed(number)
     if count <= kinds:
         picks = torch.randperm(kinds, generator=generator)[:count]
     else:
         picks = torch.randint(0, kinds, (count,), generator=generator)
-    values = torch.exp2((torch.div(picks, 2, rounding_mode="floor") - most).double()) * (1 - 2 * (picks % 2))
-    return values.view(shape).to(meta.dtype).to(meta.device)
+    table = torch.tensor([sign * 2.0**power for power in range(-most, most + 1) for sign in (1, -1)], dtype=dtype)
+    return table[picks].view(shape).to(device)
 
 
 def _numbers(op: Op, shape: Shape, ones: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
@@ -135,7 +142,7 @@ def _numbers(op: Op, shape: Shape, ones: Tensor, call: Callable[[Tensor], Tensor
     Numbers are sent in digits that the dtype holds exactly; an entry that is zero has number 0.
     """
     meta = op.node._input_metadata[op.nr]
-    base = 1 << (5 if meta.dtype in (torch.float16, torch.bfloat16) else 10)
+    base = 1 << {torch.float64: 40, torch.float32: 20}.get(meta.dtype, 5)  # the mantissa, less a few roundings
     digits, power = torch.arange(prod(shape), device=meta.device).view(shape), 1
     divisor = torch.where(ones == 0, torch.ones_like(ones), ones)
     result = torch.zeros(ones.shape, dtype=torch.int64, device=meta.device)
@@ -248,20 +255,27 @@ def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
 def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: Hashable) -> tuple[Term, ...]:
     """The piece with `values` at places that are each named once; those that are zero are left out.
 
-    Places are sorted by rows: entries (k, m), padded with zeros, where rows are about equally long.
+    Places are sorted by rows: entries (k, m), padded with zeros, where rows are about equally long.  A diagonal keeps its
+    zeros; not so where something was copied over the entry, which is zero for good.
     """
     values = values.to(op.like.dtype)
     m, token = prod(op.shape), None if key is None else (key, "place", shape)
-    if shape == op.shape and torch.equal(rows, cols):
-        return (diagonal(op.shape, shape, values, op.like),)
     kept = (values != 0).nonzero().reshape(-1)
+    overwritten = kept.numel() < values.numel() and op.node.name().endswith("CopySlices")
+    if shape == op.shape and not overwritten and torch.equal(rows, cols):
+        return (diagonal(op.shape, shape, values, op.like),)
     if not kept.numel():
         return ()
     if kept.numel() < values.numel():
         rows, cols, values = rows[kept], cols[kept], values[kept]
     counts = torch.bincount(rows, minlength=m)
     width = int(counts.max())
-    if width * m <= 2 * rows.numel():
+    if width == 1 and rows.numel() == m:
+        places, weights = torch.empty_like(rows), torch.empty_like(values)
+        places[rows], weights[rows] = cols, values
+        weight = None if bool((values == 1).all()) else weights.view(1, m)
+        return (SparseMap(op.shape, shape, op.like, Pattern(None, places.view(1, m), token=token), weight),)
+    if width > 1 and width * m <= 2 * rows.numel():
         order = rows.argsort(stable=True)
         rows, cols, values = rows[order], cols[order], values[order]
         starts = counts.cumsum(0) - counts
@@ -272,10 +286,8 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
         places[within, rows] = cols
         weights = values.new_zeros((width, m))
         weights[within, rows] = values
-        padded = rows.numel() < width * m
-        pattern = Pattern(None, places, padded=padded, token=token)
-        whole = not padded and bool((values == 1).all())
-        return (SparseMap(op.shape, shape, op.like, pattern, None if whole else weights),)
+        pattern = Pattern(None, places, padded=rows.numel() < width * m, token=token)
+        return (SparseMap(op.shape, shape, op.like, pattern, weights),)
     pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, token=token)
     ones = bool((values == 1).all())
     return (SparseMap(op.shape, shape, op.like, pattern, None if ones else values.reshape(1, -1)),)

@@ -1,8 +1,9 @@
 """Linear operations of each spatial axis by itself: average pooling and interpolation.
 
 The map is a delta on the leading axes times a matrix A_d (places, size) for each spatial axis, the same for every
-image.  Each A_d is found by few calls of the node: seeds on one line of the image, at every c-th place of the axis, so
-that no two of them share an entry.  c is guessed from the sizes and doubled until an independent call agrees.
+image.  Of pooling the windows follow from the parameters, and one number for each window is all that is asked.
+Otherwise each A_d is found by few calls of the node: seeds on one line of the image, at every c-th place of the axis,
+so that no two of them share an entry.  c is guessed from the sizes and doubled until an independent call agrees.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from jvpcli.derive.labels import affine_index
 from jvpcli.derive.linear_map import Shape
+from jvpcli.derive.local.detect import pusher
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.derive.sparse_map import Pattern, SparseMap
 
@@ -48,6 +50,43 @@ def _windows(op: Op, shape: Shape, dims: int, key: Hashable) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
+    make = _interpolated if "Upsample" in op.node.name() else _averaged
+    places, values = make(op, shape, dims)
+    batch, k = prod(shape[:outer]), places.shape[0]
+    op.work.reserve(k * prod(op.shape), 8 + op.like.element_size())
+    samples = torch.arange(batch, device=op.like.device)[:, None] * prod(shape[outer:])
+    cols = (places[:, None, :] + samples).reshape(k, -1)
+    values = values[:, None, :].to(op.like.dtype).expand(k, batch, -1).reshape(k, -1)
+    pattern = Pattern(None, cols, padded=bool((values == 0).any()), token=key)
+    return SparseMap(op.shape, shape, op.like, pattern, values)
+
+
+def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
+    """Every entry of a window weighs the same: the sum of the weights, which pushing ones gives, over their number."""
+    sizes, places = shape[-dims:], op.shape[-dims:]
+    parameters = [tuple(op.saved(name, ())) for name in ("kernel_size", "stride", "padding")]
+    axes = []
+    for d, (size, count) in enumerate(zip(sizes, places, strict=True)):
+        out = torch.arange(count, device=op.like.device)
+        if parameters[0]:
+            kernel, stride, padding = (p[d % len(p)] if p else parameters[0][d] for p in parameters)
+            start = out * stride - padding
+            stop = start + kernel
+        else:  # adaptive
+            start, stop = torch.div(out * size, count, rounding_mode="floor"), -torch.div(-(out + 1) * size, count, rounding_mode="floor")
+        start, stop = start.clamp(min=0), stop.clamp(max=size)
+        tap = torch.arange(int((stop - start).max()), device=op.like.device)[:, None]
+        inside = start + tap < stop
+        axes.append((torch.where(inside, start + tap, start), inside.to(torch.float64)))
+    place, weight = _grid(axes, sizes)
+    ones = torch.ones(shape, dtype=op.node._input_metadata[op.nr].dtype, device=op.like.device)
+    sums = pusher(op, 0)(ones).reshape(-1, place.shape[1])[0]
+    return place, weight * (sums / weight.sum(0))
+
+
+def _interpolated(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
+    """The nonzeros of the product of the axes' matrices."""
+    outer = len(shape) - dims
     middle = tuple([size // 2 for size in op.shape[outer:]])
     image = op.pull(_seed(op, outer, middle))[0]
     if image is None:
@@ -58,14 +97,7 @@ def _windows(op: Op, shape: Shape, dims: int, key: Hashable) -> SparseMap:
     strongest = image[where]  # Π A_d[middle_d, where_d]
     axes = [_axis(op, outer, middle, where, d, image.shape[d]) for d in range(dims)]
     places, values = _grid(axes, shape[outer:])
-    values = values if dims == 1 else values / strongest ** (dims - 1)
-    batch, k = prod(shape[:outer]), places.shape[0]
-    op.work.reserve(k * prod(op.shape), 8 + op.like.element_size())
-    samples = torch.arange(batch, device=op.like.device)[:, None] * prod(shape[outer:])
-    cols = (places[:, None, :] + samples).reshape(k, -1)
-    values = values[:, None, :].expand(k, batch, -1).reshape(k, -1).to(op.like.dtype)
-    pattern = Pattern(None, cols, padded=bool((values == 0).any()), token=key)
-    return SparseMap(op.shape, shape, op.like, pattern, values)
+    return places, values if dims == 1 else values / strongest ** (dims - 1)
 
 
 def _seed(op: Op, outer: int, middle: tuple[int, ...], axis: int = 0, line: Tensor | None = None) -> Tensor:
@@ -96,7 +128,7 @@ def _axis(
     numbers = torch.arange(count, device=op.like.device)
     test = torch.linspace(1, 2, count, dtype=torch.float64, device=op.like.device).sin() * (1 - 2 * (numbers % 2))
     answer = pull(test).double()
-    step = ceil(count / size) * 2
+    step = ceil(count / size) * (4 if "Bicubic" in op.node.name() else 2)
     while True:
         matrix = answer.new_zeros((count, size))
         for first in range(min(step, count)):
