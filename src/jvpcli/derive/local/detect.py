@@ -14,6 +14,8 @@ bits, so what is called independent was found out, without a tolerance.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -53,13 +55,11 @@ def _detect(op: Op, key: Hashable) -> Locals:
     found: Found = {}
     for step in (_scattered, _gathered, _blocks):
         if missing:
-            try:
+            with suppress(NoRuleError, NotImplementedError, RuntimeError):  # a node that can't be called like this
                 found.update(step(op, missing, key))
-            except (NoRuleError, NotImplementedError, RuntimeError):
-                pass  # a node that can't be called like this, or only once
             missing = [k for k in missing if k not in found]
     if missing:
-        alone = Op(op.node, op.nr, op.shape, tuple([s if k in missing else None for k, s in enumerate(op.shapes)]), op.like, op.work)
+        alone = replace(op, shapes=tuple([s if k in missing else None for k, s in enumerate(op.shapes)]))
         for k, pieces in enumerate(probe(alone)):
             if pieces is not None:
                 found[k] = tuple([_without_zeros(op, t) for t in pieces if isinstance(t, KroneckerMap)])
@@ -72,13 +72,13 @@ def _constant_key(op: Op) -> tuple[Hashable, ...] | None:
         return None
     names = [name for name in dir(op.node) if name.startswith("_saved_")]
     parameters = [getattr(op.node, name) for name in names]
-    if not names or any(isinstance(p, Tensor | list) or isinstance(p, tuple) and _holds_tensor(p) for p in parameters):
+    if not names or any(_holds_tensor(p) for p in parameters):
         return None
     return ("constant", op.node.name(), op.shape, op.shapes, op.like.dtype, op.like.device, *parameters)
 
 
-def _holds_tensor(values: tuple) -> bool:
-    return any(isinstance(v, Tensor) for v in values)
+def _holds_tensor(value: object) -> bool:
+    return isinstance(value, Tensor | list) or (isinstance(value, tuple) and any(isinstance(v, Tensor) for v in value))
 
 
 # --- what a node is asked --------------------------------------------------------------------------------------------
@@ -334,15 +334,15 @@ def paired_axes(op: Op, operands: Sequence[int]) -> dict[int, dict[int, int] | N
             if not any(fitting.values()):
                 break
             weighed = pulled(op, seed * _along(weights, axis, len(op.shape)))
-            for k, here in fitting.items():
+            for k, axes in fitting.items():
                 grad, shape, answer = plain[k], op.shapes[k], weighed[k]
-                if here and grad is not None and shape is not None:
+                if axes and grad is not None and shape is not None:
                     answer = torch.zeros_like(grad) if answer is None else answer
-                    fitting[k] = [e for e in here if torch.equal(grad * _along(weights, e, len(shape)), answer)]
-        for k, here in fitting.items():
+                    fitting[k] = [e for e in axes if torch.equal(grad * _along(weights, e, len(shape)), answer)]
+        for k, axes in fitting.items():
             paired = pairs[k]
-            if here and paired is not None:
-                paired[axis] = here[0]
+            if axes and paired is not None:
+                paired[axis] = axes[0]
     return pairs
 
 

@@ -7,6 +7,7 @@ entries and r one over their deviation, both as the node saved them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 from torch import Tensor
@@ -35,10 +36,7 @@ def group_norm(op: Op) -> Locals:
     mean, rstd = (op.saved(name).detach().reshape(samples * groups) for name in ("result1", "result2"))
     x = op.saved("input").detach().reshape(samples * groups, -1)
     z, weight = (x - mean[:, None]) * rstd[:, None], op.saved("weight")
-    if weight is None:
-        w = None
-    else:
-        w = weight.detach().reshape(1, groups, each, 1).expand(samples, groups, each, places)
+    w = None if weight is None else weight.detach().reshape(1, groups, each, 1).expand(samples, groups, each, places)
     axes = ((0, samples), (1, groups), (2, each), (3, places))
     return _normalised(op, z, rstd, w, axes, (0, 1), (1, 2))
 
@@ -62,7 +60,7 @@ def batch_norm(op: Op) -> Locals:
         return _normalised(op, z, rstd, w, axes, (1,), (1,))
     result = list(_normalised(op, z, rstd, w, axes, (1,), (1,), block=False))
     if op.shapes[0] is not None:
-        result[0] = elementwise(Op(op.node, op.nr, op.shape, (op.shapes[0], None, None), op.like, op.work))[0]
+        result[0] = elementwise(replace(op, shapes=(op.shapes[0], None, None)))[0]
     return result
 
 
@@ -87,6 +85,8 @@ def _normalised(
         weighed: the labels of the weight's own axes.
         block: whether the piece for x is made.
     """
+    if op.nr:
+        raise NoRuleError("the mean or the deviation, as an output of its own")
     sizes = dict(axes)
     labels = tuple(sizes)
     inner = tuple([k for k in labels if k not in shared])

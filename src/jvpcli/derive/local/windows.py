@@ -73,7 +73,8 @@ def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
             start = out * stride - padding
             stop = start + kernel
         else:  # adaptive
-            start, stop = torch.div(out * size, count, rounding_mode="floor"), -torch.div(-(out + 1) * size, count, rounding_mode="floor")
+            start = torch.div(out * size, count, rounding_mode="floor")
+            stop = torch.div((out + 1) * size + count - 1, count, rounding_mode="floor")
         start, stop = start.clamp(min=0), stop.clamp(max=size)
         tap = torch.arange(int((stop - start).max()), device=op.like.device)[:, None]
         inside = start + tap < stop
