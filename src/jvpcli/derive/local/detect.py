@@ -402,7 +402,7 @@ BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist Addbmm Trilinear
 ScaledDotProductFlashAttentionForCpu NllLoss NllLoss2D MultiMarginLoss MultilabelMarginLoss Renorm
-SoftmaxBackwardData GridSampler2D GridSampler3D EmbeddingBag Col2Im
+SoftmaxBackwardData GridSampler2D GridSampler3D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce CtcLoss MkldnnRnnLayer
 """
 """Blocks along the axes that the operand has in common with the output, or rather few nonzeros."""
 
