@@ -61,6 +61,8 @@ def make_constants() -> dict[str, Tensor]:
         "values": r(32, 16),
         "wide": r(128, 64) / 8,
         "picks": torch.randint(0, 4096, (4096,)),
+        "up": r(1, 1, 4, 4) / 4,
+        "grouped": r(8, 2, 3, 3) / 4,
     }
 
 
@@ -69,6 +71,7 @@ def make_cases() -> dict[str, Case]:
     c = make_constants()
     big, w1, w2, w3, bias, point, blocks = (c[k] for k in ("big", "w1", "w2", "w3", "bias", "point", "blocks"))
     kernel, rhs, keys, values, wide, picks = (c[k] for k in ("kernel", "rhs", "keys", "values", "wide", "picks"))
+    up, grouped = c["up"], c["grouped"]
     r = torch.randn
     square = r(64, 64) + 8 * torch.eye(64)
 
@@ -108,6 +111,12 @@ def make_cases() -> dict[str, Case]:
         ("einsum batch", lambda x: torch.einsum("bij,bjk->bik", x, x), (r(32, 8, 8),), True),
         ("stencil then dense", lambda x: big[:64] @ (x.roll(1) - 2 * x + x.roll(-1)).tanh(), (r(512),), False),
         ("softmax then gather", lambda x: torch.softmax(x, 1)[:, ::4].flatten(), (r(64, 64),), True),
+        ("avg-pool 64x64", lambda x: F.avg_pool2d(x, 3, 1, 1), (r(1, 1, 64, 64),), True),
+        ("pad circular", lambda x: F.pad(x, (2, 2), mode="circular"), (r(1, 1, 4096),), True),
+        ("interpolate", lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), (r(1, 1, 48, 48),), True),
+        ("transposed conv", lambda x: F.conv_transpose2d(x, up, stride=2, padding=1), (r(1, 1, 32, 32),), True),
+        ("grouped conv", lambda x: F.conv2d(x, grouped, padding=1, groups=4), (r(1, 8, 16, 16),), True),
+        ("fold", lambda x: F.fold(x, (48, 48), 3), (r(1, 9, 46 * 46),), True),
         ("small: 4 to 3", lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), (r(4),), False),
         ("small: MLP 16", lambda x: torch.tanh(big[:8, :16] @ torch.tanh(big[:16, :16] @ x)), (r(16),), False),
     ]

@@ -55,6 +55,25 @@ def make_functions(constants: Mapping[str, Tensor]) -> dict[str, Callable[..., A
         centred = x - x.mean(-1, keepdims=True)
         return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
 
+    def avg_pool(x: Any) -> Any:
+        ones, step = (1, 1, 3, 3), (1, 1, 1, 1)
+        return jax.lax.reduce_window(x, 0.0, jax.lax.add, ones, step, ((0, 0), (0, 0), (1, 1), (1, 1))) / 9
+
+    def transposed(x: Any) -> Any:
+        flipped = c["up"][:, :, ::-1, ::-1]
+        return jax.lax.conv_general_dilated(x, flipped, (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2))
+
+    def grouped(x: Any) -> Any:
+        return jax.lax.conv_general_dilated(x, c["grouped"], (1, 1), ((1, 1), (1, 1)), feature_group_count=4)
+
+    def fold(x: Any) -> Any:
+        parts = x.reshape(3, 3, 46, 46)
+        result = jnp.zeros((48, 48))
+        for i in range(3):
+            for j in range(3):
+                result = result.at[i : i + 46, j : j + 46].add(parts[i, j])
+        return result[None, None]
+
     return {
         "outer 64": outer,
         "outer 256": outer,
@@ -82,6 +101,12 @@ def make_functions(constants: Mapping[str, Tensor]) -> dict[str, Callable[..., A
         "einsum batch": lambda x: jnp.einsum("bij,bjk->bik", x, x),
         "stencil then dense": lambda x: big[:64] @ jnp.tanh(jnp.roll(x, 1) - 2 * x + jnp.roll(x, -1)),
         "softmax then gather": lambda x: jax.nn.softmax(x, axis=1)[:, ::4].reshape(-1),
+        "avg-pool 64x64": avg_pool,
+        "pad circular": lambda x: jnp.pad(x, ((0, 0), (0, 0), (2, 2)), mode="wrap"),
+        "interpolate": lambda x: jax.image.resize(x, (1, 1, 96, 96), "linear"),
+        "transposed conv": transposed,
+        "grouped conv": grouped,
+        "fold": fold,
         "small: 4 to 3": lambda x: jnp.stack([x[0] * x[1], jnp.sin(x[2]), x.sum()]),
         "small: MLP 16": lambda x: jnp.tanh(big[:8, :16] @ jnp.tanh(big[:16, :16] @ x)),
     }

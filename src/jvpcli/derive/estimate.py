@@ -8,15 +8,17 @@ that accumulating meets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 from jvpcli.derive.accumulate import Graph
 from jvpcli.derive.linear_map import Shape
-from jvpcli.derive.local import elementwise, index, movement, reduce
+from jvpcli.derive.local import detect, elementwise, index, movement, reduce, windows
 from jvpcli.derive.local.node import Node, operand_shape
 from jvpcli.derive.local.table import RULES, base_name
 
-ONE_TO_ONE = frozenset((*elementwise.RULES, *movement.RULES, *index.RULES))
+ONE_TO_ONE = frozenset(
+    (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
+)
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset({"Softmax", "SafeSoftmax", "LogSoftmax", "Cumsum", "Cumprod", "Logcumsumexp"})
 PRODUCTS = {
@@ -68,12 +70,33 @@ def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
         return shape[-1] if operand < 2 else 1
     if name == "NativeLayerNorm":
         return prod(node._saved_normalized_shape) if operand == 0 else 1
+    if name == "NativeGroupNorm":
+        return max(1, prod(shape) // max(1, node._saved_N * node._saved_group)) if operand == 0 else 1
+    if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
+        return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
+    if name in windows.NAMES:
+        return _window(node, name, shape, out_shape)
+    if name in elementwise.LOSS_NAMES:
+        return max(1, prod(shape) // max(1, prod(out_shape)))
+    if name in detect.BLOCK_NAMES.split():
+        return prod(shape[-2:])
     return prod(shape)
+
+
+def _window(node: Node, name: str, shape: Shape, out_shape: Shape) -> int:
+    """Entries of a window of average pooling or of interpolation, at most."""
+    dims = windows.NAMES[name]
+    kernel = tuple(getattr(node, "_saved_kernel_size", ())) or (1,) * dims
+    taps = 4 if "Bicubic" in name else 2
+    lengths = zip(kernel, shape[-dims:], out_shape[-dims:], strict=False)
+    if "Upsample" in name and not name.endswith("Aa"):
+        return prod(min(taps, size) for _, size, _ in lengths)
+    return prod(min(size, max(k, taps * ceil(size / places))) for k, size, places in lengths)
 
 
 def has_rule(node: Node) -> bool:
     """Whether a rule knows the operation, so that it need not be probed."""
-    return callable(node) and base_name(node.name()) in RULES and base_name(node.name()) != "CopySlices"
+    return callable(node) and base_name(node.name()) in RULES
 
 
 def known(graph: Graph) -> bool:

@@ -17,7 +17,7 @@ from torch.autograd.graph import _engine_run_backward  # autograd.grad itself lo
 
 from jvpcli.derive.accumulate import Graph, read_graph
 from jvpcli.derive.local.node import Node
-from jvpcli.derive.local.table import RULES, base_name
+from jvpcli.derive.local.table import is_stated
 from jvpcli.derive.terms import UnsupportedError
 
 FEW = 3
@@ -131,7 +131,7 @@ def pulled_rows(
 
 def _is_known(node: Node) -> bool:
     """Whether the operation is one of the usual ones, whose batch rules can be trusted; `cdist`'s gives zeros."""
-    return callable(node) and base_name(node.name()) in RULES
+    return is_stated(node)
 
 
 def _agrees(pull: Callable[[Tensor], Sequence[Tensor]], cotangents: Tensor, rows: Sequence[Tensor]) -> bool:

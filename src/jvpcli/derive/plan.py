@@ -146,7 +146,7 @@ def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) ->
     itemsize = graph.like.element_size()
     result = m * n * itemsize
     one_pass = footprint(graph)
-    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata)
+    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata) + n
     ways = []
     for direction, cost in costs.items():
         held = min(cost.bound * (2 * itemsize + 24), 3 * result) if cost.bound < m * n else result

@@ -124,6 +124,12 @@ def merge(term: SparseMap, work: Workspace) -> SparseMap:
             if where is not None:
                 values[out_of].masked_fill_(where, 0)
         values = values if len(kept) == term.k else values[kept]
+    elif pattern.unique_rows and term.k >= term.n:
+        merged, padding = work.structure(key, lambda: _merge_by_table(pattern, term.n, key))
+        weights = term.weights()
+        values = weights.new_zeros((term.n, weights.shape[1])).scatter_add_(0, pattern.cols, weights)
+        values = values.gather(0, merged.cols)
+        values = values if padding is None else values.masked_fill_(padding, 0)
     elif pattern.unique_rows:
         merged, (order, position) = work.structure(key, lambda: _merge_in_rows(pattern, key))
         values = term.weights().gather(0, order)
@@ -163,6 +169,22 @@ def _merge_pairs(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Pair
             padded = padded or gone is not None
     merged = cols if len(kept) == cols.shape[0] else cols[kept]
     return Pattern(pattern.rows, merged, padded=padded, token=token), (pairs, kept)
+
+
+def _merge_by_table(pattern: Pattern, n: int, token: Hashable) -> tuple[Pattern, Tensor | None]:
+    """Where rows list more entries than there are columns: each row's columns once, and which entries are padding."""
+    height = pattern.cols.shape[1]
+    marks = torch.zeros((n, height), dtype=torch.bool, device=pattern.cols.device)
+    marks.scatter_(0, pattern.cols, torch.ones_like(pattern.cols, dtype=torch.bool))
+    listed, cols = marks.t().nonzero(as_tuple=True)
+    counts = marks.sum(0)
+    width = int(counts.max()) if height else 0
+    within = torch.arange(listed.numel(), device=listed.device) - (counts.cumsum(0) - counts)[listed]
+    merged = pattern.cols[:1].expand(width, -1).clone()
+    merged[within, listed] = cols
+    ragged = bool((counts != width).any())
+    padding = torch.arange(width, device=listed.device)[:, None] >= counts if ragged else None
+    return Pattern(pattern.rows, merged, padded=ragged, token=token), padding
 
 
 def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:

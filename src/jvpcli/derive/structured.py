@@ -187,7 +187,10 @@ def _apply_regular(term: KroneckerMap, v: Tensor, forwards: bool) -> Tensor:
     vector = dense((term.n,), one, v.reshape(-1, 1), v) if forwards else dense(one, (term.m,), v.reshape(1, -1), v)
     product = compose_kronecker(term, vector) if forwards else compose_kronecker(vector, term)
     assert product is not None, "a vector fits any axes"
-    return product.values(product.out if forwards else product.inn).reshape(-1)
+    labels = product.out if forwards else product.inn
+    if len(set(labels)) < len(labels):  # entries on a diagonal of the vector alone, as of a trace
+        return product.matrix().reshape(-1)
+    return product.values(labels).reshape(-1)
 
 
 def _apply_sparse(term: Any, v: Tensor, forwards: bool) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from jvpcli.derive.kronecker import KroneckerMap, diagonal
+from jvpcli.derive.kronecker import KroneckerMap, dense, diagonal
 from jvpcli.derive.labels import Factor
 from jvpcli.derive.linear_map import Shape
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule, broadcast_labels
@@ -125,7 +125,31 @@ def masked_fill(op: Op) -> Locals:
     ][: len(op.shapes)]
 
 
+LOSS_NAMES = frozenset(
+    {"MseLoss", "SmoothL1Loss", "HuberLoss", "SoftMarginLoss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"}
+)
+"""Element-wise losses, which can sum or average what they give."""
+
+
+def loss(op: Op) -> Locals:
+    """Each entry's loss by itself, or their sum or mean: one row."""
+    if op.saved("reduction") == 0:
+        return elementwise(op)
+    pulled = op.pull(op.ones())
+    return [
+        None if shape is None else () if grad is None else (_row(op, shape, grad),)
+        for shape, grad in zip(op.shapes, pulled, strict=True)
+    ]
+
+
+def _row(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
+    if tuple(pulled.shape) != shape or op.shape:
+        raise NoRuleError("a loss that is not a single number")
+    return dense(op.shape, shape, pulled.reshape(1, -1), op.like)
+
+
 RULES: dict[str, Rule] = {
+    **dict.fromkeys(LOSS_NAMES, loss),
     **dict.fromkeys(NAMES.split(), elementwise),
     "Add": add,
     "Sub": sub,

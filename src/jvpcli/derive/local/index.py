@@ -177,7 +177,7 @@ Sort Topk Kthvalue Mode Cummax Cummin
 """
 
 _MAX_POOL_NAMES = """
-MaxPool2DWithIndices MaxPool3DWithIndices
+MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
 """
 
 _WRITE_NAMES = """

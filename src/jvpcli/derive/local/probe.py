@@ -155,20 +155,6 @@ def _by_loop(op: Op, mixed: Sequence[int], count: int) -> list[Tensor | None]:
     return result
 
 
-def copy_slices(op: Op) -> Locals:
-    """An in-place operation on a view, with whatever it does hidden inside: a probe, of which little is not zero."""
-    return [None if pieces is None else tuple([_nonzero(op, t) for t in pieces]) for pieces in probe(op)]
-
-
-def _nonzero(op: Op, term: Term) -> Term:
-    matrix = term.matrix()
-    rows, cols = matrix.nonzero(as_tuple=True)
-    if rows.numel() * 4 > matrix.numel():
-        return term
-    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=False)
-    return SparseMap(term.out_shape, term.in_shape, op.like, pattern, matrix[rows, cols].reshape(1, -1))
-
-
 def nonzero_rows(op: Op, values: Tensor, shape: Shape, rows: Tensor) -> Term:
     """A piece that holds only the entries of `values` (over the operand) that are not zero here.
 

@@ -12,7 +12,7 @@ from jvpcli.derive.linear_map import Shape
 from jvpcli.derive.local.movement import contiguous_strides
 from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule, axes
 from jvpcli.derive.local.probe import along, nonzero_rows
-from jvpcli.derive.terms import Term, zeros
+from jvpcli.derive.terms import zeros
 
 
 def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
@@ -165,31 +165,6 @@ def scan(op: Op) -> Locals:
     return op.first(*([] if term is None else [term]))
 
 
-def layer_norm(op: Op) -> Locals:
-    """w_i·r·(δ_ij − (1 + z_i z_j)/D) in each row, z the normalised row and r one over its deviation."""
-    shape, weight_shape, bias_shape = (*op.shapes, None, None)[:3]
-    x, mean_, rstd, weight = op.saved("input"), op.saved("result1"), op.saved("result2"), op.saved("weight")
-    inner = tuple(op.saved("normalized_shape"))
-    rows, width = prod(op.shape[: len(op.shape) - len(inner)]), prod(inner)
-    z = ((x - mean_) * rstd).detach().reshape(rows, width)
-    r = rstd.detach().reshape(rows)
-    w = None if weight is None else weight.detach().reshape(width)
-    result: list[tuple[Term, ...] | None] = [None, None, None]
-    sizes = {0: rows, 1: width, 2: width}
-    if shape is not None:
-        op.work.reserve(rows * width * width, op.like.element_size())
-        block = z.unsqueeze(2) * (z.unsqueeze(1) / -width)
-        block -= 1.0 / width
-        block.diagonal(dim1=1, dim2=2).add_(1.0)
-        block *= (r[:, None] * w if w is not None else r[:, None])[..., None]
-        result[0] = (op.regular(shape, (0, 1), (0, 2), sizes, [Factor(block, (0, 1, 2))]),)
-    if weight_shape is not None:
-        result[1] = (op.regular(weight_shape, (0, 1), (1,), sizes, [Factor(z, (0, 1))]),)
-    if bias_shape is not None:
-        result[2] = (op.regular(bias_shape, (0, 1), (1,), sizes),)
-    return result[: len(op.shapes)]
-
-
 REDUCTION_NAMES = """
 Logsumexp LinalgVectorNorm Norm Std Var Prod Nansum VarMean StdMean
 """
@@ -214,5 +189,4 @@ RULES: dict[str, Rule] = {
     "LogSoftmax": log_softmax,
     "Cumsum": cumsum,
     **dict.fromkeys(_SCAN_NAMES.split(), scan),
-    "NativeLayerNorm": layer_norm,
 }

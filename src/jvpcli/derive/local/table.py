@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from jvpcli.derive.local import convolution, elementwise, index, movement, product, reduce
-from jvpcli.derive.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.derive.local.probe import copy_slices, probe
+from jvpcli.derive.local import convolution, detect, elementwise, index, movement, normalise, product, reduce, windows
+from jvpcli.derive.local.node import Locals, Node, NoRuleError, Op, Rule
 from jvpcli.derive.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
@@ -17,21 +16,28 @@ RULES: dict[str, Rule] = {
     **index.RULES,
     **product.RULES,
     **convolution.RULES,
-    "CopySlices": copy_slices,
+    **windows.RULES,
+    **normalise.RULES,
+    **detect.RULES,
 }
 
 
 @lru_cache(maxsize=1024)
 def base_name(name: str) -> str:
-    """`Mul` of `MulBackward0`; `CopySlices` of `torch::autograd::CopySlices`."""
-    return re.sub(r"Backward\d*$", "", name.rpartition("::")[2])
+    """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
+    return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
+
+
+def is_stated(node: Node) -> bool:
+    """Whether a rule states the operation's pattern, so that it need not be found out."""
+    return callable(node) and RULES.get(base_name(node.name()), detect.detect) is not detect.detect
 
 
 def local_maps(op: Op) -> Locals:
     """The pieces of ∂output/∂operand for every operand.
 
     Raises:
-        UnsupportedError: a tensor without a known shape, or a local Jacobian that is too large to probe.
+        UnsupportedError: a tensor without a known shape, or a local Jacobian that is too large to find out.
         TooLargeError: over the workspace's limit.
     """
     shapes = op.shapes
@@ -42,8 +48,8 @@ def local_maps(op: Op) -> Locals:
         try:
             return rule(op)
         except (NoRuleError, AttributeError, TypeError, ValueError, LookupError, RuntimeError):
-            pass  # saved under other names than expected, or used in a way the rule does not cover: probing is right
+            pass  # saved under other names than expected, or used in a way the rule does not cover: calling it tells
     try:
-        return probe(op)
+        return detect.detect(op)
     except (RuntimeError, TypeError, ValueError) as error:  # a sparse tensor, an extension's own conventions
         raise UnsupportedError(f"{op.node.name()}: {str(error).splitlines()[0]}") from error
