@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jvpcli.errors import JvpError, UsageError
+from jvpcli.options import COMMAND_LINE, FLAG, options_of
 
 _LONG = re.compile(r"--[^\W\d]")
 """How a long option or input begins; `--1` is an expression."""
@@ -30,6 +31,14 @@ class Options:
     def long(self) -> list[str]:
         """The long spellings."""
         return [name for name in self.spellings if name.startswith("--")]
+
+    @classmethod
+    def of(cls, command: str) -> Options:
+        """Those of a command of jvp."""
+        declared = [option for option in options_of(COMMAND_LINE, command).values() if option.spellings]
+        spellings = {name: option.spellings[0] for option in declared for name in option.spellings}
+        valued = frozenset(option.spellings[0] for option in declared if option.kind is not FLAG)
+        return cls(spellings | {"--help": "--help", "-h": "--help"}, valued)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
+from jvpcli.cli.typed import examples
 from jvpcli.errors import UsageError
 
 EXAMPLES = """
@@ -22,17 +18,9 @@ python train.py 2>&1 | jvp explain -
 jvp explain "grad can be implicitly created only for scalar outputs" --json | jq -r '.cures[]'
 """
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TEXT", help="The message, a traceback or a whole log; - reads it from stdin."),
-]
 
-
-def command(
-    ctx: typer.Context, text: Words = None, as_json: options.Json = False, debug: options.Debug = False
-) -> None:
+def command(context: Context, *, text: list[str] | None, as_json: bool) -> None:
     """Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do."""
-    context: Context = ctx.obj
     message = read_message(text or [], context)
     from jvpcli.explain.messages import explain_message
     from jvpcli.render.explanation import render_explanation
@@ -49,6 +37,5 @@ def read_message(words: list[str], context: Context) -> str:
     piped = context.stdin is not None and not context.stdin.isatty()
     text = context.read_stdin() if words == ["-"] or (not words and piped) else " ".join(words)
     if not text.strip():
-        examples = [line for line in EXAMPLES.splitlines() if line.startswith("jvp ")]
-        raise UsageError("TEXT is missing: the message to explain", hints=examples[:1])
+        raise UsageError("TEXT is missing: the message to explain", hints=examples(EXAMPLES)[:1])
     return text
