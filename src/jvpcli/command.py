@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from jvpcli.options import COMMAND_LINE, FIELDS, Option, options_of
+from jvpcli.options import COMMAND_LINE, Option, in_request, options_of
 from jvpcli.request import Request
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+")
@@ -36,7 +36,7 @@ def command(
     for key, value in request.inputs.items():
         words += _given("-i", f"{key}={value}") if f"--{key}" in taken else _given(f"--{key}", value)
     for option in options.values():
-        if option.repeated and option.name in FIELDS - {"expression", "inputs"}:
+        if option.repeated and in_request(option.name) and option.name not in ("expression", "inputs"):
             words += _setting(option, request)
     return " ".join(words)
 
@@ -45,7 +45,7 @@ def _setting(option: Option, request: Request) -> list[str]:
     """The words that give an option; none where the request holds what it holds without them."""
     value = getattr(request, option.name)
     asked = option.default is None and getattr(request, f"{option.name}_given", False)
-    if value == Request.__dataclass_fields__[option.name].default and not asked:
+    if value == type(request).__dataclass_fields__[option.name].default and not asked:
         return []
     spelling = option.spellings[0]
     return [spelling] if value is True else [w for text in option.kind.write(value) for w in _given(spelling, text)]

@@ -112,10 +112,11 @@ def _whole(option: Option, value: Any, door: str) -> int:
     return number
 
 
-def _count(option: Option, value: int, door: str) -> int:
-    if value < 1:
-        raise UsageError(f"{option.called(door)} is at least 1, not {value}")
-    return value
+def _count(option: Option, value: Any, door: str) -> int:
+    number = _whole(option, value, door)
+    if number < 1:
+        raise UsageError(f"{option.called(door)} is at least 1, not {number}")
+    return number
 
 
 def _seconds(option: Option, value: Any, door: str) -> float:
@@ -225,8 +226,8 @@ WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
 COMPUTING = ("inspect", "trace", "check")
-ANSWERS = (*COMPUTING, "jacobian")
-JSON = (*COMPUTING, "explain", "batch", "ops", "schema")
+ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
+JSON = (*COMPUTING, "explain", "batch", "ops", "schema")  # what prints a document with --json
 SHELL = (COMMAND_LINE,)
 
 
@@ -306,7 +307,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),
-    Option("line", EXPRESSION, ("completion",), ("--line",), "TEXT",
+    Option("line", TEXT, ("completion",), ("--line",), "TEXT",
            "What stands on the command line so far: prints its completions.", doors=SHELL),
     Option("as_json", FLAG, JSON, ("--json",), None,
            "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
@@ -342,17 +343,18 @@ def read(given: Mapping[str, Any], door: str, command: str | None = None) -> dic
     }
 
 
+def in_request(name: str) -> bool:
+    """Whether a Request holds the option; the others are for the command itself."""
+    return name in Request.__dataclass_fields__
+
+
 def make_request(given: Mapping[str, Any], door: str, command: str | None = None, **more: Any) -> Request:
     """The Request that the options of a command ask for, as they were given at a door; `more` is set as it is.
 
     Raises:
         UsageError: a value that is not in the option's form.
     """
-    fields = {name: value for name, value in read(given, door, command).items() if name in FIELDS}
+    fields = {name: value for name, value in read(given, door, command).items() if in_request(name)}
     if command in COMPUTING:
         fields["command"] = command
     return Request(**fields, seed_given=given.get("seed") is not None, **more)
-
-
-FIELDS = frozenset(Request.__dataclass_fields__)
-"""The names of the options that a Request holds; the others are for the command itself."""

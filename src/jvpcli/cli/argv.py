@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jvpcli.errors import JvpError, UsageError
-from jvpcli.options import COMMAND_LINE, FLAG, options_of
 
 _LONG = re.compile(r"--[^\W\d]")
 """How a long option or input begins; `--1` is an expression."""
@@ -35,6 +34,8 @@ class Options:
     @classmethod
     def of(cls, command: str) -> Options:
         """Those of a command of jvp."""
+        from jvpcli.options import COMMAND_LINE, FLAG, options_of  # the program's own help does without
+
         declared = [option for option in options_of(COMMAND_LINE, command).values() if option.spellings]
         spellings = {name: option.spellings[0] for option in declared for name in option.spellings}
         valued = frozenset(option.spellings[0] for option in declared if option.kind is not FLAG)
