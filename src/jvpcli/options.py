@@ -11,8 +11,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
 from jvpcli.request import Request, parse_size
@@ -21,9 +20,8 @@ COMMAND_LINE, BATCH, PYTHON = DOORS = ("command line", "batch", "Python")
 """The doors: `jvp COMMAND`, an object on a line of `jvp batch`, and a call of `jvpcli.COMMAND`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of values.
+class Kind(NamedTuple):
+    """A kind of values (a named tuple, as an Option is: a dataclass would take a millisecond to make at every start).
 
     Attributes:
         type: what the command line makes of a text, or of all its texts, before it is read.
@@ -38,8 +36,7 @@ class Kind:
     write: Callable[[Any], Iterable[str]] = lambda value: (str(value),)
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option, as every door has it.
 
     Attributes:
