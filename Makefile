@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # The wheels of torch without CUDA; where there is no network, pip's own sources have to do.
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 
+# How long `make fuzz` goes on.
+FUZZ_MINUTES ?= 60
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types layers bench bench-cli browser docs picture screenshots catalog fuzz clean
 
@@ -38,9 +41,9 @@ layers: $(VENV)/.dev ## no import from a lower floor to a higher one
 	@echo '→ the layers'
 	@$(BIN)/python -m pytest tests/test_layers.py
 
-fuzz: $(VENV)/.dev ## every property test with many more examples
-	@echo '→ property tests, with 20,000 examples each'
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz
+fuzz: $(VENV)/.dev ## every fuzzer by turns, with new examples, for FUZZ_MINUTES=60
+	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, command lines and property tests'
+	@$(BIN)/python tools/fuzz.py --minutes $(FUZZ_MINUTES)
 
 bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes
 	@echo '→ benchmarks'

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from rich.console import Console
-
 from jvpcli.pipeline import inspect
+from jvpcli.render.terminal import Terminal
 from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
 
@@ -16,7 +15,7 @@ TARGET = Path(__file__).parent / "images" / "inspect.svg"
 
 def main() -> None:
     """Writes the picture."""
-    console = Console(file=io.StringIO(), record=True, force_terminal=True, width=104)
+    console = Terminal(file=io.StringIO(), record=True, force_terminal=True, width=104)
     render_inspect(inspect(Request("torch.outer(x,x)", {"x": "1,2,3,4"})), console)
     TARGET.parent.mkdir(exist_ok=True)
     console.save_svg(str(TARGET), title='jvp inspect "torch.outer(x,x)" --x 1,2,3,4', unique_id="jvp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ torch.set_num_threads(1)
 
 # The same examples in every run, so that a change is judged by what it changes; `make fuzz` looks for new ones.
 settings.register_profile("usual", deadline=None, derandomize=True)  # a busy machine is no failure
-settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("JVP_EXAMPLES", "20000")))
 settings.load_profile("usual")
 
 

@@ -79,10 +79,10 @@ class _Result(ABC):
         return to_dict(self.report)
 
     def __str__(self) -> str:
-        from rich.console import Console
+        from jvpcli.render.terminal import Terminal
 
         stream = io.StringIO()
-        self._render(Console(file=stream, width=120))
+        self._render(Terminal(file=stream, width=120))
         return stream.getvalue().rstrip("\n")
 
     def __repr__(self) -> str:

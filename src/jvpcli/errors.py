@@ -6,6 +6,7 @@ adds it with :meth:`JvpError.with_context`.  Renderers turn the fields into a pa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -90,6 +91,24 @@ class JvpError(Exception):
             "causes": list(self.causes),
             "cures": list(self.cures),
         }
+
+
+def why(error: OSError | ValueError, path: object) -> str:
+    """Why the system would not open or write a file, in its own words where they tell it."""
+    if isinstance(error, ValueError):
+        return "no file has such a name"
+    if not os.path.isabs(str(path)) and not has_folder():
+        return "the current folder has been removed"
+    return error.strerror or str(error)
+
+
+def has_folder() -> bool:
+    """Whether the current folder is there: it may have been removed since the shell went to it."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 class InternalError(JvpError):

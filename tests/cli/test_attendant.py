@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import JVP
+JVP = Path(sys.executable).parent / "jvp"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no other process waits where there is no fork")
 

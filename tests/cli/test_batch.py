@@ -97,6 +97,14 @@ BAD = {
     '{"expression": "\\ud800"}': "bad_value",
     "[" * 100_000: "bad_value",
     '{"id": 1e400, "expression": "x", "inputs": {"x": 1}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": 1e400}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": [[1, 2], [3, -1.5e999]]}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": {"value": [1e400]}}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": "[1e400]"}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": [1, 2]}, "grad_outputs": [1, 1e400]}': "bad_value",
+    '{"expression": "x", "inputs": {"x": 1}, "tangent": {"x": 1e400}}': "bad_value",
+    '{"expression": "x", "inputs": {"x": 1}, "timeout": 1e400}': "usage",
+    '{"expression": "x\\u00e9", "inputs": {"xé": 1e400}}': "bad_value",
     "a\0b": "bad_value",
     '{"expression": "x\\u0000", "inputs": {"x": 1}}': "syntax",
     "null": "bad_value",
@@ -325,3 +333,102 @@ def test_threads_are_divided():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     one, two, hundred, threads = map(int, done.stdout.split())
     assert (one, two, hundred) == (threads, max(1, threads // 2), 1)
+
+
+PEAK = """
+import json, subprocess, sys, threading
+from pathlib import Path
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+text = process.stdout.read(1 << 20)  # it has begun to write; the rest waits for this slow reader
+def peak():
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) if "VmHWM:" in text else 0  # none once it has ended
+first = peak()
+ids, size = [], 0
+while text:
+    *ended, rest = text.split(b"\\n")
+    for line in ended:
+        ids.append(json.loads(line)["id"] if len(line) < 10_000 else int(line[6 : line.index(b",")]))
+        size = max(size, len(line))
+    last = max(first, peak())
+    more = process.stdout.read(1 << 22)
+    text = rest + more if more else b""
+print(json.dumps([ids, size, last, process.wait()]))
+"""
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc to read memory from")
+
+
+@needs_proc
+def test_long_answers_and_long_lines_are_not_held(tmp_path, shell):
+    small = tmp_path / "small.jsonl"
+    small.write_text(lines(*({"id": k, **OUTER} for k in range(3000))))  # more than is read at first
+    long = tmp_path / "long.jsonl"
+    answer = {"expression": "x*1.5", "inputs": {"x": "torch.rand(700000)"}, "jacobian": "none"}
+    line = {"expression": "x.sum()", "inputs": {"x": [0.5] * 4_000_000}, "jacobian": "none", "timeout": 100}
+    requests = [{"id": k, **(SLOW | {"timeout": 8, "jacobian": "none"} if k == 0 else answer)} for k in range(8)]
+    long.write_text(lines(*requests, {"id": 8, **line}))
+    peaks = []
+    for name, code in ((small, 0), (long, 8)):
+        outcome = shell(f"python - {JVP} batch -q {name} --jobs 2", stdin=PEAK, timeout=200)
+        ids, size, peak, ended = json.loads(outcome.out)
+        assert (ids, ended) == (list(range(len(ids))), code)
+        peaks.append(peak)
+    assert len(ids) == 9
+    assert size > 20_000_000
+    assert peaks[1] < peaks[0] + 90_000  # kB; seven answers of 25 MB and a line of 20 MB went through
+
+
+def test_what_cannot_be_kept_costs_its_line_alone(tmp_path, batch, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    long = {"expression": "x*1.5", "inputs": {"x": "torch.rand(200000)"}, "jacobian": "none"}
+    text = lines({"id": "a", **long}, {"id": "b", **OUTER})
+    assert [document["ok"] for document in batch(text)] == [True, True]
+    assert not list(tmp_path.iterdir())
+    code = (
+        "import sys, tempfile; from jvpcli.__main__ import main\n"
+        "def full(): raise OSError(28, 'No space left on device')\n"
+        "tempfile.TemporaryFile = full; sys.argv = ['jvp', 'batch']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, text=True, timeout=100)
+    lost, fine = map(json.loads, done.stdout.splitlines())
+    assert (lost["id"], lost["error"]["code"], fine["id"], fine["ok"]) == ("a", "file", "b", True)
+    assert "No space left" in lost["error"]["message"]
+
+
+POISON = """
+import json, os, signal, sys, threading
+from jvpcli.cli import answers, batch
+count = int(sys.argv[1])
+inner = answers.COMMANDS["inspect"]
+def poisoned(request):
+    if request.seed == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if request.seed == 2:
+        os._exit(0)
+    if request.seed == 3:
+        raise ValueError("poison")
+    return inner(request)
+answers.COMMANDS["inspect"] = poisoned
+from jvpcli.__main__ import main
+sys.argv = ["jvp", "batch", sys.argv[2], "--jobs", "3", "-q"]
+main()
+"""
+
+
+@pytest.mark.parametrize("count", [2000])
+def test_order_and_ids_are_kept_whatever_is_among_the_lines(tmp_path, count):
+    many = tmp_path / "many.jsonl"
+    kinds = {97: {"seed": 1}, 193: {"seed": 2}, 53: {"seed": 3}, 211: {"inputs": {"x": "torch.rand(90000)"}}}
+    requests = []
+    for k in range(count):
+        extra = next((extra for every, extra in kinds.items() if k % every == every - 1), {})
+        requests.append({"id": k, "expression": "x*2", "inputs": {"x": [1.0, k]}, "jacobian": "none", **extra})
+    many.write_text(lines(*requests))
+    done = subprocess.run([sys.executable, "-c", POISON, str(count), many], capture_output=True, text=True, timeout=250)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [document["id"] for document in found] == list(range(count)), done.stderr
+    for request, document in zip(requests, found, strict=True):
+        assert document["ok"] == ("seed" not in request), document
+        if document["ok"] and "torch" not in str(request["inputs"]):
+            assert document["outputs"]["y"]["value"] == [2.0, 2.0 * request["id"]]

@@ -169,6 +169,13 @@ CASES: dict[str, tuple[Function, list[Tensor], str]] = {
     "trace of product": (lambda x: torch.trace(x @ x), [r(4, 4)], "dense"),
     "tril": (lambda x: torch.tril(x) @ B[:4], [r(4, 4)], ""),
     "pad cut": (lambda x: F.pad(x, (-1, 2, 1, 0)) * 2, [r(3, 4)], ""),
+    "block_diag": (
+        lambda x: torch.block_diag(
+            x * x, B[:2].reshape(1, 2), (x[:1] * 3).reshape(()), x[:0], (x.sin() * 2).reshape(2, 3), x[2:4].reshape(2, 1)
+        ),
+        [r(6)],
+        "",
+    ),
     "cat with constants": (lambda x: torch.cat([B[:3], x, B[:2], x * x]), [r(4)], ""),
     "axes cut on both sides": (
         lambda x: (x + x.sum()).index_put((torch.tensor([0, -1]),), x[:1] * 3, accumulate=True),

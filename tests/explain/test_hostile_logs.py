@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jvpcli.errors import EvaluationError, UsageError
-from jvpcli.explain.logs import clean_lines
+from jvpcli.explain.logs import clean_lines, read_log
 from jvpcli.explain.messages import explain_message
 
 PRODUCT = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)"
@@ -99,3 +99,26 @@ def test_sizes_that_agree_are_not_said_to_differ():
 
 def test_nothing_that_a_terminal_obeys_is_kept():
     assert clean_lines("\x1b[2Ja\x07b\x9bc\x1bPd") == ["abcd"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_a_log_in_blocks_is_the_log(size):
+    for text in KNOWN.values():
+        if "\\n" in text:  # escaped line ends are known from the whole
+            continue
+        lines = text.split("\n")
+        blocks = ["\n".join(lines[k : k + size]) for k in range(0, len(lines), size)]
+        assert explain_message(blocks) == explain_message(text)
+
+
+def test_only_the_last_errors_of_a_long_log_are_kept():
+    def blocks():
+        for k in range(3000):
+            yield f"ValueError: {k}\n" + "a line of output\n" * 20 + "UserWarning: w\n" * 200
+        yield "RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x3 and 5x2)\n" + "z" * 90_000
+        yield from ["after\n" * 10_000] * 20
+
+    found = read_log(blocks())
+    assert len(found) < 300
+    assert sum(len(event.text) + len(event.where) for event in found) < 10**6
+    assert explain_message(blocks()).shapes == ((2, 3), (5, 2))

@@ -37,7 +37,7 @@ class WrittenSample:
 
 
 @dataclass
-class _Writer:
+class Writer:
     """Names the tensors while it writes."""
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -85,14 +85,14 @@ class _Writer:
         return ", ".join(written + [f"{name}={self.text(value)}" for name, value in keywords.items()])
 
 
-Spelling = Callable[[_Writer, Any, tuple[Any, ...], dict[str, Any]], str]
+Spelling = Callable[[Writer, Any, tuple[Any, ...], dict[str, Any]], str]
 
 
 def _reflected(symbol: str) -> Spelling:
     return lambda w, value, arguments, keywords: f"{w.text(arguments[0])} {symbol} {w.text(value)}"
 
 
-def _slice(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+def _slice(w: Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
     dim, start, stop, step = (*arguments, *(0, None, None, 1)[len(arguments) :])
     bounds = w.listed((start, stop, step))
     return f"{w.text(value)}[({'slice(None), ' * (dim % value.ndim)}slice({bounds}),)]"
@@ -105,7 +105,7 @@ def _product_first(function: str) -> Spelling:
     )
 
 
-def _triplet(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+def _triplet(w: Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
     """The distance that the samples pass is the one that the function takes by itself."""
     distance = keywords.get("distance_function")
     if type(distance) is not torch.nn.PairwiseDistance or vars(distance)["norm"] != 2.0:
@@ -114,7 +114,7 @@ def _triplet(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[
     return f"F.triplet_margin_with_distance_loss({w.call((value, *arguments), rest)})"
 
 
-def _smoothed_bilinear(w: _Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+def _smoothed_bilinear(w: Writer, value: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
     """The internal operator behind `interpolate` with `antialias`."""
     given = dict(zip(("output_size", "align_corners", "scales_h", "scales_w"), arguments, strict=False)) | keywords
     size, align_corners = given.pop("output_size"), given.pop("align_corners")
@@ -171,8 +171,9 @@ def write(operator: Any, sample: Any) -> WrittenSample:
         CannotBeWrittenError: with the reason.
     """
     value, arguments, keywords = sample.input, tuple(sample.args), dict(sample.kwargs)
-    name, writer = operator.name, _Writer()
-    spelling = SPELLINGS.get(full_name(operator)) or SPELLINGS.get(name)
+    name, writer = operator.name, Writer()
+    own = getattr(operator, "spelling", None)
+    spelling = own or SPELLINGS.get(full_name(operator)) or SPELLINGS.get(name)
     path = f"torch.{name}"
     if spelling is not None:
         text = spelling(writer, value, arguments, keywords)

@@ -24,6 +24,7 @@ OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "@", "&", "|", "^", "<<", ">>"
 STRINGS = ["mean", "sum", "none", "ij->ji", "reflect", "bilinear", "fro", "cpu", "meta", "cuda", "float64", "/tmp/canary",
            "__class__", "{0.__class__}", "%s", "", "r", "ij", "floor", "os"]  # fmt: skip
 NUMBERS = ["0", "1", "2", "3", "-1", "0.5", "1e3", "1e-9", "2j", "7", "True", "10**6", "10**12", "9**9", "2**63", "-2**40",
+           "2**31", "2**31-1", "2**62", "2**63-1", "(-2**63)",
            "math.inf", "math.nan", "1e400"]  # fmt: skip
 KEYWORDS = ["dim", "keepdim", "dtype", "size", "n", "p", "reduction", "out", "device", "requires_grad", "generator",
             "inplace", "eps", "k", "index", "value", "weight", "bias", "stride", "padding", "key", "mode", "alpha", "base",

@@ -263,13 +263,27 @@ def test_loops_are_unrolled_with_spans_of_their_bodies() -> None:
 
 
 def test_values_before_an_in_place_step_are_kept() -> None:
-    evaluation = run("y = x.clone(); z = [y, y + 0]; y.mul_(2); y.add_(1); z[0] * 1")
+    evaluation = run("y = x.clone(); z = [y, y + 0]; y.mul_(2); y.add_(1); z[0] * 1", wrt=("x",))
     by_op = {step.op: evaluation.values[step.slot] for step in evaluation.tape}
     assert torch.equal(by_op["method:clone"], X)
     assert torch.equal(by_op["method:mul_"], X * 2)
     assert torch.equal(by_op["method:add_"], X * 2 + 1)
     assert [is_in_place(step.op) for step in evaluation.tape] == [False, False, True, True, False]
     assert evaluation.tape[-1].operands[0] == Ref(evaluation.tape[3].slot)
+    assert all(value.requires_grad for value in by_op.values())  # as they did before they were changed
+
+
+def test_what_needed_no_gradient_before_an_in_place_step_needs_none() -> None:
+    evaluation = run("y = torch.zeros(3); y[0] = x.sum(); y", wrt=("x",))
+    zeros, *_, changed = (evaluation.values[step.slot] for step in evaluation.tape)
+    assert (zeros.requires_grad, changed.requires_grad) == (False, True)
+
+
+@pytest.mark.parametrize("kernel", ["2**40", "(2**45, 1)"])
+def test_a_size_that_overflowed_inside_torch_is_no_result(kernel: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        run(f"F.unfold(x[:0].reshape(0, 1, 4, 1), {kernel}, 1, 0, 2)", wrt=("x",))
+    assert caught.value.code in ("evaluation", "limit")
 
 
 def test_the_gradient_flows_through_in_place_steps() -> None:

@@ -40,6 +40,8 @@ TENSORS = [
     "torch.randn(10**6, 10**6)", "torch.randint(0, 5, (10**6, 10**6))", "torch.randperm(10**12)", "torch.hann_window(10**12)",
     "torch.zeros(10**18, 10**18)", "torch.zeros(10**30)", "torch.zeros(10**6, 10**6, dtype=torch.int8)",
     "x.repeat(10**10)", "x.repeat(10**5, 10**5)", "x.tile((10**10,))", "torch.tile(x, (10**10,))", "x.new_zeros(10**12)",
+    "torch.broadcast_to(x[:1], (2**62,))", "x[:1].expand(2**61)", "x[:1].expand(2**31, 2**31)", "x[:1].double().expand(2**60)",
+    "x[:1].expand(2**62)[:5]",
     "x.expand(10**10, 4)", "x.expand(10**10, 4).sum()", "torch.broadcast_to(x, (10**10, 4))", "x.as_strided((10**12,), (0,))",
     "y = torch.zeros(10**5); torch.outer(y, y)", "y = torch.zeros(10**5); y[:, None] * y",
     "y = torch.zeros(10**5, 1); y @ y.T", "y = torch.zeros(10**5, 1); torch.cdist(y, y)",

@@ -209,6 +209,22 @@ def test_what_cannot_be_read(value: Any, message: str, span: tuple[int, int] | N
         assert error.source == (value if isinstance(value, str) else None)
 
 
+@pytest.mark.parametrize("json_text", ["1e400", "[1, 1e400]", "[[-2.5e999, 1], [3, 4]]", '{"value": [7E+308]}'])
+def test_json_holds_no_number_beyond_every_float(json_text: str, tmp_path) -> None:
+    """In every form in which JSON comes: what is told is what is told of the same number written without JSON."""
+    (tmp_path / "v.json").write_text(json_text)
+    texts = (json_text, "-", f"@{tmp_path / 'v.json'}")
+    with pytest.raises(JvpError) as plain:
+        read("7e308")
+    for text in texts:
+        with pytest.raises(JvpError) as caught:
+            read(text, stdin=lambda: json_text)
+        assert caught.value.exit_code == plain.value.exit_code
+        assert "a number is too large for any dtype" in caught.value.message
+        assert "a number is too large for any dtype" in plain.value.message
+    is_same(read("[1e308, Infinity, -1e-400]", dtype="float64"), torch.tensor([1e308, math.inf, 0], dtype=torch.float64))
+
+
 def test_hints_that_help() -> None:
     with pytest.raises(BadValueError) as caught:
         read("1 2 3")
@@ -382,10 +398,10 @@ def test_files_keep_their_dtype_and_json_and_csv_take_the_one_asked_for(
         ("tensor.pt:w", "holds one array, and so has no `w`"),
         ("state.pt", "which one is needed must be said"),
         ("ragged.json", "it is ragged: [0] has 1 entry, [1] has 2 entries"),
-        ("header.csv", "`x` is not a number"),
+        ("header.csv", "text stands where a number belongs (line 1, column 1)"),
         ("decimal-commas.csv", "both `;` and `,`"),
-        ("negative.safetensors", "its shape [2, -1] is none"),
-        ("latin.csv", "can't be read"),
+        ("negative.safetensors", "a size in its shape is negative"),
+        ("latin.csv", "its byte 1 is no UTF-8 text"),
         ("short.safetensors", "it is cut short"),
         ("liar.safetensors", "its header is too long"),
         ("a.safetensors:q", "there is no `q` in it"),
@@ -440,3 +456,102 @@ def test_an_array_that_lies_about_its_size(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(raw)
     with pytest.raises(FileError, match=r"is not a valid .npy file"):
         read(f"@{tmp_path}/a.npy")
+
+
+# What a path leads to is not told
+
+
+SECRET = "hunter2"
+OTHER_FILES = {
+    "text": f"root:{SECRET}:0:0\nsecond line\n",
+    "words": f"{SECRET} {SECRET}\n",
+    "key": f"-----BEGIN KEY-----\n{SECRET}==\n",
+    "table": f"1,2\n3,{SECRET}\n",
+    "json": json.dumps({"password": SECRET}),
+    "list": json.dumps([1, SECRET]),
+    "nested": json.dumps([[1, 2], [3, {SECRET: 1}]]),
+    "value": json.dumps({"value": SECRET, "dtype": "float32"}),
+    "number": json.dumps({"value": [1], "dtype": SECRET}),
+    "deeper": json.dumps({"value": {"value": SECRET}}),
+    "expression": json.dumps({"value": f"torch.{SECRET}(3)"}),
+    "file in a file": json.dumps({"value": f"@{SECRET}.csv"}),
+    "escape": '["\\' + SECRET + '"]',
+    "header": f"\x93NUMPY\x01\0\x20\0{{'descr': '{SECRET}'".ljust(64),
+    "header of tensors": struct.pack("<Q", 60).decode() + json.dumps({"a": {"dtype": SECRET, "shape": [1]}}).ljust(60),
+    "shape of tensors": struct.pack("<Q", 80).decode()
+    + json.dumps({"a": {"dtype": "F32", "shape": [SECRET], "data_offsets": [0, 0]}}).ljust(80),
+    "dtype of tensors": struct.pack("<Q", 80).decode()
+    + json.dumps({"a": {"dtype": SECRET, "shape": [1], "data_offsets": [0, 0]}}).ljust(80),
+    "keys": struct.pack("<Q", 40).decode() + json.dumps({SECRET: 1, SECRET + "2": 2}).ljust(40),
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".npy", ".npz", ".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_nothing_of_another_file_is_told(tmp_path: Path, kind: str, suffix: str) -> None:
+    (tmp_path / "other").write_text(OTHER_FILES[kind], encoding="latin-1")
+    (tmp_path / f"link{suffix}").symlink_to("other")
+    for key in ("", ":a") if suffix in (".npz", ".safetensors", ".pt") else ("",):
+        with pytest.raises(FileError) as caught:
+            read(f"@{tmp_path}/link{suffix}{key}")
+        told = json.dumps([caught.value.to_dict(), str(caught.value.source), list(caught.value.details)])
+        for start in range(len(SECRET) - 3):
+            assert SECRET[start : start + 4] not in told
+
+
+def test_members_of_an_archive_that_are_no_arrays_are_not_told_of(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr(SECRET, "1")
+        archive.writestr("word/document.xml", SECRET)
+    for key in ("", ":other", f":{SECRET}", ":word/document.xml"):
+        with pytest.raises(FileError) as caught:
+            read(f"@{tmp_path}/a.npz{key}")
+        assert "holds nothing" in caught.value.message
+    np.save(tmp_path / "w.npy", np.ones(2))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.write(tmp_path / "w.npy", "w.npy")
+    is_same(read(f"@{tmp_path}/a.npz"), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "1,2\n3,x\n", "text stands where a number belongs (line 2, column 3)"),
+        ("a.csv", "1,2\r\n3,4\r\nx y,5\r\n", "text stands where a number belongs (line 3, column 1)"),
+        ("a.csv", "1 2 3\n", "more than one number stands where a number belongs (line 1, column 1)"),
+        ("a.csv", "1,,2\n", "a number is missing (line 1, column 3)"),
+        ("a.csv", "1,2\n3\n", "its rows differ in length: row 0 has 2 entries, row 1 has 1 entry (line 2, column 1)"),
+        ("a.csv", "1,1e999\n", "a number is too large for any dtype (line 1, column 3)"),
+        ("a.json", "[1,\n 2,,]", "expecting value (line 2, column 4)"),
+        ("a.json", '[1, "x"]', "text at [1] stands where a number belongs"),
+        ("a.json", "[1, null]", "null at [1] stands where a number belongs"),
+        ("a.json", '{"value": "1,2"}', "text stands where a number belongs"),
+    ],
+)
+def test_where_a_file_is_wrong_and_how(tmp_path: Path, name: str, text: str, told: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    with pytest.raises(FileError) as caught:
+        read(f"@{tmp_path}/{name}")
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/tty", "/dev/stdin", "/dev/fd/0", "pipe", "/dev", "/proc/self/environ"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".npy", ".npz", ".pt", ".safetensors"])
+def test_links_to_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, suffix: str) -> None:
+    """None is opened, and what the system makes up under /proc is empty."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / f"link{suffix}").symlink_to(target)
+    real, opened = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, *rest, **named: opened.append(path) or real(path, *rest, **named))
+    with pytest.raises(FileError):
+        read(f"@{tmp_path}/link{suffix}")
+    assert not opened or target.startswith("/proc/self/environ") or target in ("/dev/stdin", "/dev/fd/0")
+
+
+def test_a_file_that_becomes_a_pipe_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    (tmp_path / "file").write_text("1")
+    file = os.stat(tmp_path / "file")
+    monkeypatch.setattr(os, "stat", lambda path, **named: file)
+    with pytest.raises(FileError, match="not a regular file"):
+        read(f"@{tmp_path}/a.csv")

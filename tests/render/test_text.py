@@ -9,11 +9,11 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from jvpcli.errors import JvpError
 from jvpcli.pipeline import inspect
 from jvpcli.render.error import render_error, underlined
+from jvpcli.render.terminal import Terminal
 from jvpcli.render.text import render_inspect, render_warnings
 from jvpcli.request import Request
 
@@ -38,7 +38,7 @@ REQUESTS = {
 
 def text_of(request: Request, *, full: bool = False) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, width=100)
+    console = Terminal(file=stream, width=100)
     try:
         report = inspect(request)
     except JvpError as error:

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from jvpcli.pipeline_trace import trace
 from jvpcli.render.dot import quoted, to_dot
 from jvpcli.render.json import to_json
+from jvpcli.render.terminal import Terminal
 from jvpcli.render.trace import array_line, bar, render_trace, short_source
 from jvpcli.request import Request
 
@@ -41,7 +41,7 @@ REQUESTS = {
 
 def text_of(request, step=None, *, width=100, full=False):
     stream = io.StringIO()
-    render_trace(trace(request, step=step), Console(file=stream, width=width), step=step, full=full)
+    render_trace(trace(request, step=step), Terminal(file=stream, width=width), step=step, full=full)
     return stream.getvalue()
 
 
@@ -241,7 +241,7 @@ def test_text_cannot_break_out_of_the_graph():
     report = trace(Request(nasty, {"x": "1,2"}))
     nodes, _ = parsed(to_dot(report))
     assert len(nodes) == 2 + len(report.steps)
-    assert quoted('a"b\\', "c\nd\0") == '"a\\"b\\\\\\nc d "'
+    assert quoted('a"b\\', "c\nd\0") == '"a\\"b\\\\\\nc d\\\\x00"'
 
 
 # Pieces

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 from jvpcli.cli.compute import FREE_PART, refuse
 from jvpcli.cli.limits import memory_limit
@@ -13,56 +15,87 @@ from jvpcli.cli.output import failures_as_errors
 from jvpcli.cli.requests import asked, read_object
 from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import free_memory
-from jvpcli.render.json import error_to_json, to_json
+from jvpcli.render.json import error_to_json, layout, pieces
+from jvpcli.render.visible import escaped_json
 from jvpcli.request import Request
 
 NOT_READ = object()
 """The id of a line that could not be read."""
 
 
+PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
+"""What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
+tells of a failure; the whole document of a failure, which makes void what came before; the seconds that it may take."""
+
+SECONDS = struct.Struct("<d")
+"""A TIMEOUT's content."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A document of one line, without its newline, and whether the line failed."""
+    """A document of one line, without its newline, and whether the line failed.
 
-    document: bytes
+    The document is bytes, or a file where it is long, which whoever writes it closes.
+    """
+
+    document: bytes | IO[bytes]
     failed: bool
+    size: int
 
 
-def answer(line: bytes, most_memory: int | None) -> Answer:
-    """The answer to a line; `most_memory` bounds what it may ask for, in bytes."""
+def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
+    """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes."""
     identity: Any = NOT_READ
     try:
-        with failures_as_errors():
+        with failures_as_errors(), limited(most_memory):
             fields = read_object(line)
             identity = identity_of(fields)
             request = asked(fields)
+            del fields
+            if request.timeout is not None:
+                yield TIMEOUT, SECONDS.pack(request.timeout)
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
-            report, failed = _compute(replace(request, memory_limit=allowed, timeout=None))
-            document = to_json(report)
+            with limited(allowed if allowed != most_memory else None):  # which is on already
+                report, failed = COMMANDS[request.command](replace(request, memory_limit=allowed, timeout=None))
+                document = pieces(layout(report))
+                part = with_id(next(document), identity)
+                for following in document:
+                    yield PART, part
+                    part = following
+                yield FAILED if failed else DONE, part
     except JvpError as error:
-        return failure(error, identity)
-    return Answer(with_id(document, identity), failed)
+        yield INSTEAD, with_id(error_to_json(error), identity)
 
 
-def failure(error: JvpError, identity: Any = NOT_READ) -> Answer:
-    """The answer of a line that failed."""
-    return Answer(with_id(error_to_json(error), identity), True)
+def told(line: bytes, verdict: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
+    """The answer to a line of which it is known already how it failed: `verdict` is that document, and lacks the id."""
+    identity: Any = NOT_READ
+    with suppress(JvpError), failures_as_errors(), limited(most_memory):
+        identity = identity_of(read_object(line))
+    yield INSTEAD, with_id(verdict, identity)
+
+
+def failure(error: JvpError) -> Answer:
+    """The answer of a line that was not read."""
+    return failed_as(error_to_json(error))
+
+
+def failed_as(document: bytes) -> Answer:
+    """The answer of a line with a failure's document."""
+    return Answer(document, True, len(document))
+
+
+def limited(size: int | None) -> AbstractContextManager[None]:
+    """The memory limit, if there is one."""
+    return nullcontext() if size is None else memory_limit(size)
 
 
 def with_id(document: bytes, identity: Any) -> bytes:
     """The document with the id in front, if the line had one."""
     if identity is NOT_READ:
         return document
-    return b'{"id":' + json.dumps(identity, separators=(",", ":")).encode() + b"," + document[1:]
-
-
-def id_of(line: bytes) -> Any:
-    """The id of a line, if it can be read."""
-    try:
-        return identity_of(read_object(line))
-    except JvpError:
-        return NOT_READ
+    return b'{"id":' + escaped_json(json.dumps(identity, separators=(",", ":")).encode()) + b"," + document[1:]
 
 
 def identity_of(fields: Mapping[str, Any]) -> Any:
@@ -75,7 +108,7 @@ def identity_of(fields: Mapping[str, Any]) -> Any:
     try:
         if identity is not NOT_READ:
             json.dumps(identity, allow_nan=False)
-    except ValueError:
+    except (TypeError, ValueError):
         raise BadValueError(
             "a number in the `id` is too large for a float, and JSON has no word for infinity"
         ) from None
@@ -86,14 +119,6 @@ def default_memory(jobs: int) -> int | None:
     """What a line may take if nothing else was asked for: its job's part of the free memory."""
     free = free_memory()
     return int(FREE_PART * free / jobs) if free else None
-
-
-def _compute(request: Request) -> tuple[Any, bool]:
-    """The report, and whether it tells of a failed check."""
-    if request.memory_limit is None:
-        return COMMANDS[request.command](request)
-    with memory_limit(request.memory_limit):
-        return COMMANDS[request.command](request)
 
 
 def _inspect(request: Request) -> tuple[Any, bool]:

@@ -48,6 +48,9 @@ jvp ops softmax
 jvp inspect --help
 """
 
+LONGEST_EXPRESSION = 1_000_000
+"""Characters of EXPR on standard input."""
+
 HELP_FLAGS = frozenset({"--help", "-h"})
 
 
@@ -64,7 +67,7 @@ def run(argv: Sequence[str], context: Context) -> int:
         return emit_error(context, output_failed(failure), as_json=False)
     except JvpError as error:
         if has_flag(argv, "--debug"):
-            context.err.write("".join(traceback.format_exception(error)))
+            context.err.say("".join(traceback.format_exception(error)))
         return emit_error(context, error, has_flag(argv, "--json"))
 
 
@@ -78,7 +81,7 @@ def _dispatch(argv: list[str], context: Context) -> int:
     if argv[0] == "--version":
         from jvpcli import __version__
 
-        context.out.write(__version__ + "\n")
+        context.out.say(__version__ + "\n")
         return ExitCode.OK
     if argv[0] not in COMMANDS:
         raise _unknown_command(argv)
@@ -125,7 +128,7 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
 def _expression_from_stdin(options: list[str], context: Context) -> str:
     if any(word.startswith("--input=") and word.endswith("=-") for word in options):
         raise UsageError("standard input can be EXPR or the VALUE of an input, not both")
-    return context.read_stdin().strip()
+    return context.read_stdin(LONGEST_EXPRESSION).strip()
 
 
 def _tell_meaning(name: str, options: list[str], expression: str, context: Context) -> None:
@@ -138,7 +141,7 @@ def _tell_meaning(name: str, options: list[str], expression: str, context: Conte
             key, _, value = word.removeprefix("--input=").partition("=")
             word = f"--{key}={value}" if value.startswith("-") else f"--{key}\0{value}"
         words += word.split("\0") if "\0" in word else word.split("=", 1)
-    context.err.write(f"read as: jvp {shlex.join([name, expression, *words])}\n")
+    context.err.say(f"read as: jvp {shlex.join([name, expression, *words])}\n")
 
 
 def _unknown_command(argv: list[str]) -> UsageError:

@@ -9,12 +9,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
+from jvpcli.cli.compute import check_folder
 from jvpcli.cli.context import Context
 from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
-from jvpcli.errors import ExitCode, FileError, LimitError, UsageError, too_late
+from jvpcli.errors import ExitCode, FileError, JvpError, LimitError, UsageError, too_late, why
 
 if TYPE_CHECKING:
     from jvpcli.cli.answers import Answer
@@ -37,6 +39,15 @@ LONGEST_LINE = 1 << 26
 WINDOW = 16
 """Lines for each job that are under way or wait for an earlier one to be done."""
 
+MOST_KEPT = 1 << 28
+"""Bytes of answers that wait for an earlier one; beyond, only the worker that has the earlier one is listened to."""
+
+PIECE = 1 << 20
+"""Bytes of a long answer that are written at a time."""
+
+LOOKING = 60.0
+"""Seconds in which a worker finds the id of a line that has taken its worker down."""
+
 
 def command(
     context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool
@@ -44,10 +55,11 @@ def command(
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
+    check_folder()
     with _opened(file, context) as source:
         failed, count = _Stream(context, source, jobs, timeout, memory_limit).run()
     if failed and not quiet:
-        context.err.write(f"{failed} of {count} lines failed\n")
+        context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK
 
 
@@ -58,7 +70,7 @@ def _opened(file: str, context: Context) -> Iterator[int]:
         try:
             stream: IO[Any] = open(file, "rb", buffering=0)  # noqa: SIM115  (what cannot be opened is told apart)
         except OSError as error:
-            raise FileError(f"{file} cannot be read: {error.strerror}") from None
+            raise FileError(f"{file} cannot be read: {why(error, file)}") from None
         with stream:
             yield stream.fileno()
         return
@@ -81,7 +93,7 @@ class _Lines:
     def __init__(self, source: int) -> None:
         self.source = source
         self.ended = False
-        self.waiting: deque[bytes | None] = deque()
+        self.waiting: deque[bytearray | None] = deque()
         self._rest = bytearray()
         self._skipping = False
 
@@ -108,10 +120,9 @@ class _Lines:
 
     def _end_line(self, part: bytes) -> None:
         self._keep(part)
-        line = bytes(self._rest)
-        if self._skipping or line.strip():
+        line, self._rest = self._rest, bytearray()
+        if self._skipping or (line and not line.isspace()):
             self.waiting.append(None if self._skipping else line)
-        self._rest.clear()
         self._skipping = False
 
 
@@ -127,7 +138,7 @@ class _Stream:
         self.crew = _crew(jobs, timeout, memory_limit)
         self.again: deque[Line] = deque()
         self.done: dict[int, Answer] = {}
-        self.read = self.written = self.failed = 0
+        self.read = self.written = self.failed = self.kept = 0
 
     def run(self) -> tuple[int, int]:
         """All lines; how many failed, and how many there were."""
@@ -143,38 +154,39 @@ class _Stream:
     def hand_out(self) -> bool:
         """Lines to workers, as far as they can take them; whether any line still waits."""
         from jvpcli.cli.answers import failure
+        from jvpcli.cli.workers import Line
 
         while self.again or (self.lines.waiting and self.room):
-            worker = self.crew.free_worker()
-            if worker is None:
-                return True
-            if self.again:
-                worker.give(self.again.popleft())
-                continue
-            text = self.lines.waiting.popleft()
+            text = self.again[0].text if self.again else self.lines.waiting[0]
             if text is None:
-                self.done[self.read] = failure(LimitError(f"the line is longer than {LONGEST_LINE:,} bytes"))
+                self.keep(self.read, failure(LimitError(f"the line is longer than {LONGEST_LINE:,} bytes")))
             else:
-                worker.give(self.line(text))
+                worker = self.crew.free_worker(len(text))
+                if worker is None:
+                    return True
+                if self.again:
+                    worker.give(self.again.popleft())
+                    continue
+                worker.give(Line(self.read, text, self.timeout))
+            self.lines.waiting.popleft()
             self.read += 1
         return bool(self.lines.waiting)
 
     @property
     def room(self) -> bool:
-        """Whether another line may be under way: answers that wait for an earlier one are held in memory."""
+        """Whether another line may be under way: answers that wait for an earlier one are held."""
         return self.read - self.written < WINDOW * self.crew.jobs
 
-    def line(self, text: bytes) -> Line:
-        """A line with the time that it may take: what the stream allows, or less if it asks for less itself."""
-        from jvpcli.cli.requests import own_timeout
-        from jvpcli.cli.workers import Line
-
-        times = [seconds for seconds in (self.timeout, own_timeout(text)) if seconds is not None]
-        return Line(self.read, text, min(times, default=None))
+    def heard(self) -> list[Worker]:
+        """The workers that are listened to; the others wait in writing, where much is held already."""
+        workers = self.crew.workers
+        if self.kept + sum(worker.kept.size for worker in workers) <= MOST_KEPT:
+            return workers
+        return [worker for worker in workers if any(line.number == self.written for line in worker.lines)] or workers
 
     def wait(self) -> None:
         """Sleeps until something can be read or sent, or a line is late; reads and sends."""
-        workers = {worker.answers: worker for worker in self.crew.workers}
+        workers = {worker.answers: worker for worker in self.heard()}
         sending = {worker.requests: worker for worker in self.crew.workers if worker.outgoing}
         poll = select.poll()
         for fd in workers:
@@ -195,7 +207,7 @@ class _Stream:
 
     def patience(self) -> float | None:
         """Milliseconds until the first line is late."""
-        deadlines = [worker.deadline for worker in self.crew.workers]
+        deadlines = [worker.deadline for worker in self.heard()]
         first = min((deadline for deadline in deadlines if deadline is not None), default=None)
         return None if first is None else max(0.0, first - time.monotonic()) * 1000 + 1
 
@@ -205,27 +217,40 @@ class _Stream:
 
         answers, alive = worker.receive()
         for line, answer in answers:
-            self.done[line.number] = answer
+            if isinstance(answer, JvpError):
+                self.give_up([line], answer)
+            else:
+                self.keep(line.number, answer)
         if not alive:
             status, unanswered = self.crew.replace(worker)
-            self.give_up(unanswered, lambda line: why_ended(status))
+            self.give_up(unanswered, why_ended(status))
 
     def end_late(self) -> None:
         """Ends the workers whose line has taken too long."""
         now = time.monotonic()
-        for worker in list(self.crew.workers):
+        for worker in list(self.heard()):
             if worker.deadline is not None and worker.deadline <= now:
                 _, unanswered = self.crew.replace(worker)
-                self.give_up(unanswered, lambda line: too_late(line.timeout or 0))
+                self.give_up(unanswered, too_late(unanswered[0].timeout or 0))
 
-    def give_up(self, unanswered: list[Line], why: Any) -> None:
-        """The first of the lines of an ended worker fails; the others are given to another."""
-        from jvpcli.cli.answers import failure, id_of
+    def give_up(self, unanswered: list[Line], why: JvpError) -> None:
+        """The first of the lines of an ended worker fails; all are given to another, the first for its id alone."""
+        from jvpcli.cli.answers import failed_as
+        from jvpcli.render.json import error_to_json
 
-        if unanswered:
-            first, *others = unanswered
-            self.done[first.number] = failure(why(first), id_of(first.text))
-            self.again.extendleft(reversed(others))
+        if not unanswered:
+            return
+        first, *others = unanswered
+        if first.verdict:  # reading it is what takes workers down
+            self.keep(first.number, failed_as(first.verdict))
+        else:
+            others.append(replace(first, verdict=error_to_json(why), timeout=LOOKING))
+        self.again = deque(sorted([*self.again, *others], key=lambda line: line.number))
+
+    def keep(self, number: int, answer: Answer) -> None:
+        """An answer, until it is its turn."""
+        self.done[number] = answer
+        self.kept += answer.size
 
     def write(self) -> None:
         """The answers whose turn it is, each in one piece."""
@@ -235,6 +260,7 @@ class _Stream:
                 _write_line(self.context, answer.document)
             self.written += 1
             self.failed += answer.failed
+            self.kept -= answer.size
 
 
 def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
@@ -249,15 +275,25 @@ def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
     return Crew(jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
 
 
-def _write_line(context: Context, document: bytes) -> None:
-    """A whole line in one write where the system has one, so that being killed leaves no half line."""
+def _write_line(context: Context, document: bytes | IO[bytes]) -> None:
+    """A whole line; in one write where it is held in memory and the system has one, so that being killed leaves no half."""
+    if isinstance(document, bytes):
+        _write(context, document + b"\n")
+        return
+    with document:
+        while piece := document.read(PIECE):
+            _write(context, piece)
+    _write(context, b"\n")
+
+
+def _write(context: Context, text: bytes) -> None:
     try:
         descriptor = context.out.fileno()
     except OSError:
-        context.write(document)
+        context.out.write_bytes(text)
         context.flush()
         return
-    rest = memoryview(document + b"\n")
+    rest = memoryview(text)
     try:
         wait_for_room(descriptor, len(rest))
         while rest:

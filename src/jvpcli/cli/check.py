@@ -31,14 +31,16 @@ jvp check "torch.relu(x)" --x 0,1 --json | jq -c '[.verdict, .worst]'
 
 def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -> int:
     """Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause."""
-    with computing(context, request, as_json) as (_, limited):
+    with computing(context, request, as_json) as (_, limited, computed):
         from jvpcli.pipeline_check import check
 
         report = check(limited)
-    from jvpcli.render.check import render_check
-    from jvpcli.render.text import render_warnings
+        computed()
+        from jvpcli.render.check import render_check
 
-    emit(context, report, as_json, render_check)
+        emit(context, report, as_json, render_check)
     if not quiet and not as_json:
+        from jvpcli.render.text import render_warnings
+
         render_warnings(report.warnings, context.error_console)
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

@@ -55,10 +55,10 @@ SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 def command(context: Context, *, shell: str, line: str | None) -> None:
     """Print a script for bash, zsh or fish that completes commands, options and the functions of an expression."""
     if line is None:
-        context.out.write(SHELLS[shell])
+        context.out.say(SHELLS[shell])
         return
     for candidate in complete(line):
-        context.out.write(candidate + "\n")
+        context.out.say(candidate + "\n")
 
 
 def complete(line: str) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from types import ModuleType
 
@@ -12,41 +12,49 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.limits import memory_limit
 from jvpcli.cli.output import emit_error
 from jvpcli.cli.progress import progress
-from jvpcli.errors import JvpError, UnknownNameError, too_late
+from jvpcli.errors import FileError, JvpError, UnknownNameError, has_folder, too_late
 from jvpcli.request import Request
+
+LINE_PATIENCE = 0.5
+"""Seconds in which a line of a batch that is being written may still become whole."""
 
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
 
 
 @contextmanager
-def computing(context: Context, request: Request, as_json: bool) -> Iterator[tuple[ModuleType, Request]]:
-    """The pipeline, and the request with its limits in force.
+def computing(
+    context: Context, request: Request, as_json: bool
+) -> Iterator[tuple[ModuleType, Request, Callable[[], None]]]:
+    """The pipeline, the request with its limits in force, and what to call once the answer is there.
+
+    The limits hold for the answer too, as it is written; the line that shows progress goes away before it.
 
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
     """
+    check_folder()
     refuse(request, request.command)
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
     with (
         _own_prints_to(context, request),
-        progress(context) as tell,
+        ExitStack() as shown,
     ):
-        request = replace(request, tell=tell)
+        request = replace(request, tell=shown.enter_context(progress(context)))
         from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 
         free = free_memory()
         allowed = request.memory_limit or (int(FREE_PART * free) if free else None)
         if allowed is None:
-            yield pipeline, request
+            yield pipeline, request, shown.close
             return
         if request.memory_limit is not None:
             _start_threads()
         with memory_limit(allowed):
-            yield pipeline, replace(request, memory_limit=allowed)
+            yield pipeline, replace(request, memory_limit=allowed), shown.close
 
 
 @contextmanager
@@ -57,6 +65,16 @@ def _own_prints_to(context: Context, request: Request) -> Iterator[None]:
         return
     with redirect_stdout(context.err):
         yield
+
+
+def check_folder() -> None:
+    """Refuses to compute without a current folder: torch's mathematics library ends the process where there is none.
+
+    Raises:
+        FileError: it has been removed.
+    """
+    if not has_folder():
+        raise FileError("the current folder has been removed", hints=("change to a folder that is there, with cd",))
 
 
 def _start_threads() -> None:
@@ -104,7 +122,7 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
 
 def end_run(context: Context, error: JvpError, as_json: bool) -> None:
     """From a watcher's thread: tells the error, unless the outcome is being told already, and ends the process."""
-    alone = context.watch.word.acquire(blocking=False)
+    alone = context.watch.word.acquire(timeout=LINE_PATIENCE)
     try:
         if alone:
             emit_error(context, error, as_json)

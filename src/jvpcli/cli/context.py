@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.cli.streams import Output
 from jvpcli.cli.watch import Watch
-from jvpcli.errors import UsageError
+from jvpcli.errors import LimitError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +24,10 @@ STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 USUAL_WIDTH, HEIGHT = 80, 25
 """Of a terminal that does not tell."""
+
+NARROWEST = 40
+"""Columns that a page is laid out for at least.  A narrower terminal breaks the lines itself; in a frame or a table with
+no room for a word, words would be lost."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,27 @@ class Context:
         Raises:
             UsageError: there is none.
         """
+        return self._stdin.read()
+
+    def read_stdin(self, most: int | None = None) -> str:
+        """All of standard input, however often it is asked for; with `most`, once, and no more characters than that.
+
+        Raises:
+            UsageError: there is none.
+            LimitError: there is more.
+        """
+        if most is None:
+            return self.stdin_text
+        text = self._stdin.read(most + 1)
+        if len(text) > most:
+            raise LimitError(f"the text on standard input is longer than {most:,} characters")
+        return text
+
+    @property
+    def _stdin(self) -> TextIO:
         if self.stdin is None:
             raise UsageError("standard input is closed, so `-` has nothing to read")
-        return self.stdin.read()
-
-    def read_stdin(self) -> str:
-        """All of standard input, however often it is asked for."""
-        return self.stdin_text
+        return self.stdin
 
     def place(self, path: str | None) -> str | None:
         """The path of a file to write; the names of standard output are those of where results go."""
@@ -122,9 +140,9 @@ class Context:
         self.out.flush()
 
     def _console(self, output: Output) -> Console:
-        from rich.console import Console
+        from jvpcli.render.terminal import Terminal
 
-        return Console(
+        return Terminal(
             file=output,  # type: ignore[arg-type]
             width=self._width(output),
             height=HEIGHT,  # rich takes the width as it is only with a height
@@ -136,12 +154,21 @@ class Context:
 
     def _width(self, output: Output) -> int:
         """COLUMNS if it is set, else the terminal's; whatever a line needs where there is no terminal."""
-        columns = self.environ.get("COLUMNS", "")
-        if columns.isdigit() and int(columns) > 0:
-            return int(columns)
+        return min(max(_columns(self.environ.get("COLUMNS", "")) or self._room(output), NARROWEST), PIPE_WIDTH)
+
+    def _room(self, output: Output) -> int:
+        """Columns of what the output goes to."""
         if not output.isatty():
             return PIPE_WIDTH
         try:
             return os.get_terminal_size(output.fileno()).columns or USUAL_WIDTH
         except (OSError, ValueError):
             return USUAL_WIDTH
+
+
+def _columns(text: str) -> int:
+    """What COLUMNS says; 0 where that is no number of columns."""
+    try:
+        return max(0, int(text))
+    except ValueError:  # no number, or one of thousands of digits
+        return 0

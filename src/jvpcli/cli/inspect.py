@@ -9,6 +9,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
 from jvpcli.request import Request
+from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,8 +55,8 @@ def command(
     """Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers."""
     pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
-    with computing(context, request, as_json) as (pipeline, limited):
-        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+    if request.save is not None:
+        check_writable(request.save)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.text import render_inspect, render_plan  # a document does without
@@ -66,9 +67,12 @@ def command(
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
-    if not explain_plan:
-        pictures.write(report)
-    emit(context, report, as_json, render)
+    with computing(context, request, as_json) as (pipeline, limited, computed):
+        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+        computed()
+        if not explain_plan:
+            pictures.write(report)
+        emit(context, report, as_json, render)
     if not (quiet or as_json or explain_plan):
         from jvpcli.render.text import render_warnings
 

@@ -20,16 +20,14 @@ PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 @contextmanager
 def memory_limit(size: int) -> Iterator[None]:
-    """Lets the process take `size` bytes more than it has now; beyond, allocations fail."""
+    """Lets the process take `size` bytes more than it has now; beyond, allocations fail.  Inside another, the narrower holds."""
     used = data_size()
     if resource is None or used is None:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    hard = before[1]
-    size += INTERPRETER
-    wanted = used + size if hard == resource.RLIM_INFINITY else min(used + size, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    bounds = [bound for bound in before if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + size + INTERPRETER, *bounds]), before[1]))
     try:
         yield
     finally:

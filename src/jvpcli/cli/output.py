@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 
 def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Console], None]) -> None:
-    """A report to stdout, all of it."""
-    if as_json:
-        from jvpcli.render.json import to_json
+    """A report to stdout, all of it or, where there is no memory for it, nothing.
 
-        document = to_json(report)
+    A document is laid out, a text is rendered in full, before the first byte is written.
+    """
+    if as_json:
+        from jvpcli.render.json import layout, pieces
+
+        document = pieces(layout(report))
         context.watch.answer()
-        context.write(document)
+        for piece in document:
+            context.out.write_bytes(piece)
+        context.out.write_bytes(b"\n")
     else:
-        with context.console.capture() as shown:  # whole or not at all, and within the time that was given
+        with context.console.capture() as shown:
             render(report, context.console)
+        text = shown.get()
         context.watch.answer()
-        context.out.write(shown.get())
+        context.out.write(text)
     context.flush()
 
 
@@ -82,7 +88,7 @@ def failures_as_errors() -> Iterator[None]:
 def as_error(error: Exception) -> JvpError:
     """An unexpected exception as what the user is told."""
     text = str(error)
-    if "can't allocate memory" in text or "bad_alloc" in text:
+    if any(wording in text for wording in ("can't allocate memory", "bad_alloc", "size calculation overflowed")):
         return LimitError(
             "there is not enough memory for this", torch_message=text.splitlines()[0], hints=_memory_hints()
         )

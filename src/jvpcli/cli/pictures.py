@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jvpcli.errors import UsageError
+from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,6 @@ class Pictures:
         self._check_files()
 
     def _check_files(self) -> None:
-        from jvpcli.render.files import check_writable
         from jvpcli.render.optional import check_installed
 
         for option, path in (("--html", self.html), ("--plot", self.plot)):

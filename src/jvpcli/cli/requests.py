@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.errors import BadValueError, UsageError
+from jvpcli.language.overflow import json_float
 from jvpcli.language.pasted import read_pasted
-from jvpcli.options import BATCH, make_request, options_of, read
+from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.request import Request
 
 
@@ -20,9 +21,9 @@ def read_object(line: bytes) -> dict[str, Any]:
         BadValueError: it is not strict JSON, or no object.
     """
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
+        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
         if b"\\u" in line:
-            json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character cannot be written again
+            json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
     except UnicodeError:
         raise BadValueError("the line is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -66,16 +67,6 @@ def asked(fields: Mapping[str, Any]) -> Request:
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
     )
-
-
-def own_timeout(line: bytes) -> float | None:
-    """The timeout that an unread line asks for, if it asks for one that can be understood."""
-    if b'"timeout"' not in line:
-        return None
-    try:
-        return read({"timeout": read_object(line).get("timeout")}, BATCH).get("timeout")
-    except JvpError:
-        return None
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable
 from typing import TextIO
 
+from jvpcli.render.visible import visible
+
 ASCII = str.maketrans(
     {
         "∂": "d", "Σ": "sum", "·": "*", "×": "x", "ᵀ": "^T", "…": "...", "⋮": ":", "⟨": "<", "⟩": ">", "∞": "inf",
@@ -44,8 +46,12 @@ class Output:
         self.encoding = "ascii" if self._plain else self._encoding
         """What rich draws its boxes by."""
 
+    def say(self, text: str) -> None:
+        """Text with no order to a terminal in it, wherever it came from."""
+        self.write(visible(text))
+
     def write(self, text: str) -> int:
-        """Text, in the stream's own encoding."""
+        """Text as it is, in the stream's own encoding: for a console, which knows its colours, and for the user's own prints."""
         plain = text.translate(ASCII) if self._plain else text
         shown = plain.encode(self._encoding, "replace").decode(self._encoding)
         self._attempt(lambda stream: stream.write(shown))

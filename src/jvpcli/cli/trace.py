@@ -9,6 +9,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
 from jvpcli.request import Request
+from jvpcli.writer import check_writable, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,25 +53,28 @@ def command(
     """Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong."""
     pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json)
-    with computing(context, request, as_json) as (_, limited):
-        from jvpcli.pipeline_trace import trace
-
-        report = trace(limited, step=step)
     if dot is not None:
-        from jvpcli.render.dot import to_dot
-        from jvpcli.render.files import write_whole
-
-        write_whole(dot, to_dot(report).encode())
-    from jvpcli.render.text import render_warnings
-    from jvpcli.render.trace import render_trace
-
-    pictures.write(report)
+        check_writable(dot)
 
     def render(report: TraceReport, console: Console) -> None:
+        from jvpcli.render.trace import render_trace  # a document does without
+
         render_trace(report, console, step=step, full=full)
         pictures.draw(report, console)
 
-    emit(context, report, as_json, render)
+    with computing(context, request, as_json) as (_, limited, computed):
+        from jvpcli.pipeline_trace import trace
+
+        report = trace(limited, step=step)
+        computed()
+        if dot is not None:
+            from jvpcli.render.dot import to_dot
+
+            write_whole(dot, to_dot(report).encode())
+        pictures.write(report)
+        emit(context, report, as_json, render)
     if not quiet and not as_json:
+        from jvpcli.render.text import render_warnings
+
         context.flush()
         render_warnings(report.warnings, context.error_console)

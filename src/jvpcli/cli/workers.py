@@ -1,8 +1,11 @@
 """Processes that answer lines: one that hangs or dies costs its line and nothing else.
 
 The parent has loaded torch and never computes, so that a new worker is a fork away.  Two pipes lead to each worker: a
-line goes in with its length before it, an answer comes out in the same way.  A third pipe, which nobody writes to,
-tells the workers that the parent is gone.
+line goes in with its length before it, its document comes out in parts, each with its length before it.  A third pipe,
+which nobody writes to, tells the workers that the parent is gone.
+
+The parent reads no line: a worker tells it what time the line may take, and where a line has taken its worker down, the
+next one is asked for the line's id.  What the parent holds is bounded, however long lines and answers are.
 """
 
 from __future__ import annotations
@@ -11,26 +14,36 @@ import gc
 import os
 import signal
 import struct
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import IO
 
-from jvpcli.cli.answers import Answer, answer
+from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, told
 from jvpcli.cli.attendant import flush_c_streams, leave_with_parent, leave_with_parent_at_once
+from jvpcli.errors import FileError, JvpError
 
 AHEAD = 4
 """Lines that wait at a worker, so that it never waits for the parent."""
 
+AHEAD_BYTES = 1 << 20
+"""Bytes of lines that wait at a worker: a long line waits for an idle one."""
+
 PIECE = 1 << 16
 """Bytes that are read at a time."""
 
-HEADER = struct.Struct("<?Q")
-"""Before an answer: whether the line failed, and the document's length."""
+IN_MEMORY = 1 << 20
+"""Bytes of an answer that the parent holds in memory; a longer one is kept in a file without a name."""
 
-LENGTH = struct.Struct("<Q")
-"""Before a line: its length."""
+HEADER = struct.Struct("<BQ")
+"""Before a part of an answer: what it is, and its length."""
+
+LENGTHS = struct.Struct("<QQ")
+"""Before a line: its length, and that of the document that tells how it failed, if it did."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +57,87 @@ class Settings:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the input, by its number from 0 on, and the time that it may take."""
+    """A line of the input, by its number from 0 on, and the time that it may take.
+
+    `verdict` is the document of how it failed, for a worker to add the id.
+    """
 
     number: int
-    text: bytes
+    text: bytes | bytearray
     timeout: float | None
+    verdict: bytes = b""
+
+
+class Kept:
+    """What has come of an answer: in memory, and beyond some length in a file without a name."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None
+        self._lost: str | None = None
+
+    def add(self, content: bytes | bytearray) -> None:
+        """Some more of it."""
+        self.size += len(content)
+        if self._lost:
+            return
+        self._memory += content
+        if self.size > IN_MEMORY:
+            with self._failures():
+                self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115  (closed by whoever writes it out)
+                self._file.write(self._memory)
+            self._memory.clear()
+
+    def all(self) -> bytes:
+        """A short one."""
+        return bytes(self._memory)
+
+    def answer(self, *, failed: bool) -> Answer | JvpError:
+        """The whole of it; an error where there was no room to keep it."""
+        if self._file is not None:
+            with self._failures():
+                self._file.seek(0)
+        if self._lost:
+            return FileError(
+                f"the answer of {self.size:,} bytes cannot be kept in {tempfile.gettempdir()} until it is its turn: "
+                f"{self._lost}",
+                hints=("name a folder with more room, as in TMPDIR=/var/tmp jvp batch",),
+            )
+        return Answer(self._file or self.all(), failed, self.size)
+
+    def close(self) -> None:
+        """It is not needed."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._lost = error.strerror or str(error)
+            self.close()
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process, its two pipes, the lines that it has been given and the bytes on the way."""
+    """A process, its two pipes, the lines that it has been given and the bytes on the way.
+
+    `kind` and `left` are of the part that is coming in, and how many bytes of it are still to come; `kept` is what has
+    come of an answer.
+    """
 
     pid: int
     requests: int
     answers: int
     lines: deque[Line] = field(default_factory=deque)
-    outgoing: bytearray = field(default_factory=bytearray)
+    outgoing: deque[memoryview] = field(default_factory=deque)
     incoming: bytearray = field(default_factory=bytearray)
+    kind: int | None = None
+    left: int = 0
+    kept: Kept = field(default_factory=Kept)
     since: float = 0.0
 
     def give(self, line: Line) -> None:
@@ -68,37 +145,74 @@ class Worker:
         if not self.lines:
             self.since = time.monotonic()
         self.lines.append(line)
-        self.outgoing += LENGTH.pack(len(line.text)) + line.text
+        header = LENGTHS.pack(len(line.text), len(line.verdict))
+        if len(line.text) <= PIECE:
+            self.outgoing.append(memoryview(header + line.text + line.verdict))
+        else:
+            self.outgoing += (memoryview(header), memoryview(line.text), memoryview(line.verdict))
+
+    def takes(self, size: int) -> bool:
+        """Whether a line of so many bytes may wait here."""
+        waiting = sum(len(line.text) for line in self.lines)
+        return not self.lines or (len(self.lines) < AHEAD and waiting + size <= AHEAD_BYTES)
 
     def send(self) -> None:
         """As much of what is on the way as the pipe takes; a worker that is gone is noticed where it is read."""
         try:
-            sent = os.write(self.requests, memoryview(self.outgoing)[:PIECE])
+            sent = os.writev(self.requests, [*islice(self.outgoing, 16)])
         except BlockingIOError:
             return
         except BrokenPipeError:
-            sent = len(self.outgoing)
-        del self.outgoing[:sent]
+            self.outgoing.clear()
+            return
+        while self.outgoing and sent >= len(self.outgoing[0]):
+            sent -= len(self.outgoing.popleft())
+        if sent:
+            self.outgoing[0] = self.outgoing[0][sent:]
 
-    def receive(self) -> tuple[list[tuple[Line, Answer]], bool]:
-        """The answers that have come in, and whether the worker is still there."""
+    def receive(self) -> tuple[list[tuple[Line, Answer | JvpError]], bool]:
+        """The answers that have come in, or why one is lost, and whether the worker is still there."""
         piece = os.read(self.answers, PIECE)
         self.incoming += piece
-        found = []
-        while len(self.incoming) >= HEADER.size:
-            failed, length = HEADER.unpack_from(self.incoming)
-            end = HEADER.size + length
-            if len(self.incoming) < end:
-                break
-            found.append((self.lines.popleft(), Answer(bytes(self.incoming[HEADER.size : end]), failed)))
-            del self.incoming[:end]
-            self.since = time.monotonic()
+        found: list[tuple[Line, Answer | JvpError]] = []
+        while self._in_a_part():
+            content = self.incoming[: self.left]
+            del self.incoming[: self.left]
+            self.left -= len(content)
+            self.kept.add(content)
+            if not self.left:
+                found += self._end_of_part()
         return found, bool(piece)
+
+    def _in_a_part(self) -> bool:
+        """Whether there is something of a part, its header read."""
+        if self.kind is None and len(self.incoming) >= HEADER.size:
+            self.kind, self.left = HEADER.unpack_from(self.incoming)
+            del self.incoming[: HEADER.size]
+            if self.kind == INSTEAD:
+                self.kept.close()
+                self.kept = Kept()
+        return self.kind is not None and (bool(self.incoming) or not self.left)
+
+    def _end_of_part(self) -> list[tuple[Line, Answer | JvpError]]:
+        """The answer that the part ends, if it does."""
+        kind, self.kind = self.kind, None
+        if kind == PART:
+            return []
+        kept, self.kept = self.kept, Kept()
+        if kind == TIMEOUT:
+            (seconds,) = SECONDS.unpack(kept.all())
+            line = self.lines[0]
+            self.lines[0] = replace(line, timeout=min(seconds, line.timeout or seconds))
+            return []
+        self.since = time.monotonic()
+        return [(self.lines.popleft(), kept.answer(failed=kind != DONE))]
 
     @property
     def deadline(self) -> float | None:
         """When its first line has taken too long; an answer that is already coming in is in time."""
-        if not self.lines or self.incoming or self.lines[0].timeout is None:
+        coming = self.incoming or self.kind is not None or self.kept.size
+        if coming or not self.lines or self.lines[0].timeout is None:
             return None
         return self.since + self.lines[0].timeout
 
@@ -106,6 +220,7 @@ class Worker:
         """Ends the process, whatever it is doing; its status."""
         os.close(self.requests)
         os.close(self.answers)
+        self.kept.close()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         return os.waitpid(self.pid, 0)[1]
@@ -122,15 +237,15 @@ class Crew:
         gc.collect()
         gc.freeze()  # what is loaded by now is not looked at again, here or in a worker
 
-    def free_worker(self) -> Worker | None:
-        """A worker that can take a line: an idle one, a new one, or the one with the fewest lines."""
+    def free_worker(self, size: int) -> Worker | None:
+        """A worker that can take a line of so many bytes: an idle one, a new one, or the one with the fewest lines."""
         fewest = min(self.workers, key=lambda worker: len(worker.lines), default=None)
         if fewest is not None and not fewest.lines:
             return fewest
         if len(self.workers) < self.jobs:
             self.workers.append(self.start())
             return self.workers[-1]
-        return fewest if fewest is not None and len(fewest.lines) < AHEAD else None
+        return fewest if fewest is not None and fewest.takes(size) else None
 
     def start(self) -> Worker:
         """A new process."""
@@ -177,11 +292,13 @@ def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
 
 
 def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) -> None:
-    while header := read(LENGTH.size):
-        found = answer(read(*LENGTH.unpack(header)), memory)
-        pieces = memoryview(HEADER.pack(found.failed, len(found.document)) + found.document)
-        while pieces:
-            pieces = pieces[os.write(answers, pieces) :]
+    while header := read(LENGTHS.size):
+        length, known = LENGTHS.unpack(header)
+        line, verdict = read(length), read(known)
+        for kind, part in told(line, verdict, memory) if verdict else answer(line, memory):
+            rest = memoryview(HEADER.pack(kind, len(part)) + part)
+            while rest:
+                rest = rest[os.write(answers, rest) :]
 
 
 def _start_threads(count: int) -> None:

@@ -30,8 +30,11 @@ BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
 
 
-def pull_back(graph: Graph, cotangent: Tensor) -> list[Tensor]:
-    """vᵀJ for each input: v of the output's shape; zeros for an input that is not reached."""
+def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+    """vᵀJ for each input: v of the output's shape; zeros for an input that is not reached.
+
+    `rounded` is applied to whatever a node sends on, before it is added to what others send.
+    """
     arrived: dict[Node, dict[int, Tensor]] = {}
     root = graph.output.grad_fn
     if root is not None:
@@ -45,6 +48,7 @@ def pull_back(graph: Graph, cotangent: Tensor) -> list[Tensor]:
             if grad is None or edge not in reached:
                 continue
             grad = _fit(grad, edge._input_metadata[nr])
+            grad = rounded(grad) if rounded else grad
             slot = arrived.setdefault(edge, {})
             slot[nr] = slot[nr] + grad if nr in slot else grad
     result = []

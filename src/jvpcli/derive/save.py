@@ -1,21 +1,20 @@
-"""Jacobians to files: `.npz` (SciPy's sparse format, or dense, by kind) and `.npy` (dense, streamed if it must be).
-
-A file is written whole or not at all: beside its place first, then moved there.
-"""
+"""Jacobians to files: `.npz` (SciPy's sparse format, or dense, by kind) and `.npy` (dense, streamed if it must be)."""
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jvpcli.derive.linear_map import DenseMap, LinearMap
-from jvpcli.errors import FileError, UsageError
+from jvpcli.errors import UsageError
+from jvpcli.writer import written
 
 Maps = Mapping[tuple[str, str], LinearMap]
 
@@ -48,10 +47,12 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
                 f".npy holds one array, and there are {len(maps)}: {pairs}", hints=("save to a .npz file",)
             )
         ((_, x), linear_map) = next(iter(maps.items()))
-        _replace(path, lambda temporary: _stream(linear_map, temporary, dtypes[x]))
+        with written(path) as stream:
+            _stream(linear_map, stream, dtypes[x])
     elif suffix == ".npz":
         arrays = _arrays(maps, form)
-        _replace(path, lambda temporary: np.savez_compressed(temporary, **arrays))  # type: ignore[arg-type]
+        with written(path) as stream:
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     else:
         raise UsageError(f"--save writes .npz and .npy files, not {Path(path).name!r}")
 
@@ -87,23 +88,41 @@ def _coordinates(linear_map: LinearMap) -> dict[str, np.ndarray]:
     }
 
 
-def _stream(linear_map: LinearMap, path: str, dtype: torch.dtype) -> None:
+def _stream(linear_map: LinearMap, stream: IO[bytes], dtype: torch.dtype) -> None:
     """The dense array into a file, a few rows in memory at a time."""
     shape = linear_map.out_shape + linear_map.in_shape
     kind = _numpy(torch.empty(0, dtype=dtype)).dtype
-    if linear_map.m * linear_map.n == 0 or not shape:
-        np.save(path, _numpy(linear_map.to_dense()) if shape == () else np.zeros(shape, kind), allow_pickle=False)
+    m, n = linear_map.m, linear_map.n
+    if m * n == 0 or not shape:
+        whole = _numpy(linear_map.to_dense()) if shape == () else np.zeros(shape, kind)
+        np.lib.format.write_array(stream, whole, allow_pickle=False)
         return
-    target = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    matrix = target.reshape(linear_map.m, linear_map.n)
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
     if is_sparse(linear_map):
         rows, cols, values = (_numpy(part) for part in linear_map.entries())
+        start = stream.tell()
+        _take_room(stream, start + m * n * kind.itemsize)
+        matrix = np.memmap(stream, kind, mode="r+", offset=start, shape=(m, n))
         matrix[rows, cols] = values
-    else:
-        step = max(1, ENTRIES_AT_A_TIME // linear_map.n)
-        for start in range(0, linear_map.m, step):
-            matrix[start : start + step] = _numpy(_rows(linear_map, start, min(start + step, linear_map.m), dtype))
-    target.flush()
+        matrix.flush()
+        return
+    step = max(1, ENTRIES_AT_A_TIME // n)
+    for first in range(0, m, step):
+        some = _numpy(_rows(linear_map, first, min(first + step, m), dtype)).astype(kind, copy=False)
+        stream.write(np.ascontiguousarray(some).data)
+
+
+def _take_room(stream: IO[bytes], size: int) -> None:
+    """Makes a file that long, and the disk hold that much of it: a full one is told now, not by a signal later."""
+    stream.flush()
+    os.ftruncate(stream.fileno(), size)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
 
 
 def _rows(linear_map: LinearMap, start: int, stop: int, dtype: torch.dtype) -> Tensor:
@@ -123,19 +142,3 @@ def _rows(linear_map: LinearMap, start: int, stop: int, dtype: torch.dtype) -> T
 def _numpy(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu().resolve_conj()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
-
-
-def _replace(path: str, write: Callable[[str], None]) -> None:
-    target = Path(path)
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)

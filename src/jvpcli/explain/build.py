@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ LARGEST_DENSE = 1_000_000
 
 def array(tensor: Tensor) -> np.ndarray | None:
     """The numbers of a tensor, or None above the size that is written out dense."""
-    if tensor.numel() > LARGEST_DENSE:
+    if _written(tensor.shape) > LARGEST_DENSE:
         return None
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.layout is not torch.strided:
@@ -30,6 +32,11 @@ def array(tensor: Tensor) -> np.ndarray | None:
     if tensor.dtype is torch.complex32:
         tensor = tensor.to(torch.complex64)
     return tensor.numpy(force=True)  # a tensor that torch knows to be zero is not written out otherwise
+
+
+def _written(shape: tuple[int, ...]) -> int:
+    """Entries, or of an array without any the empty lists, that would be written."""
+    return math.prod(itertools.takewhile(bool, shape))
 
 
 def input_value(tensor: Tensor, differentiated: bool) -> InputValue:
@@ -62,7 +69,7 @@ def jacobian(
         entry = {"format": "omitted", "reason": f"its {size} elements do not fit into the memory limit"}
         if linear_map.structure == "unknown":
             entry |= _summary(linear_map, tell)
-    elif wanted != "sparse" and size <= LARGEST_DENSE:
+    elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
         entry = {"format": "dense", "value": array(linear_map.to_dense())}
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
         rows, cols, values = linear_map.entries()

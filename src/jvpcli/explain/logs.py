@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 LONGEST = 100_000
-"""Characters at the end of a text without any traceback that are searched, and of a line that are read."""
+"""Characters at the end of a text without any traceback that are searched, and of a line and of a message that are read."""
+
+LAST = 100
+"""Errors at the end of a log, and errors and warnings together, that are kept."""
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "\u200b": "", "\ufeff": ""})
@@ -55,11 +59,33 @@ class Raised:
         return self.type.endswith("Warning")
 
 
-def read_log(text: str) -> list[Raised]:
-    """The errors and warnings of a log in the order in which they were raised; the text itself where it has none."""
-    lines = clean_lines(text)
-    found = list(_raised(lines))
-    return found or [Raised("", "\n".join(lines)[-LONGEST:])]
+def read_log(text: str | Iterable[str]) -> list[Raised]:
+    """The last errors and warnings of a log in the order in which they were raised; the end of a text that has none.
+
+    A long log may come as blocks of whole lines, one after the other; only what is found is kept of them.
+    """
+    tail: list[str] = []
+    found = _recent(_raised(_all_lines((text,) if isinstance(text, str) else text, tail)))
+    return found or [Raised("", "\n".join(tail)[-LONGEST:])]
+
+
+def _all_lines(blocks: Iterable[str], tail: list[str]) -> Iterator[str]:
+    """The lines of all blocks; the end of what has come stays in `tail`."""
+    for block in blocks:
+        lines = clean_lines(block)
+        yield from lines
+        tail[:] = ["\n".join((*tail, *lines))[-LONGEST:]]
+
+
+def _recent(events: Iterable[Raised]) -> list[Raised]:
+    """The last errors and the last events of any kind, in order."""
+    errors: deque[tuple[int, Raised]] = deque(maxlen=LAST)
+    every: deque[tuple[int, Raised]] = deque(maxlen=LAST)
+    for number, event in enumerate(events):
+        every.append((number, event))
+        if not event.is_warning:
+            errors.append((number, event))
+    return [event for _, event in sorted({**dict(errors), **dict(every)}.items())]
 
 
 def clean_lines(text: str) -> list[str]:
@@ -79,33 +105,38 @@ def _bare(line: str) -> str:
     return end[:-1].rstrip() if end.endswith(("│", "┃")) else line
 
 
-def _raised(lines: Sequence[str]) -> Iterator[Raised]:
+def _raised(lines: Iterable[str]) -> Iterator[Raised]:
     """Each header line begins a message, which goes on to the next header, traceback or chain sentence."""
     type_, link, pending = "", "", ""
     message: list[str] = []
-    where: list[str] = []
+    length = 0
+    where: deque[str] = deque(maxlen=40)
     for line in lines:
         header = _header(line)
         stripped = line.strip()
         ends = header is not None or stripped in _CHAINS or _TRACEBACK in line
         if ends and type_:
             yield _event(type_, message, where, link)
-            type_, message, where, link = "", [], [], ""
+            type_, message, link = "", [], ""
+            where.clear()
         if header is not None:
             type_, message, link, pending = header[0], [header[1]], pending, ""
+            length = len(header[1])
         elif stripped in _CHAINS:
             pending = _CHAINS[stripped]
         elif type_:
-            message.append(line)
+            length += len(line) + 1
+            if length <= LONGEST:
+                message.append(line)
         else:
             where.append(line)
     if type_:
         yield _event(type_, message, where, link)
 
 
-def _event(type_: str, message: Sequence[str], where: Sequence[str], link: str) -> Raised:
+def _event(type_: str, message: Sequence[str], where: Iterable[str], link: str) -> Raised:
     wrapper = link or ("wrapper" if _WRAPPERS.search(type_) else "")
-    return Raised(type_, "\n".join(message).strip(), "\n".join(where[-40:]), wrapper)
+    return Raised(type_, "\n".join(message).strip(), "\n".join(where)[-LONGEST:], wrapper)
 
 
 def _header(line: str) -> tuple[str, str] | None:

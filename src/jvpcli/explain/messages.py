@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
 from jvpcli.errors import EvaluationError, UsageError
-from jvpcli.explain.logs import Raised, read_log
+from jvpcli.explain.logs import LAST, Raised, read_log
 from jvpcli.explain.table.entry import Entry, Found, anchor, pattern, read_shape, squeeze
 from jvpcli.report import Shape
 from jvpcli.report.explanation import Explanation
-
-LAST = 100
-"""Errors and warnings at the end of a log that are looked up."""
 
 QUOTED = 120
 """Characters of an unknown message that are told back."""
@@ -33,8 +30,10 @@ class Match:
     groups: dict[str, str]
 
 
-def explain_message(text: str) -> Explanation:
+def explain_message(text: str | Iterable[str]) -> Explanation:
     """What the error that ended a program means; `text` is the message alone, a traceback, or a whole log.
+
+    A long log may come as blocks of whole lines, one after the other.
 
     The last error raised counts: of a chain the last one, or the cause that it names if nothing is known of itself.
     Where nothing was raised, the last known warning counts.
@@ -43,7 +42,7 @@ def explain_message(text: str) -> Explanation:
         UsageError: there is no text.
         EvaluationError: the message is unknown; nothing is guessed.
     """
-    if not text.strip():
+    if isinstance(text, str) and not text.strip():
         raise UsageError("there is no message to explain", hints=('jvp explain "…message…"',))
     events = read_log(text)
     errors = [event for event in events if not event.is_warning]

@@ -13,7 +13,7 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.explain.guilty import Guilty, Written, find_guilty
 from jvpcli.explain.logs import Raised
 from jvpcli.explain.messages import Match, explanation, find
-from jvpcli.explain.repairs.edits import Cut
+from jvpcli.explain.repairs.edits import Repair
 from jvpcli.explain.repairs.search import first_that_work, repairs
 from jvpcli.explain.table.entry import Found
 from jvpcli.explain.worded import advice, is_about_shapes, worded
@@ -56,26 +56,26 @@ def diagnose(error: JvpError, program: Program) -> Diagnosis | None:
     return None if match is None and guilty is None else Diagnosis(error, guilty, match)
 
 
-def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float = PATIENCE) -> list[str]:
+def repaired(diagnosis: Diagnosis, works: Callable[[str], bool], patience: float = PATIENCE) -> list[Repair]:
     """The repairs of the source that `works` accepts; none where nothing is known, or after `patience` seconds."""
     guilty, match = diagnosis.guilty, diagnosis.match
     if guilty is None or not (diagnosis.about_shapes or match):
         return []
-    sources = repairs(
+    candidates = repairs(
         match.entry.id if match else None, guilty, Found(match.groups if match else {}), diagnosis.about_shapes
     )
     try:
-        return first_that_work(sources, _patient(works, patience), MOST, TRIES)
+        return first_that_work(candidates, _patient(works, patience), MOST, TRIES)
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
         return []  # operands so odd that no repair can even be written: an explanation without one is better than none
 
 
 def explained(
-    diagnosis: Diagnosis, sources: Sequence[str] = (), show: Callable[[str], str] = str, lead: Sequence[str] = ()
+    diagnosis: Diagnosis, found: Sequence[Repair] = (), show: Callable[[str], str] = str, lead: Sequence[str] = ()
 ) -> JvpError:
     """The failure, explained from its operands; of shapes it is a ShapeMismatchError.
 
-    `sources` are its repairs, and become hints in the form that `show` gives them (a command); `lead` are lines shown
+    `found` are its repairs, whose sources become hints in the form that `show` gives them (a command); `lead` are lines shown
     before the operands.
     """
     error, guilty, match = diagnosis.error, diagnosis.guilty, diagnosis.match
@@ -86,8 +86,8 @@ def explained(
     kind = ShapeMismatchError if diagnosis.about_shapes else EvaluationError
     return kind(
         message=told.title if told else error.message,
-        explanation="\n".join(filter(None, (meaning, DROPS if any(isinstance(s, Cut) for s in sources) else ""))),
-        hints=tuple(show(source) for source in sources) or tuple(error.hints) or (advice(told) if told else ()),
+        explanation="\n".join(filter(None, (meaning, DROPS if any(repair.drops for repair in found) else ""))),
+        hints=tuple(show(repair.source) for repair in found) or tuple(error.hints) or (advice(told) if told else ()),
         span=error.span,
         source=error.source,
         torch_message=error.torch_message,

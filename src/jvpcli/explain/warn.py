@@ -24,6 +24,9 @@ from jvpcli.report import Notice
 if TYPE_CHECKING:
     from jvpcli.derive.vectors import Evaluate
 
+LONGEST = 10_000
+"""Steps of a program up to which it is run again to look for a kink."""
+
 
 def notices(
     evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun, again: Evaluate
@@ -116,6 +119,8 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
 
 
 def _kinks(evaluation: Evaluation, derivatives: Derivatives, rerun: Rerun) -> Iterator[Notice]:
+    if derivatives.sides is None and len(evaluation.tape) > LONGEST:
+        return
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     try:
         kink = find_kink(rerun, leaves, derivatives.sides)

@@ -14,11 +14,14 @@ import pkgutil
 import re
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from jvpcli.language.catalog import keyword_reason
+from jvpcli.language.guards.binding import signatures_of
 
 HERE = Path(__file__).parent
 
@@ -194,6 +197,23 @@ def named_result_fields() -> list[str]:
     return sorted(fields)
 
 
+def refused_positions(paths: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """Path to the places where a parameter can be given by position that no call may use: its name and default."""
+    found = {}
+    for path in paths:
+        owner, _, name = path.rpartition(".")
+        signatures = signatures_of(f"method:{name}" if owner == "torch.Tensor" else f"call:{path}")
+        places = {
+            str(place): [parameter.name, parameter.default]
+            for signature in signatures
+            for place, parameter in enumerate(signature)
+            if parameter.positional and keyword_reason(parameter.name)
+        }
+        if places:
+            found[path] = places
+    return found
+
+
 UNUSABLE_PARAMETERS = {"out", "requires_grad", "generator", "pin_memory", "layout", "_stacklevel", "names"}
 """Parameters that no call may use."""
 
@@ -333,10 +353,12 @@ def build() -> tuple[dict[str, Any], dict[str, list[str]]]:
     texts |= {path: [path.rpartition(".")[2], constant_description(path)] for path in constant_paths}
     methods = {path.rpartition(".")[2]: flags for path, flags in functions.items() if path.startswith("torch.Tensor.")}
     borrow_descriptions(texts)
+    torchs = [path for path in functions if path.startswith("torch.")]
     data = {
         "torch": torch.__version__.partition("+")[0],
         "functions": {path: flags for path, flags in functions.items() if not path.startswith("torch.Tensor.")},
         "methods": methods,
+        "refused_positions": refused_positions(torchs),
         "properties": sorted(PROPERTIES),
         "fields": named_result_fields(),
         "object_fields": {kind: list(names) for kind, names in OBJECT_FIELDS.items()},

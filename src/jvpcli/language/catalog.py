@@ -107,6 +107,10 @@ def _data() -> Mapping[str, Any]:
     for kind in ("properties", "fields", "constants"):
         data[kind] = frozenset(data[kind])
     data["object_fields"] = {kind: frozenset(names) for kind, names in data["object_fields"].items()}
+    data["refused_positions"] = {
+        path: {int(place): (name, default) for place, (name, default) in places.items()}
+        for path, places in data["refused_positions"].items()
+    }
     return data
 
 
@@ -183,6 +187,20 @@ def _flags(op: str) -> str:
     kind, _, target = op.partition(":")
     table = {"call": "functions", "method": "methods"}.get(kind)
     return _data()[table].get(target, "") if table else ""
+
+
+def refused_positions(op: str) -> Mapping[int, tuple[str, Any]]:
+    """Places of an equation's positional arguments where a parameter is that no call may use: its name and default."""
+    kind, _, target = op.partition(":")
+    path = f"torch.Tensor.{target}" if kind == "method" else target
+    return _data()["refused_positions"].get(path, {}) if kind in ("call", "method") else {}
+
+
+def keyword_reason(name: str) -> str | None:
+    """Why no call may use the parameter `name`; None where it may be used."""
+    if name.startswith("_") and name not in PUBLIC_KEYWORDS:
+        return "names that begin with an underscore are internals"
+    return FORBIDDEN_KEYWORDS.get(name)
 
 
 def lookup(path: str) -> Entry | None:

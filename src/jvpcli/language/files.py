@@ -1,4 +1,8 @@
-"""`@file` values: arrays and tensors read from files, never unpickled."""
+"""`@file` values: arrays and tensors read from files, never unpickled.
+
+A path may lead to a file that was never meant to be read here.  So what is wrong with a file is said by place and kind,
+never by its content, and neither a device nor a pipe is opened.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,19 @@ import stat
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import FileError, JvpError, LimitError
+from jvpcli.errors import BadValueError, FileError, JvpError, LimitError, has_folder
 from jvpcli.language.forecast import in_words
 from jvpcli.language.limits import free_memory
+from jvpcli.language.literals import NotANumberError
 
 READABLE = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".csv")
 
@@ -47,32 +54,56 @@ def read_file(reference: str, memory_limit: int | None = None) -> FoundValue:
         LimitError: it is larger than the memory limit (three quarters of the free memory without one).
     """
     path, key = _split_key(reference)
-    _check(path, memory_limit)
     suffix = path.suffix.lower()
     try:
-        if suffix == ".npy":
-            return FoundValue(path, array=_no_key(path, _load_numpy(path), key))
-        if suffix == ".npz":
-            return FoundValue(path, array=_pick(path, _load_numpy(path), key))
-        if suffix in (".pt", ".pth"):
-            return FoundValue(path, tensor=_load_torch(path, key))
-        if suffix == ".safetensors":
-            return FoundValue(path, tensor=_load_safetensors(path, key))
-        text = _no_key(path, path.read_text(encoding="utf-8-sig").strip(), key)
-        if suffix == ".csv":
-            text = _commas(text)
-        return FoundValue(path, text=text, is_json=suffix == ".json")
+        with _opened(path, memory_limit) as stream:
+            if suffix == ".npy":
+                return FoundValue(path, array=_no_key(path, _load_array(stream), key))
+            if suffix == ".npz":
+                return FoundValue(path, array=_pick(path, _load_arrays(stream), key))
+            if suffix in (".pt", ".pth"):
+                return FoundValue(path, tensor=_load_torch(path, stream, key))
+            if suffix == ".safetensors":
+                return FoundValue(path, tensor=_load_safetensors(path, stream, key))
+            text = _no_key(path, stream.read(_size(stream)).decode("utf-8-sig").strip(), key)
+            if suffix == ".csv":
+                text = _commas(text)
+            return FoundValue(path, text=text, is_json=suffix == ".json")
     except JvpError:
         raise
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise FileError(f"`{path}` can't be read: its byte {error.start + 1:,} is no UTF-8 text.") from None
+    except OSError as error:
         raise FileError(f"`{path}` can't be read: {_reason(error)}.") from None
     except MemoryError:
         raise LimitError(f"`{path}` needs more memory than there is.") from None
-    except Exception as error:  # a broken archive, a header that lies: the readers raise many kinds
+    except _InvalidFile as error:
+        raise FileError(f"`{path}` is not a valid {suffix} file: {error}.") from None
+    except Exception as error:  # a broken archive, a header that lies: the readers raise many kinds, and quote the file
         if "pickle" in str(error).lower() or "weights_only" in str(error):
             hints = ["Save a plain numeric array with numpy.save, or a tensor with torch.save."]
             raise FileError(f"`{path}` holds Python objects, which are never loaded.", hints=hints) from None
-        raise FileError(f"`{path}` is not a valid {suffix} file: {_reason(error)}.") from None
+        raise FileError(f"`{path}` is not a valid {suffix} file.") from None
+
+
+class _InvalidFile(Exception):
+    """What is wrong with a file, in our own words, without its content."""
+
+
+def unreadable(path: Path, error: BadValueError) -> FileError:
+    """What is wrong with the text of a file: where, and what kind of thing stands there, but not what."""
+    place = ""
+    if error.source is not None and error.span is not None:
+        line, column = _line_and_column(error.source, error.span[0])
+        place = f" (line {line:,}, column {column:,})"
+    if isinstance(error, NotANumberError):
+        return FileError(f"`{path}` can't be read: {error.kind} stands where a number belongs{place}.")
+    return FileError(f"`{path}` can't be read: {error.message}{place}.", hints=error.hints)
+
+
+def _line_and_column(text: str, at: int) -> tuple[int, int]:
+    """Where a character stands, counted from 1 as editors do."""
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
 def _split_key(reference: str) -> tuple[Path, str | None]:
@@ -86,43 +117,98 @@ def _split_key(reference: str) -> tuple[Path, str | None]:
     return Path(whole), None
 
 
-def _check(path: Path, memory_limit: int | None) -> None:
-    """A regular file of a known kind, small enough to read, and to unpack."""
+@contextmanager
+def _opened(path: Path, memory_limit: int | None) -> Iterator[IO[bytes]]:
+    """A regular file of a known kind, small enough to read, and to unpack.
+
+    Looked at before it is opened, since opening a device can do something, and again once it is open, since a path may
+    lead elsewhere by then; without waiting for whoever writes to a pipe.
+    """
     try:
-        status = os.stat(path)
+        _check_kind(path, os.stat(path))
+        descriptor = os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
-        raise FileError(f"`{path}` can't be read: {_reason(error)}.") from None
+        raise FileError(f"`{path}` can't be read: {_reason(error, path)}.") from None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        _check_kind(path, status)
+        limit = memory_limit if memory_limit is not None else free_memory() * 3 // 4
+        size = max(status.st_size, _unpacked_size(stream))
+        if limit and size > limit:
+            raise LimitError(f"`{path}` holds {in_words(size)}, more than the memory limit of {in_words(limit)}.")
+        yield stream
+
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _check_kind(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise FileError(f"`{path}` is a directory; a file is needed.")
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"`{path}` is not a regular file.")
     if path.suffix.lower() not in READABLE:
         raise FileError(f"`{path}` is of no kind that is read here.", hints=[f"Readable are {', '.join(READABLE)}."])
-    limit = memory_limit if memory_limit is not None else free_memory() * 3 // 4
-    size = max(status.st_size, _unpacked_size(path))
-    if limit and size > limit:
-        raise LimitError(f"`{path}` holds {in_words(size)}, more than the memory limit of {in_words(limit)}.")
 
 
-def _unpacked_size(path: Path) -> int:
+def _size(stream: IO[bytes]) -> int:
+    """Bytes of an open file; 0 for what the system makes up as it is read, under /proc."""
+    return os.fstat(stream.fileno()).st_size
+
+
+def _unpacked_size(stream: IO[bytes]) -> int:
     """Bytes of the members of an archive; 0 if it is none."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             return sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return 0
+    finally:
+        stream.seek(0)
 
 
-def _load_numpy(path: Path) -> Any:
+def _load_array(stream: IO[bytes]) -> Any:
+    """The array of a .npy file."""
     import numpy as np
 
-    return np.load(path, allow_pickle=False)
+    found = np.load(stream, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise _InvalidFile("it is an archive")
+    return found
 
 
-def _load_torch(path: Path, key: str | None) -> Tensor:
+def _load_arrays(stream: IO[bytes]) -> Mapping[str, Any]:
+    """The arrays of a .npz file by name, each read when it is asked for."""
+    import numpy as np
+
+    found = np.load(stream, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        raise _InvalidFile("it is no archive")
+    members = set(found.zip.namelist())
+    return _Arrays(found, [name for name in found.files if f"{name}.npy" in members])
+
+
+class _Arrays(Mapping[str, Any]):
+    """The arrays of an archive: its members of another kind are not told of."""
+
+    def __init__(self, archive: Any, names: list[str]) -> None:
+        self._archive = archive
+        self._names = names
+
+    def __getitem__(self, name: str) -> Any:
+        return self._archive[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _load_torch(path: Path, stream: IO[bytes], key: str | None) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(stream, map_location="cpu", weights_only=True)
     found = _pick(path, found, key) if isinstance(found, dict) else _no_key(path, found, key)
     if not isinstance(found, Tensor):
         raise FileError(f"`{path}` holds a {type(found).__name__}, and a tensor is needed.")
@@ -136,24 +222,26 @@ _SAFETENSORS_DTYPES = {
 }  # fmt: skip
 
 
-def _load_safetensors(path: Path, key: str | None) -> Tensor:
+def _load_safetensors(path: Path, stream: IO[bytes], key: str | None) -> Tensor:
     """8 bytes of header length, a JSON header with dtype, shape and place of each tensor, then the bytes."""
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        if length > MAX_HEADER:
-            raise ValueError("its header is too long")
-        header = json.loads(stream.read(length))
-        entry = _pick(path, {name: entry for name, entry in header.items() if name != "__metadata__"}, key)
-        begin, end = entry["data_offsets"]
-        if not 0 <= begin <= end <= path.stat().st_size - 8 - length:
-            raise ValueError("it is cut short")
-        stream.seek(8 + length + begin)
-        data = bytearray(stream.read(end - begin))
+    (length,) = struct.unpack("<Q", stream.read(8))
+    if length > MAX_HEADER:
+        raise _InvalidFile("its header is too long")
+    header = json.loads(stream.read(length))
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    if not all({"dtype", "shape", "data_offsets"} <= entry.keys() for entry in tensors.values()):
+        raise _InvalidFile("its header lists no tensors")
+    entry = _pick(path, tensors, key)
+    begin, end = entry["data_offsets"]
+    if not 0 <= begin <= end <= _size(stream) - 8 - length:
+        raise _InvalidFile("it is cut short")
+    stream.seek(8 + length + begin)
+    data = bytearray(stream.read(end - begin))
     dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
     if dtype is None:
-        raise ValueError(f"its dtype {entry['dtype']} is not known here")
+        raise _InvalidFile(f"its dtype is none of {', '.join(_SAFETENSORS_DTYPES)}")
     if any(size < 0 for size in entry["shape"]):
-        raise ValueError(f"its shape {entry['shape']} is none")
+        raise _InvalidFile("a size in its shape is negative")
     flat = torch.frombuffer(data, dtype=dtype) if data else torch.zeros(0, dtype=dtype)
     return flat.reshape(entry["shape"])
 
@@ -163,7 +251,7 @@ def _commas(text: str) -> str:
     if "\n" not in text or ";" not in text:
         return text
     if "," in text:
-        raise ValueError("it has several lines, and both `;` and `,` in them")
+        raise _InvalidFile("it has several lines, and both `;` and `,` in them")
     return text.replace(";", ",")
 
 
@@ -187,7 +275,9 @@ def _no_key(path: Path, found: Any, key: str | None) -> Any:
     return found
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path | None = None) -> str:
+    if path is not None and not path.is_absolute() and not has_folder():
+        return "the current folder has been removed"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     first = text.strip().splitlines()[0]
     return (first[:1].lower() + first[1:]).rstrip(".")

@@ -45,8 +45,9 @@ def check_result(op: str, value: Tensor, held: int, memory_limit: int | None) ->
     A view counts as if it were written out (`x.expand(10**12)`): it takes no memory itself, but whatever comes after it
     goes through all its elements.
     """
-    if value.nbytes > SMALL or (held > SMALL and memory_limit is not None):
-        _refuse_beyond(op, value.numel(), value.element_size(), held, memory_limit)
+    elements = math.prod(value.shape)  # torch's own count, and its bytes, overflow
+    if elements * value.element_size() > SMALL or (held > SMALL and memory_limit is not None):
+        _refuse_beyond(op, elements, value.element_size(), held, memory_limit)
 
 
 def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: int | None) -> None:

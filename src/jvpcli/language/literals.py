@@ -9,15 +9,20 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError
+from jvpcli.language.overflow import TOO_LARGE, json_float
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """What stands for numbers that JSON doesn't have, in strings or bare."""
+
+BEYOND = "a number is too large for any dtype"
+"""What is said of one that would become infinite, or that no dtype holds."""
 
 MAX_LEVELS = 25
 """Lists inside each other."""
@@ -28,6 +33,13 @@ COMPLEX_OF = {torch.float64: torch.complex128, torch.int64: torch.complex128}
 _LETTERS = r"e|E|j|J|nan|NaN|inf(?:inity)?|Inf(?:inity)?"
 _NUMBERS = re.compile(rf"[\s\d.,;+\-_]*(?:(?:{_LETTERS})[\s\d.,;+\-_]*)*")
 _ANY_NUMBER = re.compile(r"\d|nan|inf", re.IGNORECASE)
+
+
+@dataclass(eq=False)
+class NotANumberError(BadValueError):
+    """Something stands where a number belongs; `kind` says what it is without repeating it."""
+
+    kind: str = "something"
 
 
 def looks_like_numbers(text: str) -> bool:
@@ -86,24 +98,31 @@ def _number(token: str, at: int, text: str) -> Any:
         except ValueError:
             continue
         if isinstance(number, float) and math.isinf(number) and "inf" not in token.lower():
-            raise BadValueError("a number is too large for any dtype", source=text, span=span)
+            raise BadValueError(BEYOND, source=text, span=span)
         return number
     if not token:
         raise BadValueError("a number is missing", source=text, span=span)
     hints = [f"Separate numbers by commas: {','.join(token.split())}"] if len(token.split()) > 1 else []
-    raise BadValueError(f"`{token}` is not a number", source=text, span=span, hints=hints)
+    raise NotANumberError(f"`{token}` is not a number", source=text, span=span, hints=hints, kind=_kind(token))
+
+
+def _kind(token: str) -> str:
+    """What a text that is no number is."""
+    words = token.split()
+    return "more than one number" if len(words) > 1 and all(map(looks_like_numbers, words)) else "text"
 
 
 def parse_json(text: str) -> Any:
-    """The text as JSON; `NaN` and `Infinity` may stand bare.
+    """The text as JSON; `NaN` and `Infinity` may stand bare, and what no float holds is `TOO_LARGE`.
 
     Raises:
         BadValueError: with the place.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=json_float)
     except json.JSONDecodeError as error:
-        message = f"it isn't valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+        told = error.msg.partition(": ")[0]  # without the character that is wrong
+        message = f"it isn't valid JSON: {told[:1].lower()}{told[1:]}"
         raise BadValueError(message, source=text, span=(error.pos, error.pos + 1)) from None
     except (RecursionError, ValueError) as error:
         told = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
@@ -154,19 +173,16 @@ def _checked(value: Any, place: tuple[int, ...], kinds: set[type]) -> Any:
     if isinstance(value, str) and value in NON_FINITE:
         kinds.add(float)
         return NON_FINITE[value]
+    if value is TOO_LARGE:
+        raise BadValueError(BEYOND)
     if isinstance(value, bool) or not isinstance(value, (int, float, complex)):
         if isinstance(value, bool):
             kinds.add(bool)
             return value
         at = f" at {list(place)}" if place else ""
-        told = (
-            "null"
-            if value is None
-            else repr(value)
-            if isinstance(value, str)
-            else f"something of type {type(value).__name__}"
-        )
-        raise BadValueError(f"{told}{at} is not a number")
+        kind = "null" if value is None else f"something of type {type(value).__name__}"
+        told, kind = (repr(value), "text") if isinstance(value, str) else (kind, kind)
+        raise NotANumberError(f"{told}{at} is not a number", kind=f"{kind}{at}")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         value = _as_float(value)
     kinds.add(type(value))
@@ -177,7 +193,7 @@ def _as_float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise BadValueError("a number is too large for any dtype") from None
+        raise BadValueError(BEYOND) from None
 
 
 def _shape(value: Any) -> tuple[int, ...]:

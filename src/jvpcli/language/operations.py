@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import catalog
+from jvpcli.language import catalog, guards
 from jvpcli.program import IMPORTED
 
 Arguments = Sequence[Any]
@@ -30,16 +30,42 @@ def apply_operation(
 ) -> Any:
     """Do what one equation of a tape does, on any values; `functions` are the imported ones by name.
 
-    An in-place operation changes its first argument, as in torch; pass a clone to keep it.
+    An in-place operation changes its first argument, as in torch; pass a clone to keep it.  A gradient that is asked for
+    in a sparse layout is made dense: its numbers are the same, and every way to it can go on from there.
 
     Raises:
         ForbiddenError: the object at hand has no such member that may be used.
+        EvaluationError, LimitError: torch would trust the arguments and must not (`guards`).
         Whatever torch raises.
     """
     kind, _, target = op.partition(":")
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
+    guards.check_arguments(op, arguments, keywords or {})
+    if op in _SPARSE_GRADIENTS:
+        arguments, keywords = _with_dense_gradient(op, arguments, keywords or {})
     return _OPERATIONS[kind](target, arguments, keywords or {})
+
+
+_SPARSE_GRADIENTS: Mapping[str, tuple[str, int | None]] = {
+    "call:torch.gather": ("sparse_grad", None),
+    "method:gather": ("sparse_grad", None),
+    "call:torch.embedding": ("sparse", 4),
+    "call:torch.embedding_bag": ("sparse", 5),
+    "call:torch.nn.functional.embedding": ("sparse", 6),
+    "call:torch.nn.functional.embedding_bag": ("sparse", 7),
+}
+"""Those that can give their gradient in a sparse layout: the name and position of the flag that asks for it."""
+
+
+def _with_dense_gradient(op: str, arguments: Arguments, keywords: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with the flag for a sparse gradient off."""
+    name, position = _SPARSE_GRADIENTS[op]
+    if keywords.get(name) is True:
+        keywords = {**keywords, name: False}
+    if position is not None and len(arguments) > position and arguments[position] is True:
+        arguments = [*arguments[:position], False, *arguments[position + 1 :]]
+    return arguments, keywords
 
 
 def is_imported(op: str) -> bool:
@@ -181,6 +207,8 @@ def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
         numbers = value.device.type != "meta" or "meta" in devices
         if value.layout is not torch.strided or not numbers or value.is_quantized:
             raise ForbiddenError("Only dense tensors on a real device can be used.")
+        if any(size < 0 for size in value.shape):  # a size that overflowed inside torch
+            raise EvaluationError(f"`{op.partition(':')[2]}` gave a tensor of the shape {tuple(value.shape)}, which there isn't.")
     elif isinstance(value, (tuple, list)):
         for item in value:
             check_result(item, op, devices)

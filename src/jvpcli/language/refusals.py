@@ -145,9 +145,7 @@ def keyword(name: str | None) -> JvpError | None:
     """A keyword argument; None where it may be used."""
     if name is None:
         return ForbiddenError("`**` can't be used in a call.")
-    reason = catalog.FORBIDDEN_KEYWORDS.get(name)
-    if reason is None and name.startswith("_") and name not in catalog.PUBLIC_KEYWORDS:
-        reason = "names that begin with an underscore are internals"
+    reason = catalog.keyword_reason(name)
     return ForbiddenError(f"The argument `{name}=` can't be used: {reason}.") if reason else None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
-from jvpcli.language import forecast, guards, limits
+from jvpcli.language import forecast, limits
 from jvpcli.language.failures import explain_failure
 from jvpcli.language.operations import (
     apply_operation,
@@ -95,7 +96,7 @@ class Run:
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
-        before = None if overwritten is None else overwritten.detach().clone()
+        before = None if overwritten is None else _as_it_is(overwritten)
         try:
             value = apply_operation(step.op, arguments, keywords, self.functions)
         except JvpError:
@@ -120,7 +121,6 @@ class Run:
         if op.startswith("builtin:") and op not in ("builtin:len", "builtin:abs", "builtin:round"):
             for value in arguments:
                 limits.check_turns(len(value) if isinstance(value, Tensor) and value.ndim else 0)
-        guards.check_arguments(op, arguments, keywords)
         forecast.check_parts(op, arguments, keywords)
         forecast.check_memory(op, arguments, keywords, self.held, self.memory_limit)
 
@@ -132,7 +132,7 @@ class Run:
         self.tape.append(step)
         self.values[step.slot] = self.reported[step.slot] = value
         self.slots_of.setdefault(id(value), []).append(step.slot)
-        if isinstance(value, Tensor) and value.nbytes > LARGE:
+        if isinstance(value, Tensor) and prod(value.shape) * value.element_size() > LARGE:
             self.count(step.op, value)
         return Ref(step.slot)
 
@@ -180,12 +180,14 @@ class Run:
     def newest(self, operand: Operand) -> Operand:
         """The operand with the slots in it that were changed in place replaced."""
         if isinstance(operand, Ref):
+            passed = []
             slot = operand.slot
             while slot in self.newer:
+                passed.append(slot)
                 slot = self.newer[slot]
-            if slot != operand.slot:
-                self.newer[operand.slot] = slot  # the next one to ask finds it at once
-            return Ref(slot)
+            for earlier in passed:  # whoever asks for one of these next finds it at once
+                self.newer[earlier] = slot
+            return Ref(slot) if passed else operand
         if isinstance(operand, Pack):
             return self.pack(operand.kind, [self.newest(item) for item in operand.items])
         return operand
@@ -407,6 +409,11 @@ _HANDLERS: Mapping[str, Callable[[Run, Equation], Operand]] = {
 
 def _is_sequence(operand: Operand) -> bool:
     return isinstance(operand, Pack) and operand.kind in ("list", "tuple")
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    """A copy that stays when `x` is changed, and requires a gradient where `x` does; it has no graph."""
+    return x.detach().clone().requires_grad_(x.requires_grad)
 
 
 def _all_operands(step: Equation) -> Sequence[Operand]:

@@ -11,10 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import BadValueError, ExpressionSyntaxError, FileError
+from jvpcli.errors import BadValueError, ExpressionSyntaxError
 from jvpcli.language.evaluate import evaluate_value
-from jvpcli.language.files import read_file
-from jvpcli.language.literals import looks_like_json, looks_like_numbers, parse_json, read_numbers, to_tensor
+from jvpcli.language.files import read_file, unreadable
+from jvpcli.language.literals import (
+    NON_FINITE,
+    NotANumberError,
+    looks_like_json,
+    looks_like_numbers,
+    parse_json,
+    read_numbers,
+    to_tensor,
+)
 from jvpcli.language.parse import parse
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -208,9 +216,21 @@ class _Reader:
                 return _dense(found.tensor)
             if found.text is None:
                 return _from_array(found.array)
-            return self.json(found.text) if found.is_json else read_numbers(found.text, self.dtype)
+            return self.json_file(found.text) if found.is_json else read_numbers(found.text, self.dtype)
         except BadValueError as error:
-            raise FileError(f"`{found.path}` can't be read: {error.message}.", hints=error.hints) from None
+            raise unreadable(found.path, error) from None
+
+    def json_file(self, text: str) -> Tensor:
+        """A JSON document of a file: numbers alone, and no expression or other file in it."""
+        value = parse_json(text)
+        if not isinstance(value, dict):
+            return to_tensor(value, self.dtype, pairs=True)
+        inside = value.get("value")
+        if isinstance(inside, dict) or (isinstance(inside, str) and inside not in NON_FINITE):
+            raise NotANumberError("its value is no number", kind="text" if isinstance(inside, str) else "an object")
+        if str(value.get("dtype") or "float32").removeprefix("torch.") not in DTYPES:
+            raise BadValueError(f"its dtype is none of {', '.join(DTYPES)}")
+        return self.typed(value)
 
     def expression(self, text: str) -> Tensor:
         """An expression over torch and the inputs before."""

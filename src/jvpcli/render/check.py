@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import Indented
+from jvpcli.render.layout import Indented, echoed
 from jvpcli.render.numbers import number_text
 from jvpcli.render.text import HEADING, NAME, QUIET
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing
@@ -31,7 +31,7 @@ TITLES = {
 
 def render_check(report: CheckReport, console: Console) -> None:
     """Prints the whole answer."""
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     for title, body in _sections(report):
         console.print()
         console.print(title if isinstance(title, Text) else Text(title, style=HEADING))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jvpcli.render.visible import visible
 from jvpcli.report.trace import TraceReport, TraceStep
 
 LONGEST_LABEL = 60
@@ -60,5 +61,5 @@ def _text(step: TraceStep) -> str:
 
 def quoted(*lines: str) -> str:
     """A DOT string of these lines, whatever characters they hold."""
-    safe = ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+    safe = ["".join(c if c.isprintable() else " " for c in visible(line)) for line in lines]
     return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in safe) + '"'

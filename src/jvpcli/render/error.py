@@ -11,10 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
-from jvpcli.render.layout import HEADING
+from jvpcli.render.layout import HEADING, echoed
+from jvpcli.render.visible import visible
 
-CONTEXT = 60
-"""Characters of a long source that are shown on each side of the guilty part."""
+WIDEST = 100
+"""Columns of the panel at most."""
+
+FRAME = 4
+"""Columns of its sides and the blanks at them."""
+
+LONGEST_LINE = WIDEST - FRAME - 2
+"""Characters of a source that are shown around the guilty part."""
 
 TITLES = {
     "internal": "A bug in jvp",
@@ -35,23 +42,24 @@ TITLES = {
 
 def render_error(error: JvpError, console: Console) -> None:
     """Prints a panel, and below it the hints: a command stands on one line, so that it can be copied."""
+    width = min(console.width, WIDEST)
     console.print(
         Panel(
-            Group(*_body(error)),
+            Group(*_body(error, width - FRAME)),
             title=Text(TITLES[error.code], style="bold red"),
             title_align="left",
             border_style="red",
             padding=(0, 1),
-            width=min(console.width, 100),
+            width=width,
         )
     )
     tried = 0
     for hint in error.hints:
         if is_command(hint):
             lead, tried = ("Try: ", "or:  ")[tried > 0], tried + 1
-            console.print(Text.assemble((lead, "dim"), (hint, "bold green")), soft_wrap=True)
+            console.print(Text.assemble((lead, "dim"), echoed(hint, "bold green")), soft_wrap=True)
         elif hint not in error.cures or not _lists(error):
-            console.print(Text(sentence(hint)), soft_wrap=True)
+            console.print(echoed(sentence(hint)), soft_wrap=True)
 
 
 def is_command(hint: str) -> bool:
@@ -70,19 +78,19 @@ def _lists(error: JvpError) -> bool:
     return raised and bool(error.cures) and not any(map(is_command, error.hints))
 
 
-def _body(error: JvpError) -> list[RenderableType]:
-    parts: list[RenderableType] = [Text(error.message, style="bold")]
+def _body(error: JvpError, room: int) -> list[RenderableType]:
+    parts: list[RenderableType] = [echoed(error.message, style="bold")]
     if error.source is not None and error.span is not None:
-        parts += [Text(), *underlined(error.source, error.span)]
-    parts += [Text(line) for line in error.details]
+        parts += [Text(), *underlined(error.source, error.span, room - 2)]
+    parts += [echoed(line) for line in error.details]
     if error.expected is not None and error.got is not None:
         parts += [Text(), Text(f"expected  {error.expected}"), Text(f"got       {error.got}")]
     if error.explanation:
-        parts += [Text(), Text(error.explanation)]
+        parts += [Text(), echoed(error.explanation)]
     for title, items in (("Causes", error.causes), ("What to do", error.cures)) if _lists(error) else ():
         parts += [Text(), Text(title, style=HEADING), _bullets([item for item in items if not is_command(item)])]
     if error.torch_message:
-        parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), (error.torch_message, "dim"))]
+        parts += [Text(), Text.assemble(("PyTorch's own words: ", "dim"), echoed(error.torch_message, "dim"))]
     return parts
 
 
@@ -90,22 +98,36 @@ def _bullets(items: list[str]) -> Table:
     """Items with a hanging indent."""
     table = Table.grid(padding=(0, 1))
     for item in items:
-        table.add_row("•", Text(item))
+        table.add_row("•", echoed(item))
     return table
 
 
-def underlined(source: str, span: Span) -> list[Text]:
+def underlined(source: str, span: Span, room: int = LONGEST_LINE) -> list[Text]:
     """The line of `source` that `span` starts in, and carets under the guilty part; a long line is cut around it."""
     start, end = span
     line_start = source.rfind("\n", 0, start) + 1
     line_end = source.find("\n", start)
     line_end = len(source) if line_end < 0 else line_end
-    left, right = max(line_start, start - CONTEXT), min(line_end, max(end, start + 1) + CONTEXT, start + 2 * CONTEXT)
-    lead = "…" if left > line_start else ""
-    shown = lead + source[left:right] + ("…" if right < line_end else "")
-    indent = cell_len(lead + source[left:start])
-    carets = max(1, cell_len(source[start : min(end, right)]))
+    stop = max(start, min(end, line_end))
+    before, guilty, after = (
+        visible(source[left:right]).replace("\t", " ")
+        for left, right in ((line_start, start), (start, stop), (stop, line_end))
+    )
+    guilty = _cut(guilty, room)
+    spare = room - len(guilty)
+    before = _cut(before[::-1], max(spare // 2, spare - len(after)))[::-1]
+    shown = before + guilty + _cut(after, spare - len(before))
     return [
         Text("  " + shown, no_wrap=True, overflow="ignore"),
-        Text("  " + " " * indent + "^" * carets, style="bold red", no_wrap=True, overflow="ignore"),
+        Text(
+            "  " + " " * cell_len(before) + "^" * max(1, cell_len(guilty)),
+            style="bold red",
+            no_wrap=True,
+            overflow="ignore",
+        ),
     ]
+
+
+def _cut(text: str, room: int) -> str:
+    """The beginning of a text where it has no room."""
+    return text if len(text) <= room else (text[: room - 1] + "…")[:room]

@@ -1,33 +1,56 @@
-"""Reports to JSON documents: strict JSON always, whatever the numbers.
+"""Reports to JSON documents: strict JSON always, whatever the numbers, and in little memory, however many there are.
 
 Arrays go through orjson's numpy encoder (shortest digits that give the same float back).  NaN and infinities become
 the strings of the contract, complex numbers pairs of real and imaginary part.
+
+A document is laid out before it is written: its text, with gaps where too much would stand.  The layout is made whole,
+so that whatever can go wrong goes wrong before the first byte; long arrays are then encoded a piece at a time.  A small
+document has no gaps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+import mmap
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import orjson
 
 from jvpcli.errors import JvpError
+from jvpcli.render.visible import escaped_json
 
 SCHEMA_VERSION = 1
+
+PIECE = 1 << 15
+"""Array entries, characters and parts of a report that are encoded at a time."""
+
+SHORT = 64
+"""Of an array or a string, up to which it always stays where it is."""
+
+ROOM = 4 << 20
+"""Bytes that encoding so much may need."""
+
+GAP = b"\0"
+"""What stands for something that is encoded later: a byte that no JSON document has."""
+
+Layout = Sequence[bytes | str | np.ndarray]
+"""A document in order: text as it is, and the strings and arrays that are still to be encoded."""
 
 
 def to_json(report: Any) -> bytes:
     """The whole JSON document of a report, without a newline at the end."""
-    return _encode({"schema": SCHEMA_VERSION, "ok": True, **_fields(report)})
+    return b"".join(pieces(layout(report)))
 
 
 def error_to_json(error: JvpError) -> bytes:
     """The whole JSON document of a failure, without a newline at the end."""
-    return _encode(error_document(error))
+    return b"".join(pieces(_layout(error_document(error), {})))
 
 
 def error_document(error: JvpError) -> dict[str, Any]:
@@ -41,71 +64,256 @@ def to_dict(report: Any) -> dict[str, Any]:
     return document
 
 
-def _encode(document: Mapping[str, Any]) -> bytes:
-    """The document's text, without a copy of its numbers.
+def layout(report: Any) -> Layout:
+    """The document of a report as far as it is no long array or string: those are only pointed to.
+
+    Raises:
+        MemoryError: there is no room for it, or none to encode a piece in.
+    """
+    return _layout(report, {"schema": SCHEMA_VERSION, "ok": True})
+
+
+def pieces(laid_out: Layout) -> Iterator[bytes]:
+    """The text of a document, in order; each piece is short, however long the document."""
+    for part in laid_out:
+        if isinstance(part, bytes):
+            yield part
+        elif isinstance(part, str):
+            yield from _string_pieces(part)
+        else:
+            yield from _array_pieces(part)
+
+
+def _layout(item: Any, head: Mapping[str, Any]) -> Layout:
+    """The text of an item, with `head` before its fields, and with the layouts of what was taken out of it in its gaps."""
+    text, taken = _text(item, head)
+    if not taken:
+        return (text,)
+    first, *others = text.split(GAP)
+    found: list[bytes | str | np.ndarray] = [first]
+    for part, after in zip(taken, others, strict=True):
+        if isinstance(part, (str, np.ndarray)):
+            found.append(part)
+        else:
+            found += _layout(part, {})
+        found.append(after)
+    _make_room()
+    return found
+
+
+def _text(item: Any, head: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
+    """The text of a mapping or a report type, and what its gaps stand for, in order.
 
     orjson writes a NaN as null.  Where its text has no null there is no NaN either, and nothing to be looked at again.
     """
-    text = orjson.dumps(document, default=_fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS)
-    return text if b"null" not in text else orjson.dumps(_ready(document), option=orjson.OPT_SERIALIZE_NUMPY)
+    _make_room()
+    try:
+        cut = _Cut()
+        text = orjson.dumps({**head, **cut.shortened(item)}, cut.default, _OPTIONS)
+        if b"null" in text:
+            cut = _Cut(words=True)
+            text = orjson.dumps({**head, **cut.shortened(item)}, cut.default, _OPTIONS)
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, MemoryError):  # raised in `default`
+            raise MemoryError from None
+        raise
+    return escaped_json(text), cut.taken
 
 
-def _fields(item: Any) -> Any:
-    """What orjson cannot write itself, one level of it: a report type as its fields, an array of an unusual kind."""
-    if hasattr(item, "__dataclass_fields__"):
-        found = {}
-        for name, optional in _field_rules(type(item)):  # type: ignore[arg-type]
-            value = getattr(item, name)
-            if value is not None or not optional:
-                found[name] = value
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+class _Later:
+    """Something that becomes a gap once orjson comes to it."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: str | np.ndarray) -> None:
+        self.item = item
+
+
+class _Cut:
+    """Tells orjson one level of whatever it cannot write itself, until that is enough; the rest is taken out.
+
+    With `words`, bare numbers that are not finite become the contract's strings.
+    """
+
+    def __init__(self, words: bool = False) -> None:
+        self.taken: list[Any] = []
+        self._words = words
+        self._left = PIECE
+
+    def default(self, item: Any) -> Any:
+        """A report type as its fields, an array of an unusual kind as its text; a gap for what would be too much."""
+        if type(item) is _Later:
+            return self._take(item.item)
+        if hasattr(item, "__dataclass_fields__"):
+            return self.shortened(item) if self._left >= 0 else self._take(item)
+        return self.shortened(item) if isinstance(item, Mapping) else _short(np.asarray(item))
+
+    def shortened(self, item: Any) -> dict[str, Any]:
+        """A mapping or a report type as its fields, those as they are that are short enough together."""
+        found, weight = _fields(item)
+        if self._words or weight > self._left:
+            return {name: self._inside(value) for name, value in found.items()}
+        self._left -= weight
         return found
-    return dict(item) if isinstance(item, Mapping) else _array(np.asarray(item))
+
+    def _inside(self, value: Any) -> Any:
+        """A value with what is too long taken out, at every level of plain lists and mappings."""
+        kind = type(value)
+        if kind is str or kind is np.ndarray:
+            if not self._fits(_weight(value)):
+                return _Later(value)
+            return _short(value) if kind is np.ndarray else value
+        if kind is tuple or kind is list:
+            return [self._inside(part) for part in value]
+        if kind is dict:
+            return {name: self._inside(part) for name, part in value.items()}
+        return _words(np.asarray(value)) if kind is float and not math.isfinite(value) else value
+
+    def _fits(self, size: int) -> bool:
+        """Whether so much more may stand here."""
+        self._left -= size
+        return self._left >= 0 or size <= SHORT
+
+    def _take(self, item: Any) -> orjson.Fragment:
+        """A gap; orjson asks for things in the order of the document, which the gaps are filled in."""
+        if isinstance(item, str):
+            item.encode()  # half a character is found here, not in the middle of the document
+        self.taken.append(item)
+        return orjson.Fragment(GAP)
+
+
+def _fields(item: Any) -> tuple[dict[str, Any], int]:
+    """The fields of a report type that a document has, or a mapping's items, and their weight together."""
+    if not hasattr(item, "__dataclass_fields__"):
+        return dict(item), _weight(dict(item))
+    names, optional, values_of, heavy_of = _rules(type(item))  # type: ignore[arg-type]
+    found = dict(zip(names, values_of(item), strict=True))
+    for name in optional:
+        if found[name] is None:
+            del found[name]
+    weight = 8
+    for value in heavy_of(item):
+        kind = type(value)
+        if kind is str:
+            weight += len(value)
+        elif kind is np.ndarray:
+            weight += value.size or _lists(value.shape)
+        elif value is not None:
+            weight += _weight(value)
+    return found, weight
+
+
+Getter = Callable[[Any], tuple[Any, ...]]
 
 
 @cache
-def _field_rules(kind: Hashable) -> tuple[tuple[str, bool], ...]:
-    """Name and "left out where it is None" of each field of a report type."""
-    return tuple((f.name, f.default is None) for f in fields(kind))  # type: ignore[arg-type]
+def _rules(kind: Hashable) -> tuple[tuple[str, ...], tuple[str, ...], Getter, Getter]:
+    """Of a report type: its fields, those that are left out where they are None, all values, and those that may be long."""
+    every = fields(kind)  # type: ignore[arg-type]
+    names = tuple(f.name for f in every)
+    heavy = tuple(f.name for f in every if not _LIGHT.fullmatch(str(f.type)))
+    return names, tuple(f.name for f in every if f.default is None), _getter(names), _getter(heavy)
 
 
-def _ready(item: Any) -> Any:
-    """What orjson encodes as the contract says, at every level: a bare NaN it would write as null."""
-    kind = type(item)
-    if kind in _PLAIN or (kind is float and math.isfinite(item)):
-        return item
+_LIGHT = re.compile(r"(?:int|bool|float|Shape|None|tuple|[][, .|])+")
+"""Types whose values are always short: numbers and shapes."""
+
+
+def _getter(names: tuple[str, ...]) -> Getter:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda item: tuple(getattr(item, name) for name in names)
+
+
+def _make_room() -> None:
+    """Sees that there is memory for a piece: where orjson gets none, it ends the process.
+
+    Raises:
+        MemoryError: there is not.
+    """
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        try:
+            mmap.mmap(-1, ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        except OSError:
+            raise MemoryError from None
+
+
+def _weight(value: Any) -> int:
+    """Entries, characters and items of a value, without the report types in it."""
+    kind = type(value)
+    if kind is str:
+        return len(value)
     if kind is np.ndarray:
-        return _array(item)
-    if kind is tuple or kind is list:
-        return [_ready(part) for part in item]
-    if isinstance(item, dict):
-        return {name: _ready(value) for name, value in item.items()}
-    if hasattr(kind, "__dataclass_fields__") or isinstance(item, Mapping):
-        return _ready(_fields(item))
-    return _array(np.asarray(item))
+        return value.size or _lists(value.shape)
+    if kind is not dict and kind is not tuple and kind is not list:
+        return 1
+    weight = len(value)
+    for part in value.values() if kind is dict else value:
+        kind = type(part)
+        if kind is str or kind is tuple or kind is dict or kind is np.ndarray or kind is list:
+            weight += _weight(part)
+    return weight
 
 
-_PLAIN = frozenset({str, int, bool, type(None)})
+def _lists(shape: tuple[int, ...]) -> int:
+    """How many innermost lists an array without entries has."""
+    return math.prod(shape[: shape.index(0)])
 
 
-def _array(array: np.ndarray) -> Any:
-    """An array as what orjson encodes: a finite contiguous array, or nested lists."""
-    if array.dtype.kind == "c":
-        array = np.stack([array.real, array.imag], axis=-1)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return _with_words(array)
-    if array.ndim == 0:  # orjson takes none of those
-        return orjson.loads(_numbers(array.reshape(1)))[0]
-    return np.ascontiguousarray(array) if array.size else array.tolist()
+def _short(array: np.ndarray) -> Any:
+    """A short array as what orjson writes as it stands."""
+    return _words(array) if array.ndim == 0 else orjson.Fragment(_block(array, _has_words(array)))
 
 
-def _numbers(array: np.ndarray) -> bytes:
+def _has_words(array: np.ndarray) -> bool:
+    """Whether there is a NaN or an infinity in it."""
+    return array.dtype.kind in "fc" and not np.isfinite(array).all()
+
+
+def _array_pieces(array: np.ndarray) -> Iterator[bytes]:
+    """The text of a long array, some entries at a time."""
+    return _parts(array, _has_words(array))
+
+
+def _parts(array: np.ndarray, words: bool) -> Iterator[bytes]:
+    row = array[:1].size or _lists(array.shape[1:]) if len(array) else 1
+    step = max(1, PIECE // row)
+    yield b"["
+    for start in range(0, len(array), step):
+        if start:
+            yield b","
+        if row > PIECE:
+            yield from _parts(array[start], words)
+        else:
+            _make_room()
+            yield _block(array[start : start + step], words)[1:-1]
+    yield b"]"
+
+
+def _block(array: np.ndarray, words: bool) -> bytes:
+    """The text of an array; with `words`, of one that is a part of an array in which there are NaN or infinities."""
+    array = _real(array)
+    if words:
+        return orjson.dumps(_words(array))
+    if not array.size:
+        return orjson.dumps(array.tolist())
     return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _with_words(array: np.ndarray) -> Any:
-    """An array that holds NaN or infinities, as nested lists with the contract's strings in their places."""
+def _real(array: np.ndarray) -> np.ndarray:
+    """Complex numbers as pairs along a last axis."""
+    return np.stack([array.real, array.imag], axis=-1) if array.dtype.kind == "c" else array
+
+
+def _words(array: np.ndarray) -> Any:
+    """An array as nested lists (or one number), with the contract's strings in the places of NaN and infinities."""
+    array = _real(array)
     finite = np.isfinite(array)
-    flat = orjson.loads(_numbers(np.where(finite, array, 0).astype(array.dtype).ravel()))
+    numbers = np.where(finite, array, 0).astype(array.dtype).ravel()
+    flat = orjson.loads(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY))
     for index in np.flatnonzero(~finite):
         number = array.flat[index]
         flat[index] = "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
@@ -118,3 +326,12 @@ def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
     for length in reversed(shape[1:]):
         flat = [flat[start : start + length] for start in range(0, len(flat), length)]
     return flat
+
+
+def _string_pieces(text: str) -> Iterator[bytes]:
+    """The text of a long string, some characters at a time."""
+    yield b'"'
+    for start in range(0, len(text), PIECE):
+        _make_room()
+        yield escaped_json(orjson.dumps(text[start : start + PIECE])[1:-1])
+    yield b'"'

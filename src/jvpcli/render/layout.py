@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.text import Text
+
+from jvpcli.render.visible import visible
 
 PROSE_WIDTH = 100
 """Prose is wrapped here however wide the console is; tables take what there is."""
@@ -16,6 +19,11 @@ INDENT = 2
 HEADING = "bold cyan"
 QUIET = "dim"
 NAME = "bold"
+
+
+def echoed(text: str, style: str = "") -> Text:
+    """Other people's text, all of it: some control characters rich would leave out, so they are written out before."""
+    return Text(visible(text), style=style)
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,8 @@ class Indented:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's protocol: the block's lines as segments."""
         width = options.max_width - INDENT
-        lines = console.render_lines(
-            self.body, options.update(width=min(width, PROSE_WIDTH) if self.prose else width), pad=False
-        )
-        for line in lines:
+        inside = options.update(width=min(width, PROSE_WIDTH) if self.prose else width)
+        for line in Segment.split_lines(console.render(self.body, inside)):  # not cut off where one is longer
             kept = _stripped(line)
             if kept:
                 yield Segment(" " * INDENT)

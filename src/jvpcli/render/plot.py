@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jvpcli.errors import UsageError
-from jvpcli.render.files import write_whole
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text
 from jvpcli.render.optional import check_installed
+from jvpcli.render.visible import escaped, visible
 from jvpcli.report import InspectReport, Jacobian
 from jvpcli.report.trace import TraceReport
+from jvpcli.writer import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,13 +63,43 @@ def write_plot(report: InspectReport | TraceReport, path: str | Path) -> None:
         FileError: the file cannot be written.
     """
     kind = check_path(path)
-    import matplotlib
-
+    matplotlib = _matplotlib()
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "jvp", "svg.fonttype": "path", "font.size": 9.0}):
         figure = _norms(report) if isinstance(report, TraceReport) else _jacobians(report)
         figure.savefig(stream, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {"Software": "jvp"})
-    write_whole(path, stream.getvalue())
+    picture = stream.getvalue()
+    write_whole(path, escaped(picture.decode()).encode() if kind == "svg" else picture)
+
+
+def _matplotlib() -> ModuleType:
+    """Matplotlib with the user's settings, and none of whoever made the current folder.
+
+    It reads a `matplotlibrc` of the current folder first of all; so it is loaded in another one.
+    """
+    loaded = sys.modules.get("matplotlib")
+    if loaded is not None:
+        return loaded
+    own = {name: os.environ[name] for name in ("MATPLOTLIBRC", "MPLCONFIGDIR") if name in os.environ}
+    with ExitStack() as back:
+        back.callback(os.environ.update, own)
+        with suppress(OSError):  # there may be no current folder any more
+            os.environ.update({name: os.path.abspath(path) for name, path in own.items()})
+        back.callback(os.fchdir if hasattr(os, "fchdir") else os.chdir, _here(back))
+        os.chdir(os.sep)
+        import matplotlib
+
+        matplotlib.get_configdir()  # remembered from now on
+    return matplotlib
+
+
+def _here(back: ExitStack) -> Any:
+    """The current folder, as what leads back to it even if it has been removed."""
+    if not hasattr(os, "fchdir"):
+        return os.getcwd()
+    descriptor = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+    back.callback(os.close, descriptor)
+    return descriptor
 
 
 def _jacobians(report: InspectReport) -> Figure:
@@ -84,7 +119,7 @@ def _jacobians(report: InspectReport) -> Figure:
 
 def _title(figure: Figure, expression: str) -> None:
     """The expression above all; no part of it is taken for a formula."""
-    text = " ".join(expression.split())
+    text = visible(" ".join(expression.split()))
     text = text if len(text) <= LONGEST_TITLE else text[: LONGEST_TITLE - 1] + "…"
     figure.suptitle(text, family="monospace", weight="bold", parse_math=False)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented
+from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
 if TYPE_CHECKING:
     from jvpcli.report.plan import PlanReport
+
+T = TypeVar("T")
 
 NUMBERS = "The numbers"
 
@@ -27,13 +29,16 @@ class Window:
 
     rows: int | None = 24
     columns: int | None = 16
+    outputs: int | None = 24
 
 
 def render_inspect(report: InspectReport, console: Console, *, full: bool = False) -> None:
     """Prints the whole answer; `full` leaves nothing out."""
-    window = Window(None, None) if full else Window()
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
-    for title, body in _sections(report, window, console.width):
+    window = Window(None, None, None) if full else Window()
+    hidden = 0 if window.outputs is None else max(len(report.outputs) - window.outputs, 0)
+    shown = _first_outputs(report, window.outputs) if hidden else report
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    for title, body in _sections(shown, window, console.width, hidden):
         console.print()
         console.print(Text(title, style=HEADING))
         console.print(Indented(body, prose=title != NUMBERS))
@@ -45,9 +50,31 @@ def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
         console.print(Text.assemble(("warning", "bold yellow"), f" ({notice.code}): {notice.message}"), soft_wrap=True)
 
 
-def _sections(report: InspectReport, window: Window, width: int) -> Iterator[tuple[str, RenderableType]]:
-    yield "Shapes", _shapes(report)
-    yield "Which product", Group(*_products(report))
+def _first_outputs(report: InspectReport, count: int | None) -> InspectReport:
+    """The report of the first outputs alone; what all outputs together give stays as it is."""
+    names = list(report.outputs)[:count]
+
+    def kept(by_output: Mapping[str, T]) -> Mapping[str, T]:
+        return {name: by_output[name] for name in names if name in by_output}
+
+    return replace(
+        report,
+        outputs=kept(report.outputs),
+        grad_outputs=kept(report.grad_outputs),
+        jacobian=kept(report.jacobian),
+        contraction=kept(report.contraction),
+        jvp=None if report.jvp is None else kept(report.jvp),
+        spectrum=None if report.spectrum is None else kept(report.spectrum),
+    )
+
+
+def _sections(
+    report: InspectReport, window: Window, width: int, hidden: int = 0
+) -> Iterator[tuple[str, RenderableType]]:
+    """Title and body of each section; `hidden` outputs are left out of the report."""
+    note = [Text(f"{hidden} of {hidden + len(report.outputs)} outputs not shown; --full shows all", style=QUIET)]
+    yield "Shapes", Group(_shapes(report), *(note if hidden else []))
+    yield "Which product", Group(*_products(report, hidden))
     yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
     if report.spectrum is not None:
@@ -92,10 +119,10 @@ def _filled(jacobian: Jacobian) -> str:
     return f"{jacobian.structure.replace('_', '-')}{filled}"
 
 
-def _products(report: InspectReport) -> Iterator[RenderableType]:
+def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType]:
     pairs = _pairs(report)
     if len(report.grad_outputs) > 1:
-        total = " + ".join(f"⟨v, {y}⟩" for y in report.grad_outputs)
+        total = " + ".join([*(f"⟨v, {y}⟩" for y in report.grad_outputs), *(["…"] if hidden else [])])
         yield Text(f"L = {total}: the outputs' contributions to each input add up.")
     for number, (y, x, contraction) in enumerate(pairs):
         if number:
@@ -284,7 +311,7 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
 
 def render_plan(report: PlanReport, console: Console) -> None:
     """Prints what would be done for each output, the chosen way first."""
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     for name, plan in report.plans.items():
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style=QUIET)
         for heading in ("", "strategy", "mode", "passes", "operations", "peak memory", ""):

@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import INDENT, PROSE_WIDTH, Indented
+from jvpcli.render.layout import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.numbers import array_text, number_text
 from jvpcli.render.text import HEADING, NAME, QUIET, Window
 from jvpcli.render.text import _matrix as matrix_table
@@ -47,7 +47,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def render_trace(report: TraceReport, console: Console, *, step: int | None = None, full: bool = False) -> None:
     """Prints the whole trace, or step number `step` in full; `full` leaves nothing out of arrays."""
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
-    console.print(Text(report.expression, style="bold"), soft_wrap=True)
+    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     sections = _sections(page) if step is None else _opened(page, report.steps[step], full)
     for title, body, prose in sections:
         console.print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -217,12 +218,17 @@ def _cat_starts(op: Op, dim: int) -> list[int | None]:
     """Where each operand starts; the place of one that needs no gradient shows only in where the next one lies."""
     if None not in op.shapes and all(len(shape) == len(op.shape) for shape in op.shapes if shape is not None):
         sizes = [shape[dim] for shape in op.shapes if shape is not None]
-        return [sum(sizes[:position]) for position in range(len(sizes))]
+        return [0, *accumulate(sizes[:-1])]
+    pulled = _pulled_places(op, dim)
+    return [int(g.reshape(-1)[0]) if g is not None and g.numel() and g.dim() == len(op.shape) else None for g in pulled]
+
+
+def _pulled_places(op: Op, dim: int) -> Sequence[Tensor | None]:
+    """For each operand, where along an axis of the output each of its entries went."""
     marks = torch.arange(op.shape[dim], dtype=op.node._input_metadata[0].dtype, device=op.like.device)
     if marks.numel() and int(marks[-1]) != marks.numel() - 1:
         raise NoRuleError("the axis is too long to number in this dtype")
-    pulled = op.pull(marks.view([-1 if axis == dim else 1 for axis in range(len(op.shape))]).expand(op.shape))
-    return [int(g.reshape(-1)[0]) if g is not None and g.numel() and g.dim() == len(op.shape) else None for g in pulled]
+    return op.pull(marks.view([-1 if axis == dim else 1 for axis in range(len(op.shape))]).expand(op.shape))
 
 
 def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
@@ -237,6 +243,20 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
         return Pattern(rows, torch.arange(rows.numel(), device=device).reshape(1, -1), token=key)
 
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None)
+
+
+def block_diag(op: Op) -> Locals:
+    """Matrices along the diagonal of a larger one; a vector is a row, a number a matrix of one entry."""
+    strides = contiguous_strides(op.shape)
+    places = [_pulled_places(op, dim) for dim in (0, 1)]
+    found: list[tuple[Term, ...] | None] = []
+    for shape, row, column in zip(op.shapes, *places, strict=True):
+        if shape is None or row is None or column is None or not prod(shape):
+            found.append(None if shape is None else ())
+            continue
+        offset = int(row.reshape(-1)[0]) * strides[0] + int(column.reshape(-1)[0])
+        found.append((_placed(op, shape, offset, strides[2 - len(shape) :]),))
+    return found
 
 
 def stack(op: Op) -> Locals:
@@ -300,6 +320,7 @@ RULES: dict[str, Rule] = {
     "Flip": flip,
     "Unfold": unfold,
     "Roll": roll,
+    "BlockDiag": block_diag,
     "Cat": cat,
     "Stack": stack,
     "ConstantPadNd": constant_pad,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 
 from torch import Tensor
 
 from jvpcli.explain.guilty import Guilty, Written, numbers
-from jvpcli.explain.repairs.edits import cut, head, joined, out_of_place, transposed
+from jvpcli.explain.repairs.edits import Edits, cut, head, joined, out_of_place, transposed
 from jvpcli.explain.repairs.indexing import indexing
 from jvpcli.explain.shapes import aligned, broadcast, clashes, listed
 from jvpcli.explain.table.entry import Found
 from jvpcli.report import Shape
 
 
-def broadcasting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def broadcasting(guilty: Guilty, found: Found) -> Edits:
     """New axes that leave the larger operand's shape, a transpose or reshape, then axes that make all pairs, then a cut."""
     yield from out_of_place(guilty)
     tensors = guilty.tensors
@@ -27,7 +26,7 @@ def broadcasting(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield from _cut_clash(guilty, a, b)
 
 
-def _keeping(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def _keeping(guilty: Guilty, a: Written, b: Written) -> Edits:
     for operand, other in ((b, a), (a, b)):
         for new in aligned(operand.shape, other.shape):
             if broadcast(_with_new_axes(operand.shape, new), other.shape) == other.shape:
@@ -41,7 +40,7 @@ def _keeping(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
         yield guilty.with_suffix(smaller, f".reshape({listed(larger.shape)})")
 
 
-def _growing(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def _growing(guilty: Guilty, a: Written, b: Written) -> Edits:
     for operand, other in ((a, b), (b, a)):
         for new in aligned(operand.shape, other.shape):
             yield guilty.with_suffix(operand, new)
@@ -53,7 +52,7 @@ def _with_new_axes(shape: Shape, new: str) -> Shape:
     return (*made, *sizes)
 
 
-def _cut_clash(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def _cut_clash(guilty: Guilty, a: Written, b: Written) -> Edits:
     bad = clashes(a.shape, b.shape)
     if len(bad) == 1:
         axis = bad[0]
@@ -61,14 +60,14 @@ def _cut_clash(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
         yield cut(guilty, operand, head(len(operand.shape), axis, size))
 
 
-def copying(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def copying(guilty: Guilty, found: Found) -> Edits:
     """An in-place operation on an input: out of place, or on a copy."""
     yield from out_of_place(guilty)
     for operand in guilty.tensors[:1]:
         yield guilty.with_suffix(operand, ".clone()") if guilty.op != "op:setitem" else None
 
 
-def expanding(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def expanding(guilty: Guilty, found: Found) -> Edits:
     """expand: a new axis behind, -1 for what stays as it is; a bias of the wrong length; else as for broadcasting."""
     if guilty.name == "linear" or guilty.name.startswith("addm"):
         yield from _shorter_bias(guilty, found)
@@ -88,7 +87,7 @@ def expanding(guilty: Guilty, found: Found) -> Iterator[str | None]:
     yield from broadcasting(guilty, found)
 
 
-def _shorter_bias(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def _shorter_bias(guilty: Guilty, found: Found) -> Edits:
     """An operand that is expanded in silence, cut to the size that it should have."""
     size, have = found.int("size"), found.int("existing")
     for operand in guilty.tensors if size is not None and have is not None and have > size else ():
@@ -97,7 +96,7 @@ def _shorter_bias(guilty: Guilty, found: Found) -> Iterator[str | None]:
                 yield guilty.with_suffix(operand, head(len(operand.shape), axis - len(operand.shape), size))
 
 
-def assigning(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def assigning(guilty: Guilty, found: Found) -> Edits:
     """x[i] = value: the value with an axis more, turned, or cut to the place."""
     if len(guilty.operands) != 3:
         return
@@ -116,7 +115,7 @@ def assigning(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield cut(guilty, value, f"[{', '.join(f':{size}' for size in target)}]")
 
 
-def repeating(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def repeating(guilty: Guilty, found: Found) -> Edits:
     """repeat: 1 for the axes that are missing."""
     given = list(numbers(guilty.operands[1:]))
     if given and guilty.tensors:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 import torch
 
 from jvpcli.explain.guilty import Guilty
-from jvpcli.explain.repairs.edits import out_of_place
+from jvpcli.explain.repairs.edits import Edits, out_of_place
 from jvpcli.explain.table.entry import Found
 
 CASTS = {
@@ -17,7 +16,7 @@ CASTS = {
 }  # fmt: skip
 
 
-def casting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def casting(guilty: Guilty, found: Found) -> Edits:
     """The operand that loses nothing cast to the other's dtype, then the reverse; integers to floats."""
     yield from out_of_place(guilty)
     tensors = [*guilty.tensors, *guilty.listed]

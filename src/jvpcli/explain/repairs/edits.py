@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from jvpcli.errors import Span
 from jvpcli.explain.guilty import Guilty, Written
 from jvpcli.explain.table.entry import Found
 from jvpcli.report import Shape
 
-Family = Callable[[Guilty, Found], Iterator[str | None]]
+
+@dataclass(frozen=True)
+class Repair:
+    """A whole source with an edit; `drops` says that it leaves entries of an operand out: only where nothing else works."""
+
+    source: str
+    drops: bool = False
 
 
-class Cut(str):
-    """A source in which entries of an operand are dropped: only where nothing else works."""
+Edits = Iterator[str | Repair | None]
+"""Whole sources, or a `Repair` where entries are left out; None is passed over."""
+
+Family = Callable[[Guilty, Found], Edits]
+"""The repairs of a kind of failure."""
 
 
-def cut(guilty: Guilty, operand: Written, suffix: str) -> Cut:
+def cut(guilty: Guilty, operand: Written, suffix: str) -> Repair:
     """The whole source with a suffix that drops entries behind one operand."""
-    return Cut(guilty.with_suffix(operand, suffix))
+    return Repair(guilty.with_suffix(operand, suffix), drops=True)
 
 
 def swapped(guilty: Guilty, first: Written, second: Written) -> str:
@@ -43,7 +53,7 @@ def joined(operands: Sequence[Written]) -> Span:
     return operands[0].span[0], operands[-1].span[1]
 
 
-def with_dim(guilty: Guilty, axis: int, *edits: tuple[tuple[int, int], str]) -> Iterator[str | None]:
+def with_dim(guilty: Guilty, axis: int, *edits: tuple[tuple[int, int], str]) -> Edits:
     """The dim (second argument, or a keyword) set to `axis`, along with other edits."""
     dim = guilty.argument("dim", 1) or guilty.argument("axis")
     if dim is not None and isinstance(dim.value, int):
@@ -53,7 +63,7 @@ def with_dim(guilty: Guilty, axis: int, *edits: tuple[tuple[int, int], str]) -> 
         yield guilty.edited(((end, end), f", dim={axis}"), *edits)
 
 
-def out_of_place(guilty: Guilty) -> Iterator[str | None]:
+def out_of_place(guilty: Guilty) -> Edits:
     """`y += b` as `y = y + b`, `y.add_(b)` as `y.add(b)`."""
     if isinstance(guilty.node, ast.AugAssign) and guilty.operands:
         yield guilty.with_suffix(guilty.operands[0], "")
@@ -61,7 +71,7 @@ def out_of_place(guilty: Guilty) -> Iterator[str | None]:
         yield guilty.renamed(guilty.name.rstrip("_"))
 
 
-def anything(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def anything(guilty: Guilty, found: Found) -> Edits:
     """A transpose, an axis of length 1, a flattening of one operand; two operands swapped."""
     tensors = guilty.listed or guilty.tensors
     for operand in tensors:

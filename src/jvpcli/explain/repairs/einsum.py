@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from jvpcli.explain.guilty import Guilty, Written
+from jvpcli.explain.repairs.edits import Edits
 from jvpcli.explain.table.entry import Found
 from jvpcli.report import Shape
 
 
-def lettering(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def lettering(guilty: Guilty, found: Found) -> Edits:
     """einsum: the letters of one operand in another order, `...` for axes without a letter, an operand turned."""
     equation = next((operand for operand in guilty.all if isinstance(operand.value, str)), None)
     tensors = guilty.listed or guilty.tensors

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from jvpcli.explain.guilty import Guilty, Written, numbers
-from jvpcli.explain.repairs.edits import cut, joined, with_dim
+from jvpcli.explain.repairs.edits import Edits, cut, joined, with_dim
 from jvpcli.explain.shapes import listed
 from jvpcli.explain.table.entry import Found
 
 
-def indexing(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def indexing(guilty: Guilty, found: Found) -> Edits:
     """A subscript that isn't there: the last entry, one less, another axis, one index fewer."""
     if not guilty.operands:
         return
@@ -38,7 +37,7 @@ def indexing(guilty: Guilty, found: Found) -> Iterator[str | None]:
                 yield guilty.edited((operand.span, str(lengths[axis] - 1)))
 
 
-def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Iterator[str | None]:
+def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Edits:
     index, size = found.int("index"), found.int("size")
     parts = key.items or (key,)
     for position, part in enumerate(parts):
@@ -76,7 +75,7 @@ def _subscripts(guilty: Guilty, x: Written, key: Written, found: Found) -> Itera
             yield guilty.edited(part.behind(".long()"))
 
 
-def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) -> Iterator[str | None]:
+def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) -> Edits:
     """Indices that are too large, or of another depth than gather wants."""
     dim = guilty.argument("dim", 1)
     if size is None and isinstance(x.value, Tensor):
@@ -93,7 +92,7 @@ def _index_tensor(guilty: Guilty, index: Written, size: int | None, x: Written) 
     yield guilty.with_suffix(index, "[None]") if index.value.ndim == 1 else None
 
 
-def gathering(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def gathering(guilty: Guilty, found: Found) -> Edits:
     """gather and its like: an index of as many axes, the other dim, or cut to the tensor's size."""
     yield from indexing(guilty, found)
     for axis in range(max((len(operand.shape) for operand in guilty.tensors), default=0)):
@@ -104,7 +103,7 @@ def gathering(guilty: Guilty, found: Found) -> Iterator[str | None]:
             yield cut(guilty, index, f"[{', '.join(f':{size}' for size in x.shape)}]")
 
 
-def limiting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def limiting(guilty: Guilty, found: Found) -> Edits:
     """topk and its like: as many as there are."""
     for operand in numbers(guilty.all[1:]):
         for size in sorted({length for tensor in guilty.tensors for length in tensor.shape}, reverse=True):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from jvpcli.explain.guilty import Guilty, Written
-from jvpcli.explain.repairs.edits import Cut, head, transposed, with_dim
+from jvpcli.explain.repairs.edits import Edits, Repair, head, transposed, with_dim
 from jvpcli.explain.shapes import listed
 from jvpcli.explain.table.entry import Found
 
 
-def joining(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def joining(guilty: Guilty, found: Found) -> Edits:
     """cat and stack: another dim, an axis more for the smaller ones, stack instead of cat and the reverse, a transpose, a cut."""
     items = guilty.listed
     values = _tensors_of(guilty)
@@ -45,7 +45,7 @@ def _tensors_of(guilty: Guilty) -> list[Tensor]:
     return [item for values in lists for item in values if isinstance(item, Tensor)]
 
 
-def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Iterator[str | None]:
+def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Edits:
     """Every item of fewer axes with one more, in front or behind."""
     lower = [item for item in items if len(item.shape) == depth - 1]
     for suffix in ("[None]", "[..., None]") if lower and depth > 0 else ():
@@ -55,7 +55,7 @@ def _lifted(guilty: Guilty, items: Sequence[Written], depth: int) -> Iterator[st
         yield from with_dim(guilty, dim, *(item.behind(suffix) for item in lower))
 
 
-def _shortest(guilty: Guilty, items: Sequence[Written]) -> Iterator[str | None]:
+def _shortest(guilty: Guilty, items: Sequence[Written]) -> Edits:
     """All items cut to the shortest, where they differ in one axis."""
     if not items or len({len(item.shape) for item in items}) != 1:
         return
@@ -65,4 +65,4 @@ def _shortest(guilty: Guilty, items: Sequence[Written]) -> Iterator[str | None]:
         longer = [item for item in items if item.shape[axis] > least]
         if longer:
             heads = (item.behind(head(len(item.shape), axis - len(item.shape), least)) for item in longer)
-            yield Cut(guilty.edited(*heads))
+            yield Repair(guilty.edited(*heads), drops=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from jvpcli.explain.guilty import Guilty, numbers
-from jvpcli.explain.repairs.edits import cut, joined, swapped
+from jvpcli.explain.repairs.edits import Edits, cut, joined, swapped
 from jvpcli.explain.shapes import listed
 from jvpcli.explain.table.entry import Found
 
 
-def convolving(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def convolving(guilty: Guilty, found: Found) -> Edits:
     """Batch and channel axes that are missing, channels from last to second, a weight turned, groups, padding."""
     tensors = guilty.tensors
     if not tensors:
@@ -46,7 +45,7 @@ def convolving(guilty: Guilty, found: Found) -> Iterator[str | None]:
         )
 
 
-def pooling(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def pooling(guilty: Guilty, found: Found) -> Edits:
     """A smaller window, or padding."""
     lengths = [int(size) for size in re.findall(r"\d+", found.groups.get("given", ""))]
     least = min(lengths[1:] or lengths or guilty.tensors[0].shape[-1:] if guilty.tensors else [1], default=1)
@@ -55,7 +54,7 @@ def pooling(guilty: Guilty, found: Found) -> Iterator[str | None]:
     yield from convolving(guilty, found)
 
 
-def normalising(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def normalising(guilty: Guilty, found: Found) -> Edits:
     """layer_norm: the last axes that are there; cross: the axis of length 3."""
     for x in guilty.tensors[:1]:
         sizes = list(numbers(guilty.all[1:]))

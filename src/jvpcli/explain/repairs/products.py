@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from jvpcli.explain.guilty import Guilty, Written
-from jvpcli.explain.repairs.edits import cut, head, swapped, transposed
+from jvpcli.explain.repairs.edits import Edits, cut, head, swapped, transposed
 from jvpcli.explain.shapes import broadcast, multiplies, product_repairs, subscript
 from jvpcli.explain.table.entry import Found
 
 
-def products(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def products(guilty: Guilty, found: Found) -> Edits:
     """A transpose, a swap; where none helps, an element-wise product, or the longer inner axis cut."""
     pair = factors(guilty)
     if pair is None:
@@ -49,7 +47,7 @@ def factors(guilty: Guilty) -> tuple[Written, Written] | None:
     return (tensors[0], tensors[1]) if len(tensors) > 1 else None
 
 
-def as_column(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def as_column(guilty: Guilty, a: Written, b: Written) -> Edits:
     """A vector as a row or a column."""
     for operand, other, first in ((a, b, True), (b, a, False)):
         if len(operand.shape) != 1 or not other.shape:
@@ -59,7 +57,7 @@ def as_column(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
             yield guilty.with_suffix(operand, subscript(2, places)) if fits else None
 
 
-def cut_inner(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
+def cut_inner(guilty: Guilty, a: Written, b: Written) -> Edits:
     """The longer of the two inner axes cut to the shorter."""
     rows = _inner_axis(guilty, b)
     inner, outer = a.shape[-1], b.shape[rows]
@@ -69,7 +67,7 @@ def cut_inner(guilty: Guilty, a: Written, b: Written) -> Iterator[str | None]:
         yield cut(guilty, b, head(len(b.shape), rows, inner))
 
 
-def ranks(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def ranks(guilty: Guilty, found: Found) -> Edits:
     """A function of vectors or matrices got others: `@`, a flattening, or an axis more or less."""
     pair = factors(guilty)
     if pair is not None:
@@ -88,7 +86,7 @@ def ranks(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield from products(guilty, found)
 
 
-def squaring(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def squaring(guilty: Guilty, found: Found) -> Edits:
     """Matrices that aren't square: the pseudo-inverse, or A·Aᵀ."""
     yield guilty.renamed("pinv") if guilty.name == "inv" else None
     for operand in guilty.tensors[:1]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from jvpcli.explain.guilty import Guilty, numbers
-from jvpcli.explain.repairs.edits import anything, joined
+from jvpcli.explain.repairs.edits import Edits, anything, joined
 from jvpcli.explain.shapes import divisors_with_guess, listed
 from jvpcli.explain.table.entry import Found
 
 
-def reshaping(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def reshaping(guilty: Guilty, found: Found) -> Edits:
     """reshape and view: reshape instead of view, -1 for one of the sizes, one size kept and -1 for the others."""
     if guilty.name == "view":
         yield guilty.renamed("reshape")
@@ -35,7 +33,7 @@ def reshaping(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield guilty.edited((joined(sizes), "-1"))
 
 
-def axes(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def axes(guilty: Guilty, found: Found) -> Edits:
     """A dim out of range: counted from 1, the last, any other; or the tensor with a batch axis."""
     low, high = found.int("low"), found.int("high")
     got = found.int("got")
@@ -56,7 +54,7 @@ def axes(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield from anything(guilty, found)
 
 
-def permuting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def permuting(guilty: Guilty, found: Found) -> Edits:
     """permute: the axes that are missing at the end, those that aren't there left out, repeated ones replaced."""
     if not guilty.tensors:
         return
@@ -70,7 +68,7 @@ def permuting(guilty: Guilty, found: Found) -> Iterator[str | None]:
     yield guilty.edited((joined(given), listed([*rest, *kept])))
 
 
-def turning(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def turning(guilty: Guilty, found: Found) -> Edits:
     """t() and .mT of other depths: the last two axes, all axes reversed, a vector as a column."""
     for x in guilty.tensors[:1]:
         depth = len(x.shape)
@@ -80,7 +78,7 @@ def turning(guilty: Guilty, found: Found) -> Iterator[str | None]:
         yield guilty.with_suffix(x, "[None]") if depth == 1 else None
 
 
-def splitting(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def splitting(guilty: Guilty, found: Found) -> Edits:
     """split: the last size as large as is left; narrow: the length that is left."""
     total = found.int("total")
     sizes = [operand for operand in numbers(guilty.all) if operand.value is not total]

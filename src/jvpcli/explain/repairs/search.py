@@ -11,7 +11,7 @@ from itertools import chain
 from jvpcli.explain.guilty import Guilty
 from jvpcli.explain.repairs.broadcasting import assigning, broadcasting, copying, expanding, repeating
 from jvpcli.explain.repairs.dtypes import casting
-from jvpcli.explain.repairs.edits import Cut, Family, anything
+from jvpcli.explain.repairs.edits import Edits, Family, Repair, anything
 from jvpcli.explain.repairs.einsum import lettering
 from jvpcli.explain.repairs.indexing import gathering, indexing, limiting
 from jvpcli.explain.repairs.joining import joining
@@ -21,7 +21,7 @@ from jvpcli.explain.repairs.rearranging import axes, permuting, reshaping, split
 from jvpcli.explain.table.entry import Found
 
 
-def repairs(entry: str | None, guilty: Guilty, found: Found, general: bool = True) -> Iterator[str]:
+def repairs(entry: str | None, guilty: Guilty, found: Found, general: bool = True) -> Iterator[Repair]:
     """Sources with an edit each: those that the message's kind suggests, those that any operation may need, then cuts.
 
     Without an entry only the latter: of the message nothing is known but that it is about shapes.  `general` says
@@ -29,15 +29,16 @@ def repairs(entry: str | None, guilty: Guilty, found: Found, general: bool = Tru
     """
     family = assigning if guilty.op == "op:setitem" else FAMILIES.get(entry or "", _none)
     seen = {_bare(guilty.source)}
-    cuts: list[Cut] = []
-    for source in chain(family(guilty, found), anything(guilty, found) if general else ()):
-        if source is None or _bare(source) in seen:
+    cuts: list[Repair] = []
+    for edited in chain(family(guilty, found), anything(guilty, found) if general else ()):
+        repair = Repair(edited) if isinstance(edited, str) else edited
+        if repair is None or _bare(repair.source) in seen:
             continue
-        seen.add(_bare(source))
-        if isinstance(source, Cut):
-            cuts.append(source)
+        seen.add(_bare(repair.source))
+        if repair.drops:
+            cuts.append(repair)
         else:
-            yield source
+            yield repair
     yield from cuts
 
 
@@ -46,7 +47,7 @@ def _bare(source: str) -> str:
     return "".join(source.split())
 
 
-def _none(guilty: Guilty, found: Found) -> Iterator[str | None]:
+def _none(guilty: Guilty, found: Found) -> Edits:
     return iter(())
 
 
@@ -86,12 +87,14 @@ FAMILIES: Mapping[str, Family] = {
 """The id of a known message to the family of repairs that it suggests."""
 
 
-def first_that_work(sources: Iterator[str], works: Callable[[str], bool], most: int, tries: int) -> list[str]:
-    """The first `most` sources that work, of at most `tries`; a cut only if nothing else does."""
-    found: list[str] = []
-    for number, source in enumerate(sources):
-        if number >= tries or len(found) >= most or (found and isinstance(source, Cut)):
+def first_that_work(
+    candidates: Iterator[Repair], works: Callable[[str], bool], most: int, tries: int
+) -> list[Repair]:
+    """The first `most` repairs whose sources work, of at most `tries`; a cut only if nothing else does."""
+    found: list[Repair] = []
+    for number, repair in enumerate(candidates):
+        if number >= tries or len(found) >= most or (found and repair.drops):
             break
-        if works(source):
-            found.append(source)
+        if works(repair.source):
+            found.append(repair)
     return found

@@ -21,11 +21,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from jvpcli.render.files import write_whole
 from jvpcli.render.html import inspected, traced
 from jvpcli.render.numbers import array_text, number_text, shape_text
+from jvpcli.render.visible import escaped
 from jvpcli.report import InspectReport
 from jvpcli.report.trace import TraceReport
+from jvpcli.writer import write_whole
 
 Report = InspectReport | TraceReport
 
@@ -59,7 +60,7 @@ def write_html(report: Report, path: str | Path) -> None:
 
 
 def _render(template: str, report: Report, **context: Any) -> str:
-    return _environment().get_template(template).render(report=report, **_view(report), **context)
+    return escaped(_environment().get_template(template).render(report=report, **_view(report), **context))
 
 
 def _view(report: Report) -> Mapping[str, Any]:

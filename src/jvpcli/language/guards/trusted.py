@@ -1,0 +1,242 @@
+"""Tensors that torch trusts to come from its own functions: pivots, offsets, targets, lengths, samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.language.guards.binding import Bound, unbatched
+from jvpcli.language.guards.integers import LARGEST_PRODUCT
+
+
+def _is_tensor(value: Any, dimensions: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim >= dimensions
+
+
+def _between(value: Tensor, low: float, high: float) -> bool:
+    """Whether every entry lies between two bounds, both allowed (NaN doesn't)."""
+    value = unbatched(value).detach()
+    return bool(((value >= low) & (value <= high)).all())
+
+
+def _pivots(name: str, factors: str) -> Callable[[Bound], str | None]:
+    """Row numbers from lu_factor: one for each row of the smaller side, from 1 to the number of rows."""
+
+    def rule(bound: Bound) -> str | None:
+        matrix, pivots = bound[factors], bound[name]
+        if not (_is_tensor(matrix, 2) and _is_tensor(pivots, 1)):
+            return None  # torch says so itself
+        expected = (*matrix.shape[:-2], min(matrix.shape[-2:]))
+        if tuple(pivots.shape) != expected:
+            return f"the pivots must have shape {expected}, from lu_factor"
+        inside = _between(pivots, 1, matrix.shape[-2])
+        return None if inside else f"the pivots must be rows from 1 to {matrix.shape[-2]}, from lu_factor"
+
+    return rule
+
+
+def _lu_solve(bound: Bound) -> str | None:
+    return _pivots("pivots", "LU")(bound) if "LU" in bound else _pivots("LU_pivots", "LU_data")(bound)
+
+
+def _ldl_solve(bound: Bound) -> str | None:
+    pivots = bound["pivots"]
+    if not _is_tensor(pivots, 1) or not pivots.numel():
+        return None
+    rows = pivots.shape[-1]
+    if not _between(pivots.abs(), 1, rows):
+        return f"the pivots must be rows from 1 to {rows}, from ldl_factor"
+    for row in pivots.reshape(-1, rows).tolist():
+        at = 0
+        while at < rows:
+            if row[at] < 0 and (at + 1 == rows or row[at + 1] != row[at]):
+                return "negative pivots come in pairs, from ldl_factor"
+            at += 2 if row[at] < 0 else 1
+    return None
+
+
+def _lstsq(bound: Bound) -> str | None:
+    right = bound["b"] if bound.get("B") is None else bound["B"]
+    empty = isinstance(right, Tensor) and right.numel() == 0
+    return "the right-hand side is empty" if empty else None
+
+
+def _segment_reduce(bound: Bound) -> str | None:
+    data, axis = bound.get("input", bound.get("data")), bound.get("axis") or 0
+    if bound.get("unsafe"):
+        return "`unsafe` can't be used: it leaves out torch's own checks"
+    if bound.get("indices") is not None:
+        return "`indices` can't be used: torch doesn't have it yet"
+    if not isinstance(axis, int) or not 0 <= axis < data.ndim:
+        return f"`axis` must be from 0 to {data.ndim - 1}"
+    limit = data.shape[axis]
+    for name in ("lengths", "offsets"):
+        value = bound.get(name)
+        if value is None:
+            continue
+        if value.dtype not in (torch.int32, torch.int64):
+            return f"the {name} must be integers"
+        if value.ndim != axis + 1 or value.shape[:-1] != data.shape[:axis]:
+            return f"the {name} must have {axis + 1} dimensions, the first of them as the data: {tuple(data.shape[:axis])}"
+    lengths, offsets = bound.get("lengths"), bound.get("offsets")
+    if lengths is not None:
+        inside = _between(lengths, 0, limit) and _between(lengths.sum(-1), limit, limit)
+        if not inside:
+            return f"the lengths can't be negative, and must sum to {limit}"
+    if offsets is not None:
+        if offsets.shape[-1] == 0:
+            return "there must be at least one offset"
+        inside = _between(offsets, 0, limit) and _between(offsets.diff(), 0, limit)
+        if not inside:
+            return f"the offsets must increase from 0 to {limit}"
+    return None
+
+
+def _ctc_loss(bound: Bound) -> str | None:
+    scores, targets = bound["log_probs"], bound["targets"]
+    if not (_is_tensor(scores, 2) and _is_tensor(targets, 0)):
+        return None
+    classes, times = scores.shape[-1], scores.shape[0]
+    blank = bound.get("blank", 0)
+    if not 0 <= blank < classes:
+        return f"`blank` must be a class from 0 to {classes - 1}"
+    if targets.numel() and not _between(targets, 0, classes - 1):
+        return f"the targets must be classes from 0 to {classes - 1}"
+    batch = scores.shape[1] if scores.ndim == 3 else 1
+    inputs, outputs = (torch.as_tensor(bound[name]).reshape(-1) for name in ("input_lengths", "target_lengths"))
+    if any(lengths.is_floating_point() or lengths.numel() != batch for lengths in (inputs, outputs)):
+        return f"there must be {batch} integer input_lengths and target_lengths, one for each sequence"
+    if not _between(inputs, 0, times):
+        return f"the input_lengths must be from 0 to {times}"
+    apart = targets.ndim == 2 or scores.ndim == 2
+    most = targets.shape[-1] if targets.ndim else 0
+    if not _between(outputs, 0, most) or (not apart and int(outputs.sum()) > most):
+        return f"the target_lengths can't be negative or come to more than the targets, {most}"
+    if targets.ndim == 2 and targets.shape[0] != batch:
+        return f"there must be {batch} rows of targets, one for each sequence"
+    return None
+
+
+def _native_batch_norm(bound: Bound) -> str | None:
+    data = bound["input"]
+    if not _is_tensor(data, 2):
+        return "the input must have at least 2 dimensions"
+    names = ("weight", "bias", "running_mean", "running_var")
+    for name in names:
+        value = bound.get(name)
+        if isinstance(value, Tensor) and tuple(value.shape) != (data.shape[1],):
+            return f"{name} must have shape ({data.shape[1]},)"
+    missing = any(not isinstance(bound.get(name), Tensor) for name in names[2:])
+    return "without training it needs running_mean and running_var" if missing and not bound.get("training") else None
+
+
+def _native_group_norm(bound: Bound) -> str | None:
+    data, said = bound["input"], (bound["N"], bound["C"], bound["HxW"])
+    real = (data.shape[0], data.shape[1], math.prod(data.shape[2:]))
+    return None if said == real else f"N, C and HxW must be those of the input, {real}"
+
+
+def _grid_sample(bound: Bound) -> str | None:
+    for name, allowed in (("interpolation_mode", 2 if bound["grid"].ndim == 4 else 1), ("padding_mode", 2)):
+        value = bound.get(name, 0)
+        if isinstance(value, int) and not 0 <= value <= allowed:
+            return f"`{name}` must be from 0 to {allowed}"
+    grid, padding = bound["grid"], bound.get("padding_mode")
+    if not _is_tensor(grid, 0) or padding in (None, 0, "zeros") or not grid.is_floating_point():
+        return None
+    inside = bool((unbatched(grid).detach().abs() < torch.finfo(torch.float32).max / 2**32).all())
+    return None if inside else "the grid must be finite, unless the padding is zeros"
+
+
+def _pdist(bound: Bound) -> str | None:
+    points = bound["input"]
+    if _is_tensor(points, 2) and points.dim() == 2 and points.shape[0] == 0:
+        return "it needs at least one point; with none torch's backward pass ends the process"
+    return None
+
+
+def _repeat_interleave(bound: Bound) -> str | None:
+    repeats, tensor = bound["repeats"], bound.get("input")
+    if not isinstance(repeats, Tensor):
+        repeats = torch.tensor(repeats)
+    counts = unbatched(repeats).detach()
+    if counts.numel() and not _between(counts, 0, LARGEST_PRODUCT):
+        return "the repeats can't be negative"
+    total = sum(counts.flatten().tolist())
+    each = 1
+    if tensor is not None:
+        dim = bound.get("dim")
+        axis = tensor.numel() if dim is None else tensor.shape[dim]
+        total = total * axis if repeats.numel() == 1 else total
+        each = tensor.numel() // max(axis, 1)
+    if total * max(each, 1) > LARGEST_PRODUCT:
+        return f"the result would have {total * max(each, 1):,} elements"
+    said = bound.get("output_size")
+    return None if said is None or said == total else f"`output_size` is {said:,}, and the repeats come to {total:,}"
+
+
+def _embedding_bag(bound: Bound) -> str | None:
+    indices, weight = bound.get("input", bound.get("indices")), bound["weight"]
+    if indices.dtype.is_floating_point and weight.dtype in (torch.int32, torch.int64):
+        indices, weight = weight, indices  # their old order
+    if indices.numel() and not _between(indices, 0, weight.shape[0] - 1):
+        return f"the indices must be rows from 0 to {weight.shape[0] - 1}"
+    offsets = bound.get("offsets")
+    if indices.ndim != 1 or offsets is None or not offsets.numel():
+        return None
+    count = indices.numel()
+    if bound.get("include_last_offset") and int(unbatched(offsets)[..., -1].max()) != count:
+        return f"the last offset must be {count}, the number of indices"
+    inside = _between(offsets, 0, count) and _between(offsets.diff(), 0, count)
+    return None if inside else f"the offsets must increase from 0 to {count}"
+
+
+def _fractional_pool(bound: Bound) -> str | None:
+    samples = bound.get("_random_samples")
+    inside = samples is None or not samples.numel() or (_between(samples, 0, 1) and bool((samples < 1).all()))
+    return None if inside else "the samples must be from 0 to below 1"
+
+
+def _averaged(bound: Bound) -> str | None:
+    divisor = bound.get("divisor_override")
+    wrong = divisor is not None and divisor < 0 and not bound["input"].is_floating_point()
+    return "`divisor_override` can't be negative for integers" if wrong else None
+
+
+def _range(bound: Bound) -> str | None:
+    start, end = bound.get("start", 0), bound["end"]
+    if any(isinstance(value, float) and not math.isfinite(value) for value in (start, end)):
+        return None
+    return "the bounds are more than 2**62 apart" if abs(end - start) > LARGEST_PRODUCT else None
+
+
+RULES: Mapping[str, Callable[[Bound], str | None]] = {
+    "lu_unpack": _pivots("LU_pivots", "LU_data"),
+    "lu_solve": _lu_solve,
+    "pdist": _pdist,
+    "ldl_solve": _ldl_solve,
+    "lstsq": _lstsq,
+    "segment_reduce": _segment_reduce,
+    "ctc_loss": _ctc_loss,
+    "native_batch_norm": _native_batch_norm,
+    "native_group_norm": _native_group_norm,
+    "grid_sample": _grid_sample,
+    "grid_sampler": _grid_sample,
+    "grid_sampler_2d": _grid_sample,
+    "grid_sampler_3d": _grid_sample,
+    "repeat_interleave": _repeat_interleave,
+    "embedding_bag": _embedding_bag,
+    "fractional_max_pool2d": _fractional_pool,
+    "fractional_max_pool2d_with_indices": _fractional_pool,
+    "fractional_max_pool3d": _fractional_pool,
+    "fractional_max_pool3d_with_indices": _fractional_pool,
+    "avg_pool2d": _averaged,
+    "avg_pool3d": _averaged,
+    "arange": _range,
+    "range": _range,
+}
+"""Function or method name to its rule: what is wrong, or None."""
