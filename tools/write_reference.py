@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from pathlib import Path
 
 from jvpcli.cli.app import COMMANDS, run
@@ -24,7 +23,6 @@ def reference() -> str:
     """The whole file."""
     parts = [HEAD, "## jvp\n", _block(_help())]
     for name in COMMANDS:
-        import_module(f"jvpcli.cli.{name}")
         parts += [f"## jvp {name}\n", _block(_help(name))]
     return "\n".join(parts)
 

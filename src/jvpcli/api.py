@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, wraps
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -13,9 +15,9 @@ from torch import Tensor
 
 from jvpcli.derive.linear_map import LinearMap
 from jvpcli.derive.terms import Workspace
-from jvpcli.errors import UsageError
+from jvpcli.options import PYTHON, make_request
 from jvpcli.pipeline_jacobian import linear_maps
-from jvpcli.request import Request, parse_size
+from jvpcli.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 Expression = str | Callable[..., Any]
+Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 Weights = Any
 """One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
 
@@ -179,16 +182,18 @@ def inspect(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
     *,
+    imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
     seed: int = 0,
     mode: str = "auto",
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
-    imports: str | Sequence[str] = (),
+    save: str | PathLike[str] | None = None,
+    spectrum: bool = False,
     **named: Any,
 ) -> InspectResult:
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
@@ -196,6 +201,7 @@ def inspect(
     Args:
         expression: text of the language, or any function of tensors; its parameters are the input names.
         inputs: name to VALUE, for names that are also options here; others are given as keywords.
+        imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate; by default all that are floating or complex.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         tangent: the same for the inputs.
@@ -205,25 +211,13 @@ def inspect(
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes, or text as on the command line, as in "200MB".
-        imports: files whose functions and modules the expression may call; they are run.
+        save: a .npz or .npy file to write the Jacobians to.
+        spectrum: whether the report has the leading singular values of each Jacobian.
 
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
     """
-    request = Request(
-        expression=expression,
-        inputs={**(inputs or {}), **named},
-        wrt=_names(wrt),
-        grad_outputs=_pairs(grad_outputs),
-        tangent=_pairs(tangent),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
-        jacobian=_one_of("jacobian", jacobian, ("auto", "dense", "sparse", "none")),
-        memory_limit=_size(memory_limit),
-        imports=_paths(imports),
-    )
+    request = _request("inspect", locals())
     from jvpcli.pipeline import investigate
 
     return InspectResult(investigate(request))
@@ -234,9 +228,10 @@ def jacobian(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
     *,
+    imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
     seed: int = 0,
     mode: str = "auto",
     memory_limit: int | str | None = None,
@@ -252,17 +247,7 @@ def jacobian(
     Raises:
         JvpError: a subclass for each kind of failure.
     """
-    request = Request(
-        expression=expression,
-        inputs={**(inputs or {}), **named},
-        wrt=_names(wrt),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        mode=_one_of("mode", mode, ("auto", "forward", "reverse")),
-        memory_limit=_size(memory_limit),
-    )
-    return linear_maps(request, _workspace)
+    return linear_maps(_request("jacobian", locals()), _workspace)
 
 
 @lru_cache(maxsize=16)
@@ -276,10 +261,11 @@ def trace(
     expression: str,
     inputs: Mapping[str, Any] | None = None,
     *,
+    imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
     grad_outputs: Weights = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
     seed: int = 0,
     step: int | None = None,
     memory_limit: int | str | None = None,
@@ -293,18 +279,9 @@ def trace(
     Raises:
         JvpError: a subclass for each kind of failure.
     """
+    request = _request("trace", locals())
     from jvpcli.pipeline_trace import follow
 
-    request = Request(
-        expression=expression,
-        inputs={**(inputs or {}), **named},
-        wrt=_names(wrt),
-        grad_outputs=_pairs(grad_outputs),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        memory_limit=_size(memory_limit),
-    )
     return TraceResult(follow(request, step=step))
 
 
@@ -313,14 +290,14 @@ def check(
     expression: Expression,
     inputs: Mapping[str, Any] | None = None,
     *,
+    imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
-    dtype: str = "float32",
-    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
     seed: int | None = None,
     memory_limit: int | str | None = None,
-    imports: str | Sequence[str] = (),
     **named: Any,
 ) -> CheckResult:
     """Whether the gradient is right: against finite differences in float64, forward against reverse mode.
@@ -331,26 +308,20 @@ def check(
     Raises:
         JvpError: a subclass for each kind of failure; a wrong gradient is an answer and no failure.
     """
+    request = _request("check", locals())
     from jvpcli.pipeline_check import check as check_request
 
-    request = Request(
-        expression=expression,
-        inputs={**(inputs or {}), **named},
-        wrt=_names(wrt),
-        grad_outputs=_pairs(grad_outputs),
-        tangent=_pairs(tangent),
-        dtype=dtype,
-        device=device,
-        seed=seed or 0,
-        seed_given=seed is not None,
-        memory_limit=_size(memory_limit),
-        imports=_paths(imports),
-    )
     return CheckResult(check_request(request))
 
 
-def _paths(imports: str | Sequence[str]) -> tuple[str, ...]:
-    return (imports,) if isinstance(imports, str) else tuple(str(path) for path in imports)
+def _request(command: str, given: Mapping[str, Any]) -> Request:
+    """What the arguments of a function ask for, each read as the table of options says; `named` are inputs too.
+
+    Raises:
+        UsageError: an argument that is not in its option's form.
+    """
+    request = make_request(given, PYTHON, command)
+    return replace(request, inputs={**request.inputs, **given["named"]})
 
 
 def _fragment(report: InspectReport | TraceReport) -> str | None:
@@ -362,34 +333,3 @@ def _fragment(report: InspectReport | TraceReport) -> str | None:
     from jvpcli.render.html import fragment
 
     return fragment(report)
-
-
-def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if wrt is None:
-        return None
-    if isinstance(wrt, str):
-        return tuple(name.strip() for name in wrt.split(",") if name.strip())
-    names = tuple(wrt) if isinstance(wrt, Iterable) else (wrt,)
-    if not all(isinstance(name, str) for name in names):
-        raise UsageError(f"wrt takes the names of inputs, as in ['x', 'W'], not {wrt!r}")
-    return names
-
-
-def _size(memory_limit: int | str | None) -> int | None:
-    return None if memory_limit is None else parse_size(str(memory_limit))
-
-
-def _pairs(weights: Weights) -> tuple[tuple[str | None, Any], ...]:
-    if weights is None:
-        return ()
-    if isinstance(weights, Mapping) and "value" not in weights:
-        return tuple(weights.items())
-    if isinstance(weights, (tuple, list)) and weights and any(isinstance(item, (Tensor, str)) for item in weights):
-        return tuple((None, "none" if item is None else item) for item in weights)
-    return ((None, weights),)
-
-
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{option} is one of {', '.join(allowed)}, not {value!r}")
-    return value

@@ -71,8 +71,8 @@ UNITS = {
 }  # fmt: skip
 
 
-def parse_size(text: str) -> int:
-    """Bytes: `200MB`, `2GiB`, `1e9`.
+def parse_size(text: str, name: str) -> int:
+    """Bytes: `200MB`, `2GiB`, `1e9`; `name` is what the option is called where it was given.
 
     Raises:
         UsageError: it is no size.
@@ -80,5 +80,5 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\+?\d+)?)\s*([kmgt]?i?b?)\s*", text, re.IGNORECASE)
     size = float(match[1]) * UNITS.get(match[2].lower(), 0) if match else 0.0
     if not 1 <= size < float("inf"):
-        raise UsageError(f"--memory-limit takes a size such as 200MB or 2GiB, not {text!r}")
+        raise UsageError(f"{name} takes a size such as 200MB or 2GiB, not {text!r}")
     return int(size)

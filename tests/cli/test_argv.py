@@ -156,7 +156,7 @@ def test_typer_reads_the_same(line):
     """What the real command's parser makes of the normalised argv."""
     inputs, argv, expression = line
     command = typed.build("inspect", inspect)
-    normalised = normalise(argv, typed.options_of(command))
+    normalised = normalise(argv, Options.of("inspect"))
     params = command.make_context("inspect", normalised, resilient_parsing=False).params
     assert params["expression"] == expression
     assert list(params["inputs"]) == [f"{name}={value}" for name, value in inputs]

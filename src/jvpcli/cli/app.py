@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
-from jvpcli.cli.argv import has_flag, normalise, readable
+from jvpcli.cli.argv import Options, has_flag, normalise, readable
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
 from jvpcli.cli.streams import OutputFailed, ReaderGone
@@ -94,7 +94,7 @@ def _command(name: str, argv: list[str], context: Context) -> int:
     command = typed.build(name, import_module(f"jvpcli.cli.{name}"))
     if any(has_flag(argv, flag) for flag in HELP_FLAGS):
         return typed.invoke(command, name, ["--help"], context)
-    options = typed.options_of(command)
+    options = Options.of(name)
     if "--input" in options.spellings:
         argv = _as_meant(name, normalise(argv, options, f"jvp {name}"), context)
     return typed.invoke(command, name, argv, context)

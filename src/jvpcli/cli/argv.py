@@ -31,6 +31,16 @@ class Options:
         """The long spellings."""
         return [name for name in self.spellings if name.startswith("--")]
 
+    @classmethod
+    def of(cls, command: str) -> Options:
+        """Those of a command of jvp."""
+        from jvpcli.options import COMMAND_LINE, FLAG, options_of  # the program's own help does without
+
+        declared = [option for option in options_of(COMMAND_LINE, command).values() if option.spellings]
+        spellings = {name: option.spellings[0] for option in declared for name in option.spellings}
+        valued = frozenset(option.spellings[0] for option in declared if option.kind is not FLAG)
+        return cls(spellings | {"--help": "--help", "-h": "--help"}, valued)
+
 
 @dataclass(frozen=True)
 class _Given:

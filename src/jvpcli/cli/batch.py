@@ -10,17 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.compute import check_folder
 from jvpcli.cli.context import Context
 from jvpcli.cli.pipes import wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, FileError, JvpError, LimitError, UsageError, too_late, why
-from jvpcli.request import parse_size
 
 if TYPE_CHECKING:
     from jvpcli.cli.answers import Answer
@@ -37,9 +33,6 @@ jvp batch requests.jsonl --jobs 4 --timeout 5 > answers.jsonl
 jvp batch requests.jsonl | jq -c 'select(.ok | not) | [.id, .error.message]'
 """
 
-DEFAULT_TIMEOUT = 60.0
-"""Seconds that a line may take if nothing else was asked for."""
-
 LONGEST_LINE = 1 << 26
 """Bytes of a line that are read; what is longer fails."""
 
@@ -55,44 +48,16 @@ PIECE = 1 << 20
 LOOKING = 60.0
 """Seconds in which a worker finds the id of a line that has taken its worker down."""
 
-File = Annotated[
-    str, typer.Argument(metavar="[FILE]", help="JSON objects, one a line; `-` or nothing: standard input.")
-]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes that answer lines; the order is kept.")]
-Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", help="Give up on a line after this long. Default: 60.")
-]
-MemoryLimit = Annotated[
-    str | None,
-    typer.Option(
-        "--memory-limit",
-        metavar="SIZE",
-        help="For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
-    ),
-]
-
 
 def command(
-    ctx: typer.Context,
-    file: File = "-",
-    jobs: Jobs = 1,
-    timeout: Timeout = DEFAULT_TIMEOUT,
-    memory_limit: MemoryLimit = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool
 ) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
-    context: Context = ctx.obj
-    if jobs < 1:
-        raise UsageError(f"--jobs is at least 1, not {jobs}")
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
     check_folder()
-    seconds = options.positive("--timeout", timeout)
-    size = None if memory_limit is None else parse_size(memory_limit)
     with _opened(file, context) as source:
-        failed, count = _Stream(context, source, jobs, seconds, size).run()
+        failed, count = _Stream(context, source, jobs, timeout, memory_limit).run()
     if failed and not quiet:
         context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK

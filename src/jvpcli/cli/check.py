@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
-from jvpcli.errors import ExitCode, UsageError
+from jvpcli.errors import ExitCode
+from jvpcli.request import Request
 
 EXAMPLES = """
 # is the gradient of softmax right?
@@ -32,53 +28,10 @@ jvp check "F.dropout(x)" --x 1,2,3 --seed 0
 jvp check "torch.relu(x)" --x 0,1 --json | jq -c '[.verdict, .worst]'
 """
 
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        help="Hold random functions fast. Without it a function that draws random numbers fails the check.",
-    ),
-]
 
-
-def command(
-    ctx: typer.Context,
-    expression: options.Expression = None,
-    inputs: options.Inputs = None,
-    imports: options.Imports = None,
-    grad_outputs: options.GradOutputs = None,
-    tangent: options.Tangent = None,
-    wrt: options.Wrt = None,
-    dtype: options.Dtype = "float32",
-    device: options.Device = "cpu",
-    seed: Seed = None,
-    memory_limit: options.MemoryLimit = None,
-    timeout: options.Timeout = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> int:
+def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -> int:
     """Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause."""
-    context: Context = ctx.obj
-    if expression is None:
-        hints = tuple(line for line in EXAMPLES.splitlines() if line.startswith("jvp "))[:2]
-        raise UsageError("EXPR is missing: the expression whose gradient is checked", hints=hints)
-    request = options.make_request(
-        expression,
-        inputs,
-        stdin=context.read_stdin,
-        imports=imports,
-        grad_outputs=grad_outputs,
-        tangent=tangent,
-        wrt=wrt,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        memory_limit=memory_limit,
-        timeout=timeout,
-    )
-    with computing(context, request, as_json, "check") as (_, limited, computed):
+    with computing(context, request, as_json) as (_, limited, computed):
         from jvpcli.pipeline_check import check
 
         report = check(limited)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
-from typing import Annotated, Any
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.context import Context
+from jvpcli.options import COMMAND_LINE, options_of
 
 EXAMPLES = """
 # for this session of bash; put the line into ~/.bashrc to keep it
@@ -55,53 +51,38 @@ complete -c jvp -f -a '(jvp completion --line (commandline -cp) 2>/dev/null)'
 
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
-CHOICES = {
-    "--mode": ("auto", "forward", "reverse"),
-    "--jacobian": ("auto", "dense", "sparse", "none"),
-    "--grad-outputs": ("ones", "zeros", "randn", "onehot:", "none"),
-    "--tangent": ("ones", "zeros", "randn", "onehot:"),
-    "--dtype": ("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool"),
-    "--device": ("cpu",),
-}
-"""The words that an option's value can be."""
 
-Shell = Annotated[str, typer.Argument(metavar="[SHELL]", help="One of bash, zsh and fish.")]
-Line = Annotated[
-    str | None,
-    typer.Option("--line", metavar="TEXT", help="What stands on the command line so far: prints its completions."),
-]
-
-
-def command(ctx: typer.Context, shell: Shell = "bash", line: Line = None, debug: options.Debug = False) -> None:
+def command(context: Context, *, shell: str, line: str | None) -> None:
     """Print a script for bash, zsh or fish that completes commands, options and the functions of an expression."""
-    context: Context = ctx.obj
-    if line is not None:
-        for candidate in complete(line):
-            context.out.say(candidate + "\n")
+    if line is None:
+        context.out.say(SHELLS[shell])
         return
-    context.out.say(SHELLS[options.one_of("SHELL", shell, tuple(SHELLS))])
+    for candidate in complete(line):
+        context.out.say(candidate + "\n")
 
 
 def complete(line: str) -> list[str]:
     """The words that the last word of a command line can become, all of them whole."""
     words = _words(line)
     *before, current = words
-    if len(before) <= 1:
-        from jvpcli.cli.app import COMMANDS, OPTIONS
+    from jvpcli.cli.app import COMMANDS, OPTIONS
 
+    if len(before) <= 1:
         names = [*COMMANDS, *(name for names in OPTIONS for name in names.split(", "))]
         return [name for name in names if name.startswith(current)]
-    declared = _declared(before[1])
+    if before[1] not in COMMANDS:
+        return list(_in_expression(current))
+    declared = options_of(COMMAND_LINE, before[1])
+    options = {spelling: option for option in declared.values() for spelling in option.spellings}
     if current.startswith("-") and "=" not in current:
-        return [name for name in declared if name.startswith(current) and name.startswith("--")]
-    option, equals, value = current.partition("=")
-    if equals and option in declared:
-        return [f"{option}={word}" for word in CHOICES.get(option, ()) if word.startswith(value)]
-    previous = declared.get(before[-1], before[-1])
-    if previous in CHOICES:
-        return [word for word in CHOICES[previous] if word.startswith(current)]
-    if before[1] == "completion":
-        return [shell for shell in SHELLS if shell.startswith(current)]
+        return [name for name in (*options, "--help") if name.startswith(current) and name.startswith("--")]
+    spelling, equals, value = current.partition("=")
+    if equals and spelling in options:
+        return [f"{spelling}={word}" for word in options[spelling].words if word.startswith(value)]
+    argument = next((option for option in declared.values() if not option.spellings and option.words), None)
+    wanted = options.get(before[-1], argument)
+    if wanted is not None and wanted.words:
+        return [word for word in wanted.words if word.startswith(current)]
     return list(_in_expression(current))
 
 
@@ -121,17 +102,6 @@ def _words(line: str) -> list[str]:
         else:
             current += character
     return [*words, current]
-
-
-def _declared(name: str) -> dict[str, str]:
-    """The spellings of a command's options, each with its long name."""
-    from jvpcli.cli.app import COMMANDS
-    from jvpcli.cli.typed import build, options_of
-
-    if name not in COMMANDS:
-        return {}
-    found: Any = options_of(build(name, import_module(f"jvpcli.cli.{name}")))
-    return dict(found.spellings)
 
 
 def _in_expression(current: str) -> Iterator[str]:

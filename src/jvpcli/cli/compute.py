@@ -24,7 +24,7 @@ FREE_PART = 0.75
 
 @contextmanager
 def computing(
-    context: Context, request: Request, as_json: bool, command: str
+    context: Context, request: Request, as_json: bool
 ) -> Iterator[tuple[ModuleType, Request, Callable[[], None]]]:
     """The pipeline, the request with its limits in force, and what to call once the answer is there.
 
@@ -33,9 +33,8 @@ def computing(
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
     """
-    request = replace(request, command=command)
     check_folder()
-    refuse(request, command)
+    refuse(request, request.command)
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
@@ -105,7 +104,7 @@ def refuse(request: Request, command: str) -> None:
 def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:
     """For a name that has no value: a command that surely works, or the forms of a value; not where another name was meant."""
     from jvpcli.cli.missing import in_words, values_for
-    from jvpcli.explain.command import command as command_line
+    from jvpcli.command import command as command_line
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)

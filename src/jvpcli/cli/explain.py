@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Annotated
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
+from jvpcli.cli.typed import examples
 from jvpcli.errors import UsageError
 
 EXAMPLES = """
@@ -28,17 +25,9 @@ jvp explain "grad can be implicitly created only for scalar outputs" --json | jq
 BLOCK = 1 << 20
 """Characters of a log that are read at a time."""
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TEXT", help="The message, a traceback or a whole log; - reads it from stdin."),
-]
 
-
-def command(
-    ctx: typer.Context, text: Words = None, as_json: options.Json = False, debug: options.Debug = False
-) -> None:
+def command(context: Context, *, text: list[str] | None, as_json: bool) -> None:
     """Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do."""
-    context: Context = ctx.obj
     message = read_message(text or [], context)
     from jvpcli.messages.matcher import explain_message
     from jvpcli.render.explanation import render_explanation
@@ -56,8 +45,7 @@ def read_message(words: list[str], context: Context) -> Iterable[str]:
     blocks = _blocks(context) if words == ["-"] or (not words and piped) else iter((" ".join(words),))
     first = next((block for block in blocks if not block.isspace() and block), None)
     if first is None:
-        examples = [line for line in EXAMPLES.splitlines() if line.startswith("jvp ")]
-        raise UsageError("TEXT is missing: the message to explain", hints=examples[:1])
+        raise UsageError("TEXT is missing: the message to explain", hints=examples(EXAMPLES)[:1])
     return chain((first,), blocks)
 
 

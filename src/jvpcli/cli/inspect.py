@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
-from jvpcli.errors import UsageError
+from jvpcli.request import Request
 from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
-
 
 EXAMPLES = """
 # shapes, Jacobian and VJP of y = x xᵀ, with grad_outputs all ones
@@ -45,57 +41,22 @@ jvp inspect "net(x)" --import model.py --x 1,2 --wrt x,net.0.weight
 
 
 def command(
-    ctx: typer.Context,
-    expression: options.Expression = None,
-    inputs: options.Inputs = None,
-    imports: options.Imports = None,
-    grad_outputs: options.GradOutputs = None,
-    tangent: options.Tangent = None,
-    wrt: options.Wrt = None,
-    dtype: options.Dtype = "float32",
-    device: options.Device = "cpu",
-    seed: options.Seed = 0,
-    mode: options.Mode = "auto",
-    jacobian: options.JacobianFormat = "auto",
-    memory_limit: options.MemoryLimit = None,
-    timeout: options.Timeout = None,
-    save: options.Save = None,
-    spectrum: options.Spectrum = False,
-    explain_plan: options.ExplainPlan = False,
-    html: options.Html = None,
-    plot: options.Plot = None,
-    heatmap: options.Heatmap = False,
-    as_json: options.Json = False,
-    full: options.Full = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    context: Context,
+    request: Request,
+    *,
+    explain_plan: bool,
+    html: str | None,
+    plot: str | None,
+    heatmap: bool,
+    as_json: bool,
+    full: bool,
+    quiet: bool,
 ) -> None:
     """Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers."""
-    context: Context = ctx.obj
-    if expression is None:
-        raise UsageError("EXPR is missing: the expression to differentiate", hints=_three_examples())
-    request = options.make_request(
-        expression,
-        inputs,
-        stdin=context.read_stdin,
-        imports=imports,
-        grad_outputs=grad_outputs,
-        tangent=tangent,
-        wrt=wrt,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        mode=mode,
-        jacobian=jacobian,
-        memory_limit=memory_limit,
-        timeout=timeout,
-        save=context.place(save),
-        spectrum=spectrum,
-    )
-    pictures = Pictures(context.place(html), context.place(plot), heatmap)
+    pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
-    if save is not None:
-        check_writable(save)
+    if request.save is not None:
+        check_writable(request.save)
 
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.text import render_inspect, render_plan  # a document does without
@@ -106,7 +67,7 @@ def command(
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
-    with computing(context, request, as_json, "inspect") as (pipeline, limited, computed):
+    with computing(context, request, as_json) as (pipeline, limited, computed):
         report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
         computed()
         if not explain_plan:
@@ -117,8 +78,3 @@ def command(
 
         context.flush()
         render_warnings(report.warnings, context.error_console)
-
-
-def _three_examples() -> tuple[str, ...]:
-    commands = [line for line in EXAMPLES.splitlines() if line.startswith("jvp ")]
-    return tuple(commands[:3])

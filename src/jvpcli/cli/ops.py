@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.report.ops import Operation, OpsReport
@@ -22,14 +17,9 @@ jvp ops torch.linalg.solve
 jvp ops --json | jq -r '.operations[].name'
 """
 
-Word = Annotated[
-    str, typer.Argument(metavar="[WORD]", help="A part of a name or a description; nothing lists everything.")
-]
 
-
-def command(ctx: typer.Context, word: Word = "", as_json: options.Json = False, debug: options.Debug = False) -> None:
+def command(context: Context, *, word: str, as_json: bool) -> None:
     """List the functions, methods and constants that an expression may use, with their signatures."""
-    context: Context = ctx.obj
     from jvpcli.render.ops import render_ops
 
     emit(context, find(word), as_json, render_ops)

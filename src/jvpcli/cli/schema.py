@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.context import Context
 
 EXAMPLES = """
@@ -18,9 +15,8 @@ jvp schema | jq -r '."$defs".inspect.properties | keys[]'
 """
 
 
-def command(ctx: typer.Context, as_json: options.Json = False, debug: options.Debug = False) -> None:
+def command(context: Context, *, as_json: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of every document that the other commands print with --json."""
-    context: Context = ctx.obj
     from jvpcli.render.schema import schema
 
     context.write(json.dumps(schema(), indent=None if as_json else 2).encode())

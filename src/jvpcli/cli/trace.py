@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from jvpcli.cli import options
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
 from jvpcli.cli.pictures import Pictures
-from jvpcli.errors import UsageError
+from jvpcli.request import Request
 from jvpcli.writer import check_writable, write_whole
 
 if TYPE_CHECKING:
@@ -39,57 +36,23 @@ jvp trace "torch.sin(x) * x" --x 1,2 --html trace.html
 jvp trace "torch.sin(x) * x" --x 1,2 --dot graph.dot && dot -Tsvg graph.dot -o graph.svg
 """
 
-Step = Annotated[
-    int | None, typer.Option("--step", metavar="N", help="Open one step: its values, and its local Jacobians in full.")
-]
-Dot = Annotated[
-    str | None, typer.Option("--dot", metavar="FILE", help="Write the graph for Graphviz, shapes on the edges.")
-]
-
 
 def command(
-    ctx: typer.Context,
-    expression: options.Expression = None,
-    inputs: options.Inputs = None,
-    imports: options.Imports = None,
-    grad_outputs: options.GradOutputs = None,
-    wrt: options.Wrt = None,
-    step: Step = None,
-    dot: Dot = None,
-    html: options.Html = None,
-    plot: options.Plot = None,
-    heatmap: options.Heatmap = False,
-    dtype: options.Dtype = "float32",
-    device: options.Device = "cpu",
-    seed: options.Seed = 0,
-    memory_limit: options.MemoryLimit = None,
-    timeout: options.Timeout = None,
-    as_json: options.Json = False,
-    full: options.Full = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    context: Context,
+    request: Request,
+    *,
+    step: int | None,
+    dot: str | None,
+    html: str | None,
+    plot: str | None,
+    heatmap: bool,
+    as_json: bool,
+    full: bool,
+    quiet: bool,
 ) -> None:
     """Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong."""
-    context: Context = ctx.obj
-    if expression is None:
-        hints = tuple(line for line in EXAMPLES.splitlines() if line.startswith("jvp "))[:2]
-        raise UsageError("EXPR is missing: the expression to differentiate", hints=hints)
-    request = options.make_request(
-        expression,
-        inputs,
-        stdin=context.read_stdin,
-        imports=imports,
-        grad_outputs=grad_outputs,
-        wrt=wrt,
-        dtype=dtype,
-        device=device,
-        seed=seed,
-        memory_limit=memory_limit,
-        timeout=timeout,
-    )
-    pictures = Pictures(context.place(html), context.place(plot), heatmap)
+    pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json)
-    dot = context.place(dot)
     if dot is not None:
         check_writable(dot)
 
@@ -99,7 +62,7 @@ def command(
         render_trace(report, console, step=step, full=full)
         pictures.draw(report, console)
 
-    with computing(context, request, as_json, "trace") as (_, limited, computed):
+    with computing(context, request, as_json) as (_, limited, computed):
         from jvpcli.pipeline_trace import trace
 
         report = trace(limited, step=step)

@@ -1,18 +1,19 @@
-"""One command, built by typer from a module's function; nothing of the other commands is loaded."""
+"""One command, built by typer from the table of options and a module's function; no other command is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import Parameter, Signature, signature
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from jvpcli.cli.argv import Options
 from jvpcli.cli.context import Context
 from jvpcli.errors import ExitCode, UsageError
+from jvpcli.options import COMMAND_LINE, PATH, Option, make_request, options_of, read
 
 
 class Command(TyperCommand):
@@ -26,11 +27,53 @@ class Command(TyperCommand):
 
 
 def build(name: str, module: ModuleType) -> Any:
-    """The command of a module: its function `command` and its `EXAMPLES`."""
+    """The command of a module: its function `command`, its `EXAMPLES`, and the options that the table gives it.
+
+    The function gets the Request that they make, if it takes one, and by name what else of them it takes.
+    """
+
+    def callback(ctx: typer.Context, **given: Any) -> Any:
+        return module.command(ctx.obj, **_taken(name, module, ctx.obj, given))
+
+    parameters = [_parameter(option) for option in options_of(COMMAND_LINE, name).values()]
+    context = Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    callback.__signature__ = Signature([context, *parameters])  # type: ignore[attr-defined]
+    callback.__doc__ = module.command.__doc__
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["--help", "-h"]}
-    app.command(name, cls=Command, epilog=module.EXAMPLES, context_settings=settings)(module.command)
+    app.command(name, cls=Command, epilog=module.EXAMPLES, context_settings=settings)(callback)
     return typer.main.get_command(app)
+
+
+def _parameter(option: Option) -> Parameter:
+    """An option as typer declares one."""
+    about: dict[str, Any] = {"metavar": option.metavar, "help": option.help}
+    declared = typer.Option(*option.spellings, **about) if option.spellings else typer.Argument(**about)
+    kind = option.kind.type if option.kind.type is bool else option.kind.type | None
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=Annotated[kind, declared])
+
+
+def _taken(name: str, module: ModuleType, context: Context, given: dict[str, Any]) -> dict[str, Any]:
+    """What a command's function takes of the options that are given.
+
+    Raises:
+        UsageError: a value that is not in its option's form, or no EXPR.
+    """
+    options = options_of(COMMAND_LINE, name)
+    given = {key: context.place(value) if options[key].kind is PATH else value for key, value in given.items()}
+    takes = signature(module.command).parameters
+    values: dict[str, Any] = {}
+    if "request" in takes:
+        if given["expression"] is None:
+            raise UsageError("EXPR is missing: the expression to differentiate", hints=examples(module.EXAMPLES)[:3])
+        values["request"] = make_request(given, COMMAND_LINE, name, stdin=context.read_stdin)
+    own = {key: option.default for key, option in options.items()} | read(given, COMMAND_LINE, name)
+    return values | {key: value for key, value in own.items() if key in takes}
+
+
+def examples(text: str) -> tuple[str, ...]:
+    """The commands of some EXAMPLES that can be run as they stand."""
+    return tuple(line for line in text.splitlines() if line.startswith("jvp "))
 
 
 def invoke(command: Any, name: str, argv: Sequence[str], context: Context) -> int:
@@ -48,14 +91,3 @@ def invoke(command: Any, name: str, argv: Sequence[str], context: Context) -> in
         message = error.format_message()
         raise UsageError(message[:1].lower() + message[1:].rstrip(".")) from None
     return result if isinstance(result, int) else int(ExitCode.OK)
-
-
-def options_of(command: Any) -> Options:
-    """A command's options as the reader of argv wants them."""
-    declared = [param for param in command.params if any(name.startswith("-") for name in param.opts)]
-    longest = {param.name: max(param.opts, key=len) for param in declared}
-    return Options(
-        spellings={name: longest[param.name] for param in declared for name in param.opts}
-        | {"--help": "--help", "-h": "--help"},
-        valued=frozenset(longest[param.name] for param in declared if not param.is_flag),
-    )

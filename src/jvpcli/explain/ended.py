@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from jvpcli.command import command
 from jvpcli.errors import JvpError, NotDifferentiableError
-from jvpcli.explain.command import command
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.values import dtype_name, is_expression

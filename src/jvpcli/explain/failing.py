@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jvpcli.command import command
 from jvpcli.errors import EvaluationError, JvpError
-from jvpcli.explain.command import command
 from jvpcli.explain.weights import read_cotangents, read_tangents
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.evaluation import Evaluation

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from jvpcli.command import command
 from jvpcli.derive.chain import pull_back
 from jvpcli.derive.linear_map import DenseMap
 from jvpcli.derive.nearby import direction
 from jvpcli.derive.replay import Step
-from jvpcli.explain.command import command
 from jvpcli.explain.rewrite import candidates, masks_behind
 from jvpcli.explain.steps import norm
 from jvpcli.explain.traced import Traced, number_text

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from jvpcli.command import command
 from jvpcli.errors import JvpError, ShapeMismatchError
-from jvpcli.explain.command import command
 from jvpcli.language.values import free_names, is_expression
 from jvpcli.report import Shape
 from jvpcli.request import Request

@@ -13,6 +13,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from jvpcli.errors import JvpError
+from jvpcli.options import BATCH, options_of
 from jvpcli.report import InspectReport
 from jvpcli.report.check import CheckReport
 from jvpcli.report.explanation import Explanation
@@ -191,42 +192,10 @@ def _kinds(kind: type[JvpError]) -> list[type[JvpError]]:
 
 
 def _request() -> Schema:
-    value: Schema = {
-        "description": "A number, nested lists, text as on the command line, or an object with its own dtype.",
-        "anyOf": [
-            {"type": ["number", "string", "boolean"]},
-            {"type": "array"},
-            {
-                "type": "object",
-                "properties": {"value": {}, "dtype": {"type": "string"}},
-                "required": ["value"],
-                "additionalProperties": False,
-            },
-        ],
-    }
-    weights = {"anyOf": [value, {"type": "object", "additionalProperties": value}]}
     return {
         "description": "A line that jvp batch reads.",
         "type": "object",
-        "properties": {
-            "id": {"description": "Anything; it comes back in the answer."},
-            "expression": {"type": "string"},
-            "inputs": {"type": "object", "additionalProperties": value},
-            "wrt": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]},
-            "grad_outputs": weights,
-            "tangent": weights,
-            "dtype": {"type": "string"},
-            "seed": {"type": "integer"},
-            "command": {"enum": ["inspect", "trace", "check"]},
-            "device": {"type": "string"},
-            "mode": {"enum": ["auto", "forward", "reverse"]},
-            "jacobian": {"enum": ["auto", "dense", "sparse", "none"]},
-            "memory_limit": {
-                "type": ["string", "integer"],
-                "description": "As in 200MB; at most what --memory-limit says.",
-            },
-            "timeout": {"type": "number", "description": "Seconds; at most what --timeout says."},
-        },
+        "properties": {name: option.schema for name, option in options_of(BATCH).items()},
         "required": ["expression"],
         "additionalProperties": False,
     }

@@ -1,0 +1,357 @@
+"""The one table of options: what each is called, says and takes, who has it, and how a Request is made from them.
+
+Every door reads it: the command line, a line of a batch and a Python call; so do help, completion, the schema of a
+request and the commands that jvp suggests.  A new option is a row here and its use.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jvpcli.errors import UsageError
+from jvpcli.request import Request, parse_size
+
+COMMAND_LINE, BATCH, PYTHON = DOORS = ("command line", "batch", "Python")
+"""The doors: `jvp COMMAND`, an object on a line of `jvp batch`, and a call of `jvpcli.COMMAND`."""
+
+
+class Kind(NamedTuple):
+    """A kind of values (a named tuple, as an Option is: a dataclass would take a millisecond to make at every start).
+
+    Attributes:
+        type: what the command line makes of a text, or of all its texts, before it is read.
+        read: (option, value as given, door) to the value that is used; raises a UsageError for what is none.
+        schema: the JSON Schema of the field of a batch's line.
+        write: the value that is used to the texts that stand for it on the command line.
+    """
+
+    type: Any
+    read: Callable[[Option, Any, str], Any]
+    schema: Mapping[str, Any]
+    write: Callable[[Any], Iterable[str]] = lambda value: (str(value),)
+
+
+class Option(NamedTuple):
+    """One option, as every door has it.
+
+    Attributes:
+        name: of the Python parameter, of the field of a batch's line, and of the Request's field if it has one so called.
+        kind: what its values are.
+        commands: that have it; "jacobian" is a function of the Python API alone.
+        spellings: on the command line, as in `--wrt`; none: it is an argument.
+        metavar: what stands for its value in the help.
+        help: its sentence there.
+        default: what holds where it is not given.
+        words: that its value can be: all of them for a CHOICE, else those worth completing.
+        doors: at which it can be given.
+        repeated: whether a command that jvp suggests gives it again.
+    """
+
+    name: str
+    kind: Kind
+    commands: tuple[str, ...]
+    spellings: tuple[str, ...] = ()
+    metavar: str | None = None
+    help: str = ""
+    default: Any = None
+    words: tuple[str, ...] = ()
+    doors: tuple[str, ...] = DOORS
+    repeated: bool = True
+
+    def called(self, door: str) -> str:
+        """Its name as the people at a door know it: `--wrt` (or `EXPR`), `` `wrt` `` or `wrt`."""
+        if door == COMMAND_LINE:
+            return self.spellings[0] if self.spellings else (self.metavar or self.name).strip("[]")
+        return f"`{self.name}`" if door == BATCH else self.name
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the field of a batch's line."""
+        return {"enum": list(self.words)} if self.kind is CHOICE else dict(self.kind.schema)
+
+
+def _as_given(option: Option, value: Any, door: str) -> Any:
+    return value
+
+
+def _text(option: Option, value: Any, door: str) -> str:
+    if door == PYTHON:  # torch's own dtypes and devices are named as here
+        return str(value).removeprefix("torch.")
+    if not isinstance(value, str):
+        raise UsageError(f"{option.called(door)} is a string, as in {option.default}")
+    return value
+
+
+def _path(option: Option, value: Any, door: str) -> str:
+    try:
+        return os.fspath(value)
+    except TypeError:
+        raise UsageError(f"{option.called(door)} takes the name of a file, not {value!r}") from None
+
+
+def _flag(option: Option, value: Any, door: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{option.called(door)} is true or false, not {value!r}")
+    return value
+
+
+def _whole(option: Option, value: Any, door: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UsageError(f"{option.called(door)} is a whole number")
+    number = operator.index(value)
+    if abs(number) >= 2**62:  # every input has a seed of its own, counted from this one
+        raise UsageError(f"{option.called(door)} takes a whole number below 2**62, not {number}")
+    return number
+
+
+def _count(option: Option, value: Any, door: str) -> int:
+    number = _whole(option, value, door)
+    if number < 1:
+        raise UsageError(f"{option.called(door)} is at least 1, not {number}")
+    return number
+
+
+def _seconds(option: Option, value: Any, door: str) -> float:
+    name = option.called(door)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (door == BATCH and not math.isfinite(value)):
+        raise UsageError(f"{name} is a number of seconds")
+    if not value > 0:
+        raise UsageError(f"{name} takes a positive number, not {value:g}")
+    return value
+
+
+def _size(option: Option, value: Any, door: str) -> int:
+    return parse_size(str(value), option.called(door))
+
+
+def _choice(option: Option, value: Any, door: str) -> str:
+    if value not in option.words:
+        raise UsageError(f"{option.called(door)} is one of {', '.join(option.words)}, not {value!r}")
+    return str(value)
+
+
+def _names(option: Option, value: Any, door: str) -> tuple[str, ...] | None:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{option.called(door)} takes the names of inputs, as in [\"x\", \"W\"], not {value!r}")
+    found = tuple(name.strip() for name in names if name.strip())
+    if not found and door == COMMAND_LINE:
+        raise UsageError(f"{option.called(door)} takes the names of inputs, as in x,W, not {value!r}")
+    return found or None
+
+
+def _inputs(option: Option, value: Any, door: str) -> Mapping[str, Any]:
+    """`NAME=VALUE` texts by name, or what is by name already."""
+    name = option.called(door)
+    if door != COMMAND_LINE:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{name} is {'an object' if door == BATCH else 'a mapping'} of NAME: VALUE")
+        return value
+    values: dict[str, str] = {}
+    for text in value:
+        key, equals, given = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{name} takes NAME=VALUE, not {text!r}")
+        if key in values:
+            raise UsageError(f"the input {key!r} was given twice")
+        values[key] = given
+    return values
+
+
+def _weights(option: Option, value: Any, door: str) -> tuple[tuple[str | None, Any], ...]:
+    """(name or None, VALUE) pairs, from `[NAME=]VALUE` texts, a VALUE, VALUEs by name, or (in Python) several in order."""
+    if door == COMMAND_LINE:
+        return tuple(_split_name(text) for text in value)
+    if isinstance(value, Mapping) and "value" not in value:
+        return tuple(value.items())
+    several = door == PYTHON and isinstance(value, (tuple, list))  # unless it is one nested list of numbers
+    if several and any(isinstance(item, str) or hasattr(item, "requires_grad") for item in value):
+        return tuple((None, "none" if item is None else item) for item in value)
+    return ((None, value),)
+
+
+def _split_name(text: str) -> tuple[str | None, str]:
+    """`NAME=VALUE` apart; a VALUE alone has no name (`torch.ones(4, dtype=…)` is one, `a==b` too)."""
+    match = re.match(r"\s*([^\W\d][\w.]*)=(?!=)", text)
+    return (match[1], text[match.end() :]) if match else (None, text)
+
+
+def _paths(option: Option, value: Any, door: str) -> tuple[str, ...]:
+    return tuple(_path(option, path, door) for path in ((value,) if isinstance(value, (str, os.PathLike)) else value))
+
+
+def _with_names(pairs: Iterable[tuple[str | None, str]]) -> Iterable[str]:
+    return (value if name is None else f"{name}={value}" for name, value in pairs)
+
+
+_VALUE: Mapping[str, Any] = {
+    "description": "A number, nested lists, text as on the command line, or an object with its own dtype.",
+    "anyOf": [
+        {"type": ["number", "string", "boolean"]},
+        {"type": "array"},
+        {
+            "type": "object",
+            "properties": {"value": {}, "dtype": {"type": "string"}},
+            "required": ["value"],
+            "additionalProperties": False,
+        },
+    ],
+}
+_OF_VALUES: Mapping[str, Any] = {"type": "object", "additionalProperties": _VALUE}
+_STRING: Mapping[str, Any] = {"type": "string"}
+_STRINGS: Mapping[str, Any] = {"type": "array", "items": _STRING}
+
+TEXT = Kind(str, _text, _STRING)
+EXPRESSION = Kind(str, _as_given, _STRING)
+WORDS = Kind(list[str], _as_given, _STRINGS)
+PATH = Kind(str, _path, _STRING)
+PATHS = Kind(list[str], _paths, _STRINGS, tuple)
+FLAG = Kind(bool, _flag, {"type": "boolean"})
+WHOLE = Kind(int, _whole, {"type": "integer"})
+COUNT = Kind(int, _count, {"type": "integer", "minimum": 1})
+SECONDS = Kind(float, _seconds, {"type": "number", "description": "Seconds; at most what --timeout says."})
+SIZE = Kind(str, _size, {"type": ["string", "integer"], "description": "As in 200MB; at most what --memory-limit says."})
+CHOICE = Kind(str, _choice, _STRING)
+NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".join(names),))
+INPUTS = Kind(list[str], _inputs, _OF_VALUES)
+WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
+IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
+
+COMPUTING = ("inspect", "trace", "check")
+ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
+JSON = (*COMPUTING, "explain", "batch", "ops", "schema")  # what prints a document with --json
+SHELL = (COMMAND_LINE,)
+
+
+def _pictures(command: str) -> tuple[Option, ...]:
+    """The options for pictures; each command shows them at a place of its own in its help."""
+    return (
+        Option("html", PATH, (command,), ("--html",), "FILE",
+               "Write a page to explore: it needs no network, as in --html out.html.", doors=SHELL),
+        Option("plot", PATH, (command,), ("--plot",), "FILE",
+               "Write a picture to a .png or .svg file (with matplotlib).", doors=SHELL),
+        Option("heatmap", FLAG, (command,), ("--heatmap",), None,
+               "Draw in the terminal: each Jacobian; of a trace, the norms.", False, doors=SHELL),
+    )  # fmt: skip
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("expression", EXPRESSION, ANSWERS, (), "EXPR",
+           "An expression over torch, math, F and inputs of your own naming, such as torch.outer(x,x)."),
+    Option("file", TEXT, ("batch",), (), "[FILE]",
+           "JSON objects, one a line; `-` or nothing: standard input.", "-", doors=SHELL),
+    Option("text", WORDS, ("explain",), (), "TEXT",
+           "The message, a traceback or a whole log; - reads it from stdin.", doors=SHELL),
+    Option("word", TEXT, ("ops",), (), "[WORD]",
+           "A part of a name or a description; nothing lists everything.", "", doors=SHELL),
+    Option("shell", CHOICE, ("completion",), (), "[SHELL]", "One of bash, zsh and fish.", "bash",
+           words=("bash", "zsh", "fish"), doors=SHELL),
+    Option("inputs", INPUTS, ANSWERS, ("--input", "-i"), "NAME=VALUE",
+           "An input; --NAME VALUE is the short form, as in --x 1,2. "
+           "VALUE: numbers (1,2;3,4), JSON, @file, - (stdin) or an expression."),
+    Option("imports", PATHS, ANSWERS, ("--import",), "FILE.py",
+           "Runs this file of yours; its functions and modules can be called in EXPR. No other code of yours ever runs.",
+           doors=(COMMAND_LINE, PYTHON)),  # a line of data runs no code
+    Option("grad_outputs", WEIGHTS, COMPUTING, ("--grad-outputs", "-g"), "[NAME=]VALUE",
+           "The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE, as in -g 1,0,0. "
+           "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none")),
+    Option("tangent", WEIGHTS, ("inspect", "check"), ("--tangent", "-t"), "[NAME=]VALUE",
+           "A direction u in the input's space: adds the JVP J u, as in -t ones.",
+           words=("ones", "zeros", "randn", "onehot:")),
+    Option("wrt", NAMES, ANSWERS, ("--wrt",), "NAMES",
+           "What to differentiate, as in --wrt x,W. Default: every floating or complex input."),
+    Option("step", WHOLE, ("trace",), ("--step",), "N",
+           "Open one step: its values, and its local Jacobians in full.", doors=(COMMAND_LINE, PYTHON)),
+    Option("dot", PATH, ("trace",), ("--dot",), "FILE", "Write the graph for Graphviz, shapes on the edges.", doors=SHELL),
+    *_pictures("trace"),
+    Option("dtype", TEXT, ANSWERS, ("--dtype",), "DTYPE",
+           "Of numbers and JSON, as in --dtype float64; files and expressions keep theirs. Default: float32.", "float32",
+           words=("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool")),
+    Option("device", TEXT, ANSWERS, ("--device",), "DEVICE",
+           "Where the inputs go, as in --device cuda:0. Default: cpu.", "cpu", words=("cpu",)),
+    Option("seed", WHOLE, ("inspect", "trace", "jacobian"), ("--seed",), "N",
+           "Makes random functions repeatable, as in --seed 7. Default: 0.", 0),
+    Option("seed", WHOLE, ("check",), ("--seed",), "N",
+           "Hold random functions fast. Without it a function that draws random numbers fails the check."),
+    Option("mode", CHOICE, ("inspect", "jacobian"), ("--mode",), "MODE",
+           "The direction of differentiation: auto (the default), forward or reverse, as in --mode forward.", "auto",
+           words=("auto", "forward", "reverse")),
+    Option("jacobian", CHOICE, ("inspect",), ("--jacobian",), "FORMAT",
+           "How the Jacobian is written out: auto (the default), dense, sparse or none, as in --jacobian sparse.", "auto",
+           words=("auto", "dense", "sparse", "none")),
+    Option("jobs", COUNT, ("batch",), ("--jobs", "-j"), "N",
+           "Processes that answer lines; the order is kept.", 1, doors=SHELL),
+    Option("memory_limit", SIZE, ANSWERS, ("--memory-limit",), "SIZE",
+           "The most memory to take, as in --memory-limit 200MB or 2GiB. Default: three quarters of the free memory.",
+           repeated=False),
+    Option("timeout", SECONDS, COMPUTING, ("--timeout",), "SECONDS",
+           "Give up after this long, as in --timeout 2.5. Default: never.",
+           doors=(COMMAND_LINE, BATCH), repeated=False),  # it ends the process, which is not ours in Python
+    Option("timeout", SECONDS, ("batch",), ("--timeout",), "SECONDS",
+           "Give up on a line after this long. Default: 60.", 60.0, doors=SHELL),
+    Option("memory_limit", SIZE, ("batch",), ("--memory-limit",), "SIZE",
+           "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.", doors=SHELL),
+    Option("save", PATH, ("inspect",), ("--save",), "FILE",
+           "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file.",
+           doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
+    Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
+           "Add the leading singular values of each Jacobian.", False),
+    Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
+           "Show how it would be computed; compute nothing.", False, doors=SHELL),
+    *_pictures("inspect"),
+    Option("line", TEXT, ("completion",), ("--line",), "TEXT",
+           "What stands on the command line so far: prints its completions.", doors=SHELL),
+    Option("as_json", FLAG, JSON, ("--json",), None,
+           "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
+    Option("full", FLAG, ("inspect", "trace"), ("--full",), None,
+           "Leave nothing out of tables and arrays.", False, doors=SHELL),
+    Option("quiet", FLAG, (*COMPUTING, "batch"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
+    Option("debug", FLAG, (*JSON, "completion"), ("--debug",), None,
+           "Show the traceback of a failure.", False, doors=SHELL),
+    Option("id", IDENTITY, COMPUTING, doors=(BATCH,)),
+    Option("command", CHOICE, COMPUTING, default="inspect", words=COMPUTING, doors=(BATCH,)),
+)  # fmt: skip
+
+
+def options_of(door: str, command: str | None = None) -> dict[str, Option]:
+    """The options of a command at a door, by name, in the order that its help shows; without one, of any command."""
+    found: dict[str, Option] = {}
+    for option in OPTIONS:
+        if door in option.doors and (command is None or command in option.commands):
+            found.setdefault(option.name, option)
+    return found
+
+
+def read(given: Mapping[str, Any], door: str, command: str | None = None) -> dict[str, Any]:
+    """The options that are given, each read as its kind says; what is None or the default is left out.
+
+    Raises:
+        UsageError: a value that is not in the option's form.
+    """
+    return {
+        name: option.kind.read(option, value, door)
+        for name, option in options_of(door, command).items()
+        if (value := given.get(name)) is not None and value is not option.default
+    }
+
+
+def in_request(name: str) -> bool:
+    """Whether a Request holds the option; the others are for the command itself."""
+    return name in Request.__dataclass_fields__
+
+
+def make_request(given: Mapping[str, Any], door: str, command: str | None = None, **more: Any) -> Request:
+    """The Request that the options of a command ask for, as they were given at a door; `more` is set as it is.
+
+    Raises:
+        UsageError: a value that is not in the option's form.
+    """
+    fields = {name: value for name, value in read(given, door, command).items() if in_request(name)}
+    if command in COMPUTING:
+        fields["command"] = command
+    return Request(**fields, seed_given=given.get("seed") is not None, **more)
