@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from jvpcli.pipeline import inspect
+from jvpcli.answers.inspect import inspect
 from jvpcli.render.terminal import Terminal
 from jvpcli.render.text import render_inspect
 from jvpcli.request import Request

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import jvpcli
-from jvpcli import pipeline
+from jvpcli.answers import inspect as inspecting
 from jvpcli.render.json import to_json
 from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
@@ -44,7 +44,7 @@ def lines_run(task: Callable[[], Any]) -> int:
 
 
 def inspected(expression: str, x: Any = (1.0, 2.0, 3.0, 4.0)) -> Callable[[], Any]:
-    return lambda: to_json(pipeline.inspect(Request(expression, inputs={"x": list(x)})))
+    return lambda: to_json(inspecting.inspect(Request(expression, inputs={"x": list(x)})))
 
 
 def test_the_count_shows_a_square():
@@ -85,7 +85,7 @@ def test_a_chain_of_steps():
 
 
 def text_of(count: int, full: bool = False) -> str:
-    report = pipeline.inspect(Request(f"[x[i % 4] * i for i in range({count})]", inputs={"x": [1.0, 2.0, 3.0, 4.0]}))
+    report = inspecting.inspect(Request(f"[x[i % 4] * i for i in range({count})]", inputs={"x": [1.0, 2.0, 3.0, 4.0]}))
     out = io.StringIO()
     render_inspect(report, Console(file=out, width=120), full=full)
     return out.getvalue()

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from jvpcli import writer
-from jvpcli.derive.save import _take_room
 from jvpcli.errors import FileError
+from jvpcli.jacobian.files import _take_room
 from jvpcli.writer import check_writable, write_whole, written
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

@@ -15,8 +15,8 @@ sys.path.insert(0, str(ROOT / "tests" / "render"))
 
 import browser  # noqa: E402
 
-from jvpcli.pipeline import inspect  # noqa: E402
-from jvpcli.pipeline_trace import trace  # noqa: E402
+from jvpcli.answers.inspect import inspect  # noqa: E402
+from jvpcli.answers.trace import trace  # noqa: E402
 from jvpcli.render.html import page  # noqa: E402
 from jvpcli.request import Request  # noqa: E402
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from jvpcli.derive.linear_map import LinearMap
-from jvpcli.derive.terms import Workspace
+from jvpcli.answers.jacobian import linear_maps
+from jvpcli.jacobian.linear_map import LinearMap
+from jvpcli.jacobian.terms import Workspace
 from jvpcli.options import PYTHON, make_request
-from jvpcli.pipeline_jacobian import linear_maps
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.pipeline import Inspection
-    from jvpcli.pipeline_trace import Tracing
+    from jvpcli.answers.inspect import Inspection
+    from jvpcli.answers.trace import Tracing
     from jvpcli.report import InspectReport
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
@@ -218,7 +218,7 @@ def inspect(
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
     """
     request = _request("inspect", locals())
-    from jvpcli.pipeline import investigate
+    from jvpcli.answers.inspect import investigate
 
     return InspectResult(investigate(request))
 
@@ -280,7 +280,7 @@ def trace(
         JvpError: a subclass for each kind of failure.
     """
     request = _request("trace", locals())
-    from jvpcli.pipeline_trace import follow
+    from jvpcli.answers.trace import follow
 
     return TraceResult(follow(request, step=step))
 
@@ -309,7 +309,7 @@ def check(
         JvpError: a subclass for each kind of failure; a wrong gradient is an answer and no failure.
     """
     request = _request("check", locals())
-    from jvpcli.pipeline_check import check as check_request
+    from jvpcli.answers.check import check as check_request
 
     return CheckResult(check_request(request))
 

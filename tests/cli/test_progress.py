@@ -9,7 +9,7 @@ import torch
 from jvpcli.cli import progress as module
 from jvpcli.cli.context import Context
 from jvpcli.cli.progress import progress
-from jvpcli.derive.engine import compute
+from jvpcli.jacobian.engine import compute
 
 
 class Terminal(io.StringIO):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jvpcli import pipeline
+from jvpcli.answers import inspect as inspecting
 from jvpcli.cli import compute
 from jvpcli.cli.context import Context
 from jvpcli.cli.streams import ASCII, Output, OutputFailed, ReaderGone
@@ -57,7 +57,7 @@ def raising(error):
     ],
 )
 def test_what_nobody_foresaw_is_a_sentence(jvp, monkeypatch, error, code, name):
-    monkeypatch.setattr(pipeline, "inspect", raising(error))
+    monkeypatch.setattr(inspecting, "inspect", raising(error))
     told = jvp(*OUTER)
     assert (told.code, told.out) == (code, "")
     assert "Traceback" not in told.err
@@ -66,7 +66,7 @@ def test_what_nobody_foresaw_is_a_sentence(jvp, monkeypatch, error, code, name):
 
 
 def test_debug_shows_the_traceback_and_still_one_document(jvp, monkeypatch):
-    monkeypatch.setattr(pipeline, "inspect", raising(ZeroDivisionError("division by zero")))
+    monkeypatch.setattr(inspecting, "inspect", raising(ZeroDivisionError("division by zero")))
     told = jvp(*OUTER, "--debug", "--json")
     assert told.code == 1
     assert "ZeroDivisionError: division by zero" in told.err

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selenium.webdriver.common.keys import Keys
 
-from jvpcli.pipeline import inspect
+from jvpcli.answers.inspect import inspect
 from jvpcli.render.html import page
 from jvpcli.render.numbers import index_text, number_text
 from jvpcli.request import Request

@@ -16,8 +16,8 @@ from pictured import banded, report_of, scattered
 from rich.console import Console
 from rich.text import Text
 
-from jvpcli.pipeline import inspect
-from jvpcli.pipeline_trace import trace
+from jvpcli.answers.inspect import inspect
+from jvpcli.answers.trace import trace
 from jvpcli.render.heatmap import heatmap
 from jvpcli.render.plot import write_plot
 from jvpcli.request import Request

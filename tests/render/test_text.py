@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jvpcli.answers.inspect import inspect
 from jvpcli.errors import JvpError
-from jvpcli.pipeline import inspect
 from jvpcli.render.error import render_error, underlined
 from jvpcli.render.terminal import Terminal
 from jvpcli.render.text import render_inspect, render_warnings

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from jvpcli.pipeline_trace import trace
+from jvpcli.answers.trace import trace
 from jvpcli.render.html import page
 from jvpcli.request import Request
 

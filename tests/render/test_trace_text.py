@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from jvpcli.pipeline_trace import trace
+from jvpcli.answers.trace import trace
 from jvpcli.render.dot import quoted, to_dot
 from jvpcli.render.json import to_json
 from jvpcli.render.terminal import Terminal

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from wrong_shapes import WRONG
 
+from jvpcli.answers.failures import Trial
 from jvpcli.errors import EvaluationError, ExitCode, JvpError, ShapeMismatchError
-from jvpcli.explain.failing import Trial
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.messages.matcher import lookup

@@ -8,7 +8,7 @@ import torch
 from test_diagnosis import explained, tensors
 from wrong_shapes import WRONG
 
-from jvpcli import pipeline
+from jvpcli.answers import inspect as inspecting
 from jvpcli.errors import JvpError
 from jvpcli.render.json import error_to_json
 from jvpcli.request import Request
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def refused(request: Request) -> JvpError:
     with pytest.raises(JvpError) as caught:
-        pipeline.inspect(request)
+        inspecting.inspect(request)
     return caught.value
 
 

@@ -122,19 +122,19 @@ def default_memory(jobs: int) -> int | None:
 
 
 def _inspect(request: Request) -> tuple[Any, bool]:
-    from jvpcli.pipeline import inspect
+    from jvpcli.answers.inspect import inspect
 
     return inspect(request), False
 
 
 def _trace(request: Request) -> tuple[Any, bool]:
-    from jvpcli.pipeline_trace import trace
+    from jvpcli.answers.trace import trace
 
     return trace(request), False
 
 
 def _check(request: Request) -> tuple[Any, bool]:
-    from jvpcli.pipeline_check import check  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from jvpcli.answers.check import check  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     report = check(request)
     return report, not report.passed

@@ -267,7 +267,7 @@ def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
     """The workers' side, with torch loaded once for all of them."""
     import torch
 
-    from jvpcli import pipeline  # noqa: F401  (loaded here, so that no worker has to)
+    from jvpcli.answers import inspect  # noqa: F401  (loaded here, so that no worker has to)
     from jvpcli.cli.answers import default_memory
     from jvpcli.cli.workers import Crew, Settings
 

@@ -31,8 +31,8 @@ jvp check "torch.relu(x)" --x 0,1 --json | jq -c '[.verdict, .worst]'
 
 def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -> int:
     """Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause."""
-    with computing(context, request, as_json) as (_, limited, computed):
-        from jvpcli.pipeline_check import check
+    with computing(context, request, as_json) as (limited, computed):
+        from jvpcli.answers.check import check
 
         report = check(limited)
         computed()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
-from types import ModuleType
 
 from jvpcli.cli.context import Context
 from jvpcli.cli.limits import memory_limit
@@ -25,8 +24,10 @@ FREE_PART = 0.75
 @contextmanager
 def computing(
     context: Context, request: Request, as_json: bool
-) -> Iterator[tuple[ModuleType, Request, Callable[[], None]]]:
-    """The pipeline, the request with its limits in force, and what to call once the answer is there.
+) -> Iterator[tuple[Request, Callable[[], None]]]:
+    """The request with its limits in force, and what to call once the answer is there.
+
+    What computes, and torch with it, is loaded inside.
 
     The limits hold for the answer too, as it is written; the line that shows progress goes away before it.
 
@@ -43,18 +44,17 @@ def computing(
         ExitStack() as shown,
     ):
         request = replace(request, tell=shown.enter_context(progress(context)))
-        from jvpcli import pipeline
         from jvpcli.language.limits import free_memory
 
         free = free_memory()
         allowed = request.memory_limit or (int(FREE_PART * free) if free else None)
         if allowed is None:
-            yield pipeline, request, shown.close
+            yield request, shown.close
             return
         if request.memory_limit is not None:
             _start_threads()
         with memory_limit(allowed):
-            yield pipeline, replace(request, memory_limit=allowed), shown.close
+            yield replace(request, memory_limit=allowed), shown.close
 
 
 @contextmanager

@@ -67,8 +67,11 @@ def command(
         render_inspect(report, console, full=full)
         pictures.draw(report, console)
 
-    with computing(context, request, as_json) as (pipeline, limited, computed):
-        report = pipeline.explain_plan(limited) if explain_plan else pipeline.inspect(limited)
+    with computing(context, request, as_json) as (limited, computed):
+        from jvpcli.answers.inspect import explain_plan as explain
+        from jvpcli.answers.inspect import inspect
+
+        report: Any = explain(limited) if explain_plan else inspect(limited)
         computed()
         if not explain_plan:
             pictures.write(report)

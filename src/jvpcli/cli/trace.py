@@ -62,8 +62,8 @@ def command(
         render_trace(report, console, step=step, full=full)
         pictures.draw(report, console)
 
-    with computing(context, request, as_json) as (_, limited, computed):
-        from jvpcli.pipeline_trace import trace
+    with computing(context, request, as_json) as (limited, computed):
+        from jvpcli.answers.trace import trace
 
         report = trace(limited, step=step)
         computed()

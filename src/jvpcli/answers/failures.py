@@ -1,0 +1,282 @@
+"""Failures where the request is known: of the evaluation, of the backward pass, and where no gradient reaches an input."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.answers.cotangents import read_cotangents, read_tangents
+from jvpcli.command import command
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
+from jvpcli.language.evaluate import evaluate
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.failures import in_sentence
+from jvpcli.language.operations import is_in_place
+from jvpcli.language.parse import parse
+from jvpcli.language.values import dtype_name, is_expression
+from jvpcli.messages.matcher import worded
+from jvpcli.program import Equation, Program, refs
+from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
+from jvpcli.request import Request
+
+SMALL = 64 * 2**20
+"""Bytes that trying a repair may take."""
+
+LARGE = 1 << 18
+"""Entries of the inputs up to which a repair is tried with their numbers."""
+
+PATIENCE_WITHOUT_NUMBERS = 1.0
+"""Seconds for trying with shapes alone: torch may have to load something for them."""
+
+LONGEST_COMMAND = 1000
+"""Characters of a command that is shown whole; of a longer one the expression alone is shown."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Tries expressions in the place of a request's: at the same inputs, with the same imported functions.
+
+    `reads` are the imported functions as `parse` takes them.
+    """
+
+    request: Request
+    program: Program
+    inputs: Mapping[str, Tensor]
+    wrt: Sequence[str]
+    functions: Mapping[str, Callable[..., Any]]
+    reads: Mapping[str, Sequence[str]] | None = None
+
+    def works(self, source: str) -> bool:
+        """Whether the command would: it uses the same inputs, evaluates, is differentiable, and the cotangents fit."""
+        try:
+            candidate = parse(source, self.inputs.keys(), self.reads)
+            if set(candidate.inputs) != set(self.program.inputs):
+                return False
+            evaluation = self._shapes(candidate) if self.is_large else self._evaluated(candidate)
+        except JvpError:
+            return False
+        return any(y.requires_grad for y in evaluation.outputs.values())
+
+    @property
+    def is_large(self) -> bool:
+        """Whether trying with the numbers could take long: then shapes alone are computed."""
+        return sum(x.numel() for x in self.inputs.values()) > LARGE
+
+    def _evaluated(self, candidate: Program) -> Evaluation:
+        """The expression at the inputs, with the cotangents and tangents."""
+        limit = SMALL if self.request.memory_limit is None else min(SMALL, self.request.memory_limit)
+        evaluation = self._evaluate(candidate, self.inputs, limit)
+        read_cotangents(self.request, evaluation)
+        read_tangents(self.request, evaluation)
+        return evaluation
+
+    def _shapes(self, candidate: Program) -> Evaluation:
+        """The expression on tensors without numbers, on torch's meta device.
+
+        Raises:
+            EvaluationError: it fails, or needs numbers (a condition), or a cotangent's shape would have to be found.
+        """
+        if any(value not in ("ones", "none") for _, value in (*self.request.grad_outputs, *self.request.tangent)):
+            raise EvaluationError("cotangents are not tried without numbers")
+        with torch.device("meta"):
+            inputs = {name: torch.empty_like(x, device="meta") for name, x in self.inputs.items()}
+            try:
+                return self._evaluate(candidate, inputs, self.request.memory_limit)
+            except (RuntimeError, NotImplementedError) as error:
+                raise EvaluationError(str(error)) from error
+
+    def _evaluate(self, candidate: Program, inputs: Mapping[str, Tensor], limit: int | None) -> Evaluation:
+        return evaluate(
+            candidate, inputs, wrt=self.wrt, seed=self.request.seed, memory_limit=limit, functions=self.functions
+        )
+
+    def shown(self, source: str) -> str:
+        """The command with `source` as its expression; the expression alone where there is no such command."""
+        line = command(replace(self.request, expression=source))
+        return line if line and len(line) <= LONGEST_COMMAND else source
+
+
+def explain_failure(error: JvpError, trial: Trial) -> JvpError:
+    """What torch raised in a step, told by the operands as the user wrote them, with repairs that work.
+
+    They fit the cotangents and tangents given, if any does; else they are shown with a command without those.
+    """
+    diagnosis = diagnose(error, trial.program)
+    if diagnosis is None:
+        return error
+    asked = trial.request
+    patience = PATIENCE_WITHOUT_NUMBERS if trial.is_large else PATIENCE
+    patience = patience if asked.timeout is None else min(patience, asked.timeout / 4)
+    plain = replace(asked, grad_outputs=(), tangent=())
+    for request in (asked, plain) if asked.grad_outputs or asked.tangent else (asked,):
+        attempt = replace(trial, request=request)
+        found = repaired(diagnosis, attempt.works, patience)
+        if found:
+            return explained(diagnosis, found, attempt.shown)
+    return explained(diagnosis)
+
+
+def explain_value_failure(error: JvpError, name: str, scope: Mapping[str, Tensor]) -> JvpError:
+    """The same for the expression of the VALUE of `name`, which may use the inputs in `scope`; without repairs."""
+    try:
+        diagnosis = diagnose(error, parse(error.source or "", scope.keys()))
+    except JvpError:  # the text is no expression: a file's name
+        return error
+    return error if diagnosis is None else explained(diagnosis, lead=(f"in the value of {name}",))
+
+
+@contextmanager
+def backward_failures(evaluation: Evaluation, expression: Any = None) -> Iterator[None]:
+    """Whatever autograd, or the user's own backward, raises inside comes out as an EvaluationError.
+
+    Raises:
+        EvaluationError: the backward pass failed.
+        Exception: whatever else was raised.
+    """
+    try:
+        yield
+    except (JvpError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        from jvpcli.language.imports import files_of, place_of  # loaded only where something has failed
+
+        files = files_of(evaluation.functions, expression)
+        if not _from_autograd(error) and place_of(error, files) is None:
+            raise
+        raise _told(error, files, evaluation) from error
+
+
+def _from_autograd(error: BaseException) -> bool:
+    """Whether the innermost frames are torch's engine."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "_engine_run_backward" for frame in frames)
+
+
+def _told(error: BaseException, files: tuple[str, ...], evaluation: Evaluation) -> JvpError:
+    from jvpcli.language.imports import failure_in, place_of
+    from jvpcli.messages.matcher import lookup, worded
+
+    if place_of(error, files) is not None:
+        return worded(failure_in(error, files, "the backward pass"))
+    text = str(error).strip()
+    told = lookup(text)
+    first = told.title if told else text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    if first.startswith(("A ", "The ", "An ")):
+        first = first[:1].lower() + first[1:]
+    failure = worded(EvaluationError(f"the backward pass failed: {first}", torch_message=text or None))
+    step = _changed_in_place(evaluation) if "inplace operation" in text else None
+    if step is None or evaluation.program is None:
+        return failure
+    return failure.with_context(span=step.span, source=evaluation.program.source)
+
+
+def _changed_in_place(evaluation: Evaluation) -> Equation | None:
+    """The step that changes a tensor in place, if there is but one."""
+    steps = {step.span: step for step in evaluation.tape if is_in_place(step.op)}
+    return next(iter(steps.values())) if len(steps) == 1 else None
+
+
+NUMBERS = ("item", "tolist", "float", "int", "bool", "__float__", "__int__")
+COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor")
+CUTS = ("detach", "detach_", "data")
+
+
+def not_differentiable(evaluation: Evaluation) -> JvpError:
+    """None of the outputs can be differentiated."""
+    last = end_of_graph(evaluation)
+    why, cure = (None, None) if last is None else _reason(last, evaluation)
+    kinds = {name: y.dtype for name, y in evaluation.outputs.items()}
+    integers = [f"{name} is {dtype_name(d)}" for name, d in kinds.items() if not (d.is_floating_point or d.is_complex)]
+    if last is None:
+        names = " or ".join(evaluation.wrt)
+        why = (
+            f"{'; '.join(integers)}: integers have no derivatives."
+            if integers
+            else f"No step gets the numbers of {names}."
+        )
+    program = evaluation.program
+    error = NotDifferentiableError(
+        f"no gradient reaches {', '.join(evaluation.wrt)} from {', '.join(evaluation.outputs)}",
+        explanation=why or "",
+        hints=(cure,) if cure else (),
+        torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
+        span=last.span if last and program else None,
+        source=program.source if last and program else None,
+    )
+    return worded(error)
+
+
+def end_of_graph(evaluation: Evaluation) -> Equation | None:
+    """The first step that gets something with a gradient and gives numbers without one."""
+    for step in evaluation.tape:
+        value = evaluation.values.get(step.slot)
+        numbers = isinstance(value, (Tensor, float, complex, list)) and not _carries(value)
+        if numbers and any(_carries(x) for x in _operands(step, evaluation)):
+            return step
+    return None
+
+
+def _carries(value: object) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _operands(step: Equation, evaluation: Evaluation) -> list[object]:
+    parts = (*step.operands, *(operand for _, operand in step.keywords))
+    return [evaluation.values.get(slot) for operand in parts for slot in refs(operand)]
+
+
+def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
+    """Why the graph ends at a step, and what would keep it."""
+    name, value, what = step.target.rpartition(".")[2], evaluation.values.get(step.slot), in_sentence(step)
+    if name in CUTS:
+        return (
+            f"{what} ends the graph: what comes out counts as a constant.",
+            f"Leave {what} out where the gradient should pass.",
+        )
+    if name in COPIES:
+        cure = "torch.stack([a, b]) makes one tensor of several and keeps the graph."
+        return f"{what} copies the numbers alone: the graph ends here.", cure
+    if name in NUMBERS or not isinstance(value, Tensor):
+        return (
+            f"{what} gives plain Python numbers: the graph ends here.",
+            "Stay with tensors: they can be used like numbers.",
+        )
+    kind = dtype_name(value.dtype)
+    if kind == "bool":
+        why = f"{what} gives booleans, which stay as they are when the input moves a little: the graph ends here."
+        return why, "torch.where(condition, a, b) picks between two values, and the gradient flows through those."
+    if name in ("argmax", "argmin", "argsort"):
+        return f"{what} gives places ({kind}): the graph ends here.", "amax, amin, sort and softmax have derivatives."
+    if not (value.is_floating_point() or value.is_complex()):
+        return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
+    if name.endswith("_like") or name.startswith("new_"):
+        return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
+    return f"{what} has no derivative: the graph ends here.", None
+
+
+def nothing_to_differentiate(request: Request, inputs: Mapping[str, Tensor]) -> JvpError:
+    """None of the inputs is of floating point."""
+    kinds = ", ".join(f"{name} is {dtype_name(x.dtype)}" for name, x in inputs.items())
+    floats = command(_in_floats(request)) if kinds else None
+    error = NotDifferentiableError(
+        "there is nothing to differentiate: " + (kinds or "the expression uses no input"),
+        explanation="A derivative needs at least one floating or complex input.",
+        hints=(floats,) if floats else (),
+        torch_message="only Tensors of floating point and complex dtype can require gradients" if kinds else None,
+    )
+    return worded(error)
+
+
+def _in_floats(request: Request) -> Request:
+    """The request with floating inputs: of numbers by their dtype, of expressions by a cast."""
+    inputs = {
+        name: f"({value}).float()" if isinstance(value, str) and is_expression(value) else value
+        for name, value in request.inputs.items()
+    }
+    return replace(request, inputs=inputs, dtype="float32")

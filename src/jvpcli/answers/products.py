@@ -1,0 +1,181 @@
+"""Two independent ways to every number: the contraction of the explicit Jacobian, and autograd's own product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from jvpcli.answers.cotangents import Weight
+from jvpcli.errors import InternalError, JvpError
+from jvpcli.jacobian.compute import Derivatives
+from jvpcli.jacobian.dense import vjp
+from jvpcli.jacobian.linear_map import LinearMap
+from jvpcli.jacobian.nearby import Named, Rerun, all_finite, largest, moved
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.report import Comparison
+
+Nearby = Callable[[float], tuple[Named, Named]]
+"""The leaves and outputs a relative step away."""
+
+ROUNDINGS = 1024
+"""How many roundings of a derivative of ordinary size are let pass where everything else cancels."""
+
+ILL_CONDITIONED = 64
+"""Two ways may differ by this many times what one rounding of the inputs does to the gradient."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """The products of a request.
+
+    Attributes:
+        vjp: input to Σ_outputs vᵀJ.
+        contributions: (output, input) to vᵀJ, or None where no gradient flows from that output to that input.
+        comparison: how the two ways to the contributions compare.
+        jvp: output to Σ_inputs J u, or None if no tangent was given.
+    """
+
+    vjp: Mapping[str, Tensor]
+    contributions: Mapping[tuple[str, str], Tensor | None]
+    comparison: Comparison
+    jvp: Mapping[str, Tensor] | None
+
+
+def multiply(
+    derivatives: Derivatives,
+    outputs: Named,
+    leaves: Named,
+    cotangents: Mapping[str, Weight],
+    tangents: Mapping[str, Weight],
+    rerun: Rerun,
+    eps: float,
+) -> Products:
+    """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs.
+
+    `eps` is the rounding of the coarsest dtype that the evaluation went through.
+
+    Raises:
+        InternalError: the two ways differ by more than rounding.
+    """
+    contributions: dict[tuple[str, str], Tensor | None] = {}
+    comparisons = []
+    for y, weight in cotangents.items():
+        gradients = vjp(outputs[y], weight.value, list(leaves.values()))
+        for x, gradient in zip(leaves, gradients, strict=True):
+            contributions[y, x] = gradient
+            pair = _Pair(y, x, outputs[y], leaves[x], derivatives.maps[y, x], weight.value, gradient)
+            comparisons.append(_compare(pair, eps, partial(_nearby, rerun, leaves)))
+    totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
+    for (_, x), gradient in contributions.items():
+        if gradient is not None:
+            totals[x] = totals[x] + gradient
+    comparison = Comparison(
+        compared=sum(part.compared for part in comparisons),
+        not_finite=sum(part.not_finite for part in comparisons),
+        largest_difference=max(part.largest_difference for part in comparisons),
+    )
+    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents))
+
+
+def coarsest(evaluation: Evaluation) -> float:
+    """The rounding of the coarsest floating dtype on the way of an evaluation."""
+    tensors = (*evaluation.inputs.values(), *evaluation.outputs.values(), *evaluation.values.values())
+    dtypes = {x.dtype for x in tensors if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())}
+    return max(torch.finfo(dtype).eps for dtype in dtypes)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One output and one input, and the two ways from the one's cotangent to the other's gradient."""
+
+    y: str
+    x: str
+    output: Tensor
+    leaf: Tensor
+    jacobian: LinearMap
+    v: Tensor
+    gradient: Tensor | None
+
+
+def _pushforwards(derivatives: Derivatives, outputs: Named, tangents: Mapping[str, Weight]) -> dict[str, Tensor] | None:
+    if not tangents:
+        return None
+    pushed = {}
+    for y, output in outputs.items():
+        pushed[y] = torch.zeros_like(output).detach()
+        for x, weight in tangents.items():
+            pushed[y] = pushed[y] + derivatives.maps[y, x].pushforward(weight.value)
+    return pushed
+
+
+def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
+    """vᵀJ from the Jacobian against autograd's gradient, where both are finite.
+
+    Raises:
+        InternalError: they differ by more than rounding.
+    """
+    contracted = pair.jacobian.pullback(pair.v)
+    direct = torch.zeros_like(contracted) if pair.gradient is None else pair.gradient
+    difference = (contracted - direct).abs().reshape(-1)
+    count = difference.numel()
+    if not all_finite(difference):
+        comparable = difference.isfinite()  # not where either is not
+        count = int(comparable.sum())
+        difference = torch.where(comparable, difference, 0.0)
+    off = largest(difference)
+    result = Comparison(count, difference.numel() - count, off)
+    if off <= math.sqrt(eps) * largest(direct):  # spares the bound below, which goes through every entry
+        return result
+    if off <= _rounding(pair, eps) or off <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):
+        return result
+    if off <= ILL_CONDITIONED * _scatter(pair, eps):
+        return result
+    place = int(difference.argmax())
+    numbers = contracted.reshape(-1)[place].item(), direct.reshape(-1)[place].item()
+    raise InternalError(
+        f"two ways to ∂L/∂{pair.x} from {pair.y} differ at entry {place}: the explicit Jacobian gives {numbers[0]!r}, "
+        f"torch.autograd.grad gives {numbers[1]!r}",
+        explanation="Both should be the same number; please report this expression and its inputs.",
+    )
+
+
+def _nearby(rerun: Rerun, leaves: Named, relative: float) -> tuple[Named, Named]:
+    return rerun(moved(leaves, relative, seed=3))
+
+
+def _rounding(pair: _Pair, eps: float) -> float:
+    """How far apart two sums of the same terms may be.
+
+    The root of the rounding times the largest |v|ᵀ|J|; and where everything cancels inside the function, some
+    roundings of a derivative of ordinary size, |v| |y| / |x|.
+    """
+    terms = largest(pair.jacobian.absolute().pullback(pair.v.abs()))
+    ordinary = largest(pair.v) * largest(pair.output.detach()) / (largest(pair.leaf.detach()) or 1.0)
+    return math.sqrt(eps) * terms + ROUNDINGS * eps * ordinary + torch.finfo(pair.leaf.dtype).tiny
+
+
+def _sensitivity(pair: _Pair, eps: float, nearby: Nearby) -> float:
+    """How far the gradient itself moves when the inputs move by a rounding: large where it is ill-conditioned."""
+    if pair.gradient is None:
+        return 0.0
+    try:
+        leaves, outputs = nearby(eps)
+        moved_gradient = vjp(outputs[pair.y], pair.v, [leaves[pair.x]])[0]
+    except (JvpError, RuntimeError):
+        return 0.0
+    return 0.0 if moved_gradient is None else largest(moved_gradient - pair.gradient)
+
+
+def _scatter(pair: _Pair, eps: float) -> float:
+    """How far the gradient moves when every step of the backward pass is rounded anew.
+
+    That is what tells a sum that cancels: its terms may be large where it is small or zero.
+    """
+    from jvpcli.jacobian.scatter import scatter  # seldom needed
+
+    return scatter(pair.output, pair.leaf, pair.v, eps)

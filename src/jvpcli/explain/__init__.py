@@ -1,1 +1,0 @@
-"""Meaning: derivatives and failures turned into plain data for people."""

@@ -1,0 +1,1 @@
+"""Is the gradient right?  Finite differences, forward against reverse mode, and the verdict."""

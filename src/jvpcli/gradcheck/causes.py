@@ -1,0 +1,187 @@
+"""Why autograd's number differs: which step cuts the graph, which branch makes a NaN, which step has a kink.
+
+Each explanation is tried before it is given: a cut explains a difference if the difference is gone when the results of
+the cuts are held fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.gradcheck.compare import Entry
+from jvpcli.gradcheck.differences import quick_step, scales
+from jvpcli.gradcheck.losses import CUT, Call, Loss, Record, Watch, equation_of
+from jvpcli.gradcheck.vectors import RealFunction
+from jvpcli.jacobian.dense import vjp
+from jvpcli.jacobian.nearby import direction
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.program import Equation
+
+MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "nansum", "nanmean"})
+"""Functions that leave out entries of what they take, but send a zero cotangent there."""
+
+MASKED, INNER_KINK, BACKWARD = "masked", "inner_kink", "backward"
+
+
+def reason_for(function: RealFunction, entry: Entry, files: Collection[str] = ()) -> Reason:
+    """Why autograd's number at an entry differs from the differences."""
+    if not abs(entry.analytic) < torch.inf:
+        masked = masked_step(function, entry.column, files)
+        if masked is not None:
+            return masked
+    losses, evaluation = watched(function, files)
+    cut = _cut(function, entry, losses, evaluation, files)
+    if cut is not None:
+        return cut
+    return kinked_step(function, entry, files) or _swallowed(function, entry, files) or Reason(BACKWARD)
+
+
+# Cuts
+
+
+def _cut(
+    function: RealFunction, entry: Entry, losses: list[Loss], evaluation: Evaluation, files: Collection[str]
+) -> Reason | None:
+    """The cut that explains a difference: with all results held fast the differences give autograd's number."""
+    held = {loss.position: loss.value for loss in losses}
+    if not held:
+        return None
+    gap = abs(entry.numeric - entry.analytic)
+    if not abs(_derivative(function, entry, held, files) - entry.analytic) <= 1e-3 * gap + entry.error:
+        return None
+    effects = {
+        loss.position: abs(_derivative(function, entry, {loss.position: loss.value}, files) - entry.numeric)
+        for loss in losses
+    }
+    culprit = max(losses, key=lambda loss: (effects[loss.position] > 1e-3 * gap, -loss.position))
+    return told(CUT, culprit, evaluation)
+
+
+def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any], files: Collection[str]) -> float:
+    """∂y_row/∂x_column by a central difference, with some results replaced."""
+    t = quick_step(function.eps) * float(scales(function)[entry.column])
+    before, after = (value_with(function, moved(function, entry.column, s * t), replaced, files) for s in (-1, 1))
+    return float((after - before)[entry.row]) / (2 * t)
+
+
+# NaN from a branch that is not taken, and kinks on the way
+
+
+def masked_step(function: RealFunction, column: int, files: Collection[str] = ()) -> Reason | None:
+    """The step that leaves entries out whose backward makes NaN of a zero cotangent, in a column: 0·∞."""
+    record = Record(files)
+    with record:
+        evaluation = function.evaluate({})
+    leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+    for call in record.calls:
+        if call.name not in MASKS:
+            continue
+        for operand in call.operands:
+            pulled = function.inputs.join(vjp(operand, torch.zeros_like(operand), leaves))
+            if bool(pulled[column].isnan()):
+                return told(MASKED, call, evaluation)
+    return None
+
+
+def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
+    """The call whose own derivative autograd takes as zero, though its result follows the input: a random sample."""
+    t = quick_step(function.eps) * float(scales(function)[entry.column])
+    record, away = Record(files), Record(files)
+    with record:
+        evaluation = function.evaluate({})
+    with away:
+        elsewhere = function.evaluate(function.inputs.split(moved(function, entry.column, t)))
+    others = [elsewhere.inputs[name] for name in elsewhere.wrt]
+    leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+
+    def reaches(tensor: Tensor, leaves: list[Tensor] = leaves) -> bool:
+        pulled = function.inputs.join(vjp(tensor, direction(tensor.detach(), seed=5), leaves))
+        return bool(pulled[entry.column] != 0)
+
+    for call, other in zip(record.calls, away.calls, strict=False):
+        if not isinstance(call.value, Tensor) or not call.value.requires_grad or reaches(call.value):
+            continue
+        follows = call.value.shape == other.value.shape and not torch.equal(call.value, other.value)
+        if follows and other.value.requires_grad and any(map(reaches, call.operands)) and not reaches(other.value, others):
+            return told(CUT, call, evaluation)
+    return None
+
+
+def kinked_step(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
+    """The first step whose result has a kink along the entry's input, whether the output has one or not."""
+    t = quick_step(function.eps) * float(scales(function)[entry.column])
+    wide, narrow = (_second_differences(function, entry.column, step, files) for step in (t, t / 8))
+    for (call, evaluation, first), (_, _, second) in zip(wide, narrow, strict=False):
+        lasting = (second.abs() > 0.7 * first.abs()) & (first.abs() > 1e-3)
+        if bool(lasting.any()):
+            return told(INNER_KINK, call, evaluation)
+    return None
+
+
+def _second_differences(
+    function: RealFunction, column: int, t: float, files: Collection[str]
+) -> list[tuple[Call, Evaluation, Tensor]]:
+    """(f(x+t) − 2f(x) + f(x−t))/t of what each call gives, where it gives one tensor of the same shape each time."""
+    runs = []
+    for by in (-t, 0.0, t):
+        record = Record(files)
+        with record:
+            evaluation = function.evaluate(function.inputs.split(moved(function, column, by)))
+        runs.append((record.calls, evaluation))
+    (before, _), (here, evaluation), (after, _) = runs
+    found = []
+    for a, b, c in zip(before, here, after, strict=False):
+        values = [a.value, b.value, c.value]
+        if all(isinstance(v, Tensor) and v.requires_grad and v.shape == b.value.shape for v in values):
+            x, y, z = (v.detach() for v in values)
+            found.append((b, evaluation, torch.as_tensor((z - 2 * y + x) / t).abs()))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Reason:
+    """A cause, and the step that it is at: of the tape (`equation`), or in the user's own code (`place`).
+
+    `entry` and `over` are there where a difference over a wider step shows it.
+    """
+
+    cause: str
+    name: str = ""
+    equation: Equation | None = None
+    place: tuple[str, int] | None = None
+    entry: Entry | None = None
+    over: float | None = None
+
+
+def watched(function: RealFunction, files: Collection[str]) -> tuple[list[Loss], Evaluation]:
+    """The losses of a run at the point that can be placed, in the text or in the user's own code."""
+    watch = Watch(files)
+    with watch:
+        evaluation = function.evaluate({})
+    losses = watch.found()
+    if evaluation.program is None:
+        return losses, evaluation
+    return [loss for loss in losses if loss.place or equation_of(loss, evaluation)], evaluation
+
+
+def told(cause: str, call: Loss | Call, evaluation: Evaluation, **more: Any) -> Reason:
+    """A cause at a call."""
+    return Reason(cause, call.name, equation_of(call, evaluation), call.place, **more)
+
+
+def value_with(function: RealFunction, x: Tensor, replaced: Mapping[int, Any], files: Collection[str]) -> Tensor:
+    """y at another point (m,), with the results of some losses replaced (by position)."""
+    with Watch(files, replaced):
+        return function.value(x)
+
+
+def moved(function: RealFunction, column: int, by: float) -> Tensor:
+    """The point with one entry moved (n,)."""
+    x = function.x.clone()
+    x[column] += by
+    return x

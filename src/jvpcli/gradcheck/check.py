@@ -1,0 +1,367 @@
+"""Is the gradient right?  Autograd's Jacobian against finite differences in double precision, and the reasons where not.
+
+The order is that of what a person must know first: a function that is not repeatable has no derivative to check; a wrong
+number comes before one that is a matter of choice (a kink) or of rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.errors import JvpError
+from jvpcli.gradcheck.causes import BACKWARD, INNER_KINK, Reason, kinked_step, reason_for
+from jvpcli.gradcheck.compare import (
+    Compared,
+    Entry,
+    compare_directions,
+    compare_entries,
+    halved,
+    is_small,
+    only_rounded,
+)
+from jvpcli.gradcheck.differences import SAFETY
+from jvpcli.gradcheck.losses import DECISION, Watch, equation_of
+from jvpcli.gradcheck.modes import Modes, compare_modes, joined, random_pair
+from jvpcli.gradcheck.staircase import silent_loss
+from jvpcli.gradcheck.vectors import Named, RealFunction, coarsest_rounding
+from jvpcli.language import catalog
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.operations import is_imported
+from jvpcli.program import Equation
+
+PASS, KINK, PRECISION, GRAPH_BREAK, NONDETERMINISTIC, WRONG_BACKWARD = (
+    "pass", "kink", "precision", "graph_break", "nondeterministic", "wrong_backward"
+)  # fmt: skip
+
+NOT_HERMITIAN = "not_hermitian"
+
+VERDICTS = {BACKWARD: WRONG_BACKWARD, NOT_HERMITIAN: WRONG_BACKWARD, INNER_KINK: KINK}
+"""The verdict of a difference by its cause; every other cause is a break of the graph."""
+
+SEEDS_TRIED = 8
+"""Other seeds under which a random function gets the chance to differ."""
+
+MISMATCHES_EXPLAINED = 4
+
+LOST = 1e300
+"""The relative error of a number that is not finite any more."""
+
+HALF_THE_DIGITS = 2.0**-26
+"""The rounding that leaves half of a double's digits."""
+
+Evaluator = Callable[[Named, int], Evaluation]
+"""The program at other values of the differentiated inputs, with a seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is checked.
+
+    Attributes:
+        given: the program at the dtypes given.
+        double: the same in double precision; it may fail.
+        seed, seed_given: where random functions start, and whether that was asked for.
+        files: the files that hold code of the user's own.
+        expression: the Python function that is checked, if it is one.
+        not_hermitian: whether a function that reads a matrix as Hermitian (or triangular) is given one that isn't.
+        cotangent, tangent: v and u of the dot-product test by name; random where there is none.
+    """
+
+    given: Evaluator
+    double: Evaluator
+    seed: int = 0
+    seed_given: bool = False
+    files: tuple[str, ...] = ()
+    expression: Any = None
+    not_hermitian: bool = False
+    cotangent: Mapping[str, Tensor] = field(default_factory=dict)
+    tangent: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the check found.
+
+    Attributes:
+        verdict: one of the contract's.
+        function: at the point, for the places of entries; in double precision unless `fallback` says why not.
+        entry: the worst one; with verdict `pass` the one that differs most.
+        reason: the cause and the step, for a gradient that is wrong.
+        compared, modes: the comparisons.
+        lost: the largest relative error of the dtype given, or None where there was nothing to compare.
+        spread: how far two evaluations differ; `random_step` is the first step that does.
+        by_seed: whether they differ because of the seed.
+    """
+
+    verdict: str
+    base: Evaluation
+    function: RealFunction | None = None
+    entry: Entry | None = None
+    reason: Reason | None = None
+    compared: Compared | None = None
+    modes: Modes = field(default_factory=Modes)
+    lost: float | None = None
+    spread: float | None = None
+    random_step: Equation | None = None
+    by_seed: bool = False
+    fallback: str | None = None
+
+
+def check(subject: Subject) -> Outcome:
+    """The whole check.
+
+    Raises:
+        JvpError: the program itself fails at the point.
+    """
+    subject = _without_undifferentiable(subject)
+    base = subject.given({}, subject.seed)
+    unsteady = _unsteady(subject, base)
+    if unsteady is not None:
+        return unsteady
+    function, fallback = _function(subject, base)
+    jacobian = function.jacobian() if is_small(function) else None
+    compared = compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
+    modes = _modes(subject, function, jacobian)
+    known: dict[str, Any] = {
+        "base": base, "function": function, "compared": compared, "modes": modes, "fallback": fallback
+    }  # fmt: skip
+    at_kinks = {entry.column for entry in compared.kinks}
+    wrong = [e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks)]
+    rounded = tuple(_only_rounded(function, wrong))
+    if len(rounded) < len(wrong):
+        return Outcome(**_explained(function, wrong[len(rounded) :], subject), **known)
+    known["compared"] = compared = compared.with_rounded(rounded)
+    silent = silent_loss(function, jacobian, subject.files)
+    if silent is not None:
+        return Outcome(GRAPH_BREAK, entry=silent.entry, reason=silent, **known)
+    if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
+        return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
+    if compared.kinks:
+        worst = compared.kinks[0]
+        return Outcome(KINK, entry=worst, reason=kinked_step(function, worst, subject.files), **known)
+    cancelled = _cancelled(function, jacobian, rounded)
+    if cancelled is not None:
+        return Outcome(PRECISION, entry=cancelled, **known)
+    lost, entry = (None, None) if fallback else _precision(function, base, jacobian)
+    if entry is not None:
+        return Outcome(PRECISION, entry=entry, lost=lost, **known)
+    return Outcome(PASS, entry=compared.nearest, lost=lost, **known)
+
+
+def _without_undifferentiable(subject: Subject) -> Subject:
+    """The subject without outputs that carry no gradient by their nature: the indices beside the values of a sort.
+
+    An output that lost its gradient on the way stays.
+    """
+    watch = Watch(subject.files)
+    with watch:
+        base = subject.given({}, subject.seed)
+    carried = [name for name, y in base.outputs.items() if y.requires_grad]
+    if not carried or len(carried) == len(base.outputs) or _has_lost(base, watch):
+        return subject
+
+    def only(evaluate: Evaluator) -> Evaluator:
+        def evaluator(points: Named, seed: int) -> Evaluation:
+            evaluation = evaluate(points, seed)
+            return replace(evaluation, outputs={name: evaluation.outputs[name] for name in carried})
+
+        return evaluator
+
+    return replace(subject, given=only(subject.given), double=only(subject.double))
+
+
+def _has_lost(base: Evaluation, watch: Watch) -> bool:
+    """Whether a gradient was lost that an output without one may have had: by a step that the text or the user's code has."""
+    losses = [loss for loss in watch.found() if loss.place or base.program is None or equation_of(loss, base)]
+    return any(loss.kind != DECISION for loss in losses)
+
+
+def _only_rounded(function: RealFunction, wrong: list[Entry]) -> Iterator[Entry]:
+    """The first entries that differ by rounding alone, up to one that is wrong."""
+    for entry in wrong:
+        found = only_rounded(function, entry)
+        if found is None:
+            return
+        yield found
+
+
+def _function(subject: Subject, base: Evaluation) -> tuple[RealFunction, str | None]:
+    """The program in double precision; as given, with the reason, where that doesn't run."""
+    try:
+        function = RealFunction.at(lambda points: subject.double(points, subject.seed))
+    except JvpError as error:
+        return RealFunction.at(lambda points: subject.given(points, subject.seed)), error.message
+    except Exception as error:  # a Python function's own
+        reason = f"{type(error).__name__}: {error}"
+        return RealFunction.at(lambda points: subject.given(points, subject.seed)), reason.splitlines()[0]
+    if function.outputs.shapes != tuple(tuple(y.shape) for y in base.outputs.values()):
+        reason = "the outputs have other shapes there"
+        return RealFunction.at(lambda points: subject.given(points, subject.seed)), reason
+    return function, None
+
+
+def _explained(function: RealFunction, wrong: list[Entry], subject: Subject) -> dict[str, Any]:
+    """Verdict, entry and reason of the worst entry that is not only a matter of a kink on the way."""
+    found = []
+    for entry in wrong[:MISMATCHES_EXPLAINED]:
+        reason = reason_for(function, entry, subject.files)
+        if reason.cause == BACKWARD and subject.not_hermitian:
+            reason = Reason(NOT_HERMITIAN)
+        verdict = VERDICTS.get(reason.cause, GRAPH_BREAK)
+        if verdict != KINK:
+            return {"verdict": verdict, "entry": entry, "reason": reason}
+        found.append({"verdict": verdict, "entry": entry, "reason": reason})
+    return found[0]
+
+
+def _modes(subject: Subject, function: RealFunction, jacobian: Tensor | None) -> Modes:
+    v, u = random_pair(function)
+    v = joined(function.outputs, dict(subject.cotangent), v)
+    u = joined(function.inputs, dict(subject.tangent), u)
+    return compare_modes(function, jacobian, v, u, subject.seed, subject.expression)
+
+
+# Repeatability
+
+
+def _unsteady(subject: Subject, base: Evaluation) -> Outcome | None:
+    """The outcome for a program that gives other values when it runs again, or under another seed if none was asked for."""
+    again = subject.given({}, subject.seed)
+    if not _same(base, again):
+        return Outcome(NONDETERMINISTIC, base, spread=_spread(base, again), random_step=_first_other(base, again))
+    if subject.seed_given or not _may_be_random(base):
+        return None
+    for number in range(1, SEEDS_TRIED + 1):
+        other = subject.given({}, subject.seed + number)
+        if not _same(base, other):
+            step = _first_other(base, other)
+            return Outcome(NONDETERMINISTIC, base, spread=_spread(base, other), random_step=step, by_seed=True)
+    return None
+
+
+def _may_be_random(evaluation: Evaluation) -> bool:
+    if evaluation.program is None:
+        return True
+    return any(catalog.is_random(step.op) or is_imported(step.op) for step in evaluation.tape)
+
+
+def _same(one: Evaluation, other: Evaluation) -> bool:
+    return one.outputs.keys() == other.outputs.keys() and all(
+        _equal(y, other.outputs[name]) for name, y in one.outputs.items()
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values of a slot are the same; NaN is the same as NaN."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and _same_numbers(a.detach(), b.detach())
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b or (a != a and b != b))
+
+
+def _same_numbers(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors differ by a few roundings at most: a library may add up in another order."""
+    same = (a == b) | (a.isnan() & b.isnan())
+    if bool(same.all()) or not (a.is_floating_point() or a.is_complex()):
+        return bool(same.all())
+    sizes = a.abs()[a.isfinite()]
+    largest = float(sizes.max()) if sizes.numel() else 0.0
+    return bool((same | ((a - b).abs() <= 100 * torch.finfo(a.dtype).eps * largest)).all())
+
+
+def _spread(one: Evaluation, other: Evaluation) -> float:
+    """The largest difference between two evaluations' outputs; infinite where their shapes differ."""
+    largest = 0.0
+    for name, y in one.outputs.items():
+        z = other.outputs.get(name)
+        if z is None or z.shape != y.shape:
+            return math.inf
+        difference = (y.detach().to(torch.complex128) - z.detach().to(torch.complex128)).abs()
+        largest = max(largest, float(difference.max()) if difference.numel() else 0.0)
+    return largest
+
+
+def _first_other(one: Evaluation, other: Evaluation) -> Equation | None:
+    """The first step that gives other values."""
+    for step in one.tape:
+        if step.slot not in other.values or not _equal(one.values[step.slot], other.values[step.slot]):
+            return step
+    return None
+
+
+# Precision
+
+
+def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequence[Entry]) -> Entry | None:
+    """The worst entry of which rounding leaves less than half the digits even in double precision."""
+    if jacobian is None or not rounded:
+        return None
+    sizes = _typical(function, jacobian)
+    for entry in rounded:
+        size = float(sizes[entry.row, entry.column])
+        nothing = size == 0 or entry.numeric == 0 == float(function.y[entry.row])
+        if not nothing and entry.difference > max(HALF_THE_DIGITS * size, SAFETY * entry.error):
+            return entry
+    return None
+
+
+def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None) -> tuple[float | None, Entry | None]:
+    """The largest part of a derivative that the dtype given loses, and an entry if that is more than half its digits."""
+    eps = coarsest_rounding(base)
+    if eps <= torch.finfo(torch.float64).eps or not function.n or not function.m:
+        return None, None
+    if any(catalog.is_random(step.op) for step in base.tape):  # other dtypes draw other numbers
+        return None, None
+    if jacobian is None:
+        v = random_pair(function)[0] * function.y.isfinite()
+        exact, given = function.pullback(v)[None], function.pullback(v, base)[None]
+        sizes = exact.abs().max() * torch.ones_like(exact)
+    else:
+        v = None
+        exact, given = jacobian, function.jacobian(base)
+        sizes = _typical(function, jacobian)
+    comparable = exact.isfinite() & function.y.isfinite()[:, None] if v is None else exact.isfinite()
+    off = torch.where(comparable, (given - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
+    tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if y.is_floating_point() or y.is_complex())
+    relative = torch.where(off > tiny, off / sizes.clamp(min=tiny), 0.0)
+    largest = torch.where(comparable, exact.abs(), 0.0).max().clamp(min=tiny)
+    relative = torch.where(off.isinf(), LOST * (1 + exact.abs() / largest), relative)
+    worst = int(relative.argmax())
+    lost = float(relative.reshape(-1)[worst])
+    if not lost > math.sqrt(eps):
+        return lost, None
+    row, column = divmod(worst, function.n)
+    if v is not None:
+        row = halved(v.nonzero().reshape(-1), lambda part: _gap(function, base, v, part, column))
+        onehot = torch.zeros_like(function.y)
+        onehot[row] = 1
+        numbers = [float(function.pullback(onehot, at)[column]) for at in (base, None)]
+        return lost, Entry(row, column, numbers[0], numbers[1])
+    return lost, Entry(row, column, float(given[row, column]), float(exact[row, column]))
+
+
+def _gap(function: RealFunction, base: Evaluation, v: Tensor, part: Tensor, column: int) -> float:
+    half = torch.zeros_like(v)
+    half[part] = v[part]
+    gap = float((function.pullback(half, base) - function.pullback(half))[column].abs())
+    return gap if gap == gap else math.inf
+
+
+def _typical(function: RealFunction, jacobian: Tensor) -> Tensor:
+    """The size that an entry's error is measured by (m, n): its block's largest entry, or |y|/|x| if that is more."""
+    sizes = torch.zeros_like(jacobian)
+    finite = jacobian.abs().nan_to_num(nan=0.0, posinf=0.0)
+    for rows in function.outputs.slices().values():
+        for columns in function.inputs.slices().values():
+            block = finite[rows, columns]
+            if block.numel():
+                scale = function.y[rows].abs()[:, None] / function.x[columns].abs().max().clamp(min=1e-300)
+                sizes[rows, columns] = torch.maximum(block.max(), scale.nan_to_num(nan=0.0, posinf=0.0))
+    return sizes

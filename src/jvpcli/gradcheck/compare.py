@@ -1,0 +1,453 @@
+"""Autograd's Jacobian against finite differences: entry by entry, or for large problems along random directions.
+
+What differs is looked at again with extrapolated differences before it is believed, and a wrong entry of a large problem
+is searched for by halving the cotangent and the direction that showed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import floor, log2
+
+import torch
+from torch import Tensor
+
+from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
+from jvpcli.gradcheck.vectors import Layout, RealFunction
+from jvpcli.jacobian.dense import vjp
+
+LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
+"""Up to these sizes every entry is compared."""
+
+DIRECTIONS, COTANGENTS = 4, 4
+"""Of a large problem: random directions of the inputs, random combinations of the outputs."""
+
+ENOUGH = 64
+"""Wrong entries after which only worse ones are looked at."""
+
+MOST_ROWS = 64
+"""Outputs of one direction that are looked at again."""
+
+MISMATCH, KINK, AGREES, UNSURE = "mismatch", "kink", "agrees", "unsure"
+"""What an entry turns out to be."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the Jacobian as autograd and as differences have it.
+
+    `row` and `column` are positions in the real vectors; `error` is how far off the difference may be; `below` and
+    `above` are the one-sided derivatives at a kink.
+    """
+
+    row: int
+    column: int
+    analytic: float
+    numeric: float
+    error: float = 0.0
+    below: float | None = None
+    above: float | None = None
+
+    @property
+    def difference(self) -> float:
+        """|analytic − numeric|; infinite where either is not finite."""
+        difference = abs(self.analytic - self.numeric)
+        return difference if difference < torch.inf else torch.inf
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The outcome.
+
+    Attributes:
+        compared: entries (or, of a large problem, directions times combinations) that were compared.
+        everything: whether that was every entry.
+        mismatches, kinks: entries that differ, and where the one-sided derivatives do; worst first.
+        nearest: the entry of the largest difference among those that agree, if every entry was compared.
+        rounded: entries that differ by what rounding makes of both numbers.
+        unsure: entries where differences could not be taken to any accuracy.
+        unfinite: outputs that are not finite, and were left out.
+    """
+
+    compared: int
+    everything: bool
+    mismatches: tuple[Entry, ...] = ()
+    kinks: tuple[Entry, ...] = ()
+    nearest: Entry | None = None
+    rounded: tuple[Entry, ...] = ()
+    unsure: int = 0
+    unfinite: int = 0
+
+    def with_rounded(self, entries: tuple[Entry, ...]) -> Compared:
+        """The same with mismatches that have turned out to be rounding, all of them."""
+        candidates = [*([self.nearest] if self.nearest else []), *entries]
+        nearest = max(candidates, key=lambda entry: entry.difference, default=None)
+        return replace(self, mismatches=(), rounded=entries, nearest=nearest)
+
+
+def is_small(function: RealFunction) -> bool:
+    """Whether every entry is compared."""
+    m, n = function.m, function.n
+    return n <= LARGEST_COLUMNS and m <= LARGEST_ROWS and m * n <= LARGEST_ENTRIES
+
+
+def tolerance(eps: float) -> float:
+    """The relative difference that is passed: well above what a central difference gets wrong."""
+    return float(4 * eps**0.4)
+
+
+# Every entry
+
+
+def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
+    """Each column against differences along that input entry.
+
+    Args:
+        function: of n inputs, m outputs.
+        jacobian: autograd's, (m, n).
+    """
+    sizes = scales(function)
+    finite = function.y.isfinite()
+    spoilt = not bool(
+        finite.all()
+    )  # a zero cotangent times what is not finite: NaN says nothing about the other outputs
+    floor = _floor(function, jacobian, sizes)
+    entries: list[Entry] = []
+    kinks: list[Entry] = []
+    unsure, nearest = 0, None
+    for column in range(function.n):
+        line, first = _along(function, jacobian, column, float(sizes[column]))
+        size = float(line.direction[column])
+        analytic = jacobian[:, column] * size
+        comparable = finite & ~analytic.isnan() if spoilt else finite
+        unsure += int((finite & ~comparable).sum())
+        rows = (_suspicious(line, first, analytic, floor) & comparable).nonzero().reshape(-1)
+        if len(entries) > ENOUGH:  # it is wrong all over: only what is still worse matters
+            rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in entries))]
+        settled = comparable.clone()
+        settled[rows] = False
+        nearest = _nearer(nearest, first.derivative, analytic, settled, column, size)
+        if not rows.numel():
+            continue
+        again = estimate(replace(line, rows=rows))
+        for position, row in enumerate(rows.tolist()):
+            kind, entry = _judge(again, position, float(analytic[row]), row, column, size, function.eps, floor)
+            if kind == MISMATCH:
+                entries.append(entry)
+            elif kind == KINK:
+                kinks.append(entry)
+            elif kind == AGREES and (nearest is None or entry.difference > nearest.difference):
+                nearest = entry
+            unsure += kind == UNSURE
+    if nearest is not None:
+        kind, nearest = _refined(function, nearest, floor)
+        entries += [nearest] if kind == MISMATCH else []
+    return Compared(
+        compared=int(finite.sum()) * function.n - unsure,
+        everything=True,
+        mismatches=_worst_first(entries),
+        kinks=_worst_first(kinks),
+        nearest=nearest,
+        unsure=unsure,
+        unfinite=int((~finite).sum()),
+    )
+
+
+def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -> tuple[Line, Quick]:
+    """The line along an input entry with its quick difference; over steps of the entry's own size where rounding is less.
+
+    Those of its neighbours' size suit an entry that adds little to a sum, its own one that stands alone.
+    """
+    line = Line(function, torch.zeros_like(function.x).index_fill(0, torch.tensor([column]), size))
+    first = quick(line)
+    own = abs(float(function.x[column]))
+    if not TINY < 4 * own < size:
+        return line, first
+    other = replace(line, direction=line.direction * (2.0 ** floor(log2(own)) / size))
+    second = quick(other)
+    ratio = float(other.direction[column]) / size
+    moved = (jacobian[:, column] != 0) | (second.derivative != 0)
+    worse = moved & ~(second.noise <= ratio * first.noise)
+    return (line, first) if bool(worse.any()) else (other, second)
+
+
+def _refined(function: RealFunction, entry: Entry, floor: float) -> tuple[str, Entry]:
+    """An entry that agrees with a quick difference, with an extrapolated one: what it is by that."""
+    if not entry.difference < torch.inf:
+        return AGREES, entry
+    kind, better = entry_at(function, entry.row, entry.column, entry.analytic, floor)
+    return (kind, better) if kind == MISMATCH else (AGREES, min(entry, better, key=lambda found: found.difference))
+
+
+def _floor(function: RealFunction, jacobian: Tensor, sizes: Tensor) -> float:
+    """What rounding makes of an entry that is zero in truth: a thousand roundings of the largest entry."""
+    largest = (jacobian * sizes).abs().nan_to_num(nan=0.0, posinf=0.0)
+    return 1000 * function.eps * float(largest.max()) if largest.numel() else 0.0
+
+
+def _suspicious(line: Line, first: Quick, analytic: Tensor, floor: float) -> Tensor:
+    """The outputs where autograd's number and the central difference differ, or the two sides do (m,)."""
+    eps = line.function.eps
+    size = torch.maximum(analytic.abs(), first.derivative.abs())
+    differs = ~((first.derivative - analytic).abs() <= tolerance(eps) * size + first.noise + floor)
+    jumps = ~(first.jump.abs() <= 1e-4 * size + 4 * first.noise + floor)
+    if bool((jumps & ~differs).any()):  # a smooth function's jump shrinks with the step
+        closer = quick(line, quick_step(eps) / 8)
+        jumps &= ~(closer.jump.abs() <= first.jump.abs() / 4 + 4 * closer.noise)
+    return differs | jumps
+
+
+def _judge(
+    again: Estimate,
+    position: int,
+    analytic: float,
+    row: int,
+    column: int,
+    size: float,
+    eps: float,
+    floor: float = 0.0,
+) -> tuple[str, Entry]:
+    """What an extrapolated difference says about an entry; numbers are per `size` of the input's step."""
+    number, error = float(again.derivative[position]), float(again.error[position])
+    below, above = float(again.below[position]), float(again.above[position])
+    largest = max((abs(v) for v in (analytic, number) if abs(v) < torch.inf), default=0.0)
+    allowed = tolerance(eps) * largest + SAFETY * error + floor
+    entry = Entry(row, column, analytic / size, number / size, error / size)
+    if bool(again.kink[position]):
+        at_kink = replace(entry, below=below / size, above=above / size)
+        sides = [side for side in (below, above) if abs(side) < torch.inf]
+        outside = len(sides) == 2 and not min(sides) - allowed <= analytic <= max(sides) + allowed
+        if (outside or len(sides) < 2) and again.settles_at(position, analytic):
+            return AGREES, replace(entry, numeric=analytic / size)
+        return (MISMATCH if outside and abs(analytic) < torch.inf else KINK), at_kink
+    if error == torch.inf or (error > 0.1 * abs(number) > 0 and not abs(analytic) < torch.inf):
+        return (UNSURE if abs(analytic) < torch.inf else KINK), entry  # a derivative that grows without end
+    if abs(number - analytic) <= allowed:
+        return AGREES, entry
+    if again.settles_at(position, analytic):
+        return AGREES, replace(entry, numeric=analytic / size)
+    return MISMATCH, entry
+
+
+def _nearer(
+    best: Entry | None, numeric: Tensor, analytic: Tensor, rows: Tensor, column: int, size: float
+) -> Entry | None:
+    """The entry of the larger difference: the best so far, or one of this column."""
+    if not bool(rows.any()):
+        return best
+    row = int(torch.where(rows, (numeric - analytic).abs(), -1.0).argmax())
+    entry = Entry(row, column, float(analytic[row]) / size, float(numeric[row]) / size)
+    return entry if best is None or entry.difference > best.difference else best
+
+
+def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(dict.fromkeys(entries), key=_worst))
+
+
+def _worst(entry: Entry) -> tuple[float, float]:
+    """The larger difference first; of those without end the one of the larger derivative."""
+    return -entry.difference, -_size(entry.numeric) if entry.difference == torch.inf else 0.0
+
+
+# Random directions
+
+
+def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
+    """Random combinations of the rows against differences along random directions; a wrong entry is searched for."""
+    generator = torch.Generator().manual_seed(seed)
+    lines = [Line(function, _direction(function, generator)) for _ in range(DIRECTIONS)]
+    firsts = [quick(line) for line in lines]
+    usable = function.y.isfinite()
+    for first in firsts:
+        usable = usable & first.derivative.isfinite()
+    cotangents = torch.randn(COTANGENTS, function.m, generator=generator, dtype=torch.float64) * usable
+    pulled = torch.stack([function.pullback(v) for v in cotangents])
+    mismatches: list[Entry] = []
+    kinks: list[Entry] = []
+    for line, first in zip(lines, firsts, strict=True):
+        if not mismatches:
+            kind, entry = _wrong_along(function, line, first, cotangents, pulled)
+            if entry is not None and kind in (MISMATCH, KINK):
+                (mismatches if kind == MISMATCH else kinks).append(entry)
+        if not kinks:
+            kinks += _kinks_along(function, line, first)
+    return Compared(
+        compared=DIRECTIONS * COTANGENTS,
+        everything=False,
+        mismatches=_worst_first(mismatches),
+        kinks=_worst_first(kinks),
+        unfinite=int((~usable).sum()),
+    )
+
+
+def _direction(function: RealFunction, generator: torch.Generator) -> Tensor:
+    """Random signs times powers of two of about the entries' sizes: the steps stay exact."""
+    count = function.n
+    signs = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
+    halves = torch.randint(0, 2, (count,), generator=generator)
+    return scales(function) * signs / 2.0**halves
+
+
+def _wrong_along(
+    function: RealFunction, line: Line, first: Quick, cotangents: Tensor, pulled: Tensor
+) -> tuple[str, Entry | None]:
+    """The entry that makes a direction's derivative differ from autograd's, and what it is; "agrees": it doesn't."""
+    derivative = first.derivative.nan_to_num(nan=0.0)
+    numeric, analytic = cotangents @ derivative, pulled @ line.direction
+    terms = cotangents.abs() @ derivative.abs() + pulled.abs() @ line.direction.abs()
+    noise = cotangents.abs() @ first.noise.nan_to_num(nan=0.0)
+    strict = tolerance(function.eps) / 100
+    for number in (~((numeric - analytic).abs() <= strict * terms + noise)).nonzero().reshape(-1).tolist():
+        v = cotangents[number]
+        again = estimate(replace(line, weights=v[None]))
+        difference = abs(float(again.derivative[0]) - float(analytic[number]))
+        if difference <= strict * float(terms[number]) + SAFETY * float(again.error[0]):
+            continue
+        return _search(function, line.direction, v, derivative)
+    return AGREES, None
+
+
+def _search(function: RealFunction, direction: Tensor, v: Tensor, derivative: Tensor) -> tuple[str, Entry]:
+    """The entry that makes vᵀJu wrong: v halved, then u halved, always keeping the half that differs more."""
+    row = halved(v.nonzero().reshape(-1), lambda part: _gap_of_outputs(function, direction, v, derivative, part))
+    onehot = torch.zeros_like(function.y)
+    onehot[row] = 1
+    gradient = function.pullback(onehot)
+
+    def gap(part: Tensor) -> float:
+        u = torch.zeros_like(direction)
+        u[part] = direction[part]
+        number = float(quick(Line(function, u, rows=torch.tensor([row]))).derivative[0])
+        return _size(number - float(gradient @ u))
+
+    column = halved(direction.nonzero().reshape(-1), gap)
+    return entry_at(function, row, column, float(gradient[column]))
+
+
+def _gap_of_outputs(function: RealFunction, direction: Tensor, v: Tensor, derivative: Tensor, part: Tensor) -> float:
+    half = torch.zeros_like(v)
+    half[part] = v[part]
+    return _size(float(half @ derivative) - float(function.pullback(half) @ direction))
+
+
+def halved(positions: Tensor, gap: Callable[[Tensor], float]) -> int:
+    """One position: of two halves always the one with the larger gap."""
+    while positions.numel() > 1:
+        left, right = positions.tensor_split(2)
+        positions = left if gap(left) >= gap(right) else right
+    return int(positions[0])
+
+
+def entry_at(
+    function: RealFunction, row: int, column: int, analytic: float, floor: float = 0.0
+) -> tuple[str, Entry]:
+    """One entry against its extrapolated difference: whether it agrees (up to `floor` in y), differs, or is at a kink."""
+    size = float(scales(function)[column])
+    u = torch.zeros_like(function.x)
+    u[column] = size
+    again = estimate(Line(function, u, rows=torch.tensor([row])))
+    return _judge(again, 0, analytic * size, row, column, size, function.eps, floor)
+
+
+def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:
+    """A kink that a direction shows, at the input entry that makes it."""
+    size = first.derivative.abs()
+    jumps = (first.jump.abs() > 1e-5 * size + 4 * first.noise) & first.jump.isfinite()
+    if not bool(jumps.any()):
+        return
+    rows = (first.jump.abs() * jumps).topk(min(MOST_ROWS, int(jumps.sum()))).indices
+    for row in rows[estimate(replace(line, rows=rows)).kink].tolist()[:1]:
+        only = torch.tensor([row])
+
+        def gap(part: Tensor, only: Tensor = only) -> float:
+            u = torch.zeros_like(line.direction)
+            u[part] = line.direction[part]
+            return _size(float(quick(Line(function, u, rows=only)).jump[0]))
+
+        column = halved(line.direction.nonzero().reshape(-1), gap)
+        onehot = torch.zeros_like(function.y)
+        onehot[row] = 1
+        kind, entry = entry_at(function, row, column, float(function.pullback(onehot)[column]))
+        if kind == KINK:
+            yield entry
+
+
+def _size(number: float) -> float:
+    """|number|; NaN counts as the largest."""
+    return abs(number) if number == number else torch.inf
+
+
+NEIGHBOURS = 4
+"""Points around the one that is checked at which autograd's number is looked at."""
+
+FEW_ROUNDINGS = 64
+"""How far they are away, in roundings of the inputs."""
+
+
+def rounding_of(function: RealFunction, row: int) -> float:
+    """How far off an output may be because the results of the steps on the way are rounded: ε Σ |∂y/∂z · z|."""
+    evaluation = function.evaluation
+    place = function.outputs.place(row)
+    y = evaluation.outputs[place.name]
+    steps = [evaluation.values.get(step.slot) for step in evaluation.tape]
+    results = [z for z in steps if isinstance(z, Tensor) and z.requires_grad and z is not y]
+    if not results or not y.requires_grad:
+        return 0.0
+    try:
+        pulled = vjp(y, _onehot(function, row)[place.name], results)
+    except RuntimeError:  # a result that was changed in place since
+        return 0.0
+    terms = [
+        torch.finfo(z.dtype).eps * float((gradient.abs() * z.detach().abs()).sum())
+        for z, gradient in zip(results, pulled, strict=True)
+        if gradient is not None
+    ]
+    return sum(term for term in terms if term < torch.inf)
+
+
+def _onehot(function: RealFunction, row: int) -> dict[str, Tensor]:
+    vector = torch.zeros_like(function.y)
+    vector[row] = 1
+    return Layout.of(function.evaluation.outputs).split(vector)
+
+
+def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry, its difference taken anew, if its two numbers differ by no more than rounding may make of them."""
+    if entry.below is not None or not entry.difference < torch.inf:
+        return None
+    return _agreeing(function, entry) or (entry if _scatters(function, entry) else None)
+
+
+def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
+    """The entry if it agrees with its difference when the steps' roundings are counted."""
+    allowed = rounding_of(function, entry.row)
+    if not allowed > float(function.noise[entry.row]):
+        return None
+    noise = function.noise.clone()
+    noise[entry.row] = allowed
+    aware = replace(function, noise=noise)
+    kind, found = entry_at(aware, entry.row, entry.column, entry.analytic, SAFETY * allowed)
+    return found if kind == AGREES else None
+
+
+def _scatters(function: RealFunction, entry: Entry) -> bool:
+    """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference."""
+    onehot = torch.zeros_like(function.y)
+    onehot[entry.row] = 1
+    generator = torch.Generator().manual_seed(entry.row + entry.column)
+    found = []
+    for _ in range(NEIGHBOURS):
+        by = torch.rand(function.n, generator=generator, dtype=torch.float64) - 0.5
+        rounding = torch.cat([
+            torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
+            for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
+        ])  # fmt: skip
+        points = function.inputs.split(function.x * (1 + FEW_ROUNDINGS * rounding * by))
+        try:
+            found.append(float(function.pullback(onehot, function.evaluate(points))[entry.column]))
+        except Exception:  # whatever the function raises off the point
+            return False
+    if float(function.pullback(onehot)[entry.column]) != entry.analytic:  # a backward that is not repeatable
+        return False
+    return max(found) - min(found) > entry.difference / 4

@@ -1,0 +1,156 @@
+"""Staircases: the derivative is zero, or there is none, and the value follows the input all the same.
+
+`torch.round(x)` has a true derivative of zero, which no difference contradicts.  So the inputs are moved further than a
+stair is wide, and the step's result is nudged to see whether it is used as a number: what does both loses a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.gradcheck.causes import Reason, moved, told, value_with, watched
+from jvpcli.gradcheck.compare import Entry, halved
+from jvpcli.gradcheck.losses import DECISION, ROUNDING, Loss
+from jvpcli.gradcheck.vectors import RealFunction
+from jvpcli.jacobian.dense import vjp
+from jvpcli.language.evaluation import Evaluation
+
+WIDE_STEPS = ((1.0, 0), (4.0, 0), (32.0, 0), (1024.0, 0), (1.0, 1), (8.0, 1))
+"""How far inputs are moved to see a staircase: by a number, or by a number times their size."""
+
+Effect = Callable[[Tensor, Tensor], Tensor]
+
+NUDGE = 2.0**-10
+"""How much a step's result is changed to see whether it is used as a number."""
+
+
+def silent_loss(function: RealFunction, jacobian: Tensor | None, files: Collection[str] = ()) -> Reason | None:
+    """A step through which the output follows the input although no derivative shows it, or None.
+
+    That is a rounding whose result is used as a number (not as an index or a mask, and not as x − floor(x)); or, where
+    no gradient flows from an output to an input at all, whatever cuts it.
+    """
+    losses, evaluation = watched(function, files)
+    for loss in losses:
+        choice = loss.kind == DECISION and isinstance(loss.value, Tensor) and loss.value.requires_grad
+        candidate = (loss.kind == ROUNDING and not loss.remainder) or (choice and _no_derivative(jacobian))
+        if candidate and used_as_number(function, loss, files):
+            found = _wide_effect(function, {loss.position: loss.value}, files)
+            if found is not None:
+                entry, over = _secant(function, jacobian, *found)
+                return told(ROUNDING if loss.kind == ROUNDING else DECISION, loss, evaluation, entry=entry, over=over)
+    return _disconnected(function, losses, evaluation, files) if losses else None
+
+
+def _no_derivative(jacobian: Tensor | None) -> bool:
+    return jacobian is not None and not bool((jacobian != 0).any())
+
+
+def used_as_number(function: RealFunction, loss: Loss, files: Collection[str]) -> bool:
+    """Whether a small change of a step's result changes the output in proportion."""
+
+    def nudged(by: float) -> Tensor:
+        change = {loss.position: lambda value: _plus(value, by)}
+        return value_with(function, function.x, change, files) - function.y
+
+    nudge = 1 if loss.name in ("__int__", "__index__") else NUDGE  # Python takes nothing but whole numbers from those
+    once, twice = nudged(nudge), nudged(2 * nudge)
+    smooth = (once.abs() > 100 * function.noise) & ((twice - 2 * once).abs() <= 0.2 * once.abs())
+    return bool(smooth.any())
+
+
+def _plus(value: Any, by: float) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach() + by if value.is_floating_point() or value.is_complex() else value.to(torch.float64) + by
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plus(item, by) for item in value)
+    return value + by
+
+
+def _wide_effect(
+    function: RealFunction,
+    held: Mapping[int, Any],
+    files: Collection[str],
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> tuple[int, int, float] | None:
+    """Row, column and step at which moving one input entry changes an output through the results that are held."""
+
+    def effect(part: Tensor, steps: Tensor) -> Tensor:
+        x = function.x.clone()
+        x[part] += steps[part]
+        without = value_with(function, x, held, files) if held else function.y
+        change = (function.value(x) - without).abs()[rows]
+        return torch.where(change.isfinite() & (change > 100 * function.noise[rows]), change, 0.0)
+
+    everything = torch.arange(function.n)[columns]
+    for t, power in WIDE_STEPS:
+        for sign in (1.0, -1.0):
+            steps = sign * t * function.x.abs().clamp(min=1.0) ** power
+            if not bool((effect(everything, steps) > 0).any()):
+                continue
+            column = halved(everything, partial(_largest_effect, effect, steps))
+            change = effect(torch.tensor([column]), steps)
+            if bool((change > 0).any()):
+                return int(change.argmax()) + (rows.start or 0), column, float(steps[column])
+    return None
+
+
+def _largest_effect(effect: Effect, steps: Tensor, part: Tensor) -> float:
+    return float(effect(part, steps).max())
+
+
+def _secant(function: RealFunction, jacobian: Tensor | None, row: int, column: int, step: float) -> tuple[Entry, float]:
+    """The difference over a wide step, central where there are both sides."""
+    after, before = (float(function.value(moved(function, column, s * step))[row]) for s in (1, -1))
+    here = float(function.y[row])
+    slopes = [(after - here) / step, (here - before) / step]
+    slopes = [slope for slope in slopes if slope == slope]
+    numeric = sum(slopes) / len(slopes)
+    if jacobian is not None:
+        analytic = float(jacobian[row, column])
+    else:
+        onehot = torch.zeros_like(function.y)
+        onehot[row] = 1
+        analytic = float(function.pullback(onehot)[column])
+    return Entry(row, column, analytic, numeric), abs(step)
+
+
+def _disconnected(
+    function: RealFunction, losses: list[Loss], evaluation: Evaluation, files: Collection[str]
+) -> Reason | None:
+    """An output that no gradient connects with an input, and that moves with it all the same."""
+    outputs, inputs = function.outputs.slices(), function.inputs.slices()
+    carried = [name for name, y in evaluation.outputs.items() if y.requires_grad]
+    for name, y in evaluation.outputs.items():
+        whole = not (y.is_floating_point() or y.is_complex())
+        if whole and carried:  # the indices beside the values of max, sort, topk
+            continue
+        for x in _unreached(y, evaluation):
+            found = _wide_effect(function, {}, files, outputs[name], inputs[x])
+            if found is None:
+                continue
+            row, column, step = found
+            point = moved(function, column, step)
+            free = function.value(point)[row]
+            effects = [
+                float((value_with(function, point, {loss.position: loss.value}, files)[row] - free).abs())
+                for loss in losses
+            ]
+            culprit = losses[next((i for i, effect in enumerate(effects) if effect > 0), 0)]
+            entry, over = _secant(function, None, row, column, step)
+            return told(culprit.kind, culprit, evaluation, entry=entry, over=over)
+    return None
+
+
+def _unreached(y: Tensor, evaluation: Evaluation) -> list[str]:
+    """The differentiated inputs that no gradient reaches from an output."""
+    if not y.requires_grad:
+        return list(evaluation.wrt)
+    gradients = vjp(y, torch.zeros_like(y), [evaluation.inputs[name] for name in evaluation.wrt])
+    return [name for name, gradient in zip(evaluation.wrt, gradients, strict=True) if gradient is None]

@@ -1,0 +1,248 @@
+"""Named tensors as one real vector: what finite differences are taken of.
+
+Complex entries count twice, real part then imaginary part.  PyTorch's gradient convention (∂L/∂Re + i ∂L/∂Im) makes a
+gradient, laid out the same way, the gradient of the real function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.errors import LimitError
+from jvpcli.jacobian.dense import vjp
+from jvpcli.language.evaluation import Evaluation
+
+Named = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of a named tensor; `part` is "real" or "imag" of a complex one, else None."""
+
+    name: str
+    index: tuple[int, ...]
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How named tensors lie in a vector, one after the other in row-major order."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[torch.dtype, ...]
+
+    @classmethod
+    def of(cls, tensors: Named) -> Layout:
+        """The layout of these tensors."""
+        values = tensors.values()
+        return cls(tuple(tensors), tuple(tuple(t.shape) for t in values), tuple(t.dtype for t in values))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Real entries of each tensor."""
+        return [prod(shape) * (1 + d.is_complex) for shape, d in zip(self.shapes, self.dtypes, strict=True)]
+
+    @property
+    def size(self) -> int:
+        """Entries of the vector."""
+        return sum(self.sizes)
+
+    def join(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """The tensors (None: zeros) as a vector of float64."""
+        parts = [
+            torch.zeros(size, dtype=torch.float64) if tensor is None else _real(tensor)
+            for tensor, size in zip(tensors, self.sizes, strict=True)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """A vector as named tensors of the layout's shapes and dtypes."""
+        found = {}
+        for name, shape, dtype, part in zip(
+            self.names, self.shapes, self.dtypes, vector.split(self.sizes), strict=True
+        ):
+            if dtype.is_complex:
+                found[name] = torch.view_as_complex(part.reshape(*shape, 2).clone()).to(dtype)
+            else:
+                found[name] = part.reshape(shape).to(dtype, copy=True)  # memory of its own, as the input has
+        return found
+
+    def slices(self) -> dict[str, slice]:
+        """Where each tensor lies."""
+        found, start = {}, 0
+        for name, size in zip(self.names, self.sizes, strict=True):
+            found[name] = slice(start, start + size)
+            start += size
+        return found
+
+    def place(self, position: int) -> Place:
+        """The entry that stands at a position of the vector."""
+        for name, shape, dtype, size in zip(self.names, self.shapes, self.dtypes, self.sizes, strict=True):
+            if position < size:
+                part = ("real", "imag")[position % 2] if dtype.is_complex else None
+                return Place(name, _index(position // (1 + dtype.is_complex), shape), part)
+            position -= size
+        raise IndexError(position)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj().to(torch.complex128))
+    return tensor.reshape(-1).to(torch.float64)
+
+
+def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    index = []
+    for size in reversed(shape):
+        position, rest = divmod(position, size)
+        index.append(rest)
+    return tuple(reversed(index))
+
+
+Evaluate = Callable[[Named], Evaluation]
+"""The program at other values of the differentiated inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealFunction:
+    """A program at a point as a function of real vectors.
+
+    Attributes:
+        evaluate: the program anew.
+        evaluation: the program at the point, with its graph.
+        inputs, outputs: how the n input and m output entries lie.
+        x, y: the point (n,) and the value there (m,), in float64.
+        eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way, or what is seen.
+        noise: the same for each output, in its own units (m,).
+    """
+
+    evaluate: Evaluate
+    evaluation: Evaluation
+    inputs: Layout
+    outputs: Layout
+    x: Tensor
+    y: Tensor
+    eps: float
+    noise: Tensor
+
+    @classmethod
+    def at(cls, evaluate: Evaluate) -> RealFunction:
+        """The function of a program at its own inputs."""
+        evaluation = evaluate({})
+        leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+        inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
+        x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
+        eps = coarsest_rounding(evaluation)
+        function = cls(evaluate, evaluation, inputs, outputs, x, y, eps, eps * y.abs())
+        seen = _visible_noise(function)
+        largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
+        if largest > 0 and float(seen.max()) > eps * largest:
+            eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
+        return replace(function, eps=eps, noise=torch.maximum(function.noise, seen))
+
+    @property
+    def n(self) -> int:
+        """Number of real input entries."""
+        return self.x.numel()
+
+    @property
+    def m(self) -> int:
+        """Number of real output entries."""
+        return self.y.numel()
+
+    def value(self, x: Tensor) -> Tensor:
+        """y at another point (m,); NaN where it can't be evaluated or has other shapes."""
+        try:
+            outputs = self.evaluate(self.inputs.split(x)).outputs
+        except LimitError:
+            raise
+        except Exception:  # whatever the function raises off the point: it isn't defined there
+            return torch.full_like(self.y, torch.nan)
+        if tuple(tuple(y.shape) for y in outputs.values()) != self.outputs.shapes:
+            return torch.full_like(self.y, torch.nan)
+        return self.outputs.join(list(outputs.values()))
+
+    def pullback(self, v: Tensor, evaluation: Evaluation | None = None) -> Tensor:
+        """vᵀJ by autograd (n,), for v of (m,); outputs that v leaves out are not touched."""
+        evaluation = evaluation or self.evaluation
+        leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+        total = torch.zeros(self.n, dtype=torch.float64)
+        layout = Layout.of(evaluation.outputs)
+        for (name, cotangent), part in zip(layout.split(v).items(), v.split(layout.sizes), strict=True):
+            y = evaluation.outputs[name]
+            if y.requires_grad and bool((part != 0).any()):
+                total = total + self.inputs.join(vjp(y, cotangent, leaves))
+        return total
+
+    def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
+        """The whole real Jacobian by autograd (m, n), one backward pass a row."""
+        rows = torch.zeros(self.m, self.n, dtype=torch.float64)
+        for row, v in enumerate(torch.eye(self.m, dtype=torch.float64)):
+            rows[row] = self.pullback(v, evaluation)
+        return rows
+
+
+WORST_ROUNDING = 1e-3
+"""Noise beyond this is taken for something else."""
+
+
+def _visible_noise(function: RealFunction) -> Tensor:
+    """How far roundings inside the function scatter its values (m,); next to nothing where it computes in float64 alone.
+
+    What a parabola leaves of the values over a few tiny steps is scatter, or a function that bends that fast: then it is
+    gone over steps that are finer still.  (Compare J. Moré and S. Wild, "Estimating computational noise", 2011.)
+    """
+    if not function.n or not function.m:
+        return torch.zeros_like(function.y)
+    step, scatter = TINY_STEP, _scatter(function, TINY_STEP)
+    while bool((scatter > 0).any()) and step > TINY_STEP**2:
+        step /= 8
+        finer = _scatter(function, step)
+        if not bool((finer < scatter / 30).any()):
+            break
+        scatter = torch.where(finer < scatter / 30, finer, scatter)
+    return scatter
+
+
+def _scatter(function: RealFunction, tiny: float) -> Tensor:
+    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size; 0 if the values are exact.
+
+    The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
+    don't fall into step with them.
+    """
+    step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
+    ys = torch.stack([function.value(function.x + number * step) for number in UNEVEN])
+    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (ys - ys[0])).abs().amax(0)
+    exact = 4 * function.eps * ys.abs().amax(0)
+    return torch.where(scatter.isfinite() & (scatter > exact), scatter, 0.0)
+
+
+def _contrast(nodes: Sequence[float]) -> list[float]:
+    """The third divided difference over four nodes, made as long as 1: nothing of a parabola, and scatter as it is."""
+    weights = [1 / prod(a - b for b in nodes if b != a) if a in nodes else 0.0 for a in UNEVEN]
+    length = sum(weight**2 for weight in weights) ** 0.5
+    return [weight / length for weight in weights]
+
+
+TINY_STEP = 2.0**-20
+UNEVEN = (1.0, 1.8125, 3.0625, 3.9375, 5.0)
+"""The steps, in units of the tiny one."""
+
+CONTRASTS = [_contrast(UNEVEN[:4]), _contrast(UNEVEN[1:])]
+
+
+def coarsest_rounding(evaluation: Evaluation) -> float:
+    """The largest rounding among the floating values that a gradient passes through: float32 inside float64 is coarse."""
+    values = [*evaluation.outputs.values(), *evaluation.values.values()]
+    values += [evaluation.inputs[name] for name in evaluation.wrt]
+    tensors = [
+        value for value in values if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    ]
+    return max((torch.finfo(t.dtype).eps for t in tensors if t.requires_grad), default=torch.finfo(torch.float64).eps)

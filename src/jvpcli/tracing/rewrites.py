@@ -1,0 +1,226 @@
+"""Rewrites of an expression that may cure a gradient that is not finite: by rule, in the text, still to be tried.
+
+A rule replaces one operand of the guilty step by something that stays away from the bad point.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log, log10
+
+import torch
+
+from jvpcli.errors import JvpError, Span
+from jvpcli.language.source import SourceText, read_source
+from jvpcli.tracing.replay import Step
+from jvpcli.tracing.steps import Traced
+
+ATOMS = (ast.Name, ast.Call, ast.Attribute, ast.Subscript)
+"""Nodes that need no brackets anywhere."""
+
+ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.MatMult, ast.Pow)
+"""Operators that bind at least as strongly as a sum."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An operand in the text: where it stands, its node, and whether what stands there needs brackets around a sum."""
+
+    span: Span
+    node: ast.expr
+    tight: bool
+
+
+def candidates(traced: Traced, index: int, position: int, entry: int) -> Iterator[str]:
+    """Whole expressions in which a step, or one operand of it, is replaced; those that change no value first."""
+    source, step = traced.program.source, traced.chain.steps[index]
+    for span, new in stable_forms(source):
+        yield _spliced(source, span, new)
+    place = operand_places(source, step).get(step.arguments[position])
+    if place is None:
+        return
+    for new, atom in _replacements(traced, index, position, entry, place):
+        yield _spliced(source, place.span, new if atom or not place.tight else f"({new})")
+
+
+def operand_places(source: str, step: Step) -> dict[int | str, Place]:
+    """The places of a step's arguments by number or keyword; nothing where the text isn't one call or operation."""
+    try:
+        text, tree = read_source(source)
+    except JvpError:
+        return {}
+    node = next((n for n in ast.walk(tree) if isinstance(n, ast.expr) and _at(text, n, step.equation.span)), None)
+    if isinstance(node, ast.BinOp):
+        return _places(text, [(0, node.left, True), (1, node.right, True)])
+    if isinstance(node, ast.UnaryOp):
+        return _places(text, [(0, node.operand, True)])
+    if isinstance(node, ast.Attribute):
+        return _places(text, [(0, node.value, True)])
+    if not isinstance(node, ast.Call):
+        return {}
+    parts: list[tuple[int | str, ast.expr, bool]] = []
+    if step.equation.kind == "method" and isinstance(node.func, ast.Attribute):
+        parts.append((0, node.func.value, True))
+    first = len(parts)
+    parts += [(first + number, argument, False) for number, argument in enumerate(node.args)]
+    parts += [(keyword.arg or "", keyword.value, False) for keyword in node.keywords]
+    return _places(text, parts)
+
+
+def _at(text: SourceText, node: ast.expr, span: Span) -> bool:
+    return text.span(node) == span
+
+
+def _places(text: SourceText, parts: Sequence[tuple[int | str, ast.expr, bool]]) -> dict[int | str, Place]:
+    return {key: Place(text.span(node), node, tight) for key, node, tight in parts}
+
+
+def _spliced(source: str, span: Span, new: str) -> str:
+    return source[: span[0]] + new + source[span[1] :]
+
+
+# Rules: another operation for two that go wrong together
+
+
+def stable_forms(source: str) -> Iterator[tuple[Span, str]]:
+    """(place, new text) of every composition in the text that torch has as one operation, which is stable."""
+    try:
+        text, tree = read_source(source)
+    except JvpError:
+        return
+    for node in ast.walk(tree):
+        outer = _called(node)
+        if outer is None or outer[0] != "log":
+            continue
+        name, inner, arguments = _called(outer[1]) or ("", node, [])
+        options = "".join(f", {source[slice(*text.span(argument))]}" for argument in arguments)
+        operand = source[slice(*text.span(inner))]
+        if name == "softmax":
+            yield text.span(node), f"torch.log_softmax({operand}{options})"
+        elif name == "sigmoid":
+            yield text.span(node), f"F.logsigmoid({operand})"
+        elif name == "sum" and (exponential := _called(inner)) is not None and exponential[0] == "exp":
+            operand = source[slice(*text.span(exponential[1]))]
+            flattened = f"torch.flatten({operand}), 0"
+            yield text.span(node), f"torch.logsumexp({operand + options if arguments else flattened})"
+
+
+def _called(node: ast.AST) -> tuple[str, ast.expr, list[ast.expr]] | None:
+    """(name, operand, further arguments) of `torch.f(a, …)`, `F.f(a, …)` and `a.f(…)` alike, without keywords."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.keywords:
+        return None
+    owner = node.func.value
+    parts = [owner, *node.args]
+    if isinstance(owner, ast.Name) and owner.id in ("torch", "F"):
+        parts = parts[1:]
+    return (node.func.attr, parts[0], parts[1:]) if parts else None
+
+
+# Rules: an operand that stays away from the bad point
+
+
+def _replacements(traced: Traced, index: int, position: int, entry: int, place: Place) -> Iterator[tuple[str, bool]]:
+    """(new text, whether it needs no brackets) by every rule that applies."""
+    step = traced.chain.steps[index]
+    operand, text = step.operands[position].tensor, traced.program.text(place.span)
+    for condition, taken in _masks(traced, index):
+        yield (f"torch.where({condition}, {text}, 1)" if taken else f"torch.where({condition}, 1, {text})"), True
+    if not operand.is_floating_point():
+        return
+    atom = text if isinstance(place.node, ATOMS) else f"({text})"
+    term = text if _is_term(place.node) else f"({text})"
+    small, large = bounds(operand.dtype)
+    number = float(operand.reshape(-1)[entry]) if entry < operand.numel() else 0.0
+    if abs(number) <= 1:
+        yield f"{term} + {small}", False
+        yield f"{atom}.clamp_min({small})", True
+    elif number < 0:
+        yield f"{atom}.clamp_min({small})", True
+    if _ends_at_one(step, position, entry):
+        yield f"{atom}.clamp(-1 + {small}, 1 - {small})", True
+    if float(large) < abs(number) < FAR_OUT:
+        yield f"{atom}.clamp(-{large}, {large})", True
+
+
+def _ends_at_one(step: Step, position: int, entry: int) -> bool:
+    """Whether an operation is undefined beyond 1 and -1 (as arcsines are), and the entry is there or beyond."""
+    points = [primal.tensor for primal in step.operands]
+    moved, inside = points[position].clone().reshape(-1), points[position].clone().reshape(-1)
+    if abs(float(moved[entry])) < 1 - TO_ONE:
+        return False
+    moved[entry], inside[entry] = 1 + TO_ONE, 1 - TO_ONE
+    bad = []
+    for values in (moved, inside):
+        points[position] = values.reshape(points[position].shape)
+        bad.append(sum(int(y.isnan().sum()) for y in step.again(points)))
+    return bad[0] > bad[1]
+
+
+FAR_OUT = 1e6
+"""Operands beyond this overflow of themselves, not by an exponential."""
+
+TO_ONE = 1e-3
+"""So near to 1 counts as at 1."""
+
+
+def bounds(dtype: torch.dtype) -> tuple[str, str]:
+    """A power of ten next to the dtype's rounding, and a number whose exponential is still far from its largest."""
+    info = torch.finfo(dtype)
+    return f"1e{floor(log10(info.eps))}", str(floor(log(info.max) / 2))
+
+
+def _is_term(node: ast.expr) -> bool:
+    return isinstance(node, (*ATOMS, ast.UnaryOp)) or (isinstance(node, ast.BinOp) and isinstance(node.op, ARITHMETIC))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A step that drops some entries of what it reads: the argument that says which, and how.
+
+    `kept` says whether an entry is kept where the argument is true (not zero).
+    """
+
+    argument: int
+    kept: bool
+    is_condition: bool
+
+
+def mask_of(step: Step, positions: Sequence[int]) -> Mask | None:
+    """How a `where`, a `masked_fill` or a product masks what it reads at these positions; None for other steps."""
+    kind, name = step.equation.kind, step.equation.target.rpartition(".")[2].rstrip("_")
+    arguments = {step.arguments[position] for position in positions}
+    if name == "where":
+        taken: Mapping[int | str, bool] = {1 if kind == "call" else 0: True, 2: False, "input": True, "other": False}
+        found = {taken[argument] for argument in arguments if argument in taken}
+        return Mask(0 if kind == "call" else 1, found.pop(), True) if len(found) == 1 else None
+    if name == "masked_fill" and arguments == {0}:
+        return Mask(1, False, True)
+    if name == "mul" and len(arguments) == 1 and arguments <= {0, 1}:
+        other = 1 - int(next(iter(arguments)))
+        gates = [not p.active for p, argument in zip(step.operands, step.arguments, strict=True) if argument == other]
+        return Mask(other, True, False) if gates and all(gates) else None
+    return None
+
+
+def _masks(traced: Traced, index: int) -> Iterator[tuple[str, bool]]:
+    """(condition, whether entries are kept where it holds) of each mask behind a step."""
+    for step, mask in masks_behind(traced, index):
+        place = operand_places(traced.program.source, step).get(mask.argument)
+        if place is not None:
+            text = traced.program.text(place.span)
+            yield (text if mask.is_condition else f"({text}) != 0"), mask.kept
+
+
+def masks_behind(traced: Traced, index: int) -> Iterator[tuple[Step, Mask]]:
+    """The steps that mask what comes of a step."""
+    behind = {result.primal.number for result in traced.chain.steps[index].results}
+    for step in traced.chain.steps[index + 1 :]:
+        read = [position for position, primal in enumerate(step.operands) if primal.number in behind]
+        if not read:
+            continue
+        behind |= {result.primal.number for result in step.results}
+        mask = mask_of(step, read)
+        if mask is not None:
+            yield step, mask

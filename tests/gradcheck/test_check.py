@@ -1,0 +1,544 @@
+"""`check`: the right verdict where the answer is known, with the entry and both numbers; no alarm where all is well."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jvpcli
+from jvpcli.errors import EvaluationError, NotDifferentiableError
+from jvpcli.gradcheck.differences import Line, estimate, quick
+from jvpcli.gradcheck.vectors import Layout, RealFunction
+from jvpcli.language.evaluate import evaluate_function
+from test_functions import FUNCTIONS, inputs_for
+
+OWN_CODE = '''
+import random
+
+import torch
+from torch import nn
+
+
+class Factor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 3 * x * g
+
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.cos(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return torch.sin(x) * g
+
+
+class Transposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a @ b
+
+    @staticmethod
+    def backward(ctx, g):
+        a, b = ctx.saved_tensors
+        return g @ b, a.T @ g
+
+
+class Missing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x.sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * x.sum()
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g / max(1.0, float(g.norm()))
+
+
+class WrongJvp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        (x,) = ctx.saved_tensors
+        return x * t
+
+
+class Right(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g
+
+
+factor, wrong_sign, transposed, missing = Factor.apply, Sign.apply, Transposed.apply, Missing.apply
+clipped, wrong_jvp, right = Clipped.apply, WrongJvp.apply, Right.apply
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def single_precision(x):
+    return weight @ x
+
+
+def noisy(x):
+    return x * random.random()
+
+
+def detached_inside(x):
+    y = x * 2
+    z = y.detach()
+    return y * z
+
+
+def without_grad(x):
+    with torch.no_grad():
+        total = x.sum()
+    return x * total
+
+
+def wrong_and_detached(x):
+    return factor(x) * (x**2).detach()
+
+
+def quantised(x):
+    return torch.round(x * 4) / 4 + 0 * x
+'''
+
+
+@pytest.fixture(scope="module")
+def own_code(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "own.py"
+    path.write_text(OWN_CODE)
+    return str(path)
+
+
+def check(expression, own_code=None, seed=None, **inputs):
+    """The check, with VALUEs as on the command line."""
+    used = any(f"{name}(" in expression for name in _names_of(OWN_CODE))
+    return jvpcli.check(expression, inputs, seed=seed, imports=[own_code] if used else ())
+
+
+def _names_of(code):
+    scope: dict = {}
+    exec(code, scope)
+    return [name for name, value in scope.items() if callable(value) and not name.startswith("_")]
+
+
+RIGHT = [
+    ("torch.outer(x, x)", {"x": "1,2,3,4"}),
+    ("F.softmax(x, 0)", {"x": "1,2,3"}),
+    ("torch.relu(x)", {"x": "-1,2"}),
+    ("torch.relu(x)", {"x": "-1,-2"}),
+    ("torch.where(x > 0, x, 0 * x)", {"x": "-1,-2"}),
+    ("x * (x > 0)", {"x": "-1,2"}),
+    ("x[x.argmax()]", {"x": "1,5,2"}),
+    ("x / len(x) * x.shape[0]", {"x": "1,5,2"}),
+    ("x - torch.floor(x)", {"x": "1.2,2.7"}),
+    ("F.softmax(x - x.max().detach(), 0)", {"x": "1,2,3"}),
+    ("torch.sort(x)", {"x": "1,5,2"}),
+    ("x.cumprod(0)", {"x": "1,0,2"}),
+    ("F.dropout(x, training=False)", {"x": "1,5,2"}),
+    ("torch.linalg.cholesky(x)", {"x": "2,1;1,3"}),
+    ("torch.linalg.eigvalsh(x)", {"x": "2,1;1,3"}),
+    ("torch.abs(x)", {"x": "1+2j,3-1j"}),
+    ("torch.fft.rfft(x)", {"x": "1,2,3"}),
+    ("x**1.5", {"x": "0,4"}),
+    ("torch.log(x)", {"x": "1e-12,4"}),
+    ("torch.cos(x) + 5", {"x": "1e-12"}),
+    ("torch.sin(1000 * x)", {"x": "1.3"}),
+    ("torch.sqrt(x**2 + 1e-12)", {"x": "0,1"}),
+    ("x.float()", {"x": "torch.tensor([0.1, 0.7], dtype=torch.float64)"}),
+    ("x.half()", {"x": "0.1,0.7"}),
+    ("x.sum()", {"x": "[]"}),
+    ("x.sum(1)", {"x": "torch.ones(2, 0)"}),
+    ("x**2", {"x": "3"}),
+    ("W[torch.tensor([2, 0, 0])] * x", {"W": "1;2;3", "x": "4,5"}),
+    ("right(x)", {"x": "1,2"}),
+    ("net(x)", {"x": "1,2"}),
+    ("single_precision(x)", {"x": "1,2"}),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs"), RIGHT)
+def test_right_ones_pass(own_code, expression, inputs):
+    result = check(expression, own_code, **inputs)
+    assert (result.verdict, result.passed, bool(result)) == ("pass", True, True), result
+    if result.worst is not None:
+        assert result.worst.numeric == pytest.approx(result.worst.analytic, rel=0.02, abs=1e-6)
+
+
+KINKS = [
+    # expression, inputs, place of the entry, autograd's choice, the one-sided derivatives
+    ("torch.relu(x)", {"x": "2,0"}, (1,), (1,), 0, (0, 1)),
+    ("torch.abs(x)", {"x": "0,2"}, (0,), (0,), 0, (-1, 1)),
+    ("x.max()", {"x": "1,2,2"}, (), (1,), 0.5, (0, 1)),
+    ("torch.clamp(x, 0, 1)", {"x": "0.5,1"}, (1,), (1,), 1, (1, 0)),
+    ("x.norm()", {"x": "0,0"}, (), (0,), 0, (-1, 1)),
+    ("torch.maximum(x, w)", {"x": "1,3", "w": "0,3"}, (1,), (1,), 0.5, (0, 1)),
+    ("x if x > 0 else -x", {"x": "0"}, (), (), -1, (-1, 1)),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "row", "column", "choice", "sides"), KINKS)
+def test_kinks(expression, inputs, row, column, choice, sides):
+    result = check(expression, **inputs)
+    assert (result.verdict, result.passed) == ("kink", False)
+    worst = result.worst
+    assert (worst.output_index, worst.input_index) == (row, column)
+    assert worst.analytic == choice
+    assert (worst.below, worst.above) == pytest.approx(sides, abs=1e-8)
+
+
+def test_kinks_on_the_way_are_named():
+    result = check("torch.relu(x) - torch.relu(-x)", x="0,1")
+    assert result.verdict == "kink"
+    assert result.report.step.source == "torch.relu(x)"
+    assert (result.worst.analytic, result.worst.numeric) == (0, pytest.approx(1))
+    assert check("torch.sqrt(x)", x="0,4").verdict == "kink"
+    assert check("torch.relu(x)", x="1e-7,1e-9,1e-3").verdict == "pass"
+
+
+PRECISION = [
+    ("(1 - torch.cos(x)) / x**2", {"x": "1e-4"}, lambda x: (x * math.sin(x) - 2 * (1 - math.cos(x))) / x**3),
+    ("torch.exp(x) / (1 + torch.exp(x))", {"x": "100"}, lambda x: 0.0),
+    ("torch.log(1 + torch.exp(x))", {"x": "100"}, lambda x: 1.0),
+    ("torch.sqrt(x * x + 1) - x", {"x": "1e5"}, lambda x: -1 / (2 * x**2)),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "derivative"), PRECISION)
+def test_precision(expression, inputs, derivative):
+    result = check(expression, **inputs)
+    assert result.verdict == "precision"
+    point = float(torch.tensor(float(inputs["x"])))
+    assert result.worst.numeric == pytest.approx(derivative(point), rel=0.05, abs=1e-12)
+    double = jvpcli.check(expression, inputs, dtype="float64")
+    assert double.passed
+
+
+BREAKS = [
+    # expression, inputs, the step, place of the entry, autograd's number, the differences'
+    ("x * x.detach()", {"x": "1,2"}, "x.detach()", (1,), (1,), 2, 4),
+    ("x.detach()", {"x": "3,"}, "x.detach()", (0,), (0,), 0, 1),
+    ("x * x.sum().item()", {"x": "1,2"}, "x.sum().item()", (1,), (0,), 0, 2),
+    ("torch.tensor([x[0], x[1]]) * x", {"x": "1,2"}, "torch.tensor([x[0], x[1]])", (1,), (1,), 2, 4),
+    ("float(x[0]) * x", {"x": "3,-2"}, "float(x[0])", (0,), (0,), 3, 6),
+    ("x.tolist()[1] * x", {"x": "1,2"}, "x.tolist()", (1,), (1,), 2, 4),
+    ("y = x.detach(); x + 3 * y", {"x": "1,"}, "x.detach()", (0,), (0,), 1, 4),
+    ("x + (torch.round(x) - x).detach()", {"x": "1.2,"}, "(torch.round(x) - x).detach()", (0,), (0,), 1, 0),
+    ("torch.round(x)", {"x": "1.2,2.7"}, "torch.round(x)", (0,), (0,), 0, 1),
+    ("torch.round(x) + x", {"x": "1.2,2.7"}, "torch.round(x)", (0,), (0,), 1, 2),
+    ("torch.floor(10 * x) / 10", {"x": "1.23,"}, "torch.floor(10 * x)", (0,), (0,), 0, 1),
+    ("x.long() * x", {"x": "1.5,"}, "x.long()", (0,), (0,), 1, 2.5),
+    ("x.to(torch.int32).float()", {"x": "1.2,"}, "x.to(torch.int32)", (0,), (0,), 0, 1),
+    ("int(x[0]) * x", {"x": "1.5,"}, "int(x[0])", (0,), (0,), 1, 2.5),
+    ("(x > 0).float()", {"x": "3,"}, "x > 0", (0,), (0,), 0, 1 / 8),
+    ("x > 0", {"x": "3,"}, "x > 0", (0,), (0,), 0, 1 / 8),
+    ("torch.sign(x)", {"x": "3,"}, "torch.sign(x)", (0,), (0,), 0, 1 / 4),
+    ("torch.where(x > 0, torch.sqrt(x), 0 * x)", {"x": "-1,1"}, "torch.where(x > 0, torch.sqrt(x), 0 * x)", (0,), (0,),
+     math.nan, 0),
+    ("(x.detach() * 2, x * 2)", {"x": "1,"}, "x.detach()", (0,), (0,), 0, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "inputs", "step", "row", "column", "analytic", "numeric"), BREAKS)
+def test_graph_breaks(expression, inputs, step, row, column, analytic, numeric):
+    result = check(expression, **inputs)
+    assert (result.verdict, result.passed) == ("graph_break", False), result
+    start, end = result.report.step.span
+    assert result.report.step.source == expression[start:end] == step
+    worst = result.worst
+    assert (worst.output_index, worst.input_index) == (row, column)
+    assert worst.analytic == pytest.approx(analytic, nan_ok=True)
+    assert worst.numeric == pytest.approx(numeric, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("expression", "line"),
+    [
+        ("detached_inside(x)", "z = y.detach()"),
+        ("without_grad(x)", "total = x.sum()"),
+        ("quantised(x)", "return torch.round(x * 4) / 4 + 0 * x"),
+    ],
+)
+def test_graph_breaks_in_own_code(own_code, expression, line):
+    result = check(expression, own_code, x="1.1,2")
+    assert result.verdict == "graph_break"
+    step = result.report.step
+    assert (step.source, step.file) == (line, own_code)
+    assert OWN_CODE.splitlines()[step.line - 1].strip() == line
+
+
+WRONG = [
+    # expression, inputs, the worst entry: output, input, autograd's number, the true one
+    ("factor(x)", {"x": "1,2"}, (1,), "x", (1,), 6, 4),
+    ("wrong_sign(x)", {"x": "1,0.5"}, (0,), "x", (0,), math.sin(1), -math.sin(1)),
+    ("transposed(a, b)", {"a": "1,2;3,4", "b": "5,6;7,8"}, (0, 1), "a", (0, 0), 7, 6),
+    ("missing(x)", {"x": "1,2"}, (1,), "x", (0,), 0, 2),
+    ("wrong_jvp(x)", {"x": "1,2"}, (0,), "x", (0,), 1, 2),
+    ("wrong_and_detached(x)", {"x": "1,2"}, (1,), "x", (1,), 24, 32),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "row", "name", "column", "analytic", "true"), WRONG)
+def test_wrong_backwards(own_code, expression, inputs, row, name, column, analytic, true):
+    result = check(expression, own_code, **inputs)
+    assert result.verdict == "wrong_backward", result
+    worst = result.worst
+    assert (worst.output_index, worst.input, worst.input_index) == (row, name, column)
+    assert worst.analytic == pytest.approx(analytic)
+    assert worst.numeric == pytest.approx(true)
+    assert result.max_error == pytest.approx(abs(analytic - true))
+
+
+def test_a_backward_that_is_not_linear(own_code):
+    result = check("clipped(x)", own_code, x="1,2")
+    assert result.verdict == "wrong_backward"
+    assert "Clipped.backward" in result.report.explanation
+    assert "linear" in result.report.explanation
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 4), st.floats(0.01, 5), st.booleans(), st.randoms(use_true_random=False)
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_a_wrong_entry_is_found_wherever_it_is(m, n, size, negative, random):
+    """y = W x with one entry of the backward's W changed: that entry, and both its numbers."""
+    weight = torch.tensor([[random.uniform(-2, 2) for _ in range(n)] for _ in range(m)], dtype=torch.float64)
+    row, column = random.randrange(m), random.randrange(n)
+    wrong = weight.clone()
+    wrong[row, column] += -size if negative else size
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return weight @ x
+
+        @staticmethod
+        def backward(ctx, g):
+            return g @ wrong
+
+    x = torch.tensor([random.uniform(-3, 3) for _ in range(n)], dtype=torch.float64)
+    result = jvpcli.check(Product.apply, x=x)
+    assert result.verdict == "wrong_backward"
+    assert (result.worst.output_index, result.worst.input_index) == ((row,), (column,))
+    assert result.worst.analytic == pytest.approx(float(wrong[row, column]))
+    assert result.worst.numeric == pytest.approx(float(weight[row, column]), abs=1e-6)
+
+
+@pytest.mark.parametrize("x", [1.5, -1.5, 0.7])
+def test_values_among_the_smallest_numbers_have_no_kink(x):
+    """5e-324 · 1.5 rounds up to twice that: a jump of the value, and of nothing else."""
+    least = torch.tensor(5e-324, dtype=torch.float64)
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return least * x
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    result = jvpcli.check(Product.apply, x=torch.tensor([x], dtype=torch.float64))
+    assert (result.verdict, result.worst.analytic) == ("wrong_backward", 1)
+
+
+def test_randomness(own_code):
+    for expression in ("F.dropout(x)", "x * torch.rand(3)", "F.dropout(x[0])"):
+        result = check(expression, x="1,2,3")
+        assert (result.verdict, result.worst) == ("nondeterministic", None)
+        assert result.report.step.source in expression
+        assert result.max_error > 0
+        assert check(expression, x="1,2,3", seed=0).passed
+    assert check("noisy(x)", own_code, x="1,2").verdict == "nondeterministic"
+    assert check("noisy(x)", own_code, x="1,2", seed=0).verdict == "nondeterministic"
+    assert check("F.dropout(x) * x.detach()", x="1,2,3", seed=0).verdict == "graph_break"
+
+
+def test_large_problems(own_code):
+    assert check("torch.tanh(x @ w)", x="torch.randn(40, 50)", w="torch.randn(50, 30)").passed
+    result = check("factor(x).sum()", own_code, x="torch.linspace(1, 2, 5000)")
+    (place,) = result.worst.input_index
+    value = float(torch.linspace(1, 2, 5000)[place])
+    assert result.verdict == "wrong_backward"
+    assert (result.worst.analytic, result.worst.numeric) == pytest.approx((3 * value, 2 * value))
+    result = check("torch.relu(x - 1000)", x="torch.arange(3000.)")
+    assert (result.verdict, result.worst.output_index, result.worst.input_index) == ("kink", (1000,), (1000,))
+    result = check("x * x.detach()", x="torch.linspace(1, 2, 3000)")
+    assert result.verdict == "graph_break"
+    assert result.worst.output_index == result.worst.input_index
+    assert result.worst.numeric == pytest.approx(2 * result.worst.analytic)
+
+
+def test_one_wrong_entry_of_many_is_found():
+    class Sine(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            gradient = g * x.cos()
+            gradient[4242] *= 1.5
+            return gradient
+
+    x = torch.linspace(0.1, 1, 20_000, dtype=torch.float64)
+    for function in (Sine.apply, lambda x: Sine.apply(x).sum()):
+        result = jvpcli.check(function, x=x)
+        assert (result.verdict, result.worst.input_index) == ("wrong_backward", (4242,))
+        assert result.worst.numeric == pytest.approx(math.cos(x[4242]))
+
+
+def test_what_cannot_be_checked_is_said():
+    with pytest.raises(NotDifferentiableError):
+        check("x * 2", x="torch.tensor([1, 2])")
+    with pytest.raises(NotDifferentiableError):
+        check("x.sum().item()", x="1,2")
+    with pytest.raises(EvaluationError, match="backward pass failed"):
+        check("x // 1", x="1.2,2")
+    result = check("torch.log(x)", x="0,1")
+    assert result.passed
+    assert "nonfinite" in [notice.code for notice in result.report.warnings]
+
+
+def test_own_constants_in_single_precision_are_said(own_code):
+    result = check("single_precision(x)", own_code, x="1,2")
+    assert [notice.code for notice in result.report.warnings] == ["fallback"]
+    assert "float32" in result.report.comparisons[0].about
+    assert check("factor(single_precision(x))", own_code, x="1,2").verdict == "wrong_backward"
+
+
+def test_a_matrix_that_is_not_symmetric_is_told_as_such():
+    result = check("torch.linalg.eigvalsh(x)", x="2,1;0.5,3")
+    assert result.verdict == "wrong_backward"
+    assert "Hermitian" in result.report.explanation
+
+
+def test_own_cotangents_and_tangents_are_those_of_the_dot_product():
+    result = jvpcli.check("x**2", x=[1.0, 2.0], grad_outputs=[3.0, 4.0], tangent=[5.0, 6.0])
+    assert result.passed
+    with pytest.raises(jvpcli.JvpError):
+        jvpcli.check("x**2", x=[1.0, 2.0], grad_outputs=[3.0])
+
+
+# No false alarms
+
+
+@pytest.mark.parametrize(("expression", "shapes"), FUNCTIONS, ids=[f"{e} {s}" for e, s in FUNCTIONS])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_no_alarm_at_random_points(expression, shapes, dtype):
+    text = expression if dtype is torch.float64 else expression.replace("float64", "float32")
+    result = jvpcli.check(text, {name: x.to(dtype) for name, x in inputs_for(shapes).items()})
+    assert result.passed, result
+    assert result.report.warnings == ()
+
+
+# Differences by themselves
+
+
+def function_of(callable_, **inputs):
+    return RealFunction.at(lambda points: evaluate_function(callable_, {**inputs, **points}, wrt=tuple(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("callable_", "point", "derivative"),
+    [
+        (torch.sin, 1.0, math.cos(1)),
+        (torch.exp, -3.0, math.exp(-3)),
+        (lambda x: x**3, 1e6, 3e12),
+        (lambda x: 1 / x, 1e-5, -1e10),
+        (lambda x: torch.sin(1000 * x), 0.7, 1000 * math.cos(700)),
+        (lambda x: (x + 1e6) ** 2 - 1e12, 1e-3, 2 * (1e6 + 1e-3)),
+    ],
+)
+def test_extrapolated_differences(callable_, point, derivative):
+    function = function_of(callable_, x=torch.tensor(point, dtype=torch.float64))
+    found = estimate(Line(function, torch.tensor([abs(point)], dtype=torch.float64)))
+    number, error = float(found.derivative) / abs(point), float(found.error) / abs(point)
+    assert number == pytest.approx(derivative, rel=1e-5)
+    assert abs(number - derivative) <= 10 * error + 1e-12 * abs(derivative)
+    assert not bool(found.kink)
+
+
+@pytest.mark.parametrize(
+    ("callable_", "below", "above"),
+    [(torch.abs, -1, 1), (torch.relu, 0, 1), (lambda x: torch.where(x < 0, 2 * x, torch.sin(x)), 2, 1)],
+)
+def test_one_sided_differences(callable_, below, above):
+    function = function_of(callable_, x=torch.tensor(0.0, dtype=torch.float64))
+    found = estimate(Line(function, torch.ones(1, dtype=torch.float64)))
+    assert bool(found.kink)
+    assert (float(found.below), float(found.above)) == pytest.approx((below, above), abs=1e-6)
+    smooth = estimate(Line(function_of(lambda x: x * x.abs(), x=torch.tensor(0.0, dtype=torch.float64)), torch.ones(1)))
+    assert not bool(smooth.kink)
+
+
+def test_roundings_inside_are_seen():
+    x = torch.tensor([0.3, 1.0], dtype=torch.float64)
+    function = function_of(lambda x: torch.tanh(x.float()).double(), x=x)
+    assert 1e-9 < function.eps < 1e-6
+    assert function_of(torch.tanh, x=x).eps < 1e-14
+    assert float(quick(Line(function, torch.ones(2, dtype=torch.float64))).noise.max()) > 1e-6
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=3), st.booleans()), max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_layouts_give_back_what_they_were_given(kinds):
+    tensors = {
+        f"t{number}": torch.randn(shape, dtype=torch.complex128 if is_complex else torch.float64)
+        for number, (shape, is_complex) in enumerate(kinds)
+    }
+    layout = Layout.of(tensors)
+    vector = layout.join(list(tensors.values()))
+    assert vector.numel() == layout.size == sum(layout.sizes)
+    again = layout.split(vector)
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+    for position in range(layout.size):
+        place = layout.place(position)
+        entry = tensors[place.name][place.index]
+        assert float(entry.imag if place.part == "imag" else entry.real) == float(vector[position])

@@ -1,0 +1,191 @@
+"""Dense passes, compression, products alone, and the memory limit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from engine_cases import CASES, leaves_of, oracle, r
+from jvpcli.jacobian.compressed import color_rows, compressed_values
+
+from jvpcli.errors import LimitError
+from jvpcli.jacobian.engine import compute, plan
+from jvpcli.jacobian.graph import read_graph
+from jvpcli.jacobian.matrix_free import OperatorMap, singular_values
+from jvpcli.jacobian.passes import by_columns, by_rows, row_blocks, summarize
+from jvpcli.jacobian.terms import UnsupportedError
+
+
+@pytest.mark.parametrize("room", [1, 3000, 1 << 27], ids=["one by one", "some", "all"])
+@pytest.mark.parametrize("name", CASES)
+def test_rows_in_chunks(name, room):
+    function, values, _ = CASES[name]
+    leaves = leaves_of(values)
+    output = function(*leaves)
+    for found, expected in zip(by_rows(read_graph(output, leaves), room), oracle(output, leaves), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_columns(name):
+    function, values, _ = CASES[name]
+    leaves = leaves_of(values)
+    output = function(*leaves)
+    for found, expected in zip(by_columns(output, leaves, 3000), oracle(output, leaves), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+def hidden(x):
+    return Once.apply(x) + x**2
+
+
+@pytest.mark.parametrize("function", [Once.apply, hidden])
+def test_columns_need_a_second_derivative(function):
+    (x,) = leaves_of([r(3)])
+    with pytest.raises(UnsupportedError):
+        by_columns(function(x), [x])
+    output = function(x)
+    (found,) = compute(output, [x], mode="forward").maps
+    torch.testing.assert_close(found.to_dense(), oracle(output, [x])[0])
+
+
+def test_blocks_cover_every_row_once():
+    (x,) = leaves_of([r(9)])
+    graph = read_graph(x.cumsum(0), [x])
+    spans = [(start, stop) for start, stop, _ in row_blocks(graph, room=400)]
+    assert len(spans) > 1
+    assert [start for start, _ in spans] == [0, *[stop for _, stop in spans][:-1]]
+    assert spans[-1][1] == 9
+
+
+@pytest.mark.parametrize("name", ["brusselator", "laplacian", "conv1d", "sin", "stack", "layer norm", "softmax"])
+def test_compressed(name):
+    pytest.importorskip("scipy")
+    function, values, _ = CASES[name]
+    leaves = leaves_of(values)
+    output = function(*leaves)
+    (found,) = compute(output, leaves).maps
+    rows, cols, expected = found.entries()
+    coloring = color_rows(rows, cols, found.m, found.n)
+    for color in range(coloring.count):  # rows of one color have no column in common
+        used = cols[coloring.colors[rows] == color]
+        assert used.unique().numel() == used.numel()
+    values_found = compressed_values(read_graph(output, leaves), coloring, room=5000)
+    torch.testing.assert_close(values_found, expected)
+
+
+def test_few_colors_for_a_stencil():
+    pytest.importorskip("scipy")
+    (x,) = leaves_of([r(300)])
+    (found,) = compute(x[2:] - 2 * x[1:-1] + x[:-2].sin(), [x]).maps
+    rows, cols, _ = found.entries()
+    assert color_rows(rows, cols, found.m, found.n).count <= 5
+
+
+def function_of_many(x):
+    return torch.tanh(torch.outer(x, x) @ x + x.cumsum(0))
+
+
+def test_products_alone_where_nothing_else_fits():
+    (x,) = leaves_of([r(60)])
+    output = function_of_many(x)
+    expected = oracle(output, [x])[0]
+    computed = compute(output, [x], memory_limit=8000)
+    (found,) = computed.maps
+    assert computed.strategy == "matrix_free"
+    assert isinstance(found, OperatorMap)
+    assert found.nnz is None
+    torch.testing.assert_close(found.pullback(r(60)), r(60) @ expected)
+    torch.testing.assert_close(found.pushforward(r(60)), expected @ r(60))
+    torch.testing.assert_close(found.summary().diagonal, expected.diagonal())
+    assert found.summary().frobenius_norm == pytest.approx(float(expected.norm()))
+    with pytest.raises(LimitError):
+        found.to_dense()
+    assert plan(output, [x], memory_limit=8000).chosen.strategy == "matrix_free"
+
+
+@pytest.mark.parametrize("shape", [(40, 25), (25, 40)])
+def test_singular_values(shape):
+    pytest.importorskip("scipy")
+    matrix = r(*shape)
+    (x,) = leaves_of([r(shape[1])])
+    output = torch.tanh(matrix @ x)
+    expected = torch.linalg.svdvals(oracle(output, [x])[0])[:4]
+    (held,) = compute(output, [x]).maps
+    alone = OperatorMap(tuple(output.shape), tuple(x.shape), output, x, 1e6)
+    torch.testing.assert_close(singular_values(held, 4), expected)
+    torch.testing.assert_close(singular_values(alone, 4), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 3), (3, 1)])
+@pytest.mark.parametrize("room", [1, 200, 1e9])
+def test_summaries_of_wide_and_tall(shape, room):
+    matrix = r(*shape)
+    (x,) = leaves_of([r(shape[1])])
+    output = (matrix @ x).sin()
+    expected = oracle(output, [x])[0]
+    summary = summarize(output, x, room)
+    torch.testing.assert_close(summary.diagonal, expected.diagonal())
+    assert summary.frobenius_norm == pytest.approx(float(expected.norm()))
+
+
+LIMITED = """
+import resource, sys
+import torch
+from jvpcli.jacobian.engine import compute, plan
+torch.set_num_threads(1)
+functions = {
+    "outer": (lambda x: torch.outer(x, x), 1500),
+    "dense": (lambda x: torch.tanh(x.cumsum(0)), 4000),
+    "softmax": (lambda x: torch.softmax(x, 0), 12000),
+    "opaque": (lambda x: torch.linalg.svdvals(x.view(50, 50)), 2500),
+}
+function, n = functions[sys.argv[1]]
+small = torch.randn(2500 if sys.argv[1] == "opaque" else 20, requires_grad=True)
+compute(function(small), [small])
+x = torch.randn(n, requires_grad=True)
+y = function(x)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+computed = compute(y, [x], memory_limit=200_000_000)
+(found,) = computed.maps
+found.to_dense() if computed.strategy == "dense" else found.pullback(torch.ones_like(y))
+print(computed.strategy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("name", ["outer", "dense", "softmax", "opaque"])
+def test_the_memory_limit_is_kept(name):
+    done = subprocess.run([sys.executable, "-c", LIMITED, name], capture_output=True, text=True, check=True)
+    strategy, used = done.stdout.split()
+    assert float(used) < 200 * 1.05, strategy
+    if name == "softmax":
+        assert strategy == "matrix_free"
+
+
+def test_nothing_heavy_is_loaded():
+    code = """
+import sys, torch
+before = set(sys.modules)
+from jvpcli.jacobian.engine import compute, plan
+x = torch.randn(6, 5, requires_grad=True)
+y = torch.softmax(x[1:] @ x[:-1].T, 1).cumprod(0)
+compute(y, [x]); plan(y, [x]); compute(y, [x], memory_limit=100)
+new = {name.partition(".")[0] for name in set(sys.modules) - before} | set(sys.modules)
+assert not {"scipy", "sympy"} & new, new
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
