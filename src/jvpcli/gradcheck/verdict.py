@@ -288,7 +288,7 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
 
 def _dtypes(evaluation: Evaluation) -> str:
     """The dtypes of what is differentiated."""
-    return ", ".join(dict.fromkeys(build.dtype_name(evaluation.inputs[name].dtype) for name in evaluation.wrt))
+    return ", ".join(dict.fromkeys(figures.dtype_name(evaluation.inputs[name].dtype) for name in evaluation.wrt))
 
 
 def _number(value: float | None) -> str:

@@ -230,7 +230,7 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
             einsum=einsum,
             formula=formula,
             part=result if len(step.results) > 1 else None,
-            value=build.array(local.jacobian.to_dense()) if opened and local.jacobian is not None else None,
+            value=figures.array(local.jacobian.to_dense()) if opened and local.jacobian is not None else None,
         )
 
 
