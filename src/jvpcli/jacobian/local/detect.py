@@ -136,20 +136,28 @@ def _made_seeds(shape: Shape, number: int, dtype: torch.dtype, device: torch.dev
     return table[picks].view(shape).to(device)
 
 
-def _numbers(op: Op, shape: Shape, ones: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
-    """For each entry of `ones` (a product with ones) the number of the one entry of `shape` that it is a product with.
-
-    Numbers are sent in digits that the dtype holds exactly; an entry that is zero has number 0.
-    """
+def _digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
+    """The numbers of the entries of `shape` as digits that the dtype holds exactly: the base, and the digits as seeds."""
     meta = op.node._input_metadata[op.nr]
     base = 1 << {torch.float64: 40, torch.float32: 20}.get(meta.dtype, 5)  # the mantissa, less a few roundings
-    digits, power = torch.arange(prod(shape), device=meta.device).view(shape), 1
-    divisor = torch.where(ones == 0, torch.ones_like(ones), ones)
-    result = torch.zeros(ones.shape, dtype=torch.int64, device=meta.device)
-    while bool(digits.any()):
-        result += (call((digits % base).to(meta.dtype)) / divisor).round().to(torch.int64) * power
-        digits, power = torch.div(digits, base, rounding_mode="floor"), power * base
-    return result.clamp_(0, max(prod(shape) - 1, 0))
+    rest, seeds_ = torch.arange(prod(shape), device=meta.device).view(shape), []
+    while bool(rest.any()):
+        seeds_.append((rest % base).to(meta.dtype))
+        rest = torch.div(rest, base, rounding_mode="floor")
+    return base, seeds_
+
+
+def _numbers(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: int) -> Tensor:
+    """Flat, for each product with ones the number (below `count`) of the one entry that it is a product with.
+
+    `answers` are the products with the digits.  An entry that is zero has number 0.
+    """
+    result = torch.zeros(ones.numel(), dtype=torch.int64, device=ones.device)
+    divisor = torch.where(ones == 0, torch.ones_like(ones), ones).reshape(-1)
+    for position, answer in enumerate(answers):
+        if answer is not None:
+            result += (answer.reshape(-1) / divisor).round().to(torch.int64) * base**position
+    return result.clamp_(0, max(count - 1, 0))
 
 
 # --- one entry to one entry ------------------------------------------------------------------------------------------
@@ -162,20 +170,8 @@ def _scattered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
     if not hopeful:
         return {}
     ones_second = pulled(op, second)
-    calls: dict[int, list[Tensor | None]] = {}
-
-    def call(k: int) -> Callable[[Tensor], Tensor]:
-        taken = iter(range(64))
-
-        def one(seed: Tensor) -> Tensor:
-            place = next(taken)
-            if place not in calls:
-                calls[place] = pulled(op, seed)
-            answer = calls[place][k]
-            return torch.zeros(op.shapes[k] or (), dtype=seed.dtype) if answer is None else answer
-
-        return one
-
+    base, digits = _digits(op, op.shape)
+    answers = [pulled(op, seed) for seed in digits]
     found: Found = {}
     for k in hopeful:
         shape, values = op.shapes[k], ones[k]
@@ -183,8 +179,7 @@ def _scattered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
         if values is None:
             found[k] = ()
             continue
-        rows = _numbers(op, op.shape, values, call(k)).reshape(-1)
-        flat = values.reshape(-1)
+        rows, flat = _numbers(values, [answer[k] for answer in answers], base, prod(op.shape)), values.reshape(-1)
         agree = all(
             torch.equal(flat * seed.reshape(-1)[rows], _flat(answer[k], flat))
             for seed, answer in ((first, ones_first), (second, ones_second))
@@ -208,8 +203,8 @@ def _gathered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
             continue
         if not _are_multiples(ones, ones_first):
             continue
-        cols = _numbers(op, shape, ones, push).reshape(-1)
-        flat = ones.reshape(-1)
+        base, digits = _digits(op, shape)
+        cols, flat = _numbers(ones, [push(seed) for seed in digits], base, prod(shape)), ones.reshape(-1)
         answers = ((first, ones_first), (second, push(second)))
         if all(torch.equal(flat * seed.reshape(-1)[cols], answer.reshape(-1)) for seed, answer in answers):
             rows = torch.arange(flat.numel(), device=flat.device)
