@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.cli.streams import Output
 from jvpcli.cli.watch import Watch
-from jvpcli.errors import UsageError
+from jvpcli.errors import BadValueError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,10 +92,15 @@ class Context:
 
         Raises:
             UsageError: there is none.
+            BadValueError: it is no text.
         """
         if self.stdin is None:
             raise UsageError("standard input is closed, so `-` has nothing to read")
-        return self.stdin.read()
+        try:
+            return self.stdin.read()
+        except UnicodeDecodeError as error:
+            place, name = error.start, error.encoding.upper()
+            raise BadValueError(f"standard input is no text in {name}: its byte {place:,} (from 0) can't be read") from None
 
     def read_stdin(self) -> str:
         """All of standard input, however often it is asked for."""
