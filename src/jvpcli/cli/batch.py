@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import tempfile
@@ -105,7 +106,8 @@ def _opened(file: str, context: Context) -> Iterator[int]:
         descriptor = context.stdin.fileno()
     except OSError:  # a stream that is no file of the system's
         with tempfile.TemporaryFile() as copy:
-            copy.write(context.stdin.read().encode())
+            wrapped = isinstance(context.stdin, io.TextIOWrapper)
+            copy.write(context.stdin.buffer.read() if wrapped else context.stdin.read().encode())
             copy.seek(0)
             yield copy.fileno()
         return
