@@ -17,7 +17,7 @@ import typer
 from jvpcli.cli import options
 from jvpcli.cli.compute import check_folder
 from jvpcli.cli.context import Context
-from jvpcli.cli.pipes import wait_for_room
+from jvpcli.cli.pipes import patience, wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, FileError, LimitError, UsageError, too_late, why
 from jvpcli.request import parse_size
@@ -236,7 +236,7 @@ class _Stream:
         """Milliseconds until the first line is late."""
         deadlines = [worker.deadline for worker in self.crew.workers]
         first = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if first is None else max(0.0, first - time.monotonic()) * 1000 + 1
+        return patience(first)
 
     def receive(self, worker: Worker) -> None:
         """A worker's answers; one that has died takes only its first line with it."""
