@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from conftest import JVP
-
 from jvpcli.cli.pipes import patience
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no other process waits where there is no fork")

@@ -108,6 +108,9 @@ REFUSED = {
            ("torch.tensor([0])", 7))),
         "F.embedding_bag(torch.tensor([0, 1]), x.reshape(2, 2), offsets=torch.tensor([], dtype=torch.int64))",
         "F.embedding_bag(weight=x.reshape(2, 2), offsets=torch.tensor([1]), input=torch.tensor([0, 1]), mode='max')",
+        *(f"torch.native_group_norm({data}, {weight}, None, 1, 2, 2, {groups}, 1e-5)[0]" for data, weight, groups in
+          (("x.reshape(1, 2, 2)", "x[:1].expand(2)", 1), ("x.reshape(1, 2, 2)", "x[:1]", 1), ("x.reshape(1, 2, 2)", "None", 0),
+           ("x.reshape(1, 2, 2).mT", "None", 1), ("x.reshape(1, 2, 2)", "x[::2]", 2))),
         "F.fractional_max_pool2d(x.reshape(1, 1, 2, 2), 2, output_size=1, _random_samples=torch.full((1, 1, 2), 1e8))",
         "torch.grid_sampler_3d(torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 1, 1, 3), 3, 2, False)",
         "F.ctc_loss(torch.zeros(5, 1, 3), torch.tensor([[1, 2]]), torch.tensor([5]), torch.tensor([2]), blank=7)",
@@ -175,6 +178,8 @@ ORDINARY = [
     "F.embedding_bag(torch.tensor([[0, 1]]), x.reshape(2, 2), mode='max')",
     "torch.embedding_bag(x.reshape(2, 2), torch.tensor([0, 1, 1]), torch.tensor([0, 1]), False, 1)[0]",
     "F.embedding_bag(x.reshape(2, 2), torch.tensor([0, 1]), torch.tensor([0]))",
+    "torch.native_group_norm(x.reshape(1, 2, 2), x[:2], x[2:], 1, 2, 2, 2, 1e-5)[0]",
+    "F.group_norm(x.reshape(1, 2, 2).mT, 1, x[:1].expand(2), x[::2])",
     "torch.as_strided(size=(2, 2), stride=(1, 1), input=x, storage_offset=1)", "torch.special.laguerre_polynomial_l(x, 5)",
     "torch.special.hermite_polynomial_h(x, torch.tensor([2., 3., 4., math.nan]))", "torch.tensordot(x, x, dims=1)",
     "x.repeat_interleave(repeats=torch.tensor(2))", "F.avg_pool2d(x.reshape(1, 2, 2), 2, divisor_override=-1)",

@@ -137,7 +137,15 @@ def _native_batch_norm(bound: Bound) -> str | None:
 def _native_group_norm(bound: Bound) -> str | None:
     data, said = bound["input"], (bound["N"], bound["C"], bound["HxW"])
     real = (data.shape[0], data.shape[1], math.prod(data.shape[2:]))
-    return None if said == real else f"N, C and HxW must be those of the input, {real}"
+    if said != real:
+        return f"N, C and HxW must be those of the input, {real}"
+    if bound["group"] < 1 or real[1] % bound["group"]:
+        return f"`group` must divide the number of channels, {real[1]}"
+    for name in ("weight", "bias"):
+        value = bound.get(name)
+        if isinstance(value, Tensor) and (tuple(value.shape) != (real[1],) or not value.is_contiguous()):
+            return f"{name} must have shape ({real[1]},), and its own memory: `.contiguous()` gives it that"
+    return None if data.is_contiguous() else "the input must be contiguous: `.contiguous()` makes it so"
 
 
 def _grid_sample(bound: Bound) -> str | None:
