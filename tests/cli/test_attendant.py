@@ -1,6 +1,7 @@
 """The process that waits for the one that computes: crashes, time, Ctrl-C, and who else writes to stdout."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from jvpcli.cli.pipes import patience
 
 JVP = Path(sys.executable).parent / "jvp"
 
@@ -184,6 +187,26 @@ def test_what_torch_s_libraries_print_goes_to_stderr(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("seconds", ["1e9", "1e30", "1e400"])
+def test_a_limit_beyond_any_clock_is_none(seconds):
+    code, out, err = run("inspect", "x*2", "--x", "1", "--timeout", seconds, "--json")
+    assert (code, json.loads(out)["ok"], err) == (0, True, "")
+
+
+@pytest.mark.parametrize("seconds", ["1e9", "1e400"])
+def test_nor_in_a_batch(seconds):
+    line = json.dumps({"expression": "x*2", "inputs": {"x": 1}})
+    done = subprocess.run([JVP, "batch", "--timeout", seconds], input=line, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True), done.stderr
+
+
+def test_how_long_is_waited_at_once():
+    assert patience(None) is None
+    assert patience(0.0) == 1
+    assert 4000 < patience(time.monotonic() + 5) < 5002
+    assert 0 < patience(math.inf) < 2**31
+
+
 def test_the_clock_runs_while_a_file_is_written(tmp_path):
     pipe = tmp_path / "page.html"
     os.mkfifo(pipe)  # nobody reads

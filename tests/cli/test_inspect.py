@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -309,3 +312,16 @@ def test_python_dash_m(shell):
 
 def test_math_is_there(jvp):
     assert math.isclose(answer(jvp, "math.pi*x", "--x", "1")["vjp"]["x"]["value"], math.pi, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("words", [["inspect", "x", "--x", "-"], ["inspect", "-", "--x", "1"], ["trace", "x", "--x", "-"]])
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_standard_input_that_is_no_text(words: list[str], errors: str) -> None:
+    """Whether Python would refuse such bytes or let them through: a sentence, and the code of what can't be read."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jvpcli", *words, "--json"], input=b"1,\xff\n", capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": f"utf-8:{errors}"},
+    )  # fmt: skip
+    assert done.returncode in (2, 3), done.stdout
+    assert json.loads(done.stdout)["error"]["code"] in ("bad_value", "syntax")
+    assert errors != "strict" or b"byte 2" in done.stdout

@@ -64,6 +64,10 @@ REFUSED = {
         "torch.as_strided_scatter(x, x[:2], (2,), (2**62,), 0)",
         "x.clone().as_strided_((2, -2**63), (1, 2))",
         "x[:0].view(2**30, 2**30, 16)", "x[:0].reshape((2**30, 2**30, 16))", "x[:1].expand(2**30, 2**30, 16)",
+        "torch.as_strided_(x.clone(), (2, 2), (2**61, 2**32), storage_offset=1)",
+        "x.as_strided(stride=(2**62,), size=[2], storage_offset=0)", "torch.as_strided(x, x[:2].shape, (2**62,))",
+        "torch.as_strided(x, (torch.tensor(2), True), (torch.tensor(2**62), 1))",
+        "x[torch.tensor([0, 1, 2])][::2**63 - 2]", "x.reshape(2, 2)[torch.tensor([0, 1, 1]), ::2**63 - 2]",
         "x[::2**63 - 2]", "x.unfold(0, 2, 2**62)", "torch.unfold_copy(x, 0, 2, torch.tensor(2**62))",
     ],
     "windows": [
@@ -99,9 +103,31 @@ REFUSED = {
         "torch.segment_reduce(x, 'sum', lengths=torch.tensor([2**62, 2**62, 2**62, 2**62 + 4]))",
         "torch.segment_reduce(x.reshape(2, 2), 'max', offsets=torch.tensor([[0, 2]]), axis=1)",
         "F.embedding_bag(torch.tensor([0]*7), torch.ones(5, 5), torch.tensor([0, 3, 6]), include_last_offset=True)",
+        *(f"torch.embedding_bag(x.reshape(2, 2), torch.tensor([0, 1]), {offsets}, False, {mode})[0]" for offsets, mode in
+          (("torch.tensor([], dtype=torch.int64)", 0), ("torch.tensor([1])", 1), ("torch.tensor([[0]])", 2),
+           ("torch.tensor([0])", 7))),
+        "F.embedding_bag(torch.tensor([0, 1]), x.reshape(2, 2), offsets=torch.tensor([], dtype=torch.int64))",
+        "F.embedding_bag(weight=x.reshape(2, 2), offsets=torch.tensor([1]), input=torch.tensor([0, 1]), mode='max')",
+        *(f"torch.native_group_norm({data}, {weight}, None, 1, 2, 2, {groups}, 1e-5)[0]" for data, weight, groups in
+          (("x.reshape(1, 2, 2)", "x[:1].expand(2)", 1), ("x.reshape(1, 2, 2)", "x[:1]", 1), ("x.reshape(1, 2, 2)", "None", 0),
+           ("x.reshape(1, 2, 2).mT", "None", 1), ("x.reshape(1, 2, 2)", "x[::2]", 2))),
         "F.fractional_max_pool2d(x.reshape(1, 1, 2, 2), 2, output_size=1, _random_samples=torch.full((1, 1, 2), 1e8))",
         "torch.grid_sampler_3d(torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 1, 1, 3), 3, 2, False)",
         "F.ctc_loss(torch.zeros(5, 1, 3), torch.tensor([[1, 2]]), torch.tensor([5]), torch.tensor([2]), blank=7)",
+    ],
+    "kinds": [
+        "torch.lu_solve(x, x)", "torch.gru(x)", "torch.pdist()", "torch.lstm(x, x, x, 1, 1, 1, 1, 1, 1)",
+        "torch.embedding_bag(x, None, torch.tensor([0]))", "torch.embedding_bag(x.reshape(2, 2), [0, 1], torch.tensor([0]))",
+        "torch.segment_reduce('x', 'sum', lengths=torch.tensor([4]))", "torch.as_strided(x, (2,), 2**62)",
+        "torch.as_strided(x, (2,), ((2**62,),))", "torch.as_strided(x, ('2', 2**62), (1, 2))", "x.view(2**62, None)",
+        "F.max_pool1d(x.reshape(1, 4), 3, 1, 'x', 2**62)",
+    ],
+    "work": [
+        *(f"torch.special.{name}(x, {n})" for name in
+          ("laguerre_polynomial_l", "legendre_polynomial_p", "chebyshev_polynomial_t", "shifted_chebyshev_polynomial_w",
+           "hermite_polynomial_he") for n in ("10**9", "torch.tensor([1, 2, 3, 2**62])", "n=torch.tensor(1e30)")),
+        "torch.special.laguerre_polynomial_l(2., torch.tensor(10**12))", "torch.tensordot(x, x, 10**8)",
+        "torch.tensordot(x, b=x, dims=10**9)", "torch.svd_lowrank(x.reshape(2, 2), niter=10**9).S",
     ],
     "division": [
         *(f"torch.{f}({LEAST64}, -1{mode})" for f, mode in
@@ -120,6 +146,7 @@ def test_what_torch_would_trust_is_refused(rule: str) -> None:
     for source, (code, message) in zip(REFUSED[rule], in_child(REFUSED[rule]), strict=True):
         assert code in ("evaluation", "limit", "shape_mismatch"), source
         assert "can't be computed" in message or "would need" in message, f"{source}: {message}"
+        assert (code == "limit") or rule != "work", source
 
 
 ORDINARY = [
@@ -147,6 +174,15 @@ ORDINARY = [
     "torch.gru_cell(x.reshape(1, 4), torch.zeros(1, 3), torch.zeros(9, 4), torch.zeros(9, 3))",
     "torch.segment_reduce(x.reshape(2, 2), 'sum', offsets=torch.tensor([[0, 2], [0, 2]]), axis=1)",
     "F.embedding_bag(torch.tensor([0, 4, 1]), torch.ones(5, 5), torch.tensor([0, 1, 3]), include_last_offset=True)",
+    "F.embedding_bag(torch.tensor([], dtype=torch.int64), x.reshape(2, 2), torch.tensor([], dtype=torch.int64))",
+    "F.embedding_bag(torch.tensor([[0, 1]]), x.reshape(2, 2), mode='max')",
+    "torch.embedding_bag(x.reshape(2, 2), torch.tensor([0, 1, 1]), torch.tensor([0, 1]), False, 1)[0]",
+    "F.embedding_bag(x.reshape(2, 2), torch.tensor([0, 1]), torch.tensor([0]))",
+    "torch.native_group_norm(x.reshape(1, 2, 2), x[:2], x[2:], 1, 2, 2, 2, 1e-5)[0]",
+    "F.group_norm(x.reshape(1, 2, 2).mT, 1, x[:1].expand(2), x[::2])",
+    "torch.as_strided(size=(2, 2), stride=(1, 1), input=x, storage_offset=1)", "torch.special.laguerre_polynomial_l(x, 5)",
+    "torch.special.hermite_polynomial_h(x, torch.tensor([2., 3., 4., math.nan]))", "torch.tensordot(x, x, dims=1)",
+    "x.repeat_interleave(repeats=torch.tensor(2))", "F.avg_pool2d(x.reshape(1, 2, 2), 2, divisor_override=-1)",
     "torch.norm(x, 2, 0, False, None, torch.float64)", "F.softmax(x, 0, 3, torch.float64)",
     "torch.matrix_power(x.reshape(2, 2), 5)", "torch.roll(x, -3)", "torch.diag(x, 2)", "torch.stft(x, 4, 1, return_complex=True)",
 ]  # fmt: skip
@@ -156,6 +192,20 @@ ORDINARY = [
 def test_ordinary_uses_work(source: str) -> None:
     program = parse(source)
     evaluate(program, {"x": torch.tensor(INPUTS["x"])}, wrt=list(program.inputs))
+
+
+def test_shapes_without_memory_are_let_through() -> None:
+    """A rule that reads values has none to read there, and nothing to protect."""
+    table, rows = torch.ones(4, 2, device="meta"), torch.tensor([0, 1], device="meta")
+    guards.check_arguments("call:torch.nn.functional.embedding_bag", [rows, table, torch.zeros(1, device="meta")], {})
+    with pytest.raises(JvpError, match="don't fit"):
+        guards.check_arguments("call:torch.nn.functional.embedding_bag", [[0, 1], torch.ones(4, 2), None], {})
+
+
+def test_operators_are_called_as_they_are_written() -> None:
+    for op, symbol in (("floordiv", "//"), ("mod", "%")):
+        with pytest.raises(JvpError, match=f"^`{symbol}` can't be computed: the smallest int8"):
+            guards.check_arguments(f"op:{op}", [torch.tensor([-128], dtype=torch.int8), -1], {})
 
 
 def test_the_recurrent_layers_of_torch_pass_their_own_check() -> None:

@@ -60,6 +60,14 @@ TENSORS = [
     "torch.zeros(10**7).tolist()", "torch.zeros(10**7).unbind()", "torch.zeros(10**7).split(1)", "list(torch.zeros(10**7))",
     "torch.zeros(10**7).chunk(10**7)", "max(torch.zeros(10**7))", "[r for r in torch.zeros(10**7)]",
     "torch.tensor_split(torch.zeros(10**7), 10**7)", "torch.tensor_split(x, torch.tensor(10**9))",
+    "torch.zeros(2**31 - 1, 0)", "torch.zeros(10**4, 10**5, 0, 3)",
+    "x[:0, None].expand(0, 2**31 - 1).T",
+    "F.pad(x.reshape(2, 2), (-1, -1, 2**31 - 1, 1))", "torch.constant_pad_nd(x[:0].reshape(0, 0), (0, 0, 2**30, 1))",
+    "torch.zeros(10**7, 0).tolist()", "torch.zeros(10**7, 0).unbind(dim=0)", "list(torch.zeros(10**7, 0))",
+    "torch.zeros(10**7, 0).split(split_size=1)", "torch.tensor_split(torch.zeros(10**7, 0), sections=10**7)",
+    "torch.full(fill_value=1., size=(10**12,))", "torch.arange(start=1, end=10**12)", "torch.eye(m=10**6, n=10**6)",
+    "x.repeat(repeats=(10**10,))", "F.pad(input=x, pad=(10**12, 0))", "torch.diag(input=torch.zeros(10**6))",
+    "y = torch.zeros(10**5, 1); F.linear(weight=y, input=y)", "y = torch.zeros(10**5, 1); torch.matmul(y, other=y.T)",
     "[torch.zeros(10**7) for k in range(1000)]", "y = torch.zeros(10**7); " + "y = y + 1; " * 100 + "y",
 ]  # fmt: skip
 
@@ -154,7 +162,15 @@ FORECASTS = [
     ("call:torch.take", [m, torch.tensor([1, 2])], {}), ("call:torch.nn.functional.embedding", [torch.tensor([0, 1]), m], {}),
     ("call:torch.histc", [x, 7], {}), ("call:torch.hann_window", [9], {}), ("call:torch.vander", [x, 4], {}),
     ("call:torch.cumsum", [m, 0], {}), ("method:contiguous", [m.expand(4, 2, 3)], {}), ("method:new_full", [x, (2, 2), 1], {}),
-    ("call:torch.randperm", [5], {}), ("call:torch.multinomial", [x + 1, 4], {}), ("method:to", [x, torch.float64], {}),
+    ("call:torch.eye", [], {"m": 2, "n": 3}), ("call:torch.arange", [], {"end": 8, "start": 2, "step": 2}),
+    ("call:torch.outer", [], {"vec2": x, "input": m[0]}), ("op:matmul", [m, m.T], {}), ("call:torch.mm", [m], {"mat2": m.T}),
+    ("call:torch.cdist", [], {"x2": m, "x1": m[:1]}), ("call:torch.full", [], {"fill_value": 1.0, "size": (2, 3)}),
+    ("call:torch.repeat_interleave", [m], {"dim": 0, "repeats": torch.tensor([1, 2])}),
+    ("method:repeat", [x], {"repeats": (2, 3)}),
+    ("call:torch.nn.functional.linear", [], {"weight": m, "input": m[:1]}),
+    ("call:torch.index_select", [m], {"dim": 0, "index": torch.tensor([1])}),
+    ("call:torch.zeros", [2, 3], {"dtype": torch.float64}), ("call:torch.randperm", [5], {}),
+    ("call:torch.multinomial", [x + 1, 4], {}), ("method:to", [x, torch.float64], {}),
 ]  # fmt: skip
 
 
@@ -170,6 +186,18 @@ def test_forecasts_are_the_results_sizes(
     assert elements == result.numel()
     if op not in ("call:torch.eye", "method:to") and result.is_floating_point():
         assert width == result.element_size()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (4, 0), (2, 3, 0), (2, 0, 9), (0, 7), (5, 0, 0)])
+def test_places_are_what_is_written_out(shape: tuple[int, ...]) -> None:
+    """The numbers of a nested list, or the innermost lists where it holds none (the outermost one there always is)."""
+
+    def innermost(items: object) -> int:
+        if isinstance(items, list) and items and isinstance(items[0], list):
+            return sum(map(innermost, items))
+        return len(items) if isinstance(items, list) and items else 1
+
+    assert forecast.places(shape) == innermost(torch.zeros(shape).tolist())
 
 
 @pytest.mark.parametrize("op", sorted(f"call:torch.{name}" for name in forecast._RULES if hasattr(torch, name)))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit_error, panel
+from jvpcli.cli.pipes import patience
 from jvpcli.cli.watch import Watch, hear, interrupts_are_heard, pass_over
 from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError, too_late
 
@@ -204,8 +205,7 @@ def _wait(run: _Run, signals: int) -> JvpError | None:
     poll.register(signals, select.POLLIN)
     poll.register(run.reader, select.POLLIN)
     while True:
-        patience = None if run.deadline is None else max(0.0, run.deadline - time.monotonic()) * 1000 + 1
-        ready = dict(poll.poll(patience))
+        ready = dict(poll.poll(patience(run.deadline)))
         if run.reader in ready:
             run.listen()
             if not ready[run.reader] & select.POLLIN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import tempfile
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from jvpcli.cli.compute import check_folder
 from jvpcli.cli.context import Context
-from jvpcli.cli.pipes import wait_for_room
+from jvpcli.cli.pipes import patience, wait_for_room
 from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, FileError, JvpError, LimitError, UsageError, too_late, why
 
@@ -80,7 +81,8 @@ def _opened(file: str, context: Context) -> Iterator[int]:
         descriptor = context.stdin.fileno()
     except OSError:  # a stream that is no file of the system's
         with tempfile.TemporaryFile() as copy:
-            copy.write(context.stdin.read().encode())
+            wrapped = isinstance(context.stdin, io.TextIOWrapper)
+            copy.write(context.stdin.buffer.read() if wrapped else context.stdin.read().encode())
             copy.seek(0)
             yield copy.fileno()
         return
@@ -209,7 +211,7 @@ class _Stream:
         """Milliseconds until the first line is late."""
         deadlines = [worker.deadline for worker in self.heard()]
         first = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if first is None else max(0.0, first - time.monotonic()) * 1000 + 1
+        return patience(first)
 
     def receive(self, worker: Worker) -> None:
         """A worker's answers; one that has died takes only its first line with it."""

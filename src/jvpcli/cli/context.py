@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.cli.streams import Output
 from jvpcli.cli.watch import Watch
-from jvpcli.errors import LimitError, UsageError
+from jvpcli.errors import BadValueError, LimitError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,28 +92,33 @@ class Context:
 
         Raises:
             UsageError: there is none.
+            BadValueError: it is no text.
         """
-        return self._stdin.read()
+        return self._read(-1)
 
     def read_stdin(self, most: int | None = None) -> str:
         """All of standard input, however often it is asked for; with `most`, once, and no more characters than that.
 
         Raises:
             UsageError: there is none.
+            BadValueError: it is no text.
             LimitError: there is more.
         """
         if most is None:
             return self.stdin_text
-        text = self._stdin.read(most + 1)
+        text = self._read(most + 1)
         if len(text) > most:
             raise LimitError(f"the text on standard input is longer than {most:,} characters")
         return text
 
-    @property
-    def _stdin(self) -> TextIO:
+    def _read(self, most: int) -> str:
         if self.stdin is None:
             raise UsageError("standard input is closed, so `-` has nothing to read")
-        return self.stdin
+        try:
+            return self.stdin.read(most)
+        except UnicodeDecodeError as error:
+            place, name = error.start, error.encoding.upper()
+            raise BadValueError(f"standard input is no text in {name}: its byte {place:,} (from 0) can't be read") from None
 
     def place(self, path: str | None) -> str | None:
         """The path of a file to write; the names of standard output are those of where results go."""

@@ -1,4 +1,4 @@
-"""Long lines into pipes: whole, or not at all."""
+"""Pipes between processes: long lines whole or not at all, and how long to wait for one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import os
 import select
 import stat
 import struct
+import time
 
 LONGEST_WAIT = 20.0
 """Milliseconds between two looks at a pipe that its reader has not emptied."""
+
+
+LONGEST_POLL = 3_600_000.0
+"""Milliseconds that are waited at once; the system takes no more than 2³¹."""
+
+
+def patience(deadline: float | None) -> float | None:
+    """Milliseconds that a `poll` may wait where something is late at `deadline` (of the monotonic clock); None: for ever.
+
+    It may be less: whoever waits looks at the clock again.
+    """
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000 + 1, LONGEST_POLL)
 
 
 def wait_for_room(descriptor: int, size: int) -> None:

@@ -44,6 +44,14 @@ BUILTINS: Mapping[str, str] = {
 }
 """The helper builtins, with what they do."""
 
+SYMBOLS: Mapping[str, str] = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
+    "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "neg": "-", "pos": "+", "invert": "~",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "getitem": "[…]", "setitem": "[…] =",
+    "not_": "not", "is_": "is", "is_not": "is not", "contains": "in",
+}  # fmt: skip
+"""Operators as people write them, by the name in an equation."""
+
 FORBIDDEN_KEYWORDS: Mapping[str, str] = {
     "out": "it would write into another tensor; use the result instead",
     "requires_grad": "what is differentiated is said by --wrt, not inside the expression",

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError
+from jvpcli.language import catalog
 from jvpcli.language.forecast import in_words
 from jvpcli.program import IMPORTED, Equation, FailedStep, Operand
 
@@ -31,14 +32,6 @@ NO_MEMORY = re.compile(r"you tried to allocate (\d+) bytes|bad_alloc|bad allocat
 
 TOO_LARGE = re.compile(r"storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE)
 """torch's wordings where a size is beyond any memory."""
-
-SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
-    "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>", "neg": "-", "pos": "+", "invert": "~",
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "getitem": "[…]", "setitem": "[…] =",
-    "not_": "not", "is_": "is", "is_not": "is not", "contains": "in",
-}  # fmt: skip
-
 
 def explain_failure(
     error: Exception,
@@ -98,7 +91,7 @@ def describe_operands(
 
 def in_sentence(step: Equation) -> str:
     """What the step is called in a sentence."""
-    name = SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
+    name = catalog.SYMBOLS.get(step.target, step.target.removeprefix("torch.")) if step.kind == "op" else step.target
     return f"`{name.removeprefix(IMPORTED).removeprefix('torch.') or step.op}`"
 
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
+from operator import mul
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
+from jvpcli.language.guards.binding import bind
 
 SMALL = 1 << 26
 """Bytes below which nothing is asked, until as much is held."""
@@ -45,9 +47,17 @@ def check_result(op: str, value: Tensor, held: int, memory_limit: int | None) ->
     A view counts as if it were written out (`x.expand(10**12)`): it takes no memory itself, but whatever comes after it
     goes through all its elements.
     """
-    elements = math.prod(value.shape)  # torch's own count, and its bytes, overflow
+    elements = places(value.shape)  # torch's own count, and its bytes, overflow
     if elements * value.element_size() > SMALL or (held > SMALL and memory_limit is not None):
         _refuse_beyond(op, elements, value.element_size(), held, memory_limit)
+
+
+def places(shape: Sequence[int]) -> int:
+    """Elements of a tensor, or where an axis is empty the rows that are written out before it.
+
+    A shape of (10**9, 0) has no elements, and yet whoever prints it or goes through it meets 10**9 rows.
+    """
+    return max(accumulate(shape, mul, initial=1)) if 0 in shape else math.prod(shape)
 
 
 def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: int | None) -> None:
@@ -69,11 +79,29 @@ def result_size(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     rule = _rule(op)
     if rule is None or (rule is _broadcast and _is_small(arguments)):
         return 0, 0
-    given = _Given(arguments, keywords)
     try:
+        given = _Given(*_placed(op, rule, arguments, keywords))
         return int(rule(given)), given.width(op)
     except Exception:  # wrong arguments: torch itself says so better
         return 0, 0
+
+
+def _placed(
+    op: str, rule: Callable[[_Given], int], arguments: Sequence[Any], keywords: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments with those in their places that were given by name; a rule reads places."""
+    if keywords.keys() <= NOT_OF_SIZE or (arguments and rule in (_broadcast, _first, _sum, _product)):
+        return arguments, keywords
+    found = bind(op, arguments, keywords)
+    if found is None:
+        return arguments, keywords
+    signature, bound = found
+    placed = [bound.get(p.name, p.default) for p in signature if p.positional]
+    return placed, {p.name: bound[p.name] for p in signature if not p.positional and p.name in bound}
+
+
+NOT_OF_SIZE = frozenset({"dtype", "device"})
+"""Keywords that no number of elements depends on."""
 
 
 def in_words(count: int) -> str:
@@ -350,9 +378,9 @@ _PARTS: Mapping[str, Callable[[_Given], int]] = {
         lambda given: min(given.get(1, "chunks", 0), 1 + given.arguments[0].shape[given.get(2, "dim", 0)]),
     ),
     **_named("tensor_split", lambda given: int(given.get(1, "indices_or_sections", given.keywords.get("sections")))),
-    **_named("hsplit vsplit dsplit", lambda given: given.get(1)),
+    **_named("hsplit vsplit dsplit", lambda given: given.get(1, "sections")),
     **_named("combinations", lambda given: given.get(1, "r", 2)),
-    **_named("tolist", _first),
+    **_named("tolist", lambda given: places(given.arguments[0].shape)),
 }
 """Function or method name to the number of objects that it gives."""
 
@@ -363,7 +391,7 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     if rule is None:
         return
     try:
-        parts = int(rule(_Given(arguments, keywords)))
+        parts = int(rule(_Given(*_placed(op, rule, arguments, keywords))))
     except Exception:  # wrong arguments: torch itself says so better
         return
     limits.check_turns(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import torch
@@ -132,7 +131,7 @@ class Run:
         self.tape.append(step)
         self.values[step.slot] = self.reported[step.slot] = value
         self.slots_of.setdefault(id(value), []).append(step.slot)
-        if isinstance(value, Tensor) and prod(value.shape) * value.element_size() > LARGE:
+        if isinstance(value, Tensor) and forecast.places(value.shape) * value.element_size() > LARGE:
             self.count(step.op, value)
         return Ref(step.slot)
 

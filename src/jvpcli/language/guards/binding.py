@@ -20,7 +20,7 @@ Bound = Mapping[str, Any]
 PREFIXES = {"torch.linalg": "linalg_", "torch.fft": "fft_", "torch.special": "special_"}
 """What the names of torch's operators begin with, by namespace."""
 
-OTHER_NAMES = {"self": "input", "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x2": "other"}
+OTHER_NAMES = {"self": "input", "axis": "dim", "keepdims": "keepdim", "x": "input", "x1": "input", "a": "input", "x2": "other"}
 """What torch also calls a parameter, to be like numpy."""
 
 INTEGERS = ("int", "SymInt")
@@ -58,6 +58,13 @@ def bind(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tupl
             if bound is not None and (not strict or all(_fits(p, bound[p.name]) for p in signature if p.name in bound)):
                 return signature, {p.name: _plain(p, bound[p.name]) for p in signature if p.name in bound}
     return None
+
+
+def forms(op: str) -> str:
+    """The ways in which a function can be called, as text: "lu_solve(input, LU_data, LU_pivots)"."""
+    name = op.partition(":")[2].rpartition(".")[2]
+    texts = [f"`{name}({', '.join(parameter.name for parameter in form)})`" for form in signatures_of(op)]
+    return " or ".join(dict.fromkeys(texts)) or f"`{name}`"
 
 
 @lru_cache(maxsize=1024)
@@ -131,9 +138,9 @@ def _of_python(function: Any) -> Signature:
 
 def _kind(text: str) -> str:
     """What a type is, from its text in a schema or signature."""
-    text = text.replace("Optional[", "").replace("torch.", "").strip("]'\"")
+    text = text.replace("Optional[", "").replace("torch.", "").removeprefix("<class").strip("]>'\" ")
     if "Tensor" in text:
-        return "tensor" if text in ("Tensor", "Tensor | None", "<class 'Tensor") else "tensors"
+        return "tensor" if text in ("Tensor", "Tensor | None") else "tensors"
     if any(word in text for word in ("number", "Scalar", "float")):
         return "other" if "ScalarType" in text else "value"
     if text in INTEGERS or text == "int | None":

@@ -41,9 +41,7 @@ def bits(values: Any) -> int:
                 number = as_integer(value)
                 total += number.bit_length() if isinstance(number, int) else 0
         elif isinstance(value, (list, tuple)):
-            first = value[0] if value else None
-            if not (isinstance(first, Tensor) and (first.is_floating_point() or first.numel() != 1)):
-                total += bits(value)
+            total += bits(value)
         elif isinstance(value, slice):
             total += bits((value.step,))
     return total

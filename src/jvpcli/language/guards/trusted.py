@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -137,7 +137,15 @@ def _native_batch_norm(bound: Bound) -> str | None:
 def _native_group_norm(bound: Bound) -> str | None:
     data, said = bound["input"], (bound["N"], bound["C"], bound["HxW"])
     real = (data.shape[0], data.shape[1], math.prod(data.shape[2:]))
-    return None if said == real else f"N, C and HxW must be those of the input, {real}"
+    if said != real:
+        return f"N, C and HxW must be those of the input, {real}"
+    if bound["group"] < 1 or real[1] % bound["group"]:
+        return f"`group` must divide the number of channels, {real[1]}"
+    for name in ("weight", "bias"):
+        value = bound.get(name)
+        if isinstance(value, Tensor) and (tuple(value.shape) != (real[1],) or not value.is_contiguous()):
+            return f"{name} must have shape ({real[1]},), and its own memory: `.contiguous()` gives it that"
+    return None if data.is_contiguous() else "the input must be contiguous: `.contiguous()` makes it so"
 
 
 def _grid_sample(bound: Bound) -> str | None:
@@ -185,14 +193,31 @@ def _embedding_bag(bound: Bound) -> str | None:
         indices, weight = weight, indices  # their old order
     if indices.numel() and not _between(indices, 0, weight.shape[0] - 1):
         return f"the indices must be rows from 0 to {weight.shape[0] - 1}"
+    if not isinstance(bound.get("mode", 0), str) and bound.get("mode", 0) not in (0, 1, 2):
+        return "`mode` must be 0 (sum), 1 (mean) or 2 (max)"
     offsets = bound.get("offsets")
-    if indices.ndim != 1 or offsets is None or not offsets.numel():
-        return None
-    count = indices.numel()
-    if bound.get("include_last_offset") and int(unbatched(offsets)[..., -1].max()) != count:
+    if offsets is None:
+        return None  # the rows of a matrix are the bags
+    if indices.ndim != 1 or offsets.ndim != 1:
+        return "with offsets, indices and offsets must be vectors"
+    count, where = indices.numel(), unbatched(offsets).detach()
+    if not where.numel():
+        return f"there are {count} indices, and no bag begins, as the offsets are empty" if count else None
+    if bool((where[..., 0] != 0).any()):
+        return "the first offset must be 0"
+    if bound.get("include_last_offset") and bool((where[..., -1] != count).any()):
         return f"the last offset must be {count}, the number of indices"
-    inside = _between(offsets, 0, count) and _between(offsets.diff(), 0, count)
+    inside = _between(where, 0, count) and _between(where.diff(), 0, count)
     return None if inside else f"the offsets must increase from 0 to {count}"
+
+
+def _repeats_alike(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Everything as often, and torch counts the result itself."""
+    return not keywords and len(arguments) == 2 and type(arguments[1]) is int and arguments[1] >= 0
+
+
+def _is_of_floats(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    return bool(arguments) and isinstance(arguments[0], Tensor) and arguments[0].is_floating_point()
 
 
 def _fractional_pool(bound: Bound) -> str | None:
@@ -236,7 +261,15 @@ RULES: Mapping[str, Callable[[Bound], str | None]] = {
     "fractional_max_pool3d_with_indices": _fractional_pool,
     "avg_pool2d": _averaged,
     "avg_pool3d": _averaged,
-    "arange": _range,
-    "range": _range,
 }
 """Function or method name to its rule: what is wrong, or None."""
+
+FOR_LARGE: Mapping[str, Callable[[Bound], str | None]] = {"arange": _range, "range": _range}
+"""The same, for what can only be wrong where integers are large."""
+
+UNASKED: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], bool]] = {
+    "repeat_interleave": _repeats_alike,
+    "avg_pool2d": _is_of_floats,
+    "avg_pool3d": _is_of_floats,
+}
+"""Function name to whether, before arguments are even bound, its rule has nothing to say of a call whose integers are small."""
