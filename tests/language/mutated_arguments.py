@@ -179,7 +179,12 @@ def _exchanged(whole: Any, path: Path, value: Any) -> Any:
         return {**whole, first: _exchanged(whole[first], tuple(rest), value)}
     items = list(whole)
     items[first] = _exchanged(items[first], tuple(rest), value)
-    return type(whole)(items)
+    return _listed_as(whole, items)
+
+
+def _listed_as(whole: Any, items: list[Any]) -> Any:
+    """The items as a list, or as a tuple where they were one or a size."""
+    return items if isinstance(whole, list) else tuple(items)
 
 
 def mutated(random: Random, value: Any) -> Any:
@@ -214,7 +219,7 @@ def _listed(random: Random, value: Sequence[Any]) -> Any:
         random.shuffle(items)
     else:
         return random.choice(((), None, random.choice(INTEGERS), items[:1] * 9))
-    return type(value)(items)
+    return _listed_as(value, items)
 
 
 def _tensor(random: Random, x: Tensor) -> Any:
