@@ -7,6 +7,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 PATIENCE = 100
@@ -26,6 +27,11 @@ def begun(argv: Sequence[Any], environ: dict[str, str] | None = None, **options:
         assert select.select([pipe], [], [], PATIENCE)[0], "nothing has begun"
         assert pipe.read(1), "it ended before it had begun"
     return process
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The numbers of the processes that a process has started and that have not been waited for (Linux)."""
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def gone(number: int) -> bool:

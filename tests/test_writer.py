@@ -19,7 +19,7 @@ from jvpcli import writer
 from jvpcli.errors import FileError
 from jvpcli.jacobian.files import _take_room
 from jvpcli.writer import check_writable, write_whole, written
-from processes import until
+from processes import children, gone, until
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 
@@ -288,9 +288,11 @@ def test_a_large_jacobian_that_is_not_saved_to_the_end(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "jvpcli", *argv], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until(lambda: written_so_far(process.pid, tmp_path), process)
+    until(lambda: any(written_so_far(computing, tmp_path) for computing in children(process)), process)
+    (computing,) = children(process)
     process.send_signal(number)
     process.wait(60)
+    assert gone(computing)
     assert os.listdir(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import begun, gone
+from processes import begun, children, gone
 
 JVP = Path(sys.executable).parent / "jvp"
 
@@ -120,8 +120,8 @@ def waiting(own, **options):
         [JVP, "inspect", "busy(x)", "--x", "1", "--import", own],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
-    (computing,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return process, int(computing)
+    (computing,) = children(process)
+    return process, computing
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the test looks into /proc")
