@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from jvpcli import writer
 from jvpcli.errors import FileError
 from jvpcli.jacobian.files import _take_room
 from jvpcli.writer import check_writable, write_whole, written
+from processes import children, gone, until
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 
@@ -211,7 +211,7 @@ def test_room_on_the_disk_is_taken_before_it_is_needed(tmp_path):
 # Killed in the middle
 
 SLOW = """
-import sys, time
+import signal, sys
 from jvpcli import writer
 if sys.argv[1] == "named":
     writer.UNNAMED = None
@@ -219,7 +219,7 @@ with writer.written(sys.argv[2]) as stream:
     stream.write(bytes(50_000_000))
     stream.flush()
     print("half", flush=True)
-    time.sleep(100)
+    signal.pause()
 """
 
 
@@ -288,12 +288,11 @@ def test_a_large_jacobian_that_is_not_saved_to_the_end(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "jvpcli", *argv], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 100
-    while not written_so_far(process.pid, tmp_path) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    assert process.poll() is None, "it ended before it could be ended"
+    until(lambda: any(written_so_far(computing, tmp_path) for computing in children(process)), process)
+    (computing,) = children(process)
     process.send_signal(number)
     process.wait(60)
+    assert gone(computing)
     assert os.listdir(tmp_path) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import jvpcli
-from test_functions import FUNCTIONS, inputs_for
+from many_functions import FUNCTIONS, inputs_for
 
 MODEL = """
 from torch import nn

@@ -11,17 +11,17 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from processes import begun
 
 JVP = Path(sys.executable).parent / "jvp"
 OUTER = "jvp inspect 'torch.outer(x,x)' --x 1,2,3,4"
 LONG = ["inspect", "x*w", "--x", "1", "--w", "torch.linalg.eigvals(torch.rand(4000,4000)).abs().sum()"]
 """Minutes in one call of torch, which looks at no signal meanwhile."""
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
 needs_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
@@ -70,42 +70,67 @@ def test_stdin(shell):
     assert shell(f"{OUTER} --json <&- | head -c 1").out == "{"
 
 
-def interrupted(argv, when, signal_number=signal.SIGINT):
-    process = subprocess.Popen([JVP, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    when(process)
-    process.send_signal(signal_number)
-    out, err = process.communicate(timeout=100)
-    return process.returncode, out, err
+LOADING = """
+import os, sys
+
+class Bell:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._C":
+            os.write(int(os.environ["BEGUN"]), b".")
+
+sys.meta_path.insert(0, Bell())
+"""
+"""Python's own start-up file: it tells when torch is loaded."""
+
+CALLING = """
+import _thread, os, sys
+
+def call(x):
+    sys.setswitchinterval(1000)  # so that the other thread runs once this one lets go of the lock, in a call of torch
+    _thread.start_new_thread(os.write, (int(os.environ["BEGUN"]), b"."))
+    return x
+"""
+"""The user's own code: it tells when torch computes with what it was given."""
 
 
-def torch_is_loading(process):
-    """The process that computes has begun to load torch; gives its number."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not (found := children.read_text().split()) or "libtorch" not in Path(f"/proc/{found[0]}/maps").read_text():
-        time.sleep(0.01)
-    return found[0]
+MOMENTS = {
+    "torch is loaded": ("sitecustomize.py", LOADING, LONG),
+    "torch computes": (
+        "own.py",
+        CALLING,
+        ["inspect", "x*torch.linalg.eigvals(call(torch.rand(4000,4000))).abs().sum()", "--x", "1", "--import", "own.py"],
+    ),
+}
+"""When Ctrl-C comes: the file that tells of it, and what is run beside it."""
 
 
-def torch_computes(process):
-    """Its input is there: 64 MB and more of private memory beyond what torch itself takes, then into the call."""
-    computing = torch_is_loading(process)
-    while int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{computing}/status").read_text())[1]) < 300_000:
-        time.sleep(0.02)
-    time.sleep(0.5)
+@pytest.fixture(params=MOMENTS)
+def interrupted(request, tmp_path):
+    """Runs something that takes minutes and sends Ctrl-C in its midst."""
+    name, text, argv = MOMENTS[request.param]
+    (tmp_path / name).write_text(text)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+
+    def call(*options):
+        process = begun(
+            [JVP, *argv, *options], {"PYTHONPATH": path}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=100)
+        return process.returncode, out.decode(), err.decode()
+
+    return call
 
 
-@needs_proc
-@pytest.mark.parametrize("when", [torch_is_loading, torch_computes])
-def test_ctrl_c_ends_it_at_once(when):
-    code, out, err = interrupted(LONG, when)
+def test_ctrl_c_ends_it_at_once(interrupted):
+    code, out, err = interrupted()
     assert (code, out) == (130, "")
     assert "interrupted" in err
     assert "Traceback" not in err
 
 
-@needs_proc
-def test_ctrl_c_with_json_is_one_document():
-    code, out, err = interrupted([*LONG, "--json"], torch_computes)
+def test_ctrl_c_with_json_is_one_document(interrupted):
+    code, out, err = interrupted("--json")
     assert (code, err) == (130, "")
     assert out.count("\n") == 1
     assert json.loads(out)["error"]["code"] == "interrupted"

@@ -14,7 +14,7 @@ from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.gradcheck.differences import Line, estimate, quick
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.language.evaluate import evaluate_function
-from test_functions import FUNCTIONS, inputs_for
+from many_functions import FUNCTIONS, inputs_for
 
 OWN_CODE = '''
 import random

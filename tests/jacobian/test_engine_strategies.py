@@ -1,4 +1,4 @@
-"""Dense passes, compression, products alone, and the memory limit."""
+"""Dense passes, products alone, and the memory limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from engine_cases import CASES, leaves_of, oracle, r
-from jvpcli.jacobian.compressed import color_rows, compressed_values
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobian.engine import compute, plan
@@ -70,30 +69,6 @@ def test_blocks_cover_every_row_once():
     assert len(spans) > 1
     assert [start for start, _ in spans] == [0, *[stop for _, stop in spans][:-1]]
     assert spans[-1][1] == 9
-
-
-@pytest.mark.parametrize("name", ["brusselator", "laplacian", "conv1d", "sin", "stack", "layer norm", "softmax"])
-def test_compressed(name):
-    pytest.importorskip("scipy")
-    function, values, _ = CASES[name]
-    leaves = leaves_of(values)
-    output = function(*leaves)
-    (found,) = compute(output, leaves).maps
-    rows, cols, expected = found.entries()
-    coloring = color_rows(rows, cols, found.m, found.n)
-    for color in range(coloring.count):  # rows of one color have no column in common
-        used = cols[coloring.colors[rows] == color]
-        assert used.unique().numel() == used.numel()
-    values_found = compressed_values(read_graph(output, leaves), coloring, room=5000)
-    torch.testing.assert_close(values_found, expected)
-
-
-def test_few_colors_for_a_stencil():
-    pytest.importorskip("scipy")
-    (x,) = leaves_of([r(300)])
-    (found,) = compute(x[2:] - 2 * x[1:-1] + x[:-2].sin(), [x]).maps
-    rows, cols, _ = found.entries()
-    assert color_rows(rows, cols, found.m, found.n).count <= 5
 
 
 def function_of_many(x):

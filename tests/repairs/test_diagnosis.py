@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 import torch
 import torch.nn.functional as F
+from explained_errors import explained, tensors, trier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from wrong_shapes import WRONG
 
-from jvpcli.answers.failures import Trial
 from jvpcli.errors import EvaluationError, ExitCode, JvpError, ShapeMismatchError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.messages.matcher import lookup
 from jvpcli.messages.shapes import aligned, broadcast, broadcast_table, product_repairs
-from jvpcli.program import Program
 from jvpcli.repairs.diagnosis import MOST, TRIES, explain_operands
-from jvpcli.request import Request
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
 
@@ -34,26 +32,6 @@ def by_python(source: str, inputs: Mapping[str, Tensor]) -> object:
     exec(compile(tree, "source", "exec"), scope)
     assert isinstance(last, ast.Expr)
     return eval(compile(ast.Expression(last.value), "source", "eval"), scope)
-
-
-def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return {
-        name: eval(shape) if isinstance(shape, str) else torch.rand(shape, generator=generator)
-        for name, shape in described.items()
-    }
-
-
-def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
-    wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
-    return Trial(Request(program.source), program, inputs, wrt, {}).works
-
-
-def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:
-    program = parse(source, inputs.keys())
-    with pytest.raises(JvpError) as caught:
-        evaluate(program, inputs)
-    return explain_operands(caught.value, program, trier(program, inputs))
 
 
 def told(error: JvpError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 import torch
-from test_diagnosis import explained, tensors
+from explained_errors import explained, tensors
 from wrong_shapes import WRONG
 
 from jvpcli.answers import inspect as inspecting

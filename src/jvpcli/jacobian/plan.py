@@ -3,7 +3,6 @@
 accumulated   local maps of the operations multiplied together, from the output backwards or from the inputs
               forwards: no pass over the graph at all
 dense         one pass a row (reverse) or a column (forward), many at a time, straight into the result
-compressed    one pass for a group of rows that share no column, where a pattern is known beforehand
 matrix_free   products with the Jacobian, which is never held
 """
 
