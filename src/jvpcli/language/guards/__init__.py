@@ -23,8 +23,8 @@ from jvpcli.language.guards.binding import Bound, bind, forms
 Rule = Callable[[Bound], str | None]
 """What is wrong with the arguments of a call, by name; None where nothing is."""
 
-ALWAYS: Mapping[str, Rule] = {**trusted.RULES, **recurrent.RULES, **work.OF_TENSORS}
-"""Function or method name to its rule, asked in every call (but see `trusted.UNASKED`)."""
+ALWAYS: Sequence[Mapping[str, Rule]] = (trusted.RULES, recurrent.RULES, work.OF_TENSORS)
+"""Tables of function or method name to its rule, asked in every call (but see `trusted.UNASKED`)."""
 
 FOR_LARGE: Mapping[str, Rule] = {**views.RULES, **windows.RULES, **trusted.FOR_LARGE}
 """The same, asked where the integers among the arguments are so large that sums or products of them may overflow."""
@@ -85,7 +85,7 @@ def _problem(
 class _Plan:
     """What is asked of the calls of one function."""
 
-    always: Rule | None
+    always: Sequence[Rule]
     large: Rule | None
     loops: Rule | None
     unasked: Callable[[Sequence[Any], Mapping[str, Any]], bool] | None
@@ -95,9 +95,9 @@ class _Plan:
 
     def asked(self, arguments: Sequence[Any], keywords: Mapping[str, Any], bits: int) -> Sequence[Rule]:
         """The rules of one call, whose integers have together so many bits."""
-        rules = []
-        if self.always is not None and (self.unasked is None or bits > SMALL_BITS or not self.unasked(arguments, keywords)):
-            rules.append(self.always)
+        rules: list[Rule] = []
+        if self.always and (self.unasked is None or bits > SMALL_BITS or not self.unasked(arguments, keywords)):
+            rules += self.always
         if self.large is not None and bits > SMALL_BITS:
             rules.append(self.large)
         if self.loops is not None and bits > FEW_BITS:
@@ -112,11 +112,11 @@ def _plan(op: str) -> _Plan:
     name = path.rpartition(".")[2]
     divides = division.divides(op)
     if kind == "op":
-        return _Plan(None, None, None, None, divides, name in ("getitem", "setitem"), ())
+        return _Plan((), None, None, None, divides, name in ("getitem", "setitem"), ())
     if kind not in ("call", "method") or not (kind == "method" or path.startswith("torch.")):
-        return _Plan(None, None, None, None, False, False, ())
+        return _Plan((), None, None, None, False, False, ())
     return _Plan(
-        ALWAYS.get(name),
+        tuple(rules[name] for rules in ALWAYS if name in rules),
         FOR_LARGE.get(name),
         work.OF_INTEGERS.get(name),
         trusted.UNASKED.get(name),

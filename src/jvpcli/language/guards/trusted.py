@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jvpcli.language.guards.binding import Bound, unbatched
 from jvpcli.language.guards.integers import LARGEST_PRODUCT
+from jvpcli.language.guards.work import POLYNOMIALS
 
 
 def _is_tensor(value: Any, dimensions: int) -> bool:
@@ -28,7 +29,7 @@ def _pivots(name: str, factors: str) -> Callable[[Bound], str | None]:
 
     def rule(bound: Bound) -> str | None:
         matrix, pivots = bound[factors], bound[name]
-        if not (_is_tensor(matrix, 2) and _is_tensor(pivots, 1)):
+        if not (_is_tensor(matrix, 2) and isinstance(pivots, Tensor)):
             return None  # torch says so itself
         expected = (*matrix.shape[:-2], min(matrix.shape[-2:]))
         if tuple(pivots.shape) != expected:
@@ -232,6 +233,13 @@ def _averaged(bound: Bound) -> str | None:
     return "`divisor_override` can't be negative for integers" if wrong else None
 
 
+def _polynomial(bound: Bound) -> str | None:
+    """An orthogonal polynomial: its recurrence stops at a NaN before it has written a result."""
+    x = bound["x"]
+    undefined = bool(unbatched(x).detach().isnan().any()) if isinstance(x, Tensor) else x != x
+    return "where x is NaN torch gives what happens to be in its memory" if undefined else None
+
+
 def _range(bound: Bound) -> str | None:
     start, end = bound.get("start", 0), bound["end"]
     if any(isinstance(value, float) and not math.isfinite(value) for value in (start, end)):
@@ -261,6 +269,7 @@ RULES: Mapping[str, Callable[[Bound], str | None]] = {
     "fractional_max_pool3d_with_indices": _fractional_pool,
     "avg_pool2d": _averaged,
     "avg_pool3d": _averaged,
+    **dict.fromkeys(POLYNOMIALS, _polynomial),
 }
 """Function or method name to its rule: what is wrong, or None."""
 
