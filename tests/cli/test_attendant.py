@@ -208,12 +208,18 @@ def test_standard_output_by_its_name(shell):
     assert page.out.lstrip().lower().startswith("<!doctype html")
 
 
-def test_ranges_inside_lists_count_as_steps():
-    for expression in ("x[[range(10**8)]]", "torch.asarray([[range(6*10**7)]]) * x", "torch.tensor([3, range(10**18)])*x"):
-        code, out, _ = run("inspect", expression, "--x", "1,2", "--json")
-        assert (code, json.loads(out)["error"]["code"]) == (7, "limit")
-    code, out, _ = run("inspect", "x[[range(2)]] + torch.tensor([range(2)])", "--x", "1,2", "--json")
-    assert json.loads(out)["outputs"]["y"]["value"] == [[1.0, 3.0]]
+def test_ranges_inside_lists_count_as_steps(tmp_path):
+    """In workers, which a call that torch would be deep in for ever costs but one line."""
+    long = ("x[[range(10**8)]]", "torch.asarray([[range(6*10**7)]]) * x", "torch.tensor([3, range(10**18)])*x")
+    short = "x[[range(2)]] + torch.tensor([range(2)])"
+    requests = [{"expression": expression, "inputs": {"x": [1, 2]}} for expression in (*long, short)]
+    (tmp_path / "ranges.jsonl").write_text("".join(json.dumps(request) + "\n" for request in requests))
+    code, out, _ = run("batch", tmp_path / "ranges.jsonl", "--timeout", "30")
+    *refused, answered = map(json.loads, out.splitlines())
+    assert code == 8
+    assert [document["error"]["code"] for document in refused] == ["limit"] * 3
+    assert all("longer than" not in document["error"]["message"] for document in refused)
+    assert answered["outputs"]["y"]["value"] == [[1.0, 3.0]]
 
 
 def test_without_fork_one_process_does_it_all(tmp_path):
