@@ -241,11 +241,11 @@ print(json.dumps([number + 1, failed, early, late, process.wait()]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc to read memory from")
-def test_ten_thousand_lines_at_constant_memory(shell):
-    outcome = shell(f"python - {JVP} 10000", stdin=MEMORY, timeout=200)
+def test_thousands_of_lines_at_constant_memory(shell):
+    outcome = shell(f"python - {JVP} 4000", stdin=MEMORY, timeout=400)
     count, failed, early, late, code = json.loads(outcome.out)
-    assert (count, failed, code) == (10_000, 100, 8)
-    assert late < early + 20_000  # kB
+    assert (count, failed, code) == (4000, 40, 8)
+    assert late < early + 3000  # kB: less than one a line (it takes 12 in all, for 10,000 lines too)
 
 
 @pytest.mark.parametrize("to_file", [True, False])
