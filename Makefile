@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # The wheels of torch without CUDA; where there is no network, pip's own sources have to do.
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 
+# The tests: a process for each core, which takes whole files in their order.
+PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
+
 # How long `make fuzz` goes on.
 FUZZ_MINUTES ?= 60
 
@@ -22,7 +25,7 @@ demo: $(VENV)/.installed ## install jvp into .venv and run the example
 
 test: $(VENV)/.dev browser ## install what the tests need and run them
 	@echo '→ running the tests'
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations=20
 
 browser: ## Chromium for the tests of the pages, from Debian (as root); without it they are skipped
 	@sh tools/get_browser.sh

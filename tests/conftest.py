@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -19,6 +20,11 @@ torch.set_num_threads(1)
 settings.register_profile("usual", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("JVP_EXAMPLES", "20000")))
 settings.load_profile("usual")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector need not walk through torch and all test modules again and again."""
+    gc.freeze()
 
 
 def as_function(expression: str, names: list[str]) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
@@ -277,33 +276,6 @@ def test_a_pipe_is_not_cut_and_columns_is_obeyed(jvp):
     assert max(map(len, wide.splitlines())) > 120
     narrow = jvp("inspect", "x*x", "--x", "torch.arange(14.)*1234567", COLUMNS="70").out
     assert max(map(len, narrow.splitlines())) <= 70
-
-
-LISTING = """
-import os, sys
-sys.argv = ["jvp", *{argv!r}]
-os._exit = lambda code: None
-from jvpcli.__main__ import main
-main()
-print(sorted(sys.modules), file=sys.stderr)
-"""
-
-
-def modules_after(shell, *argv):
-    return set(ast.literal_eval(shell("python -", stdin=LISTING.format(argv=argv)).err.splitlines()[-1]))
-
-
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["inspect", "--help"], ["inspect", "x", "--jsn"]])
-def test_what_does_not_compute_loads_no_torch(shell, argv):
-    modules = modules_after(shell, *argv)
-    assert "jvpcli.cli.app" in modules
-    assert not modules & {"torch", "numpy", "orjson"}
-
-
-def test_a_small_inspect_loads_only_what_it_uses(shell):
-    modules = modules_after(shell, *OUTER)
-    assert "torch" in modules  # which itself loads numpy and torch._functorch.eager_transforms
-    assert not modules & {"sympy", "scipy", "torch._dynamo", "jinja2", "pydantic"}
 
 
 def test_python_dash_m(shell):

@@ -13,8 +13,17 @@ from jvpcli.jacobian.engine import compute
 
 
 class Terminal(io.StringIO):
+    def __init__(self, awaited=""):
+        super().__init__()
+        self.awaited, self.seen = awaited, threading.Event()
+
     def isatty(self):
         return True
+
+    def write(self, text):
+        if self.awaited in text:
+            self.seen.set()
+        return super().write(text)
 
 
 def context(stderr):
@@ -26,7 +35,8 @@ def test_nobody_looks_at_a_file():
         assert tell is None
 
 
-def test_short_work_shows_nothing():
+def test_short_work_shows_nothing(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 100)
     terminal = Terminal()
     with progress(context(terminal)) as tell:
         tell("passes", 1, 2)
@@ -35,12 +45,10 @@ def test_short_work_shows_nothing():
 
 def test_long_work_is_shown_and_taken_away(monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0)
-    terminal = Terminal()
+    terminal = Terminal("1,000 of 2,000")
     with progress(context(terminal)) as tell:
         tell("passes, one a row", 1000, 2000)
-        drawn = threading.Event()
-        while "1,000 of 2,000" not in terminal.getvalue():
-            drawn.wait(0.01)
+        assert terminal.seen.wait(100)
     assert terminal.getvalue().endswith("\x1b[2K")  # the line is erased
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import warnings
@@ -215,6 +216,7 @@ def differentiable_operators() -> list[Any]:
     """torch's operators that support autograd."""
     from torch.testing._internal.common_methods_invocations import op_db
 
+    gc.freeze()  # the database is large and stays: the collector need not walk through it again and again
     return [operator for operator in op_db if operator.supports_autograd]
 
 

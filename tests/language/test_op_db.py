@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import warnings
 from collections.abc import Callable
@@ -67,11 +66,9 @@ NOT_COMPARABLE = {
 def results() -> dict[str, str]:
     """Operator to "match", the reason why it can't be written, or how it differs."""
     operators = differentiable_operators()
-    gc.freeze()  # the database is large, and walking it again and again would take most of the time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {full_name(operator): outcome(operator) for operator in operators}
-    gc.unfreeze()
     return found
 
 
