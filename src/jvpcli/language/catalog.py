@@ -1,7 +1,7 @@
 """The allow-list: what an expression can call, read and name, and why it can't the rest.  Loads no torch.
 
-The catalogue is data that `build_catalog` derives from torch's own registry.  It is closed by exact path: what isn't in
-it doesn't resolve.
+The catalogue is data that `tools/build_catalog.py` derives from torch's own registry.  It is closed by exact path: what
+isn't in it doesn't resolve.
 """
 
 from __future__ import annotations
