@@ -17,7 +17,7 @@ from jvpcli.messages.cards import Card, Found, cards
 from jvpcli.messages.logs import LAST, Raised, read_log
 from jvpcli.messages.wordings import anchor, kinds, pattern, read_shape, squeeze
 from jvpcli.report import Notice, Shape
-from jvpcli.report.explanation import Explanation
+from jvpcli.report.lookup import Explanation
 
 QUOTED = 120
 """Characters of an unknown message that are told back."""

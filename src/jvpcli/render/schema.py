@@ -14,11 +14,9 @@ from typing import Any
 
 from jvpcli.errors import JvpError
 from jvpcli.options import BATCH, options_of
-from jvpcli.report import InspectReport
+from jvpcli.report import InspectReport, PlanReport
 from jvpcli.report.check import CheckReport
-from jvpcli.report.explanation import Explanation
-from jvpcli.report.ops import OpsReport
-from jvpcli.report.plan import PlanReport
+from jvpcli.report.lookup import Explanation, OpsReport
 from jvpcli.report.trace import TraceReport
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -16,7 +16,7 @@ from jvpcli.render.numbers import array_text, bytes_text, index_text, number_tex
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
 if TYPE_CHECKING:
-    from jvpcli.report.plan import PlanReport
+    from jvpcli.report import PlanReport
 
 T = TypeVar("T")
 
