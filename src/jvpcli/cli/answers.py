@@ -15,8 +15,8 @@ from jvpcli.cli.output import failures_as_errors
 from jvpcli.cli.requests import asked, read_object
 from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import free_memory
+from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
-from jvpcli.render.visible import escaped_json
 from jvpcli.request import Request
 
 NOT_READ = object()

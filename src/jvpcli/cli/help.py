@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import Indented
+from jvpcli.render.terminal import Indented
 
 LABEL = "bold cyan"
 QUIET = "dim"

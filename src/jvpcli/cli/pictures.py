@@ -40,7 +40,7 @@ class Pictures:
         self._check_files()
 
     def _check_files(self) -> None:
-        from jvpcli.render.optional import check_installed
+        from jvpcli.render import check_installed
 
         for option, path in (("--html", self.html), ("--plot", self.plot)):
             if path == "-":

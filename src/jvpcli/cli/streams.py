@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from typing import TextIO
 
-from jvpcli.render.visible import visible
+from jvpcli.render import visible
 
 ASCII = str.maketrans(
     {

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, PROSE_WIDTH, Indented
+from jvpcli.render.terminal import HEADING, PROSE_WIDTH, Indented
 from jvpcli.report.lookup import Explanation, Operation, OpsReport
 
 

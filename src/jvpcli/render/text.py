@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
+from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
 if TYPE_CHECKING:

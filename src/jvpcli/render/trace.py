@@ -16,8 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.numbers import array_text, number_text
+from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.text import HEADING, NAME, QUIET, Window
 from jvpcli.render.text import _matrix as matrix_table
 from jvpcli.report import Comparison, Jacobian, Value
