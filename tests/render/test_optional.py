@@ -9,7 +9,7 @@ import pytest
 
 import jvpcli
 from jvpcli import render as optional
-from jvpcli.cli.pictures import Pictures
+from jvpcli.cli.compute import Pictures
 from jvpcli.errors import FileError, UsageError
 
 

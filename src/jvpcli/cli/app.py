@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
-from jvpcli.cli.context import Context
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
-from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, JvpError, UsageError
 
 ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."

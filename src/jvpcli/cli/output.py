@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.context import Context
-from jvpcli.cli.streams import OutputFailed, ReaderGone
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.errors import FileError, InternalError, InterruptedByUser, JvpError, LimitError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO
 
-from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, told
+from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
 from jvpcli.cli.attendant import flush_c_streams, leave_with_parent, leave_with_parent_at_once
 from jvpcli.errors import FileError, JvpError
 
@@ -295,7 +295,7 @@ def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) 
     while header := read(LENGTHS.size):
         length, known = LENGTHS.unpack(header)
         line, verdict = read(length), read(known)
-        for kind, part in told(line, verdict, memory) if verdict else answer(line, memory):
+        for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory):
             rest = memoryview(HEADER.pack(kind, len(part)) + part)
             while rest:
                 rest = rest[os.write(answers, rest) :]

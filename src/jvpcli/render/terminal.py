@@ -15,7 +15,6 @@ from rich.text import Span, Text
 
 from jvpcli.render import visible
 
-
 PROSE_WIDTH = 100
 """Prose is wrapped here however wide the console is; tables take what there is."""
 
