@@ -12,8 +12,7 @@ from typing import IO, Any
 from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError, UsageError
-from jvpcli.language.limits import free_memory
-from jvpcli.language.overflow import json_float
+from jvpcli.language.limits import free_memory, json_float
 from jvpcli.language.pasted import read_pasted
 from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.render import escaped_json

@@ -107,9 +107,13 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
     if expression == "-":
         argv = [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
         expression = argv[-1]
+    from jvpcli.language import may_ask_for_derivative
+
+    if not may_ask_for_derivative(expression) or any(word.startswith("--import=") for word in before):
+        return argv
     from jvpcli.language.pasted import read_pasted
 
-    pasted = None if any(word.startswith("--import=") for word in before) else read_pasted(expression)
+    pasted = read_pasted(expression)
     if pasted is None:
         return argv
     given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}

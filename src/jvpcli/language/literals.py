@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError
-from jvpcli.language.overflow import TOO_LARGE, json_float
+from jvpcli.language.limits import TOO_LARGE, json_float
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """What stands for numbers that JSON doesn't have, in strings or bare."""
