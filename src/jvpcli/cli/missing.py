@@ -34,7 +34,7 @@ NUMBERS_OF_MATRICES = NUMBERS | {"det", "logdet", "trace"}
 def values_for(expression: str, missing: Collection[str], given: Mapping[str, Any]) -> Mapping[str, str] | None:
     """A VALUE for each missing input; None where it can't be told what works.
 
-    The same VALUE serves for all: that of the inputs that are given, where the shapes of all must be alike.
+    One VALUE serves for all: that of the inputs that are given, where the shapes of all must be alike.
     """
     try:
         root = _root(expression)

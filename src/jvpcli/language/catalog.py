@@ -248,8 +248,8 @@ def search(word: str = "") -> list[Entry]:
     wanted = canonical(word).lower()
     named = [entry for entry in entries() if wanted in entry.path.lower()]
     listed = {entry.path for entry in named}
-    told = [entry for entry in entries() if entry.path not in listed and wanted in entry.description.lower()]
-    return sorted(named, key=lambda entry: (not entry.name.lower().startswith(wanted), entry.path)) + told
+    described = [entry for entry in entries() if entry.path not in listed and wanted in entry.description.lower()]
+    return sorted(named, key=lambda entry: (not entry.name.lower().startswith(wanted), entry.path)) + described
 
 
 def suggest(name: str, extra: Sequence[str] = ()) -> list[str]:

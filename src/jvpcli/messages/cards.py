@@ -259,7 +259,7 @@ def _filled(place: re.Match[str], pieces: Mapping[str, Any]) -> str | None:
 def _items(texts: Sequence[str], pieces: Mapping[str, Any]) -> Iterator[str]:
     """Causes or cures, without those that miss something."""
     for text in texts:
-        alone = re.fullmatch(r"\{(\w+)\}", text)
-        value = pieces.get(alone[1]) if alone else None
+        piece = re.fullmatch(r"\{(\w+)\}", text)  # a list of items stands alone
+        value = pieces.get(piece[1]) if piece else None
         filled = value if isinstance(value, list) else [fill(text, pieces)]
         yield from (item for item in filled if item)

@@ -35,7 +35,6 @@ TITLES = {
     "evaluation": "Evaluation",
     "not_differentiable": "Not differentiable",
     "limit": "Limit",
-    "check_failed": "Check failed",
     "interrupted": "Interrupted",
 }
 

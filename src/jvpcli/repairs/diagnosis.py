@@ -106,7 +106,7 @@ def explain_operands(
 
 
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:
-    """The same, but nothing is tried any more once it has taken too long."""
+    """`works` for so many seconds; after them no further source is tried, and none works."""
     end = time.monotonic() + patience
     return lambda source: time.monotonic() < end and works(source)
 
