@@ -145,8 +145,8 @@ class Guilty:
 
     def rewritten(self, text: str) -> str:
         """The whole source with the sub-expression replaced; with brackets unless it stands alone."""
-        alone = self.source.strip() == self.text or (self.op.startswith("op:") and not text.startswith("-"))
-        return self.edited((self.span, text if alone or _is_call(text) else f"({text})"))
+        needs_none = self.source.strip() == self.text or (self.op.startswith("op:") and not text.startswith("-"))
+        return self.edited((self.span, text if needs_none or _is_call(text) else f"({text})"))
 
     def renamed(self, name: str) -> str | None:
         """The whole source with another function or method of that name."""
