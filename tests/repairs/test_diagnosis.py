@@ -20,7 +20,8 @@ from jvpcli.language.parse import parse
 from jvpcli.messages.matcher import lookup
 from jvpcli.messages.shapes import aligned, broadcast, broadcast_table, product_repairs
 from jvpcli.program import Program
-from jvpcli.repairs.diagnosis import MOST, TRIES, explain_operands
+from jvpcli.repairs import diagnosis as diagnoses
+from jvpcli.repairs.diagnosis import MOST, TRIES
 from jvpcli.request import Request
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
@@ -47,6 +48,13 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
 def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
     wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
     return Trial(Request(program.source), program, inputs, wrt, {}).works
+
+
+def explain_operands(
+    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
+) -> JvpError:
+    found = diagnoses.diagnose(error, program)
+    return error if found is None else diagnoses.explained(found, diagnoses.repaired(found, works), show)
 
 
 def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:

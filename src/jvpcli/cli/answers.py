@@ -205,8 +205,4 @@ def _check(request: Request) -> tuple[Any, bool]:
     return report, not report.passed
 
 
-COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
-    "inspect": _inspect,
-    "trace": _trace,
-    "check": _check,
-}
+COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {"inspect": _inspect, "trace": _trace, "check": _check}

@@ -31,10 +31,7 @@ COMMANDS: Mapping[str, str] = {
 COMPUTING = frozenset({"inspect", "trace", "check"})
 """The commands that compute; a batch gives that to workers."""
 
-OPTIONS: Mapping[str, str] = {
-    "--version": "Print the version and leave.",
-    "-h, --help": "Show this message and leave.",
-}
+OPTIONS: Mapping[str, str] = {"--version": "Print the version and leave.", "-h, --help": "Show this message and leave."}
 
 EXAMPLES = """
 # the shapes, the Jacobian, and how it makes the gradient

@@ -52,9 +52,7 @@ LONGEST_WAIT = 20.0
 """Milliseconds between two looks at a pipe that its reader has not emptied."""
 
 
-def command(
-    context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool
-) -> int:
+def command(context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")

@@ -42,9 +42,7 @@ PATIENCE = 1.0
 
 
 @contextmanager
-def computing(
-    context: Context, request: Request, as_json: bool
-) -> Iterator[tuple[Request, Callable[[], None]]]:
+def computing(context: Context, request: Request, as_json: bool) -> Iterator[tuple[Request, Callable[[], None]]]:
     """The request with its limits in force, and what to call once the answer is there.
 
     What computes, and torch with it, is loaded inside.  The limits hold for the answer too, as it is written; the line

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit
+from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -77,7 +77,4 @@ def command(
             pictures.write(report)
         emit(context, report, as_json, render)
     if not (quiet or as_json or explain_plan):
-        from jvpcli.render.text import render_warnings
-
-        context.flush()
-        render_warnings(report.warnings, context.error_console)
+        emit_warnings(context, report.warnings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit
+from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -75,7 +75,4 @@ def command(
         pictures.write(report)
         emit(context, report, as_json, render)
     if not quiet and not as_json:
-        from jvpcli.render.text import render_warnings
-
-        context.flush()
-        render_warnings(report.warnings, context.error_console)
+        emit_warnings(context, report.warnings)

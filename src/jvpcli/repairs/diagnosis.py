@@ -15,8 +15,7 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.messages.cards import Found
 from jvpcli.messages.matcher import Match, Raised, advice, explanation, find, worded
 from jvpcli.program import Program
-from jvpcli.repairs.edits import Family, Repair, anything
-from jvpcli.repairs.guilty import Guilty, Written, find_guilty
+from jvpcli.repairs.guilty import Family, Guilty, Repair, Written, anything, find_guilty
 from jvpcli.report import Shape
 
 MOST = 2
@@ -95,14 +94,6 @@ def explained(
         cures=known.cures if known else (),
         failed=error.failed,
     )
-
-
-def explain_operands(
-    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
-) -> JvpError:
-    """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
-    diagnosis = diagnose(error, program)
-    return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
 
 
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from jvpcli.render.html.data import script_block
-from jvpcli.render.html.inspected import agreement
-from jvpcli.render.html.mathml import math
+from jvpcli.render.html.inspected import agreement, math
 from jvpcli.render.numbers import number_text
 from jvpcli.report import Shape
 from jvpcli.report.trace import Contribution, LocalJacobian, TraceReport, TraceStep
