@@ -119,7 +119,7 @@ class _Line(Watch):
         leave_with_parent_at_once()
 
     def answer(self) -> None:
-        """Only writing is left."""
+        """Tells that the outcome is there, and only writing is left."""
         self._tell(ANSWERED)
 
     def done(self) -> None:

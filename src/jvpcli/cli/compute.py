@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,8 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
-    with _own_prints_to(context, request), ExitStack() as shown:
+    own_prints = redirect_stdout(context.err) if request.imports else nullcontext()  # stdout is for results
+    with own_prints, ExitStack() as shown:
         request = replace(request, tell=shown.enter_context(progress(context)))
         from jvpcli.language.limits import free_memory
 
@@ -66,19 +67,9 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             yield request, shown.close
             return
         if request.memory_limit is not None:
-            _start_threads()
+            start_threads()
         with memory_limit(allowed):
             yield replace(request, memory_limit=allowed), shown.close
-
-
-@contextmanager
-def _own_prints_to(context: Context, request: Request) -> Iterator[None]:
-    """What the user's own files print goes to stderr: stdout is for results."""
-    if not request.imports:
-        yield
-        return
-    with redirect_stdout(context.err):
-        yield
 
 
 def check_folder() -> None:
@@ -91,7 +82,7 @@ def check_folder() -> None:
         raise FileError("the current folder has been removed", hints=("change to a folder that is there, with cd",))
 
 
-def _start_threads() -> None:
+def start_threads() -> None:
     """Starts torch's threads: their stacks are not the request's memory, and under a tight limit none would start."""
     import torch
 
@@ -203,7 +194,7 @@ class Shown:
         self._ended = False
 
     def start(self) -> None:
-        """Draw it, unless the work has just ended."""
+        """Draws the line, unless the work has just ended."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         with self._lock:
@@ -222,7 +213,7 @@ class Shown:
             self._update()
 
     def stop(self) -> None:
-        """Take it away."""
+        """Takes the line away."""
         with self._lock:
             self._ended = True
             if self._progress is not None:

@@ -85,7 +85,7 @@ class Output:
         self._attempt(put)
 
     def flush(self) -> None:
-        """Everything written is out."""
+        """Sends out everything that was written."""
         self._attempt(lambda stream: stream.flush())
 
     def isatty(self) -> bool:
@@ -213,12 +213,12 @@ class Context:
 
     @classmethod
     def of_process(cls) -> Context:
-        """The real process's."""
+        """The streams and the environment of this process."""
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
 
     @classmethod
     def apart_from_prints(cls) -> Context:
-        """The real process's, its stdout for results alone: what else is written there goes to stderr.
+        """Those of this process, stdout for results alone: what else is written there goes to stderr.
 
         That is what torch's libraries print, and the user's own files, whether through Python, from C or by a program
         that they start.
@@ -246,12 +246,12 @@ class Context:
 
     @cached_property
     def console(self) -> Console:
-        """For results."""
+        """The console that results are printed on."""
         return self._console(self.out)
 
     @cached_property
     def error_console(self) -> Console:
-        """For everything else: warnings, progress, errors."""
+        """The console of everything else: warnings, progress, errors."""
         return self._console(self.err)
 
     @cached_property
@@ -299,7 +299,7 @@ class Context:
         self.out.write_bytes(b"\n")
 
     def flush(self) -> None:
-        """Everything written is out.
+        """Sends out everything that was written to both streams.
 
         Raises:
             ReaderGone, OutputFailed: it cannot be written.

@@ -20,7 +20,7 @@ NUMBERS = frozenset((
     "sum", "mean", "prod", "std", "var", "norm", "amax", "amin", "max", "min", "logsumexp", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss",
 ))  # fmt: skip
-"""Those that give a single number."""
+"""Functions that give a single number."""
 
 OF_VECTORS = frozenset(("outer", "dot", "vdot", "ger", "inner"))
 OF_MATRICES = frozenset(
