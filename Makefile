@@ -71,7 +71,7 @@ screenshots: $(VENV)/.dev browser ## the pictures of docs/pictures.md, from real
 
 catalog: $(VENV)/.dev ## the list of functions that an expression may call, from torch's own registry
 	@echo '→ src/jvpcli/language/catalog.json'
-	@$(BIN)/python -m jvpcli.language.build_catalog
+	@$(BIN)/python tools/build_catalog.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -79,7 +79,7 @@ def test_imports_go_down_only(path):
         ("if TYPE_CHECKING:\n    from jvpcli import api", "tracing", True),
         ("from jvpcli import inspect", "language", True),
         ("from .. import api", "jacobian", True),
-        ("from jvpcli.repairs.search import repairs", "messages", True),
+        ("from jvpcli.repairs.diagnosis import repairs", "messages", True),
         ("from jvpcli.jacobian.engine import run", "repairs", True),
         ("from jvpcli.messages.cards import Found", "repairs", False),
         ("from jvpcli.report import Value", "program", True),

@@ -33,7 +33,7 @@ def main() -> None:
         from jvpcli.cli.attendant import attended
 
         os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))
-    from jvpcli.cli.watch import on_interrupt
+    from jvpcli.cli.context import on_interrupt
 
     on_interrupt(lambda: interrupted(context))
     os._exit(run(argv, context))

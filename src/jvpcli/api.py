@@ -326,7 +326,7 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
 
 def _fragment(report: InspectReport | TraceReport) -> str | None:
     """A part of a page for a notebook, which shows the text where there is none: without jinja2."""
-    from jvpcli.render.optional import installed
+    from jvpcli.render import installed
 
     if not installed("jinja2"):
         return None

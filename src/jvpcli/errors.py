@@ -46,7 +46,7 @@ class JvpError(Exception):
         details: lines of evidence shown between the source and the explanation.
         operands: text, shape and dtype of each tensor that the failing step got.
         causes, cures: of one of PyTorch's messages, what it usually comes from and what helps, the likeliest first.
-        failed: the step of the tape that failed with the values it got (`program.FailedStep`), for whoever explains it.
+        failed: the step of the tape that failed with the values it got (`program.FailedStep`), from which it is explained.
     """
 
     code: ClassVar[str] = "internal"
@@ -70,7 +70,7 @@ class JvpError(Exception):
         return self.message
 
     def with_context(self, **fields: Any) -> JvpError:
-        """The same failure with `fields` filled in where they are still empty."""
+        """This failure with `fields` filled in where they are still empty."""
         for name, value in fields.items():
             if not getattr(self, name):
                 setattr(self, name, value)
@@ -188,13 +188,6 @@ class LimitError(JvpError):
 def too_late(seconds: float) -> LimitError:
     """What is told of a run, or of a line of a batch, that took too long."""
     return LimitError(f"it took longer than {seconds:g} s", hints=("make the inputs smaller, or raise --timeout",))
-
-
-class CheckFailedError(JvpError):
-    """A wrong gradient was found, or a line of a batch failed."""
-
-    code = "check_failed"
-    exit_code = ExitCode.CHECK_FAILED
 
 
 class InterruptedByUser(JvpError):

@@ -256,7 +256,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _lock_if_possible(descriptor: int) -> None:
-    """The same; on a file system without locks nothing is locked, and nothing taken away."""
+    """Locks a file as `_lock` does, where the file system has locks; elsewhere nothing is locked, and nothing taken away."""
     try:
         _lock(descriptor)
     except BlockingIOError:

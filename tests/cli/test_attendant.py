@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jvpcli.cli.pipes import patience
+from jvpcli.cli.context import patience
 from processes import begun, children, gone
 
 JVP = Path(sys.executable).parent / "jvp"

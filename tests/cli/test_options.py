@@ -14,10 +14,10 @@ import torch
 
 import jvpcli
 from jvpcli import options
+from jvpcli.cli.answers import request_of
 from jvpcli.cli.app import COMMANDS
 from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import SHELLS, complete
-from jvpcli.cli.requests import asked
 from jvpcli.command import command
 from jvpcli.errors import UsageError
 from jvpcli.options import BATCH, COMMAND_LINE, DOORS, OPTIONS, PYTHON, Option, make_request, options_of
@@ -102,7 +102,7 @@ def test_one_row_more_is_an_option_more(jvp, chunk, monkeypatch):
     jvp("inspect", "x*2", "--x", "1", "-c", "2")
     jvp("inspect", "x*2", "--x", "1")
     assert [request.chunk for request in asked_for] == [8, 2, 4]
-    assert asked({"expression": "x*2", "chunk": 3}).chunk == 3
+    assert request_of({"expression": "x*2", "chunk": 3}).chunk == 3
     assert make_request({"expression": "x*2", "chunk": 3}, PYTHON, "jacobian").chunk == 3
     assert command(asked_for[0]) == 'jvp inspect "x*2" --x 1 --chunk 8'
     assert command(asked_for[2]) == 'jvp inspect "x*2" --x 1'
@@ -110,7 +110,7 @@ def test_one_row_more_is_an_option_more(jvp, chunk, monkeypatch):
     refused = json.loads(jvp("inspect", "x*2", "--x", "1", "--chunk", "0", "--json").out)["error"]
     assert (refused["code"], refused["message"]) == ("usage", "--chunk is at least 1, not 0")
     with pytest.raises(UsageError, match="`chunk` is at least 1, not 0"):
-        asked({"expression": "x*2", "chunk": 0})
+        request_of({"expression": "x*2", "chunk": 0})
     assert "--chunk" in jvp("inspect", "x*2", "--x", "1", "--chnk", "8").err
 
 
@@ -190,7 +190,7 @@ def test_what_is_refused_is_named_as_the_door_names_it(door, name, given, messag
 @pytest.mark.parametrize(("name", "value"), [("imports", ["a.py"]), ("save", "a.npz"), ("html", "a.html"), ("jobs", 2)])
 def test_a_line_of_data_runs_and_writes_nothing(name, value):
     with pytest.raises(UsageError, match=f"no field `{name}`"):
-        asked({"expression": "x", name: value})
+        request_of({"expression": "x", name: value})
 
 
 @pytest.mark.parametrize(

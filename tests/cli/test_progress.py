@@ -6,9 +6,9 @@ import threading
 import pytest
 import torch
 
-from jvpcli.cli import progress as module
+from jvpcli.cli import compute as module
+from jvpcli.cli.compute import progress
 from jvpcli.cli.context import Context
-from jvpcli.cli.progress import progress
 from jvpcli.jacobian.engine import compute
 
 

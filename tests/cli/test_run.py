@@ -9,9 +9,7 @@ import pytest
 
 from jvpcli.answers import inspect as inspecting
 from jvpcli.cli import compute
-from jvpcli.cli.context import Context
-from jvpcli.cli.streams import ASCII, Output, OutputFailed, ReaderGone
-from jvpcli.cli.watch import Watch
+from jvpcli.cli.context import ASCII, Context, Output, OutputFailed, ReaderGone, Watch
 from jvpcli.errors import ExitCode, InterruptedByUser
 
 OUTER = ("inspect", "torch.outer(x,x)", "--x", "1,2,3,4")
@@ -116,7 +114,7 @@ def test_a_watcher_who_comes_first_keeps_the_word(tmp_path, ends):
         context = Context(None, out, None, {})
         in_a_thread(lambda: compute.end_run(context, InterruptedByUser("interrupted"), as_json=True))
         assert ends == [ExitCode.INTERRUPTED]
-        assert not context.watch.word.acquire(blocking=False)
+        assert not context.watch.telling.acquire(blocking=False)
     assert json.loads((tmp_path / "out").read_text())["error"]["code"] == "interrupted"
 
 

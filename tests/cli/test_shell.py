@@ -153,7 +153,7 @@ def test_the_timeout_holds_while_torch_is_loaded(shell):
 
 
 MEMORY = """
-from jvpcli.cli.limits import memory_limit
+from jvpcli.cli.compute import memory_limit
 def fits(size):
     try:
         return len(bytearray(size)) == size

@@ -24,10 +24,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from jvpcli.render import escaped, escaped_json, visible
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import Indented
-from jvpcli.render.terminal import Terminal
-from jvpcli.render.visible import escaped, escaped_json, visible
+from jvpcli.render.terminal import Indented, Terminal
 
 HOSTILE = {
     "colour": "\x1b[31m",

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from jvpcli.language import build_catalog, catalog
+from jvpcli.language import catalog
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+import build_catalog
 
 HERE = Path(catalog.__file__).parent
 

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from jvpcli.messages.cards import FOLDER, TOPICS, Card, Found, cards, fill, read_cards
-from jvpcli.repairs.search import family_of
+from jvpcli.repairs.diagnosis import family_of
 
 PAGE = """about: shapes
 RULE = Sizes are compared

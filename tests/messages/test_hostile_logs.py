@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jvpcli.errors import EvaluationError, UsageError
-from jvpcli.messages.logs import clean_lines, read_log
-from jvpcli.messages.matcher import explain_message
+from jvpcli.messages.matcher import clean_lines, explain_message, read_log
 
 PRODUCT = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)"
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."

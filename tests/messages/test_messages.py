@@ -23,10 +23,8 @@ from torch import nn
 from worded_messages import WORDINGS
 
 from jvpcli.errors import EvaluationError, ExitCode, UsageError
-from jvpcli.messages.cards import cards
-from jvpcli.messages.logs import Raised, read_log
-from jvpcli.messages.matcher import explain_message, explanation, find, lookup, wordings
-from jvpcli.messages.wordings import dtype_name, read_shape
+from jvpcli.messages.cards import cards, dtype_name, read_shape
+from jvpcli.messages.matcher import Raised, explain_message, explanation, find, lookup, read_log, wordings
 from plain_values import strange
 
 PRELUDE = """

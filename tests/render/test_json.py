@@ -178,7 +178,7 @@ def test_no_piece_is_long_and_a_small_document_is_one():
 MEMORY = """
 import sys, numpy as np
 from dataclasses import dataclass
-from jvpcli.cli.limits import memory_limit
+from jvpcli.cli.compute import memory_limit
 from jvpcli.render.json import layout, pieces
 @dataclass(frozen=True)
 class Box:

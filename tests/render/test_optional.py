@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import jvpcli
-from jvpcli.cli.pictures import Pictures
+from jvpcli import render as optional
+from jvpcli.cli.compute import Pictures
 from jvpcli.errors import FileError, UsageError
-from jvpcli.render import optional
 
 
 @pytest.fixture

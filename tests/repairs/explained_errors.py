@@ -13,7 +13,7 @@ from jvpcli.errors import JvpError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.program import Program
-from jvpcli.repairs.diagnosis import explain_operands
+from jvpcli.repairs import diagnosis
 from jvpcli.request import Request
 
 
@@ -28,6 +28,13 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
 def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
     wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
     return Trial(Request(program.source), program, inputs, wrt, {}).works
+
+
+def explain_operands(
+    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
+) -> JvpError:
+    found = diagnosis.diagnose(error, program)
+    return error if found is None else diagnosis.explained(found, diagnosis.repaired(found, works), show)
 
 
 def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:

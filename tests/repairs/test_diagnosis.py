@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 import torch.nn.functional as F
-from explained_errors import explained, tensors, trier
+from explained_errors import explain_operands, explained, tensors, trier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -19,7 +19,7 @@ from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.messages.matcher import lookup
 from jvpcli.messages.shapes import aligned, broadcast, broadcast_table, product_repairs
-from jvpcli.repairs.diagnosis import MOST, TRIES, explain_operands
+from jvpcli.repairs.diagnosis import MOST, TRIES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size")
 

@@ -25,7 +25,7 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     import numpy as np
 
-    from jvpcli.report.plan import PlanReport
+    from jvpcli.report import PlanReport
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _differentiated(
 def explain_plan(request: Request) -> PlanReport:
     """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
     from jvpcli.jacobian.compute import foresee
-    from jvpcli.report.plan import PlanReport
+    from jvpcli.report import PlanReport
 
     evaluation = run(request)
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from jvpcli.cli.compute import FREE_PART, refuse
-from jvpcli.cli.limits import memory_limit
+from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
 from jvpcli.cli.output import failures_as_errors
-from jvpcli.cli.requests import asked, read_object
-from jvpcli.errors import BadValueError, JvpError
-from jvpcli.language.limits import free_memory
+from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.language.limits import free_memory, json_float
+from jvpcli.language.pasted import read_pasted
+from jvpcli.options import BATCH, make_request, options_of
+from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
-from jvpcli.render.visible import escaped_json
 from jvpcli.request import Request
 
 NOT_READ = object()
 """The id of a line that could not be read."""
-
 
 PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
 """What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
@@ -29,6 +28,72 @@ tells of a failure; the whole document of a failure, which makes void what came 
 
 SECONDS = struct.Struct("<d")
 """A TIMEOUT's content."""
+
+
+def read_object(line: bytes) -> dict[str, Any]:
+    """The JSON object on a line.
+
+    Raises:
+        BadValueError: it is not strict JSON, or no object.
+    """
+    try:
+        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
+        if b"\\u" in line:
+            json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
+    except UnicodeError:
+        raise BadValueError("the line is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise BadValueError(
+            f"the line is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (character {error.pos + 1})",
+            hints=('A line looks like {"expression": "torch.outer(x,x)", "inputs": {"x": [1,2,3,4]}}.',),
+        ) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadValueError(f"the line cannot be read: {reason}") from None
+    if not isinstance(found, dict):
+        raise BadValueError("the line is JSON, but not an object with an `expression`")
+    return found
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f'{word} is not JSON; it is written "{word}", as a string')
+
+
+def request_of(fields: Mapping[str, Any]) -> Request:
+    """What a line's object asks for.
+
+    Raises:
+        UsageError: a field that there isn't, one that is missing, or one of the wrong type.
+    """
+    known = options_of(BATCH)
+    for name in fields:
+        if name not in known:
+            raise _unknown(name, known)
+    if not isinstance(fields.get("expression"), str):
+        raise UsageError("a request needs `expression`, a string")
+    request = make_request(fields, BATCH)
+    pasted = read_pasted(fields["expression"])
+    if pasted is None:
+        return request
+    return replace(
+        request,
+        expression=pasted.expression,
+        inputs={**pasted.inputs, **request.inputs},
+        wrt=request.wrt or pasted.wrt or None,
+        grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
+        tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
+    )
+
+
+def _unknown(name: str, known: Collection[str]) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return UsageError(
+        f"a request has no field `{name}`",
+        explanation=f"The fields are {', '.join(known)}.",
+        hints=(f"Did you mean {near[0]}?",) if near else (),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +115,7 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
         with failures_as_errors(), limited(most_memory):
             fields = read_object(line)
             identity = identity_of(fields)
-            request = asked(fields)
+            request = request_of(fields)
             del fields
             if request.timeout is not None:
                 yield TIMEOUT, SECONDS.pack(request.timeout)
@@ -68,7 +133,7 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
         yield INSTEAD, with_id(error_to_json(error), identity)
 
 
-def told(line: bytes, verdict: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
+def answer_of_failed(line: bytes, verdict: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
     """The answer to a line of which it is known already how it failed: `verdict` is that document, and lacks the id."""
     identity: Any = NOT_READ
     with suppress(JvpError), failures_as_errors(), limited(most_memory):
@@ -140,8 +205,4 @@ def _check(request: Request) -> tuple[Any, bool]:
     return report, not report.passed
 
 
-COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
-    "inspect": _inspect,
-    "trace": _trace,
-    "check": _check,
-}
+COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {"inspect": _inspect, "trace": _trace, "check": _check}

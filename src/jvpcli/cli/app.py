@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
-from jvpcli.cli.context import Context
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
-from jvpcli.cli.streams import OutputFailed, ReaderGone
 from jvpcli.errors import ExitCode, JvpError, UsageError
 
 ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."
@@ -32,10 +31,7 @@ COMMANDS: Mapping[str, str] = {
 COMPUTING = frozenset({"inspect", "trace", "check"})
 """The commands that compute; a batch gives that to workers."""
 
-OPTIONS: Mapping[str, str] = {
-    "--version": "Print the version and leave.",
-    "-h, --help": "Show this message and leave.",
-}
+OPTIONS: Mapping[str, str] = {"--version": "Print the version and leave.", "-h, --help": "Show this message and leave."}
 
 EXAMPLES = """
 # the shapes, the Jacobian, and how it makes the gradient
@@ -108,9 +104,13 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
     if expression == "-":
         argv = [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
         expression = argv[-1]
+    from jvpcli.language import may_ask_for_derivative
+
+    if not may_ask_for_derivative(expression) or any(word.startswith("--import=") for word in before):
+        return argv
     from jvpcli.language.pasted import read_pasted
 
-    pasted = None if any(word.startswith("--import=") for word in before) else read_pasted(expression)
+    pasted = read_pasted(expression)
     if pasted is None:
         return argv
     given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}

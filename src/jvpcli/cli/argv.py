@@ -33,7 +33,7 @@ class Options:
 
     @classmethod
     def of(cls, command: str) -> Options:
-        """Those of a command of jvp."""
+        """The options of a command of jvp."""
         from jvpcli.options import COMMAND_LINE, FLAG, options_of  # the program's own help does without
 
         declared = [option for option in options_of(COMMAND_LINE, command).values() if option.spellings]

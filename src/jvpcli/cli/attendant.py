@@ -17,10 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from jvpcli.cli.context import Context
+from jvpcli.cli.context import Context, Watch, hear, interrupts_are_heard, pass_over, patience
 from jvpcli.cli.output import emit_error, panel
-from jvpcli.cli.pipes import patience
-from jvpcli.cli.watch import Watch, hear, interrupts_are_heard, pass_over
 from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError, too_late
 
 BEGUN, ANSWERED, DONE = b"begun", b"answered", b"done"
@@ -49,7 +47,7 @@ def attended(work: Callable[[Context], int], context: Context, as_json: bool) ->
     if ended is None:
         return run.code
     _take_progress_away(context)
-    if not run.told.answered:
+    if not run.state.answered:
         return emit_error(context, ended, as_json)
     return int(ended.exit_code) if isinstance(ended, InterruptedByUser) else panel(context, ended)
 
@@ -81,7 +79,7 @@ def leave_with_parent(life: int) -> None:
 
 
 def leave_with_parent_at_once() -> None:
-    """The same by the system, where it can: even while something holds the interpreter's lock.
+    """This process ends with its parent at once, where the system can see to it: even under the interpreter's lock.
 
     For a process that has called `leave_with_parent`, and loads torch: this loads `ctypes`, as torch does.
     """
@@ -99,8 +97,8 @@ def flush_c_streams() -> None:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the computing process has told so far."""
+class _State:
+    """How far the computing process is, by what it has told."""
 
     expression: str = ""
     timeout: float | None = None
@@ -121,7 +119,7 @@ class _Line(Watch):
         leave_with_parent_at_once()
 
     def answer(self) -> None:
-        """Only writing is left."""
+        """Tells that the outcome is there, and only writing is left."""
         self._tell(ANSWERED)
 
     def done(self) -> None:
@@ -157,7 +155,7 @@ class _Run:
     def __init__(self, pid: int, reader: int) -> None:
         self.pid = pid
         self.reader = reader
-        self.told = _Told()
+        self.state = _State()
         self.status = 0
         self.deadline: float | None = None
         self._rest = b""
@@ -174,13 +172,13 @@ class _Run:
         word, *rest = line.split(b"\t")
         if word == BEGUN and len(rest) == 2:
             seconds = float(rest[0]) if rest[0] else None
-            self.told = replace(self.told, timeout=seconds, expression=rest[1].decode("unicode_escape"))
+            self.state = replace(self.state, timeout=seconds, expression=rest[1].decode("unicode_escape"))
             self.deadline = None if seconds is None else time.monotonic() + seconds
         elif word == ANSWERED:
-            self.told = replace(self.told, answered=True)
+            self.state = replace(self.state, answered=True)
             self.deadline = None
         elif word == DONE:
-            self.told = replace(self.told, done=True)
+            self.state = replace(self.state, done=True)
 
     @property
     def code(self) -> int:
@@ -188,7 +186,7 @@ class _Run:
         return os.waitstatus_to_exitcode(self.status)
 
     def ended(self, options: int = os.WNOHANG) -> bool:
-        """Whether the process is gone; then `status` is set, and `told` complete."""
+        """Whether the process is gone; then `status` is set, and `state` complete."""
         pid, self.status = os.waitpid(self.pid, options)
         self.listen()
         return bool(pid)
@@ -215,10 +213,10 @@ def _wait(run: _Run, signals: int) -> JvpError | None:
             run.end()
             return InterruptedByUser("interrupted")
         if run.ended():
-            return None if run.told.done else why_ended(run.status, run.told.expression)
+            return None if run.state.done else why_ended(run.status, run.state.expression)
         if run.deadline is not None and run.deadline <= time.monotonic():
             run.end()
-            return None if run.told.done else too_late(run.told.timeout or 0)
+            return None if run.state.done else too_late(run.state.timeout or 0)
 
 
 def _take_progress_away(context: Context) -> None:

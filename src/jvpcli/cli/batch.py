@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import select
+import stat
+import struct
 import tempfile
 import time
 from collections import deque
@@ -14,9 +16,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from jvpcli.cli.compute import check_folder
-from jvpcli.cli.context import Context
-from jvpcli.cli.pipes import patience, wait_for_room
-from jvpcli.cli.streams import OutputFailed, ReaderGone
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone, patience
 from jvpcli.errors import ExitCode, FileError, JvpError, LimitError, UsageError, too_late, why
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ PIECE = 1 << 20
 LOOKING = 60.0
 """Seconds in which a worker finds the id of a line that has taken its worker down."""
 
+LONGEST_WAIT = 20.0
+"""Milliseconds between two looks at a pipe that its reader has not emptied."""
 
-def command(
-    context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool
-) -> int:
+
+def command(context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
     if not hasattr(os, "fork"):
         raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
@@ -258,7 +259,7 @@ class _Stream:
         """The answers whose turn it is, each in one piece."""
         while self.written in self.done:
             answer = self.done.pop(self.written)
-            with self.context.watch.word:
+            with self.context.watch.telling:
                 _write_line(self.context, answer.document)
             self.written += 1
             self.failed += answer.failed
@@ -304,3 +305,39 @@ def _write(context: Context, text: bytes) -> None:
         raise ReaderGone from None
     except OSError as error:
         raise OutputFailed(error.strerror) from None
+
+
+def wait_for_room(descriptor: int, size: int) -> None:
+    """Before a long line into a pipe, waits until its reader has emptied it.
+
+    Up to PIPE_BUF bytes (4096) the system writes whole or not at all.  A longer write into a pipe that is nearly full
+    stops halfway until the reader goes on, and if the writer is killed meanwhile the half stays.  An empty pipe takes
+    as much as it holds at once: 64 KiB, and up to 1 MiB if it is asked to.  Beyond that, and where the system cannot
+    tell, nothing is waited for.
+    """
+    if size <= select.PIPE_BUF or not stat.S_ISFIFO(os.fstat(descriptor).st_mode) or not _holds(descriptor, size):
+        return
+    hangup = select.poll()
+    hangup.register(descriptor, 0)  # a reader who leaves is told whatever is asked for
+    wait = 0.5
+    while _unread(descriptor) and not hangup.poll(wait):
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _holds(descriptor: int, size: int) -> bool:
+    """Whether the pipe, made larger if need be, holds so many bytes; False where that cannot be known."""
+    try:
+        from fcntl import F_GETPIPE_SZ, F_SETPIPE_SZ, fcntl
+
+        return fcntl(descriptor, F_GETPIPE_SZ) >= size or fcntl(descriptor, F_SETPIPE_SZ, size) >= size
+    except (ImportError, OSError):  # not Linux, or more than the system lets a pipe have
+        return False
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes in the pipe."""
+    from fcntl import ioctl
+    from termios import FIONREAD
+
+    (count,) = struct.unpack("i", ioctl(descriptor, FIONREAD, b"\0" * 4))
+    return int(count)

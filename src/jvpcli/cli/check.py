@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jvpcli.cli.compute import computing
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit
+from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.errors import ExitCode
 from jvpcli.request import Request
 
@@ -40,7 +40,5 @@ def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -
 
         emit(context, report, as_json, render_check)
     if not quiet and not as_json:
-        from jvpcli.render.text import render_warnings
-
-        render_warnings(report.warnings, context.error_console)
+        emit_warnings(context, report.warnings)
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

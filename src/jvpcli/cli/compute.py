@@ -1,18 +1,30 @@
-"""What every command that computes does first: refuse early, load torch, and put the limits on."""
+"""What the commands that compute share: refusing early, the limits, the line of progress, and the pictures they draw."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jvpcli.cli.context import Context
-from jvpcli.cli.limits import memory_limit
 from jvpcli.cli.output import emit_error
-from jvpcli.cli.progress import progress
-from jvpcli.errors import FileError, JvpError, UnknownNameError, has_folder, too_late
-from jvpcli.request import Request
+from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
+from jvpcli.request import Request, Tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jvpcli.report import InspectReport
+    from jvpcli.report.trace import TraceReport
+
+try:
+    import resource
+except ImportError:  # not on this system: sizes that can be known are still refused beforehand
+    resource = None  # type: ignore[assignment]
 
 LINE_PATIENCE = 0.5
 """Seconds in which a line of a batch that is being written may still become whole."""
@@ -20,16 +32,21 @@ LINE_PATIENCE = 0.5
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
 
+INTERPRETER = 16 * 2**20
+"""Bytes that Python itself may take while it computes: modules that are loaded on the way, messages, garbage."""
+
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+PATIENCE = 1.0
+"""Seconds before the line of progress is shown."""
+
 
 @contextmanager
-def computing(
-    context: Context, request: Request, as_json: bool
-) -> Iterator[tuple[Request, Callable[[], None]]]:
+def computing(context: Context, request: Request, as_json: bool) -> Iterator[tuple[Request, Callable[[], None]]]:
     """The request with its limits in force, and what to call once the answer is there.
 
-    What computes, and torch with it, is loaded inside.
-
-    The limits hold for the answer too, as it is written; the line that shows progress goes away before it.
+    What computes, and torch with it, is loaded inside.  The limits hold for the answer too, as it is written; the line
+    that shows progress goes away before it.
 
     Raises:
         JvpError: the expression is refused; that is known before torch is loaded.
@@ -39,10 +56,8 @@ def computing(
     assert isinstance(request.expression, str)
     late = too_late(request.timeout or 0)
     context.watch.begin(request.expression, request.timeout, lambda: end_run(context, late, as_json))
-    with (
-        _own_prints_to(context, request),
-        ExitStack() as shown,
-    ):
+    own_prints = redirect_stdout(context.err) if request.imports else nullcontext()  # stdout is for results
+    with own_prints, ExitStack() as shown:
         request = replace(request, tell=shown.enter_context(progress(context)))
         from jvpcli.language.limits import free_memory
 
@@ -52,19 +67,9 @@ def computing(
             yield request, shown.close
             return
         if request.memory_limit is not None:
-            _start_threads()
+            start_threads()
         with memory_limit(allowed):
             yield replace(request, memory_limit=allowed), shown.close
-
-
-@contextmanager
-def _own_prints_to(context: Context, request: Request) -> Iterator[None]:
-    """What the user's own files print goes to stderr: stdout is for results."""
-    if not request.imports:
-        yield
-        return
-    with redirect_stdout(context.err):
-        yield
 
 
 def check_folder() -> None:
@@ -77,7 +82,7 @@ def check_folder() -> None:
         raise FileError("the current folder has been removed", hints=("change to a folder that is there, with cd",))
 
 
-def _start_threads() -> None:
+def start_threads() -> None:
     """Starts torch's threads: their stacks are not the request's memory, and under a tight limit none would start."""
     import torch
 
@@ -122,9 +127,166 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
 
 def end_run(context: Context, error: JvpError, as_json: bool) -> None:
     """From a watcher's thread: tells the error, unless the outcome is being told already, and ends the process."""
-    alone = context.watch.word.acquire(timeout=LINE_PATIENCE)
+    nothing_told = context.watch.telling.acquire(timeout=LINE_PATIENCE)
     try:
-        if alone:
+        if nothing_told:
             emit_error(context, error, as_json)
     finally:
         os._exit(int(error.exit_code))
+
+
+# The operating system's limit on memory
+
+
+@contextmanager
+def memory_limit(size: int) -> Iterator[None]:
+    """Lets the process take `size` bytes more than it has now; beyond, allocations fail.  Inside another, the narrower holds."""
+    used = data_size()
+    if resource is None or used is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bounds = [bound for bound in before if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + size + INTERPRETER, *bounds]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def data_size() -> int | None:
+    """Bytes of private writable memory that the process has mapped, its stack with it; None where that cannot be known."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # a tenth of the time that `status` takes
+            return int(statm.read().split()[5]) * PAGE
+    except OSError:
+        return None
+
+
+# How far a long computation is: a line on stderr that appears after a second, on a terminal, and goes away again
+
+
+@contextmanager
+def progress(context: Context) -> Iterator[Tell | None]:
+    """Gives what is to be told of the progress; None where nobody looks."""
+    if not context.err.isatty():
+        yield None
+        return
+    shown = Shown(context)
+    timer = threading.Timer(PATIENCE, shown.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield shown.tell
+    finally:
+        timer.cancel()
+        shown.stop()
+
+
+class Shown:
+    """The line of progress: what is being done, how much of it is, and for how long; drawn by a thread of rich's."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._latest = ("computing", 0, 0)
+        self._progress: Progress | None = None
+        self._ended = False
+
+    def start(self) -> None:
+        """Draws the line, unless the work has just ended."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._ended:
+                return
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, console=self._context.error_console, transient=True)
+            self._task = self._progress.add_task("", total=None)
+            self._update()
+            self._progress.start()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` of `what` are there."""
+        self._latest = (what, done, total)
+        if self._progress is not None:
+            self._update()
+
+    def stop(self) -> None:
+        """Takes the line away."""
+        with self._lock:
+            self._ended = True
+            if self._progress is not None:
+                self._progress.stop()
+
+    def _update(self) -> None:
+        assert self._progress is not None
+        what, done, total = self._latest
+        text = f"{what}: {done:,} of {total:,}" if total else what
+        self._progress.update(self._task, description=text, completed=done, total=total or None)
+
+
+# --html, --plot and --heatmap: refused early, written before the answer is printed
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures that were asked for."""
+
+    html: str | None
+    plot: str | None
+    heatmap: bool
+
+    def check(self, *, as_json: bool = False, only_planned: bool = False) -> None:
+        """Refuses, before anything is computed, what cannot be made.
+
+        Raises:
+            UsageError: a wrong file name, a part of jvp that is not installed, or options that exclude each other.
+            FileError: a place that cannot be written to.
+        """
+        asked = [name for name in ("html", "plot", "heatmap") if getattr(self, name)]
+        if not asked:
+            return
+        if only_planned:
+            raise UsageError(f"--{asked[0]} has nothing to show: --explain-plan computes nothing")
+        if as_json and self.heatmap:
+            raise UsageError("--heatmap draws on stdout, where --json prints one JSON document: leave one of them out")
+        self._check_files()
+
+    def _check_files(self) -> None:
+        from jvpcli.render import check_installed
+        from jvpcli.writer import check_writable
+
+        for option, path in (("--html", self.html), ("--plot", self.plot)):
+            if path == "-":
+                raise UsageError(f"{option} writes a file, and - is no name of one", hints=(f"{option} ./-",))
+            if path is not None:
+                check_writable(path)
+        if self.html is not None:
+            check_installed("--html", "jinja2", "html")
+        if self.plot is not None:
+            from jvpcli.render.plot import check_path
+
+            check_path(self.plot)
+
+    def write(self, report: InspectReport | TraceReport) -> None:
+        """Writes the files.
+
+        Raises:
+            FileError: one cannot be written.
+        """
+        if self.html is not None:
+            from jvpcli.render.html import write_html
+
+            write_html(report, self.html)
+        if self.plot is not None:
+            from jvpcli.render.plot import write_plot
+
+            write_plot(report, self.plot)
+
+    def draw(self, report: InspectReport | TraceReport, console: Console) -> None:
+        """Draws in the terminal, if that was asked for."""
+        if self.heatmap:
+            from jvpcli.render.heatmap import heatmap
+
+            heatmap(report, console)

@@ -1,20 +1,116 @@
-"""The process as the commands see it: streams and environment, injected once, never probed at import."""
+"""The process as the commands see it: streams and environment, injected once, never probed at import.
+
+Output streams say plainly when they cannot be written, and show every symbol in some way.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
-from jvpcli.cli.streams import Output
-from jvpcli.cli.watch import Watch
 from jvpcli.errors import BadValueError, LimitError, UsageError
+from jvpcli.render import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+ASCII = str.maketrans(
+    {
+        "∂": "d", "Σ": "sum", "·": "*", "×": "x", "ᵀ": "^T", "…": "...", "⋮": ":", "⟨": "<", "⟩": ">", "∞": "inf",
+        "≤": "<=", "≥": ">=", "≠": "!=", "≈": "~", "→": "->", "←": "<-", "−": "-", "–": "-", "—": "-", "“": '"',
+        "”": '"', "‘": "'", "’": "'", "√": "sqrt", "δ": "delta", "ε": "eps", "π": "pi", "∈": "in", "ⁿ": "^n",
+        "⁻": "^-", "¹": "^1", "²": "^2", "³": "^3", "∇": "grad ", "▶": ">", "▸": ">", "•": "*", "✓": "ok", "✗": "x",
+        "█": "#", "▇": "#", "▆": "#", "▅": "=", "▄": "=", "▃": "-", "▂": "-", "▁": "_", "│": "|", "└": "`",
+        "├": "|", "‖": "|", "─": "-",
+    }
+)  # fmt: skip
+"""What stands for the field's symbols where the terminal's encoding cannot show them."""
+
+
+class ReaderGone(Exception):
+    """The reader of our output has seen enough: `| head -1`."""
+
+
+class OutputFailed(Exception):
+    """The output cannot be written: a full disk, a stream that the caller has closed."""
+
+
+class Output:
+    """A stream to print on.
+
+    Symbols that its encoding lacks are replaced: those of the field by what :data:`ASCII` says, others by `?`.  With
+    `vital`, what cannot be written raises :class:`ReaderGone` or :class:`OutputFailed`; otherwise it is lost in
+    silence, since there is nowhere left to say so.
+    """
+
+    def __init__(self, stream: TextIO | None, *, vital: bool) -> None:
+        self._stream = stream
+        self._vital = vital
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._plain = not self._encoding.lower().replace("-", "").replace("_", "").startswith("utf")
+        self.encoding = "ascii" if self._plain else self._encoding
+        """What rich draws its boxes by."""
+
+    def say(self, text: str) -> None:
+        """Text with no order to a terminal in it, wherever it came from."""
+        self.write(visible(text))
+
+    def write(self, text: str) -> int:
+        """Text as it is, in the stream's own encoding: for a console, which knows its colours, and for the user's own prints."""
+        plain = text.translate(ASCII) if self._plain else text
+        shown = plain.encode(self._encoding, "replace").decode(self._encoding)
+        self._attempt(lambda stream: stream.write(shown))
+        return len(text)
+
+    def write_bytes(self, document: bytes) -> None:
+        """Bytes as they are: JSON is UTF-8 whatever the terminal."""
+
+        def put(stream: TextIO) -> None:
+            raw = getattr(stream, "buffer", None)
+            if raw is None:
+                stream.write(document.decode())
+            else:
+                stream.flush()
+                raw.write(document)
+
+        self._attempt(put)
+
+    def flush(self) -> None:
+        """Sends out everything that was written."""
+        self._attempt(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether a person looks at it."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor, from which rich learns the terminal's size."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def _attempt(self, action: Callable[[TextIO], object]) -> None:
+        try:
+            if self._stream is None:
+                raise OSError(errno.EBADF, "it is closed")
+            action(self._stream)
+        except BrokenPipeError:
+            if self._vital:
+                raise ReaderGone from None
+        except OSError as error:
+            if self._vital:
+                raise OutputFailed(error.strerror or str(error)) from None
+
 
 PIPE_WIDTH = 10_000
 """Columns of a console that is no terminal: whatever a line needs."""
@@ -28,6 +124,91 @@ USUAL_WIDTH, HEIGHT = 80, 25
 NARROWEST = 40
 """Columns that a page is laid out for at least.  A narrower terminal breaks the lines itself; in a frame or a table with
 no room for a word, words would be lost."""
+
+
+# What ends a run from outside: the clock and Ctrl-C
+
+
+class Watch:
+    """Threads of this process that end it, for a run that no other process waits for.
+
+    `telling` is a lock that the thread holds that tells how the run ended.  The main thread tells a result or a failure,
+    a watcher a timeout or Ctrl-C: the first to hold the lock keeps it, so that one outcome is told and no other.
+    """
+
+    def __init__(self) -> None:
+        self.telling = threading.RLock()
+        self._answered = threading.Event()
+
+    def begin(self, expression: str, seconds: float | None, end: Callable[[], None]) -> None:
+        """The computation begins; unless it is answered within `seconds`, `end` is called in a thread of its own.
+
+        A thread does that and not a signal: torch may be deep in a long call that looks at no signal.
+        """
+        if seconds is None:
+            return
+        longest = min(seconds, threading.TIMEOUT_MAX)
+
+        def watch() -> None:
+            if not self._answered.wait(longest):
+                end()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def answer(self) -> None:
+        """The outcome is there, to the last letter: from here on it is only written, and nothing else is told."""
+        self._answered.set()
+        self.telling.acquire()
+
+
+def on_interrupt(end: Callable[[], None]) -> None:
+    """From now on Ctrl-C calls `end` in a thread of its own, at once, whatever the main thread is doing.
+
+    Python's own handler would wait for torch to come back from a long call, and could hit an import halfway.
+    """
+    if not interrupts_are_heard():
+        return
+    heard = hear(signal.SIGINT)
+
+    def watch() -> None:
+        os.read(heard, 1)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def interrupts_are_heard() -> bool:
+    """Whether Ctrl-C is meant for us: whoever started us may want it ignored, as `nohup` and a shell's `&` do."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+LONGEST_POLL = 3_600_000.0
+"""Milliseconds that are waited at once; the system takes no more than 2³¹."""
+
+
+def patience(deadline: float | None) -> float | None:
+    """Milliseconds that a `poll` may wait where something is late at `deadline` (of the monotonic clock); None: for ever.
+
+    It may be less: whoever waits looks at the clock again.
+    """
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000 + 1, LONGEST_POLL)
+
+
+def hear(*numbers: int) -> int:
+    """A descriptor from which a byte can be read, the signal's number, for each of these signals that comes in."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, pass_over)
+    return reader
+
+
+def pass_over(number: int, frame: FrameType | None) -> None:
+    """A handler that leaves a signal to others: Python writes it to the wakeup descriptor before it gets here."""
+
+
+# The process
 
 
 @dataclass(frozen=True)
@@ -45,12 +226,12 @@ class Context:
 
     @classmethod
     def of_process(cls) -> Context:
-        """The real process's."""
+        """The streams and the environment of this process."""
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
 
     @classmethod
     def apart_from_prints(cls) -> Context:
-        """The real process's, its stdout for results alone: what else is written there goes to stderr.
+        """Those of this process, stdout for results alone: what else is written there goes to stderr.
 
         That is what torch's libraries print, and the user's own files, whether through Python, from C or by a program
         that they start.
@@ -78,12 +259,12 @@ class Context:
 
     @cached_property
     def console(self) -> Console:
-        """For results."""
+        """The console that results are printed on."""
         return self._console(self.out)
 
     @cached_property
     def error_console(self) -> Console:
-        """For everything else: warnings, progress, errors."""
+        """The console of everything else: warnings, progress, errors."""
         return self._console(self.err)
 
     @cached_property
@@ -136,7 +317,7 @@ class Context:
         self.out.write_bytes(b"\n")
 
     def flush(self) -> None:
-        """Everything written is out.
+        """Sends out everything that was written to both streams.
 
         Raises:
             ReaderGone, OutputFailed: it cannot be written.

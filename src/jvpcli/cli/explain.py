@@ -30,7 +30,7 @@ def command(context: Context, *, text: list[str] | None, as_json: bool) -> None:
     """Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do."""
     message = read_message(text or [], context)
     from jvpcli.messages.matcher import explain_message
-    from jvpcli.render.explanation import render_explanation
+    from jvpcli.render.lookup import render_explanation
 
     emit(context, explain_message(message), as_json, render_explanation)
 

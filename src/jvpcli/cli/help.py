@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import Indented
+from jvpcli.render.terminal import Indented
 
 LABEL = "bold cyan"
 QUIET = "dim"
@@ -24,7 +24,7 @@ def render_root(
     console.print()
     console.print(Text(about))
     for title, table in (("Commands", commands), ("Options", options)):
-        _section(title, [(Text(name, style=LABEL), told) for name, told in table.items()], console)
+        _section(title, [(Text(name, style=LABEL), about) for name, about in table.items()], console)
     _examples(examples, console)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import computing
+from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit
-from jvpcli.cli.pictures import Pictures
+from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
-from jvpcli.writer import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +54,8 @@ def command(
     pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
     if request.save is not None:
+        from jvpcli.writer import check_writable
+
         check_writable(request.save)
 
     def render(report: Any, console: Console) -> None:
@@ -77,7 +77,4 @@ def command(
             pictures.write(report)
         emit(context, report, as_json, render)
     if not (quiet or as_json or explain_plan):
-        from jvpcli.render.text import render_warnings
-
-        context.flush()
-        render_warnings(report.warnings, context.error_console)
+        emit_warnings(context, report.warnings)

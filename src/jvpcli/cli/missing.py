@@ -20,7 +20,7 @@ NUMBERS = frozenset((
     "sum", "mean", "prod", "std", "var", "norm", "amax", "amin", "max", "min", "logsumexp", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss",
 ))  # fmt: skip
-"""Those that give a single number."""
+"""Functions that give a single number."""
 
 OF_VECTORS = frozenset(("outer", "dot", "vdot", "ger", "inner"))
 OF_MATRICES = frozenset(
@@ -34,7 +34,7 @@ NUMBERS_OF_MATRICES = NUMBERS | {"det", "logdet", "trace"}
 def values_for(expression: str, missing: Collection[str], given: Mapping[str, Any]) -> Mapping[str, str] | None:
     """A VALUE for each missing input; None where it can't be told what works.
 
-    The same VALUE serves for all: that of the inputs that are given, where the shapes of all must be alike.
+    One VALUE serves for all: that of the inputs that are given, where the shapes of all must be alike.
     """
     try:
         root = _root(expression)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
-from jvpcli.report.ops import Operation, OpsReport
+from jvpcli.report.lookup import Operation, OpsReport
 
 EXAMPLES = """
 # everything with softmax in its name or description
@@ -20,7 +20,7 @@ jvp ops --json | jq -r '.operations[].name'
 
 def command(context: Context, *, word: str, as_json: bool) -> None:
     """List the functions, methods and constants that an expression may use, with their signatures."""
-    from jvpcli.render.ops import render_ops
+    from jvpcli.render.lookup import render_ops
 
     emit(context, find(word), as_json, render_ops)
 

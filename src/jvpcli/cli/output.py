@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.context import Context
-from jvpcli.cli.streams import OutputFailed, ReaderGone
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.errors import FileError, InternalError, InterruptedByUser, JvpError, LimitError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from jvpcli.report import Notice
 
 
 def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Console], None]) -> None:
@@ -35,6 +36,13 @@ def emit(context: Context, report: Any, as_json: bool, render: Callable[[Any, Co
         context.watch.answer()
         context.out.write(text)
     context.flush()
+
+
+def emit_warnings(context: Context, warnings: tuple[Notice, ...]) -> None:
+    """The warnings of an answer that has been printed, to stderr."""
+    from jvpcli.render.text import render_warnings
+
+    render_warnings(warnings, context.error_console)
 
 
 def emit_error(context: Context, error: JvpError, as_json: bool) -> int:

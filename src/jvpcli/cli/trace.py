@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jvpcli.cli.compute import computing
+from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit
-from jvpcli.cli.pictures import Pictures
+from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
-from jvpcli.writer import check_writable, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +52,8 @@ def command(
     pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json)
     if dot is not None:
+        from jvpcli.writer import check_writable
+
         check_writable(dot)
 
     def render(report: TraceReport, console: Console) -> None:
@@ -69,12 +69,10 @@ def command(
         computed()
         if dot is not None:
             from jvpcli.render.dot import to_dot
+            from jvpcli.writer import write_whole
 
             write_whole(dot, to_dot(report).encode())
         pictures.write(report)
         emit(context, report, as_json, render)
     if not quiet and not as_json:
-        from jvpcli.render.text import render_warnings
-
-        context.flush()
-        render_warnings(report.warnings, context.error_console)
+        emit_warnings(context, report.warnings)

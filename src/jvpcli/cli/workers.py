@@ -23,8 +23,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO
 
-from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, told
+from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
 from jvpcli.cli.attendant import flush_c_streams, leave_with_parent, leave_with_parent_at_once
+from jvpcli.cli.compute import start_threads
 from jvpcli.errors import FileError, JvpError
 
 AHEAD = 4
@@ -78,7 +79,7 @@ class Kept:
         self._lost: str | None = None
 
     def add(self, content: bytes | bytearray) -> None:
-        """Some more of it."""
+        """Adds a piece of the answer, as it comes in."""
         self.size += len(content)
         if self._lost:
             return
@@ -90,11 +91,11 @@ class Kept:
             self._memory.clear()
 
     def all(self) -> bytes:
-        """A short one."""
+        """The answer so far, where it is short enough to be in memory."""
         return bytes(self._memory)
 
     def answer(self, *, failed: bool) -> Answer | JvpError:
-        """The whole of it; an error where there was no room to keep it."""
+        """The whole answer; an error where there was no room to keep it."""
         if self._file is not None:
             with self._failures():
                 self._file.seek(0)
@@ -107,7 +108,7 @@ class Kept:
         return Answer(self._file or self.all(), failed, self.size)
 
     def close(self) -> None:
-        """It is not needed."""
+        """Closes the file, if there is one: the answer is not needed."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -141,7 +142,7 @@ class Worker:
     since: float = 0.0
 
     def give(self, line: Line) -> None:
-        """Puts a line on the way."""
+        """Queues a line for the process; `send` sends it as far as the pipe has room."""
         if not self.lines:
             self.since = time.monotonic()
         self.lines.append(line)
@@ -248,7 +249,7 @@ class Crew:
         return fewest if fewest is not None and fewest.takes(size) else None
 
     def start(self) -> Worker:
-        """A new process."""
+        """A new worker: a process with two pipes."""
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
         pid = os.fork()
@@ -283,7 +284,7 @@ def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
         gc.enable()
         leave_with_parent(life)
         leave_with_parent_at_once()
-        _start_threads(settings.threads)
+        _set_threads(settings.threads)
         with os.fdopen(requests, "rb") as stream:
             _answer_all(stream.read, answers, settings.memory)
         flush_c_streams()
@@ -295,16 +296,16 @@ def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) 
     while header := read(LENGTHS.size):
         length, known = LENGTHS.unpack(header)
         line, verdict = read(length), read(known)
-        for kind, part in told(line, verdict, memory) if verdict else answer(line, memory):
+        for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory):
             rest = memoryview(HEADER.pack(kind, len(part)) + part)
             while rest:
                 rest = rest[os.write(answers, rest) :]
 
 
-def _start_threads(count: int) -> None:
+def _set_threads(count: int) -> None:
     """Torch's threads, all started now: their stacks are not a request's memory."""
     import torch
 
     torch.set_num_threads(count)
     if count > 1:
-        torch.zeros(1 << 18).exp_()
+        start_threads()

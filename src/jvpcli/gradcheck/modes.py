@@ -24,7 +24,7 @@ from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobian.dense import jvp
 from jvpcli.language.evaluate import seeded
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.outputs import flatten
+from jvpcli.language.operations import flatten
 from jvpcli.language.run import Run
 
 

@@ -15,8 +15,7 @@ from jvpcli.jacobian.nearby import Rerun, sampled
 from jvpcli.jacobian.stacked import Stack, look_around
 from jvpcli.jacobian.structure import classify_values
 from jvpcli.jacobian.terms import UnsupportedError, Workspace
-from jvpcli.report import Notice, Plan
-from jvpcli.report.plan import OutputPlan, Way
+from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
 
 if TYPE_CHECKING:

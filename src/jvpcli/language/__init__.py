@@ -1,1 +1,8 @@
 """Expressions: parsed to a Program, refused where they may not run, evaluated by one loop."""
+
+DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp")
+
+
+def may_ask_for_derivative(text: str) -> bool:
+    """Whether a text can be Python that asks for a derivative itself, which `pasted` reads; without these words it is not."""
+    return any(word in text for word in DERIVATIVE_WORDS)

@@ -1,7 +1,7 @@
 """The allow-list: what an expression can call, read and name, and why it can't the rest.  Loads no torch.
 
-The catalogue is data that `build_catalog` derives from torch's own registry.  It is closed by exact path: what isn't in
-it doesn't resolve.
+The catalogue is data that `tools/build_catalog.py` derives from torch's own registry.  It is closed by exact path: what
+isn't in it doesn't resolve.
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ def search(word: str = "") -> list[Entry]:
     wanted = canonical(word).lower()
     named = [entry for entry in entries() if wanted in entry.path.lower()]
     listed = {entry.path for entry in named}
-    told = [entry for entry in entries() if entry.path not in listed and wanted in entry.description.lower()]
-    return sorted(named, key=lambda entry: (not entry.name.lower().startswith(wanted), entry.path)) + told
+    described = [entry for entry in entries() if entry.path not in listed and wanted in entry.description.lower()]
+    return sorted(named, key=lambda entry: (not entry.name.lower().startswith(wanted), entry.path)) + described
 
 
 def suggest(name: str, extra: Sequence[str] = ()) -> list[str]:

@@ -161,3 +161,24 @@ def _group_free() -> int | None:
         except (OSError, ValueError):
             continue
     return None
+
+
+# Numbers of JSON that no float holds, such as 1e400: Python reads them as infinity, and what was asked would be answered
+# of other numbers.  They are kept as what they are until a VALUE is read from them.
+
+
+class TooLarge:
+    """A number beyond every float."""
+
+    def __repr__(self) -> str:
+        return "a number that is too large for a float"
+
+
+TOO_LARGE = TooLarge()
+"""Stands for every such number."""
+
+
+def json_float(token: str) -> Any:
+    """The number of a JSON token with a fraction or an exponent, for `json.loads(parse_float=…)`."""
+    number = float(token)
+    return TOO_LARGE if math.isinf(number) else number

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError
-from jvpcli.language.overflow import TOO_LARGE, json_float
+from jvpcli.language.limits import TOO_LARGE, json_float
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """What stands for numbers that JSON doesn't have, in strings or bare."""
@@ -121,12 +121,12 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, parse_float=json_float)
     except json.JSONDecodeError as error:
-        told = error.msg.partition(": ")[0]  # without the character that is wrong
-        message = f"it isn't valid JSON: {told[:1].lower()}{told[1:]}"
+        fact = error.msg.partition(": ")[0]  # without the character that is wrong
+        message = f"it isn't valid JSON: {fact[:1].lower()}{fact[1:]}"
         raise BadValueError(message, source=text, span=(error.pos, error.pos + 1)) from None
     except (RecursionError, ValueError) as error:
-        told = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
-        raise BadValueError(told) from None
+        deep = isinstance(error, RecursionError)
+        raise BadValueError("it nests too deeply" if deep else "a number in it is too long") from None
 
 
 def to_tensor(value: Any, dtype: torch.dtype, pairs: bool = False) -> Tensor:
@@ -181,8 +181,8 @@ def _checked(value: Any, place: tuple[int, ...], kinds: set[type]) -> Any:
             return value
         at = f" at {list(place)}" if place else ""
         kind = "null" if value is None else f"something of type {type(value).__name__}"
-        told, kind = (repr(value), "text") if isinstance(value, str) else (kind, kind)
-        raise NotANumberError(f"{told}{at} is not a number", kind=f"{kind}{at}")
+        shown, kind = (repr(value), "text") if isinstance(value, str) else (kind, kind)
+        raise NotANumberError(f"{shown}{at} is not a number", kind=f"{kind}{at}")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         value = _as_float(value)
     kinds.add(type(value))
@@ -210,7 +210,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 def _ragged(items: Sequence[Any], odd: int, place: tuple[int, ...]) -> BadValueError:
     """Lists of different shapes side by side."""
 
-    def told(index: int) -> str:
+    def described(index: int) -> str:
         where = "".join(f"[{i}]" for i in (*place, index))
         item = items[index]
         if not isinstance(item, list):
@@ -218,7 +218,7 @@ def _ragged(items: Sequence[Any], odd: int, place: tuple[int, ...]) -> BadValueE
         shape = _shape(item)
         return f"{where} has {_entries(len(item))}" if len(shape) == 1 else f"{where} has shape {shape}"
 
-    return BadValueError(f"it is ragged: {told(0)}, {told(odd)}")
+    return BadValueError(f"it is ragged: {described(0)}, {described(odd)}")
 
 
 def _entries(count: int) -> str:

@@ -10,8 +10,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-SIGNS = ("grad", "backward", "jac", "vjp", "jvp")
-"""A text without any of these asks for no derivative."""
+from jvpcli.language import may_ask_for_derivative
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Pasted:
 
 def read_pasted(source: str) -> Pasted | None:
     """What a program's text asks for, if it ends in a call for a derivative that can be understood."""
-    if not any(sign in source for sign in SIGNS):
+    if not may_ask_for_derivative(source):
         return None
     try:
         statements = ast.parse(source.strip()).body

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
-from jvpcli.language.chains import characters_by_byte, read_pieces
 
 MAX_LENGTH = 500_000
 """Characters in an expression."""
+
+PIECE = 400
+"""Operators in one piece of a chain that is too long to be read at once."""
+
+FIRST_NAME, LAST_NAME = 0x4E00, 0x9FFF
+"""Names for the pieces: ideographs, of which those in the text are skipped."""
+
+ADDITIVE = frozenset({"+", "-"})
+MULTIPLICATIVE = frozenset({"*", "/", "@", "//", "%"})
+OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
+POWER_OR_DOT = frozenset({"**", ".", "~"})
+KEYWORDS = frozenset({"if", "else", "and", "or", "not", "in", "is", "for", "lambda", "await", "async", "yield"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +114,167 @@ def _syntax_error(error: SyntaxError, text: SourceText) -> JvpError:
     start = min(max(start, 0), len(text.source))
     end = min(max(end, start + 1), max(len(text.source), start + 1))  # one beyond the end, where something is missing
     return ExpressionSyntaxError(message, span=(start, end), source=text.source)
+
+
+# Very long chains (x+x+…, 10,000 terms): Python's parser refuses them, so they are read in pieces.  A chain of
+# left-associative operators is cut at an operator, and what stands before the cut, a complete left operand, is replaced
+# by a one-character name.  The pieces nest no deeper than Python can read, and are put together again while lowering:
+# wherever a piece's name stands, its tree is meant.
+
+
+@dataclass
+class _Level:
+    """The operators seen so far inside one pair of brackets: where the running sum and product begin."""
+
+    sum_start: int | None = None
+    product_start: int | None = None
+    sums: int = 0
+    products: int = 0
+    after_operand: bool = False
+
+
+def read_pieces(text: str) -> tuple[ast.Module, dict[str, ast.expr]]:
+    """The tree of the text, and the trees of the pieces that names in it stand for; columns are in characters.
+
+    Raises:
+        SyntaxError, RecursionError, MemoryError: as `ast.parse`, where cutting chains doesn't help.
+    """
+    text = _joined(text)
+    names = (chr(code) for code in range(FIRST_NAME, LAST_NAME) if chr(code) not in text)
+    pieces: dict[str, ast.expr] = {}
+    characters = list(text)
+    for start, end in _cuts(text):
+        name, piece = next(names, None), "".join(characters[start:end])
+        if name is None or "\n" in piece:
+            raise RecursionError
+        tree = ast.parse(f"({piece})", mode="eval").body
+        _place(tree, piece, text, start)
+        pieces[name] = tree
+        characters[start:end] = [name, *" " * (end - start - 1)]
+    rest = "".join(characters)
+    module = ast.parse(rest)
+    _to_characters(module, rest.split("\n"))
+    return module, pieces
+
+
+def _joined(text: str) -> str:
+    """The text with comments and the line breaks inside brackets as spaces, every character in its place."""
+    starts, characters, depth = _line_starts(text), list(text), 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.OP:
+            depth += (token.string in OPENING) - (token.string in CLOSING)
+        elif token.type == tokenize.COMMENT or (token.type == tokenize.NL and depth > 0):
+            begin = starts[token.start[0] - 1] + token.start[1]
+            characters[begin : begin + len(token.string)] = " " * len(token.string)
+    return "".join(characters)
+
+
+def _cuts(text: str) -> list[tuple[int, int]]:
+    """Start and end of each prefix to replace, in the order in which to do it (a later one may hold an earlier)."""
+    starts = _line_starts(text)
+    levels = [_Level()]
+    cuts: list[tuple[int, int]] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+            continue
+        begin = starts[token.start[0] - 1] + token.start[1]
+        level = levels[-1]
+        if token.string in OPENING and token.type == tokenize.OP:
+            _operand(level, begin)
+            levels.append(_Level())
+        elif token.string in CLOSING and token.type == tokenize.OP and len(levels) > 1:
+            levels.pop()
+            levels[-1].after_operand = True
+        else:
+            cuts.extend(_step(level, token, begin, text))
+    return cuts
+
+
+def _step(level: _Level, token: tokenize.TokenInfo, begin: int, text: str) -> Iterator[tuple[int, int]]:
+    """Account for one token; yield the cuts that it makes due."""
+    string = token.string
+    is_operator = token.type == tokenize.OP
+    if is_operator and string in POWER_OR_DOT:
+        level.after_operand = False
+        if string == "~":
+            _operand(level, begin)
+            level.after_operand = False
+    elif is_operator and string in ADDITIVE and not level.after_operand:
+        _operand(level, begin)
+        level.after_operand = False
+    elif is_operator and string in ADDITIVE and level.sum_start is not None:
+        level.sums += 1
+        if level.sums >= PIECE:
+            yield level.sum_start, _trimmed(text, begin)
+            level.sums = 0
+        level.product_start, level.products, level.after_operand = None, 0, False
+    elif is_operator and string in MULTIPLICATIVE and level.product_start is not None and level.after_operand:
+        level.products += 1
+        if level.products >= PIECE:
+            yield level.product_start, _trimmed(text, begin)
+            level.products = 0
+        level.after_operand = False
+    elif token.type in (tokenize.NUMBER, tokenize.STRING) or (token.type == tokenize.NAME and string not in KEYWORDS):
+        _operand(level, begin)
+    else:
+        level.sum_start = level.product_start = None
+        level.sums = level.products = 0
+        level.after_operand = False
+
+
+def _operand(level: _Level, begin: int) -> None:
+    """An operand begins (or goes on) here."""
+    if level.sum_start is None:
+        level.sum_start = begin
+    if level.product_start is None:
+        level.product_start = begin
+    level.after_operand = True
+
+
+def _trimmed(text: str, end: int) -> int:
+    """The end without the spaces before it."""
+    while text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _line_starts(text: str) -> list[int]:
+    starts = [0]
+    for line in text.split("\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    return starts
+
+
+def _place(tree: ast.expr, piece: str, text: str, start: int) -> None:
+    """Move a piece's tree, parsed behind a bracket, to where the piece stands; columns in characters."""
+    _to_characters(tree, [f"({piece})"])
+    line = text.count("\n", 0, start) + 1
+    shift = start - (text.rfind("\n", 0, start) + 1) - 1
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.expr, ast.keyword)):
+            node.lineno = node.end_lineno = line
+            node.col_offset += shift
+            node.end_col_offset = (node.end_col_offset or 0) + shift
+
+
+def _to_characters(tree: ast.AST, lines: Sequence[str]) -> None:
+    """Turn a tree's columns from UTF-8 bytes into characters."""
+    tables = [characters_by_byte(line) for line in lines]
+    if not any(tables):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.stmt, ast.expr, ast.keyword)):
+            node.col_offset = _at(tables[node.lineno - 1], node.col_offset)
+            node.end_col_offset = _at(tables[(node.end_lineno or 1) - 1], node.end_col_offset or 0)
+
+
+def _at(table: Sequence[int], column: int) -> int:
+    return table[column] if table else column
+
+
+def characters_by_byte(line: str) -> Sequence[int]:
+    """The character to which each UTF-8 byte belongs; empty where they are the same."""
+    if line.isascii():
+        return ()
+    table = [index for index, character in enumerate(line) for _ in character.encode(errors="surrogatepass")]
+    return [*table, len(line)]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from jvpcli.errors import BadValueError, ExpressionSyntaxError
 from jvpcli.language.evaluate import evaluate_value
-from jvpcli.language.files import read_file, unreadable
 from jvpcli.language.literals import (
     NON_FINITE,
     NotANumberError,
@@ -210,6 +209,8 @@ class _Reader:
 
     def file(self, reference: str) -> Tensor:
         """@path or @path:key."""
+        from jvpcli.language.files import read_file, unreadable  # most inputs come from no file
+
         found = read_file(reference, self.memory_limit)
         try:
             if found.tensor is not None:

@@ -65,7 +65,7 @@ def listed(sizes: Sequence[int]) -> str:
 
 
 def without_ones(shape: Shape) -> Shape:
-    """The axes longer than 1."""
+    """The axes of a shape that are longer than 1."""
     return tuple(size for size in shape if size != 1)
 
 

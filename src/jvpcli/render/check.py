@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import Indented, echoed
 from jvpcli.render.numbers import number_text
+from jvpcli.render.terminal import Indented, echoed
 from jvpcli.render.text import HEADING, NAME, QUIET
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jvpcli.render.visible import visible
+from jvpcli.render import visible
 from jvpcli.report.trace import TraceReport, TraceStep
 
 LONGEST_LABEL = 60

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.errors import JvpError, Span
-from jvpcli.render.layout import HEADING, echoed
-from jvpcli.render.visible import visible
+from jvpcli.render import visible
+from jvpcli.render.terminal import HEADING, echoed
 
 WIDEST = 100
 """Columns of the panel at most."""
@@ -35,7 +35,6 @@ TITLES = {
     "evaluation": "Evaluation",
     "not_differentiable": "Not differentiable",
     "limit": "Limit",
-    "check_failed": "Check failed",
     "interrupted": "Interrupted",
 }
 

@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 
 from jvpcli.errors import JvpError
-from jvpcli.render.visible import escaped_json
+from jvpcli.render import escaped_json
 
 SCHEMA_VERSION = 1
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jvpcli.errors import UsageError
+from jvpcli.render import check_installed, escaped, visible
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text
-from jvpcli.render.optional import check_installed
-from jvpcli.render.visible import escaped, visible
 from jvpcli.report import InspectReport, Jacobian
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole

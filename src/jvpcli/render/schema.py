@@ -14,11 +14,9 @@ from typing import Any
 
 from jvpcli.errors import JvpError
 from jvpcli.options import BATCH, options_of
-from jvpcli.report import InspectReport
+from jvpcli.report import InspectReport, PlanReport
 from jvpcli.report.check import CheckReport
-from jvpcli.report.explanation import Explanation
-from jvpcli.report.ops import OpsReport
-from jvpcli.report.plan import PlanReport
+from jvpcli.report.lookup import Explanation, OpsReport
 from jvpcli.report.trace import TraceReport
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -46,11 +44,7 @@ NUMBER: Schema = {
 }
 ARRAY: Schema = {
     "description": "Nested lists in row-major order, a single value for a 0-d array; complex numbers are [re, im].",
-    "anyOf": [
-        {"$ref": "#/$defs/number"},
-        {"type": "boolean"},
-        {"type": "array", "items": {"$ref": "#/$defs/array"}},
-    ],
+    "anyOf": [{"$ref": "#/$defs/number"}, {"type": "boolean"}, {"type": "array", "items": {"$ref": "#/$defs/array"}}],
 }
 
 
@@ -149,10 +143,7 @@ def _failure() -> Schema:
         "hints": {**texts, "description": "A command can be run as it stands."},
         "span": {
             "description": "Start and end of the guilty part, in characters of the expression.",
-            "anyOf": [
-                {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-                {"type": "null"},
-            ],
+            "anyOf": [{"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}, {"type": "null"}],
         },
         "expected": shape,
         "got": shape,
@@ -166,12 +157,7 @@ def _failure() -> Schema:
     return {
         "description": "A failure, of any command.",
         "type": "object",
-        "properties": {
-            "id": {},
-            "schema": {"const": 1},
-            "ok": {"const": False},
-            "error": _closed(error),
-        },
+        "properties": {"id": {}, "schema": {"const": 1}, "ok": {"const": False}, "error": _closed(error)},
         "required": ["schema", "ok", "error"],
         "additionalProperties": False,
     }
@@ -179,12 +165,7 @@ def _failure() -> Schema:
 
 def _closed(properties: Schema) -> Schema:
     """An object with exactly these fields."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _kinds(kind: type[JvpError]) -> list[type[JvpError]]:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
+from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
 
 if TYPE_CHECKING:
-    from jvpcli.report.plan import PlanReport
+    from jvpcli.report import PlanReport
 
 T = TypeVar("T")
 
@@ -148,7 +149,7 @@ def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[Rend
             yield Text(_not_shown(jacobian), style=QUIET)
             yield from _summary(jacobian, window, width)
         else:
-            yield _matrix(y, x, jacobian, v, window, width)
+            yield matrix_table(y, x, jacobian, v, window, width)
         if contraction.entry is not None:
             yield Text()
             yield _worked(contraction.entry)
@@ -165,12 +166,10 @@ def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[Rendera
     if jacobian.frobenius_norm is not None:
         yield Text(f"its Frobenius norm: {number_text(jacobian.frobenius_norm)}")
     if jacobian.diagonal is not None:
-        label = "its main diagonal, flattened: "
-        text = array_text(jacobian.diagonal, full=window.rows is None, width=min(width, PROSE_WIDTH) - len(label) - 4)
-        yield _labelled(label, text, "")
+        yield labelled_array("its main diagonal, flattened: ", jacobian.diagonal, window.rows is None, width, style="")
 
 
-def _matrix(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
+def matrix_table(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
     """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath."""
     assert jacobian.value is not None
     out_shape, in_shape = v.shape, jacobian.shape[v.ndim :]
@@ -272,11 +271,7 @@ def _factor(value: float) -> str:
 
 def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.vjp.items():
-        label = f"∂L/∂{name} = "
-        text = array_text(
-            gradient.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4)
-        )
-        yield _labelled(label, text, "bold green")
+        yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.rows is None, width)
     yield Text(_agreement(report.comparison), style=QUIET)
 
 
@@ -296,17 +291,13 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
     for name, tangent in (report.tangent or {}).items():
         yield Text(f"u for {name} = {tangent.source}", style=QUIET)
     for name, pushed in (report.jvp or {}).items():
-        label = f"J u for {name} = "
-        text = array_text(
-            pushed.value, full=window.rows is None, width=max(20, min(width, PROSE_WIDTH) - len(label) - 4)
-        )
-        yield _labelled(label, text, "bold green")
+        yield labelled_array(f"J u for {name} = ", pushed.value, window.rows is None, width)
 
 
 def _spectra(report: InspectReport) -> Iterator[RenderableType]:
     for y, by_input in (report.spectrum or {}).items():
         for x, values in by_input.items():
-            yield _labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, full=True), "bold green")
+            yield labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, full=True))
 
 
 def render_plan(report: PlanReport, console: Console) -> None:
@@ -325,6 +316,12 @@ def render_plan(report: PlanReport, console: Console) -> None:
         console.print(Indented(Group(Text(plan.reason), Text(), table), prose=False))
 
 
-def _labelled(label: str, text: str, style: str) -> Text:
+def labelled_array(label: str, value: np.ndarray | None, full: bool, width: int, style: str = "bold green") -> Text:
+    """A label and an array, laid out for a console of so many columns; the middle of a large one is left out unless `full`."""
+    room = max(20, min(width, PROSE_WIDTH) - len(label) - 4)
+    return labelled(label, array_text(value, full=full, width=room), style)
+
+
+def labelled(label: str, text: str, style: str = "bold green") -> Text:
     """A label and a block of text whose further lines are indented to stand under the first."""
-    return Text.assemble((label, NAME), (text.replace("\n", "\n" + " " * len(label)), style))
+    return Text.assemble((label, NAME), (text.replace("\n", "\n" + " " * cell_len(label)), style))

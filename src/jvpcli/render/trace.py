@@ -16,10 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.layout import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.numbers import array_text, number_text
-from jvpcli.render.text import HEADING, NAME, QUIET, Window
-from jvpcli.render.text import _matrix as matrix_table
+from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
+from jvpcli.render.text import HEADING, NAME, QUIET, Window, labelled, labelled_array, matrix_table
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
@@ -324,8 +323,7 @@ def _result(page: Page, name: str, gradient: Value) -> Iterator[Text]:
     if len(sources) > 1:
         yield from addition(page, label, sources)
         label = " " * (len(label) - 2) + "= "
-    text = array_text(gradient.value, full=page.full, width=max(20, min(page.width, PROSE_WIDTH) - len(label) - 4))
-    yield Text.assemble((label, NAME), (text.replace("\n", "\n" + " " * len(label)), "bold green"))
+    yield labelled_array(label, gradient.value, page.full, page.width)
 
 
 def agreement(swept: Comparison, product: Comparison | None) -> Iterator[str]:
@@ -414,8 +412,7 @@ def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: boo
 
 
 def _block(label: str, value: np.ndarray | None) -> Text:
-    text = array_text(value, width=PROSE_WIDTH)
-    return Text.assemble((label, NAME), text.replace("\n", "\n" + " " * cell_len(label)))
+    return labelled(label, array_text(value, width=PROSE_WIDTH), style="")
 
 
 # Text

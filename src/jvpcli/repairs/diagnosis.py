@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.messages.cards import Found
-from jvpcli.messages.logs import Raised
-from jvpcli.messages.matcher import Match, advice, explanation, find, worded
+from jvpcli.messages.matcher import Match, Raised, advice, explanation, find, worded
 from jvpcli.program import Program
-from jvpcli.repairs.edits import Repair
-from jvpcli.repairs.guilty import Guilty, Written, find_guilty
-from jvpcli.repairs.search import first_that_work, repairs
+from jvpcli.repairs.guilty import Family, Guilty, Repair, Written, anything, find_guilty
 from jvpcli.report import Shape
 
 MOST = 2
@@ -79,34 +78,26 @@ def explained(
     error, guilty, match = diagnosis.error, diagnosis.guilty, diagnosis.match
     if guilty is None:  # raised inside the user's own code, whose place the error tells
         return worded(error)
-    told = None if match is None else explanation(match, shown_operands(guilty), guilty.op)
-    meaning = told.meaning if told else error.explanation
+    known = None if match is None else explanation(match, shown_operands(guilty), guilty.op)
+    meaning = known.meaning if known else error.explanation
     kind = ShapeMismatchError if diagnosis.about_shapes else EvaluationError
     return kind(
-        message=told.title if told else error.message,
+        message=known.title if known else error.message,
         explanation="\n".join(filter(None, (meaning, DROPS if any(repair.drops for repair in found) else ""))),
-        hints=tuple(show(repair.source) for repair in found) or tuple(error.hints) or (advice(told) if told else ()),
+        hints=tuple(show(repair.source) for repair in found) or tuple(error.hints) or (advice(known) if known else ()),
         span=error.span,
         source=error.source,
         torch_message=error.torch_message,
         details=(*lead, *described(guilty, error)),
         operands=tuple(_record(operand) for operand in _tensors(guilty)),
-        causes=told.causes if told else (),
-        cures=told.cures if told else (),
+        causes=known.causes if known else (),
+        cures=known.cures if known else (),
         failed=error.failed,
     )
 
 
-def explain_operands(
-    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
-) -> JvpError:
-    """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
-    diagnosis = diagnose(error, program)
-    return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
-
-
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:
-    """The same, but nothing is tried any more once it has taken too long."""
+    """`works` for so many seconds; after them no further source is tried, and none works."""
     end = time.monotonic() + patience
     return lambda source: time.monotonic() < end and works(source)
 
@@ -166,3 +157,53 @@ def _letters(guilty: Guilty) -> dict[tuple[int, int], str]:
         for group, operand in zip(groups, tensors, strict=False)
         if "." not in group
     }
+
+
+# Repairs: edits derived from the operands and their shapes, the likeliest first.  A family yields whole sources; whether
+# one works is not known here, and found out by trying it.
+
+
+def repairs(family: str, guilty: Guilty, found: Found, general: bool = True) -> Iterator[Repair]:
+    """Sources with an edit each: those of the family, those that any operation may need, then cuts.
+
+    `family` is what the message's card says (`FILE.NAME`), or nothing: of the message nothing is known but that it is about
+    shapes.  `general` says whether it is: other failures have no general repairs.
+    """
+    own = family_of("elementwise.assigning" if guilty.op == "op:setitem" else family)
+    seen = {_bare(guilty.source)}
+    cuts: list[Repair] = []
+    for edited in chain(own(guilty, found), anything(guilty, found) if general else ()):
+        repair = Repair(edited) if isinstance(edited, str) else edited
+        if repair is None or _bare(repair.source) in seen:
+            continue
+        seen.add(_bare(repair.source))
+        if repair.drops:
+            cuts.append(repair)
+        else:
+            yield repair
+    yield from cuts
+
+
+def family_of(name: str) -> Family:
+    """The family of repairs that a card names; one without repairs for no name."""
+    if not name:
+        return lambda guilty, found: iter(())
+    module, _, function = name.partition(".")
+    family: Family = getattr(import_module(f"jvpcli.repairs.{module}"), function)
+    return family
+
+
+def _bare(source: str) -> str:
+    """Two sources that differ in white space alone are one."""
+    return "".join(source.split())
+
+
+def first_that_work(candidates: Iterator[Repair], works: Callable[[str], bool], most: int, tries: int) -> list[Repair]:
+    """The first `most` repairs whose sources work, of at most `tries`; a cut only if nothing else does."""
+    found: list[Repair] = []
+    for number, repair in enumerate(candidates):
+        if number >= tries or len(found) >= most or (found and repair.drops):
+            break
+        if works(repair.source):
+            found.append(repair)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError, Span
 from jvpcli.language.source import SourceText, read_source
+from jvpcli.messages.cards import Found
 from jvpcli.program import FailedStep, Program
 from jvpcli.report import Shape
 
@@ -145,8 +146,8 @@ class Guilty:
 
     def rewritten(self, text: str) -> str:
         """The whole source with the sub-expression replaced; with brackets unless it stands alone."""
-        alone = self.source.strip() == self.text or (self.op.startswith("op:") and not text.startswith("-"))
-        return self.edited((self.span, text if alone or _is_call(text) else f"({text})"))
+        needs_none = self.source.strip() == self.text or (self.op.startswith("op:") and not text.startswith("-"))
+        return self.edited((self.span, text if needs_none or _is_call(text) else f"({text})"))
 
     def renamed(self, name: str) -> str | None:
         """The whole source with another function or method of that name."""
@@ -237,7 +238,7 @@ def _parts(node: ast.AST, text: SourceText) -> tuple[list[ast.expr], dict[str, a
     keywords = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
     if isinstance(node.func, ast.Attribute):
         callee = _last_name(node.func, text)
-        return [node.func.value, *node.args] if _is_method(node, text) else list(node.args), keywords, callee
+        return [node.func.value, *node.args] if _is_method(node) else list(node.args), keywords, callee
     return list(node.args), keywords, text.span(node.func)
 
 
@@ -246,7 +247,7 @@ def _last_name(node: ast.Attribute, text: SourceText) -> Span:
     return end - len(node.attr), end
 
 
-def _is_method(node: ast.Call, text: SourceText) -> bool:
+def _is_method(node: ast.Call) -> bool:
     """Whether a call's owner is a value rather than one of the namespaces."""
     owner = node.func
     while isinstance(owner, ast.Attribute):
@@ -275,3 +276,83 @@ def numbers(operands: Sequence[Written]) -> Iterator[Written]:
         if isinstance(operand.value, int) and not isinstance(operand.value, bool):
             yield operand
         yield from numbers(operand.items)
+
+
+# Edits that several families of repairs share
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A whole source with an edit; `drops` says that it leaves entries of an operand out: only where nothing else works."""
+
+    source: str
+    drops: bool = False
+
+
+Edits = Iterator[str | Repair | None]
+"""Whole sources, or a `Repair` where entries are left out; None is passed over."""
+
+Family = Callable[[Guilty, Found], Edits]
+"""The repairs of a kind of failure."""
+
+
+def cut(guilty: Guilty, operand: Written, suffix: str) -> Repair:
+    """The whole source with a suffix that drops entries behind one operand."""
+    return Repair(guilty.with_suffix(operand, suffix), drops=True)
+
+
+def swapped(guilty: Guilty, first: Written, second: Written) -> str:
+    """Two operands in each other's place."""
+    return guilty.edited((first.outer, second.bracketed), (second.outer, first.bracketed))
+
+
+def transposed(shape: Shape) -> str | None:
+    """The suffix that turns the last two axes."""
+    return None if len(shape) < 2 else ".T" if len(shape) == 2 else ".mT"
+
+
+def head(depth: int, axis: int, size: int) -> str:
+    """`[:, :3]`: the first entries along one axis."""
+    marks = [":"] * (depth + axis) + [f":{size}"]
+    return f"[{', '.join(marks)}]"
+
+
+def joined(operands: Sequence[Written]) -> Span:
+    """The place from the first operand to the last."""
+    return operands[0].span[0], operands[-1].span[1]
+
+
+def with_dim(guilty: Guilty, axis: int, *edits: tuple[tuple[int, int], str]) -> Edits:
+    """The dim (second argument, or a keyword) set to `axis`, along with other edits."""
+    dim = guilty.argument("dim", 1) or guilty.argument("axis")
+    if dim is not None and isinstance(dim.value, int):
+        yield guilty.edited((dim.span, str(axis)), *edits)
+    elif isinstance(guilty.node, ast.Call) and guilty.source[guilty.span[1] - 1] == ")":
+        end = guilty.span[1] - 1
+        yield guilty.edited(((end, end), f", dim={axis}"), *edits)
+
+
+def out_of_place(guilty: Guilty) -> Edits:
+    """`y += b` as `y = y + b`, `y.add_(b)` as `y.add(b)`."""
+    if isinstance(guilty.node, ast.AugAssign) and guilty.operands:
+        yield guilty.with_suffix(guilty.operands[0], "")
+    if guilty.op.startswith("method:") and guilty.name.endswith("_"):
+        yield guilty.renamed(guilty.name.rstrip("_"))
+
+
+def anything(guilty: Guilty, found: Found) -> Edits:
+    """A transpose, an axis of length 1, a flattening of one operand; two operands swapped."""
+    tensors = guilty.listed or guilty.tensors
+    for operand in tensors:
+        suffix = transposed(operand.shape)
+        yield guilty.with_suffix(operand, suffix) if suffix else None
+    if len(tensors) == 2 and not guilty.name.endswith("_"):
+        yield swapped(guilty, *tensors)
+    for operand in tensors:
+        yield guilty.with_suffix(operand, "[None]")
+        yield guilty.with_suffix(operand, "[:, None]" if len(operand.shape) == 1 else "[..., None]")
+        yield guilty.with_suffix(operand, ".squeeze()") if 1 in operand.shape else None
+        yield guilty.with_suffix(operand, ".flatten()") if len(operand.shape) > 1 else None
+    for operand in tensors:
+        least = min((other.shape[0] for other in tensors if other.shape), default=0)
+        yield cut(guilty, operand, f"[:{least}]") if operand.shape and operand.shape[0] > least > 0 else None

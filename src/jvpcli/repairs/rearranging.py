@@ -10,8 +10,19 @@ from torch import Tensor
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import divisors_with_guess, listed
-from jvpcli.repairs.edits import Edits, Repair, anything, cut, head, joined, transposed, with_dim
-from jvpcli.repairs.guilty import Guilty, Written, numbers
+from jvpcli.repairs.guilty import (
+    Edits,
+    Guilty,
+    Repair,
+    Written,
+    anything,
+    cut,
+    head,
+    joined,
+    numbers,
+    transposed,
+    with_dim,
+)
 
 
 def reshaping(guilty: Guilty, found: Found) -> Edits:

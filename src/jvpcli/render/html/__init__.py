@@ -21,9 +21,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from jvpcli.render import escaped
 from jvpcli.render.html import inspected, traced
 from jvpcli.render.numbers import array_text, number_text, shape_text
-from jvpcli.render.visible import escaped
 from jvpcli.report import InspectReport
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole

@@ -1,22 +1,46 @@
-"""What the templates of an `inspect` page show, beside the report itself."""
+"""What the templates of an `inspect` page show, beside the report itself: its formulas as MathML, its diagram of shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from markupsafe import Markup
 
-from jvpcli.render.html.data import facts, inspect_data, script_block
-from jvpcli.render.html.diagram import Diagram, diagram
-from jvpcli.render.html.mathml import math
+from jvpcli.render.html.data import facts, index_letters, inspect_data, script_block, split_einsum
 from jvpcli.render.matrix import Matrix, jacobians
-from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian
+from jvpcli.render.numbers import shape_text
+from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Shape
 
 OPEN = 4
 """Jacobians that are unfolded when the page opens."""
+
+LEFT, MIDDLE, RIGHT = 62, 196, 334
+"""The centres of the three columns of the diagram, which is 400 wide."""
+
+TENSOR_SIDE, JACOBIAN_SIDE = 72, 96
+CELL = 15
+MOST_LINES = 16
+"""A grid with more cells than this along a side is drawn without lines."""
+
+LONGEST_NAME = 14
+
+OUT, IN = "jvp-out", "jvp-in"
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      ∂(?P<above>\((?:Re|Im)\s[^)]*\)|[^\s/·+()]+)/∂(?P<below>[^\s·+()]+)
+    | (?P<part>Re|Im)\s
+    | Σ_(?P<over>\w+)
+    | (?P<symbol>[^\W\d][\w.]*)
+    | (?P<number>\d+)
+    | (?P<operator>[=·+()])
+    )""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +102,213 @@ def agreement(comparison: Comparison) -> str:
             f"{comparison.not_finite} {are} not finite, and {'shows' if are == 'is' else 'show'} autograd's number."
         )
     return "torch.autograd.grad gives the same, entry by entry."
+
+
+# The diagram of shapes: x → y above, ∂L/∂x ← J ← v below.  Only geometry; the template draws it.  A tensor is a grid of
+# its last axis (to the right) by all others (downwards), the Jacobian a grid of output entries (downwards) by input
+# entries (to the right), its nonzeros filled.
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A tensor: its outline, the lines inside, the filled cells, and what is written around it.
+
+    `axes` are the lines below it: the kind of axes ("in" or "out") and their lengths.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str  # "in" | "out" | "map"
+    role: str
+    name: str
+    shape: str
+    axes: tuple[tuple[str, str], ...]
+    vertical: tuple[float, ...] = ()
+    horizontal: tuple[float, ...] = ()
+    filled: tuple[tuple[float, float, float, float, float], ...] = ()
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The centre."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """The five tensors of one VJP, and the height that they need."""
+
+    x: Grid
+    y: Grid
+    v: Grid
+    jacobian: Grid
+    result: Grid
+    height: float
+    description: str
+
+
+def diagram(report: InspectReport, y: str, x: str, contraction: Contraction, matrix: Matrix | None) -> Diagram:
+    """The diagram of output `y` and input `x`."""
+    out_axes, in_axes = index_letters(contraction)
+    out_shape, in_shape = report.outputs[y].shape, report.inputs[x].shape
+    top, heads = 34.0, 62.0
+    input_grid = _tensor(in_shape, in_axes, LEFT, top, "in", "input", x)
+    output_grid = _tensor(out_shape, out_axes, RIGHT, top, "out", "output", y)
+    below = top + max(input_grid.height, output_grid.height) + heads
+    weights = _tensor(out_shape, out_axes, RIGHT, below, "out", "grad_outputs", "v")
+    result = _tensor(in_shape, in_axes, LEFT, below, "in", "result", f"∂L/∂{_short(x)}")
+    jacobian = _jacobian(out_shape, in_shape, out_axes, in_axes, below, f"∂{_short(y)}/∂{_short(x)}", matrix)
+    height = max(grid.y + grid.height for grid in (weights, result, jacobian)) + 46
+    description = (
+        f"{x} of shape {shape_text(in_shape)} goes to {y} of shape {shape_text(out_shape)}. v has the shape of {y}; the "
+        f"Jacobian has the shape {out_shape + in_shape}, the axes of {y} and then those of {x}; v times the Jacobian is "
+        f"∂L/∂{x}, of the shape of {x}."
+    )
+    return Diagram(input_grid, output_grid, weights, jacobian, result, height, description)
+
+
+def _tensor(shape: Shape, axes: str, centre: float, top: float, kind: str, role: str, name: str) -> Grid:
+    columns = shape[-1] if shape else 1
+    rows = prod(shape[:-1])
+    width, height = _size(rows, columns, TENSOR_SIDE)
+    return Grid(
+        x=centre - width / 2,
+        y=top,
+        width=width,
+        height=height,
+        kind=kind,
+        role=role,
+        name=_short(name),
+        shape=str(tuple(shape)),
+        axes=_captions((kind, axes, shape)),
+        vertical=_lines(columns, width),
+        horizontal=_lines(rows, height),
+    )
+
+
+def _jacobian(
+    out_shape: Shape, in_shape: Shape, out_axes: str, in_axes: str, top: float, name: str, matrix: Matrix | None
+) -> Grid:
+    rows, columns = prod(out_shape), prod(in_shape)
+    width, height = _size(rows, columns, JACOBIAN_SIDE)
+    left = MIDDLE - width / 2
+    return Grid(
+        x=left,
+        y=top,
+        width=width,
+        height=height,
+        kind="map",
+        role="Jacobian",
+        name=name,
+        shape=str(tuple(out_shape + in_shape)),
+        axes=_captions(("out", out_axes, out_shape), ("in", in_axes, in_shape)),
+        vertical=_lines(columns, width),
+        horizontal=_lines(rows, height),
+        filled=() if matrix is None else _filled(matrix, width, height),
+    )
+
+
+def _filled(matrix: Matrix, width: float, height: float) -> tuple[tuple[float, float, float, float, float], ...]:
+    """The cells that hold a nonzero: x, y, width, height and how strong (0 to 1), inside the grid."""
+    picture = matrix.blocks(24, 24)
+    rows, columns = picture.shape
+    largest = matrix.largest() or 1.0
+    return tuple(
+        (
+            width * column / columns,
+            height * row / rows,
+            width / columns,
+            height / rows,
+            round(0.3 + 0.7 * min(1.0, abs(entry) / largest), 2) if entry == entry else 1.0,
+        )
+        for row, line in enumerate(picture.tolist())
+        for column, entry in enumerate(line)
+        if entry != 0
+    )
+
+
+def _size(rows: int, columns: int, most: float) -> tuple[float, float]:
+    """Width and height: square cells where that leaves both sides visible."""
+    cell = min(CELL, most / max(rows, columns, 1))
+    return max(10.0, cell * columns), max(10.0, cell * rows)
+
+
+def _lines(count: int, length: float) -> tuple[float, ...]:
+    return tuple(round(length * k / count, 2) for k in range(1, count)) if 1 < count <= MOST_LINES else ()
+
+
+def _captions(*spaces: tuple[str, str, Shape]) -> tuple[tuple[str, str], ...]:
+    return tuple((kind, _lengths(axes, shape)) for kind, axes, shape in spaces if shape)
+
+
+def _lengths(axes: str, shape: Shape) -> str:
+    """`j=4 k=4`."""
+    if len(shape) > 3:
+        return f"{axes}: {prod(shape)}"
+    return " ".join(f"{axis}={length}" for axis, length in zip(axes, shape, strict=False))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+# Formulas as MathML: what is of the output's space and of the input's carries a class each
+
+
+def math(text: str, einsum: str) -> Markup:
+    """A formula such as `∂L/∂x_i = Σ_jk v_jk · ∂y_jk/∂x_i`; `einsum` tells its axes from parts of names.
+
+    What is not in this form stands there as it is.
+    """
+    spaces = split_einsum(einsum)
+    parts = list(_tokens(text))
+    if sum(len(match[0]) for match in parts) != len(text):
+        return Markup("<code>{}</code>").format(text)
+    body = Markup().join(_rendered(match, spaces) for match in parts)
+    return Markup('<math display="block" alttext="{}"><mrow>{}</mrow></math>').format(text, body)
+
+
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    """The parts of a formula up to the first that is none."""
+    at = 0
+    while match := _TOKEN.match(text, at):
+        yield match
+        at = match.end()
+
+
+def _rendered(match: re.Match[str], spaces: tuple[str, str]) -> Markup:
+    if match["above"]:
+        fraction = Markup("<mfrac><mrow><mo>∂</mo>{}</mrow><mrow><mo>∂</mo>{}</mrow></mfrac>")
+        return fraction.format(_numerator(match["above"], spaces), _symbol(match["below"], spaces, IN))
+    if match["part"]:
+        return _part(match["part"])
+    if match["over"]:
+        return Markup('<munder><mo>∑</mo><mi class="{}">{}</mi></munder>').format(OUT, match["over"])
+    if match["symbol"]:
+        return _symbol(match["symbol"], spaces, OUT)
+    if match["number"]:
+        return Markup("<mn>{}</mn>").format(match["number"])
+    return Markup("<mo>{}</mo>").format(match["operator"])
+
+
+def _numerator(text: str, spaces: tuple[str, str]) -> Markup:
+    """`y_jk`, or the real or imaginary part of it in parentheses; L, which has no axes, is of neither space."""
+    if text == "L":
+        return Markup("<mi>L</mi>")
+    if not text.startswith("("):
+        return _symbol(text, spaces, OUT)
+    part, _, name = text[1:-1].partition(" ")
+    return Markup("<mo>(</mo>{}{}<mo>)</mo>").format(_part(part), _symbol(name, spaces, OUT))
+
+
+def _part(part: str) -> Markup:
+    return Markup("<mi>{}</mi><mo>&#x2061;</mo>").format(part)
+
+
+def _symbol(text: str, spaces: tuple[str, str], kind: str) -> Markup:
+    """`y_jk` as y with the axes below it; an underscore that is not before axes belongs to the name."""
+    name, _, axes = text.rpartition("_")
+    if not name or axes not in filter(None, spaces):
+        return Markup('<mi class="{}">{}</mi>').format(kind, text)
+    return Markup('<msub><mi class="{0}">{1}</mi><mi class="{0}">{2}</mi></msub>').format(kind, name, axes)

@@ -1,18 +1,19 @@
-"""An explanation of one of PyTorch's messages, as a person reads it."""
+"""An explanation of a message, and a list of operations, as a person reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.layout import HEADING, PROSE_WIDTH
-from jvpcli.report.explanation import Explanation
+from jvpcli.render.terminal import HEADING, PROSE_WIDTH, Indented
+from jvpcli.report.lookup import Explanation, Operation, OpsReport
 
 
 def render_explanation(explanation: Explanation, console: Console) -> None:
-    """Prints the title, the message that was recognised, what it means, and lists of causes and cures."""
+    """Prints an explanation: its title, the message that was recognised, what it means, and lists of causes and cures."""
     _paragraph(explanation.title, console, style="bold")
     console.print()
     _paragraph(explanation.matched, console, style="dim", lead="  ")
@@ -41,3 +42,24 @@ def _paragraph(text: str, console: Console, style: str = "", lead: str = "") -> 
     for number, line in enumerate(lines):
         line.rstrip()
         console.print(Text(lead if number == 0 else " " * len(lead)).append_text(line), soft_wrap=True)
+
+
+def render_ops(report: OpsReport, console: Console) -> None:
+    """Prints a list of operations, a line each, and their count; or why there is none."""
+    if report.note:
+        console.print(Text(report.note), soft_wrap=True)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    table.add_column()
+    for operation in report.operations:
+        table.add_row(_call(operation), Text(operation.description))
+    console.print(Indented(table, prose=False))
+    count = len(report.operations)
+    console.print(Text(f"{count} operation{'' if count == 1 else 's'}", style="dim"))
+
+
+def _call(operation: Operation) -> Text:
+    """The name as an expression has it, and its arguments."""
+    arguments = operation.signature[operation.signature.find("(") :] if "(" in operation.signature else ""
+    return Text.assemble((operation.name, "bold cyan"), arguments)

@@ -1,4 +1,4 @@
-"""Derive the allow-list from torch's own registry: `python -m jvpcli.language.build_catalog`.
+"""Derive the allow-list from torch's own registry: `make catalog`.
 
 What may be called is every function that torch lists as taking tensors (`torch.overrides`), in the namespaces and among
 the tensor methods of the language, less what the RULES refuse, each with its reason.  The result is data
@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
+from jvpcli.language import catalog
 from jvpcli.language.catalog import keyword_reason
 from jvpcli.language.guards.binding import signatures_of
 
-HERE = Path(__file__).parent
+HERE = Path(catalog.__file__).parent
 
 NAMESPACES = {
     "torch": torch,
@@ -401,7 +402,7 @@ def borrow_descriptions(texts: dict[str, list[str]]) -> None:
 
 
 def main() -> None:
-    """Write the data files beside this module."""
+    """Write the data files beside the module that reads them."""
     data, texts = build()
     (HERE / "catalog.json").write_text(json.dumps(data, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     (HERE / "catalog_text.json").write_text(json.dumps(texts, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
