@@ -233,6 +233,20 @@ def _averaged(bound: Bound) -> str | None:
     return "`divisor_override` can't be negative for integers" if wrong else None
 
 
+def _circular_pad(bound: Bound) -> str | None:
+    """Negative padding crops first; what is then wrapped round must be there."""
+    data, pad = bound["input"], list(bound["pad"])
+    for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
+        left = data.shape[-axis] + min(before, 0) + min(after, 0)
+        if max(before, after) > left:
+            return f"axis {data.ndim - axis} has {max(left, 0)} entries to repeat, and {max(before, after)} are asked for"
+    return None
+
+
+def _is_not_circular(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    return not any(isinstance(value, str) and value == "circular" for value in (*arguments, *keywords.values()))
+
+
 def _polynomial(bound: Bound) -> str | None:
     """An orthogonal polynomial: its recurrence stops at a NaN before it has written a result."""
     x = bound["x"]
@@ -269,6 +283,7 @@ RULES: Mapping[str, Callable[[Bound], str | None]] = {
     "fractional_max_pool3d_with_indices": _fractional_pool,
     "avg_pool2d": _averaged,
     "avg_pool3d": _averaged,
+    "pad": _circular_pad,
     **dict.fromkeys(POLYNOMIALS, _polynomial),
 }
 """Function or method name to its rule: what is wrong, or None."""
@@ -280,5 +295,6 @@ UNASKED: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], bool]] = {
     "repeat_interleave": _repeats_alike,
     "avg_pool2d": _is_of_floats,
     "avg_pool3d": _is_of_floats,
+    "pad": _is_not_circular,
 }
 """Function name to whether, before arguments are even bound, its rule has nothing to say of a call whose integers are small."""
