@@ -6,7 +6,7 @@ import gc
 import math
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -226,12 +226,16 @@ def small_samples(operator: Any, count: int, elements: int = 2500) -> list[Any]:
     dtype = next((dtype for dtype in dtypes if operator.supports_dtype(dtype, "cpu")), None)
     if dtype is None:
         return []
-    random.seed(0)
-    torch.manual_seed(0)
+
+    def first_hundred() -> Iterator[Any]:
+        random.seed(0)
+        torch.manual_seed(0)
+        return islice(operator.sample_inputs("cpu", dtype, requires_grad=True), 100)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        samples = list(islice(operator.sample_inputs("cpu", dtype, requires_grad=True), 100))
-    return list(islice((s for s in samples if _size(s) <= elements), count)) or sorted(samples, key=_size)[:1]
+        small = list(islice((sample for sample in first_hundred() if _size(sample) <= elements), count))
+        return small or sorted(first_hundred(), key=_size)[:1]
 
 
 def _size(value: Any) -> int:
