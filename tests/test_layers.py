@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0, "program": 0.1, "request": 0.1, "report": 0.1, "writer": 0.1, "options": 0.2, "command": 0.3,
     "render": 0.5,
     "language": 1,
+    "problem": 1.5,
     "messages": 1.2,
     "repairs": 1.3,
     "jacobian": 2,

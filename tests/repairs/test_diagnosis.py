@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from wrong_shapes import WRONG
 
-from jvpcli.answers.failures import Trial
+from jvpcli.answers.failures import works
 from jvpcli.errors import EvaluationError, ExitCode, JvpError, ShapeMismatchError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.messages.matcher import lookup
 from jvpcli.messages.shapes import aligned, broadcast, broadcast_table, product_repairs
+from jvpcli.problem import Problem
 from jvpcli.program import Program
 from jvpcli.repairs.diagnosis import MOST, TRIES, explain_operands
 from jvpcli.request import Request
@@ -46,7 +48,7 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
 
 def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
     wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
-    return Trial(Request(program.source), program, inputs, wrt, {}).works
+    return partial(works, Request(program.source), Problem(program, inputs, wrt))
 
 
 def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:

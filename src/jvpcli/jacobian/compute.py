@@ -11,10 +11,11 @@ from torch import Tensor
 from jvpcli.jacobian import engine
 from jvpcli.jacobian.dense import forward_jacobian, reverse_jacobian
 from jvpcli.jacobian.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.jacobian.nearby import Rerun, sampled
-from jvpcli.jacobian.stacked import Stack, look_around
+from jvpcli.jacobian.nearby import sampled
+from jvpcli.jacobian.stacked import look_around
 from jvpcli.jacobian.structure import classify_values
 from jvpcli.jacobian.terms import UnsupportedError, Workspace
+from jvpcli.problem import Problem
 from jvpcli.report import Notice, Plan
 from jvpcli.report.plan import OutputPlan, Way
 from jvpcli.request import Tell
@@ -65,35 +66,23 @@ def make_plan(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode:
     return Plan(mode=chosen, passes=passes, peak_bytes=2 * m * n * itemsize, reason=why, strategy="dense")
 
 
-def derive(
-    outputs: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor],
-    rerun: Rerun,
-    mode: str = "auto",
-    memory_limit: int | None = None,
-    stack: Stack | None = None,
-    tell: Tell | None = None,
-    hooked: bool = False,
-) -> Derivatives:
+def derive(problem: Problem, mode: str = "auto", tell: Tell | None = None, *, together: bool = True) -> Derivatives:
     """Every ∂output/∂input as a linear map.
 
     A small problem is answered pass by pass, its structure told from the values here and nearby; a larger one by the
     engine, its structure told from the operations.
 
     Args:
-        outputs: differentiable outputs with their graph.
-        inputs: the differentiated leaves.
-        rerun: evaluates the program at other values of the inputs.
+        problem: with differentiable outputs; its memory limit is what computing may take over what the evaluation holds.
         mode: "auto", "forward" or "reverse".
-        memory_limit: bytes that computing may take over what the evaluation holds.
-        stack: runs the program on many points at once, where it can be.
         tell: is told how far it is.
-        hooked: the function has registered hooks.
+        together: whether many points may be run at once, where the problem can be.
     """
+    outputs, inputs = problem.differentiable, problem.leaves
     if is_large(outputs, inputs):
-        return derive_large(outputs, inputs, mode, memory_limit, tell, hooked)
+        return derive_large(problem, mode, tell)
     plan = make_plan(outputs, inputs, mode)
-    around = None if stack is None else look_around(stack, outputs, inputs, plan.mode, -NEARBY)
+    around = look_around(problem, plan.mode, -NEARBY) if together and problem.can_stack else None
     if around is None:
         maps, plan, notices = _maps(outputs, inputs, plan)
         samples: Mapping[tuple[str, str], LinearMap] | None = None
@@ -102,7 +91,7 @@ def derive(
         maps, notices = dict(around.maps), ()
         samples, sides = around.nearby, around.sides
     if samples is None:
-        samples = _sample(inputs, rerun, plan)
+        samples = _sample(problem, plan)
     kinds = {key: _with_kind(j, samples.get(key)) for key, j in maps.items()}
     return Derivatives(kinds, plan, "values", notices, sides)
 
@@ -114,25 +103,20 @@ def is_large(outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> boo
     return entries > SMALL and not any(t.is_complex() for t in tensors)
 
 
-def derive_large(
-    outputs: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor],
-    mode: str,
-    memory_limit: int | None,
-    tell: Tell | None = None,
-    hooked: bool = False,
-) -> Derivatives:
+def derive_large(problem: Problem, mode: str, tell: Tell | None = None) -> Derivatives:
     """The same by the engine, one output after the other."""
     from jvpcli.jacobian import engine  # a small problem does without
     from jvpcli.jacobian.terms import UnsupportedError
 
+    outputs, inputs = problem.differentiable, problem.leaves
+    limit, hooked = problem.memory_limit, problem.evaluation.hooked
     leaves = list(inputs.values())
     maps: dict[tuple[str, str], LinearMap] = {}
     plans, notices = [], []
     for y_name, y in outputs.items():
         try:
-            computed = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, tell=tell, hooked=hooked)
-            planned = engine.plan(y, leaves, mode, memory_limit, hooked)
+            computed = engine.compute(y, leaves, mode=mode, memory_limit=limit, tell=tell, hooked=hooked)
+            planned = engine.plan(y, leaves, mode, limit, hooked)
         except UnsupportedError as error:  # complex numbers on the way, say
             found, plan = pass_by_pass({y_name: y}, inputs, mode)
             maps |= found
@@ -169,14 +153,13 @@ def _plan_of(computed: Computed, planned: EnginePlan) -> Plan:
     return Plan(computed.mode, computed.passes, way.peak_bytes, reason, computed.strategy)
 
 
-def products_alone(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], memory_limit: int | None = None
-) -> Derivatives:
+def products_alone(problem: Problem) -> Derivatives:
     """The maps as products by passes over the graph, where no Jacobian is wanted."""
     from jvpcli.jacobian.matrix_free import OperatorMap
     from jvpcli.jacobian.passes import BATCH_BYTES
 
-    room = BATCH_BYTES if memory_limit is None else min(BATCH_BYTES, memory_limit / 8)
+    outputs, inputs, limit = problem.differentiable, problem.leaves, problem.memory_limit
+    room = BATCH_BYTES if limit is None else min(BATCH_BYTES, limit / 8)
     maps: dict[tuple[str, str], LinearMap] = {
         (y_name, x_name): OperatorMap(tuple(y.shape), tuple(x.shape), y, x, room)
         for y_name, y in outputs.items()
@@ -222,12 +205,12 @@ def _by(
     }
 
 
-def _sample(inputs: Mapping[str, Tensor], rerun: Rerun, plan: Plan) -> dict[tuple[str, str], LinearMap]:
+def _sample(problem: Problem, plan: Plan) -> dict[tuple[str, str], LinearMap]:
     """The maps at a random point nearby; none where the function cannot be evaluated there."""
     for step in (-NEARBY, NEARBY):  # inwards first: that stays in the domain more often
         try:
-            leaves, outputs = rerun(sampled(inputs, step, seed=7))
-            maps = _maps({name: y for name, y in outputs.items() if y.requires_grad}, leaves, plan)[0]
+            there = problem.at(sampled(problem.leaves, step, seed=7))
+            maps = _maps({name: y for name, y in there.outputs.items() if y.requires_grad}, there.leaves, plan)[0]
         except Exception:  # any failure of the user's function off the point only costs the sample
             continue
         if all(_finite(linear_map) for linear_map in maps.values()):
@@ -251,29 +234,21 @@ def _finite(linear_map: LinearMap) -> bool:
     return not isinstance(linear_map, DenseMap) or bool(linear_map.matrix.isfinite().all())
 
 
-def derive_alone(
-    outputs: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor],
-    mode: str,
-    memory_limit: int | None,
-    work: Workspace | None = None,
-    hooked: bool = False,
-) -> dict[tuple[str, str], LinearMap]:
+def derive_alone(problem: Problem, mode: str, work: Workspace | None = None) -> dict[tuple[str, str], LinearMap]:
     """Every ∂output/∂input as a linear map, of real tensors.
 
     Args:
-        outputs: differentiable outputs with their graph.
-        inputs: the differentiated leaves.
+        problem: with differentiable outputs; its memory limit is what computing may take over what the evaluation holds.
         mode: "auto", "forward" or "reverse".
-        memory_limit: bytes that computing may take over what the evaluation holds.
         work: the index arrays of an earlier call for the same program at the same shapes.
-        hooked: the function has registered hooks.
     """
+    outputs, inputs = problem.differentiable, problem.leaves
+    limit, hooked = problem.memory_limit, problem.evaluation.hooked
     leaves = list(inputs.values())
     maps: dict[tuple[str, str], LinearMap] = {}
     for y_name, y in outputs.items():
         try:
-            found = engine.compute(y, leaves, mode=mode, memory_limit=memory_limit, work=work, hooked=hooked).maps
+            found = engine.compute(y, leaves, mode=mode, memory_limit=limit, work=work, hooked=hooked).maps
         except UnsupportedError:  # complex numbers on the way, say
             from jvpcli.jacobian.compute import pass_by_pass
 
@@ -283,10 +258,9 @@ def derive_alone(
     return maps
 
 
-def foresee(
-    outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], mode: str, memory_limit: int | None
-) -> dict[str, OutputPlan]:
+def foresee(problem: Problem, mode: str) -> dict[str, OutputPlan]:
     """The plan for each output; computes no derivative."""
+    outputs, inputs = problem.differentiable, problem.leaves
     if not is_large(outputs, inputs):
         return {name: _small_plan(name, y, inputs, mode) for name, y in outputs.items()}
     from jvpcli.jacobian import engine
@@ -296,7 +270,7 @@ def foresee(
     plans = {}
     for name, y in outputs.items():
         try:
-            plans[name] = _large_plan(engine.plan(y, leaves, mode, memory_limit))
+            plans[name] = _large_plan(engine.plan(y, leaves, mode, problem.memory_limit))
         except UnsupportedError:
             plans[name] = _small_plan(name, y, inputs, mode)
     return plans

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobian.linear_map import DenseMap
-from jvpcli.jacobian.nearby import Named, cotangents_for_kinks, sampled, two_sides
-
-Stack = Callable[[Named], Named]
-"""The outputs at many points: values of the inputs with one more axis in front, outputs likewise."""
+from jvpcli.jacobian.nearby import cotangents_for_kinks, sampled, two_sides
+from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
 
@@ -101,16 +99,15 @@ def _copies(x: Tensor, count: int) -> Tensor:
     return x.expand(count, *x.shape)
 
 
-def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative: float) -> Around | None:
+def look_around(problem: Problem, mode: str, relative: float) -> Around | None:
     """One pass over all the places; None where that cannot be done, or cannot be believed.
 
     Args:
-        stack: runs the program on stacked inputs.
-        outputs: differentiable, at the point, with their graph.
-        inputs: the differentiated leaves.
+        problem: one that can be stacked.
         mode: "reverse", a row an output entry, or "forward", a column an input entry by double backward.
         relative: how far away the maps are sampled.
     """
+    outputs, inputs = problem.differentiable, problem.leaves
     rows = _Rows(outputs, inputs, mode == "forward")
     tensors = (*outputs.values(), *inputs.values())
     if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
@@ -119,7 +116,7 @@ def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, gradients = _pass(stack, rows, generic, relative)
+            found, gradients = _pass(problem, rows, generic, relative)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     blocks = [block.reshape(len(block), -1) for block in found]
@@ -132,11 +129,11 @@ def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative
 
 
 def _pass(
-    stack: Stack, rows: _Rows, generic: Sequence[Tensor], relative: float
+    problem: Problem, rows: _Rows, generic: Sequence[Tensor], relative: float
 ) -> tuple[Sequence[Tensor], list[Tensor]]:
     """What the maps are cut from, and the gradients of all rows, (2 count + 2, *shape) for each input."""
     points, weights = rows.points(relative), rows.weights(generic)
-    found = stack(points)
+    found = problem.stack(points)
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")

@@ -43,3 +43,8 @@ class Evaluation:
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     hooked: bool = False
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """The differentiated inputs by name."""
+        return {name: self.inputs[name] for name in self.wrt}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import catalog, guards
-from jvpcli.program import IMPORTED
+from jvpcli.program import IMPORTED, Const, Operand, Ref
 
 Arguments = Sequence[Any]
 Keywords = Mapping[str, Any]
@@ -146,6 +146,25 @@ def function_at(path: str) -> Callable[..., Any]:
         raise ForbiddenError(f"`{path}` can't be called.")
     function: Callable[..., Any] = _resolve(path)
     return function
+
+
+def read_operand(
+    operand: Operand, values: Mapping[int, Any], packing: Callable[[Sequence[Any]], None] | None = None
+) -> Any:
+    """What an operand of a tape stands for: what its slot holds in `values`, a constant, or a list, tuple or slice of such.
+
+    `packing` is told the items of each list, tuple and slice before it is made.
+    """
+    if isinstance(operand, Ref):
+        return values[operand.slot]
+    if isinstance(operand, Const):
+        return operand.value if operand.path is None else named_constant(operand.path)
+    items = [read_operand(item, values, packing) for item in operand.items]
+    if packing is not None:
+        packing(items)
+    if operand.kind == "slice":
+        return slice(*items)
+    return items if operand.kind == "list" else tuple(items)
 
 
 @cache

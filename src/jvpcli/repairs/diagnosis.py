@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
+from jvpcli.language.parse import parse
 from jvpcli.messages.cards import Found
 from jvpcli.messages.logs import Raised
 from jvpcli.messages.matcher import Match, advice, explanation, find, worded
@@ -103,6 +104,15 @@ def explain_operands(
     """The failure of a step of `program`, explained, with the repairs that `works` accepts; another error as it is."""
     diagnosis = diagnose(error, program)
     return error if diagnosis is None else explained(diagnosis, repaired(diagnosis, works), show)
+
+
+def explain_value(error: JvpError, name: str, scope: Collection[str]) -> JvpError:
+    """The failure of the expression of the VALUE of `name`, which may use the inputs in `scope`; without repairs."""
+    try:
+        diagnosis = diagnose(error, parse(error.source or "", scope))
+    except JvpError:  # the text is no expression: a file's name
+        return error
+    return error if diagnosis is None else explained(diagnosis, lead=(f"in the value of {name}",))
 
 
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:
