@@ -64,13 +64,13 @@ class Problem:
         evaluation = self.at()
         return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
 
-    @property
-    def leaves(self) -> dict[str, Tensor]:
+    @cached_property
+    def leaves(self) -> Named:
         """The inputs to differentiate, as the evaluation's graph has them."""
         return self.evaluation.leaves
 
-    @property
-    def differentiable(self) -> dict[str, Tensor]:
+    @cached_property
+    def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
         return {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
