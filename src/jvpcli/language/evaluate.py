@@ -14,9 +14,8 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language import catalog, refusals
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluation import Evaluation, flatten, name_outputs
 from jvpcli.language.operations import apply_operation, is_imported
-from jvpcli.language.outputs import flatten, name_outputs
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
 
