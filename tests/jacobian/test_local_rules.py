@@ -85,6 +85,9 @@ Case = tuple[Callable[..., Tensor], list[Shapes]]
 
 CASES: dict[str, Case] = {
     "Sin": (torch.sin, vectors()),
+    "Sign": (lambda x: x.sign() + 0 * x.round(), vectors()),
+    "Clamp": (lambda x: x.clamp(-9, 9), vectors()),
+    "Relu": (lambda x: F.relu(x.abs() + 1), vectors()),
     "Where": (lambda x, y: torch.where(numbers(tuple(x.shape), 8) > 0, x, y), vectors(2)),
     "MseLoss": (lambda x, y: F.mse_loss(x, y, reduction="none"), vectors(2)),
     "SmoothL1Loss": (lambda x, y: F.smooth_l1_loss(x, y, reduction="none"), vectors(2)),

@@ -75,9 +75,7 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
         grad_outputs={name: figures.cotangent(weight.source, weight.value) for name, weight in cotangents.items()},
         jacobian={
             y: {
-                x: figures.jacobian(
-                    derivatives.maps[y, x], leaf.dtype, derivatives.structure_from, request.jacobian, request.tell
-                )
+                x: figures.jacobian(derivatives.maps[y, x], leaf.dtype, request.jacobian, request.tell)
                 for x, leaf in leaves.items()
             }
             for y in outputs
@@ -139,7 +137,7 @@ def explain_plan(request: Request) -> PlanReport:
 
     evaluation = run(request)
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
-    plans = foresee(differentiable_outputs(evaluation), leaves, request.mode, request.memory_limit)
+    plans = foresee(differentiable_outputs(evaluation), leaves, request.mode, request.memory_limit, evaluation.hooked)
     return PlanReport(text_of(request), request.memory_limit, plans)
 
 

@@ -21,14 +21,11 @@ def linear_maps(
     evaluation = run(request)
     leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     outputs = differentiable_outputs(evaluation)
-    if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
-        from jvpcli.jacobian.compute import derive
-
-        return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
     program = (request.expression, shapes, evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return derive_alone(outputs, leaves, request.mode, request.memory_limit, work, evaluation.hooked)
+    rerun = rerunner(request, evaluation)
+    return derive_alone(outputs, leaves, rerun, request.mode, request.memory_limit, work, evaluation.hooked)
 
 
 def _hashable(program: Hashable) -> bool:
