@@ -68,6 +68,7 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
     derivatives, products = _differentiated(request, evaluation, outputs, leaves, products_of)
     if request.save is not None:
         _save(derivatives, leaves, request)
+    spectrum, errors = _spectrum(derivatives) if request.spectrum else (None, None)
     report = InspectReport(
         expression=text_of(request),
         inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
@@ -93,7 +94,8 @@ def _investigated(request: Request, evaluation: Evaluation) -> Inspection:
             *torch_warnings(evaluation),
         ),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
-        spectrum=_spectrum(derivatives) if request.spectrum else None,
+        spectrum=spectrum,
+        spectrum_error=errors or None,
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
     )
     return Inspection(evaluation, derivatives, products, report)
@@ -141,14 +143,18 @@ def explain_plan(request: Request) -> PlanReport:
     return PlanReport(text_of(request), request.memory_limit, plans)
 
 
-def _spectrum(derivatives: Derivatives) -> dict[str, dict[str, np.ndarray]]:
-    """The leading singular values of every Jacobian, by output and input."""
-    from jvpcli.jacobian.matrix_free import singular_values
+def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
+    """The leading singular values of every Jacobian, and the error bounds of those that are not exact, by output and input."""
+    from jvpcli.jacobian.spectrum import singular_values
 
     values: dict[str, dict[str, np.ndarray]] = {}
+    errors: dict[str, dict[str, np.ndarray]] = {}
     for (y, x), linear_map in derivatives.maps.items():
-        values.setdefault(y, {})[x] = singular_values(linear_map).numpy()
-    return values
+        found = singular_values(linear_map)
+        values.setdefault(y, {})[x] = found.values.numpy()
+        if found.errors.any():
+            errors.setdefault(y, {})[x] = found.errors.numpy()
+    return values, errors
 
 
 def _save(derivatives: Derivatives, leaves: Mapping[str, Tensor], request: Request) -> None:

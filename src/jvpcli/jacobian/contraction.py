@@ -101,7 +101,9 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
                 f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
             )
         case _ if jacobian.nnz == 0:
-            return f"Every entry of this Jacobian is zero here: the product is zero for any v; at other points {y} changes with {x}."
+            return (
+                f"Every entry of this Jacobian is zero here, so the product is zero for any v; elsewhere {y} may change with {x}."
+            )
         case "identity":
             return (
                 f"The Jacobian is {_number(jacobian)} times the identity: the product comes down to "
