@@ -76,14 +76,15 @@ def _report(
     products: Products,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
-    source, form, tell = derivatives.structure_from, request.jacobian, request.tell
+    form, tell = request.jacobian, request.tell
+    spectrum, errors = _spectrum(derivatives) if request.spectrum else (None, None)
     return InspectReport(
         expression=text_of(request),
         inputs={name: figures.input_value(x, name in leaves) for name, x in evaluation.inputs.items()},
         outputs={name: figures.value(y) for name, y in evaluation.outputs.items()},
         grad_outputs={name: figures.cotangent(weight.source, weight.value) for name, weight in cotangents.items()},
         jacobian={
-            y: {x: figures.jacobian(maps[y, x], leaf.dtype, source, form, tell) for x, leaf in leaves.items()}
+            y: {x: figures.jacobian(maps[y, x], leaf.dtype, form, tell) for x, leaf in leaves.items()}
             for y in outputs
         },
         vjp={name: figures.value(gradient) for name, gradient in products.vjp.items()},
@@ -94,19 +95,24 @@ def _report(
         plan=derivatives.plan,
         warnings=notices(problem, derivatives, products),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
-        spectrum=_spectrum(derivatives) if request.spectrum else None,
+        spectrum=spectrum,
+        spectrum_error=errors or None,
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
     )
 
 
-def _spectrum(derivatives: Derivatives) -> dict[str, dict[str, np.ndarray]]:
-    """The leading singular values of every Jacobian, by output and input."""
-    from jvpcli.jacobian.matrix_free import singular_values
+def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
+    """The leading singular values of every Jacobian, and the error bounds of those that are not exact, by output and input."""
+    from jvpcli.jacobian.spectrum import singular_values
 
     values: dict[str, dict[str, np.ndarray]] = {}
+    errors: dict[str, dict[str, np.ndarray]] = {}
     for (y, x), linear_map in derivatives.maps.items():
-        values.setdefault(y, {})[x] = singular_values(linear_map).numpy()
-    return values
+        found = singular_values(linear_map)
+        values.setdefault(y, {})[x] = found.values.numpy()
+        if found.errors.any():
+            errors.setdefault(y, {})[x] = found.errors.numpy()
+    return values, errors
 
 
 def _save(derivatives: Derivatives, problem: Problem, request: Request) -> None:

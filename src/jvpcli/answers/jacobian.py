@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 from jvpcli.answers.question import pose, refuse_cut
-from jvpcli.jacobian.compute import derive, derive_alone
+from jvpcli.jacobian.compute import derive_alone
 from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.terms import Workspace
 from jvpcli.request import Request
@@ -20,8 +20,6 @@ def linear_maps(
     """
     problem = pose(request)
     refuse_cut(problem)
-    if any(t.is_complex() for t in (*problem.differentiable.values(), *problem.leaves.values())):
-        return derive(problem, request.mode).maps
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None

@@ -64,7 +64,7 @@ def differentiate(
         try:
             return multiplied(derivatives)
         except InternalError:
-            if not problem.can_stack or is_large(problem.differentiable, problem.leaves):
+            if not problem.can_stack or is_large(problem):
                 raise
             # many points at once may take another path through torch, with other derivatives: one at a time, then
             return multiplied(derive(problem, request.mode, together=False))

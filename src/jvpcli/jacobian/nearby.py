@@ -81,6 +81,19 @@ def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
     return points
 
 
+def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
+    """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
+
+    Signs stay; and where a function has flattened out or overflows at the point, it does not there.
+    """
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        size = direction(x, seed + number).abs().to(x.dtype)
+        points[name] = torch.where(x < 0, -size, size)
+    return points
+
+
 def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:
     """The VJP of all outputs at once at other values of the inputs, for random cotangents: nothing cancels in it."""
     there = problem.at(points)
