@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from jvpcli.jacobian.compose import Terms, add, compose
 from jvpcli.jacobian.kronecker import identity
 from jvpcli.jacobian.local.node import Node, read_op
 from jvpcli.jacobian.local.table import local_maps
-from jvpcli.jacobian.operations import ANYTHING, Nature, nature_of, topological
+from jvpcli.jacobian.operations import Nature, natures_of, topological
 from jvpcli.jacobian.terms import Term, UnsupportedError, Workspace
 from jvpcli.request import Tell
 
@@ -31,7 +32,6 @@ class Graph:
         leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
         whole: only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks.
-        nature: what the operations are.
     """
 
     output: Tensor
@@ -40,7 +40,11 @@ class Graph:
     leaves: tuple[Node | None, ...]
     like: Tensor
     whole: bool = False
-    nature: Nature = ANYTHING
+
+    @cached_property
+    def natures(self) -> list[Nature]:
+        """What the operations are on the way to each input."""
+        return natures_of(self.order, self.leaves)
 
 
 def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -> Graph:
@@ -61,8 +65,7 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -
         order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
-    nature = nature_of(order, {*order, *leaf_of.values()})
-    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole, nature)
+    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole)
 
 
 Change = Callable[[Node, Sequence[tuple[Term, ...] | None]], Sequence[tuple[Term, ...] | None]]

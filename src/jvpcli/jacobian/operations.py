@@ -9,7 +9,7 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -56,31 +56,56 @@ class Nature:
     smooth: bool
 
 
+ALWAYS = Nature(rigid=True, picking=True, smooth=True)
+"""Of a function whose Jacobian is the same at every point."""
+
 ANYTHING = Nature(rigid=False, picking=False, smooth=False)
 """What is known of a function whose operations were not looked at."""
 
 
-def nature_of(order: Iterable[Node], reached: set[Node]) -> Nature:
-    """The nature of the function whose nodes these are; `reached` are they and the leaves."""
-    rigid = picking = smooth = True
-    for node in order:
-        name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
-        is_rigid = name in RIGID or _scales(node, name, reached)
-        rigid &= is_rigid
-        picking &= is_rigid or name in PICKING
-        smooth &= (name in SMOOTH and not getattr(node, "_saved_rounding_mode", None)) or _is_of_complex(node, name)
-    return Nature(rigid, picking, smooth)
+ADDED = {
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
+    **dict.fromkeys(("Convolution", "Linear", "NativeLayerNorm", "NativeGroupNorm"), 2),
+    **dict.fromkeys(("NativeBatchNorm", "NativeBatchNormLegit"), 2),
+}
+"""The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def nature(output: Tensor, inputs: Sequence[Tensor]) -> Nature:
-    """The nature of ∂output/∂inputs for an evaluated output."""
+def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output."""
     if output.grad_fn is None:
-        return Nature(True, True, True)
-    order, leaves = topological(output.grad_fn, {id(x) for x in inputs})
-    return nature_of(order, {*order, *leaves.values()})
+        return [ALWAYS] * len(inputs)
+    order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs])
 
 
-def _scales(node: Node, name: str, reached: set[Node]) -> bool:
+def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
+    """The same of the nodes between an output and the leaves of its inputs, the output's first.
+
+    From the inputs on, each node has four sets of inputs, as bits: those that it depends on, and those that it depends on
+    by an operation that is not rigid, not picking, or not smooth.
+    """
+    bits = {leaf: (1 << position, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    for node in reversed(order):
+        name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
+        smooth = (name in SMOOTH and not getattr(node, "_saved_rounding_mode", None)) or _is_of_complex(node, name)
+        scales = _scales(node, name, bits)
+        reached = bent = mixed = rough = 0
+        for operand, (edge, _) in enumerate(node.next_functions):
+            if edge not in bits:
+                continue
+            below = bits[edge]
+            rigid = scales or name in RIGID or ADDED.get(name) == operand
+            reached |= below[0]
+            bent |= below[1] if rigid else below[0]
+            mixed |= below[2] if rigid or name in PICKING or not name else below[0]
+            rough |= below[3] if smooth else below[0]
+        bits[node] = reached, bent, mixed, rough
+    _, bent, mixed, rough = bits[order[0]] if order else (0, 0, 0, 0)
+    return [Nature(not bent >> k & 1, not mixed >> k & 1, not rough >> k & 1) for k in range(len(leaves))]
+
+
+def _scales(node: Node, name: str, reached: Container[Node]) -> bool:
     """Whether it multiplies or divides what is differentiated by a single number that is not."""
     if name not in ("Mul", "Div") or getattr(node, "_saved_rounding_mode", None):
         return False

@@ -305,7 +305,8 @@ class PulledMap(DenseMap):
         if self.m * self.n > 1 and self.nnz > SPARSE_FRACTION * self.m * self.n:
             return "dense"
         if self.graph.whole:
-            return classify_values([self.matrix], self.graph.nature) if self.graph.nature.smooth else unproved(self.matrix)
+            nature = self.graph.natures[self.position]
+            return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
         try:
             return kinds(self.graph, Workspace(self.limit))[self.position]
         except (UnsupportedError, TooLargeError, RuntimeError):

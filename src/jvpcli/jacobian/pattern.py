@@ -19,7 +19,7 @@ from jvpcli.jacobian.graph import Graph, accumulate
 from jvpcli.jacobian.kronecker import KroneckerMap
 from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.local.node import Node
-from jvpcli.jacobian.operations import base_name
+from jvpcli.jacobian.operations import ANYTHING, base_name
 from jvpcli.jacobian.sparse_map import SparseMap
 from jvpcli.jacobian.structured import StructuredMap
 from jvpcli.jacobian.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
@@ -55,9 +55,15 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[L
     found: list[LinearMap] = []
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         mask = partial(_mask, graph, work, position) if any(term.is_dense for term in terms) else None
+        nature = graph.natures[position] if any(_has_no_values(term) for term in terms) else ANYTHING
         shapes = tuple(graph.output.shape), tuple(x.shape)
-        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, graph.nature, mask))
+        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, nature, mask))
     return found
+
+
+def _has_no_values(term: Term) -> bool:
+    """Whether entries are all one number, so that it matters whether they are at every point."""
+    return term.values is None if isinstance(term, SparseMap) else isinstance(term, KroneckerMap) and not term.factors
 
 
 def _mask(graph: Graph, work: Workspace, position: int) -> Tensor | None:

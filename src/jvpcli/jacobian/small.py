@@ -16,7 +16,7 @@ from torch import Tensor
 from jvpcli.jacobian.dense import forward_jacobian, reverse_jacobian
 from jvpcli.jacobian.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobian.nearby import all_finite, elsewhere, sampled
-from jvpcli.jacobian.operations import Nature, nature
+from jvpcli.jacobian.operations import Nature, natures
 from jvpcli.jacobian.stacked import Around, look_around
 from jvpcli.jacobian.structure import classify_values, unproved, without_artefacts
 from jvpcli.problem import Named, Problem
@@ -150,12 +150,12 @@ def with_kinds(
     for y_name, y in outputs.items():
         operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked)
         for position, x_name in enumerate(problem.leaves):
-            key = y_name, x_name
+            key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
             if isinstance(jacobian, ComplexMap):
-                found[key] = replace(jacobian, kind=classify_values([jacobian.rows], operations.nature))
+                found[key] = replace(jacobian, kind=classify_values([jacobian.rows], nature))
             elif isinstance(jacobian, DenseMap):
-                found[key] = _by_values(jacobian, sample, key, operations.nature) or operations.told(jacobian, position)
+                found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
     return found
 
 
@@ -186,9 +186,9 @@ class _Operations:
     hooked: bool
 
     @cached_property
-    def nature(self) -> Nature:
-        """Told by their names alone."""
-        return nature(self.output, self.inputs)
+    def natures(self) -> Sequence[Nature]:
+        """What they are on the way to each input, told by their names alone."""
+        return natures(self.output, self.inputs)
 
     @cached_property
     def kinds(self) -> Sequence[str]:

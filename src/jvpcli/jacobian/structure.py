@@ -13,14 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.jacobian.operations import Nature
+from jvpcli.jacobian.operations import ALWAYS, Nature
 
 SPARSE_FRACTION = 0.5
 """A pattern with more than this part of its entries filled is called dense."""
-
-
-ALWAYS = Nature(rigid=True, picking=True, smooth=True)
-"""Of a matrix that is the same at every point."""
 
 
 def classify(

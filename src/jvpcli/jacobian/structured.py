@@ -16,9 +16,9 @@ from jvpcli.jacobian.compose import Terms, settle
 from jvpcli.jacobian.kronecker import KroneckerMap, compose_kronecker, dense
 from jvpcli.jacobian.labels import count
 from jvpcli.jacobian.linear_map import LinearMap
-from jvpcli.jacobian.operations import Nature
+from jvpcli.jacobian.operations import ALWAYS, Nature
 from jvpcli.jacobian.sparse_map import SparseMap
-from jvpcli.jacobian.structure import ALWAYS, SPARSE_FRACTION, classify, classify_mask
+from jvpcli.jacobian.structure import SPARSE_FRACTION, classify, classify_mask
 from jvpcli.jacobian.terms import Term, Workspace, zeros
 
 MOST_BYTES = float(1 << 36)
