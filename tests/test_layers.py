@@ -13,6 +13,7 @@ FLOORS = {
     "errors": 0, "program": 0.1, "request": 0.1, "report": 0.1, "writer": 0.1, "options": 0.2, "command": 0.3,
     "render": 0.5,
     "language": 1,
+    "problem": 1.5,
     "messages": 1.2,
     "repairs": 1.3,
     "jacobian": 2,
@@ -103,3 +104,43 @@ def test_the_ground_imports_no_torch():
     for path in MODULES:
         if FLOORS.get(room(path), 1) < 0.5:
             assert not [name for name in imports(path.read_text()) if name.split(".")[0] in ("torch", "rich", "typer")]
+
+
+def module_of(path: Path) -> str:
+    parts = ("jvpcli", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A way through a graph that comes back to where it begins; [] if there is none."""
+    done: set[str] = set()
+
+    def walk(way: list[str]) -> list[str]:
+        for there in sorted(graph.get(way[-1], set()) - done):
+            found = [*way[way.index(there) :], there] if there in way else walk([*way, there])
+            if found:
+                return found
+        done.add(way[-1])
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk([name]))), [])
+
+
+def test_no_circle_of_imports():
+    """Wherever an import stands: at the top, in a function, or for types alone."""
+    sources = {module_of(path): path.read_text() for path in MODULES}
+    graph = {name: (imports(source) & sources.keys()) - {name} for name, source in sources.items()}
+    assert graph["jvpcli.answers.inspect"] >= {"jvpcli.problem", "jvpcli.answers.products"}
+    assert not circle(graph)
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}, ["a", "b", "c", "a"]),
+    ],
+)
+def test_circles_are_seen(graph, found):
+    assert circle(graph) == found

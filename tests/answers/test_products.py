@@ -9,15 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from jvpcli.answers import inspect as inspecting
-from jvpcli.answers.cotangents import read_cotangents
-from jvpcli.answers.problem import rerunner
-from jvpcli.answers.products import coarsest, multiply
+from jvpcli.answers.products import multiply
+from jvpcli.answers.values import read_cotangents
 from jvpcli.errors import InternalError
 from jvpcli.jacobian.compute import derive
 from jvpcli.jacobian.linear_map import DenseMap
 from jvpcli.jacobian.scatter import scatter
-from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
+from jvpcli.problem import Problem
 from jvpcli.request import Request
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -54,16 +53,13 @@ def test_what_cancels_is_no_disagreement(expression, dtype, x):
 def disagreement(expression: str, x: torch.Tensor, spoil) -> None:
     """The products of a request whose Jacobian has been spoilt."""
     request = Request(expression, inputs={"x": x})
-    evaluation = evaluate(parse(expression), {"x": x}, wrt=["x"])
-    leaves = {"x": evaluation.inputs["x"]}
-    rerun = rerunner(request, evaluation)
-    found = derive(evaluation.outputs, leaves, rerun)
+    problem = Problem(parse(expression), {"x": x}, ("x",))
+    found = derive(problem)
     j = found.maps["y", "x"]
     matrix = j.to_dense().reshape(j.m, j.n).clone()
     spoil(matrix)
     spoilt = replace(found, maps={("y", "x"): DenseMap(j.out_shape, j.in_shape, matrix)})
-    cotangents = read_cotangents(request, evaluation)
-    multiply(spoilt, evaluation.outputs, leaves, cotangents, {}, rerun, coarsest(evaluation))
+    multiply(spoilt, problem, read_cotangents(request, problem.evaluation), {})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -173,7 +173,7 @@ def test_complex_follows_pytorch(jvp):
         (["torch.exp(x)", "--x", "30"], []),
         (["x.detach()*w", "--x", "1,2", "--w", "3"], ["graph_break"]),
         (["(x*2, w*2)", "--x", "1", "--w", "1"], ["unused_input", "unused_input"]),
-        (["torch.sqrt(x)", "--x", "0,1"], ["nonfinite"]),
+        (["torch.sqrt(x)", "--x", "0,1"], ["nonfinite", "nonfinite"]),  # and one of 0·∞ in PyTorch's own passes
         (["x.max(0)", "--x", "1,2"], ["graph_break"]),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_value_s_own_expression(jvp):
 
 def test_large_inputs_are_no_reason_to_wait_or_to_fill_the_memory(jvp, monkeypatch):
     """Repairs of large problems are tried on shapes alone: the numbers are never computed."""
-    monkeypatch.setattr("jvpcli.answers.failures.Trial._evaluated", None)
+    monkeypatch.setattr("jvpcli.answers.failures._evaluated", None)
     values = {"A": "torch.rand(300,2000)", "B": "torch.rand(200000)"}
     error = failure(jvp, "inspect", "A * B", values)  # every pair of entries would be 120 billion numbers
     assert shlex.split(error["hints"][0])[2] == "A * B[:2000]"

@@ -13,7 +13,7 @@ import jvpcli
 from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.gradcheck.differences import Line, estimate, quick
 from jvpcli.gradcheck.vectors import Layout, RealFunction
-from jvpcli.language.evaluate import evaluate_function
+from jvpcli.problem import Problem
 from many_functions import FUNCTIONS, inputs_for
 
 OWN_CODE = '''
@@ -482,7 +482,7 @@ def test_no_alarm_at_random_points(expression, shapes, dtype):
 
 
 def function_of(callable_, **inputs):
-    return RealFunction.at(lambda points: evaluate_function(callable_, {**inputs, **points}, wrt=tuple(inputs)))
+    return RealFunction.of(Problem(callable_, inputs, tuple(inputs)))
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,15 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from engine_cases import CASES, leaves_of, oracle, r
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobian.engine import compute, plan
 from jvpcli.jacobian.graph import read_graph
-from jvpcli.jacobian.matrix_free import OperatorMap, singular_values
+from jvpcli.jacobian.matrix_free import OperatorMap
 from jvpcli.jacobian.passes import by_columns, by_rows, row_blocks, summarize
+from jvpcli.jacobian.spectrum import singular_values
 from jvpcli.jacobian.terms import UnsupportedError
 
 
@@ -90,20 +92,56 @@ def test_products_alone_where_nothing_else_fits():
     assert found.summary().frobenius_norm == pytest.approx(float(expected.norm()))
     with pytest.raises(LimitError):
         found.to_dense()
-    assert plan(output, [x], memory_limit=8000).chosen.strategy == "matrix_free"
+    assert plan(output, [x], memory_limit=8000).ways[0].strategy == "matrix_free"
 
 
 @pytest.mark.parametrize("shape", [(40, 25), (25, 40)])
 def test_singular_values(shape):
-    pytest.importorskip("scipy")
     matrix = r(*shape)
     (x,) = leaves_of([r(shape[1])])
     output = torch.tanh(matrix @ x)
     expected = torch.linalg.svdvals(oracle(output, [x])[0])[:4]
     (held,) = compute(output, [x]).maps
     alone = OperatorMap(tuple(output.shape), tuple(x.shape), output, x, 1e6)
-    torch.testing.assert_close(singular_values(held, 4), expected)
-    torch.testing.assert_close(singular_values(alone, 4), expected)
+    for found in (singular_values(held, 4), singular_values(alone, 4)):
+        torch.testing.assert_close(found.values, expected)
+        assert not found.errors.any()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.sin,
+        lambda x: -3 * x,
+        lambda x: torch.cat([x[:30], x[:10], x[5:9]]),
+        lambda x: x.view(20, 5).softmax(1) * x[:20, None],
+        lambda x: x.view(20, 5).softmax(1).T,
+        lambda x: F.conv1d(x[None], r(1, 1, 7), padding=3)[0],
+        lambda x: x.clamp(-0.5, 0.5),
+        torch.sign,
+    ],
+)
+def test_singular_values_by_structure(function):
+    (x,) = leaves_of([r(100)])
+    output = function(x)
+    expected = torch.linalg.svdvals(oracle(output, [x])[0])[:6]
+    (held,) = compute(output, [x]).maps
+    found = singular_values(held)
+    torch.testing.assert_close(found.values, expected, atol=1e-10, rtol=1e-10)
+    assert not found.errors.any()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 30.0])
+def test_what_has_not_converged_says_how_far_it_may_be_off(spread):
+    """Singular values as close together as `spread` over a thousand of them, of a map that is only products."""
+    (x,) = leaves_of([r(1000)])
+    scale = 1 + spread * torch.linspace(0, 1, 1000, dtype=torch.float64)
+    output = scale * torch.roll(x, 1)
+    found = singular_values(OperatorMap((1000,), (1000,), output, x, 1e6), 3)
+    assert found.values.shape == (3,)
+    for value, error in zip(found.values, found.errors, strict=True):
+        nearest = (scale - value).abs().min()
+        assert nearest <= error + 1e-5 * scale.max()
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (7, 4), (5, 5), (1, 3), (3, 1)])

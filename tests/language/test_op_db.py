@@ -23,7 +23,7 @@ from torch import Tensor
 import jvpcli
 from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language.evaluate import evaluate
-from jvpcli.language.operations import flatten
+from jvpcli.language.evaluation import flatten
 from jvpcli.language.parse import parse
 
 pytest.importorskip("expecttest", reason="torch's operator database needs expecttest")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from jvpcli.answers.failures import Trial
+from jvpcli.answers.failures import works
 from jvpcli.errors import JvpError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
+from jvpcli.problem import Problem
 from jvpcli.program import Program
 from jvpcli.repairs import diagnosis
 from jvpcli.request import Request
@@ -27,14 +29,14 @@ def tensors(described: Mapping[str, tuple[int, ...] | str]) -> dict[str, Tensor]
 
 def trier(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[str], bool]:
     wrt = tuple(name for name, x in inputs.items() if x.is_floating_point())
-    return Trial(Request(program.source), program, inputs, wrt, {}).works
+    return partial(works, Request(program.source), Problem(program, inputs, wrt))
 
 
 def explain_operands(
-    error: JvpError, program: Program, works: Callable[[str], bool], show: Callable[[str], str] = str
+    error: JvpError, program: Program, accepts: Callable[[str], bool], show: Callable[[str], str] = str
 ) -> JvpError:
     found = diagnosis.diagnose(error, program)
-    return error if found is None else diagnosis.explained(found, diagnosis.repaired(found, works), show)
+    return error if found is None else diagnosis.explained(found, diagnosis.repaired(found, accepts), show)
 
 
 def explained(source: str, inputs: Mapping[str, Tensor]) -> JvpError:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.cotangents import read_cotangents, read_tangents
+from jvpcli.answers.values import read_cotangents, read_tangents
 from jvpcli.command import command
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
-from jvpcli.language.evaluate import evaluate
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.operations import is_in_place
-from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, is_expression
-from jvpcli.messages.matcher import worded
+from jvpcli.messages.matcher import lookup, worded
+from jvpcli.problem import Problem
 from jvpcli.program import Equation, Program, refs
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
@@ -38,142 +36,102 @@ LONGEST_COMMAND = 1000
 """Characters of a command that is shown whole; of a longer one the expression alone is shown."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Tries expressions in the place of a request's: at the same inputs, with the same imported functions.
-
-    `reads` are the imported functions as `parse` takes them.
-    """
-
-    request: Request
-    program: Program
-    inputs: Mapping[str, Tensor]
-    wrt: Sequence[str]
-    functions: Mapping[str, Callable[..., Any]]
-    reads: Mapping[str, Sequence[str]] | None = None
-
-    def works(self, source: str) -> bool:
-        """Whether the command would: it uses the same inputs, evaluates, is differentiable, and the cotangents fit."""
-        try:
-            candidate = parse(source, self.inputs.keys(), self.reads)
-            if set(candidate.inputs) != set(self.program.inputs):
-                return False
-            evaluation = self._shapes(candidate) if self.is_large else self._evaluated(candidate)
-        except JvpError:
-            return False
-        return any(y.requires_grad for y in evaluation.outputs.values())
-
-    @property
-    def is_large(self) -> bool:
-        """Whether trying with the numbers could take long: then shapes alone are computed."""
-        return sum(x.numel() for x in self.inputs.values()) > LARGE
-
-    def _evaluated(self, candidate: Program) -> Evaluation:
-        """The expression at the inputs, with the cotangents and tangents."""
-        limit = SMALL if self.request.memory_limit is None else min(SMALL, self.request.memory_limit)
-        evaluation = self._evaluate(candidate, self.inputs, limit)
-        read_cotangents(self.request, evaluation)
-        read_tangents(self.request, evaluation)
-        return evaluation
-
-    def _shapes(self, candidate: Program) -> Evaluation:
-        """The expression on tensors without numbers, on torch's meta device.
-
-        Raises:
-            EvaluationError: it fails, or needs numbers (a condition), or a cotangent's shape would have to be found.
-        """
-        if any(value not in ("ones", "none") for _, value in (*self.request.grad_outputs, *self.request.tangent)):
-            raise EvaluationError("cotangents are not tried without numbers")
-        with torch.device("meta"):
-            inputs = {name: torch.empty_like(x, device="meta") for name, x in self.inputs.items()}
-            try:
-                return self._evaluate(candidate, inputs, self.request.memory_limit)
-            except (RuntimeError, NotImplementedError) as error:
-                raise EvaluationError(str(error)) from error
-
-    def _evaluate(self, candidate: Program, inputs: Mapping[str, Tensor], limit: int | None) -> Evaluation:
-        return evaluate(
-            candidate, inputs, wrt=self.wrt, seed=self.request.seed, memory_limit=limit, functions=self.functions
-        )
-
-    def shown(self, source: str) -> str:
-        """The command with `source` as its expression; the expression alone where there is no such command."""
-        line = command(replace(self.request, expression=source))
-        return line if line and len(line) <= LONGEST_COMMAND else source
-
-
-def explain_failure(error: JvpError, trial: Trial) -> JvpError:
-    """What torch raised in a step, told by the operands as the user wrote them, with repairs that work.
+def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpError:
+    """What torch raised in a step of the problem's program, told by the operands as the user wrote them, with repairs that work.
 
     They fit the cotangents and tangents given, if any does; else they are shown with a command without those.
     """
-    diagnosis = diagnose(error, trial.program)
+    diagnosis = diagnose(error, problem.function) if isinstance(problem.function, Program) else None
     if diagnosis is None:
         return error
-    asked = trial.request
-    patience = PATIENCE_WITHOUT_NUMBERS if trial.is_large else PATIENCE
-    patience = patience if asked.timeout is None else min(patience, asked.timeout / 4)
-    plain = replace(asked, grad_outputs=(), tangent=())
-    for request in (asked, plain) if asked.grad_outputs or asked.tangent else (asked,):
-        attempt = replace(trial, request=request)
-        found = repaired(diagnosis, attempt.works, patience)
+    patience = PATIENCE_WITHOUT_NUMBERS if _is_large(problem) else PATIENCE
+    patience = patience if request.timeout is None else min(patience, request.timeout / 4)
+    plain = replace(request, grad_outputs=(), tangent=())
+    for asked in (request, plain) if request.grad_outputs or request.tangent else (request,):
+        found = repaired(diagnosis, partial(works, asked, problem), patience)
         if found:
-            return explained(diagnosis, found, attempt.shown)
+            return explained(diagnosis, found, partial(_shown, asked))
     return explained(diagnosis)
 
 
-def explain_value_failure(error: JvpError, name: str, scope: Mapping[str, Tensor]) -> JvpError:
-    """The same for the expression of the VALUE of `name`, which may use the inputs in `scope`; without repairs."""
-    try:
-        diagnosis = diagnose(error, parse(error.source or "", scope.keys()))
-    except JvpError:  # the text is no expression: a file's name
-        return error
-    return error if diagnosis is None else explained(diagnosis, lead=(f"in the value of {name}",))
+def works(request: Request, problem: Problem, source: str) -> bool:
+    """Whether the command would with another expression.
 
-
-@contextmanager
-def backward_failures(evaluation: Evaluation, expression: Any = None) -> Iterator[None]:
-    """Whatever autograd, or the user's own backward, raises inside comes out as an EvaluationError.
-
-    Raises:
-        EvaluationError: the backward pass failed.
-        Exception: whatever else was raised.
+    That is: it uses the same inputs, evaluates, is differentiable, and the cotangents fit.
     """
     try:
-        yield
-    except (JvpError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        from jvpcli.language.imports import files_of, place_of  # loaded only where something has failed
-
-        files = files_of(evaluation.functions, expression)
-        if not _from_autograd(error) and place_of(error, files) is None:
-            raise
-        raise _told(error, files, evaluation) from error
-
-
-def _from_autograd(error: BaseException) -> bool:
-    """Whether the innermost frames are torch's engine."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.name == "_engine_run_backward" for frame in frames)
+        candidate = problem.retry(source)
+        assert isinstance(candidate.function, Program)
+        assert isinstance(problem.function, Program)
+        if set(candidate.function.inputs) != set(problem.function.inputs):
+            return False
+        evaluation = (_shapes if _is_large(problem) else _evaluated)(request, candidate)
+    except JvpError:
+        return False
+    return any(y.requires_grad for y in evaluation.outputs.values())
 
 
-def _told(error: BaseException, files: tuple[str, ...], evaluation: Evaluation) -> JvpError:
+def _is_large(problem: Problem) -> bool:
+    """Whether trying with the numbers could take long: then shapes alone are computed."""
+    return sum(x.numel() for x in problem.inputs.values()) > LARGE
+
+
+def _evaluated(request: Request, candidate: Problem) -> Evaluation:
+    """A candidate at the inputs, with the cotangents and tangents."""
+    limit = SMALL if candidate.memory_limit is None else min(SMALL, candidate.memory_limit)
+    evaluation = replace(candidate, memory_limit=limit).at()
+    read_cotangents(request, evaluation)
+    read_tangents(request, evaluation)
+    return evaluation
+
+
+def _shapes(request: Request, candidate: Problem) -> Evaluation:
+    """A candidate on tensors without numbers, on torch's meta device.
+
+    Raises:
+        EvaluationError: it fails, or needs numbers (a condition), or a cotangent's shape would have to be found.
+    """
+    if any(value not in ("ones", "none") for _, value in (*request.grad_outputs, *request.tangent)):
+        raise EvaluationError("cotangents are not tried without numbers")
+    with torch.device("meta"):
+        inputs = {name: torch.empty_like(x, device="meta") for name, x in candidate.inputs.items()}
+        try:
+            return candidate.at(inputs)
+        except (RuntimeError, NotImplementedError) as error:
+            raise EvaluationError(str(error)) from error
+
+
+def _shown(request: Request, source: str) -> str:
+    """The command with `source` as its expression; the expression alone where there is no such command."""
+    line = command(replace(request, expression=source))
+    return line if line and len(line) <= LONGEST_COMMAND else source
+
+
+def explain_backward(error: BaseException, problem: Problem) -> JvpError | None:
+    """What autograd, or the user's own backward, has raised; None where it was something else that failed."""
     from jvpcli.language.imports import failure_in, place_of
-    from jvpcli.messages.matcher import lookup, worded
 
+    files = problem.files
     if place_of(error, files) is not None:
         return worded(failure_in(error, files, "the backward pass"))
+    if not _from_autograd(error):
+        return None
     text = str(error).strip()
     told = lookup(text)
     first = told.title if told else text.splitlines()[0].rstrip(".") if text else type(error).__name__
     if first.startswith(("A ", "The ", "An ")):
         first = first[:1].lower() + first[1:]
     failure = worded(EvaluationError(f"the backward pass failed: {first}", torch_message=text or None))
-    step = _changed_in_place(evaluation) if "inplace operation" in text else None
-    if step is None or evaluation.program is None:
+    step = _changed_in_place(problem.evaluation) if "inplace operation" in text else None
+    if step is None or not isinstance(problem.function, Program):
         return failure
-    return failure.with_context(span=step.span, source=evaluation.program.source)
+    return failure.with_context(span=step.span, source=problem.function.source)
+
+
+def _from_autograd(error: BaseException) -> bool:
+    """Whether the innermost frames are torch's engine."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "_engine_run_backward" for frame in frames)
 
 
 def _changed_in_place(evaluation: Evaluation) -> Equation | None:

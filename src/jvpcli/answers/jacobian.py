@@ -1,10 +1,10 @@
-"""The stages of the derivative alone: Request → Program → Evaluation → linear maps."""
+"""The derivative alone: the request as a problem, and its Jacobians as linear maps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
-from jvpcli.answers.problem import differentiable_outputs, rerunner, run
+from jvpcli.answers.question import pose, refuse_cut
 from jvpcli.jacobian.compute import derive_alone
 from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.terms import Workspace
@@ -18,17 +18,12 @@ def linear_maps(
 
     `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
     """
-    evaluation = run(request)
-    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
-    outputs = differentiable_outputs(evaluation)
-    if any(t.is_complex() for t in (*outputs.values(), *leaves.values())):
-        from jvpcli.jacobian.compute import derive
-
-        return derive(outputs, leaves, rerunner(request, evaluation), request.mode).maps
-    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
-    program = (request.expression, shapes, evaluation.wrt)
+    problem = pose(request)
+    refuse_cut(problem)
+    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
+    program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return derive_alone(outputs, leaves, request.mode, request.memory_limit, work, evaluation.hooked)
+    return derive_alone(problem, request.mode, work)
 
 
 def _hashable(program: Hashable) -> bool:

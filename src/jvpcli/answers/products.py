@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.cotangents import Weight
+from jvpcli.answers.values import Weight
 from jvpcli.errors import InternalError, JvpError
-from jvpcli.jacobian.compute import Derivatives
+from jvpcli.jacobian.compute import Derivatives, derive, is_large, products_alone
 from jvpcli.jacobian.dense import vjp
 from jvpcli.jacobian.linear_map import LinearMap
-from jvpcli.jacobian.nearby import Named, Rerun, all_finite, largest, moved
+from jvpcli.jacobian.nearby import all_finite, largest, moved
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.report import Comparison
-
-Nearby = Callable[[float], tuple[Named, Named]]
-"""The leaves and outputs a relative step away."""
+from jvpcli.language.failures import is_out_of_memory
+from jvpcli.problem import Named, Problem
+from jvpcli.report import Comparison, Notice
+from jvpcli.request import Request
 
 ROUNDINGS = 1024
 """How many roundings of a derivative of ordinary size are let pass where everything else cancels."""
@@ -46,30 +45,54 @@ class Products:
     jvp: Mapping[str, Tensor] | None
 
 
+def differentiate(
+    problem: Problem, request: Request, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
+) -> tuple[Derivatives, Products]:
+    """The Jacobians as the request asks for them, and their products: by another way where the first one fails.
+
+    Raises:
+        InternalError: a Jacobian and `torch.autograd.grad` differ by more than rounding.
+    """
+
+    def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
+        return derivatives, multiply(derivatives, problem, cotangents, tangents)
+
+    if request.jacobian == "none":
+        return multiplied(products_alone(problem))
+    try:
+        derivatives = derive(problem, request.mode, request.tell)
+        try:
+            return multiplied(derivatives)
+        except InternalError:
+            if not problem.can_stack or is_large(problem):
+                raise
+            # many points at once may take another path through torch, with other derivatives: one at a time, then
+            return multiplied(derive(problem, request.mode, together=False))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    note = Notice("fallback", "there was not enough memory for the Jacobian: only products with it were computed")
+    alone = products_alone(problem)
+    return multiplied(replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message)))
+
+
 def multiply(
-    derivatives: Derivatives,
-    outputs: Named,
-    leaves: Named,
-    cotangents: Mapping[str, Weight],
-    tangents: Mapping[str, Weight],
-    rerun: Rerun,
-    eps: float,
+    derivatives: Derivatives, problem: Problem, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
 ) -> Products:
     """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs.
-
-    `eps` is the rounding of the coarsest dtype that the evaluation went through.
 
     Raises:
         InternalError: the two ways differ by more than rounding.
     """
+    outputs, leaves, eps = problem.differentiable, problem.leaves, coarsest(problem.evaluation)
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
     for y, weight in cotangents.items():
         gradients = vjp(outputs[y], weight.value, list(leaves.values()))
         for x, gradient in zip(leaves, gradients, strict=True):
             contributions[y, x] = gradient
-            pair = _Pair(y, x, outputs[y], leaves[x], derivatives.maps[y, x], weight.value, gradient)
-            comparisons.append(_compare(pair, eps, partial(_nearby, rerun, leaves)))
+            pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], weight.value, gradient)
+            comparisons.append(_compare(pair, eps))
     totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
     for (_, x), gradient in contributions.items():
         if gradient is not None:
@@ -93,6 +116,7 @@ def coarsest(evaluation: Evaluation) -> float:
 class _Pair:
     """One output and one input, and the two ways from the one's cotangent to the other's gradient."""
 
+    problem: Problem
     y: str
     x: str
     output: Tensor
@@ -113,8 +137,8 @@ def _pushforwards(derivatives: Derivatives, outputs: Named, tangents: Mapping[st
     return pushed
 
 
-def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
-    """vᵀJ from the Jacobian against autograd's gradient, where both are finite.
+def _compare(pair: _Pair, eps: float) -> Comparison:
+    """vᵀJ from the Jacobian against autograd's gradient, where both are finite; `eps` is the coarsest rounding on the way.
 
     Raises:
         InternalError: they differ by more than rounding.
@@ -131,7 +155,7 @@ def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
     result = Comparison(count, difference.numel() - count, off)
     if off <= math.sqrt(eps) * largest(direct):  # spares the bound below, which goes through every entry
         return result
-    if off <= _rounding(pair, eps) or off <= ILL_CONDITIONED * _sensitivity(pair, eps, nearby):
+    if off <= _rounding(pair, eps) or off <= ILL_CONDITIONED * _sensitivity(pair, eps):
         return result
     if off <= ILL_CONDITIONED * _scatter(pair, eps):
         return result
@@ -142,10 +166,6 @@ def _compare(pair: _Pair, eps: float, nearby: Nearby) -> Comparison:
         f"torch.autograd.grad gives {numbers[1]!r}",
         explanation="Both should be the same number; please report this expression and its inputs.",
     )
-
-
-def _nearby(rerun: Rerun, leaves: Named, relative: float) -> tuple[Named, Named]:
-    return rerun(moved(leaves, relative, seed=3))
 
 
 def _rounding(pair: _Pair, eps: float) -> float:
@@ -159,13 +179,13 @@ def _rounding(pair: _Pair, eps: float) -> float:
     return math.sqrt(eps) * terms + ROUNDINGS * eps * ordinary + torch.finfo(pair.leaf.dtype).tiny
 
 
-def _sensitivity(pair: _Pair, eps: float, nearby: Nearby) -> float:
+def _sensitivity(pair: _Pair, eps: float) -> float:
     """How far the gradient itself moves when the inputs move by a rounding: large where it is ill-conditioned."""
     if pair.gradient is None:
         return 0.0
     try:
-        leaves, outputs = nearby(eps)
-        moved_gradient = vjp(outputs[pair.y], pair.v, [leaves[pair.x]])[0]
+        there = pair.problem.at(moved(pair.problem.leaves, eps, seed=3))
+        moved_gradient = vjp(there.outputs[pair.y], pair.v, [there.inputs[pair.x]])[0]
     except (JvpError, RuntimeError):
         return 0.0
     return 0.0 if moved_gradient is None else largest(moved_gradient - pair.gradient)

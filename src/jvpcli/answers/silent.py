@@ -7,10 +7,9 @@ takes nothing from the derivative (softmax of x − x.max().detach()) is none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,57 +18,13 @@ from jvpcli.answers.products import Products
 from jvpcli.errors import JvpError
 from jvpcli.gradcheck.causes import Reason, masked_step, told, value_with, watched
 from jvpcli.gradcheck.differences import Line, quick
-from jvpcli.gradcheck.losses import CASTS, CUT, ROUNDING, ROUNDINGS, Loss
+from jvpcli.gradcheck.losses import CUT, ROUNDING, Loss
 from jvpcli.gradcheck.modes import random_pair
 from jvpcli.gradcheck.staircase import used_as_number
-from jvpcli.gradcheck.vectors import Evaluate, Named, RealFunction
+from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.imports import files_of
-from jvpcli.language.operations import is_imported
-from jvpcli.program import Equation, refs
+from jvpcli.problem import Problem
 from jvpcli.report import Notice
-
-if TYPE_CHECKING:
-    from jvpcli.answers.products import Products
-    from jvpcli.gradcheck.vectors import Evaluate
-
-
-LARGEST = 1 << 20
-"""Entries of inputs and outputs up to which the program is run again."""
-
-
-def silent_failures(evaluation: Evaluation, products: Products, again: Evaluate) -> Iterator[Notice]:
-    """The notices; `again` evaluates the program at other values of the differentiated inputs."""
-    entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
-    spoilt = any(bool(gradient.isnan().any()) for gradient in products.vjp.values())
-    suspicious = not evaluation.tape or any(_suspicious(step, evaluation) for step in evaluation.tape)
-    if entries > LARGEST or not (spoilt or suspicious):
-        return
-    from jvpcli.answers.silent import measured  # loads much, and is seldom needed
-
-    yield from measured(evaluation, products, again, suspicious, spoilt)
-
-
-def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
-    """Whether a step may lose a gradient: numbers without one from a tensor with one, a rounding, code of the user's."""
-    operands = (*step.operands, *(operand for _, operand in step.keywords))
-    read = [evaluation.values.get(slot) for operand in operands for slot in refs(operand)]
-    if not any(isinstance(value, Tensor) and value.requires_grad for value in read):
-        return False
-    name = step.target.rpartition(".")[2]
-    if (
-        is_imported(step.op)
-        or name in ROUNDINGS
-        or name == "floordiv"
-        or any(k == "rounding_mode" for k, _ in step.keywords)
-    ):
-        return True
-    value = evaluation.values.get(step.slot)
-    if isinstance(value, Tensor):
-        numbers = value.is_floating_point() or value.is_complex() or name in CASTS
-        return numbers and not value.requires_grad
-    return isinstance(value, (float, complex)) or (name in CASTS and not isinstance(value, bool))
-
 
 COARSE = 1e-4
 """In dtypes that round more than this, differences tell nothing."""
@@ -78,29 +33,17 @@ PART = 0.02
 """A cut is told if it takes more than this part of the terms of a derivative."""
 
 
-def measured(
-    evaluation: Evaluation, products: Products, again: Evaluate, suspicious: bool, spoilt: bool
-) -> Iterator[Notice]:
+def measured(problem: Problem, products: Products, suspicious: bool, spoilt: bool) -> Iterator[Notice]:
     """The notices of what a step lost (`suspicious`), and of NaN that a mask let through (`spoilt`)."""
-    files = files_of(evaluation.functions)
-    try:
-        function = RealFunction.at(_carrying(again))
+    carrying = tuple(name for name, y in problem.evaluation.outputs.items() if y.requires_grad)
+    try:  # of the other outputs something is said already
+        function = RealFunction.of(replace(problem, only=carrying))
         if suspicious:
-            yield from _losses(function, _reached(function, products), files)
+            yield from _losses(function, _reached(function, products))
         if spoilt:
-            yield from _masked(function, products, files)
+            yield from _masked(function, products)
     except (JvpError, RuntimeError):  # a function that cannot be run near the point: nothing can be measured
         return
-
-
-def _carrying(again: Evaluate) -> Evaluate:
-    """The evaluation with those outputs alone that carry a gradient: of the others something is said already."""
-
-    def evaluate(points: Named) -> Evaluation:
-        evaluation = again(points)
-        return replace(evaluation, outputs={name: y for name, y in evaluation.outputs.items() if y.requires_grad})
-
-    return evaluate
 
 
 def _reached(function: RealFunction, products: Products) -> Tensor:
@@ -112,17 +55,17 @@ def _reached(function: RealFunction, products: Products) -> Tensor:
     return mask
 
 
-def _losses(function: RealFunction, reached: Tensor, files: Collection[str]) -> Iterator[Notice]:
-    losses, evaluation = watched(function, files)
+def _losses(function: RealFunction, reached: Tensor) -> Iterator[Notice]:
+    losses, evaluation = watched(function)
     for loss in losses:
-        if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss, files):
+        if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss):
             yield Notice(
                 "graph_break",
                 f"{_text(told(ROUNDING, loss, evaluation), evaluation)} is a staircase: what flows through it gets no gradient "
                 "(`jvp check` shows it)",
             )
     cuts = [loss for loss in losses if loss.kind == CUT]
-    for loss in _that_matter(function, cuts, reached, files):
+    for loss in _that_matter(function, cuts, reached):
         yield Notice(
             "graph_break",
             f"{_text(told(CUT, loss, evaluation), evaluation)} cuts the graph: the outputs follow the inputs through it, and "
@@ -130,7 +73,7 @@ def _losses(function: RealFunction, reached: Tensor, files: Collection[str]) -> 
         )
 
 
-def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor, files: Collection[str]) -> list[Loss]:
+def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> list[Loss]:
     """The cuts that take a part of the derivative along a random direction; none if the derivative is right."""
     if not cuts or function.eps > COARSE:
         return []
@@ -154,19 +97,19 @@ def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor, file
     found = []
     for loss in cuts:
         held = {loss.position: loss.value}
-        after, before = (value_with(function, function.x + s * t * u, held, files) for s in (1, -1))
+        after, before = (value_with(function, function.x + s * t * u, held) for s in (1, -1))
         effect = torch.where(usable, (after - before) / (2 * t) - free, 0.0)
         if float(v.abs() @ effect.abs()) > PART * terms:
             found.append(loss)
     return found
 
 
-def _masked(function: RealFunction, products: Products, files: Collection[str]) -> Iterator[Notice]:
+def _masked(function: RealFunction, products: Products) -> Iterator[Notice]:
     """NaN in a gradient from entries that a step leaves out."""
     spoilt = function.inputs.join([products.vjp.get(name) for name in function.inputs.names]).isnan()
     if not bool(function.y.isfinite().all()):
         return
-    reason = masked_step(function, int(spoilt.nonzero()[0]), files)
+    reason = masked_step(function, int(spoilt.nonzero()[0]))
     if reason is not None:
         yield Notice(
             "nonfinite",

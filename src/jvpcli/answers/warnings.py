@@ -3,56 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from jvpcli.answers.products import Products
-from jvpcli.answers.silent import silent_failures
 from jvpcli.errors import JvpError
+from jvpcli.gradcheck.losses import CASTS, ROUNDINGS
 from jvpcli.jacobian.compute import Derivatives
 from jvpcli.jacobian.contraction import entry_label
 from jvpcli.jacobian.figures import LARGEST_DENSE
-from jvpcli.jacobian.nearby import Kink, Rerun, all_finite, find_kink
+from jvpcli.jacobian.nearby import Kink, all_finite, find_kink
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.operations import is_imported
 from jvpcli.language.values import dtype_name
+from jvpcli.problem import Problem
 from jvpcli.program import Const, Equation, Ref, refs
 from jvpcli.report import Notice
-
-if TYPE_CHECKING:
-    from jvpcli.gradcheck.vectors import Evaluate
-
 
 LONGEST = 10_000
 """Steps of a program up to which it is run again to look for a kink."""
 
+LARGEST_AGAIN = 1 << 20
+"""Entries of inputs and outputs up to which the program is run again."""
 
-def notices(
-    evaluation: Evaluation, derivatives: Derivatives, products: Products, rerun: Rerun, again: Evaluate
-) -> tuple[Notice, ...]:
+
+def notices(problem: Problem, derivatives: Derivatives, products: Products) -> tuple[Notice, ...]:
     """All warnings of an inspection, in the order in which they matter."""
+    evaluation = problem.evaluation
     return (
         *derivatives.notices,
-        *_unreached(evaluation, products, rerun),
+        *_unreached(problem, products),
         *_not_differentiable(evaluation),
-        *silent_failures(evaluation, products, again),
+        *_silent_failures(problem, products),
         *coupled_samples(evaluation),
         *_nonfinite(evaluation, products),
-        *_kinks(evaluation, derivatives, rerun),
+        *_kinks(problem, derivatives),
         *_truncated(evaluation),
+        *torch_warnings(evaluation),
     )
 
 
-def _unreached(evaluation: Evaluation, products: Products, rerun: Rerun) -> Iterator[Notice]:
+def _unreached(problem: Problem, products: Products) -> Iterator[Notice]:
     for (y, x), gradient in products.contributions.items():
         if gradient is not None:
             continue
-        if not depends(evaluation, y, x):
+        if not depends(problem.evaluation, y, x):
             yield Notice("unused_input", f"∂{y}/∂{x} is zero because {x} doesn't reach {y}")
-        elif _follows(evaluation, y, x, rerun):
+        elif _follows(problem, y, x):
             yield Notice(
                 "graph_break",
                 f"{y} is computed from {x}, but no gradient flows back from {y} to {x}: the graph is cut on the way "
@@ -64,17 +63,17 @@ def _unreached(evaluation: Evaluation, products: Products, rerun: Rerun) -> Iter
             )
 
 
-def _follows(evaluation: Evaluation, output: str, input_name: str, rerun: Rerun) -> bool:
+def _follows(problem: Problem, output: str, input_name: str) -> bool:
     """Whether the output changes with the input's values, and not only with its shape: looked for at a few places."""
-    x = evaluation.inputs[input_name].detach()
+    x = problem.leaves[input_name].detach()
     tried = False
     for other in (-x, 2 * x + 1, x.flip(tuple(range(x.dim()))) - 3):
         try:
-            y = rerun({input_name: other})[1][output]
+            y = problem.at({input_name: other}).outputs[output]
         except (JvpError, RuntimeError):
             continue
         tried = True
-        here = evaluation.outputs[output]
+        here = problem.evaluation.outputs[output]
         if y.shape != here.shape or not torch.allclose(y, here, rtol=0, atol=0, equal_nan=True):
             return True
     return not tried
@@ -120,12 +119,11 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
                 )
 
 
-def _kinks(evaluation: Evaluation, derivatives: Derivatives, rerun: Rerun) -> Iterator[Notice]:
-    if derivatives.sides is None and len(evaluation.tape) > LONGEST:
+def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
+    if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
         return
-    leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
     try:
-        kink = find_kink(rerun, leaves, derivatives.sides)
+        kink = find_kink(problem, derivatives.sides)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
     if kink is not None:
@@ -137,6 +135,40 @@ def _about(kink: Kink) -> str:
         f"there is a kink at {entry_label(kink.input, kink.index)} = {kink.value:g}: the derivatives from below and from "
         "above differ, and the one shown is PyTorch's choice"
     )
+
+
+def _silent_failures(problem: Problem, products: Products) -> Iterator[Notice]:
+    """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect."""
+    evaluation = problem.evaluation
+    entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
+    spoilt = any(bool(gradient.isnan().any()) for gradient in products.vjp.values())
+    suspicious = not evaluation.tape or any(_suspicious(step, evaluation) for step in evaluation.tape)
+    if entries > LARGEST_AGAIN or not (spoilt or suspicious):
+        return
+    from jvpcli.answers.silent import measured  # loads much, and is seldom needed
+
+    yield from measured(problem, products, suspicious, spoilt)
+
+
+def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
+    """Whether a step may lose a gradient: numbers without one from a tensor with one, a rounding, code of the user's."""
+    operands = (*step.operands, *(operand for _, operand in step.keywords))
+    read = [evaluation.values.get(slot) for operand in operands for slot in refs(operand)]
+    if not any(isinstance(value, Tensor) and value.requires_grad for value in read):
+        return False
+    name = step.target.rpartition(".")[2]
+    if (
+        is_imported(step.op)
+        or name in ROUNDINGS
+        or name == "floordiv"
+        or any(k == "rounding_mode" for k, _ in step.keywords)
+    ):
+        return True
+    value = evaluation.values.get(step.slot)
+    if isinstance(value, Tensor):
+        numbers = value.is_floating_point() or value.is_complex() or name in CASTS
+        return numbers and not value.requires_grad
+    return isinstance(value, (float, complex)) or (name in CASTS and not isinstance(value, bool))
 
 
 def _truncated(evaluation: Evaluation) -> Iterator[Notice]:

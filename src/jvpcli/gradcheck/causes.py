@@ -6,7 +6,7 @@ the cuts are held fast.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,56 +28,54 @@ MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to
 MASKED, INNER_KINK, BACKWARD = "masked", "inner_kink", "backward"
 
 
-def reason_for(function: RealFunction, entry: Entry, files: Collection[str] = ()) -> Reason:
+def reason_for(function: RealFunction, entry: Entry) -> Reason:
     """Why autograd's number at an entry differs from the differences."""
     if not abs(entry.analytic) < torch.inf:
-        masked = masked_step(function, entry.column, files)
+        masked = masked_step(function, entry.column)
         if masked is not None:
             return masked
-    losses, evaluation = watched(function, files)
-    cut = _cut(function, entry, losses, evaluation, files)
+    losses, evaluation = watched(function)
+    cut = _cut(function, entry, losses, evaluation)
     if cut is not None:
         return cut
-    return kinked_step(function, entry, files) or _swallowed(function, entry, files) or Reason(BACKWARD)
+    return kinked_step(function, entry) or _swallowed(function, entry) or Reason(BACKWARD)
 
 
 # Cuts
 
 
-def _cut(
-    function: RealFunction, entry: Entry, losses: list[Loss], evaluation: Evaluation, files: Collection[str]
-) -> Reason | None:
+def _cut(function: RealFunction, entry: Entry, losses: list[Loss], evaluation: Evaluation) -> Reason | None:
     """The cut that explains a difference: with all results held fast the differences give autograd's number."""
     held = {loss.position: loss.value for loss in losses}
     if not held:
         return None
     gap = abs(entry.numeric - entry.analytic)
-    if not abs(_derivative(function, entry, held, files) - entry.analytic) <= 1e-3 * gap + entry.error:
+    if not abs(_derivative(function, entry, held) - entry.analytic) <= 1e-3 * gap + entry.error:
         return None
     effects = {
-        loss.position: abs(_derivative(function, entry, {loss.position: loss.value}, files) - entry.numeric)
+        loss.position: abs(_derivative(function, entry, {loss.position: loss.value}) - entry.numeric)
         for loss in losses
     }
     culprit = max(losses, key=lambda loss: (effects[loss.position] > 1e-3 * gap, -loss.position))
     return told(CUT, culprit, evaluation)
 
 
-def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any], files: Collection[str]) -> float:
+def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any]) -> float:
     """∂y_row/∂x_column by a central difference, with some results replaced."""
     t = quick_step(function.eps) * float(scales(function)[entry.column])
-    before, after = (value_with(function, moved(function, entry.column, s * t), replaced, files) for s in (-1, 1))
+    before, after = (value_with(function, moved(function, entry.column, s * t), replaced) for s in (-1, 1))
     return float((after - before)[entry.row]) / (2 * t)
 
 
 # NaN from a branch that is not taken, and kinks on the way
 
 
-def masked_step(function: RealFunction, column: int, files: Collection[str] = ()) -> Reason | None:
+def masked_step(function: RealFunction, column: int) -> Reason | None:
     """The step that leaves entries out whose backward makes NaN of a zero cotangent, in a column: 0·∞."""
-    record = Record(files)
+    record = Record(function.problem.files)
     with record:
-        evaluation = function.evaluate({})
-    leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+        evaluation = function.problem.at()
+    leaves = list(evaluation.leaves.values())
     for call in record.calls:
         if call.name not in MASKS:
             continue
@@ -88,16 +86,16 @@ def masked_step(function: RealFunction, column: int, files: Collection[str] = ()
     return None
 
 
-def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
+def _swallowed(function: RealFunction, entry: Entry) -> Reason | None:
     """The call whose own derivative autograd takes as zero, though its result follows the input: a random sample."""
     t = quick_step(function.eps) * float(scales(function)[entry.column])
-    record, away = Record(files), Record(files)
+    record, away = Record(function.problem.files), Record(function.problem.files)
     with record:
-        evaluation = function.evaluate({})
+        evaluation = function.problem.at()
     with away:
-        elsewhere = function.evaluate(function.inputs.split(moved(function, entry.column, t)))
-    others = [elsewhere.inputs[name] for name in elsewhere.wrt]
-    leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+        elsewhere = function.problem.at(function.inputs.split(moved(function, entry.column, t)))
+    others = list(elsewhere.leaves.values())
+    leaves = list(evaluation.leaves.values())
 
     def reaches(tensor: Tensor, leaves: list[Tensor] = leaves) -> bool:
         pulled = function.inputs.join(vjp(tensor, direction(tensor.detach(), seed=5), leaves))
@@ -112,10 +110,10 @@ def _swallowed(function: RealFunction, entry: Entry, files: Collection[str]) -> 
     return None
 
 
-def kinked_step(function: RealFunction, entry: Entry, files: Collection[str]) -> Reason | None:
+def kinked_step(function: RealFunction, entry: Entry) -> Reason | None:
     """The first step whose result has a kink along the entry's input, whether the output has one or not."""
     t = quick_step(function.eps) * float(scales(function)[entry.column])
-    wide, narrow = (_second_differences(function, entry.column, step, files) for step in (t, t / 8))
+    wide, narrow = (_second_differences(function, entry.column, step) for step in (t, t / 8))
     for (call, evaluation, first), (_, _, second) in zip(wide, narrow, strict=False):
         lasting = (second.abs() > 0.7 * first.abs()) & (first.abs() > 1e-3)
         if bool(lasting.any()):
@@ -123,15 +121,13 @@ def kinked_step(function: RealFunction, entry: Entry, files: Collection[str]) ->
     return None
 
 
-def _second_differences(
-    function: RealFunction, column: int, t: float, files: Collection[str]
-) -> list[tuple[Call, Evaluation, Tensor]]:
+def _second_differences(function: RealFunction, column: int, t: float) -> list[tuple[Call, Evaluation, Tensor]]:
     """(f(x+t) − 2f(x) + f(x−t))/t of what each call gives, where it gives one tensor of the same shape each time."""
     runs = []
     for by in (-t, 0.0, t):
-        record = Record(files)
+        record = Record(function.problem.files)
         with record:
-            evaluation = function.evaluate(function.inputs.split(moved(function, column, by)))
+            evaluation = function.problem.at(function.inputs.split(moved(function, column, by)))
         runs.append((record.calls, evaluation))
     (before, _), (here, evaluation), (after, _) = runs
     found = []
@@ -158,11 +154,11 @@ class Reason:
     over: float | None = None
 
 
-def watched(function: RealFunction, files: Collection[str]) -> tuple[list[Loss], Evaluation]:
+def watched(function: RealFunction) -> tuple[list[Loss], Evaluation]:
     """The losses of a run at the point that can be placed, in the text or in the user's own code."""
-    watch = Watch(files)
+    watch = Watch(function.problem.files)
     with watch:
-        evaluation = function.evaluate({})
+        evaluation = function.problem.at()
     losses = watch.found()
     if evaluation.program is None:
         return losses, evaluation
@@ -174,9 +170,9 @@ def told(cause: str, call: Loss | Call, evaluation: Evaluation, **more: Any) -> 
     return Reason(cause, call.name, equation_of(call, evaluation), call.place, **more)
 
 
-def value_with(function: RealFunction, x: Tensor, replaced: Mapping[int, Any], files: Collection[str]) -> Tensor:
+def value_with(function: RealFunction, x: Tensor, replaced: Mapping[int, Any]) -> Tensor:
     """y at another point (m,), with the results of some losses replaced (by position)."""
-    with Watch(files, replaced):
+    with Watch(function.problem.files, replaced):
         return function.value(x)
 
 

@@ -7,7 +7,7 @@ number comes before one that is a matter of choice (a kink) or of rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,13 +26,15 @@ from jvpcli.gradcheck.compare import (
     only_rounded,
 )
 from jvpcli.gradcheck.differences import SAFETY
+from jvpcli.gradcheck.hermitian import hermitian_part
 from jvpcli.gradcheck.losses import DECISION, Watch, equation_of
 from jvpcli.gradcheck.modes import Modes, compare_modes, joined, random_pair
 from jvpcli.gradcheck.staircase import silent_loss
-from jvpcli.gradcheck.vectors import Named, RealFunction, coarsest_rounding
+from jvpcli.gradcheck.vectors import RealFunction, coarsest_rounding
 from jvpcli.language import catalog
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.operations import is_imported
+from jvpcli.problem import Problem
 from jvpcli.program import Equation
 
 PASS, KINK, PRECISION, GRAPH_BREAK, NONDETERMINISTIC, WRONG_BACKWARD = (
@@ -54,35 +56,6 @@ LOST = 1e300
 
 HALF_THE_DIGITS = 2.0**-26
 """The rounding that leaves half of a double's digits."""
-
-Evaluator = Callable[[Named, int], Evaluation]
-"""The program at other values of the differentiated inputs, with a seed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is checked.
-
-    Attributes:
-        given: the program at the dtypes given.
-        double: the same in double precision; it may fail.
-        seed, seed_given: where random functions start, and whether that was asked for.
-        files: the files that hold code of the user's own.
-        expression: the Python function that is checked, if it is one.
-        not_hermitian: whether a function that reads a matrix as Hermitian (or triangular) is given one that isn't.
-        cotangent, tangent: v and u of the dot-product test by name; random where there is none.
-    """
-
-    given: Evaluator
-    double: Evaluator
-    seed: int = 0
-    seed_given: bool = False
-    files: tuple[str, ...] = ()
-    expression: Any = None
-    not_hermitian: bool = False
-    cotangent: Mapping[str, Tensor] = field(default_factory=dict)
-    tangent: Mapping[str, Tensor] = field(default_factory=dict)
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -113,21 +86,33 @@ class Outcome:
     fallback: str | None = None
 
 
-def check(subject: Subject) -> Outcome:
+def check(
+    problem: Problem,
+    cotangents: Mapping[str, Tensor] | None = None,
+    tangents: Mapping[str, Tensor] | None = None,
+    *,
+    seed_given: bool = False,
+) -> Outcome:
     """The whole check.
 
+    Args:
+        problem: at the dtypes given; it is checked in double precision where it runs in that.
+        cotangents, tangents: v and u of the dot-product test by name; random where there is none.
+        seed_given: whether the problem's seed was asked for: then another one may give other values.
+
     Raises:
-        JvpError: the program itself fails at the point.
+        JvpError: the problem itself fails at its point.
     """
-    subject = _without_undifferentiable(subject)
-    base = subject.given({}, subject.seed)
-    unsteady = _unsteady(subject, base)
+    problem, not_hermitian = hermitian_part(problem)
+    problem = _without_undifferentiable(problem)
+    base = problem.evaluation
+    unsteady = _unsteady(problem, seed_given)
     if unsteady is not None:
         return unsteady
-    function, fallback = _function(subject, base)
+    function, fallback = _function(problem)
     jacobian = function.jacobian() if is_small(function) else None
     compared = compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
-    modes = _modes(subject, function, jacobian)
+    modes = _modes(function, jacobian, cotangents or {}, tangents or {})
     known: dict[str, Any] = {
         "base": base, "function": function, "compared": compared, "modes": modes, "fallback": fallback
     }  # fmt: skip
@@ -135,16 +120,16 @@ def check(subject: Subject) -> Outcome:
     wrong = [e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks)]
     rounded = tuple(_only_rounded(function, wrong))
     if len(rounded) < len(wrong):
-        return Outcome(**_explained(function, wrong[len(rounded) :], subject), **known)
+        return Outcome(**_explained(function, wrong[len(rounded) :], not_hermitian), **known)
     known["compared"] = compared = compared.with_rounded(rounded)
-    silent = silent_loss(function, jacobian, subject.files)
+    silent = silent_loss(function, jacobian)
     if silent is not None:
         return Outcome(GRAPH_BREAK, entry=silent.entry, reason=silent, **known)
     if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
     if compared.kinks:
         worst = compared.kinks[0]
-        return Outcome(KINK, entry=worst, reason=kinked_step(function, worst, subject.files), **known)
+        return Outcome(KINK, entry=worst, reason=kinked_step(function, worst), **known)
     cancelled = _cancelled(function, jacobian, rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)
@@ -154,26 +139,18 @@ def check(subject: Subject) -> Outcome:
     return Outcome(PASS, entry=compared.nearest, lost=lost, **known)
 
 
-def _without_undifferentiable(subject: Subject) -> Subject:
-    """The subject without outputs that carry no gradient by their nature: the indices beside the values of a sort.
+def _without_undifferentiable(problem: Problem) -> Problem:
+    """The problem without outputs that carry no gradient by their nature: the indices beside the values of a sort.
 
     An output that lost its gradient on the way stays.
     """
-    watch = Watch(subject.files)
+    watch = Watch(problem.files)
     with watch:
-        base = subject.given({}, subject.seed)
-    carried = [name for name, y in base.outputs.items() if y.requires_grad]
+        base = problem.at()
+    carried = tuple(name for name, y in base.outputs.items() if y.requires_grad)
     if not carried or len(carried) == len(base.outputs) or _has_lost(base, watch):
-        return subject
-
-    def only(evaluate: Evaluator) -> Evaluator:
-        def evaluator(points: Named, seed: int) -> Evaluation:
-            evaluation = evaluate(points, seed)
-            return replace(evaluation, outputs={name: evaluation.outputs[name] for name in carried})
-
-        return evaluator
-
-    return replace(subject, given=only(subject.given), double=only(subject.double))
+        return problem
+    return replace(problem, only=carried)
 
 
 def _has_lost(base: Evaluation, watch: Watch) -> bool:
@@ -191,27 +168,25 @@ def _only_rounded(function: RealFunction, wrong: list[Entry]) -> Iterator[Entry]
         yield found
 
 
-def _function(subject: Subject, base: Evaluation) -> tuple[RealFunction, str | None]:
-    """The program in double precision; as given, with the reason, where that doesn't run."""
+def _function(problem: Problem) -> tuple[RealFunction, str | None]:
+    """The problem in double precision; as given, with the reason, where that doesn't run."""
     try:
-        function = RealFunction.at(lambda points: subject.double(points, subject.seed))
+        function = RealFunction.of(problem.in_double())
     except JvpError as error:
-        return RealFunction.at(lambda points: subject.given(points, subject.seed)), error.message
+        return RealFunction.of(problem), error.message
     except Exception as error:  # a Python function's own
-        reason = f"{type(error).__name__}: {error}"
-        return RealFunction.at(lambda points: subject.given(points, subject.seed)), reason.splitlines()[0]
-    if function.outputs.shapes != tuple(tuple(y.shape) for y in base.outputs.values()):
-        reason = "the outputs have other shapes there"
-        return RealFunction.at(lambda points: subject.given(points, subject.seed)), reason
+        return RealFunction.of(problem), f"{type(error).__name__}: {error}".splitlines()[0]
+    if function.outputs.shapes != tuple(tuple(y.shape) for y in problem.evaluation.outputs.values()):
+        return RealFunction.of(problem), "the outputs have other shapes there"
     return function, None
 
 
-def _explained(function: RealFunction, wrong: list[Entry], subject: Subject) -> dict[str, Any]:
+def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) -> dict[str, Any]:
     """Verdict, entry and reason of the worst entry that is not only a matter of a kink on the way."""
     found = []
     for entry in wrong[:MISMATCHES_EXPLAINED]:
-        reason = reason_for(function, entry, subject.files)
-        if reason.cause == BACKWARD and subject.not_hermitian:
+        reason = reason_for(function, entry)
+        if reason.cause == BACKWARD and not_hermitian:
             reason = Reason(NOT_HERMITIAN)
         verdict = VERDICTS.get(reason.cause, GRAPH_BREAK)
         if verdict != KINK:
@@ -220,25 +195,26 @@ def _explained(function: RealFunction, wrong: list[Entry], subject: Subject) -> 
     return found[0]
 
 
-def _modes(subject: Subject, function: RealFunction, jacobian: Tensor | None) -> Modes:
+def _modes(
+    function: RealFunction, jacobian: Tensor | None, cotangents: Mapping[str, Tensor], tangents: Mapping[str, Tensor]
+) -> Modes:
     v, u = random_pair(function)
-    v = joined(function.outputs, dict(subject.cotangent), v)
-    u = joined(function.inputs, dict(subject.tangent), u)
-    return compare_modes(function, jacobian, v, u, subject.seed, subject.expression)
+    v, u = joined(function.outputs, cotangents, v), joined(function.inputs, tangents, u)
+    return compare_modes(function, jacobian, v, u)
 
 
 # Repeatability
 
 
-def _unsteady(subject: Subject, base: Evaluation) -> Outcome | None:
-    """The outcome for a program that gives other values when it runs again, or under another seed if none was asked for."""
-    again = subject.given({}, subject.seed)
+def _unsteady(problem: Problem, seed_given: bool) -> Outcome | None:
+    """The outcome for a function that gives other values when it runs again, or under another seed if none was asked for."""
+    base, again = problem.evaluation, problem.at()
     if not _same(base, again):
         return Outcome(NONDETERMINISTIC, base, spread=_spread(base, again), random_step=_first_other(base, again))
-    if subject.seed_given or not _may_be_random(base):
+    if seed_given or not _may_be_random(base):
         return None
     for number in range(1, SEEDS_TRIED + 1):
-        other = subject.given({}, subject.seed + number)
+        other = problem.at(seed=problem.seed + number)
         if not _same(base, other):
             step = _first_other(base, other)
             return Outcome(NONDETERMINISTIC, base, spread=_spread(base, other), random_step=step, by_seed=True)

@@ -445,7 +445,7 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
         ])  # fmt: skip
         points = function.inputs.split(function.x * (1 + FEW_ROUNDINGS * rounding * by))
         try:
-            found.append(float(function.pullback(onehot, function.evaluate(points))[entry.column]))
+            found.append(float(function.pullback(onehot, function.problem.at(points))[entry.column]))
         except Exception:  # whatever the function raises off the point
             return False
     if float(function.pullback(onehot)[entry.column]) != entry.analytic:  # a backward that is not repeatable

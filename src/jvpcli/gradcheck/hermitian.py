@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+
+from jvpcli.errors import JvpError
+from jvpcli.problem import Problem
 from jvpcli.program import Block, Const, Equation, Operand, Program, Ref
 
 HERMITIAN = frozenset(
@@ -26,6 +30,27 @@ TRIANGULAR: Mapping[str, tuple[int, int]] = {
     "call:torch.cholesky_solve": (1, 2), "method:cholesky_solve": (1, 2),
 }  # fmt: skip
 """They take an operand as triangular: its position, and that of `upper`."""
+
+
+def hermitian_part(problem: Problem) -> tuple[Problem, bool]:
+    """The problem with those operands projected, where they are what the function reads them as.
+
+    The second value says whether one of them is not: then the problem stays as it is.
+    """
+    program = problem.function
+    other = projected(program) if isinstance(program, Program) else None
+    if other is None:
+        return problem, False
+    changed = replace(problem, function=other)
+    return (changed, False) if _agree(problem.in_double(), changed.in_double()) else (problem, True)
+
+
+def _agree(one: Problem, other: Problem) -> bool:
+    try:
+        pairs = zip(one.evaluation.outputs.values(), other.evaluation.outputs.values(), strict=True)
+        return all(torch.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True) for a, b in pairs)
+    except (JvpError, RuntimeError):
+        return False
 
 
 def projected(program: Program) -> Program | None:

@@ -8,7 +8,7 @@ with a `jvp` of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,6 @@ from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobian.dense import jvp
 from jvpcli.language.evaluate import seeded
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.operations import flatten
-from jvpcli.language.run import Run
 
 
 @dataclass(frozen=True)
@@ -49,22 +47,13 @@ class Modes:
     fault: str | None = None
 
 
-def compare_modes(
-    function: RealFunction,
-    jacobian: Tensor | None,
-    cotangent: Tensor,
-    tangent: Tensor,
-    seed: int,
-    expression: Any = None,
-) -> Modes:
+def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Tensor, tangent: Tensor) -> Modes:
     """All three comparisons.
 
     Args:
         function: at the point.
         jacobian: the reverse rows (m, n), or None for a large problem.
         cotangent, tangent: v of (m,) and u of (n,).
-        seed: of the evaluation, for real forward mode.
-        expression: the Python function that is checked, where there is no program.
     """
     usable = function.y.isfinite()
     if jacobian is not None:
@@ -72,14 +61,14 @@ def compare_modes(
     v = torch.where(usable, cotangent, 0.0)
     pulled = function.pullback(v)
     linear, odd = (None, None) if jacobian is None else _linearity(function, jacobian, usable, v, pulled)
-    pushed, how = _pushed(function, tangent, seed, expression)
+    pushed, how = _pushed(function, tangent)
     if pushed is None:
         return Modes(linear=linear, wrong=odd, fault="linear" if odd else None)
     pushed = torch.where(usable & pushed.isfinite(), pushed, 0.0)
     dot = abs(float(v @ pushed) - float(pulled @ tangent))
     forward, entry = None, None
     if jacobian is not None:
-        forward, entry = _forward(function, jacobian, usable, tangent, pushed, how, seed, expression)
+        forward, entry = _forward(function, jacobian, usable, tangent, pushed, how)
     elif how == "transposed" and custom_functions(function.evaluation):
         dot = math.nan  # a custom backward need not be differentiable
     wrong, fault = (odd, "linear") if odd else (entry, "forward") if entry else (None, None)
@@ -119,8 +108,6 @@ def _forward(
     u: Tensor,
     pushed: Tensor,
     how: str | None,
-    seed: int,
-    expr: Any,
 ) -> tuple[float | None, Entry | None]:
     """Ju by forward mode against the rows; a wrong entry where forward mode is the user's own formula."""
     rows = torch.where(usable[:, None], jacobian, 0.0)
@@ -137,20 +124,20 @@ def _forward(
     for column in range(function.n):
         unit = torch.zeros_like(u)
         unit[column] = 1
-        here = _pushed(function, unit, seed, expr)[0]
+        here = _pushed(function, unit)[0]
         if here is not None and abs(float(here[row] - rows[row, column])) > 1e-6 * (1 + abs(float(rows[row, column]))):
             return float(difference[row]), Entry(row, column, float(here[row]), float(rows[row, column]))
     return float(difference[row]), None
 
 
-def _pushed(function: RealFunction, u: Tensor, seed: int, expression: Any) -> tuple[Tensor | None, str | None]:
+def _pushed(function: RealFunction, u: Tensor) -> tuple[Tensor | None, str | None]:
     """Ju (m,) by forward mode, and by which; None where neither is possible."""
     evaluation = function.evaluation
     own = any(_has_own_jvp(cls) for cls in custom_functions(evaluation))
     try:
         if own:
-            return _by_duals(function, u, seed, expression), "forward"
-        leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+            return _by_duals(function, u), "forward"
+        leaves = list(evaluation.leaves.values())
         tangents = list(function.inputs.split(u).values())
         columns = [jvp(y, leaves, tangents) if y.requires_grad else None for y in evaluation.outputs.values()]
         return function.outputs.join(columns), "transposed"
@@ -158,26 +145,15 @@ def _pushed(function: RealFunction, u: Tensor, seed: int, expression: Any) -> tu
         return None, None
 
 
-def _by_duals(function: RealFunction, u: Tensor, seed: int, expression: Any) -> Tensor:
+def _by_duals(function: RealFunction, u: Tensor) -> Tensor:
     """Ju by torch's forward-mode duals."""
     import torch.autograd.forward_ad as forward_ad
 
-    evaluation = function.evaluation
-    tangents = function.inputs.split(u)
-    plain = {name: x.detach() for name, x in evaluation.inputs.items()}
-    with forward_ad.dual_level(), seeded(seed, plain.values()):
-        duals = {name: forward_ad.make_dual(x, tangents[name]) if name in tangents else x for name, x in plain.items()}
-        outputs = _run(evaluation, duals, expression)
-        return function.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs])
-
-
-def _run(evaluation: Evaluation, inputs: dict[str, Tensor], expression: Callable[..., Any]) -> list[Tensor]:
-    """The outputs of the program at tensors that are used as they are."""
-    if evaluation.program is None:
-        return list(flatten(expression(**inputs)))
-    run = Run(evaluation.program, inputs, None, evaluation.functions)
-    run.run(evaluation.program.equations)
-    return [run.values[evaluation.output_slots[name]] for name in evaluation.outputs]
+    problem = function.problem
+    tangents = function.inputs.split(u).items()
+    with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
+        outputs = problem.run({name: forward_ad.make_dual(problem.leaves[name].detach(), t) for name, t in tangents})
+        return function.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs.values()])
 
 
 def custom_functions(evaluation: Evaluation) -> tuple[type[Function], ...]:
@@ -209,7 +185,7 @@ def random_pair(function: RealFunction, seed: int = 0) -> tuple[Tensor, Tensor]:
     return draw[: function.m], draw[function.m :]
 
 
-def joined(layout: Layout, tensors: dict[str, Tensor], otherwise: Tensor) -> Tensor:
+def joined(layout: Layout, tensors: Mapping[str, Tensor], otherwise: Tensor) -> Tensor:
     """Named tensors as a vector; those that are missing come from `otherwise`."""
     parts = layout.split(otherwise)
     return layout.join([tensors.get(name, parts[name]) for name in layout.names])

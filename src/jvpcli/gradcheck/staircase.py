@@ -6,7 +6,7 @@ stair is wide, and the step's result is nudged to see whether it is used as a nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,34 +29,34 @@ NUDGE = 2.0**-10
 """How much a step's result is changed to see whether it is used as a number."""
 
 
-def silent_loss(function: RealFunction, jacobian: Tensor | None, files: Collection[str] = ()) -> Reason | None:
+def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | None:
     """A step through which the output follows the input although no derivative shows it, or None.
 
     That is a rounding whose result is used as a number (not as an index or a mask, and not as x − floor(x)); or, where
     no gradient flows from an output to an input at all, whatever cuts it.
     """
-    losses, evaluation = watched(function, files)
+    losses, evaluation = watched(function)
     for loss in losses:
         choice = loss.kind == DECISION and isinstance(loss.value, Tensor) and loss.value.requires_grad
         candidate = (loss.kind == ROUNDING and not loss.remainder) or (choice and _no_derivative(jacobian))
-        if candidate and used_as_number(function, loss, files):
-            found = _wide_effect(function, {loss.position: loss.value}, files)
+        if candidate and used_as_number(function, loss):
+            found = _wide_effect(function, {loss.position: loss.value})
             if found is not None:
                 entry, over = _secant(function, jacobian, *found)
                 return told(ROUNDING if loss.kind == ROUNDING else DECISION, loss, evaluation, entry=entry, over=over)
-    return _disconnected(function, losses, evaluation, files) if losses else None
+    return _disconnected(function, losses, evaluation) if losses else None
 
 
 def _no_derivative(jacobian: Tensor | None) -> bool:
     return jacobian is not None and not bool((jacobian != 0).any())
 
 
-def used_as_number(function: RealFunction, loss: Loss, files: Collection[str]) -> bool:
+def used_as_number(function: RealFunction, loss: Loss) -> bool:
     """Whether a small change of a step's result changes the output in proportion."""
 
     def nudged(by: float) -> Tensor:
         change = {loss.position: lambda value: _plus(value, by)}
-        return value_with(function, function.x, change, files) - function.y
+        return value_with(function, function.x, change) - function.y
 
     nudge = 1 if loss.name in ("__int__", "__index__") else NUDGE  # Python takes nothing but whole numbers from those
     once, twice = nudged(nudge), nudged(2 * nudge)
@@ -75,7 +75,6 @@ def _plus(value: Any, by: float) -> Any:
 def _wide_effect(
     function: RealFunction,
     held: Mapping[int, Any],
-    files: Collection[str],
     rows: slice = slice(None),
     columns: slice = slice(None),
 ) -> tuple[int, int, float] | None:
@@ -84,7 +83,7 @@ def _wide_effect(
     def effect(part: Tensor, steps: Tensor) -> Tensor:
         x = function.x.clone()
         x[part] += steps[part]
-        without = value_with(function, x, held, files) if held else function.y
+        without = value_with(function, x, held) if held else function.y
         change = (function.value(x) - without).abs()[rows]
         return torch.where(change.isfinite() & (change > 100 * function.noise[rows]), change, 0.0)
 
@@ -121,9 +120,7 @@ def _secant(function: RealFunction, jacobian: Tensor | None, row: int, column: i
     return Entry(row, column, analytic, numeric), abs(step)
 
 
-def _disconnected(
-    function: RealFunction, losses: list[Loss], evaluation: Evaluation, files: Collection[str]
-) -> Reason | None:
+def _disconnected(function: RealFunction, losses: list[Loss], evaluation: Evaluation) -> Reason | None:
     """An output that no gradient connects with an input, and that moves with it all the same."""
     outputs, inputs = function.outputs.slices(), function.inputs.slices()
     carried = [name for name, y in evaluation.outputs.items() if y.requires_grad]
@@ -132,14 +129,14 @@ def _disconnected(
         if whole and carried:  # the indices beside the values of max, sort, topk
             continue
         for x in _unreached(y, evaluation):
-            found = _wide_effect(function, {}, files, outputs[name], inputs[x])
+            found = _wide_effect(function, {}, outputs[name], inputs[x])
             if found is None:
                 continue
             row, column, step = found
             point = moved(function, column, step)
             free = function.value(point)[row]
             effects = [
-                float((value_with(function, point, {loss.position: loss.value}, files)[row] - free).abs())
+                float((value_with(function, point, {loss.position: loss.value})[row] - free).abs())
                 for loss in losses
             ]
             culprit = losses[next((i for i, effect in enumerate(effects) if effect > 0), 0)]
@@ -152,5 +149,5 @@ def _unreached(y: Tensor, evaluation: Evaluation) -> list[str]:
     """The differentiated inputs that no gradient reaches from an output."""
     if not y.requires_grad:
         return list(evaluation.wrt)
-    gradients = vjp(y, torch.zeros_like(y), [evaluation.inputs[name] for name in evaluation.wrt])
+    gradients = vjp(y, torch.zeros_like(y), list(evaluation.leaves.values()))
     return [name for name, gradient in zip(evaluation.wrt, gradients, strict=True) if gradient is None]

@@ -6,7 +6,7 @@ gradient, laid out the same way, the gradient of the real function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -16,8 +16,7 @@ from torch import Tensor
 from jvpcli.errors import LimitError
 from jvpcli.jacobian.dense import vjp
 from jvpcli.language.evaluation import Evaluation
-
-Named = Mapping[str, Tensor]
+from jvpcli.problem import Named, Problem
 
 
 @dataclass(frozen=True)
@@ -106,25 +105,19 @@ def _index(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(index))
 
 
-Evaluate = Callable[[Named], Evaluation]
-"""The program at other values of the differentiated inputs."""
-
-
 @dataclass(frozen=True, eq=False)
 class RealFunction:
-    """A program at a point as a function of real vectors.
+    """A problem as a function of real vectors.
 
     Attributes:
-        evaluate: the program anew.
-        evaluation: the program at the point, with its graph.
+        problem: with its point.
         inputs, outputs: how the n input and m output entries lie.
         x, y: the point (n,) and the value there (m,), in float64.
         eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way, or what is seen.
         noise: the same for each output, in its own units (m,).
     """
 
-    evaluate: Evaluate
-    evaluation: Evaluation
+    problem: Problem
     inputs: Layout
     outputs: Layout
     x: Tensor
@@ -133,19 +126,23 @@ class RealFunction:
     noise: Tensor
 
     @classmethod
-    def at(cls, evaluate: Evaluate) -> RealFunction:
-        """The function of a program at its own inputs."""
-        evaluation = evaluate({})
-        leaves = {name: evaluation.inputs[name] for name in evaluation.wrt}
+    def of(cls, problem: Problem) -> RealFunction:
+        """The function of a problem; raises what its evaluation raises."""
+        evaluation, leaves = problem.evaluation, problem.leaves
         inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
         eps = coarsest_rounding(evaluation)
-        function = cls(evaluate, evaluation, inputs, outputs, x, y, eps, eps * y.abs())
+        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs())
         seen = _visible_noise(function)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
         if largest > 0 and float(seen.max()) > eps * largest:
             eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
         return replace(function, eps=eps, noise=torch.maximum(function.noise, seen))
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The problem's at its point, with its graph."""
+        return self.problem.evaluation
 
     @property
     def n(self) -> int:
@@ -160,7 +157,7 @@ class RealFunction:
     def value(self, x: Tensor) -> Tensor:
         """y at another point (m,); NaN where it can't be evaluated or has other shapes."""
         try:
-            outputs = self.evaluate(self.inputs.split(x)).outputs
+            outputs = self.problem.at(self.inputs.split(x)).outputs
         except LimitError:
             raise
         except Exception:  # whatever the function raises off the point: it isn't defined there
@@ -172,7 +169,7 @@ class RealFunction:
     def pullback(self, v: Tensor, evaluation: Evaluation | None = None) -> Tensor:
         """vᵀJ by autograd (n,), for v of (m,); outputs that v leaves out are not touched."""
         evaluation = evaluation or self.evaluation
-        leaves = [evaluation.inputs[name] for name in evaluation.wrt]
+        leaves = list(evaluation.leaves.values())
         total = torch.zeros(self.n, dtype=torch.float64)
         layout = Layout.of(evaluation.outputs)
         for (name, cotangent), part in zip(layout.split(v).items(), v.split(layout.sizes), strict=True):

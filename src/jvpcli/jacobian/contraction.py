@@ -90,10 +90,19 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
         return ""
     match jacobian.structure:
         case "unknown":
-            return "The entries of this Jacobian were not computed, so nothing is known of their structure."
+            if jacobian.nnz is None:
+                return "The entries of this Jacobian were not computed, so nothing is known of their structure."
+            return (
+                f"It is a matrix product; which entries of the Jacobian are zero at every point was not found out: here "
+                f"{jacobian.nnz} of the {m * n} are not."
+            )
         case "zero":
             return (
                 f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
+            )
+        case _ if jacobian.nnz == 0:
+            return (
+                f"Every entry of this Jacobian is zero here, so the product is zero for any v; elsewhere {y} may change with {x}."
             )
         case "identity":
             return (
@@ -124,6 +133,11 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
                 f"It is a matrix product, not an element-wise one; {jacobian.nnz} of the {m * n} entries of the Jacobian are "
                 "not zero, and only those take part."
             )
+    if jacobian.nnz is not None and jacobian.nnz < m * n:
+        return (
+            f"It is a matrix product, not an element-wise one: {jacobian.nnz} of the {m * n} entries of the Jacobian are not "
+            "zero here."
+        )
     return f"It is a matrix product, not an element-wise one: every entry of {x} may collect from every entry of {y}."
 
 

@@ -7,9 +7,10 @@ again = compute(y2, [x2, W2], work=result.work)     # the same program: index ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,16 +18,16 @@ from torch import Tensor
 from jvpcli.jacobian.compose import Terms
 from jvpcli.jacobian.graph import Graph, accumulate, read_graph
 from jvpcli.jacobian.kronecker import KroneckerMap
-from jvpcli.jacobian.linear_map import DenseMap, LinearMap
+from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.matrix_free import OperatorMap
-from jvpcli.jacobian.passes import BATCH_BYTES, by_columns, by_rows, footprint, pull_tiny
-from jvpcli.jacobian.plan import TINY_BYTES, Candidate, EnginePlan, is_tiny, make_plan, quick_choice
+from jvpcli.jacobian.passes import BATCH_BYTES, by_columns, by_rows, footprint, pull_tiny, pulled_maps
+from jvpcli.jacobian.pattern import structured
+from jvpcli.jacobian.plan import TINY_BYTES, is_tiny, make_plan, quick_choice
 from jvpcli.jacobian.sparse_map import SparseMap
-from jvpcli.jacobian.structure import classify_values
-from jvpcli.jacobian.structured import StructuredMap
 from jvpcli.jacobian.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.limits import free_memory
+from jvpcli.report import OutputPlan, Way
 from jvpcli.request import Tell
 
 SURE_TO_FIT = 1 << 28
@@ -44,6 +45,7 @@ class Computed:
         maps: one for each input.
         strategy, mode, passes: how they were computed in the end.
         work: hand it to the next call for the same program.
+        planned: gives what was weighed, which takes time where nothing needed to be.
         notes: what was planned and could not be done, in sentences.
     """
 
@@ -52,7 +54,13 @@ class Computed:
     mode: str
     passes: int
     work: Workspace
+    planned: Callable[[], OutputPlan]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def plan(self) -> OutputPlan:
+        """The ways that were weighed, the chosen one first."""
+        return self.planned()
 
 
 def plan(
@@ -61,7 +69,7 @@ def plan(
     mode: str = "auto",
     memory_limit: int | None = None,
     hooked: bool = False,
-) -> EnginePlan:
+) -> OutputPlan:
     """How `compute` would go about it; computes nothing.
 
     Raises:
@@ -95,15 +103,21 @@ def compute(
         UnsupportedError: complex tensors; the plain engine of `derive.dense` is for them.
     """
     graph = read_graph(output, inputs, hooked)
+    made: OutputPlan | None = None
+
+    def plan() -> OutputPlan:
+        return made or make_plan(graph, mode, memory_limit)
+
     limit = float("inf") if memory_limit is None else float(memory_limit)
     work = Workspace(limit) if work is None else replace(work, limit=limit)
     if mode == "auto" and limit > TINY_BYTES and is_tiny(graph):
         with suppress(RuntimeError):  # what can't be pulled back has the general way to say so
-            return Computed(pull_tiny(graph), "dense", "reverse", output.numel(), work)
+            return Computed(pull_tiny(graph), "dense", "reverse", output.numel(), work, plan)
     first = quick_choice(graph, mode, memory_limit)
-    rest: tuple[Candidate, ...] = ()
+    rest: tuple[Way, ...] = ()
     if first is None:
-        first, *others = make_plan(graph, mode, memory_limit).candidates
+        made = make_plan(graph, mode, memory_limit)
+        first, *others = made.ways
         rest = tuple(others)
     notes: list[str] = []
     short = False
@@ -116,31 +130,28 @@ def compute(
             short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
             notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
             continue
-        return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, tuple(notes))
+        return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, plan, tuple(notes))
     raise UnsupportedError("; ".join(notes))
 
 
-def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Candidate]) -> list[Candidate]:
+def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Way]) -> list[Way]:
     """Where the first choice fails: dense passes where they fit, in the cheaper direction first; products at last."""
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
-    both = [Candidate("dense", "reverse", m, 0, 0), Candidate("dense", "forward", n, 0, 0)]
+    both = [Way("dense", "reverse", m, 0, 0, True), Way("dense", "forward", n, 0, 0, True)]
     both.sort(
         key=lambda c: (c.mode != mode and mode != "auto", c.passes > (2 if c.mode == "forward" else 1) * min(m, n))
     )
     fits = m * n * graph.like.element_size() + footprint(graph) <= limit
     others = [c for c in planned if c.strategy == "accumulated" and c.fits]
-    return [*others, *(both if fits else []), Candidate("matrix_free", "reverse", 1, 0, 0)]
+    return [*others, *(both if fits else []), Way("matrix_free", "reverse", 1, 0, 0, True)]
 
 
-def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:
+def _run(graph: Graph, candidate: Way, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:
     if candidate.strategy == "accumulated":
         pieces = accumulate(graph, work, candidate.mode, tell)
         if _trustworthy(graph, pieces):
-            return [
-                StructuredMap(tuple(graph.output.shape), tuple(x.shape), terms, x.new_empty(0), work)
-                for x, terms in zip(graph.inputs, pieces, strict=True)
-            ]
-        candidate = Candidate("dense", "reverse", graph.output.numel(), 0, 0)
+            return structured(graph, pieces, work)
+        candidate = Way("dense", "reverse", graph.output.numel(), 0, 0, True)
     if candidate.strategy == "matrix_free":
         shape = tuple(graph.output.shape)
         room = min(BATCH_BYTES, limit / 8)
@@ -151,11 +162,7 @@ def _run(graph: Graph, candidate: Candidate, work: Workspace, limit: float, tell
     room = min(BATCH_BYTES, max(limit - size, 0))
     backwards = candidate.mode == "reverse"
     matrices = by_rows(graph, room, tell) if backwards else by_columns(graph.output, graph.inputs, room, tell)
-    kinds = [classify_values([matrix]) if graph.whole else "dense" for matrix in matrices]
-    return [
-        DenseMap(tuple(graph.output.shape), tuple(x.shape), matrix, kind)
-        for x, matrix, kind in zip(graph.inputs, matrices, kinds, strict=True)
-    ]
+    return pulled_maps(graph, matrices, limit)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:

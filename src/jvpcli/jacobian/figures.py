@@ -55,7 +55,7 @@ def cotangent(source: str, tensor: Tensor) -> Cotangent:
 
 
 def jacobian(
-    linear_map: LinearMap, dtype: torch.dtype, structure_from: str, wanted: str = "auto", tell: Tell | None = None
+    linear_map: LinearMap, dtype: torch.dtype, wanted: str = "auto", tell: Tell | None = None
 ) -> Jacobian:
     """A Jacobian's entry in the report, in the format wanted: auto, dense, sparse or none.
 
@@ -80,7 +80,7 @@ def jacobian(
             "format": "omitted",
             "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
         }
-    return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, structure_from, **entry)
+    return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, linear_map.structure_from, **entry)
 
 
 def _summary(linear_map: LinearMap, tell: Tell | None) -> dict[str, Any]:

@@ -6,8 +6,9 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from jvpcli.jacobian.compose import Terms, add, compose
 from jvpcli.jacobian.kronecker import identity
 from jvpcli.jacobian.local.node import Node, read_op
 from jvpcli.jacobian.local.table import local_maps
+from jvpcli.jacobian.operations import Nature, natures_of, topological
 from jvpcli.jacobian.terms import Term, UnsupportedError, Workspace
 from jvpcli.request import Tell
 
@@ -39,6 +41,11 @@ class Graph:
     like: Tensor
     whole: bool = False
 
+    @cached_property
+    def natures(self) -> list[Nature]:
+        """What the operations are on the way to each input."""
+        return natures_of(self.order, self.leaves)
+
 
 def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -> Graph:
     """The graph of one evaluated output; `hooked` if the function has registered hooks, which no node tells of.
@@ -55,42 +62,26 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -
     order: list[Node] = []
     leaf_of: dict[int, Node] = {}
     if output.grad_fn is not None:
-        order, leaf_of = _topological(output.grad_fn, {id(x) for x in inputs})
+        order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
     return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole)
 
 
-def _topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:
-    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id."""
-    useful: dict[Node, bool] = {}
-    leaf_of: dict[int, Node] = {}
-    finished: list[Node] = []
-    stack: list[tuple[Node, bool]] = [(root, False)]
-    while stack:
-        node, children_done = stack.pop()
-        if children_done:
-            if any(edge is not None and useful[edge] for edge, _ in node.next_functions):
-                useful[node] = True
-                finished.append(node)
-            continue
-        if node in useful:
-            continue
-        useful[node] = False
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            if id(variable) in wanted:
-                leaf_of[id(variable)] = node
-                useful[node] = True
-            continue
-        stack.append((node, True))
-        stack.extend([(edge, False) for edge, _ in node.next_functions if edge is not None and edge not in useful])
-    finished.reverse()
-    return finished, leaf_of
+Change = Callable[[Node, Sequence[tuple[Term, ...] | None]], Sequence[tuple[Term, ...] | None]]
+"""Puts other local maps in the place of a node's."""
 
 
-def accumulate(graph: Graph, work: Workspace, direction: str = "reverse", tell: Tell | None = None) -> list[Terms]:
+def accumulate(
+    graph: Graph,
+    work: Workspace,
+    direction: str = "reverse",
+    tell: Tell | None = None,
+    change: Change | None = None,
+) -> list[Terms]:
     """∂output/∂input for every input, as pieces; none for an input that is not reached.
+
+    Going in reverse, `change` may put other local maps in the place of a node's.
 
     Raises:
         UnsupportedError: a node without a local map.
@@ -98,7 +89,7 @@ def accumulate(graph: Graph, work: Workspace, direction: str = "reverse", tell: 
     """
     with torch.no_grad():
         if direction == "reverse":
-            return _backwards(graph, work, tell)
+            return _backwards(graph, work, tell, change)
         return [_forwards(graph, position, work) for position in range(len(graph.inputs))]
 
 
@@ -111,7 +102,7 @@ def _is_output(graph: Graph, position: int) -> bool:
     return graph.inputs[position] is graph.output
 
 
-def _backwards(graph: Graph, work: Workspace, tell: Tell | None) -> list[Terms]:
+def _backwards(graph: Graph, work: Workspace, tell: Tell | None, change: Change | None) -> list[Terms]:
     arrived: dict[tuple[Node, int], list[Term]] = {}
     if graph.output.grad_fn is not None:
         arrived[graph.output.grad_fn, graph.output.output_nr] = [_start(graph, graph.output)]
@@ -127,6 +118,7 @@ def _backwards(graph: Graph, work: Workspace, tell: Tell | None) -> list[Terms]:
                 continue
             total = add(pieces, work)
             local = local_maps(read_op(node, nr, wanted, graph.like, work))
+            local = local if change is None else change(node, local)
             for edge, use, right in zip(edges, wanted, local, strict=True):
                 if use and right:
                     arrived.setdefault(edge, []).extend(compose(total, right, work))

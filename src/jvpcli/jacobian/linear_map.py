@@ -43,6 +43,11 @@ class LinearMap(ABC):
         """The most special kind of the contract's list that holds."""
 
     @property
+    def structure_from(self) -> str:
+        """What told the structure: "operations", or "values" here and at random points."""
+        return "operations"
+
+    @property
     @abstractmethod
     def nnz(self) -> int | None:
         """How many entries are not zero; None where that would take computing every row."""
@@ -113,10 +118,19 @@ def _check(x: Tensor, shape: Shape, what: str, end: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class DenseMap(LinearMap):
-    """A map held as its matrix (m, n)."""
+    """A map held as its matrix (m, n).
+
+    Attributes:
+        matrix: the entries.
+        kind: its structure.
+        kind_from: what told it, "operations" or "values".
+        artefacts: entries that are zero by the operations, where PyTorch's own passes give NaN (0·∞).
+    """
 
     matrix: Tensor
     kind: str = "dense"
+    kind_from: str = "operations"
+    artefacts: int = 0
 
     def __post_init__(self) -> None:
         if self.matrix._is_zerotensor():  # autograd's zeros without memory: neither numpy nor `tolist` can take them
@@ -125,6 +139,10 @@ class DenseMap(LinearMap):
     @property
     def structure(self) -> str:
         return self.kind
+
+    @property
+    def structure_from(self) -> str:
+        return self.kind_from
 
     @property
     def nnz(self) -> int:
@@ -152,10 +170,15 @@ class ComplexMap(LinearMap):
     rows: Tensor
     imaginary: Tensor | None
     kind: str = "dense"
+    kind_from: str = "values"
 
     @property
     def structure(self) -> str:
         return self.kind
+
+    @property
+    def structure_from(self) -> str:
+        return self.kind_from
 
     @property
     def nnz(self) -> int:

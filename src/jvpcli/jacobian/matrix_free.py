@@ -67,39 +67,3 @@ class OperatorMap(LinearMap):
         if work_of_rows(self.output, self.input) > MOST_WORK:
             return None
         return summarize(self.output, self.input, self.room, tell)
-
-
-def singular_values(linear_map: LinearMap, count: int = 6) -> Tensor:
-    """The leading singular values, largest first: a few passes of SciPy's solver on products alone.
-
-    Raises:
-        ValueError: `count` is not below min(m, n).
-    """
-    import numpy as np
-    from scipy.sparse.linalg import LinearOperator, svds
-
-    smallest = min(linear_map.m, linear_map.n)
-    if smallest <= max(count, 2):
-        values = torch.linalg.svdvals(linear_map.to_dense().reshape(linear_map.m, linear_map.n).double())
-        return values[:count]
-
-    def pulled(v: np.ndarray) -> np.ndarray:
-        shape = linear_map.out_shape
-        return linear_map.pullback(_tensor(v, linear_map, shape)).detach().double().reshape(-1).numpy()
-
-    def pushed(u: np.ndarray) -> np.ndarray:
-        shape = linear_map.in_shape
-        return linear_map.pushforward(_tensor(u, linear_map, shape)).detach().double().reshape(-1).numpy()
-
-    operator = LinearOperator((linear_map.m, linear_map.n), matvec=pushed, rmatvec=pulled, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(smallest)
-    found = svds(operator, k=count, return_singular_vectors=False, v0=start)
-    return torch.from_numpy(np.sort(found)[::-1].copy())
-
-
-def _tensor(values: object, linear_map: LinearMap, shape: tuple[int, ...]) -> Tensor:
-    import numpy as np
-
-    like = getattr(linear_map, "input", getattr(linear_map, "like", None))
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).reshape(shape)
-    return tensor if like is None else tensor.to(like.dtype)

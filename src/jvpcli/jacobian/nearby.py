@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobian.dense import vjp
-
-Named = Mapping[str, Tensor]
-
-Rerun = Callable[[Named], tuple[Named, Named]]
-"""Evaluates the same program at other values of the differentiated inputs; gives the new leaves and the outputs."""
+from jvpcli.problem import Named, Problem
 
 STEP_IN_ROUNDINGS = 256
 """How far the two sides of a kink are looked at, in units of the dtype's rounding: as near as values differ at all."""
@@ -86,13 +81,27 @@ def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
     return points
 
 
-def generic_gradient(rerun: Rerun, points: Named) -> list[Tensor]:
+def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
+    """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
+
+    Signs stay; and where a function has flattened out or overflows at the point, it does not there.
+    """
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        size = direction(x, seed + number).abs().to(x.dtype)
+        points[name] = torch.where(x < 0, -size, size)
+    return points
+
+
+def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:
     """The VJP of all outputs at once at other values of the inputs, for random cotangents: nothing cancels in it."""
-    leaves, outputs = rerun(points)
-    totals = [torch.zeros_like(leaf).detach() for leaf in leaves.values()]
-    reached = {name: y for name, y in outputs.items() if y.requires_grad}
+    there = problem.at(points)
+    leaves = list(there.leaves.values())
+    totals = [torch.zeros_like(leaf).detach() for leaf in leaves]
+    reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
     for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
-        gradients = vjp(y, weight, list(leaves.values()))
+        gradients = vjp(y, weight, leaves)
         totals = [t if g is None else t + g for t, g in zip(totals, gradients, strict=True)]
     return totals
 
@@ -114,26 +123,27 @@ def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
 
 
-def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
+def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
     """The worst kink at the point, or None.
 
     A smooth function's gradient changes in proportion to the step; a jump stays the same when the step grows, and
     that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
     known already.
     """
+    inputs = problem.leaves
     step = step_for_kinks(inputs)
     if step is None:
         return None
     if sides is None:
-        below, above = (generic_gradient(rerun, points) for points in two_sides(inputs))
+        below, above = (generic_gradient(problem, points) for points in two_sides(inputs))
     else:
         below, above = sides
     size = max((largest(g) for g in (*below, *above)), default=0.0)
     if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
-    floors = _roundings(rerun, inputs)
-    wider = [generic_gradient(rerun, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
+    floors = _roundings(problem)
+    wider = [generic_gradient(problem, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
     worst = JUMP * size
     for number, (name, jump) in enumerate(zip(inputs, jumps, strict=True)):
@@ -149,14 +159,13 @@ def find_kink(rerun: Rerun, inputs: Named, sides: tuple[list[Tensor], list[Tenso
     return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
 
 
-def _roundings(rerun: Rerun, inputs: Named) -> list[Tensor]:
+def _roundings(problem: Problem) -> list[Tensor]:
     """What rounding may make of each entry of the gradient: a derivative of nothing but rounding jumps about as it likes."""
-    _, outputs = rerun({name: x.detach() for name, x in inputs.items()})
-    reached = {name: y.detach() for name, y in outputs.items() if y.requires_grad}
+    reached = {name: y.detach() for name, y in problem.evaluation.outputs.items() if y.requires_grad}
     terms = [(y * v).abs().sum() for y, v in zip(reached.values(), cotangents_for_kinks(reached), strict=True)]
     size = sum(float(term) for term in terms if term.isfinite())
     floors = []
-    for x in inputs.values():
+    for x in problem.leaves.values():
         scale = x.detach().abs()
         floors.append(ROUNDINGS * torch.finfo(x.dtype).eps * size / torch.where(scale == 0, 1, scale))
     return floors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
 
-from jvpcli.jacobian.graph import Graph, accumulate, read_graph
+from jvpcli.jacobian.graph import Graph, read_graph
 from jvpcli.jacobian.linear_map import DenseMap, LinearMap
 from jvpcli.jacobian.local.node import Node
 from jvpcli.jacobian.local.table import is_stated
-from jvpcli.jacobian.structure import classify_values
-from jvpcli.jacobian.structured import StructuredMap
+from jvpcli.jacobian.pattern import kinds, masks
+from jvpcli.jacobian.structure import SPARSE_FRACTION, classify_values, unproved, without_artefacts
 from jvpcli.jacobian.terms import TooLargeError, UnsupportedError, Workspace, zeros
 from jvpcli.request import Tell
 
@@ -290,29 +291,48 @@ class PulledMap(DenseMap):
     Attributes:
         graph: of the output.
         position: which of its inputs this is the derivative to.
+        limit: bytes that asking the operations for the structure may take.
     """
 
     graph: Graph | None = None
     position: int = 0
+    limit: float = float("inf")
 
     @cached_property
     def structure(self) -> str:
-        """From the operations; where one of them has no local map, from the values."""
+        """From the values where they are mostly not zero, else from the operations; unknown where those do not tell."""
         assert self.graph is not None
-        work = Workspace()
+        if self.m * self.n > 1 and self.nnz > SPARSE_FRACTION * self.m * self.n:
+            return "dense"
+        if self.graph.whole:
+            nature = self.graph.natures[self.position]
+            return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
         try:
-            terms = accumulate(self.graph, work)[self.position]
+            return kinds(self.graph, Workspace(self.limit))[self.position]
         except (UnsupportedError, TooLargeError, RuntimeError):
-            return classify_values([self.matrix])
-        return StructuredMap(self.out_shape, self.in_shape, terms, self.matrix.new_empty(0), work).structure
+            return unproved(self.matrix)
+
+
+def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
+
+    Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
+    """
+    shape = tuple(graph.output.shape)
+    artefacts = [0] * len(matrices)
+    if not graph.whole and not all(bool(matrix.sum().isfinite()) for matrix in matrices):
+        with suppress(UnsupportedError, TooLargeError, RuntimeError):
+            cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
+            matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
+    told_by = "values" if graph.whole else "operations"
+    return [
+        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, limit)
+        for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
+    ]
 
 
 def pull_tiny(graph: Graph) -> list[LinearMap]:
     """The Jacobians to every input, all rows in one batch."""
     m = graph.output.numel()
     ((_, _, matrices),) = pulled_rows(graph, basis(graph.output), m, m)
-    shape = tuple(graph.output.shape)
-    return [
-        PulledMap(shape, tuple(x.shape), matrix, graph=graph, position=position)
-        for position, (x, matrix) in enumerate(zip(graph.inputs, matrices, strict=True))
-    ]
+    return pulled_maps(graph, matrices)

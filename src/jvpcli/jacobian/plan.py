@@ -17,6 +17,7 @@ from jvpcli.jacobian.local import detect, elementwise, index, movement, reduce, 
 from jvpcli.jacobian.local.node import Node, operand_shape
 from jvpcli.jacobian.local.table import RULES, base_name
 from jvpcli.jacobian.passes import BATCH_BYTES, footprint
+from jvpcli.report import OutputPlan, Way
 
 PROBING_PENALTY = 4
 """Accumulating with unknown operations must not take more than so many times the operations of dense passes."""
@@ -38,48 +39,7 @@ LONG = 64
 """More operations than this, on little data, are better passed through in batches where the result is dense."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way to compute the Jacobians.
-
-    Attributes:
-        strategy: "accumulated", "dense" or "matrix_free".
-        mode: "reverse" or "forward".
-        passes: passes over the graph (0: none).
-        operations: multiplications, an upper bound.
-        peak_bytes: memory over what the evaluation holds, an upper bound.
-        fits: whether that is within the limit.
-    """
-
-    strategy: str
-    mode: str
-    passes: int
-    operations: int
-    peak_bytes: int
-    fits: bool = True
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """The choice for one output, and what it was chosen from.
-
-    Attributes:
-        m, n: output and input entries (all inputs).
-        bound: how many entries can be other than zero, at most.
-        chosen: the candidate that is tried first.
-        candidates: every candidate, the chosen one first.
-        reason: one sentence.
-    """
-
-    m: int
-    n: int
-    bound: int
-    chosen: Candidate
-    candidates: tuple[Candidate, ...]
-    reason: str
-
-
-def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None) -> EnginePlan:
+def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None) -> OutputPlan:
     """The plan for a graph.
 
     Args:
@@ -93,7 +53,7 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
         return _plan_of_passes(graph, m, n, limit)
     costs = {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
     candidates = [
-        Candidate(strategy, direction, passes, operations, peak, peak <= limit)
+        Way(strategy, direction, passes, int(operations), int(peak), peak <= limit)
         for strategy, direction, passes, operations, peak in _ways(graph, m, n, costs, limit)
         if mode in ("auto", direction) or strategy == "matrix_free"
     ]
@@ -102,31 +62,31 @@ def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None)
     bound = min(m * n, *[cost.bound for cost in costs.values()])
     if mode != "auto":
         reason = f"asked for with mode {mode}; {reason}"
-    return EnginePlan(m, n, bound, chosen, (chosen, *rest), reason)
+    return OutputPlan(m, n, bound, (chosen, *rest), reason)
 
 
-def _plan_of_passes(graph: Graph, m: int, n: int, limit: float) -> EnginePlan:
+def _plan_of_passes(graph: Graph, m: int, n: int, limit: float) -> OutputPlan:
     """The plan where only torch's engine knows the backward pass: all rows if they fit, else products."""
-    ways = [Candidate(*way, fits=way[-1] <= limit) for way in _ways(graph, m, n, {}, limit)]
+    ways = [Way(*way, way[-1] <= limit) for way in _ways(graph, m, n, {}, limit)]
     (dense,) = [way for way in ways if (way.strategy, way.mode) == ("dense", "reverse")]
     (products,) = [way for way in ways if way.strategy == "matrix_free"]
     chosen, other = (dense, products) if dense.fits else (products, dense)
     why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
     rows, alone = f"one pass a row: {m}, as many at a time as fit", "only products with the Jacobian, which does not fit"
     told = rows if dense.fits else alone
-    return EnginePlan(m, n, m * n, chosen, (chosen, other), f"{why}: {told}")
+    return OutputPlan(m, n, m * n, (chosen, other), f"{why}: {told}")
 
 
-def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Candidate | None:
+def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Way | None:
     """What `make_plan` would choose where little needs to be weighed; None: make a plan."""
     m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
     if graph.whole or not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
         return None
     if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
-        return Candidate("dense", "reverse", m, 0, 0)
+        return Way("dense", "reverse", m, 0, 0, True)
     if mode == "auto" and m > 4 * n and m * n > SMALL and not one_to_one(graph):
         return None
-    return Candidate("accumulated", "reverse" if mode == "auto" else mode, 0, 0, 0)
+    return Way("accumulated", "reverse" if mode == "auto" else mode, 0, 0, 0, True)
 
 
 def is_tiny(graph: Graph) -> bool:
@@ -161,9 +121,9 @@ def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) ->
 
 
 def _choose(
-    candidates: list[Candidate], m: int, n: int, costs: dict[str, Cost], tiny: bool, long: bool
-) -> tuple[Candidate, str]:
-    def fitting(strategy: str) -> list[Candidate]:
+    candidates: list[Way], m: int, n: int, costs: dict[str, Cost], tiny: bool, long: bool
+) -> tuple[Way, str]:
+    def fitting(strategy: str) -> list[Way]:
         return sorted((c for c in candidates if c.strategy == strategy and c.fits), key=lambda c: c.operations)
 
     accumulated, dense = fitting("accumulated"), fitting("dense")

@@ -1,7 +1,7 @@
 """A small problem in one pass: the point and places around it stacked, run together under vmap, pulled back once.
 
-The rows and columns of the Jacobian are as many copies of the point as there are; as many more stand a little off, for
-the structure, and one on each side, for kinks.  What comes out for the point is compared with a backward pass of the
+The rows and columns of the Jacobian are as many copies of the point as there are; as many more stand elsewhere, for the
+structure, and one on each side, for kinks.  What comes out for the point is compared with a backward pass of the
 evaluation itself, and where they differ nothing of the pass is believed.
 """
 
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobian.linear_map import DenseMap
-from jvpcli.jacobian.nearby import Named, cotangents_for_kinks, sampled, two_sides
-
-Stack = Callable[[Named], Named]
-"""The outputs at many points: values of the inputs with one more axis in front, outputs likewise."""
+from jvpcli.jacobian.nearby import cotangents_for_kinks, two_sides
+from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
 
@@ -29,16 +27,16 @@ MOST_ENTRIES = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class Around:
-    """What was found: the maps at the point, those nearby (None: not finite), generic gradients on both sides."""
+    """What was found: the maps at the point, those at the sample (None: not finite), generic gradients on both sides."""
 
     maps: Maps
-    nearby: Maps | None
+    sample: Maps | None
     sides: tuple[list[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a pass: `count` at the point, as many nearby, one below and one above."""
+    """The rows of a pass: `count` at the point, as many at the sample, one below and one above."""
 
     outputs: Named
     inputs: Named
@@ -63,13 +61,12 @@ class _Rows:
             start += t.numel()
         return stacks
 
-    def points(self, relative: float) -> dict[str, Tensor]:
+    def points(self, sample: Named) -> dict[str, Tensor]:
         """The values of every input, (2 count + 2, *shape)."""
-        near = sampled(self.inputs, relative, seed=7)
         below, above = two_sides(self.inputs)
         return {
             name: torch.cat(
-                [_copies(x.detach(), self.count), _copies(near[name], self.count), below[name][None], above[name][None]]
+                [_copies(x.detach(), self.count), _copies(sample[name], self.count), below[name][None], above[name][None]]
             ).requires_grad_()
             for name, x in self.inputs.items()
         }
@@ -101,16 +98,15 @@ def _copies(x: Tensor, count: int) -> Tensor:
     return x.expand(count, *x.shape)
 
 
-def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative: float) -> Around | None:
+def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
     """One pass over all the places; None where that cannot be done, or cannot be believed.
 
     Args:
-        stack: runs the program on stacked inputs.
-        outputs: differentiable, at the point, with their graph.
-        inputs: the differentiated leaves.
+        problem: one that can be stacked.
         mode: "reverse", a row an output entry, or "forward", a column an input entry by double backward.
-        relative: how far away the maps are sampled.
+        sample: values of the inputs at which the maps are sampled, for the structure.
     """
+    outputs, inputs = problem.differentiable, problem.leaves
     rows = _Rows(outputs, inputs, mode == "forward")
     tensors = (*outputs.values(), *inputs.values())
     if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
@@ -119,24 +115,24 @@ def look_around(stack: Stack, outputs: Named, inputs: Named, mode: str, relative
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, gradients = _pass(stack, rows, generic, relative)
+            found, gradients = _pass(problem, rows, generic, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     blocks = [block.reshape(len(block), -1) for block in found]
     maps = rows.cut(blocks, 0)
     if not _believable(maps, outputs, inputs, generic):
         return None
-    nearby = rows.cut(blocks, rows.count)
-    finite = all(math.isfinite(float(each.matrix.sum())) for each in nearby.values())
-    return Around(maps, nearby if finite else None, ([g[-2] for g in gradients], [g[-1] for g in gradients]))
+    sampled = rows.cut(blocks, rows.count)
+    finite = all(math.isfinite(float(each.matrix.sum())) for each in sampled.values())
+    return Around(maps, sampled if finite else None, ([g[-2] for g in gradients], [g[-1] for g in gradients]))
 
 
 def _pass(
-    stack: Stack, rows: _Rows, generic: Sequence[Tensor], relative: float
+    problem: Problem, rows: _Rows, generic: Sequence[Tensor], sample: Named
 ) -> tuple[Sequence[Tensor], list[Tensor]]:
     """What the maps are cut from, and the gradients of all rows, (2 count + 2, *shape) for each input."""
-    points, weights = rows.points(relative), rows.weights(generic)
-    found = stack(points)
+    points, weights = rows.points(sample), rows.weights(generic)
+    found = problem.stack(points)
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")

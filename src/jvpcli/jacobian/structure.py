@@ -13,25 +13,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobian.operations import ALWAYS, Nature
+
 SPARSE_FRACTION = 0.5
 """A pattern with more than this part of its entries filled is called dense."""
 
 
-def classify(rows: np.ndarray, cols: np.ndarray, m: int, n: int, *, constant: bool = False, ones: bool = False) -> str:
+def classify(
+    rows: np.ndarray,
+    cols: np.ndarray,
+    m: int,
+    n: int,
+    nature: Nature = ALWAYS,
+    *,
+    constant: bool = False,
+    ones: bool = False,
+) -> str:
     """The kind of the pattern.
 
     Args:
         rows, cols: int64 (nnz,), the place of each possible nonzero, each place once, row by row.
         m, n: the matrix's size.
-        constant: all nonzeros are known to be one and the same number (here and nearby).
-        ones: all nonzeros are known to be exactly 1 (here and nearby).
+        nature: of the operations: what is an identity here is called one only where it is one at every point.
+        constant: all nonzeros are one and the same number.
+        ones: all nonzeros are exactly 1.
     """
     nnz = rows.size
     if nnz == 0:
         return "zero"
-    if m == n and np.array_equal(rows, cols):
-        return "identity" if constant and nnz == n else "diagonal"
-    if ones and nnz <= m and np.bincount(rows).max() <= 1:
+    selects = ones and nature.picking and nnz <= m and np.bincount(rows).max() <= 1
+    if m == n and np.array_equal(rows, cols) and (nature.rigid or not selects):
+        return "identity" if constant and nature.rigid and nnz == n else "diagonal"
+    if selects:
         return "selection"
     blocks = block_count(rows, cols, m, n)
     full_blocks = blocks > 1 and nnz * blocks > SPARSE_FRACTION * m * n
@@ -42,8 +55,8 @@ def classify(rows: np.ndarray, cols: np.ndarray, m: int, n: int, *, constant: bo
     return "sparse" if nnz <= SPARSE_FRACTION * m * n else "dense"
 
 
-def classify_values(samples: Sequence[Tensor]) -> str:
-    """The kind of the matrices (m, n) of one map, sampled at the point and at points nearby.
+def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
+    """The kind of the matrices (m, n) of one map, sampled at the point and elsewhere.
 
     A NaN at the point (0·∞ in a chain) says nothing about the structure where there is a sample that does.
     """
@@ -57,7 +70,19 @@ def classify_values(samples: Sequence[Tensor]) -> str:
     rows, cols = pattern.nonzero()
     number = first[rows[0], cols[0]] if rows.size else None
     constant = number is not None and all((array[rows, cols] == number).all() for array in arrays)
-    return classify(rows, cols, *pattern.shape, constant=constant, ones=constant and number == 1)
+    m, n = pattern.shape
+    return classify(rows, cols, m, n, nature, constant=constant, ones=constant and number == 1)
+
+
+def classify_mask(mask: Tensor) -> str:
+    """The kind of a bool matrix (m, n) of the places that can be other than zero; nothing is known of the values."""
+    rows, cols = _as_array(mask).nonzero()
+    return classify(rows, cols, *mask.shape)
+
+
+def unproved(matrix: Tensor) -> str:
+    """What the values at one point prove of the structure: that nothing is zero, or nothing."""
+    return "dense" if matrix.numel() and bool((matrix != 0).all()) else "unknown"
 
 
 def _as_array(matrix: Tensor) -> np.ndarray:
@@ -89,3 +114,9 @@ def _bandwidth(rows: np.ndarray, cols: np.ndarray) -> int:
     """The number of diagonals between the outermost two that hold a nonzero, both included."""
     offsets = cols - rows
     return int(offsets.max()) - int(offsets.min()) + 1
+
+
+def without_artefacts(matrix: Tensor, mask: Tensor) -> tuple[Tensor, int]:
+    """The matrix with zeros for the NaNs outside the mask, and how many: those are 0·∞, of a basis vector that is zero there."""
+    artefacts = matrix.isnan() & ~mask
+    return matrix.masked_fill(artefacts, 0), int(artefacts.sum())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,16 +16,13 @@ from jvpcli.jacobian.compose import Terms, settle
 from jvpcli.jacobian.kronecker import KroneckerMap, compose_kronecker, dense
 from jvpcli.jacobian.labels import count
 from jvpcli.jacobian.linear_map import LinearMap
+from jvpcli.jacobian.operations import ALWAYS, Nature
 from jvpcli.jacobian.sparse_map import SparseMap
-from jvpcli.jacobian.structure import SPARSE_FRACTION, classify, classify_values
+from jvpcli.jacobian.structure import SPARSE_FRACTION, classify, classify_mask
 from jvpcli.jacobian.terms import Term, Workspace, zeros
 
 MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
-
-
-SMALL_SUM = 1 << 14
-"""Sums of up to so many entries are written into one matrix, so that only the values tell the structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +33,16 @@ class StructuredMap(LinearMap):
         terms: regular pieces (deltas and dense axes) and sparse ones (index arrays).
         like: a tensor of the entries' dtype and device.
         work: index arrays made before, for the same program at the same shapes.
+        nature: of the operations.
+        mask: where entries can be other than zero, a bool matrix (m, n): asked where a piece is dense and mostly zero here;
+            None: that could not be found out.
     """
 
     terms: Terms
     like: Tensor
     work: Workspace
+    nature: Nature = ALWAYS
+    mask: Callable[[], Tensor | None] | None = None
 
     @cached_property
     def structure(self) -> str:
@@ -56,19 +60,25 @@ class StructuredMap(LinearMap):
         return self._structure_of_pattern()
 
     def _structure_of_pattern(self) -> str:
+        size = self.m * self.n
         if any(term.is_dense for term in self.terms):
-            return classify_values([self.matrix()]) if self.m * self.n <= SMALL_SUM else "dense"
+            if self.mask is None or self.nnz is None or self.nnz > SPARSE_FRACTION * size:
+                return "dense"
+            mask = self.mask()
+            return "unknown" if mask is None else classify_mask(mask)
         term = self._single
-        if term.bound > SPARSE_FRACTION * self.m * self.n:
-            return "dense"
         pattern = term.pattern
-        rows, cols = (index.reshape(-1).cpu().numpy() for index in (term.row_index().expand(pattern.cols.shape), pattern.cols))
+        if term.bound > SPARSE_FRACTION * size and not pattern.padded:
+            return "dense"
+        rows, cols = (i.reshape(-1).cpu().numpy() for i in (term.row_index().expand(pattern.cols.shape), pattern.cols))
+        if pattern.padded:  # a place may stand there twice
+            rows, cols = np.divmod(np.unique(rows * self.n + cols), self.n)
         constant = term.values is None or (
             all(isinstance(t, KroneckerMap) and not t.factors for t in self.terms) and term.values.numel() > 0
         )
         number = 1.0 if term.values is None else float(term.values.reshape(-1)[0]) if constant else 0.0
         same = constant and (term.values is None or bool((term.values == number).all()))
-        return classify(rows, cols, self.m, self.n, constant=same, ones=same and number == 1.0)
+        return classify(rows, cols, self.m, self.n, self.nature, constant=same, ones=same and number == 1.0)
 
     @cached_property
     def nnz(self) -> int | None:

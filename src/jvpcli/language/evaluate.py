@@ -14,8 +14,8 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, NotDifferentiableError
 from jvpcli.language import catalog, refusals
-from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.operations import apply_operation, flatten, is_imported, name_outputs
+from jvpcli.language.evaluation import Evaluation, flatten, name_outputs
+from jvpcli.language.operations import apply_operation, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
 
@@ -60,6 +60,19 @@ def evaluate(
     )
 
 
+def run_program(
+    program: Program, inputs: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]] | None = None
+) -> dict[str, Tensor]:
+    """The outputs of a program by name, at tensors that are used as they are.
+
+    Raises: as `evaluate`.
+    """
+    run = Run(program, {name: inputs[name] for name in program.inputs}, None, functions)
+    run.run(program.equations)
+    parts = [(name, run.read(operand)) for name, operand in _parts(run, program)]
+    return name_outputs(parts, program.inputs, program.source)
+
+
 def evaluate_value(
     program: Program, scope: Mapping[str, Tensor], *, seed: int = 0, memory_limit: int | None = None
 ) -> Any:
@@ -87,9 +100,16 @@ def evaluate_function(
     """
     leaves = {name: _leaf(name, value, name in wrt, copy=False) for name, value in inputs.items()}
     with seeded(seed, leaves.values()), torch.enable_grad():
-        parts = [(None, part) for part in flatten(_call(function, leaves))]
-    outputs = name_outputs(parts, tuple(inputs))
+        outputs = call_function(function, leaves)
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
+
+
+def call_function(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs of a Python function by name, at tensors that are used as they are.
+
+    Raises: as `evaluate_function`.
+    """
+    return name_outputs([(None, part) for part in flatten(_call(function, inputs))], tuple(inputs))
 
 
 def _call(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Any:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, NotDifferentiableError
+from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import catalog, guards
-from jvpcli.program import IMPORTED
+from jvpcli.program import IMPORTED, Const, Operand, Ref
 
 Arguments = Sequence[Any]
 Keywords = Mapping[str, Any]
@@ -148,6 +148,25 @@ def function_at(path: str) -> Callable[..., Any]:
     return function
 
 
+def read_operand(
+    operand: Operand, values: Mapping[int, Any], packing: Callable[[Sequence[Any]], None] | None = None
+) -> Any:
+    """What an operand of a tape stands for: what its slot holds in `values`, a constant, or a list, tuple or slice of such.
+
+    `packing` is told the items of each list, tuple and slice before it is made.
+    """
+    if isinstance(operand, Ref):
+        return values[operand.slot]
+    if isinstance(operand, Const):
+        return operand.value if operand.path is None else named_constant(operand.path)
+    items = [read_operand(item, values, packing) for item in operand.items]
+    if packing is not None:
+        packing(items)
+    if operand.kind == "slice":
+        return slice(*items)
+    return items if operand.kind == "list" else tuple(items)
+
+
 @cache
 def named_constant(path: str) -> Any:
     """The constant at a path of the catalogue; nothing else can be reached."""
@@ -234,60 +253,3 @@ def describe(value: Any) -> str:
     if type(value).__module__ == "torch.return_types":
         return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
     return f"a {type(value).__name__}"
-
-
-# Outputs: parts of what an expression gives, and their names by the contract
-
-
-def flatten(value: Any) -> Iterator[Any]:
-    """The parts of nested tuples and lists; parts that are None are left out."""
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        for part in value:
-            if part is not None:
-                yield from flatten(part)
-    else:
-        yield value
-
-
-def name_outputs(
-    parts: Sequence[tuple[str | None, Any]], inputs: Collection[str], source: str | None = None
-) -> dict[str, Tensor]:
-    """Outputs by name, in order: the text's own, y (y0, y1, …) for the rest, `out` where an input has that name.
-
-    `parts` are the names that the text gives (or None) with the values.
-
-    Raises:
-        NotDifferentiableError: one of them is not a tensor, or there is none.
-    """
-    if not parts:
-        raise NotDifferentiableError("The expression gives no tensor.", source=source)
-    for _, value in parts:
-        if not isinstance(value, Tensor):
-            raise _no_tensor(value, source)
-    own = [None if name in inputs else name for name, _ in parts]
-    defaults = _defaults("y", len(parts))
-    base = "out"
-    while any(name is None and default in inputs for name, default in zip(own, defaults, strict=True)):
-        defaults, base = _defaults(base, len(parts)), base + "_"
-    outputs: dict[str, Tensor] = {}
-    for name, default, (_, value) in zip(own, defaults, parts, strict=True):
-        free = default if name is None or name in outputs else name
-        while free in outputs:
-            free += "_"
-        # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
-        outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
-    return outputs
-
-
-def _defaults(base: str, count: int) -> list[str]:
-    return [base] if count == 1 else [f"{base}{index}" for index in range(count)]
-
-
-def _no_tensor(value: Any, source: str | None) -> JvpError:
-    if isinstance(value, (int, float, complex)):
-        return NotDifferentiableError(
-            f"The expression gives the plain number {value!r}, which no gradient reaches.",
-            explanation="`.item()`, `float(…)`, `len(…)`, sizes and numbers alone are not tensors: the graph ends there.",
-            source=source,
-        )
-    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source)

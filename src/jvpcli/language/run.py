@@ -19,7 +19,7 @@ from jvpcli.language.operations import (
     is_in_place,
     is_plain,
     is_scalar,
-    named_constant,
+    read_operand,
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
 
@@ -199,17 +199,13 @@ class Run:
 
     def read(self, operand: Operand) -> Any:
         """The value of an operand of the tape."""
-        if isinstance(operand, Ref):
-            return self.values[operand.slot]
-        if isinstance(operand, Const):
-            return operand.value if operand.path is None else named_constant(operand.path)
-        items = [self.read(item) for item in operand.items]
+        return read_operand(operand, self.values, self.count_items)
+
+    def count_items(self, items: Sequence[Any]) -> None:
+        """Count what a list, tuple or slice of these items moves."""
         ranges = sum(limits.length(item) for item in items if type(item) is range)  # torch goes through them
         self.moved += len(items) + ranges + PACK_COST
         limits.check_moved(self.moved)
-        if operand.kind == "slice":
-            return slice(*items)
-        return items if operand.kind == "list" else tuple(items)
 
     def items_of(self, operand: Operand) -> list[Operand]:
         """The items of a sequence, as operands of the tape; those of a tensor or a result are subscript steps."""

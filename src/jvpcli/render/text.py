@@ -298,6 +298,9 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
     for y, by_input in (report.spectrum or {}).items():
         for x, values in by_input.items():
             yield labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, full=True))
+            errors = (report.spectrum_error or {}).get(y, {}).get(x)
+            if errors is not None:
+                yield labelled("  each within ", f"{array_text(errors, full=True)} of a singular value", QUIET)
 
 
 def render_plan(report: PlanReport, console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
+from jvpcli.language.parse import parse
 from jvpcli.messages.cards import Found
 from jvpcli.messages.matcher import Match, Raised, advice, explanation, find, worded
 from jvpcli.program import Program
@@ -94,6 +95,15 @@ def explained(
         cures=known.cures if known else (),
         failed=error.failed,
     )
+
+
+def explain_value(error: JvpError, name: str, scope: Collection[str]) -> JvpError:
+    """The failure of the expression of the VALUE of `name`, which may use the inputs in `scope`; without repairs."""
+    try:
+        diagnosis = diagnose(error, parse(error.source or "", scope))
+    except JvpError:  # the text is no expression: a file's name
+        return error
+    return error if diagnosis is None else explained(diagnosis, lead=(f"in the value of {name}",))
 
 
 def _patient(works: Callable[[str], bool], patience: float) -> Callable[[str], bool]:

@@ -153,6 +153,7 @@ class InspectReport:
     warnings: tuple[Notice, ...] = ()
     jvp: Mapping[str, Value] | None = None
     spectrum: Mapping[str, Mapping[str, np.ndarray]] | None = None
+    spectrum_error: Mapping[str, Mapping[str, np.ndarray]] | None = None
     tangent: Mapping[str, Cotangent] | None = None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from jvpcli.command import command
+from jvpcli.errors import JvpError
 from jvpcli.jacobian.linear_map import DenseMap
 from jvpcli.jacobian.nearby import direction
 from jvpcli.report.trace import Finding
@@ -17,7 +18,7 @@ from jvpcli.request import Request
 from jvpcli.tracing.chain import pull_back
 from jvpcli.tracing.replay import Step
 from jvpcli.tracing.rewrites import candidates, masks_behind
-from jvpcli.tracing.steps import Traced, norm, number_text
+from jvpcli.tracing.steps import Traced, norm, number_text, trace_problem
 from jvpcli.tracing.zeros import find_zeros
 
 VANISHING = 1e-6
@@ -30,9 +31,6 @@ CANCELLING = 1e3
 MOST_REWRITES = 3
 """An expression may be wrong in several places: so many are mended one after the other."""
 
-Retrace = Callable[[str], Traced | None]
-"""Traces another expression at the same inputs with the same cotangents (without local Jacobians); None if that fails."""
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -43,21 +41,21 @@ class Fault:
     entry: int
 
 
-def find(traced: Traced, request: Request, retrace: Retrace) -> tuple[Finding, ...]:
+def find(traced: Traced, request: Request) -> tuple[Finding, ...]:
     """Everything that is wrong with the gradients; nothing if all is well.
 
     A gradient that is not finite hides what else there is, so then that alone is told.
     """
     broken = {name: g for name, g in traced.gradients.items() if g is not None and not bool(g.isfinite().all())}
     if broken:
-        return (_nonfinite(traced, request, retrace, list(broken.values())),)
+        return (_nonfinite(traced, request, list(broken.values())),)
     return tuple(dict.fromkeys([*find_zeros(traced), *_scale(traced)]))
 
 
 # NaN and infinity
 
 
-def _nonfinite(traced: Traced, request: Request, retrace: Retrace, broken: Sequence[Tensor]) -> Finding:
+def _nonfinite(traced: Traced, request: Request, broken: Sequence[Tensor]) -> Finding:
     code = "nan" if any(bool(g.isnan().any()) for g in broken) else "inf"
     given = next((name for name, v in traced.cotangents.items() if not bool(v.isfinite().all())), None)
     if given is not None:
@@ -65,7 +63,7 @@ def _nonfinite(traced: Traced, request: Request, retrace: Retrace, broken: Seque
     fault = find_fault(traced)
     if fault is None:
         return Finding(code, None, "contributions that are finite add up to more than the dtype holds", ())
-    rewrite = finite_rewrite(traced, retrace)
+    rewrite = finite_rewrite(traced)
     message = _about(traced, fault, code) + _given_so(traced)
     hints: tuple[str, ...] = ()
     if rewrite is not None:
@@ -113,7 +111,7 @@ def _first_bad(gradient: Tensor | None) -> int:
     return int((nan if bool(nan.any()) else ~gradient.isfinite().reshape(-1)).nonzero()[0])
 
 
-def finite_rewrite(traced: Traced, retrace: Retrace, rounds: int = MOST_REWRITES) -> str | None:
+def finite_rewrite(traced: Traced, rounds: int = MOST_REWRITES) -> str | None:
     """The expression with a cure that makes every gradient finite, tried; several, where there are several faults."""
     fault = find_fault(traced)
     if fault is None or not rounds:
@@ -121,13 +119,24 @@ def finite_rewrite(traced: Traced, retrace: Retrace, rounds: int = MOST_REWRITES
     best, fewest = None, _count_bad(traced)
     for suspect in _suspects(traced, fault):
         for expression in candidates(traced, suspect.step, suspect.position, suspect.entry):
-            found = retrace(expression)
+            found = retraced(traced, expression)
             bad = fewest if found is None else _count_bad(found)
             if bad == 0:
                 return expression
             if bad < fewest:
                 best, fewest = found, bad
-    return None if best is None else finite_rewrite(best, retrace, rounds - 1)
+    return None if best is None else finite_rewrite(best, rounds - 1)
+
+
+def retraced(traced: Traced, expression: str) -> Traced | None:
+    """Another expression at the same inputs, with the same cotangents, without local Jacobians; None if that fails."""
+    try:
+        problem = traced.problem.retry(expression)
+        if any(problem.evaluation.outputs[name].shape != v.shape for name, v in traced.cotangents.items()):
+            return None
+        return trace_problem(problem, traced.cotangents, with_maps=False)
+    except (JvpError, KeyError, RuntimeError):
+        return None
 
 
 def _suspects(traced: Traced, fault: Fault) -> Iterator[Fault]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import seeded
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.operations import apply_operation, is_imported, is_in_place, named_constant
-from jvpcli.program import Const, Equation, Operand, Ref
+from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.program import Equation, Ref
 
 OPERATION, WRITE, OUTPUT = "operation", "write", "output"
 
@@ -135,8 +135,8 @@ class _Replay:
 
     def step(self, equation: Equation) -> None:
         """One equation of the tape."""
-        template = [self.read(operand) for operand in equation.operands]
-        keywords = {name: self.read(operand) for name, operand in equation.keywords}
+        template = [read_operand(operand, self.held) for operand in equation.operands]
+        keywords = {name: read_operand(operand, self.held) for name, operand in equation.keywords}
         parts: list[tuple[int | str, Any]] = [*enumerate(template), *keywords.items()]
         placed = [(place, primal) for place, part in parts for primal in flat(part, Primal)]
         operands = tuple([primal for _, primal in placed])
@@ -174,17 +174,6 @@ class _Replay:
         self.hold(equation.slot, value)
         for written, new in changes:
             self.spread(equation, written, new)
-
-    def read(self, operand: Operand) -> Any:
-        """An operand of the tape, with a Primal for each tensor."""
-        if isinstance(operand, Ref):
-            return self.held[operand.slot]
-        if isinstance(operand, Const):
-            return operand.value if operand.path is None else named_constant(operand.path)
-        items = [self.read(item) for item in operand.items]
-        if operand.kind == "slice":
-            return slice(*items)
-        return items if operand.kind == "list" else tuple(items)
 
     # In-place steps
 

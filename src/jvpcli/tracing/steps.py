@@ -16,11 +16,12 @@ from jvpcli.jacobian import figures
 from jvpcli.jacobian.contraction import entry_label, index_letters, unravel
 from jvpcli.jacobian.linear_map import ComplexMap, LinearMap
 from jvpcli.language.evaluation import Evaluation
+from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value
 from jvpcli.report.trace import Contribution, LocalJacobian, StepPart, TraceStep
-from jvpcli.tracing.chain import LocalMap, Swept, multiply_out, written_out
-from jvpcli.tracing.replay import OUTPUT, WRITE, Chain, Primal, Step
+from jvpcli.tracing.chain import LocalMap, Swept, gradients_of, local_maps, multiply_out, sweep, written_out
+from jvpcli.tracing.replay import OUTPUT, WRITE, Chain, Primal, Step, replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,8 @@ class Traced:
     """Everything that one trace computed.
 
     Attributes:
-        evaluation: of the expression, with its graph.
-        chain: the same as steps with graphs of their own.
+        problem: an expression at a point, evaluated.
+        chain: its evaluation as steps with graphs of their own.
         swept: the backward pass over them.
         maps: of each step its local Jacobians.
         cotangents: output name to v.
@@ -38,7 +39,7 @@ class Traced:
         names: of each step.
     """
 
-    evaluation: Evaluation
+    problem: Problem
     chain: Chain
     swept: Swept
     maps: Sequence[Sequence[LocalMap]]
@@ -46,6 +47,11 @@ class Traced:
     gradients: Mapping[str, Tensor | None]
     labels: Mapping[int, str]
     names: Sequence[str]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The expression's, with its graph."""
+        return self.problem.evaluation
 
     @property
     def program(self) -> Program:
@@ -66,6 +72,18 @@ class Traced:
         """`x[0]`: one entry of a value."""
         label, shape = self.labels[primal.number], tuple(primal.tensor.shape)
         return entry_label(bracketed(label), unravel(flat, shape)) if shape else label
+
+
+def trace_problem(problem: Problem, cotangents: Mapping[str, Tensor], *, with_maps: bool = True) -> Traced:
+    """The chain rule of a problem, step by step, for cotangents by output name; with the local Jacobians or without."""
+    evaluation = problem.evaluation
+    pairs = [(evaluation.outputs[name], v) for name, v in cotangents.items()]
+    gradients = gradients_of(pairs, list(problem.leaves.values()))
+    chain = replay(evaluation, problem.inputs, problem.seed)
+    labels, names = name_values(evaluation, chain)
+    maps = [local_maps(step) if with_maps else () for step in chain.steps]
+    whole = dict(zip(problem.leaves, gradients, strict=True))
+    return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names)
 
 
 def number_text(value: complex | bool) -> str:
@@ -323,7 +341,7 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
     """The local Jacobians multiplied together against the explicit Jacobian; None where they are too large for that."""
     pairs: list[tuple[Tensor, Tensor]] = []
     excess = 0.0
-    leaves = {name: traced.evaluation.inputs[name] for name in traced.evaluation.wrt}
+    leaves = traced.problem.leaves
     for name in traced.cotangents if traced.chain.faithful else ():
         product = multiply_out(traced.chain, traced.maps, name)
         explicit = None if product is None else written_out(traced.evaluation.outputs[name], list(leaves.values()))

@@ -35,6 +35,15 @@ def elementwise(op: Op) -> Locals:
     ]
 
 
+STEPS = ("Sign", "Round", "Floor", "Ceil", "Trunc")
+"""Flat wherever they have a derivative."""
+
+
+def step(op: Op) -> Locals:
+    """Nothing, at any point."""
+    return op.each(lambda shape: ())
+
+
 def _diagonal(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
     if tuple(pulled.shape) != op.shape:
         raise NoRuleError("pulled-back ones that are already summed")
@@ -151,6 +160,7 @@ def _row(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(LOSS_NAMES, loss),
     **dict.fromkeys(NAMES.split(), elementwise),
+    **dict.fromkeys(STEPS, step),
     "Add": add,
     "Sub": sub,
     "Rsub": rsub,

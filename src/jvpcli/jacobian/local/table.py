@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
 from jvpcli.jacobian.local import convolution, detect, elementwise, index, movement, normalise, product, reduce, windows
 from jvpcli.jacobian.local.node import Locals, Node, NoRuleError, Op, Rule
+from jvpcli.jacobian.operations import base_name
 from jvpcli.jacobian.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
@@ -20,12 +18,6 @@ RULES: dict[str, Rule] = {
     **normalise.RULES,
     **detect.RULES,
 }
-
-
-@lru_cache(maxsize=1024)
-def base_name(name: str) -> str:
-    """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
-    return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
 
 
 def is_stated(node: Node) -> bool:

@@ -1,8 +1,9 @@
-"""Cotangents and tangents as the user writes them: ones, zeros, randn, onehot:1,2, none, or any VALUE."""
+"""The tensors that a request gives: inputs, and cotangents and tangents (ones, zeros, randn, onehot:1,2, none, or any VALUE)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
 from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.values import dtype_name, read_value
+from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.request import Request
 
 SEED_OFFSET = 1_000
@@ -24,6 +25,42 @@ class Weight:
 
     source: str
     value: Tensor
+
+
+def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of the inputs that the expression uses; a VALUE may use the inputs given before it.
+
+    Raises:
+        UsageError: an input that neither the expression nor another VALUE uses.
+    """
+    values: dict[str, Tensor] = {}
+    for position, (name, value) in enumerate(request.inputs.items()):
+        with _explained(name, values):
+            values[name] = read_value(
+                value,
+                name=name,
+                dtype=request.dtype,
+                device=request.device,
+                scope=dict(values),
+                stdin=request.stdin,
+                seed=request.seed + position,
+                memory_limit=request.memory_limit,
+            )
+    _refuse_unused(request, wanted)
+    return {name: values[name] for name in values if name in wanted}
+
+
+def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
+    unused = [name for name in request.inputs if name not in wanted]
+    if not unused:
+        return
+    weights = [value for _, value in (*request.grad_outputs, *request.tangent) if not is_word(value)]
+    texts = [value for value in (*weights, *request.inputs.values()) if isinstance(value, str)]
+    helping = {name for text in texts for name in free_names(text)}
+    for name in unused:
+        if name not in helping:
+            uses = ", ".join(wanted) or "no inputs"
+            raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
 
 
 def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
@@ -117,15 +154,25 @@ def _read(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tensor
     plain = {name: tensor.detach() for name, tensor in scope.items()}
     dtype = dtype_name(like.dtype)
     try:
-        return read_value(
-            value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
-        )
-    except (EvaluationError, ShapeMismatchError) as error:
-        from jvpcli.answers.failures import explain_value_failure  # loaded only where something has failed
-
-        raise explain_value_failure(error, what, plain) from error
+        with _explained(what, plain):
+            return read_value(
+                value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
+            )
+    except (EvaluationError, ShapeMismatchError):
+        raise
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
+
+
+@contextmanager
+def _explained(name: str, scope: Mapping[str, Tensor]) -> Iterator[None]:
+    """What torch raises inside for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
+    try:
+        yield
+    except (EvaluationError, ShapeMismatchError) as error:
+        from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
+
+        raise explain_value(error, name, scope) from error
 
 
 def _onehot(index: str, like: Tensor, what: str) -> Tensor:

@@ -1,0 +1,158 @@
+"""What the names of torch's backward nodes tell of a function before anything is computed.
+
+rigid    the map is the same at every point: what is moved, added up, or scaled by one number
+picking  entries are copied, which ones may differ from point to point (the largest, the sorted)
+smooth   analytic where it is defined: an entry of the Jacobian that is not zero somewhere is zero almost nowhere, so
+         that the values at a random point tell the pattern; not so of a ReLU, whose other half they may never see
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor
+
+Node = Any
+"""torch.autograd.graph.Node."""
+
+RIGID_NAMES = """
+Add Sub Rsub Neg Clone Alias ToCopy View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute Transpose T Repeat Slice
+Select Unbind Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes Diagonal Flip Unfold Roll BlockDiag Cat Stack
+ConstantPadNd Sum Mean Trace Cumsum Rot90 DiagEmbed NarrowCopy AsStrided PixelShuffle PixelUnshuffle ChannelShuffle Im2Col
+Col2Im ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D
+UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
+UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D UpsampleBilinear2DAa UpsampleBicubic2DAa
+AvgPool2D AvgPool3D AdaptiveAvgPool2D AdaptiveAvgPool3D
+"""
+PICKING_NAMES = """
+Index UnsafeIndex UnsafeMaskedIndex IndexSelect Gather Take MaskedSelect Embedding Sort Topk Kthvalue Mode Cummax Cummin
+MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
+Max Min Median Nanmedian MaxUnpool2D MaxUnpool3D CopySlices CopyBackwards Scatter IndexPut IndexFill IndexCopy
+"""
+SMOOTH_NAMES = """
+Mul Div Pow Addcdiv Addcmul Lerp Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Sin Sinh Tan Tanh Exp Exp2 Expm1
+Log Log2 Log10 Log1P Logaddexp Logaddexp2 Logit Sqrt Rsqrt Reciprocal Sigmoid LogSigmoid Erf Erfc Erfinv Gelu Silu Mish
+Softplus Tril Triu Hypot Sinc Lgamma Digamma Polygamma Mvlgamma Deg2Rad Rad2Deg I0 Ldexp Xlogy SpecialEntr
+Prod Var Std VarMean StdMean Logsumexp Softmax SafeSoftmax LogSoftmax Cumprod Logcumsumexp LinalgVectorNorm Norm
+Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution MseLoss NativeLayerNorm NativeGroupNorm
+NativeBatchNorm NativeBatchNormLegit LinalgInvEx LinalgSolveEx LinalgSolveTriangular TriangularSolve LinalgDet
+LinalgSlogdet LinalgCholeskyEx CholeskySolve LinalgMatrixExp LinalgEigh LinalgSvd LinalgQr LinalgCross
+FftR2C FftC2R FftC2C ViewAsComplex ViewAsReal Real Imag Complex Conj ConjPhysical
+"""
+RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
+SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What a function's operations make its Jacobian at every point (see the module)."""
+
+    rigid: bool
+    picking: bool
+    smooth: bool
+
+
+ALWAYS = Nature(rigid=True, picking=True, smooth=True)
+"""Of a function whose Jacobian is the same at every point."""
+
+ANYTHING = Nature(rigid=False, picking=False, smooth=False)
+"""What is known of a function whose operations were not looked at."""
+
+
+ADDED = {
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
+    **dict.fromkeys(("Convolution", "Linear", "NativeLayerNorm", "NativeGroupNorm"), 2),
+    **dict.fromkeys(("NativeBatchNorm", "NativeBatchNormLegit"), 2),
+}
+"""The operand that is only added (a bias), of operations that do more with the others."""
+
+
+def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output."""
+    if output.grad_fn is None:
+        return [ALWAYS] * len(inputs)
+    order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs])
+
+
+def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
+    """The same of the nodes between an output and the leaves of its inputs, the output's first.
+
+    From the inputs on, each node has four sets of inputs, as bits: those that it depends on, and those that it depends on
+    by an operation that is not rigid, not picking, or not smooth.
+    """
+    bits = {leaf: (1 << position, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    for node in reversed(order):
+        name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
+        smooth = (name in SMOOTH and not getattr(node, "_saved_rounding_mode", None)) or _is_of_complex(node, name)
+        scales = _scales(node, name, bits)
+        reached = bent = mixed = rough = 0
+        for operand, (edge, _) in enumerate(node.next_functions):
+            if edge not in bits:
+                continue
+            below = bits[edge]
+            rigid = scales or name in RIGID or ADDED.get(name) == operand
+            reached |= below[0]
+            bent |= below[1] if rigid else below[0]
+            mixed |= below[2] if rigid or name in PICKING or not name else below[0]
+            rough |= below[3] if smooth else below[0]
+        bits[node] = reached, bent, mixed, rough
+    _, bent, mixed, rough = bits[order[0]] if order else (0, 0, 0, 0)
+    return [Nature(not bent >> k & 1, not mixed >> k & 1, not rough >> k & 1) for k in range(len(leaves))]
+
+
+def _scales(node: Node, name: str, reached: Container[Node]) -> bool:
+    """Whether it multiplies or divides what is differentiated by a single number that is not."""
+    if name not in ("Mul", "Div") or getattr(node, "_saved_rounding_mode", None):
+        return False
+    active = [edge in reached for edge, _ in node.next_functions]
+    if sum(active) != 1 or (name == "Div" and not active[0]):
+        return False
+    number = node._saved_self if name == "Mul" and not active[0] else node._saved_other
+    return number is not None and not (isinstance(number, Tensor) and number.dim())
+
+
+def _is_of_complex(node: Node, name: str) -> bool:
+    """Whether it is a size or an angle of complex numbers, which bends nowhere but at 0."""
+    if name not in ("Abs", "Sgn", "Angle"):
+        return False
+    edge, nr = node.next_functions[0]
+    return edge is not None and bool(edge._input_metadata[nr].dtype.is_complex)
+
+
+@lru_cache(maxsize=1024)
+def base_name(name: str) -> str:
+    """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
+    return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
+
+
+def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:
+    """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id."""
+    useful: dict[Node, bool] = {}
+    leaf_of: dict[int, Node] = {}
+    finished: list[Node] = []
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        node, children_done = stack.pop()
+        if children_done:
+            if any(edge is not None and useful[edge] for edge, _ in node.next_functions):
+                useful[node] = True
+                finished.append(node)
+            continue
+        if node in useful:
+            continue
+        useful[node] = False
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            if id(variable) in wanted:
+                leaf_of[id(variable)] = node
+                useful[node] = True
+            continue
+        stack.append((node, True))
+        stack.extend([(edge, False) for edge, _ in node.next_functions if edge is not None and edge not in useful])
+    finished.reverse()
+    return finished, leaf_of

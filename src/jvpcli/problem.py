@@ -1,0 +1,188 @@
+"""A function at a point, which can be run again: at other points, at many at once, with another text in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from jvpcli.language import catalog
+from jvpcli.language.evaluate import call_function, evaluate, evaluate_function, run_program
+from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.language.parse import parse
+from jvpcli.program import Block, Equation, Program
+
+Named = Mapping[str, Tensor]
+
+DECIDING = ("if", "and", "or")
+"""Kinds of equations that choose what runs by the values at hand."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A function of tensors, the point that it is looked at, and all that running it takes.
+
+    It is evaluated when something first asks for `evaluation`, which may raise what `language.evaluate` raises; so may
+    everything that runs it again.  A Python function raises whatever it likes.
+
+    Attributes:
+        function: a program, or a Python function of tensors.
+        inputs: name to tensor: the point.  No evaluation changes these tensors.
+        wrt: the names of the inputs to differentiate.
+        seed: where random functions start; the same each time the function runs.
+        memory_limit: bytes that an evaluation may take, and then the derivatives of it; None: what there is.
+        functions: the imported functions that a program may call, by name.
+        reads: for each of them the inputs that it takes without the text's giving them, as `parse` wants to know.
+        dtype: the floating dtype of tensors that the function makes out of nothing; None: torch's default.
+        only: the names of the outputs that are looked at; None: all.
+        handles: how many hooks there were in this process before any code of the user's own ran.
+    """
+
+    function: Program | Callable[..., Any]
+    inputs: Named
+    wrt: tuple[str, ...]
+    seed: int = 0
+    memory_limit: int | None = None
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    reads: Mapping[str, Sequence[str]] | None = None
+    dtype: torch.dtype | None = None
+    only: tuple[str, ...] | None = None
+    handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
+
+    # At the point
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The function at the point, with its graph; evaluated once."""
+        evaluation = self.at()
+        return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
+
+    @cached_property
+    def leaves(self) -> Named:
+        """The inputs to differentiate, as the evaluation's graph has them."""
+        return self.evaluation.leaves
+
+    @cached_property
+    def differentiable(self) -> Named:
+        """The outputs that a gradient can flow from; maybe none."""
+        outputs = self.evaluation.outputs.items()
+        return {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """The files with code of the user's own: of the imported functions, or of the Python function."""
+        from jvpcli.language.imports import files_of  # most problems have no such files
+
+        return files_of(self.functions, None if isinstance(self.function, Program) else self.function)
+
+    # Elsewhere
+
+    def at(self, points: Named | None = None, seed: int | None = None) -> Evaluation:
+        """The function evaluated anew, with other values of some inputs, and maybe another seed."""
+        inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
+        with _default_dtype(self.dtype):
+            if isinstance(self.function, Program):
+                limit, functions = self.memory_limit, self.functions
+                evaluation = evaluate(
+                    self.function, inputs, wrt=self.wrt, seed=seed, memory_limit=limit, functions=functions
+                )
+            else:
+                evaluation = evaluate_function(self.function, inputs, wrt=self.wrt, seed=seed)
+        return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
+
+    def run(self, tensors: Named) -> dict[str, Tensor]:
+        """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
+        inputs = {name: x.detach() for name, x in self.evaluation.inputs.items()} | dict(tensors)
+        with _default_dtype(self.dtype):
+            if isinstance(self.function, Program):
+                return self._looked_at(run_program(self.function, inputs, self.functions))
+            return self._looked_at(call_function(self.function, inputs))
+
+    def retry(self, expression: str) -> Problem:
+        """The same with another text in the place of the program.
+
+        Raises:
+            JvpError: the text is refused.
+        """
+        return replace(self, function=parse(expression, self.inputs.keys(), self.reads))
+
+    def in_double(self) -> Problem:
+        """The same in double precision: the inputs, the imported modules, and what the function makes out of nothing."""
+        from jvpcli.language.imports import DOUBLE, in_double
+
+        inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}
+        # each with memory of its own, as the points around it have
+        inputs = {name: x.clone(memory_format=torch.contiguous_format) for name, x in inputs.items()}
+        return replace(self, inputs=inputs, functions=in_double(self.functions), dtype=torch.float64)
+
+    def _looked_at(self, outputs: Named) -> dict[str, Tensor]:
+        return {name: outputs[name] for name in (outputs if self.only is None else self.only)}
+
+    # Many points at once
+
+    @cached_property
+    def can_stack(self) -> bool:
+        """Whether the steps of the evaluation hold at any point, and give the same one by one or together.
+
+        They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code.
+        """
+        program, evaluation = self.function, self.evaluation
+        if not isinstance(program, Program) or set(evaluation.output_slots) != set(evaluation.outputs):
+            return False
+        if any(_decides(equation) for equation in program.equations):
+            return False
+        return not any(
+            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) for step in evaluation.tape
+        )
+
+    def stack(self, points: Named) -> dict[str, Tensor]:
+        """The outputs at many points at once, where `can_stack`.
+
+        Args:
+            points: a value of every differentiated input for each point, along a new first axis; so are the outputs.
+
+        Raises:
+            Whatever a step raises.
+        """
+        evaluation = self.evaluation
+
+        def steps(*values: Tensor) -> tuple[Tensor, ...]:
+            """The steps of the evaluation one after the other; nothing is decided anew."""
+            given = {**evaluation.inputs, **dict(zip(evaluation.wrt, values, strict=True))}
+            held: dict[int, Any] = dict(enumerate(given[name] for name in evaluation.inputs))
+            for step in evaluation.tape:
+                arguments = [read_operand(operand, held) for operand in step.operands]
+                keywords = {name: read_operand(operand, held) for name, operand in step.keywords}
+                held[step.slot] = apply_operation(step.op, arguments, keywords)
+            return tuple(held[slot] for slot in evaluation.output_slots.values())
+
+        found = torch.vmap(steps)(*(points[name] for name in evaluation.wrt))
+        return dict(zip(evaluation.output_slots, found, strict=True))
+
+
+def _decides(part: Equation | Block) -> bool:
+    """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
+    if isinstance(part, Block):
+        return bool(part.conditions) or any(map(_decides, part.equations))
+    return part.kind in DECIDING or any(map(_decides, part.bodies))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
+    if dtype is None:
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
