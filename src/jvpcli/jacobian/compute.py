@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from jvpcli.jacobian.linear_map import DenseMap, LinearMap
+from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.nearby import Named, Rerun
 from jvpcli.jacobian.small import Maps, Sides, derive_small, maps_by_passes, plan_passes, with_kinds
 from jvpcli.jacobian.stacked import Stack
@@ -64,10 +64,8 @@ def derive(
         hooked: the function has registered hooks.
     """
     if is_large(outputs, inputs):
-        found = _large(outputs, inputs, mode, memory_limit, tell, hooked)
-    else:
-        found = Derivatives(*derive_small(outputs, inputs, rerun, mode, stack, hooked))
-    return replace(found, notices=(*found.notices, *_artefacts(found.maps)))
+        return _large(outputs, inputs, mode, memory_limit, tell, hooked)
+    return Derivatives(*derive_small(outputs, inputs, rerun, mode, stack, hooked))
 
 
 def derive_alone(
@@ -190,19 +188,6 @@ def _together(plans: list[Plan]) -> Plan:
     """One plan of several outputs' plans: passes add up, and the costliest tells the reason."""
     worst = max(plans, key=lambda plan: plan.peak_bytes)
     return replace(worst, passes=sum(plan.passes for plan in plans))
-
-
-def _artefacts(maps: Maps) -> Iterator[Notice]:
-    """A notice for each map with entries that PyTorch's own passes give as NaN, and that are zero."""
-    for (y, x), each in maps.items():
-        count = each.artefacts if isinstance(each, DenseMap) else 0
-        if count:
-            yield Notice(
-                "nonfinite",
-                f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
-                "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
-                f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
-            )
 
 
 def foresee(
