@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from jvpcli.answers.problem import differentiable_outputs, rerunner, run
 from jvpcli.jacobian.compute import derive_alone
 from jvpcli.jacobian.linear_map import LinearMap
+from jvpcli.jacobian.nearby import Named
 from jvpcli.jacobian.terms import Workspace
 from jvpcli.request import Request
 
@@ -24,7 +25,10 @@ def linear_maps(
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in evaluation.inputs.items())
     program = (request.expression, shapes, evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    rerun = rerunner(request, evaluation)
+
+    def rerun(points: Named) -> tuple[Named, Named]:
+        return rerunner(request, evaluation)(points)
+
     return derive_alone(outputs, leaves, rerun, request.mode, request.memory_limit, work, evaluation.hooked)
 
 
