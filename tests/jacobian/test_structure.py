@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import jvpcli
 from jvpcli.jacobian.structure import block_count, classify_values
 
 CASES = [
@@ -61,3 +64,55 @@ def test_block_count_is_the_largest_that_holds_the_pattern(count, height, width,
 
     best = max(b for b in range(1, min(m, n) + 1) if m % b == 0 and n % b == 0 and holds(b))
     assert block_count(rows, cols, m, n) == best
+
+
+NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 10))
+
+BOTH_WORLDS = [
+    (lambda x: x.clamp(-9, 9), (8,), (80,), "diagonal"),
+    (lambda x: F.leaky_relu(x.abs() + 1), (8,), (80,), "diagonal"),
+    (lambda x: F.relu(-1 - x.abs()), (8,), (80,), "diagonal"),
+    (lambda x: x.round(), (8,), (80,), "zero"),
+    (lambda x: 3 * x.view(2, -1), (8,), (80,), "identity"),
+    (lambda x: x * torch.ones_like(x), (8,), (80,), "diagonal"),
+    (lambda x: x.sort().values, (8,), (80,), "selection"),
+    (lambda x: x.detach().sign() * x.tanh(), (8,), (80,), "diagonal"),
+    (lambda x: 100 * x.tanh(), (8,), (80,), "diagonal"),
+    (NET, (2, 1, 8, 8), (3, 1, 8, 8), "block_diagonal"),
+    (nn.Sequential(NET, nn.ReLU()), (2, 1, 8, 8), (5, 1, 8, 8), "block_diagonal"),
+]
+
+
+@pytest.mark.parametrize(("function", "few", "many", "kind"), BOTH_WORLDS)
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_small_and_large_problems_have_the_same_structure(function, few, many, kind, scale):
+    for shape in (few, many):
+        x = scale * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        (told,) = jvpcli.inspect(lambda x: function(x), x=x).report.jacobian["y"].values()
+        alone = jvpcli.jacobian(lambda x: function(x), x=x)["y", "x"]
+        assert (told.structure, alone.structure) == (kind, kind), shape
+
+
+@pytest.mark.parametrize("size", [4, 90])
+@pytest.mark.parametrize(
+    "function",
+    ["x.sqrt()", "(2 * x).sqrt().view(-1)", "torch.where(x > -1, x.sqrt(), x)", "x.sqrt() * x.roll(1)"],
+)
+def test_zeros_of_the_operations_stay_zeros(function, size):
+    x = torch.arange(float(size))
+    result = jvpcli.inspect(function, x=x)
+    for matrix in (result.jacobian["y", "x"], jvpcli.jacobian(function, x=x)["y", "x"].to_dense()):
+        off = matrix.clone()
+        off[torch.arange(size), torch.arange(size)] = 0
+        off[torch.arange(size), torch.arange(size).roll(1)] = 0
+        assert not off.any()  # NaN would count
+        assert not matrix.diagonal()[0].isfinite()
+    assert any("0·∞" in notice.message for notice in result.report.warnings)
+
+
+def test_no_sentence_claims_more_than_is_known():
+    result = jvpcli.inspect("torch.stack([x[0]*x[1], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
+    told, words = result.report.jacobian["y"]["x"], result.report.contraction["y"]["x"].product
+    assert (told.structure, told.nnz) == ("dense", 6)
+    assert "6 of the 8 entries" in words
+    assert "every entry" not in words

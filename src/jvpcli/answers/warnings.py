@@ -14,6 +14,7 @@ from jvpcli.gradcheck.losses import CASTS, ROUNDINGS
 from jvpcli.jacobian.compute import Derivatives
 from jvpcli.jacobian.contraction import entry_label
 from jvpcli.jacobian.figures import LARGEST_DENSE
+from jvpcli.jacobian.linear_map import DenseMap
 from jvpcli.jacobian.nearby import Kink, all_finite, find_kink
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.operations import is_imported
@@ -39,6 +40,7 @@ def notices(problem: Problem, derivatives: Derivatives, products: Products) -> t
         *_silent_failures(problem, products),
         *coupled_samples(evaluation),
         *_nonfinite(evaluation, products),
+        *_artefacts(derivatives),
         *_kinks(problem, derivatives),
         *_truncated(evaluation),
         *torch_warnings(evaluation),
@@ -117,6 +119,19 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
                     f"{count} of {tensor.numel()} entries of {what}{name} {'is' if count == 1 else 'are'} not finite, "
                     f"the first {entry_label(what + name, place)} = {number}",
                 )
+
+
+def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
+    """A notice for each map with entries that PyTorch's own passes give as NaN, and that are zero."""
+    for (y, x), each in derivatives.maps.items():
+        count = each.artefacts if isinstance(each, DenseMap) else 0
+        if count:
+            yield Notice(
+                "nonfinite",
+                f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
+                "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
+                f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
+            )
 
 
 def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:

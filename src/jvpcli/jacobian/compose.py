@@ -148,7 +148,7 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
     work.reserve(left.k * right.k * height, 8 + left.like.element_size())
 
     def make() -> Pattern:
-        cols = b.cols[:, a.cols].reshape(-1, height)
+        cols = b.cols[:, a.cols].reshape(left.k * right.k, height)
         distinct = left.k == 1 and b.distinct and (a.rows is None or a.unique_rows)
         return Pattern(a.rows, cols, a.unique_rows, distinct, a.padded or b.padded, token=key)
 
@@ -157,9 +157,9 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
     if right.values is not None:
         values = right.values[:, a.cols]
         values = values if left.values is None else values.mul_(left.values)
-        values = values.reshape(-1, height)
+        values = values.reshape(left.k * right.k, height)
     elif left.values is not None:
-        values = left.values.expand(right.k, *left.values.shape).reshape(-1, height)
+        values = left.values.expand(right.k, *left.values.shape).reshape(left.k * right.k, height)
     result = SparseMap(left.out_shape, right.in_shape, left.like, pattern, values)
     return _settled(merge(result, work) if left.k > 1 and right.k > 1 else result, work)
 

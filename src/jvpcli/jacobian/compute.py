@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from jvpcli.jacobian.linear_map import DenseMap, LinearMap
+from jvpcli.jacobian.linear_map import LinearMap
 from jvpcli.jacobian.small import Maps, Sides, derive_small, maps_by_passes, plan_passes, with_kinds
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
@@ -49,8 +49,7 @@ def derive(problem: Problem, mode: str = "auto", tell: Tell | None = None, *, to
         tell: is told how far it is.
         together: whether many points may be run at once, where the problem can be.
     """
-    found = _large(problem, mode, tell) if is_large(problem) else Derivatives(*derive_small(problem, mode, together))
-    return replace(found, notices=(*found.notices, *_artefacts(found.maps)))
+    return _large(problem, mode, tell) if is_large(problem) else Derivatives(*derive_small(problem, mode, together))
 
 
 def derive_alone(problem: Problem, mode: str, work: Workspace | None = None) -> Maps:
@@ -157,19 +156,6 @@ def _together(plans: list[Plan]) -> Plan:
     """One plan of several outputs' plans: passes add up, and the costliest tells the reason."""
     worst = max(plans, key=lambda plan: plan.peak_bytes)
     return replace(worst, passes=sum(plan.passes for plan in plans))
-
-
-def _artefacts(maps: Maps) -> Iterator[Notice]:
-    """A notice for each map with entries that PyTorch's own passes give as NaN, and that are zero."""
-    for (y, x), each in maps.items():
-        count = each.artefacts if isinstance(each, DenseMap) else 0
-        if count:
-            yield Notice(
-                "nonfinite",
-                f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
-                "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
-                f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
-            )
 
 
 def foresee(problem: Problem, mode: str) -> dict[str, OutputPlan]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -144,7 +145,7 @@ class DenseMap(LinearMap):
     def structure_from(self) -> str:
         return self.kind_from
 
-    @property
+    @cached_property
     def nnz(self) -> int:
         return int(torch.count_nonzero(self.matrix))
 

@@ -88,8 +88,9 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
     bits = {leaf: (1 << position, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
-        smooth = (name in SMOOTH and not getattr(node, "_saved_rounding_mode", None)) or _is_of_complex(node, name)
-        scales = _scales(node, name, bits)
+        floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
+        smooth = (name in SMOOTH and not floors) or _is_of_complex(node, name)
+        scales = not floors and _scales(node, name, bits)
         reached = bent = mixed = rough = 0
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
@@ -107,7 +108,7 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
 
 def _scales(node: Node, name: str, reached: Container[Node]) -> bool:
     """Whether it multiplies or divides what is differentiated by a single number that is not."""
-    if name not in ("Mul", "Div") or getattr(node, "_saved_rounding_mode", None):
+    if name not in ("Mul", "Div"):
         return False
     active = [edge in reached for edge, _ in node.next_functions]
     if sum(active) != 1 or (name == "Div" and not active[0]):

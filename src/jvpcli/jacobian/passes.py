@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
@@ -320,7 +320,7 @@ def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("
     """
     shape = tuple(graph.output.shape)
     artefacts = [0] * len(matrices)
-    if not graph.whole and not all(bool(matrix.sum().isfinite()) for matrix in matrices):
+    if not graph.whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]

@@ -55,7 +55,8 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[L
     found: list[LinearMap] = []
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         mask = partial(_mask, graph, work, position) if any(term.is_dense for term in terms) else None
-        nature = graph.natures[position] if any(_has_no_values(term) for term in terms) else ANYTHING
+        copies = sum(t.bound for t in terms) <= graph.output.numel() and any(_has_no_values(t) for t in terms)
+        nature = graph.natures[position] if copies else ANYTHING  # for any other it makes no difference
         shapes = tuple(graph.output.shape), tuple(x.shape)
         found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, nature, mask))
     return found
