@@ -35,7 +35,7 @@ def elementwise(op: Op) -> Locals:
     ]
 
 
-STEPS = ("Sign", "Round", "Floor", "Ceil", "Trunc")
+STEPS = ("Sign", "Sgn", "Angle", "Round", "Floor", "Ceil", "Trunc")
 """Flat wherever they have a derivative."""
 
 
