@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from child_tries import ALLOWED, guarded_environment  # noqa: E402
 
-COUNT = int(os.environ.get("JVP_MUTANTS", "1000"))
+COUNT = int(os.environ.get("JVP_MUTANTS", "2000"))
 SEED = os.environ.get("JVP_MUTANTS_SEED", "0")
 
 
