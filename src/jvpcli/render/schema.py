@@ -137,7 +137,7 @@ def _failure() -> Schema:
     texts: Schema = {"type": "array", "items": {"type": "string"}}
     operand = _closed({"text": {"type": "string"}, "shape": shape["anyOf"][0], "dtype": {"type": "string"}})
     error = {
-        "code": {"enum": sorted({kind.code for kind in _kinds(JvpError)})},
+        "code": {"enum": sorted({"check_failed", *(kind.code for kind in _kinds(JvpError))})},  # the name of exit code 8
         "message": {"type": "string", "description": "The fact, one sentence."},
         "explanation": {"type": "string"},
         "hints": {**texts, "description": "A command can be run as it stands."},
