@@ -148,7 +148,12 @@ def plain(item):
 
 
 def rounded(item):
-    """Numbers to the precision of the shortest kind, since float32's shortest digits are not those of its double."""
+    """Numbers to the precision of the shortest kind, since float32's shortest digits are not those of its double.
+
+    Below float32's smallest normal number even two digits differ.
+    """
+    if isinstance(item, float) and abs(item) < np.finfo(np.float32).tiny:
+        return float(np.float32(item))
     if isinstance(item, list):
         return [rounded(part) for part in item]
     if isinstance(item, dict):
