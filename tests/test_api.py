@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -228,3 +232,32 @@ def test_nothing_is_reshaped_or_lost_in_silence(multiply, code, n):
     with pytest.raises(jvpcli.JvpError) as caught:
         multiply(found)
     assert caught.value.code == code
+
+
+FRESH = """
+import jvpcli
+for _ in range(2):
+    assert jvpcli.inspect("x**2", x=[1.0, 2.0]).vjp["x"].tolist() == [2, 4]
+    assert jvpcli.jacobian("x**2", x=[1.0, 2.0])["y", "x"].to_dense().tolist() == [[2, 0], [0, 4]]
+    assert jvpcli.trace("x**2", x=[1.0, 2.0]).vjp["x"].tolist() == [2, 4]
+    assert jvpcli.check("x**2", x=[1.0, 2.0]).passed
+print("all")
+"""
+
+
+def test_the_functions_stay_what_they_are_in_a_program_that_loads_torch_late():
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("all\n", "")
+
+
+def test_no_room_takes_the_name_of_a_function():
+    """An imported submodule becomes an attribute of the package, in the place of the function."""
+    rooms = {path.stem for path in Path(jvpcli.__file__).parent.iterdir()}
+    assert not rooms & set(jvpcli.__all__)
+
+
+def test_how_many_outputs_there_are_may_follow_from_a_value():
+    result = jvpcli.inspect("torch.split(x, n)", x=torch.arange(6.0), n=torch.tensor(2.0))
+    assert list(result.outputs) == ["y0", "y1", "y2"]
+    assert result.vjp["n"].item() == 0
+    assert "graph_break" in {warning.code for warning in result.report.warnings}

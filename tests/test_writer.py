@@ -17,7 +17,7 @@ import pytest
 
 from jvpcli import writer
 from jvpcli.errors import FileError
-from jvpcli.jacobian.files import _take_room
+from jvpcli.jacobians.files import _take_room
 from jvpcli.writer import check_writable, write_whole, written
 from processes import children, gone, until
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.jacobian import linear_maps
-from jvpcli.jacobian.linear_map import LinearMap
-from jvpcli.jacobian.terms import Workspace
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.terms import Workspace
 from jvpcli.options import PYTHON, make_request
 from jvpcli.request import Request
 

@@ -12,9 +12,9 @@ from jvpcli.answers import inspect as inspecting
 from jvpcli.answers.products import multiply
 from jvpcli.answers.values import read_cotangents
 from jvpcli.errors import InternalError
-from jvpcli.jacobian.compute import derive
-from jvpcli.jacobian.linear_map import DenseMap
-from jvpcli.jacobian.scatter import scatter
+from jvpcli.jacobians.compute import derive
+from jvpcli.jacobians.linear_map import DenseMap
+from jvpcli.jacobians.scatter import scatter
 from jvpcli.language.parse import parse
 from jvpcli.problem import Problem
 from jvpcli.request import Request

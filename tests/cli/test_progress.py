@@ -9,7 +9,7 @@ import torch
 from jvpcli.cli import compute as module
 from jvpcli.cli.compute import progress
 from jvpcli.cli.context import Context
-from jvpcli.jacobian.engine import compute
+from jvpcli.jacobians.engine import compute
 
 
 class Terminal(io.StringIO):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvpcli.jacobian.linear_map import ComplexMap
+from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 from jvpcli.tracing.chain import local_maps, multiply_out, sweep

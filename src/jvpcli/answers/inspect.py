@@ -10,9 +10,9 @@ from jvpcli.answers.products import Products, differentiate
 from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
 from jvpcli.answers.values import Weight, read_cotangents, read_tangents
 from jvpcli.answers.warnings import notices
-from jvpcli.jacobian import figures
-from jvpcli.jacobian.compute import Derivatives
-from jvpcli.jacobian.contraction import contract
+from jvpcli.jacobians import figures
+from jvpcli.jacobians.compute import Derivatives
+from jvpcli.jacobians.contraction import contract
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import InspectReport
@@ -59,7 +59,7 @@ def investigate(request: Request) -> Inspection:
 
 def explain_plan(request: Request) -> PlanReport:
     """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
-    from jvpcli.jacobian.compute import foresee
+    from jvpcli.jacobians.compute import foresee
     from jvpcli.report import PlanReport
 
     problem = pose(request)
@@ -103,7 +103,7 @@ def _report(
 
 def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
     """The leading singular values of every Jacobian, and the error bounds of those that are not exact, by output and input."""
-    from jvpcli.jacobian.spectrum import singular_values
+    from jvpcli.jacobians.spectrum import singular_values
 
     values: dict[str, dict[str, np.ndarray]] = {}
     errors: dict[str, dict[str, np.ndarray]] = {}
@@ -116,7 +116,7 @@ def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]
 
 
 def _save(derivatives: Derivatives, problem: Problem, request: Request) -> None:
-    from jvpcli.jacobian.files import save
+    from jvpcli.jacobians.files import save
 
     assert request.save is not None
     form = request.jacobian if request.jacobian in ("dense", "sparse") else "auto"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 from jvpcli.answers.question import pose, refuse_cut
-from jvpcli.jacobian.compute import derive_alone
-from jvpcli.jacobian.linear_map import LinearMap
-from jvpcli.jacobian.terms import Workspace
+from jvpcli.jacobians.compute import derive_alone
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.terms import Workspace
 from jvpcli.request import Request
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from jvpcli.answers.values import Weight
 from jvpcli.errors import InternalError, JvpError
-from jvpcli.jacobian.compute import Derivatives, derive, is_large, products_alone
-from jvpcli.jacobian.dense import vjp
-from jvpcli.jacobian.linear_map import LinearMap
-from jvpcli.jacobian.nearby import all_finite, largest, moved
+from jvpcli.jacobians.compute import Derivatives, derive, is_large, products_alone
+from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import is_out_of_memory
 from jvpcli.problem import Named, Problem
@@ -196,6 +196,6 @@ def _scatter(pair: _Pair, eps: float) -> float:
 
     That is what tells a sum that cancels: its terms may be large where it is small or zero.
     """
-    from jvpcli.jacobian.scatter import scatter  # seldom needed
+    from jvpcli.jacobians.scatter import scatter  # seldom needed
 
     return scatter(pair.output, pair.leaf, pair.v, eps)

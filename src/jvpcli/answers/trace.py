@@ -11,7 +11,7 @@ from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
 from jvpcli.answers.values import Weight, read_cotangents
 from jvpcli.answers.warnings import torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
-from jvpcli.jacobian import figures
+from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
 from jvpcli.report.trace import TraceReport
 from jvpcli.request import Request

@@ -21,7 +21,7 @@ from jvpcli.errors import JvpError
 from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
-from jvpcli.jacobian.dense import jvp
+from jvpcli.jacobians.dense import jvp
 from jvpcli.language.evaluate import seeded
 from jvpcli.language.evaluation import Evaluation
 

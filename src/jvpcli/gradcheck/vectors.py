@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobian.dense import vjp
+from jvpcli.jacobians.dense import vjp
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.problem import Named, Problem
 

@@ -15,8 +15,8 @@ from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, 
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
 from jvpcli.gradcheck.modes import custom_functions
 from jvpcli.gradcheck.vectors import Place
-from jvpcli.jacobian import figures
-from jvpcli.jacobian.contraction import entry_label
+from jvpcli.jacobians import figures
+from jvpcli.jacobians.contraction import entry_label
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing, GuiltyStep

@@ -16,10 +16,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-from jvpcli.jacobian.dense import forward_jacobian, reverse_jacobian, vjp
-from jvpcli.jacobian.linear_map import ComplexMap, DenseMap, LinearMap, Shape
-from jvpcli.jacobian.nearby import moved
-from jvpcli.jacobian.structure import block_count, classify_values
+from jvpcli.jacobians.dense import forward_jacobian, reverse_jacobian, vjp
+from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
+from jvpcli.jacobians.nearby import moved
+from jvpcli.jacobians.structure import block_count, classify_values
 from jvpcli.tracing.replay import Chain, Step
 
 MOST_PASSES = 128
@@ -245,9 +245,9 @@ def _sums(matrix: Tensor, first: Tensor) -> bool:
 
 def _by_operations(output: Tensor, leaf: Tensor) -> tuple[str, int | None]:
     """The kind and the nonzeros of a map too large to be written out, from the operations; dense if those don't tell."""
-    from jvpcli.jacobian.graph import accumulate, read_graph
-    from jvpcli.jacobian.structured import StructuredMap
-    from jvpcli.jacobian.terms import TooLargeError, UnsupportedError, Workspace
+    from jvpcli.jacobians.graph import accumulate, read_graph
+    from jvpcli.jacobians.structured import StructuredMap
+    from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 
     work = Workspace(limit=MOST_BYTES)
     try:

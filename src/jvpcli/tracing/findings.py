@@ -11,8 +11,8 @@ from torch import Tensor
 
 from jvpcli.command import command
 from jvpcli.errors import JvpError
-from jvpcli.jacobian.linear_map import DenseMap
-from jvpcli.jacobian.nearby import direction
+from jvpcli.jacobians.linear_map import DenseMap
+from jvpcli.jacobians.nearby import direction
 from jvpcli.report.trace import Finding
 from jvpcli.request import Request
 from jvpcli.tracing.chain import pull_back

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import InternalError
-from jvpcli.jacobian import figures
-from jvpcli.jacobian.contraction import entry_label, index_letters, unravel
-from jvpcli.jacobian.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians import figures
+from jvpcli.jacobians.contraction import entry_label, index_letters, unravel
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program

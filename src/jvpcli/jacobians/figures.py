@@ -1,0 +1,103 @@
+"""Report builders: tensors in, plain data out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.language.failures import is_out_of_memory
+from jvpcli.language.values import dtype_name
+from jvpcli.report import Cotangent, InputValue, Jacobian, Value
+from jvpcli.request import Tell
+
+LARGEST_DENSE = 1_000_000
+"""Above this many elements an array is never written out dense."""
+
+
+def array(tensor: Tensor) -> np.ndarray | None:
+    """The numbers of a tensor, or None above the size that is written out dense."""
+    if _written(tensor.shape) > LARGEST_DENSE:
+        return None
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.float()
+    if tensor.dtype is torch.complex32:
+        tensor = tensor.to(torch.complex64)
+    return tensor.numpy(force=True)  # a tensor that torch knows to be zero is not written out otherwise
+
+
+def _written(shape: tuple[int, ...]) -> int:
+    """Entries, or of an array without any the empty lists, that would be written."""
+    return math.prod(itertools.takewhile(bool, shape))
+
+
+def input_value(tensor: Tensor, differentiated: bool) -> InputValue:
+    """An input's entry in the report."""
+    return InputValue(tuple(tensor.shape), dtype_name(tensor.dtype), str(tensor.device), differentiated, array(tensor))
+
+
+def value(tensor: Tensor) -> Value:
+    """An output's, a vjp's or a jvp's entry in the report."""
+    return Value(tuple(tensor.shape), dtype_name(tensor.dtype), array(tensor))
+
+
+def cotangent(source: str, tensor: Tensor) -> Cotangent:
+    """A cotangent's or tangent's entry in the report."""
+    return Cotangent(source, tuple(tensor.shape), dtype_name(tensor.dtype), array(tensor))
+
+
+def jacobian(
+    linear_map: LinearMap, dtype: torch.dtype, wanted: str = "auto", tell: Tell | None = None
+) -> Jacobian:
+    """A Jacobian's entry in the report, in the format wanted: auto, dense, sparse or none.
+
+    `auto` writes it dense up to the largest size, then as its nonzeros up to the same number of them.
+    """
+    shape = linear_map.out_shape + linear_map.in_shape
+    size, nnz = linear_map.m * linear_map.n, linear_map.nnz
+    if wanted == "none":
+        entry: dict[str, Any] = {"format": "omitted", "reason": "asked for with --jacobian none"}
+    elif nnz is None:
+        entry = {"format": "omitted", "reason": f"its {size} elements do not fit into the memory limit"}
+        if linear_map.structure == "unknown":
+            entry |= _summary(linear_map, tell)
+    elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
+        entry = {"format": "dense", "value": array(linear_map.to_dense())}
+    elif wanted != "dense" and nnz <= LARGEST_DENSE:
+        rows, cols, values = linear_map.entries()
+        axes = (*_axes(rows, linear_map.out_shape), *_axes(cols, linear_map.in_shape))
+        entry = {"format": "coo", "indices": axes, "values": array(values)}
+    else:
+        entry = {
+            "format": "omitted",
+            "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
+        }
+    return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, linear_map.structure_from, **entry)
+
+
+def _summary(linear_map: LinearMap, tell: Tell | None) -> dict[str, Any]:
+    """What is told of a map that is not held."""
+    from jvpcli.jacobians.matrix_free import OperatorMap
+
+    try:
+        summary = linear_map.summary(tell) if isinstance(linear_map, OperatorMap) else None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        summary = None
+    if summary is None:
+        return {}
+    return {"frobenius_norm": summary.frobenius_norm, "diagonal": array(summary.diagonal)}
+
+
+def _axes(flat: Tensor, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Row-major positions as one array of indices an axis."""
+    return np.unravel_index(flat.cpu().numpy(), shape) if shape else ()

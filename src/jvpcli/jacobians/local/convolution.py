@@ -1,0 +1,119 @@
+"""Convolutions, forwards and transposed: taps at index arrays for the input, the unfolded input for the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.local.node import Locals, Op, Rule
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.terms import Term
+
+
+def convolution(op: Op) -> Locals:
+    """y[n, o, p] = bias[o] + Σ_{c, k} w[o, c, k]·x[n, c, p·stride + k·dilation − padding]."""
+    x, w = op.saved("input"), op.saved("weight")
+    transposed, groups = bool(op.saved("transposed")), int(op.saved("groups"))
+    settings = [tuple(op.saved(name)) for name in ("stride", "padding", "dilation")]
+    kernel, places = tuple(w.shape[2:]), op.shape[2:]
+    key = ("convolution", tuple(x.shape), tuple(w.shape), op.shape, transposed, groups, *settings)
+    taps = [
+        _taps(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
+        for d in range(len(kernel))
+    ]
+    result: list[tuple[Term, ...] | None] = [None] * len(op.shapes)
+    if op.shapes[0] is not None:
+        result[0] = (_to_input(op, key, w.detach(), taps, transposed, groups),)
+    if op.shapes[1] is not None:
+        result[1] = (_to_weight(op, x.detach(), taps, transposed, groups),)
+    if len(op.shapes) > 2 and op.shapes[2] is not None:
+        sizes = {0: op.shape[0], 1: op.shape[1], 2: prod(places)}
+        result[2] = (op.regular(op.shapes[2], (0, 1, 2), (1,), sizes),)
+    return result
+
+
+def _taps(
+    size: int, places: int, kernel: int, stride: int, padding: int, dilation: int, *, transposed: bool, device: object
+) -> tuple[Tensor, Tensor]:
+    """Along one axis: the input place of each tap and output place (kernel, places), and whether there is one.
+
+    A tap outside is given the first tap that is inside, with weight zero, so that it names no new place.
+    """
+    out = torch.arange(places, device=device)  # type: ignore[call-overload]
+    tap = torch.arange(kernel, device=device)[:, None] * dilation  # type: ignore[call-overload]
+    if transposed:
+        shifted = out + padding - tap
+        place = torch.div(shifted, stride, rounding_mode="floor")
+        inside = (place * stride == shifted) & (place >= 0) & (place < size)
+    else:
+        place = out * stride + tap - padding
+        inside = (place >= 0) & (place < size)
+    first = inside.to(torch.uint8).argmax(0, keepdim=True)
+    place = torch.where(inside, place, place.gather(0, first).clamp(0, size - 1))
+    return place, inside
+
+
+def _grid(taps: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Flat input place and validity over (taps…, output places…)."""
+    dims = len(taps)
+    place = torch.zeros((1,) * (2 * dims), dtype=torch.int64, device=taps[0][0].device)
+    inside = torch.ones((1,) * (2 * dims), dtype=torch.bool, device=taps[0][0].device)
+    for d, (where, valid) in enumerate(taps):
+        shape = [1] * (2 * dims)
+        shape[d], shape[dims + d] = where.shape
+        place = place + where.view(shape) * prod(sizes[d + 1 :])
+        inside = inside & valid.view(shape)
+    return place, inside
+
+
+def _to_input(
+    op: Op, key: tuple, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+) -> SparseMap:
+    shape = op.shapes[0]
+    assert shape is not None
+    batch, channels, sizes = shape[0], shape[1], shape[2:]
+    per_group, out_channels = channels // groups, op.shape[1]
+    kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])
+    dims = (per_group, kernel, batch, out_channels, places)
+    op.work.reserve(prod(dims), 8 + op.like.element_size())
+
+    def make() -> tuple[Pattern, Tensor]:
+        place, inside = _grid(taps, sizes)
+        place, inside = place.reshape(1, kernel, 1, 1, places), inside.reshape(1, kernel, 1, 1, places)
+        group = torch.arange(out_channels, device=w.device) // (out_channels // groups) * per_group
+        channel = group.view(1, 1, 1, -1, 1) + torch.arange(per_group, device=w.device).view(-1, 1, 1, 1, 1)
+        sample = torch.arange(batch, device=w.device).view(1, 1, -1, 1, 1) * (channels * prod(sizes))
+        cols = (sample + channel * prod(sizes) + place).expand(dims).reshape(per_group * kernel, -1)
+        return Pattern(None, cols, padded=not bool(inside.all()), token=key), inside
+
+    pattern, inside = op.work.structure(key, make)
+    if transposed:  # (in, out/groups, kernel): each output channel sees its group's part
+        weight = w.reshape(groups, per_group, out_channels // groups, kernel).permute(1, 3, 0, 2)
+    else:
+        weight = w.reshape(groups, out_channels // groups, per_group, kernel).permute(2, 3, 0, 1)
+    weight = weight.reshape(per_group, kernel, 1, out_channels, 1)
+    values = (weight * inside if pattern.padded else weight).expand(dims).reshape(per_group * kernel, -1)
+    return SparseMap(op.shape, shape, op.like, pattern, values)
+
+
+def _to_weight(op: Op, x: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int) -> Term:
+    shape = op.shapes[1]
+    assert shape is not None
+    kernel, places = prod(t[0].shape[0] for t in taps), prod(op.shape[2:])
+    place, inside = _grid(taps, x.shape[2:])
+    batch, per_group, out_group = x.shape[0], x.shape[1] // groups, op.shape[1] // groups
+    op.work.reserve(x.shape[0] * x.shape[1] * kernel * places, op.like.element_size())
+    flat = x.reshape(batch, groups, per_group, -1)
+    patches = flat[..., place.reshape(-1)].reshape(batch, groups, per_group, kernel, places)
+    patches = patches * inside.reshape(kernel, places)
+    n, g, o, c, k, p = range(6)
+    sizes = {n: batch, g: groups, o: out_group, c: per_group, k: kernel, p: places}
+    inn = (g, c, o, k) if transposed else (g, o, c, k)
+    return op.regular(shape, (n, g, o, p), inn, sizes, [Factor(patches, (n, g, c, k, p))])
+
+
+RULES: dict[str, Rule] = {"Convolution": convolution}

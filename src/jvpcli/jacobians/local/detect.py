@@ -1,0 +1,404 @@
+"""Structure found out by few calls of a node: for operations whose pattern no rule states.
+
+What is looked for, from the most special:
+
+scattered   every operand entry reaches at most one output entry (padding, folding, un-pooling, a copy into a slice)
+gathered    every output entry reads at most one operand entry (reflecting, unfolding, broadcasting)
+blocks      some axes of the output run together with axes of the operand (the batch of a factorisation, of attention)
+full        anything else: one call for each output entry
+
+Seeds are powers of two and zeros, which products keep exactly: a place that a second entry leaks into differs in its
+bits, so what is called independent was found out, without a tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import KroneckerMap, diagonal
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
+from jvpcli.jacobians.local.probe import probe, pull_basis, reduce_to
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.terms import Term
+
+MOSTLY_ZERO = 4
+"""A block with fewer nonzeros than one in so many is held by index arrays."""
+
+Found = dict[int, tuple[Term, ...]]
+"""Operand to its pieces."""
+
+
+def detect(op: Op) -> Locals:
+    """The local map of any operation.
+
+    Raises:
+        UnsupportedError: its blocks are too large.
+        TooLargeError: over the workspace's limit.
+    """
+    key = _constant_key(op)
+    if key is None:
+        return _detect(op, None)
+    found: Locals = op.work.structure(key, lambda: _detect(op, key))
+    return found
+
+
+def _detect(op: Op, key: Hashable) -> Locals:
+    missing = [k for k, shape in enumerate(op.shapes) if shape is not None]
+    found: Found = {}
+    for step in (_scattered, _gathered, _blocks):
+        if missing:
+            with suppress(NoRuleError, NotImplementedError, RuntimeError):  # a node that can't be called like this
+                found.update(step(op, missing, key))
+            missing = [k for k in missing if k not in found]
+    if missing:
+        alone = replace(op, shapes=tuple([s if k in missing else None for k, s in enumerate(op.shapes)]))
+        for k, pieces in enumerate(probe(alone)):
+            if pieces is not None:
+                found[k] = tuple([_without_zeros(op, t) for t in pieces if isinstance(t, KroneckerMap)])
+    return [found.get(k) for k in range(len(op.shapes))]
+
+
+def _constant_key(op: Op) -> tuple[Hashable, ...] | None:
+    """Names the map of an operation that kept no tensor but its parameters; None: its map may depend on values."""
+    if not callable(op.node) or op.nr or len(op.node._input_metadata) > 1:
+        return None
+    names = [name for name in dir(op.node) if name.startswith("_saved_")]
+    parameters = [getattr(op.node, name) for name in names]
+    if not names or any(_holds_tensor(p) for p in parameters):
+        return None
+    return ("constant", op.node.name(), op.shape, op.shapes, op.like.dtype, op.like.device, *parameters)
+
+
+def _holds_tensor(value: object) -> bool:
+    return isinstance(value, Tensor | list) or (isinstance(value, tuple) and any(isinstance(v, Tensor) for v in value))
+
+
+# --- what a node is asked --------------------------------------------------------------------------------------------
+
+
+def pulled(op: Op, seed: Tensor) -> list[Tensor | None]:
+    """The cotangents of the operands in the operands' shapes."""
+    return [
+        None if grad is None or shape is None else reduce_to(grad.unsqueeze(0), shape)[0]
+        for grad, shape in zip(op.pull(seed), op.shapes, strict=True)
+    ]
+
+
+def pusher(op: Op, operand: int) -> Callable[[Tensor], Tensor]:
+    """J·u for one operand: the derivative of ⟨vᵀJ, u⟩ to v, which autograd takes of the node's own backward pass.
+
+    Raises:
+        NoRuleError: that backward pass has no derivative.
+    """
+    meta, shape = op.node._input_metadata[op.nr], op.shapes[operand]
+    assert shape is not None
+    with torch.enable_grad():
+        v = torch.zeros(op.shape, dtype=meta.dtype, device=meta.device, requires_grad=True)
+        grad = op.pull(v)[operand]
+        if grad is None or not grad.requires_grad:
+            raise NoRuleError("a backward pass without a derivative")
+        grad = reduce_to(grad.unsqueeze(0), shape)[0]
+
+    def push(u: Tensor) -> Tensor:
+        with torch.enable_grad():
+            (result,) = torch.autograd.grad((grad * u).sum(), [v], retain_graph=True)
+        return result
+
+    return push
+
+
+def seeds(op: Op, shape: Shape, number: int) -> Tensor:
+    """Signed powers of two, at random but always the same; all different where they are few."""
+    meta = op.node._input_metadata[op.nr]
+    made: Tensor = op.work.structure(
+        ("seeds", shape, number, meta.dtype, meta.device), lambda: _made_seeds(shape, number, meta.dtype, meta.device)
+    )
+    return made
+
+
+def _made_seeds(shape: Shape, number: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    most = 3 if dtype in (torch.float16, torch.bfloat16) else 12
+    kinds, count = 2 * (2 * most + 1), prod(shape)
+    generator = torch.Generator().manual_seed(number)
+    if count <= kinds:
+        picks = torch.randperm(kinds, generator=generator)[:count]
+    else:
+        picks = torch.randint(0, kinds, (count,), generator=generator)
+    table = torch.tensor([sign * 2.0**power for power in range(-most, most + 1) for sign in (1, -1)], dtype=dtype)
+    return table[picks].view(shape).to(device)
+
+
+def _digits(op: Op, shape: Shape) -> tuple[int, list[Tensor]]:
+    """The numbers of the entries of `shape` as digits that the dtype holds exactly: the base, and the digits as seeds."""
+    meta = op.node._input_metadata[op.nr]
+    base = 1 << {torch.float64: 40, torch.float32: 20}.get(meta.dtype, 5)  # the mantissa, less a few roundings
+    rest, seeds_ = torch.arange(prod(shape), device=meta.device).view(shape), []
+    while bool(rest.any()):
+        seeds_.append((rest % base).to(meta.dtype))
+        rest = torch.div(rest, base, rounding_mode="floor")
+    return base, seeds_
+
+
+def _numbers(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: int) -> Tensor:
+    """Flat, for each product with ones the number (below `count`) of the one entry that it is a product with.
+
+    `answers` are the products with the digits.  An entry that is zero has number 0.
+    """
+    result = torch.zeros(ones.numel(), dtype=torch.int64, device=ones.device)
+    divisor = torch.where(ones == 0, torch.ones_like(ones), ones).reshape(-1)
+    for position, answer in enumerate(answers):
+        if answer is not None:
+            result += (answer.reshape(-1) / divisor).round().to(torch.int64) * base**position
+    return result.clamp_(0, max(count - 1, 0))
+
+
+# --- one entry to one entry ------------------------------------------------------------------------------------------
+
+
+def _scattered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+    first, second = seeds(op, op.shape, 1), seeds(op, op.shape, 2)
+    ones, ones_first = pulled(op, op.ones().contiguous()), pulled(op, first)
+    hopeful = [k for k in operands if _are_multiples(ones[k], ones_first[k])]
+    if not hopeful:
+        return {}
+    ones_second = pulled(op, second)
+    base, digits = _digits(op, op.shape)
+    answers = [pulled(op, seed) for seed in digits]
+    found: Found = {}
+    for k in hopeful:
+        shape, values = op.shapes[k], ones[k]
+        assert shape is not None
+        if values is None:
+            found[k] = ()
+            continue
+        rows, flat = _numbers(values, [answer[k] for answer in answers], base, prod(op.shape)), values.reshape(-1)
+        agree = all(
+            torch.equal(flat * seed.reshape(-1)[rows], _flat(answer[k], flat))
+            for seed, answer in ((first, ones_first), (second, ones_second))
+        )
+        if agree:
+            cols = torch.arange(flat.numel(), device=flat.device)
+            found[k] = listed(op, shape, rows, cols, flat, key)
+    return found
+
+
+def _gathered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+    found: Found = {}
+    for k in operands:
+        shape = op.shapes[k]
+        assert shape is not None
+        try:
+            push = pusher(op, k)
+            first, second = seeds(op, shape, 3), seeds(op, shape, 4)
+            ones, ones_first = push(torch.ones_like(first)), push(first)
+        except (NoRuleError, NotImplementedError, RuntimeError):
+            continue
+        if not _are_multiples(ones, ones_first):
+            continue
+        base, digits = _digits(op, shape)
+        cols, flat = _numbers(ones, [push(seed) for seed in digits], base, prod(shape)), ones.reshape(-1)
+        answers = ((first, ones_first), (second, push(second)))
+        if all(torch.equal(flat * seed.reshape(-1)[cols], answer.reshape(-1)) for seed, answer in answers):
+            rows = torch.arange(flat.numel(), device=flat.device)
+            terms = listed(op, shape, rows, cols, flat, key)
+            if _agrees(op, k, terms, first.new_zeros(shape)):
+                found[k] = terms
+    return found
+
+
+def _agrees(op: Op, operand: int, terms: tuple[Term, ...], zeros: Tensor) -> bool:
+    """Whether a map found by pushing pulls back what the node does, to rounding."""
+    seed = seeds(op, op.shape, 5)
+    answer = pulled(op, seed)[operand]
+    answer = zeros if answer is None else answer
+    expected, size = torch.zeros_like(answer).reshape(-1), torch.zeros_like(answer).reshape(-1)
+    for term in terms:
+        if isinstance(term, SparseMap):
+            products = (seed.reshape(-1)[term.row_index()] * term.weights()).reshape(-1).to(answer.dtype)
+            expected.index_add_(0, term.pattern.cols.reshape(-1), products)
+            size.index_add_(0, term.pattern.cols.reshape(-1), products.abs())
+        elif isinstance(term, KroneckerMap):
+            expected += seed.reshape(-1) * term.flat_diagonal()
+            size += expected.abs()
+    bound = size * (64 * torch.finfo(answer.dtype).eps) + torch.finfo(answer.dtype).tiny
+    return bool(((expected - answer.reshape(-1)).abs() <= bound).all())
+
+
+def _are_multiples(ones: Tensor | None, seeded: Tensor | None) -> bool:
+    """Whether each entry is its value times a seed, as far as two products tell."""
+    if ones is None or seeded is None:
+        return ones is None and seeded is None
+    if not bool(ones.isfinite().all()):
+        return False
+    silent = (ones == 0) & (seeded == 0)
+    ratio = torch.where(silent, torch.ones_like(ones), seeded / ones)
+    return bool(ratio.isfinite().all()) and bool((torch.frexp(ratio).mantissa.abs() == 0.5).all())
+
+
+def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if grad is None else grad.reshape(-1)
+
+
+def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: Hashable) -> tuple[Term, ...]:
+    """The piece with `values` at places that are each named once; those that are zero are left out.
+
+    Places are sorted by rows: entries (k, m), padded with zeros, where rows are about equally long.  A diagonal keeps its
+    zeros; not so where something was copied over the entry, which is zero for good.
+    """
+    values = values.to(op.like.dtype)
+    m, token = prod(op.shape), None if key is None else (key, "place", shape)
+    kept = (values != 0).nonzero().reshape(-1)
+    overwritten = kept.numel() < values.numel() and op.node.name().endswith("CopySlices")
+    if shape == op.shape and not overwritten and torch.equal(rows, cols):
+        return (diagonal(op.shape, shape, values, op.like),)
+    if not kept.numel():
+        return ()
+    if kept.numel() < values.numel():
+        rows, cols, values = rows[kept], cols[kept], values[kept]
+    counts = torch.bincount(rows, minlength=m)
+    width = int(counts.max())
+    if width == 1 and rows.numel() == m:
+        places, weights = torch.empty_like(rows), torch.empty_like(values)
+        places[rows], weights[rows] = cols, values
+        weight = None if bool((values == 1).all()) else weights.view(1, m)
+        return (SparseMap(op.shape, shape, op.like, Pattern(None, places.view(1, m), token=token), weight),)
+    if width > 1 and width * m <= 2 * rows.numel():
+        order = rows.argsort(stable=True)
+        rows, cols, values = rows[order], cols[order], values[order]
+        starts = counts.cumsum(0) - counts
+        within = torch.arange(rows.numel(), device=rows.device) - starts[rows]
+        first = torch.zeros(m, dtype=torch.int64, device=rows.device)
+        first[rows[within == 0]] = cols[within == 0]
+        places = first.expand(width, m).clone()
+        places[within, rows] = cols
+        weights = values.new_zeros((width, m))
+        weights[within, rows] = values
+        pattern = Pattern(None, places, padded=rows.numel() < width * m, token=token)
+        return (SparseMap(op.shape, shape, op.like, pattern, weights),)
+    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, token=token)
+    ones = bool((values == 1).all())
+    return (SparseMap(op.shape, shape, op.like, pattern, None if ones else values.reshape(1, -1)),)
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def _blocks(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+    """Operands that have axes in common with the output: a delta on those, blocks on the others."""
+    pairs = paired_axes(op, operands)
+    found: Found = {}
+    for k in operands:
+        if pairs[k] is None:
+            found[k] = ()
+        elif pairs[k]:
+            found[k] = block_terms(op, k, pairs[k] or {})
+    return found
+
+
+def paired_axes(op: Op, operands: Sequence[int]) -> dict[int, dict[int, int] | None]:
+    """For each operand: output axis to the operand's axis that it runs together with; None: the map is zero here.
+
+    The seed is weighed along an output axis.  If output entries at place i of it depend on the operand's entries at
+    place i alone, each pulled-back entry is weighed by just its own place.
+    """
+    seed = seeds(op, op.shape, 6)
+    plain = pulled(op, seed)
+    pairs: dict[int, dict[int, int] | None] = {}
+    for k in operands:
+        grad = plain[k]
+        if grad is not None and not bool(grad.isfinite().all()):
+            raise NoRuleError("a derivative that is not finite")
+        pairs[k] = None if grad is None or not bool(grad.any()) else {}
+    for axis, size in enumerate(op.shape):
+        if size < 2 or all(pairs[k] is None for k in operands):
+            continue
+        fitting: dict[int, list[int]] = {
+            k: [e for e, length in enumerate(op.shapes[k] or ()) if length == size and e not in here.values()]
+            for k in operands
+            if (here := pairs[k]) is not None
+        }
+        for weights in _weighings(size, seed):
+            if not any(fitting.values()):
+                break
+            weighed = pulled(op, seed * _along(weights, axis, len(op.shape)))
+            for k, axes in fitting.items():
+                grad, shape, answer = plain[k], op.shapes[k], weighed[k]
+                if axes and grad is not None and shape is not None:
+                    answer = torch.zeros_like(grad) if answer is None else answer
+                    fitting[k] = [e for e in axes if torch.equal(grad * _along(weights, e, len(shape)), answer)]
+        for k, axes in fitting.items():
+            paired = pairs[k]
+            if axes and paired is not None:
+                paired[axis] = axes[0]
+    return pairs
+
+
+def _weighings(size: int, like: Tensor) -> list[Tensor]:
+    """Weights 0, 1, 2, 4 along an axis, by the digits of the place: any two places differ in one of the weighings."""
+    digits, table = torch.arange(size, device=like.device), like.new_tensor([0.0, 1.0, 2.0, 4.0])
+    result = []
+    while bool(digits.any()):
+        result.append(table[digits % 4])
+        digits = torch.div(digits, 4, rounding_mode="floor")
+    return result
+
+
+def _along(weights: Tensor, axis: int, dims: int) -> Tensor:
+    return weights.view([-1 if d == axis else 1 for d in range(dims)])
+
+
+def block_terms(op: Op, operand: int, pairs: dict[int, int]) -> tuple[Term, ...]:
+    """The piece with deltas on the paired axes: one call for each place on the output's other axes."""
+    shape = op.shapes[operand]
+    assert shape is not None
+    mixed = [axis for axis in range(len(op.shape)) if axis not in pairs]
+    rows = pull_basis(op, mixed)[operand]
+    if rows is None:
+        return ()
+    rows = reduce_to(rows, shape)
+    labels = tuple(range(len(shape)))
+    out = [pairs.get(axis, len(shape) + axis) for axis in range(len(op.shape))]
+    sizes = {**dict(enumerate(shape)), **{len(shape) + axis: op.shape[axis] for axis in mixed}}
+    values = rows.reshape(*[op.shape[axis] for axis in mixed], *shape)
+    factor = Factor(values, tuple([len(shape) + axis for axis in mixed]) + labels)
+    return (_without_zeros(op, op.regular(shape, out, labels, sizes, [factor])),)
+
+
+def _without_zeros(op: Op, term: KroneckerMap) -> Term:
+    """The same piece; by index arrays where most of its block is zero at this point."""
+    if int(torch.count_nonzero(term.values())) * MOSTLY_ZERO > term.bound or term.bound <= term.n:
+        return term
+    labels = term.labels
+    values = term.values(labels).reshape(-1)
+    kept = values.nonzero().reshape(-1)
+    rows, cols = (term.index(side, labels).reshape(-1)[kept] for side in (term.out, term.inn))
+    (piece, *_) = listed(op, term.in_shape, rows, cols, values[kept], None) or (term,)
+    return piece
+
+
+ONE_TO_ONE_NAMES = """
+ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D
+UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
+UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
+Im2Col MaxUnpool2D MaxUnpool3D PixelShuffle PixelUnshuffle ChannelShuffle Rot90 DiagEmbed BlockDiag NarrowCopy
+AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
+"""
+"""Every entry of the output reads one entry of each operand at most."""
+
+BLOCK_NAMES = """
+LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
+LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist Addbmm Trilinear
+ScaledDotProductFlashAttentionForCpu NllLoss NllLoss2D MultiMarginLoss MultilabelMarginLoss Renorm
+SoftmaxBackwardData GridSampler2D GridSampler3D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce CtcLoss MkldnnRnnLayer
+"""
+"""Blocks along the axes that the operand has in common with the output, or rather few nonzeros."""
+
+RULES: dict[str, Rule] = dict.fromkeys((*ONE_TO_ONE_NAMES.split(), *BLOCK_NAMES.split(), "CopySlices"), detect)

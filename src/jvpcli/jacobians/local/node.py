@@ -1,0 +1,136 @@
+"""A node of the autograd graph, seen as an operation with a local Jacobian.
+
+After one eager evaluation torch holds a graph of backward nodes.  A node can be called: `node(cotangent)` gives the
+cotangents of its operands; its `_saved_…` attributes are what the forward operation left for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
+
+Node = Any
+"""torch.autograd.graph.Node."""
+
+Locals = Sequence[tuple[Term, ...] | None]
+"""For each operand the pieces of ∂output/∂operand; empty: zero; None: no gradient is asked for."""
+
+Rule = Callable[["Op"], Locals]
+
+
+class NoRuleError(Exception):
+    """A rule does not cover this use of the operation: probe it instead."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One output of one node.
+
+    Attributes:
+        node: the backward node.
+        nr: which of its forward outputs.
+        shape: of that output.
+        shapes: of each operand; None where no gradient is asked for.
+        like: a tensor of the dtype and device of the entries.
+        work: limits and kept index arrays.
+    """
+
+    node: Node
+    nr: int
+    shape: Shape
+    shapes: tuple[Shape | None, ...]
+    like: Tensor
+    work: Workspace
+
+    def saved(self, name: str, default: Any = None) -> Any:
+        """What the forward operation saved under the name."""
+        return getattr(self.node, "_saved_" + name, default)
+
+    def dim(self, value: int, dims: int) -> int:
+        """A saved axis number, counted from the front (a negative one is saved modulo 2⁶⁴)."""
+        value = value - (1 << 64) if value >= 1 << 63 else value
+        return value % dims if dims else 0
+
+    def ones(self) -> Tensor:
+        """A cotangent of ones."""
+        meta = self.node._input_metadata[self.nr]
+        return torch.ones((), dtype=meta.dtype, device=meta.device).expand(self.shape)
+
+    def pull(self, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        """The cotangents of the operands, not yet reduced to their shapes; None: zero or not asked for."""
+        count = len(self.node._input_metadata)
+        if not callable(self.node):  # a custom autograd.Function
+            metas = self.node._input_metadata
+            cotangents = [torch.zeros(tuple(m.shape), dtype=m.dtype, device=m.device) for m in metas]
+            cotangents[self.nr] = cotangent
+            pulled = self.node.apply(*cotangents)
+        elif count == 1:
+            pulled = self.node(cotangent)
+        else:
+            pulled = self.node(*[cotangent if i == self.nr else None for i in range(count)])
+        return pulled if isinstance(pulled, tuple) else (pulled,)
+
+    def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
+        """The same rule for each operand that is asked for."""
+        return [None if shape is None else make(shape) for shape in self.shapes]
+
+    def first(self, *terms: Term) -> Locals:
+        """The pieces for the first operand; the others get no gradient."""
+        return [terms, *[None] * (len(self.shapes) - 1)]
+
+    def reshaped(self, shape: Shape, scale: float = 1.0) -> KroneckerMap:
+        """`scale` times the identity, from an operand of as many entries."""
+        return identity(self.shape, shape, self.like, scale)
+
+    def regular(
+        self,
+        in_shape: Shape,
+        out: Sequence[int],
+        inn: Sequence[int],
+        sizes: dict[int, int],
+        factors: Sequence[Factor] = (),
+        scale: float = 1.0,
+    ) -> KroneckerMap:
+        """A regular map to an operand of shape `in_shape`."""
+        return kronecker(self.shape, in_shape, out, inn, sizes, self.like, factors, scale)
+
+
+def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
+    """Output `nr` of a node, with the operands that lead to a differentiated input.
+
+    Raises:
+        UnsupportedError: a tensor that is complex, or has no known shape.
+    """
+    shapes = tuple([operand_shape(*edge) if w else None for edge, w in zip(node.next_functions, wanted, strict=True)])
+    return Op(node, nr, tuple(node._input_metadata[nr].shape), shapes, like, work)
+
+
+def operand_shape(edge: Node, nr: int) -> Shape:
+    """The shape of the tensor that an edge of the graph stands for."""
+    metas = edge._input_metadata
+    if nr >= len(metas):
+        raise UnsupportedError(f"{edge.name()} has no shape for its output {nr}")
+    meta = metas[nr]
+    if meta.dtype.is_complex:
+        raise UnsupportedError("complex tensors")
+    return tuple(meta.shape)
+
+
+def broadcast_labels(out_shape: Shape, shape: Shape) -> tuple[int, ...]:
+    """The labels (axis numbers of the output) along which an operand of `shape` varies."""
+    skip = len(out_shape) - len(shape)
+    return tuple([axis for axis in range(skip, len(out_shape)) if shape[axis - skip] == out_shape[axis]])
+
+
+def axes(shape: Shape) -> tuple[tuple[int, ...], dict[int, int]]:
+    """A label for each axis, and their sizes."""
+    return tuple(range(len(shape))), dict(enumerate(shape))

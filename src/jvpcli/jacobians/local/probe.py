@@ -1,0 +1,165 @@
+"""Local maps by pulling basis vectors back: for operations that no rule knows, and for small blocks of known ones.
+
+An unknown operation gives a dense block, so that no dependency is missed.  Where it is known that entries only mix
+along some axes, one basis vector serves all the other axes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import dense
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.terms import Term, UnsupportedError
+
+LOOP = 8
+"""Up to so many basis vectors are pulled back one by one."""
+
+CHUNK_BYTES = 1 << 25
+"""Basis vectors and what they are pulled back to, held at a time."""
+
+MOST_WORK = 1 << 31
+"""A probe of more elements than this is left to another strategy."""
+
+
+def probe(op: Op) -> Locals:
+    """Every operand's dense block: a basis vector for each entry of the output."""
+    m = prod(op.shape)
+    rows = pull_basis(op, tuple(range(len(op.shape))))
+    return [
+        None if shape is None else () if row is None else (_block(op, row, shape, m),)
+        for shape, row in zip(op.shapes, rows, strict=True)
+    ]
+
+
+def _block(op: Op, rows: Tensor, shape: Shape, m: int) -> Term:
+    """The (m, n) block, pulled-back entries added up where the operand was broadcast."""
+    pulled = tuple(rows.shape[1:])
+    if pulled != shape:
+        rows = reduce_to(rows, shape)
+    return dense(op.shape, shape, rows.reshape(m, prod(shape)), op.like)
+
+
+def reduce_to(rows: Tensor, shape: Shape) -> Tensor:
+    """Pulled-back batches (m, …) summed to (m, *shape), as broadcasting asks."""
+    extra = rows.dim() - 1 - len(shape)
+    if extra < 0:
+        raise UnsupportedError("a gradient with fewer axes than its operand")
+    if extra:
+        rows = rows.sum(list(range(1, 1 + extra)))
+    axes = [a + 1 for a, size in enumerate(shape) if size == 1 and rows.shape[a + 1] != 1]
+    rows = rows.sum(axes, keepdim=True) if axes else rows
+    if tuple(rows.shape[1:]) != shape:
+        raise UnsupportedError("a gradient whose shape is not its operand's")
+    return rows
+
+
+def along(op: Op, dims: Sequence[int], operand: int = 0) -> Term | None:
+    """Blocks of an operation that mixes entries along `dims` alone; output and operand have the same number of axes."""
+    shape = op.shapes[operand]
+    assert shape is not None
+    if len(shape) != len(op.shape):
+        raise NoRuleError("the axes do not match")
+    mixed = tuple(sorted(dims))
+    if any(a != b for axis, (a, b) in enumerate(zip(shape, op.shape, strict=True)) if axis not in mixed):
+        raise NoRuleError("the axes do not match")
+    rows = pull_basis(op, mixed)[operand]
+    if rows is None:
+        return None
+    if tuple(rows.shape[1:]) != shape:
+        raise NoRuleError("a gradient whose shape is not its operand's")
+    labels = tuple(range(len(shape)))
+    fresh = {axis: len(shape) + axis for axis in mixed}
+    sizes = {**dict(enumerate(shape)), **{fresh[axis]: op.shape[axis] for axis in mixed}}
+    values = rows.reshape(*[op.shape[axis] for axis in mixed], *shape)
+    factor = Factor(values, tuple(fresh.values()) + labels)
+    return op.regular(shape, [fresh.get(axis, axis) for axis in labels], labels, sizes, [factor])
+
+
+def pull_basis(op: Op, mixed: Sequence[int]) -> list[Tensor | None]:
+    """For each operand the pulled-back basis over the axes `mixed`: (their sizes' product, *pulled shape)."""
+    count = prod([op.shape[axis] for axis in mixed])
+    largest = max([prod(op.shape), *[prod(s) for s in op.shapes if s is not None]])
+    if count * largest > MOST_WORK:
+        raise UnsupportedError(f"{op.node.name()} has too large a local Jacobian")
+    op.work.reserve(count * largest, op.like.element_size())
+    if count == 1:
+        return [None if g is None else g.unsqueeze(0) for g in op.pull(op.ones().contiguous())]
+    chunk = max(1, min(count, CHUNK_BYTES // max(1, 2 * largest * op.like.element_size())))
+    if count <= LOOP or chunk <= LOOP:
+        return _by_loop(op, mixed, count)
+    try:
+        rows = _by_vmap(op, mixed, count, chunk)
+    except (RuntimeError, ValueError):
+        return _by_loop(op, mixed, count)
+    return rows if _agrees(op, mixed, rows, count) else _by_loop(op, mixed, count)
+
+
+def _agrees(op: Op, mixed: Sequence[int], rows: list[Tensor | None], count: int) -> bool:
+    """Whether a batch rule gave what the node itself gives for one mixture of the basis vectors."""
+    weights = torch.linspace(0.5, 1.5, count, dtype=op.node._input_metadata[op.nr].dtype, device=op.like.device)
+    grid = [op.shape[axis] if axis in mixed else 1 for axis in range(len(op.shape))]
+    alone = op.pull(weights.view(grid).expand(op.shape).contiguous())
+    for batch, single in zip(rows, alone, strict=False):
+        if batch is None or single is None:
+            continue
+        mixture = (weights.to(batch.dtype) @ batch.reshape(count, -1)).reshape(single.shape)
+        if not torch.allclose(mixture, single, rtol=1e-3, atol=1e-3 * float(single.abs().max()), equal_nan=True):
+            return False
+    return True
+
+
+def _basis(op: Op, mixed: Sequence[int], start: int, stop: int) -> Tensor:
+    """One-hot over the axes `mixed`, the same along the others: (stop - start, *shape)."""
+    meta = op.node._input_metadata[op.nr]
+    count = prod([op.shape[axis] for axis in mixed])
+    hot = torch.zeros((stop - start, count), dtype=meta.dtype, device=meta.device)
+    hot.diagonal(start).fill_(1)
+    grid = [op.shape[axis] if axis in mixed else 1 for axis in range(len(op.shape))]
+    return hot.view(stop - start, *grid).expand(stop - start, *op.shape).contiguous()
+
+
+def _by_vmap(op: Op, mixed: Sequence[int], count: int, chunk: int) -> list[Tensor | None]:
+    present = [shape is not None for shape in op.shapes]
+    some: list[int] = []
+
+    def pull(cotangent: Tensor) -> tuple[Tensor, ...]:
+        pulled = op.pull(cotangent)
+        some[:] = [i for i, g in enumerate(pulled) if g is not None and present[i]]
+        return tuple([pulled[i] for i in some])  # type: ignore[misc]
+
+    parts = [torch.vmap(pull)(_basis(op, mixed, start, min(count, start + chunk))) for start in range(0, count, chunk)]
+    result: list[Tensor | None] = [None] * len(present)
+    for position, operand in enumerate(some):
+        pieces = [part[position] for part in parts]
+        result[operand] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    return result
+
+
+def _by_loop(op: Op, mixed: Sequence[int], count: int) -> list[Tensor | None]:
+    result: list[Tensor | None] = [None] * len(op.shapes)
+    for row in range(count):
+        for operand, grad in enumerate(op.pull(_basis(op, mixed, row, row + 1)[0])):
+            if grad is None or op.shapes[operand] is None:
+                continue
+            if result[operand] is None:
+                result[operand] = grad.new_zeros((count, *grad.shape))
+            result[operand][row] = grad  # type: ignore[index]
+    return result
+
+
+def nonzero_rows(op: Op, values: Tensor, shape: Shape, rows: Tensor) -> Term:
+    """A piece that holds only the entries of `values` (over the operand) that are not zero here.
+
+    `rows` is the output entry that each operand entry goes to; at most one.
+    """
+    cols = values.reshape(-1).nonzero().reshape(-1)
+    pattern = Pattern(rows.expand(shape).reshape(-1)[cols], cols.reshape(1, -1), unique_rows=False)
+    return SparseMap(op.shape, shape, op.like, pattern, values.reshape(-1)[cols].reshape(1, -1))

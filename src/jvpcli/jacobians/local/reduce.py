@@ -1,0 +1,192 @@
+"""Reductions (one pull-back of ones gives them all) and operations that mix entries along an axis."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import KroneckerMap
+from jvpcli.jacobians.labels import Factor, affine_index
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.movement import contiguous_strides
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
+from jvpcli.jacobians.local.probe import along, nonzero_rows
+from jvpcli.jacobians.terms import zeros
+
+
+def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
+    """Which axes of the operand the operation reduced."""
+    dims = op.saved("dim")
+    if dims is None or (not isinstance(dims, int) and len(dims) == 0):
+        if prod(op.shape) != 1:
+            raise NoRuleError("not a full reduction")
+        return tuple(range(len(shape)))
+    dims = (dims,) if isinstance(dims, int) else dims
+    found = tuple(sorted({op.dim(d, len(shape)) for d in dims})) if shape else ()
+    kept = [size for axis, size in enumerate(shape) if axis not in found]
+    if kept != [s for s in op.shape if True] and prod(kept) != prod(op.shape):
+        raise NoRuleError("the reduced axes are not known")
+    return found
+
+
+def segments(op: Op, shape: Shape, values: Tensor | None, scale: float = 1.0) -> KroneckerMap:
+    """Each output entry from a segment of the operand: a delta on the kept axes."""
+    gone = reduced_axes(op, shape)
+    labels, sizes = axes(shape)
+    factors = []
+    if values is not None:
+        if tuple(values.shape) != shape:
+            raise NoRuleError("a gradient whose shape is not its operand's")
+        factors = [Factor(values, labels)]
+    return op.regular(shape, [k for k in labels if k not in gone], labels, sizes, factors, scale)
+
+
+def sum_(op: Op) -> Locals:
+    """x.sum(dims): no values at all."""
+    return op.each(lambda shape: (segments(op, shape, None),))
+
+
+def mean(op: Op) -> Locals:
+    """x.mean(dims)."""
+    return op.each(lambda shape: (segments(op, shape, None, 1.0 / max(1, prod(shape) // max(1, prod(op.shape)))),))
+
+
+def reduction(op: Op) -> Locals:
+    """Any reduction: ones, pulled back."""
+    pulled = op.pull(op.ones())
+    return [
+        None if shape is None else () if grad is None else (segments(op, shape, grad),)
+        for shape, grad in zip(op.shapes, pulled, strict=True)
+    ]
+
+
+def selecting(op: Op) -> Locals:
+    """max, min, median…: only the entries that were selected here."""
+    shape = op.shapes[0]
+    assert shape is not None
+    (grad, *_) = op.pull(op.ones())
+    if grad is None:
+        return op.first()
+    if tuple(grad.shape) != shape:
+        raise NoRuleError("a gradient whose shape is not its operand's")
+    gone = reduced_axes(op, shape)
+    kept = tuple([size for axis, size in enumerate(shape) if axis not in gone])
+    strides = contiguous_strides(kept)
+    steps = [0 if axis in gone else strides.pop(0) for axis in range(len(shape))]
+    return op.first(nonzero_rows(op, grad, shape, affine_index(0, shape, steps, op.like.device)))
+
+
+def max_min(op: Op) -> Locals:
+    """x.max(dim) has indices; x.max() has not."""
+    from jvpcli.jacobians.local.index import by_indices
+
+    return selecting(op) if op.saved("indices") is None else by_indices(op)
+
+
+def softmax(op: Op) -> Locals:
+    """diag(s) − s sᵀ in each row."""
+    return _rows(op, op.saved("result"), outer=-1.0)
+
+
+def log_softmax(op: Op) -> Locals:
+    """I − 1 sᵀ in each row."""
+    shape = op.shapes[0]
+    assert shape is not None
+    dim = op.dim(op.saved("dim"), len(shape))
+    probability = op.saved("result").detach().exp()
+    labels, sizes = axes(shape)
+    if not shape:
+        return op.first()
+    other = len(shape)
+    sizes[other] = shape[dim]
+    block = op.regular(
+        shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(probability, labels)], -1.0
+    )
+    return op.first(op.reshaped(shape), block)
+
+
+def _rows(op: Op, s: Tensor, outer: float) -> Locals:
+    shape = op.shapes[0]
+    assert shape is not None
+    if not shape:
+        return op.first()
+    dim = op.dim(op.saved("dim"), len(shape))
+    s = s.detach()
+    work = s.movedim(dim, -1)
+    op.work.reserve(prod(shape) * shape[dim], op.like.element_size())
+    block = work.unsqueeze(-1) * (work.unsqueeze(-2) * outer)
+    block.diagonal(dim1=-2, dim2=-1).add_(work)
+    batch = [axis for axis in range(len(shape)) if axis != dim]
+    other = len(shape)
+    labels, sizes = axes(shape)
+    sizes[other] = shape[dim]
+    factor = Factor(block, (*batch, other, dim))
+    return op.first(op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [factor]))
+
+
+def cumsum(op: Op) -> Locals:
+    """A triangle of ones along the axis."""
+    shape = op.shapes[0]
+    assert shape is not None
+    if not shape:
+        return op.first(op.reshaped(shape))
+    dim = op.dim(op.saved("dim"), len(shape))
+    labels, sizes = axes(shape)
+    other = len(shape)
+    sizes[other] = shape[dim]
+    op.work.reserve(shape[dim] ** 2, op.like.element_size())
+    ones = _lower_triangle(shape[dim], op.like)
+    return op.first(
+        op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
+    )
+
+
+STRIP = 64
+"""Rows of a triangle that are filled at a time."""
+
+
+def _lower_triangle(n: int, like: Tensor) -> Tensor:
+    """Ones on and below the diagonal (n, n), in strips: the pages above it are never touched."""
+    result = zeros(n, n, like)
+    for start in range(0, n, STRIP):
+        stop = min(start + STRIP, n)
+        result[start:stop, :start] = 1
+        result[start:stop, start:stop] = like.new_ones(()).expand(stop - start, stop - start).tril()
+    return result
+
+
+def scan(op: Op) -> Locals:
+    """Anything else along one axis."""
+    shape = op.shapes[0]
+    assert shape is not None
+    dim = op.dim(op.saved("dim"), len(shape)) if shape else 0
+    term = along(op, (dim,) if shape else ())
+    return op.first(*([] if term is None else [term]))
+
+
+REDUCTION_NAMES = """
+Logsumexp LinalgVectorNorm Norm Std Var Prod Nansum VarMean StdMean
+"""
+
+_SELECTING_NAMES = """
+Amax Amin Aminmax Median Nanmedian
+"""
+
+_SCAN_NAMES = """
+Cumprod Logcumsumexp Glu
+"""
+
+RULES: dict[str, Rule] = {
+    "Sum": sum_,
+    "Mean": mean,
+    **dict.fromkeys(REDUCTION_NAMES.split(), reduction),
+    **dict.fromkeys(_SELECTING_NAMES.split(), selecting),
+    "Max": max_min,
+    "Min": max_min,
+    "Softmax": softmax,
+    "SafeSoftmax": softmax,
+    "LogSoftmax": log_softmax,
+    "Cumsum": cumsum,
+    **dict.fromkeys(_SCAN_NAMES.split(), scan),
+}

@@ -1,0 +1,57 @@
+"""Which rule makes the local map of which node."""
+
+from __future__ import annotations
+
+from jvpcli.jacobians.local import (
+    convolution,
+    detect,
+    elementwise,
+    index,
+    movement,
+    normalise,
+    product,
+    reduce,
+    windows,
+)
+from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.terms import UnsupportedError
+
+RULES: dict[str, Rule] = {
+    **elementwise.RULES,
+    **movement.RULES,
+    **reduce.RULES,
+    **index.RULES,
+    **product.RULES,
+    **convolution.RULES,
+    **windows.RULES,
+    **normalise.RULES,
+    **detect.RULES,
+}
+
+
+def is_stated(node: Node) -> bool:
+    """Whether a rule states the operation's pattern, so that it need not be found out."""
+    return callable(node) and RULES.get(base_name(node.name()), detect.detect) is not detect.detect
+
+
+def local_maps(op: Op) -> Locals:
+    """The pieces of ∂output/∂operand for every operand.
+
+    Raises:
+        UnsupportedError: a tensor without a known shape, or a local Jacobian that is too large to find out.
+        TooLargeError: over the workspace's limit.
+    """
+    shapes = op.shapes
+    if 0 in op.shape:
+        return [None if shape is None else () for shape in shapes]
+    rule = RULES.get(base_name(op.node.name())) if callable(op.node) else None
+    if rule is not None:
+        try:
+            return rule(op)
+        except (NoRuleError, AttributeError, TypeError, ValueError, LookupError, RuntimeError):
+            pass  # saved under other names than expected, or used in a way the rule does not cover: calling it tells
+    try:
+        return detect.detect(op)
+    except (RuntimeError, TypeError, ValueError) as error:  # a sparse tensor, an extension's own conventions
+        raise UnsupportedError(f"{op.node.name()}: {str(error).splitlines()[0]}") from error

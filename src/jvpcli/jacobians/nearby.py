@@ -1,0 +1,191 @@
+"""Looking around the point: sampled structure, and kinks.
+
+What holds at one point may be an accident (the derivative of x² is zero at 0).  Small problems are therefore looked
+at from points nearby too: a little off in a random direction for the structure, a few roundings off to both sides
+for kinks.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.dense import vjp
+from jvpcli.problem import Named, Problem
+
+STEP_IN_ROUNDINGS = 256
+"""How far the two sides of a kink are looked at, in units of the dtype's rounding: as near as values differ at all."""
+
+JUMP = 1e-3
+"""A gradient that changes by more than this part of its size over a few roundings jumps."""
+
+ROUNDINGS = 64
+"""A jump is more than so many roundings of Σ |v·y| divided by |x|."""
+
+FEW = 1024
+"""Up to so many random steps are remembered: small problems are looked around again and again."""
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A place where the one-sided derivatives differ: the input entry whose gradient jumps most, and its value."""
+
+    input: str
+    index: tuple[int, ...]
+    value: float
+
+
+def direction(x: Tensor, seed: int) -> Tensor:
+    """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed."""
+    steps = _few_steps if x.numel() <= FEW else _steps
+    return steps(x.shape, x.dtype, x.device, seed)
+
+
+def _steps(shape: torch.Size, dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
+    generator, count = torch.Generator().manual_seed(seed), shape.numel()
+    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
+    if dtype.is_complex:
+        step = torch.complex(step, step.flip(0) if step.dim() else -step)
+    return step.to(dtype=dtype, device=device)
+
+
+_few_steps = lru_cache(maxsize=64)(_steps)
+
+
+def moved(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
+    """New values, each entry `relative` of its size away (of 1 where it is zero), in a random direction."""
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        scale = x.abs()
+        points[name] = x + relative * torch.where(scale == 0, 1, scale) * direction(x, seed + number)
+    return points
+
+
+def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
+    """New values, each entry's size changed by about `relative` of itself; zeros become positive.
+
+    Signs stay, so that roots and logarithms are not left.
+    """
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        size = direction(x, seed + number).abs().to(x.dtype)
+        points[name] = torch.where(x == 0, abs(relative) * size, x * (1 + relative * size))
+    return points
+
+
+def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
+    """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
+
+    Signs stay; and where a function has flattened out or overflows at the point, it does not there.
+    """
+    points = {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        size = direction(x, seed + number).abs().to(x.dtype)
+        points[name] = torch.where(x < 0, -size, size)
+    return points
+
+
+def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:
+    """The VJP of all outputs at once at other values of the inputs, for random cotangents: nothing cancels in it."""
+    there = problem.at(points)
+    leaves = list(there.leaves.values())
+    totals = [torch.zeros_like(leaf).detach() for leaf in leaves]
+    reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
+    for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
+        gradients = vjp(y, weight, leaves)
+        totals = [t if g is None else t + g for t, g in zip(totals, gradients, strict=True)]
+    return totals
+
+
+def cotangents_for_kinks(outputs: Named) -> list[Tensor]:
+    """A random cotangent for each output."""
+    return [direction(y.detach(), 100 + seed) for seed, y in enumerate(outputs.values())]
+
+
+def step_for_kinks(inputs: Named) -> float | None:
+    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell."""
+    eps = max((torch.finfo(x.dtype).eps for x in inputs.values()), default=1.0)
+    return None if eps > 1e-4 else STEP_IN_ROUNDINGS * eps
+
+
+def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The points a few roundings to both sides."""
+    step = step_for_kinks(inputs) or 0.0
+    return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
+
+
+def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
+    """The worst kink at the point, or None.
+
+    A smooth function's gradient changes in proportion to the step; a jump stays the same when the step grows, and
+    that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
+    known already.
+    """
+    inputs = problem.leaves
+    step = step_for_kinks(inputs)
+    if step is None:
+        return None
+    if sides is None:
+        below, above = (generic_gradient(problem, points) for points in two_sides(inputs))
+    else:
+        below, above = sides
+    size = max((largest(g) for g in (*below, *above)), default=0.0)
+    if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
+        return None
+    jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
+    floors = _roundings(problem)
+    wider = [generic_gradient(problem, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
+    found = None
+    worst = JUMP * size
+    for number, (name, jump) in enumerate(zip(inputs, jumps, strict=True)):
+        stays = _jump(wider[0][number], wider[1][number]) < 2 * jump
+        lasting = torch.where(stays & (jump > floors[number]), jump, torch.zeros_like(jump))
+        if largest(lasting) > worst:
+            found, worst = (name, int(lasting.argmax())), largest(lasting)
+    if found is None:
+        return None
+    name, place = found
+    x = inputs[name].detach()
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), x.shape)) if x.dim() else ()
+    return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
+
+
+def _roundings(problem: Problem) -> list[Tensor]:
+    """What rounding may make of each entry of the gradient: a derivative of nothing but rounding jumps about as it likes."""
+    reached = {name: y.detach() for name, y in problem.evaluation.outputs.items() if y.requires_grad}
+    terms = [(y * v).abs().sum() for y, v in zip(reached.values(), cotangents_for_kinks(reached), strict=True)]
+    size = sum(float(term) for term in terms if term.isfinite())
+    floors = []
+    for x in problem.leaves.values():
+        scale = x.detach().abs()
+        floors.append(ROUNDINGS * torch.finfo(x.dtype).eps * size / torch.where(scale == 0, 1, scale))
+    return floors
+
+
+def _jump(below: Tensor, above: Tensor) -> Tensor:
+    """|above − below|; zero where either is not finite, since nothing can be said there."""
+    return torch.nan_to_num((above - below).abs(), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def largest(values: Tensor) -> float:
+    """The largest finite absolute value; 0 for none."""
+    if not values.numel():
+        return 0.0
+    sizes = values.abs()
+    found = float(sizes.max())
+    return found if math.isfinite(found) else float(torch.nan_to_num(sizes, nan=0.0, posinf=0.0).max())
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: nearly always told by the sum alone."""
+    summed = values.dtype is not torch.complex32 and cmath.isfinite(values.sum().item())  # which torch cannot add up
+    return summed or bool(values.isfinite().all())

@@ -1,0 +1,224 @@
+"""A small problem: its Jacobians pass by pass, and their structure.
+
+The values at the point and at a random one tell the structure where the operations are smooth, since those show the whole
+pattern at a random point; where they are not, as of a ReLU, the operations are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from jvpcli.jacobians.dense import forward_jacobian, reverse_jacobian
+from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
+from jvpcli.jacobians.operations import Nature, natures
+from jvpcli.jacobians.stacked import Around, look_around
+from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
+from jvpcli.problem import Named, Problem
+from jvpcli.report import Notice, Plan
+
+if TYPE_CHECKING:
+    from jvpcli.jacobians.graph import Graph
+
+NEARBY = 0.05
+"""How far, relative to each entry, the structure is sampled where the function ends before a point of ordinary size."""
+
+Maps = Mapping[tuple[str, str], LinearMap]
+"""(output, input) to ∂output/∂input."""
+
+Sides = tuple[list[Tensor], list[Tensor]]
+"""Generic gradients a few roundings to both sides of the point."""
+
+
+def derive_small(
+    problem: Problem, mode: str, together: bool = True
+) -> tuple[Maps, Plan, tuple[Notice, ...], Sides | None]:
+    """The maps with their structure, the plan, what was done otherwise than planned, and the sides where they were seen.
+
+    Args:
+        problem, mode, together: as for `compute.derive`.
+    """
+    outputs, inputs = problem.differentiable, problem.leaves
+    plan = plan_passes(outputs, inputs, mode)
+    around = _look_around(problem, plan.mode) if together and problem.can_stack else None
+    if around is None:
+        maps, plan, notices = maps_by_passes(outputs, inputs, plan)
+        sample = cache(lambda: _sample(problem, plan))
+        return with_kinds(problem, outputs, maps, sample), plan, notices, None
+    seen = around.sample
+    sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
+    return with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides
+
+
+def plan_passes(outputs: Named, inputs: Named, mode: str = "auto") -> Plan:
+    """Forward or reverse, by the number of passes; `mode` other than "auto" settles it."""
+    m = sum(y.numel() for y in outputs.values())
+    n = sum(x.numel() for x in inputs.values())
+    is_complex = any(t.is_complex() for t in (*outputs.values(), *inputs.values()))
+    itemsize = max((y.element_size() for y in outputs.values()), default=4)
+    if is_complex:
+        backward = sum(y.numel() * (1 + y.is_complex()) for y in outputs.values())
+        chosen, passes, why = "reverse", backward, "complex tensors: one backward pass a row"
+    elif mode == "forward" or (mode == "auto" and n < m):
+        chosen, passes = "forward", n
+        why = f"one pass a column: {n} input entries against {m} output entries"
+    else:
+        chosen, passes = "reverse", m
+        why = f"one pass a row: {m} output entries against {n} input entries"
+    if mode != "auto" and chosen == mode:
+        why = f"asked for with --mode {mode}; {why}"
+    return Plan(mode=chosen, passes=passes, peak_bytes=2 * m * n * itemsize, reason=why, strategy="dense")
+
+
+def maps_by_passes(
+    outputs: Named, inputs: Named, plan: Plan
+) -> tuple[dict[tuple[str, str], LinearMap], Plan, tuple[Notice, ...]]:
+    """The maps by the planned mode, or by the reverse mode where an operation has no second derivative."""
+    if plan.mode == "forward":
+        try:
+            return _by(forward_jacobian, outputs, inputs), plan, ()
+        except RuntimeError as error:
+            plan = replace(plan, mode="reverse", passes=sum(y.numel() for y in outputs.values()))
+            reason = str(error).splitlines()[0]
+            notice = Notice("fallback", f"forward mode cannot be used here ({reason}); reverse mode was used instead")
+            return _by(reverse_jacobian, outputs, inputs), plan, (notice,)
+    return _by(reverse_jacobian, outputs, inputs), plan, ()
+
+
+Engine = Callable[[Tensor, Sequence[Tensor]], list[LinearMap]]
+
+
+def _by(
+    engine: Engine, outputs: Named, inputs: Named
+) -> dict[tuple[str, str], LinearMap]:
+    leaves = list(inputs.values())
+    return {
+        (y_name, x_name): jacobian
+        for y_name, y in outputs.items()
+        for x_name, jacobian in zip(inputs, engine(y, leaves), strict=True)
+    }
+
+
+# --- another point ---------------------------------------------------------------------------------------------------
+
+
+def _look_around(problem: Problem, mode: str) -> Around | None:
+    """One pass over the point and a sample: of ordinary size, or nearby where the function ends before that."""
+    inputs = problem.leaves
+    if any(x.is_complex() for x in inputs.values()):
+        return None
+    around = look_around(problem, mode, elsewhere(inputs, seed=7))
+    if around is None or around.sample is None:
+        around = look_around(problem, mode, sampled(inputs, -NEARBY, seed=7)) or around
+    return around
+
+
+def _sample(problem: Problem, plan: Plan) -> Maps:
+    """The maps at another point; none where the function cannot be evaluated there."""
+    inputs = problem.leaves
+    if any(x.is_complex() for x in inputs.values()):
+        return {}
+    places = (elsewhere(inputs, seed=7), *[sampled(inputs, relative, seed=7) for relative in (-NEARBY, NEARBY)])
+    for place in places:  # inwards first: that stays in the domain more often
+        try:
+            there = problem.at(place)
+            reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
+            maps = maps_by_passes(reached, there.leaves, plan)[0]
+        except Exception:  # any failure of the user's function off the point only costs the sample
+            continue
+        if all(not isinstance(each, DenseMap) or bool(each.matrix.isfinite().all()) for each in maps.values()):
+            return maps
+    return {}
+
+
+# --- the structure ---------------------------------------------------------------------------------------------------
+
+
+def with_kinds(
+    problem: Problem, outputs: Named, maps: Maps, sample: Callable[[], Maps]
+) -> dict[tuple[str, str], LinearMap]:
+    """The maps of some outputs with their structure, and zeros where NaN only stands for 0·∞.
+
+    `sample` gives the maps at another point.
+    """
+    found: dict[tuple[str, str], LinearMap] = {}
+    for y_name, y in outputs.items():
+        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked)
+        for position, x_name in enumerate(problem.leaves):
+            key, nature = (y_name, x_name), operations.natures[position]
+            jacobian = maps[key]
+            if isinstance(jacobian, ComplexMap):
+                found[key] = replace(jacobian, kind=classify_values([jacobian.rows], nature))
+            elif isinstance(jacobian, DenseMap):
+                found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
+    return found
+
+
+def _by_values(
+    jacobian: DenseMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature
+) -> LinearMap | None:
+    """The map with the structure that the values here and elsewhere show; None where they don't show it all."""
+    if not nature.smooth:
+        return None
+    other = sample().get(key)
+    if not isinstance(other, DenseMap) or other.matrix.shape != jacobian.matrix.shape:
+        return None
+    matrix, artefacts = jacobian.matrix, 0
+    if not all_finite(matrix):
+        matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
+    kind = classify_values([matrix, other.matrix], nature)
+    if kind == "zero" and not nature.rigid:
+        return None
+    return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
+
+
+@dataclass(frozen=True)
+class _Operations:
+    """What is asked of the operations of one output; the engine is loaded where they are."""
+
+    output: Tensor
+    inputs: Sequence[Tensor]
+    hooked: bool
+
+    @cached_property
+    def natures(self) -> Sequence[Nature]:
+        """What they are on the way to each input, told by their names alone."""
+        return natures(self.output, self.inputs)
+
+    @cached_property
+    def kinds(self) -> Sequence[str]:
+        """The kind of the map to each input; none where an operation's local map is not known."""
+        from jvpcli.jacobians import pattern
+        from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+
+        try:
+            return pattern.kinds(self._graph, Workspace())
+        except (UnsupportedError, TooLargeError, RuntimeError):
+            return ()
+
+    def told(self, jacobian: DenseMap, position: int) -> LinearMap:
+        """The map to one input with the structure that they tell."""
+        if not self.kinds:
+            return replace(jacobian, kind=unproved(jacobian.matrix), kind_from="values")
+        matrix, artefacts = jacobian.matrix, 0
+        if not all_finite(matrix):
+            from jvpcli.jacobians import pattern
+            from jvpcli.jacobians.terms import Workspace
+
+            matrix, artefacts = without_artefacts(matrix, pattern.masks(self._graph, Workspace())[position])
+        return replace(jacobian, matrix=matrix, kind=self.kinds[position], artefacts=artefacts)
+
+    @cached_property
+    def _graph(self) -> Graph:
+        from jvpcli.jacobians.graph import read_graph
+        from jvpcli.jacobians.terms import UnsupportedError
+
+        graph = read_graph(self.output, self.inputs, self.hooked)
+        if graph.whole:
+            raise UnsupportedError("only torch's own engine knows the backward pass")
+        return graph

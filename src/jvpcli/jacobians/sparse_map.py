@@ -1,0 +1,241 @@
+"""Pieces whose structure is irregular: k entries in each of r rows, at columns that index arrays give.
+
+The arrays are (k, r), so that one of k terms (a tap of a stencil) lies together in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import KroneckerMap
+from jvpcli.jacobians.terms import Term, Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Where entries can be other than zero.
+
+    Attributes:
+        rows: int64 (r,), the row of each column of `cols`; None: 0, 1, … m-1.
+        cols: int64 (k, r).
+        unique_rows: no row is listed twice.
+        distinct: no place is listed twice (but by padding).
+        padded: a row may repeat one of its places, with the value 0.
+        token: names the pattern among the structures of a Workspace; None: it depends on values.
+    """
+
+    rows: Tensor | None
+    cols: Tensor
+    unique_rows: bool = True
+    distinct: bool = True
+    padded: bool = False
+    token: Hashable = None
+
+
+@dataclass(frozen=True, eq=False)
+class SparseMap(Term):
+    """A pattern and its values (k, r); None: all are 1."""
+
+    pattern: Pattern
+    values: Tensor | None
+
+    @property
+    def k(self) -> int:
+        """How many entries a row lists."""
+        return self.pattern.cols.shape[0]
+
+    @property
+    def bound(self) -> int:
+        """How many entries can be other than zero."""
+        return self.pattern.cols.numel()
+
+    def weights(self) -> Tensor:
+        """The values (k, r), written out or as an expanded view."""
+        return self.like.new_ones(()).expand(self.pattern.cols.shape) if self.values is None else self.values
+
+    def row_index(self) -> Tensor:
+        """int64 (r,): the row of each listed row."""
+        if self.pattern.rows is None:
+            return torch.arange(self.m, device=self.pattern.cols.device)
+        return self.pattern.rows
+
+    def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
+        """Write (or add) the entries into a contiguous matrix (m, n) with a zero at every other place."""
+        places = (self.row_index() * self.n + self.pattern.cols).reshape(-1)
+        values = self.weights().reshape(-1).to(result.dtype)
+        if self.pattern.distinct and not self.pattern.padded and not accumulate:
+            result.view(-1).scatter_(0, places, values)  # a third of what assigning to an index takes
+        else:
+            result.view(-1).index_add_(0, places, values)
+
+
+def to_sparse(term: Term, work: Workspace) -> SparseMap:
+    """The same entries by index arrays."""
+    if isinstance(term, SparseMap):
+        return term
+    assert isinstance(term, KroneckerMap)
+    rows = tuple(dict.fromkeys(term.out))
+    inner = tuple([k for k in dict.fromkeys(term.inn) if k not in term.out])
+    width, height = term.row_length, term.bound // max(1, term.row_length)
+    work.reserve(term.bound, 8 + term.like.element_size())
+    names = {k: i for i, k in enumerate((*rows, *inner))}
+    key = (
+        "kronecker",
+        tuple([names[k] for k in term.out]),
+        tuple([names[k] for k in term.inn]),
+        tuple([term.sizes[k] for k in names]),
+    )
+
+    def make() -> Pattern:
+        repeated = len(rows) < len(term.out)
+        listed = term.index(term.out, rows).reshape(-1) if repeated else None
+        return Pattern(listed, term.index(term.inn, inner + rows).reshape(width, height), token=key)
+
+    pattern = work.structure(key, make)
+    if not term.factors:
+        return SparseMap(
+            term.out_shape,
+            term.in_shape,
+            term.like,
+            pattern,
+            None if term.scale == 1 else term.like.new_full((), term.scale).expand(width, height),
+        )
+    values = term.values(inner + rows).reshape(width, height)
+    return SparseMap(term.out_shape, term.in_shape, term.like, pattern, values)
+
+
+def merge(term: SparseMap, work: Workspace) -> SparseMap:
+    """The same map with no place listed twice: duplicates are added up."""
+    pattern = term.pattern
+    if pattern.distinct:
+        return term
+    key = None if pattern.token is None else ("merge", pattern.token)
+    if pattern.unique_rows and term.k <= FEW:
+        merged, (pairs, kept) = work.structure(key, lambda: _merge_pairs(pattern, key))
+        if not pairs:
+            return SparseMap(term.out_shape, term.in_shape, term.like, merged, term.values)
+        values = term.weights().clone()
+        for into, out_of, where in pairs:
+            values[into] += values[out_of] if where is None else values[out_of] * where
+            if where is not None:
+                values[out_of].masked_fill_(where, 0)
+        values = values if len(kept) == term.k else values[kept]
+    elif pattern.unique_rows and term.k >= term.n:
+        merged, padding = work.structure(key, lambda: _merge_by_table(pattern, term.n, key))
+        weights = term.weights()
+        values = weights.new_zeros((term.n, weights.shape[1])).scatter_add_(0, pattern.cols, weights)
+        values = values.gather(0, merged.cols)
+        values = values if padding is None else values.masked_fill_(padding, 0)
+    elif pattern.unique_rows:
+        merged, (order, position) = work.structure(key, lambda: _merge_in_rows(pattern, key))
+        values = term.weights().gather(0, order)
+        values = values.new_zeros(merged.cols.shape).scatter_add_(0, position, values)
+    else:
+        merged, (order, position) = work.structure(key, lambda: _merge_anywhere(term, key))
+        values = term.weights().reshape(-1)[order]
+        values = values.new_zeros(merged.cols.numel()).index_add_(0, position, values).reshape(1, -1)
+    return SparseMap(term.out_shape, term.in_shape, term.like, merged, values)
+
+
+FEW = 6
+"""Rows of up to so many entries are compared entry by entry, without sorting."""
+
+Pairs = list[tuple[int, int, Tensor | None]]
+"""(into, out of, in which rows; None: in all): what is added to what."""
+
+
+def _merge_pairs(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Pairs, list[int]]]:
+    """Later entries are added to the first of the same place; where they stood a 0 pads the row."""
+    cols, pairs = pattern.cols, Pairs()
+    kept: list[int] = []
+    padded = pattern.padded
+    for later in range(cols.shape[0]):
+        gone: Tensor | None = None
+        for earlier in kept:
+            same = cols[earlier] == cols[later]
+            same = same if gone is None else same & ~gone
+            if bool(same.any()):
+                whole = bool(same.all())
+                pairs.append((earlier, later, None if whole else same))
+                gone = same if gone is None else gone | same
+                if whole:
+                    break
+        if gone is None or not bool(gone.all()):
+            kept.append(later)
+            padded = padded or gone is not None
+    merged = cols if len(kept) == cols.shape[0] else cols[kept]
+    return Pattern(pattern.rows, merged, padded=padded, token=token), (pairs, kept)
+
+
+def _merge_by_table(pattern: Pattern, n: int, token: Hashable) -> tuple[Pattern, Tensor | None]:
+    """Where rows list more entries than there are columns: each row's columns once, and which entries are padding."""
+    height = pattern.cols.shape[1]
+    marks = torch.zeros((n, height), dtype=torch.bool, device=pattern.cols.device)
+    marks.scatter_(0, pattern.cols, torch.ones_like(pattern.cols, dtype=torch.bool))
+    listed, cols = marks.t().nonzero(as_tuple=True)
+    counts = marks.sum(0)
+    width = int(counts.max()) if height else 0
+    within = torch.arange(listed.numel(), device=listed.device) - (counts.cumsum(0) - counts)[listed]
+    merged = pattern.cols[:1].expand(width, -1).clone()
+    merged[within, listed] = cols
+    ragged = bool((counts != width).any())
+    padding = torch.arange(width, device=listed.device)[:, None] >= counts if ragged else None
+    return Pattern(pattern.rows, merged, padded=ragged, token=token), padding
+
+
+def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
+    cols, order = pattern.cols.sort(dim=0)
+    position = torch.zeros_like(cols)
+    torch.cumsum(cols[1:] != cols[:-1], dim=0, out=position[1:])
+    width = int(position[-1].max()) + 1 if position.numel() else 0
+    ragged = bool((position[-1] != width - 1).any()) if position.numel() else False
+    first = cols[0].expand(width, -1).clone()
+    return Pattern(pattern.rows, first.scatter_(0, position, cols), padded=ragged, token=token), (order, position)
+
+
+def _merge_anywhere(term: SparseMap, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
+    keys = (term.row_index() * term.n + term.pattern.cols).reshape(-1)
+    keys, order = keys.sort()
+    starts = torch.ones_like(keys, dtype=torch.bool)
+    torch.ne(keys[1:], keys[:-1], out=starts[1:])
+    places = keys[starts]
+    rows = torch.div(places, term.n, rounding_mode="floor")
+    cols = (places - rows * term.n).reshape(1, -1)
+    return Pattern(rows, cols, unique_rows=False, token=token), (order, starts.cumsum(0) - 1)
+
+
+def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
+    """The sum, duplicates not yet added up."""
+    first = terms[0]
+    if len(terms) == 1:
+        return first
+    patterns = [t.pattern for t in terms]
+    tokens = [p.token for p in patterns]
+    shared = all(p.rows is patterns[0].rows for p in patterns) and patterns[0].unique_rows
+    key = None if None in tokens else ("add", *tokens)
+
+    def make() -> Pattern:
+        if shared:
+            return Pattern(
+                patterns[0].rows,
+                torch.cat([p.cols for p in patterns]),
+                distinct=False,
+                padded=any(p.padded for p in patterns),
+                token=key,
+            )
+        rows = torch.cat([t.row_index().expand(t.k, -1).reshape(-1) for t in terms])
+        cols = torch.cat([p.cols.reshape(-1) for p in patterns]).reshape(1, -1)
+        return Pattern(rows, cols, unique_rows=False, distinct=False, token=key)
+
+    pattern = work.structure(key, make)
+    if all(t.values is None for t in terms):
+        values = None
+    elif shared:
+        values = torch.cat([t.weights() for t in terms])
+    else:
+        values = torch.cat([t.weights().reshape(-1) for t in terms]).reshape(1, -1)
+    return SparseMap(first.out_shape, first.in_shape, first.like, pattern, values)

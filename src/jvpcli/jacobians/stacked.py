@@ -1,0 +1,178 @@
+"""A small problem in one pass: the point and places around it stacked, run together under vmap, pulled back once.
+
+The rows and columns of the Jacobian are as many copies of the point as there are; as many more stand elsewhere, for the
+structure, and one on each side, for kinks.  What comes out for the point is compared with a backward pass of the
+evaluation itself, and where they differ nothing of the pass is believed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.linear_map import DenseMap
+from jvpcli.jacobians.nearby import cotangents_for_kinks, two_sides
+from jvpcli.problem import Named, Problem
+
+Maps = Mapping[tuple[str, str], DenseMap]
+
+MOST_ENTRIES = 1 << 16
+"""Up to so many entries of inputs and outputs in all rows together the points are stacked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What was found: the maps at the point, those at the sample (None: not finite), generic gradients on both sides."""
+
+    maps: Maps
+    sample: Maps | None
+    sides: tuple[list[Tensor], list[Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows of a pass: `count` at the point, as many at the sample, one below and one above."""
+
+    outputs: Named
+    inputs: Named
+    forward: bool
+
+    @property
+    def counted(self) -> Named:
+        """The tensors whose entries the rows go through: a row an output entry, or (forward) a column an input entry."""
+        return self.inputs if self.forward else self.outputs
+
+    @property
+    def count(self) -> int:
+        """How many entries these have."""
+        return sum(t.numel() for t in self.counted.values())
+
+    def basis(self) -> list[Tensor]:
+        """For each counted tensor (2 count, *shape): one entry of one of them after the other, twice."""
+        stacks, start = [], 0
+        for t in self.counted.values():
+            unit = torch.eye(self.count, dtype=t.dtype, device=t.device)[:, start : start + t.numel()]
+            stacks.append(torch.cat([unit, unit]).reshape(-1, *t.shape))
+            start += t.numel()
+        return stacks
+
+    def points(self, sample: Named) -> dict[str, Tensor]:
+        """The values of every input, (2 count + 2, *shape)."""
+        below, above = two_sides(self.inputs)
+        return {
+            name: torch.cat(
+                [_copies(x.detach(), self.count), _copies(sample[name], self.count), below[name][None], above[name][None]]
+            ).requires_grad_()
+            for name, x in self.inputs.items()
+        }
+
+    def weights(self, generic: Sequence[Tensor]) -> list[Tensor]:
+        """The cotangents of every output, (2 count + 2, *shape); the generic ones for the sides."""
+        if self.forward:
+            rows = [torch.ones((2 * self.count, *w.shape), dtype=w.dtype, device=w.device) for w in generic]
+        else:
+            rows = self.basis()
+        stacks = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(rows, generic, strict=True)]
+        return [stack.requires_grad_(self.forward) for stack in stacks]
+
+    def cut(self, found: Sequence[Tensor], start: int) -> dict[tuple[str, str], DenseMap]:
+        """The maps from the rows that begin at `start`; `found` are (2 count + 2, entries) for the other tensors."""
+        maps: dict[tuple[str, str], DenseMap] = {}
+        for own, t in self.counted.items():
+            for other, block in zip(self.outputs if self.forward else self.inputs, found, strict=True):
+                rows = block[start : start + t.numel()]
+                y, x = (other, own) if self.forward else (own, other)
+                shapes = tuple(self.outputs[y].shape), tuple(self.inputs[x].shape)
+                maps[y, x] = DenseMap(*shapes, rows.t().contiguous() if self.forward else rows)
+            start += t.numel()
+        return maps
+
+
+def _copies(x: Tensor, count: int) -> Tensor:
+    """The same tensor `count` times, (count, *shape); no memory is taken."""
+    return x.expand(count, *x.shape)
+
+
+def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
+    """One pass over all the places; None where that cannot be done, or cannot be believed.
+
+    Args:
+        problem: one that can be stacked.
+        mode: "reverse", a row an output entry, or "forward", a column an input entry by double backward.
+        sample: values of the inputs at which the maps are sampled, for the structure.
+    """
+    outputs, inputs = problem.differentiable, problem.leaves
+    rows = _Rows(outputs, inputs, mode == "forward")
+    tensors = (*outputs.values(), *inputs.values())
+    if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
+        return None
+    generic = cotangents_for_kinks(outputs)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found, gradients = _pass(problem, rows, generic, sample)
+    except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
+        return None
+    blocks = [block.reshape(len(block), -1) for block in found]
+    maps = rows.cut(blocks, 0)
+    if not _believable(maps, outputs, inputs, generic):
+        return None
+    sampled = rows.cut(blocks, rows.count)
+    finite = all(math.isfinite(float(each.matrix.sum())) for each in sampled.values())
+    return Around(maps, sampled if finite else None, ([g[-2] for g in gradients], [g[-1] for g in gradients]))
+
+
+def _pass(
+    problem: Problem, rows: _Rows, generic: Sequence[Tensor], sample: Named
+) -> tuple[Sequence[Tensor], list[Tensor]]:
+    """What the maps are cut from, and the gradients of all rows, (2 count + 2, *shape) for each input."""
+    points, weights = rows.points(sample), rows.weights(generic)
+    found = problem.stack(points)
+    ys = [found[name] for name in rows.outputs]
+    if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
+        raise ValueError("the outputs have other shapes nearby")
+    gradients = _grad(_paired(ys, weights), list(points.values()), create_graph=rows.forward)
+    if not rows.forward:
+        return gradients, gradients
+    at_point_and_near = [gradient[:-2] for gradient in gradients]
+    return _grad(_paired(at_point_and_near, rows.basis()), weights), [g.detach() for g in gradients]
+
+
+def _paired(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """Σ ⟨left, right⟩."""
+    terms = [(a * b).sum() for a, b in zip(left, right, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _grad(scalar: Tensor, inputs: list[Tensor], create_graph: bool = False, keep: bool = False) -> list[Tensor]:
+    found = torch.autograd.grad(
+        scalar, inputs, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
+    )
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+
+
+def _believable(maps: Maps, outputs: Named, inputs: Named, generic: Sequence[Tensor]) -> bool:
+    """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
+    pulled = _grad(_paired(list(outputs.values()), generic), list(inputs.values()), keep=True)
+    weights = dict(zip(outputs, generic, strict=True))
+    for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):
+        if not leaf.numel():
+            continue
+        difference, largest = direct, float(direct.abs().max())
+        for y, weight in weights.items():
+            jacobian = maps[y, x]
+            if jacobian.matrix.numel():
+                difference = difference - jacobian.pullback(weight)
+                largest = max(largest, float(jacobian.matrix.abs().max()))
+        off = float(difference.abs().max())
+        if not off <= math.sqrt(torch.finfo(direct.dtype).eps) * largest:  # nor where it is NaN
+            return False
+    return True

@@ -1,0 +1,213 @@
+"""The Jacobian that the engine gives: a sum of few structured pieces, written out only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jvpcli.errors import LimitError
+from jvpcli.jacobians.compose import Terms, settle
+from jvpcli.jacobians.kronecker import KroneckerMap, compose_kronecker, dense
+from jvpcli.jacobians.labels import count
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.operations import ALWAYS, Nature
+from jvpcli.jacobians.sparse_map import SparseMap
+from jvpcli.jacobians.structure import SPARSE_FRACTION, classify, classify_mask
+from jvpcli.jacobians.terms import Term, Workspace, zeros
+
+MOST_BYTES = float(1 << 36)
+"""No attempt is made to write out more than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredMap(LinearMap):
+    """A sum of pieces; none: zero.
+
+    Attributes:
+        terms: regular pieces (deltas and dense axes) and sparse ones (index arrays).
+        like: a tensor of the entries' dtype and device.
+        work: index arrays made before, for the same program at the same shapes.
+        nature: of the operations.
+        mask: where entries can be other than zero, a bool matrix (m, n): asked where a piece is dense and mostly zero here;
+            None: that could not be found out.
+    """
+
+    terms: Terms
+    like: Tensor
+    work: Workspace
+    nature: Nature = ALWAYS
+    mask: Callable[[], Tensor | None] | None = None
+
+    @cached_property
+    def structure(self) -> str:
+        """The most special kind of the contract's list that holds, from the operations."""
+        if not self.terms or not self.m * self.n:
+            return "zero"
+        term = self.terms[0]
+        if len(self.terms) == 1 and isinstance(term, KroneckerMap):
+            if term.is_identity:
+                return "identity" if term.scale else "zero"
+            if term.is_diagonal:
+                return "diagonal"
+            if not term.factors and term.scale == 1 and term.row_length == 1:
+                return "selection"
+        return self._structure_of_pattern()
+
+    def _structure_of_pattern(self) -> str:
+        size = self.m * self.n
+        if any(term.is_dense for term in self.terms):
+            if self.mask is None or self.nnz is None or self.nnz > SPARSE_FRACTION * size:
+                return "dense"
+            mask = self.mask()
+            return "unknown" if mask is None else classify_mask(mask)
+        term = self._single
+        pattern = term.pattern
+        if term.bound > SPARSE_FRACTION * size and not pattern.padded:
+            return "dense"
+        rows, cols = (i.reshape(-1).cpu().numpy() for i in (term.row_index().expand(pattern.cols.shape), pattern.cols))
+        if pattern.padded:  # a place may stand there twice
+            rows, cols = np.divmod(np.unique(rows * self.n + cols), self.n)
+        constant = term.values is None or (
+            all(isinstance(t, KroneckerMap) and not t.factors for t in self.terms) and term.values.numel() > 0
+        )
+        number = 1.0 if term.values is None else float(term.values.reshape(-1)[0]) if constant else 0.0
+        same = constant and (term.values is None or bool((term.values == number).all()))
+        return classify(rows, cols, self.m, self.n, self.nature, constant=same, ones=same and number == 1.0)
+
+    @cached_property
+    def nnz(self) -> int | None:
+        """How many entries are not zero at this point; None where there are too many to write them out."""
+        if not self.terms or not self.m * self.n:
+            return 0
+        if len(self.terms) == 1 and isinstance(self.terms[0], KroneckerMap):
+            return _count_nonzero(self.terms[0])
+        if self.bound * 4 * self.like.element_size() > min(self.work.limit, MOST_BYTES):
+            return None
+        if any(term.is_dense for term in self.terms):
+            return int(torch.count_nonzero(self.matrix()))
+        values = self._single.values
+        return self._single.bound if values is None else int(torch.count_nonzero(values))
+
+    @cached_property
+    def _single(self) -> SparseMap:
+        """Everything by index arrays, no place listed twice (but by padding)."""
+        return settle(self.terms, self.work)
+
+    @property
+    def bound(self) -> int:
+        """How many entries can be other than zero, duplicates counted twice."""
+        return sum(t.bound for t in self.terms)
+
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column (int64) and value of every entry that is not zero, in no special order."""
+        if not self.terms or not self.m * self.n:
+            none = torch.zeros(0, dtype=torch.int64, device=self.like.device)
+            return none, none, self.like.new_zeros(0)
+        term = self._single
+        cols = term.pattern.cols
+        rows, cols = term.row_index().expand(cols.shape).reshape(-1), cols.reshape(-1)
+        values = term.weights().reshape(-1)
+        kept = values != 0
+        if not bool(kept.all()):
+            rows, cols, values = rows[kept], cols[kept], values[kept]
+        return rows, cols, values.to(self.like.dtype)
+
+    def _pull(self, v: Tensor) -> Tensor:
+        """vᵀJ: (out_shape) to (in_shape)."""
+        return self._apply(v, forwards=False)
+
+    def _push(self, u: Tensor) -> Tensor:
+        """Ju: (in_shape) to (out_shape)."""
+        return self._apply(u, forwards=True)
+
+    def _apply(self, v: Tensor, forwards: bool) -> Tensor:
+        shape = self.out_shape if forwards else self.in_shape
+        result = v.new_zeros(self.m if forwards else self.n)
+        if self.m * self.n:
+            for term in self.terms:
+                if isinstance(term, KroneckerMap):
+                    result = result + _apply_regular(term, v.reshape(-1), forwards)
+                else:
+                    result = result + _apply_sparse(term, v.reshape(-1), forwards)
+        return result.to(self.like.dtype).reshape(shape)
+
+    def matrix(self) -> Tensor:
+        """The matrix (m, n); may be a view of what the map holds.
+
+        Raises:
+            LimitError: it is larger than the memory limit, or than any machine's memory.
+        """
+        size = self.m * self.n * self.like.element_size()
+        if size > min(self.work.limit, MOST_BYTES):
+            raise LimitError(f"the Jacobian ({self.m} by {self.n}) would take {size} bytes written out dense")
+        if len(self.terms) == 1 and self.terms[0].is_dense:
+            return self.terms[0].matrix().to(self.like.dtype)
+        result = zeros(self.m, self.n, self.like)
+        if self.m * self.n:
+            for position, term in enumerate(self.terms):
+                term.write_dense(result, accumulate=position > 0)
+        return result
+
+    def to_dense(self) -> Tensor:
+        """The array of shape out_shape + in_shape."""
+        return self.matrix().reshape(self.out_shape + self.in_shape)
+
+    def to_scipy(self) -> Any:
+        """SciPy's sparse matrix (m, n)."""
+        import scipy.sparse
+
+        rows, cols, values = (t.cpu().numpy() for t in self.entries())
+        return scipy.sparse.coo_array((values, (rows, cols)), shape=(self.m, self.n)).tocsr()
+
+    def absolute(self) -> LinearMap:
+        """A map of at least the entries' absolute values: those of the pieces, which is what products are summed from."""
+        return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
+
+
+def _absolute(term: Term) -> Term:
+    if isinstance(term, KroneckerMap):
+        factors = tuple([replace(factor, values=factor.values.abs()) for factor in term.factors])
+        return replace(term, factors=factors, scale=abs(term.scale))
+    assert isinstance(term, SparseMap)
+    return term if term.values is None else replace(term, values=term.values.abs())
+
+
+def _count_nonzero(term: KroneckerMap) -> int:
+    """Of a product of factors over disjoint axes, the product of their counts."""
+    if term.scale == 0:
+        return 0
+    held = [k for f in term.factors for k in f.labels]
+    if len(held) == len(set(held)):
+        number = count(set(term.labels) - set(held), term.sizes)
+        for factor in term.factors:
+            number *= int(torch.count_nonzero(factor.values))
+        return number
+    return int(torch.count_nonzero(term.values()))
+
+
+def _apply_regular(term: KroneckerMap, v: Tensor, forwards: bool) -> Tensor:
+    """A vector is a map to or from a single number."""
+    one = (1,)
+    vector = dense((term.n,), one, v.reshape(-1, 1), v) if forwards else dense(one, (term.m,), v.reshape(1, -1), v)
+    product = compose_kronecker(term, vector) if forwards else compose_kronecker(vector, term)
+    assert product is not None, "a vector fits any axes"
+    labels = product.out if forwards else product.inn
+    if len(set(labels)) < len(labels):  # entries on a diagonal of the vector alone, as of a trace
+        return product.matrix().reshape(-1)
+    return product.values(labels).reshape(-1)
+
+
+def _apply_sparse(term: Any, v: Tensor, forwards: bool) -> Tensor:
+    pattern, weights = term.pattern, term.weights()
+    if forwards:
+        sums = (v[pattern.cols] * weights).sum(0)
+        return sums if pattern.rows is None else sums.new_zeros(term.m).index_add_(0, pattern.rows, sums)
+    picked = v if pattern.rows is None else v[pattern.rows]
+    products = (picked * weights).reshape(-1)
+    return products.new_zeros(term.n).index_add_(0, pattern.cols.reshape(-1), products)

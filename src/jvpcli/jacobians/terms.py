@@ -1,0 +1,110 @@
+"""What the engine's pieces of a Jacobian have in common, and what the work on them may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.linear_map import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One piece of a Jacobian (m, n); a Jacobian is the sum of a few.
+
+    Attributes:
+        out_shape, in_shape: m = prod(out_shape) rows and n = prod(in_shape) columns, both row-major.
+        like: any tensor of the entries' dtype and device.
+    """
+
+    out_shape: Shape
+    in_shape: Shape
+    like: Tensor
+
+    @property
+    def m(self) -> int:
+        """Number of rows."""
+        return prod(self.out_shape)
+
+    @property
+    def n(self) -> int:
+        """Number of columns."""
+        return prod(self.in_shape)
+
+    @property
+    def bound(self) -> int:
+        """How many entries can be other than zero."""
+        raise NotImplementedError
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every entry can be other than zero."""
+        return False
+
+    def write_dense(self, result: Tensor, accumulate: bool = False) -> None:
+        """Write (or add) the entries into a matrix (m, n) that has a zero at every other place."""
+        raise NotImplementedError
+
+    def matrix(self) -> Tensor:
+        """The matrix (m, n); may be a view of what is held."""
+        result = zeros(self.m, self.n, self.like)
+        self.write_dense(result)
+        return result
+
+
+class TooLargeError(Exception):
+    """A step of this strategy would need more memory than allowed; another strategy may do."""
+
+
+class UnsupportedError(Exception):
+    """The graph holds something that local maps are not made for."""
+
+
+MOST_KEPT = 1 << 14
+"""Kept structures; a program whose indices change from call to call would pile them up."""
+
+
+@dataclass
+class Workspace:
+    """What composing may use: a limit in bytes, and index arrays made before.
+
+    Index arrays are found by the operation, its parameters and the tokens of the patterns that they were made from:
+    the same program at the same shapes finds them made, and a program that takes another path does not.
+    """
+
+    limit: float = float("inf")
+    made: dict[Hashable, Any] = field(default_factory=dict)
+
+    def structure(self, key: tuple[Hashable, ...] | None, make: Callable[[], Any]) -> Any:
+        """What `make` gives (anything that depends on structure alone), made once for every key; None: never kept."""
+        if key is None:
+            return make()
+        found = self.made.get(key)
+        if found is None:
+            if len(self.made) >= MOST_KEPT:
+                self.made.clear()
+            found = self.made[key] = make()
+        return found
+
+    def reserve(self, entries: int, itemsize: int) -> None:
+        """Raise TooLargeError where so many entries are over the limit."""
+        if entries * itemsize > self.limit:
+            raise TooLargeError(f"{entries} entries of {itemsize} bytes are more than the limit allows")
+
+
+def zeros(m: int, n: int, like: Tensor) -> Tensor:
+    """A matrix of zeros whose pages cost nothing until they are written to (calloc)."""
+    name = _NUMPY_NAMES.get(like.dtype)
+    if name and like.device.type == "cpu" and m * n * like.element_size() >= 1 << 20:
+        import numpy as np
+
+        return torch.from_numpy(np.zeros((m, n), dtype=name))
+    return like.new_zeros((m, n))
+
+
+_NUMPY_NAMES = {torch.float16: "float16", torch.float32: "float32", torch.float64: "float64"}

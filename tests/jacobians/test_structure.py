@@ -1,0 +1,118 @@
+"""The kind of a pattern, against what the matrix itself shows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import jvpcli
+from jvpcli.jacobians.structure import block_count, classify_values
+
+CASES = [
+    (torch.zeros(3, 2), "zero"),
+    (torch.zeros(0, 2), "zero"),
+    (3 * torch.eye(4), "identity"),
+    (torch.tensor([[2.0]]), "identity"),
+    (torch.diag(torch.tensor([1.0, 2.0, 3.0])), "diagonal"),
+    (torch.diag(torch.tensor([1.0, 0.0, 1.0])), "diagonal"),
+    (torch.eye(4)[[2, 0, 1, 3]], "selection"),
+    (torch.eye(4)[[2, 2]], "selection"),
+    (torch.eye(4)[:2], "selection"),
+    (torch.diag(torch.ones(8)) + torch.diag(torch.ones(7), 1), "banded"),
+    (torch.block_diag(*[torch.rand(2, 3) + 1] * 3), "block_diagonal"),
+    (torch.block_diag(*[torch.rand(3, 3) + 1] * 2), "block_diagonal"),
+    (torch.tensor([[1.0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0]]), "sparse"),
+    (torch.rand(3, 4) + 1, "dense"),
+    (torch.rand(1, 4) + 1, "dense"),
+    (torch.tril(torch.rand(6, 6) + 1), "dense"),
+]
+
+
+@pytest.mark.parametrize(("matrix", "kind"), CASES, ids=[f"{k}-{tuple(m.shape)}" for m, k in CASES])
+def test_kind_of_one_matrix(matrix, kind):
+    assert classify_values([matrix]) == kind
+
+
+def test_an_accident_at_the_point_is_seen_through_nearby():
+    at, near = 2 * torch.eye(3), torch.diag(torch.tensor([2.0, 2.1, 2.0]))
+    assert classify_values([at]) == "identity"
+    assert classify_values([at, near]) == "diagonal"
+    assert classify_values([torch.zeros(2, 2), torch.eye(2)]) == "diagonal"
+
+
+def test_nan_at_the_point_does_not_hide_the_kind():
+    at = torch.tensor([[float("inf"), 0.0], [float("nan"), 1.0]])
+    assert classify_values([at, torch.diag(torch.tensor([3.0, 1.0]))]) == "diagonal"
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_block_count_is_the_largest_that_holds_the_pattern(count, height, width, random):
+    matrix = torch.block_diag(*[torch.ones(height, width)] * count)
+    matrix *= torch.tensor(
+        [[random.choice([0.0, 1.0]) for _ in range(matrix.shape[1])] for _ in range(matrix.shape[0])]
+    )
+    m, n = matrix.shape
+    rows, cols = matrix.numpy().nonzero()
+
+    def holds(blocks):
+        mask = torch.block_diag(*[torch.ones(m // blocks, n // blocks)] * blocks)
+        return bool((matrix * (1 - mask) == 0).all())
+
+    best = max(b for b in range(1, min(m, n) + 1) if m % b == 0 and n % b == 0 and holds(b))
+    assert block_count(rows, cols, m, n) == best
+
+
+NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 10))
+
+BOTH_WORLDS = [
+    (lambda x: x.clamp(-9, 9), (8,), (80,), "diagonal"),
+    (lambda x: F.leaky_relu(x.abs() + 1), (8,), (80,), "diagonal"),
+    (lambda x: F.relu(-1 - x.abs()), (8,), (80,), "diagonal"),
+    (lambda x: x.round(), (8,), (80,), "zero"),
+    (lambda x: 3 * x.view(2, -1), (8,), (80,), "identity"),
+    (lambda x: x * torch.ones_like(x), (8,), (80,), "diagonal"),
+    (lambda x: x.sort().values, (8,), (80,), "selection"),
+    (lambda x: x.detach().sign() * x.tanh(), (8,), (80,), "diagonal"),
+    (lambda x: 100 * x.tanh(), (8,), (80,), "diagonal"),
+    (NET, (2, 1, 8, 8), (3, 1, 8, 8), "block_diagonal"),
+    (nn.Sequential(NET, nn.ReLU()), (2, 1, 8, 8), (5, 1, 8, 8), "block_diagonal"),
+]
+
+
+@pytest.mark.parametrize(("function", "few", "many", "kind"), BOTH_WORLDS)
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_small_and_large_problems_have_the_same_structure(function, few, many, kind, scale):
+    for shape in (few, many):
+        x = scale * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        (told,) = jvpcli.inspect(lambda x: function(x), x=x).report.jacobian["y"].values()
+        alone = jvpcli.jacobian(lambda x: function(x), x=x)["y", "x"]
+        assert (told.structure, alone.structure) == (kind, kind), shape
+
+
+@pytest.mark.parametrize("size", [4, 90])
+@pytest.mark.parametrize(
+    "function",
+    ["x.sqrt()", "(2 * x).sqrt().view(-1)", "torch.where(x > -1, x.sqrt(), x)", "x.sqrt() * x.roll(1)"],
+)
+def test_zeros_of_the_operations_stay_zeros(function, size):
+    x = torch.arange(float(size))
+    result = jvpcli.inspect(function, x=x)
+    for matrix in (result.jacobian["y", "x"], jvpcli.jacobian(function, x=x)["y", "x"].to_dense()):
+        off = matrix.clone()
+        off[torch.arange(size), torch.arange(size)] = 0
+        off[torch.arange(size), torch.arange(size).roll(1)] = 0
+        assert not off.any()  # NaN would count
+        assert not matrix.diagonal()[0].isfinite()
+    assert any("0·∞" in notice.message for notice in result.report.warnings)
+
+
+def test_no_sentence_claims_more_than_is_known():
+    result = jvpcli.inspect("torch.stack([x[0]*x[1], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
+    told, words = result.report.jacobian["y"]["x"], result.report.contraction["y"]["x"].product
+    assert (told.structure, told.nnz) == ("dense", 6)
+    assert "6 of the 8 entries" in words
+    assert "every entry" not in words
