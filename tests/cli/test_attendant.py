@@ -260,3 +260,11 @@ def test_without_fork_one_process_does_it_all(tmp_path):
     )  # fmt: skip
     assert (late.returncode, late.stdout) == (7, "")
     assert "longer than 3 s" in late.stderr
+
+
+def test_no_memory_for_the_backward_pass_is_a_limit():
+    """The evaluation fits, and what flows back through it does not."""
+    argv = ("torch.outer(x[:3000], x[:3000])", "--x", "torch.rand(1000000)", "--memory-limit", "100MB", "--json")
+    for command in ("inspect", "trace"):
+        code, out, _ = run(command, *argv)
+        assert (code, json.loads(out)["error"]["code"]) == (7, "limit")

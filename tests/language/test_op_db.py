@@ -120,7 +120,12 @@ def compare(sample: WrittenSample) -> None:
         want = torch.autograd.functional.jacobian(raw(sample, index, combine), tuple(originals))
         for x, expected in zip(sample.wrt, want, strict=True):
             rows = result.jacobian[name, x].reshape(value.numel(), *sample.inputs[x].shape)
-            torch.testing.assert_close(combine_rows(rows), expected, equal_nan=True)
+            got = combine_rows(rows)
+            if ((got == 0) & expected.isnan()).any():  # 0·∞ of the oracle's one-hot passes: a zero wherever it is none
+                elsewhere = tuple(x.detach() + 0.37 for x in originals)
+                there = torch.autograd.functional.jacobian(raw(sample, index, combine), elsewhere)[sample.wrt.index(x)]
+                expected = torch.where((got == 0) & expected.isnan() & (there == 0), 0, expected)
+            torch.testing.assert_close(got, expected, equal_nan=True)
 
 
 def rejoined(outputs: list[Tensor]) -> Any:

@@ -40,8 +40,10 @@ def read_object(line: bytes) -> dict[str, Any]:
         found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
         if b"\\u" in line:
             json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
-    except UnicodeError:
+    except UnicodeDecodeError:
         raise BadValueError("the line is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise BadValueError("the line holds half a character, as \\ud800 is, which no text can hold") from None
     except json.JSONDecodeError as error:
         raise BadValueError(
             f"the line is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (character {error.pos + 1})",

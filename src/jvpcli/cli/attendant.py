@@ -55,12 +55,12 @@ def attended(work: Callable[[Context], int], context: Context, as_json: bool) ->
 def why_ended(status: int, expression: str = "") -> JvpError:
     """What is told of a process that did not end as it should, from its status as the system gives it."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    of = f" `{_shortened(expression)}`" if expression else " it"
     if number == signal.SIGKILL:
         return LimitError(
-            "the process that computed it was killed from outside: most likely the machine ran out of memory",
+            f"the process that computed{of} was killed from outside (SIGKILL): most likely the machine ran out of memory",
             hints=("make the inputs smaller, or lower --memory-limit or --jobs",),
         )
-    of = f" `{_shortened(expression)}`" if expression else " it"
     how = f"was ended by {_signal_name(number)}" if number else "ended by itself"
     return InternalError(
         f"the process that computed{of} {how}",

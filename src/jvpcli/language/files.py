@@ -28,6 +28,9 @@ from jvpcli.language.literals import NotANumberError
 
 READABLE = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".csv")
 
+NUMPY, ARCHIVE, PICKLE = b"\x93NUMPY", b"PK", b"\x80"
+"""How the files begin that hold an array, several, or Python objects."""
+
 MAX_PATH = 4096
 """Characters in a file's name."""
 
@@ -171,9 +174,11 @@ def _load_array(stream: IO[bytes]) -> Any:
     """The array of a .npy file."""
     import numpy as np
 
+    start = stream.read(len(NUMPY))
+    if start != NUMPY and start[:1] != PICKLE:  # numpy takes whatever it doesn't know for a pickle
+        raise _InvalidFile("it does not begin as one")
+    stream.seek(0)
     found = np.load(stream, allow_pickle=False)
-    if not isinstance(found, np.ndarray):
-        raise _InvalidFile("it is an archive")
     return found
 
 
@@ -181,9 +186,10 @@ def _load_arrays(stream: IO[bytes]) -> Mapping[str, Any]:
     """The arrays of a .npz file by name, each read when it is asked for."""
     import numpy as np
 
-    found = np.load(stream, allow_pickle=False)
-    if isinstance(found, np.ndarray):
+    if stream.read(len(ARCHIVE)) != ARCHIVE:
         raise _InvalidFile("it is no archive")
+    stream.seek(0)
+    found = np.load(stream, allow_pickle=False)
     members = set(found.zip.namelist())
     return _Arrays(found, [name for name in found.files if f"{name}.npy" in members])
 

@@ -235,6 +235,8 @@ def _averaged(bound: Bound) -> str | None:
 
 def _circular_pad(bound: Bound) -> str | None:
     """Negative padding crops first; what is then wrapped round must be there."""
+    if bound.get("mode") != "circular":
+        return None
     data, pad = bound["input"], list(bound["pad"])
     for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
         left = data.shape[-axis] + min(before, 0) + min(after, 0)

@@ -52,8 +52,16 @@ def _same_count(sizes: Sequence[int], count: int) -> str | None:
     return None if fits else f"the shape would have {in_digits(known)} elements, and there are {count:,}"
 
 
+def _expanded(bound: Bound) -> str | None:
+    """A tensor broadcast to a shape, in which -1 leaves an axis as it is."""
+    sizes = bound["size"] if isinstance(bound["size"], tuple) else (bound["size"],)
+    own = (1,) * max(len(sizes) - bound["input"].ndim, 0) + tuple(bound["input"].shape)
+    elements = math.prod(old if size == -1 else size for size, old in zip(sizes, own, strict=False))
+    return "it would have more than 2**62 elements" if abs(elements) > LARGEST_PRODUCT else None
+
+
 def _repeated(name: str) -> Callable[[Bound], str | None]:
-    """The tensor as often as the product of an argument says; sizes of -1 stay as they are."""
+    """The tensor as often as the product of an argument says."""
 
     def rule(bound: Bound) -> str | None:
         counts = bound[name] if isinstance(bound[name], tuple) else (bound[name],)
@@ -67,7 +75,7 @@ RULES: Mapping[str, Callable[[Bound], str | None]] = {
     **dict.fromkeys(("as_strided", "as_strided_", "as_strided_copy", "as_strided_scatter"), _by_strides),
     **dict.fromkeys(("view", "view_copy", "reshape"), _by_shape),
     "unflatten": _unflattened,
-    **dict.fromkeys(("expand", "expand_copy", "broadcast_to"), _repeated("size")),
+    **dict.fromkeys(("expand", "expand_copy", "broadcast_to"), _expanded),
     "repeat": _repeated("repeats"),
     "tile": _repeated("dims"),
 }
