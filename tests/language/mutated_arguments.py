@@ -283,7 +283,7 @@ def _hostile_values(random: Random, x: Tensor) -> Tensor:
     if x.dtype is torch.bool:
         return ~x
     if x.is_floating_point() or x.is_complex():
-        value = random.choice((math.nan, math.inf, -math.inf, 0.0, -1.0, 1e30, 0.5))
+        value = random.choice((math.nan, math.inf, -math.inf, 0.0, -1.0, min(1e30, torch.finfo(x.dtype).max), 0.5))
     else:
         limits = torch.iinfo(x.dtype)
         value = random.choice((*(n for n in INTEGERS if limits.min <= n <= limits.max), limits.max, limits.min))
