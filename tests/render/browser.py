@@ -106,9 +106,10 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the page was opened."""
+        """The addresses that the page has asked for since it was opened; not what the browser's own pages ask for."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [each["request"]["url"] for each in sent if not each["documentURL"].startswith("chrome://")]
 
     def screenshot(self, path: Path, *, whole: bool = True, scale: float = 1) -> None:
         """A PNG of the whole page (or the window)."""

@@ -152,7 +152,7 @@ def rounded(item):
 
     Below float32's smallest normal number even two digits differ.
     """
-    if isinstance(item, float) and abs(item) < np.finfo(np.float32).tiny:
+    if isinstance(item, float) and abs(item) < float(np.finfo(np.float32).tiny):
         return float(np.float32(item))
     if isinstance(item, list):
         return [rounded(part) for part in item]
