@@ -185,6 +185,10 @@ class LimitError(JvpError):
     exit_code = ExitCode.LIMIT
 
 
+LESS_MEMORY = ("make the inputs smaller, or raise --memory-limit",)
+"""Hints where memory ran out."""
+
+
 def too_late(seconds: float) -> LimitError:
     """What is told of a run, or of a line of a batch, that took too long."""
     return LimitError(f"it took longer than {seconds:g} s", hints=("make the inputs smaller, or raise --timeout",))

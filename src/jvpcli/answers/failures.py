@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jvpcli.answers.values import read_cotangents, read_tangents
 from jvpcli.command import command
-from jvpcli.errors import EvaluationError, JvpError, LimitError, NotDifferentiableError
+from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.language.failures import in_sentence, is_out_of_memory
 from jvpcli.language.operations import is_in_place
@@ -115,8 +115,8 @@ def explain_backward(error: BaseException, problem: Problem) -> JvpError | None:
     if place_of(error, files) is not None:
         return worded(failure_in(error, files, "the backward pass"))
     if is_out_of_memory(error):
-        hints = ("make the inputs smaller, or raise --memory-limit",)
-        return LimitError("the backward pass needs more memory than there is", torch_message=str(error) or None, hints=hints)
+        what = "the backward pass needs more memory than there is"
+        return LimitError(what, torch_message=str(error) or None, hints=LESS_MEMORY)
     if not _from_autograd(error):
         return None
     text = str(error).strip()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from jvpcli.cli.context import Context, Watch, hear, interrupts_are_heard, pass_over, patience
+from jvpcli.cli.context import Context, Watch, hear, interrupts_are_heard, patience
 from jvpcli.cli.output import emit_error, panel
 from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError, too_late
 
@@ -136,10 +136,8 @@ def _compute(work: Callable[[Context], int], context: Context, writer: int, life
     """The process that computes, from its beginning to its end."""
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(-1)  # Ctrl-C reaches the whole group, and is passed over here: the one that waits ends us
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is pass_over:  # reaches the whole group; the one that waits ends us
-            signal.signal(signal.SIGINT, pass_over)
         leave_with_parent(life)
         line = _Line(writer)
         code = work(replace(context, watch=line))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
-from jvpcli.errors import FileError, InternalError, InterruptedByUser, JvpError, LimitError
+from jvpcli.errors import LESS_MEMORY, FileError, InternalError, InterruptedByUser, JvpError, LimitError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +88,7 @@ def failures_as_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise InterruptedByUser("interrupted") from error
     except MemoryError as error:
-        raise LimitError("there is not enough memory for this", hints=_memory_hints()) from error
+        raise LimitError("there is not enough memory for this", hints=LESS_MEMORY) from error
     except Exception as error:
         raise as_error(error) from error
 
@@ -98,7 +98,7 @@ def as_error(error: Exception) -> JvpError:
     text = str(error)
     if any(wording in text for wording in ("can't allocate memory", "bad_alloc", "size calculation overflowed")):
         return LimitError(
-            "there is not enough memory for this", torch_message=text.splitlines()[0], hints=_memory_hints()
+            "there is not enough memory for this", torch_message=text.splitlines()[0], hints=LESS_MEMORY
         )
     where = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({where[0].name}, line {where[0].lineno})" if where else ""
@@ -106,7 +106,3 @@ def as_error(error: Exception) -> JvpError:
         f"{type(error).__name__}: {text or 'no message'}{place}",
         explanation="This is a bug in jvp. --debug shows where it happened.",
     )
-
-
-def _memory_hints() -> tuple[str, ...]:
-    return ("make the inputs smaller, or raise --memory-limit",)
