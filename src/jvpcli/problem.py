@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import call_function, evaluate, evaluate_function, run_program
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program

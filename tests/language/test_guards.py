@@ -19,7 +19,7 @@ import torch
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import catalog, guards
 from jvpcli.language.evaluate import evaluate
-from jvpcli.language.guards import division, views
+from jvpcli.language.guards import extents, overflow
 from jvpcli.language.guards.binding import bind, signatures_of
 from jvpcli.language.parse import parse
 
@@ -302,7 +302,7 @@ def test_the_extent_of_a_view_is_what_indexing_reaches() -> None:
         for size in sizes:
             grid = [(*at, index) for at in grid for index in range(size)]
         reached = [offset + sum(i * s for i, s in zip(at, strides, strict=True)) + 1 for at in grid]
-        assert views.extent(sizes, strides, offset) == max(reached, default=0)
+        assert extents.extent(sizes, strides, offset) == max(reached, default=0)
 
 
 def test_division_is_refused_exactly_where_the_quotient_overflows() -> None:
@@ -311,6 +311,6 @@ def test_division_is_refused_exactly_where_the_quotient_overflows() -> None:
         for left in (least, least + 1, -1, 0, 5):
             for right in (-1, 1, 2, -2):
                 for other in (right, torch.tensor([right], dtype=dtype)):
-                    refused = division.problem("op:floordiv", [torch.tensor([left], dtype=dtype), other], {})
+                    refused = overflow.division_problem("op:floordiv", [torch.tensor([left], dtype=dtype), other], {})
                     assert (refused is None) == (least <= left // right <= -(least + 1))
-    assert division.problem("op:floordiv", [torch.zeros(3), -1], {}) is None
+    assert overflow.division_problem("op:floordiv", [torch.zeros(3), -1], {}) is None

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.values import read_cotangents, read_tangents
-from jvpcli.command import command
 from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.failures import in_sentence, is_out_of_memory
 from jvpcli.language.operations import is_in_place
 from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
+from jvpcli.options import command
 from jvpcli.problem import Problem
 from jvpcli.program import Equation, Program, refs
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired

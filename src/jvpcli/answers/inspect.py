@@ -13,7 +13,7 @@ from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.compute import Derivatives
 from jvpcli.jacobians.contraction import contract
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import InspectReport
 from jvpcli.request import Request

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.command import command
 from jvpcli.errors import JvpError, ShapeMismatchError
 from jvpcli.language.values import free_names, is_expression
+from jvpcli.options import command
 from jvpcli.report import Shape
 from jvpcli.request import Request
 

@@ -15,7 +15,7 @@ from jvpcli.jacobians.compute import Derivatives, derive, is_large, products_alo
 from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import all_finite, largest, moved
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.failures import is_out_of_memory
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice

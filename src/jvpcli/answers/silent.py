@@ -22,7 +22,7 @@ from jvpcli.gradcheck.losses import CUT, ROUNDING, Loss
 from jvpcli.gradcheck.modes import random_pair
 from jvpcli.gradcheck.staircase import used_as_number
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import Notice
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.request import Request
 

@@ -16,7 +16,7 @@ from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import Kink, all_finite, find_kink
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import is_imported
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Problem

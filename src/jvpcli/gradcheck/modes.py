@@ -22,8 +22,7 @@ from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.dense import jvp
-from jvpcli.language.evaluate import seeded
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation, seeded
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.dense import vjp
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jvpcli.command import command
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import direction
+from jvpcli.options import command
 from jvpcli.report.trace import Finding
 from jvpcli.request import Request
 from jvpcli.tracing.chain import pull_back

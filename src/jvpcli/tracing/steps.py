@@ -15,7 +15,7 @@ from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label, index_letters, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import catalog
-from jvpcli.language.guards import division, integers, recurrent, trusted, views, windows, work
+from jvpcli.language.guards import extents, integers, overflow, recurrent, trusted
 from jvpcli.language.guards.binding import Bound, bind, forms
 
 Rule = Callable[[Bound], str | None]
 """What is wrong with the arguments of a call, by name; None where nothing is."""
 
-ALWAYS: Sequence[Mapping[str, Rule]] = (trusted.RULES, recurrent.RULES, work.OF_TENSORS)
+ALWAYS: Sequence[Mapping[str, Rule]] = (trusted.RULES, recurrent.RULES, overflow.OF_TENSORS)
 """Tables of function or method name to its rule, asked in every call (but see `trusted.UNASKED`)."""
 
-FOR_LARGE: Mapping[str, Rule] = {**views.RULES, **windows.RULES, **trusted.FOR_LARGE}
+FOR_LARGE: Mapping[str, Rule] = {**extents.RULES, **trusted.FOR_LARGE}
 """The same, asked where the integers among the arguments are so large that sums or products of them may overflow."""
 
 SMALL_BITS = 30
@@ -50,7 +50,7 @@ def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, An
     for place, (name, default) in plan.refused:
         if place < len(arguments) and (type(arguments[place]), arguments[place]) != (type(default), default):
             raise ForbiddenError(f"The argument `{name}` can't be used: {catalog.keyword_reason(name)}.")
-    if plan.divides and (problem := division.problem(op, arguments, keywords)):
+    if plan.divides and (problem := overflow.division_problem(op, arguments, keywords)):
         raise EvaluationError(f"{_name(op)} can't be computed: {problem}.")
     if not plan.has_sizes:
         return
@@ -61,9 +61,9 @@ def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, An
     found = bind(op, arguments, keywords) if op[:3] != "op:" else None
     for rule in rules:
         if problem := _problem(rule, op, None if found is None else found[1], arguments, keywords):
-            error = LimitError if rule in work.RULES else EvaluationError
+            error = LimitError if rule in overflow.LOOPS else EvaluationError
             raise error(f"{_name(op)} can't be computed: {problem}.")
-    if bits > SMALL_BITS and (problem := integers.problem(op, arguments, keywords, found, plan.large is not None)):
+    if bits > SMALL_BITS and (problem := overflow.problem(op, arguments, keywords, found, plan.large is not None)):
         raise LimitError(f"{_name(op)} can't be computed: {problem}.")
 
 
@@ -110,7 +110,7 @@ def _plan(op: str) -> _Plan:
     """What is asked of an equation's `op`."""
     kind, _, path = op.partition(":")
     name = path.rpartition(".")[2]
-    divides = division.divides(op)
+    divides = overflow.divides(op)
     if kind == "op":
         return _Plan((), None, None, None, divides, name in ("getitem", "setitem"), ())
     if kind not in ("call", "method") or not (kind == "method" or path.startswith("torch.")):
@@ -118,10 +118,10 @@ def _plan(op: str) -> _Plan:
     return _Plan(
         tuple(rules[name] for rules in ALWAYS if name in rules),
         FOR_LARGE.get(name),
-        work.OF_INTEGERS.get(name),
+        overflow.OF_INTEGERS.get(name),
         trusted.UNASKED.get(name),
         divides,
-        name not in integers.OF_NUMBERS,
+        name not in overflow.OF_NUMBERS,
         tuple(catalog.refused_positions(op).items()),
     )
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jvpcli.language.guards.integers import as_integer, is_integer
+
 Bound = Mapping[str, Any]
 """Parameter name to argument; the tensor that a function or method works on is "input"."""
 
@@ -181,18 +183,13 @@ def _fits(parameter: Parameter, value: Any) -> bool:
         return isinstance(value, (list, tuple))
     if parameter.kind == "integer":
         return not isinstance(value, (float, complex, str, list, tuple)) and (
-            not isinstance(value, Tensor) or _is_integer(value)
+            not isinstance(value, Tensor) or is_integer(value)
         )
     if parameter.kind == "integers":
-        return not isinstance(value, (float, complex, str)) and (not isinstance(value, Tensor) or _is_integer(value))
+        return not isinstance(value, (float, complex, str)) and (not isinstance(value, Tensor) or is_integer(value))
     if parameter.kind == "value":
         return not isinstance(value, (list, tuple, str)) and (not isinstance(value, Tensor) or value.ndim == 0)
     return not isinstance(value, Tensor)
-
-
-def _is_integer(value: Any) -> bool:
-    """Whether torch takes a tensor for a plain integer."""
-    return value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
 
 
 def _plain(parameter: Parameter, value: Any) -> Any:
@@ -204,17 +201,3 @@ def _plain(parameter: Parameter, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(as_integer, value))
     return value
-
-
-def as_integer(value: Any) -> Any:
-    """A tensor of one integer as a plain integer; anything else as it is."""
-    if isinstance(value, Tensor) and _is_integer(value):
-        return int(unbatched(value).flatten()[0])
-    return value
-
-
-def unbatched(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the stack of all points behind one that stands for many (`vmap`)."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound, unbatched
+from jvpcli.language.guards.binding import Bound
+from jvpcli.language.guards.integers import unbatched
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Blocks of rows in the weights of each kind."""

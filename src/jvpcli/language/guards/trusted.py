@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound, unbatched
-from jvpcli.language.guards.integers import LARGEST_PRODUCT
-from jvpcli.language.guards.work import POLYNOMIALS
+from jvpcli.language.guards.binding import Bound
+from jvpcli.language.guards.integers import LARGEST_PRODUCT, unbatched
+from jvpcli.language.guards.overflow import POLYNOMIALS
 
 
 def _is_tensor(value: Any, dimensions: int) -> bool:
