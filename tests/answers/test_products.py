@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from jvpcli.answers import inspect as inspecting
 from jvpcli.answers.products import multiply
-from jvpcli.answers.values import read_cotangents
+from jvpcli.answers.question import read_cotangents
 from jvpcli.errors import InternalError
 from jvpcli.jacobians.compute import derive
 from jvpcli.jacobians.linear_map import DenseMap

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from jvpcli.answers.question import backward_failures, pose, text_of
-from jvpcli.answers.values import Weight, read_cotangents, read_tangents
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, text_of
 from jvpcli.gradcheck.check import Outcome
 from jvpcli.gradcheck.check import check as check_derivatives
 from jvpcli.gradcheck.verdict import report_of

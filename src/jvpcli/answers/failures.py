@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.values import read_cotangents, read_tangents
-from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError
+from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.failures import in_sentence, is_out_of_memory
+from jvpcli.language.failures import in_sentence
 from jvpcli.language.operations import is_in_place
 from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
@@ -36,7 +35,11 @@ LONGEST_COMMAND = 1000
 """Characters of a command that is shown whole; of a longer one the expression alone is shown."""
 
 
-def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpError:
+ReadWeights = Callable[[Request, Evaluation], None]
+"""Reads the cotangents and tangents of a request; raises a JvpError where they don't fit its outputs and inputs."""
+
+
+def explain_failure(error: JvpError, request: Request, problem: Problem, read_weights: ReadWeights) -> JvpError:
     """What torch raised in a step of the problem's program, told by the operands as the user wrote them, with repairs that work.
 
     They fit the cotangents and tangents given, if any does; else they are shown with a command without those.
@@ -48,13 +51,13 @@ def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpE
     patience = patience if request.timeout is None else min(patience, request.timeout / 4)
     plain = replace(request, grad_outputs=(), tangent=())
     for asked in (request, plain) if request.grad_outputs or request.tangent else (request,):
-        found = repaired(diagnosis, partial(works, asked, problem), patience)
+        found = repaired(diagnosis, partial(works, asked, problem, read_weights), patience)
         if found:
             return explained(diagnosis, found, partial(_shown, asked))
     return explained(diagnosis)
 
 
-def works(request: Request, problem: Problem, source: str) -> bool:
+def works(request: Request, problem: Problem, read_weights: ReadWeights, source: str) -> bool:
     """Whether the command would with another expression.
 
     That is: it uses the same inputs, evaluates, is differentiable, and the cotangents fit.
@@ -65,7 +68,8 @@ def works(request: Request, problem: Problem, source: str) -> bool:
         assert isinstance(problem.function, Program)
         if set(candidate.function.inputs) != set(problem.function.inputs):
             return False
-        evaluation = (_shapes if _is_large(problem) else _evaluated)(request, candidate)
+        large = _is_large(problem)
+        evaluation = _shapes(request, candidate) if large else _evaluated(request, candidate, read_weights)
     except JvpError:
         return False
     return any(y.requires_grad for y in evaluation.outputs.values())
@@ -76,12 +80,11 @@ def _is_large(problem: Problem) -> bool:
     return sum(x.numel() for x in problem.inputs.values()) > LARGE
 
 
-def _evaluated(request: Request, candidate: Problem) -> Evaluation:
+def _evaluated(request: Request, candidate: Problem, read_weights: ReadWeights) -> Evaluation:
     """A candidate at the inputs, with the cotangents and tangents."""
     limit = SMALL if candidate.memory_limit is None else min(SMALL, candidate.memory_limit)
     evaluation = replace(candidate, memory_limit=limit).at()
-    read_cotangents(request, evaluation)
-    read_tangents(request, evaluation)
+    read_weights(request, evaluation)
     return evaluation
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jvpcli.answers.products import Products, differentiate
-from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
-from jvpcli.answers.values import Weight, read_cotangents, read_tangents
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.compute import Derivatives

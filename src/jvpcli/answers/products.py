@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jvpcli.answers.values import Weight
-from jvpcli.errors import InternalError, JvpError
+from jvpcli.answers.question import Weight
+from jvpcli.errors import InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.compute import Derivatives, derive, is_large, products_alone
 from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.failures import is_out_of_memory
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request

@@ -1,20 +1,27 @@
-"""A request as a problem: its inputs read, what to differentiate chosen, and what goes wrong explained."""
+"""A request as a problem: its inputs read, what to differentiate chosen, and what goes wrong explained; and the cotangents
+and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.answers.values import read_inputs
-from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError, UsageError
+from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
-from jvpcli.language.values import dtype_name
+from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.problem import Problem
 from jvpcli.request import Request
+
+SEED_OFFSET = 1_000
+"""Random weights start this far from the request's seed, so that they differ from random inputs."""
 
 
 def pose(request: Request) -> Problem:
@@ -29,7 +36,7 @@ def pose(request: Request) -> Problem:
     except (EvaluationError, ShapeMismatchError) as error:
         from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
 
-        raise explain_failure(error, request, problem) from error
+        raise explain_failure(error, request, problem, _read_weights) from error
     return problem
 
 
@@ -121,3 +128,196 @@ def text_of(request: Request) -> str:
         return request.expression
     name: Any = getattr(request.expression, "__name__", repr(request.expression))
     return str(name)
+
+
+# The tensors that a request gives
+
+
+def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of the inputs that the expression uses; a VALUE may use the inputs given before it.
+
+    Raises:
+        UsageError: an input that neither the expression nor another VALUE uses.
+    """
+    values: dict[str, Tensor] = {}
+    for position, (name, value) in enumerate(request.inputs.items()):
+        with _explained(name, values):
+            values[name] = read_value(
+                value,
+                name=name,
+                dtype=request.dtype,
+                device=request.device,
+                scope=dict(values),
+                stdin=request.stdin,
+                seed=request.seed + position,
+                memory_limit=request.memory_limit,
+            )
+    _refuse_unused(request, wanted)
+    return {name: values[name] for name in values if name in wanted}
+
+
+def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
+    unused = [name for name in request.inputs if name not in wanted]
+    if not unused:
+        return
+    weights = [value for _, value in (*request.grad_outputs, *request.tangent) if not is_word(value)]
+    texts = [value for value in (*weights, *request.inputs.values()) if isinstance(value, str)]
+    helping = {name for text in texts for name in free_names(text)}
+    for name in unused:
+        if name not in helping:
+            uses = ", ".join(wanted) or "no inputs"
+            raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A cotangent or tangent and where it came from: `ones`, or what the user wrote."""
+
+    source: str
+    value: Tensor
+
+
+def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
+    """v for each differentiable output, in the outputs' order; an output left out (`none`) is not there.
+
+    Raises:
+        ShapeMismatchError: a shape other than its output's.
+        UsageError: more cotangents than outputs, or one for a name that is no output.
+    """
+    outputs = evaluation.outputs
+    given = _by_name("--grad-outputs", request.grad_outputs, list(outputs))
+    scope = {**evaluation.inputs, **outputs}
+    weights = {}
+    for position, (name, y) in enumerate(outputs.items()):
+        value = given.get(name, "ones")
+        if (isinstance(value, str) and value == "none") or not y.requires_grad:
+            continue
+        v = _weight(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
+        if v.shape != y.shape:
+            several = len(outputs) > 1
+            from jvpcli.answers.mismatch import cotangent_mismatch  # loaded only where something is wrong
+
+            raise cotangent_mismatch(
+                request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
+            )
+        weights[name] = Weight(_source(value, name in given), _as(v, y, f"grad_outputs for {name}"))
+    if not weights:
+        raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
+    return weights
+
+
+def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
+    """u for each differentiated input if any tangent was given (zeros for those without one), else nothing.
+
+    Raises:
+        ShapeMismatchError: a shape other than its input's.
+        UsageError: more tangents than inputs, or one for a name that is not differentiated.
+    """
+    if not request.tangent:
+        return {}
+    names = list(evaluation.wrt)
+    given = _by_name("--tangent", request.tangent, names)
+    weights = {}
+    for position, name in enumerate(names):
+        x = evaluation.inputs[name]
+        value = given.get(name, "zeros")
+        u = _weight(value, x, request, evaluation.inputs, f"tangent for {name}", request.seed + SEED_OFFSET + position)
+        if u.shape != x.shape:
+            several = len(names) > 1
+            from jvpcli.answers.mismatch import tangent_mismatch  # loaded only where something is wrong
+
+            raise tangent_mismatch(
+                request, name, x, u, evaluation.outputs, position, several, lambda r: read_tangents(r, evaluation)
+            )
+        weights[name] = Weight(_source(value, name in given), _as(u, x, f"tangent for {name}"))
+    return weights
+
+
+def _read_weights(request: Request, evaluation: Evaluation) -> None:
+    """Reads the cotangents and tangents, so that it is known whether they fit."""
+    read_cotangents(request, evaluation)
+    read_tangents(request, evaluation)
+
+
+def _by_name(option: str, pairs: tuple[tuple[str | None, Any], ...], names: list[str]) -> dict[str, Any]:
+    """The VALUEs by name; those without a name go by the order of the names."""
+    unnamed = [value for name, value in pairs if name is None]
+    if len(unnamed) > len(names):
+        raise UsageError(f"{option} was given {len(unnamed)} times, but there {_count(names)}")
+    given = dict(zip(names, unnamed, strict=False))
+    for name, value in pairs:
+        if name is None:
+            continue
+        if name not in names:
+            raise UsageError(f"{option} names {name!r}, but there {_count(names)}")
+        if name in given:
+            raise UsageError(f"{option} for {name!r} was given twice")
+        given[name] = value
+    return given
+
+
+def _count(names: list[str]) -> str:
+    return f"is only {names[0]}" if len(names) == 1 else f"are only {', '.join(names)}"
+
+
+def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tensor], what: str, seed: int) -> Tensor:
+    """A VALUE, or one of the words, for a tensor of the shape of `like`."""
+    if isinstance(value, str):
+        word, _, argument = value.strip().partition(":")
+        if word in ("ones", "zeros") and not argument:
+            return torch.full_like(like, float(word == "ones"), requires_grad=False).detach()
+        if word == "randn" and not argument:
+            generator = torch.Generator().manual_seed(seed)
+            return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+        if word == "onehot":
+            return _onehot(argument, like, what)
+    plain = {name: tensor.detach() for name, tensor in scope.items()}
+    dtype = dtype_name(like.dtype)
+    try:
+        with _explained(what, plain):
+            return read_value(
+                value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
+            )
+    except (EvaluationError, ShapeMismatchError):
+        raise
+    except JvpError as error:
+        raise error.with_context(source=value if isinstance(value, str) else None) from error
+
+
+@contextmanager
+def _explained(name: str, scope: Mapping[str, Tensor]) -> Iterator[None]:
+    """What torch raises inside for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
+    try:
+        yield
+    except (EvaluationError, ShapeMismatchError) as error:
+        from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
+
+        raise explain_value(error, name, scope) from error
+
+
+def _onehot(index: str, like: Tensor, what: str) -> Tensor:
+    """1 at `index` (comma-separated, one number an axis), 0 elsewhere."""
+    try:
+        place = tuple(int(part) for part in index.split(",")) if index.strip() else ()
+    except ValueError:
+        raise BadValueError(f"{what}: onehot takes whole numbers, one an axis, not {index!r}") from None
+    if len(place) != like.dim() or not all(-n <= i < n for i, n in zip(place, like.shape, strict=True)):
+        raise BadValueError(
+            f"{what}: onehot:{index} is not an index of a tensor of shape {tuple(like.shape)}",
+            explanation=f"It takes {like.dim()} numbers, one an axis, each within the axis.",
+        )
+    hot = torch.zeros_like(like).detach()
+    hot[place] = 1
+    return hot
+
+
+def _as(v: Tensor, like: Tensor, what: str) -> Tensor:
+    if v.is_complex() and not like.is_complex():
+        raise BadValueError(f"{what} is complex, but its tensor is {dtype_name(like.dtype)}")
+    return v.detach().to(dtype=like.dtype, device=like.device)
+
+
+def _source(value: Any, given: bool) -> str:
+    if not given:
+        return "ones" if value == "ones" else "zeros"
+    return value if isinstance(value, str) else f"a {type(value).__name__}"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
-from jvpcli.answers.values import Weight, read_cotangents
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, text_of
 from jvpcli.answers.warnings import torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
@@ -25,7 +26,6 @@ from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import TINY_BYTES, is_tiny, make_plan, quick_choice
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.limits import free_memory
 from jvpcli.report import OutputPlan, Way
 from jvpcli.request import Tell

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
 from jvpcli.request import Tell

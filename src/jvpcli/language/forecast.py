@@ -19,7 +19,6 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
-from jvpcli.language.guards.binding import bind
 
 SMALL = 1 << 26
 """Bytes below which nothing is asked, until as much is held."""
@@ -92,6 +91,8 @@ def _placed(
     """The arguments with those in their places that were given by name; a rule reads places."""
     if keywords.keys() <= NOT_OF_SIZE or (arguments and rule in (_broadcast, _first, _sum, _product)):
         return arguments, keywords
+    from jvpcli.language.guards.binding import bind  # few calls give sizes by name
+
     found = bind(op, arguments, keywords)
     if found is None:
         return arguments, keywords

@@ -6,7 +6,7 @@ Nothing is asked before a call has something to judge; what is found out about a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.integers import as_integer, is_integer
+from jvpcli.language.guards.integers import SMALL_BITS, as_integer, is_integer
 
 Bound = Mapping[str, Any]
 """Parameter name to argument; the tensor that a function or method works on is "input"."""
@@ -45,6 +45,27 @@ class Parameter:
 
 
 Signature = Sequence[Parameter]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is asked of the arguments of a call.
+
+    Attributes:
+        problem: what is wrong with them, by name; None where nothing is.
+        beyond: asked where the integers among them have together more bits than that.
+        unasked: whether, before arguments are even bound, there is nothing to say of a call whose integers are small.
+        of_turns: whether what is wrong is that it would take too long.
+    """
+
+    problem: Callable[[Bound], str | None]
+    beyond: int = -1
+    unasked: Callable[[Sequence[Any], Mapping[str, Any]], bool] | None = None
+    of_turns: bool = False
+
+    def is_asked(self, arguments: Sequence[Any], keywords: Mapping[str, Any], bits: int) -> bool:
+        """Whether the rule is asked of a call, whose integers have together so many bits."""
+        return bits > self.beyond and (self.unasked is None or bits > SMALL_BITS or not self.unasked(arguments, keywords))
 
 
 def bind(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[Signature, Bound] | None:

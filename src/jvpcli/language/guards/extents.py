@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound
-from jvpcli.language.guards.integers import LARGEST, LARGEST_PRODUCT, in_digits
+from jvpcli.language.guards.binding import Bound, Rule
+from jvpcli.language.guards.integers import LARGEST, LARGEST_PRODUCT, SMALL_BITS, in_digits
 
-Rule = Callable[[Bound], str | None]
+Asked = Callable[[Bound], str | None]
 
 # Views
 
@@ -68,7 +68,7 @@ def _expanded(bound: Bound) -> str | None:
     return "it would have more than 2**62 elements" if abs(elements) > LARGEST_PRODUCT else None
 
 
-def _repeated(name: str) -> Rule:
+def _repeated(name: str) -> Asked:
     """The tensor as often as the product of an argument says."""
 
     def rule(bound: Bound) -> str | None:
@@ -113,7 +113,7 @@ def _all_fit(sizes: Sequence[int], kernels: Sequence[int], bound: Bound) -> str 
     return None
 
 
-def _pool(count: int) -> Rule:
+def _pool(count: int) -> Asked:
     def rule(bound: Bound) -> str | None:
         return _all_fit(bound["input"].shape[-count:], _axes(bound["kernel_size"], count, 1), bound)
 
@@ -174,8 +174,8 @@ def _transposed(bound: Bound) -> str | None:
     return None
 
 
-def _table() -> Mapping[str, Rule]:
-    rules: dict[str, Rule] = {
+def _table() -> Mapping[str, Asked]:
+    rules: dict[str, Asked] = {
         **dict.fromkeys(("as_strided", "as_strided_", "as_strided_copy", "as_strided_scatter"), _by_strides),
         **dict.fromkeys(("view", "view_copy", "reshape"), _by_shape),
         "unflatten": _unflattened,
@@ -191,5 +191,5 @@ def _table() -> Mapping[str, Rule]:
     return rules
 
 
-RULES: Mapping[str, Rule] = _table()
-"""Function or method name to its rule."""
+RULES: Mapping[str, Rule] = {name: Rule(asked, SMALL_BITS) for name, asked in _table().items()}
+"""Function or method name to its rule, asked where integers are so large that sums or products of them may overflow."""

@@ -13,8 +13,18 @@ LARGEST = 2**31 - 1
 LARGEST_PRODUCT = 2**62
 """What the sizes of one argument may come to together."""
 
+SMALL_BITS = 30
+"""Together as many bits of integers can't overflow 32 bits, whatever is multiplied with what."""
 
-def bits(values: Any) -> int:
+OF_NUMBERS = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor", "finfo", "iinfo"})
+"""Functions whose arguments are values, in lists too."""
+
+DIVISIONS = frozenset({"div", "divide", "floor_divide", "remainder", "fmod", "floordiv", "mod"})
+FACTORS = frozenset({"gcd", "lcm"})
+"""Functions and operators that may divide integers, but for their in-place forms."""
+
+
+def bits_of(values: Any) -> int:
     """Bits of all integers among values: in lists, slices and tensors of one element too."""
     total = 0
     for value in values:
@@ -25,9 +35,9 @@ def bits(values: Any) -> int:
                 number = as_integer(value)
                 total += number.bit_length() if isinstance(number, int) else 0
         elif isinstance(value, (list, tuple)):
-            total += bits(value)
+            total += bits_of(value)
         elif isinstance(value, slice):
-            total += bits((value.step,))
+            total += bits_of((value.step,))
     return total
 
 

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound, Signature, bind
-from jvpcli.language.guards.integers import LARGEST, LARGEST_PRODUCT, as_integer, in_digits, unbatched
+from jvpcli.language.guards.binding import Bound, Rule, Signature, bind
+from jvpcli.language.guards.integers import FACTORS, LARGEST, LARGEST_PRODUCT, as_integer, in_digits, unbatched
 
 # Sizes, indices, dimensions or counts: none may be so large that torch's own arithmetic overflows
-
-OF_NUMBERS = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor", "finfo", "iinfo"})
-"""Functions whose arguments are values, in lists too."""
 
 VALUES: Mapping[str, frozenset[str]] = {
     "randint": frozenset({"low", "high"}),
@@ -28,7 +25,7 @@ VALUES: Mapping[str, frozenset[str]] = {
 """Parameters that torch types as integers and that are values, or are cut to what there is."""
 
 
-def problem(
+def too_large(
     op: str, arguments: Sequence[Any], keywords: Mapping[str, Any], found: tuple[Signature, Bound] | None, ruled: bool
 ) -> str | None:
     """What is too large among the arguments of a call; None where nothing is.
@@ -111,33 +108,21 @@ def _beyond(name: str, count: Any) -> str | None:
     return f"{name} is {said}, and it would take as many turns of a loop; at most {MOST_TURNS:,} are allowed"
 
 
-OF_TENSORS: Mapping[str, Callable[[Bound], str | None]] = dict.fromkeys(POLYNOMIALS, _degree)
-"""Function name to its rule, where a tensor may hold the integers."""
+FEW_BITS = 8
+"""Together as many bits of integers make no loop that anybody waits for."""
 
-OF_INTEGERS: Mapping[str, Callable[[Bound], str | None]] = {
-    **dict.fromkeys(("lobpcg", "svd_lowrank", "pca_lowrank"), _counted("niter")),
-    "tensordot": _axes,
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(POLYNOMIALS, Rule(_degree, of_turns=True)),  # whose degree may be a tensor of many
+    **dict.fromkeys(("lobpcg", "svd_lowrank", "pca_lowrank"), Rule(_counted("niter"), FEW_BITS, of_turns=True)),
+    "tensordot": Rule(_axes, FEW_BITS, of_turns=True),
 }
-"""The same, where they are plain."""
-
-LOOPS = frozenset({*OF_TENSORS.values(), *OF_INTEGERS.values()})
-"""All of them: what they refuse is beyond a limit."""
+"""Function or method name to its rule."""
 
 
 # Integer division that ends the process: the smallest integer by -1 has no result, and the processor stops there
 
-DIVISIONS = frozenset({"div", "divide", "floor_divide", "remainder", "fmod", "floordiv", "mod"})
-FACTORS = frozenset({"gcd", "lcm"})
 ROUNDED = frozenset({"div", "divide"})
 """Divisions that are of integers only if they round."""
-
-
-def divides(op: str) -> bool:
-    """Whether an equation's `op` may divide integers."""
-    kind, _, path = op.partition(":")
-    name = path.rpartition(".")[2].removesuffix("_")
-    torchs = kind in ("op", "method") or path.startswith("torch.")
-    return torchs and (name in DIVISIONS or name in FACTORS)
 
 
 def division_problem(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str | None:
