@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, wraps
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -320,8 +319,10 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     Raises:
         UsageError: an argument that is not in its option's form.
     """
-    request = make_request(given, PYTHON, command)
-    return replace(request, inputs={**request.inputs, **given["named"]})
+    inputs = {} if given["inputs"] is None else given["inputs"]
+    if isinstance(inputs, Mapping):
+        inputs = {**inputs, **given["named"]}
+    return make_request({**given, "inputs": inputs}, PYTHON, command)
 
 
 def _fragment(report: InspectReport | TraceReport) -> str | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch as functorch
+from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
@@ -162,8 +164,27 @@ class Problem:
                 held[step.slot] = apply_operation(step.op, arguments, keywords)
             return tuple(held[slot] for slot in evaluation.output_slots.values())
 
-        found = torch.vmap(steps)(*(points[name] for name in evaluation.wrt))
+        found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
+
+
+def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
+    """What a function of tensors gives for each row of some stacks of them, computed together: a stack for each result.
+
+    This is `torch.vmap` of tensors to a sequence of tensors; the forms of arguments and results that it also reads take
+    longer than a small problem.
+
+    Raises:
+        RuntimeError: an operation has no rule for many at once, or draws random numbers.
+    """
+    lazy_load_decompositions()
+    count = stacks[0].shape[0]
+    level = functorch._vmap_increment_nesting(count, "error")
+    try:
+        found = function(*[functorch._add_batch_dim(stack, 0, level) for stack in stacks])
+        return [functorch._remove_batch_dim(each, level, count, 0) for each in found]
+    finally:
+        functorch._vmap_decrement_nesting()
 
 
 def _decides(part: Equation | Block) -> bool:

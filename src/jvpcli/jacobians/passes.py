@@ -19,6 +19,7 @@ from jvpcli.jacobians.local.table import is_stated
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import SPARSE_FRACTION, classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace, zeros
+from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
 FEW = 3
@@ -119,7 +120,7 @@ def pulled_rows(
             rows: Sequence[Tensor] | None = None
             if batched:
                 try:
-                    rows = torch.vmap(pull)(cotangents)
+                    rows = at_rows(pull, [cotangents])
                 except (RuntimeError, ValueError):
                     batched = False  # an operation has no batch rule: one by one from here on
                 if rows is not None and doubtful and not _agrees(pull, cotangents, rows):

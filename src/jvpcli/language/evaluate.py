@@ -86,8 +86,7 @@ def evaluate(
     copy = changes_inputs(program)
     leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
     run = Run(program, leaves, memory_limit, functions)
-    with seeded(seed, leaves.values()), torch.enable_grad(), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with seeded(seed, leaves.values()) as said, torch.enable_grad():
         run.run(program.equations)
         parts = list(_parts(run, program))
     if functions:
@@ -171,10 +170,10 @@ def _parameters(function: Callable[..., Any]) -> Set[str]:
 
 
 @contextmanager
-def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[None]:
+def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warnings.WarningMessage]]:
     """Random functions start from `seed` inside, and go on outside as if nothing had been drawn.
 
-    torch's Python warnings (deprecations and the like) are kept off the streams meanwhile.
+    What torch warns of meanwhile is kept off the streams, and in the list that this gives.
     """
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     before = torch.default_generator.get_state()
@@ -184,9 +183,9 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[None]:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            yield said
     finally:
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
