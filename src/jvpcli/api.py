@@ -96,7 +96,7 @@ class InspectResult(_Result):
         vjp: input name to ∂L/∂input, of the input's shape.
         jacobian: (output name, input name) to the Jacobian, of shape output + input.
         jvp: output name to J u; empty without a tangent.
-        report: the same as plain data.
+        report: all of this as plain data.
     """
 
     def __init__(self, inspection: Inspection) -> None:
@@ -203,7 +203,7 @@ def inspect(
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate; by default all that are floating or complex.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
-        tangent: the same for the inputs.
+        tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
         device: where the inputs go.
         seed: makes random functions repeatable; the global generator is left as it was.

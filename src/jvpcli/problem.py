@@ -107,7 +107,7 @@ class Problem:
             return self._looked_at(call_function(self.function, inputs))
 
     def retry(self, expression: str) -> Problem:
-        """The same with another text in the place of the program.
+        """A problem with the same inputs, whose program is another text.
 
         Raises:
             JvpError: the text is refused.
@@ -115,7 +115,7 @@ class Problem:
         return replace(self, function=parse(expression, self.inputs.keys(), self.reads))
 
     def in_double(self) -> Problem:
-        """The same in double precision: the inputs, the imported modules, and what the function makes out of nothing."""
+        """The problem in double precision: inputs, imported modules, and tensors that the function makes out of nothing."""
         from jvpcli.language.imports import DOUBLE, in_double
 
         inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}

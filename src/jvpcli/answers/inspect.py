@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that one inspection computed, as tensors; `report` is the same as plain data."""
+    """Everything that one inspection computed, as tensors; `report` is all of it as plain data."""
 
     evaluation: Evaluation
     derivatives: Derivatives

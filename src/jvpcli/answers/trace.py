@@ -21,7 +21,7 @@ from jvpcli.tracing.steps import Traced, compare_product, compare_swept, trace_p
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """Everything that one trace computed, as tensors; `report` is the same as plain data."""
+    """Everything that one trace computed, as tensors; `report` is all of it as plain data."""
 
     traced: Traced
     vjp: Mapping[str, Tensor]

@@ -102,7 +102,7 @@ def _unknown(name: str, known: Collection[str]) -> UsageError:
 class Answer:
     """A document of one line, without its newline, and whether the line failed.
 
-    The document is bytes, or a file where it is long, which whoever writes it closes.
+    The document is bytes, or where it is long a file, which is to be closed once it has been written out.
     """
 
     document: bytes | IO[bytes]
@@ -201,7 +201,7 @@ def _trace(request: Request) -> tuple[Any, bool]:
 
 
 def _check(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.check import check  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from jvpcli.answers.check import check
 
     report = check(request)
     return report, not report.passed

@@ -54,7 +54,7 @@ def check_result(op: str, value: Tensor, held: int, memory_limit: int | None) ->
 def places(shape: Sequence[int]) -> int:
     """Elements of a tensor, or where an axis is empty the rows that are written out before it.
 
-    A shape of (10**9, 0) has no elements, and yet whoever prints it or goes through it meets 10**9 rows.
+    A shape of (10**9, 0) has no elements, and yet printing it or going through it meets 10**9 rows.
     """
     return max(accumulate(shape, mul, initial=1)) if 0 in shape else math.prod(shape)
 

@@ -191,7 +191,7 @@ class Run:
             while slot in self.newer:
                 passed.append(slot)
                 slot = self.newer[slot]
-            for earlier in passed:  # whoever asks for one of these next finds it at once
+            for earlier in passed:  # the next look-up of one of these finds it at once
                 self.newer[earlier] = slot
             return Ref(slot) if passed else operand
         if isinstance(operand, Pack):

@@ -72,7 +72,7 @@ def write_plot(report: InspectReport | TraceReport, path: str | Path) -> None:
 
 
 def _matplotlib() -> ModuleType:
-    """Matplotlib with the user's settings, and none of whoever made the current folder.
+    """Matplotlib with the user's settings, and none from the current folder.
 
     It reads a `matplotlibrc` of the current folder first of all; so it is loaded in another one.
     """
