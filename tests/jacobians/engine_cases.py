@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jvpcli.jacobians.engine import Computed, compute
+from jvpcli.jacobians import engine
+from jvpcli.jacobians.engine import Computed
 from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.terms import Workspace
+from jvpcli.report import OutputPlan
 
 Function = Callable[..., Tensor]
 
@@ -29,6 +33,16 @@ def oracle(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 def leaves_of(values: Sequence[Tensor]) -> list[Tensor]:
     return [x.detach().clone().requires_grad_() for x in values]
+
+
+def compute(output: Tensor, inputs: Sequence[Tensor], work: Workspace | None = None, **options: Any) -> Computed:
+    """What the engine gives for one output; `options` are those of a plan."""
+    return engine.compute(engine.plan(output, inputs, **options), work)
+
+
+def plan(output: Tensor, inputs: Sequence[Tensor], **options: Any) -> OutputPlan:
+    """What the engine would do for one output."""
+    return engine.plan(output, inputs, **options).report
 
 
 def check_map(found: LinearMap, expected: Tensor, tolerance: float = 1e-8) -> None:
@@ -62,12 +76,12 @@ def check_map(found: LinearMap, expected: Tensor, tolerance: float = 1e-8) -> No
     torch.testing.assert_close(found.pushforward(u), (expected @ u.reshape(-1)).reshape(found.out_shape), **scale)
 
 
-def check_function(function: Function, values: Sequence[Tensor], **options: object) -> Computed:
+def check_function(function: Function, values: Sequence[Tensor], **options: Any) -> Computed:
     """The engine against the oracle for one function at one point."""
     leaves = leaves_of(values)
     output = function(*leaves)
     expected = oracle(output, leaves)
-    computed = compute(output, leaves, **options)  # type: ignore[arg-type]
+    computed = compute(output, leaves, **options)
     for found, matrix in zip(computed.maps, expected, strict=True):
         check_map(found, matrix)
     return computed

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jvpcli.answers.products import Products, differentiate
+from jvpcli.answers.products import Products, differentiate, plan_of
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.compute import Derivatives
 from jvpcli.jacobians.contraction import contract
+from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import InspectReport
@@ -58,12 +58,11 @@ def investigate(request: Request) -> Inspection:
 
 def explain_plan(request: Request) -> PlanReport:
     """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
-    from jvpcli.jacobians.compute import foresee
     from jvpcli.report import PlanReport
 
     problem = pose(request)
     refuse_cut(problem)
-    return PlanReport(text_of(request), request.memory_limit, foresee(problem, request.mode))
+    return PlanReport(text_of(request), request.memory_limit, plan_of(problem, request).outputs)
 
 
 def _report(

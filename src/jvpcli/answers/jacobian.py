@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 from jvpcli.answers.question import pose, refuse_cut
-from jvpcli.jacobians.compute import derive_alone
+from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.request import Request
@@ -23,7 +23,7 @@ def linear_maps(
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return derive_alone(problem, request.mode, work)
+    return plan(problem, request.mode, "maps", work).maps()
 
 
 def _hashable(program: Hashable) -> bool:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from jvpcli.answers.question import Weight
 from jvpcli.errors import InternalError, JvpError, is_out_of_memory
-from jvpcli.jacobians.compute import Derivatives, derive, is_large, products_alone
-from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import all_finite, largest, moved
+from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.small import Derivatives, SmallPlan
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
@@ -44,6 +45,11 @@ class Products:
     jvp: Mapping[str, Tensor] | None
 
 
+def plan_of(problem: Problem, request: Request) -> Planned:
+    """How the request's Jacobians are computed, or its products where no Jacobian is wanted."""
+    return plan(problem, request.mode, "products" if request.jacobian == "none" else "all")
+
+
 def differentiate(
     problem: Problem, request: Request, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
 ) -> tuple[Derivatives, Products]:
@@ -52,26 +58,25 @@ def differentiate(
     Raises:
         InternalError: a Jacobian and `torch.autograd.grad` differ by more than rounding.
     """
+    planned = plan_of(problem, request)
 
     def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
         return derivatives, multiply(derivatives, problem, cotangents, tangents)
 
-    if request.jacobian == "none":
-        return multiplied(products_alone(problem))
     try:
-        derivatives = derive(problem, request.mode, request.tell)
+        derivatives = planned.derive(request.tell)
         try:
             return multiplied(derivatives)
         except InternalError:
-            if not problem.can_stack or is_large(problem):
+            if not isinstance(planned, SmallPlan) or not problem.can_stack:
                 raise
             # many points at once may take another path through torch, with other derivatives: one at a time, then
-            return multiplied(derive(problem, request.mode, together=False))
+            return multiplied(replace(planned, together=False).derive())
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
     note = Notice("fallback", "there was not enough memory for the Jacobian: only products with it were computed")
-    alone = products_alone(problem)
+    alone = plan(problem, wanted="products").derive()
     return multiplied(replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message)))
 
 

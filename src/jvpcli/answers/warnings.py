@@ -10,11 +10,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from jvpcli.answers.products import Products
 from jvpcli.errors import JvpError
-from jvpcli.jacobians.compute import Derivatives
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import Kink, all_finite, find_kink
+from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
 from jvpcli.language.values import dtype_name

@@ -17,8 +17,8 @@ from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import quick_step, scales
 from jvpcli.gradcheck.losses import CUT, Call, Loss, Record, Watch, equation_of
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.nearby import direction
+from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.program import Equation
 

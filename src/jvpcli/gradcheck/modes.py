@@ -1,6 +1,6 @@
 """Forward mode against reverse mode, and the test ⟨v, Ju⟩ = ⟨Jᵀv, u⟩.
 
-Forward mode is the transposed reverse pass (see `derive.dense`): it costs nothing to load, and shows a backward that is
+Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load, and shows a backward that is
 not linear in its cotangent.  Real forward mode is loaded only where it has something of its own to say: a custom function
 with a `jvp` of its own.
 """
@@ -21,7 +21,7 @@ from jvpcli.errors import JvpError
 from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
-from jvpcli.jacobians.dense import jvp
+from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation, seeded
 
 

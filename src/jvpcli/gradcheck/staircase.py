@@ -17,7 +17,7 @@ from jvpcli.gradcheck.causes import Reason, moved, told, value_with, watched
 from jvpcli.gradcheck.compare import Entry, halved
 from jvpcli.gradcheck.losses import DECISION, ROUNDING, Loss
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
 
 WIDE_STEPS = ((1.0, 0), (4.0, 0), (32.0, 0), (1024.0, 0), (1.0, 1), (8.0, 1))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.passes import Sweep, by_rows, vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 
@@ -180,10 +180,8 @@ class RealFunction:
 
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
         """The whole real Jacobian by autograd (m, n), one backward pass a row."""
-        rows = torch.zeros(self.m, self.n, dtype=torch.float64)
-        for row, v in enumerate(torch.eye(self.m, dtype=torch.float64)):
-            rows[row] = self.pullback(v, evaluation)
-        return rows
+        (matrix,) = by_rows(Sweep(lambda v: [self.pullback(v, evaluation)], self.y), [self.x])
+        return matrix
 
 
 WORST_ROUNDING = 1e-3

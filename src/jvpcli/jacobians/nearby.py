@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.passes import vjp
 from jvpcli.problem import Named, Problem
 
 STEP_IN_ROUNDINGS = 256

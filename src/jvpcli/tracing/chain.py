@@ -16,9 +16,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import moved
+from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.structure import block_count, classify_values
 from jvpcli.tracing.replay import Chain, Step
 

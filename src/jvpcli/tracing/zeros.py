@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, moved
+from jvpcli.jacobians.passes import vjp
 from jvpcli.language.catalog import is_random
 from jvpcli.program import refs
 from jvpcli.report.trace import Finding

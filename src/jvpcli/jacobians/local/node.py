@@ -6,7 +6,7 @@ cotangents of its operands; its `_saved_…` attributes are what the forward ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,17 +67,7 @@ class Op:
 
     def pull(self, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """The cotangents of the operands, not yet reduced to their shapes; None: zero or not asked for."""
-        count = len(self.node._input_metadata)
-        if not callable(self.node):  # a custom autograd.Function
-            metas = self.node._input_metadata
-            cotangents = [torch.zeros(tuple(m.shape), dtype=m.dtype, device=m.device) for m in metas]
-            cotangents[self.nr] = cotangent
-            pulled = self.node.apply(*cotangents)
-        elif count == 1:
-            pulled = self.node(cotangent)
-        else:
-            pulled = self.node(*[cotangent if i == self.nr else None for i in range(count)])
-        return pulled if isinstance(pulled, tuple) else (pulled,)
+        return call(self.node, {self.nr: cotangent})
 
     def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
         """The same rule for each operand that is asked for."""
@@ -102,6 +92,17 @@ class Op:
     ) -> KroneckerMap:
         """A regular map to an operand of shape `in_shape`."""
         return kronecker(self.shape, in_shape, out, inn, sizes, self.like, factors, scale)
+
+
+def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, ...]:
+    """What a node makes of the cotangents of some of its outputs, by number: those of its operands; None: zero."""
+    metas = node._input_metadata
+    if callable(node):
+        pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
+    else:  # a custom autograd.Function wants tensors
+        given = [torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) for meta in metas]
+        pulled = node.apply(*[cotangents.get(nr, zero) for nr, zero in enumerate(given)])
+    return pulled if isinstance(pulled, tuple) else (pulled,)
 
 
 def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
