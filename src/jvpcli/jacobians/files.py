@@ -49,7 +49,7 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
             )
         ((_, x), linear_map) = next(iter(maps.items()))
         with written(path) as stream:
-            _stream(linear_map, stream, dtypes[x])
+            _stream(linear_map, stream, dtypes[x].to_complex() if linear_map.of_complex[0] else dtypes[x])
     elif suffix == ".npz":
         arrays = _arrays(maps, form)
         with written(path) as stream:

@@ -196,7 +196,7 @@ def with_kinds(
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
             if isinstance(jacobian, ComplexMap):
-                found[key] = replace(jacobian, kind=classify_values([jacobian.rows], nature))
+                found[key] = replace(jacobian, kind=classify_values(jacobian.parts, nature))
             elif isinstance(jacobian, DenseMap):
                 found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
     return found

@@ -129,8 +129,15 @@ def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType
         if number:
             yield Text()
         yield Text(contraction.formula, style="bold green")
-        yield Text(f'einsum("{contraction.einsum}", v, ∂{y}/∂{x})', style="green")
+        yield Text(einsum_text(contraction.einsum, contraction.formula, y, x), style="green")
         yield Text(contraction.product)
+
+
+def einsum_text(einsum: str, formula: str, y: str, x: str) -> str:
+    """The contraction as a call of einsum; two where the formula has a term for Re v and one for Im v."""
+    if "Im v" not in formula:
+        return f'einsum("{einsum}", v, ∂{y}/∂{x})'
+    return f'einsum("{einsum}", Re v, ∂(Re {y})/∂{x}) + einsum("{einsum}", Im v, ∂(Im {y})/∂{x})'
 
 
 def _pairs(report: InspectReport) -> list[tuple[str, str, Contraction]]:
@@ -149,7 +156,7 @@ def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[Rend
             yield Text(_not_shown(jacobian), style=QUIET)
             yield from _summary(jacobian, window, width)
         else:
-            yield matrix_table(y, x, jacobian, v, window, width)
+            yield matrix_table(y, x, jacobian, v, window, width, real="complex" not in report.inputs[x].dtype)
         if contraction.entry is not None:
             yield Text()
             yield _worked(contraction.entry)
@@ -169,17 +176,27 @@ def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[Rendera
         yield labelled_array("its main diagonal, flattened: ", jacobian.diagonal, window.rows is None, width, style="")
 
 
-def matrix_table(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
-    """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath."""
+def matrix_table(
+    y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int, *, real: bool
+) -> RenderableType:
+    """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath.
+
+    Where Re v and Im v go ways of their own, Re y and Im y have a row each; `real` says that x is real.
+    """
     assert jacobian.value is not None
     out_shape, in_shape = v.shape, jacobian.shape[v.ndim :]
     matrix = jacobian.value.reshape(v.size, -1) if jacobian.value.size else np.zeros((v.size, 0))
     if matrix.size == 0:
         return Text(f"no entries: {jacobian.shape} has a size of 0", style=QUIET)
     weights = v.reshape(-1)
+    halves = jacobian.imaginary is not None or (real and np.iscomplexobj(matrix))
+    if halves:
+        parts = (matrix.real, matrix.imag) if jacobian.imaginary is None else (matrix, jacobian.imaginary.reshape(matrix.shape))
+        matrix = np.stack(parts, 1).reshape(2 * v.size, -1)
+        weights = np.stack([weights.real, weights.imag], 1).reshape(-1)
     with np.errstate(all="ignore"):
         result = weights @ matrix
-    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape)
+    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape, halves)
     rows = _selected(matrix.shape[0], window.rows)
     fitting = _fitting(sheet, width)
     if window.columns is None:  # everything: as many tables side by side as it takes
@@ -193,7 +210,10 @@ def matrix_table(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Wind
 
 @dataclass(frozen=True)
 class _Sheet:
-    """What a table of a flattened Jacobian shows: matrix (m, n), weights (m,), result (n,)."""
+    """What a table of a flattened Jacobian shows: matrix (m, n), weights (m,), result (n,).
+
+    With `halves` there are two rows for an entry of y, of its real and of its imaginary part.
+    """
 
     y: str
     x: str
@@ -202,6 +222,12 @@ class _Sheet:
     result: np.ndarray
     out_shape: tuple[int, ...]
     in_shape: tuple[int, ...]
+    halves: bool = False
+
+    def row_label(self, row: int) -> str:
+        """`y[0,1]`, or `Re y[0,1]`."""
+        part, place = ("Re ", "Im ")[row % 2] if self.halves else "", row // 2 if self.halves else row
+        return part + self.y + index_text(place, self.out_shape)
 
 
 def _table(sheet: _Sheet, rows: list[int | None], columns: Sequence[int | None]) -> Table:
@@ -218,8 +244,7 @@ def _table(sheet: _Sheet, rows: list[int | None], columns: Sequence[int | None])
             table.add_row(*["⋮"] * (len(columns) + 2))
             continue
         cells = (Text("…") if column is None else _cell(sheet.matrix[row, column]) for column in columns)
-        label = Text(sheet.y + index_text(row, sheet.out_shape), style=QUIET)
-        table.add_row(label, number_text(sheet.weights[row]), *cells)
+        table.add_row(Text(sheet.row_label(row), style=QUIET), number_text(sheet.weights[row]), *cells)
     return table
 
 
@@ -240,7 +265,7 @@ def _fitting(sheet: _Sheet, width: int) -> int:
     """How many columns fit beside the labels, if all are as wide as the widest of those that are measured."""
     labels = [len(sheet.x + index_text(column, sheet.in_shape)) for column in (0, sheet.matrix.shape[1] - 1)]
     numbers = [len(number_text(entry)) for entry in (*sheet.matrix[:24, :24].reshape(-1), *sheet.result[:24])]
-    margin = len(sheet.y + index_text(sheet.matrix.shape[0] - 1, sheet.out_shape)) + 16
+    margin = len(sheet.row_label(sheet.matrix.shape[0] - 1)) + 16
     return max(3, (width - margin) // (max(*labels, *numbers) + 2))
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from jvpcli.render.error import underlined
 from jvpcli.render.numbers import array_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
-from jvpcli.render.text import HEADING, NAME, QUIET, Window, labelled, labelled_array, matrix_table
+from jvpcli.render.text import HEADING, NAME, QUIET, Window, einsum_text, labelled, labelled_array, matrix_table
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
@@ -400,14 +400,17 @@ def _opened_arriving(page: Page, step: TraceStep) -> Iterator[Text]:
 def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: bool) -> Iterator[RenderableType]:
     yield Text(f"the local Jacobian ∂{local.part or step.output}/∂{local.operand}: {kind_of(local)} not zero")
     yield Text(local.formula, style="bold green")
-    yield Text(f'einsum("{local.einsum}", v, ∂{local.part or step.output}/∂{local.operand})', style="green")
+    yield Text(einsum_text(local.einsum, local.formula, local.part or step.output, local.operand), style="green")
     parts = {part.output: part.cotangent for part in step.parts or ()}
+    passed = next((c for c in step.contributions if c.position == local.position), None)
     v = parts.get(local.part) if local.part is not None else step.cotangent
     if local.value is not None and v is not None and v.value is not None:
-        jacobian = Jacobian(local.shape, v.dtype, local.nnz, local.structure, "values", "dense", local.value)
+        jacobian = Jacobian(
+            local.shape, v.dtype, local.nnz, local.structure, "values", "dense", local.value, imaginary=local.imaginary
+        )
         window = Window(None, None) if full else Window()
-        yield matrix_table(local.part or step.output, local.operand, jacobian, v.value, window, page.width)
-    passed = next((c for c in step.contributions if c.position == local.position), None)
+        real = passed is not None and "complex" not in passed.dtype
+        yield matrix_table(local.part or step.output, local.operand, jacobian, v.value, window, page.width, real=real)
     yield Text("nothing flows on") if passed is None else _block("flows on: ", passed.value)
 
 

@@ -55,6 +55,10 @@ class Jacobian:
     Of a Jacobian that is not held (structure `unknown`) the Frobenius norm and the main diagonal of the flattened matrix
     are told, where all its rows can be passed through in a short time.
 
+    Of a complex output of a real input an entry is ∂(Re y)/∂x + i ∂(Im y)/∂x.  Of a complex output of a complex input it is the
+    gradient of Re y; where that of Im y is not i times the same (y is not complex differentiable), `imaginary` is that, entry
+    by entry as `value` or `values`.
+
     `nnz` is None where it could not be counted within the limits.  `structure` is the most special kind that holds;
     `structure_from` says whether the operations or the values (here and at random points nearby) showed it.
     """
@@ -68,6 +72,7 @@ class Jacobian:
     value: np.ndarray | None = None
     indices: tuple[np.ndarray, ...] | None = None
     values: np.ndarray | None = None
+    imaginary: np.ndarray | None = None
     reason: str | None = None
     frobenius_norm: float | None = None
     diagonal: np.ndarray | None = None

@@ -30,6 +30,7 @@ class LocalJacobian:
     formula: str
     part: str | None = None
     value: np.ndarray | None = None
+    imaginary: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

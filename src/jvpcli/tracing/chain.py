@@ -157,7 +157,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
                 sample = _matrix(samples[k]) if samples else None
                 sample = sample if sample is not None and sample.shape == _matrix(jacobians[k]).shape else None
                 jacobian = _without_artefacts(jacobians[k], sample)
-                kind = _kind(_matrix(jacobian), sample)
+                kind = _kind(jacobian.parts, [] if sample is None else samples[k].parts)
                 maps.append(LocalMap(number, position, *shapes, kind, jacobian.nnz, jacobian))
             else:
                 kind, nnz = _by_operations(result.graph, leaves[k])  # type: ignore[arg-type]
@@ -222,15 +222,15 @@ def _without_artefacts(jacobian: LinearMap, sample: Tensor | None) -> LinearMap:
     return DenseMap(jacobian.out_shape, jacobian.in_shape, cleaned)
 
 
-def _kind(matrix: Tensor, sample: Tensor | None) -> str:
+def _kind(here: list[Tensor], nearby: list[Tensor]) -> str:
     """The kind of the values here and nearby."""
-    samples = [matrix] if sample is None else [matrix, sample]
+    samples = [*here, *nearby]
     kind = classify_values(samples)
     if kind in ("banded", "block_diagonal", "sparse", "dense") and all(_sums(m, samples[0]) for m in samples):
         return "sum"
     if kind == "block_diagonal":  # blocks of a single row or column are no blocks worth the name
         rows, cols = torch.stack([m != 0 for m in samples]).any(0).cpu().numpy().nonzero()
-        return "sparse" if block_count(rows, cols, *matrix.shape) == min(matrix.shape) else kind
+        return "sparse" if block_count(rows, cols, *here[0].shape) == min(here[0].shape) else kind
     return kind
 
 

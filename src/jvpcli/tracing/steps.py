@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.contraction import entry_label, index_letters, unravel
+from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
@@ -239,16 +239,20 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
         result = traced.labels[step.results[local.result].primal.number]
         operand = traced.labels[step.operands[local.position].number]
         einsum, formula = contraction(result, operand, local)
+        shape = local.out_shape + local.in_shape
+        parts = local.jacobian.parts if opened and local.jacobian is not None else []
+        arrays = [figures.array(part.reshape(shape)) for part in parts]
         yield LocalJacobian(
             operand=operand,
             position=local.position,
-            shape=local.out_shape + local.in_shape,
+            shape=shape,
             nnz=local.nnz,
             structure=local.structure,
             einsum=einsum,
             formula=formula,
             part=result if len(step.results) > 1 else None,
-            value=figures.array(local.jacobian.to_dense()) if opened and local.jacobian is not None else None,
+            value=arrays[0] if arrays else None,
+            imaginary=arrays[1] if len(arrays) > 1 else None,
         )
 
 
@@ -276,16 +280,19 @@ def contraction(result: str, operand: str, local: LocalMap) -> tuple[str, str]:
     a = _symbol(operand, LETTERS[local.position % len(LETTERS)])
     einsum = f"{outer},{outer}{inner}->{inner}"
     same = local.in_shape == local.out_shape
+    splits = local.jacobian is not None and local.jacobian.splits
     match local.structure:
         case "zero":
             right = "0"
+        case "identity" | "diagonal" if same and splits:
+            right = term(_at("v", inner), _at(z, inner), _at(a, inner), splits)
         case "identity" if same:
             right = f"{_factor(local)}{_at('v', inner)}"
         case "diagonal" if same:
             right = f"{_at('v', inner)} · ∂{_at(z, inner)}/∂{_at(a, inner)}"
         case _:
             total = f"Σ_{outer} " if outer else ""
-            right = f"{total}{_at('v', outer)} · ∂{_at(z, outer)}/∂{_at(a, inner)}"
+            right = total + term(_at("v", outer), _at(z, outer), _at(a, inner), splits)
     return einsum, f"∂L/∂{_at(a, inner)} = {right}"
 
 

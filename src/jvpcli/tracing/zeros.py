@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, moved
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.catalog import is_random
@@ -144,9 +143,7 @@ def _terms(maps: Sequence[LocalMap], result: int, position: int, entries: Tensor
     local = next((m for m in maps if m.result == result and m.position == position), None)
     if local is None or local.jacobian is None:
         return v == 0, entries if bool((v != 0).all()) else torch.zeros_like(entries)
-    jacobian = local.jacobian
-    matrix = jacobian.rows if isinstance(jacobian, ComplexMap) else jacobian.to_dense().reshape(jacobian.m, jacobian.n)
-    takes_part = (matrix != 0) & entries.reshape(1, -1)
+    takes_part = local.jacobian.filled & entries.reshape(1, -1)
     cancelled = (takes_part & (v != 0).reshape(-1, 1)).any(0)
     rows = (takes_part & ~cancelled).any(1).reshape(v.shape) & (v == 0)
     return rows, cancelled.reshape(entries.shape)
