@@ -112,7 +112,7 @@ class InspectResult(_Result):
         render_inspect(self.report, console)
 
     def _repr_html_(self) -> str | None:
-        return _fragment(self.report)
+        return None if self.report.is_grads_batched else _fragment(self.report)  # a page shows one v at a time
 
 
 class TraceResult(_Result):
@@ -184,6 +184,7 @@ def inspect(
     imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
     grad_outputs: Weights = None,
+    is_grads_batched: bool = False,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
@@ -203,6 +204,7 @@ def inspect(
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate; by default all that are floating or complex.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
+        is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
         device: where the inputs go.

@@ -261,7 +261,9 @@ OPTIONS: tuple[Option, ...] = (
            doors=(COMMAND_LINE, PYTHON)),  # a line of data runs no code
     Option("grad_outputs", WEIGHTS, COMPUTING, ("--grad-outputs", "-g"), "[NAME=]VALUE",
            "The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE, as in -g 1,0,0. "
-           "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none")),
+           "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none", "implicit")),
+    Option("is_grads_batched", FLAG, ("inspect",), ("--is-grads-batched",), None,
+           "Each v has an axis in front, of several that are pulled back: the result has a row for each.", False),
     Option("tangent", WEIGHTS, ("inspect", "check"), ("--tangent", "-t"), "[NAME=]VALUE",
            "A direction u in the input's space: adds the JVP J u, as in -t ones.",
            words=("ones", "zeros", "randn", "onehot:")),

@@ -26,6 +26,7 @@ class Request:
         inputs: NAME to VALUE, in the order given (a later VALUE may use the earlier inputs).
         wrt: the inputs to differentiate; None: all that are floating or complex.
         grad_outputs: (output name or None, VALUE) pairs; without a name they go by the order of the outputs.
+        is_grads_batched: whether each cotangent has an axis in front, of several that are pulled back one by one.
         tangent: (input name or None, VALUE) pairs; empty: no JVP is asked for.
         dtype: of numbers and JSON; files and expressions keep their own.
         device: where the inputs go.
@@ -47,6 +48,7 @@ class Request:
     inputs: Mapping[str, Value] = field(default_factory=dict)
     wrt: tuple[str, ...] | None = None
     grad_outputs: tuple[tuple[str | None, Value], ...] = ()
+    is_grads_batched: bool = False
     tangent: tuple[tuple[str | None, Value], ...] = ()
     dtype: str = "float32"
     device: str = "cpu"

@@ -149,7 +149,7 @@ Which product
   multiplication of Re v and of Im v with the diagonals. Complex numbers: PyTorch's grad gives
   ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two for a real L), so that
   −grad points downhill. The input is real, and so is its gradient: the result is also
-  Re(conj(v)·(∂Re y + i·∂Im y)/∂x).
+  Re(conj(v)·(∂(Re y)/∂x + i·∂(Im y)/∂x)).
 
 The numbers
              v  x[0]  x[1]

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jvpcli.answers.products import Products, differentiate, plan_of
-from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
+from jvpcli.answers.question import (
+    Weight,
+    backward_failures,
+    pose,
+    read_cotangents,
+    read_tangents,
+    refuse_cut,
+    refused,
+    text_of,
+)
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import contract
@@ -76,6 +85,7 @@ def _report(
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
     spectrum, errors = _spectrum(derivatives) if request.spectrum else (None, None)
+    batched = request.is_grads_batched
     return InspectReport(
         expression=text_of(request),
         inputs={name: figures.input_value(x, name in leaves) for name, x in evaluation.inputs.items()},
@@ -87,7 +97,9 @@ def _report(
         },
         vjp={name: figures.value(gradient) for name, gradient in products.vjp.items()},
         contraction={
-            y: {x: contract(y, x, maps[y, x], cotangents[y].value) for x in leaves} for y in outputs if y in cotangents
+            y: {x: contract(y, x, maps[y, x], cotangents[y].value, batched) for x in leaves}
+            for y in outputs
+            if y in cotangents
         },
         comparison=products.comparison,
         plan=derivatives.plan,
@@ -96,6 +108,8 @@ def _report(
         spectrum=spectrum,
         spectrum_error=errors or None,
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
+        is_grads_batched=batched or None,
+        refusal=refused(problem, cotangents),
     )
 
 

@@ -33,16 +33,23 @@ class Products:
     """The products of a request.
 
     Attributes:
-        vjp: input to Σ_outputs vᵀJ.
+        vjp: input to Σ_outputs vᵀJ, of the input's shape; with several v (`is_grads_batched`) stacked along an axis in front.
         contributions: (output, input) to vᵀJ, or None where no gradient flows from that output to that input.
         comparison: how the two ways to the contributions compare.
         jvp: output to Σ_inputs J u, or None if no tangent was given.
+        batched: whether there are several v.
     """
 
     vjp: Mapping[str, Tensor]
     contributions: Mapping[tuple[str, str], Tensor | None]
     comparison: Comparison
     jvp: Mapping[str, Tensor] | None
+    batched: bool = False
+
+    def spoilt(self, x: str) -> Tensor:
+        """A tensor of the shape of input `x` with a NaN wherever one of its gradients has one."""
+        found = self.vjp[x]
+        return found.nan_to_num(nan=math.nan, posinf=0.0, neginf=0.0).sum(0) if self.batched else found
 
 
 def plan_of(problem: Problem, request: Request) -> Planned:
@@ -61,7 +68,7 @@ def differentiate(
     planned = plan_of(problem, request)
 
     def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
-        return derivatives, multiply(derivatives, problem, cotangents, tangents)
+        return derivatives, multiply(derivatives, problem, cotangents, tangents, request.is_grads_batched)
 
     try:
         derivatives = planned.derive(request.tell)
@@ -81,9 +88,13 @@ def differentiate(
 
 
 def multiply(
-    derivatives: Derivatives, problem: Problem, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
+    derivatives: Derivatives,
+    problem: Problem,
+    cotangents: Mapping[str, Weight],
+    tangents: Mapping[str, Weight],
+    batched: bool = False,
 ) -> Products:
-    """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs.
+    """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs; `batched` cotangents hold several v each.
 
     Raises:
         InternalError: the two ways differ by more than rounding.
@@ -92,21 +103,30 @@ def multiply(
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
     for y, weight in cotangents.items():
-        gradients = vjp(outputs[y], weight.value, list(leaves.values()))
-        for x, gradient in zip(leaves, gradients, strict=True):
-            contributions[y, x] = gradient
-            pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], weight.value, gradient)
-            comparisons.append(_compare(pair, eps))
-    totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
+        found: dict[str, list[Tensor | None]] = {x: [] for x in leaves}
+        for v in weight.value.unbind() if batched else [weight.value]:
+            for x, gradient in zip(leaves, vjp(outputs[y], v, list(leaves.values())), strict=True):
+                found[x].append(gradient)
+                pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], v, gradient)
+                comparisons.append(_compare(pair, eps))
+        contributions |= {(y, x): _stacked(gradients) if batched else gradients[0] for x, gradients in found.items()}
+    counts = [len(weight.value) for weight in cotangents.values()][:1] if batched else []
+    totals = {x: torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape)) for x, leaf in leaves.items()}
     for (_, x), gradient in contributions.items():
         if gradient is not None:
             totals[x] = totals[x] + gradient
     comparison = Comparison(
         compared=sum(part.compared for part in comparisons),
         not_finite=sum(part.not_finite for part in comparisons),
-        largest_difference=max(part.largest_difference for part in comparisons),
+        largest_difference=max((part.largest_difference for part in comparisons), default=0.0),
     )
-    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents))
+    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents), batched)
+
+
+def _stacked(gradients: list[Tensor | None]) -> Tensor | None:
+    """The gradients of several v along a new first axis; None where the input is not reached."""
+    reached = [gradient for gradient in gradients if gradient is not None]
+    return torch.stack(reached) if reached else None
 
 
 def coarsest(evaluation: Evaluation) -> float:

@@ -18,10 +18,18 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.problem import Problem
+from jvpcli.report import Refusal
 from jvpcli.request import Request
 
 SEED_OFFSET = 1_000
 """Random weights start this far from the request's seed, so that they differ from random inputs."""
+
+
+UNUSED = (
+    "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the "
+    "desired behavior."
+)
+"""What PyTorch says of an input in `wrt` that nothing uses."""
 
 
 def pose(request: Request) -> Problem:
@@ -166,44 +174,97 @@ def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
     for name in unused:
         if name not in helping:
             uses = ", ".join(wanted) or "no inputs"
-            raise UsageError(f"the expression does not use an input {name!r}; it uses {uses}")
+            raise UsageError(
+                f"the expression does not use an input {name!r}; it uses {uses}",
+                torch_message=UNUSED if name in (request.wrt or ()) else None,
+            )
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A cotangent or tangent and where it came from: `ones`, or what the user wrote."""
+    """A cotangent or tangent and where it came from: `ones`, or what the user wrote.
+
+    A cotangent that a derivative call left out is ones; `implicit` says of what kind the call was: "" of
+    torch.autograd.grad or backward, "vjp" of torch.autograd.functional.vjp, "grad" of torch.func.grad.
+    """
 
     source: str
     value: Tensor
+    implicit: str | None = None
 
 
 def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
     """v for each differentiable output, in the outputs' order; an output left out (`none`) is not there.
 
+    It has the output's shape; with `is_grads_batched` an axis in front, as long for all outputs.
+
     Raises:
         ShapeMismatchError: a shape other than its output's.
-        UsageError: more cotangents than outputs, or one for a name that is no output.
+        UsageError: more cotangents than outputs or fewer, or one for a name that is no output.
     """
     outputs = evaluation.outputs
     given = _by_name("--grad-outputs", request.grad_outputs, list(outputs))
-    scope = {**evaluation.inputs, **outputs}
+    values = [value for name, value in request.grad_outputs if name is None]
+    default = values[0] if len(request.grad_outputs) == len(values) == 1 and _word(values[0]) == IMPLICIT else "ones"
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
-        value = given.get(name, "ones")
-        if (isinstance(value, str) and value == "none") or not y.requires_grad:
+        value = given.get(name, default)
+        if _word(value) == "none" or not y.requires_grad:
             continue
-        v = _weight(value, y, request, scope, f"grad_outputs for {name}", request.seed + SEED_OFFSET + position)
-        if v.shape != y.shape:
-            several = len(outputs) > 1
-            from jvpcli.answers.mismatch import cotangent_mismatch  # loaded only where something is wrong
-
-            raise cotangent_mismatch(
-                request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
-            )
-        weights[name] = Weight(_source(value, name in given), _as(v, y, f"grad_outputs for {name}"))
+        if values and name not in given and default == "ones" and len(values) == len(request.grad_outputs):
+            raise _too_few(request, list(outputs))
+        weights[name] = _cotangent(value, name, position, name in given, request, evaluation)
     if not weights:
         raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
+    if request.is_grads_batched and len({len(weight.value) for weight in weights.values()}) > 1:
+        counts = ", ".join(f"{len(weight.value)} for {name}" for name, weight in weights.items())
+        raise UsageError(f"with is_grads_batched grad_outputs holds as many v for each output, and here {counts}")
     return weights
+
+
+def _cotangent(
+    value: Any, name: str, position: int, given: bool, request: Request, evaluation: Evaluation
+) -> Weight:
+    """v for the output `name`, the one at `position`."""
+    outputs, y, batched = evaluation.outputs, evaluation.outputs[name], request.is_grads_batched
+    implicit = value.strip().partition(":")[2] if _word(value) == IMPLICIT else None
+    value = value if implicit is None else "ones"
+    what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **outputs}
+    v = _weight(value, y, request, scope, what, request.seed + SEED_OFFSET + position)
+    if batched and (is_word(value) or not v.dim() or v.shape[1:] != y.shape):
+        from jvpcli.answers.mismatch import batch_mismatch  # loaded only where something is wrong
+
+        raise batch_mismatch(name, y, v)
+    if not batched and v.shape != y.shape:
+        several = len(outputs) > 1
+        from jvpcli.answers.mismatch import cotangent_mismatch  # loaded only where something is wrong
+
+        raise cotangent_mismatch(
+            request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
+        )
+    return Weight(_source(value, given and implicit is None), _as(v, y, what), implicit)
+
+
+def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | None:
+    """What PyTorch raises for the derivative call that was pasted, since it gives no v where one is needed."""
+    implicit = {name: weight.implicit for name, weight in cotangents.items() if weight.implicit is not None}
+    if not implicit:
+        return None
+    from jvpcli.answers.implicit import refusal  # loaded only where a call without v was pasted
+
+    return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
+
+
+def _too_few(request: Request, names: list[str]) -> UsageError:
+    """Cotangents without names for some of the outputs alone."""
+    count = len(request.grad_outputs)
+    return UsageError(
+        f"grad_outputs was given for {count} of the {len(names)} outputs {', '.join(names)}",
+        explanation="A v is needed for each; nothing is filled in. `none` leaves an output out, and ones weigh all its "
+        "entries alike.",
+        hints=(f"by name the others are ones: -g {names[0]}=…",) if isinstance(request.expression, str) else (),
+        torch_message=f"got {len(names)} tensors and {count} gradients",
+    )
 
 
 def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
@@ -237,6 +298,14 @@ def _read_weights(request: Request, evaluation: Evaluation) -> None:
     """Reads the cotangents and tangents, so that it is known whether they fit."""
     read_cotangents(request, evaluation)
     read_tangents(request, evaluation)
+
+
+IMPLICIT = "implicit"
+
+
+def _word(value: Any) -> str:
+    """The word that a VALUE is, or begins with; what is no text is none."""
+    return value.strip().partition(":")[0] if isinstance(value, str) else ""
 
 
 def _by_name(option: str, pairs: tuple[tuple[str | None, Any], ...], names: list[str]) -> dict[str, Any]:

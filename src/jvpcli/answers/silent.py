@@ -106,7 +106,7 @@ def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> l
 
 def _masked(function: RealFunction, products: Products) -> Iterator[Notice]:
     """NaN in a gradient from entries that a step leaves out."""
-    spoilt = function.inputs.join([products.vjp.get(name) for name in function.inputs.names]).isnan()
+    spoilt = function.inputs.join([products.spoilt(name) for name in function.inputs.names]).isnan()
     if not bool(function.y.isfinite().all()):
         return
     reason = masked_step(function, int(spoilt.nonzero()[0]))

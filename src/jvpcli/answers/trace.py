@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, text_of
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
 from jvpcli.answers.warnings import torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
@@ -108,4 +108,5 @@ def _report(
         comparison=comparison,
         product=product,
         warnings=(*about_sweep, *about_product, *torch_warnings(evaluation)),
+        refusal=refused(traced.problem, weights),
     )

@@ -80,10 +80,11 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     return replace(
         request,
         expression=pasted.expression,
-        inputs={**pasted.inputs, **request.inputs},
+        inputs={name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused},
         wrt=request.wrt or pasted.wrt or None,
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
+        is_grads_batched=request.is_grads_batched or pasted.is_grads_batched,
     )
 
 

@@ -23,9 +23,20 @@ LEAST_PICKED = 64
 """Of a vector no longer than this all entries are read: it is quicker than to pick some."""
 
 
-def contract(y: str, x: str, jacobian: LinearMap, v: Tensor) -> Contraction:
-    """The contraction of output `y`'s cotangent v (out_shape) with ∂y/∂x (out_shape + in_shape)."""
+def contract(y: str, x: str, jacobian: LinearMap, v: Tensor, batched: bool = False) -> Contraction:
+    """The contraction of output `y`'s cotangent v (out_shape) with ∂y/∂x (out_shape + in_shape).
+
+    With `batched` v holds several along an axis in front, and so does the result.
+    """
     input_axes, output_axes = index_letters(jacobian.in_shape, jacobian.out_shape)
+    if batched:
+        each = LETTERS[len(input_axes) + len(output_axes)]
+        several = "There are several v, one along the first axis of grad_outputs, and each has a row of the result; of each: "
+        return Contraction(
+            einsum=f"{each}{output_axes},{output_axes}{input_axes}->{each}{input_axes}",
+            formula=_formula(y, x, jacobian, input_axes, output_axes, each),
+            product=several + product_in_words(y, x, jacobian),
+        )
     return Contraction(
         einsum=f"{output_axes},{output_axes}{input_axes}->{input_axes}",
         formula=_formula(y, x, jacobian, input_axes, output_axes),
@@ -46,10 +57,10 @@ def entry_label(name: str, index: tuple[int, ...]) -> str:
     return f"{name}[{','.join(map(str, index))}]" if index else name
 
 
-def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str) -> str:
-    left = f"∂L/∂{_indexed(x, input_axes)}"
+def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str, each: str = "") -> str:
+    left = f"∂{_indexed('L', each)}/∂{_indexed(x, input_axes)}"
     total = f"Σ_{output_axes} " if output_axes else ""
-    at, y_at, x_at = _indexed("v", output_axes), _indexed(y, output_axes), _indexed(x, input_axes)
+    at, y_at, x_at = _indexed("v", each + output_axes), _indexed(y, output_axes), _indexed(x, input_axes)
     return f"{left} = {total}{term(at, y_at, x_at, jacobian.splits)}"
 
 
@@ -66,7 +77,7 @@ def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     """Which product this is: what the flattened sizes are and what the Jacobian's kind reduces it to."""
     sentences = [_sizes(y, jacobian), (_kind_of_parts if jacobian.splits else _kind)(y, x, jacobian)]
     if isinstance(jacobian, ComplexMap):
-        sentences.append(_convention(jacobian))
+        sentences.append(_convention(y, x, jacobian))
     return " ".join(filter(None, sentences))
 
 
@@ -171,16 +182,17 @@ def _number(jacobian: LinearMap) -> str:
     return f"{entry.item():g}" if entry.numel() and not entry.is_complex() else "a number"
 
 
-def _convention(jacobian: ComplexMap) -> str:
+def _convention(y: str, x: str, jacobian: ComplexMap) -> str:
     text = (
         "Complex numbers: PyTorch's grad gives ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two "
         "for a real L), so that −grad points downhill."
     )
     if not jacobian.splits:
-        return text if jacobian.imaginary is None else f"{text} The Jacobian shown is conj(dy/dz)."
+        return text if jacobian.imaginary is None else f"{text} The Jacobian shown is conj(d{y}/d{x})."
     if not jacobian.rows.is_complex():
-        return f"{text} The input is real, and so is its gradient: the result is also Re(conj(v)·(∂Re y + i·∂Im y)/∂x)."
-    return f"{text} The gradient of Im y is not i times that of Re y here: the result takes both, and v·J alone is not it."
+        whole = f"∂(Re {y})/∂{x} + i·∂(Im {y})/∂{x}"
+        return f"{text} The input is real, and so is its gradient: the result is also Re(conj(v)·({whole}))."
+    return f"{text} The gradient of Im {y} is not i times that of Re {y} here: the result takes both, and v·J alone is not it."
 
 
 def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | None:

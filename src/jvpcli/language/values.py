@@ -94,9 +94,12 @@ def read_device(name: str) -> torch.device:
     return device
 
 
+WORDS = ("ones", "zeros", "randn", "onehot", "none", "implicit")
+
+
 def is_word(value: Any) -> bool:
     """Whether a VALUE is one of the words that only cotangents and tangents have."""
-    return isinstance(value, str) and value.strip().partition(":")[0] in ("ones", "zeros", "randn", "onehot", "none")
+    return isinstance(value, str) and value.strip().partition(":")[0] in WORDS
 
 
 def free_names(text: str) -> tuple[str, ...]:

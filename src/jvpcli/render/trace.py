@@ -18,7 +18,17 @@ from rich.text import Text
 from jvpcli.render.error import underlined
 from jvpcli.render.numbers import array_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
-from jvpcli.render.text import HEADING, NAME, QUIET, Window, einsum_text, labelled, labelled_array, matrix_table
+from jvpcli.render.text import (
+    HEADING,
+    NAME,
+    QUIET,
+    Window,
+    einsum_text,
+    labelled,
+    labelled_array,
+    matrix_table,
+    render_refusal,
+)
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
@@ -47,6 +57,7 @@ def render_trace(report: TraceReport, console: Console, *, step: int | None = No
     """Prints the whole trace, or step number `step` in full; `full` leaves nothing out of arrays."""
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_refusal(report.refusal, console)
     sections = _sections(page) if step is None else _opened(page, report.steps[step], full)
     for title, body, prose in sections:
         console.print()
@@ -410,7 +421,8 @@ def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: boo
         )
         window = Window(None, None) if full else Window()
         real = passed is not None and "complex" not in passed.dtype
-        yield matrix_table(local.part or step.output, local.operand, jacobian, v.value, window, page.width, real=real)
+        names, axes = (local.part or step.output, local.operand), v.value.ndim
+        yield matrix_table(*names, jacobian, v.value, window, page.width, real=real, axes=axes)
     yield Text("nothing flows on") if passed is None else _block("flows on: ", passed.value)
 
 

@@ -131,6 +131,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What PyTorch raises for the call that was pasted, and what it would need; the answer is the one for ones."""
+
+    message: str
+    explanation: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The VJPs from the explicit Jacobian against those of `torch.autograd.grad`, entry by entry.
 
@@ -144,7 +152,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class InspectReport:
-    """The answer of `jvp inspect`."""
+    """The answer of `jvp inspect`.
+
+    With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.
+    """
 
     expression: str
     inputs: Mapping[str, InputValue]
@@ -160,6 +171,8 @@ class InspectReport:
     spectrum: Mapping[str, Mapping[str, np.ndarray]] | None = None
     spectrum_error: Mapping[str, Mapping[str, np.ndarray]] | None = None
     tangent: Mapping[str, Cotangent] | None = None
+    is_grads_batched: bool | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)

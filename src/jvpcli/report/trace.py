@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Shape, Value
+from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Refusal, Shape, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,3 +117,4 @@ class TraceReport:
     comparison: Comparison
     product: Comparison | None
     warnings: tuple[Notice, ...] = ()
+    refusal: Refusal | None = None
