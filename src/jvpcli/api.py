@@ -199,7 +199,8 @@ def inspect(
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
 
     Args:
-        expression: text of the language, or any function of tensors; its parameters are the input names.
+        expression: text of the language, or any function of tensors.  It gets the inputs by position, in its parameters' order
+            where they have the inputs' names and else in the inputs' order; keyword-only parameters by name.
         inputs: name to VALUE, for names that are also options here; others are given as keywords.
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate; by default all that are floating or complex.

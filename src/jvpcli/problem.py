@@ -37,6 +37,7 @@ class Problem:
         function: a program, or a Python function of tensors.
         inputs: name to tensor: the point.  No evaluation changes these tensors.
         wrt: the names of the inputs to differentiate.
+        tracked: the names of further inputs that require grad, since the user's own code differentiates them itself.
         seed: where random functions start; the same each time the function runs.
         memory_limit: bytes that an evaluation may take, and then the derivatives of it; None: what there is.
         functions: the imported functions that a program may call, by name.
@@ -55,6 +56,7 @@ class Problem:
     reads: Mapping[str, Sequence[str]] | None = None
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
+    tracked: tuple[str, ...] = ()
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -74,7 +76,16 @@ class Problem:
     def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
-        return {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+        found = {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+        return {name: y for name, y in found.items() if self._reaches(y)} if self.tracked else found
+
+    def _reaches(self, y: Tensor) -> bool:
+        """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""
+        total = torch.view_as_real(y.resolve_conj()).sum() if y.is_complex() else y.sum()
+        leaves = list(self.leaves.values())
+        return any(
+            g is not None for g in torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+        )
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -92,15 +103,22 @@ class Problem:
             if isinstance(self.function, Program):
                 limit, functions = self.memory_limit, self.functions
                 evaluation = evaluate(
-                    self.function, inputs, wrt=self.wrt, seed=seed, memory_limit=limit, functions=functions
+                    self.function,
+                    inputs,
+                    wrt=self.wrt,
+                    tracked=self.tracked,
+                    seed=seed,
+                    memory_limit=limit,
+                    functions=functions,
                 )
             else:
-                evaluation = evaluate_function(self.function, inputs, wrt=self.wrt, seed=seed)
+                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
         """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
-        inputs = {name: x.detach() for name, x in self.evaluation.inputs.items()} | dict(tensors)
+        given = self.evaluation.inputs.items()
+        inputs = {name: x.detach().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.problem import Problem
+from jvpcli.program import Program
 from jvpcli.report import Refusal
 from jvpcli.request import Request
 
@@ -41,11 +42,32 @@ def pose(request: Request) -> Problem:
     problem = _read(request)
     try:
         _ = problem.evaluation
-    except (EvaluationError, ShapeMismatchError) as error:
+    except Exception as error:
+        tracking = _tracking(problem)
+        if tracking is not None:
+            return tracking
+        if not isinstance(error, (EvaluationError, ShapeMismatchError)):
+            raise
         from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
 
         raise explain_failure(error, request, problem, _read_weights) from error
     return problem
+
+
+def _tracking(problem: Problem) -> Problem | None:
+    """The problem with all inputs requiring grad, evaluated, where own code failed; None where that is not the cure.
+
+    The code may differentiate inputs itself that `wrt` leaves out: they are only not reported.
+    """
+    others = tuple(name for name, x in problem.inputs.items() if name not in problem.wrt and _can_carry_gradient(x))
+    if not others or set(others) <= set(problem.tracked) or (isinstance(problem.function, Program) and not problem.functions):
+        return None
+    tracking = replace(problem, tracked=others)
+    try:
+        _ = tracking.evaluation
+    except Exception:  # what failed at first is told
+        return None
+    return tracking
 
 
 def _read(request: Request) -> Problem:
@@ -53,7 +75,9 @@ def _read(request: Request) -> Problem:
     seed, limit = request.seed, request.memory_limit
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
-        return Problem(request.expression, inputs, _wrt(request, inputs), seed, limit, handles=handles)
+        wrt = _wrt(request, inputs)
+        tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
+        return Problem(request.expression, inputs, wrt, seed, limit, tracked=tracked, handles=handles)
     if not request.imports:
         program = parse(request.expression, request.inputs.keys())
         inputs = read_inputs(request, program.inputs)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import Parameter
 from types import FunctionType
 from typing import Any
 
@@ -66,13 +67,15 @@ def evaluate(
     inputs: Mapping[str, Tensor],
     *,
     wrt: Collection[str] = (),
+    tracked: Collection[str] = (),
     seed: int = 0,
     memory_limit: int | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Evaluation:
     """Run a program on tensors; `functions` are the imported ones that it calls, by name.
 
-    The inputs named in `wrt` become fresh leaves that require grad; the caller's tensors are never changed.  Random
+    The inputs named in `wrt` become fresh leaves that require grad, and so do those in `tracked`, which the functions
+    differentiate themselves; the caller's tensors are never changed.  Random
     functions start from `seed`, and torch's own generator is left as it was.  `memory_limit` is in bytes; without one
     three quarters of the free memory may be used.
 
@@ -84,7 +87,7 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
+    leaves = {name: _leaf(name, inputs[name], name in wrt or name in tracked, copy) for name in program.inputs}
     run = Run(program, leaves, memory_limit, functions)
     with seeded(seed, leaves.values()) as said, torch.enable_grad():
         run.run(program.equations)
@@ -130,15 +133,21 @@ def evaluate_value(
 
 
 def evaluate_function(
-    function: Callable[..., Any], inputs: Mapping[str, Tensor], wrt: Collection[str] = (), seed: int = 0
+    function: Callable[..., Any],
+    inputs: Mapping[str, Tensor],
+    wrt: Collection[str] = (),
+    tracked: Collection[str] = (),
+    seed: int = 0,
 ) -> Evaluation:
-    """Run a Python function of tensors, called with `inputs` by name, or in their order; there is no program and no tape.
+    """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
+
+    `wrt` and `tracked` are as for `evaluate`.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
         Whatever the function itself raises.
     """
-    leaves = {name: _leaf(name, value, name in wrt, copy=False) for name, value in inputs.items()}
+    leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     with seeded(seed, leaves.values()), torch.enable_grad():
         outputs = call_function(function, leaves)
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
@@ -147,26 +156,46 @@ def evaluate_function(
 def call_function(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
+    Inputs with the names of keyword-only parameters are given by name, all others by position: in the order of the
+    parameters where they have those names, else in the order of the inputs.
+
     Raises: as `evaluate_function`.
     """
-    return name_outputs([(None, part) for part in flatten(_call(function, inputs))], tuple(inputs))
+    positional, by_name = _arranged(function, list(inputs))
+    result = function(*(inputs[name] for name in positional), **{name: inputs[name] for name in by_name})
+    return name_outputs([(None, part) for part in flatten(result)], tuple(inputs))
 
 
-def _call(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Any:
-    """By name where the function has parameters of those names, else in order."""
-    try:
-        parameters = _parameters(function)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return function(*inputs.values())
-    return function(**inputs) if inputs.keys() <= parameters else function(*inputs.values())
+def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
+    """Which inputs a function gets by position, in this order, and which by name."""
+    parameters, keyword_only = _parameters(function)
+    by_name = [name for name in names if name in keyword_only]
+    others = [name for name in names if name not in keyword_only]
+    if not set(others) <= set(parameters):
+        return others, by_name
+    others.sort(key=parameters.index)
+    leading = next((k for k, name in enumerate(others) if name != parameters[k]), len(others))
+    return others[:leading], [*others[leading:], *by_name]  # behind a parameter that is left to its default
 
 
-def _parameters(function: Callable[..., Any]) -> Set[str]:
-    """The names of a function's parameters; of a plain one without the time that its signature takes."""
-    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """The names of a function's parameters, and of those that are keyword-only.
+
+    Of a function that wraps another they are the other's: the wrapper hands on what comes by position.
+    """
+    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):  # without the time a signature takes
         code = function.__code__
-        return set(code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount])
-    return inspect.signature(function).parameters.keys()
+        return list(code.co_varnames[: code.co_argcount]), list(
+            code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        )
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return [], []
+    by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in by_position], [
+        p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY
+    ]
 
 
 @contextmanager
