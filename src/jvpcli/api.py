@@ -101,10 +101,12 @@ class InspectResult(_Result):
 
     def __init__(self, inspection: Inspection) -> None:
         self.report: InspectReport = inspection.report
-        self.outputs: Mapping[str, Tensor] = {k: y.detach() for k, y in inspection.evaluation.outputs.items()}
-        self.vjp: Mapping[str, Tensor] = inspection.products.vjp
-        self.jvp: Mapping[str, Tensor] = inspection.products.jvp or {}
-        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(inspection.derivatives.maps)
+        live, products = inspection.live, inspection.products
+        outputs = {name: y.detach() for name, y in inspection.evaluation.outputs.items()}
+        self.outputs: Mapping[str, Tensor] = {**outputs, **(live.outputs if live else {})}
+        self.vjp: Mapping[str, Tensor] = live.vjp if live else products.vjp
+        self.jvp: Mapping[str, Tensor] = live.jvp if live else products.jvp or {}
+        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(live.maps if live else inspection.derivatives.maps)
 
     def _render(self, console: Console) -> None:
         from jvpcli.render.text import render_inspect
@@ -194,6 +196,7 @@ def inspect(
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
     spectrum: bool = False,
+    create_graph: bool = False,
     **named: Any,
 ) -> InspectResult:
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
@@ -215,6 +218,8 @@ def inspect(
         memory_limit: bytes, or text as on the command line, as in "200MB".
         save: a .npz or .npy file to write the Jacobians to.
         spectrum: whether the report has the leading singular values of each Jacobian.
+        create_graph: whether the result's tensors keep a graph to the tensors given, so that they can be differentiated again;
+            without it they are constants, and a question inside a function that is being differentiated is refused.
 
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
@@ -237,6 +242,7 @@ def jacobian(
     seed: int = 0,
     mode: str = "auto",
     memory_limit: int | str | None = None,
+    create_graph: bool = False,
     **named: Any,
 ) -> Mapping[tuple[str, str], LinearMap]:
     """The derivative alone: (output name, input name) to the Jacobian as a linear map.

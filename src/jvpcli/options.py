@@ -305,6 +305,7 @@ OPTIONS: tuple[Option, ...] = (
            doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
     Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
            "Add the leading singular values of each Jacobian.", False),
+    Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),

@@ -39,6 +39,7 @@ class Request:
         save: a file for the Jacobians (.npz or .npy), or None.
         spectrum: whether the leading singular values of every Jacobian are asked for.
         imports: files of the user's own whose functions the expression calls; they are run.
+        create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
         command: "inspect", "trace" or "check": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
@@ -61,6 +62,7 @@ class Request:
     save: str | None = None
     spectrum: bool = False
     imports: tuple[str, ...] = ()
+    create_graph: bool = False
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from jvpcli.answers.products import Products, differentiate, plan_of
 from jvpcli.answers.question import (
@@ -20,16 +22,27 @@ from jvpcli.answers.question import (
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import contract
+from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
-from jvpcli.report import InspectReport
+from jvpcli.report import InspectReport, Notice
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jvpcli.report import PlanReport
+
+
+@dataclass(frozen=True)
+class Live:
+    """The tensors of an inspection with a graph to the caller's (`create_graph`)."""
+
+    outputs: Mapping[str, Tensor]
+    vjp: Mapping[str, Tensor]
+    jvp: Mapping[str, Tensor]
+    maps: Mapping[tuple[str, str], LinearMap]
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Inspection:
     derivatives: Derivatives
     products: Products
     report: InspectReport
+    live: Live | None = None
 
 
 def inspect(request: Request) -> InspectReport:
@@ -62,7 +76,26 @@ def investigate(request: Request) -> Inspection:
         if request.save is not None:
             _save(derivatives, problem, request)
         report = _report(problem, request, cotangents, tangents, derivatives, products)
-    return Inspection(problem.evaluation, derivatives, products, report)
+        live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
+    return Inspection(problem.evaluation, derivatives, products, report, live)
+
+
+def _live(
+    problem: Problem,
+    request: Request,
+    cotangents: Mapping[str, Weight],
+    tangents: Mapping[str, Weight],
+    derivatives: Derivatives,
+) -> Live:
+    from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for
+
+    again = run_again(problem)
+    return Live(
+        again.outputs,
+        again.vjp(cotangents, request.is_grads_batched),
+        again.jvp(tangents) if tangents else {},
+        {} if request.jacobian == "none" else again.maps(derivatives.maps),
+    )
 
 
 def explain_plan(request: Request) -> PlanReport:
@@ -103,7 +136,7 @@ def _report(
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=notices(problem, derivatives, products),
+        warnings=(*notices(problem, derivatives, products), *_without_graph(request)),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,
@@ -111,6 +144,17 @@ def _report(
         is_grads_batched=batched or None,
         refusal=refused(problem, cotangents),
     )
+
+
+def _without_graph(request: Request) -> Iterator[Notice]:
+    """That an input was computed from other tensors, to which the result keeps no graph."""
+    computed = [name for name, x in request.inputs.items() if isinstance(x, Tensor) and x.grad_fn is not None]
+    if computed and not request.create_graph:
+        yield Notice(
+            "graph_break",
+            f"{', '.join(computed)}: computed from other tensors, to which this result keeps no graph; with create_graph=True "
+            "it can be differentiated further",
+        )
 
 
 def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:

@@ -56,7 +56,12 @@ def _maps(
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return plan(problem, request.mode, "maps", work).maps()
+    maps = plan(problem, request.mode, "maps", work).maps()
+    if not request.create_graph:
+        return maps
+    from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for
+
+    return run_again(problem).maps(maps)
 
 
 def _hashable(program: Hashable) -> bool:

@@ -39,6 +39,7 @@ def pose(request: Request) -> Problem:
     Raises:
         JvpError: the expression or an input is refused, or fails; with what can be said of why, and repairs that work.
     """
+    _refuse_detached(request)
     problem = _read(request)
     try:
         _ = problem.evaluation
@@ -51,7 +52,46 @@ def pose(request: Request) -> Problem:
         from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
 
         raise explain_failure(error, request, problem, _read_weights) from error
+    if not isinstance(request.expression, str):
+        _refuse_detached(request, problem)
     return problem
+
+
+def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
+    """Refuse what is asked where something else differentiates through the answer, which would be a constant there.
+
+    The tensors that are given tell of that; and where a Python function was evaluated, its outputs, since it may take other
+    tensors from outside.
+
+    Raises:
+        UsageError: that is so, inside a transform of torch.func, or inside jvpcli without `create_graph`.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise _constant("inside a transform of torch.func")
+    given = (*request.inputs.values(), *(value for _, value in (*request.grad_outputs, *request.tangent)))
+    tensors = [x for x in given if isinstance(x, Tensor)]
+    own: list[Tensor] = []
+    if problem is not None:
+        tensors, own = list(problem.evaluation.outputs.values()), list(problem.evaluation.inputs.values())
+    if not tensors:
+        return
+    from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
+
+    if any(map(has_tangent, tensors)):
+        raise _constant("of dual numbers")
+    if not request.create_graph and differentiates(tensors, own):
+        raise UsageError(
+            "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
+            explanation="Its tensors keep no graph, so the derivative through them would be lost.",
+            hints=("pass create_graph=True to jvpcli.inspect or jvpcli.jacobian: their tensors can be differentiated then",),
+        )
+
+
+def _constant(where: str) -> UsageError:
+    return UsageError(
+        f"jvpcli can't be asked {where}: its answer would be a constant there",
+        hints=("use torch.func itself inside; or ask jvpcli with create_graph=True, and torch.autograd.grad around it",),
+    )
 
 
 def _tracking(problem: Problem) -> Problem | None:
@@ -209,12 +249,14 @@ class Weight:
     """A cotangent or tangent and where it came from: `ones`, or what the user wrote.
 
     A cotangent that a derivative call left out is ones; `implicit` says of what kind the call was: "" of
-    torch.autograd.grad or backward, "vjp" of torch.autograd.functional.vjp, "grad" of torch.func.grad.
+    torch.autograd.grad or backward, "vjp" of torch.autograd.functional.vjp, "grad" of torch.func.grad.  `live` is the value with
+    its graph, where it has one.
     """
 
     source: str
     value: Tensor
     implicit: str | None = None
+    live: Tensor | None = None
 
 
 def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]:
@@ -266,7 +308,7 @@ def _cotangent(
         raise cotangent_mismatch(
             request, name, y, v, evaluation.inputs, position, several, lambda r: read_cotangents(r, evaluation)
         )
-    return Weight(_source(value, given and implicit is None), _as(v, y, what), implicit)
+    return Weight(_source(value, given and implicit is None), _as(v, y, what), implicit, _live(v, y))
 
 
 def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | None:
@@ -314,7 +356,8 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
             raise tangent_mismatch(
                 request, name, x, u, evaluation.outputs, position, several, lambda r: read_tangents(r, evaluation)
             )
-        weights[name] = Weight(_source(value, name in given), _as(u, x, f"tangent for {name}"))
+        u_as = _as(u, x, f"tangent for {name}")
+        weights[name] = Weight(_source(value, name in given), u_as, live=_live(u, x))
     return weights
 
 
@@ -408,6 +451,10 @@ def _as(v: Tensor, like: Tensor, what: str) -> Tensor:
     if v.is_complex() and not like.is_complex():
         raise BadValueError(f"{what} is complex, but its tensor is {dtype_name(like.dtype)}")
     return v.detach().to(dtype=like.dtype, device=like.device)
+
+
+def _live(v: Tensor, like: Tensor) -> Tensor | None:
+    return v.to(dtype=like.dtype, device=like.device) if v.requires_grad else None
 
 
 def _source(value: Any, given: bool) -> str:

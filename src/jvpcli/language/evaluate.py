@@ -23,6 +23,9 @@ from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
 
+MARK = "_jvp_differentiates"
+"""The attribute of a leaf that an evaluation differentiates: what is asked of jvpcli inside of that is told by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -255,7 +258,9 @@ def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
         raise NotDifferentiableError(
             f"`{name}` holds {kind} numbers: only floating and complex inputs have derivatives."
         )
-    return leaf.requires_grad_()
+    leaf.requires_grad_()
+    setattr(leaf, MARK, True)
+    return leaf
 
 
 def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tensor], wrt: Collection[str]) -> None:
