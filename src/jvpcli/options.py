@@ -137,14 +137,15 @@ def _choice(option: Option, value: Any, door: str) -> str:
     return str(value)
 
 
-def _names(option: Option, value: Any, door: str) -> tuple[str, ...] | None:
+def _names(option: Option, value: Any, door: str) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{option.called(door)} takes the names of inputs, as in [\"x\", \"W\"], not {value!r}")
     found = tuple(name.strip() for name in names if name.strip())
-    if not found and door == COMMAND_LINE:
-        raise UsageError(f"{option.called(door)} takes the names of inputs, as in x,W, not {value!r}")
-    return found or None
+    if not found:
+        example = 'x,W' if door == COMMAND_LINE else '["x", "W"]'
+        raise UsageError(f"{option.called(door)} takes the names of inputs, as in {example}, not {value!r}")
+    return found
 
 
 def _inputs(option: Option, value: Any, door: str) -> Mapping[str, Any]:
@@ -171,8 +172,8 @@ def _weights(option: Option, value: Any, door: str) -> tuple[tuple[str | None, A
         return tuple(_split_name(text) for text in value)
     if isinstance(value, Mapping) and "value" not in value:
         return tuple(value.items())
-    several = door == PYTHON and isinstance(value, (tuple, list))  # unless it is one nested list of numbers
-    if several and any(isinstance(item, str) or hasattr(item, "requires_grad") for item in value):
+    several = door == PYTHON and isinstance(value, (tuple, list))  # of numbers alone it depends on how many outputs there are
+    if several and any(isinstance(item, str) or getattr(item, "ndim", 0) or hasattr(item, "requires_grad") for item in value):
         return tuple((None, "none" if item is None else item) for item in value)
     return ((None, value),)
 

@@ -17,6 +17,7 @@ from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatc
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
+from jvpcli.options import command
 from jvpcli.problem import Problem
 from jvpcli.program import Program
 from jvpcli.report import Refusal
@@ -269,16 +270,17 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
         UsageError: more cotangents than outputs or fewer, or one for a name that is no output.
     """
     outputs = evaluation.outputs
-    given = _by_name("--grad-outputs", request.grad_outputs, list(outputs))
-    values = [value for name, value in request.grad_outputs if name is None]
-    default = values[0] if len(request.grad_outputs) == len(values) == 1 and _word(values[0]) == IMPLICIT else "ones"
+    pairs = _one_for_each(request.grad_outputs, len(outputs))
+    given = _by_name("--grad-outputs", pairs, list(outputs))
+    values = [value for name, value in pairs if name is None]
+    default = values[0] if len(pairs) == len(values) == 1 and _word(values[0]) == IMPLICIT else "ones"
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
         value = given.get(name, default)
         if _word(value) == "none" or not y.requires_grad:
             continue
-        if values and name not in given and default == "ones" and len(values) == len(request.grad_outputs):
-            raise _too_few(request, list(outputs))
+        if values and name not in given and default == "ones" and len(values) == len(pairs):
+            raise _too_few(request, values, list(outputs))
         weights[name] = _cotangent(value, name, position, name in given, request, evaluation)
     if not weights:
         raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
@@ -321,15 +323,15 @@ def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | Non
     return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
 
 
-def _too_few(request: Request, names: list[str]) -> UsageError:
+def _too_few(request: Request, values: list[Any], names: list[str]) -> UsageError:
     """Cotangents without names for some of the outputs alone."""
-    count = len(request.grad_outputs)
+    shown = command(replace(request, grad_outputs=tuple(zip(names, [*values, *["ones"] * len(names)], strict=False))))
     return UsageError(
-        f"grad_outputs was given for {count} of the {len(names)} outputs {', '.join(names)}",
+        f"grad_outputs was given for {len(values)} of the {len(names)} outputs {', '.join(names)}",
         explanation="A v is needed for each; nothing is filled in. `none` leaves an output out, and ones weigh all its "
         "entries alike.",
-        hints=(f"by name the others are ones: -g {names[0]}=…",) if isinstance(request.expression, str) else (),
-        torch_message=f"got {len(names)} tensors and {count} gradients",
+        hints=(shown or "give a v for each output, or those that matter by name",),
+        torch_message=f"got {len(names)} tensors and {len(values)} gradients",
     )
 
 
@@ -343,7 +345,7 @@ def read_tangents(request: Request, evaluation: Evaluation) -> dict[str, Weight]
     if not request.tangent:
         return {}
     names = list(evaluation.wrt)
-    given = _by_name("--tangent", request.tangent, names)
+    given = _by_name("--tangent", _one_for_each(request.tangent, len(names)), names)
     weights = {}
     for position, name in enumerate(names):
         x = evaluation.inputs[name]
@@ -375,7 +377,17 @@ def _word(value: Any) -> str:
     return value.strip().partition(":")[0] if isinstance(value, str) else ""
 
 
-def _by_name(option: str, pairs: tuple[tuple[str | None, Any], ...], names: list[str]) -> dict[str, Any]:
+Pairs = tuple[tuple[str | None, Any], ...]
+
+
+def _one_for_each(pairs: Pairs, count: int) -> Pairs:
+    """The pairs; where a sequence is all that was given and there are several tensors, an item of it for each."""
+    if count < 2 or len(pairs) != 1 or pairs[0][0] is not None or not isinstance(pairs[0][1], (list, tuple)):
+        return pairs
+    return tuple((None, "none" if item is None else item) for item in pairs[0][1])
+
+
+def _by_name(option: str, pairs: Pairs, names: list[str]) -> dict[str, Any]:
     """The VALUEs by name; those without a name go by the order of the names."""
     unnamed = [value for name, value in pairs if name is None]
     if len(unnamed) > len(names):
