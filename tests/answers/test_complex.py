@@ -185,3 +185,33 @@ def test_a_step_of_a_trace_shows_both_parts(text, structure, formula):
     steps = follow(asked(text, x), step=0).report.steps
     assert [local.structure for local in steps[-1].local_jacobians] == [structure]
     assert steps[-1].local_jacobians[0].nnz == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "x", "structure"),
+    [
+        ("x*x.sum()", "1+1j,0,0", "dense"),
+        ("x*x.sum()*1j", "0,0,1", "dense"),
+        ("x*(x.sum()-x)", "0,0,1j", "dense"),
+        ("x**2", "0,0,1+1j", "diagonal"),
+        ("x.conj()**2", "0,0,1j", "diagonal"),
+        ("2*x", "0,0,1j", "identity"),
+        ("x*2j", "0,0,1", "identity"),
+        ("x[:2]+0j", "0,1,0", "selection"),
+        ("x.relu()*1j", "1,-1,2", "unknown"),  # a relu's zeros here are none elsewhere
+    ],
+)
+def test_the_structure_holds_at_other_points_too(text, x, structure):
+    """An entry that can be other than zero at some point is no structural zero, by ten random points."""
+    shown = investigate(Request(text, {"x": x}, dtype="complex128" if "j" in x else "float64")).report.jacobian["y"]["x"]
+    filled = torch.zeros(shown.shape, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(10):
+        point = torch.randn(3, dtype=torch.complex128 if "j" in x else torch.float64, generator=generator)
+        for part in (lambda y: y.real, lambda y: y.imag):
+            filled |= gradients(text, point, part) != 0
+    if structure in ("diagonal", "identity", "selection"):
+        assert int(filled.sum()) == shown.shape[0]
+    elif structure == "dense":
+        assert bool(filled.all())
+    assert shown.structure == structure

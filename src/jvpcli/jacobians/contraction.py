@@ -169,6 +169,8 @@ def _kind_of_parts(y: str, x: str, jacobian: LinearMap) -> str:
         return f"Every entry of both is zero: no {y} changes with {x} here, so the product is zero for any v."
     if jacobian.out_shape == ():
         return ""
+    if jacobian.structure == "unknown":
+        return "They are matrix products; which entries are zero at every point was not found out."
     if jacobian.structure in ("identity", "diagonal"):
         return (
             f"Both are diagonal (each entry of {y} depends on one entry of {x}, its own), so these products come down to "

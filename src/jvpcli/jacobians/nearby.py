@@ -84,13 +84,13 @@ def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
 def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
     """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
 
-    Signs stay; and where a function has flattened out or overflows at the point, it does not there.
+    Signs stay, but for complex numbers; and where a function has flattened out or overflows at the point, it does not there.
     """
     points = {}
     for number, (name, x) in enumerate(inputs.items()):
         x = x.detach()
-        size = direction(x, seed + number).abs().to(x.dtype)
-        points[name] = torch.where(x < 0, -size, size)
+        step = direction(x, seed + number)
+        points[name] = step if x.is_complex() else torch.where(x < 0, -step.abs(), step.abs())
     return points
 
 

@@ -164,8 +164,6 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
 def _sample(problem: Problem, plan: Plan) -> Maps:
     """The maps at another point; none where the function cannot be evaluated there."""
     inputs = problem.leaves
-    if any(x.is_complex() for x in inputs.values()):
-        return {}
     places = (elsewhere(inputs, seed=7), *[sampled(inputs, relative, seed=7) for relative in (-NEARBY, NEARBY)])
     for place in places:  # inwards first: that stays in the domain more often
         try:
@@ -174,7 +172,7 @@ def _sample(problem: Problem, plan: Plan) -> Maps:
             maps = maps_by_passes(reached, there.leaves, plan)[0]
         except Exception:  # any failure of the user's function off the point only costs the sample
             continue
-        if all(not isinstance(each, DenseMap) or bool(each.matrix.isfinite().all()) for each in maps.values()):
+        if all(bool(part.isfinite().all()) for each in maps.values() for part in each.parts):
             return maps
     return {}
 
@@ -196,7 +194,7 @@ def with_kinds(
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
             if isinstance(jacobian, ComplexMap):
-                found[key] = replace(jacobian, kind=classify_values(jacobian.parts, nature))
+                found[key] = replace(jacobian, kind=_of_complex(jacobian, sample, key, nature))
             elif isinstance(jacobian, DenseMap):
                 found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
     return found
@@ -218,6 +216,16 @@ def _by_values(
     if kind == "zero" and not nature.rigid:
         return None
     return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
+
+
+def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature) -> str:
+    """The kind that the values here and elsewhere show; where they don't show it all, what is proved by those here."""
+    other = sample().get(key) if nature.smooth else None
+    if isinstance(other, ComplexMap) and other.rows.shape == jacobian.rows.shape:
+        kind = classify_values([*jacobian.parts, *other.parts], nature)
+        if kind != "zero" or nature.rigid:
+            return kind
+    return unproved(jacobian.filled)
 
 
 @dataclass(frozen=True)
