@@ -125,6 +125,22 @@ def test_maps_push_and_pull_as_the_real_map_does(text, complex_input):
     torch.testing.assert_close(found, expected[: len(found)].double(), atol=1e-7, rtol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("text", ["x*1j", "(x*1j).abs()", "x.sum()*(1+1j)", "(x+0j)*x", "torch.fft.rfft(x.float())", "x[:0]*1j"])
+def test_in_every_precision(text, dtype):
+    x = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=dtype)
+    found = jvpcli.inspect(text, x=x, grad_outputs="randn", tangent="ones", spectrum=True)
+    (v,) = found.report.grad_outputs.values()
+    leaf = x.clone().requires_grad_()
+    y = evaluated(text, leaf)
+    (expected,) = torch.autograd.grad(y, leaf, torch.as_tensor(v.value).to(y.dtype))
+    torch.testing.assert_close(found.vjp["x"], expected)
+    assert str(found)
+    assert str(jvpcli.trace(text, x=x))
+    torch.testing.assert_close(jvpcli.trace(text, x=x, grad_outputs="randn").vjp["x"], expected)
+
+
 def test_a_complex_weight_of_a_real_output_is_refused():
     with pytest.raises(UsageError, match="the output is real"):
         jvpcli.jacobian("x.abs()", x=B[0])["y", "x"].pullback(torch.ones(3, dtype=torch.complex128))

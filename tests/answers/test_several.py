@@ -83,6 +83,17 @@ def test_by_name_the_others_are_ones_and_none_leaves_out():
     torch.testing.assert_close(left_out.vjp["x"], 2 * X.prod() / X)
 
 
+@pytest.mark.parametrize("word", ["ones", "zeros", "randn"])
+def test_a_word_alone_holds_for_every_output(word):
+    found = jvpcli.inspect("(x.sum(), x**2)", x=X, grad_outputs=word)
+    assert {v.source for v in found.report.grad_outputs.values()} == {word}
+    weights = [torch.as_tensor(v.value) for v in found.report.grad_outputs.values()]
+    if word != "randn":
+        assert [v.tolist() for v in weights] == [[1.0, [1.0] * 3], [0.0, [0.0] * 3]][word == "zeros"]
+    leaf = X.clone().requires_grad_()
+    torch.testing.assert_close(found.vjp["x"], torch.autograd.grad((leaf.sum(), leaf**2), leaf, weights)[0])
+
+
 def test_an_output_that_cannot_be_differentiated_needs_none():
     torch.testing.assert_close(jvpcli.inspect("x.max(0)", x=X, grad_outputs=[5.0]).vjp["x"], torch.tensor([0.0, 0, 5]).double())
 

@@ -269,19 +269,21 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
         ShapeMismatchError: a shape other than its output's.
         UsageError: more cotangents than outputs or fewer, or one for a name that is no output.
     """
+    if request.is_grads_batched and request.command != "inspect":
+        raise UsageError(f"{request.command} takes one v, and is_grads_batched gives several; inspect takes them all")
     outputs = evaluation.outputs
     pairs = _one_for_each(request.grad_outputs, len(outputs))
     given = _by_name("--grad-outputs", pairs, list(outputs))
     values = [value for name, value in pairs if name is None]
-    default = values[0] if len(pairs) == len(values) == 1 and _word(values[0]) == IMPLICIT else "ones"
+    alone = values[0] if len(pairs) == len(values) == 1 and _word(values[0]) in OF_ANY_SHAPE else None
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
-        value = given.get(name, default)
+        value = given.get(name, alone or "ones")
         if _word(value) == "none" or not y.requires_grad:
             continue
-        if values and name not in given and default == "ones" and len(values) == len(pairs):
+        if values and name not in given and alone is None and len(values) == len(pairs):
             raise _too_few(request, values, list(outputs))
-        weights[name] = _cotangent(value, name, position, name in given, request, evaluation)
+        weights[name] = _cotangent(value, name, position, name in given or alone is not None, request, evaluation)
     if not weights:
         raise UsageError("every output is left out with --grad-outputs none: there is nothing to pull back")
     if request.is_grads_batched and len({len(weight.value) for weight in weights.values()}) > 1:
@@ -370,6 +372,8 @@ def _read_weights(request: Request, evaluation: Evaluation) -> None:
 
 
 IMPLICIT = "implicit"
+OF_ANY_SHAPE = ("ones", "zeros", "randn", IMPLICIT)
+"""Words that, given once and without a name, hold for every output."""
 
 
 def _word(value: Any) -> str:

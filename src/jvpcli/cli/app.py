@@ -125,6 +125,8 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
         added.append(f"--wrt={','.join(pasted.wrt)}")
     for option, texts in (("--grad-outputs", pasted.grad_outputs), ("--tangent", pasted.tangent)):
         added += [f"{option}={text}" for text in texts if option not in given]
+    if pasted.is_grads_batched and name != "inspect":
+        raise UsageError(f"jvp {name} takes one v, and is_grads_batched=True gives several; jvp inspect takes them all")
     if pasted.is_grads_batched:
         added.append("--is-grads-batched")
     if not {"--quiet", "--json"} & given:

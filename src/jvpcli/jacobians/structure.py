@@ -90,7 +90,10 @@ def _as_array(matrix: Tensor) -> np.ndarray:
     matrix = matrix.detach().cpu().resolve_conj().resolve_neg()
     if matrix._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
         matrix = matrix.clone()
-    return (matrix.float() if matrix.dtype is torch.bfloat16 else matrix).numpy()
+    return matrix.to(_WIDER.get(matrix.dtype, matrix.dtype)).numpy()
+
+
+_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
