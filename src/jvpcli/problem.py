@@ -155,7 +155,7 @@ class Problem:
         program, evaluation = self.function, self.evaluation
         if not isinstance(program, Program) or set(evaluation.output_slots) != set(evaluation.outputs):
             return False
-        if any(_decides(equation) for equation in program.equations):
+        if any(decides(equation) for equation in program.equations):
             return False
         return not any(
             catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) for step in evaluation.tape
@@ -205,11 +205,11 @@ def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor])
         functorch._vmap_decrement_nesting()
 
 
-def _decides(part: Equation | Block) -> bool:
+def decides(part: Equation | Block) -> bool:
     """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
     if isinstance(part, Block):
-        return bool(part.conditions) or any(map(_decides, part.equations))
-    return part.kind in DECIDING or any(map(_decides, part.bodies))
+        return bool(part.conditions) or any(map(decides, part.equations))
+    return part.kind in DECIDING or any(map(decides, part.bodies))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
 from jvpcli.options import command
 from jvpcli.problem import Problem
-from jvpcli.program import Equation, Program, refs
+from jvpcli.program import Equation, Program, refs, takes_shape
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
 
@@ -147,7 +147,7 @@ def _changed_in_place(evaluation: Evaluation) -> Equation | None:
 
 
 NUMBERS = ("item", "tolist", "float", "int", "bool", "__float__", "__int__")
-COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor")
+COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
 CUTS = ("detach", "detach_", "data")
 
 
@@ -163,6 +163,8 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
             f"{'; '.join(integers)}: integers have no derivatives."
             if integers
             else f"No step gets the numbers of {names}."
+            if evaluation.program is not None
+            else "Autograd sees no path between them; what it is cut by can't be told of a Python function."
         )
     program = evaluation.program
     error = NotDifferentiableError(
@@ -213,15 +215,15 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         )
     kind = dtype_name(value.dtype)
     if kind == "bool":
-        why = f"{what} gives booleans, which stay as they are when the input moves a little: the graph ends here."
+        why = f"{what} gives booleans, through which no gradient flows: the graph ends here."
         return why, "torch.where(condition, a, b) picks between two values, and the gradient flows through those."
     if name in ("argmax", "argmin", "argsort"):
         return f"{what} gives places ({kind}): the graph ends here.", "amax, amin, sort and softmax have derivatives."
     if not (value.is_floating_point() or value.is_complex()):
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
-    if name.endswith("_like") or name.startswith("new_"):
+    if takes_shape(step):
         return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
-    return f"{what} has no derivative: the graph ends here.", None
+    return f"{what} gives numbers without a gradient: the graph ends here.", None
 
 
 def nothing_to_differentiate(request: Request, inputs: Mapping[str, Tensor]) -> JvpError:

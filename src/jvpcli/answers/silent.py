@@ -26,6 +26,15 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import Notice
 
+SENTENCES = {
+    "staircase": "{step} is a staircase: what flows through it gets no gradient (`jvp check` shows it)",
+    "part_cut": "{step} cuts the graph: the outputs follow the inputs through it, and the gradient shown lacks that part "
+    "(`jvp check` shows it)",
+    "masked": "{step} makes a NaN of the gradient: it leaves entries out, but its backward sends a zero there, and 0·∞ = NaN; "
+    "give what it leaves out a harmless value first",
+}
+"""By the code of a claim its sentence."""
+
 COARSE = 1e-4
 """In dtypes that round more than this, differences tell nothing."""
 
@@ -59,18 +68,10 @@ def _losses(function: RealFunction, reached: Tensor) -> Iterator[Notice]:
     losses, evaluation = watched(function)
     for loss in losses:
         if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss):
-            yield Notice(
-                "graph_break",
-                f"{_text(told(ROUNDING, loss, evaluation), evaluation)} is a staircase: what flows through it gets no gradient "
-                "(`jvp check` shows it)",
-            )
+            yield _said("graph_break", "staircase", told(ROUNDING, loss, evaluation), evaluation)
     cuts = [loss for loss in losses if loss.kind == CUT]
     for loss in _that_matter(function, cuts, reached):
-        yield Notice(
-            "graph_break",
-            f"{_text(told(CUT, loss, evaluation), evaluation)} cuts the graph: the outputs follow the inputs through it, and "
-            "the gradient shown lacks that part (`jvp check` shows it)",
-        )
+        yield _said("graph_break", "part_cut", told(CUT, loss, evaluation), evaluation)
 
 
 def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> list[Loss]:
@@ -111,11 +112,12 @@ def _masked(function: RealFunction, products: Products) -> Iterator[Notice]:
         return
     reason = masked_step(function, int(spoilt.nonzero()[0]))
     if reason is not None:
-        yield Notice(
-            "nonfinite",
-            f"{_text(reason, function.evaluation)} makes a NaN of the gradient: it leaves entries out, but its backward sends "
-            "a zero there, and 0·∞ = NaN; give what it leaves out a harmless value first",
-        )
+        yield _said("nonfinite", "masked", reason, function.evaluation)
+
+
+def _said(code: str, claim: str, reason: Reason, evaluation: Evaluation) -> Notice:
+    """The notice with the sentence of its claim."""
+    return Notice(code, SENTENCES[claim].format(step=_text(reason, evaluation)), claim)
 
 
 def _text(reason: Reason, evaluation: Evaluation) -> str:

@@ -48,10 +48,14 @@ def direction(x: Tensor, seed: int) -> Tensor:
 
 def _steps(shape: torch.Size, dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
     generator, count = torch.Generator().manual_seed(seed), shape.numel()
-    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
-    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
-    if dtype.is_complex:
-        step = torch.complex(step, step.flip(0) if step.dim() else -step)
+
+    def drawn() -> Tensor:
+        size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+        return (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
+
+    step = drawn()
+    if dtype.is_complex:  # each part by itself: what is regular may cancel in a Fourier transform
+        step = torch.complex(step, drawn())
     return step.to(dtype=dtype, device=device)
 
 

@@ -124,10 +124,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning: a code of the contract and a sentence."""
+    """A warning: a code of the contract and a sentence; `claim` is a code of what the sentence states."""
 
     code: str
     message: str
+    claim: str | None = None
 
 
 @dataclass(frozen=True)

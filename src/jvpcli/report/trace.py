@@ -85,8 +85,9 @@ class TraceStep:
 class Finding:
     """Where a gradient goes wrong: a code of the contract, the step, a sentence, and what cures it.
 
-    `reason` says of a zero whether it is `structural`, `saturated`, `cancelled`, a `kink` or a `stationary` point;
-    `rewrite` is the whole expression with the cure in it, which has been tried.
+    `reason` says of a zero whether it is `structural` (whatever the values), `saturated`, `cancelled`, a `kink`, a `stationary`
+    point, due to a `value` here, or to `rounding`; `rewrite` is the whole expression with the cure in it, which has been
+    tried; `claim` is a code of what the sentence states.
     """
 
     code: str
@@ -95,6 +96,7 @@ class Finding:
     hints: tuple[str, ...]
     reason: str | None = None
     rewrite: str | None = None
+    claim: str | None = None
 
 
 @dataclass(frozen=True)

@@ -333,6 +333,7 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
             "fallback",
             "evaluated again step by step, with the same seed, the expression gave other values; the steps and the gradients "
             "shown are of that second evaluation",
+            "replay_differs",
         )
         return result, (notice,)
     if worst > 0:
@@ -367,7 +368,7 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
     text = (
         f"the local Jacobians multiplied together differ from the explicit Jacobian by {result.largest_difference:.3g}"
     )
-    return result, (Notice("fallback", text),)
+    return result, (Notice("fallback", text, "product_differs"),)
 
 
 def _rows(jacobian: LinearMap) -> Tensor:
