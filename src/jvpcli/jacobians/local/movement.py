@@ -77,11 +77,11 @@ def repeat(op: Op) -> Locals:
     return op.first(op.regular(shape, out, [2 * axis + 1 for axis in range(len(padded))], sizes))
 
 
-def picked(op: Op, shape: Shape, key: tuple | None, make: Callable[[], Tensor]) -> Term:
+def picked(op: Op, shape: Shape, key: int | None, make: Callable[[], Tensor]) -> Term:
     """Output entry i is input entry make()[i]."""
 
     def pattern() -> Pattern:
-        return Pattern(None, make().reshape(1, -1), token=key)
+        return Pattern(None, make().reshape(1, -1), key=key)
 
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, pattern), None)
 
@@ -95,7 +95,7 @@ def affine(op: Op, offset: int, strides: Sequence[int]) -> Locals:
     """Output entry (i, j, …) is input entry offset + i·strides[0] + j·strides[1] + …"""
     shape = op.shapes[0]
     assert shape is not None
-    key = ("affine", offset, op.shape, tuple(strides))
+    key = op.work.key("affine", offset, op.shape, tuple(strides))
     device = op.like.device
     return op.first(picked(op, shape, key, lambda: affine_index(offset, op.shape, strides, device)))
 
@@ -201,7 +201,7 @@ def roll(op: Op) -> Locals:
             index = index + steps.view((size,) + (1,) * (len(shape) - axis - 1))
         return index
 
-    return op.first(picked(op, op.shapes[0], ("roll", shape, tuple(dims), tuple(shifts)), make))  # type: ignore[arg-type]
+    return op.first(picked(op, op.shapes[0], op.work.key("roll", shape, tuple(dims), tuple(shifts)), make))  # type: ignore[arg-type]
 
 
 def cat(op: Op) -> Locals:
@@ -235,12 +235,12 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
     """Input entry (i, j, …) goes to output entry offset + i·strides[0] + …"""
     if prod(shape) == prod(op.shape):
         return op.reshaped(shape)
-    key = ("placed", offset, shape, tuple(strides))
+    key = op.work.key("placed", offset, op.shape, shape, tuple(strides))
     device = op.like.device
 
     def make() -> Pattern:
         rows = affine_index(offset, shape, strides, device).reshape(-1)
-        return Pattern(rows, torch.arange(rows.numel(), device=device).reshape(1, -1), token=key)
+        return Pattern(rows, torch.arange(rows.numel(), device=device).reshape(1, -1), key=key)
 
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None)
 
@@ -287,12 +287,12 @@ def constant_pad(op: Op) -> Locals:
     out_strides, in_strides = contiguous_strides(op.shape), contiguous_strides(shape)
     out_offset = sum(max(0, b) * s for b, s in zip(before, out_strides, strict=True))
     in_offset = sum(b * s for b, s in zip(starts, in_strides, strict=True))
-    key = ("pad", out_offset, in_offset, kept, op.shape, shape)
+    key = op.work.key("pad", out_offset, in_offset, kept, op.shape, shape)
     device = op.like.device
 
     def make() -> Pattern:
         rows = affine_index(out_offset, kept, out_strides, device).reshape(-1)
-        return Pattern(rows, affine_index(in_offset, kept, in_strides, device).reshape(1, -1), token=key)
+        return Pattern(rows, affine_index(in_offset, kept, in_strides, device).reshape(1, -1), key=key)
 
     return op.first(SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None))
 

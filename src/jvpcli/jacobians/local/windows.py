@@ -8,7 +8,6 @@ so that no two of them share an entry.  c is guessed from the sizes and doubled 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from math import ceil, prod
 
 import torch
@@ -42,11 +41,11 @@ def windows(op: Op) -> Locals:
     dims = NAMES[op.node.name().partition("Backward")[0]]
     saved = [getattr(op.node, name) for name in dir(op.node) if name.startswith("_saved_")]
     parameters = tuple([s for s in saved if not isinstance(s, Tensor)])
-    key = ("windows", op.node.name(), shape, op.shape, op.like.dtype, op.like.device, *parameters)
+    key = op.work.key("windows", op.node.name(), shape, op.shape, op.like.dtype, op.like.device, parameters)
     return op.first(op.work.structure(key, lambda: _windows(op, shape, dims, key)))
 
 
-def _windows(op: Op, shape: Shape, dims: int, key: Hashable) -> SparseMap:
+def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
@@ -57,7 +56,7 @@ def _windows(op: Op, shape: Shape, dims: int, key: Hashable) -> SparseMap:
     samples = torch.arange(batch, device=op.like.device)[:, None] * prod(shape[outer:])
     cols = (places[:, None, :] + samples).reshape(k, -1)
     values = values[:, None, :].to(op.like.dtype).expand(k, batch, -1).reshape(k, -1)
-    pattern = Pattern(None, cols, padded=bool((values == 0).any()), token=key)
+    pattern = Pattern(None, cols, padded=bool((values == 0).any()), key=key)
     return SparseMap(op.shape, shape, op.like, pattern, values)
 
 
