@@ -28,7 +28,12 @@ CASES = [
     (torch.tensor([[1.0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0]]), "sparse"),
     (torch.rand(3, 4) + 1, "dense"),
     (torch.rand(1, 4) + 1, "dense"),
-    (torch.tril(torch.rand(6, 6) + 1), "dense"),
+    (torch.tril(torch.rand(6, 6) + 1), "sparse"),
+    (torch.tril(torch.rand(6, 6) + 1, 1).t()[:4], "sparse"),
+    (torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1), "banded"),
+    (torch.diag(torch.ones(3), 2), "selection"),
+    (torch.diag(torch.tensor([2.0]), 4), "sparse"),
+    (torch.block_diag(torch.eye(2) + 1, torch.tril(torch.ones(2, 2))), "block_diagonal"),
 ]
 
 
@@ -113,6 +118,6 @@ def test_zeros_of_the_operations_stay_zeros(function, size):
 def test_no_sentence_claims_more_than_is_known():
     result = jvpcli.inspect("torch.stack([x[0]*x[1], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
     told, words = result.report.jacobian["y"]["x"], result.report.contraction["y"]["x"].product
-    assert (told.structure, told.nnz) == ("dense", 6)
+    assert (told.structure, told.nnz) == ("sparse", 6)
     assert "6 of the 8 entries" in words
     assert "every entry" not in words

@@ -11,7 +11,7 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import diagonal
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.movement import picked
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -82,10 +82,9 @@ def masked_select(op: Op) -> Locals:
 
 def embedding(op: Op) -> Locals:
     """Rows of a table; the row `padding_idx` has no gradient."""
-    which, padding = op.saved("indices"), op.saved("padding_idx", -1)
+    which, padding = op.saved("indices"), signed(op.saved("padding_idx", -1))
     if op.saved("scale_grad_by_freq"):
         raise NoRuleError("gradients scaled by frequency")
-    padding = padding - (1 << 64) if padding >= 1 << 63 else padding
     key = content_key(op, "embedding", op.shapes[0], which)
     (pieces, *rest) = _pick(op, key, lambda numbers: numbers[which])
     if padding >= 0 and pieces is not None:

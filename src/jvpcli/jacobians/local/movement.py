@@ -12,7 +12,7 @@ from torch import Tensor
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.elementwise import constant
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -107,8 +107,7 @@ def slice_(op: Op) -> Locals:
     if shape == op.shape:
         return op.first(op.reshaped(shape))
     dim = op.dim(op.saved("dim"), len(shape))
-    start = op.saved("start") or 0
-    start = start - (1 << 64) if start >= 1 << 63 else start
+    start = signed(op.saved("start") or 0)
     start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
     strides = contiguous_strides(shape)
     offset = start * strides[dim]
@@ -150,8 +149,7 @@ def diagonal(op: Op) -> Locals:
     shape = op.shapes[0]
     assert shape is not None
     first, second = (op.dim(op.saved(name), len(shape)) for name in ("dim1", "dim2"))
-    shift = op.saved("offset")
-    shift = shift - (1 << 64) if shift >= 1 << 63 else shift
+    shift = signed(op.saved("offset"))
     strides = contiguous_strides(shape)
     offset = shift * strides[second] if shift >= 0 else -shift * strides[first]
     rest = [strides[d] for d in range(len(shape)) if d not in (first, second)]
@@ -187,7 +185,7 @@ def roll(op: Op) -> Locals:
     shape = op.shapes[0]
     assert shape is not None
     dims = [op.dim(d, len(shape)) for d in op.saved("dims")]
-    shifts = [s - (1 << 64) if s >= 1 << 63 else s for s in op.saved("shifts")]
+    shifts = [signed(s) for s in op.saved("shifts")]
     if not dims:
         dims, shape = [0], (prod(shape),)
     device = op.like.device
@@ -273,7 +271,7 @@ def constant_pad(op: Op) -> Locals:
     """F.pad(x, pad): input entries at an offset; a negative pad cuts."""
     shape = op.shapes[0]
     assert shape is not None
-    pad = [p - (1 << 64) if p >= 1 << 63 else p for p in op.saved("pad")]
+    pad = [signed(p) for p in op.saved("pad")]
     before = [0] * len(shape)
     for number in range(len(pad) // 2):
         before[len(shape) - 1 - number] = pad[2 * number]
