@@ -65,7 +65,7 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
         pattern |= other != 0
     rows, cols = pattern.nonzero()
     entries = [array[rows, cols] for array in arrays]
-    constant = all((each == each[:1]).all() for each in entries)
+    constant = all((each == each[:1]).all() and each.all() for each in entries)
     m, n = pattern.shape
     return classify(rows, cols, m, n, nature, constant=constant, ones=constant and all((e[:1] == 1).all() for e in entries))
 
