@@ -53,6 +53,11 @@ class LinearMap(ABC):
     def nnz(self) -> int | None:
         """How many entries are not zero; None where that would take computing every row."""
 
+    @property
+    def scale(self) -> Tensor | None:
+        """The number (0-d) that an identity is times; None for any other kind."""
+        return self.entries()[2][0] if self.structure == "identity" else None
+
     def pullback(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape).
 

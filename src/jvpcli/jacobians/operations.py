@@ -3,6 +3,8 @@
 rigid    the map is the same at every point: what is moved, added up, or scaled by one number
 picking  entries are copied, which ones may differ from point to point (the largest, the sorted)
 still    which entries depend on which is the same at every point: nothing picks by value on the way
+placed   nor does anything pick by an index, which may have been made from values
+certain  it is known of every local map where it is zero at every point
 smooth   analytic where it is defined: an entry of the Jacobian that is not zero somewhere is zero almost nowhere, so
          that the values at a random point tell the pattern; not so of a ReLU, whose other half they may never see
 """
@@ -33,6 +35,7 @@ PICKING_NAMES = """
 Index UnsafeIndex UnsafeMaskedIndex IndexSelect Gather Take MaskedSelect Embedding Sort Topk Kthvalue Mode Cummax Cummin
 MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
 Max Min Median Nanmedian MaxUnpool2D MaxUnpool3D CopySlices CopyBackwards Scatter IndexPut IndexFill IndexCopy
+Where MaskedFill
 """
 SMOOTH_NAMES = """
 Mul Div Pow Addcdiv Addcmul Lerp Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Sin Sinh Tan Tanh Exp Exp2 Expm1
@@ -56,6 +59,7 @@ BY_OTHER_NAMES = frozenset(("GridSampler2D", "GridSampler3D"))
 
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
+INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
 SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
 
 
@@ -67,6 +71,8 @@ class Nature:
     picking: bool
     smooth: bool
     still: bool = True
+    placed: bool = True
+    certain: bool = True
 
 
 ALWAYS = Nature(rigid=True, picking=True, smooth=True)
@@ -95,16 +101,16 @@ def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
 def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
     """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
 
-    From the inputs on, each node has five sets of inputs, as bits: those that it depends on, and those that it depends on
-    by an operation that is not rigid, not picking, not smooth, or not still.
+    From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
+    by an operation that is not rigid, not picking, not smooth, not still, or not placed.
     """
-    bits = {leaf: (1 << position, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors) or _is_of_complex(node, name)
         scales = not floors and _scales(node, name, bits)
-        reached = bent = mixed = rough = moved = 0
+        reached = bent = mixed = rough = moved = loose = 0
         moves = picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
@@ -116,8 +122,9 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
             mixed |= below[2] if rigid or name in PICKING or not name else below[0]
             rough |= below[3] if smooth else below[0]
             moved |= below[0] if moves else below[4]
-        bits[node] = reached, bent, mixed, rough, moved
-    _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0)
+            loose |= below[0] if name in INDEXED else below[5]
+        bits[node] = reached, bent, mixed, rough, moved, loose
+    _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0, 0)
     return [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
 
 

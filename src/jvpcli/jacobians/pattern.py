@@ -7,7 +7,7 @@ differentiated itself, are kept: they are part of the function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,27 +18,40 @@ from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.graph import Change, Graph, accumulate
 from jvpcli.jacobians.kronecker import KroneckerMap, kronecker
 from jvpcli.jacobians.labels import Factor
-from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.local.node import Node, axes, wrapped
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local import detect, product
+from jvpcli.jacobians.local.node import Node, axes, operand_shape, wrapped
+from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.local.windows import windows_of_node
-from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, base_name
+from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name
 from jvpcli.jacobians.sparse_map import SparseMap
-from jvpcli.jacobians.structured import StructuredMap
+from jvpcli.jacobians.structured import StructuredMap, bare
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
-PRODUCT_NAMES = """
-Mm Bmm Mv Dot Vdot Addmm Baddbmm Addmv Addr Linear Convolution Trilinear Addbmm
-GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im
+MATRIX_NAMES = """
+LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
+LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
 """
+PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addmv Addr Linear Convolution"
+PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
-
-PRODUCTS = frozenset(PRODUCT_NAMES.split())
 
 ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
     **dict.fromkeys(("Cumsum", "Cumprod", "Logcumsumexp", "Cummax", "Cummin"), torch.tril),
+    "Glu": lambda ones: torch.eye(len(ones), device=ones.device).repeat(1, 2),
     "LinalgCross": lambda ones: ones - torch.eye(len(ones), device=ones.device),
 }
 """Operations along an axis, of which an entry does not read all others: to what it reads, out of a matrix of ones."""
+
+CORES = {
+    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split()), 2),
+    **dict.fromkeys(("MultiMarginLoss", "MultilabelMarginLoss"), 1),
+}
+"""Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
+
+BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
+STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()))
+"""Operations of which it is known where their local maps are zero at every point; of the others' blocks it is not."""
 
 Locals = Sequence[tuple[Term, ...] | None]
 
@@ -70,29 +83,25 @@ def _double(graph: Graph) -> Tensor:
     return graph.like.double()
 
 
-def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[LinearMap]:
+def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[StructuredMap]:
     """The maps that pieces for every input of a graph make; they know what can be asked of the operations."""
-    by_value = any(_picks(node) for node in graph.order)
-    found: list[LinearMap] = []
+    found: list[StructuredMap] = []
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
-        copies = any(_may_be_copies(term) for term in terms)
-        nature = graph.natures[position] if copies or by_value else VARYING  # for any other it makes no difference
         shapes = tuple(graph.output.shape), tuple(x.shape)
         wide = partial(_anywhere, graph, work, position)
-        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, nature, wide))
+        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(_nature, graph, position), wide))
     return found
+
+
+def _nature(graph: Graph, position: int) -> Nature:
+    """What the operations make of ∂output/∂input, asked for only where the kind is."""
+    certain = all(callable(node) and base_name(node.name()) in STATED for node in graph.order)
+    return replace(graph.natures[position], certain=certain)
 
 
 def _picks(node: Node) -> bool:
     name = base_name(node.name()) if callable(node) else ""
     return name in BY_VALUE or name in BY_OTHER_NAMES
-
-
-def _may_be_copies(term: Term) -> bool:
-    """Whether entries may be numbers that are the same at every point."""
-    if isinstance(term, SparseMap):
-        return term.values is None or bool((term.values[:1, :2] == term.values[:1, :1]).all())
-    return isinstance(term, KroneckerMap) and not term.factors
 
 
 def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
@@ -102,7 +111,7 @@ def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | N
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
     shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)
-    return StructuredMap(*shapes, terms, _double(graph), work, VARYING)
+    return StructuredMap(*shapes, terms, _double(graph), work, lambda: VARYING)
 
 
 def kinds(graph: Graph, work: Workspace) -> list[str]:
@@ -123,18 +132,38 @@ def unvalued(node: Node, local: Locals) -> Locals:
     name = base_name(node.name()) if callable(node) else ""
     if name in ALONG and name not in BY_VALUE:
         return [pieces and (_along(node, pieces[0]),) for pieces in local]
+    if name not in STATED:
+        return [pieces if pieces is None else _block(name, *end) for pieces, end in zip(local, _ends(node, local), strict=True)]
     alone = sum(edge is not None for edge, _ in node.next_functions) == 1
     return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
 
 
+def _ends(node: Node, local: Locals) -> Iterator[tuple[Terms, Shape, Shape]]:
+    """For each operand its pieces, and the shapes of the output and of the operand."""
+    shape = next((pieces[0].out_shape for pieces in local if pieces), tuple(node._input_metadata[0].shape))
+    for pieces, (edge, nr) in zip(local, node.next_functions, strict=True):
+        yield pieces or (), shape, () if edge is None or pieces is None else operand_shape(edge, nr)
+
+
+def _block(name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
+    """All entries that an operation may mix at some point, where its map at this one does not tell."""
+    batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
+    if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
+        return tuple([bare(term) for term in pieces])
+    batch = batch if out_shape[:batch] == shape[:batch] else 0
+    sizes = dict(enumerate((*shape, *out_shape[batch:])))
+    out = (*range(batch), *range(len(shape), len(sizes)))
+    return (kronecker(out_shape, shape, out, range(len(shape)), sizes, torch.empty(0, dtype=torch.float64)),)
+
+
 def _ones(term: Term, keep: bool, constant: bool) -> Term:
-    """The same piece with 1 for its values; `keep`: but where they are zero; `constant`: its scale is a number."""
+    """A piece with 1 for its values; `keep`: but where they are zero; `constant`: its scale is a number."""
     if isinstance(term, KroneckerMap):
         held = [Factor((f.values != 0).double(), f.labels) for f in term.factors if keep and not bool(f.values.all())]
         return replace(term, factors=tuple(held), scale=float(term.scale != 0 or not constant))
-    assert isinstance(term, SparseMap)
-    held_values = keep and term.values is not None and not bool(term.values.all())
-    return replace(term, values=(term.values != 0).double() if held_values and term.values is not None else None)
+    if keep and isinstance(term, SparseMap) and term.values is not None and not bool(term.values.all()):
+        return replace(term, values=(term.values != 0).double())
+    return bare(term)
 
 
 def widened(node: Node, local: Locals) -> Locals:

@@ -19,7 +19,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.structure import classify
-from jvpcli.jacobians.terms import Term, Workspace, zeros
+from jvpcli.jacobians.terms import Term, TooLargeError, Workspace, zeros
 
 MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
@@ -33,26 +33,38 @@ class StructuredMap(LinearMap):
         terms: regular pieces (deltas and dense axes) and sparse ones (index arrays).
         like: a tensor of the entries' dtype and device.
         work: index arrays made before, for the same program at the same shapes.
-        nature: of the operations.
+        told: gives the nature of the operations.
         wide: gives a map with an entry wherever one can be other than zero at any point; None: that can't be found out.
     """
 
     terms: Terms
     like: Tensor
     work: Workspace
-    nature: Nature = ALWAYS
+    told: Callable[[], Nature] = lambda: ALWAYS
     wide: Callable[[], StructuredMap | None] | None = None
 
     @cached_property
     def structure(self) -> str:
         """The most special kind of the contract's list that holds, from the operations."""
-        if not self.terms or not self.m * self.n:
+        try:
+            return self._most_special()
+        except TooLargeError:
+            return "unknown"
+
+    @cached_property
+    def nature(self) -> Nature:
+        """What the operations make of the map at every point."""
+        return self.told()
+
+    def _most_special(self) -> str:
+        nature, stands = self.nature, self.nature.still and self.nature.certain
+        if not self.m * self.n or (stands and not self.terms):
             return "zero"
-        term, nature = self.terms[0], self.nature
-        if len(self.terms) == 1 and isinstance(term, KroneckerMap) and term.is_diagonal:
+        term = self.terms[0] if len(self.terms) == 1 else None
+        if isinstance(term, KroneckerMap) and term.is_diagonal:
             if nature.rigid and not term.factors:
                 return "identity" if term.scale else "zero"
-            if nature.still:
+            if stands:
                 return "diagonal"
         if self._is_full:
             return "dense"
@@ -60,14 +72,14 @@ class StructuredMap(LinearMap):
             kind = self._kind_of_entries()
             if nature.rigid or kind == "selection":
                 return kind
-        if nature.still and not self._has_dense and all(map(_is_filled, self.terms)):
+        if stands and not self._has_dense and all(map(_is_filled, self.terms)):
             return self._kind_of_places()
         wide = None if self.wide is None else self.wide()
         if wide is not None and any(term.is_dense and _is_filled(term) for term in wide.terms):
-            return "dense"
+            return "dense" if nature.certain else "unknown"
         if wide is not None and wide.nnz is not None:
             return wide._kind_of_entries()
-        return "unknown" if self._has_dense or not nature.still else self._kind_of_places()
+        return self._kind_of_places() if stands and not self._has_dense else "unknown"
 
     @property
     def _has_dense(self) -> bool:
@@ -115,6 +127,14 @@ class StructuredMap(LinearMap):
     def bound(self) -> int:
         """How many entries can be other than zero, duplicates counted twice."""
         return sum(t.bound for t in self.terms)
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The number (0-d) that an identity is times; None for any other kind."""
+        (term, *_) = self.terms or (None,)
+        if self.structure == "identity" and isinstance(term, KroneckerMap) and not term.factors and len(self.terms) == 1:
+            return self.like.new_tensor(term.scale)
+        return super().scale
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column (int64) and value of every entry that is not zero, in no special order."""
@@ -166,6 +186,13 @@ class StructuredMap(LinearMap):
                 term.write_dense(result, accumulate=position > 0)
         return result
 
+    def places(self) -> Tensor:
+        """Where there may be an entry, whatever its value: bool (m, n)."""
+        result = zeros(self.m, self.n, self.like)
+        for position, term in enumerate(self.terms):
+            bare(term).write_dense(result, accumulate=position > 0)
+        return result != 0
+
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape."""
         return self.matrix().reshape(self.out_shape + self.in_shape)
@@ -180,6 +207,14 @@ class StructuredMap(LinearMap):
     def absolute(self) -> LinearMap:
         """A map of at least the entries' absolute values: those of the pieces, which is what products are summed from."""
         return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
+
+
+def bare(term: Term) -> Term:
+    """A piece with 1 in all its places."""
+    if isinstance(term, KroneckerMap):
+        return replace(term, factors=(), scale=1.0)
+    assert isinstance(term, SparseMap)
+    return replace(term, values=None)
 
 
 def _absolute(term: Term) -> Term:

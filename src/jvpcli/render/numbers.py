@@ -22,6 +22,12 @@ def number_text(value: Any) -> str:
     return f"{value:.5g}"
 
 
+def kind_text(structure: str, scale: np.ndarray | None) -> str:
+    """A kind of Jacobian in words: `block-diagonal`, `identity`, and `2 × identity`."""
+    times = "" if scale is None or scale == 1 else f"{number_text(scale.item())} × "
+    return times + structure.replace("_", "-")
+
+
 def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100) -> str:
     """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out unless `full`."""
     if array is None:

@@ -249,6 +249,7 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
             formula=formula,
             part=result if len(step.results) > 1 else None,
             value=figures.array(local.jacobian.to_dense()) if opened and local.jacobian is not None else None,
+            scale=figures.scale(local.scale),
         )
 
 
@@ -299,9 +300,7 @@ def _symbol(label: str, letter: str) -> str:
 
 def _factor(local: LocalMap) -> str:
     """`2 · ` for two times the identity; nothing for the identity itself."""
-    if local.jacobian is None:
-        return "c · "
-    number = local.jacobian.to_dense().reshape(-1)[0].item()
+    number = 1 if local.scale is None else local.scale.item()
     return "" if number == 1 else f"{number:.4g} · "
 
 

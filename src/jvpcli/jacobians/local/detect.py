@@ -26,6 +26,7 @@ from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.local.probe import probe, pull_basis, reduce_to
+from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -53,7 +54,8 @@ def detect(op: Op) -> Locals:
 def _detect(op: Op, key: int | None) -> Locals:
     missing = [k for k, shape in enumerate(op.shapes) if shape is not None]
     found: Found = {}
-    for step in (_scattered, _gathered, _blocks):
+    block = base_name(op.node.name()) in BLOCKS  # at a special point few of its entries may be other than zero
+    for step in (_blocks,) if block else (_scattered, _gathered, _blocks):
         if missing:
             with suppress(NoRuleError, NotImplementedError, RuntimeError):  # a node that can't be called like this
                 found.update(step(op, missing, key))
@@ -373,7 +375,9 @@ def block_terms(op: Op, operand: int, pairs: dict[int, int]) -> tuple[Term, ...]
 
 
 def _without_zeros(op: Op, term: KroneckerMap) -> Term:
-    """The same piece; by index arrays where most of its block is zero at this point."""
+    """A piece by index arrays, where most of its block is zero and stays so at other points."""
+    if base_name(op.node.name()) not in LINEAR and _constant_key(op) is None:
+        return term
     if int(torch.count_nonzero(term.values())) * MOSTLY_ZERO > term.bound or term.bound <= term.n:
         return term
     labels = term.labels
@@ -395,10 +399,18 @@ AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
 
 BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist Addbmm Trilinear
-ScaledDotProductFlashAttentionForCpu NllLoss NllLoss2D MultiMarginLoss MultilabelMarginLoss Renorm
-SoftmaxBackwardData GridSampler2D GridSampler3D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce CtcLoss MkldnnRnnLayer
+LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
+ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm SoftmaxBackwardData CtcLoss MkldnnRnnLayer
 """
-"""Blocks along the axes that the operand has in common with the output, or rather few nonzeros."""
+"""Blocks along the axes that the operand has in common with the output."""
 
-RULES: dict[str, Rule] = dict.fromkeys((*ONE_TO_ONE_NAMES.split(), *BLOCK_NAMES.split(), "CopySlices"), detect)
+BLOCKS = frozenset(BLOCK_NAMES.split())
+
+LINEAR_NAMES = """
+Addbmm Trilinear GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+"""
+"""Blocks too, or rather few nonzeros; what is zero for an operand is so whatever the operand's values are."""
+
+LINEAR = frozenset(LINEAR_NAMES.split())
+
+RULES: dict[str, Rule] = dict.fromkeys((*ONE_TO_ONE_NAMES.split(), *BLOCKS, *LINEAR, "CopySlices"), detect)
