@@ -15,6 +15,7 @@ from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import Kink, all_finite, find_kink
 from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
 from jvpcli.language.values import dtype_name
@@ -127,12 +128,7 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
     for (y, x), each in derivatives.maps.items():
         count = each.artefacts if isinstance(each, DenseMap) else 0
         if count:
-            yield Notice(
-                "nonfinite",
-                f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
-                "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
-                f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
-            )
+            yield artefacts_in_words(y, x, count)
 
 
 def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:

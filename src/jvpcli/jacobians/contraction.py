@@ -142,7 +142,10 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
 
 
 def _number(jacobian: LinearMap) -> str:
-    return "a number" if jacobian.scale is None else f"{jacobian.scale.item():g}"
+    if jacobian.scale is None:
+        return "a number"
+    number = jacobian.scale.item()
+    return f"({number:g})" if isinstance(number, complex) else f"{number:g}"
 
 
 def _convention(jacobian: ComplexMap) -> str:

@@ -180,7 +180,7 @@ def widened(node: Node, local: Locals) -> Locals:
 def _along(node: Node, term: Term) -> Term:
     """From all entries that stand along the axes of the node (all axes, if it names none), or those of them that it reads."""
     shape, out_shape = term.in_shape, term.out_shape
-    named = getattr(node, "_saved_dim", ())
+    named = getattr(node, "_saved_dim", ()) if shape else ()
     dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named)} or set(range(len(shape)))
     labels, sizes = axes(shape)
     fresh = {axis: len(shape) + axis for axis in dims if len(out_shape) == len(shape)}

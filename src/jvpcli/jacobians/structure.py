@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.operations import ALWAYS, Nature
+from jvpcli.report import Notice
 
 
 def classify(
@@ -73,6 +74,16 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
 def unproved(matrix: Tensor) -> str:
     """What the values at one point prove of the structure: that nothing is zero, or nothing."""
     return "dense" if matrix.numel() and bool((matrix != 0).all()) else "unknown"
+
+
+def artefacts_in_words(y: str, x: str, count: int) -> Notice:
+    """The warning about entries of ∂y/∂x that PyTorch's own passes give as NaN, and that are zero."""
+    return Notice(
+        "nonfinite",
+        f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
+        "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
+        f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
+    )
 
 
 def _as_array(matrix: Tensor) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
+from jvpcli.jacobians.nearby import all_finite
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.pattern import structured
@@ -64,6 +65,7 @@ class LocalMap:
         nnz: nonzeros at the point; None: not counted.
         scale: of an identity the number that it is times; None for any other kind.
         jacobian: the map, where it is held written out.
+        told: the map by the operation's rule; None where it has none.
     """
 
     result: int
@@ -74,6 +76,12 @@ class LocalMap:
     nnz: int | None
     scale: Tensor | None
     jacobian: LinearMap | None
+    told: StructuredMap | None = None
+
+    @property
+    def places(self) -> Tensor:
+        """Where it may have an entry at any point, as far as the operation tells: bool (m, n)."""
+        return torch.ones(prod(self.out_shape), prod(self.in_shape)) != 0 if self.told is None else self.told.places()
 
 
 def sweep(chain: Chain, cotangents: Mapping[str, Tensor]) -> Swept:
@@ -161,7 +169,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
                 maps.append(LocalMap(number, position, *shapes, "unknown", None, None, None))
             else:
                 kind = _named(found, told[k], known[k].rigid)
-                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian))
+                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k]))
     return tuple(maps)
 
 
@@ -257,6 +265,8 @@ def multiply_out(
     if end.tensor.numel() * (1 + end.tensor.is_complex()) > MOST_PASSES:
         return None
     rows = {end.number: _basis(end.tensor)}
+    finite = all(part.jacobian is None or all_finite(_held(part.jacobian)) for local in maps for part in local)
+    reach = {} if finite else {end.number: rows[end.number] != 0}
     work = 0
     for step, local in zip(reversed(chain.steps), reversed(maps), strict=True):
         for part in local:
@@ -266,8 +276,14 @@ def multiply_out(
             work += above.shape[0] * prod(part.out_shape) * prod(part.in_shape)
             if part.jacobian is None or work > MOST_PRODUCTS:
                 return None
-            jacobian = part.jacobian.absolute() if absolute else part.jacobian
-            _add(rows, step.operands[part.position].number, _times(above.abs() if absolute else above, jacobian))
+            jacobian, operand = part.jacobian.absolute() if absolute else part.jacobian, step.operands[part.position].number
+            if finite:
+                _add(rows, operand, _times(above.abs() if absolute else above, jacobian))
+                continue
+            before = reach[step.results[part.result].primal.number]
+            _add(rows, operand, _times_where(above.abs() if absolute else above, before, jacobian, part.places))
+            after = before.float() @ part.places.float() > 0
+            reach[operand] = reach[operand] | after if operand in reach else after
     return {
         name: rows[x.number] if x.number in rows else x.tensor.new_zeros((rows[end.number].shape[0], x.tensor.numel()))
         for name, x in chain.inputs.items()
@@ -292,6 +308,29 @@ def _times(rows: Tensor, jacobian: LinearMap) -> Tensor:
     assert isinstance(jacobian, DenseMap)
     matrix = _wide(jacobian.matrix)
     return rows.to(matrix.dtype) @ matrix
+
+
+def _held(jacobian: LinearMap) -> Tensor:
+    """The matrix (m, n) that a written out map is held by."""
+    assert isinstance(jacobian, (ComplexMap, DenseMap))
+    return jacobian.rows if isinstance(jacobian, ComplexMap) else jacobian.matrix
+
+
+def _times_where(rows: Tensor, reach: Tensor, jacobian: LinearMap, places: Tensor) -> Tensor:
+    """Every row pulled back where an entry is not finite.
+
+    A zero times ∞ is zero where the zero is one of the operations: not in `reach` (k, m), or not in `places` (m, n).
+    """
+    if isinstance(jacobian, ComplexMap):
+        return _times(rows, jacobian)
+    matrix = _wide(_held(jacobian))
+    rows = rows.to(matrix.dtype)
+    bad = ~(rows.isfinite().all(0) & matrix.isfinite().all(1))
+    product = rows[:, ~bad] @ matrix[~bad]
+    for k in bad.nonzero().reshape(-1).tolist():
+        takes_part = reach[:, k : k + 1] & places[k : k + 1]
+        product = product + torch.where(takes_part, rows[:, k : k + 1] * matrix[k : k + 1], torch.zeros_like(product))
+    return product
 
 
 def _wide(t: Tensor) -> Tensor:
