@@ -101,7 +101,7 @@ def _nature(graph: Graph, position: int) -> Nature:
 
 def _picks(node: Node) -> bool:
     name = base_name(node.name()) if callable(node) else ""
-    return name in BY_VALUE or name in BY_OTHER_NAMES
+    return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
 
 
 def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
