@@ -374,6 +374,40 @@ def test_kinds(text, kinds):
     assert [m.structure for m in maps_of(text, x=X)] == kinds
 
 
+@pytest.mark.parametrize("size", [4, 700])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 0.0])
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("torch.exp(x)", ["diagonal"]),
+        ("torch.sqrt(x)", ["diagonal"]),
+        ("x/x", ["diagonal", "diagonal"]),
+        ("x**3", ["diagonal"]),
+        ("torch.where(x > 1, x, 2*x)", ["diagonal", "diagonal"]),
+        ("F.silu(x)", ["diagonal"]),
+        ("x.clamp(-9, 9)", ["diagonal"]),
+        ("F.pad(x, (1, 2))", ["selection"]),
+        ("x.view(2, -1).mean(0)", ["sum"]),
+        ("3*x", ["identity"]),
+    ],
+)
+def test_the_kind_is_that_of_the_operation_whatever_the_values_are(text, kinds, value, size):
+    x = torch.linspace(0.5, 2, size, dtype=torch.float64)
+    x[1] = value
+    maps = maps_of(text, x=x)
+    assert [m.structure for m in maps] == kinds
+    for local in maps:
+        if local.jacobian is not None:
+            matrix = local.jacobian.to_dense().reshape(local.jacobian.m, local.jacobian.n)
+            assert not matrix[~local.places].any()  # NaN would count
+
+
+def test_an_identity_of_any_size_says_what_it_is_times():
+    for size in (3, 1000):
+        (local,) = maps_of("2.5*x", x=torch.rand(size))
+        assert (local.structure, local.scale.item()) == ("identity", 2.5)
+
+
 def test_a_zero_at_the_point_is_no_structure():
     zeros = torch.zeros(3, dtype=torch.float64)
     (square,) = maps_of("x**2", x=zeros)
