@@ -165,7 +165,7 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
 
 
 def _expand_listed(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
-    """The same where the right lists only some rows, or a row several times."""
+    """For each entry of the left its row of the right, where the right lists only some rows, or a row several times."""
     a, b = left.pattern, right.pattern
     key = work.key("listed", a.key, b.key)
 

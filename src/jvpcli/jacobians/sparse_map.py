@@ -73,7 +73,7 @@ class SparseMap(Term):
 
 
 def to_sparse(term: Term, work: Workspace) -> SparseMap:
-    """The same entries by index arrays."""
+    """A piece of any kind by index arrays."""
     if isinstance(term, SparseMap):
         return term
     assert isinstance(term, KroneckerMap)
@@ -108,7 +108,7 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
 
 
 def merge(term: SparseMap, work: Workspace) -> SparseMap:
-    """The same map with no place listed twice: duplicates are added up."""
+    """The map with each place listed once: entries of one place are added up."""
     pattern = term.pattern
     if pattern.distinct:
         return term

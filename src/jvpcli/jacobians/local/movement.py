@@ -18,7 +18,7 @@ from jvpcli.jacobians.terms import Term
 
 
 def reshape(op: Op) -> Locals:
-    """The same entries in the same order."""
+    """All entries in their order, in another shape."""
     shape = op.shapes[0]
     assert shape is not None
     if prod(shape) != prod(op.shape):
@@ -243,20 +243,6 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None)
 
 
-def block_diag(op: Op) -> Locals:
-    """Matrices along the diagonal of a larger one; a vector is a row, a number a matrix of one entry."""
-    strides = contiguous_strides(op.shape)
-    places = [_pulled_places(op, dim) for dim in (0, 1)]
-    found: list[tuple[Term, ...] | None] = []
-    for shape, row, column in zip(op.shapes, *places, strict=True):
-        if shape is None or row is None or column is None or not prod(shape):
-            found.append(None if shape is None else ())
-            continue
-        offset = int(row.reshape(-1)[0]) * strides[0] + int(column.reshape(-1)[0])
-        found.append((_placed(op, shape, offset, strides[2 - len(shape) :]),))
-    return found
-
-
 def stack(op: Op) -> Locals:
     """Operands side by side along a new axis."""
     strides = contiguous_strides(op.shape)
@@ -318,7 +304,6 @@ RULES: dict[str, Rule] = {
     "Flip": flip,
     "Unfold": unfold,
     "Roll": roll,
-    "BlockDiag": block_diag,
     "Cat": cat,
     "Stack": stack,
     "ConstantPadNd": constant_pad,

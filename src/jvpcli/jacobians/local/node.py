@@ -69,7 +69,7 @@ class Op:
         return call(self.node, {self.nr: cotangent})
 
     def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
-        """The same rule for each operand that is asked for."""
+        """One rule for each operand that is asked for."""
         return [None if shape is None else make(shape) for shape in self.shapes]
 
     def first(self, *terms: Term) -> Locals:
