@@ -12,9 +12,10 @@ from engine_cases import CASES, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.dense import by_columns, by_rows, row_blocks, summarize
-from jvpcli.jacobians.graph import read_graph
+from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.spectrum import singular_values
+from jvpcli.jacobians.terms import Workspace
 
 
 @pytest.mark.parametrize("room", [1, 3000, 1 << 27], ids=["one by one", "some", "all"])
@@ -185,6 +186,20 @@ def test_the_memory_limit_is_kept(name):
     assert float(used) < 200 * 1.05, strategy
     if name == "softmax":
         assert strategy == "matrix_free"
+
+
+def test_the_time_of_a_recurrence_grows_with_its_steps_alone():
+    """Each step names its index arrays by those of the one before, twice: no end is in sight where names are spelled out."""
+    (x,) = leaves_of([r(12).sigmoid()])
+    u = x
+    for _ in range(60):
+        u = u - 0.1 * (u * u - torch.roll(u * u, 1))
+    work = Workspace()
+    graph = read_graph(u, [x])
+    expected = oracle(u, [x])[0]
+    for _ in range(2):
+        (terms,) = accumulate(graph, work)
+        torch.testing.assert_close(sum(term.matrix() for term in terms), expected)
 
 
 def test_nothing_heavy_is_loaded():

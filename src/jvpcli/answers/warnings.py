@@ -15,6 +15,7 @@ from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, direction, find_kink
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
 from jvpcli.language.values import dtype_name
@@ -49,8 +50,6 @@ def notices(problem: Problem, derivatives: Derivatives, products: Products) -> t
 SENTENCES = {
     "left_out": "{name} ({dtype}) carries no gradient and is left out of L",
     "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
-    "artefact": "{entries} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a row, as in "
-    "torch.autograd.functional.jacobian) give NaN, as 0·∞, {are} zero by the operations, and shown as zero",
     "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
     "PyTorch's choice",
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
@@ -108,8 +107,7 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
     for (y, x), each in derivatives.maps.items():
         count = each.artefacts if isinstance(each, DenseMap) else 0
         if count:
-            entries, are = ("1 entry", "is") if count == 1 else (f"{count} entries", "are")
-            yield _said("nonfinite", "artefact", entries=entries, are=are, y=y, x=x)
+            yield artefacts_in_words(y, x, count)
 
 
 def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:

@@ -180,8 +180,10 @@ def _kind_of_parts(y: str, x: str, jacobian: LinearMap) -> str:
 
 
 def _number(jacobian: LinearMap) -> str:
-    entry = jacobian.entries()[2][:1]
-    return f"{entry.item():g}" if entry.numel() and not entry.is_complex() else "a number"
+    if jacobian.scale is None:
+        return "a number"
+    number = jacobian.scale.item()
+    return f"({number:g})" if isinstance(number, complex) else f"{number:g}"
 
 
 def _convention(y: str, x: str, jacobian: ComplexMap) -> str:
@@ -203,7 +205,7 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     None for a Jacobian that is too large or was not computed, for an empty one, and for complex tensors.
     """
     size = jacobian.m * jacobian.n
-    unknown = isinstance(jacobian, ComplexMap) or jacobian.structure == "unknown" or v.is_complex()
+    unknown = isinstance(jacobian, ComplexMap) or jacobian.nnz is None or v.is_complex()
     if unknown or not 0 < size <= LARGEST_WORKED_OUT:
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)

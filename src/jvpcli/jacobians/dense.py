@@ -18,7 +18,7 @@ from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.table import is_stated
 from jvpcli.jacobians.passes import FEW, Sweep
 from jvpcli.jacobians.pattern import kinds, masks
-from jvpcli.jacobians.structure import SPARSE_FRACTION, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.request import Tell
 
@@ -112,9 +112,9 @@ class PulledMap(DenseMap):
 
     @cached_property
     def structure(self) -> str:
-        """From the values where they are mostly not zero, else from the operations; unknown where those do not tell."""
+        """From the values where none is zero, else from the operations; unknown where those do not tell."""
         assert self.graph is not None
-        if self.m * self.n > 1 and self.nnz > SPARSE_FRACTION * self.m * self.n:
+        if self.nnz == self.m * self.n > 1:
             return "dense"
         if self.graph.whole:
             nature = self.graph.natures[self.position]

@@ -122,7 +122,7 @@ def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[Lin
     if way.strategy == "accumulated":
         pieces = accumulate(graph, work, way.mode, tell)
         if _trustworthy(graph, pieces):
-            return structured(graph, pieces, work)
+            return [*structured(graph, pieces, work)]
     limit = work.limit
     if way.strategy == "matrix_free":
         shape = tuple(graph.output.shape)

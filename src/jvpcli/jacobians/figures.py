@@ -85,7 +85,13 @@ def jacobian(
             "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
         }
     dtype = dtype.to_complex() if linear_map.of_complex[0] else dtype
+    entry["scale"] = scale(linear_map.scale)
     return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, linear_map.structure_from, **entry)
+
+
+def scale(number: Tensor | None) -> np.ndarray | None:
+    """The number that an identity is times, for the report; None for any other kind."""
+    return None if number is None else array(number)
 
 
 def _summary(linear_map: LinearMap, tell: Tell | None) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class LinearMap(ABC):
         """The matrices (m, n) that together tell everything: what is shown, and what stands aside."""
         return [self.to_dense().reshape(self.m, self.n), *([] if self.aside is None else [self.aside])]
 
+    @property
+    def scale(self) -> Tensor | None:
+        """The number (0-d) that an identity is times; None for any other kind."""
+        return self.entries()[2][0] if self.structure == "identity" else None
+
     def pullback(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape).
 

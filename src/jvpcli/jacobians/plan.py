@@ -229,7 +229,7 @@ def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
         return _window(node, name, shape, out_shape)
     if name in elementwise.LOSS_NAMES:
         return max(1, prod(shape) // max(1, prod(out_shape)))
-    if name in detect.BLOCK_NAMES.split():
+    if name in detect.LINEAR or name in detect.BLOCKS:
         return prod(shape[-2:])
     return prod(shape)
 

@@ -95,7 +95,7 @@ class _Rows:
 
 
 def _copies(x: Tensor, count: int) -> Tensor:
-    """The same tensor `count` times, (count, *shape); no memory is taken."""
+    """A tensor `count` times, (count, *shape); no memory is taken."""
     return x.expand(count, *x.shape)
 
 

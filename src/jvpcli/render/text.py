@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
+from jvpcli.render.numbers import array_text, bytes_text, index_text, kind_text, number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.report import Comparison, Contraction, Cotangent, InspectReport, Jacobian, Notice, Refusal, WorkedEntry
 
@@ -134,7 +134,7 @@ def _about_cotangent(output: str, v: Cotangent, batched: bool | None) -> Text:
 def _filled(jacobian: Jacobian) -> str:
     size = int(np.prod(jacobian.shape, dtype=object))
     filled = "" if jacobian.nnz is None else f", {jacobian.nnz} of {size} entries not zero"
-    return f"{jacobian.structure.replace('_', '-')}{filled}"
+    return f"{kind_text(jacobian.structure, jacobian.scale)}{filled}"
 
 
 def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType]:

@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.numbers import array_text, number_text
+from jvpcli.render.numbers import array_text, kind_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.text import (
     HEADING,
@@ -291,7 +291,7 @@ def kind_of(local: LocalJacobian) -> str:
     """`sparse (4, 4, 4), 16 of 64`: kind, shape, nonzeros."""
     size = math.prod(local.shape)
     counted = "not counted" if local.nnz is None else f"{local.nnz} of {size}"
-    return f"{local.structure.replace('_', '-')} {tuple(local.shape)}, {counted}"
+    return f"{kind_text(local.structure, local.scale)} {tuple(local.shape)}, {counted}"
 
 
 def contributions_to(steps: Iterable[TraceStep], label: str) -> list[tuple[TraceStep, Contribution]]:
@@ -417,7 +417,7 @@ def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: boo
     v = parts.get(local.part) if local.part is not None else step.cotangent
     if local.value is not None and v is not None and v.value is not None:
         jacobian = Jacobian(
-            local.shape, v.dtype, local.nnz, local.structure, "values", "dense", local.value, imaginary=local.imaginary
+            local.shape, v.dtype, local.nnz, local.structure, "operations", "dense", local.value, imaginary=local.imaginary
         )
         window = Window(None, None) if full else Window()
         real = passed is not None and "complex" not in passed.dtype

@@ -60,7 +60,8 @@ class Jacobian:
     by entry as `value` or `values`.
 
     `nnz` is None where it could not be counted within the limits.  `structure` is the most special kind that holds;
-    `structure_from` says whether the operations or the values (here and at random points nearby) showed it.
+    `structure_from` says whether the operations or the values (here and at random points nearby) showed it, `scale` is
+    the number that an identity is times.
     """
 
     shape: Shape
@@ -76,6 +77,7 @@ class Jacobian:
     reason: str | None = None
     frobenius_norm: float | None = None
     diagonal: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

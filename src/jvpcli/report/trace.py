@@ -18,7 +18,8 @@ class LocalJacobian:
 
     `position` counts the step's tensor operands as the text gives them; `shape` is the result's followed by the
     operand's.  `structure` is one of a Jacobian's kinds, or `sum`: each operand entry is added into one result entry.
-    `part` names the result where the step has several, `value` is written out for a step that is opened.
+    `part` names the result where the step has several, `value` is written out for a step that is opened, `scale` is the
+    number that an identity is times.
     """
 
     operand: str
@@ -31,6 +32,7 @@ class LocalJacobian:
     part: str | None = None
     value: np.ndarray | None = None
     imaginary: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

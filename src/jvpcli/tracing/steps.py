@@ -15,6 +15,7 @@ from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
@@ -253,6 +254,7 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
             part=result if len(step.results) > 1 else None,
             value=arrays[0] if arrays else None,
             imaginary=arrays[1] if len(arrays) > 1 else None,
+            scale=figures.scale(local.scale),
         )
 
 
@@ -306,9 +308,7 @@ def _symbol(label: str, letter: str) -> str:
 
 def _factor(local: LocalMap) -> str:
     """`2 · ` for two times the identity; nothing for the identity itself."""
-    if local.jacobian is None:
-        return "c · "
-    number = local.jacobian.to_dense().reshape(-1)[0].item()
+    number = 1 if local.scale is None else local.scale.item()
     return "" if number == 1 else f"{number:.4g} · "
 
 
@@ -348,6 +348,7 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
 def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ...]]:
     """The local Jacobians multiplied together against the explicit Jacobian; None where they are too large for that."""
     pairs: list[tuple[Tensor, Tensor]] = []
+    notices: list[Notice] = []
     excess = 0.0
     leaves = traced.problem.leaves
     for name in traced.cotangents if traced.chain.faithful else ():
@@ -357,18 +358,19 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
         if product is None or explicit is None or bounds is None:
             continue
         for x, jacobian in zip(leaves, explicit, strict=True):
-            pair = product[x], _rows(jacobian)
-            pairs.append(pair)
-            excess = max(excess, _excess(*pair, bounds[x].abs()))
+            rows, artefacts = without_artefacts(_rows(jacobian), product[x] != 0)  # NaN, too, where that is no artefact
+            pairs.append((product[x], rows))
+            excess = max(excess, _excess(*pairs[-1], bounds[x].abs()))
+            notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
     if not pairs:
         return None, ()
     result = _compared(pairs)
     if excess == 0.0:
-        return result, ()
+        return result, tuple(notices)
     text = (
         f"the local Jacobians multiplied together differ from the explicit Jacobian by {result.largest_difference:.3g}"
     )
-    return result, (Notice("fallback", text, "product_differs"),)
+    return result, (Notice("fallback", text, "product_differs"), *notices)
 
 
 def _rows(jacobian: LinearMap) -> Tensor:

@@ -56,9 +56,8 @@ class Op:
         return getattr(self.node, "_saved_" + name, default)
 
     def dim(self, value: int, dims: int) -> int:
-        """A saved axis number, counted from the front (a negative one is saved modulo 2⁶⁴)."""
-        value = value - (1 << 64) if value >= 1 << 63 else value
-        return value % dims if dims else 0
+        """A saved axis number, counted from the front."""
+        return wrapped(value, dims)
 
     def ones(self) -> Tensor:
         """A cotangent of ones."""
@@ -70,7 +69,7 @@ class Op:
         return call(self.node, {self.nr: cotangent})
 
     def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
-        """The same rule for each operand that is asked for."""
+        """One rule for each operand that is asked for."""
         return [None if shape is None else make(shape) for shape in self.shapes]
 
     def first(self, *terms: Term) -> Locals:
@@ -124,6 +123,16 @@ def operand_shape(edge: Node, nr: int) -> Shape:
     if meta.dtype.is_complex:
         raise UnsupportedError("complex tensors")
     return tuple(meta.shape)
+
+
+def signed(value: int) -> int:
+    """A saved number that may be negative: it is saved modulo 2⁶⁴."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def wrapped(dim: int, dims: int) -> int:
+    """A saved axis number, counted from the front."""
+    return signed(dim) % dims if dims else 0
 
 
 def broadcast_labels(out_shape: Shape, shape: Shape) -> tuple[int, ...]:
