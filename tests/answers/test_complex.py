@@ -153,7 +153,7 @@ Shapes
   x       (2,)     input, float64
   y       (2,)     output, complex128
   v       (2,)     grad_outputs, ∂L/∂y: 1j,2
-  ∂y/∂x   (2, 2)   the Jacobian, output + input: identity, 2 of 4 entries not zero
+  ∂y/∂x   (2, 2)   the Jacobian, output + input: (0+0.5j) × identity, 2 of 4 entries not zero
   ∂L/∂x   (2,)     the result, the VJP: as x
 
 Which product

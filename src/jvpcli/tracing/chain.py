@@ -188,7 +188,7 @@ def _by_operations(output: Tensor, leaves: Sequence[Tensor]) -> Sequence[Structu
 def _with_kind(jacobian: LinearMap | None, told: StructuredMap | None, nature: Nature) -> LinearMap | None:
     """The map that is written out with its kind, and zeros where NaN is only 0·∞, of a basis vector that is zero there."""
     if isinstance(jacobian, ComplexMap):
-        return replace(jacobian, kind=classify_values([jacobian.rows], nature))
+        return replace(jacobian, kind=classify_values(jacobian.parts, nature))
     if not isinstance(jacobian, DenseMap):
         return jacobian
     if told is None:
