@@ -31,7 +31,7 @@ def classify(
     """The kind of the pattern.
 
     Args:
-        rows, cols: int64 (nnz,), the place of each possible nonzero, each place once, row by row.
+        rows, cols: int64 (nnz,), the place of each possible nonzero, each place once, in any order.
         m, n: the matrix's size.
         nature: of the operations: what is an identity here is called one only where it is one at every point.
         constant: all nonzeros are one and the same number.
