@@ -99,7 +99,7 @@ class Problem:
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
         """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
-        inputs = {name: x.detach() for name, x in self.evaluation.inputs.items()} | dict(tensors)
+        inputs = {name: x.detach().clone() for name, x in self.evaluation.inputs.items()} | dict(tensors)
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))

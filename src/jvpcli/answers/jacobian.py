@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
-from jvpcli.answers.question import pose, refuse_cut
+from jvpcli.answers.question import backward_failures, pose, refuse_cut
 from jvpcli.jacobians.compute import derive_alone
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
@@ -23,7 +23,8 @@ def linear_maps(
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    return derive_alone(problem, request.mode, work)
+    with backward_failures(problem):
+        return derive_alone(problem, request.mode, work)
 
 
 def _hashable(program: Hashable) -> bool:

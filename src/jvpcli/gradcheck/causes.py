@@ -143,7 +143,8 @@ def _second_differences(function: RealFunction, column: int, t: float) -> list[t
 class Reason:
     """A cause, and the step that it is at: of the tape (`equation`), or in the user's own code (`place`).
 
-    `entry` and `over` are there where a difference over a wider step shows it.
+    `entry` and `over` are there where a difference over a wider step shows it; `rightly` says that the derivative is zero
+    there, and autograd's answer right: what it is a warning of is that the output follows the input all the same.
     """
 
     cause: str
@@ -152,6 +153,7 @@ class Reason:
     place: tuple[str, int] | None = None
     entry: Entry | None = None
     over: float | None = None
+    rightly: bool = False
 
 
 def watched(function: RealFunction) -> tuple[list[Loss], Evaluation]:

@@ -7,7 +7,8 @@ gradient, laid out the same way, the gradient of the real function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import torch
@@ -15,8 +16,34 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.language.evaluate import seeded
 from jvpcli.language.evaluation import Evaluation
 from jvpcli.problem import Named, Problem
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What the user lets pass; None: what follows from the roundings of the function.
+
+    Attributes:
+        atol, rtol: autograd's number a and a difference d agree where |a − d| ≤ atol + rtol·|d|, and the difference's
+            own error is let pass besides.  With one of them given the other counts as zero.
+        nondet: how far two runs of the same may be apart.
+    """
+
+    atol: float | None = None
+    rtol: float | None = None
+    nondet: float | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the user has said how far numbers may be apart."""
+        return self.atol is not None or self.rtol is not None
+
+    def allowed(self, numeric: Tensor, size: float = 1.0) -> Tensor:
+        """How far apart numbers may be, where that is given; both they and what is allowed are per `size` of a step."""
+        return (self.atol or 0.0) * size + (self.rtol or 0.0) * numeric.abs()
 
 
 @dataclass(frozen=True)
@@ -115,6 +142,8 @@ class RealFunction:
         x, y: the point (n,) and the value there (m,), in float64.
         eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way, or what is seen.
         noise: the same for each output, in its own units (m,).
+        tolerance: what the user lets pass.
+        mode: "forward": autograd's numbers are those of forward mode; otherwise those of the backward pass.
     """
 
     problem: Problem
@@ -124,15 +153,17 @@ class RealFunction:
     y: Tensor
     eps: float
     noise: Tensor
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    mode: str = "auto"
 
     @classmethod
-    def of(cls, problem: Problem) -> RealFunction:
+    def of(cls, problem: Problem, tolerance: Tolerance | None = None, mode: str = "auto") -> RealFunction:
         """The function of a problem; raises what its evaluation raises."""
         evaluation, leaves = problem.evaluation, problem.leaves
         inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
-        eps = coarsest_rounding(evaluation)
-        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs())
+        eps = coarsest_rounding(evaluation.outputs.values(), evaluation.leaves.values())
+        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs(), tolerance or Tolerance(), mode)
         seen = _visible_noise(function)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
         if largest > 0 and float(seen.max()) > eps * largest:
@@ -143,6 +174,15 @@ class RealFunction:
     def evaluation(self) -> Evaluation:
         """The problem's at its point, with its graph."""
         return self.problem.evaluation
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """The largest finite |y| at the point and at parts of it nearer to zero (m,): what the function's roundings go by.
+
+        1 + tanh(x) is 4e-18 at x = -20, but is computed from numbers of about 1, as its values nearer to zero show.
+        """
+        values = torch.stack([self.y, *(self.value(self.x * part) for part in NEARER)])
+        return torch.where(values.isfinite(), values.abs(), 0.0).amax(0)
 
     @property
     def n(self) -> int:
@@ -178,13 +218,45 @@ class RealFunction:
                 total = total + self.inputs.join(vjp(y, cotangent, leaves))
         return total
 
+    def pushforward(self, u: Tensor) -> Tensor:
+        """Ju by torch's forward mode (m,), for u of (n,)."""
+        import torch.autograd.forward_ad as forward_ad  # a custom function's own formula alone needs it
+
+        problem, tangents = self.problem, self.inputs.split(u).items()
+        with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
+            outputs = problem.run({name: forward_ad.make_dual(problem.leaves[name].detach(), t) for name, t in tangents})
+            return self.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs.values()])
+
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
-        """The whole real Jacobian by autograd (m, n), one backward pass a row."""
+        """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""
+        if self.mode == "forward":
+            return torch.stack([self.pushforward(u) for u in torch.eye(self.n, dtype=torch.float64)], 1)
         rows = torch.zeros(self.m, self.n, dtype=torch.float64)
         for row, v in enumerate(torch.eye(self.m, dtype=torch.float64)):
             rows[row] = self.pullback(v, evaluation)
         return rows
 
+    def product(self, v: Tensor, u: Tensor) -> float:
+        """vᵀJu by autograd."""
+        return float(v @ self.pushforward(u) if self.mode == "forward" else self.pullback(v) @ u)
+
+    def products(self, cotangents: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """vᵀJu by autograd for many v (k, m) and u (l, n), and the sizes of its terms added up: (k, l) both."""
+        if self.mode == "forward":
+            pushed = torch.stack([self.pushforward(u) for u in directions]).T
+            return cotangents @ pushed, cotangents.abs() @ pushed.abs()
+        pulled = torch.stack([self.pullback(v) for v in cotangents])
+        return pulled @ directions.T, pulled.abs() @ directions.T.abs()
+
+    def entry(self, row: int, column: int) -> float:
+        """∂y_row/∂x_column by autograd."""
+        v, u = torch.zeros_like(self.y), torch.zeros_like(self.x)
+        v[row], u[column] = 1, 1
+        return float(self.pushforward(u)[row] if self.mode == "forward" else self.pullback(v)[column])
+
+
+NEARER = (1 / 2, 1 / 4, 1 / 8)
+"""The parts of the point at which a function's reach is looked at."""
 
 WORST_ROUNDING = 1e-3
 """Noise beyond this is taken for something else."""
@@ -235,11 +307,14 @@ UNEVEN = (1.0, 1.8125, 3.0625, 3.9375, 5.0)
 CONTRASTS = [_contrast(UNEVEN[:4]), _contrast(UNEVEN[1:])]
 
 
-def coarsest_rounding(evaluation: Evaluation) -> float:
-    """The largest rounding among the floating values that a gradient passes through: float32 inside float64 is coarse."""
-    values = [*evaluation.outputs.values(), *evaluation.values.values()]
-    values += [evaluation.inputs[name] for name in evaluation.wrt]
-    tensors = [
-        value for value in values if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-    ]
-    return max((torch.finfo(t.dtype).eps for t in tensors if t.requires_grad), default=torch.finfo(torch.float64).eps)
+def steady(a: Tensor, b: Tensor, nondet: float | None = None) -> bool:
+    """Whether two results of the same differ by a few roundings at most (a library may add up in another order).
+
+    `nondet` is how far they may be apart instead, if that is given.
+    """
+    same = (a == b) | (a.isnan() & b.isnan())
+    if bool(same.all()) or not (a.is_floating_point() or a.is_complex()):
+        return bool(same.all())
+    sizes = a.abs()[a.isfinite()]
+    allowed = 100 * torch.finfo(a.dtype).eps * (float(sizes.max()) if sizes.numel() else 0.0)
+    return bool((same | ((a - b).abs() <= (allowed if nondet is None else nondet))).all())

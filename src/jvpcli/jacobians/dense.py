@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.language.evaluation import plain
 
 
 def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
@@ -82,8 +83,9 @@ def _columns(gradient: Tensor | None, weights: Tensor, x: Tensor) -> Tensor:
     return matrix
 
 
-def _grad(scalar: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    return torch.autograd.grad(scalar, inputs, retain_graph=True, allow_unused=True)
+def _grad(scalar: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    gradients = torch.autograd.grad(scalar, inputs, retain_graph=True, allow_unused=True)
+    return [None if g is None else plain(g) for g in gradients]
 
 
 def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> LinearMap:
@@ -99,7 +101,7 @@ def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Ten
     The gradient is taken of the scalar L itself: the same derivative, the definition of grad_outputs, and it spares
     the shape check that loads a symbolic algebra system.
     """
-    return list(torch.autograd.grad(_pairing(output, cotangent), inputs, retain_graph=True, allow_unused=True))
+    return _grad(_pairing(output, cotangent), inputs)
 
 
 def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:

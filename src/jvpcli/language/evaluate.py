@@ -99,8 +99,9 @@ def evaluate_function(
         Whatever the function itself raises.
     """
     leaves = {name: _leaf(name, value, name in wrt, copy=False) for name, value in inputs.items()}
+    given = {name: x if name in wrt else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
-        outputs = call_function(function, leaves)
+        outputs = call_function(function, given)
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
 
 

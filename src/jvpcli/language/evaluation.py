@@ -55,6 +55,17 @@ class Evaluation:
         return {name: self.inputs[name] for name in self.wrt}
 
 
+def plain(tensor: Tensor) -> Tensor:
+    """The same numbers, with the same graph, as an ordinary tensor in the ordinary layout.
+
+    A user's function may give a sparse tensor (so may a backward pass), or one of a class with ways of its own
+    (`__torch_dispatch__`), which can't be looked into.
+    """
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
 def flatten(value: Any) -> Iterator[Any]:
     """The parts of nested tuples and lists; parts that are None are left out."""
     if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
@@ -88,6 +99,7 @@ def name_outputs(
         free = default if name is None or name in outputs else name
         while free in outputs:
             free += "_"
+        value = plain(value)
         # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
         outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
     return outputs
