@@ -29,7 +29,16 @@ from jvpcli.gradcheck.demands import Demand, demands, unrepeatable
 from jvpcli.gradcheck.differences import SAFETY
 from jvpcli.gradcheck.hermitian import hermitian_part
 from jvpcli.gradcheck.losses import DECISION, Watch, equation_of
-from jvpcli.gradcheck.modes import FORWARD, RULE, Modes, compare_modes, forward_failure, joined, random_pair, without_backward
+from jvpcli.gradcheck.modes import (
+    FORWARD,
+    RULE,
+    Modes,
+    compare_modes,
+    forward_failure,
+    joined,
+    random_pair,
+    without_backward,
+)
 from jvpcli.gradcheck.staircase import silent_loss
 from jvpcli.gradcheck.vectors import RealFunction, Tolerance, steady
 from jvpcli.jacobians.operations import coarsest_rounding

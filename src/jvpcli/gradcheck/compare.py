@@ -229,6 +229,8 @@ def _judge(
     entry = Entry(row, column, analytic / size, number / size, error / size)
     if given.given and abs(number - analytic) <= allowed < torch.inf:
         return AGREES, entry
+    if (below != below or above != above) and form_changes(function, column):
+        return KINK, replace(entry, below=below / size, above=above / size)
     if bool(again.kink[position]):
         at_kink = replace(entry, below=below / size, above=above / size)
         sides = [side for side in (below, above) if abs(side) < torch.inf]
@@ -370,6 +372,13 @@ def entry_at(
     size = float(scales(function)[column])
     again = estimate(along(function, row, column))
     return _judge(function, again, 0, analytic * size, row, column, size, floor)
+
+
+def form_changes(function: RealFunction, column: int) -> bool:
+    """Whether the outputs have other shapes or dtypes a small step to one of the sides."""
+    u = torch.zeros_like(function.x)
+    u[column] = scales(function)[column] * quick_step(function.eps)
+    return any(function.changes_form(function.x + side * u) for side in (1, -1))
 
 
 def along(function: RealFunction, row: int, column: int) -> Line:

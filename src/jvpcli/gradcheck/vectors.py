@@ -195,16 +195,28 @@ class RealFunction:
         return self.y.numel()
 
     def value(self, x: Tensor) -> Tensor:
-        """y at another point (m,); NaN where it can't be evaluated or has other shapes."""
+        """y at another point (m,); NaN where it can't be evaluated or has other shapes or dtypes."""
+        outputs = self._outputs(x)
+        if outputs is None or not self._is_alike(outputs):
+            return torch.full_like(self.y, torch.nan)
+        return self.outputs.join(list(outputs.values()))
+
+    def changes_form(self, x: Tensor) -> bool:
+        """Whether the outputs have other shapes or dtypes at another point."""
+        outputs = self._outputs(x)
+        return outputs is not None and not self._is_alike(outputs)
+
+    def _outputs(self, x: Tensor) -> Named | None:
         try:
-            outputs = self.problem.at(self.inputs.split(x)).outputs
+            return self.problem.at(self.inputs.split(x)).outputs
         except LimitError:
             raise
         except Exception:  # whatever the function raises off the point: it isn't defined there
-            return torch.full_like(self.y, torch.nan)
-        if tuple(tuple(y.shape) for y in outputs.values()) != self.outputs.shapes:
-            return torch.full_like(self.y, torch.nan)
-        return self.outputs.join(list(outputs.values()))
+            return None
+
+    def _is_alike(self, outputs: Named) -> bool:
+        layout = Layout.of(outputs)
+        return (layout.shapes, layout.dtypes) == (self.outputs.shapes, self.outputs.dtypes)
 
     def pullback(self, v: Tensor, evaluation: Evaluation | None = None) -> Tensor:
         """vᵀJ by autograd (n,), for v of (m,); outputs that v leaves out are not touched."""

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
-from jvpcli.gradcheck.compare import Entry
+from jvpcli.gradcheck.compare import Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_functions, named, without_backward
@@ -52,6 +52,7 @@ def report_of(outcome: Outcome, expression: str) -> CheckReport:
         expression=expression,
         passed=outcome.verdict == PASS,
         verdict=outcome.verdict,
+        mode="forward" if _is_forward(outcome) else "reverse",
         max_error=next((error for error in seen if error is not None), 0.0),
         worst=worst,
         explanation=_explanation(outcome, worst),
@@ -61,7 +62,6 @@ def report_of(outcome: Outcome, expression: str) -> CheckReport:
         outputs={name: figures.value(y) for name, y in evaluation.outputs.items()},
         warnings=tuple(_notices(outcome)),
         step=_step(outcome),
-        mode="forward" if _is_forward(outcome) else "reverse",
     )
 
 
@@ -112,7 +112,7 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
         return f"{'Forward mode' if _is_forward(outcome) else 'Autograd'} agrees with finite differences."
     if outcome.verdict == NONDETERMINISTIC:
         return _unsteady(outcome)
-    if worst is None:
+    if worst is None or outcome.entry is None or outcome.function is None:
         assert outcome.reason is not None
         return _wrong_backward(outcome, outcome.reason)
     if outcome.verdict == PRECISION and outcome.lost is None:
@@ -128,6 +128,8 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     at_kink = outcome.verdict == KINK and outcome.compared is not None and not outcome.compared.mismatches
     if outcome.reason is not None and not at_kink:
         return _because(outcome, outcome.reason, worst)
+    if form_changes(outcome.function, outcome.entry.column):
+        return "The outputs have other shapes or dtypes when the input moves a little: there is no derivative here."
     where = "There is a kink" if outcome.reason is None else f"{_text(outcome, outcome.reason)} has a kink here"
     return f"{where}: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
 

@@ -62,6 +62,7 @@ class CheckReport:
     expression: str
     passed: bool
     verdict: str
+    mode: str
     max_error: float
     worst: CheckedEntry | None
     explanation: str
@@ -71,4 +72,3 @@ class CheckReport:
     outputs: Mapping[str, Value]
     warnings: tuple[Notice, ...] = ()
     step: GuiltyStep | None = None
-    mode: str = "reverse"
