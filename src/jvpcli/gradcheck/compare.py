@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
-from jvpcli.gradcheck.vectors import Layout, RealFunction
+from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
 from jvpcli.jacobians.dense import vjp
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
@@ -487,7 +487,10 @@ def _saturates(function: RealFunction, entry: Entry) -> bool:
 
 
 def _scatters(function: RealFunction, entry: Entry) -> bool:
-    """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference."""
+    """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference.
+
+    So it may be where an iteration starts at other random numbers, and comes to the same values all the same.
+    """
     if function.mode == "forward" or function.entry(entry.row, entry.column) != entry.analytic:  # or not repeatable
         return False
     generator = torch.Generator().manual_seed(entry.row + entry.column)
@@ -497,12 +500,14 @@ def _scatters(function: RealFunction, entry: Entry) -> bool:
         torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
         for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
     ])  # fmt: skip
-    found = []
-    for _ in range(NEIGHBOURS):
+    problem, found = function.problem, []
+    seeded_alike = alike(problem.evaluation, problem.at(seed=problem.seed + 1))
+    for number in range(NEIGHBOURS):
+        seed = problem.seed + (number if seeded_alike else 0)
         by = torch.rand(function.n, generator=generator, dtype=torch.float64) - 0.5
         points = function.inputs.split(function.x * (1 + FEW_ROUNDINGS * rounding * by))
         try:
-            found.append(float(function.pullback(onehot, function.problem.at(points))[entry.column]))
+            found.append(float(function.pullback(onehot, problem.at(points, seed))[entry.column]))
         except Exception:  # whatever the function raises off the point
             return False
     return max(found) - min(found) > entry.difference / 4
