@@ -301,7 +301,7 @@ def check(
     atol: float | None = None,
     rtol: float | None = None,
     nondet_tol: float | None = None,
-    defined_only: bool = False,
+    undefined: str = "functions",
     batched: bool = False,
     memory_limit: int | str | None = None,
     **named: Any,
@@ -315,7 +315,8 @@ def check(
         atol, rtol: two numbers agree where they differ by at most atol + rtol·|derivative|; by default as much is let
             pass as the roundings of the function make.  `rtol:` alone counts `atol` as zero, and the other way round.
         nondet_tol: how far two runs of the same may be apart; by default a few roundings.
-        defined_only: leave out what a backward of your own does with None, where no gradient arrives.
+        undefined: who must bear None where no gradient arrives: "functions" (the backward of an autograd.Function), "all"
+            (hooks too) or "none".
         batched: pull many cotangents back at once too, as ``is_grads_batched=True`` does.
 
     Raises:

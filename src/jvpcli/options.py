@@ -298,8 +298,9 @@ OPTIONS: tuple[Option, ...] = (
            "The part of the derivative that is let pass, as in --rtol 1e-3. Default: as for --atol."),
     Option("nondet_tol", BOUND, ("check",), ("--nondet-tol",), "NUMBER",
            "How far two runs of the same may be apart, as in --nondet-tol 1e-7. Default: a few roundings."),
-    Option("defined_only", FLAG, ("check",), ("--defined-only",), None,
-           "Do not ask a backward of your own for None where no gradient arrives.", False),
+    Option("undefined", CHOICE, ("check",), ("--undefined",), "WHOSE",
+           "Who must bear None where no gradient arrives: functions (the default: an autograd.Function's backward), all (hooks "
+           "too) or none.", "functions", words=("functions", "all", "none")),
     Option("batched", FLAG, ("check",), ("--batched",), None,
            "Pull many cotangents back at once too, as is_grads_batched=True does.", False),
     Option("mode", CHOICE, ("inspect", "jacobian"), ("--mode",), "MODE",

@@ -33,7 +33,7 @@ class Request:
         seed_given: whether the seed was asked for; if not, a check tries others too.
         mode: "auto", "forward" or "reverse"; of a check what is checked.
         atol, rtol, nondet_tol: what a check lets pass; None: what the roundings ask for.
-        defined_only: whether a check leaves out undefined cotangents.
+        undefined: "functions", "all" or "none": whose backward a check gives undefined cotangents.
         batched: whether a check pulls many cotangents back at once too.
         jacobian: "auto", "dense", "sparse" or "none".
         memory_limit: bytes, or None for three quarters of what the machine has free.
@@ -59,7 +59,7 @@ class Request:
     atol: float | None = None
     rtol: float | None = None
     nondet_tol: float | None = None
-    defined_only: bool = False
+    undefined: str = "functions"
     batched: bool = False
     jacobian: str = "auto"
     memory_limit: int | None = None

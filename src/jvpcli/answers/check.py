@@ -38,7 +38,7 @@ def examine(request: Request) -> Outcome:
             seed_given=request.seed_given,
             tolerance=Tolerance(request.atol, request.rtol, request.nondet_tol),
             mode=request.mode,
-            undefined=not request.defined_only,
+            undefined=request.undefined,
             batched=request.batched,
         )
 

@@ -38,7 +38,8 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
     cut = _cut(function, entry, losses, evaluation)
     if cut is not None:
         return cut
-    return kinked_step(function, entry) or _swallowed(function, entry) or Reason(BACKWARD)
+    hooked = function.evaluation.hooked  # then a result that no gradient comes back from may be meant so
+    return kinked_step(function, entry) or (None if hooked else _swallowed(function, entry)) or Reason(BACKWARD)
 
 
 # Cuts

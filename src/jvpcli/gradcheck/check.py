@@ -109,7 +109,7 @@ def check(
     seed_given: bool = False,
     tolerance: Tolerance | None = None,
     mode: str = "auto",
-    undefined: bool = True,
+    undefined: str = "functions",
     batched: bool = False,
 ) -> Outcome:
     """The whole check.
@@ -121,7 +121,7 @@ def check(
         tolerance: what is let pass; by default what follows from the roundings.
         mode: "reverse" checks the backward pass alone, "forward" forward mode alone, "auto" the backward pass, and forward
             mode where a function has a formula of its own for it; that alone where it has no other.
-        undefined: whether the user's own backward must bear an undefined cotangent.
+        undefined: whose backward must bear an undefined cotangent: "functions", "all" (hooks too) or "none".
         batched: whether many cotangents must be pulled back at once as they are one by one.
 
     Raises:

@@ -36,12 +36,12 @@ def unrepeatable(function: RealFunction, v: Tensor, u: Tensor) -> float | None:
     return float((one - other).abs().nan_to_num(nan=torch.inf).max())
 
 
-def demands(function: RealFunction, v: Tensor, *, undefined: bool = True, batched: bool = False) -> Iterator[Demand]:
-    """The demands that are made: of undefined cotangents where the user's own code is asked for gradients, others if asked."""
+def demands(function: RealFunction, v: Tensor, *, undefined: str = "functions", batched: bool = False) -> Iterator[Demand]:
+    """The demands that are made, where the user's own code is asked for gradients: those of the options."""
     if function.mode == "forward":
         return
-    own = function.evaluation.hooked or bool(custom_functions(function.evaluation))
-    if undefined and own:
+    own = bool(custom_functions(function.evaluation)) or (undefined == "all" and function.evaluation.hooked)
+    if undefined != "none" and own:
         yield Demand(UNDEFINED, _failure(lambda: _of_undefined(function)))
     if batched:
         yield Demand(BATCHED, _failure(lambda: _of_many(function, v)))

@@ -215,6 +215,8 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
             return f"{backward or 'The backward pass'}, given many cotangents at once (is_grads_batched=True), {demand.fault}."
     if backward:
         return f"{backward} does not compute the derivative of forward."
+    if outcome.function.evaluation.hooked:
+        return "A hook takes part in the backward pass, and what comes out is not the derivative of what the code computes."
     if outcome.base.program is None or outcome.base.functions:
         return "What the code computes has another derivative than autograd finds in it."
     return "Autograd's formula gives another derivative than the function has at this point."
@@ -246,7 +248,7 @@ def _hints(outcome: Outcome) -> Iterator[str]:
     elif reason is None:
         return
     elif reason.cause == UNDEFINED:
-        yield "Return None (or zeros) for a gradient that is None; --defined-only leaves this out of the check."
+        yield "Return None (or zeros) for a gradient that is None; --undefined none leaves this out of the check."
     elif reason.cause == CUT and reason.name in CURES:
         yield CURES[reason.name]
     elif reason.cause == ROUNDING:
