@@ -181,8 +181,6 @@ def _own_fault(pair: _Pair) -> JvpError | None:
     first = torch.zeros_like(pair.v)
     first.reshape(-1)[: (pair.v.numel() + 1) // 2] = pair.v.reshape(-1)[: (pair.v.numel() + 1) // 2]
     whole = pulled(pair.v)
-    if not torch.allclose(whole, pulled(pair.v), equal_nan=True):
-        return EvaluationError(f"{who} gives other gradients each time that it runs")
     sums = (2 * whole, pulled(2 * pair.v)), (whole, pulled(first) + pulled(pair.v - first))
     if all(torch.allclose(a, b, rtol=1e-3, equal_nan=True) for a, b in sums):
         return None

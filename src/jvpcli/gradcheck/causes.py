@@ -176,7 +176,7 @@ def told(cause: str, call: Loss | Call, evaluation: Evaluation, **more: Any) -> 
 def value_with(function: RealFunction, x: Tensor, replaced: Mapping[int, Any]) -> Tensor:
     """y at another point (m,), with the results of some losses replaced (by position)."""
     with Watch(function.problem.files, replaced):
-        return function.value(x)
+        return function.value(x, any_dtype=True)  # a float in the place of an integer
 
 
 def moved(function: RealFunction, column: int, by: float) -> Tensor:

@@ -194,10 +194,10 @@ class RealFunction:
         """Number of real output entries."""
         return self.y.numel()
 
-    def value(self, x: Tensor) -> Tensor:
-        """y at another point (m,); NaN where it can't be evaluated or has other shapes or dtypes."""
+    def value(self, x: Tensor, *, any_dtype: bool = False) -> Tensor:
+        """y at another point (m,); NaN where it can't be evaluated or has other shapes (or dtypes, unless any will do)."""
         outputs = self._outputs(x)
-        if outputs is None or not self._is_alike(outputs):
+        if outputs is None or not (self._is_alike(outputs) or (any_dtype and self._has_shapes(outputs))):
             return torch.full_like(self.y, torch.nan)
         return self.outputs.join(list(outputs.values()))
 
@@ -215,8 +215,10 @@ class RealFunction:
             return None
 
     def _is_alike(self, outputs: Named) -> bool:
-        layout = Layout.of(outputs)
-        return (layout.shapes, layout.dtypes) == (self.outputs.shapes, self.outputs.dtypes)
+        return self._has_shapes(outputs) and Layout.of(outputs).dtypes == self.outputs.dtypes
+
+    def _has_shapes(self, outputs: Named) -> bool:
+        return Layout.of(outputs).shapes == self.outputs.shapes
 
     def pullback(self, v: Tensor, evaluation: Evaluation | None = None) -> Tensor:
         """vᵀJ by autograd (n,), for v of (m,); outputs that v leaves out are not touched."""
