@@ -129,3 +129,31 @@ def test_fast_waves_far_out_are_seen():
     result = jvpcli.check(with_backward(torch.sin, lambda gradient, size: gradient * 1.001), x=x)
     assert result.worst.numeric == pytest.approx(float(torch.cos(x[result.worst.input_index])), rel=1e-5)
     assert result.verdict == "wrong_backward"
+
+
+CANCELLED = [
+    (lambda x: torch.cosh(x) - 1, 1e-4),
+    (lambda x: torch.cosh(x) - 1, 1e-6),
+    (lambda x: 1 - torch.cos(x), 1e-5),
+    (lambda x: torch.exp(x) - 1, 1e-10),
+    (lambda x: torch.log(1 + x), 1e-9),
+    (lambda x: (1 + x).sqrt() - 1, 1e-9),
+]
+
+
+@pytest.mark.parametrize(("function", "size"), CANCELLED)
+def test_what_cancels_inside_of_a_function_of_one_s_own_is_seen_in_its_values(function, size):
+    """cosh(x) − 1 is a multiple of 2**-52: differences over narrow steps are zero, or any other multiple."""
+    x = size * torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert jvpcli.check(lambda x: function(x), x=x).passed
+    assert jvpcli.check(lambda x: function(x), x=x[:1]).passed
+    wrong = with_backward(function, lambda gradient, size: 2 * gradient)
+    assert jvpcli.check(wrong, x=x).verdict == "wrong_backward"
+
+
+def test_stairs_that_are_no_rounding_are_stairs():
+    """A gradient that is passed straight through a rounding is not the derivative, however fine the stairs are."""
+    for stairs in (torch.floor, lambda x: torch.floor(1000 * x) / 1000, lambda x: torch.round(256 * x) / 256):
+        straight = with_backward(lambda x, stairs=stairs: stairs(x) + 0 * x, lambda gradient, size: gradient + 1)
+        result = jvpcli.check(straight, x=torch.tensor([3.7123], dtype=torch.float64))
+        assert (result.verdict, result.worst.analytic, result.worst.numeric) == ("wrong_backward", 1, 0)

@@ -160,13 +160,17 @@ def estimate(line: Line) -> Estimate:
     below: list[Tensor] = []
     central: list[Tensor] = []
     noise: list[Tensor] = []
+    moved = torch.zeros(here.shape, dtype=torch.bool)
     t = 2.0**first
     while t >= 2.0**last or (t >= NARROWEST and _changing(central, noise)):
         steps.append(t)
         above.append((line(t) - here) / t)
         below.append((here - line(-t)) / t)
         central.append((above[-1] + below[-1]) / 2)
-        noise.append(4 * line.noise / t)
+        still = (above[-1] == 0) & (below[-1] == 0)  # on one stair of rounding, if the steps before have moved evenly
+        even = (above[-1] - below[-1]).abs() < 0.5 * torch.maximum(above[-1].abs(), below[-1].abs())
+        moved = moved | (even & ~still)
+        noise.append(4 * torch.where(still & moved, line.noise.clamp(min=line.function.least), line.noise) / t)
         t /= RATIO
     both, error = _extrapolated(central, noise, power=2)
     up, up_error = _nearer_of(_extrapolated(above, noise, power=1), _accelerated(above, noise))

@@ -164,11 +164,11 @@ class RealFunction:
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
         eps = coarsest_rounding(evaluation.outputs.values(), evaluation.leaves.values())
         function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs(), tolerance or Tolerance(), mode)
-        seen = _visible_noise(function)
+        seen, grain = _visible_noise(function)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
         if largest > 0 and float(seen.max()) > eps * largest:
             eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
-        return replace(function, eps=eps, noise=torch.maximum(function.noise, seen))
+        return replace(function, eps=eps, noise=torch.maximum(torch.maximum(function.noise, seen), grain))
 
     @property
     def evaluation(self) -> Evaluation:
@@ -183,6 +183,12 @@ class RealFunction:
         """
         values = torch.stack([self.y, *(self.value(self.x * part) for part in NEARER)])
         return torch.where(values.isfinite(), values.abs(), 0.0).amax(0)
+
+    @cached_property
+    def least(self) -> float:
+        """What some roundings of ordinary numbers make: of 1, and of the largest input and output."""
+        sizes = [float(torch.where(v.isfinite(), v.abs(), 0.0).max()) for v in (self.x, self.y) if v.numel()]
+        return 4 * self.eps * max(1.0, *sizes)
 
     @property
     def n(self) -> int:
@@ -276,35 +282,56 @@ WORST_ROUNDING = 1e-3
 """Noise beyond this is taken for something else."""
 
 
-def _visible_noise(function: RealFunction) -> Tensor:
-    """How far roundings inside the function scatter its values (m,); next to nothing where it computes in float64 alone.
+def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
+    """How far roundings inside the function scatter its values (m,), and their grain (m,); next to nothing for most.
 
     What a parabola leaves of the values over a few tiny steps is scatter, or a function that bends that fast: then it is
     gone over steps that are finer still.  (Compare J. Moré and S. Wild, "Estimating computational noise", 2011.)
     """
     if not function.n or not function.m:
-        return torch.zeros_like(function.y)
-    step, scatter = TINY_STEP, _scatter(function, TINY_STEP)
+        return torch.zeros_like(function.y), torch.zeros_like(function.y)
+    values = _nearby(function, TINY_STEP)
+    step, scatter, grain = TINY_STEP, _scatter(function, values), _grain(function, values)
     while bool((scatter > 0).any()) and step > TINY_STEP**2:
         step /= 8
-        finer = _scatter(function, step)
+        finer = _scatter(function, _nearby(function, step))
         if not bool((finer < scatter / 30).any()):
             break
         scatter = torch.where(finer < scatter / 30, finer, scatter)
-    return scatter
+    return scatter, grain
 
 
-def _scatter(function: RealFunction, tiny: float) -> Tensor:
-    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size; 0 if the values are exact.
+def _nearby(function: RealFunction, tiny: float) -> Tensor:
+    """The values (5, m) over steps of about `tiny` of the inputs' size.
 
     The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
     don't fall into step with them.
     """
     step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
-    ys = torch.stack([function.value(function.x + number * step) for number in UNEVEN])
-    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (ys - ys[0])).abs().amax(0)
-    exact = 4 * function.eps * ys.abs().amax(0)
+    return torch.stack([function.value(function.x + number * step) for number in UNEVEN])
+
+
+def _scatter(function: RealFunction, values: Tensor) -> Tensor:
+    """What parabolas leave of the values nearby (m,); 0 if those are exact."""
+    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (values - values[0])).abs().amax(0)
+    exact = 4 * function.eps * values.abs().amax(0)
     return torch.where(scatter.isfinite() & (scatter > exact), scatter, 0.0)
+
+
+def _grain(function: RealFunction, values: Tensor) -> Tensor:
+    """The largest power of two that all values nearby are multiples of (m,), where that is a rounding of ordinary numbers.
+
+    cosh(x) − 1 is a multiple of 2**-52, however small it is: the rounding of the 1 that was taken away.  What is coarser
+    is no rounding: that of floor(x) is 1.
+    """
+    mantissas, exponents = torch.frexp(torch.where(values.isfinite(), values, 0.0))
+    whole = (mantissas * 2.0**53).to(torch.int64)
+    lowest = torch.ldexp((whole & -whole).to(torch.float64), exponents - 53)
+    grain = torch.where(values == 0, torch.inf, lowest).amin(0)
+    one_stair = (values == values[0]).all(0) & (values[0] != 0)
+    grain = torch.where(one_stair, grain.clamp(max=function.least), grain)
+    grain = torch.where(grain <= function.least, grain, torch.where(grain.isinf(), -1.0, 0.0))
+    return torch.where(grain < 0, grain.max().clamp(min=0.0), grain)  # what is 0 has no grain of its own
 
 
 def _contrast(nodes: Sequence[float]) -> list[float]:
