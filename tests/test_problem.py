@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from jvpcli.errors import LimitError, ShapeMismatchError, UnknownNameError
 from jvpcli.language.parse import parse
-from jvpcli.problem import Problem
+from jvpcli.problem import Problem, at_rows
 
 X, W = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.25]])
 
@@ -151,3 +151,28 @@ def test_hooks_of_the_user_s_own_are_noticed():
 
     assert Problem(hooked, {"x": X}, ("x",)).evaluation.hooked
     assert not Problem(torch.sin, {"input": X}, ("input",)).evaluation.hooked
+
+
+@pytest.mark.parametrize("rows", [1, 4], ids=["one row", "four rows"])
+def test_many_at_once_are_what_the_rows_give_one_by_one(rows):
+    a, b = torch.randn(rows, 3, 2, generator=torch.Generator().manual_seed(0)), torch.arange(3.0 * rows).reshape(rows, 3)
+
+    def function(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.sum(), w @ x, torch.ones(2), x, F.gelu(w)  # a single number, no axis alike, no rows at all, the row itself
+
+    found = at_rows(function, [a, b])
+    for position, stack in enumerate(found):
+        torch.testing.assert_close(stack, torch.stack([function(x, w)[position] for x, w in zip(a, b, strict=True)]))
+    torch.testing.assert_close(found, list(torch.vmap(function)(a, b)))
+
+
+def test_what_fails_at_many_leaves_nothing_behind():
+    x = torch.ones(4, 3)
+    for fails in (lambda v: [torch.rand_like(v)], lambda v: [v @ torch.ones(5)], lambda v: [v[v > 0]]):
+        with pytest.raises(RuntimeError):
+            at_rows(fails, [x])
+        assert torch._C._functorch.maybe_current_level() is None
+    with pytest.raises(RuntimeError):
+        at_rows(lambda v: [at_rows(lambda w: [torch.rand_like(w)], [v])[0]], [x])
+    assert torch._C._functorch.maybe_current_level() is None
+    torch.testing.assert_close(at_rows(lambda v: at_rows(lambda w: [w * w], [v]), [x])[0], x * x)

@@ -15,12 +15,13 @@ import re
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jvpcli.language import catalog
+from jvpcli.language import catalog, guards
 from jvpcli.language.catalog import keyword_reason
 from jvpcli.language.guards.binding import signatures_of
 
@@ -219,6 +220,15 @@ UNUSABLE_PARAMETERS = {"out", "requires_grad", "generator", "pin_memory", "layou
 """Parameters that no call may use."""
 
 
+def guard_families() -> dict[str, list[str]]:
+    """Function name to the families of guards that have a rule for it: the modules with a table of rules."""
+    families: dict[str, list[str]] = {}
+    for module in sorted(pkgutil.iter_modules(guards.__path__), key=lambda module: module.name):
+        for name in getattr(import_module(f"{guards.__name__}.{module.name}"), "RULES", ()):
+            families.setdefault(name, []).append(module.name)
+    return dict(sorted(families.items()))
+
+
 def signature_of(function: Any, name: str, lambdas: dict[Any, Callable[..., Any]]) -> str:
     """`name(parameters)`, without annotations and without what can't be used."""
     head, _, parameters = written_signature(function, name, lambdas).partition("(")
@@ -360,6 +370,7 @@ def build() -> tuple[dict[str, Any], dict[str, list[str]]]:
         "functions": {path: flags for path, flags in functions.items() if not path.startswith("torch.Tensor.")},
         "methods": methods,
         "refused_positions": refused_positions(torchs),
+        "guards": guard_families(),
         "properties": sorted(PROPERTIES),
         "fields": named_result_fields(),
         "object_fields": {kind: list(names) for kind, names in OBJECT_FIELDS.items()},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, wraps
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -97,15 +96,17 @@ class InspectResult(_Result):
         vjp: input name to ∂L/∂input, of the input's shape.
         jacobian: (output name, input name) to the Jacobian, of shape output + input.
         jvp: output name to J u; empty without a tangent.
-        report: the same as plain data.
+        report: all of this as plain data.
     """
 
     def __init__(self, inspection: Inspection) -> None:
         self.report: InspectReport = inspection.report
-        self.outputs: Mapping[str, Tensor] = {k: y.detach() for k, y in inspection.evaluation.outputs.items()}
-        self.vjp: Mapping[str, Tensor] = inspection.products.vjp
-        self.jvp: Mapping[str, Tensor] = inspection.products.jvp or {}
-        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(inspection.derivatives.maps)
+        live, products = inspection.live, inspection.products
+        outputs = {name: y.detach() for name, y in inspection.evaluation.outputs.items()}
+        self.outputs: Mapping[str, Tensor] = {**outputs, **(live.outputs if live else {})}
+        self.vjp: Mapping[str, Tensor] = live.vjp if live else products.vjp
+        self.jvp: Mapping[str, Tensor] = live.jvp if live else products.jvp or {}
+        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(live.maps if live else inspection.derivatives.maps)
 
     def _render(self, console: Console) -> None:
         from jvpcli.render.text import render_inspect
@@ -113,7 +114,7 @@ class InspectResult(_Result):
         render_inspect(self.report, console)
 
     def _repr_html_(self) -> str | None:
-        return _fragment(self.report)
+        return None if self.report.is_grads_batched else _fragment(self.report)  # a page shows one v at a time
 
 
 class TraceResult(_Result):
@@ -185,6 +186,7 @@ def inspect(
     imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
     grad_outputs: Weights = None,
+    is_grads_batched: bool = False,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
@@ -194,17 +196,20 @@ def inspect(
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
     spectrum: bool = False,
+    create_graph: bool = False,
     **named: Any,
 ) -> InspectResult:
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
 
     Args:
-        expression: text of the language, or any function of tensors; its parameters are the input names.
+        expression: text of the language, or any function of tensors.  It gets the inputs by position, in its parameters' order
+            where they have the inputs' names and else in the inputs' order; keyword-only parameters by name.
         inputs: name to VALUE, for names that are also options here; others are given as keywords.
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate; by default all that are floating or complex.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
-        tangent: the same for the inputs.
+        is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
+        tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
         device: where the inputs go.
         seed: makes random functions repeatable; the global generator is left as it was.
@@ -213,6 +218,8 @@ def inspect(
         memory_limit: bytes, or text as on the command line, as in "200MB".
         save: a .npz or .npy file to write the Jacobians to.
         spectrum: whether the report has the leading singular values of each Jacobian.
+        create_graph: whether the result's tensors keep a graph to the tensors given, so that they can be differentiated again;
+            without it they are constants, and a question inside a function that is being differentiated is refused.
 
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
@@ -235,6 +242,7 @@ def jacobian(
     seed: int = 0,
     mode: str = "auto",
     memory_limit: int | str | None = None,
+    create_graph: bool = False,
     **named: Any,
 ) -> Mapping[tuple[str, str], LinearMap]:
     """The derivative alone: (output name, input name) to the Jacobian as a linear map.
@@ -334,8 +342,10 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     Raises:
         UsageError: an argument that is not in its option's form.
     """
-    request = make_request(given, PYTHON, command)
-    return replace(request, inputs={**request.inputs, **given["named"]})
+    inputs = {} if given["inputs"] is None else given["inputs"]
+    if isinstance(inputs, Mapping):
+        inputs = {**inputs, **given["named"]}
+    return make_request({**given, "inputs": inputs}, PYTHON, command)
 
 
 def _fragment(report: InspectReport | TraceReport) -> str | None:

@@ -188,6 +188,15 @@ class LimitError(JvpError):
 LESS_MEMORY = ("make the inputs smaller, or raise --memory-limit",)
 """Hints where memory ran out."""
 
+NO_MEMORY = ("you tried to allocate", "bad_alloc", "bad allocation", "out of memory")
+"""torch's wordings where memory is short."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or torch could not get the memory it wanted."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(wording in text for wording in NO_MEMORY)
+
 
 def too_late(seconds: float) -> LimitError:
     """What is told of a run, or of a line of a batch, that took too long."""

@@ -1,4 +1,5 @@
-"""The one table of options: what each is called, says and takes, who has it, and how a Request is made from them.
+"""The one table of options: what each is called, says and takes, who has it, how a Request is made from them, and how it
+is written back as a command.
 
 Every door reads it: the command line, a line of a batch and a Python call; so do help, completion, the schema of a
 request and the commands that jvp suggests.  A new option is a row here and its use.
@@ -11,6 +12,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
@@ -144,14 +146,15 @@ def _choice(option: Option, value: Any, door: str) -> str:
     return str(value)
 
 
-def _names(option: Option, value: Any, door: str) -> tuple[str, ...] | None:
+def _names(option: Option, value: Any, door: str) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{option.called(door)} takes the names of inputs, as in [\"x\", \"W\"], not {value!r}")
     found = tuple(name.strip() for name in names if name.strip())
-    if not found and door == COMMAND_LINE:
-        raise UsageError(f"{option.called(door)} takes the names of inputs, as in x,W, not {value!r}")
-    return found or None
+    if not found:
+        example = 'x,W' if door == COMMAND_LINE else '["x", "W"]'
+        raise UsageError(f"{option.called(door)} takes the names of inputs, as in {example}, not {value!r}")
+    return found
 
 
 def _inputs(option: Option, value: Any, door: str) -> Mapping[str, Any]:
@@ -178,8 +181,8 @@ def _weights(option: Option, value: Any, door: str) -> tuple[tuple[str | None, A
         return tuple(_split_name(text) for text in value)
     if isinstance(value, Mapping) and "value" not in value:
         return tuple(value.items())
-    several = door == PYTHON and isinstance(value, (tuple, list))  # unless it is one nested list of numbers
-    if several and any(isinstance(item, str) or hasattr(item, "requires_grad") for item in value):
+    several = door == PYTHON and isinstance(value, (tuple, list))  # of numbers alone it depends on how many outputs there are
+    if several and any(isinstance(item, str) or getattr(item, "ndim", 0) or hasattr(item, "requires_grad") for item in value):
         return tuple((None, "none" if item is None else item) for item in value)
     return ((None, value),)
 
@@ -269,7 +272,9 @@ OPTIONS: tuple[Option, ...] = (
            doors=(COMMAND_LINE, PYTHON)),  # a line of data runs no code
     Option("grad_outputs", WEIGHTS, COMPUTING, ("--grad-outputs", "-g"), "[NAME=]VALUE",
            "The cotangent v: ones (default), zeros, randn, onehot:1,2, none, or a VALUE, as in -g 1,0,0. "
-           "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none")),
+           "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none", "implicit")),
+    Option("is_grads_batched", FLAG, ("inspect",), ("--is-grads-batched",), None,
+           "Each v has an axis in front, of several that are pulled back: the result has a row for each.", False),
     Option("tangent", WEIGHTS, ("inspect", "check"), ("--tangent", "-t"), "[NAME=]VALUE",
            "A direction u in the input's space: adds the JVP J u, as in -t ones.",
            words=("ones", "zeros", "randn", "onehot:")),
@@ -326,6 +331,7 @@ OPTIONS: tuple[Option, ...] = (
            doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
     Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
            "Add the leading singular values of each Jacobian.", False),
+    Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),
@@ -380,3 +386,58 @@ def make_request(given: Mapping[str, Any], door: str, command: str | None = None
     if command in COMPUTING:
         fields["command"] = command
     return Request(**fields, seed_given=given.get("seed") is not None, **more)
+
+
+# A Request written as the command that makes it, so that an error can show one that works
+
+Pairs = Iterable[tuple[str | None, Any]]
+
+
+def command(
+    request: Request, *, name: str | None = None, grad_outputs: Pairs | None = None, tangent: Pairs | None = None
+) -> str | None:
+    """The command line of a request (of the command `name`, if not its own), with other cotangents or tangents if given.
+
+    None where it cannot be written as one: from Python, with inputs that are not text.
+    """
+    if grad_outputs is not None:
+        request = replace(request, grad_outputs=tuple(grad_outputs))
+    if tangent is not None:
+        request = replace(request, tangent=tuple(tangent))
+    values = (*request.inputs.values(), *(value for _, value in (*request.grad_outputs, *request.tangent)))
+    if not isinstance(request.expression, str) or not all(isinstance(value, str) for value in values):
+        return None
+    name = name or request.command
+    options = options_of(COMMAND_LINE, name)
+    taken = {spelling for option in options.values() for spelling in option.spellings}
+    words = ["jvp", name, _quoted(request.expression, force=True)]
+    for key, value in request.inputs.items():
+        words += _given("-i", f"{key}={value}") if f"--{key}" in taken else _given(f"--{key}", value)
+    for option in options.values():
+        if option.repeated and in_request(option.name) and option.name not in ("expression", "inputs"):
+            words += _setting(option, request)
+    return " ".join(words)
+
+
+def _setting(option: Option, request: Request) -> list[str]:
+    """The words that give an option; none where the request holds what it holds without them."""
+    value = getattr(request, option.name)
+    asked = option.default is None and getattr(request, f"{option.name}_given", False)
+    if value == type(request).__dataclass_fields__[option.name].default and not asked:
+        return []
+    spelling = option.spellings[0]
+    return [spelling] if value is True else [w for text in option.kind.write(value) for w in _given(spelling, text)]
+
+
+def _given(option: str, value: str) -> list[str]:
+    quoted = _quoted(value)
+    return [f"{option}={quoted}"] if value.startswith("-") and value != "-" else [option, quoted]
+
+
+def _quoted(text: str, force: bool = False) -> str:
+    """`text` as one word of a shell: double quotes where they are safe, since that is what people type."""
+    if not force and re.fullmatch(r"[\w@%+=:,./-]+", text):
+        return text
+    if not re.search(r'[$`"\\!]', text):
+        return f'"{text}"'
+    return "'" + text.replace("'", "'\\''") + "'"

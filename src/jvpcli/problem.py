@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch as functorch
+from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import call_function, evaluate, evaluate_function, run_program
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program
@@ -36,6 +37,7 @@ class Problem:
         function: a program, or a Python function of tensors.
         inputs: name to tensor: the point.  No evaluation changes these tensors.
         wrt: the names of the inputs to differentiate.
+        tracked: the names of further inputs that require grad, since the user's own code differentiates them itself.
         seed: where random functions start; the same each time the function runs.
         memory_limit: bytes that an evaluation may take, and then the derivatives of it; None: what there is.
         functions: the imported functions that a program may call, by name.
@@ -54,6 +56,7 @@ class Problem:
     reads: Mapping[str, Sequence[str]] | None = None
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
+    tracked: tuple[str, ...] = ()
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -73,7 +76,16 @@ class Problem:
     def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
-        return {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+        found = {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
+        return {name: y for name, y in found.items() if self._reaches(y)} if self.tracked else found
+
+    def _reaches(self, y: Tensor) -> bool:
+        """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""
+        total = torch.view_as_real(y.resolve_conj()).sum() if y.is_complex() else y.sum()
+        leaves = list(self.leaves.values())
+        return any(
+            g is not None for g in torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
+        )
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -91,22 +103,29 @@ class Problem:
             if isinstance(self.function, Program):
                 limit, functions = self.memory_limit, self.functions
                 evaluation = evaluate(
-                    self.function, inputs, wrt=self.wrt, seed=seed, memory_limit=limit, functions=functions
+                    self.function,
+                    inputs,
+                    wrt=self.wrt,
+                    tracked=self.tracked,
+                    seed=seed,
+                    memory_limit=limit,
+                    functions=functions,
                 )
             else:
-                evaluation = evaluate_function(self.function, inputs, wrt=self.wrt, seed=seed)
+                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
         """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
-        inputs = {name: x.detach().clone() for name, x in self.evaluation.inputs.items()} | dict(tensors)
+        given = self.evaluation.inputs.items()
+        inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
             return self._looked_at(call_function(self.function, inputs))
 
     def retry(self, expression: str) -> Problem:
-        """The same with another text in the place of the program.
+        """A problem with the same inputs, whose program is another text.
 
         Raises:
             JvpError: the text is refused.
@@ -114,7 +133,7 @@ class Problem:
         return replace(self, function=parse(expression, self.inputs.keys(), self.reads))
 
     def in_double(self) -> Problem:
-        """The same in double precision: the inputs, the imported modules, and what the function makes out of nothing."""
+        """The problem in double precision: inputs, imported modules, and tensors that the function makes out of nothing."""
         from jvpcli.language.imports import DOUBLE, in_double
 
         inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}
@@ -136,7 +155,7 @@ class Problem:
         program, evaluation = self.function, self.evaluation
         if not isinstance(program, Program) or set(evaluation.output_slots) != set(evaluation.outputs):
             return False
-        if any(_decides(equation) for equation in program.equations):
+        if any(decides(equation) for equation in program.equations):
             return False
         return not any(
             catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) for step in evaluation.tape
@@ -163,15 +182,34 @@ class Problem:
                 held[step.slot] = apply_operation(step.op, arguments, keywords)
             return tuple(held[slot] for slot in evaluation.output_slots.values())
 
-        found = torch.vmap(steps)(*(points[name] for name in evaluation.wrt))
+        found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
 
 
-def _decides(part: Equation | Block) -> bool:
+def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
+    """What a function of tensors gives for each row of some stacks of them, computed together: a stack for each result.
+
+    This is `torch.vmap` of tensors to a sequence of tensors; the forms of arguments and results that it also reads take
+    longer than a small problem.
+
+    Raises:
+        RuntimeError: an operation has no rule for many at once, or draws random numbers.
+    """
+    lazy_load_decompositions()
+    count = stacks[0].shape[0]
+    level = functorch._vmap_increment_nesting(count, "error")
+    try:
+        found = function(*[functorch._add_batch_dim(stack, 0, level) for stack in stacks])
+        return [functorch._remove_batch_dim(each, level, count, 0) for each in found]
+    finally:
+        functorch._vmap_decrement_nesting()
+
+
+def decides(part: Equation | Block) -> bool:
     """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
     if isinstance(part, Block):
-        return bool(part.conditions) or any(map(_decides, part.equations))
-    return part.kind in DECIDING or any(map(_decides, part.bodies))
+        return bool(part.conditions) or any(map(decides, part.equations))
+    return part.kind in DECIDING or any(map(decides, part.bodies))
 
 
 @contextmanager

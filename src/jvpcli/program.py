@@ -152,3 +152,23 @@ def refs(operand: Operand) -> Iterator[int]:
     elif isinstance(operand, Pack):
         for item in operand.items:
             yield from refs(item)
+
+
+SHAPES = frozenset(
+    {"shape", "size", "len", "dim", "ndim", "numel", "nelement", "stride", "element_size", "itemsize", "nbytes",
+     "dtype", "device", "is_floating_point", "is_complex",
+     "zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "new_empty"}
+)  # fmt: skip
+"""Operations that take the shape (or dtype) of their first operand and none of its numbers."""
+
+
+def takes_shape(step: Equation) -> bool:
+    """Whether a step takes nothing but the shape of its first operand."""
+    return step.target.rpartition(".")[2] in SHAPES
+
+
+def numbers_read(step: Equation) -> Iterator[int]:
+    """The slots whose numbers a step may read: not of what it takes the shape of."""
+    positional = step.operands[1:] if takes_shape(step) else step.operands
+    for operand in (*positional, *(operand for _, operand in step.keywords)):
+        yield from refs(operand)

@@ -26,6 +26,7 @@ class Request:
         inputs: NAME to VALUE, in the order given (a later VALUE may use the earlier inputs).
         wrt: the inputs to differentiate; None: all that are floating or complex.
         grad_outputs: (output name or None, VALUE) pairs; without a name they go by the order of the outputs.
+        is_grads_batched: whether each cotangent has an axis in front, of several that are pulled back one by one.
         tangent: (input name or None, VALUE) pairs; empty: no JVP is asked for.
         dtype: of numbers and JSON; files and expressions keep their own.
         device: where the inputs go.
@@ -41,6 +42,7 @@ class Request:
         save: a file for the Jacobians (.npz or .npy), or None.
         spectrum: whether the leading singular values of every Jacobian are asked for.
         imports: files of the user's own whose functions the expression calls; they are run.
+        create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
         command: "inspect", "trace" or "check": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
@@ -50,6 +52,7 @@ class Request:
     inputs: Mapping[str, Value] = field(default_factory=dict)
     wrt: tuple[str, ...] | None = None
     grad_outputs: tuple[tuple[str | None, Value], ...] = ()
+    is_grads_batched: bool = False
     tangent: tuple[tuple[str | None, Value], ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
@@ -67,6 +70,7 @@ class Request:
     save: str | None = None
     spectrum: bool = False
     imports: tuple[str, ...] = ()
+    create_graph: bool = False
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None

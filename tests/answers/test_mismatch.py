@@ -27,6 +27,8 @@ def run(command: str):
     assert words[:2] == ["jvp", "inspect"]
     options = {"grad_outputs": [], "tangent": []}
     inputs, rest = {}, words[3:]
+    batched = "--is-grads-batched" in rest
+    rest = [word for word in rest if word != "--is-grads-batched"]
     while rest:
         name, equals, value = rest.pop(0).removeprefix("--").partition("=")
         value = value if equals else rest.pop(0)
@@ -34,7 +36,8 @@ def run(command: str):
             options[name.replace("-", "_")].append((None, value))
         else:
             inputs[name] = value
-    return inspect(Request(words[2], inputs, **{key: tuple(pairs) for key, pairs in options.items()}))
+    given = {key: tuple(pairs) for key, pairs in options.items()}
+    return inspect(Request(words[2], inputs, is_grads_batched=batched, **given))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_what_a_wrong_cotangent_looks_like(g, says, repaired):
     assert f"grad_output[0] has a shape of torch.Size({list(error.got)})" in error.torch_message
     assert repaired in shlex.split(error.hints[0])
     for hint in error.hints:
-        assert run(hint).vjp["x"].value.shape == (4,)
+        assert run(hint).vjp["x"].value.shape == ((3, 4) if "--is-grads-batched" in hint else (4,))
 
 
 def test_five_shapes_have_five_explanations():

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from jvpcli.answers import inspect as inspecting
 from jvpcli.answers.products import multiply
-from jvpcli.answers.values import read_cotangents
+from jvpcli.answers.question import read_cotangents
 from jvpcli.errors import InternalError
-from jvpcli.jacobians.compute import derive
+from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.scatter import scatter
 from jvpcli.language.parse import parse
@@ -54,7 +54,7 @@ def disagreement(expression: str, x: torch.Tensor, spoil) -> None:
     """The products of a request whose Jacobian has been spoilt."""
     request = Request(expression, inputs={"x": x})
     problem = Problem(parse(expression), {"x": x}, ("x",))
-    found = derive(problem)
+    found = plan(problem).derive()
     j = found.maps["y", "x"]
     matrix = j.to_dense().reshape(j.m, j.n).clone()
     spoil(matrix)

@@ -18,9 +18,8 @@ from jvpcli.cli.answers import request_of
 from jvpcli.cli.app import COMMANDS
 from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import SHELLS, complete
-from jvpcli.command import command
 from jvpcli.errors import UsageError
-from jvpcli.options import BATCH, COMMAND_LINE, DOORS, OPTIONS, PYTHON, Option, make_request, options_of
+from jvpcli.options import BATCH, COMMAND_LINE, DOORS, OPTIONS, PYTHON, Option, command, make_request, options_of
 from jvpcli.render.schema import schema
 from jvpcli.request import Request
 

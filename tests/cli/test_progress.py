@@ -9,7 +9,7 @@ import torch
 from jvpcli.cli import compute as module
 from jvpcli.cli.compute import progress
 from jvpcli.cli.context import Context
-from jvpcli.jacobians.engine import compute
+from jvpcli.jacobians.engine import compute, plan
 
 
 class Terminal(io.StringIO):
@@ -68,7 +68,7 @@ def long_chain(x):
 def test_the_engine_tells(function, mode, what):
     told = []
     x = torch.rand(81, requires_grad=True)
-    compute(function(x), [x], mode=mode, tell=lambda *now: told.append(now))
+    compute(plan(function(x), [x], mode), tell=lambda *now: told.append(now))
     assert told[0][0] == what
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert all(done <= total for _, done, total in told)

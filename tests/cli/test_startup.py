@@ -32,6 +32,15 @@ BEYOND_TORCH = {
 }  # fmt: skip
 """Never loaded by a small problem, as far as torch itself does without."""
 
+SELDOM = {
+    "jvpcli.answers.failures", "jvpcli.answers.mismatch", "jvpcli.answers.silent", "jvpcli.gradcheck", "jvpcli.jacobians.engine",
+    "jvpcli.jacobians.local", "jvpcli.language.failures", "jvpcli.language.files", "jvpcli.language.imports",
+    "jvpcli.language.pasted", "jvpcli.messages", "jvpcli.render.check", "jvpcli.render.matrix", "jvpcli.render.trace",
+    "jvpcli.repairs", "jvpcli.report.check", "jvpcli.report.trace", "jvpcli.tracing", "jvpcli.writer",
+    *(f"jvpcli.language.guards.{name}" for name in ("binding", "extents", "overflow", "recurrent", "trusted")),
+}  # fmt: skip
+"""Parts of the program that an inspection of plain operations does without, where nothing fails."""
+
 ALLOWED = {"jvpcli", "orjson", "rich", "typer", "click", "shellingham", "annotated_doc"}
 """Packages from outside the standard library that a small problem may load beside torch."""
 
@@ -88,3 +97,8 @@ def test_a_small_problem_loads_torch_and_little_else(argv):
     outside = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - {"torch", "numpy"}
     assert not {name for name in outside if not name.startswith("_")} - ALLOWED
     assert len({name for name in modules if name.startswith("torch.")}) < 25
+
+
+@pytest.mark.parametrize("argv", [[*OUTER], ["x @ W / 2 + 1", "--x", "1,2", "--W", "1,2;3,4"], ["F.softmax(x, 0)", "--x", "1,2"]])
+def test_an_inspection_loads_what_it_uses(argv):
+    assert not {name for name in loaded("inspect", *argv) if any(f"{name}.".startswith(part + ".") for part in SELDOM)}

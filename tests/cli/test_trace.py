@@ -105,3 +105,29 @@ def test_exit_codes(jvp, argv, code):
     assert "Traceback" not in outcome.err
     if argv:
         assert document(jvp("trace", *argv, "--json"), code)["ok"] is False
+
+
+@pytest.mark.parametrize("expression", ["torch.sqrt(x)", "(2*torch.sqrt(x)).view(-1)", "torch.where(x > -1, torch.sqrt(x), x)"])
+def test_zeros_of_the_operations_stay_zeros_and_are_told_of(jvp, expression):
+    result = document(jvp("trace", expression, "--x", "1,0,4", "--json"))
+    assert result["product"]["not_finite"] == 1
+    told = [each["message"] for each in result["warnings"]]
+    assert told == [
+        "2 entries of ∂y/∂x where PyTorch's own passes (a backward pass a row, as in torch.autograd.functional.jacobian) give "
+        "NaN, as 0·∞, are zero by the operations, and shown as zero"
+    ]
+
+
+@pytest.mark.parametrize("expression", ["(x**2).sqrt()", "torch.sqrt(x*x) + 0*x"])
+def test_what_is_nan_at_the_point_alone_is_not_called_zero(jvp, expression):
+    """The derivative of x² is zero at 0, by the point and not by the operations: 0·∞ is NaN there, as torch says."""
+    result = document(jvp("trace", expression, "--x", "1,0,4", "--json"))
+    assert result["vjp"]["x"]["value"][1] == "NaN"
+    assert result["product"]["not_finite"] >= 1
+
+
+def test_an_identity_says_what_it_is_times(jvp):
+    outcome = jvp("trace", "-2.5*x", "--x", "1,2")
+    assert "→ x  -2.5 × identity (2, 2), 2 of 4  -2.5 · v_i  = [-2.5, -2.5]" in outcome.out
+    (step,) = document(jvp("trace", "-2.5*x", "--x", "1,2", "--json"))["steps"]
+    assert [(j["structure"], j["scale"]) for j in step["local_jacobians"]] == [("identity", -2.5)]

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from engine_cases import CASES, check_function, check_map, leaves_of, oracle, r
+from engine_cases import CASES, check_function, check_map, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.engine import compute, plan
 
 
 @pytest.mark.parametrize("mode", ["reverse", "forward", "auto"])
@@ -15,8 +14,8 @@ def test_case(name, mode):
     computed = check_function(function, values, mode=mode)
     if structure:
         assert computed.maps[0].structure == structure
-    if computed.strategy == "accumulated" and mode != "auto":
-        assert computed.mode == mode
+    if computed.way.strategy == "accumulated" and mode != "auto":
+        assert computed.way.mode == mode
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -48,7 +47,7 @@ def test_passes_over_a_tiny_problem_find_the_same_structure(name):
     leaves = leaves_of(values)
     output = function(*leaves)
     by_passes, multiplied = compute(output, leaves), compute(output, leaves, mode="reverse")
-    if multiplied.strategy == "accumulated":  # else an operation has no local map, and the values tell the structure
+    if multiplied.way.strategy == "accumulated":  # else an operation has no local map, and the values tell the structure
         assert [each.structure for each in by_passes.maps] == [each.structure for each in multiplied.maps]
 
 

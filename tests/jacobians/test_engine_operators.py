@@ -6,11 +6,10 @@ import warnings
 
 import pytest
 import torch
-from engine_cases import oracle
+from engine_cases import compute, oracle
 from torch import Tensor
 from torch.testing._internal.common_methods_invocations import op_db
 
-from jvpcli.jacobians.engine import compute
 from jvpcli.jacobians.terms import UnsupportedError
 
 SAMPLES = 5

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from engine_cases import check_function, check_map, leaves_of, oracle, r
+from engine_cases import check_function, check_map, compute, leaves_of, oracle, r
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-
-from jvpcli.jacobians.engine import compute
 
 LARGEST = 48
 """Entries of an intermediate tensor."""

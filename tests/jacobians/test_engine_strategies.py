@@ -8,15 +8,14 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import CASES, leaves_of, oracle, r
+from engine_cases import CASES, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.engine import compute, plan
-from jvpcli.jacobians.graph import read_graph
+from jvpcli.jacobians.dense import by_columns, by_rows, row_blocks, summarize
+from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.matrix_free import OperatorMap
-from jvpcli.jacobians.passes import by_columns, by_rows, row_blocks, summarize
 from jvpcli.jacobians.spectrum import singular_values
-from jvpcli.jacobians.terms import UnsupportedError
+from jvpcli.jacobians.terms import Workspace
 
 
 @pytest.mark.parametrize("room", [1, 3000, 1 << 27], ids=["one by one", "some", "all"])
@@ -34,7 +33,7 @@ def test_columns(name):
     function, values, _ = CASES[name]
     leaves = leaves_of(values)
     output = function(*leaves)
-    for found, expected in zip(by_columns(output, leaves, 3000), oracle(output, leaves), strict=True):
+    for found, expected in zip(by_columns(read_graph(output, leaves), 3000), oracle(output, leaves), strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -57,8 +56,8 @@ def hidden(x):
 @pytest.mark.parametrize("function", [Once.apply, hidden])
 def test_columns_need_a_second_derivative(function):
     (x,) = leaves_of([r(3)])
-    with pytest.raises(UnsupportedError):
-        by_columns(function(x), [x])
+    with pytest.raises(RuntimeError):
+        by_columns(read_graph(function(x), [x]))
     output = function(x)
     (found,) = compute(output, [x], mode="forward").maps
     torch.testing.assert_close(found.to_dense(), oracle(output, [x])[0])
@@ -83,7 +82,7 @@ def test_products_alone_where_nothing_else_fits():
     expected = oracle(output, [x])[0]
     computed = compute(output, [x], memory_limit=8000)
     (found,) = computed.maps
-    assert computed.strategy == "matrix_free"
+    assert computed.way.strategy == "matrix_free"
     assert isinstance(found, OperatorMap)
     assert found.nnz is None
     torch.testing.assert_close(found.pullback(r(60)), r(60) @ expected)
@@ -169,14 +168,14 @@ functions = {
 }
 function, n = functions[sys.argv[1]]
 small = torch.randn(2500 if sys.argv[1] == "opaque" else 20, requires_grad=True)
-compute(function(small), [small])
+compute(plan(function(small), [small]))
 x = torch.randn(n, requires_grad=True)
 y = function(x)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-computed = compute(y, [x], memory_limit=200_000_000)
+computed = compute(plan(y, [x], memory_limit=200_000_000))
 (found,) = computed.maps
-found.to_dense() if computed.strategy == "dense" else found.pullback(torch.ones_like(y))
-print(computed.strategy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+found.to_dense() if computed.way.strategy == "dense" else found.pullback(torch.ones_like(y))
+print(computed.way.strategy, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
@@ -189,6 +188,20 @@ def test_the_memory_limit_is_kept(name):
         assert strategy == "matrix_free"
 
 
+def test_the_time_of_a_recurrence_grows_with_its_steps_alone():
+    """Each step names its index arrays by those of the one before, twice: no end is in sight where names are spelled out."""
+    (x,) = leaves_of([r(12).sigmoid()])
+    u = x
+    for _ in range(60):
+        u = u - 0.1 * (u * u - torch.roll(u * u, 1))
+    work = Workspace()
+    graph = read_graph(u, [x])
+    expected = oracle(u, [x])[0]
+    for _ in range(2):
+        (terms,) = accumulate(graph, work)
+        torch.testing.assert_close(sum(term.matrix() for term in terms), expected)
+
+
 def test_nothing_heavy_is_loaded():
     code = """
 import sys, torch
@@ -196,7 +209,7 @@ before = set(sys.modules)
 from jvpcli.jacobians.engine import compute, plan
 x = torch.randn(6, 5, requires_grad=True)
 y = torch.softmax(x[1:] @ x[:-1].T, 1).cumprod(0)
-compute(y, [x]); plan(y, [x]); compute(y, [x], memory_limit=100)
+compute(plan(y, [x])); plan(y, [x]).report; compute(plan(y, [x], memory_limit=100))
 new = {name.partition(".")[0] for name in set(sys.modules) - before} | set(sys.modules)
 assert not {"scipy", "sympy"} & new, new
 assert "torch._dynamo" not in sys.modules

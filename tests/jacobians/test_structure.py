@@ -28,7 +28,12 @@ CASES = [
     (torch.tensor([[1.0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0]]), "sparse"),
     (torch.rand(3, 4) + 1, "dense"),
     (torch.rand(1, 4) + 1, "dense"),
-    (torch.tril(torch.rand(6, 6) + 1), "dense"),
+    (torch.tril(torch.rand(6, 6) + 1), "sparse"),
+    (torch.tril(torch.rand(6, 6) + 1, 1).t()[:4], "sparse"),
+    (torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1), "banded"),
+    (torch.diag(torch.ones(3), 2), "selection"),
+    (torch.diag(torch.tensor([2.0]), 4), "sparse"),
+    (torch.block_diag(torch.eye(2) + 1, torch.tril(torch.ones(2, 2))), "block_diagonal"),
 ]
 
 
@@ -113,6 +118,55 @@ def test_zeros_of_the_operations_stay_zeros(function, size):
 def test_no_sentence_claims_more_than_is_known():
     result = jvpcli.inspect("torch.stack([x[0]*x[1], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
     told, words = result.report.jacobian["y"]["x"], result.report.contraction["y"]["x"].product
-    assert (told.structure, told.nnz) == ("dense", 6)
+    assert (told.structure, told.nnz) == ("sparse", 6)
     assert "6 of the 8 entries" in words
     assert "every entry" not in words
+
+
+@pytest.mark.parametrize("size", [4, 90])
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (lambda x: 2 * x.sort().values, "sparse"),
+        (lambda x: x.sort().values.sin(), "sparse"),
+        (lambda x: x.sort().values + x, "sparse"),
+        (lambda x: x.sort(descending=True).values.flip(0), "selection"),
+        (lambda x: 2 * x.view(2, -1).max(0).values, "sparse"),
+        (lambda x: 3 * x.cummax(0).values, "sparse"),
+        (lambda x: torch.relu(x.flip(0)).flip(0), "diagonal"),
+        (lambda x: x * x.detach().sum(), "identity"),
+        (lambda x: x @ torch.eye(len(x)), "diagonal"),
+        (lambda x: torch.relu(x) @ torch.ones(len(x), 3), "dense"),
+    ],
+)
+def test_no_kind_is_an_accident_of_what_is_picked_here(function, kind, size):
+    """At sorted values what is sorted stays in its place, which is true of no other point."""
+    x = torch.arange(1.0, size + 1)
+    told = jvpcli.inspect(lambda x: function(x), x=x).report.jacobian["y"]["x"].structure
+    assert (told, jvpcli.jacobian(lambda x: function(x), x=x)["y", "x"].structure) == (kind, kind)
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_decomposition_at_a_special_point_is_not_called_diagonal(size):
+    """The singular values of a diagonal matrix depend on its diagonal alone, to first order; of no other matrix."""
+    x = torch.diag_embed(torch.arange(1.0, 4).expand(size, 3))
+    found = jvpcli.jacobian(torch.linalg.svdvals, A=x)["y", "A"]
+    assert found.structure == ("unknown" if size == 1 else "block_diagonal")
+    assert found.nnz == 3 * size
+
+
+@pytest.mark.parametrize(
+    ("expression", "x", "words"),
+    [
+        ("2*x", [1.0, 2.0], ("2 × identity", "2 times the identity: the product comes down to 2 · v")),
+        ("x.view(-1)", [1.0, 2.0], ("identity", "1 times the identity")),
+        ("-x/4", torch.arange(100.0), ("-0.25 × identity", "-0.25 times the identity")),
+        ("x*(1+2j)", torch.tensor([1j, 2]), ("(1-2j) × identity", "the product comes down to (1-2j) · v")),
+    ],
+)
+def test_an_identity_says_what_it_is_times(expression, x, words):
+    result = jvpcli.inspect(expression, x=x)
+    text = " ".join(str(result).split())
+    assert all(word in text for word in words)
+    assert f"output + input: {words[0]}," in text
+    assert result.to_dict()["jacobian"]["y"]["x"]["structure"] == "identity"

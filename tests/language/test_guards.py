@@ -19,7 +19,7 @@ import torch
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language import catalog, guards
 from jvpcli.language.evaluate import evaluate
-from jvpcli.language.guards import division, views
+from jvpcli.language.guards import extents, overflow, recurrent, trusted
 from jvpcli.language.guards.binding import bind, signatures_of
 from jvpcli.language.parse import parse
 
@@ -296,13 +296,54 @@ def test_every_function_of_torch_has_a_signature() -> None:
                        "torch.nn.functional.logsigmoid"}  # fmt: skip
 
 
+def test_a_family_of_guards_is_loaded_where_one_of_its_functions_is_called() -> None:
+    code = (
+        "import sys, torch; from jvpcli.language.evaluate import evaluate; from jvpcli.language.parse import parse\n"
+        "for source in ('torch.outer(x, x)', 'x // 2', 'F.pad(x, (1, 1))', 'x.reshape(2**40, -1)'):\n"
+        "    try: evaluate(parse(source), {'x': torch.ones(4)})\n"
+        "    except Exception: pass\n"
+        "    print(*sorted(name.rpartition('.')[2] for name in sys.modules if name.startswith('jvpcli.language.guards.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout.splitlines() == [
+        "integers",
+        "binding integers overflow",
+        "binding integers overflow trusted",
+        "binding extents integers overflow trusted",
+    ]
+
+
+def test_the_catalogue_knows_every_rule() -> None:
+    """A rule that it does not know would never be asked; what has no rule in the tables is none of theirs."""
+    families = (extents, overflow, recurrent, trusted)
+    for family in families:
+        name = family.__name__.rpartition(".")[2]
+        assert all(name in catalog.guards(function) for function in family.RULES)
+    called = {entry.name for entry in catalog.entries() if entry.kind in ("function", "method")}
+    rules = set().union(*(family.RULES for family in families))
+    assert {function for function in called if catalog.guards(function)} == called & rules
+
+
+@pytest.mark.parametrize("families", [["nobody"], ["recurrent"], ["trusted", "integers"]], ids=" ".join)
+def test_a_function_whose_guard_is_missing_is_refused(families: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.eye(2)
+    monkeypatch.setattr(catalog, "guards", lambda name: families)
+    guards._plan.cache_clear()
+    try:
+        for _ in range(2):
+            with pytest.raises(ForbiddenError, match="`pdist` can't be used: the check of its arguments is missing"):
+                guards.check_arguments("call:torch.pdist", [x], {})
+    finally:
+        guards._plan.cache_clear()
+
+
 def test_the_extent_of_a_view_is_what_indexing_reaches() -> None:
     for sizes, strides, offset in [((2, 3), (3, 1), 0), ((4,), (0,), 5), ((), (), 2), ((0, 9), (9, 1), 1), ((3, 2), (1, 7), 4)]:
         grid = [()]
         for size in sizes:
             grid = [(*at, index) for at in grid for index in range(size)]
         reached = [offset + sum(i * s for i, s in zip(at, strides, strict=True)) + 1 for at in grid]
-        assert views.extent(sizes, strides, offset) == max(reached, default=0)
+        assert extents.extent(sizes, strides, offset) == max(reached, default=0)
 
 
 def test_division_is_refused_exactly_where_the_quotient_overflows() -> None:
@@ -311,6 +352,6 @@ def test_division_is_refused_exactly_where_the_quotient_overflows() -> None:
         for left in (least, least + 1, -1, 0, 5):
             for right in (-1, 1, 2, -2):
                 for other in (right, torch.tensor([right], dtype=dtype)):
-                    refused = division.problem("op:floordiv", [torch.tensor([left], dtype=dtype), other], {})
+                    refused = overflow.division_problem("op:floordiv", [torch.tensor([left], dtype=dtype), other], {})
                     assert (refused is None) == (least <= left // right <= -(least + 1))
-    assert division.problem("op:floordiv", [torch.zeros(3), -1], {}) is None
+    assert overflow.division_problem("op:floordiv", [torch.zeros(3), -1], {}) is None

@@ -22,8 +22,7 @@ from torch import Tensor
 
 import jvpcli
 from jvpcli.errors import EvaluationError, NotDifferentiableError
-from jvpcli.language.evaluate import evaluate
-from jvpcli.language.evaluation import flatten
+from jvpcli.language.evaluate import evaluate, flatten
 from jvpcli.language.parse import parse
 
 pytest.importorskip("expecttest", reason="torch's operator database needs expecttest")

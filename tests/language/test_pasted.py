@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jvpcli.language.pasted import Pasted, read_pasted
 
 OUTER = "torch.outer(x, x)"
+KEPT = "{}=True changes no number here: it is about the graph, which is kept for this answer alone"
 
 
 @pytest.mark.parametrize(
@@ -18,21 +19,35 @@ OUTER = "torch.outer(x, x)"
          Pasted(OUTER, wrt=("x",), grad_outputs=("torch.ones(4,4)",))),
         ("torch.autograd.grad(torch.outer(x, x), x, v)[0]", Pasted(OUTER, wrt=("x",), grad_outputs=("v",))),
         ("grad(outputs=torch.outer(x, x), inputs=[x], grad_outputs=[v])", Pasted(OUTER, wrt=("x",), grad_outputs=("v",))),
-        ("g, = torch.autograd.grad(torch.outer(x, x), (x, w), None)", Pasted(OUTER, wrt=("x", "w"))),
-        ("print(torch.autograd.grad((a, b), [x], [None, v]))", Pasted("(a, b)", wrt=("x",), grad_outputs=("None", "v"))),
+        ("g, = torch.autograd.grad(torch.outer(x, x), (x, w), None)", Pasted(OUTER, wrt=("x", "w"), grad_outputs=("implicit",))),
+        ("print(torch.autograd.grad((a, b), [x], [None, v]))", Pasted("(a, b)", wrt=("x",), grad_outputs=("implicit", "v"))),
         ("y = torch.outer(x, x); torch.autograd.grad(y, x, torch.ones_like(y))",
          Pasted("y = torch.outer(x, x); y", wrt=("x",), grad_outputs=("torch.ones_like(y)",))),
         ("torch.outer(x, x).backward(v)", Pasted(OUTER, grad_outputs=("v",))),
-        ("y = x.sum()\ny.backward()\nx.grad", Pasted("y = x.sum(); y")),
+        ("y = x.sum()\ny.backward()\nx.grad", Pasted("y = x.sum(); y", grad_outputs=("implicit",))),
         ("torch.autograd.backward([a, b], [v, w])", Pasted("(a, b)", grad_outputs=("v", "w"))),
         ("import torch\nx = torch.tensor([1., 2.], requires_grad=True)\ny = torch.outer(x, x)\n"
          "y.backward(gradient=torch.ones_like(y))\nprint(x.grad)",
          Pasted("y = torch.outer(x, x); y", inputs={"x": "torch.tensor([1.0, 2.0])"}, grad_outputs=("torch.ones_like(y)",))),
-        ("x = torch.randn(3).requires_grad_(); x.sum().backward()", Pasted("x.sum()", inputs={"x": "torch.randn(3)"})),
-        ("x.requires_grad = True; x.requires_grad_(); x.sum().backward()", Pasted("x.sum()")),
+        ("x = torch.randn(3).requires_grad_(); x.sum().backward()",
+         Pasted("x.sum()", inputs={"x": "torch.randn(3)"}, grad_outputs=("implicit",))),
+        ("x.requires_grad = True; x.requires_grad_(); x.sum().backward()", Pasted("x.sum()", grad_outputs=("implicit",))),
         ("torch.autograd.functional.jacobian(lambda x: torch.outer(x, x), x)", Pasted(OUTER, wrt=("x",))),
         ("torch.func.jacrev(lambda t: t.sin())(x)", Pasted("t = x; t.sin()", wrt=("x",))),
         ("torch.func.jacfwd(torch.sin)(x)", Pasted("torch.sin(x)", wrt=("x",))),
+        ("torch.func.grad(torch.sin)(x)", Pasted("torch.sin(x)", wrt=("x",), grad_outputs=("implicit:grad",))),
+        ("torch.autograd.functional.vjp(torch.sin, x)", Pasted("torch.sin(x)", wrt=("x",), grad_outputs=("implicit:vjp",))),
+        ("torch.autograd.grad(x.sin(), x, torch.eye(2), is_grads_batched=True)",
+         Pasted("x.sin()", wrt=("x",), grad_outputs=("torch.eye(2)",), is_grads_batched=True)),
+        ("torch.autograd.grad(x.sin(), x, v, True, True)",
+         Pasted("x.sin()", wrt=("x",), grad_outputs=("v",), notes=(KEPT.format("retain_graph"), KEPT.format("create_graph")))),
+        ("x = torch.ones(2, requires_grad=True); w = torch.ones(2, requires_grad=True)\n"
+         "torch.autograd.grad(x.sum(), (x, w), allow_unused=True, materialize_grads=False)",
+         Pasted("x.sum()", {"x": "torch.ones(2)"}, ("x",), ("implicit",), unused=("w",), notes=(
+             "allow_unused=True: of an input that no gradient reaches PyTorch gives None, shown as zeros here",
+             "nothing reads w: the result is for the others"))),
+        ("torch.autograd.grad(x.sum(), x, materialize_grads=True)", Pasted("x.sum()", {}, ("x",), ("implicit",), notes=(
+             "materialize_grads=True: of an input that no gradient reaches PyTorch gives zeros, as here",))),
         ("torch.autograd.functional.vjp(torch.sin, x, v)", Pasted("torch.sin(x)", wrt=("x",), grad_outputs=("v",))),
         ("torch.func.jvp(torch.sin, (x,), (u,))", Pasted("torch.sin(x)", wrt=("x",), tangent=("u",))),
     ],

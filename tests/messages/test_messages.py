@@ -161,7 +161,8 @@ SAMPLES = {
 
 
 ABOUT_NONE = {
-    "grad-is-none", "non-leaf-grad", "no-grad-fn", "unused-input", "retain-grad", "gradients-type", "gradient-count",
+    "grad-is-none", "none-arithmetic", "non-leaf-grad", "no-grad-fn", "unused-input", "retain-grad", "gradients-type",
+    "gradient-count",
     "vmap-axis", "vmap-sizes", "gradient-number", "backward-returned-no-tensor", "strict-independent",
     "functional-not-tensors", "reference-cycle", "leaf-in-place", "assigned-grad", "must-be-tensor", "ambiguous-truth",
     "non-leaf-optimizer", "no-inf-checks", "unused-parameters",
@@ -359,8 +360,58 @@ def test_none_is_understood_from_the_source_line():
         "            ~~~~^~~~~~~~\n" + traceback.format_exception(raised(code)[0])[-1]
     )
     assert explain_message(log).title == ".grad is None: no gradient has arrived there"
-    with pytest.raises(EvaluationError):
-        explain_message(log.replace("x.grad", "self.scale"))
+    other = explain_message(log.replace("x.grad", "self.scale"))  # it may be something else that is None
+    assert other.title == "One operand of * is None"
+    assert any("x.grad is None" in cause for cause in other.causes)
+
+
+def test_second_derivatives_name_create_graph():
+    for code in (
+        "x = leaf(3); g, = grad((x ** 3).sum(), x); grad(g.sum(), x)",
+        "x = leaf(3); g, = grad((x ** 3).sum(), x); (x * g).sum(); (g ** 2).sum().backward()",
+        "x = leaf(3); g, = grad((x ** 3).sum(), x); grad((x * g).sum(), g)",
+        "x = leaf(3); g, = grad((2 * x).sum(), x, create_graph=True); grad(g.sum() + leaf(1).sum(), x)",
+        "x = leaf(3); y = (x ** 3).sum(); y.backward(); y.backward()",
+    ):
+        found = lookup(message_of(code))
+        assert any("create_graph=True" in line for line in (*found.causes, *found.cures)), code
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ("Output 0 of BroadcastBackward is a view and is being modified inplace", "A replica of nn.DataParallel"),
+        ("Expected all tensors to be on the same device, but found at least two devices, cuda:1 and cuda:0!",
+         "Under nn.DataParallel"),
+        ("Expected all tensors to be on the same device. Expected cuda:2, found cuda:7", "Under nn.DataParallel"),
+        ("module must have its parameters and buffers on device cuda:1 (device_ids[0]) but found one of them on device: cpu",
+         "nn.DataParallel replicates from the first of its device_ids"),
+    ],
+)  # fmt: skip
+def test_replicas_of_data_parallel_are_named(message, says):
+    assert says in told(lookup(message))
+
+
+def test_where_there_are_no_replicas_none_are_named():
+    for message in (
+        "Output 0 of UnbindBackward is a view and is being modified inplace",
+        "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+    ):
+        assert "DataParallel" not in told(lookup(message))
+
+
+def test_a_sign_is_kept():
+    found = lookup(message_of("x = leaf(7); grad(x.prod(), x, -torch.ones(1))"))
+    assert [line.partition("   #")[0] for line in found.cures[:2]] == [
+        "grad_outputs=v.reshape(())", "grad_outputs=v.item() * torch.ones_like(y)"
+    ]  # fmt: skip
+    scope = {"torch": torch, "v": -torch.ones(1), "y": torch.tensor(3.0)}
+    assert eval(found.cures[1].partition("   #")[0].partition("=")[2], scope) == -1
+    for given in ("x.prod().backward(-1)", "grad(x.prod(), x, -1)", "grad(x.prod(), x, [-1.])"):
+        error, _ = raised(f"x = leaf(7); {given}")
+        told_so = explain_message("".join(traceback.format_exception(error)))
+        assert told_so.title.endswith(("int, not a tensor", "float, not a tensor"))
+        assert told_so.cures[0].startswith("torch.autograd.grad(y, x, grad_outputs=torch.full_like(y, number))")
 
 
 def test_a_line_of_source_is_not_a_message():
@@ -391,7 +442,7 @@ def test_a_line_of_source_is_not_a_message():
         "MemoryError: Unable to allocate 2.00 GiB for an array with shape (16384, 16384) and data type float64",
         "RuntimeError: CUDA error: no kernel image is available for execution on the device",
         "AttributeError: 'NoneType' object has no attribute 'shape'",
-        "TypeError: unsupported operand type(s) for +: 'int' and 'NoneType'",
+        "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
         "KeyboardInterrupt",
         "AssertionError",
         "The size of the shirt (3) must match the size of the trousers (4)",

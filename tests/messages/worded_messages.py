@@ -28,6 +28,17 @@ WORDINGS = [
     ("view-in-place", "Output 0 of UnbindBackward is a view and is being modified inplace. This view is the output of "
                       "a function that returns multiple views. Such functions do not allow the output views to be "
                       "modified inplace. You should replace the inplace operation by an out-of-place one."),
+    ("view-in-place", "Output 3 of BroadcastBackward0 is a view and is being modified inplace. This view is the output "
+                      "of a function that returns multiple views. Such functions do not allow the output views to be "
+                      "modified inplace. You should replace the inplace operation by an out-of-place one."),
+    ("view-in-place", "Output 0 of BroadcastBackward is a view and its base or another view of its base has been modified "
+                      "inplace. This view is the output of a function that returns multiple views. Such functions do not "
+                      "allow the output views to be modified inplace."),
+    ("devices", "Caught RuntimeError in replica 1 on device 1.\nOriginal Traceback (most recent call last):\n  File "
+                "\"net.py\", line 9, in forward\n    h = h + self.mask\nRuntimeError: Expected all tensors to be on the "
+                "same device, but found at least two devices, cuda:1 and cuda:0!"),
+    ("devices", "module must have its parameters and buffers on device cuda:1 (device_ids[0]) but found one of them on "
+                "device: cpu"),
     ("floats-only", "Only Tensors of floating point dtype can require gradients"),
     ("numpy-grad", "Can't call numpy() on Variable that requires grad. Use var.detach().numpy() instead."),
     ("gradients-type", "gradients can be either Tensors, Variables or None, but got float"),

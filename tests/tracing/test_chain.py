@@ -364,7 +364,7 @@ def maps_of(text, **inputs):
         ("x.expand(3, 4)", ["selection"]),
         ("torch.flip(x, (0,))", ["selection"]),
         ("torch.outer(x, x)", ["sparse", "sparse"]),
-        ("torch.cumsum(x, 0)", ["dense"]),
+        ("torch.cumsum(x, 0)", ["sparse"]),
         ("torch.softmax(x, 0)", ["dense"]),
         ("x.dot(x)", ["dense", "dense"]),
         ("x**2", ["diagonal"]),
@@ -372,6 +372,40 @@ def maps_of(text, **inputs):
 )
 def test_kinds(text, kinds):
     assert [m.structure for m in maps_of(text, x=X)] == kinds
+
+
+@pytest.mark.parametrize("size", [4, 700])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 0.0])
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("torch.exp(x)", ["diagonal"]),
+        ("torch.sqrt(x)", ["diagonal"]),
+        ("x/x", ["diagonal", "diagonal"]),
+        ("x**3", ["diagonal"]),
+        ("torch.where(x > 1, x, 2*x)", ["diagonal", "diagonal"]),
+        ("F.silu(x)", ["diagonal"]),
+        ("x.clamp(-9, 9)", ["diagonal"]),
+        ("F.pad(x, (1, 2))", ["selection"]),
+        ("x.view(2, -1).mean(0)", ["sum"]),
+        ("3*x", ["identity"]),
+    ],
+)
+def test_the_kind_is_that_of_the_operation_whatever_the_values_are(text, kinds, value, size):
+    x = torch.linspace(0.5, 2, size, dtype=torch.float64)
+    x[1] = value
+    maps = maps_of(text, x=x)
+    assert [m.structure for m in maps] == kinds
+    for local in maps:
+        if local.jacobian is not None:
+            matrix = local.jacobian.to_dense().reshape(local.jacobian.m, local.jacobian.n)
+            assert not matrix[~local.places].any()  # NaN would count
+
+
+def test_an_identity_of_any_size_says_what_it_is_times():
+    for size in (3, 1000):
+        (local,) = maps_of("2.5*x", x=torch.rand(size))
+        assert (local.structure, local.scale.item()) == ("identity", 2.5)
 
 
 def test_a_zero_at_the_point_is_no_structure():

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from jvpcli.answers.question import backward_failures, pose, text_of
-from jvpcli.answers.values import Weight, read_cotangents, read_tangents
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, text_of
 from jvpcli.gradcheck.check import Outcome
 from jvpcli.gradcheck.check import check as check_derivatives
 from jvpcli.gradcheck.vectors import Tolerance
@@ -30,6 +29,7 @@ def examine(request: Request) -> Outcome:
     problem = pose(request)
     with backward_failures(problem):
         cotangents = read_cotangents(request, problem.evaluation) if request.grad_outputs else {}
+        cotangents = {name: weight for name, weight in cotangents.items() if weight.implicit is None}  # of none given
         tangents = read_tangents(request, problem.evaluation)
         return check_derivatives(
             problem,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.values import read_cotangents, read_tangents
-from jvpcli.command import command
-from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError
-from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.failures import in_sentence, is_out_of_memory
+from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.failures import in_sentence
 from jvpcli.language.operations import is_in_place
 from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
+from jvpcli.options import command
 from jvpcli.problem import Problem
-from jvpcli.program import Equation, Program, refs
+from jvpcli.program import Equation, Program, refs, takes_shape
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
 
@@ -36,7 +35,11 @@ LONGEST_COMMAND = 1000
 """Characters of a command that is shown whole; of a longer one the expression alone is shown."""
 
 
-def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpError:
+ReadWeights = Callable[[Request, Evaluation], None]
+"""Reads the cotangents and tangents of a request; raises a JvpError where they don't fit its outputs and inputs."""
+
+
+def explain_failure(error: JvpError, request: Request, problem: Problem, read_weights: ReadWeights) -> JvpError:
     """What torch raised in a step of the problem's program, told by the operands as the user wrote them, with repairs that work.
 
     They fit the cotangents and tangents given, if any does; else they are shown with a command without those.
@@ -48,13 +51,13 @@ def explain_failure(error: JvpError, request: Request, problem: Problem) -> JvpE
     patience = patience if request.timeout is None else min(patience, request.timeout / 4)
     plain = replace(request, grad_outputs=(), tangent=())
     for asked in (request, plain) if request.grad_outputs or request.tangent else (request,):
-        found = repaired(diagnosis, partial(works, asked, problem), patience)
+        found = repaired(diagnosis, partial(works, asked, problem, read_weights), patience)
         if found:
             return explained(diagnosis, found, partial(_shown, asked))
     return explained(diagnosis)
 
 
-def works(request: Request, problem: Problem, source: str) -> bool:
+def works(request: Request, problem: Problem, read_weights: ReadWeights, source: str) -> bool:
     """Whether the command would with another expression.
 
     That is: it uses the same inputs, evaluates, is differentiable, and the cotangents fit.
@@ -65,7 +68,8 @@ def works(request: Request, problem: Problem, source: str) -> bool:
         assert isinstance(problem.function, Program)
         if set(candidate.function.inputs) != set(problem.function.inputs):
             return False
-        evaluation = (_shapes if _is_large(problem) else _evaluated)(request, candidate)
+        large = _is_large(problem)
+        evaluation = _shapes(request, candidate) if large else _evaluated(request, candidate, read_weights)
     except JvpError:
         return False
     return any(y.requires_grad for y in evaluation.outputs.values())
@@ -76,12 +80,11 @@ def _is_large(problem: Problem) -> bool:
     return sum(x.numel() for x in problem.inputs.values()) > LARGE
 
 
-def _evaluated(request: Request, candidate: Problem) -> Evaluation:
+def _evaluated(request: Request, candidate: Problem, read_weights: ReadWeights) -> Evaluation:
     """A candidate at the inputs, with the cotangents and tangents."""
     limit = SMALL if candidate.memory_limit is None else min(SMALL, candidate.memory_limit)
     evaluation = replace(candidate, memory_limit=limit).at()
-    read_cotangents(request, evaluation)
-    read_tangents(request, evaluation)
+    read_weights(request, evaluation)
     return evaluation
 
 
@@ -144,7 +147,7 @@ def _changed_in_place(evaluation: Evaluation) -> Equation | None:
 
 
 NUMBERS = ("item", "tolist", "float", "int", "bool", "__float__", "__int__")
-COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor")
+COPIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor")
 CUTS = ("detach", "detach_", "data")
 
 
@@ -160,6 +163,8 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
             f"{'; '.join(integers)}: integers have no derivatives."
             if integers
             else f"No step gets the numbers of {names}."
+            if evaluation.program is not None
+            else "Autograd sees no path between them; what it is cut by can't be told of a Python function."
         )
     program = evaluation.program
     error = NotDifferentiableError(
@@ -210,15 +215,15 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         )
     kind = dtype_name(value.dtype)
     if kind == "bool":
-        why = f"{what} gives booleans, which stay as they are when the input moves a little: the graph ends here."
+        why = f"{what} gives booleans, through which no gradient flows: the graph ends here."
         return why, "torch.where(condition, a, b) picks between two values, and the gradient flows through those."
     if name in ("argmax", "argmin", "argsort"):
         return f"{what} gives places ({kind}): the graph ends here.", "amax, amin, sort and softmax have derivatives."
     if not (value.is_floating_point() or value.is_complex()):
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
-    if name.endswith("_like") or name.startswith("new_"):
+    if takes_shape(step):
         return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
-    return f"{what} has no derivative: the graph ends here.", None
+    return f"{what} gives numbers without a gradient: the graph ends here.", None
 
 
 def nothing_to_differentiate(request: Request, inputs: Mapping[str, Tensor]) -> JvpError:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jvpcli.answers.products import Products, differentiate
-from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
-from jvpcli.answers.values import Weight, read_cotangents, read_tangents
+from torch import Tensor
+
+from jvpcli.answers.products import Products, differentiate, plan_of
+from jvpcli.answers.question import (
+    Weight,
+    backward_failures,
+    pose,
+    read_cotangents,
+    read_tangents,
+    refuse_cut,
+    refused,
+    text_of,
+)
 from jvpcli.answers.warnings import notices
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.compute import Derivatives
 from jvpcli.jacobians.contraction import contract
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.small import Derivatives
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
-from jvpcli.report import InspectReport
+from jvpcli.report import InspectReport, Notice
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -25,13 +36,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Live:
+    """The tensors of an inspection with a graph to the caller's (`create_graph`)."""
+
+    outputs: Mapping[str, Tensor]
+    vjp: Mapping[str, Tensor]
+    jvp: Mapping[str, Tensor]
+    maps: Mapping[tuple[str, str], LinearMap]
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """Everything that one inspection computed, as tensors; `report` is the same as plain data."""
+    """Everything that one inspection computed, as tensors; `report` is all of it as plain data."""
 
     evaluation: Evaluation
     derivatives: Derivatives
     products: Products
     report: InspectReport
+    live: Live | None = None
 
 
 def inspect(request: Request) -> InspectReport:
@@ -54,17 +76,35 @@ def investigate(request: Request) -> Inspection:
         if request.save is not None:
             _save(derivatives, problem, request)
         report = _report(problem, request, cotangents, tangents, derivatives, products)
-    return Inspection(problem.evaluation, derivatives, products, report)
+        live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
+    return Inspection(problem.evaluation, derivatives, products, report, live)
+
+
+def _live(
+    problem: Problem,
+    request: Request,
+    cotangents: Mapping[str, Weight],
+    tangents: Mapping[str, Weight],
+    derivatives: Derivatives,
+) -> Live:
+    from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for
+
+    again = run_again(problem)
+    return Live(
+        again.outputs,
+        again.vjp(cotangents, request.is_grads_batched),
+        again.jvp(tangents) if tangents else {},
+        {} if request.jacobian == "none" else again.maps(derivatives.maps),
+    )
 
 
 def explain_plan(request: Request) -> PlanReport:
     """How the request's Jacobians would be computed: the expression is evaluated, no derivative is taken."""
-    from jvpcli.jacobians.compute import foresee
     from jvpcli.report import PlanReport
 
     problem = pose(request)
     refuse_cut(problem)
-    return PlanReport(text_of(request), request.memory_limit, foresee(problem, request.mode))
+    return PlanReport(text_of(request), request.memory_limit, plan_of(problem, request).outputs)
 
 
 def _report(
@@ -78,6 +118,7 @@ def _report(
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
     spectrum, errors = _spectrum(derivatives) if request.spectrum else (None, None)
+    batched = request.is_grads_batched
     return InspectReport(
         expression=text_of(request),
         inputs={name: figures.input_value(x, name in leaves) for name, x in evaluation.inputs.items()},
@@ -89,16 +130,31 @@ def _report(
         },
         vjp={name: figures.value(gradient) for name, gradient in products.vjp.items()},
         contraction={
-            y: {x: contract(y, x, maps[y, x], cotangents[y].value) for x in leaves} for y in outputs if y in cotangents
+            y: {x: contract(y, x, maps[y, x], cotangents[y].value, batched) for x in leaves}
+            for y in outputs
+            if y in cotangents
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=notices(problem, derivatives, products),
+        warnings=(*notices(problem, derivatives, products), *_without_graph(request)),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
+        is_grads_batched=batched or None,
+        refusal=refused(problem, cotangents),
     )
+
+
+def _without_graph(request: Request) -> Iterator[Notice]:
+    """That an input was computed from other tensors, to which the result keeps no graph."""
+    computed = [name for name, x in request.inputs.items() if isinstance(x, Tensor) and x.grad_fn is not None]
+    if computed and not request.create_graph:
+        yield Notice(
+            "graph_break",
+            f"{', '.join(computed)}: computed from other tensors, to which this result keeps no graph; with create_graph=True "
+            "it can be differentiated further",
+        )
 
 
 def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:

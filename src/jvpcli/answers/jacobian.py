@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
+import torch
+
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
-from jvpcli.jacobians.compute import derive_alone
+from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.problem import Problem
+from jvpcli.program import Program
 from jvpcli.request import Request
 
 
@@ -17,14 +22,46 @@ def linear_maps(
     """(output, input) to the Jacobian as a linear map: the derivative alone.
 
     `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
+
+    Raises:
+        JvpError: the function is refused, or fails; so does its backward pass.
     """
     problem = pose(request)
     refuse_cut(problem)
+    with backward_failures(problem):
+        _run_own_backward(problem)
+        return _maps(problem, request, workspace)
+
+
+def _run_own_backward(problem: Problem) -> None:
+    """One backward pass by torch itself, where it runs functions of the user's own, for what it raises.
+
+    Maps are made node by node, without what torch checks of a node's gradients and without what a node asks of the whole
+    pass: reentrant checkpoints work in none but `backward()`.
+
+    Raises: what the pass raises.
+    """
+    if isinstance(problem.function, Program) and not problem.functions:
+        return
+    from jvpcli.gradcheck.modes import custom_functions  # a program without code of the user's own needs none
+
+    if custom_functions(problem.evaluation):
+        for y in problem.differentiable.values():
+            vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
+
+
+def _maps(
+    problem: Problem, request: Request, workspace: Callable[[Hashable], Workspace] | None
+) -> Mapping[tuple[str, str], LinearMap]:
     shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    with backward_failures(problem):
-        return derive_alone(problem, request.mode, work)
+    maps = plan(problem, request.mode, "maps", work).maps()
+    if not request.create_graph:
+        return maps
+    from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for
+
+    return run_again(problem).maps(maps)
 
 
 def _hashable(program: Hashable) -> bool:

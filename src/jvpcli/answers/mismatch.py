@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from jvpcli.command import command
 from jvpcli.errors import JvpError, ShapeMismatchError
 from jvpcli.language.values import free_names, is_expression
+from jvpcli.options import command
 from jvpcli.report import Shape
 from jvpcli.request import Request
 
@@ -64,6 +65,9 @@ def cotangent_mismatch(
     else:
         hints.append(f"pass the same numbers in the shape {expected}: v{looks.suffix}")
     matching = next((key for key, x in inputs.items() if tuple(x.shape) == got), None)
+    if got[1:] == expected and got[0] != 1 and request.command == "inspect":
+        batched = _that_works(replace(request, is_grads_batched=True), read)
+        hints += [batched] if batched else []
     if looks.repaired is None and matching is not None:
         asked = _text_of(request.grad_outputs, name, position)
         tangent = [(None if len(inputs) == 1 else matching, asked)]
@@ -88,6 +92,31 @@ def cotangent_mismatch(
             ),
         )
     )
+
+
+def batch_mismatch(name: str, output: Tensor, v: Tensor) -> ShapeMismatchError:
+    """The failure of a cotangent `v` for output `name` that holds no batch of cotangents, where one was said to be."""
+    expected, got = tuple(output.shape), tuple(v.shape)
+    return ShapeMismatchError(
+        message=f"grad_outputs for {name} has shape {got}; with is_grads_batched each v along its first axis has {expected}",
+        explanation=(
+            f"is_grads_batched=True takes several v at once, along an axis in front of the shape of {name}: the shape is "
+            f"(B, {', '.join(map(str, expected))}), and the result has a row for each of the B."
+        ),
+        hints=(f"for example torch.eye({output.numel()}).reshape{(-1, *expected)}: one v for each entry of {name}",),
+        expected=expected,
+        got=got,
+        torch_message=_said(output, v),
+    )
+
+
+def _said(output: Tensor, v: Tensor) -> str | None:
+    """What PyTorch says of a `v` that is no batch of cotangents: it is asked."""
+    try:
+        torch.autograd.grad(output, output, v, is_grads_batched=True)
+    except (RuntimeError, IndexError) as error:
+        return str(error)
+    return None
 
 
 def tangent_mismatch(

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jvpcli.answers.values import Weight
-from jvpcli.errors import EvaluationError, InternalError, JvpError
-from jvpcli.jacobians.compute import Derivatives, derive, is_large, products_alone
-from jvpcli.jacobians.dense import vjp
+from jvpcli.answers.question import Weight
+from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
+from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
-from jvpcli.language.failures import is_out_of_memory
+from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.small import Derivatives, SmallPlan
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request
@@ -33,16 +33,28 @@ class Products:
     """The products of a request.
 
     Attributes:
-        vjp: input to Σ_outputs vᵀJ.
+        vjp: input to Σ_outputs vᵀJ, of the input's shape; with several v (`is_grads_batched`) stacked along an axis in front.
         contributions: (output, input) to vᵀJ, or None where no gradient flows from that output to that input.
         comparison: how the two ways to the contributions compare.
         jvp: output to Σ_inputs J u, or None if no tangent was given.
+        batched: whether there are several v.
     """
 
     vjp: Mapping[str, Tensor]
     contributions: Mapping[tuple[str, str], Tensor | None]
     comparison: Comparison
     jvp: Mapping[str, Tensor] | None
+    batched: bool = False
+
+    def spoilt(self, x: str) -> Tensor:
+        """A tensor of the shape of input `x` with a NaN wherever one of its gradients has one."""
+        found = self.vjp[x]
+        return found.nan_to_num(nan=math.nan, posinf=0.0, neginf=0.0).sum(0) if self.batched else found
+
+
+def plan_of(problem: Problem, request: Request) -> Planned:
+    """How the request's Jacobians are computed, or its products where no Jacobian is wanted."""
+    return plan(problem, request.mode, "products" if request.jacobian == "none" else "all")
 
 
 def differentiate(
@@ -53,33 +65,36 @@ def differentiate(
     Raises:
         InternalError: a Jacobian and `torch.autograd.grad` differ by more than rounding.
     """
+    planned = plan_of(problem, request)
 
     def multiplied(derivatives: Derivatives) -> tuple[Derivatives, Products]:
-        return derivatives, multiply(derivatives, problem, cotangents, tangents)
+        return derivatives, multiply(derivatives, problem, cotangents, tangents, request.is_grads_batched)
 
-    if request.jacobian == "none":
-        return multiplied(products_alone(problem))
     try:
-        derivatives = derive(problem, request.mode, request.tell)
+        derivatives = planned.derive(request.tell)
         try:
             return multiplied(derivatives)
         except InternalError:
-            if not problem.can_stack or is_large(problem):
+            if not isinstance(planned, SmallPlan) or not problem.can_stack:
                 raise
             # many points at once may take another path through torch, with other derivatives: one at a time, then
-            return multiplied(derive(problem, request.mode, together=False))
+            return multiplied(replace(planned, together=False).derive())
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
     note = Notice("fallback", "there was not enough memory for the Jacobian: only products with it were computed")
-    alone = products_alone(problem)
+    alone = plan(problem, wanted="products").derive()
     return multiplied(replace(alone, notices=(note,), plan=replace(alone.plan, reason=note.message)))
 
 
 def multiply(
-    derivatives: Derivatives, problem: Problem, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
+    derivatives: Derivatives,
+    problem: Problem,
+    cotangents: Mapping[str, Weight],
+    tangents: Mapping[str, Weight],
+    batched: bool = False,
 ) -> Products:
-    """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs.
+    """The VJPs by autograd, each compared with the explicit Jacobian's, and the JVPs; `batched` cotangents hold several v each.
 
     Raises:
         InternalError: the two ways differ by more than rounding.
@@ -89,21 +104,30 @@ def multiply(
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
     for y, weight in cotangents.items():
-        gradients = vjp(outputs[y], weight.value, list(leaves.values()))
-        for x, gradient in zip(leaves, gradients, strict=True):
-            contributions[y, x] = gradient
-            pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], weight.value, gradient)
-            comparisons.append(_compare(pair, eps))
-    totals = {x: torch.zeros_like(leaf).detach() for x, leaf in leaves.items()}
+        found: dict[str, list[Tensor | None]] = {x: [] for x in leaves}
+        for v in weight.value.unbind() if batched else [weight.value]:
+            for x, gradient in zip(leaves, vjp(outputs[y], v, list(leaves.values())), strict=True):
+                found[x].append(gradient)
+                pair = _Pair(problem, y, x, outputs[y], leaves[x], derivatives.maps[y, x], v, gradient)
+                comparisons.append(_compare(pair, eps))
+        contributions |= {(y, x): _stacked(gradients) if batched else gradients[0] for x, gradients in found.items()}
+    counts = [len(weight.value) for weight in cotangents.values()][:1] if batched else []
+    totals = {x: torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape)) for x, leaf in leaves.items()}
     for (_, x), gradient in contributions.items():
         if gradient is not None:
             totals[x] = totals[x] + gradient
     comparison = Comparison(
         compared=sum(part.compared for part in comparisons),
         not_finite=sum(part.not_finite for part in comparisons),
-        largest_difference=max(part.largest_difference for part in comparisons),
+        largest_difference=max((part.largest_difference for part in comparisons), default=0.0),
     )
-    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents))
+    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents), batched)
+
+
+def _stacked(gradients: list[Tensor | None]) -> Tensor | None:
+    """The gradients of several v along a new first axis; None where the input is not reached."""
+    reached = [gradient for gradient in gradients if gradient is not None]
+    return torch.stack(reached) if reached else None
 
 
 @dataclass(frozen=True)

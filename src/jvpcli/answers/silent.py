@@ -22,9 +22,18 @@ from jvpcli.gradcheck.losses import CUT, ROUNDING, Loss
 from jvpcli.gradcheck.modes import random_pair
 from jvpcli.gradcheck.staircase import used_as_number
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.report import Notice
+
+SENTENCES = {
+    "staircase": "{step} is a staircase: what flows through it gets no gradient (`jvp check` shows it)",
+    "part_cut": "{step} cuts the graph: the outputs follow the inputs through it, and the gradient shown lacks that part "
+    "(`jvp check` shows it)",
+    "masked": "{step} makes a NaN of the gradient: it leaves entries out, but its backward sends a zero there, and 0·∞ = NaN; "
+    "give what it leaves out a harmless value first",
+}
+"""By the code of a claim its sentence."""
 
 COARSE = 1e-4
 """In dtypes that round more than this, differences tell nothing."""
@@ -59,18 +68,10 @@ def _losses(function: RealFunction, reached: Tensor) -> Iterator[Notice]:
     losses, evaluation = watched(function)
     for loss in losses:
         if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss):
-            yield Notice(
-                "graph_break",
-                f"{_text(told(ROUNDING, loss, evaluation), evaluation)} is a staircase: what flows through it gets no gradient "
-                "(`jvp check` shows it)",
-            )
+            yield _said("graph_break", "staircase", told(ROUNDING, loss, evaluation), evaluation)
     cuts = [loss for loss in losses if loss.kind == CUT]
     for loss in _that_matter(function, cuts, reached):
-        yield Notice(
-            "graph_break",
-            f"{_text(told(CUT, loss, evaluation), evaluation)} cuts the graph: the outputs follow the inputs through it, and "
-            "the gradient shown lacks that part (`jvp check` shows it)",
-        )
+        yield _said("graph_break", "part_cut", told(CUT, loss, evaluation), evaluation)
 
 
 def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> list[Loss]:
@@ -106,16 +107,17 @@ def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> l
 
 def _masked(function: RealFunction, products: Products) -> Iterator[Notice]:
     """NaN in a gradient from entries that a step leaves out."""
-    spoilt = function.inputs.join([products.vjp.get(name) for name in function.inputs.names]).isnan()
+    spoilt = function.inputs.join([products.spoilt(name) for name in function.inputs.names]).isnan()
     if not bool(function.y.isfinite().all()):
         return
     reason = masked_step(function, int(spoilt.nonzero()[0]))
     if reason is not None:
-        yield Notice(
-            "nonfinite",
-            f"{_text(reason, function.evaluation)} makes a NaN of the gradient: it leaves entries out, but its backward sends "
-            "a zero there, and 0·∞ = NaN; give what it leaves out a harmless value first",
-        )
+        yield _said("nonfinite", "masked", reason, function.evaluation)
+
+
+def _said(code: str, claim: str, reason: Reason, evaluation: Evaluation) -> Notice:
+    """The notice with the sentence of its claim."""
+    return Notice(code, SENTENCES[claim].format(step=_text(reason, evaluation)), claim)
 
 
 def _text(reason: Reason, evaluation: Evaluation) -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import backward_failures, pose, refuse_cut, text_of
-from jvpcli.answers.values import Weight, read_cotangents
+from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
 from jvpcli.answers.warnings import torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
@@ -22,7 +21,7 @@ from jvpcli.tracing.steps import Traced, compare_product, compare_swept, trace_p
 
 @dataclass(frozen=True, eq=False)
 class Tracing:
-    """Everything that one trace computed, as tensors; `report` is the same as plain data."""
+    """Everything that one trace computed, as tensors; `report` is all of it as plain data."""
 
     traced: Traced
     vjp: Mapping[str, Tensor]
@@ -109,4 +108,5 @@ def _report(
         comparison=comparison,
         product=product,
         warnings=(*about_sweep, *about_product, *torch_warnings(evaluation)),
+        refusal=refused(traced.problem, weights),
     )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from jvpcli.answers.products import Products
 from jvpcli.errors import JvpError
-from jvpcli.gradcheck.losses import CASTS, ROUNDINGS
-from jvpcli.jacobians.compute import Derivatives
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import Kink, all_finite, find_kink
-from jvpcli.language.evaluation import Evaluation
-from jvpcli.language.operations import is_imported
+from jvpcli.jacobians.nearby import all_finite, direction, find_kink
+from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.structure import artefacts_in_words
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Problem
 from jvpcli.program import Const, Equation, Ref, refs
@@ -47,65 +47,39 @@ def notices(problem: Problem, derivatives: Derivatives, products: Products) -> t
     )
 
 
+SENTENCES = {
+    "left_out": "{name} ({dtype}) carries no gradient and is left out of L",
+    "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
+    "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
+    "PyTorch's choice",
+    "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
+    "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
+    "{entry} differs, and the one shown is of this point alone",
+    "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
+    "differentiable; only what does not depend on the choice among them has a derivative",
+    "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
+    "truncated": "{name} has {size} entries: more than {most} are not written out",
+}
+"""By the code of a claim its sentence."""
+
+
+def _said(code: str, claim: str, **words: object) -> Notice:
+    """The notice with the sentence of its claim."""
+    return Notice(code, SENTENCES[claim].format(**words), claim)
+
+
 def _unreached(problem: Problem, products: Products) -> Iterator[Notice]:
-    for (y, x), gradient in products.contributions.items():
-        if gradient is not None:
-            continue
-        if not depends(problem.evaluation, y, x):
-            yield Notice("unused_input", f"∂{y}/∂{x} is zero because {x} doesn't reach {y}")
-        elif _follows(problem, y, x):
-            yield Notice(
-                "graph_break",
-                f"{y} is computed from {x}, but no gradient flows back from {y} to {x}: the graph is cut on the way "
-                "(.detach(), .item(), an integer cast or a comparison), and the derivative shown is zero",
-            )
-        else:
-            yield Notice(
-                "unused_input", f"∂{y}/∂{x} is zero: {y} follows the shape of {x}, or a sign, and not its values"
-            )
+    missing = [pair for pair, gradient in products.contributions.items() if gradient is None]
+    if missing:
+        from jvpcli.answers.unreached import unreached  # seldom needed
 
-
-def _follows(problem: Problem, output: str, input_name: str) -> bool:
-    """Whether the output changes with the input's values, and not only with its shape: looked for at a few places."""
-    x = problem.leaves[input_name].detach()
-    tried = False
-    for other in (-x, 2 * x + 1, x.flip(tuple(range(x.dim()))) - 3):
-        try:
-            y = problem.at({input_name: other}).outputs.get(output)
-        except (JvpError, RuntimeError):
-            continue
-        if y is None:  # how many outputs there are follows from the values
-            return True
-        tried = True
-        here = problem.evaluation.outputs[output]
-        if y.shape != here.shape or not torch.allclose(y, here, rtol=0, atol=0, equal_nan=True):
-            return True
-    return not tried
-
-
-def depends(evaluation: Evaluation, output: str, input_name: str) -> bool:
-    """Whether the output is computed from the input at all, differentiably or not, by what the tape reads."""
-    if evaluation.program is None:
-        return False
-    reached = {list(evaluation.inputs).index(input_name)}
-    for equation in evaluation.tape:
-        read = {slot for operand in equation.operands for slot in refs(operand)}
-        read |= {slot for _, operand in equation.keywords for slot in refs(operand)}
-        if read & reached:
-            reached.add(equation.slot)
-    wanted = evaluation.outputs[output]
-    return any(_holds(evaluation.values.get(slot), wanted) for slot in reached)
-
-
-def _holds(value: object, wanted: Tensor) -> bool:
-    """Whether a slot's value is the tensor, or a sequence or named result that holds it."""
-    return value is wanted or (isinstance(value, (tuple, list)) and any(_holds(item, wanted) for item in value))
+        yield from (unreached(problem, y, x) for y, x in missing)
 
 
 def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
     for name, y in evaluation.outputs.items():
         if not y.requires_grad:
-            yield Notice("graph_break", f"{name} ({dtype_name(y.dtype)}) carries no gradient and is left out of L")
+            yield _said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
 
 
 def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
@@ -116,10 +90,15 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
                 place = tuple(bad.nonzero()[0].tolist())
                 number = tensor[place].item()
                 count = int(bad.sum())
-                yield Notice(
+                yield _said(
                     "nonfinite",
-                    f"{count} of {tensor.numel()} entries of {what}{name} {'is' if count == 1 else 'are'} not finite, "
-                    f"the first {entry_label(what + name, place)} = {number}",
+                    "not_finite",
+                    count=count,
+                    size=tensor.numel(),
+                    name=what + name,
+                    are="is" if count == 1 else "are",
+                    entry=entry_label(what + name, place),
+                    number=number,
                 )
 
 
@@ -128,30 +107,40 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
     for (y, x), each in derivatives.maps.items():
         count = each.artefacts if isinstance(each, DenseMap) else 0
         if count:
-            yield Notice(
-                "nonfinite",
-                f"{count} {'entry' if count == 1 else 'entries'} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a "
-                "row, as in torch.autograd.functional.jacobian) give NaN, as 0·∞, "
-                f"{'is' if count == 1 else 'are'} zero by the operations, and shown as zero",
-            )
+            yield artefacts_in_words(y, x, count)
 
 
 def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
+    """What happens to the derivatives around the point: vectors without one, or a jump."""
+    if any(
+        step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op) for step in problem.evaluation.tape
+    ):
+        from jvpcli.jacobians.repeated import repeated_in  # seldom needed
+
+        repeated = repeated_in(problem.differentiable.values())
+        if repeated is not None:
+            words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
+            yield _said("degenerate", "repeated", **words)
+            return
     if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
         return
     try:
         kink = find_kink(problem, derivatives.sides)
+        if kink is None:
+            return
+        from jvpcli.jacobians.kinks import what_happens  # loaded only where there is something to look at
+
+        claim = what_happens(problem, kink)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
-    if kink is not None:
-        yield Notice("kink", _about(kink))
+    if claim is not None:
+        yield _said("kink", claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
 
-def _about(kink: Kink) -> str:
-    return (
-        f"there is a kink at {entry_label(kink.input, kink.index)} = {kink.value:g}: the derivatives from below and from "
-        "above differ, and the one shown is PyTorch's choice"
-    )
+DECOMPOSITIONS = frozenset(
+    {"eigh", "eig", "svd", "eigvals", "eigvalsh", "svdvals", "lobpcg", "pca_lowrank", "svd_lowrank"}
+)
+"""Functions that may give the vectors of a repeated eigenvalue or singular value."""
 
 
 def _silent_failures(problem: Problem, products: Products) -> Iterator[Notice]:
@@ -191,9 +180,7 @@ def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
 def _truncated(evaluation: Evaluation) -> Iterator[Notice]:
     for name, tensor in (*evaluation.inputs.items(), *evaluation.outputs.items()):
         if tensor.numel() > LARGEST_DENSE:
-            yield Notice(
-                "truncated", f"{name} has {tensor.numel()} entries: more than {LARGEST_DENSE} are not written out"
-            )
+            yield _said("truncated", "truncated", name=name, size=tensor.numel(), most=LARGEST_DENSE)
 
 
 def torch_warnings(evaluation: Evaluation) -> tuple[Notice, ...]:
@@ -219,12 +206,22 @@ def coupled_samples(evaluation: Evaluation) -> Iterator[Notice]:
     """A notice for each step that makes an output sample depend on other samples of the batch."""
     for step in evaluation.tape:
         how = _how(step, evaluation)
-        if how is not None and evaluation.program is not None:
-            yield Notice(
-                "coupled",
-                f"`{evaluation.program.text(step.span)}` {how}: the samples of the batch are coupled, and the gradient of one "
-                "reaches the others",
-            )
+        if how is not None and evaluation.program is not None and _reaches_others(step, evaluation):
+            yield _said("coupled", "coupled", step=evaluation.program.text(step.span), how=how)
+
+
+def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:
+    """Whether the gradient of the first sample of a step's result reaches other samples of its operand."""
+    operand = step.operands[0] if step.operands else dict(step.keywords).get("input")
+    x = evaluation.values.get(operand.slot) if isinstance(operand, Ref) else None
+    y = evaluation.values.get(step.slot)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1] or not y.requires_grad:
+        return False
+    try:
+        (gradient,) = vjp(y[0], direction(y[0].detach(), 17), [x])
+    except RuntimeError:  # changed in place since
+        return False
+    return gradient is not None and bool((gradient[1:] != 0).any())
 
 
 def _how(step: Equation, evaluation: Evaluation) -> str | None:

@@ -80,10 +80,11 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     return replace(
         request,
         expression=pasted.expression,
-        inputs={**pasted.inputs, **request.inputs},
+        inputs={name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused},
         wrt=request.wrt or pasted.wrt or None,
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
+        is_grads_batched=request.is_grads_batched or pasted.is_grads_batched,
     )
 
 
@@ -102,7 +103,7 @@ def _unknown(name: str, known: Collection[str]) -> UsageError:
 class Answer:
     """A document of one line, without its newline, and whether the line failed.
 
-    The document is bytes, or a file where it is long, which whoever writes it closes.
+    The document is bytes, or where it is long a file, which is to be closed once it has been written out.
     """
 
     document: bytes | IO[bytes]
@@ -201,7 +202,7 @@ def _trace(request: Request) -> tuple[Any, bool]:
 
 
 def _check(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.check import check  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from jvpcli.answers.check import check
 
     report = check(request)
     return report, not report.passed

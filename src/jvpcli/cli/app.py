@@ -8,11 +8,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
 from jvpcli.errors import ExitCode, JvpError, UsageError
+
+if TYPE_CHECKING:
+    from jvpcli.language.pasted import Pasted
 
 ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."
 
@@ -113,6 +117,7 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
     pasted = read_pasted(expression)
     if pasted is None:
         return argv
+    before = [word for word in before if not word.startswith(tuple(f"--input={name}=" for name in pasted.unused))]
     given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}
     taken = {word.removeprefix("--input=").partition("=")[0] for word in before if word.startswith("--input=")}
     added = [f"--input={key}={value}" for key, value in pasted.inputs.items() if key not in taken]
@@ -120,8 +125,12 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
         added.append(f"--wrt={','.join(pasted.wrt)}")
     for option, texts in (("--grad-outputs", pasted.grad_outputs), ("--tangent", pasted.tangent)):
         added += [f"{option}={text}" for text in texts if option not in given]
+    if pasted.is_grads_batched and name != "inspect":
+        raise UsageError(f"jvp {name} takes one v, and is_grads_batched=True gives several; jvp inspect takes them all")
+    if pasted.is_grads_batched:
+        added.append("--is-grads-batched")
     if not {"--quiet", "--json"} & given:
-        _tell_meaning(name, [*added, *before[1:]], pasted.expression, context)
+        _tell_meaning(name, [*added, *before[1:]], pasted, context)
     return [*added, *before[1:], "--", pasted.expression]
 
 
@@ -131,8 +140,8 @@ def _expression_from_stdin(options: list[str], context: Context) -> str:
     return context.read_stdin(LONGEST_EXPRESSION).strip()
 
 
-def _tell_meaning(name: str, options: list[str], expression: str, context: Context) -> None:
-    """Which command a pasted line of Python was read as."""
+def _tell_meaning(name: str, options: list[str], pasted: Pasted, context: Context) -> None:
+    """Which command a pasted line of Python was read as, and what of it has no effect on the answer."""
     import shlex
 
     words = []
@@ -141,7 +150,9 @@ def _tell_meaning(name: str, options: list[str], expression: str, context: Conte
             key, _, value = word.removeprefix("--input=").partition("=")
             word = f"--{key}={value}" if value.startswith("-") else f"--{key}\0{value}"
         words += word.split("\0") if "\0" in word else word.split("=", 1)
-    context.err.say(f"read as: jvp {shlex.join([name, expression, *words])}\n")
+    context.err.say(f"read as: jvp {shlex.join([name, pasted.expression, *words])}\n")
+    for note in pasted.notes:
+        context.err.say(f"{note}.\n")
 
 
 def _unknown_command(argv: list[str]) -> UsageError:

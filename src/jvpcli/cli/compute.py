@@ -109,8 +109,8 @@ def refuse(request: Request, command: str) -> None:
 def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:
     """For a name that has no value: a command that surely works, or the forms of a value; not where another name was meant."""
     from jvpcli.cli.missing import in_words, values_for
-    from jvpcli.command import command as command_line
     from jvpcli.language.parse import parse
+    from jvpcli.options import command as command_line
 
     assert isinstance(request.expression, str)
     try:

@@ -178,7 +178,7 @@ def on_interrupt(end: Callable[[], None]) -> None:
 
 
 def interrupts_are_heard() -> bool:
-    """Whether Ctrl-C is meant for us: whoever started us may want it ignored, as `nohup` and a shell's `&` do."""
+    """Whether Ctrl-C is to end this process: `nohup` and a shell's `&` start it with that signal ignored."""
     return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -189,7 +189,7 @@ LONGEST_POLL = 3_600_000.0
 def patience(deadline: float | None) -> float | None:
     """Milliseconds that a `poll` may wait where something is late at `deadline` (of the monotonic clock); None: for ever.
 
-    It may be less: whoever waits looks at the clock again.
+    It may be less, so the clock is to be looked at again after the wait.
     """
     return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000 + 1, LONGEST_POLL)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_warnings
+from jvpcli.errors import UsageError
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def command(
     """Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers."""
     pictures = Pictures(html, plot, heatmap)
     pictures.check(as_json=as_json, only_planned=explain_plan)
+    if html is not None and request.is_grads_batched:
+        raise UsageError("--html shows one v at a time, and --is-grads-batched gives several")
     if request.save is not None:
         from jvpcli.writer import check_writable
 

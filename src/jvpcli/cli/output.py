@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
-from jvpcli.errors import LESS_MEMORY, FileError, InternalError, InterruptedByUser, JvpError, LimitError
+from jvpcli.errors import (
+    LESS_MEMORY,
+    FileError,
+    InternalError,
+    InterruptedByUser,
+    JvpError,
+    LimitError,
+    is_out_of_memory,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,9 +104,9 @@ def failures_as_errors() -> Iterator[None]:
 def as_error(error: Exception) -> JvpError:
     """An unexpected exception as what the user is told."""
     text = str(error)
-    if any(wording in text for wording in ("can't allocate memory", "bad_alloc", "size calculation overflowed")):
+    if is_out_of_memory(error) or "size calculation overflowed" in text:
         return LimitError(
-            "there is not enough memory for this", torch_message=text.splitlines()[0], hints=LESS_MEMORY
+            "there is not enough memory for this", torch_message=text.partition("\n")[0], hints=LESS_MEMORY
         )
     where = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({where[0].name}, line {where[0].lineno})" if where else ""

@@ -17,9 +17,9 @@ from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import quick_step, scales
 from jvpcli.gradcheck.losses import CUT, Call, Loss, Record, Watch, equation_of
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.nearby import direction
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.passes import vjp
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.program import Equation
 
 MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "nansum", "nanmean"})

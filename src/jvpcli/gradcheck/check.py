@@ -43,7 +43,7 @@ from jvpcli.gradcheck.staircase import silent_loss
 from jvpcli.gradcheck.vectors import RealFunction, Tolerance, alike, steady
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.language import catalog
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import is_imported
 from jvpcli.problem import Problem
 from jvpcli.program import Equation

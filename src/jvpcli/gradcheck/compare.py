@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
-from jvpcli.jacobians.dense import vjp
+from jvpcli.jacobians.passes import vjp
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
 """Up to these sizes every entry is compared."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.modes import custom_functions
 from jvpcli.gradcheck.vectors import RealFunction, steady
-from jvpcli.language.evaluation import plain
+from jvpcli.language.evaluate import ordinary
 
 UNDEFINED, BATCHED = "undefined cotangents", "many cotangents at once"
 
@@ -69,7 +69,7 @@ def _of_undefined(function: RealFunction) -> str | None:
             given: Any = torch._C._functions.UndefinedGrad()(y) if number in undefined else y
             total = total + (given * torch.zeros_like(y)).real.sum()
         gradients = torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
-        if any(g is not None and bool(((plain(g) != 0) & ~plain(g).isnan()).any()) for g in gradients):
+        if any(g is not None and bool(((ordinary(g) != 0) & ~ordinary(g).isnan()).any()) for g in gradients):
             return "gives a gradient that is not zero"
     return None
 

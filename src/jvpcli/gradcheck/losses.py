@@ -16,24 +16,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import CASTS, ROUNDINGS
 from jvpcli.program import Equation
 
 CUT, ROUNDING, DECISION = "cut", "rounding", "decision"
 
-ROUNDINGS = frozenset(
-    {"round", "round_", "floor", "floor_", "ceil", "ceil_", "trunc", "trunc_", "fix", "fix_", "floor_divide",
-     "__floordiv__", "__rfloordiv__", "floor_divide_", "__ifloordiv__"}
-)  # fmt: skip
-"""Staircases that stand for a quantity: their derivative is zero, but their value follows the input's."""
-
 STEPS = frozenset({"sign", "sign_", "sgn", "sgn_", "heaviside", "heaviside_"})
 """Staircases that stand for a choice."""
-
-CASTS = frozenset(
-    {"to", "type", "type_as", "long", "int", "short", "char", "byte", "__int__", "__index__", "item", "tolist"}
-)
-"""What gives whole numbers that stand for a quantity."""
 
 
 @dataclass(frozen=True, eq=False)

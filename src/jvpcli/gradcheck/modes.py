@@ -1,6 +1,6 @@
 """Forward mode against reverse mode, and the test ⟨v, Ju⟩ = ⟨Jᵀv, u⟩.
 
-Forward mode is the transposed reverse pass (see `jacobians.dense`): it costs nothing to load.  Where that differs from the
+Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load.  Where that differs from the
 rows, which the differences confirm, a backward can't be differentiated again; the gradient is right all the same.  Real
 forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
 """
@@ -23,8 +23,8 @@ from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.gradcheck.compare import Entry, compare_directions
 from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
-from jvpcli.jacobians.dense import jvp
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.passes import jvp
+from jvpcli.language.evaluate import Evaluation
 
 TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
 """What forward mode was."""

@@ -17,8 +17,8 @@ from jvpcli.gradcheck.causes import Reason, moved, told, value_with, watched
 from jvpcli.gradcheck.compare import Entry, halved
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, Loss
 from jvpcli.gradcheck.vectors import RealFunction
-from jvpcli.jacobians.dense import vjp
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.passes import vjp
+from jvpcli.language.evaluate import Evaluation
 
 WIDE_STEPS = ((1.0, 0), (4.0, 0), (32.0, 0), (1024.0, 0), (1.0, 1), (8.0, 1))
 """How far inputs are moved to see a staircase: by a number, or by a number times their size."""

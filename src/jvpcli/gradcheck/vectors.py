@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.operations import coarsest_rounding
-from jvpcli.language.evaluate import seeded
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.passes import Sweep, by_rows, vjp
+from jvpcli.language.evaluate import Evaluation, seeded
 from jvpcli.problem import Named, Problem
 
 
@@ -251,10 +250,8 @@ class RealFunction:
         """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""
         if self.mode == "forward":
             return torch.stack([self.pushforward(u) for u in torch.eye(self.n, dtype=torch.float64)], 1)
-        rows = torch.zeros(self.m, self.n, dtype=torch.float64)
-        for row, v in enumerate(torch.eye(self.m, dtype=torch.float64)):
-            rows[row] = self.pullback(v, evaluation)
-        return rows
+        (matrix,) = by_rows(Sweep(lambda v: [self.pullback(v, evaluation)], self.y), [self.x])
+        return matrix
 
     def product(self, v: Tensor, u: Tensor) -> float:
         """vᵀJu by autograd."""

@@ -17,7 +17,7 @@ from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_function
 from jvpcli.gradcheck.vectors import Place
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.program import Equation
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing, GuiltyStep

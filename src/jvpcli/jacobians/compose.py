@@ -88,11 +88,11 @@ def _dense_sparse(left: Term, right: SparseMap, work: Workspace) -> Term:
     matrix = left.matrix()
     if right.bound * 2 < n:
         pattern = right.pattern
-        key = None if pattern.token is None else ("touched", m, pattern.token)
+        key = work.key("touched", m, pattern.key)
 
         def make() -> tuple[Pattern, Tensor]:
             touched, places = torch.unique(pattern.cols, return_inverse=True)
-            return Pattern(None, touched.reshape(-1, 1).expand(-1, m), token=key), places
+            return Pattern(None, touched.reshape(-1, 1).expand(-1, m), key=key), places
 
         touched, places = work.structure(key, make)
         local = replace(right, in_shape=(touched.cols.shape[0],), pattern=replace(pattern, cols=places, distinct=False))
@@ -129,11 +129,11 @@ def _sparse_dense(left: SparseMap, right: Term, work: Workspace) -> Term:
         result = rows if tap == 0 else result.add_(rows)
     if pattern.rows is None:
         return dense(left.out_shape, right.in_shape, result, left.like)
-    key = None if pattern.token is None else ("rows", n, pattern.token)
+    key = work.key("rows", n, pattern.key)
 
     def make() -> Pattern:
         cols = torch.arange(n, device=pattern.cols.device).reshape(-1, 1).expand(-1, result.shape[0])
-        return Pattern(pattern.rows, cols, pattern.unique_rows, pattern.unique_rows, token=key)
+        return Pattern(pattern.rows, cols, pattern.unique_rows, pattern.unique_rows, key=key)
 
     return SparseMap(left.out_shape, right.in_shape, left.like, work.structure(key, make), result.t())
 
@@ -143,14 +143,14 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
     if right.pattern.rows is not None:
         return _expand_listed(left, right, work)
     a, b = left.pattern, right.pattern
-    key = None if a.token is None or b.token is None else ("expand", a.token, b.token)
+    key = work.key("expand", a.key, b.key)
     height = a.cols.shape[1]
     work.reserve(left.k * right.k * height, 8 + left.like.element_size())
 
     def make() -> Pattern:
         cols = b.cols[:, a.cols].reshape(left.k * right.k, height)
         distinct = left.k == 1 and b.distinct and (a.rows is None or a.unique_rows)
-        return Pattern(a.rows, cols, a.unique_rows, distinct, a.padded or b.padded, token=key)
+        return Pattern(a.rows, cols, a.unique_rows, distinct, a.padded or b.padded, key=key)
 
     pattern = work.structure(key, make)
     values = None
@@ -165,9 +165,9 @@ def _expand(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
 
 
 def _expand_listed(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
-    """The same where the right lists only some rows, or a row several times."""
+    """For each entry of the left its row of the right, where the right lists only some rows, or a row several times."""
     a, b = left.pattern, right.pattern
-    key = None if a.token is None or b.token is None else ("listed", a.token, b.token)
+    key = work.key("listed", a.key, b.key)
 
     def make() -> tuple[Pattern, Tensor, Tensor]:
         assert b.rows is not None
@@ -187,7 +187,7 @@ def _expand_listed(left: SparseMap, right: SparseMap, work: Workspace) -> Term:
             unique_rows=once,
             distinct=left.k == 1 and a.unique_rows and b.distinct,
             padded=a.padded or b.padded,
-            token=key,
+            key=key,
         )
         return pattern, source, target
 

@@ -23,9 +23,20 @@ LEAST_PICKED = 64
 """Of a vector no longer than this all entries are read: it is quicker than to pick some."""
 
 
-def contract(y: str, x: str, jacobian: LinearMap, v: Tensor) -> Contraction:
-    """The contraction of output `y`'s cotangent v (out_shape) with ∂y/∂x (out_shape + in_shape)."""
+def contract(y: str, x: str, jacobian: LinearMap, v: Tensor, batched: bool = False) -> Contraction:
+    """The contraction of output `y`'s cotangent v (out_shape) with ∂y/∂x (out_shape + in_shape).
+
+    With `batched` v holds several along an axis in front, and so does the result.
+    """
     input_axes, output_axes = index_letters(jacobian.in_shape, jacobian.out_shape)
+    if batched:
+        each = LETTERS[len(input_axes) + len(output_axes)]
+        several = "There are several v, one along the first axis of grad_outputs, and each has a row of the result; of each: "
+        return Contraction(
+            einsum=f"{each}{output_axes},{output_axes}{input_axes}->{each}{input_axes}",
+            formula=_formula(y, x, jacobian, input_axes, output_axes, each),
+            product=several + product_in_words(y, x, jacobian),
+        )
     return Contraction(
         einsum=f"{output_axes},{output_axes}{input_axes}->{input_axes}",
         formula=_formula(y, x, jacobian, input_axes, output_axes),
@@ -46,13 +57,16 @@ def entry_label(name: str, index: tuple[int, ...]) -> str:
     return f"{name}[{','.join(map(str, index))}]" if index else name
 
 
-def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str) -> str:
-    left = f"∂L/∂{_indexed(x, input_axes)}"
+def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str, each: str = "") -> str:
+    left = f"∂{_indexed('L', each)}/∂{_indexed(x, input_axes)}"
     total = f"Σ_{output_axes} " if output_axes else ""
-    at, y_at, x_at = _indexed("v", output_axes), _indexed(y, output_axes), _indexed(x, input_axes)
-    if isinstance(jacobian, ComplexMap) and jacobian.imaginary is not None and not jacobian.holomorphic:
-        return f"{left} = {total}(Re {at} · ∂(Re {y_at})/∂{x_at} + Im {at} · ∂(Im {y_at})/∂{x_at})"
-    return f"{left} = {total}{at} · ∂{y_at}/∂{x_at}"
+    at, y_at, x_at = _indexed("v", each + output_axes), _indexed(y, output_axes), _indexed(x, input_axes)
+    return f"{left} = {total}{term(at, y_at, x_at, jacobian.splits)}"
+
+
+def term(v: str, y: str, x: str, splits: bool) -> str:
+    """`v · ∂y/∂x`; where Re v and Im v go ways of their own, both."""
+    return f"(Re {v} · ∂(Re {y})/∂{x} + Im {v} · ∂(Im {y})/∂{x})" if splits else f"{v} · ∂{y}/∂{x}"
 
 
 def _indexed(name: str, axes: str) -> str:
@@ -61,19 +75,27 @@ def _indexed(name: str, axes: str) -> str:
 
 def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     """Which product this is: what the flattened sizes are and what the Jacobian's kind reduces it to."""
-    sentences = [_sizes(y, jacobian), _kind(y, x, jacobian)]
+    sentences = [_sizes(y, jacobian), (_kind_of_parts if jacobian.splits else _kind)(y, x, jacobian)]
     if isinstance(jacobian, ComplexMap):
-        sentences.append(_convention(jacobian))
+        sentences.append(_convention(y, x, jacobian))
     return " ".join(filter(None, sentences))
 
 
 def _sizes(y: str, jacobian: LinearMap) -> str:
     m, n = jacobian.m, jacobian.n
+    if jacobian.out_shape == () and jacobian.splits:
+        return (
+            f"{y} is a single number with two gradients (flattened: 1×{n}), that of Re {y} and that of Im {y}: the result is "
+            "Re v times the one plus Im v times the other."
+        )
     if jacobian.out_shape == ():
         return (
             f"{y} is a single number, so the Jacobian is simply its gradient (flattened: 1×{n}) and v a single weight: "
             "the result is v times the gradient."
         )
+    if jacobian.splits:
+        parts = f"Re v and Im v are row vectors of {m}, and the Jacobians of Re {y} and of Im {y}"
+        return f"Flattened, {parts} are {m}×{n} matrices: the result is the sum of two products of a vector and a matrix."
     matrix = f"Flattened, v is a row vector of {m} and the Jacobian a {m}×{n} matrix"
     if len(jacobian.out_shape) == 1:
         return f"{matrix}: the result is the product of a vector and a matrix, v on the left (vᵀJ)."
@@ -141,21 +163,40 @@ def _kind(y: str, x: str, jacobian: LinearMap) -> str:
     return f"It is a matrix product, not an element-wise one: every entry of {x} may collect from every entry of {y}."
 
 
+def _kind_of_parts(y: str, x: str, jacobian: LinearMap) -> str:
+    """What the product comes down to where Re v and Im v go ways of their own."""
+    if jacobian.nnz == 0:
+        return f"Every entry of both is zero: no {y} changes with {x} here, so the product is zero for any v."
+    if jacobian.out_shape == ():
+        return ""
+    if jacobian.structure == "unknown":
+        return "They are matrix products; which entries are zero at every point was not found out."
+    if jacobian.structure in ("identity", "diagonal"):
+        return (
+            f"Both are diagonal (each entry of {y} depends on one entry of {x}, its own), so these products come down to "
+            "element-wise multiplication of Re v and of Im v with the diagonals."
+        )
+    return "They are matrix products, not element-wise ones."
+
+
 def _number(jacobian: LinearMap) -> str:
-    entry = jacobian.entries()[2][:1]
-    return f"{entry.item():g}" if entry.numel() and not entry.is_complex() else "a number"
+    if jacobian.scale is None:
+        return "a number"
+    number = jacobian.scale.item()
+    return f"({number:g})" if isinstance(number, complex) else f"{number:g}"
 
 
-def _convention(jacobian: ComplexMap) -> str:
+def _convention(y: str, x: str, jacobian: ComplexMap) -> str:
     text = (
         "Complex numbers: PyTorch's grad gives ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two "
         "for a real L), so that −grad points downhill."
     )
-    if jacobian.imaginary is None or not jacobian.imaginary.is_complex():
-        return text
-    if jacobian.holomorphic:
-        return f"{text} The Jacobian shown is conj(dy/dz)."
-    return f"{text} This function is not holomorphic: the Jacobian shown is the gradient of Re y; that of Im y differs."
+    if not jacobian.splits:
+        return text if jacobian.imaginary is None else f"{text} The Jacobian shown is conj(d{y}/d{x})."
+    if not jacobian.rows.is_complex():
+        whole = f"∂(Re {y})/∂{x} + i·∂(Im {y})/∂{x}"
+        return f"{text} The input is real, and so is its gradient: the result is also Re(conj(v)·({whole}))."
+    return f"{text} The gradient of Im {y} is not i times that of Re {y} here: the result takes both, and v·J alone is not it."
 
 
 def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | None:
@@ -164,7 +205,7 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     None for a Jacobian that is too large or was not computed, for an empty one, and for complex tensors.
     """
     size = jacobian.m * jacobian.n
-    unknown = isinstance(jacobian, ComplexMap) or jacobian.structure == "unknown" or v.is_complex()
+    unknown = isinstance(jacobian, ComplexMap) or jacobian.nnz is None or v.is_complex()
     if unknown or not 0 < size <= LARGEST_WORKED_OUT:
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)

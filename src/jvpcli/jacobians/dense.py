@@ -1,127 +1,143 @@
-"""The explicit Jacobian by plain autograd, one pass a row (reverse) or a column (forward).
-
-`torch.autograd.grad` of a scalar is all that is used: it loads nothing beyond torch itself.  A forward pass is the
-transpose of a reverse one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("double backward",
-j-towns, 2017).
-"""
+"""Jacobians held as matrices, which passes over a graph gave: many passes at a time, as memory allows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
 
-from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.language.evaluation import plain
+from jvpcli.jacobians import passes
+from jvpcli.jacobians.graph import Graph, pull_back, read_graph
+from jvpcli.jacobians.linear_map import DenseMap, LinearMap
+from jvpcli.jacobians.local.table import is_stated
+from jvpcli.jacobians.passes import FEW, Sweep
+from jvpcli.jacobians.pattern import kinds, masks
+from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
+from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.request import Tell
+
+LONG = 64
+"""More operations than this are passed through by torch's engine."""
+
+BATCH_BYTES = 1 << 27
+"""What a batch of passes may use where no limit is given."""
 
 
-def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
-    """∂output/∂input for each input, one backward pass for each entry of the output.
+def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes.
 
-    Args:
-        output: a tensor with a graph; m = output.numel().
-        inputs: leaves that require grad; n_k = inputs[k].numel().
-
-    Returns:
-        one map an input, held as a matrix (m, n_k).  For a complex output a row is pulled back from 1 and from 1j
-        (PyTorch's gradient convention is not complex-linear).
+    Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
-    if not output.is_complex():
-        return [_map(rows, None, output, x) for rows, x in zip(_rows(output, inputs), inputs, strict=True)]
-    parts = torch.view_as_real(output.resolve_conj())
-    real, imaginary = _rows(parts[..., 0], inputs), _rows(parts[..., 1], inputs)
-    return [_map(re, im, output, x) for re, im, x in zip(real, imaginary, inputs, strict=True)]
+    chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
+    doubtful = chunk > FEW and not all(is_stated(node) for node in graph.order)
+
+    def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
+        with torch.no_grad():
+            return pull_back(graph, v)
+
+    def by_engine(v: Tensor) -> Sequence[Tensor | None]:
+        """By torch's own engine, which goes faster from node to node, but checks and copies more."""
+        return _engine_run_backward(
+            (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
+        )
+
+    return Sweep(by_engine if graph.whole or len(graph.order) > LONG else by_nodes, graph.output, chunk, doubtful)
 
 
-def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
-    """The same by one transposed pass for each entry of the inputs; real tensors only.
+def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
+    """The matrices (m, n) of every input, one pass backwards a row."""
+    return passes.by_rows(sweep(graph, room), graph.inputs, tell)
 
-    The gradient for weights of one is the sum of each column; columns that do not add up to it have lost a term.
+
+def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
+    """The matrices (m, n) of every input, one pass forwards a column.
 
     Raises:
-        RuntimeError: an operation of the graph cannot be differentiated twice.
+        RuntimeError: an operation has no second derivative.
     """
-    weights = torch.ones_like(output, requires_grad=True)
-    gradients = torch.autograd.grad((output * weights).sum(), inputs, create_graph=True, allow_unused=True)
-    matrices = [_columns(gradient, weights, x) for gradient, x in zip(gradients, inputs, strict=True)]
-    for gradient, matrix in zip(gradients, matrices, strict=True):
-        if gradient is not None and not _adds_up(matrix, gradient.detach().reshape(-1)):
-            raise RuntimeError("an operation's backward cannot be differentiated")
-    return [_map(matrix, None, output, x) for matrix, x in zip(matrices, inputs, strict=True)]
+    return passes.by_columns(graph.output, graph.inputs, lambda g, ends: sweep(read_graph(g, ends), room), tell)
 
 
-def _adds_up(matrix: Tensor, sums: Tensor) -> bool:
-    """Whether the columns' sums are these, but for roundings; where they are not finite nothing is said."""
-    difference = torch.nan_to_num((matrix.sum(0) - sums).abs(), nan=0.0, posinf=0.0)
-    sizes = torch.nan_to_num(matrix.abs().sum(0) + sums.abs(), nan=0.0, posinf=0.0)
-    eps = torch.finfo(matrix.dtype).eps
-    return not sums.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
+def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor | None]]]:
+    """Consecutive blocks of rows: start, stop and (stop - start, *shape) for every input; nothing else is kept."""
+    return passes.blocks(sweep(graph, room), 0, graph.output.numel())
 
 
-def _rows(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    matrices = [x.new_zeros((output.numel(), x.numel())) for x in inputs]
-    flat = output.reshape(-1)
-    for row in range(output.numel()):
-        for matrix, gradient in zip(matrices, _grad(flat[row], inputs), strict=True):
-            if gradient is not None:
-                matrix[row] = gradient.reshape(-1)
-    return matrices
+@dataclass(frozen=True)
+class Summary:
+    """What is told of a matrix that is not held: √Σ J², and its main diagonal (min(m, n),)."""
+
+    frobenius_norm: float
+    diagonal: Tensor
 
 
-def _columns(gradient: Tensor | None, weights: Tensor, x: Tensor) -> Tensor:
-    matrix = weights.new_zeros((weights.numel(), x.numel()))
-    if gradient is None:
-        return matrix
-    if not gradient.requires_grad:
-        raise RuntimeError("an operation's backward cannot be differentiated")
-    flat = gradient.reshape(-1)
-    for column in range(x.numel()):
-        (tangent,) = torch.autograd.grad(flat[column], [weights], retain_graph=True, allow_unused=True)
-        if tangent is not None:
-            matrix[:, column] = tangent.reshape(-1)
-    return matrix
+def summarize(output: Tensor, x: Tensor, room: float = BATCH_BYTES, tell: Tell | None = None) -> Summary:
+    """The summary of ∂output/∂x by every row in turn; no more than `room` bytes of rows are held at a time."""
+    m, squares = output.numel(), 0.0
+    diagonal = x.detach().new_zeros(min(m, x.numel()))
+    for start, stop, (found,) in row_blocks(read_graph(output, [x]), room):
+        if found is not None:
+            rows = found.reshape(stop - start, -1)
+            squares += float(torch.linalg.vecdot(rows, rows).sum(dtype=torch.float64))
+            diagonal[start:stop] = rows.diagonal(start)
+        if tell:
+            tell("backward passes, one a row", stop, m)
+    return Summary(squares**0.5, diagonal)
 
 
-def _grad(scalar: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    gradients = torch.autograd.grad(scalar, inputs, retain_graph=True, allow_unused=True)
-    return [None if g is None else plain(g) for g in gradients]
+def work_of_rows(output: Tensor, x: Tensor) -> int:
+    """Bytes that go through the processor for all rows, about."""
+    return output.numel() * read_graph(output, [x]).footprint
 
 
-def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> LinearMap:
-    shapes = (tuple(output.shape), tuple(x.shape))
-    if imaginary is None and not x.is_complex():
-        return DenseMap(*shapes, rows)
-    return ComplexMap(*shapes, rows, imaginary)
+@dataclass(frozen=True, eq=False)
+class PulledMap(DenseMap):
+    """A map held as its matrix (m, n), and the graph that it was pulled back through.
 
-
-def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """∂L/∂input for L = ⟨v, y⟩: what `torch.autograd.grad(output, inputs, cotangent)` gives; None: not reached.
-
-    The gradient is taken of the scalar L itself: the same derivative, the definition of grad_outputs, and it spares
-    the shape check that loads a symbolic algebra system.
+    Attributes:
+        graph: of the output.
+        position: which of its inputs this is the derivative to.
+        limit: bytes that asking the operations for the structure may take.
     """
-    return _grad(_pairing(output, cotangent), inputs)
+
+    graph: Graph | None = None
+    position: int = 0
+    limit: float = float("inf")
+
+    @cached_property
+    def structure(self) -> str:
+        """From the values where none is zero, else from the operations; unknown where those do not tell."""
+        assert self.graph is not None
+        if self.nnz == self.m * self.n > 1:
+            return "dense"
+        if self.graph.whole:
+            nature = self.graph.natures[self.position]
+            return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
+        try:
+            return kinds(self.graph, Workspace(self.limit))[self.position]
+        except (UnsupportedError, TooLargeError, RuntimeError):
+            return unproved(self.matrix)
 
 
-def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
-    """J u for one output, Σ over the inputs: the transposed backward pass (see `derive.dense`).
+def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
 
-    Raises:
-        RuntimeError: an operation of the graph cannot be differentiated twice.
+    Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
     """
-    weights = torch.zeros_like(output, requires_grad=True)
-    gradients = torch.autograd.grad(_pairing(output, weights), inputs, create_graph=True, allow_unused=True)
-    reached = [(g, u) for g, u in zip(gradients, tangents, strict=True) if g is not None]
-    if not reached:
-        return torch.zeros_like(output)
-    if not any(g.requires_grad for g, _ in reached):
-        raise RuntimeError("an operation's backward cannot be differentiated")
-    pairing = sum((_pairing(g, u) for g, u in reached), torch.zeros(()))
-    (tangent,) = torch.autograd.grad(pairing, [weights], retain_graph=True, allow_unused=True)
-    return torch.zeros_like(output) if tangent is None else tangent
-
-
-def _pairing(y: Tensor, v: Tensor) -> Tensor:
-    """⟨v, y⟩ = Re Σ conj(v)·y, whose gradient to y is v in PyTorch's convention, complex or not."""
-    return (y * v.conj()).real.sum() if y.is_complex() else (y * v).sum()
+    shape = tuple(graph.output.shape)
+    artefacts = [0] * len(matrices)
+    if not graph.whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
+        with suppress(UnsupportedError, TooLargeError, RuntimeError):
+            cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
+            matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
+    told_by = "values" if graph.whole else "operations"
+    return [
+        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, limit)
+        for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
+    ]

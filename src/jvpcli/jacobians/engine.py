@@ -1,33 +1,34 @@
-"""The door of the engine: an evaluated graph in, structured Jacobians out.
+"""The engine: an evaluated graph in, structured Jacobians out.
 
-result = compute(y, [x, W])            # y evaluated from the leaves x and W
-result.maps, result.plan, result.notes
-again = compute(y2, [x2, W2], work=result.work)     # the same program: index arrays are found made
+result = compute(plan(y, [x, W]))          # y evaluated from the leaves x and W
+result.maps, result.notes
+again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index arrays are found made
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
+from jvpcli.jacobians.dense import BATCH_BYTES, by_columns, by_rows, pulled_maps
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
-from jvpcli.jacobians.passes import BATCH_BYTES, by_columns, by_rows, footprint, pull_tiny, pulled_maps
 from jvpcli.jacobians.pattern import structured
-from jvpcli.jacobians.plan import TINY_BYTES, is_tiny, make_plan, quick_choice
+from jvpcli.jacobians.plan import GraphPlan
+from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.limits import free_memory
-from jvpcli.report import OutputPlan, Way
+from jvpcli.problem import Named, Problem
+from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
 
 SURE_TO_FIT = 1 << 28
@@ -37,30 +38,24 @@ EXACT_NONFINITE = 1 << 20
 """Up to so many entries (m·n) a Jacobian with NaN or infinity is computed again as PyTorch's own passes give it."""
 
 
+# --- one output ------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Computed:
     """The Jacobians of one output.
 
     Attributes:
         maps: one for each input.
-        strategy, mode, passes: how they were computed in the end.
+        way: how they were computed in the end.
         work: hand it to the next call for the same program.
-        planned: gives what was weighed, which takes time where nothing needed to be.
         notes: what was planned and could not be done, in sentences.
     """
 
     maps: list[LinearMap]
-    strategy: str
-    mode: str
-    passes: int
+    way: Way
     work: Workspace
-    planned: Callable[[], OutputPlan]
     notes: tuple[str, ...] = ()
-
-    @cached_property
-    def plan(self) -> OutputPlan:
-        """The ways that were weighed, the chosen one first."""
-        return self.planned()
 
 
 def plan(
@@ -69,100 +64,74 @@ def plan(
     mode: str = "auto",
     memory_limit: int | None = None,
     hooked: bool = False,
-) -> OutputPlan:
-    """How `compute` would go about it; computes nothing.
-
-    Raises:
-        UnsupportedError: complex tensors.
-    """
-    return make_plan(read_graph(output, inputs, hooked), mode, memory_limit)
-
-
-def compute(
-    output: Tensor,
-    inputs: Sequence[Tensor],
-    *,
-    mode: str = "auto",
-    memory_limit: int | None = None,
-    work: Workspace | None = None,
-    tell: Tell | None = None,
-    hooked: bool = False,
-) -> Computed:
-    """∂output/∂input for every input, by the cheapest strategy that fits.
+) -> GraphPlan:
+    """How ∂output/∂input is computed for every input; computes nothing.
 
     Args:
         output: evaluated from the inputs, with its graph (which is kept).
         inputs: leaves that require grad.
         mode: "auto", "reverse" or "forward".
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
-        work: of an earlier call for the same program.
-        tell: is told how far it is.
         hooked: the function has registered hooks: its backward pass is more than its operations.
 
     Raises:
-        UnsupportedError: complex tensors; the plain engine of `derive.dense` is for them.
+        UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    graph = read_graph(output, inputs, hooked)
-    made: OutputPlan | None = None
+    return GraphPlan(read_graph(output, inputs, hooked), mode, float("inf") if memory_limit is None else memory_limit)
 
-    def plan() -> OutputPlan:
-        return made or make_plan(graph, mode, memory_limit)
 
-    limit = float("inf") if memory_limit is None else float(memory_limit)
-    work = Workspace(limit) if work is None else replace(work, limit=limit)
-    if mode == "auto" and limit > TINY_BYTES and is_tiny(graph):
-        with suppress(RuntimeError):  # what can't be pulled back has the general way to say so
-            return Computed(pull_tiny(graph), "dense", "reverse", output.numel(), work, plan)
-    first = quick_choice(graph, mode, memory_limit)
-    rest: tuple[Way, ...] = ()
-    if first is None:
-        made = make_plan(graph, mode, memory_limit)
-        first, *others = made.ways
-        rest = tuple(others)
+def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
+    """The Jacobians as planned, or by another way where that fails.
+
+    Args:
+        plan: for one output.
+        work: of an earlier call for the same program.
+        tell: is told how far it is.
+
+    Raises:
+        UnsupportedError: no way could be gone.
+    """
+    work = Workspace(plan.limit) if work is None else replace(work, limit=plan.limit)
     notes: list[str] = []
     short = False
-    for candidate in (first, *_fallbacks(graph, mode, limit, rest)):
-        if candidate.strategy == "matrix_free" and candidate is not first and not short:
+    for way in (plan.chosen, *_fallbacks(plan)):
+        if way.strategy == "matrix_free" and way is not plan.chosen and not short:
             break  # products would fail in the same way
         try:
-            maps = _run(graph, candidate, work, limit, tell)
+            maps = _run(plan.graph, way, work, tell)
         except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
             short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
-            notes.append(f"{candidate.strategy} ({candidate.mode}) could not be used: {str(error).splitlines()[0]}")
+            notes.append(f"{way.strategy} ({way.mode}) could not be used: {str(error).splitlines()[0]}")
             continue
-        return Computed(maps, candidate.strategy, candidate.mode, candidate.passes, work, plan, tuple(notes))
+        return Computed(maps, way, work, tuple(notes))
     raise UnsupportedError("; ".join(notes))
 
 
-def _fallbacks(graph: Graph, mode: str, limit: float, planned: Sequence[Way]) -> list[Way]:
+def _fallbacks(plan: GraphPlan) -> list[Way]:
     """Where the first choice fails: dense passes where they fit, in the cheaper direction first; products at last."""
-    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
+    graph, m, n = plan.graph, plan.graph.m, plan.graph.n
     both = [Way("dense", "reverse", m, 0, 0, True), Way("dense", "forward", n, 0, 0, True)]
     both.sort(
-        key=lambda c: (c.mode != mode and mode != "auto", c.passes > (2 if c.mode == "forward" else 1) * min(m, n))
+        key=lambda way: (way.mode != plan.mode and plan.mode != "auto", way.passes > (1 + (way.mode == "forward")) * min(m, n))
     )
-    fits = m * n * graph.like.element_size() + footprint(graph) <= limit
-    others = [c for c in planned if c.strategy == "accumulated" and c.fits]
-    return [*others, *(both if fits else []), Way("matrix_free", "reverse", 1, 0, 0, True)]
+    fits = m * n * graph.like.element_size() + graph.footprint <= plan.limit
+    return [*(both if fits else []), Way("matrix_free", "reverse", 1, 0, 0, True)]
 
 
-def _run(graph: Graph, candidate: Way, work: Workspace, limit: float, tell: Tell | None) -> list[LinearMap]:
-    if candidate.strategy == "accumulated":
-        pieces = accumulate(graph, work, candidate.mode, tell)
+def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[LinearMap]:
+    if way.strategy == "accumulated":
+        pieces = accumulate(graph, work, way.mode, tell)
         if _trustworthy(graph, pieces):
-            return structured(graph, pieces, work)
-        candidate = Way("dense", "reverse", graph.output.numel(), 0, 0, True)
-    if candidate.strategy == "matrix_free":
+            return [*structured(graph, pieces, work)]
+    limit = work.limit
+    if way.strategy == "matrix_free":
         shape = tuple(graph.output.shape)
-        room = min(BATCH_BYTES, limit / 8)
-        return [OperatorMap(shape, tuple(x.shape), graph.output, x, room) for x in graph.inputs]
-    size = sum(graph.output.numel() * x.numel() * x.element_size() for x in graph.inputs)
+        return [OperatorMap(shape, tuple(x.shape), graph.output, x, min(BATCH_BYTES, limit / 8)) for x in graph.inputs]
+    size = sum(graph.m * x.numel() * x.element_size() for x in graph.inputs)
     if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
-    room = min(BATCH_BYTES, max(limit - size, 0))
-    backwards = candidate.mode == "reverse"
-    matrices = by_rows(graph, room, tell) if backwards else by_columns(graph.output, graph.inputs, room, tell)
-    return pulled_maps(graph, matrices, limit)
+    by_passes = by_columns if (way.strategy, way.mode) == ("dense", "forward") else by_rows
+    return pulled_maps(graph, by_passes(graph, min(BATCH_BYTES, max(limit - size, 0)), tell), limit)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -170,8 +139,7 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
 
     A NaN times a zero is where the order of multiplication shows; PyTorch's own passes settle what is shown then.
     """
-    entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
-    if entries > EXACT_NONFINITE:
+    if graph.m * graph.n > EXACT_NONFINITE:
         return True
     values = []
     for term in (t for terms in pieces for t in terms):
@@ -180,3 +148,79 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
         elif isinstance(term, SparseMap) and term.values is not None:
             values.append(term.values)
     return all(bool(torch.isfinite(v.sum())) or bool(v.isfinite().all()) for v in values)
+
+
+# --- a problem -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class LargePlan:
+    """A plan for each output; complex numbers on the way, say, are met pass by pass.
+
+    Attributes:
+        problem: with differentiable outputs and real tensors at both ends.
+        mode: "auto", "forward" or "reverse".
+        work: the index arrays of an earlier call for the same program at the same shapes.
+    """
+
+    problem: Problem
+    mode: str
+    work: Workspace | None = None
+
+    @cached_property
+    def graphs(self) -> Mapping[str, GraphPlan]:
+        """The plans by output."""
+        problem = self.problem
+        leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
+        return {name: plan(y, leaves, self.mode, limit, hooked) for name, y in problem.differentiable.items()}
+
+    @property
+    def outputs(self) -> dict[str, OutputPlan]:
+        """What is planned for each output, as it is reported."""
+        found = {}
+        for name, planned in self.graphs.items():
+            try:
+                found[name] = planned.report
+            except UnsupportedError:
+                found |= SmallPlan(self.problem, self.mode, self._alone(name)).outputs
+        return found
+
+    def maps(self) -> Maps:
+        """The maps alone."""
+        return {key: each for name in self.graphs for key, each in self._derive(name)[0].items()}
+
+    def derive(self, tell: Tell | None = None) -> Derivatives:
+        """The maps, one output after the other; `tell` is told how far it is."""
+        parts = [self._derive(name, tell) for name in self.graphs]
+        maps = {key: each for found, _, _ in parts for key, each in found.items()}
+        plans = [
+            done if isinstance(done, Plan) else _done(planned.report, done)
+            for planned, (_, done, _) in zip(self.graphs.values(), parts, strict=True)
+        ]
+        worst = max(plans, key=lambda plan: plan.peak_bytes)  # the costliest tells the reason
+        plan = replace(worst, passes=sum(plan.passes for plan in plans))
+        return Derivatives(maps, plan, tuple([notice for _, _, notices in parts for notice in notices]))
+
+    def _alone(self, name: str) -> Named:
+        return {name: self.problem.differentiable[name]}
+
+    def _derive(self, name: str, tell: Tell | None = None) -> tuple[Maps, Plan | Way, tuple[Notice, ...]]:
+        """The maps of one output, how they were computed, and what was done otherwise than planned."""
+        problem = self.problem
+        try:
+            computed = compute(self.graphs[name], self.work, tell)
+        except UnsupportedError as error:
+            small = SmallPlan(problem, self.mode, self._alone(name))
+            notice = Notice("fallback", f"∂{name} was computed pass by pass: {error}")
+            return small.maps(), small.plan, (notice,)
+        maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
+        return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+
+
+def _done(planned: OutputPlan, way: Way) -> Plan:
+    """The report's plan: what was done in the end, with the planned figures of that way."""
+    figures = next((w for w in planned.ways if (w.strategy, w.mode) == (way.strategy, way.mode)), planned.ways[0])
+    reason = planned.reason
+    if way.strategy == "matrix_free" != planned.ways[0].strategy:
+        reason = f"{reason}; there was not enough memory for that: only products with it are computed"
+    return Plan(way.mode, way.passes, figures.peak_bytes, reason, way.strategy)

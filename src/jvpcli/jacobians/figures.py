@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.language.failures import is_out_of_memory
 from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
 from jvpcli.request import Tell
@@ -59,10 +59,12 @@ def jacobian(
 ) -> Jacobian:
     """A Jacobian's entry in the report, in the format wanted: auto, dense, sparse or none.
 
-    `auto` writes it dense up to the largest size, then as its nonzeros up to the same number of them.
+    `auto` writes it dense up to the largest size, then as its nonzeros up to the same number of them.  `dtype` is the
+    input's; that of a complex output's entries is complex.
     """
     shape = linear_map.out_shape + linear_map.in_shape
     size, nnz = linear_map.m * linear_map.n, linear_map.nnz
+    aside = linear_map.aside
     if wanted == "none":
         entry: dict[str, Any] = {"format": "omitted", "reason": "asked for with --jacobian none"}
     elif nnz is None:
@@ -71,16 +73,25 @@ def jacobian(
             entry |= _summary(linear_map, tell)
     elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
         entry = {"format": "dense", "value": array(linear_map.to_dense())}
+        entry["imaginary"] = None if aside is None else array(aside.reshape(shape))
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
         rows, cols, values = linear_map.entries()
         axes = (*_axes(rows, linear_map.out_shape), *_axes(cols, linear_map.in_shape))
         entry = {"format": "coo", "indices": axes, "values": array(values)}
+        entry["imaginary"] = None if aside is None else array(aside[rows, cols])
     else:
         entry = {
             "format": "omitted",
             "reason": f"{size} elements, {nnz} of them not zero: more than the {LARGEST_DENSE} that are written out",
         }
+    dtype = dtype.to_complex() if linear_map.of_complex[0] else dtype
+    entry["scale"] = scale(linear_map.scale)
     return Jacobian(shape, dtype_name(dtype), nnz, linear_map.structure, linear_map.structure_from, **entry)
+
+
+def scale(number: Tensor | None) -> np.ndarray | None:
+    """The number that an identity is times, for the report; None for any other kind."""
+    return None if number is None else array(number)
 
 
 def _summary(linear_map: LinearMap, tell: Tell | None) -> dict[str, Any]:

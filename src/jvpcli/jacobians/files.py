@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jvpcli.errors import UsageError
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
+from jvpcli.jacobians.passes import Sweep, blocks
 from jvpcli.writer import written
 
 Maps = Mapping[tuple[str, str], LinearMap]
@@ -48,7 +49,7 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
             )
         ((_, x), linear_map) = next(iter(maps.items()))
         with written(path) as stream:
-            _stream(linear_map, stream, dtypes[x])
+            _stream(linear_map, stream, dtypes[x].to_complex() if linear_map.of_complex[0] else dtypes[x])
     elif suffix == ".npz":
         arrays = _arrays(maps, form)
         with written(path) as stream:
@@ -131,12 +132,8 @@ def _rows(linear_map: LinearMap, start: int, stop: int, dtype: torch.dtype) -> T
         return linear_map.matrix[start:stop]
     if linear_map.structure != "unknown":
         return linear_map.to_dense().reshape(linear_map.m, linear_map.n)[start:stop]
-    rows = []
-    for row in range(start, stop):
-        v = torch.zeros(linear_map.m, dtype=dtype)
-        v[row] = 1
-        rows.append(linear_map.pullback(v.reshape(linear_map.out_shape)).reshape(-1))
-    return torch.stack(rows)
+    sweep = Sweep(lambda v: [linear_map.pullback(v)], torch.empty(linear_map.out_shape, dtype=dtype))
+    return torch.cat([rows.reshape(last - first, -1) for first, last, (rows,) in blocks(sweep, start, stop) if rows is not None])
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
-from jvpcli.jacobians.local.node import Node, read_op
+from jvpcli.jacobians.local.node import Node, call, read_op
 from jvpcli.jacobians.local.table import local_maps
 from jvpcli.jacobians.operations import Nature, natures_of, topological
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
@@ -41,10 +42,27 @@ class Graph:
     like: Tensor
     whole: bool = False
 
+    @property
+    def m(self) -> int:
+        """Number of output entries."""
+        return self.output.numel()
+
+    @cached_property
+    def n(self) -> int:
+        """Number of input entries, of all inputs together."""
+        return sum([x.numel() for x in self.inputs])
+
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
         return natures_of(self.order, self.leaves)
+
+    @cached_property
+    def footprint(self) -> int:
+        """Bytes that one pass may hold at a time: a few of the largest tensors."""
+        sizes = [prod(meta.shape) for node in self.order for meta in node._input_metadata]
+        largest = max([self.m, *sizes])
+        return (4 * largest + 2 * self.n) * self.like.element_size()
 
 
 def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -> Graph:
@@ -162,3 +180,47 @@ def _uses(graph: Graph) -> dict[Node, set[int]]:
             if edge in used:
                 used[edge].add(nr)
     return used
+
+
+def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+    """vᵀJ for each input, node by node: v of the output's shape; zeros for an input that is not reached.
+
+    `rounded` is applied to whatever a node sends on, before it is added to what others send.
+    """
+    arrived: dict[Node, dict[int, Tensor]] = {}
+    root = graph.output.grad_fn
+    if root is not None:
+        arrived[root] = {graph.output.output_nr: cotangent}
+    reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
+    for node in graph.order:
+        here = arrived.pop(node, None)
+        if here is None:
+            continue
+        for (edge, nr), grad in zip(node.next_functions, call(node, here), strict=False):
+            if grad is None or edge not in reached:
+                continue
+            grad = _fit(grad, edge._input_metadata[nr])
+            grad = rounded(grad) if rounded else grad
+            slot = arrived.setdefault(edge, {})
+            slot[nr] = slot[nr] + grad if nr in slot else grad
+    result = []
+    for position, (x, leaf) in enumerate(zip(graph.inputs, graph.leaves, strict=True)):
+        if _is_output(graph, position):
+            result.append(cotangent)
+        else:
+            found = arrived.get(leaf, {}).get(0)
+            result.append(torch.zeros_like(x) if found is None else found)
+    return result
+
+
+def _fit(grad: Tensor, meta: object) -> Tensor:
+    """Summed where the operand was broadcast, and of the operand's dtype."""
+    shape = tuple(meta.shape)  # type: ignore[attr-defined]
+    extra = grad.dim() - len(shape)
+    if extra > 0:
+        grad = grad.sum(list(range(extra)))
+    axes = [axis for axis, size in enumerate(shape) if size == 1 and grad.shape[axis] != 1]
+    if axes:
+        grad = grad.sum(axes, keepdim=True)
+    dtype = meta.dtype  # type: ignore[attr-defined]
+    return grad if grad.dtype == dtype else grad.to(dtype)

@@ -242,7 +242,7 @@ def _align(left: KroneckerMap, right: KroneckerMap, side: str, other: str) -> tu
 
 
 def split_label(m: KroneckerMap, label: int, outer: int, fresh: int) -> KroneckerMap:
-    """The same map with `label` cut into `outer` (keeping the name) times the rest (named `fresh`)."""
+    """The map with its axis `label` cut into `outer` (keeping the name) times the rest (named `fresh`)."""
 
     def cut(labels: Labels) -> Labels:
         return tuple([part for k in labels for part in ((k, fresh) if k == label else (k,))])

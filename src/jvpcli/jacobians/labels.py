@@ -132,7 +132,7 @@ def sum_out(factor: Factor, summed: Collection[int]) -> Factor:
 
 
 def simplify(factors: Iterable[Factor], kept: Collection[int]) -> tuple[Factor, ...]:
-    """The same product with every label outside `kept` summed, in as few factors as come for free."""
+    """The product with every label outside `kept` summed, in as few factors as come for free."""
     pool = _absorb(list(factors))
     while True:
         label = next((k for f in pool for k in f.labels if k not in kept), None)

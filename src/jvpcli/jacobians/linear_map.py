@@ -53,6 +53,36 @@ class LinearMap(ABC):
     def nnz(self) -> int | None:
         """How many entries are not zero; None where that would take computing every row."""
 
+    @property
+    def of_complex(self) -> tuple[bool, bool]:
+        """Whether the output is complex, and whether the input is."""
+        return False, False
+
+    @property
+    def splits(self) -> bool:
+        """Whether Re v and Im v go ways of their own: vᵀJ is not the product of v with the array that is shown."""
+        return False
+
+    @property
+    def filled(self) -> Tensor:
+        """Which entries are not zero: bool (m, n)."""
+        return self.to_dense().reshape(self.m, self.n) != 0
+
+    @property
+    def aside(self) -> Tensor | None:
+        """The gradient of Im y (m, n), where the array that is shown does not tell it."""
+        return None
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """The matrices (m, n) that together tell everything: what is shown, and what stands aside."""
+        return [self.to_dense().reshape(self.m, self.n), *([] if self.aside is None else [self.aside])]
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The number (0-d) that an identity is times; None for any other kind."""
+        return self.entries()[2][0] if self.structure == "identity" else None
+
     def pullback(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape).
 
@@ -61,7 +91,7 @@ class LinearMap(ABC):
             UsageError: v is no tensor, or a complex one where the output is real.
         """
         _check(v, self.out_shape, "a cotangent", "output")
-        if v.is_complex() and not isinstance(self, ComplexMap):
+        if v.is_complex() and not self.of_complex[0]:
             raise UsageError("the cotangent is complex, and the output is real: so is every cotangent of it")
         return self._pull(v)
 
@@ -73,7 +103,7 @@ class LinearMap(ABC):
             UsageError: u is no tensor, or a complex one where the input is real.
         """
         _check(u, self.in_shape, "a tangent", "input")
-        if u.is_complex() and not isinstance(self, ComplexMap):
+        if u.is_complex() and not self.of_complex[1]:
             raise UsageError("the tangent is complex, and the input is real: so is every tangent of it")
         return self._push(u)
 
@@ -163,9 +193,9 @@ class DenseMap(LinearMap):
 class ComplexMap(LinearMap):
     """PyTorch's gradient of or to complex tensors: linear over the real numbers only.
 
-    Row k of `rows` (m, n) is the gradient of Re y_k, which is what `torch.autograd.functional.jacobian` shows; row k
-    of `imaginary` that of Im y_k, or None for a real output.  With PyTorch's convention (∂/∂Re + i ∂/∂Im for a real
-    loss) a cotangent v = a + ib is pulled back to Σ_k a_k rows_k + b_k imaginary_k.
+    Row k of `rows` (m, n) is the gradient of Re y_k, and row k of `imaginary` that of Im y_k, or None for a real output.
+    With PyTorch's convention (∂/∂Re + i ∂/∂Im for a real loss) a cotangent v = a + ib is pulled back to
+    Σ_k a_k rows_k + b_k imaginary_k.
     """
 
     rows: Tensor
@@ -181,16 +211,39 @@ class ComplexMap(LinearMap):
     def structure_from(self) -> str:
         return self.kind_from
 
-    @property
+    @cached_property
     def nnz(self) -> int:
-        return int(torch.count_nonzero(self.rows))
+        return int(torch.count_nonzero(self.filled))
 
     @property
-    def holomorphic(self) -> bool:
-        """Whether vᵀJ is simply Σ_k v_k rows_k: the rows of Im y are i times those of Re y."""
+    def filled(self) -> Tensor:
+        """Where Re y or Im y changes."""
+        return self.rows != 0 if self.imaginary is None else (self.rows != 0) | (self.imaginary != 0)
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The array (m, n) that is shown: of a real input ∂y/∂x = ∂(Re y)/∂x + i ∂(Im y)/∂x, of a complex one `rows`."""
+        if self.imaginary is None or self.rows.is_complex():
+            return self.rows
+        return _complex(self.rows, self.imaginary)
+
+    @cached_property
+    def splits(self) -> bool:
+        """They don't where the gradient of Im y is i times that of Re y, to rounding: where y is complex differentiable."""
         if self.imaginary is None:
+            return False
+        if not self.rows.is_complex():
             return True
-        return self.rows.is_complex() and bool(torch.allclose(self.imaginary, 1j * self.rows, equal_nan=True))
+        rtol = torch.finfo(self.rows.dtype).eps ** 0.5
+        return not torch.allclose(self.imaginary, 1j * self.rows, rtol=rtol, atol=0.0, equal_nan=True)
+
+    @property
+    def aside(self) -> Tensor | None:
+        return self.imaginary if self.splits and self.rows.is_complex() else None
+
+    @property
+    def of_complex(self) -> tuple[bool, bool]:
+        return self.imaginary is not None, self.rows.is_complex()
 
     def _pull(self, v: Tensor) -> Tensor:
         v = v.reshape(self.m)
@@ -201,11 +254,22 @@ class ComplexMap(LinearMap):
 
     def _push(self, u: Tensor) -> Tensor:
         real = self._dot(self.rows, u)
-        tangent = real if self.imaginary is None else torch.complex(real, self._dot(self.imaginary, u))
+        tangent = real if self.imaginary is None else _complex(real, self._dot(self.imaginary, u))
         return tangent.reshape(self.out_shape)
 
+    def real_form(self) -> Tensor:
+        """A matrix with the singular values of the map: the complex one (m, n), or that of all real and imaginary parts."""
+        if self.imaginary is not None and not self.splits:
+            return self.rows
+        stacked = self.rows if self.imaginary is None else torch.cat([self.rows, self.imaginary])
+        return torch.cat([stacked.real, stacked.imag], 1) if stacked.is_complex() else stacked
+
     def to_dense(self) -> Tensor:
-        return self.rows.reshape(self.out_shape + self.in_shape)
+        return self.matrix.reshape(self.out_shape + self.in_shape)
+
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        rows, cols = self.filled.nonzero(as_tuple=True)
+        return rows, cols, self.matrix[rows, cols]
 
     def absolute(self) -> LinearMap:
         largest = self.rows.abs() if self.imaginary is None else self.rows.abs() + self.imaginary.abs()
@@ -215,3 +279,9 @@ class ComplexMap(LinearMap):
         """Re Σ_i conj(rows_ki)·u_i: the derivative of a real quantity along u."""
         product = rows.conj() @ u.reshape(self.n).to(rows.dtype)
         return product.real if product.is_complex() else product
+
+
+def _complex(real: Tensor, imaginary: Tensor) -> Tensor:
+    """real + i·imaginary, of single precision at least: there are no halves of every kind."""
+    wide = torch.promote_types(real.dtype, torch.float32)
+    return torch.complex(real.to(wide), imaginary.to(wide))

@@ -8,13 +8,19 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.dense import jvp, vjp
+from jvpcli.jacobians.dense import BATCH_BYTES, Summary, summarize, work_of_rows
 from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.passes import Summary, summarize, work_of_rows
+from jvpcli.jacobians.passes import jvp, vjp
+from jvpcli.jacobians.small import Derivatives, Maps
+from jvpcli.problem import Problem
+from jvpcli.report import OutputPlan, Plan, Way
 from jvpcli.request import Tell
 
 MOST_WORK = 1 << 34
 """Bytes of rows: some seconds."""
+
+
+NO_JACOBIAN = "no Jacobian is wanted: one backward pass an output"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +73,35 @@ class OperatorMap(LinearMap):
         if work_of_rows(self.output, self.input) > MOST_WORK:
             return None
         return summarize(self.output, self.input, self.room, tell)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductsPlan:
+    """Products alone, for the outputs and inputs of a problem."""
+
+    problem: Problem
+
+    @property
+    def outputs(self) -> dict[str, OutputPlan]:
+        """What is planned for each output: a pass for each product."""
+        n, found = sum(x.numel() for x in self.problem.leaves.values()), {}
+        for name, y in self.problem.differentiable.items():
+            way = Way("matrix_free", "reverse", 1, y.numel() + n, 2 * (y.numel() + n) * y.element_size(), True)
+            found[name] = OutputPlan(y.numel(), n, y.numel() * n, (way,), NO_JACOBIAN)
+        return found
+
+    def maps(self) -> Maps:
+        """The maps, which hold the graph."""
+        limit = self.problem.memory_limit
+        room = BATCH_BYTES if limit is None else min(BATCH_BYTES, limit / 8)
+        return {
+            (y_name, x_name): OperatorMap(tuple(y.shape), tuple(x.shape), y, x, room)
+            for y_name, y in self.problem.differentiable.items()
+            for x_name, x in self.problem.leaves.items()
+        }
+
+    def derive(self, tell: Tell | None = None) -> Derivatives:
+        """The maps and the plan; nothing is computed yet that there were anything to `tell` of."""
+        outputs, inputs = self.problem.differentiable.values(), self.problem.leaves.values()
+        size = sum(t.numel() * t.element_size() for t in (*outputs, *inputs))
+        return Derivatives(self.maps(), Plan("reverse", len(outputs), 2 * size, NO_JACOBIAN, "matrix_free"))

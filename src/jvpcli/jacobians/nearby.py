@@ -15,8 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import vjp
 from jvpcli.jacobians.operations import coarsest_rounding
+from jvpcli.jacobians.passes import vjp
 from jvpcli.problem import Named, Problem
 
 STEP_IN_ROUNDINGS = 256
@@ -49,10 +49,14 @@ def direction(x: Tensor, seed: int) -> Tensor:
 
 def _steps(shape: torch.Size, dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
     generator, count = torch.Generator().manual_seed(seed), shape.numel()
-    size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
-    step = (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
-    if dtype.is_complex:
-        step = torch.complex(step, step.flip(0) if step.dim() else -step)
+
+    def drawn() -> Tensor:
+        size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+        return (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
+
+    step = drawn()
+    if dtype.is_complex:  # each part by itself: what is regular may cancel in a Fourier transform
+        step = torch.complex(step, drawn())
     return step.to(dtype=dtype, device=device)
 
 
@@ -85,13 +89,13 @@ def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
 def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
     """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
 
-    Signs stay; and where a function has flattened out or overflows at the point, it does not there.
+    Signs stay, but for complex numbers; and where a function has flattened out or overflows at the point, it does not there.
     """
     points = {}
     for number, (name, x) in enumerate(inputs.items()):
         x = x.detach()
-        size = direction(x, seed + number).abs().to(x.dtype)
-        points[name] = torch.where(x < 0, -size, size)
+        step = direction(x, seed + number)
+        points[name] = step if x.is_complex() else torch.where(x < 0, -step.abs(), step.abs())
     return points
 
 
@@ -112,8 +116,12 @@ def cotangents_for_kinks(outputs: Named) -> list[Tensor]:
     return [direction(y.detach(), 100 + seed) for seed, y in enumerate(outputs.values())]
 
 
-def step_for_kinks(eps: float) -> float | None:
-    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell."""
+def step_for_kinks(inputs: Named, coarsest: float = 0.0) -> float | None:
+    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell.
+
+    `coarsest` is the rounding of what is on the way, where that may be coarser than the inputs.
+    """
+    eps = max(coarsest, _rounding_of(inputs))
     return None if eps > 1e-4 else STEP_IN_ROUNDINGS * eps
 
 
@@ -123,7 +131,7 @@ def _rounding_of(inputs: Named) -> float:
 
 def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The points a few roundings of the inputs to both sides."""
-    step = step_for_kinks(_rounding_of(inputs)) or 0.0
+    step = step_for_kinks(inputs) or 0.0
     return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
 
 
@@ -136,7 +144,7 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     """
     inputs = problem.leaves
     eps = max(_rounding_of(inputs), coarsest_rounding(problem.differentiable.values(), inputs.values()))
-    step = step_for_kinks(eps)
+    step = step_for_kinks(inputs, eps)
     if step is None:
         return None
     if sides is None or eps > _rounding_of(inputs):  # what is coarser on the way is a staircase from nearer by

@@ -2,6 +2,9 @@
 
 rigid    the map is the same at every point: what is moved, added up, or scaled by one number
 picking  entries are copied, which ones may differ from point to point (the largest, the sorted)
+still    which entries depend on which is the same at every point: nothing picks by value on the way
+placed   nor does anything pick by an index, which may have been made from values
+certain  it is known of every local map where it is zero at every point
 smooth   analytic where it is defined: an entry of the Jacobian that is not zero somewhere is zero almost nowhere, so
          that the values at a random point tell the pattern; not so of a ReLU, whose other half they may never see
 """
@@ -33,6 +36,7 @@ PICKING_NAMES = """
 Index UnsafeIndex UnsafeMaskedIndex IndexSelect Gather Take MaskedSelect Embedding Sort Topk Kthvalue Mode Cummax Cummin
 MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
 Max Min Median Nanmedian MaxUnpool2D MaxUnpool3D CopySlices CopyBackwards Scatter IndexPut IndexFill IndexCopy
+Where MaskedFill
 """
 SMOOTH_NAMES = """
 Mul Div Pow Addcdiv Addcmul Lerp Acos Acosh Asin Asinh Atan Atan2 Atanh Cos Cosh Sin Sinh Tan Tanh Exp Exp2 Expm1
@@ -44,7 +48,19 @@ NativeBatchNorm NativeBatchNormLegit LinalgInvEx LinalgSolveEx LinalgSolveTriang
 LinalgSlogdet LinalgCholeskyEx CholeskySolve LinalgMatrixExp LinalgEigh LinalgSvd LinalgQr LinalgCross
 FftR2C FftC2R FftC2C ViewAsComplex ViewAsReal Real Imag Complex Conj ConjPhysical
 """
+BY_VALUE_NAMES = """
+Sort Topk Kthvalue Mode Cummax Cummin Max Min Amax Amin Aminmax Median Nanmedian
+MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
+ScatterReduce IndexReduce SegmentReduce
+"""
+"""Operations that pick entries by their values."""
+
+BY_OTHER_NAMES = frozenset(("GridSampler2D", "GridSampler3D"))
+"""Operations that pick entries of their first operand by the values of their second."""
+
+BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
+INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
 SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
 
 
@@ -55,13 +71,16 @@ class Nature:
     rigid: bool
     picking: bool
     smooth: bool
+    still: bool = True
+    placed: bool = True
+    certain: bool = True
 
 
 ALWAYS = Nature(rigid=True, picking=True, smooth=True)
 """Of a function whose Jacobian is the same at every point."""
 
-ANYTHING = Nature(rigid=False, picking=False, smooth=False)
-"""What is known of a function whose operations were not looked at."""
+VARYING = Nature(rigid=False, picking=False, smooth=False)
+"""Of a function whose values may be anything, in the same places at every point."""
 
 
 ADDED = {
@@ -81,18 +100,19 @@ def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
 
 
 def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
-    """The same of the nodes between an output and the leaves of its inputs, the output's first.
+    """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
 
-    From the inputs on, each node has four sets of inputs, as bits: those that it depends on, and those that it depends on
-    by an operation that is not rigid, not picking, or not smooth.
+    From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
+    by an operation that is not rigid, not picking, not smooth, not still, or not placed.
     """
-    bits = {leaf: (1 << position, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors) or _is_of_complex(node, name)
         scales = not floors and _scales(node, name, bits)
-        reached = bent = mixed = rough = 0
+        reached = bent = mixed = rough = moved = loose = 0
+        moves = picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
                 continue
@@ -102,9 +122,16 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
             bent |= below[1] if rigid else below[0]
             mixed |= below[2] if rigid or name in PICKING or not name else below[0]
             rough |= below[3] if smooth else below[0]
-        bits[node] = reached, bent, mixed, rough
-    _, bent, mixed, rough = bits[order[0]] if order else (0, 0, 0, 0)
-    return [Nature(not bent >> k & 1, not mixed >> k & 1, not rough >> k & 1) for k in range(len(leaves))]
+            moved |= below[0] if moves else below[4]
+            loose |= below[0] if name in INDEXED else below[5]
+        bits[node] = reached, bent, mixed, rough, moved, loose
+    _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0, 0)
+    return [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
+
+
+def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:
+    """Whether other values of what is differentiated can make it read other entries."""
+    return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] in reached)
 
 
 def _scales(node: Node, name: str, reached: Container[Node]) -> bool:

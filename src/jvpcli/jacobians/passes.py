@@ -1,142 +1,150 @@
-"""Rows and columns of a Jacobian by passes over the graph: one by one, many at a time, or all in one batch."""
+"""Rows and columns of Jacobians by passes: the one place that goes through them.
+
+A pass backwards pulls a cotangent v back to vᵀJ; that of a basis vector is a row of J.  A pass forwards is the transpose of
+one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("double backward", j-towns, 2017).
+`torch.autograd.grad` of a scalar is all that the plain passes use: it loads nothing beyond torch itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from math import isfinite, prod
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
 
-from jvpcli.jacobians.graph import Graph, read_graph
-from jvpcli.jacobians.linear_map import DenseMap, LinearMap
-from jvpcli.jacobians.local.node import Node
-from jvpcli.jacobians.local.table import is_stated
-from jvpcli.jacobians.pattern import kinds, masks
-from jvpcli.jacobians.structure import SPARSE_FRACTION, classify_values, unproved, without_artefacts
-from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace, zeros
+from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.language.evaluate import ordinary
+from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
 FEW = 3
 """So many passes cost less one by one than together."""
 
-LONG = 64
-"""More operations than this are passed through by torch's engine."""
+Pull = Callable[[Tensor], Sequence[Tensor | None]]
+"""A cotangent to the gradient of each operand; None: zero."""
 
-BATCH_BYTES = 1 << 27
-"""What a batch of passes may use where no limit is given."""
+Seeds = Callable[[int, int], Tensor]
+"""Numbers start and stop to the cotangents of these passes, (stop - start, *shape)."""
 
 
-def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
-    """vᵀJ for each input: v of the output's shape; zeros for an input that is not reached.
+# --- one pass --------------------------------------------------------------------------------------------------------
 
-    `rounded` is applied to whatever a node sends on, before it is added to what others send.
+
+def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """∂L/∂input for L = ⟨v, y⟩: what `torch.autograd.grad(output, inputs, cotangent)` gives; None: not reached.
+
+    The gradient is taken of the scalar L itself: the same derivative, the definition of grad_outputs, and it spares
+    the shape check that loads a symbolic algebra system.
     """
-    arrived: dict[Node, dict[int, Tensor]] = {}
-    root = graph.output.grad_fn
-    if root is not None:
-        arrived[root] = {graph.output.output_nr: cotangent}
-    reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
-    for node in graph.order:
-        here = arrived.pop(node, None)
-        if here is None:
-            continue
-        for (edge, nr), grad in zip(node.next_functions, _call(node, here), strict=False):
-            if grad is None or edge not in reached:
-                continue
-            grad = _fit(grad, edge._input_metadata[nr])
-            grad = rounded(grad) if rounded else grad
-            slot = arrived.setdefault(edge, {})
-            slot[nr] = slot[nr] + grad if nr in slot else grad
-    result = []
-    for x, leaf in zip(graph.inputs, graph.leaves, strict=True):
-        if x is graph.output:
-            result.append(cotangent)
-        else:
-            found = arrived.get(leaf, {}).get(0)
-            result.append(torch.zeros_like(x) if found is None else found)
-    return result
+    gradients = torch.autograd.grad(paired([output], [cotangent]), inputs, retain_graph=True, allow_unused=True)
+    return [None if g is None else ordinary(g) for g in gradients]  # that of an embedding may be sparse
 
 
-def _call(node: Node, cotangents: dict[int, Tensor]) -> tuple[Tensor | None, ...]:
-    metas = node._input_metadata
-    if callable(node):
-        pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
-    else:  # a custom autograd.Function wants tensors
-        like = next(iter(cotangents.values()))
-        given = [
-            cotangents[nr] if nr in cotangents else torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=like.device)
-            for nr, meta in enumerate(metas)
-        ]
-        pulled = node.apply(*given)
-    return pulled if isinstance(pulled, tuple) else (pulled,)
+def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
+    """J u for one output, Σ over the inputs, by the transposed backward pass.
+
+    Raises:
+        RuntimeError: an operation of the graph cannot be differentiated twice.
+    """
+    weights, gradients = _transposed(output, inputs)
+    reached = [(g, u) for g, u in zip(gradients, tangents, strict=True) if g is not None]
+    if not reached:
+        return torch.zeros_like(output)
+    if not any(g.requires_grad for g, _ in reached):
+        raise RuntimeError("an operation's backward cannot be differentiated")
+    pairing = paired([g for g, _ in reached], [u for _, u in reached])
+    (tangent,) = torch.autograd.grad(pairing, [weights], retain_graph=True, allow_unused=True)
+    return torch.zeros_like(output) if tangent is None else tangent
 
 
-def _fit(grad: Tensor, meta: object) -> Tensor:
-    """Summed where the operand was broadcast, and of the operand's dtype."""
-    shape = tuple(meta.shape)  # type: ignore[attr-defined]
-    extra = grad.dim() - len(shape)
-    if extra > 0:
-        grad = grad.sum(list(range(extra)))
-    axes = [axis for axis, size in enumerate(shape) if size == 1 and grad.shape[axis] != 1]
-    if axes:
-        grad = grad.sum(axes, keepdim=True)
-    dtype = meta.dtype  # type: ignore[attr-defined]
-    return grad if grad.dtype == dtype else grad.to(dtype)
+def paired(ys: Sequence[Tensor], vs: Sequence[Tensor]) -> Tensor:
+    """Σ ⟨v, y⟩ = Re Σ conj(v)·y, whose gradient to y is v in PyTorch's convention, complex or not; at least one pair."""
+    first, *others = [(y * v.conj()).real.sum() if y.is_complex() else (y * v).sum() for y, v in zip(ys, vs, strict=True)]
+    return sum(others, first)
 
 
-def footprint(graph: Graph) -> int:
-    """Bytes that one pass may hold at a time: a few of the largest tensors."""
-    sizes = [prod(meta.shape) for node in graph.order for meta in node._input_metadata]
-    largest = max([graph.output.numel(), *sizes])
-    return (4 * largest + 2 * sum(x.numel() for x in graph.inputs)) * graph.like.element_size()
+def _transposed(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """w, some cotangent that requires grad, and wᵀJ for each input as a function of it; None: not reached."""
+    with torch.enable_grad():
+        weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
+        weights = weights.reshape(output.shape).requires_grad_()
+        return weights, torch.autograd.grad(paired([output], [weights]), inputs, create_graph=True, allow_unused=True)
 
 
-def batch_size(graph: Graph, passes: int, room: float) -> int:
-    """How many passes fit into `room` bytes together."""
-    return int(max(1, min(passes, room // max(1, footprint(graph)))))
+# --- many passes -----------------------------------------------------------------------------------------------------
 
 
-def pulled_rows(
-    graph: Graph, seeds: Callable[[int, int], Tensor], passes: int, chunk: int
-) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """Pull-backs of `seeds(start, stop)`, cotangents (stop - start, *output shape), a chunk at a time.
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Passes backwards from one tensor, and how they are taken.
+
+    Attributes:
+        pull: one pass.
+        output: the tensor, or one of its shape, dtype and device.
+        chunk: how many passes are taken together, under `torch.vmap`.
+        doubtful: whether what they give together is compared with a pass by itself: some batch rules give zeros.
+    """
+
+    pull: Pull
+    output: Tensor
+    chunk: int = 1
+    doubtful: bool = True
+
+
+def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
+    """Passes by `torch.autograd.grad`, one by one."""
+    return Sweep(lambda v: vjp(output, v, inputs), output)
+
+
+def basis(output: Tensor, start: int, stop: int) -> Tensor:
+    """Rows start…stop of the identity over the output's entries, (stop - start, *shape); before and after those: zeros."""
+    hot = torch.zeros((stop - start, output.numel()), dtype=output.dtype, device=output.device)
+    hot.diagonal(start).fill_(1)
+    return hot.reshape(stop - start, *output.shape)
+
+
+def blocks(
+    sweep: Sweep, start: int, stop: int, seeds: Seeds | None = None
+) -> Iterator[tuple[int, int, list[Tensor | None]]]:
+    """The passes with the numbers start…stop, a chunk after the other; nothing is kept.
+
+    Args:
+        sweep: the passes.
+        start, stop: their numbers.
+        seeds: their cotangents; None: the basis, so that they give the rows.
 
     Yields:
-        start, stop, and for each input its rows (stop - start, n).
+        start and stop of the chunk, and for each operand its gradients (stop - start, *shape); None: all zero.
     """
-    batched = chunk > FEW
-    doubtful = batched and not all(_is_known(node) for node in graph.order)
-    pull = _by_engine(graph) if graph.whole or len(graph.order) > LONG else lambda v: tuple(pull_back(graph, v))
-    with torch.no_grad():
-        for start in range(0, passes, chunk):
-            stop = min(passes, start + chunk)
-            cotangents = seeds(start, stop)
-            rows: Sequence[Tensor] | None = None
-            if batched:
-                try:
-                    rows = torch.vmap(pull)(cotangents)
-                except (RuntimeError, ValueError):
-                    batched = False  # an operation has no batch rule: one by one from here on
-                if rows is not None and doubtful and not _agrees(pull, cotangents, rows):
-                    rows, batched = None, False
-            if rows is None:
-                single = [pull(v) for v in cotangents.unbind()]
-                rows = [_stacked(column) for column in zip(*single, strict=True)]
-            yield start, stop, [row.reshape(stop - start, x.numel()) for row, x in zip(rows, graph.inputs, strict=True)]
+    batched = sweep.chunk > FEW
+    for first in range(start, stop, sweep.chunk):
+        last = min(stop, first + sweep.chunk)
+        cotangents = basis(sweep.output, first, last) if seeds is None else seeds(first, last)
+        found = _together(sweep, cotangents) if batched else None
+        batched = found is not None
+        yield first, last, _one_by_one(sweep.pull, cotangents) if found is None else found
 
 
-def _is_known(node: Node) -> bool:
-    """Whether the operation is one of the usual ones, whose batch rules can be trusted; `cdist`'s gives zeros."""
-    return is_stated(node)
+def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
+    """Under vmap; None where an operation has no batch rule, or one that is not to be believed."""
+    reached: list[bool] = []
+
+    def pull(v: Tensor) -> tuple[Tensor, ...]:
+        pulled = sweep.pull(v)
+        reached[:] = [gradient is not None for gradient in pulled]
+        return tuple([gradient for gradient in pulled if gradient is not None])
+
+    try:
+        stacks = iter(at_rows(pull, [cotangents]))
+    except (RuntimeError, ValueError):
+        return None
+    found = [next(stacks) if there else None for there in reached]
+    return None if sweep.doubtful and not _agrees(sweep.pull, cotangents, found) else found
 
 
-def _agrees(pull: Callable[[Tensor], Sequence[Tensor]], cotangents: Tensor, rows: Sequence[Tensor]) -> bool:
-    """Whether the rows, mixed, are what one pass gives for the mixed cotangents."""
+def _agrees(pull: Pull, cotangents: Tensor, found: Sequence[Tensor | None]) -> bool:
+    """Whether what was found, mixed, is what one pass gives for the mixed cotangents."""
     count = cotangents.shape[0]
 
     def mixed(batch: Tensor) -> Tensor:
@@ -144,195 +152,138 @@ def _agrees(pull: Callable[[Tensor], Sequence[Tensor]], cotangents: Tensor, rows
         return (weights @ batch.reshape(count, -1)).reshape(batch.shape[1:])
 
     return all(
-        torch.allclose(mixed(row), single, rtol=1e-3, atol=1e-3 * float(row.abs().sum(0).max()), equal_nan=True)
-        for row, single in zip(rows, pull(mixed(cotangents)), strict=True)
-        if row.numel()
+        torch.allclose(mixed(rows), alone, rtol=1e-3, atol=1e-3 * float(rows.abs().sum(0).max()), equal_nan=True)
+        for rows, alone in zip(found, pull(mixed(cotangents)), strict=True)
+        if rows is not None and alone is not None and rows.numel()
     )
 
 
-def _stacked(rows: Sequence[Tensor]) -> Tensor:
-    """The rows as one tensor; a single one is not copied."""
-    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(list(rows))
+def _one_by_one(pull: Pull, cotangents: Tensor) -> list[Tensor | None]:
+    pulled = [[None if g is None else ordinary(g) for g in pull(v)] for v in cotangents.unbind()]
+    return [_stacked(gradients) for gradients in zip(*pulled, strict=True)]
 
 
-def _by_engine(graph: Graph) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """The pull-back by torch's own engine, which goes faster from node to node, but checks and copies more."""
-
-    def pull(v: Tensor) -> tuple[Tensor, ...]:
-        pulled = _engine_run_backward(
-            (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
-        )
-        found = zip(pulled, graph.inputs, strict=True)
-        return tuple([torch.zeros_like(x) if gradient is None else gradient for gradient, x in found])
-
-    return pull
+def _stacked(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """Gradients as one tensor, of which None are zeros; a single one is not copied."""
+    like = next((g for g in gradients if g is not None), None)
+    if like is None or len(gradients) == 1:
+        return None if like is None else like.unsqueeze(0)
+    return torch.stack([torch.zeros_like(like) if g is None else g for g in gradients])
 
 
-def basis(output: Tensor) -> Callable[[int, int], Tensor]:
-    """Rows start…stop of the identity over the output's entries."""
+def gathered(sweep: Sweep, count: int, seeds: Seeds | None = None, tell: Tell | None = None) -> list[Tensor | None]:
+    """What `count` passes give, for each operand (count, *shape); None: all zero.
 
-    def rows(start: int, stop: int) -> Tensor:
-        hot = torch.zeros((stop - start, output.numel()), dtype=output.dtype, device=output.device)
-        hot.diagonal(start).fill_(1)
-        return hot.reshape(stop - start, *output.shape)
-
-    return rows
-
-
-@dataclass(frozen=True)
-class Transposed:
-    """The graph of w ↦ Jᵀw, whose pull-backs are columns of J; one for each input."""
-
-    graphs: tuple[Graph | None, ...]
-    outputs: tuple[Tensor | None, ...]
-
-
-def transpose(output: Tensor, inputs: Sequence[Tensor]) -> Transposed:
-    """The transposed graphs; None for an input whose gradient does not depend on the cotangent.
-
-    That is so where the derivative is zero, but also where a custom backward hides what it does: check the columns.
-
-    Raises:
-        UnsupportedError: an operation has no second derivative.
+    Args:
+        sweep, seeds: as for `blocks`.
+        count: the number of passes, at least 1.
+        tell: is told how far it is.
     """
-    with torch.enable_grad():
-        weights = torch.ones_like(output, requires_grad=True)
-        try:
-            pulled = torch.autograd.grad((output * weights).sum(), list(inputs), create_graph=True, allow_unused=True)
-        except RuntimeError as error:
-            raise UnsupportedError(str(error).splitlines()[0]) from error
-    graphs = tuple([read_graph(g, [weights]) if g is not None and g.requires_grad else None for g in pulled])
-    return Transposed(graphs, pulled)
-
-
-def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
-    """The matrices (m, n) of every input, one reverse pass a row, as many at a time as fit into `room` bytes."""
-    m = graph.output.numel()
-    results = [zeros(m, x.numel(), x.detach()) for x in graph.inputs]
-    for start, stop, rows in row_blocks(graph, room):
-        for result, block in zip(results, rows, strict=True):
-            result[start:stop] = block
+    results: list[Tensor | None] = []
+    for start, stop, found in blocks(sweep, 0, count, seeds):
+        if stop - start == count:
+            results = found
+        else:
+            results = results or [None] * len(found)
+            for operand, rows in enumerate(found):
+                whole = results[operand]
+                if rows is not None:
+                    whole = rows.new_zeros((count, *rows.shape[1:])) if whole is None else whole
+                    whole[start:stop] = rows
+                    results[operand] = whole
         if tell:
-            tell("backward passes, one a row", stop, m)
+            tell("backward passes, one a row", stop, count)
     return results
 
 
-def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """Consecutive blocks of rows: start, stop and (stop - start, n) for every input; nothing else is kept."""
-    m = graph.output.numel()
-    yield from pulled_rows(graph, basis(graph.output), m, batch_size(graph, m, room))
+# --- whole Jacobians -------------------------------------------------------------------------------------------------
 
 
-def by_columns(
-    output: Tensor, inputs: Sequence[Tensor], room: float = BATCH_BYTES, tell: Tell | None = None
-) -> list[Tensor]:
-    """The same, one forward pass a column.
-
-    Raises:
-        UnsupportedError: an operation has no second derivative.
-    """
-    transposed = transpose(output, inputs)
-    results = []
-    for graph, gradient, x in zip(transposed.graphs, transposed.outputs, inputs, strict=True):
-        result = zeros(output.numel(), x.numel(), x.detach())
-        if graph is not None and gradient is not None:
-            chunk = batch_size(graph, x.numel(), room)
-            for start, stop, (columns,) in pulled_rows(graph, basis(gradient), x.numel(), chunk):
-                result[:, start:stop] = columns.t()
-                if tell:
-                    tell("forward passes, one a column", stop, x.numel())
-        results.append(result)
-    _compare_with_a_row(output, inputs, results)
-    return results
-
-
-def _compare_with_a_row(output: Tensor, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-    """A mixture of all rows, by a reverse pass: a custom backward can hide its dependence on the cotangent."""
-    weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
-    with torch.no_grad():
-        pulled = pull_back(read_graph(output, inputs), weights.reshape(output.shape))
-    for row, result in zip(pulled, results, strict=True):
-        found = weights.to(result.dtype) @ result
-        size = float((weights.abs().to(result.dtype) @ result.abs()).max()) if result.numel() else 0.0
-        if not torch.allclose(found, row.reshape(-1), rtol=1e-2, atol=1e-3 * size, equal_nan=True):
-            raise UnsupportedError("an operation's backward cannot be differentiated")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is told of a matrix that is not held: √Σ J², and its main diagonal (min(m, n),)."""
-
-    frobenius_norm: float
-    diagonal: Tensor
-
-
-def summarize(output: Tensor, x: Tensor, room: float = BATCH_BYTES, tell: Tell | None = None) -> Summary:
-    """The summary of ∂output/∂x by every row in turn; no more than `room` bytes of rows are held at a time."""
-    graph = read_graph(output, [x])
-    m, squares = output.numel(), 0.0
-    diagonal = x.detach().new_zeros(min(m, x.numel()))
-    for start, stop, (rows,) in row_blocks(graph, room):
-        squares += float(torch.linalg.vecdot(rows, rows).sum(dtype=torch.float64))
-        diagonal[start:stop] = rows.diagonal(start)
-        if tell:
-            tell("backward passes, one a row", stop, m)
-    return Summary(squares**0.5, diagonal)
-
-
-def work_of_rows(output: Tensor, x: Tensor) -> int:
-    """Bytes that go through the processor for all rows, about."""
-    return output.numel() * footprint(read_graph(output, [x]))
-
-
-@dataclass(frozen=True, eq=False)
-class PulledMap(DenseMap):
-    """A map held as its matrix (m, n), and the graph that it was pulled back through.
-
-    Attributes:
-        graph: of the output.
-        position: which of its inputs this is the derivative to.
-        limit: bytes that asking the operations for the structure may take.
-    """
-
-    graph: Graph | None = None
-    position: int = 0
-    limit: float = float("inf")
-
-    @cached_property
-    def structure(self) -> str:
-        """From the values where they are mostly not zero, else from the operations; unknown where those do not tell."""
-        assert self.graph is not None
-        if self.m * self.n > 1 and self.nnz > SPARSE_FRACTION * self.m * self.n:
-            return "dense"
-        if self.graph.whole:
-            nature = self.graph.natures[self.position]
-            return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
-        try:
-            return kinds(self.graph, Workspace(self.limit))[self.position]
-        except (UnsupportedError, TooLargeError, RuntimeError):
-            return unproved(self.matrix)
-
-
-def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
-    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
-
-    Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
-    """
-    shape = tuple(graph.output.shape)
-    artefacts = [0] * len(matrices)
-    if not graph.whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
-        with suppress(UnsupportedError, TooLargeError, RuntimeError):
-            cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
-            matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
-    told_by = "values" if graph.whole else "operations"
+def by_rows(sweep: Sweep, inputs: Sequence[Tensor], tell: Tell | None = None) -> list[Tensor]:
+    """The matrices (m, n) of ∂output/∂input for every input, one pass backwards a row."""
+    m = sweep.output.numel()
+    found = gathered(sweep, m, tell=tell) if m else [None] * len(inputs)
+    shapes = [(m, x.numel()) for x in inputs]
     return [
-        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, limit)
-        for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
+        x.new_zeros(shape) if rows is None else rows.reshape(shape)
+        for rows, x, shape in zip(found, inputs, shapes, strict=True)
     ]
 
 
-def pull_tiny(graph: Graph) -> list[LinearMap]:
-    """The Jacobians to every input, all rows in one batch."""
-    m = graph.output.numel()
-    ((_, _, matrices),) = pulled_rows(graph, basis(graph.output), m, m)
-    return pulled_maps(graph, matrices)
+def by_columns(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    sweep_of: Callable[[Tensor, Sequence[Tensor]], Sweep] = plain,
+    tell: Tell | None = None,
+) -> list[Tensor]:
+    """The matrices (m, n) of ∂output/∂input for every input, one pass forwards a column; real tensors only.
+
+    Args:
+        output, inputs: with the graph between them.
+        sweep_of: how one goes back from a gradient to the cotangent that it was pulled back from.
+        tell: is told how far it is.
+
+    Raises:
+        RuntimeError: an operation of the graph cannot be differentiated twice.
+    """
+    weights, gradients = _transposed(output, inputs)
+    results = []
+    for gradient, x in zip(gradients, inputs, strict=True):
+        matrix = weights.new_zeros((weights.numel(), x.numel()), dtype=x.dtype)
+        if gradient is not None:
+            if gradient.requires_grad:
+                for start, stop, (columns,) in blocks(sweep_of(gradient, [weights]), 0, x.numel()):
+                    if columns is not None:
+                        matrix[:, start:stop] = columns.reshape(stop - start, -1).t()
+                    if tell:
+                        tell("forward passes, one a column", stop, x.numel())
+            if not _adds_up(weights.detach().reshape(-1), matrix, gradient.detach().reshape(-1)):
+                raise RuntimeError("an operation's backward cannot be differentiated")
+        results.append(matrix)
+    return results
+
+
+def _adds_up(weights: Tensor, matrix: Tensor, gradient: Tensor) -> bool:
+    """Whether weightsᵀ · matrix is the gradient, but for roundings; where they are not finite nothing is said.
+
+    A custom backward can hide what of it depends on the cotangent: columns have lost a term then.
+    """
+    weights = weights.to(matrix.dtype)
+    difference = torch.nan_to_num((weights @ matrix - gradient).abs(), nan=0.0, posinf=0.0)
+    sizes = torch.nan_to_num(weights @ matrix.abs() + gradient.abs(), nan=0.0, posinf=0.0)
+    eps = torch.finfo(matrix.dtype).eps
+    return not gradient.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
+
+
+def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
+    """∂output/∂input for each input, one backward pass for each entry of the output.
+
+    Args:
+        output: a tensor with a graph; m = output.numel().
+        inputs: leaves that require grad; n_k = inputs[k].numel().
+
+    Returns:
+        one map an input, held as a matrix (m, n_k).  For a complex output a row is pulled back from 1 and from 1j
+        (PyTorch's gradient convention is not complex-linear).
+    """
+    if not output.is_complex():
+        return [_map(rows, None, output, x) for rows, x in zip(by_rows(plain(output, inputs), inputs), inputs, strict=True)]
+    parts = torch.view_as_real(output.resolve_conj())
+    real, imaginary = (by_rows(plain(part, inputs), inputs) for part in parts.unbind(-1))
+    return [_map(re, im, output, x) for re, im, x in zip(real, imaginary, inputs, strict=True)]
+
+
+def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:
+    """∂output/∂input for each input, one transposed pass for each entry of the inputs; real tensors only.
+
+    Raises:
+        RuntimeError: an operation of the graph cannot be differentiated twice.
+    """
+    return [_map(matrix, None, output, x) for matrix, x in zip(by_columns(output, inputs), inputs, strict=True)]
+
+
+def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> LinearMap:
+    shapes = (tuple(output.shape), tuple(x.shape))
+    if imaginary is None and not x.is_complex():
+        return DenseMap(*shapes, rows)
+    return ComplexMap(*shapes, rows, imaginary)

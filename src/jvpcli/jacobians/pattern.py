@@ -1,13 +1,13 @@
 """Where a Jacobian can be other than zero, by its operations: local maps multiplied together with their values forgotten.
 
-In the place of every value stands a positive number drawn at random, so that nothing cancels and nothing is zero because
-of the point: what is zero in the product is zero by the operations.  The zeros of a matrix that something is multiplied
-with, and that is not differentiated itself, are kept: they are part of the function.
+In the place of every value stands 1, so that nothing cancels and nothing is zero because of the point: what is zero in
+the product is zero by the operations.  The zeros of a matrix that something is multiplied with, and that is not
+differentiated itself, are kept: they are part of the function.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,34 +15,58 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.graph import Graph, accumulate
-from jvpcli.jacobians.kronecker import KroneckerMap
-from jvpcli.jacobians.linear_map import LinearMap
-from jvpcli.jacobians.local.node import Node
-from jvpcli.jacobians.operations import ANYTHING, base_name
+from jvpcli.jacobians.graph import Change, Graph, accumulate
+from jvpcli.jacobians.kronecker import KroneckerMap, kronecker
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local import detect, product
+from jvpcli.jacobians.local.node import Node, axes, operand_shape, wrapped
+from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.local.windows import windows_of_node
+from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name
 from jvpcli.jacobians.sparse_map import SparseMap
-from jvpcli.jacobians.structured import StructuredMap
+from jvpcli.jacobians.structured import StructuredMap, bare
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
-PRODUCTS = frozenset(("Mm", "Bmm", "Mv", "Dot", "Vdot", "Addmm", "Baddbmm", "Addmv", "Addr", "Linear", "Convolution"))
-"""Operations whose local map to one operand is another operand."""
+MATRIX_NAMES = """
+LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
+LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
+"""
+PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addmv Addr Linear Convolution"
+PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
+"""Operations whose local map to one operand is made from the others alone."""
+
+ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
+    **dict.fromkeys(("Cumsum", "Cumprod", "Logcumsumexp", "Cummax", "Cummin"), torch.tril),
+    "Glu": lambda ones: torch.eye(len(ones), device=ones.device).repeat(1, 2),
+    "LinalgCross": lambda ones: ones - torch.eye(len(ones), device=ones.device),
+}
+"""Operations along an axis, of which an entry does not read all others: to what it reads, out of a matrix of ones."""
+
+CORES = {
+    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split()), 2),
+    **dict.fromkeys(("MultiMarginLoss", "MultilabelMarginLoss"), 1),
+}
+"""Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
+
+BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
+STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()))
+"""Operations of which it is known where their local maps are zero at every point; of the others' blocks it is not."""
 
 Locals = Sequence[tuple[Term, ...] | None]
 
 
 def masks(graph: Graph, work: Workspace) -> list[Tensor]:
-    """For every input a bool matrix (m, n): where ∂output/∂input can be other than zero.
+    """For every input a bool matrix (m, n): where ∂output/∂input can be other than zero, picking what is picked here.
 
     Raises:
         UnsupportedError: a node without a local map.
         TooLargeError: over the workspace's limit.
     """
-    drawn = _Drawn()
-    graph = replace(graph, like=graph.like.double())  # long products of positive numbers stay finite
     found = []
-    work.reserve(graph.output.numel() * sum(x.numel() for x in graph.inputs), graph.like.element_size())
-    for terms, x in zip(accumulate(graph, work, change=drawn.change), graph.inputs, strict=True):
-        result = zeros(graph.output.numel(), x.numel(), graph.like)
+    work.reserve(graph.output.numel() * sum(x.numel() for x in graph.inputs), 8)
+    for terms, x in zip(_accumulated(graph, work, unvalued), graph.inputs, strict=True):
+        result = zeros(graph.output.numel(), x.numel(), _double(graph))
         if result.numel():
             for position, term in enumerate(terms):
                 term.write_dense(result, accumulate=position > 0)
@@ -50,28 +74,44 @@ def masks(graph: Graph, work: Workspace) -> list[Tensor]:
     return found
 
 
-def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[LinearMap]:
+def _accumulated(graph: Graph, work: Workspace, change: Change) -> list[Terms]:
+    return accumulate(replace(graph, like=_double(graph)), work, change=change)
+
+
+def _double(graph: Graph) -> Tensor:
+    """In double precision long products of counts stay finite."""
+    return graph.like.double()
+
+
+def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[StructuredMap]:
     """The maps that pieces for every input of a graph make; they know what can be asked of the operations."""
-    found: list[LinearMap] = []
+    found: list[StructuredMap] = []
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
-        mask = partial(_mask, graph, work, position) if any(term.is_dense for term in terms) else None
-        copies = sum(t.bound for t in terms) <= graph.output.numel() and any(_has_no_values(t) for t in terms)
-        nature = graph.natures[position] if copies else ANYTHING  # for any other it makes no difference
         shapes = tuple(graph.output.shape), tuple(x.shape)
-        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, nature, mask))
+        wide = partial(_anywhere, graph, work, position)
+        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(_nature, graph, position), wide))
     return found
 
 
-def _has_no_values(term: Term) -> bool:
-    """Whether entries are all one number, so that it matters whether they are at every point."""
-    return term.values is None if isinstance(term, SparseMap) else isinstance(term, KroneckerMap) and not term.factors
+def _nature(graph: Graph, position: int) -> Nature:
+    """What the operations make of ∂output/∂input, asked for only where the kind is."""
+    certain = all(callable(node) and base_name(node.name()) in STATED for node in graph.order)
+    return replace(graph.natures[position], certain=certain)
 
 
-def _mask(graph: Graph, work: Workspace, position: int) -> Tensor | None:
+def _picks(node: Node) -> bool:
+    name = base_name(node.name()) if callable(node) else ""
+    return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
+
+
+def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
+    """What ∂output/∂input can be other than zero at, at any point; None where that can't be found out."""
     try:
-        return masks(graph, work)[position]
+        terms = _accumulated(graph, work, lambda node, local: widened(node, unvalued(node, local)))[position]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
+    shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)
+    return StructuredMap(*shapes, terms, _double(graph), work, lambda: VARYING)
 
 
 def kinds(graph: Graph, work: Workspace) -> list[str]:
@@ -84,27 +124,71 @@ def kinds(graph: Graph, work: Workspace) -> list[str]:
     return [each.structure for each in structured(graph, accumulate(graph, work), work)]
 
 
-class _Drawn:
-    """Random positive numbers, the same ones in every process."""
+# --- other values, other places --------------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(11)
 
-    def change(self, node: Node, local: Locals) -> Locals:
-        """The local maps of a node with other values."""
-        keep = callable(node) and base_name(node.name()) in PRODUCTS
-        keep = keep and sum(edge is not None for edge, _ in node.next_functions) == 1
-        return [None if pieces is None else tuple([self.term(t, keep) for t in pieces]) for pieces in local]
+def unvalued(node: Node, local: Locals) -> Locals:
+    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by."""
+    name = base_name(node.name()) if callable(node) else ""
+    if name in ALONG and name not in BY_VALUE:
+        return [pieces and (_along(node, pieces[0]),) for pieces in local]
+    if name not in STATED:
+        return [pieces if pieces is None else _block(name, *end) for pieces, end in zip(local, _ends(node, local), strict=True)]
+    alone = sum(edge is not None for edge, _ in node.next_functions) == 1
+    return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
 
-    def term(self, term: Term, keep: bool) -> Term:
-        """The same piece with other values; `keep`: but where they are zero."""
-        if isinstance(term, KroneckerMap):
-            factors = tuple([replace(f, values=self.values(f.values, keep)) for f in term.factors])
-            return replace(term, factors=factors, scale=abs(term.scale))
-        assert isinstance(term, SparseMap)
-        return term if term.values is None else replace(term, values=self.values(term.values, keep))
 
-    def values(self, values: Tensor, keep: bool) -> Tensor:
-        """Numbers in [0.5, 1.5) of the same shape."""
-        drawn = (torch.rand(values.shape, generator=self.generator, dtype=torch.float64) + 0.5).to(values.device)
-        return drawn.masked_fill_(values == 0, 0) if keep else drawn
+def _ends(node: Node, local: Locals) -> Iterator[tuple[Terms, Shape, Shape]]:
+    """For each operand its pieces, and the shapes of the output and of the operand."""
+    shape = next((pieces[0].out_shape for pieces in local if pieces), tuple(node._input_metadata[0].shape))
+    for pieces, (edge, nr) in zip(local, node.next_functions, strict=True):
+        yield pieces or (), shape, () if edge is None or pieces is None else operand_shape(edge, nr)
+
+
+def _block(name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
+    """All entries that an operation may mix at some point, where its map at this one does not tell."""
+    batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
+    if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
+        return tuple([bare(term) for term in pieces])
+    batch = batch if out_shape[:batch] == shape[:batch] else 0
+    sizes = dict(enumerate((*shape, *out_shape[batch:])))
+    out = (*range(batch), *range(len(shape), len(sizes)))
+    return (kronecker(out_shape, shape, out, range(len(shape)), sizes, torch.empty(0, dtype=torch.float64)),)
+
+
+def _ones(term: Term, keep: bool, constant: bool) -> Term:
+    """A piece with 1 for its values; `keep`: but where they are zero; `constant`: its scale is a number."""
+    if isinstance(term, KroneckerMap):
+        held = [Factor((f.values != 0).double(), f.labels) for f in term.factors if keep and not bool(f.values.all())]
+        return replace(term, factors=tuple(held), scale=float(term.scale != 0 or not constant))
+    if keep and isinstance(term, SparseMap) and term.values is not None and not bool(term.values.all()):
+        return replace(term, values=(term.values != 0).double())
+    return bare(term)
+
+
+def widened(node: Node, local: Locals) -> Locals:
+    """The local maps of a node that picks by value, to all entries that it might pick; those of any other as they are."""
+    name = base_name(node.name()) if callable(node) else ""
+    if not _picks(node) or "Reduce" in name:
+        return local
+    if "Pool" in name or "Grid" in name:
+        first, *others = local
+        return [first and (windows_of_node(node, first[0]),), *others]
+    return [pieces and (_along(node, pieces[0]),) for pieces in local]
+
+
+def _along(node: Node, term: Term) -> Term:
+    """From all entries that stand along the axes of the node (all axes, if it names none), or those of them that it reads."""
+    shape, out_shape = term.in_shape, term.out_shape
+    named = getattr(node, "_saved_dim", ()) if shape else ()
+    dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named)} or set(range(len(shape)))
+    labels, sizes = axes(shape)
+    fresh = {axis: len(shape) + axis for axis in dims if len(out_shape) == len(shape)}
+    sizes |= {label: out_shape[axis] for axis, label in fresh.items()}
+    out = [fresh.get(axis, axis) for axis in labels if axis in fresh or axis not in dims]
+    factors = []
+    reads = ALONG.get(base_name(node.name()))
+    if reads and shape:
+        ((axis, label),) = fresh.items()
+        factors = [Factor(reads(torch.ones(out_shape[axis], shape[axis], device=term.like.device)), (label, axis))]
+    return kronecker(out_shape, shape, out, labels, sizes, term.like, factors)

@@ -8,15 +8,17 @@ matrix_free   products with the Jacobian, which is never held
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, prod
 
+from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Graph
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, elementwise, index, movement, reduce, windows
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.table import RULES, base_name
-from jvpcli.jacobians.passes import BATCH_BYTES, footprint
 from jvpcli.report import OutputPlan, Way
 
 PROBING_PENALTY = 4
@@ -39,106 +41,114 @@ LONG = 64
 """More operations than this, on little data, are better passed through in batches where the result is dense."""
 
 
-def make_plan(graph: Graph, mode: str = "auto", memory_limit: int | None = None) -> OutputPlan:
-    """The plan for a graph.
+@dataclass(frozen=True, eq=False)
+class GraphPlan:
+    """How the Jacobian of one output is computed: decided once; the figures are worked out where they are asked for.
 
-    Args:
-        graph: of an evaluated output.
+    Attributes:
+        graph: of the evaluated output.
         mode: "auto", or "reverse" or "forward" to settle the direction.
-        memory_limit: bytes that computing may take over what the evaluation holds; None: any.
+        limit: bytes that computing may take over what the evaluation holds.
     """
-    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
-    limit = float("inf") if memory_limit is None else memory_limit
-    if graph.whole:
-        return _plan_of_passes(graph, m, n, limit)
-    costs = {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
-    candidates = [
-        Way(strategy, direction, passes, int(operations), int(peak), peak <= limit)
-        for strategy, direction, passes, operations, peak in _ways(graph, m, n, costs, limit)
-        if mode in ("auto", direction) or strategy == "matrix_free"
-    ]
-    chosen, reason = _choose(candidates, m, n, costs, is_tiny(graph), _is_long(graph, m, n))
-    rest = tuple([c for c in candidates if c is not chosen])
-    bound = min(m * n, *[cost.bound for cost in costs.values()])
-    if mode != "auto":
-        reason = f"asked for with mode {mode}; {reason}"
-    return OutputPlan(m, n, bound, (chosen, *rest), reason)
+
+    graph: Graph
+    mode: str = "auto"
+    limit: float = float("inf")
+
+    @cached_property
+    def chosen(self) -> Way:
+        """The way that is taken; without figures where little needed to be weighed."""
+        return self._quick or self.report.ways[0]
+
+    @cached_property
+    def report(self) -> OutputPlan:
+        """All ways that were weighed, the chosen one first.
+
+        Raises:
+            UnsupportedError: an operand without a known shape.
+        """
+        graph, m, n = self.graph, self.graph.m, self.graph.n
+        costs = {} if graph.whole else {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
+        ways = [Way(*way, way[-1] <= self.limit) for way in _ways(graph, costs, self.limit)]
+        if graph.whole:
+            ways = [way for way in ways if way.mode == "reverse"]
+            chosen, reason = _whole(ways, m)
+        else:
+            ways = [way for way in ways if self.mode in ("auto", way.mode) or way.strategy == "matrix_free"]
+            chosen, reason = _choose(ways, self._quick, m, n, costs)
+            reason = reason if self.mode == "auto" else f"asked for with mode {self.mode}; {reason}"
+        bound = min(m * n, *[cost.bound for cost in costs.values()]) if costs else m * n
+        return OutputPlan(m, n, bound, (chosen, *[way for way in ways if way is not chosen]), reason)
+
+    @cached_property
+    def _quick(self) -> Way | None:
+        """The choice where little needs to be weighed."""
+        graph, m, n = self.graph, self.graph.m, self.graph.n
+        auto = self.mode == "auto"
+        rows = Way("dense", "reverse", m, 0, 0, True)
+        if graph.whole:
+            return None
+        if auto and self.limit > TINY_BYTES and is_tiny(graph):
+            return rows
+        if not known(graph) or 16 * m * n > self.limit:
+            return None
+        if auto and len(graph.order) > LONG and m * n <= SMALL and min(m, n) > 1:
+            # what a step costs besides arithmetic decides
+            return rows if 2 * reverse_cost(graph).bound >= m * n else None
+        if auto and m > 4 * n and m * n > SMALL and not one_to_one(graph):
+            return None
+        return Way("accumulated", "reverse" if auto else self.mode, 0, 0, 0, True)
 
 
-def _plan_of_passes(graph: Graph, m: int, n: int, limit: float) -> OutputPlan:
-    """The plan where only torch's engine knows the backward pass: all rows if they fit, else products."""
-    ways = [Way(*way, way[-1] <= limit) for way in _ways(graph, m, n, {}, limit)]
-    (dense,) = [way for way in ways if (way.strategy, way.mode) == ("dense", "reverse")]
-    (products,) = [way for way in ways if way.strategy == "matrix_free"]
-    chosen, other = (dense, products) if dense.fits else (products, dense)
+def _whole(ways: Sequence[Way], m: int) -> tuple[Way, str]:
+    """The choice where only torch's engine knows the backward pass: all rows if they fit, else products."""
+    rows, products = ways
     why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
-    rows, alone = f"one pass a row: {m}, as many at a time as fit", "only products with the Jacobian, which does not fit"
-    told = rows if dense.fits else alone
-    return OutputPlan(m, n, m * n, (chosen, other), f"{why}: {told}")
-
-
-def quick_choice(graph: Graph, mode: str, memory_limit: int | None) -> Way | None:
-    """What `make_plan` would choose where little needs to be weighed; None: make a plan."""
-    m, n = graph.output.numel(), sum(x.numel() for x in graph.inputs)
-    if graph.whole or not known(graph) or (memory_limit is not None and 16 * m * n > memory_limit):
-        return None
-    if mode == "auto" and _is_long(graph, m, n) and 2 * reverse_cost(graph).bound >= m * n:
-        return Way("dense", "reverse", m, 0, 0, True)
-    if mode == "auto" and m > 4 * n and m * n > SMALL and not one_to_one(graph):
-        return None
-    return Way("accumulated", "reverse" if mode == "auto" else mode, 0, 0, 0, True)
+    if rows.fits:
+        return rows, f"{why}: one pass a row: {m}, as many at a time as fit"
+    return products, f"{why}: only products with the Jacobian, which does not fit"
 
 
 def is_tiny(graph: Graph) -> bool:
     """Whether one batch of reverse passes is the cheapest, whatever the structure; a single operation is cheaper still."""
-    entries = graph.output.numel() * sum(x.numel() for x in graph.inputs)
-    if graph.whole:
+    if graph.whole or len(graph.order) < 2 or not graph.m * graph.n:
         return False
-    if graph.output.numel() == 1:
-        return 0 < entries <= ONE_ROW and len(graph.order) > 1
-    return 0 < entries <= TINY and len(graph.order) > 1 and graph.output.numel() * footprint(graph) <= TINY_BYTES
+    if graph.m == 1:
+        return graph.n <= ONE_ROW
+    return graph.m * graph.n <= TINY and graph.m * graph.footprint <= TINY_BYTES
 
 
-def _is_long(graph: Graph, m: int, n: int) -> bool:
-    """Many operations on little data: what a step costs besides arithmetic decides."""
-    return len(graph.order) > LONG and m * n <= SMALL and min(m, n) > 1
-
-
-def _ways(graph: Graph, m: int, n: int, costs: dict[str, Cost], limit: float) -> list[tuple[str, str, int, int, int]]:
-    itemsize = graph.like.element_size()
+def _ways(graph: Graph, costs: dict[str, Cost], limit: float) -> list[tuple[str, str, int, int, int]]:
+    """Strategy, direction, passes, operations, peak bytes."""
+    m, n, itemsize = graph.m, graph.n, graph.like.element_size()
     result = m * n * itemsize
-    one_pass = footprint(graph)
     work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata) + n
     ways = []
     for direction, cost in costs.items():
         held = min(cost.bound * (2 * itemsize + 24), 3 * result) if cost.bound < m * n else result
         ways.append(("accumulated", direction, 0, cost.operations, cost.peak_bytes + held))
     for direction, passes in (("reverse", m), ("forward", n)):
-        batch = min(passes * one_pass, max(one_pass, min(BATCH_BYTES, limit - result)))
+        batch = min(passes * graph.footprint, max(graph.footprint, min(BATCH_BYTES, limit - result)))
         ways.append(("dense", direction, passes, passes * work, int(result + batch)))
-    ways.append(("matrix_free", "reverse", 1, work, one_pass))
+    ways.append(("matrix_free", "reverse", 1, work, graph.footprint))
     return ways
 
 
-def _choose(
-    candidates: list[Way], m: int, n: int, costs: dict[str, Cost], tiny: bool, long: bool
-) -> tuple[Way, str]:
+def _choose(ways: Sequence[Way], quick: Way | None, m: int, n: int, costs: dict[str, Cost]) -> tuple[Way, str]:
+    """The way and the reason; `quick` is the choice where it was made already."""
+
     def fitting(strategy: str) -> list[Way]:
-        return sorted((c for c in candidates if c.strategy == strategy and c.fits), key=lambda c: c.operations)
+        return sorted((way for way in ways if way.strategy == strategy and way.fits), key=lambda way: way.operations)
 
     accumulated, dense = fitting("accumulated"), fitting("dense")
     probed = costs["reverse"].probed
-    rows = next((c for c in dense if c.mode == "reverse"), None)
-    if rows and (tiny or (long and 2 * costs["reverse"].bound >= m * n)):
-        return rows, f"many small operations and a small or dense Jacobian: {m} reverse passes in few batches"
-    if accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
+    if quick is not None:
+        (best,) = [way for way in ways if (way.strategy, way.mode) == (quick.strategy, quick.mode)]
+        if best.strategy == "dense":
+            return best, f"many small operations and a small or dense Jacobian: {m} reverse passes in few batches"
+    elif accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
         best = accumulated[0]
-        start = "output" if best.mode == "reverse" else "input"
-        return best, (
-            f"local Jacobians multiplied together from the {start}: about {best.operations:.2g} multiplications, "
-            f"against {m} reverse or {n} forward passes"
-        )
-    if dense:
+    elif dense:
         best = dense[0]
         why = (
             "an operation's local Jacobian is not known"
@@ -147,8 +157,14 @@ def _choose(
         )
         unit = "row" if best.mode == "reverse" else "column"
         return best, f"{why}, so one {best.mode} pass a {unit}: {best.passes}, as many at a time as fit"
-    (last,) = [c for c in candidates if c.strategy == "matrix_free"]
-    return last, f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
+    else:
+        (last,) = [way for way in ways if way.strategy == "matrix_free"]
+        return last, f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
+    start = "output" if best.mode == "reverse" else "input"
+    return best, (
+        f"local Jacobians multiplied together from the {start}: about {best.operations:.2g} multiplications, "
+        f"against {m} reverse or {n} forward passes"
+    )
 
 
 ONE_TO_ONE = frozenset(
@@ -213,7 +229,7 @@ def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
         return _window(node, name, shape, out_shape)
     if name in elementwise.LOSS_NAMES:
         return max(1, prod(shape) // max(1, prod(out_shape)))
-    if name in detect.BLOCK_NAMES.split():
+    if name in detect.LINEAR or name in detect.BLOCKS:
         return prod(shape[-2:])
     return prod(shape)
 
@@ -246,7 +262,7 @@ def one_to_one(graph: Graph) -> bool:
 
 def reverse_cost(graph: Graph) -> Cost:
     """Of accumulating from the output backwards."""
-    m = graph.output.numel()
+    m = graph.m
     reach = {(graph.output.grad_fn, graph.output.output_nr): 1}
     meter = _Meter(graph)
     for node in graph.order:
@@ -280,7 +296,7 @@ def forward_cost(graph: Graph) -> Cost:
                 if wide:
                     reach[node, nr] = min(n, wide)
                     meter.hold(prod(shape) * min(n, wide), prod(shape) * n)
-        bound += graph.output.numel() * reach.get((graph.output.grad_fn, graph.output.output_nr), 0)
+        bound += graph.m * reach.get((graph.output.grad_fn, graph.output.output_nr), 0)
     return meter.cost(bound)
 
 

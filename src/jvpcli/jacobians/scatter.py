@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.graph import read_graph
-from jvpcli.jacobians.passes import pull_back
+from jvpcli.jacobians.graph import pull_back, read_graph
 from jvpcli.jacobians.terms import UnsupportedError
 
 DRAWS = 4

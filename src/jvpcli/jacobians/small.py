@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from jvpcli.jacobians.dense import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
 from jvpcli.jacobians.operations import Nature, natures
+from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.problem import Named, Problem
-from jvpcli.report import Notice, Plan
+from jvpcli.report import Notice, OutputPlan, Plan, Way
+from jvpcli.request import Tell
 
 if TYPE_CHECKING:
     from jvpcli.jacobians.graph import Graph
@@ -35,24 +36,66 @@ Sides = tuple[list[Tensor], list[Tensor]]
 """Generic gradients a few roundings to both sides of the point."""
 
 
-def derive_small(
-    problem: Problem, mode: str, together: bool = True
-) -> tuple[Maps, Plan, tuple[Notice, ...], Sides | None]:
-    """The maps with their structure, the plan, what was done otherwise than planned, and the sides where they were seen.
+@dataclass(frozen=True)
+class Derivatives:
+    """The Jacobian of every differentiable output to every differentiated input, and how it was computed.
 
-    Args:
-        problem, mode, together: as for `compute.derive`.
+    `sides` are generic gradients a few roundings to both sides of the point, where they were found on the way.
     """
-    outputs, inputs = problem.differentiable, problem.leaves
-    plan = plan_passes(outputs, inputs, mode)
-    around = _look_around(problem, plan.mode) if together and problem.can_stack else None
-    if around is None:
-        maps, plan, notices = maps_by_passes(outputs, inputs, plan)
-        sample = cache(lambda: _sample(problem, plan))
-        return with_kinds(problem, outputs, maps, sample), plan, notices, None
-    seen = around.sample
-    sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
-    return with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides
+
+    maps: Maps
+    plan: Plan
+    notices: tuple[Notice, ...] = ()
+    sides: Sides | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SmallPlan:
+    """All passes one by one, or at many points at once.
+
+    Attributes:
+        problem: with differentiable outputs.
+        mode: "auto", "forward" or "reverse".
+        targets: the outputs that are differentiated.
+        together: whether many points may be run at once, where the problem can be.
+    """
+
+    problem: Problem
+    mode: str
+    targets: Named
+    together: bool = True
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of all outputs together."""
+        return plan_passes(self.targets, self.problem.leaves, self.mode)
+
+    @property
+    def outputs(self) -> dict[str, OutputPlan]:
+        """What is planned for each output by itself, as it is reported."""
+        n, found = sum(x.numel() for x in self.problem.leaves.values()), {}
+        for name, y in self.targets.items():
+            plan, m = plan_passes({name: y}, self.problem.leaves, self.mode), y.numel()
+            way = Way(plan.strategy, plan.mode, plan.passes, m * n, plan.peak_bytes, True)
+            found[name] = OutputPlan(m, n, m * n, (way,), f"small: {plan.reason}")
+        return found
+
+    def maps(self) -> Maps:
+        """The maps alone, without a look at another point."""
+        found = maps_by_passes(self.targets, self.problem.leaves, self.plan)[0]
+        return with_kinds(self.problem, self.targets, found, dict)
+
+    def derive(self, tell: Tell | None = None) -> Derivatives:
+        """The maps with their structure, and the sides where they were seen; it is done too soon to `tell` of."""
+        problem, outputs, plan = self.problem, self.targets, self.plan
+        around = _look_around(problem, plan.mode) if self.together and problem.can_stack else None
+        if around is None:
+            maps, plan, notices = maps_by_passes(outputs, problem.leaves, plan)
+            sample = cache(lambda: _sample(problem, plan))
+            return Derivatives(with_kinds(problem, outputs, maps, sample), plan, notices)
+        seen = around.sample
+        sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
+        return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
 
 
 def plan_passes(outputs: Named, inputs: Named, mode: str = "auto") -> Plan:
@@ -121,8 +164,6 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
 def _sample(problem: Problem, plan: Plan) -> Maps:
     """The maps at another point; none where the function cannot be evaluated there."""
     inputs = problem.leaves
-    if any(x.is_complex() for x in inputs.values()):
-        return {}
     places = (elsewhere(inputs, seed=7), *[sampled(inputs, relative, seed=7) for relative in (-NEARBY, NEARBY)])
     for place in places:  # inwards first: that stays in the domain more often
         try:
@@ -131,7 +172,7 @@ def _sample(problem: Problem, plan: Plan) -> Maps:
             maps = maps_by_passes(reached, there.leaves, plan)[0]
         except Exception:  # any failure of the user's function off the point only costs the sample
             continue
-        if all(not isinstance(each, DenseMap) or bool(each.matrix.isfinite().all()) for each in maps.values()):
+        if all(bool(part.isfinite().all()) for each in maps.values() for part in each.parts):
             return maps
     return {}
 
@@ -153,7 +194,7 @@ def with_kinds(
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
             if isinstance(jacobian, ComplexMap):
-                found[key] = replace(jacobian, kind=classify_values([jacobian.rows], nature))
+                found[key] = replace(jacobian, kind=_of_complex(jacobian, sample, key, nature))
             elif isinstance(jacobian, DenseMap):
                 found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
     return found
@@ -175,6 +216,16 @@ def _by_values(
     if kind == "zero" and not nature.rigid:
         return None
     return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
+
+
+def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature) -> str:
+    """The kind that the values here and elsewhere show; where they don't show it all, what is proved by those here."""
+    other = sample().get(key) if nature.smooth else None
+    if isinstance(other, ComplexMap) and other.rows.shape == jacobian.rows.shape:
+        kind = classify_values([*jacobian.parts, *other.parts], nature)
+        if kind != "zero" or nature.rigid:
+            return kind
+    return unproved(jacobian.filled)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ The arrays are (k, r), so that one of k terms (a tap of a stencil) lies together
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,7 @@ class Pattern:
         unique_rows: no row is listed twice.
         distinct: no place is listed twice (but by padding).
         padded: a row may repeat one of its places, with the value 0.
-        token: names the pattern among the structures of a Workspace; None: it depends on values.
+        key: names the pattern among the structures of a Workspace; None: it depends on values.
     """
 
     rows: Tensor | None
@@ -33,7 +32,7 @@ class Pattern:
     unique_rows: bool = True
     distinct: bool = True
     padded: bool = False
-    token: Hashable = None
+    key: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ class SparseMap(Term):
 
 
 def to_sparse(term: Term, work: Workspace) -> SparseMap:
-    """The same entries by index arrays."""
+    """A piece of any kind by index arrays."""
     if isinstance(term, SparseMap):
         return term
     assert isinstance(term, KroneckerMap)
@@ -83,7 +82,7 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
     width, height = term.row_length, term.bound // max(1, term.row_length)
     work.reserve(term.bound, 8 + term.like.element_size())
     names = {k: i for i, k in enumerate((*rows, *inner))}
-    key = (
+    key = work.key(
         "kronecker",
         tuple([names[k] for k in term.out]),
         tuple([names[k] for k in term.inn]),
@@ -93,7 +92,7 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
     def make() -> Pattern:
         repeated = len(rows) < len(term.out)
         listed = term.index(term.out, rows).reshape(-1) if repeated else None
-        return Pattern(listed, term.index(term.inn, inner + rows).reshape(width, height), token=key)
+        return Pattern(listed, term.index(term.inn, inner + rows).reshape(width, height), key=key)
 
     pattern = work.structure(key, make)
     if not term.factors:
@@ -109,11 +108,11 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
 
 
 def merge(term: SparseMap, work: Workspace) -> SparseMap:
-    """The same map with no place listed twice: duplicates are added up."""
+    """The map with each place listed once: entries of one place are added up."""
     pattern = term.pattern
     if pattern.distinct:
         return term
-    key = None if pattern.token is None else ("merge", pattern.token)
+    key = work.key("merge", pattern.key)
     if pattern.unique_rows and term.k <= FEW:
         merged, (pairs, kept) = work.structure(key, lambda: _merge_pairs(pattern, key))
         if not pairs:
@@ -148,7 +147,7 @@ Pairs = list[tuple[int, int, Tensor | None]]
 """(into, out of, in which rows; None: in all): what is added to what."""
 
 
-def _merge_pairs(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Pairs, list[int]]]:
+def _merge_pairs(pattern: Pattern, key: int | None) -> tuple[Pattern, tuple[Pairs, list[int]]]:
     """Later entries are added to the first of the same place; where they stood a 0 pads the row."""
     cols, pairs = pattern.cols, Pairs()
     kept: list[int] = []
@@ -168,10 +167,10 @@ def _merge_pairs(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Pair
             kept.append(later)
             padded = padded or gone is not None
     merged = cols if len(kept) == cols.shape[0] else cols[kept]
-    return Pattern(pattern.rows, merged, padded=padded, token=token), (pairs, kept)
+    return Pattern(pattern.rows, merged, padded=padded, key=key), (pairs, kept)
 
 
-def _merge_by_table(pattern: Pattern, n: int, token: Hashable) -> tuple[Pattern, Tensor | None]:
+def _merge_by_table(pattern: Pattern, n: int, key: int | None) -> tuple[Pattern, Tensor | None]:
     """Where rows list more entries than there are columns: each row's columns once, and which entries are padding."""
     height = pattern.cols.shape[1]
     marks = torch.zeros((n, height), dtype=torch.bool, device=pattern.cols.device)
@@ -184,20 +183,20 @@ def _merge_by_table(pattern: Pattern, n: int, token: Hashable) -> tuple[Pattern,
     merged[within, listed] = cols
     ragged = bool((counts != width).any())
     padding = torch.arange(width, device=listed.device)[:, None] >= counts if ragged else None
-    return Pattern(pattern.rows, merged, padded=ragged, token=token), padding
+    return Pattern(pattern.rows, merged, padded=ragged, key=key), padding
 
 
-def _merge_in_rows(pattern: Pattern, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
+def _merge_in_rows(pattern: Pattern, key: int | None) -> tuple[Pattern, tuple[Tensor, Tensor]]:
     cols, order = pattern.cols.sort(dim=0)
     position = torch.zeros_like(cols)
     torch.cumsum(cols[1:] != cols[:-1], dim=0, out=position[1:])
     width = int(position[-1].max()) + 1 if position.numel() else 0
     ragged = bool((position[-1] != width - 1).any()) if position.numel() else False
     first = cols[0].expand(width, -1).clone()
-    return Pattern(pattern.rows, first.scatter_(0, position, cols), padded=ragged, token=token), (order, position)
+    return Pattern(pattern.rows, first.scatter_(0, position, cols), padded=ragged, key=key), (order, position)
 
 
-def _merge_anywhere(term: SparseMap, token: Hashable) -> tuple[Pattern, tuple[Tensor, Tensor]]:
+def _merge_anywhere(term: SparseMap, key: int | None) -> tuple[Pattern, tuple[Tensor, Tensor]]:
     keys = (term.row_index() * term.n + term.pattern.cols).reshape(-1)
     keys, order = keys.sort()
     starts = torch.ones_like(keys, dtype=torch.bool)
@@ -205,7 +204,7 @@ def _merge_anywhere(term: SparseMap, token: Hashable) -> tuple[Pattern, tuple[Te
     places = keys[starts]
     rows = torch.div(places, term.n, rounding_mode="floor")
     cols = (places - rows * term.n).reshape(1, -1)
-    return Pattern(rows, cols, unique_rows=False, token=token), (order, starts.cumsum(0) - 1)
+    return Pattern(rows, cols, unique_rows=False, key=key), (order, starts.cumsum(0) - 1)
 
 
 def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
@@ -214,9 +213,8 @@ def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
     if len(terms) == 1:
         return first
     patterns = [t.pattern for t in terms]
-    tokens = [p.token for p in patterns]
     shared = all(p.rows is patterns[0].rows for p in patterns) and patterns[0].unique_rows
-    key = None if None in tokens else ("add", *tokens)
+    key = work.key("add", *[p.key for p in patterns])
 
     def make() -> Pattern:
         if shared:
@@ -225,11 +223,11 @@ def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
                 torch.cat([p.cols for p in patterns]),
                 distinct=False,
                 padded=any(p.padded for p in patterns),
-                token=key,
+                key=key,
             )
         rows = torch.cat([t.row_index().expand(t.k, -1).reshape(-1) for t in terms])
         cols = torch.cat([p.cols.reshape(-1) for p in patterns]).reshape(1, -1)
-        return Pattern(rows, cols, unique_rows=False, distinct=False, token=key)
+        return Pattern(rows, cols, unique_rows=False, distinct=False, key=key)
 
     pattern = work.structure(key, make)
     if all(t.values is None for t in terms):

@@ -40,7 +40,8 @@ def singular_values(linear_map: LinearMap, count: int = 6) -> Spectrum:
     m, n = linear_map.m, linear_map.n
     count = min(count, m, n)
     if isinstance(linear_map, ComplexMap):
-        return _exact(_decomposed(linear_map.rows), count)
+        matrix = linear_map.real_form()
+        return _exact(_decomposed(matrix.to(torch.promote_types(matrix.dtype, torch.float64))), count)
     match linear_map.structure:
         case "zero" | "identity" | "diagonal" | "selection":
             _, cols, values = linear_map.entries()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import cotangents_for_kinks, two_sides
+from jvpcli.jacobians.passes import basis, paired
 from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
@@ -56,8 +57,8 @@ class _Rows:
         """For each counted tensor (2 count, *shape): one entry of one of them after the other, twice."""
         stacks, start = [], 0
         for t in self.counted.values():
-            unit = torch.eye(self.count, dtype=t.dtype, device=t.device)[:, start : start + t.numel()]
-            stacks.append(torch.cat([unit, unit]).reshape(-1, *t.shape))
+            unit = basis(t, -start, self.count - start)
+            stacks.append(torch.cat([unit, unit]))
             start += t.numel()
         return stacks
 
@@ -94,7 +95,7 @@ class _Rows:
 
 
 def _copies(x: Tensor, count: int) -> Tensor:
-    """The same tensor `count` times, (count, *shape); no memory is taken."""
+    """A tensor `count` times, (count, *shape); no memory is taken."""
     return x.expand(count, *x.shape)
 
 
@@ -136,20 +137,11 @@ def _pass(
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")
-    gradients = _grad(_paired(ys, weights), list(points.values()), create_graph=rows.forward)
+    gradients = _grad(paired(ys, weights), list(points.values()), create_graph=rows.forward)
     if not rows.forward:
         return gradients, gradients
     at_point_and_near = [gradient[:-2] for gradient in gradients]
-    return _grad(_paired(at_point_and_near, rows.basis()), weights), [g.detach() for g in gradients]
-
-
-def _paired(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Σ ⟨left, right⟩."""
-    terms = [(a * b).sum() for a, b in zip(left, right, strict=True)]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    return _grad(paired(at_point_and_near, rows.basis()), weights), [g.detach() for g in gradients]
 
 
 def _grad(scalar: Tensor, inputs: list[Tensor], create_graph: bool = False, keep: bool = False) -> list[Tensor]:
@@ -161,7 +153,7 @@ def _grad(scalar: Tensor, inputs: list[Tensor], create_graph: bool = False, keep
 
 def _believable(maps: Maps, outputs: Named, inputs: Named, generic: Sequence[Tensor]) -> bool:
     """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
-    pulled = _grad(_paired(list(outputs.values()), generic), list(inputs.values()), keep=True)
+    pulled = _grad(paired(list(outputs.values()), generic), list(inputs.values()), keep=True)
     weights = dict(zip(outputs, generic, strict=True))
     for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):
         if not leaf.numel():

@@ -1,7 +1,8 @@
 """What kind of matrix a pattern of nonzeros is: the most special kind of the contract's list that holds.
 
-The order, most special first: zero, identity (times a number), diagonal, selection, banded, block_diagonal, sparse,
-dense.  A pattern is given as the row and column of each possible nonzero of an m-by-n matrix.
+In this order: zero, identity (times a number), diagonal, selection, block_diagonal, banded, sparse, dense.  No kind
+depends on how large a matrix is: blocks are blocks and a band is a band however full they are, and dense is what has no
+structural zero at all.  A pattern is given as the row and column of each possible nonzero of an m-by-n matrix.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.operations import ALWAYS, Nature
-
-SPARSE_FRACTION = 0.5
-"""A pattern with more than this part of its entries filled is called dense."""
+from jvpcli.report import Notice
 
 
 def classify(
@@ -42,17 +41,15 @@ def classify(
     if nnz == 0:
         return "zero"
     selects = ones and nature.picking and nnz <= m and np.bincount(rows).max() <= 1
-    if m == n and np.array_equal(rows, cols) and (nature.rigid or not selects):
+    if m == n and np.array_equal(rows, cols) and (nature.rigid or nature.placed or not selects):
         return "identity" if constant and nature.rigid and nnz == n else "diagonal"
     if selects:
         return "selection"
-    blocks = block_count(rows, cols, m, n)
-    full_blocks = blocks > 1 and nnz * blocks > SPARSE_FRACTION * m * n
-    if m == n and not full_blocks and _bandwidth(rows, cols) * 2 <= n:
-        return "banded"
-    if blocks > 1:
+    if block_count(rows, cols, m, n) > 1:
         return "block_diagonal"
-    return "sparse" if nnz <= SPARSE_FRACTION * m * n else "dense"
+    if m == n and _bandwidth(rows, cols) < n:
+        return "banded"
+    return "sparse" if nnz < m * n else "dense"
 
 
 def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
@@ -68,16 +65,10 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
     for other in others:
         pattern |= other != 0
     rows, cols = pattern.nonzero()
-    number = first[rows[0], cols[0]] if rows.size else None
-    constant = number is not None and all((array[rows, cols] == number).all() for array in arrays)
+    entries = [array[rows, cols] for array in arrays]
+    constant = all((each == each[:1]).all() and each.all() for each in entries)
     m, n = pattern.shape
-    return classify(rows, cols, m, n, nature, constant=constant, ones=constant and number == 1)
-
-
-def classify_mask(mask: Tensor) -> str:
-    """The kind of a bool matrix (m, n) of the places that can be other than zero; nothing is known of the values."""
-    rows, cols = _as_array(mask).nonzero()
-    return classify(rows, cols, *mask.shape)
+    return classify(rows, cols, m, n, nature, constant=constant, ones=constant and all((e[:1] == 1).all() for e in entries))
 
 
 def unproved(matrix: Tensor) -> str:
@@ -85,12 +76,28 @@ def unproved(matrix: Tensor) -> str:
     return "dense" if matrix.numel() and bool((matrix != 0).all()) else "unknown"
 
 
+SENTENCES = {
+    "artefact": "{entries} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a row, as in "
+    "torch.autograd.functional.jacobian) give NaN, as 0·∞, {are} zero by the operations, and shown as zero",
+}
+"""By the code of a claim its sentence."""
+
+
+def artefacts_in_words(y: str, x: str, count: int) -> Notice:
+    """The warning about entries of ∂y/∂x that PyTorch's own passes give as NaN, and that are zero."""
+    entries, are = ("1 entry", "is") if count == 1 else (f"{count} entries", "are")
+    return Notice("nonfinite", SENTENCES["artefact"].format(entries=entries, are=are, y=y, x=x), "artefact")
+
+
 def _as_array(matrix: Tensor) -> np.ndarray:
     """Its numbers for numpy, which takes a third of torch's time for small ones; a dtype that it lacks is widened."""
     matrix = matrix.detach().cpu().resolve_conj().resolve_neg()
     if matrix._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
         matrix = matrix.clone()
-    return (matrix.float() if matrix.dtype is torch.bfloat16 else matrix).numpy()
+    return matrix.to(_WIDER.get(matrix.dtype, matrix.dtype)).numpy()
+
+
+_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
@@ -111,9 +118,9 @@ def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
 
 
 def _bandwidth(rows: np.ndarray, cols: np.ndarray) -> int:
-    """The number of diagonals between the outermost two that hold a nonzero, both included."""
+    """How many of the 2n − 1 diagonals lie from the main one to the outermost that hold a nonzero, on either side."""
     offsets = cols - rows
-    return int(offsets.max()) - int(offsets.min()) + 1
+    return max(int(offsets.max()), 0) - min(int(offsets.min()), 0) + 1
 
 
 def without_artefacts(matrix: Tensor, mask: Tensor) -> tuple[Tensor, int]:

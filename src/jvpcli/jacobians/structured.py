@@ -18,8 +18,8 @@ from jvpcli.jacobians.labels import count
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.jacobians.sparse_map import SparseMap
-from jvpcli.jacobians.structure import SPARSE_FRACTION, classify, classify_mask
-from jvpcli.jacobians.terms import Term, Workspace, zeros
+from jvpcli.jacobians.structure import classify
+from jvpcli.jacobians.terms import Term, TooLargeError, Workspace, zeros
 
 MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
@@ -33,52 +33,77 @@ class StructuredMap(LinearMap):
         terms: regular pieces (deltas and dense axes) and sparse ones (index arrays).
         like: a tensor of the entries' dtype and device.
         work: index arrays made before, for the same program at the same shapes.
-        nature: of the operations.
-        mask: where entries can be other than zero, a bool matrix (m, n): asked where a piece is dense and mostly zero here;
-            None: that could not be found out.
+        told: gives the nature of the operations.
+        wide: gives a map with an entry wherever one can be other than zero at any point; None: that can't be found out.
     """
 
     terms: Terms
     like: Tensor
     work: Workspace
-    nature: Nature = ALWAYS
-    mask: Callable[[], Tensor | None] | None = None
+    told: Callable[[], Nature] = lambda: ALWAYS
+    wide: Callable[[], StructuredMap | None] | None = None
 
     @cached_property
     def structure(self) -> str:
         """The most special kind of the contract's list that holds, from the operations."""
-        if not self.terms or not self.m * self.n:
-            return "zero"
-        term = self.terms[0]
-        if len(self.terms) == 1 and isinstance(term, KroneckerMap):
-            if term.is_identity:
-                return "identity" if term.scale else "zero"
-            if term.is_diagonal:
-                return "diagonal"
-            if not term.factors and term.scale == 1 and term.row_length == 1:
-                return "selection"
-        return self._structure_of_pattern()
+        try:
+            return self._most_special()
+        except TooLargeError:
+            return "unknown"
 
-    def _structure_of_pattern(self) -> str:
-        size = self.m * self.n
-        if any(term.is_dense for term in self.terms):
-            if self.mask is None or self.nnz is None or self.nnz > SPARSE_FRACTION * size:
-                return "dense"
-            mask = self.mask()
-            return "unknown" if mask is None else classify_mask(mask)
-        term = self._single
-        pattern = term.pattern
-        if term.bound > SPARSE_FRACTION * size and not pattern.padded:
+    @cached_property
+    def nature(self) -> Nature:
+        """What the operations make of the map at every point."""
+        return self.told()
+
+    def _most_special(self) -> str:
+        nature, stands = self.nature, self.nature.still and self.nature.certain
+        if not self.m * self.n or (stands and not self.terms):
+            return "zero"
+        term = self.terms[0] if len(self.terms) == 1 else None
+        if isinstance(term, KroneckerMap) and term.is_diagonal:
+            if nature.rigid and not term.factors:
+                return "identity" if term.scale else "zero"
+            if stands:
+                return "diagonal"
+        if self._is_full:
             return "dense"
-        rows, cols = (i.reshape(-1).cpu().numpy() for i in (term.row_index().expand(pattern.cols.shape), pattern.cols))
-        if pattern.padded:  # a place may stand there twice
-            rows, cols = np.divmod(np.unique(rows * self.n + cols), self.n)
-        constant = term.values is None or (
-            all(isinstance(t, KroneckerMap) and not t.factors for t in self.terms) and term.values.numel() > 0
-        )
-        number = 1.0 if term.values is None else float(term.values.reshape(-1)[0]) if constant else 0.0
-        same = constant and (term.values is None or bool((term.values == number).all()))
-        return classify(rows, cols, self.m, self.n, self.nature, constant=same, ones=same and number == 1.0)
+        if (nature.rigid or nature.picking) and self.nnz is not None:  # the numbers here are those at every point
+            kind = self._kind_of_entries()
+            if nature.rigid or kind == "selection":
+                return kind
+        if stands and not self._has_dense and all(map(_is_filled, self.terms)):
+            return self._kind_of_places()
+        wide = None if self.wide is None else self.wide()
+        if wide is not None and any(term.is_dense and _is_filled(term) for term in wide.terms):
+            picks = not nature.still and self.bound < self.m * self.n  # few entries at any point, if not the same ones
+            return "unknown" if not nature.certain else "sparse" if picks else "dense"
+        if wide is not None and wide.nnz is not None:
+            return wide._kind_of_entries()
+        return self._kind_of_places() if stands and not self._has_dense else "unknown"
+
+    @property
+    def _has_dense(self) -> bool:
+        return any(term.is_dense for term in self.terms)
+
+    @cached_property
+    def _is_full(self) -> bool:
+        """Whether no entry is zero here."""
+        return self.bound >= self.m * self.n > 1 and self.nnz == self.m * self.n
+
+    def _kind_of_entries(self) -> str:
+        """The kind of the entries that are not zero here."""
+        rows, cols, values = self.entries()
+        same = bool((values == values[:1]).all())
+        return self._kind(rows * self.n + cols, constant=same, ones=same and bool((values[:1] == 1).all()))
+
+    def _kind_of_places(self) -> str:
+        """The kind of the places that are held, whatever stands there."""
+        return self._kind(self._single.row_index() * self.n + self._single.pattern.cols)
+
+    def _kind(self, places: Tensor, constant: bool = False, ones: bool = False) -> str:
+        rows, cols = np.divmod(np.unique(places.cpu().numpy()), max(1, self.n))  # where rows are padded a place stands twice
+        return classify(rows, cols, self.m, self.n, self.nature, constant=constant, ones=ones)
 
     @cached_property
     def nnz(self) -> int | None:
@@ -103,6 +128,14 @@ class StructuredMap(LinearMap):
     def bound(self) -> int:
         """How many entries can be other than zero, duplicates counted twice."""
         return sum(t.bound for t in self.terms)
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The number (0-d) that an identity is times; None for any other kind."""
+        (term, *_) = self.terms or (None,)
+        if self.structure == "identity" and isinstance(term, KroneckerMap) and not term.factors and len(self.terms) == 1:
+            return self.like.new_tensor(term.scale)
+        return super().scale
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column (int64) and value of every entry that is not zero, in no special order."""
@@ -154,6 +187,13 @@ class StructuredMap(LinearMap):
                 term.write_dense(result, accumulate=position > 0)
         return result
 
+    def places(self) -> Tensor:
+        """Where there may be an entry, whatever its value: bool (m, n)."""
+        result = zeros(self.m, self.n, self.like)
+        for position, term in enumerate(self.terms):
+            bare(term).write_dense(result, accumulate=position > 0)
+        return result != 0
+
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape."""
         return self.matrix().reshape(self.out_shape + self.in_shape)
@@ -170,12 +210,28 @@ class StructuredMap(LinearMap):
         return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
 
 
+def bare(term: Term) -> Term:
+    """A piece with 1 in all its places."""
+    if isinstance(term, KroneckerMap):
+        return replace(term, factors=(), scale=1.0)
+    assert isinstance(term, SparseMap)
+    return replace(term, values=None)
+
+
 def _absolute(term: Term) -> Term:
     if isinstance(term, KroneckerMap):
         factors = tuple([replace(factor, values=factor.values.abs()) for factor in term.factors])
         return replace(term, factors=factors, scale=abs(term.scale))
     assert isinstance(term, SparseMap)
     return term if term.values is None else replace(term, values=term.values.abs())
+
+
+def _is_filled(term: Term) -> bool:
+    """Whether none of the entries that it holds is zero here."""
+    if isinstance(term, KroneckerMap):
+        return _count_nonzero(term) == term.bound
+    assert isinstance(term, SparseMap)
+    return term.values is None or bool(term.values.all())
 
 
 def _count_nonzero(term: KroneckerMap) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -73,14 +74,30 @@ MOST_KEPT = 1 << 14
 class Workspace:
     """What composing may use: a limit in bytes, and index arrays made before.
 
-    Index arrays are found by the operation, its parameters and the tokens of the patterns that they were made from:
+    Index arrays are found by the operation, its parameters and the keys of the patterns that they were made from:
     the same program at the same shapes finds them made, and a program that takes another path does not.
     """
 
     limit: float = float("inf")
-    made: dict[Hashable, Any] = field(default_factory=dict)
+    made: dict[int, Any] = field(default_factory=dict)
+    keys: dict[tuple[Hashable, ...], int] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
 
-    def structure(self, key: tuple[Hashable, ...] | None, make: Callable[[], Any]) -> Any:
+    def key(self, *parts: Hashable) -> int | None:
+        """A number for an operation with its parameters and the keys of what it is applied to; None if one of them has none.
+
+        A key that held the keys it was made from would grow as fast as the paths through the program.
+        """
+        if None in parts:
+            return None
+        if len(self.keys) >= 4 * MOST_KEPT:
+            self.keys.clear()  # numbers are never given twice, so that those still held just find nothing
+        found = self.keys.get(parts)
+        if found is None:
+            found = self.keys[parts] = next(self.numbers)
+        return found
+
+    def structure(self, key: int | None, make: Callable[[], Any]) -> Any:
         """What `make` gives (anything that depends on structure alone), made once for every key; None: never kept."""
         if key is None:
             return make()

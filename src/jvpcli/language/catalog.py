@@ -204,6 +204,12 @@ def refused_positions(op: str) -> Mapping[int, tuple[str, Any]]:
     return _data()["refused_positions"].get(path, {}) if kind in ("call", "method") else {}
 
 
+def guards(name: str) -> Sequence[str]:
+    """The families of `guards` that have a rule for the arguments of a function or method of that name, in any namespace."""
+    families: Sequence[str] = _data()["guards"].get(name, ())
+    return families
+
+
 def keyword_reason(name: str) -> str | None:
     """Why no call may use the parameter `name`; None where it may be used."""
     if name.startswith("_") and name not in PUBLIC_KEYWORDS:

@@ -1,23 +1,68 @@
-"""Evaluating: a program on tensors, a VALUE's expression, or a Python function."""
+"""Evaluating a program on tensors, a VALUE's expression, or a Python function; and what that gives.
+
+Outputs are named as the contract says: the text's own names, y (y0, y1, …) for the rest, out where an input has that name.
+"""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import Parameter
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, NotDifferentiableError
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
 from jvpcli.language import catalog, refusals
-from jvpcli.language.evaluation import Evaluation, flatten, name_outputs
-from jvpcli.language.operations import apply_operation, is_imported
+from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
+
+MARK = "_jvp_differentiates"
+"""The attribute of a leaf that an evaluation differentiates: what is asked of jvpcli inside of that is told by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one evaluation of a program gave.
+
+    Attributes:
+        program: what was evaluated; None for a Python function.
+        inputs: name to tensor; the differentiated ones are leaves that require grad.
+        outputs: name to tensor, named as the contract says.
+        tape: the equations that ran, in order, without control flow: comprehensions are unrolled (each turn with
+            slots of its own) and only the branch taken is there.  Slots below `len(inputs)` are the inputs.  What
+            depends on no input and is no tensor stands in the tape's operands as a constant.
+        values: slot to value, for every slot on the tape.  A tensor that a later step changed in place stands here as
+            it was before; the changed one is that step's value (`operations.is_in_place`), and later steps refer to
+            that.  Views of it are not kept: their values are those after all steps.
+        wrt: the names of the differentiated inputs.
+        output_slots: the slot of each output (of an input, where the text gives it back).
+        said: what torch warned of meanwhile.
+        functions: the imported functions that the program may call, by name.
+        hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
+    """
+
+    program: Program | None
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    tape: tuple[Equation, ...]
+    values: Mapping[int, Any]
+    wrt: tuple[str, ...]
+    output_slots: Mapping[str, int] = field(default_factory=dict)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+    hooked: bool = False
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """The differentiated inputs by name."""
+        return {name: self.inputs[name] for name in self.wrt}
 
 
 def evaluate(
@@ -25,13 +70,15 @@ def evaluate(
     inputs: Mapping[str, Tensor],
     *,
     wrt: Collection[str] = (),
+    tracked: Collection[str] = (),
     seed: int = 0,
     memory_limit: int | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Evaluation:
     """Run a program on tensors; `functions` are the imported ones that it calls, by name.
 
-    The inputs named in `wrt` become fresh leaves that require grad; the caller's tensors are never changed.  Random
+    The inputs named in `wrt` become fresh leaves that require grad, and so do those in `tracked`, which the functions
+    differentiate themselves; the caller's tensors are never changed.  Random
     functions start from `seed`, and torch's own generator is left as it was.  `memory_limit` is in bytes; without one
     three quarters of the free memory may be used.
 
@@ -43,10 +90,9 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    leaves = {name: _leaf(name, inputs[name], name in wrt, copy) for name in program.inputs}
+    leaves = {name: _leaf(name, inputs[name], name in wrt or name in tracked, copy) for name in program.inputs}
     run = Run(program, leaves, memory_limit, functions)
-    with seeded(seed, leaves.values()), torch.enable_grad(), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with seeded(seed, leaves.values()) as said, torch.enable_grad():
         run.run(program.equations)
         parts = list(_parts(run, program))
     if functions:
@@ -90,16 +136,22 @@ def evaluate_value(
 
 
 def evaluate_function(
-    function: Callable[..., Any], inputs: Mapping[str, Tensor], wrt: Collection[str] = (), seed: int = 0
+    function: Callable[..., Any],
+    inputs: Mapping[str, Tensor],
+    wrt: Collection[str] = (),
+    tracked: Collection[str] = (),
+    seed: int = 0,
 ) -> Evaluation:
-    """Run a Python function of tensors, called with `inputs` by name, or in their order; there is no program and no tape.
+    """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
+
+    `wrt` and `tracked` are as for `evaluate`.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
         Whatever the function itself raises.
     """
-    leaves = {name: _leaf(name, value, name in wrt, copy=False) for name, value in inputs.items()}
-    given = {name: x if name in wrt else x.clone() for name, x in leaves.items()}  # the function may write to those
+    leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
+    given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
         outputs = call_function(function, given)
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
@@ -108,33 +160,53 @@ def evaluate_function(
 def call_function(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
+    Inputs with the names of keyword-only parameters are given by name, all others by position: in the order of the
+    parameters where they have those names, else in the order of the inputs.
+
     Raises: as `evaluate_function`.
     """
-    return name_outputs([(None, part) for part in flatten(_call(function, inputs))], tuple(inputs))
+    positional, by_name = _arranged(function, list(inputs))
+    result = function(*(inputs[name] for name in positional), **{name: inputs[name] for name in by_name})
+    return name_outputs([(None, part) for part in flatten(result)], tuple(inputs))
 
 
-def _call(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Any:
-    """By name where the function has parameters of those names, else in order."""
-    try:
-        parameters = _parameters(function)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return function(*inputs.values())
-    return function(**inputs) if inputs.keys() <= parameters else function(*inputs.values())
+def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
+    """Which inputs a function gets by position, in this order, and which by name."""
+    parameters, keyword_only = _parameters(function)
+    by_name = [name for name in names if name in keyword_only]
+    others = [name for name in names if name not in keyword_only]
+    if not set(others) <= set(parameters):
+        return others, by_name
+    others.sort(key=parameters.index)
+    leading = next((k for k, name in enumerate(others) if name != parameters[k]), len(others))
+    return others[:leading], [*others[leading:], *by_name]  # behind a parameter that is left to its default
 
 
-def _parameters(function: Callable[..., Any]) -> Set[str]:
-    """The names of a function's parameters; of a plain one without the time that its signature takes."""
-    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """The names of a function's parameters, and of those that are keyword-only.
+
+    Of a function that wraps another they are the other's: the wrapper hands on what comes by position.
+    """
+    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):  # without the time a signature takes
         code = function.__code__
-        return set(code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount])
-    return inspect.signature(function).parameters.keys()
+        return list(code.co_varnames[: code.co_argcount]), list(
+            code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        )
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return [], []
+    by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in by_position], [
+        p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY
+    ]
 
 
 @contextmanager
-def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[None]:
+def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warnings.WarningMessage]]:
     """Random functions start from `seed` inside, and go on outside as if nothing had been drawn.
 
-    torch's Python warnings (deprecations and the like) are kept off the streams meanwhile.
+    What torch warns of meanwhile is kept off the streams, and in the list that this gives.
     """
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     before = torch.default_generator.get_state()
@@ -144,9 +216,9 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[None]:
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            yield said
     finally:
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
@@ -187,7 +259,9 @@ def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
         raise NotDifferentiableError(
             f"`{name}` holds {kind} numbers: only floating and complex inputs have derivatives."
         )
-    return leaf.requires_grad_()
+    leaf.requires_grad_()
+    setattr(leaf, MARK, True)
+    return leaf
 
 
 def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tensor], wrt: Collection[str]) -> None:
@@ -235,4 +309,68 @@ def _flat(run: Run, operand: Operand) -> Iterator[Operand]:
         yield operand
 
 
-__all__ = ["apply_operation", "evaluate", "evaluate_function", "evaluate_value", "seeded"]
+# The outputs
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """The same numbers, with the same graph, as an ordinary tensor in the ordinary layout.
+
+    A user's function may give a sparse tensor (so may a backward pass), or one of a class with ways of its own
+    (`__torch_dispatch__`), which can't be looked into.
+    """
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
+def flatten(value: Any) -> Iterator[Any]:
+    """The parts of nested tuples and lists; parts that are None are left out."""
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        for part in value:
+            if part is not None:
+                yield from flatten(part)
+    else:
+        yield value
+
+
+def name_outputs(
+    parts: Sequence[tuple[str | None, Any]], inputs: Collection[str], source: str | None = None
+) -> dict[str, Tensor]:
+    """Outputs by name, in order; `parts` are the names that the text gives (or None) with the values.
+
+    Raises:
+        NotDifferentiableError: one of them is not a tensor, or there is none.
+    """
+    if not parts:
+        raise NotDifferentiableError("The expression gives no tensor.", source=source)
+    for _, value in parts:
+        if not isinstance(value, Tensor):
+            raise _no_tensor(value, source)
+    own = [None if name in inputs else name for name, _ in parts]
+    defaults = _defaults("y", len(parts))
+    base = "out"
+    while any(name is None and default in inputs for name, default in zip(own, defaults, strict=True)):
+        defaults, base = _defaults(base, len(parts)), base + "_"
+    outputs: dict[str, Tensor] = {}
+    for name, default, (_, value) in zip(own, defaults, parts, strict=True):
+        free = default if name is None or name in outputs else name
+        while free in outputs:
+            free += "_"
+        value = ordinary(value)
+        # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
+        outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
+    return outputs
+
+
+def _defaults(base: str, count: int) -> list[str]:
+    return [base] if count == 1 else [f"{base}{index}" for index in range(count)]
+
+
+def _no_tensor(value: Any, source: str | None) -> JvpError:
+    if isinstance(value, (int, float, complex)):
+        return NotDifferentiableError(
+            f"The expression gives the plain number {value!r}, which no gradient reaches.",
+            explanation="`.item()`, `float(…)`, `len(…)`, sizes and numbers alone are not tensors: the graph ends there.",
+            source=source,
+        )
+    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source)

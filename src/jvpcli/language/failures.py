@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError
+from jvpcli.errors import EvaluationError, JvpError, LimitError, ShapeMismatchError, is_out_of_memory
 from jvpcli.language import catalog
 from jvpcli.language.forecast import in_words
 from jvpcli.program import IMPORTED, Equation, FailedStep, Operand
@@ -27,9 +27,6 @@ SHAPE_PROBLEMS = re.compile(
 )
 """torch's wordings where the shapes of operands don't fit each other."""
 
-NO_MEMORY = re.compile(r"you tried to allocate (\d+) bytes|bad_alloc|bad allocation|out of memory", re.IGNORECASE)
-"""torch's wordings where memory is short."""
-
 TOO_LARGE = re.compile(r"storage size calculation overflowed|numel: integer multiplication overflow", re.IGNORECASE)
 """torch's wordings where a size is beyond any memory."""
 
@@ -47,9 +44,9 @@ def explain_failure(
     what = in_sentence(step)
     failed = FailedStep(step, tuple(arguments), dict(keywords))
     where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text, "failed": failed}
-    memory = NO_MEMORY.search(text)
-    if memory or isinstance(error, MemoryError):
-        needed = f"{in_words(int(memory[1]))}, " if memory and memory[1] else ""
+    if is_out_of_memory(error):
+        asked = re.search(r"you tried to allocate (\d+) bytes", text, re.IGNORECASE)
+        needed = f"{in_words(int(asked[1]))}, " if asked else ""
         return LimitError(f"{what} needs {needed}more memory than there is.", **where)
     if TOO_LARGE.search(text):
         return LimitError(f"{what} needs more memory than any machine has.", **where)
@@ -60,11 +57,6 @@ def explain_failure(
         return ShapeMismatchError(f"The shapes in {what} don't fit: {first}.", **where)
     hints = [AMBIGUOUS_HINT] if "is ambiguous" in text else []
     return EvaluationError(f"{what} failed: {first}.", hints=hints, **where)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python or torch could not get the memory it wanted."""
-    return isinstance(error, MemoryError) or bool(NO_MEMORY.search(str(error)))
 
 
 AMBIGUOUS_HINT = "For many elements at once use torch.where(condition, a, b), and & | ~ instead of and, or, not."

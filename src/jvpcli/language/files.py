@@ -125,7 +125,7 @@ def _opened(path: Path, memory_limit: int | None) -> Iterator[IO[bytes]]:
     """A regular file of a known kind, small enough to read, and to unpack.
 
     Looked at before it is opened, since opening a device can do something, and again once it is open, since a path may
-    lead elsewhere by then; without waiting for whoever writes to a pipe.
+    lead elsewhere by then; without waiting for the process that writes to a pipe.
     """
     try:
         _check_kind(path, os.stat(path))

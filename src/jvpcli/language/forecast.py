@@ -19,7 +19,6 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
-from jvpcli.language.guards.binding import bind
 
 SMALL = 1 << 26
 """Bytes below which nothing is asked, until as much is held."""
@@ -55,7 +54,7 @@ def check_result(op: str, value: Tensor, held: int, memory_limit: int | None) ->
 def places(shape: Sequence[int]) -> int:
     """Elements of a tensor, or where an axis is empty the rows that are written out before it.
 
-    A shape of (10**9, 0) has no elements, and yet whoever prints it or goes through it meets 10**9 rows.
+    A shape of (10**9, 0) has no elements, and yet printing it or going through it meets 10**9 rows.
     """
     return max(accumulate(shape, mul, initial=1)) if 0 in shape else math.prod(shape)
 
@@ -92,6 +91,8 @@ def _placed(
     """The arguments with those in their places that were given by name; a rule reads places."""
     if keywords.keys() <= NOT_OF_SIZE or (arguments and rule in (_broadcast, _first, _sum, _product)):
         return arguments, keywords
+    from jvpcli.language.guards.binding import bind  # few calls give sizes by name
+
     found = bind(op, arguments, keywords)
     if found is None:
         return arguments, keywords

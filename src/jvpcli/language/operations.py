@@ -78,6 +78,18 @@ def is_in_place(op: str) -> bool:
     return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
 
 
+ROUNDINGS = frozenset(
+    {"round", "round_", "floor", "floor_", "ceil", "ceil_", "trunc", "trunc_", "fix", "fix_", "floor_divide",
+     "__floordiv__", "__rfloordiv__", "floor_divide_", "__ifloordiv__"}
+)  # fmt: skip
+"""Staircases that stand for a quantity: their derivative is zero, but their value follows the input's."""
+
+CASTS = frozenset(
+    {"to", "type", "type_as", "long", "int", "short", "char", "byte", "__int__", "__index__", "item", "tolist"}
+)
+"""What gives whole numbers that stand for a quantity."""
+
+
 def _call(path: str, arguments: Arguments, keywords: Keywords) -> Any:
     return function_at(path)(*arguments, **keywords)
 

@@ -21,7 +21,11 @@ class Pasted:
         expression: what is differentiated.
         inputs: name to the text of its value, where the program makes it.
         wrt: names of what it is differentiated to; empty: not said.
-        grad_outputs, tangent: texts of the weights, in order; empty: not said.
+        grad_outputs, tangent: texts of the weights, in order; empty: not said.  A weight that the call leaves to PyTorch is
+            `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
+        is_grads_batched: whether each weight has an axis in front.
+        unused: names of what it is differentiated to, though nothing reads them: the call allows that.
+        notes: what is to be said of further options of the call.
     """
 
     expression: str
@@ -29,6 +33,9 @@ class Pasted:
     wrt: tuple[str, ...] = ()
     grad_outputs: tuple[str, ...] = ()
     tangent: tuple[str, ...] = ()
+    is_grads_batched: bool = False
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_pasted(source: str) -> Pasted | None:
@@ -49,7 +56,7 @@ def read_pasted(source: str) -> Pasted | None:
     if asked is None:
         return None
     kept, inputs = _before(statements[:-1], source.strip())
-    return replace(asked, expression="; ".join([*kept, asked.expression]), inputs=inputs)
+    return _without_unused(replace(asked, expression="; ".join([*kept, asked.expression]), inputs=inputs))
 
 
 def _shows_gradient(statement: ast.stmt) -> bool:
@@ -102,16 +109,17 @@ def _asked(call: ast.expr | None, source: str) -> Pasted | None:
     if not isinstance(call, ast.Call):
         return None
     if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and _path(call.func) != BACKWARD:
-        weights = _argument(call, 0, "gradient")
-        return Pasted(_text(call.func.value, source), grad_outputs=_texts(weights, source))
+        weights = _weights(_argument(call, 0, "gradient"), 1, source)
+        return Pasted(_text(call.func.value, source), grad_outputs=weights, notes=_about_graph(call, 1))
     if isinstance(call.func, ast.Call):  # jacrev(f)(x)
         name = _path(call.func.func).rpartition(".")[2]
-        return _of_function(call.func.args[:1], call.args, source) if name in TRANSFORMS else None
+        found = _of_function(call.func.args[:1], call.args, source) if name in TRANSFORMS else None
+        return replace(found, grad_outputs=("implicit:grad",)) if found and name == "grad" else found
     if isinstance(call.func, ast.Subscript) and _is_vjp(call.func.value):  # vjp(f, x)[1](v)
         assert isinstance(call.func.value, ast.Call)
         found = _vjp(call.func.value, source)
-        weights = call.args[0] if call.args else None
-        return found and replace(found, grad_outputs=_texts(weights, source))
+        v = call.args[0] if call.args else None
+        return found and replace(found, grad_outputs=_texts(v, source))
     reader = _READERS.get(_path(call.func).rpartition(".")[2])
     return reader(call, source) if reader else None
 
@@ -126,10 +134,12 @@ def _grad(call: ast.Call, source: str) -> Pasted | None:
     names = [_path(item) for item in _items(inputs)]
     if outputs is None or not names or not all(name.isidentifier() for name in names):
         return None
-    weights = _texts(_argument(call, 2, "grad_outputs"), source)
     items = _items(outputs)
+    weights = _weights(_argument(call, 2, "grad_outputs"), len(items), source)
     expression = _text(items[0], source) if len(items) == 1 else f"({', '.join(_text(i, source) for i in items)})"
-    return Pasted(expression, wrt=tuple(names), grad_outputs=weights)
+    batched = _is_true(_argument(call, 7, "is_grads_batched"))
+    notes = (*_about_graph(call, 3), *_about_unused(call))
+    return Pasted(expression, wrt=tuple(names), grad_outputs=weights, is_grads_batched=batched, notes=notes)
 
 
 def _backward(call: ast.Call, source: str) -> Pasted | None:
@@ -138,7 +148,8 @@ def _backward(call: ast.Call, source: str) -> Pasted | None:
         return None
     items = [_text(item, source) for item in _items(call.args[0])]
     expression = items[0] if len(items) == 1 else f"({', '.join(items)})"
-    return Pasted(expression, grad_outputs=_texts(_argument(call, 1, "grad_tensors"), source))
+    weights = _weights(_argument(call, 1, "grad_tensors"), len(items), source)
+    return Pasted(expression, grad_outputs=weights, notes=_about_graph(call, 2))
 
 
 def _jacobian(call: ast.Call, source: str) -> Pasted | None:
@@ -151,7 +162,8 @@ def _vjp(call: ast.Call, source: str) -> Pasted | None:
     if ".func." in _path(call.func):
         return _of_function(call.args[:1], call.args[1:], source)
     found = _of_function(_function(call), _items(_argument(call, 1, "inputs")), source)
-    return found and replace(found, grad_outputs=_texts(_argument(call, 2, "v"), source))
+    weights = _argument(call, 2, "v")
+    return found and replace(found, grad_outputs=_texts(weights, source) if weights else ("implicit:vjp",))
 
 
 def _jvp(call: ast.Call, source: str) -> Pasted | None:
@@ -231,7 +243,7 @@ def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
     """An argument by its position or keyword; None where it is not given, or None."""
     named = next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
     found = call.args[position] if len(call.args) > position else named
-    return None if isinstance(found, ast.Constant) and found.value is None else found
+    return None if found is None or _is_none(found) else found
 
 
 def _items(node: ast.expr | None) -> list[ast.expr]:
@@ -242,6 +254,59 @@ def _items(node: ast.expr | None) -> list[ast.expr]:
 
 def _texts(node: ast.expr | None, source: str) -> tuple[str, ...]:
     return tuple(_text(item, source) for item in _items(node))
+
+
+def _weights(node: ast.expr | None, outputs: int, source: str) -> tuple[str, ...]:
+    """The texts of the weights of some outputs; those that are None, or not given, are left to PyTorch."""
+    items: list[ast.expr | None] = [*_items(node)] or [None] * outputs
+    return tuple("implicit" if item is None or _is_none(item) else _text(item, source) for item in items)
+
+
+GRAPH_OPTIONS = ("retain_graph", "create_graph")
+
+
+def _about_graph(call: ast.Call, position: int) -> tuple[str, ...]:
+    """Of the options that keep the graph, where they are given: they stand from `position` on, or by name."""
+    given = [(name, _argument(call, position + k, name)) for k, name in enumerate(GRAPH_OPTIONS)]
+    return tuple(
+        f"{name}={ast.unparse(value)} changes no number here: it is about the graph, which is kept for this answer alone"
+        for name, value in given
+        if value is not None
+    )
+
+
+UNUSED_OPTIONS = {"allow_unused": (6, "None, shown as zeros here"), "materialize_grads": (8, "zeros, as here")}
+
+
+def _about_unused(call: ast.Call) -> tuple[str, ...]:
+    """Of the options of torch.autograd.grad that say what becomes of an input that no gradient reaches."""
+    return tuple(
+        f"{name}=True: of an input that no gradient reaches PyTorch gives {gives}"
+        for name, (position, gives) in UNUSED_OPTIONS.items()
+        if _is_true(_argument(call, position, name))
+    )
+
+
+def _without_unused(pasted: Pasted) -> Pasted:
+    """With what nothing reads apart from the rest of what is differentiated to, where the call allows that."""
+    if not any(note.startswith(tuple(UNUSED_OPTIONS)) for note in pasted.notes):
+        return pasted
+    read = {node.id for node in ast.walk(ast.parse(pasted.expression)) if isinstance(node, ast.Name)}
+    unused = tuple(name for name in pasted.wrt if name not in read)
+    if not unused or len(unused) == len(pasted.wrt):
+        return pasted
+    inputs = {name: text for name, text in pasted.inputs.items() if name not in unused}
+    note = f"nothing reads {', '.join(unused)}: the result is for the others"
+    wrt = tuple(name for name in pasted.wrt if name in read)
+    return replace(pasted, inputs=inputs, wrt=wrt, unused=unused, notes=(*pasted.notes, note))
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_true(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and bool(node.value)
 
 
 def _text(node: ast.AST, source: str) -> str:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
 from jvpcli.language import forecast, limits
-from jvpcli.language.failures import explain_failure
 from jvpcli.language.operations import (
     apply_operation,
     check_result,
@@ -101,12 +100,20 @@ class Run:
         except JvpError:
             raise
         except Exception as error:
-            raise explain_failure(error, step, self.label, arguments, keywords, self.program.source) from None
+            raise self.failure(error, step, arguments, keywords) from None
         check_result(value, step.op, self.devices)
         result = self.record(step, value)
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
+
+    def failure(
+        self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> JvpError:
+        """What the user is told of what torch raised in a step."""
+        from jvpcli.language.failures import explain_failure  # loaded only where something has failed
+
+        return explain_failure(error, step, self.label, arguments, keywords, self.program.source)
 
     def check(self, op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Refuse a step that leaves the inputs' devices, or would take too much."""
@@ -184,7 +191,7 @@ class Run:
             while slot in self.newer:
                 passed.append(slot)
                 slot = self.newer[slot]
-            for earlier in passed:  # whoever asks for one of these next finds it at once
+            for earlier in passed:  # the next look-up of one of these finds it at once
                 self.newer[earlier] = slot
             return Ref(slot) if passed else operand
         if isinstance(operand, Pack):
@@ -300,7 +307,7 @@ class Run:
             return bool(value)
         except Exception as error:
             step = replace(equation, operands=(operand,))
-            raise explain_failure(error, step, self.label, [value], {}, self.program.source) from None
+            raise self.failure(error, step, [value], {}) from None
 
     # Lists: these rearrange operands, without a step of their own
 

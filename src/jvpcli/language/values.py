@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, ExpressionSyntaxError
-from jvpcli.language.evaluate import evaluate_value
-from jvpcli.language.evaluation import plain
+from jvpcli.language.evaluate import evaluate_value, ordinary
 from jvpcli.language.literals import (
     NON_FINITE,
     NotANumberError,
@@ -95,9 +94,12 @@ def read_device(name: str) -> torch.device:
     return device
 
 
+WORDS = ("ones", "zeros", "randn", "onehot", "none", "implicit")
+
+
 def is_word(value: Any) -> bool:
     """Whether a VALUE is one of the words that only cotangents and tangents have."""
-    return isinstance(value, str) and value.strip().partition(":")[0] in ("ones", "zeros", "randn", "onehot", "none")
+    return isinstance(value, str) and value.strip().partition(":")[0] in WORDS
 
 
 def free_names(text: str) -> tuple[str, ...]:
@@ -266,7 +268,7 @@ def _dense(tensor: Tensor) -> Tensor:
     """The tensor, if it is one that has plain values."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta" or tensor.is_nested:
         raise BadValueError("it is sparse, nested, quantized or without values, and a dense tensor is needed")
-    return plain(tensor)
+    return ordinary(tensor)
 
 
 def _from_array(value: Any) -> Tensor:

@@ -24,7 +24,18 @@ def cotangent_shape(found: Found) -> Pieces:
         "other": expected != () and not like_input,
         "fit": (refit(got, expected) or None) if fits else None,
         "scalar": expected == (),
+        "one": prod(got) == 1,
     }
+
+
+def given_type(found: Found) -> Pieces:
+    """Whether a number was given for a tensor."""
+    return {"number": found.text("type") in ("int", "float", "complex", "bool")}
+
+
+def changed_view(found: Found) -> Pieces:
+    """Whether the view is a replica's copy of a parameter or buffer."""
+    return {"replica": operation_of(found) == "Broadcast"}
 
 
 def batched_cotangents(found: Found) -> Pieces:

@@ -241,7 +241,7 @@ def find(event: Raised) -> Match | None:
     Of the wordings found the first in the text counts, the longest where two begin together; of a text without
     tracebacks the last one.  A text that was wrapped inside its words is read without its white space.
     """
-    text = f"{event.where}\n{event.type}: {event.text}" if _about_none(event) else event.text
+    text = f"{event.where}\n{event.type}: {event.text}" if _told_by_source(event) else event.text
     solid = squeeze(text)
     lower = solid.lower()
     possible = [(card, wording) for card, wording in wordings() if anchor(wording) in lower]
@@ -252,9 +252,9 @@ def find(event: Raised) -> Match | None:
     return None
 
 
-def _about_none(event: Raised) -> bool:
-    """Whether Python complains of a None: what it was stands only in the traceback's source lines."""
-    return event.type in ("AttributeError", "TypeError") and "NoneType" in event.text
+def _told_by_source(event: Raised) -> bool:
+    """Whether Python complains of a value, None or a number, of which only the traceback's source lines tell what it was."""
+    return event.type in ("AttributeError", "TypeError") and bool(re.search("NoneType|object is not iterable", event.text))
 
 
 def _matches(possible: Sequence[tuple[Card, str]], text: str, squeezed: bool) -> list[Match]:

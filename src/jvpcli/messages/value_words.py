@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import isqrt
 
 from jvpcli.messages.cards import Found, Pieces
@@ -36,7 +37,15 @@ def _on_cuda(text: str | None) -> bool:
 def devices(found: Found) -> Pieces:
     """The devices that a message names."""
     first, second = _device(found.text("first")), _device(found.text("second"))
-    return {"where": f"{first} and {second}" if first and second else first or second or "different devices"}
+    gpus = bool(first and second and first != second and all(map(_GPU.fullmatch, (first, second))))
+    return {
+        "where": f"{first} and {second}" if first and second else first or second or "different devices",
+        "gpus": gpus and not found.groups.get("replicated"),
+        "replicas": found.groups.get("replicated") is not None,
+    }
+
+
+_GPU = re.compile(r"cuda:\d+")
 
 
 def _device(text: str | None) -> str | None:

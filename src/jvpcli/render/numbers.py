@@ -22,6 +22,15 @@ def number_text(value: Any) -> str:
     return f"{value:.5g}"
 
 
+def kind_text(structure: str, scale: np.ndarray | None) -> str:
+    """A kind of Jacobian in words: `block-diagonal`, `identity`, and `2 × identity` or `(0+2j) × identity`."""
+    kind = structure.replace("_", "-")
+    if scale is None or scale == 1:
+        return kind
+    number = number_text(scale.item())
+    return f"({number}) × {kind}" if np.iscomplexobj(scale) else f"{number} × {kind}"
+
+
 def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100) -> str:
     """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out unless `full`."""
     if array is None:

@@ -17,7 +17,7 @@ import numpy as np
 from jvpcli.errors import UsageError
 from jvpcli.render import check_installed, escaped, visible
 from jvpcli.render.matrix import Matrix, jacobians, pattern
-from jvpcli.render.numbers import index_text
+from jvpcli.render.numbers import index_text, kind_text
 from jvpcli.report import InspectReport, Jacobian
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole
@@ -72,7 +72,7 @@ def write_plot(report: InspectReport | TraceReport, path: str | Path) -> None:
 
 
 def _matplotlib() -> ModuleType:
-    """Matplotlib with the user's settings, and none of whoever made the current folder.
+    """Matplotlib with the user's settings, and none from the current folder.
 
     It reads a `matplotlibrc` of the current folder first of all; so it is loaded in another one.
     """
@@ -138,7 +138,7 @@ def _draw(figure: Figure, axes: Axes, y: str, x: str, jacobian: Jacobian, matrix
 
 
 def _facts(jacobian: Jacobian, matrix: Matrix) -> str:
-    parts = [jacobian.structure.replace("_", "-"), f"{matrix.nnz:,} of {matrix.m * matrix.n:,} entries not zero"]
+    parts = [kind_text(jacobian.structure, jacobian.scale), f"{matrix.nnz:,} of {matrix.m * matrix.n:,} entries not zero"]
     found = pattern(matrix)
     if found.nnz and matrix.m == matrix.n:
         parts.append(f"bandwidth {found.bandwidth:,}")

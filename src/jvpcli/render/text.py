@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,9 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.numbers import array_text, bytes_text, index_text, number_text, shape_text
+from jvpcli.render.numbers import array_text, bytes_text, index_text, kind_text, number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
-from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Notice, WorkedEntry
+from jvpcli.report import Comparison, Contraction, Cotangent, InspectReport, Jacobian, Notice, Refusal, WorkedEntry
 
 if TYPE_CHECKING:
     from jvpcli.report import PlanReport
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NUMBERS = "The numbers"
+
+MOST_WEIGHTS = 6
+"""Of several v so many are shown beside the matrix."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,19 @@ def render_inspect(report: InspectReport, console: Console, *, full: bool = Fals
     hidden = 0 if window.outputs is None else max(len(report.outputs) - window.outputs, 0)
     shown = _first_outputs(report, window.outputs) if hidden else report
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_refusal(report.refusal, console)
     for title, body in _sections(shown, window, console.width, hidden):
         console.print()
         console.print(Text(title, style=HEADING))
         console.print(Indented(body, prose=title != NUMBERS))
+
+
+def render_refusal(refusal: Refusal | None, console: Console) -> None:
+    """Prints what PyTorch raises for the call that was pasted, if it does: before the answer that it does not give."""
+    if refusal is not None:
+        console.print()
+        console.print(Text("PyTorch raises", style="bold red"))
+        console.print(Indented(Group(Text(refusal.message), Text(refusal.explanation)), prose=True))
 
 
 def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
@@ -93,13 +106,14 @@ def _shapes(report: InspectReport) -> Table:
         table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
     for name, v in report.grad_outputs.items():
         symbol = "v" if len(report.grad_outputs) == 1 else f"v for {name}"
-        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v.source))
+        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v, report.is_grads_batched))
     for output, by_input in report.jacobian.items():
         for wrt, jacobian in by_input.items():
             about = Text(f"the Jacobian, output + input: {_filled(jacobian)}")
             table.add_row(Text(f"∂{output}/∂{wrt}", NAME), shape_text(jacobian.shape), about)
     for name, gradient in report.vjp.items():
-        table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result, the VJP: as {name}"))
+        rows = "a row for each v, " if report.is_grads_batched else ""
+        table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result, the VJP: {rows}as {name}"))
     return table
 
 
@@ -107,9 +121,12 @@ def _typed(kind: str, dtype: str) -> Text:
     return Text.assemble(kind, (f", {dtype}", QUIET))
 
 
-def _about_cotangent(output: str, source: str) -> Text:
-    text = Text(f"grad_outputs, ∂L/∂{output}: {source}")
-    if source == "ones":
+def _about_cotangent(output: str, v: Cotangent, batched: bool | None) -> Text:
+    several = f", {v.shape[0]} of them" if batched else ""
+    text = Text(f"grad_outputs, ∂L/∂{output}{several}: {v.source}")
+    if v.source == "ones" and "complex" in v.dtype:
+        text.append(" (the default; torch.autograd.grad itself has none for a complex output)", QUIET)
+    elif v.source == "ones" and prod(v.shape) != 1:
         text.append(" (the default; torch.autograd.grad itself has a default only for a single-element output)", QUIET)
     return text
 
@@ -117,7 +134,7 @@ def _about_cotangent(output: str, source: str) -> Text:
 def _filled(jacobian: Jacobian) -> str:
     size = int(np.prod(jacobian.shape, dtype=object))
     filled = "" if jacobian.nnz is None else f", {jacobian.nnz} of {size} entries not zero"
-    return f"{jacobian.structure.replace('_', '-')}{filled}"
+    return f"{kind_text(jacobian.structure, jacobian.scale)}{filled}"
 
 
 def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType]:
@@ -129,8 +146,15 @@ def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType
         if number:
             yield Text()
         yield Text(contraction.formula, style="bold green")
-        yield Text(f'einsum("{contraction.einsum}", v, ∂{y}/∂{x})', style="green")
+        yield Text(einsum_text(contraction.einsum, contraction.formula, y, x), style="green")
         yield Text(contraction.product)
+
+
+def einsum_text(einsum: str, formula: str, y: str, x: str) -> str:
+    """The contraction as a call of einsum; two where the formula has a term for Re v and one for Im v."""
+    if "Im v" not in formula:
+        return f'einsum("{einsum}", v, ∂{y}/∂{x})'
+    return f'einsum("{einsum}", Re v, ∂(Re {y})/∂{x}) + einsum("{einsum}", Im v, ∂(Im {y})/∂{x})'
 
 
 def _pairs(report: InspectReport) -> list[tuple[str, str, Contraction]]:
@@ -149,7 +173,8 @@ def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[Rend
             yield Text(_not_shown(jacobian), style=QUIET)
             yield from _summary(jacobian, window, width)
         else:
-            yield matrix_table(y, x, jacobian, v, window, width)
+            real, axes = "complex" not in report.inputs[x].dtype, len(report.outputs[y].shape)
+            yield matrix_table(y, x, jacobian, v, window, width, real=real, axes=axes)
         if contraction.entry is not None:
             yield Text()
             yield _worked(contraction.entry)
@@ -169,17 +194,29 @@ def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[Rendera
         yield labelled_array("its main diagonal, flattened: ", jacobian.diagonal, window.rows is None, width, style="")
 
 
-def matrix_table(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int) -> RenderableType:
-    """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath."""
+def matrix_table(
+    y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int, *, real: bool, axes: int
+) -> RenderableType:
+    """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath.
+
+    Where Re v and Im v go ways of their own, Re y and Im y have a row each; `real` says that x is real.  `axes` is how many
+    y has: v may have one more, of several v, which have a column and a result each.
+    """
     assert jacobian.value is not None
-    out_shape, in_shape = v.shape, jacobian.shape[v.ndim :]
-    matrix = jacobian.value.reshape(v.size, -1) if jacobian.value.size else np.zeros((v.size, 0))
+    out_shape, in_shape = jacobian.shape[:axes], jacobian.shape[axes:]
+    matrix = jacobian.value.reshape(prod(out_shape), prod(in_shape))
     if matrix.size == 0:
         return Text(f"no entries: {jacobian.shape} has a size of 0", style=QUIET)
-    weights = v.reshape(-1)
+    weights = v.reshape(len(v) if v.ndim > axes else 1, matrix.shape[0])
+    halves = jacobian.imaginary is not None or (real and np.iscomplexobj(matrix))
+    if halves:
+        parts = (matrix.real, matrix.imag) if jacobian.imaginary is None else (matrix, jacobian.imaginary.reshape(matrix.shape))
+        matrix = np.stack(parts, 1).reshape(2 * matrix.shape[0], -1)
+        weights = np.stack([weights.real, weights.imag], 2).reshape(len(weights), matrix.shape[0])
     with np.errstate(all="ignore"):
         result = weights @ matrix
-    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape)
+    shown = range(len(weights) if window.columns is None else min(len(weights), MOST_WEIGHTS))
+    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape, halves, v.ndim > axes, shown)
     rows = _selected(matrix.shape[0], window.rows)
     fitting = _fitting(sheet, width)
     if window.columns is None:  # everything: as many tables side by side as it takes
@@ -188,12 +225,16 @@ def matrix_table(y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Wind
         ]
         return Group(*(_table(sheet, rows, block) for block in blocks))
     columns = _selected(matrix.shape[1], min(window.columns, fitting))
-    return Group(_table(sheet, rows, columns), *_hidden(matrix.shape, rows, columns))
+    return Group(_table(sheet, rows, columns), *_hidden(sheet, rows, columns))
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """What a table of a flattened Jacobian shows: matrix (m, n), weights (m,), result (n,)."""
+    """What a table of a flattened Jacobian shows: matrix (m, n), weights (v, m), result (v, n) for each v.
+
+    With `halves` there are two rows for an entry of y, of its real and of its imaginary part; `several` says that v has an axis
+    in front, and `shown` which of them are shown.
+    """
 
     y: str
     x: str
@@ -202,24 +243,40 @@ class _Sheet:
     result: np.ndarray
     out_shape: tuple[int, ...]
     in_shape: tuple[int, ...]
+    halves: bool = False
+    several: bool = False
+    shown: Sequence[int] = (0,)
+
+    def numbered(self, name: str, which: int) -> str:
+        """`v`, or `v_1` of several."""
+        return f"{name}_{which}" if self.several else name
+
+    def row_label(self, row: int) -> str:
+        """`y[0,1]`, or `Re y[0,1]`."""
+        part, place = ("Re ", "Im ")[row % 2] if self.halves else "", row // 2 if self.halves else row
+        return part + self.y + index_text(place, self.out_shape)
 
 
 def _table(sheet: _Sheet, rows: list[int | None], columns: Sequence[int | None]) -> Table:
     """Some rows and columns; None stands for those left out."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True, header_style=QUIET)
-    table.add_column("", footer=Text(f"∂L/∂{sheet.x}", style=NAME))
-    table.add_column("v", justify="right", footer=Text("vᵀJ", style=QUIET), style="magenta")
+    results = "\n".join(f"∂{sheet.numbered('L', which)}/∂{sheet.x}" for which in sheet.shown)
+    table.add_column("", footer=Text(results, style=NAME))
+    for which in sheet.shown:
+        footer = "\n".join("vᵀJ" if other == which else "" for other in sheet.shown)
+        table.add_column(
+            sheet.numbered("v", which), justify="right", footer=Text(footer, style=QUIET), style="magenta"
+        )
     for column in columns:
         header = "…" if column is None else sheet.x + index_text(column, sheet.in_shape)
-        footer = "…" if column is None else number_text(sheet.result[column])
+        footer = "\n".join("…" if column is None else number_text(sheet.result[which, column]) for which in sheet.shown)
         table.add_column(Text(header), justify="right", footer=Text(footer, style="bold green"))
     for row in rows:
         if row is None:
-            table.add_row(*["⋮"] * (len(columns) + 2))
+            table.add_row(*["⋮"] * (len(columns) + 1 + len(sheet.shown)))
             continue
         cells = (Text("…") if column is None else _cell(sheet.matrix[row, column]) for column in columns)
-        label = Text(sheet.y + index_text(row, sheet.out_shape), style=QUIET)
-        table.add_row(label, number_text(sheet.weights[row]), *cells)
+        table.add_row(Text(sheet.row_label(row), style=QUIET), *(number_text(sheet.weights[k, row]) for k in sheet.shown), *cells)
     return table
 
 
@@ -239,18 +296,20 @@ def _selected(count: int, most: int | None) -> list[int | None]:
 def _fitting(sheet: _Sheet, width: int) -> int:
     """How many columns fit beside the labels, if all are as wide as the widest of those that are measured."""
     labels = [len(sheet.x + index_text(column, sheet.in_shape)) for column in (0, sheet.matrix.shape[1] - 1)]
-    numbers = [len(number_text(entry)) for entry in (*sheet.matrix[:24, :24].reshape(-1), *sheet.result[:24])]
-    margin = len(sheet.y + index_text(sheet.matrix.shape[0] - 1, sheet.out_shape)) + 16
+    numbers = [len(number_text(entry)) for entry in (*sheet.matrix[:24, :24].reshape(-1), *sheet.result[:, :24].reshape(-1))]
+    margin = len(sheet.row_label(sheet.matrix.shape[0] - 1)) + 8 + 8 * len(sheet.shown)
     return max(3, (width - margin) // (max(*labels, *numbers) + 2))
 
 
-def _hidden(shape: tuple[int, ...], rows: list[int | None], columns: list[int | None]) -> list[Text]:
+def _hidden(sheet: _Sheet, rows: list[int | None], columns: list[int | None]) -> list[Text]:
     """What a truncated table hides, and how to see it."""
     parts = [
         f"{count - len(shown) + 1} of {count} {kind}"
-        for kind, count, shown in (("rows", shape[0], rows), ("columns", shape[1], columns))
+        for kind, count, shown in zip(("rows", "columns"), sheet.matrix.shape, (rows, columns), strict=True)
         if None in shown
     ]
+    if len(sheet.weights) > len(sheet.shown):
+        parts.append(f"{len(sheet.weights) - len(sheet.shown)} of {len(sheet.weights)} v")
     return [Text(f"{' and '.join(parts)} not shown; --full shows all", style=QUIET)] if parts else []
 
 

@@ -16,9 +16,19 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.numbers import array_text, number_text
+from jvpcli.render.numbers import array_text, kind_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
-from jvpcli.render.text import HEADING, NAME, QUIET, Window, labelled, labelled_array, matrix_table
+from jvpcli.render.text import (
+    HEADING,
+    NAME,
+    QUIET,
+    Window,
+    einsum_text,
+    labelled,
+    labelled_array,
+    matrix_table,
+    render_refusal,
+)
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
@@ -47,6 +57,7 @@ def render_trace(report: TraceReport, console: Console, *, step: int | None = No
     """Prints the whole trace, or step number `step` in full; `full` leaves nothing out of arrays."""
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_refusal(report.refusal, console)
     sections = _sections(page) if step is None else _opened(page, report.steps[step], full)
     for title, body, prose in sections:
         console.print()
@@ -280,7 +291,7 @@ def kind_of(local: LocalJacobian) -> str:
     """`sparse (4, 4, 4), 16 of 64`: kind, shape, nonzeros."""
     size = math.prod(local.shape)
     counted = "not counted" if local.nnz is None else f"{local.nnz} of {size}"
-    return f"{local.structure.replace('_', '-')} {tuple(local.shape)}, {counted}"
+    return f"{kind_text(local.structure, local.scale)} {tuple(local.shape)}, {counted}"
 
 
 def contributions_to(steps: Iterable[TraceStep], label: str) -> list[tuple[TraceStep, Contribution]]:
@@ -400,14 +411,18 @@ def _opened_arriving(page: Page, step: TraceStep) -> Iterator[Text]:
 def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: bool) -> Iterator[RenderableType]:
     yield Text(f"the local Jacobian ∂{local.part or step.output}/∂{local.operand}: {kind_of(local)} not zero")
     yield Text(local.formula, style="bold green")
-    yield Text(f'einsum("{local.einsum}", v, ∂{local.part or step.output}/∂{local.operand})', style="green")
+    yield Text(einsum_text(local.einsum, local.formula, local.part or step.output, local.operand), style="green")
     parts = {part.output: part.cotangent for part in step.parts or ()}
+    passed = next((c for c in step.contributions if c.position == local.position), None)
     v = parts.get(local.part) if local.part is not None else step.cotangent
     if local.value is not None and v is not None and v.value is not None:
-        jacobian = Jacobian(local.shape, v.dtype, local.nnz, local.structure, "values", "dense", local.value)
+        jacobian = Jacobian(
+            local.shape, v.dtype, local.nnz, local.structure, "operations", "dense", local.value, imaginary=local.imaginary
+        )
         window = Window(None, None) if full else Window()
-        yield matrix_table(local.part or step.output, local.operand, jacobian, v.value, window, page.width)
-    passed = next((c for c in step.contributions if c.position == local.position), None)
+        real = passed is not None and "complex" not in passed.dtype
+        names, axes = (local.part or step.output, local.operand), v.value.ndim
+        yield matrix_table(*names, jacobian, v.value, window, page.width, real=real, axes=axes)
     yield Text("nothing flows on") if passed is None else _block("flows on: ", passed.value)
 
 

@@ -55,8 +55,13 @@ class Jacobian:
     Of a Jacobian that is not held (structure `unknown`) the Frobenius norm and the main diagonal of the flattened matrix
     are told, where all its rows can be passed through in a short time.
 
+    Of a complex output of a real input an entry is ∂(Re y)/∂x + i ∂(Im y)/∂x.  Of a complex output of a complex input it is the
+    gradient of Re y; where that of Im y is not i times the same (y is not complex differentiable), `imaginary` is that, entry
+    by entry as `value` or `values`.
+
     `nnz` is None where it could not be counted within the limits.  `structure` is the most special kind that holds;
-    `structure_from` says whether the operations or the values (here and at random points nearby) showed it.
+    `structure_from` says whether the operations or the values (here and at random points nearby) showed it, `scale` is
+    the number that an identity is times.
     """
 
     shape: Shape
@@ -68,9 +73,11 @@ class Jacobian:
     value: np.ndarray | None = None
     indices: tuple[np.ndarray, ...] | None = None
     values: np.ndarray | None = None
+    imaginary: np.ndarray | None = None
     reason: str | None = None
     frobenius_norm: float | None = None
     diagonal: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning: a code of the contract and a sentence."""
+    """A warning: a code of the contract and a sentence; `claim` is a code of what the sentence states."""
 
     code: str
     message: str
+    claim: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What PyTorch raises for the call that was pasted, and what it would need; the answer is the one for ones."""
+
+    message: str
+    explanation: str
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class InspectReport:
-    """The answer of `jvp inspect`."""
+    """The answer of `jvp inspect`.
+
+    With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.
+    """
 
     expression: str
     inputs: Mapping[str, InputValue]
@@ -155,6 +174,8 @@ class InspectReport:
     spectrum: Mapping[str, Mapping[str, np.ndarray]] | None = None
     spectrum_error: Mapping[str, Mapping[str, np.ndarray]] | None = None
     tangent: Mapping[str, Cotangent] | None = None
+    is_grads_batched: bool | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Shape, Value
+from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Refusal, Shape, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,8 @@ class LocalJacobian:
 
     `position` counts the step's tensor operands as the text gives them; `shape` is the result's followed by the
     operand's.  `structure` is one of a Jacobian's kinds, or `sum`: each operand entry is added into one result entry.
-    `part` names the result where the step has several, `value` is written out for a step that is opened.
+    `part` names the result where the step has several, `value` is written out for a step that is opened, `scale` is the
+    number that an identity is times.
     """
 
     operand: str
@@ -30,6 +31,8 @@ class LocalJacobian:
     formula: str
     part: str | None = None
     value: np.ndarray | None = None
+    imaginary: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,9 @@ class TraceStep:
 class Finding:
     """Where a gradient goes wrong: a code of the contract, the step, a sentence, and what cures it.
 
-    `reason` says of a zero whether it is `structural`, `saturated`, `cancelled`, a `kink` or a `stationary` point;
-    `rewrite` is the whole expression with the cure in it, which has been tried.
+    `reason` says of a zero whether it is `structural` (whatever the values), `saturated`, `cancelled`, a `kink`, a `stationary`
+    point, due to a `value` here, or to `rounding`; `rewrite` is the whole expression with the cure in it, which has been
+    tried; `claim` is a code of what the sentence states.
     """
 
     code: str
@@ -94,6 +98,7 @@ class Finding:
     hints: tuple[str, ...]
     reason: str | None = None
     rewrite: str | None = None
+    claim: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,3 +121,4 @@ class TraceReport:
     comparison: Comparison
     product: Comparison | None
     warnings: tuple[Notice, ...] = ()
+    refusal: Refusal | None = None

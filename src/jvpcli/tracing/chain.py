@@ -9,17 +9,21 @@ Evaluating Derivatives, ch. 3).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import forward_jacobian, reverse_jacobian, vjp
+from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
-from jvpcli.jacobians.nearby import moved
-from jvpcli.jacobians.structure import block_count, classify_values
+from jvpcli.jacobians.nearby import all_finite
+from jvpcli.jacobians.operations import Nature, natures
+from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
+from jvpcli.jacobians.pattern import structured
+from jvpcli.jacobians.structure import block_count, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structured import StructuredMap
+from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.tracing.replay import Chain, Step
 
 MOST_PASSES = 128
@@ -33,9 +37,6 @@ MOST_BYTES = 1 << 26
 
 MOST_PRODUCTS = 1 << 27
 """The Jacobian is multiplied out along the steps if that takes at most so many multiplications."""
-
-NEARBY = 0.05
-"""How far, relative to each entry, the operands are moved to see whether a zero is an accident of the point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,9 @@ class LocalMap:
         out_shape, in_shape: theirs.
         structure: the contract's kinds, and `sum` (times a number): each operand entry is added into one result entry.
         nnz: nonzeros at the point; None: not counted.
+        scale: of an identity the number that it is times; None for any other kind.
         jacobian: the map, where it is held written out.
+        told: the map by the operation's rule; None where it has none.
     """
 
     result: int
@@ -71,7 +74,14 @@ class LocalMap:
     in_shape: Shape
     structure: str
     nnz: int | None
+    scale: Tensor | None
     jacobian: LinearMap | None
+    told: StructuredMap | None = None
+
+    @property
+    def places(self) -> Tensor:
+        """Where it may have an entry at any point, as far as the operation tells: bool (m, n)."""
+        return torch.ones(prod(self.out_shape), prod(self.in_shape)) != 0 if self.told is None else self.told.places()
 
 
 def sweep(chain: Chain, cotangents: Mapping[str, Tensor]) -> Swept:
@@ -140,29 +150,74 @@ def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def local_maps(step: Step) -> tuple[LocalMap, ...]:
-    """∂result/∂operand for every pair that a gradient can flow between, by torch itself."""
+    """∂result/∂operand for every pair that a gradient can flow between: numbers by torch itself, kinds by the operation."""
     active = [position for position, leaf in enumerate(step.leaves) if leaf is not None]
     maps: list[LocalMap] = []
     for number, result in enumerate(step.results):
         handed_on = [position for position in active if step.leaves[position] is result.graph]
         positions = handed_on or active
-        leaves = [step.leaves[position] for position in positions]
+        leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        jacobians = written_out(result.graph, leaves)  # type: ignore[arg-type]
-        samples = _sample(step, number, positions) if jacobians else []
+        told, known = _by_operations(result.graph, leaves), natures(result.graph, leaves)
+        written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
         for k, position in enumerate(positions):
-            shapes = tuple(result.graph.shape), tuple(step.operands[position].tensor.shape)
-            if jacobians:
-                sample = _matrix(samples[k]) if samples else None
-                sample = sample if sample is not None and sample.shape == _matrix(jacobians[k]).shape else None
-                jacobian = _without_artefacts(jacobians[k], sample)
-                kind = _kind(_matrix(jacobian), sample)
-                maps.append(LocalMap(number, position, *shapes, kind, jacobian.nnz, jacobian))
+            jacobian = _with_kind(written[k], told[k], known[k])
+            found = jacobian or told[k]
+            shapes = tuple(result.graph.shape), tuple(leaves[k].shape)
+            if found is None:
+                maps.append(LocalMap(number, position, *shapes, "unknown", None, None, None))
             else:
-                kind, nnz = _by_operations(result.graph, leaves[k])  # type: ignore[arg-type]
-                maps.append(LocalMap(number, position, *shapes, kind, nnz, None))
+                kind = _named(found, told[k], known[k].rigid)
+                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k]))
     return tuple(maps)
+
+
+def _by_operations(output: Tensor, leaves: Sequence[Tensor]) -> Sequence[StructuredMap | None]:
+    """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
+    work = Workspace(limit=MOST_BYTES)
+    try:
+        graph = read_graph(output, leaves)
+        if not graph.whole:
+            return [*structured(graph, accumulate(graph, work), work)]
+    except (TooLargeError, UnsupportedError, RuntimeError):
+        pass
+    return [None] * len(leaves)
+
+
+def _with_kind(jacobian: LinearMap | None, told: StructuredMap | None, nature: Nature) -> LinearMap | None:
+    """The map that is written out with its kind, and zeros where NaN is only 0·∞, of a basis vector that is zero there."""
+    if isinstance(jacobian, ComplexMap):
+        return replace(jacobian, kind=classify_values(jacobian.parts, nature))
+    if not isinstance(jacobian, DenseMap):
+        return jacobian
+    if told is None:
+        return replace(jacobian, kind=unproved(jacobian.matrix), kind_from="values")
+    matrix, artefacts = jacobian.matrix, 0
+    if bool(matrix.isnan().any()):
+        matrix, artefacts = without_artefacts(matrix, told.places())
+    return replace(jacobian, matrix=matrix, kind=told.structure, artefacts=artefacts)
+
+
+def _named(found: LinearMap, told: StructuredMap | None, rigid: bool) -> str:
+    """The kind as a trace names it: `sum` where entries are added up; blocks of a single row or column are only sparse."""
+    kind, (m, n) = found.structure, (found.m, found.n)
+    if kind not in ("banded", "block_diagonal", "sparse", "dense") or found.nnz is None:
+        return kind
+    if rigid and _sums(found):
+        return "sum"
+    if kind == "block_diagonal" and max(m, n) % min(m, n) == 0:
+        wide = told and told.wide and told.wide()
+        rows, cols, _ = (wide or found).entries()
+        if block_count(rows.cpu().numpy(), cols.cpu().numpy(), m, n) == min(m, n):
+            return "sparse"
+    return kind
+
+
+def _sums(found: LinearMap) -> bool:
+    """Whether each column holds at most one nonzero, always the same number."""
+    _, cols, values = found.entries()
+    return bool((values == values[:1]).all()) and int(torch.bincount(cols).max()) == 1
 
 
 def written_out(output: Tensor, leaves: Sequence[Tensor]) -> list[LinearMap] | None:
@@ -184,79 +239,6 @@ def written_out(output: Tensor, leaves: Sequence[Tensor]) -> list[LinearMap] | N
         return reverse_jacobian(output, leaves)
     except RuntimeError:  # this result alone has no derivative
         return None
-
-
-def _sample(step: Step, number: int, positions: Sequence[int]) -> list[LinearMap]:
-    """The same at operands a little off: at random, or else all larger, or smaller; none where all leave the domain."""
-    for move in (partial(moved, seed=7), _shifted, partial(_shifted, sign=-1.0)):
-        points = [primal.tensor for primal in step.operands]
-        away = move({str(position): points[position] for position in positions}, NEARBY)
-        for position in positions:
-            points[position] = away[str(position)].detach().requires_grad_()
-        try:
-            found = written_out(step.again(points)[number], [points[position] for position in positions])
-        except Exception:  # whatever the operation refuses off the point only costs the sample
-            continue
-        if found and all(bool(_matrix(jacobian).isfinite().all()) for jacobian in found):
-            return found
-    return []
-
-
-def _shifted(inputs: Mapping[str, Tensor], relative: float, sign: float = 1.0) -> dict[str, Tensor]:
-    """New values, all to one side."""
-    return {name: x + sign * relative * torch.where(x == 0, torch.ones_like(x), x.abs()) for name, x in inputs.items()}
-
-
-def _matrix(jacobian: LinearMap) -> Tensor:
-    return jacobian.rows if isinstance(jacobian, ComplexMap) else jacobian.to_dense().reshape(jacobian.m, jacobian.n)
-
-
-def _without_artefacts(jacobian: LinearMap, sample: Tensor | None) -> LinearMap:
-    """NaNs that are only 0·∞, from pulling back a basis vector that is zero there, become the zeros that they stand for."""
-    matrix = _matrix(jacobian)
-    if sample is None or not bool(matrix.isnan().any()):
-        return jacobian
-    cleaned = torch.where(matrix.isnan() & (sample == 0), torch.zeros_like(matrix), matrix)
-    if isinstance(jacobian, ComplexMap):
-        return ComplexMap(jacobian.out_shape, jacobian.in_shape, cleaned, jacobian.imaginary)
-    return DenseMap(jacobian.out_shape, jacobian.in_shape, cleaned)
-
-
-def _kind(matrix: Tensor, sample: Tensor | None) -> str:
-    """The kind of the values here and nearby."""
-    samples = [matrix] if sample is None else [matrix, sample]
-    kind = classify_values(samples)
-    if kind in ("banded", "block_diagonal", "sparse", "dense") and all(_sums(m, samples[0]) for m in samples):
-        return "sum"
-    if kind == "block_diagonal":  # blocks of a single row or column are no blocks worth the name
-        rows, cols = torch.stack([m != 0 for m in samples]).any(0).cpu().numpy().nonzero()
-        return "sparse" if block_count(rows, cols, *matrix.shape) == min(matrix.shape) else kind
-    return kind
-
-
-def _sums(matrix: Tensor, first: Tensor) -> bool:
-    """Whether each column holds at most one nonzero, always the same number, and rows add several."""
-    filled = matrix != 0
-    if not bool((filled.sum(0) <= 1).all()) or torch.any(filled != (first != 0)):
-        return False
-    entries = matrix[filled]
-    return entries.numel() > 0 and bool((entries == first[filled][0]).all())
-
-
-def _by_operations(output: Tensor, leaf: Tensor) -> tuple[str, int | None]:
-    """The kind and the nonzeros of a map too large to be written out, from the operations; dense if those don't tell."""
-    from jvpcli.jacobians.graph import accumulate, read_graph
-    from jvpcli.jacobians.structured import StructuredMap
-    from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-
-    work = Workspace(limit=MOST_BYTES)
-    try:
-        graph = read_graph(output, [leaf])
-        (terms,) = accumulate(graph, work)
-        jacobian = StructuredMap(tuple(output.shape), tuple(leaf.shape), terms, leaf.new_empty(0), work)
-        return jacobian.structure, jacobian.nnz
-    except (TooLargeError, UnsupportedError, RuntimeError):
-        return "dense", None
 
 
 # The product of the local Jacobians
@@ -283,6 +265,8 @@ def multiply_out(
     if end.tensor.numel() * (1 + end.tensor.is_complex()) > MOST_PASSES:
         return None
     rows = {end.number: _basis(end.tensor)}
+    finite = all(part.jacobian is None or all_finite(_held(part.jacobian)) for local in maps for part in local)
+    reach = {} if finite else {end.number: rows[end.number] != 0}
     work = 0
     for step, local in zip(reversed(chain.steps), reversed(maps), strict=True):
         for part in local:
@@ -292,8 +276,14 @@ def multiply_out(
             work += above.shape[0] * prod(part.out_shape) * prod(part.in_shape)
             if part.jacobian is None or work > MOST_PRODUCTS:
                 return None
-            jacobian = part.jacobian.absolute() if absolute else part.jacobian
-            _add(rows, step.operands[part.position].number, _times(above.abs() if absolute else above, jacobian))
+            jacobian, operand = part.jacobian.absolute() if absolute else part.jacobian, step.operands[part.position].number
+            if finite:
+                _add(rows, operand, _times(above.abs() if absolute else above, jacobian))
+                continue
+            before = reach[step.results[part.result].primal.number]
+            _add(rows, operand, _times_where(above.abs() if absolute else above, before, jacobian, part.places))
+            after = before.float() @ part.places.float() > 0
+            reach[operand] = reach[operand] | after if operand in reach else after
     return {
         name: rows[x.number] if x.number in rows else x.tensor.new_zeros((rows[end.number].shape[0], x.tensor.numel()))
         for name, x in chain.inputs.items()
@@ -318,6 +308,29 @@ def _times(rows: Tensor, jacobian: LinearMap) -> Tensor:
     assert isinstance(jacobian, DenseMap)
     matrix = _wide(jacobian.matrix)
     return rows.to(matrix.dtype) @ matrix
+
+
+def _held(jacobian: LinearMap) -> Tensor:
+    """The matrix (m, n) that a written out map is held by."""
+    assert isinstance(jacobian, (ComplexMap, DenseMap))
+    return jacobian.rows if isinstance(jacobian, ComplexMap) else jacobian.matrix
+
+
+def _times_where(rows: Tensor, reach: Tensor, jacobian: LinearMap, places: Tensor) -> Tensor:
+    """Every row pulled back where an entry is not finite.
+
+    A zero times ∞ is zero where the zero is one of the operations: not in `reach` (k, m), or not in `places` (m, n).
+    """
+    if isinstance(jacobian, ComplexMap):
+        return _times(rows, jacobian)
+    matrix = _wide(_held(jacobian))
+    rows = rows.to(matrix.dtype)
+    bad = ~(rows.isfinite().all(0) & matrix.isfinite().all(1))
+    product = rows[:, ~bad] @ matrix[~bad]
+    for k in bad.nonzero().reshape(-1).tolist():
+        takes_part = reach[:, k : k + 1] & places[k : k + 1]
+        product = product + torch.where(takes_part, rows[:, k : k + 1] * matrix[k : k + 1], torch.zeros_like(product))
+    return product
 
 
 def _wide(t: Tensor) -> Tensor:

@@ -4,22 +4,60 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from jvpcli.command import command
-from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import direction
+from jvpcli.jacobians.repeated import repeated_in
+from jvpcli.options import command
 from jvpcli.report.trace import Finding
 from jvpcli.request import Request
 from jvpcli.tracing.chain import pull_back
+from jvpcli.tracing.faults import Fault, find_cure, find_fault
 from jvpcli.tracing.replay import Step
-from jvpcli.tracing.rewrites import candidates, masks_behind
-from jvpcli.tracing.steps import Traced, norm, number_text, trace_problem
+from jvpcli.tracing.rewrites import Mask, masks_behind
+from jvpcli.tracing.steps import Traced, norm, number_text
 from jvpcli.tracing.zeros import find_zeros
+
+NO_VECTORS = (
+    "the {kind} {number} is repeated here, and the {vectors} of a repeated {kind} are not differentiable; only what does not "
+    "depend on the choice among them has a derivative"
+)
+
+SENTENCES = {
+    "cotangent_not_finite": "the cotangent given for {name} is not finite itself",
+    "sum_overflows": "contributions that are finite add up to more than the dtype holds",
+    "whole_only": "torch.autograd.grad of the whole gives it, though what each step by itself passes on is finite",
+    "becomes_not_finite": "the gradient becomes {word} in {step} at {entry}: {reason}.",
+    "repeated": "the gradient becomes {word} in {step} at {entry}: " + NO_VECTORS + ".",
+    "norm_ratio": "the gradient to {name} has norm {end}, {ratio} times that of the cotangent given ({start})",
+    "cancelled_rounding": "the gradient becomes zero, up to rounding, in {step}: the terms of the product of the cotangent that "
+    "arrives with its local Jacobian cancel",
+}
+"""By the code of a claim its sentence."""
+
+REASONS = {
+    "masked": "the derivative there is {slope}, the cotangent that arrives is 0, and 0·∞ is nan",
+    "nan": "the derivative that PyTorch computes there is nan{forward}",
+    "infinite": "the derivative there is {slope}{forward}",
+    "overflow": "the cotangent {v} times the derivative {slope} is more than the dtype holds{forward}",
+    "backward": "that is what PyTorch's backward of the step makes of the cotangent that arrives{forward}",
+}
+"""Why a step passes on what is not finite."""
+
+ADDITIONS = {
+    "direct_mask": " ({step} masks the result; it is the input that must be masked)",
+    "mask": " ({step} drops entries of what is computed from it; it is the input that must be masked)",
+    "turns_nan": " In {step} it becomes nan{why}.",
+    "input": " The input itself is not finite: {entry}.",
+    "repeated": "; " + NO_VECTORS,
+    "steepest": "; the steepest is {step} (×{factor})",
+    "cure": " With `{rewrite}` the gradient is finite (tried){changes}.",
+}
+"""Sentences that may follow."""
 
 VANISHING = 1e-6
 """A gradient whose norm is less than this part of the given cotangent's has vanished; more than its inverse: exploded."""
@@ -27,18 +65,6 @@ VANISHING = 1e-6
 
 CANCELLING = 1e3
 """A sum this many roundings below its terms is zero."""
-
-MOST_REWRITES = 3
-"""An expression may be wrong in several places: so many are mended one after the other."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Where finite cotangents give a contribution that is not finite: the step, its operand, the entry."""
-
-    step: int
-    position: int
-    entry: int
 
 
 def find(traced: Traced, request: Request) -> tuple[Finding, ...]:
@@ -59,123 +85,56 @@ def _nonfinite(traced: Traced, request: Request, broken: Sequence[Tensor]) -> Fi
     code = "nan" if any(bool(g.isnan().any()) for g in broken) else "inf"
     given = next((name for name, v in traced.cotangents.items() if not bool(v.isfinite().all())), None)
     if given is not None:
-        return Finding(code, None, f"the cotangent given for {given} is not finite itself", ())
+        return _said(code, "cotangent_not_finite", name=given)
     fault = find_fault(traced)
     if fault is None:
-        return Finding(code, None, "contributions that are finite add up to more than the dtype holds", ())
-    rewrite = finite_rewrite(traced)
-    message = _about(traced, fault, code) + _given_so(traced)
-    hints: tuple[str, ...] = ()
-    if rewrite is not None:
-        message += f" With `{rewrite}` the gradient is finite (tried)."
-        fixed = command(replace(request, expression=rewrite), name="trace")
-        hints = (fixed or f"write {rewrite}",)
-    return Finding(code, fault.step, message, hints, rewrite=rewrite)
+        finite = all(bool(total.isfinite().all()) for total in traced.swept.totals.values())
+        return _said(code, "whole_only" if finite else "sum_overflows")
+    words = {"word": _word(_number(traced, fault)), "step": _step(traced, fault.step), "entry": _entry(traced, fault)}
+    repeated = _repeated(traced, fault.step)
+    if repeated is not None:
+        return _said(code, "repeated", fault.step, **repeated, **words)
+    found = _said(code, "becomes_not_finite", fault.step, reason=_reason(traced, fault), **words)
+    message = found.message + _turns_nan(traced, fault, code) + _given_so(traced)
+    cure = find_cure(traced)
+    if cure is None:
+        return replace(found, message=message)
+    fixed = command(replace(request, expression=cure.expression), name="trace")
+    return replace(
+        found,
+        message=message + ADDITIONS["cure"].format(rewrite=cure.expression, changes=cure.changes),
+        hints=(fixed or f"write {cure.expression}",),
+        rewrite=cure.expression,
+    )
 
 
-def find_fault(traced: Traced) -> Fault | None:
-    """The first step of the backward pass that makes what is not finite in an input's gradient.
-
-    From the inputs the values are followed whose cotangents are not finite, up to a step at which what arrives is.
-    """
-    totals = traced.swept.totals
-    bad = {n for n, total in totals.items() if not bool(total.isfinite().all())}
-    followed = {primal.number for primal in traced.chain.inputs.values()} & bad
-    fault = None
-    for index, step in enumerate(traced.chain.steps):
-        passed = traced.swept.contributions[index]
-        broken = [
-            position
-            for position, primal in enumerate(step.operands)
-            if primal.number in followed and passed[position] is not None and not bool(_finite(passed[position]).all())
-        ]
-        if not broken:
-            continue
-        sources = {result.primal.number for result in step.results} & bad
-        followed |= sources
-        if not sources:
-            worst = max(broken, key=lambda p: bool(passed[p].isnan().any()))  # type: ignore[union-attr]
-            fault = Fault(index, worst, _first_bad(passed[worst]))
-    return fault
+def _said(code: str, claim: str, index: int | None = None, /, **words: str) -> Finding:
+    """The finding with the sentence of its claim."""
+    return Finding(code, index, SENTENCES[claim].format(**words), (), claim=claim)
 
 
-def _finite(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
-    return gradient.isfinite()
+def _repeated(traced: Traced, index: int) -> dict[str, str] | None:
+    """The words of a repeated eigenvalue or singular value in a step whose vectors get a cotangent."""
+    arrived = zip(traced.chain.steps[index].results, traced.swept.arrived[index], strict=True)
+    found = repeated_in(result.graph for result, v in arrived if v is not None)
+    return (
+        None if found is None else {"kind": found.kind, "vectors": found.vectors, "number": number_text(found.number)}
+    )
 
 
-def _first_bad(gradient: Tensor | None) -> int:
-    """The first NaN, else the first infinity, as a flat position."""
-    assert gradient is not None
-    nan = gradient.isnan().reshape(-1)
-    return int((nan if bool(nan.any()) else ~gradient.isfinite().reshape(-1)).nonzero()[0])
+def _step(traced: Traced, index: int) -> str:
+    return f"step {index}, `{traced.source(traced.chain.steps[index])}`,"
 
 
-def finite_rewrite(traced: Traced, rounds: int = MOST_REWRITES) -> str | None:
-    """The expression with a cure that makes every gradient finite, tried; several, where there are several faults."""
-    fault = find_fault(traced)
-    if fault is None or not rounds:
-        return None
-    best, fewest = None, _count_bad(traced)
-    for suspect in _suspects(traced, fault):
-        for expression in candidates(traced, suspect.step, suspect.position, suspect.entry):
-            found = retraced(traced, expression)
-            bad = fewest if found is None else _count_bad(found)
-            if bad == 0:
-                return expression
-            if bad < fewest:
-                best, fewest = found, bad
-    return None if best is None else finite_rewrite(best, rounds - 1)
+def _entry(traced: Traced, fault: Fault) -> str:
+    return traced.entry(traced.chain.steps[fault.step].operands[fault.position], fault.entry)
 
 
-def retraced(traced: Traced, expression: str) -> Traced | None:
-    """Another expression at the same inputs, with the same cotangents, without local Jacobians; None if that fails."""
-    try:
-        problem = traced.problem.retry(expression)
-        if any(problem.evaluation.outputs[name].shape != v.shape for name, v in traced.cotangents.items()):
-            return None
-        return trace_problem(problem, traced.cotangents, with_maps=False)
-    except (JvpError, KeyError, RuntimeError):
-        return None
-
-
-def _suspects(traced: Traced, fault: Fault) -> Iterator[Fault]:
-    """Where to change something: the guilty operand, its step's others, and where a value stops being finite."""
-    yield fault
-    for position, primal in enumerate(traced.chain.steps[fault.step].operands):
-        if position != fault.position:
-            yield Fault(fault.step, position, min(fault.entry, max(primal.tensor.numel() - 1, 0)))
-    for index, step in enumerate(traced.chain.steps):
-        bad = [~result.primal.tensor.isfinite() for result in step.results]
-        if index == fault.step or not any(bool(b.any()) for b in bad):
-            continue
-        for position, primal in enumerate(step.operands):
-            if primal.active and bool(primal.tensor.isfinite().all()):
-                same = next((b for b in bad if b.shape == primal.tensor.shape and bool(b.any())), None)
-                entry = 0 if same is None else int(same.reshape(-1).nonzero()[0])
-                yield Fault(index, position, entry)
-
-
-def _count_bad(traced: Traced) -> int:
-    return sum(int((~g.isfinite()).sum()) for g in traced.gradients.values() if g is not None)
-
-
-def _about(traced: Traced, fault: Fault, code: str) -> str:
-    """The fault in a sentence: step, entry, the operand's value, the reason."""
-    step = traced.chain.steps[fault.step]
+def _number(traced: Traced, fault: Fault) -> complex:
+    """What the step passes on to the entry."""
     contribution = traced.swept.contributions[fault.step][fault.position]
     assert contribution is not None
-    number = contribution.reshape(-1)[fault.entry].item()
-    text = (
-        f"the gradient becomes {_word(number)} in step {fault.step}, `{traced.source(step)}`, at "
-        f"{traced.entry(step.operands[fault.position], fault.entry)}: {_reason(traced, fault, number)}."
-    )
-    if code == "nan" and not _is_nan(number):
-        turn = _becomes_nan(traced, fault.step)
-        if turn is not None:
-            source = traced.source(traced.chain.steps[turn])
-            text += f" In step {turn}, `{source}`, it becomes nan: 0·∞."
-    return text
+    return complex(contribution.reshape(-1)[fault.entry].item())
 
 
 def _given_so(traced: Traced) -> str:
@@ -183,7 +142,7 @@ def _given_so(traced: Traced) -> str:
     for primal in traced.chain.inputs.values():
         bad = ~primal.tensor.isfinite()
         if bool(bad.any()):
-            return f" The input itself is not finite: {traced.entry(primal, int(bad.reshape(-1).nonzero()[0]))}."
+            return ADDITIONS["input"].format(entry=traced.entry(primal, int(bad.reshape(-1).nonzero()[0])))
     return ""
 
 
@@ -195,54 +154,69 @@ def _is_nan(number: complex) -> bool:
     return number != number
 
 
-def _becomes_nan(traced: Traced, below: int) -> int | None:
-    """The first step of the backward pass, after step `below`, that makes a NaN of what is not one."""
-    for index in range(below - 1, -1, -1):
-        arrived, passed = traced.swept.arrived[index], traced.swept.contributions[index]
-        clean = all(v is None or not bool(v.isnan().any()) for v in arrived)
-        if clean and any(g is not None and bool(g.isnan().any()) for g in passed):
-            return index
-    return None
+def _turns_nan(traced: Traced, fault: Fault, code: str) -> str:
+    """The step behind the fault that makes a nan of an infinite cotangent, if the fault makes none itself."""
+    if code != "nan" or _is_nan(_number(traced, fault)):
+        return ""
+    for index in range(fault.step - 1, -1, -1):
+        step, arrived = traced.chain.steps[index], traced.swept.arrived[index]
+        if all(v is None or bool(v.isfinite().all() | v.isnan().any()) for v in arrived):
+            continue
+        bad = [torch.zeros(0) if g is None else g.isnan() for g in traced.swept.contributions[index]]
+        tamed = pull_back(step, [None if v is None else torch.where(v.isinf(), 1.0, v).to(v.dtype) for v in arrived])
+        if any(
+            bool(b.any()) and g is not None and not bool((b & g.isnan()).any()) for b, g in zip(bad, tamed, strict=True)
+        ):
+            why = ": 0·∞" if _meets_zero(traced, index) else ""
+            return ADDITIONS["turns_nan"].format(step=_step(traced, index), why=why)
+    return ""
 
 
-def _reason(traced: Traced, fault: Fault, number: complex) -> str:
+def _meets_zero(traced: Traced, index: int) -> bool:
+    """Whether an infinite cotangent meets a derivative of 0 where a step gives nan."""
+    for local in traced.maps[index]:
+        v, passed = traced.swept.arrived[index][local.result], traced.swept.contributions[index][local.position]
+        if v is None or passed is None or not isinstance(local.jacobian, DenseMap):
+            continue
+        if bool((v.isinf().reshape(-1, 1) & (local.jacobian.matrix == 0) & passed.isnan().reshape(1, -1)).any()):
+            return True
+    return False
+
+
+def _reason(traced: Traced, fault: Fault) -> str:
     """Why: the cotangent that arrives times the derivative, and what these are."""
     step = traced.chain.steps[fault.step]
-    v, slope, row = _factors(traced, fault)
-    forward = _quotient(step, row) or _forward(traced, step, row)
-    operation = f"`{traced.source(step)}`"
+    v, slope, row = _factors(traced, fault) or (math.nan, 1.0, None)
+    words = {"forward": _quotient(step, row) or _forward(step, row), "slope": number_text(slope), "v": number_text(v)}
     if v == 0 and math.isinf(abs(slope)):
-        reason = f"the derivative there is {number_text(slope)}, the cotangent that arrives is 0, and 0·∞ is nan"
-        return reason + _masked(traced, fault)
-    if _is_nan(slope) or _is_nan(v):
-        return f"the derivative there is nan{forward}"
-    if math.isinf(abs(slope)):
-        return f"the derivative there is {number_text(slope)}{forward}"
-    if _is_nan(number):
-        return f"{operation} has no derivative there{forward}"
-    return f"the cotangent {number_text(v)} times the derivative {number_text(slope)} is more than the dtype holds{forward}"
+        return REASONS["masked"].format(**words) + _masked(traced, fault, row)
+    if _is_nan(v):
+        return REASONS["backward"].format(**words)
+    kind = "nan" if _is_nan(slope) else "infinite" if math.isinf(abs(slope)) else "overflow"
+    return REASONS[kind].format(**words)
 
 
-def _factors(traced: Traced, fault: Fault) -> tuple[complex, complex, int | None]:
-    """(v_k, ∂z_k/∂a_e, k) of the term of Σ_k v_k J_ke that is not finite; k is None where it isn't known."""
+def _factors(traced: Traced, fault: Fault) -> tuple[complex, complex, int] | None:
+    """(v_k, ∂z_k/∂a_e, k) of the term of Σ_k v_k J_ke that is not finite; None where it isn't known."""
     step, arrived = traced.chain.steps[fault.step], traced.swept.arrived[fault.step]
     for local in traced.maps[fault.step]:
         v = arrived[local.result]
-        if local.position != fault.position or v is None or not isinstance(local.jacobian, DenseMap):
+        if local.position != fault.position or v is None:
             continue
-        column = local.jacobian.matrix[:, fault.entry]
-        terms = v.reshape(-1).to(column.dtype) * column
-        bad = ~terms.isfinite()
+        if isinstance(local.jacobian, DenseMap):
+            column, row = local.jacobian.matrix[:, fault.entry], None
+        elif local.structure in ("diagonal", "identity") and local.in_shape == local.out_shape:
+            ones = [torch.ones_like(v) if k == local.result else None for k in range(len(arrived))]
+            slope = pull_back(step, ones)[fault.position]
+            column, row = v if slope is None else slope.reshape(-1), fault.entry
+        else:
+            continue
+        bad = ~(v.reshape(-1).to(column.dtype) * column).isfinite()
         if bool(bad.any()):
             infinite = bad & column.isinf()  # a NaN beside it may only be the 0·∞ of a basis vector
-            row = int((infinite if bool(infinite.any()) else bad).nonzero()[0])
+            row = int((infinite if bool(infinite.any()) else bad).nonzero()[0]) if row is None else row
             return v.reshape(-1)[row].item(), column[row].item(), row
-    ones = [None if v is None else torch.ones_like(v) for v in arrived]
-    slope = pull_back(step, ones)[fault.position]
-    number = math.nan if slope is None else slope.reshape(-1)[fault.entry].item()
-    given = next(v for v in arrived if v is not None).reshape(-1)
-    same = next(v for v in arrived if v is not None).shape == step.operands[fault.position].tensor.shape
-    return (given[fault.entry] if same else given.abs().max()).item(), number, fault.entry if same else None
+    return None
 
 
 def _quotient(step: Step, row: int | None) -> str:
@@ -258,7 +232,7 @@ def _quotient(step: Step, row: int | None) -> str:
     return f": {number_text(above)}/{number_text(below)}{already}"
 
 
-def _forward(traced: Traced, step: Step, row: int | None) -> str:
+def _forward(step: Step, row: int | None) -> str:
     """That the value itself is not finite, if so."""
     if row is None or not step.results:
         return ""
@@ -268,13 +242,26 @@ def _forward(traced: Traced, step: Step, row: int | None) -> str:
     return f"; the value itself is already {number_text(result.tensor.reshape(-1)[row].item())} in the forward pass"
 
 
-def _masked(traced: Traced, fault: Fault) -> str:
+def _masked(traced: Traced, fault: Fault, row: int | None) -> str:
     """That a step further on masks the result and not the input, if so."""
+    given = {result.primal.number for result in traced.chain.steps[fault.step].results}
     for step, mask in masks_behind(traced, fault.step):
-        if mask.is_condition:
-            index = traced.chain.steps.index(step)
-            return f" (step {index}, `{traced.source(step)}`, masks the result; it is the input that must be masked)"
+        dropped = _dropped(step, mask)
+        if not mask.is_condition or dropped is None or not bool(dropped.any()):
+            continue
+        direct = any(p.number in given and p.tensor.shape == dropped.shape for p in step.operands) and row is not None
+        if not direct or bool(dropped.reshape(-1)[row or 0]):
+            kind = "direct_mask" if direct else "mask"
+            return ADDITIONS[kind].format(step=_step(traced, traced.chain.steps.index(step)))
     return ""
+
+
+def _dropped(step: Step, mask: Mask) -> Tensor | None:
+    """Which entries of its result a mask leaves out; None where it is no tensor."""
+    for primal, argument in zip(step.operands, step.arguments, strict=True):
+        if argument == mask.argument:
+            return ((primal.tensor != 0) != mask.kept).expand(step.results[0].primal.tensor.shape)
+    return None
 
 
 # Vanishing and exploding
@@ -290,21 +277,20 @@ def _scale(traced: Traced) -> Iterator[Finding]:
             continue
         ratio = end / start
         index, factor, positions = _steepest(traced, primal.number, shrinking=ratio < 1)
-        source = traced.source(traced.chain.steps[index])
-        if ratio < 1 and _cancels(traced, index, positions):
-            message = (
-                f"the gradient becomes zero, up to rounding, in step {index}, `{source}`: the terms of the product of the "
-                "cotangent that arrives with its local Jacobian cancel"
-            )
-            yield Finding("zero", index, message, (), "cancelled")
+        if positions and ratio < 1 and _cancels(traced, index, positions):
+            found = _said("zero", "cancelled_rounding", index, step=_step(traced, index)[:-1])
+            yield replace(found, reason="cancelled")
             continue
-        yield Finding(
-            "vanishing" if ratio < 1 else "exploding",
-            index,
-            f"the gradient to {name} has norm {end:.2g}, {ratio:.2g} times that of the cotangent given ({start:.2g}); the "
-            f"steepest step is {index}, `{source}` (×{factor:.2g})",
-            (),
-        )
+        words = {"name": name, "end": f"{end:.2g}", "ratio": f"{ratio:.2g}", "start": f"{start:.2g}"}
+        code = "vanishing" if ratio < 1 else "exploding"
+        if not positions:  # no step does it: what several pass on adds up to it
+            yield _said(code, "norm_ratio", **words)
+            continue
+        found = _said(code, "norm_ratio", index, **words)
+        steepest = ADDITIONS["steepest"].format(step=_step(traced, index)[:-1], factor=f"{factor:.2g}")
+        repeated = _repeated(traced, index) if ratio > 1 else None
+        why = ADDITIONS["repeated"].format(**repeated) if repeated else ""
+        yield replace(found, message=found.message + steepest + why)
 
 
 def _steepest(traced: Traced, number: int, shrinking: bool) -> tuple[int, float, list[int]]:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import seeded
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.language.evaluate import Evaluation, seeded
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.program import Equation, Ref
 

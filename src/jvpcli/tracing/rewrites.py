@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, log, log10
+from math import floor, inf, log, log10
 
 import torch
+from torch import Tensor
 
 from jvpcli.errors import JvpError, Span
 from jvpcli.language.source import SourceText, read_source
@@ -154,8 +155,16 @@ def _ends_at_one(step: Step, position: int, entry: int) -> bool:
     bad = []
     for values in (moved, inside):
         points[position] = values.reshape(points[position].shape)
-        bad.append(sum(int(y.isnan().sum()) for y in step.again(points)))
+        bad.append(_undefined(step, points))
     return bad[0] > bad[1]
+
+
+def _undefined(step: Step, points: Sequence[Tensor]) -> float:
+    """How many NaNs a step gives at other operands; infinitely many where it refuses them."""
+    try:
+        return sum(int(y.isnan().sum()) for y in step.again(points))
+    except Exception:  # each operation has its own
+        return inf
 
 
 FAR_OUT = 1e6

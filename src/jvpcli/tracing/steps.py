@@ -13,9 +13,10 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
-from jvpcli.jacobians.contraction import entry_label, index_letters, unravel
+from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
-from jvpcli.language.evaluation import Evaluation
+from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value
@@ -239,16 +240,21 @@ def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[Local
         result = traced.labels[step.results[local.result].primal.number]
         operand = traced.labels[step.operands[local.position].number]
         einsum, formula = contraction(result, operand, local)
+        shape = local.out_shape + local.in_shape
+        parts = local.jacobian.parts if opened and local.jacobian is not None else []
+        arrays = [figures.array(part.reshape(shape)) for part in parts]
         yield LocalJacobian(
             operand=operand,
             position=local.position,
-            shape=local.out_shape + local.in_shape,
+            shape=shape,
             nnz=local.nnz,
             structure=local.structure,
             einsum=einsum,
             formula=formula,
             part=result if len(step.results) > 1 else None,
-            value=figures.array(local.jacobian.to_dense()) if opened and local.jacobian is not None else None,
+            value=arrays[0] if arrays else None,
+            imaginary=arrays[1] if len(arrays) > 1 else None,
+            scale=figures.scale(local.scale),
         )
 
 
@@ -276,16 +282,19 @@ def contraction(result: str, operand: str, local: LocalMap) -> tuple[str, str]:
     a = _symbol(operand, LETTERS[local.position % len(LETTERS)])
     einsum = f"{outer},{outer}{inner}->{inner}"
     same = local.in_shape == local.out_shape
+    splits = local.jacobian is not None and local.jacobian.splits
     match local.structure:
         case "zero":
             right = "0"
+        case "identity" | "diagonal" if same and splits:
+            right = term(_at("v", inner), _at(z, inner), _at(a, inner), splits)
         case "identity" if same:
             right = f"{_factor(local)}{_at('v', inner)}"
         case "diagonal" if same:
             right = f"{_at('v', inner)} · ∂{_at(z, inner)}/∂{_at(a, inner)}"
         case _:
             total = f"Σ_{outer} " if outer else ""
-            right = f"{total}{_at('v', outer)} · ∂{_at(z, outer)}/∂{_at(a, inner)}"
+            right = total + term(_at("v", outer), _at(z, outer), _at(a, inner), splits)
     return einsum, f"∂L/∂{_at(a, inner)} = {right}"
 
 
@@ -299,9 +308,7 @@ def _symbol(label: str, letter: str) -> str:
 
 def _factor(local: LocalMap) -> str:
     """`2 · ` for two times the identity; nothing for the identity itself."""
-    if local.jacobian is None:
-        return "c · "
-    number = local.jacobian.to_dense().reshape(-1)[0].item()
+    number = 1 if local.scale is None else local.scale.item()
     return "" if number == 1 else f"{number:.4g} · "
 
 
@@ -326,6 +333,7 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
             "fallback",
             "evaluated again step by step, with the same seed, the expression gave other values; the steps and the gradients "
             "shown are of that second evaluation",
+            "replay_differs",
         )
         return result, (notice,)
     if worst > 0:
@@ -340,6 +348,7 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
 def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ...]]:
     """The local Jacobians multiplied together against the explicit Jacobian; None where they are too large for that."""
     pairs: list[tuple[Tensor, Tensor]] = []
+    notices: list[Notice] = []
     excess = 0.0
     leaves = traced.problem.leaves
     for name in traced.cotangents if traced.chain.faithful else ():
@@ -349,18 +358,19 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
         if product is None or explicit is None or bounds is None:
             continue
         for x, jacobian in zip(leaves, explicit, strict=True):
-            pair = product[x], _rows(jacobian)
-            pairs.append(pair)
-            excess = max(excess, _excess(*pair, bounds[x].abs()))
+            rows, artefacts = without_artefacts(_rows(jacobian), product[x] != 0)  # NaN, too, where that is no artefact
+            pairs.append((product[x], rows))
+            excess = max(excess, _excess(*pairs[-1], bounds[x].abs()))
+            notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
     if not pairs:
         return None, ()
     result = _compared(pairs)
     if excess == 0.0:
-        return result, ()
+        return result, tuple(notices)
     text = (
         f"the local Jacobians multiplied together differ from the explicit Jacobian by {result.largest_difference:.3g}"
     )
-    return result, (Notice("fallback", text),)
+    return result, (Notice("fallback", text, "product_differs"), *notices)
 
 
 def _rows(jacobian: LinearMap) -> Tensor:

@@ -6,63 +6,148 @@ there before it came to that step, and then it is looked for in what the step gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.dense import vjp
-from jvpcli.jacobians.linear_map import ComplexMap
-from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, moved
+from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.nearby import direction
 from jvpcli.language.catalog import is_random
-from jvpcli.program import refs
+from jvpcli.language.operations import is_imported
+from jvpcli.problem import decides
+from jvpcli.program import numbers_read, refs, takes_shape
 from jvpcli.report.trace import Finding
-from jvpcli.tracing.chain import LocalMap, pull_back
+from jvpcli.tracing.chain import pull_back
+from jvpcli.tracing.flat import Passage, sensitivity, why_flat
 from jvpcli.tracing.replay import WRITE, Primal, Step
 from jvpcli.tracing.steps import Traced
 
-REASONS = {
-    "kink": "kink", "stationary": "stationary", "saturated": "saturated", "cancelled": "cancelled",
-    "piecewise": "structural", "unused": "structural",
-}  # fmt: skip
-"""What kind of zero each cause makes."""
+NOT_PASSED = "no gradient flows to {where}: {steps} "
+"""How sentences begin of entries that a step passes nothing on to, whatever arrives."""
+
+MADE = "the gradient becomes zero in {steps} at {where}: "
+"""How sentences begin of entries where a step makes a zero of what arrives."""
 
 SENTENCES = {
-    "kink": "it has a kink there (the derivatives to its two sides differ), and PyTorch chooses 0",
-    "stationary": "it is stationary there: its derivative is 0 at this point, and not a little beside it",
-    "saturated": "it is saturated (dead) there: it does not change with this entry, so its derivative is 0",
-    "piecewise": "it is piecewise constant (structural): its derivative is 0 everywhere",
-    "cancelled": "neither the cotangent that arrives nor the derivative is 0, but the terms of their product cancel",
+    "no_path": "{name} has no part in L: nothing that L is computed from reads it (structural)",
+    "no_path_here": "{name} has no part in L here: nothing that L is computed from at these values reads it",
+    "shape_only": "no gradient reaches {name}: L is computed from its shape, not from its numbers (structural)",
+    "none_passed": "no gradient reaches {name}: PyTorch's backward of {steps} passes none on to it",
+    "graph_cut": "no gradient flows back through {steps} {cutter} ends the graph (structural); what is computed from it treats "
+    "{name} as a constant",
+    "all_cut": "no gradient reaches {name}: in {steps} {cutter} ends the graph (structural)",
+    "unused": NOT_PASSED + "{verb} it (structural)",
+    "unused_here": NOT_PASSED + "{verb} it here",
+    "random": NOT_PASSED + "{verb} it with this seed: it draws random numbers",
+    "piecewise": MADE + "it is piecewise constant (structural): its derivative is 0 everywhere",
+    "tried": MADE + "its derivative is 0 here, and was at every other place that was tried",
+    "saturated": MADE
+    + "it is saturated (dead) there: around this value it does not change with this entry, so its derivative "
+    "is 0",
+    "flat": MADE + "its derivative is 0 here and around here, and not far away",
+    "kink": MADE + "it has a kink there (the derivatives to its two sides differ), and PyTorch chooses 0",
+    "jump": MADE + "its derivative is 0 here, and not as near to this point as numbers of this precision can tell",
+    "stationary": MADE + "it is stationary there: its derivative is 0 at this point, and not a little beside it",
+    "value": MADE + "its derivative is 0 because of the value of {because} here, and is not with another",
+    "values": MADE + "its derivative is 0 because of the values of its operands here, and is not with others",
+    "rounded": MADE + "its derivative there is smaller than {dtype} can tell from 0",
+    "underflow": MADE
+    + "the cotangent that arrives times the derivative is smaller than the smallest number of {dtype}",
+    "cancelled": MADE
+    + "neither the cotangent that arrives nor the derivative is 0, but the terms of their product cancel",
+    "cancelled_sum": "the contributions to {where} from {steps} cancel: none of them is 0, their sum is",
+    "cancelled_given": "the cotangent given for {name} and the contributions to it from {steps} cancel at {where}: none of them "
+    "is 0, their sum is",
 }
+"""By the code of a claim its sentence."""
+
+KINDS = {
+    **dict.fromkeys(("no_path", "shape_only", "graph_cut", "all_cut", "unused", "piecewise"), "structural"),
+    **dict.fromkeys(("no_path_here", "none_passed", "unused_here", "random", "tried", "value", "values"), "value"),
+    **dict.fromkeys(("saturated", "flat"), "saturated"),
+    **dict.fromkeys(("kink", "jump"), "kink"),
+    **dict.fromkeys(("rounded", "underflow"), "rounding"),
+    **dict.fromkeys(("cancelled", "cancelled_sum", "cancelled_given"), "cancelled"),
+    "stationary": "stationary",
+}
+"""By the code of a claim the kind of zero."""
 
 
 @dataclass(frozen=True)
 class Zero:
-    """Entries of a value at which the gradient becomes zero, for one cause: in one step, or in several together."""
+    """Entries of a value at which the gradient becomes zero, for one cause: in one step, or in several together.
 
-    cause: str
+    `because` is the operand whose value is the cause.
+    """
+
+    claim: str
     steps: tuple[int, ...]
     primal: Primal
     entries: Tensor
+    because: Primal | None = None
+
+
+@dataclass(frozen=True)
+class Following:
+    """What follows from the values of the inputs, or is drawn at random.
+
+    Attributes:
+        primals: the tensors, by number.
+        slots: Python numbers, and lists of them, by the slot of the tape; sizes are none.
+        decided: whether values decide which steps there are.
+    """
+
+    primals: frozenset[int]
+    slots: frozenset[int]
+    decided: bool
 
 
 def find_zeros(traced: Traced) -> list[Finding]:
     """A finding for each step and cause that makes entries of an input's gradient zero, and for each cut of the graph."""
-    cuts = find_cuts(traced)
+    cuts, following = find_cuts(traced), followed(traced)
     findings = [_cut_finding(traced, index) for index in cuts]
-    for zero in _zeros(traced):
-        if zero.cause == "absent":
-            findings += _absent_findings(traced, zero.primal, cuts)
+    for zero in _zeros(traced, following):
+        if zero.claim == "absent":
+            findings += _absent_findings(traced, zero.primal, cuts, following)
         else:
             findings.append(_zero_finding(traced, zero))
     return sorted(findings, key=lambda finding: -1 if finding.step is None else finding.step)
 
 
+def followed(traced: Traced) -> Following:
+    """What follows from the inputs' values."""
+    chain = traced.chain
+    primals = {primal.number for primal in chain.inputs.values()}
+    slots: set[int] = set()
+    whole = any(map(decides, traced.program.equations))
+    for step in chain.steps:
+        follows = _numbers_taken(step) & primals or slots.intersection(numbers_read(step.equation))
+        if follows or is_random(step.equation.op):
+            primals.update(result.primal.number for result in step.results)
+            if step.value is not None:
+                slots.add(step.equation.slot)
+                whole = whole or not isinstance(step.value, (float, complex, tuple))
+    return Following(frozenset(primals), frozenset(slots), whole)
+
+
+def _numbers_taken(step: Step) -> set[int]:
+    """The tensors whose numbers a step takes, and not only their shapes."""
+    shaped = takes_shape(step.equation)
+    return {p.number for p, place in zip(step.operands, step.arguments, strict=True) if place != 0 or not shaped}
+
+
+def _read(step: Step) -> list[int]:
+    """The slots that a step reads."""
+    operands = (*step.equation.operands, *(operand for _, operand in step.equation.keywords))
+    return [slot for operand in operands for slot in refs(operand)]
+
+
 # Zeros
 
 
-def _zeros(traced: Traced) -> Iterator[Zero]:
+def _zeros(traced: Traced, following: Following) -> Iterator[Zero]:
     """The walk: `pending` holds, by the number of a primal, the entries whose zero is not yet explained."""
     if not any(bool((v != 0).any()) for v in traced.cotangents.values()):
         return  # nothing was asked for
@@ -78,7 +163,7 @@ def _zeros(traced: Traced) -> Iterator[Zero]:
     readers = _readers(traced)
     for number, uses in readers.items():  # in evaluation order: what a step gives comes after what it reads
         if number in pending:
-            yield from _of_value(traced, uses, pending[number], pending)
+            yield from _of_value(traced, following, uses, pending[number], pending)
 
 
 def _readers(traced: Traced) -> dict[int, list[tuple[int, int]]]:
@@ -93,63 +178,114 @@ def _readers(traced: Traced) -> dict[int, list[tuple[int, int]]]:
 
 
 def _of_value(
-    traced: Traced, uses: Sequence[tuple[int, int]], entries: Tensor, pending: dict[int, Tensor]
+    traced: Traced,
+    following: Following,
+    uses: Sequence[tuple[int, int]],
+    entries: Tensor,
+    pending: dict[int, Tensor],
 ) -> Iterator[Zero]:
     """Why the cotangent of one value is zero at some entries; what comes from further on is put down in `pending`."""
     if not uses:
         return  # an output: the cotangent was given
     primal = traced.chain.steps[uses[0][0]].operands[uses[0][1]]
-    unused, cancelling = entries, torch.zeros_like(entries)
+    steps = tuple(dict.fromkeys(index for index, _ in uses))
+    unused, here = entries, torch.zeros_like(entries)
     for index, position in uses:
         passed = traced.swept.contributions[index][position]
         assert passed is not None
-        causes = _of_use(traced, index, position, entries & (passed == 0), pending)
-        unused = unused & causes.pop("unused", torch.zeros_like(entries))
-        cancelling = cancelling | (entries & (passed != 0))
-        for cause, mask in causes.items():
-            yield Zero(cause, (index,), primal, mask)
-    if bool(unused.any()):
-        yield Zero("unused", tuple(dict.fromkeys(index for index, _ in uses)), primal, unused)
-    if bool(cancelling.any()):
-        yield Zero("cancelled", tuple(dict.fromkeys(index for index, _ in uses)), primal, cancelling)
+        idle = torch.zeros_like(entries)
+        for zero in _of_use(traced, following, (index, position), entries & (passed == 0), pending):
+            if zero.claim in ("unused", "unused_here"):
+                idle = idle | zero.entries
+                here = here | (zero.entries if zero.claim == "unused_here" else False)
+            else:
+                yield zero
+        unused = unused & idle
+    for claim, mask in (("unused", unused & ~here), ("unused_here", unused & here)):
+        if bool(mask.any()):
+            yield Zero(claim, steps, primal, mask)
+    yield from _cancelled_sums(traced, primal, uses, entries)
+
+
+def _cancelled_sums(traced: Traced, primal: Primal, uses: Sequence[tuple[int, int]], entries: Tensor) -> Iterator[Zero]:
+    """Entries where what several uses pass on adds up to zero, by the steps that take part."""
+    parts = [(index, traced.swept.contributions[index][position]) for index, position in uses]
+    given = [v for name, v in traced.cotangents.items() if traced.chain.outputs[name].number == primal.number]
+    taking = torch.stack([entries & (part != 0) for part in (*(g for _, g in parts), *given)])
+    left = taking.any(0)
+    while bool(left.any()):
+        pattern = taking.flatten(1)[:, int(left.reshape(-1).nonzero()[0])].reshape(-1, *(1,) * entries.dim())
+        mask = left & (taking == pattern).all(0)
+        steps = tuple(
+            dict.fromkeys(index for (index, _), part in zip(parts, pattern.reshape(-1).tolist(), strict=False) if part)
+        )
+        yield Zero("cancelled_given" if bool(pattern[len(parts) :].any()) else "cancelled_sum", steps, primal, mask)
+        left = left & ~mask
 
 
 def _of_use(
-    traced: Traced, index: int, position: int, entries: Tensor, pending: dict[int, Tensor]
-) -> dict[str, Tensor]:
-    """The causes that lie in one step, by cause the entries of its operand."""
+    traced: Traced, following: Following, use: tuple[int, int], entries: Tensor, pending: dict[int, Tensor]
+) -> Iterator[Zero]:
+    """The zeros that are made in one step, on the way to one of its operands."""
+    index, position = use
     step, arrived = traced.chain.steps[index], traced.swept.arrived[index]
+    primal = step.operands[position]
     results = [k for k, v in enumerate(arrived) if v is not None and step.results[k].graph.requires_grad]
-    passage = Passage(step, results, position)
+    others = [k for k, p in enumerate(step.operands) if p.number != primal.number and p.number in following.primals]
+    decided = following.decided or is_imported(step.equation.op) or not following.slots.isdisjoint(_read(step))
+    passage = Passage(step, results, position, others, decided)
     felt = sensitivity(passage)
     flat = entries if felt is None else entries & (felt == 0)
-    causes = why_flat(passage, flat) if bool(flat.any()) else {}
+    for why in why_flat(passage, flat) if bool(flat.any()) else ():
+        because = None if why.because is None else step.operands[why.because]
+        yield Zero(
+            "values" if why.cause == "value" and because is None else why.cause, (index,), primal, why.entries, because
+        )
     rest = entries & ~flat
-    if not bool(rest.any()):
-        return causes
-    for k in results:
+    for k in results if bool(rest.any()) else ():
         v = arrived[k]
         assert v is not None
-        rows, cancelled = _terms(traced.maps[index], k, position, rest, v)
+        rows, cancelled, lost = _terms(traced, index, (k, position), rest, v)
         number = step.results[k].primal.number
         if bool(rows.any()):
             pending[number] = pending[number] | rows if number in pending else rows
-        if bool(cancelled.any()):
-            causes["cancelled"] = causes.get("cancelled", torch.zeros_like(rest)) | cancelled
-    return causes
+        for claim, mask in (("cancelled", cancelled), ("underflow", lost)):
+            if bool(mask.any()):
+                yield Zero(claim, (index,), primal, mask)
 
 
-def _terms(maps: Sequence[LocalMap], result: int, position: int, entries: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """For zeros Σ_k v_k J_ke: the entries k where v_k is the zero, and the entries e whose terms cancel instead."""
-    local = next((m for m in maps if m.result == result and m.position == position), None)
+def _terms(
+    traced: Traced, index: int, pair: tuple[int, int], entries: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For zeros Σ_k v_k J_ke: the entries k where v_k is the zero, the e whose terms cancel, and the e whose terms underflow."""
+    result, position = pair
+    local = next((m for m in traced.maps[index] if m.result == result and m.position == position), None)
+    none = torch.zeros_like(entries)
     if local is None or local.jacobian is None:
-        return v == 0, entries if bool((v != 0).all()) else torch.zeros_like(entries)
-    jacobian = local.jacobian
-    matrix = jacobian.rows if isinstance(jacobian, ComplexMap) else jacobian.to_dense().reshape(jacobian.m, jacobian.n)
-    takes_part = (matrix != 0) & entries.reshape(1, -1)
-    cancelled = (takes_part & (v != 0).reshape(-1, 1)).any(0)
-    rows = (takes_part & ~cancelled).any(1).reshape(v.shape) & (v == 0)
-    return rows, cancelled.reshape(entries.shape)
+        step = traced.chain.steps[index]
+        loose = [v * direction(v.detach(), 60) if k == result else None for k in range(len(step.results))]
+        spread = pull_back(step, loose)[position]
+        return v == 0, none if spread is None else entries & (spread != 0), none
+    takes_part = local.jacobian.filled & entries.reshape(1, -1)
+    parts = _parts(local.jacobian, v.reshape(-1, 1))
+    live = takes_part & _any([(weight != 0) & (rows != 0) for weight, rows in parts])
+    told = (live & _any([weight * rows != 0 for weight, rows in parts])).any(0)
+    cancelled, lost = live.any(0) & told, live.any(0) & ~told
+    rows = (takes_part & ~live.any(0)).any(1).reshape(v.shape) & (v == 0)
+    return rows, cancelled.reshape(entries.shape), lost.reshape(entries.shape)
+
+
+def _parts(jacobian: LinearMap, v: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Weights (m, 1) and matrices (m, n) whose products make up what v (m, 1) is pulled back to."""
+    if not isinstance(jacobian, ComplexMap):
+        return [(v, jacobian.to_dense().reshape(jacobian.m, jacobian.n))]
+    if jacobian.imaginary is None:
+        return [(v, jacobian.rows)]
+    return [(v.real, jacobian.rows), (v.imag, jacobian.imaginary)]
+
+
+def _any(masks: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(masks)).any(0)
 
 
 # Cuts
@@ -160,8 +296,7 @@ def find_cuts(traced: Traced) -> list[int]:
     cut_by: dict[int, set[int]] = {}
     found: dict[int, None] = {}
     for index, step in enumerate(traced.chain.steps):
-        read = [slot for operand in step.equation.operands for slot in refs(operand)]
-        read += [slot for _, operand in step.equation.keywords for slot in refs(operand)]
+        read = _read(step)
         behind = set().union(*(cut_by.get(slot, set()) for slot in read))
         active = any(primal.active for primal in step.operands)
         stopped = active and not any(result.primal.active for result in step.results) and _carries_numbers(step)
@@ -174,20 +309,39 @@ def find_cuts(traced: Traced) -> list[int]:
 
 
 def _ends_of(traced: Traced, primal: Primal) -> list[int]:
-    """The steps at which every gradient that could flow back to a value ends."""
-    followed, ends = {primal.number}, []
+    """The steps on the way to L at which the gradients that could flow back to a value end."""
+    following, ends = {primal.number}, []
     for index, step in enumerate(traced.chain.steps):
-        if any(operand.number in followed for operand in step.operands):
+        if any(operand.number in following for operand in step.operands):
             active = [result.primal.number for result in step.results if result.primal.active]
-            followed.update(active)
-            if not active and _carries_numbers(step):
+            following.update(active)
+            if (
+                not active
+                and _carries_numbers(step)
+                and _reaches(traced, {r.primal.number for r in step.results}, step)
+            ):
                 ends.append(index)
     return ends
 
 
+def _reaches(traced: Traced, primals: set[int], start: Step | None = None, *, numbers: bool = True) -> bool:
+    """Whether L is computed from values, or from the number that a step gives, in any way: gradients or not.
+
+    With `numbers` it is their numbers that count, and not only their shapes.
+    """
+    slots = set() if start is None else {start.equation.slot}
+    for step in traced.chain.steps:
+        tensors = _numbers_taken(step) if numbers else {p.number for p in step.operands}
+        if tensors & primals or slots.intersection(numbers_read(step.equation) if numbers else _read(step)):
+            primals.update(result.primal.number for result in step.results)
+            slots.add(step.equation.slot)
+    asked = (name for name, v in traced.cotangents.items() if bool((v != 0).any()))
+    return any(traced.chain.outputs[name].number in primals for name in asked)
+
+
 def _carries_numbers(step: Step) -> bool:
     """Whether a result depends on the operands' numbers: sizes and the like do not."""
-    return bool(step.results) or isinstance(step.value, (float, complex))
+    return not takes_shape(step.equation)
 
 
 def _is_factor(traced: Traced, slot: int) -> bool:
@@ -201,27 +355,28 @@ def _is_factor(traced: Traced, slot: int) -> bool:
 # Sentences
 
 
+def _said(claim: str, index: int | None, /, **words: str) -> Finding:
+    """The finding of a zero with the sentence of its claim."""
+    return Finding("zero", index, SENTENCES[claim].format(**words), (), KINDS[claim], claim=claim)
+
+
 def _zero_finding(traced: Traced, zero: Zero) -> Finding:
-    steps = zero.steps
+    steps, claim = zero.steps, zero.claim
     count, size = int(zero.entries.sum()), zero.entries.numel()
     entry = traced.entry(zero.primal, int(zero.entries.reshape(-1).nonzero()[0]))
-    where = f"{entry} ({count} of {size} entries)" if size > 1 else entry
-    if zero.cause == "unused" and all(is_random(traced.chain.steps[index].equation.op) for index in steps):
-        message = (
-            f"{where} has no part in L: {_steps(traced, steps)} does not use it, or dropped it at random (structural)"
-        )
-    elif zero.cause == "unused":
-        verb = "overwrites it" if all(_overwrites(traced.chain.steps[index]) for index in steps) else _unused(steps)
-        message = f"{where} has no part in L: {_steps(traced, steps)} {verb} (structural)"
-    elif len(steps) > 1:
-        message = f"the contributions to {where} from {_steps(traced, steps)} cancel: none of them is 0, their sum is"
-    else:
-        message = f"the gradient becomes zero in {_steps(traced, steps)} at {where}: {SENTENCES[zero.cause]}"
-    return Finding("zero", steps[0] if len(steps) == 1 else None, message, (), REASONS[zero.cause])
-
-
-def _unused(steps: Sequence[int]) -> str:
-    return "does not use it" if len(steps) == 1 else "do not use it"
+    done = [traced.chain.steps[index] for index in steps]
+    if claim in ("unused", "unused_here") and any(is_random(step.equation.op) for step in done):
+        claim = "random"
+    return _said(
+        claim,
+        steps[0] if len(steps) == 1 else None,
+        where=f"{entry} ({count} of {size} entries)" if size > 1 else entry,
+        steps=_steps(traced, steps),
+        verb="overwrites" if all(map(_overwrites, done)) else "does not use" if len(steps) == 1 else "do not use",
+        name=traced.labels[zero.primal.number],
+        because="" if zero.because is None else traced.labels[zero.because.number],
+        dtype=str(zero.primal.tensor.dtype).removeprefix("torch."),
+    )
 
 
 def _overwrites(step: Step) -> bool:
@@ -229,32 +384,46 @@ def _overwrites(step: Step) -> bool:
 
 
 def _steps(traced: Traced, steps: Sequence[int]) -> str:
-    """``step 0, `x*y` ``, or `steps 0, 2 and 3`."""
+    """``step 0, `x*y`,``, or `steps 0, 2 and 3`."""
     if len(steps) == 1:
         return f"step {steps[0]}, `{traced.source(traced.chain.steps[steps[0]])}`,"
     return f"steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
 
 
-def _absent_findings(traced: Traced, primal: Primal, told: Sequence[int]) -> Iterator[Finding]:
+def _absent_findings(traced: Traced, primal: Primal, told: Collection[int], following: Following) -> Iterator[Finding]:
     """That no gradient reaches an input at all, unless the cuts that are told already say so."""
     name, ends = traced.labels[primal.number], _ends_of(traced, primal)
     if ends and set(ends) <= set(told):
         return
-    message = f"{name} has no part in L: no gradient reaches it (structural)"
     if ends:
-        source = traced.source(traced.chain.steps[ends[0]])
-        message += f"; in step {ends[0]}, `{source}`, {_cutter(traced.chain.steps[ends[0]])} ends the graph"
-    yield Finding("zero", ends[0] if ends else None, message, (), "structural")
+        step = traced.chain.steps[ends[0]]
+        yield _said("all_cut", ends[0], name=name, steps=_steps(traced, ends[:1]), cutter=_cutter(step))
+    elif not _reaches(traced, {primal.number}, numbers=False):
+        yield _said("no_path_here" if following.decided else "no_path", None, name=name)
+    elif not _reaches(traced, {primal.number}):
+        yield _said("no_path_here" if following.decided else "shape_only", None, name=name)
+    else:
+        index = _last_of(traced, primal)
+        yield _said("none_passed", index, name=name, steps="a step" if index is None else _steps(traced, [index]))
+
+
+def _last_of(traced: Traced, primal: Primal) -> int | None:
+    """The step on the way from an input at which a cotangent arrives, and that passes none on."""
+    numbers = {primal.number}
+    for index, step in enumerate(traced.chain.steps):
+        read = [position for position, p in enumerate(step.operands) if p.number in numbers]
+        if read:
+            numbers.update(result.primal.number for result in step.results)
+            passed = [traced.swept.contributions[index][position] for position in read]
+            if any(v is not None for v in traced.swept.arrived[index]) and all(g is None for g in passed):
+                return index
+    return None
 
 
 def _cut_finding(traced: Traced, index: int) -> Finding:
     step = traced.chain.steps[index]
     name = traced.labels[next(p.number for p in step.operands if p.active)]
-    message = (
-        f"no gradient flows back through step {index}, `{traced.source(step)}`: {_cutter(step)} ends the graph (structural); "
-        f"what is computed from it treats {name} as a constant"
-    )
-    return Finding("zero", index, message, (), "structural")
+    return _said("graph_cut", index, name=name, steps=f"{_steps(traced, [index])[:-1]}:", cutter=_cutter(step))
 
 
 def _cutter(step: Step) -> str:
@@ -264,104 +433,3 @@ def _cutter(step: Step) -> str:
     if dtype.is_floating_point or dtype.is_complex:
         return f".{step.equation.target}()" if step.equation.kind == "method" else step.equation.target
     return f"a result of {'true and false' if dtype is torch.bool else 'whole numbers'}"
-
-
-CLOSE = 1e-3
-"""How far, relative to each entry, a derivative that is zero at the point alone is looked for."""
-
-FAR = (1.0, 3.0, 30.0, 1e4)
-"""Sizes of the random operands that a derivative which is zero all around is looked for at."""
-
-GROWTH = 1.5
-"""A derivative that grows less than this over four times the distance jumps; one that is zero at the point grows more."""
-
-
-@dataclass(frozen=True, eq=False)
-class Passage:
-    """The way through a step from some of its results (by number) to one of its operands (by position)."""
-
-    step: Step
-    results: Sequence[int]
-    position: int
-
-    @property
-    def operand(self) -> Tensor:
-        """The operand's value."""
-        return self.step.operands[self.position].tensor
-
-
-def sensitivity(passage: Passage) -> Tensor | None:
-    """A random cotangent pulled back: zero where the derivative is; None where no gradient flows at all."""
-    cotangents = [
-        direction(result.primal.tensor, 50 + k) if k in passage.results else None
-        for k, result in enumerate(passage.step.results)
-    ]
-    return pull_back(passage.step, cotangents)[passage.position]
-
-
-def why_flat(passage: Passage, flat: Tensor) -> dict[str, Tensor]:
-    """Why the derivative to the entries `flat` (a mask) of the operand is zero.
-
-    Returns:
-        masks of those entries by cause:
-        "kink": the derivative is not zero on one side: the zero is PyTorch's choice;
-        "stationary": it isn't a little off: a maximum, a minimum, a saddle;
-        "saturated": it isn't far away;
-        "piecewise": it is everywhere, although the value changes: round, sign;
-        "unused": the results do not depend on these entries.
-    """
-    x = passage.operand
-    rounding = STEP_IN_ROUNDINGS * torch.finfo(x.dtype).eps
-    near, wider = (_largest(passage, [_moved(x, sign * h) for sign in (-1, 1)]) for h in (rounding, 4 * rounding))
-    close = _largest(passage, [_moved(x, sign * CLOSE) for sign in (-1, 1)])
-    causes = {"kink": flat & (near > 0) & (wider < GROWTH * near)}
-    causes["stationary"] = flat & ((near > 0) | (close > 0)) & ~causes["kink"]
-    rest = flat & ~(causes["kink"] | causes["stationary"])
-    if bool(rest.any()):
-        causes["saturated"] = rest & (_largest(passage, _far(x)) > 0)
-        rest = rest & ~causes["saturated"]
-        causes["piecewise" if any(_changes(passage, rest, away) for away in _far(x)) else "unused"] = rest
-    return {cause: mask for cause, mask in causes.items() if bool(mask.any())}
-
-
-def _moved(x: Tensor, relative: float) -> Tensor:
-    return moved({"x": x}, relative, seed=11)["x"]
-
-
-def _far(x: Tensor) -> Iterator[Tensor]:
-    yield -x.detach()
-    for seed, size in enumerate(FAR):
-        yield size * direction(x, 70 + seed)
-        yield size * direction(x, 80 + seed).abs().to(x.dtype)
-
-
-def _results_at(passage: Passage, value: Tensor) -> list[Tensor] | None:
-    points = [primal.tensor for primal in passage.step.operands]
-    points[passage.position] = value
-    try:
-        return passage.step.again(points)
-    except Exception:  # whatever the operation refuses there tells nothing
-        return None
-
-
-def _largest(passage: Passage, values: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
-    """Entry by entry the largest finite derivative for random cotangents, at other values of the operand."""
-    largest = torch.zeros_like(passage.operand.abs())
-    for value in values:
-        leaf = value.detach().requires_grad_()
-        found = _results_at(passage, leaf) or []
-        for k in passage.results:
-            if k < len(found) and found[k].requires_grad:
-                (gradient,) = vjp(found[k], direction(found[k].detach(), 50 + k), [leaf])
-                if gradient is not None:
-                    largest = torch.maximum(largest, torch.nan_to_num(gradient.abs(), nan=0.0, posinf=0.0))
-    return largest
-
-
-def _changes(passage: Passage, entries: Tensor, away: Tensor) -> bool:
-    """Whether the results change when these entries alone are moved."""
-    found = _results_at(passage, torch.where(entries, away, passage.operand))
-    if found is None or not bool(entries.any()):
-        return False
-    before = [result.primal.tensor for result in passage.step.results]
-    return any(k >= len(found) or not torch.equal(found[k], before[k]) for k in passage.results)

@@ -20,7 +20,7 @@ def convolution(op: Op) -> Locals:
     transposed, groups = bool(op.saved("transposed")), int(op.saved("groups"))
     settings = [tuple(op.saved(name)) for name in ("stride", "padding", "dilation")]
     kernel, places = tuple(w.shape[2:]), op.shape[2:]
-    key = ("convolution", tuple(x.shape), tuple(w.shape), op.shape, transposed, groups, *settings)
+    key = op.work.key("convolution", tuple(x.shape), tuple(w.shape), op.shape, transposed, groups, *settings)
     taps = [
         _taps(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
         for d in range(len(kernel))
@@ -71,7 +71,7 @@ def _grid(taps: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[int]) -> tuple[
 
 
 def _to_input(
-    op: Op, key: tuple, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
+    op: Op, key: int | None, w: Tensor, taps: Sequence[tuple[Tensor, Tensor]], transposed: bool, groups: int
 ) -> SparseMap:
     shape = op.shapes[0]
     assert shape is not None
@@ -88,7 +88,7 @@ def _to_input(
         channel = group.view(1, 1, 1, -1, 1) + torch.arange(per_group, device=w.device).view(-1, 1, 1, 1, 1)
         sample = torch.arange(batch, device=w.device).view(1, 1, -1, 1, 1) * (channels * prod(sizes))
         cols = (sample + channel * prod(sizes) + place).expand(dims).reshape(per_group * kernel, -1)
-        return Pattern(None, cols, padded=not bool(inside.all()), token=key), inside
+        return Pattern(None, cols, padded=not bool(inside.all()), key=key), inside
 
     pattern, inside = op.work.structure(key, make)
     if transposed:  # (in, out/groups, kernel): each output channel sees its group's part

@@ -13,7 +13,7 @@ bits, so what is called independent was found out, without a tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import prod
@@ -26,6 +26,7 @@ from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.local.probe import probe, pull_basis, reduce_to
+from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -50,10 +51,11 @@ def detect(op: Op) -> Locals:
     return found
 
 
-def _detect(op: Op, key: Hashable) -> Locals:
+def _detect(op: Op, key: int | None) -> Locals:
     missing = [k for k, shape in enumerate(op.shapes) if shape is not None]
     found: Found = {}
-    for step in (_scattered, _gathered, _blocks):
+    block = base_name(op.node.name()) in BLOCKS  # at a special point few of its entries may be other than zero
+    for step in (_blocks,) if block else (_scattered, _gathered, _blocks):
         if missing:
             with suppress(NoRuleError, NotImplementedError, RuntimeError):  # a node that can't be called like this
                 found.update(step(op, missing, key))
@@ -66,7 +68,7 @@ def _detect(op: Op, key: Hashable) -> Locals:
     return [found.get(k) for k in range(len(op.shapes))]
 
 
-def _constant_key(op: Op) -> tuple[Hashable, ...] | None:
+def _constant_key(op: Op) -> int | None:
     """Names the map of an operation that kept no tensor but its parameters; None: its map may depend on values."""
     if not callable(op.node) or op.nr or len(op.node._input_metadata) > 1:
         return None
@@ -74,7 +76,7 @@ def _constant_key(op: Op) -> tuple[Hashable, ...] | None:
     parameters = [getattr(op.node, name) for name in names]
     if not names or any(_holds_tensor(p) for p in parameters):
         return None
-    return ("constant", op.node.name(), op.shape, op.shapes, op.like.dtype, op.like.device, *parameters)
+    return op.work.key("constant", op.node.name(), op.shape, op.shapes, op.like.dtype, op.like.device, tuple(parameters))
 
 
 def _holds_tensor(value: object) -> bool:
@@ -119,7 +121,7 @@ def seeds(op: Op, shape: Shape, number: int) -> Tensor:
     """Signed powers of two, at random but always the same; all different where they are few."""
     meta = op.node._input_metadata[op.nr]
     made: Tensor = op.work.structure(
-        ("seeds", shape, number, meta.dtype, meta.device), lambda: _made_seeds(shape, number, meta.dtype, meta.device)
+        op.work.key("seeds", shape, number, meta.dtype, meta.device), lambda: _made_seeds(shape, number, meta.dtype, meta.device)
     )
     return made
 
@@ -163,7 +165,7 @@ def _numbers(ones: Tensor, answers: Sequence[Tensor | None], base: int, count: i
 # --- one entry to one entry ------------------------------------------------------------------------------------------
 
 
-def _scattered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+def _scattered(op: Op, operands: Sequence[int], key: int | None) -> Found:
     first, second = seeds(op, op.shape, 1), seeds(op, op.shape, 2)
     ones, ones_first = pulled(op, op.ones().contiguous()), pulled(op, first)
     hopeful = [k for k in operands if _are_multiples(ones[k], ones_first[k])]
@@ -186,11 +188,11 @@ def _scattered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
         )
         if agree:
             cols = torch.arange(flat.numel(), device=flat.device)
-            found[k] = listed(op, shape, rows, cols, flat, key)
+            found[k] = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
     return found
 
 
-def _gathered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+def _gathered(op: Op, operands: Sequence[int], key: int | None) -> Found:
     found: Found = {}
     for k in operands:
         shape = op.shapes[k]
@@ -208,7 +210,7 @@ def _gathered(op: Op, operands: Sequence[int], key: Hashable) -> Found:
         answers = ((first, ones_first), (second, push(second)))
         if all(torch.equal(flat * seed.reshape(-1)[cols], answer.reshape(-1)) for seed, answer in answers):
             rows = torch.arange(flat.numel(), device=flat.device)
-            terms = listed(op, shape, rows, cols, flat, key)
+            terms = listed(op, shape, rows, cols, flat, op.work.key("operand", key, k))
             if _agrees(op, k, terms, first.new_zeros(shape)):
                 found[k] = terms
     return found
@@ -247,14 +249,14 @@ def _flat(grad: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if grad is None else grad.reshape(-1)
 
 
-def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: Hashable) -> tuple[Term, ...]:
+def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key: int | None) -> tuple[Term, ...]:
     """The piece with `values` at places that are each named once; those that are zero are left out.
 
     Places are sorted by rows: entries (k, m), padded with zeros, where rows are about equally long.  A diagonal keeps its
     zeros; not so where something was copied over the entry, which is zero for good.
     """
     values = values.to(op.like.dtype)
-    m, token = prod(op.shape), None if key is None else (key, "place", shape)
+    m, place = prod(op.shape), op.work.key("place", key, shape)
     kept = (values != 0).nonzero().reshape(-1)
     overwritten = kept.numel() < values.numel() and op.node.name().endswith("CopySlices")
     if shape == op.shape and not overwritten and torch.equal(rows, cols):
@@ -269,7 +271,7 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
         places, weights = torch.empty_like(rows), torch.empty_like(values)
         places[rows], weights[rows] = cols, values
         weight = None if bool((values == 1).all()) else weights.view(1, m)
-        return (SparseMap(op.shape, shape, op.like, Pattern(None, places.view(1, m), token=token), weight),)
+        return (SparseMap(op.shape, shape, op.like, Pattern(None, places.view(1, m), key=place), weight),)
     if width > 1 and width * m <= 2 * rows.numel():
         order = rows.argsort(stable=True)
         rows, cols, values = rows[order], cols[order], values[order]
@@ -281,9 +283,9 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
         places[within, rows] = cols
         weights = values.new_zeros((width, m))
         weights[within, rows] = values
-        pattern = Pattern(None, places, padded=rows.numel() < width * m, token=token)
+        pattern = Pattern(None, places, padded=rows.numel() < width * m, key=place)
         return (SparseMap(op.shape, shape, op.like, pattern, weights),)
-    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, token=token)
+    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=width <= 1, key=place)
     ones = bool((values == 1).all())
     return (SparseMap(op.shape, shape, op.like, pattern, None if ones else values.reshape(1, -1)),)
 
@@ -291,7 +293,7 @@ def listed(op: Op, shape: Shape, rows: Tensor, cols: Tensor, values: Tensor, key
 # --- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def _blocks(op: Op, operands: Sequence[int], key: Hashable) -> Found:
+def _blocks(op: Op, operands: Sequence[int], key: int | None) -> Found:
     """Operands that have axes in common with the output: a delta on those, blocks on the others."""
     pairs = paired_axes(op, operands)
     found: Found = {}
@@ -373,7 +375,9 @@ def block_terms(op: Op, operand: int, pairs: dict[int, int]) -> tuple[Term, ...]
 
 
 def _without_zeros(op: Op, term: KroneckerMap) -> Term:
-    """The same piece; by index arrays where most of its block is zero at this point."""
+    """A piece by index arrays, where most of its block is zero and stays so at other points."""
+    if base_name(op.node.name()) not in LINEAR and _constant_key(op) is None:
+        return term
     if int(torch.count_nonzero(term.values())) * MOSTLY_ZERO > term.bound or term.bound <= term.n:
         return term
     labels = term.labels
@@ -395,10 +399,18 @@ AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
 
 BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist Addbmm Trilinear
-ScaledDotProductFlashAttentionForCpu NllLoss NllLoss2D MultiMarginLoss MultilabelMarginLoss Renorm
-SoftmaxBackwardData GridSampler2D GridSampler3D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce CtcLoss MkldnnRnnLayer
+LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
+ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm SoftmaxBackwardData CtcLoss MkldnnRnnLayer
 """
-"""Blocks along the axes that the operand has in common with the output, or rather few nonzeros."""
+"""Blocks along the axes that the operand has in common with the output."""
 
-RULES: dict[str, Rule] = dict.fromkeys((*ONE_TO_ONE_NAMES.split(), *BLOCK_NAMES.split(), "CopySlices"), detect)
+BLOCKS = frozenset(BLOCK_NAMES.split())
+
+LINEAR_NAMES = """
+Addbmm Trilinear GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+"""
+"""Blocks too, or rather few nonzeros; what is zero for an operand is so whatever the operand's values are."""
+
+LINEAR = frozenset(LINEAR_NAMES.split())
+
+RULES: dict[str, Rule] = dict.fromkeys((*ONE_TO_ONE_NAMES.split(), *BLOCKS, *LINEAR, "CopySlices"), detect)

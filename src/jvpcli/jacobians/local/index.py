@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import prod
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import diagonal
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.movement import picked
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
@@ -19,24 +19,24 @@ KEPT_INDEX = 1 << 16
 """Index tensors up to so many bytes are compared by content with those of an earlier evaluation."""
 
 
-def content_key(*parts: object) -> tuple | None:
+def content_key(op: Op, *parts: object) -> int | None:
     """A key that holds the very numbers of the index tensors; None where they are too many."""
-    key: list[object] = []
+    key: list[Hashable] = []
     for part in parts:
         if isinstance(part, Tensor):
             if part.numel() * part.element_size() > KEPT_INDEX:
                 return None
             key += [tuple(part.shape), part.dtype, part.contiguous().cpu().numpy().tobytes()]
         else:
-            key.append(part)
-    return tuple(key)
+            key.append(("parameter", part))
+    return op.work.key(*key)
 
 
 def _numbered(shape: Shape, device: torch.device) -> Tensor:
     return torch.arange(prod(shape), device=device).view(shape)
 
 
-def _pick(op: Op, key: tuple | None, read: Callable[[Tensor], Tensor]) -> Locals:
+def _pick(op: Op, key: int | None, read: Callable[[Tensor], Tensor]) -> Locals:
     """A reading operation, applied to the numbers of the entries."""
     shape = op.shapes[0]
     assert shape is not None
@@ -47,28 +47,28 @@ def index(op: Op) -> Locals:
     """x[indices]."""
     indices = list(op.saved("indices"))
     read = tuple([slice(None) if i is None else i for i in indices])
-    key = content_key("index", op.shapes[0], *indices)
+    key = content_key(op, "index", op.shapes[0], *indices)
     return _pick(op, key, lambda numbers: numbers[read])
 
 
 def index_select(op: Op) -> Locals:
     """x.index_select(dim, index)."""
     which, dim = op.saved("index"), op.saved("dim")
-    key = content_key("index_select", op.shapes[0], dim, which)
+    key = content_key(op, "index_select", op.shapes[0], dim, which)
     return _pick(op, key, lambda numbers: numbers.index_select(op.dim(dim, numbers.dim()), which))
 
 
 def gather(op: Op) -> Locals:
     """x.gather(dim, index)."""
     which, dim = op.saved("index"), op.saved("dim")
-    key = content_key("gather", op.shapes[0], dim, which)
+    key = content_key(op, "gather", op.shapes[0], dim, which)
     return _pick(op, key, lambda numbers: numbers.gather(op.dim(dim, numbers.dim()), which))
 
 
 def take(op: Op) -> Locals:
     """x.take(index)."""
     which = op.saved("index")
-    return _pick(op, content_key("take", op.shapes[0], which), lambda numbers: numbers.take(which))
+    return _pick(op, content_key(op, "take", op.shapes[0], which), lambda numbers: numbers.take(which))
 
 
 def masked_select(op: Op) -> Locals:
@@ -82,11 +82,10 @@ def masked_select(op: Op) -> Locals:
 
 def embedding(op: Op) -> Locals:
     """Rows of a table; the row `padding_idx` has no gradient."""
-    which, padding = op.saved("indices"), op.saved("padding_idx", -1)
+    which, padding = op.saved("indices"), signed(op.saved("padding_idx", -1))
     if op.saved("scale_grad_by_freq"):
         raise NoRuleError("gradients scaled by frequency")
-    padding = padding - (1 << 64) if padding >= 1 << 63 else padding
-    key = content_key("embedding", op.shapes[0], which)
+    key = content_key(op, "embedding", op.shapes[0], which)
     (pieces, *rest) = _pick(op, key, lambda numbers: numbers[which])
     if padding >= 0 and pieces is not None:
         (piece,) = pieces

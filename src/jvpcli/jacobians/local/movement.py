@@ -12,13 +12,13 @@ from torch import Tensor
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.elementwise import constant
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes, signed
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term
 
 
 def reshape(op: Op) -> Locals:
-    """The same entries in the same order."""
+    """All entries in their order, in another shape."""
     shape = op.shapes[0]
     assert shape is not None
     if prod(shape) != prod(op.shape):
@@ -77,11 +77,11 @@ def repeat(op: Op) -> Locals:
     return op.first(op.regular(shape, out, [2 * axis + 1 for axis in range(len(padded))], sizes))
 
 
-def picked(op: Op, shape: Shape, key: tuple | None, make: Callable[[], Tensor]) -> Term:
+def picked(op: Op, shape: Shape, key: int | None, make: Callable[[], Tensor]) -> Term:
     """Output entry i is input entry make()[i]."""
 
     def pattern() -> Pattern:
-        return Pattern(None, make().reshape(1, -1), token=key)
+        return Pattern(None, make().reshape(1, -1), key=key)
 
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, pattern), None)
 
@@ -95,7 +95,7 @@ def affine(op: Op, offset: int, strides: Sequence[int]) -> Locals:
     """Output entry (i, j, …) is input entry offset + i·strides[0] + j·strides[1] + …"""
     shape = op.shapes[0]
     assert shape is not None
-    key = ("affine", offset, op.shape, tuple(strides))
+    key = op.work.key("affine", offset, op.shape, tuple(strides))
     device = op.like.device
     return op.first(picked(op, shape, key, lambda: affine_index(offset, op.shape, strides, device)))
 
@@ -107,8 +107,7 @@ def slice_(op: Op) -> Locals:
     if shape == op.shape:
         return op.first(op.reshaped(shape))
     dim = op.dim(op.saved("dim"), len(shape))
-    start = op.saved("start") or 0
-    start = start - (1 << 64) if start >= 1 << 63 else start
+    start = signed(op.saved("start") or 0)
     start = min(max(start + shape[dim] if start < 0 else start, 0), shape[dim])
     strides = contiguous_strides(shape)
     offset = start * strides[dim]
@@ -150,8 +149,7 @@ def diagonal(op: Op) -> Locals:
     shape = op.shapes[0]
     assert shape is not None
     first, second = (op.dim(op.saved(name), len(shape)) for name in ("dim1", "dim2"))
-    shift = op.saved("offset")
-    shift = shift - (1 << 64) if shift >= 1 << 63 else shift
+    shift = signed(op.saved("offset"))
     strides = contiguous_strides(shape)
     offset = shift * strides[second] if shift >= 0 else -shift * strides[first]
     rest = [strides[d] for d in range(len(shape)) if d not in (first, second)]
@@ -187,7 +185,7 @@ def roll(op: Op) -> Locals:
     shape = op.shapes[0]
     assert shape is not None
     dims = [op.dim(d, len(shape)) for d in op.saved("dims")]
-    shifts = [s - (1 << 64) if s >= 1 << 63 else s for s in op.saved("shifts")]
+    shifts = [signed(s) for s in op.saved("shifts")]
     if not dims:
         dims, shape = [0], (prod(shape),)
     device = op.like.device
@@ -201,7 +199,7 @@ def roll(op: Op) -> Locals:
             index = index + steps.view((size,) + (1,) * (len(shape) - axis - 1))
         return index
 
-    return op.first(picked(op, op.shapes[0], ("roll", shape, tuple(dims), tuple(shifts)), make))  # type: ignore[arg-type]
+    return op.first(picked(op, op.shapes[0], op.work.key("roll", shape, tuple(dims), tuple(shifts)), make))  # type: ignore[arg-type]
 
 
 def cat(op: Op) -> Locals:
@@ -235,28 +233,14 @@ def _placed(op: Op, shape: Shape, offset: int, strides: Sequence[int]) -> Term:
     """Input entry (i, j, …) goes to output entry offset + i·strides[0] + …"""
     if prod(shape) == prod(op.shape):
         return op.reshaped(shape)
-    key = ("placed", offset, shape, tuple(strides))
+    key = op.work.key("placed", offset, op.shape, shape, tuple(strides))
     device = op.like.device
 
     def make() -> Pattern:
         rows = affine_index(offset, shape, strides, device).reshape(-1)
-        return Pattern(rows, torch.arange(rows.numel(), device=device).reshape(1, -1), token=key)
+        return Pattern(rows, torch.arange(rows.numel(), device=device).reshape(1, -1), key=key)
 
     return SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None)
-
-
-def block_diag(op: Op) -> Locals:
-    """Matrices along the diagonal of a larger one; a vector is a row, a number a matrix of one entry."""
-    strides = contiguous_strides(op.shape)
-    places = [_pulled_places(op, dim) for dim in (0, 1)]
-    found: list[tuple[Term, ...] | None] = []
-    for shape, row, column in zip(op.shapes, *places, strict=True):
-        if shape is None or row is None or column is None or not prod(shape):
-            found.append(None if shape is None else ())
-            continue
-        offset = int(row.reshape(-1)[0]) * strides[0] + int(column.reshape(-1)[0])
-        found.append((_placed(op, shape, offset, strides[2 - len(shape) :]),))
-    return found
 
 
 def stack(op: Op) -> Locals:
@@ -273,7 +257,7 @@ def constant_pad(op: Op) -> Locals:
     """F.pad(x, pad): input entries at an offset; a negative pad cuts."""
     shape = op.shapes[0]
     assert shape is not None
-    pad = [p - (1 << 64) if p >= 1 << 63 else p for p in op.saved("pad")]
+    pad = [signed(p) for p in op.saved("pad")]
     before = [0] * len(shape)
     for number in range(len(pad) // 2):
         before[len(shape) - 1 - number] = pad[2 * number]
@@ -287,12 +271,12 @@ def constant_pad(op: Op) -> Locals:
     out_strides, in_strides = contiguous_strides(op.shape), contiguous_strides(shape)
     out_offset = sum(max(0, b) * s for b, s in zip(before, out_strides, strict=True))
     in_offset = sum(b * s for b, s in zip(starts, in_strides, strict=True))
-    key = ("pad", out_offset, in_offset, kept, op.shape, shape)
+    key = op.work.key("pad", out_offset, in_offset, kept, op.shape, shape)
     device = op.like.device
 
     def make() -> Pattern:
         rows = affine_index(out_offset, kept, out_strides, device).reshape(-1)
-        return Pattern(rows, affine_index(in_offset, kept, in_strides, device).reshape(1, -1), token=key)
+        return Pattern(rows, affine_index(in_offset, kept, in_strides, device).reshape(1, -1), key=key)
 
     return op.first(SparseMap(op.shape, shape, op.like, op.work.structure(key, make), None))
 
@@ -320,7 +304,6 @@ RULES: dict[str, Rule] = {
     "Flip": flip,
     "Unfold": unfold,
     "Roll": roll,
-    "BlockDiag": block_diag,
     "Cat": cat,
     "Stack": stack,
     "ConstantPadNd": constant_pad,

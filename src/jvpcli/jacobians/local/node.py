@@ -6,7 +6,7 @@ cotangents of its operands; its `_saved_…` attributes are what the forward ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,8 @@ class Op:
         return getattr(self.node, "_saved_" + name, default)
 
     def dim(self, value: int, dims: int) -> int:
-        """A saved axis number, counted from the front (a negative one is saved modulo 2⁶⁴)."""
-        value = value - (1 << 64) if value >= 1 << 63 else value
-        return value % dims if dims else 0
+        """A saved axis number, counted from the front."""
+        return wrapped(value, dims)
 
     def ones(self) -> Tensor:
         """A cotangent of ones."""
@@ -67,20 +66,10 @@ class Op:
 
     def pull(self, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """The cotangents of the operands, not yet reduced to their shapes; None: zero or not asked for."""
-        count = len(self.node._input_metadata)
-        if not callable(self.node):  # a custom autograd.Function
-            metas = self.node._input_metadata
-            cotangents = [torch.zeros(tuple(m.shape), dtype=m.dtype, device=m.device) for m in metas]
-            cotangents[self.nr] = cotangent
-            pulled = self.node.apply(*cotangents)
-        elif count == 1:
-            pulled = self.node(cotangent)
-        else:
-            pulled = self.node(*[cotangent if i == self.nr else None for i in range(count)])
-        return pulled if isinstance(pulled, tuple) else (pulled,)
+        return call(self.node, {self.nr: cotangent})
 
     def each(self, make: Callable[[Shape], tuple[Term, ...]]) -> Locals:
-        """The same rule for each operand that is asked for."""
+        """One rule for each operand that is asked for."""
         return [None if shape is None else make(shape) for shape in self.shapes]
 
     def first(self, *terms: Term) -> Locals:
@@ -104,6 +93,17 @@ class Op:
         return kronecker(self.shape, in_shape, out, inn, sizes, self.like, factors, scale)
 
 
+def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, ...]:
+    """What a node makes of the cotangents of some of its outputs, by number: those of its operands; None: zero."""
+    metas = node._input_metadata
+    if callable(node):
+        pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
+    else:  # a custom autograd.Function wants tensors
+        given = [torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) for meta in metas]
+        pulled = node.apply(*[cotangents.get(nr, zero) for nr, zero in enumerate(given)])
+    return pulled if isinstance(pulled, tuple) else (pulled,)
+
+
 def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
     """Output `nr` of a node, with the operands that lead to a differentiated input.
 
@@ -123,6 +123,16 @@ def operand_shape(edge: Node, nr: int) -> Shape:
     if meta.dtype.is_complex:
         raise UnsupportedError("complex tensors")
     return tuple(meta.shape)
+
+
+def signed(value: int) -> int:
+    """A saved number that may be negative: it is saved modulo 2⁶⁴."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def wrapped(dim: int, dims: int) -> int:
+    """A saved axis number, counted from the front."""
+    return signed(dim) % dims if dims else 0
 
 
 def broadcast_labels(out_shape: Shape, shape: Shape) -> tuple[int, ...]:

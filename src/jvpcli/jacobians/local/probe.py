@@ -16,6 +16,7 @@ from jvpcli.jacobians.kronecker import dense
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op
+from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term, UnsupportedError
 
@@ -93,27 +94,14 @@ def pull_basis(op: Op, mixed: Sequence[int]) -> list[Tensor | None]:
     if count == 1:
         return [None if g is None else g.unsqueeze(0) for g in op.pull(op.ones().contiguous())]
     chunk = max(1, min(count, CHUNK_BYTES // max(1, 2 * largest * op.like.element_size())))
-    if count <= LOOP or chunk <= LOOP:
-        return _by_loop(op, mixed, count)
-    try:
-        rows = _by_vmap(op, mixed, count, chunk)
-    except (RuntimeError, ValueError):
-        return _by_loop(op, mixed, count)
-    return rows if _agrees(op, mixed, rows, count) else _by_loop(op, mixed, count)
+    chunk = 1 if count <= LOOP or chunk <= LOOP else chunk
+    sweep = Sweep(lambda v: _wanted(op, v), op.ones(), chunk)
+    return gathered(sweep, count, lambda start, stop: _basis(op, mixed, start, stop))
 
 
-def _agrees(op: Op, mixed: Sequence[int], rows: list[Tensor | None], count: int) -> bool:
-    """Whether a batch rule gave what the node itself gives for one mixture of the basis vectors."""
-    weights = torch.linspace(0.5, 1.5, count, dtype=op.node._input_metadata[op.nr].dtype, device=op.like.device)
-    grid = [op.shape[axis] if axis in mixed else 1 for axis in range(len(op.shape))]
-    alone = op.pull(weights.view(grid).expand(op.shape).contiguous())
-    for batch, single in zip(rows, alone, strict=False):
-        if batch is None or single is None:
-            continue
-        mixture = (weights.to(batch.dtype) @ batch.reshape(count, -1)).reshape(single.shape)
-        if not torch.allclose(mixture, single, rtol=1e-3, atol=1e-3 * float(single.abs().max()), equal_nan=True):
-            return False
-    return True
+def _wanted(op: Op, cotangent: Tensor) -> list[Tensor | None]:
+    """The cotangents of the operands that are asked for; None for the others too."""
+    return [None if shape is None else g for g, shape in zip(op.pull(cotangent), op.shapes, strict=False)]
 
 
 def _basis(op: Op, mixed: Sequence[int], start: int, stop: int) -> Tensor:
@@ -124,35 +112,6 @@ def _basis(op: Op, mixed: Sequence[int], start: int, stop: int) -> Tensor:
     hot.diagonal(start).fill_(1)
     grid = [op.shape[axis] if axis in mixed else 1 for axis in range(len(op.shape))]
     return hot.view(stop - start, *grid).expand(stop - start, *op.shape).contiguous()
-
-
-def _by_vmap(op: Op, mixed: Sequence[int], count: int, chunk: int) -> list[Tensor | None]:
-    present = [shape is not None for shape in op.shapes]
-    some: list[int] = []
-
-    def pull(cotangent: Tensor) -> tuple[Tensor, ...]:
-        pulled = op.pull(cotangent)
-        some[:] = [i for i, g in enumerate(pulled) if g is not None and present[i]]
-        return tuple([pulled[i] for i in some])  # type: ignore[misc]
-
-    parts = [torch.vmap(pull)(_basis(op, mixed, start, min(count, start + chunk))) for start in range(0, count, chunk)]
-    result: list[Tensor | None] = [None] * len(present)
-    for position, operand in enumerate(some):
-        pieces = [part[position] for part in parts]
-        result[operand] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    return result
-
-
-def _by_loop(op: Op, mixed: Sequence[int], count: int) -> list[Tensor | None]:
-    result: list[Tensor | None] = [None] * len(op.shapes)
-    for row in range(count):
-        for operand, grad in enumerate(op.pull(_basis(op, mixed, row, row + 1)[0])):
-            if grad is None or op.shapes[operand] is None:
-                continue
-            if result[operand] is None:
-                result[operand] = grad.new_zeros((count, *grad.shape))
-            result[operand][row] = grad  # type: ignore[index]
-    return result
 
 
 def nonzero_rows(op: Op, values: Tensor, shape: Shape, rows: Tensor) -> Term:

@@ -167,7 +167,7 @@ def square_blocks(op: Op) -> Locals:
     return op.first(*([] if term is None else [term]))
 
 
-_SQUARE_BLOCKS_NAMES = """
+SQUARE_BLOCKS_NAMES = """
 LinalgCholeskyEx LinalgMatrixExp CholeskyInverse Cholesky LinalgPinv
 """
 
@@ -185,5 +185,5 @@ RULES: dict[str, Rule] = {
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
     "Trace": trace,
-    **dict.fromkeys(_SQUARE_BLOCKS_NAMES.split(), square_blocks),
+    **dict.fromkeys(SQUARE_BLOCKS_NAMES.split(), square_blocks),
 }

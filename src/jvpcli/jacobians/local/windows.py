@@ -8,17 +8,18 @@ so that no two of them share an entry.  c is guessed from the sizes and doubled 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from math import ceil, prod
 
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.detect import pusher
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
+from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.terms import Term
 
 NAMES = {
     "AvgPool2D": 2,
@@ -42,44 +43,69 @@ def windows(op: Op) -> Locals:
     dims = NAMES[op.node.name().partition("Backward")[0]]
     saved = [getattr(op.node, name) for name in dir(op.node) if name.startswith("_saved_")]
     parameters = tuple([s for s in saved if not isinstance(s, Tensor)])
-    key = ("windows", op.node.name(), shape, op.shape, op.like.dtype, op.like.device, *parameters)
+    key = op.work.key("windows", op.node.name(), shape, op.shape, op.like.dtype, op.like.device, parameters)
     return op.first(op.work.structure(key, lambda: _windows(op, shape, dims, key)))
 
 
-def _windows(op: Op, shape: Shape, dims: int, key: Hashable) -> SparseMap:
+def _windows(op: Op, shape: Shape, dims: int, key: int | None) -> SparseMap:
     outer = len(shape) - dims
     if shape[:outer] != op.shape[:outer]:
         raise NoRuleError("the leading axes differ")
     make = _interpolated if "Upsample" in op.node.name() else _averaged
     places, values = make(op, shape, dims)
-    batch, k = prod(shape[:outer]), places.shape[0]
-    op.work.reserve(k * prod(op.shape), 8 + op.like.element_size())
-    samples = torch.arange(batch, device=op.like.device)[:, None] * prod(shape[outer:])
+    op.work.reserve(places.shape[0] * prod(op.shape), 8 + op.like.element_size())
+    return _of_each(op.shape, shape, op.like, places, values, key)
+
+
+def _of_each(out_shape: Shape, shape: Shape, like: Tensor, places: Tensor, values: Tensor, key: int | None) -> SparseMap:
+    """The map of every image, from places and weights (k, output places) in one."""
+    k, size = places.shape[0], prod(shape) // max(1, prod(out_shape) // max(1, places.shape[1]))
+    batch = prod(out_shape) // max(1, places.shape[1])
+    samples = torch.arange(batch, device=like.device)[:, None] * size
     cols = (places[:, None, :] + samples).reshape(k, -1)
-    values = values[:, None, :].to(op.like.dtype).expand(k, batch, -1).reshape(k, -1)
-    pattern = Pattern(None, cols, padded=bool((values == 0).any()), token=key)
-    return SparseMap(op.shape, shape, op.like, pattern, values)
+    values = values[:, None, :].to(like.dtype).expand(k, batch, -1).reshape(k, -1)
+    return SparseMap(out_shape, shape, like, Pattern(None, cols, padded=bool((values == 0).any()), key=key), values)
+
+
+def windows_of_node(node: Node, term: Term) -> Term:
+    """All entries that a pool, or a sampling at places of a grid, might read: 1 for each."""
+    shape, out_shape, dims = term.in_shape, term.out_shape, 3 if "3D" in node.name() else 2
+    outer = len(shape) - dims
+    if "MaxPool" in node.name() and "Fractional" not in node.name():
+        axes_ = _windows_along(node, shape[outer:], out_shape[outer:], term.like.device)
+        return _of_each(out_shape, shape, term.like, *_grid(axes_, shape[outer:]), None)
+    sizes = {**dict(enumerate(shape)), **{len(shape) + d: out_shape[d] for d in range(outer, len(shape))}}
+    out = [d if d < outer else len(shape) + d for d in range(len(shape))]
+    return kronecker(out_shape, shape, out, range(len(shape)), sizes, term.like)
+
+
+def _windows_along(node: Node, sizes: Shape, places: Shape, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Along each spatial axis the input places of each output place (taps, places), and 1 where there is one, else 0."""
+    kernels, strides, paddings, dilations = (
+        tuple(getattr(node, f"_saved_{name}", ())) for name in ("kernel_size", "stride", "padding", "dilation")
+    )
+    axes_ = []
+    for d, (size, count) in enumerate(zip(sizes, places, strict=True)):
+        out = torch.arange(count, device=device)
+        step = dilations[d % len(dilations)] if dilations else 1
+        if kernels:
+            kernel, stride, padding = (p[d % len(p)] if p else kernels[d] for p in (kernels, strides, paddings))
+            start = out * stride - padding
+            stop = start + (kernel - 1) * step + 1
+        else:  # adaptive
+            start = torch.div(out * size, count, rounding_mode="floor")
+            stop = torch.div((out + 1) * size + count - 1, count, rounding_mode="floor")
+        stop = stop.clamp(max=size)
+        taps = start + torch.arange(0, int((stop - start).max()), step, device=device)[:, None]
+        inside = (taps >= 0) & (taps < stop)
+        first = inside.to(torch.uint8).argmax(0, keepdim=True)
+        axes_.append((torch.where(inside, taps, taps.gather(0, first)), inside.to(torch.float64)))
+    return axes_
 
 
 def _averaged(op: Op, shape: Shape, dims: int) -> tuple[Tensor, Tensor]:
     """Every entry of a window weighs the same: the sum of the weights, which pushing ones gives, over their number."""
-    sizes, places = shape[-dims:], op.shape[-dims:]
-    parameters = [tuple(op.saved(name, ())) for name in ("kernel_size", "stride", "padding")]
-    axes = []
-    for d, (size, count) in enumerate(zip(sizes, places, strict=True)):
-        out = torch.arange(count, device=op.like.device)
-        if parameters[0]:
-            kernel, stride, padding = (p[d % len(p)] if p else parameters[0][d] for p in parameters)
-            start = out * stride - padding
-            stop = start + kernel
-        else:  # adaptive
-            start = torch.div(out * size, count, rounding_mode="floor")
-            stop = torch.div((out + 1) * size + count - 1, count, rounding_mode="floor")
-        start, stop = start.clamp(min=0), stop.clamp(max=size)
-        tap = torch.arange(int((stop - start).max()), device=op.like.device)[:, None]
-        inside = start + tap < stop
-        axes.append((torch.where(inside, start + tap, start), inside.to(torch.float64)))
-    place, weight = _grid(axes, sizes)
+    place, weight = _grid(_windows_along(op.node, shape[-dims:], op.shape[-dims:], op.like.device), shape[-dims:])
     ones = torch.ones(shape, dtype=op.node._input_metadata[op.nr].dtype, device=op.like.device)
     sums = pusher(op, 0)(ones).reshape(-1, place.shape[1])[0]
     return place, weight * (sums / weight.sum(0))

@@ -2,38 +2,27 @@
 2.13, CPU), refused before the call.
 
 torch trusts that some arguments come from its own functions (pivots, offsets, targets) and that sums and products of
-sizes don't overflow; an expression can say anything.  One module holds the rules of one kind; to add a rule is to add a
-row to its table.
+sizes don't overflow; an expression can say anything.  One module holds the rules of one family.  To add a rule is to add
+a row to its table `RULES`, and to make the catalogue anew (`make catalog`): that knows which functions have rules in which
+family, so that a family is loaded where one of its functions is called and not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import catalog
-from jvpcli.language.guards import division, integers, recurrent, trusted, views, windows, work
-from jvpcli.language.guards.binding import Bound, bind, forms
+from jvpcli.language.guards.integers import DIVISIONS, FACTORS, OF_NUMBERS, SMALL_BITS, bits_of
 
-Rule = Callable[[Bound], str | None]
-"""What is wrong with the arguments of a call, by name; None where nothing is."""
-
-ALWAYS: Sequence[Mapping[str, Rule]] = (trusted.RULES, recurrent.RULES, work.OF_TENSORS)
-"""Tables of function or method name to its rule, asked in every call (but see `trusted.UNASKED`)."""
-
-FOR_LARGE: Mapping[str, Rule] = {**views.RULES, **windows.RULES, **trusted.FOR_LARGE}
-"""The same, asked where the integers among the arguments are so large that sums or products of them may overflow."""
-
-SMALL_BITS = 30
-"""Together as many bits of integers can't overflow 32 bits, whatever is multiplied with what."""
-
-FEW_BITS = 8
-"""Together as many bits of integers make no loop that anybody waits for."""
+if TYPE_CHECKING:
+    from jvpcli.language.guards.binding import Bound, Rule
 
 
 def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -50,30 +39,48 @@ def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, An
     for place, (name, default) in plan.refused:
         if place < len(arguments) and (type(arguments[place]), arguments[place]) != (type(default), default):
             raise ForbiddenError(f"The argument `{name}` can't be used: {catalog.keyword_reason(name)}.")
-    if plan.divides and (problem := division.problem(op, arguments, keywords)):
-        raise EvaluationError(f"{_name(op)} can't be computed: {problem}.")
+    if plan.divides:
+        _check_division(op, arguments, keywords)
     if not plan.has_sizes:
         return
-    bits = integers.bits(arguments) + (integers.bits(keywords.values()) if keywords else 0)
-    rules = plan.asked(arguments, keywords, bits)
-    if not rules and bits <= SMALL_BITS:
-        return
+    bits = bits_of(arguments) + (bits_of(keywords.values()) if keywords else 0)
+    rules = [rule for rule in plan.rules if rule.is_asked(arguments, keywords, bits)] if plan.rules else ()
+    if rules or bits > SMALL_BITS:
+        _ask(op, arguments, keywords, rules, bits)
+
+
+def _check_division(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    from jvpcli.language.guards.overflow import division_problem
+
+    if problem := division_problem(op, arguments, keywords):
+        raise EvaluationError(f"{_name(op)} can't be computed: {problem}.")
+
+
+def _ask(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any], rules: Sequence[Rule], bits: int) -> None:
+    """Refuse what one of the rules says is wrong, or an integer that is too large."""
+    from jvpcli.language.guards.binding import bind
+
     found = bind(op, arguments, keywords) if op[:3] != "op:" else None
     for rule in rules:
         if problem := _problem(rule, op, None if found is None else found[1], arguments, keywords):
-            error = LimitError if rule in work.RULES else EvaluationError
-            raise error(f"{_name(op)} can't be computed: {problem}.")
-    if bits > SMALL_BITS and (problem := integers.problem(op, arguments, keywords, found, plan.large is not None)):
-        raise LimitError(f"{_name(op)} can't be computed: {problem}.")
+            raise (LimitError if rule.of_turns else EvaluationError)(f"{_name(op)} can't be computed: {problem}.")
+    if bits > SMALL_BITS:
+        from jvpcli.language.guards.overflow import too_large
+
+        judged = any(rule.beyond == SMALL_BITS for rule in rules)
+        if problem := too_large(op, arguments, keywords, found, judged):
+            raise LimitError(f"{_name(op)} can't be computed: {problem}.")
 
 
 def _problem(
     rule: Rule, op: str, bound: Bound | None, arguments: Sequence[Any], keywords: Mapping[str, Any]
 ) -> str | None:
     """What a rule says; arguments that it can't read are refused, as what it protects can't be known to be safe then."""
+    from jvpcli.language.guards.binding import forms
+
     try:
         if bound is not None:
-            return rule(bound)
+            return rule.problem(bound)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         pass
     if any(isinstance(value, Tensor) and value.is_meta for value in (*arguments, *keywords.values())):
@@ -85,24 +92,10 @@ def _problem(
 class _Plan:
     """What is asked of the calls of one function."""
 
-    always: Sequence[Rule]
-    large: Rule | None
-    loops: Rule | None
-    unasked: Callable[[Sequence[Any], Mapping[str, Any]], bool] | None
-    divides: bool
-    has_sizes: bool
-    refused: Sequence[tuple[int, tuple[str, Any]]]
-
-    def asked(self, arguments: Sequence[Any], keywords: Mapping[str, Any], bits: int) -> Sequence[Rule]:
-        """The rules of one call, whose integers have together so many bits."""
-        rules: list[Rule] = []
-        if self.always and (self.unasked is None or bits > SMALL_BITS or not self.unasked(arguments, keywords)):
-            rules += self.always
-        if self.large is not None and bits > SMALL_BITS:
-            rules.append(self.large)
-        if self.loops is not None and bits > FEW_BITS:
-            rules.append(self.loops)
-        return rules
+    rules: Sequence[Rule] = ()
+    divides: bool = False
+    has_sizes: bool = False
+    refused: Sequence[tuple[int, tuple[str, Any]]] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -110,20 +103,25 @@ def _plan(op: str) -> _Plan:
     """What is asked of an equation's `op`."""
     kind, _, path = op.partition(":")
     name = path.rpartition(".")[2]
-    divides = division.divides(op)
+    divides = name.removesuffix("_") in DIVISIONS | FACTORS
     if kind == "op":
-        return _Plan((), None, None, None, divides, name in ("getitem", "setitem"), ())
+        return _Plan(divides=divides, has_sizes=name in ("getitem", "setitem"))
     if kind not in ("call", "method") or not (kind == "method" or path.startswith("torch.")):
-        return _Plan((), None, None, None, False, False, ())
-    return _Plan(
-        tuple(rules[name] for rules in ALWAYS if name in rules),
-        FOR_LARGE.get(name),
-        work.OF_INTEGERS.get(name),
-        trusted.UNASKED.get(name),
-        divides,
-        name not in integers.OF_NUMBERS,
-        tuple(catalog.refused_positions(op).items()),
-    )
+        return _Plan()
+    return _Plan(tuple(_rules(name)), divides, name not in OF_NUMBERS, tuple(catalog.refused_positions(op).items()))
+
+
+def _rules(name: str) -> Iterator[Rule]:
+    """The rules of a function or method, family by family.
+
+    Raises:
+        ForbiddenError: the catalogue says that a family has one, and it has none: what was to be checked is not known.
+    """
+    for family in catalog.guards(name):
+        try:
+            yield import_module(f"{__name__}.{family}").RULES[name]
+        except (ImportError, AttributeError, KeyError):
+            raise ForbiddenError(f"`{name}` can't be used: the check of its arguments is missing.") from None
 
 
 def _name(op: str) -> str:

@@ -6,13 +6,15 @@ Nothing is asked before a call has something to judge; what is found out about a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from jvpcli.language.guards.integers import SMALL_BITS, as_integer, is_integer
 
 Bound = Mapping[str, Any]
 """Parameter name to argument; the tensor that a function or method works on is "input"."""
@@ -43,6 +45,27 @@ class Parameter:
 
 
 Signature = Sequence[Parameter]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is asked of the arguments of a call.
+
+    Attributes:
+        problem: what is wrong with them, by name; None where nothing is.
+        beyond: asked where the integers among them have together more bits than that.
+        unasked: whether, before arguments are even bound, there is nothing to say of a call whose integers are small.
+        of_turns: whether what is wrong is that it would take too long.
+    """
+
+    problem: Callable[[Bound], str | None]
+    beyond: int = -1
+    unasked: Callable[[Sequence[Any], Mapping[str, Any]], bool] | None = None
+    of_turns: bool = False
+
+    def is_asked(self, arguments: Sequence[Any], keywords: Mapping[str, Any], bits: int) -> bool:
+        """Whether the rule is asked of a call, whose integers have together so many bits."""
+        return bits > self.beyond and (self.unasked is None or bits > SMALL_BITS or not self.unasked(arguments, keywords))
 
 
 def bind(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[Signature, Bound] | None:
@@ -181,18 +204,13 @@ def _fits(parameter: Parameter, value: Any) -> bool:
         return isinstance(value, (list, tuple))
     if parameter.kind == "integer":
         return not isinstance(value, (float, complex, str, list, tuple)) and (
-            not isinstance(value, Tensor) or _is_integer(value)
+            not isinstance(value, Tensor) or is_integer(value)
         )
     if parameter.kind == "integers":
-        return not isinstance(value, (float, complex, str)) and (not isinstance(value, Tensor) or _is_integer(value))
+        return not isinstance(value, (float, complex, str)) and (not isinstance(value, Tensor) or is_integer(value))
     if parameter.kind == "value":
         return not isinstance(value, (list, tuple, str)) and (not isinstance(value, Tensor) or value.ndim == 0)
     return not isinstance(value, Tensor)
-
-
-def _is_integer(value: Any) -> bool:
-    """Whether torch takes a tensor for a plain integer."""
-    return value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
 
 
 def _plain(parameter: Parameter, value: Any) -> Any:
@@ -204,17 +222,3 @@ def _plain(parameter: Parameter, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(map(as_integer, value))
     return value
-
-
-def as_integer(value: Any) -> Any:
-    """A tensor of one integer as a plain integer; anything else as it is."""
-    if isinstance(value, Tensor) and _is_integer(value):
-        return int(unbatched(value).flatten()[0])
-    return value
-
-
-def unbatched(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the stack of all points behind one that stands for many (`vmap`)."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound, unbatched
+from jvpcli.language.guards.binding import Bound, Rule
+from jvpcli.language.guards.integers import unbatched
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 """Blocks of rows in the weights of each kind."""
@@ -112,8 +113,8 @@ def _first_wrong(expected: Sequence[Expected]) -> str | None:
     return None
 
 
-RULES: Mapping[str, Callable[[Bound], str | None]] = {
-    **{name: partial(_layers, gates) for name, gates in GATES.items()},
-    **{f"{name}_cell": partial(_cell, gates) for name, gates in GATES.items()},
+RULES: Mapping[str, Rule] = {
+    **{name: Rule(partial(_layers, gates)) for name, gates in GATES.items()},
+    **{f"{name}_cell": Rule(partial(_cell, gates)) for name, gates in GATES.items()},
 }
 """Function name to its rule."""

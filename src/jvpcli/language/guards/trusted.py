@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.language.guards.binding import Bound, unbatched
-from jvpcli.language.guards.integers import LARGEST_PRODUCT
-from jvpcli.language.guards.work import POLYNOMIALS
+from jvpcli.language.guards.binding import Bound, Rule
+from jvpcli.language.guards.integers import LARGEST_PRODUCT, SMALL_BITS, unbatched
+from jvpcli.language.guards.overflow import POLYNOMIALS
 
 
 def _is_tensor(value: Any, dimensions: int) -> bool:
@@ -263,40 +263,24 @@ def _range(bound: Bound) -> str | None:
     return "the bounds are more than 2**62 apart" if abs(end - start) > LARGEST_PRODUCT else None
 
 
-RULES: Mapping[str, Callable[[Bound], str | None]] = {
-    "lu_unpack": _pivots("LU_pivots", "LU_data"),
-    "lu_solve": _lu_solve,
-    "pdist": _pdist,
-    "ldl_solve": _ldl_solve,
-    "lstsq": _lstsq,
-    "segment_reduce": _segment_reduce,
-    "ctc_loss": _ctc_loss,
-    "native_batch_norm": _native_batch_norm,
-    "native_group_norm": _native_group_norm,
-    "grid_sample": _grid_sample,
-    "grid_sampler": _grid_sample,
-    "grid_sampler_2d": _grid_sample,
-    "grid_sampler_3d": _grid_sample,
-    "repeat_interleave": _repeat_interleave,
-    "embedding_bag": _embedding_bag,
-    "fractional_max_pool2d": _fractional_pool,
-    "fractional_max_pool2d_with_indices": _fractional_pool,
-    "fractional_max_pool3d": _fractional_pool,
-    "fractional_max_pool3d_with_indices": _fractional_pool,
-    "avg_pool2d": _averaged,
-    "avg_pool3d": _averaged,
-    "pad": _circular_pad,
-    **dict.fromkeys(POLYNOMIALS, _polynomial),
+RULES: Mapping[str, Rule] = {
+    "lu_unpack": Rule(_pivots("LU_pivots", "LU_data")),
+    "lu_solve": Rule(_lu_solve),
+    "pdist": Rule(_pdist),
+    "ldl_solve": Rule(_ldl_solve),
+    "lstsq": Rule(_lstsq),
+    "segment_reduce": Rule(_segment_reduce),
+    "ctc_loss": Rule(_ctc_loss),
+    "native_batch_norm": Rule(_native_batch_norm),
+    "native_group_norm": Rule(_native_group_norm),
+    **dict.fromkeys(("grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"), Rule(_grid_sample)),
+    "repeat_interleave": Rule(_repeat_interleave, unasked=_repeats_alike),
+    "embedding_bag": Rule(_embedding_bag),
+    **{f"fractional_max_pool{n}d{end}": Rule(_fractional_pool) for n in (2, 3) for end in ("", "_with_indices")},
+    "avg_pool2d": Rule(_averaged, unasked=_is_of_floats),
+    "avg_pool3d": Rule(_averaged, unasked=_is_of_floats),
+    "pad": Rule(_circular_pad, unasked=_is_not_circular),
+    **dict.fromkeys(POLYNOMIALS, Rule(_polynomial)),
+    **dict.fromkeys(("arange", "range"), Rule(_range, SMALL_BITS)),
 }
-"""Function or method name to its rule: what is wrong, or None."""
-
-FOR_LARGE: Mapping[str, Callable[[Bound], str | None]] = {"arange": _range, "range": _range}
-"""The same, for what can only be wrong where integers are large."""
-
-UNASKED: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], bool]] = {
-    "repeat_interleave": _repeats_alike,
-    "avg_pool2d": _is_of_floats,
-    "avg_pool3d": _is_of_floats,
-    "pad": _is_not_circular,
-}
-"""Function name to whether, before arguments are even bound, its rule has nothing to say of a call whose integers are small."""
+"""Function or method name to its rule."""

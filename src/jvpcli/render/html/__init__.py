@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 
 from jvpcli.render import escaped
 from jvpcli.render.html import inspected, traced
-from jvpcli.render.numbers import array_text, number_text, shape_text
+from jvpcli.render.numbers import array_text, kind_text, number_text, shape_text
 from jvpcli.report import InspectReport
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole
@@ -77,6 +77,7 @@ def _environment() -> Environment:
     environment.filters["described"] = shape_text
     environment.filters["numbers"] = array_text
     environment.filters["number"] = number_text
+    environment.filters["kind"] = kind_text
     environment.filters["prose"] = _prose
     return environment
 

@@ -1,0 +1,122 @@
+"""What a function of one number does at a place where its derivative jumps: told from both sides, by derivatives and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.nearby import Kink, cotangents_for_kinks, largest, moved, step_for_kinks, two_sides
+from jvpcli.jacobians.passes import vjp
+from jvpcli.problem import Named, Problem
+
+LASTING = 0.5
+"""A jump of a derivative over a small distance is at least this part of the jump over a far larger one."""
+
+NEAR = 0.125
+"""Slopes that differ by less than this part of the jump are the same."""
+
+ROUNDINGS = 64
+"""A difference of so many roundings is none."""
+
+SEEDS = (1, 2, 3)
+"""Of the directions along which a jump is looked for that no entry alone makes."""
+
+SAME = 0.1
+"""Jumps that differ by at most this part of their size are one; those of rounding differ more."""
+
+KINK, STEP, JUMP = "kink", "step", "jump"
+
+
+def bends(look: Callable[[float], tuple[float, float]], size: float, relative: float, rounding: float) -> str | None:
+    """What happens at a place: KINK, STEP (the value itself jumps), or None where neither was seen.
+
+    Args:
+        look: (value, derivative) at an offset from the place.
+        size: of the number at the place; 1 for 0.
+        relative: a small offset, as a part of that; a far larger one is looked at too, since a jump is at both and a steep slope
+            is not.
+        rounding: how far roundings may carry the values.
+    """
+    distance, wide = relative * size, relative**0.5 * size
+    value, _ = look(0.0)
+    low, below = look(-wide)
+    high, above = look(wide)
+    near = [look(-distance), look(distance)]
+    if not all(map(math.isfinite, (value, low, below, high, above, *near[0], *near[1]))):
+        return None
+    rise = abs(near[1][0] - near[0][0])
+    if rise > rounding and rise > LASTING * abs(high - low):
+        return STEP
+    jump = abs(above - below)
+    if abs(near[1][1] - near[0][1]) <= LASTING * jump or rounding > NEAR * jump * wide:
+        return None
+    same = abs((value - low) / wide - below) <= NEAR * jump and abs((high - value) / wide - above) <= NEAR * jump
+    return KINK if same and jump else None
+
+
+def what_happens(problem: Problem, kink: Kink) -> str | None:
+    """What a problem's outputs do at a place where their gradient jumps.
+
+    Returns:
+        KINK or STEP: they do so when the entry alone is moved; JUMP: it takes other entries too; None: here or to one side there
+        are no finite values, or nothing jumps but rounding.
+
+    Raises:
+        JvpError, RuntimeError: the program refuses points nearby.
+    """
+    if not all(math.isfinite(_look(problem, points, kink)[0]) for points in ({}, *two_sides(problem.leaves))):
+        return None
+    found = _alone(problem, kink) or _alone(problem.in_double(), kink)
+    return found or (JUMP if any(_jumps(problem, kink, seed) for seed in SEEDS) else None)
+
+
+def _jumps(problem: Problem, kink: Kink, seed: int) -> bool:
+    """Whether the gradient to the entry jumps along a random direction: by the same, however near one looks."""
+    step = step_for_kinks(problem.leaves) or 0.0
+    jumps = []
+    for distance in (step, 4 * step, 16 * step):
+        below, above = (_look(problem, moved(problem.leaves, s * distance, seed), kink)[1] for s in (-1, 1))
+        jumps.append(above - below)
+    floor = _rounding(problem) / (abs(kink.value) or 1.0)
+    return abs(jumps[0]) > floor and max(abs(jump - jumps[0]) for jump in jumps) <= SAME * abs(jumps[0])
+
+
+def _alone(problem: Problem, kink: Kink) -> str | None:
+    """KINK or STEP, where it is seen with the entry alone moved."""
+    leaves = problem.leaves
+    relative, x = step_for_kinks(leaves), leaves[kink.input].detach()
+    if relative is None:
+        return None
+
+    def look(offset: float) -> tuple[float, float]:
+        there = x.clone(memory_format=torch.contiguous_format)
+        there[kink.index] += offset
+        return _look(problem, {kink.input: there}, kink)
+
+    return bends(look, abs(kink.value) or 1.0, relative, _rounding(problem))
+
+
+def _rounding(problem: Problem) -> float:
+    """How far roundings may carry the outputs: of the largest number that they are computed from."""
+    evaluation = problem.evaluation
+    tensors = (*evaluation.values.values(), *evaluation.inputs.values(), *evaluation.outputs.values())
+    sizes = [
+        largest(t.detach()) for t in tensors if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())
+    ]
+    eps = max(torch.finfo(leaf.dtype).eps for leaf in problem.leaves.values())
+    return ROUNDINGS * eps * max(sizes, default=0.0)
+
+
+def _look(problem: Problem, points: Named, kink: Kink) -> tuple[float, float]:
+    """All outputs added up with random weights, and the derivative of that to the kink's entry."""
+    there = problem.at(points)
+    reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
+    value = slope = 0.0
+    for y, weight in zip(reached.values(), cotangents_for_kinks(reached), strict=True):
+        value += float((y.detach() * weight.conj()).sum().real)
+        (gradient,) = vjp(y, weight, [there.leaves[kink.input]])
+        slope += 0.0 if gradient is None else float(gradient[kink.index].real)
+    return value, slope

@@ -1,0 +1,245 @@
+"""Where a gradient stops being finite, and rewrites that cure it: tried, and compared with the original.
+
+A rewrite is a cure if it makes every gradient finite and is the same function: the values, and the derivatives where they
+were finite, stay as they were.  What changes a little is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jvpcli.errors import JvpError
+from jvpcli.jacobians.contraction import entry_label, unravel
+from jvpcli.jacobians.nearby import moved
+from jvpcli.tracing.chain import gradients_of
+from jvpcli.tracing.rewrites import candidates
+from jvpcli.tracing.steps import Traced, number_text, trace_problem
+
+NEARBY = (1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4)
+"""How far off the point, relative to each entry, a rewrite is compared with the original."""
+
+SAME = 64
+"""Two ways to a number that are so many roundings apart give the same."""
+
+MOST_CHANGED = 1e-2
+"""A rewrite that changes an output by more than this part of its size is another function, and no cure."""
+
+MOST_REWRITES = 3
+"""An expression may be wrong in several places: so many are mended one after the other."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Where finite cotangents give a contribution that is not finite: the step, its operand, the entry."""
+
+    step: int
+    position: int
+    entry: int
+
+
+def find_fault(traced: Traced) -> Fault | None:
+    """The first step of the backward pass that makes what is not finite in an input's gradient.
+
+    From the inputs the values are followed whose cotangents are not finite, up to a step at which what arrives is.
+    """
+    totals = traced.swept.totals
+    bad = {n for n, total in totals.items() if not bool(total.isfinite().all())}
+    followed = {primal.number for primal in traced.chain.inputs.values()} & bad
+    fault = None
+    for index, step in enumerate(traced.chain.steps):
+        passed = traced.swept.contributions[index]
+        broken = [
+            position
+            for position, primal in enumerate(step.operands)
+            if primal.number in followed and passed[position] is not None and not bool(_finite(passed[position]).all())
+        ]
+        if not broken:
+            continue
+        sources = {result.primal.number for result in step.results} & bad
+        followed |= sources
+        if not sources:
+            worst = max(broken, key=lambda p: bool(passed[p].isnan().any()))  # type: ignore[union-attr]
+            fault = Fault(index, worst, _first_bad(passed[worst]))
+    return fault
+
+
+def _finite(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return gradient.isfinite()
+
+
+def _first_bad(gradient: Tensor | None) -> int:
+    """The first NaN, else the first infinity, as a flat position."""
+    assert gradient is not None
+    nan = gradient.isnan().reshape(-1)
+    return int((nan if bool(nan.any()) else ~gradient.isfinite().reshape(-1)).nonzero()[0])
+
+
+# Cures
+
+
+@dataclass(frozen=True)
+class Cure:
+    """An expression with finite gradients, and in words what else it changes; nothing: neither values nor derivatives."""
+
+    expression: str
+    changes: str
+
+
+def find_cure(traced: Traced) -> Cure | None:
+    """The first rewrite that makes every gradient finite and changes nothing else, else the first that changes little."""
+    small = None
+    for expression in finite_rewrites(traced):
+        found = retraced(traced, expression)
+        changes = None if found is None else what_changes(traced, found)
+        if changes == "":
+            return Cure(expression, "")
+        if changes is not None and small is None:
+            small = Cure(expression, changes)
+    return small
+
+
+def finite_rewrites(traced: Traced, rounds: int = MOST_REWRITES) -> Iterator[str]:
+    """Expressions with a change by rule that have finite gradients; where there are several faults, with several changes."""
+    fault = find_fault(traced)
+    if fault is None or not rounds:
+        return
+    best, fewest = None, _count_bad(traced)
+    for suspect in _suspects(traced, fault):
+        for expression in candidates(traced, suspect.step, suspect.position, suspect.entry):
+            found = retraced(traced, expression)
+            bad = _count_bad(traced) if found is None else _count_bad(found)
+            if bad == 0:
+                yield expression
+            if bad < fewest:
+                best, fewest = found, bad
+    if fewest and best is not None:
+        yield from finite_rewrites(best, rounds - 1)
+
+
+def retraced(traced: Traced, expression: str) -> Traced | None:
+    """Another expression at the same inputs, with the same cotangents, without local Jacobians; None if that fails."""
+    try:
+        problem = traced.problem.retry(expression)
+        if any(problem.evaluation.outputs[name].shape != v.shape for name, v in traced.cotangents.items()):
+            return None
+        return trace_problem(problem, traced.cotangents, with_maps=False)
+    except (JvpError, KeyError, RuntimeError):
+        return None
+
+
+def _suspects(traced: Traced, fault: Fault) -> Iterator[Fault]:
+    """Where to change something: the guilty operand, its step's others, and where a value stops being finite."""
+    yield fault
+    for position, primal in enumerate(traced.chain.steps[fault.step].operands):
+        if position != fault.position:
+            yield Fault(fault.step, position, min(fault.entry, max(primal.tensor.numel() - 1, 0)))
+    for index, step in enumerate(traced.chain.steps):
+        bad = [~result.primal.tensor.isfinite() for result in step.results]
+        if index == fault.step or not any(bool(b.any()) for b in bad):
+            continue
+        for position, primal in enumerate(step.operands):
+            if primal.active and bool(primal.tensor.isfinite().all()):
+                same = next((b for b in bad if b.shape == primal.tensor.shape and bool(b.any())), None)
+                entry = 0 if same is None else int(same.reshape(-1).nonzero()[0])
+                yield Fault(index, position, entry)
+
+
+def _count_bad(traced: Traced) -> int:
+    return sum(int((~g.isfinite()).sum()) for g in traced.gradients.values() if g is not None)
+
+
+# What a rewrite changes besides
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The entry of a tensor that another expression changes most, and by which part of the tensor's largest entry."""
+
+    label: str
+    before: complex
+    after: complex
+    part: float
+
+
+Numbers = Mapping[str, tuple[Tensor, float]]
+"""Outputs and gradients by their labels, each with the size of what it was added up from."""
+
+
+def what_changes(before: Traced, after: Traced) -> str | None:
+    """What another expression changes where the first one is finite, in words; None: too much to be a cure.
+
+    Looked at are the outputs and the gradients, at the point and at a few points nearby.
+    """
+    here = _changed(*(_numbers(t.evaluation.outputs, t.cotangents, t.problem.leaves) for t in (before, after)))
+    most = max(MOST_CHANGED, max(torch.finfo(x.dtype).eps for x in before.problem.leaves.values()) ** 0.5)
+    if any(found.part > most for found in here):
+        return None
+    if here:
+        return f", but other numbers change: {' and '.join(map(_told, here[:2]))}"
+    near = [found for seed, distance in enumerate(NEARBY) for found in _changed_near(before, after, distance, seed)]
+    values = [found for found in near if not found.label.startswith("∂")]
+    if any(found.part > most for found in values):
+        return None
+    if not near:
+        return ""
+    return f", but other numbers change: at a point nearby {_told(max(near, key=lambda found: found.part))}"
+
+
+def _told(found: Changed) -> str:
+    before, after = number_text(found.before), number_text(found.after)
+    if before == after:  # in so few digits
+        before, after = f"{found.before:.9g}", f"{found.after:.9g}"
+    return f"{found.label} is {after} instead of {before}"
+
+
+def _numbers(outputs: Mapping[str, Tensor], cotangents: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Numbers:
+    """The outputs, and the gradients of L at an evaluation."""
+    pairs = [(outputs[name], v) for name, v in cotangents.items()]
+    terms = sum(float(torch.nan_to_num((y.detach() * v).abs(), nan=0.0, posinf=0.0).sum()) for y, v in pairs)
+    found = {name: (y.detach(), 0.0) for name, y in outputs.items() if y.is_floating_point() or y.is_complex()}
+    for (name, x), gradient in zip(inputs.items(), gradients_of(pairs, list(inputs.values())), strict=True):
+        if gradient is not None:
+            found[f"∂L/∂{name}"] = gradient, terms / (_largest(x) or 1.0)
+    return found
+
+
+def _largest(x: Tensor) -> float:
+    """The largest finite size of an entry."""
+    return float(torch.nan_to_num(x.detach().abs().double(), nan=0.0, posinf=0.0).max()) if x.numel() else 0.0
+
+
+def _changed_near(before: Traced, after: Traced, distance: float, seed: int) -> list[Changed]:
+    points = moved(before.problem.leaves, distance, seed=31 + seed)
+    try:
+        found = [_numbers_at(traced, points) for traced in (before, after)]
+    except (JvpError, KeyError, RuntimeError):  # the one or the other has no values there
+        return []
+    return _changed(*found)
+
+
+def _numbers_at(traced: Traced, points: Mapping[str, Tensor]) -> Numbers:
+    there = traced.problem.at(points)
+    return _numbers(there.outputs, traced.cotangents, there.leaves)
+
+
+def _changed(before: Numbers, after: Numbers) -> list[Changed]:
+    """The entry that changes most, beyond rounding, of each tensor; only where the number before is finite."""
+    found = []
+    for name, (old, terms) in before.items():
+        new = after[name][0] if name in after else torch.full_like(old, math.nan)
+        if not old.numel():
+            continue
+        apart = torch.where(old.isfinite(), torch.nan_to_num((new - old).abs().double(), nan=math.inf), 0)
+        size, place = _largest(old), int(apart.argmax())
+        difference = float(apart.reshape(-1)[place])
+        if difference > SAME * torch.finfo(old.dtype).eps * (size + terms):
+            label = entry_label(name, unravel(place, tuple(old.shape)))
+            numbers = old.reshape(-1)[place].item(), new.reshape(-1)[place].item()
+            found.append(Changed(label, *numbers, difference / (size or 1.0)))
+    return found

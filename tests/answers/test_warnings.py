@@ -1,0 +1,162 @@
+"""What an inspection warns of is true: kinks and jumps by differences of values, inputs without a gradient by their use."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import jvpcli
+
+BENT = [
+    # expression, x, the claim, the entry
+    ("x.abs()", [1.0, 0.0], "kink", 1),
+    ("torch.relu(x).sum() + x[0] * 5", [1.0, 0.0], "kink", 1),
+    ("torch.abs(x) + 1000", [0.0, 1.0], "kink", 0),
+    ("x.max()", [1.0, 1.0], "kink", 0),
+    ("torch.linalg.norm(x)", [0.0, 0.0], "kink", None),
+    ("torch.where(x >= 1, 3 * x, x)", [1.0, 2.0], "step", 0),
+    ("x[0] * torch.sign(x[1])", [1.0, 0.0], "jump", None),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("expression", "point", "claim", "entry"), BENT)
+def test_what_happens_around_the_point(expression, point, claim, entry, dtype):
+    x = torch.tensor(point, dtype=dtype)
+    notices = [n for n in jvpcli.inspect(expression, x=x).report.warnings if n.code == "kink"]
+    assert [n.claim for n in notices] == [claim]
+    if entry is None:
+        return
+    assert f"x[{entry}] = {point[entry]:g}" in notices[0].message
+    weights = torch.linspace(0.3, 1.1, 2, dtype=torch.float64)
+
+    def at(offset):
+        there = x.double().clone()
+        there[entry] += offset
+        return float((eval(expression, {"torch": torch, "x": there}) * weights).sum())
+
+    below, above = (at(0) - at(-1e-6)) / 1e-6, (at(1e-6) - at(0)) / 1e-6
+    if claim == "kink":
+        assert 0.1 < abs(above - below) < 10
+    else:
+        assert abs(above - below) > 1e4
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "torch.log(x)",
+        "x ** 1.1",
+        "torch.sqrt(x)",
+        "x * x",
+        "torch.polygamma(1, x)",
+        "torch.relu(x) ** 2",
+        "torch.linalg.svdvals(torch.outer(x + 1, x - 3))[1]",
+    ],
+)
+def test_no_kink_where_there_is_none_or_no_other_side(expression):
+    notices = jvpcli.inspect(expression, x=torch.tensor([0.0, 1.0], dtype=torch.float64)).report.warnings
+    assert "kink" not in {notice.code for notice in notices}
+
+
+def test_repeated_eigenvalues_are_no_kink():
+    for expression, matrix in (
+        ("torch.linalg.eigh(A)[1].sum()", torch.eye(2)),
+        ("torch.linalg.svd(A)[0].sum()", torch.tensor([[1.0, 2, 3], [2, 4, 6], [3, 6, 9]])),
+    ):
+        notices = jvpcli.inspect(expression, A=matrix.double()).report.warnings
+        assert [(n.code, n.claim) for n in notices if n.code != "nonfinite"] == [("degenerate", "repeated")]
+    notices = jvpcli.inspect(
+        "torch.linalg.eigh(A)[1].sum()", A=torch.tensor([[1.0, 0], [0, 2]]).double()
+    ).report.warnings
+    assert notices == ()
+
+
+# Inputs without a gradient
+
+layer = nn.Linear(2, 1)
+scale = torch.ones(3, requires_grad=True)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.inner.weight.sum() * 3
+
+
+def around():
+    hidden = torch.ones(2, 2, requires_grad=True)
+    return lambda x: hidden * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda x: layer.weight.sum() * 2, "layer.weight"),
+        (lambda x: layer(torch.ones(2)), "layer.weight, layer.bias"),
+        (lambda x: scale * 2, "scale"),
+        (around(), "hidden"),
+        (Model(), "inner.weight"),
+        (lambda x: torch.ones(2, requires_grad=True) * 2, "a tensor of shape (2,)"),
+    ],
+)
+def test_a_function_that_ignores_its_argument(function, names):
+    (notice,) = jvpcli.inspect(function, inputs={"x": torch.ones(2)}).report.warnings
+    assert (notice.code, notice.claim) == ("unused_input", "no_effect")
+    assert "was the same at 4 other values of x: it seems not to use x" in notice.message
+    assert all(f"{name}" in notice.message.partition("does reach is ")[2] for name in names.split(", "))
+
+
+def test_an_imported_function_that_ignores_its_argument(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\nlayer = torch.nn.Linear(2, 2)\ndef net(x):\n    return (layer.weight * 2).sum()\n")
+    (notice,) = jvpcli.inspect("net(x) + w", x=[1, 2], w=1.0, imports=[str(file)]).report.warnings
+    assert notice.claim == "no_effect"
+    assert notice.message.endswith("it seems not to use x; what its graph does reach is layer.weight")
+
+
+@pytest.mark.parametrize(
+    ("expression", "code", "claim"),
+    [
+        ("x.detach().sum() + w", "graph_break", "cut"),
+        ("float(x[0]) * w", "graph_break", "cut"),
+        ("w[x.argmax()]", "graph_break", "cut"),
+        ("(x > 100).float() * w", "graph_break", "cut"),
+        ("x.shape[0] * w", "unused_input", "shape_only"),
+        ("torch.zeros_like(x) + w", "unused_input", "shape_only"),
+        ("w * 2", "unused_input", "no_path"),
+        ("x.sum() if w.sum() > 1e9 else w", "unused_input", "no_path_here"),
+    ],
+)
+def test_what_is_said_of_an_input_that_no_gradient_reaches(expression, code, claim):
+    point = {"x": torch.tensor([1.0, 3.0]), "w": torch.tensor([2.0, 5.0])}
+    text = expression if "x" in expression else f"({expression}, x)"
+    notices = [
+        n
+        for n in jvpcli.inspect(text, inputs=point).report.warnings
+        if "y0/∂w" not in n.message and "y1" not in n.message
+    ]
+    assert [(n.code, n.claim) for n in notices] == [(code, claim)]
+    if claim == "cut":
+        there = {**point, "x": torch.tensor([200.0, -3.0])}
+        values = [eval(expression, {"torch": torch, **p}) for p in (point, there)]
+        assert not torch.equal(*values)
+
+
+def test_samples_are_coupled_only_if_the_gradient_of_one_reaches_another(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Unused(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.norm = nn.BatchNorm1d(2)\n"
+        "    def forward(self, x):\n        return x * 2\n"
+        "unused = Unused()\n"
+    )
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0], [2.0, 7.0]])
+    assert jvpcli.inspect("unused(x)", x=x, imports=[str(file)]).report.warnings == ()
+    notices = jvpcli.inspect("F.batch_norm(x, None, None, training=True) ** 2", x=x).report.warnings
+    assert [n.claim for n in notices] == ["coupled"]
