@@ -305,6 +305,12 @@ def check(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int | None = None,
+    mode: str = "auto",
+    atol: float | None = None,
+    rtol: float | None = None,
+    nondet_tol: float | None = None,
+    undefined: str = "functions",
+    batched: bool = False,
     memory_limit: int | str | None = None,
     **named: Any,
 ) -> CheckResult:
@@ -312,6 +318,14 @@ def check(
 
     Args: as :func:`inspect`; without a `seed` a function that draws random numbers fails the check, and `grad_outputs`
         and `tangent` are the v and u of the dot-product test.
+        mode: "reverse" checks the backward pass alone, "forward" forward mode alone (for a function that has a `jvp` and
+            no `backward`), "auto" the backward pass, and forward mode where a function has a `jvp` of its own.
+        atol, rtol: two numbers agree where they differ by at most atol + rtol·|derivative|; by default as much is let
+            pass as the roundings of the function make.  `rtol:` alone counts `atol` as zero, and the other way round.
+        nondet_tol: how far two runs of the same may be apart; by default a few roundings.
+        undefined: who must bear None where no gradient arrives: "functions" (the backward of an autograd.Function), "all"
+            (hooks too) or "none".
+        batched: pull many cotangents back at once too, as ``is_grads_batched=True`` does.
 
     Raises:
         JvpError: a subclass for each kind of failure; a wrong gradient is an answer and no failure.

@@ -127,6 +127,15 @@ def _seconds(option: Option, value: Any, door: str) -> float:
     return value
 
 
+def _bound(option: Option, value: Any, door: str) -> float:
+    name = option.called(door)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"{name} is a number, as in 1e-5")
+    if not 0 <= value < math.inf:
+        raise UsageError(f"{name} takes a number from 0 on, not {value:g}")
+    return float(value)
+
+
 def _size(option: Option, value: Any, door: str) -> int:
     return parse_size(str(value), option.called(door))
 
@@ -218,6 +227,7 @@ FLAG = Kind(bool, _flag, {"type": "boolean"})
 WHOLE = Kind(int, _whole, {"type": "integer"})
 COUNT = Kind(int, _count, {"type": "integer", "minimum": 1})
 SECONDS = Kind(float, _seconds, {"type": "number", "description": "Seconds; at most what --timeout says."})
+BOUND = Kind(float, _bound, {"type": "number", "minimum": 0})
 SIZE = Kind(str, _size, {"type": ["string", "integer"], "description": "As in 200MB; at most what --memory-limit says."})
 CHOICE = Kind(str, _choice, _STRING)
 NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".join(names),))
@@ -283,6 +293,21 @@ OPTIONS: tuple[Option, ...] = (
            "Makes random functions repeatable, as in --seed 7. Default: 0.", 0),
     Option("seed", WHOLE, ("check",), ("--seed",), "N",
            "Hold random functions fast. Without it a function that draws random numbers fails the check."),
+    Option("mode", CHOICE, ("check",), ("--mode",), "MODE",
+           "What is checked: reverse (the backward pass alone), forward (forward mode alone) or auto (the default: the backward "
+           "pass, and forward mode where a function has its own jvp).", "auto", words=("auto", "forward", "reverse")),
+    Option("atol", BOUND, ("check",), ("--atol",), "NUMBER",
+           "Let pass what differs by up to atol + rtol*|derivative|, as in --atol 1e-5. Default: as the function's roundings "
+           "ask for."),
+    Option("rtol", BOUND, ("check",), ("--rtol",), "NUMBER",
+           "The part of the derivative that is let pass, as in --rtol 1e-3. Default: as for --atol."),
+    Option("nondet_tol", BOUND, ("check",), ("--nondet-tol",), "NUMBER",
+           "How far two runs of the same may be apart, as in --nondet-tol 1e-7. Default: a few roundings."),
+    Option("undefined", CHOICE, ("check",), ("--undefined",), "WHOSE",
+           "Who must bear None where no gradient arrives: functions (the default: an autograd.Function's backward), all (hooks "
+           "too) or none.", "functions", words=("functions", "all", "none")),
+    Option("batched", FLAG, ("check",), ("--batched",), None,
+           "Pull many cotangents back at once too, as is_grads_batched=True does.", False),
     Option("mode", CHOICE, ("inspect", "jacobian"), ("--mode",), "MODE",
            "The direction of differentiation: auto (the default), forward or reverse, as in --mode forward.", "auto",
            words=("auto", "forward", "reverse")),

@@ -118,7 +118,7 @@ class Problem:
     def run(self, tensors: Named) -> dict[str, Tensor]:
         """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
         given = self.evaluation.inputs.items()
-        inputs = {name: x.detach().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
+        inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))

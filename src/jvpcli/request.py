@@ -32,7 +32,10 @@ class Request:
         device: where the inputs go.
         seed: makes random functions repeatable.
         seed_given: whether the seed was asked for; if not, a check tries others too.
-        mode: "auto", "forward" or "reverse".
+        mode: "auto", "forward" or "reverse"; of a check what is checked.
+        atol, rtol, nondet_tol: what a check lets pass; None: what the roundings ask for.
+        undefined: "functions", "all" or "none": whose backward a check gives undefined cotangents.
+        batched: whether a check pulls many cotangents back at once too.
         jacobian: "auto", "dense", "sparse" or "none".
         memory_limit: bytes, or None for three quarters of what the machine has free.
         timeout: seconds, or None.
@@ -56,6 +59,11 @@ class Request:
     seed: int = 0
     seed_given: bool = False
     mode: str = "auto"
+    atol: float | None = None
+    rtol: float | None = None
+    nondet_tol: float | None = None
+    undefined: str = "functions"
+    batched: bool = False
     jacobian: str = "auto"
     memory_limit: int | None = None
     timeout: float | None = None

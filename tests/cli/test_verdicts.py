@@ -123,6 +123,13 @@ CASES = [
     ("x * (x > 2)", "--x 1,5,3", PASS, None, "agrees"),
     ("x[x.argmax()]", "--x 1,5,3", PASS, None, "agrees"),
     ("F.dropout(x)", "--x 1,2,3 --seed 1", PASS, None, "agrees"),
+    ("torch.round(x) + x", "--x 1.2,2.7", PASS, None, "agrees"),
+    ("torch.floor(10 * x) / 10", "--x 1.23,", PASS, None, "agrees"),
+    ("torch.sign(x)", "--x 3,", PASS, None, "agrees"),
+    ("1 - torch.sigmoid(x)", "--x 12,18,40", PASS, None, "agrees"),
+    ("wrong_jvp(x)", "--x 1,2 --mode reverse", PASS, None, "agrees"),
+    ("factor(x)", "--x 1,2 --rtol 0.6", PASS, None, "agrees"),
+    ("right(x)", "--x 1,2 --batched --undefined all --nondet-tol 0", PASS, None, "agrees"),
     ("F.normalize(x, dim=0)", "--x 0,0", PASS, None, "agrees"),
     ("F.layer_norm(x, (1,), w)", "--x 1.3;2.7 --w 1.7, --dtype float64", PASS, None, "agrees"),
     ("averaged(x, b)", "--x [[1,2]] --b 5,6", PASS, None, "agrees"),
@@ -151,8 +158,6 @@ CASES = [
     ("x * float(x[1])", "--x 1,2", BREAK, [[1], "x", [1], 2, 4], "`float(x[1])` cuts"),
     ("x * x.tolist()[0]", "--x 3,-2", BREAK, [[0], "x", [0], 3, 6], "`x.tolist()` cuts"),
     ("x.long() * x", "--x 1.5,", BREAK, [[0], "x", [0], 1, 2.5], "`x.long()` is a staircase"),
-    ("torch.round(x) + x", "--x 1.2,2.7", BREAK, [[0], "x", [0], 1, 2], "`torch.round(x)` is a staircase"),
-    ("torch.floor(10 * x) / 10", "--x 1.23,", BREAK, [[0], "x", [0], 0, 1], "`torch.floor(10 * x)` is a staircase"),
     ("(x > 0).float()", "--x 3,", BREAK, [[0], "x", [0], 0, 1 / 8], "`x > 0` decides something"),
     ("x.argmax()", "--x 1,5,3", BREAK, [[], "x", [1], 0, -0.1], "`x.argmax()` decides something"),
     ("torch.where(x > 0, torch.sqrt(x), 0 * x)", "--x -1,1", BREAK, [[0], "x", [0], NAN, 0], "0·∞ = NaN"),
@@ -172,7 +177,7 @@ CASES = [
     ("nothing(x)", "--x 1,2", WRONG, [[1], "x", [1], 0, 4], "Op.backward"),
     ("one_entry(x)", "--x 1,2,3", WRONG, [[1], "x", [1], math.cos(2) + 0.25, math.cos(2)], "Op.backward"),
     ("averaged(x, b)", "--x 1,2;3,4 --b 5,6", WRONG, [[0, 0], "b", [0], 0.5, 1], "Op.backward"),
-    ("wrong_jvp(x)", "--x 1,2", WRONG, [[0], "x", [0], 1, 2], "WrongJvp.jvp"),
+    ("wrong_jvp(x)", "--x 1,2", WRONG, [[1], "x", [1], 2, 4], "WrongJvp.jvp"),
     ("torch.exp(factor(x).sum())", "--x 0.5,0.1", WRONG, [[], "x", [0], 1.5 * math.exp(0.26), math.exp(0.26)], "Op.backward"),
 ]  # fmt: skip
 
@@ -238,3 +243,32 @@ def test_what_a_backward_may_not_return_is_explained(jvp, own_code, expression, 
 
 def test_detaching_by_data_is_refused_in_an_expression(jvp):
     assert jvp("check", "x * x.data", "--x", "1,2").code == 3
+
+
+def test_a_derivative_that_is_rightly_zero_is_noted(jvp):
+    done = jvp("check", "torch.round(x)", "--x", "1.2,2.7")
+    assert done.code == 0
+    assert "`torch.round(x)` is a staircase: its derivative is zero (or there is none)" in " ".join(done.err.split())
+    assert "To pass the gradient straight through a rounding: x + (torch.round(x) - x).detach()." in " ".join(done.err.split())
+    assert jvp("check", "torch.round(x)", "--x", "1.2,2.7", "-q").err == ""
+
+
+def test_forward_mode_alone(jvp, own_code):
+    done = jvp("check", "wrong_jvp(x)", "--x", "1,2", "--mode", "forward", "--import", own_code)
+    assert done.code == 8
+    assert "failed: wrong_backward, the formula of forward mode is wrong" in done.out
+    assert "does not give the derivative of forward." in " ".join(done.out.split())
+    assert json.loads(jvp("check", "x**2", "--x", "1,2", "--mode", "forward", "--json").out)["mode"] == "forward"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--atol", "-1", "--atol takes a number from 0 on, not -1"),
+        ("--rtol", "inf", "--rtol takes a number from 0 on, not inf"),
+        ("--undefined", "some", "--undefined is one of functions, all, none, not 'some'"),
+    ],
+)
+def test_tolerances_that_are_none(jvp, option, value, message):
+    done = jvp("check", "x**2", "--x", "1,2", option, value, "--json")
+    assert (done.code, json.loads(done.out)["error"]["message"]) == (2, message)

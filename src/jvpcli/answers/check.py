@@ -9,6 +9,7 @@ from torch import Tensor
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, text_of
 from jvpcli.gradcheck.check import Outcome
 from jvpcli.gradcheck.check import check as check_derivatives
+from jvpcli.gradcheck.vectors import Tolerance
 from jvpcli.gradcheck.verdict import report_of
 from jvpcli.report.check import CheckReport
 from jvpcli.request import Request
@@ -30,7 +31,16 @@ def examine(request: Request) -> Outcome:
         cotangents = read_cotangents(request, problem.evaluation) if request.grad_outputs else {}
         cotangents = {name: weight for name, weight in cotangents.items() if weight.implicit is None}  # of none given
         tangents = read_tangents(request, problem.evaluation)
-        return check_derivatives(problem, _tensors(cotangents), _tensors(tangents), seed_given=request.seed_given)
+        return check_derivatives(
+            problem,
+            _tensors(cotangents),
+            _tensors(tangents),
+            seed_given=request.seed_given,
+            tolerance=Tolerance(request.atol, request.rtol, request.nondet_tol),
+            mode=request.mode,
+            undefined=request.undefined,
+            batched=request.batched,
+        )
 
 
 def _tensors(weights: Mapping[str, Weight]) -> dict[str, Tensor]:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.question import Weight
-from jvpcli.errors import InternalError, JvpError, is_out_of_memory
+from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
 from jvpcli.jacobians.compute import Planned, plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import all_finite, largest, moved
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
-from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request
@@ -99,7 +99,8 @@ def multiply(
     Raises:
         InternalError: the two ways differ by more than rounding.
     """
-    outputs, leaves, eps = problem.differentiable, problem.leaves, coarsest(problem.evaluation)
+    outputs, leaves = problem.differentiable, problem.leaves
+    eps = coarsest_rounding(outputs.values(), leaves.values())
     contributions: dict[tuple[str, str], Tensor | None] = {}
     comparisons = []
     for y, weight in cotangents.items():
@@ -127,13 +128,6 @@ def _stacked(gradients: list[Tensor | None]) -> Tensor | None:
     """The gradients of several v along a new first axis; None where the input is not reached."""
     reached = [gradient for gradient in gradients if gradient is not None]
     return torch.stack(reached) if reached else None
-
-
-def coarsest(evaluation: Evaluation) -> float:
-    """The rounding of the coarsest floating dtype on the way of an evaluation."""
-    tensors = (*evaluation.inputs.values(), *evaluation.outputs.values(), *evaluation.values.values())
-    dtypes = {x.dtype for x in tensors if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())}
-    return max(torch.finfo(dtype).eps for dtype in dtypes)
 
 
 @dataclass(frozen=True)
@@ -183,12 +177,41 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
         return result
     if off <= ILL_CONDITIONED * _scatter(pair, eps):
         return result
+    own = _own_fault(pair)
+    if own is not None:
+        raise own
     place = int(difference.argmax())
     numbers = contracted.reshape(-1)[place].item(), direct.reshape(-1)[place].item()
     raise InternalError(
         f"two ways to ∂L/∂{pair.x} from {pair.y} differ at entry {place}: the explicit Jacobian gives {numbers[0]!r}, "
         f"torch.autograd.grad gives {numbers[1]!r}",
         explanation="Both should be the same number; please report this expression and its inputs.",
+    )
+
+
+def _own_fault(pair: _Pair) -> JvpError | None:
+    """What is wrong with a backward of the user's own, where something is: two ways differ then without a bug of jvp's."""
+    from jvpcli.gradcheck.modes import custom_functions, named  # seldom needed
+
+    functions = custom_functions(pair.problem.evaluation)
+    if not functions and not pair.problem.evaluation.hooked:
+        return None
+
+    def pulled(v: Tensor) -> Tensor:
+        (gradient,) = vjp(pair.output, v, [pair.leaf])
+        return torch.zeros_like(pair.leaf) if gradient is None else gradient
+
+    who = " or ".join(named(cls, "backward") for cls in functions) or "A hook"
+    first = torch.zeros_like(pair.v)
+    first.reshape(-1)[: (pair.v.numel() + 1) // 2] = pair.v.reshape(-1)[: (pair.v.numel() + 1) // 2]
+    whole = pulled(pair.v)
+    sums = (2 * whole, pulled(2 * pair.v)), (whole, pulled(first) + pulled(pair.v - first))
+    if all(torch.allclose(a, b, rtol=1e-3, equal_nan=True) for a, b in sums):
+        return None
+    return EvaluationError(
+        f"{who} is not linear in the gradient that it is given",
+        explanation="Twice the cotangent has to give twice the gradient, and two that are added up the sum of theirs: every "
+        "backward multiplies by what it is given. jvp check compares it with finite differences.",
     )
 
 

@@ -38,7 +38,8 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
     cut = _cut(function, entry, losses, evaluation)
     if cut is not None:
         return cut
-    return kinked_step(function, entry) or _swallowed(function, entry) or Reason(BACKWARD)
+    hooked = function.evaluation.hooked  # then a result that no gradient comes back from may be meant so
+    return kinked_step(function, entry) or (None if hooked else _swallowed(function, entry)) or Reason(BACKWARD)
 
 
 # Cuts
@@ -143,7 +144,8 @@ def _second_differences(function: RealFunction, column: int, t: float) -> list[t
 class Reason:
     """A cause, and the step that it is at: of the tape (`equation`), or in the user's own code (`place`).
 
-    `entry` and `over` are there where a difference over a wider step shows it.
+    `entry` and `over` are there where a difference over a wider step shows it; `rightly` says that the derivative is zero
+    there, and autograd's answer right: what it is a warning of is that the output follows the input all the same.
     """
 
     cause: str
@@ -152,6 +154,7 @@ class Reason:
     place: tuple[str, int] | None = None
     entry: Entry | None = None
     over: float | None = None
+    rightly: bool = False
 
 
 def watched(function: RealFunction) -> tuple[list[Loss], Evaluation]:
@@ -173,7 +176,7 @@ def told(cause: str, call: Loss | Call, evaluation: Evaluation, **more: Any) -> 
 def value_with(function: RealFunction, x: Tensor, replaced: Mapping[int, Any]) -> Tensor:
     """y at another point (m,), with the results of some losses replaced (by position)."""
     with Watch(function.problem.files, replaced):
-        return function.value(x)
+        return function.value(x, any_dtype=True)  # a float in the place of an integer
 
 
 def moved(function: RealFunction, column: int, by: float) -> Tensor:

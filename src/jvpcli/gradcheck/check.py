@@ -25,12 +25,23 @@ from jvpcli.gradcheck.compare import (
     is_small,
     only_rounded,
 )
+from jvpcli.gradcheck.demands import Demand, demands, unrepeatable
 from jvpcli.gradcheck.differences import SAFETY
 from jvpcli.gradcheck.hermitian import hermitian_part
 from jvpcli.gradcheck.losses import DECISION, Watch, equation_of
-from jvpcli.gradcheck.modes import Modes, compare_modes, joined, random_pair
+from jvpcli.gradcheck.modes import (
+    FORWARD,
+    RULE,
+    Modes,
+    compare_modes,
+    forward_failure,
+    joined,
+    random_pair,
+    without_backward,
+)
 from jvpcli.gradcheck.staircase import silent_loss
-from jvpcli.gradcheck.vectors import RealFunction, coarsest_rounding
+from jvpcli.gradcheck.vectors import RealFunction, Tolerance, alike, steady
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import is_imported
@@ -63,12 +74,14 @@ class Outcome:
 
     Attributes:
         verdict: one of the contract's.
-        function: at the point, for the places of entries; in double precision unless `fallback` says why not.
+        base: at the point, in the dtypes given.
+        function: there in double precision, for the places of entries; unless `fallback` says why not.
         entry: the worst one; with verdict `pass` the one that differs most.
         reason: the cause and the step, for a gradient that is wrong.
-        compared, modes: the comparisons.
+        zero: the step whose derivative is rightly zero although the output follows the input.
+        compared, modes, demands: the comparisons.
         lost: the largest relative error of the dtype given, or None where there was nothing to compare.
-        spread: how far two evaluations differ; `random_step` is the first step that does.
+        spread: how far two runs of the same differ; `random_step` is the first step that does.
         by_seed: whether they differ because of the seed.
     """
 
@@ -77,8 +90,10 @@ class Outcome:
     function: RealFunction | None = None
     entry: Entry | None = None
     reason: Reason | None = None
+    zero: Reason | None = None
     compared: Compared | None = None
     modes: Modes = field(default_factory=Modes)
+    demands: tuple[Demand, ...] = ()
     lost: float | None = None
     spread: float | None = None
     random_step: Equation | None = None
@@ -92,6 +107,10 @@ def check(
     tangents: Mapping[str, Tensor] | None = None,
     *,
     seed_given: bool = False,
+    tolerance: Tolerance | None = None,
+    mode: str = "auto",
+    undefined: str = "functions",
+    batched: bool = False,
 ) -> Outcome:
     """The whole check.
 
@@ -99,41 +118,63 @@ def check(
         problem: at the dtypes given; it is checked in double precision where it runs in that.
         cotangents, tangents: v and u of the dot-product test by name; random where there is none.
         seed_given: whether the problem's seed was asked for: then another one may give other values.
+        tolerance: what is let pass; by default what follows from the roundings.
+        mode: "reverse" checks the backward pass alone, "forward" forward mode alone, "auto" the backward pass, and forward
+            mode where a function has a formula of its own for it; that alone where it has no other.
+        undefined: whose backward must bear an undefined cotangent: "functions", "all" (hooks too) or "none".
+        batched: whether many cotangents must be pulled back at once as they are one by one.
 
     Raises:
         JvpError: the problem itself fails at its point.
     """
+    tolerance = tolerance or Tolerance()
     problem, not_hermitian = hermitian_part(problem)
     problem = _without_undifferentiable(problem)
     base = problem.evaluation
-    unsteady = _unsteady(problem, seed_given)
+    unsteady = _unsteady(problem, seed_given, tolerance)
     if unsteady is not None:
         return unsteady
-    function, fallback = _function(problem)
-    jacobian = function.jacobian() if is_small(function) else None
+    mode = "forward" if mode == "auto" and without_backward(base) else mode
+    function, fallback = _function(problem, tolerance, mode)
+    known: dict[str, Any] = {"base": base, "function": function, "fallback": fallback}
+    v, u = random_pair(function)
+    try:
+        spread = unrepeatable(function, v, u)
+        jacobian = function.jacobian() if is_small(function) else None
+    except Exception as error:
+        if mode != "forward" or isinstance(error, JvpError):
+            raise
+        modes = forward_failure(error, function.evaluation)
+        return Outcome(WRONG_BACKWARD, reason=Reason(RULE), modes=modes, **known)
+    if spread is not None:
+        return Outcome(NONDETERMINISTIC, spread=spread, **known)
     compared = compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
-    modes = _modes(function, jacobian, cotangents or {}, tangents or {})
-    known: dict[str, Any] = {
-        "base": base, "function": function, "compared": compared, "modes": modes, "fallback": fallback
-    }  # fmt: skip
+    v, u = joined(function.outputs, cotangents or {}, v), joined(function.inputs, tangents or {}, u)
+    modes = compare_modes(function, jacobian, v, u)
+    known |= {"compared": compared, "modes": modes}
     at_kinks = {entry.column for entry in compared.kinks}
     wrong = [e for e in compared.mismatches if not (math.isnan(e.analytic) and e.column in at_kinks)]
     rounded = tuple(_only_rounded(function, wrong))
     if len(rounded) < len(wrong):
         return Outcome(**_explained(function, wrong[len(rounded) :], not_hermitian), **known)
     known["compared"] = compared = compared.with_rounded(rounded)
-    silent = silent_loss(function, jacobian)
-    if silent is not None:
-        return Outcome(GRAPH_BREAK, entry=silent.entry, reason=silent, **known)
-    if modes.wrong is not None and only_rounded(function, modes.wrong) is None:
-        return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault or BACKWARD), **known)
+    if modes.fault is not None and (modes.wrong is None or only_rounded(function, modes.wrong) is None):
+        return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault), **known)
+    known["demands"] = met = tuple(demands(function, v, undefined=undefined, batched=batched))
+    unmet = next((demand for demand in met if demand.fault is not None), None)
+    if unmet is not None:
+        return Outcome(WRONG_BACKWARD, reason=Reason(unmet.name), **known)
+    zero = None if mode == "forward" else silent_loss(function, jacobian)
+    if zero is not None and not zero.rightly:
+        return Outcome(GRAPH_BREAK, entry=zero.entry, reason=zero, **known)
+    known["zero"] = zero
     if compared.kinks:
         worst = compared.kinks[0]
         return Outcome(KINK, entry=worst, reason=kinked_step(function, worst), **known)
     cancelled = _cancelled(function, jacobian, rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)
-    lost, entry = (None, None) if fallback else _precision(function, base, jacobian)
+    lost, entry = (None, None) if fallback or mode == "forward" else _precision(function, base, jacobian)
     if entry is not None:
         return Outcome(PRECISION, entry=entry, lost=lost, **known)
     return Outcome(PASS, entry=compared.nearest, lost=lost, **known)
@@ -168,21 +209,24 @@ def _only_rounded(function: RealFunction, wrong: list[Entry]) -> Iterator[Entry]
         yield found
 
 
-def _function(problem: Problem) -> tuple[RealFunction, str | None]:
+def _function(problem: Problem, tolerance: Tolerance, mode: str) -> tuple[RealFunction, str | None]:
     """The problem in double precision; as given, with the reason, where that doesn't run."""
     try:
-        function = RealFunction.of(problem.in_double())
+        function = RealFunction.of(problem.in_double(), tolerance, mode)
+        if function.outputs.shapes == tuple(tuple(y.shape) for y in problem.evaluation.outputs.values()):
+            return function, None
+        why = "the outputs have other shapes there"
     except JvpError as error:
-        return RealFunction.of(problem), error.message
+        why = error.message
     except Exception as error:  # a Python function's own
-        return RealFunction.of(problem), f"{type(error).__name__}: {error}".splitlines()[0]
-    if function.outputs.shapes != tuple(tuple(y.shape) for y in problem.evaluation.outputs.values()):
-        return RealFunction.of(problem), "the outputs have other shapes there"
-    return function, None
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    return RealFunction.of(problem, tolerance, mode), why
 
 
 def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) -> dict[str, Any]:
     """Verdict, entry and reason of the worst entry that is not only a matter of a kink on the way."""
+    if function.mode == "forward":
+        return {"verdict": WRONG_BACKWARD, "entry": wrong[0], "reason": Reason(FORWARD)}
     found = []
     for entry in wrong[:MISMATCHES_EXPLAINED]:
         reason = reason_for(function, entry)
@@ -195,30 +239,21 @@ def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) 
     return found[0]
 
 
-def _modes(
-    function: RealFunction, jacobian: Tensor | None, cotangents: Mapping[str, Tensor], tangents: Mapping[str, Tensor]
-) -> Modes:
-    v, u = random_pair(function)
-    v, u = joined(function.outputs, cotangents, v), joined(function.inputs, tangents, u)
-    return compare_modes(function, jacobian, v, u)
-
-
 # Repeatability
 
 
-def _unsteady(problem: Problem, seed_given: bool) -> Outcome | None:
+def _unsteady(problem: Problem, seed_given: bool, tolerance: Tolerance) -> Outcome | None:
     """The outcome for a function that gives other values when it runs again, or under another seed if none was asked for."""
     base, again = problem.evaluation, problem.at()
-    if not _same(base, again):
-        return Outcome(NONDETERMINISTIC, base, spread=_spread(base, again), random_step=_first_other(base, again))
-    if seed_given or not _may_be_random(base):
+    by_seed = False
+    if _same(base, again, tolerance) and not seed_given and _may_be_random(base):
+        by_seed = True
+        others = (problem.at(seed=problem.seed + number) for number in range(1, SEEDS_TRIED + 1))
+        again = next((other for other in others if not alike(base, other)), base)
+    if _same(base, again, tolerance):
         return None
-    for number in range(1, SEEDS_TRIED + 1):
-        other = problem.at(seed=problem.seed + number)
-        if not _same(base, other):
-            step = _first_other(base, other)
-            return Outcome(NONDETERMINISTIC, base, spread=_spread(base, other), random_step=step, by_seed=True)
-    return None
+    step = _first_other(base, again, tolerance)
+    return Outcome(NONDETERMINISTIC, base, spread=_spread(base, again), random_step=step, by_seed=by_seed)
 
 
 def _may_be_random(evaluation: Evaluation) -> bool:
@@ -227,29 +262,19 @@ def _may_be_random(evaluation: Evaluation) -> bool:
     return any(catalog.is_random(step.op) or is_imported(step.op) for step in evaluation.tape)
 
 
-def _same(one: Evaluation, other: Evaluation) -> bool:
+def _same(one: Evaluation, other: Evaluation, tolerance: Tolerance) -> bool:
     return one.outputs.keys() == other.outputs.keys() and all(
-        _equal(y, other.outputs[name]) for name, y in one.outputs.items()
+        _equal(y, other.outputs[name], tolerance) for name, y in one.outputs.items()
     )
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: Any, b: Any, tolerance: Tolerance) -> bool:
     """Whether two values of a slot are the same; NaN is the same as NaN."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and _same_numbers(a.detach(), b.detach())
+        return a.shape == b.shape and steady(a.detach(), b.detach(), tolerance.nondet)
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(_equal(x, y, tolerance) for x, y in zip(a, b, strict=True))
     return bool(a == b or (a != a and b != b))
-
-
-def _same_numbers(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors differ by a few roundings at most: a library may add up in another order."""
-    same = (a == b) | (a.isnan() & b.isnan())
-    if bool(same.all()) or not (a.is_floating_point() or a.is_complex()):
-        return bool(same.all())
-    sizes = a.abs()[a.isfinite()]
-    largest = float(sizes.max()) if sizes.numel() else 0.0
-    return bool((same | ((a - b).abs() <= 100 * torch.finfo(a.dtype).eps * largest)).all())
 
 
 def _spread(one: Evaluation, other: Evaluation) -> float:
@@ -264,10 +289,10 @@ def _spread(one: Evaluation, other: Evaluation) -> float:
     return largest
 
 
-def _first_other(one: Evaluation, other: Evaluation) -> Equation | None:
+def _first_other(one: Evaluation, other: Evaluation, tolerance: Tolerance) -> Equation | None:
     """The first step that gives other values."""
     for step in one.tape:
-        if step.slot not in other.values or not _equal(one.values[step.slot], other.values[step.slot]):
+        if step.slot not in other.values or not _equal(one.values[step.slot], other.values[step.slot], tolerance):
             return step
     return None
 
@@ -290,22 +315,24 @@ def _cancelled(function: RealFunction, jacobian: Tensor | None, rounded: Sequenc
 
 def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None) -> tuple[float | None, Entry | None]:
     """The largest part of a derivative that the dtype given loses, and an entry if that is more than half its digits."""
-    eps = coarsest_rounding(base)
+    eps = coarsest_rounding(base.outputs.values(), base.leaves.values())
     if eps <= torch.finfo(torch.float64).eps or not function.n or not function.m:
         return None, None
     if any(catalog.is_random(step.op) for step in base.tape):  # other dtypes draw other numbers
         return None, None
     if jacobian is None:
         v = random_pair(function)[0] * function.y.isfinite()
-        exact, given = function.pullback(v)[None], function.pullback(v, base)[None]
+        exact, rough = function.pullback(v)[None], function.pullback(v, base)[None]
         sizes = exact.abs().max() * torch.ones_like(exact)
     else:
         v = None
-        exact, given = jacobian, function.jacobian(base)
+        exact, rough = jacobian, function.jacobian(base)
         sizes = _typical(function, jacobian)
     comparable = exact.isfinite() & function.y.isfinite()[:, None] if v is None else exact.isfinite()
-    off = torch.where(comparable, (given - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
+    off = torch.where(comparable, (rough - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
     tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if y.is_floating_point() or y.is_complex())
+    given = function.tolerance
+    off = torch.where(off <= given.allowed(exact), 0.0, off) if given.given else off
     relative = torch.where(off > tiny, off / sizes.clamp(min=tiny), 0.0)
     largest = torch.where(comparable, exact.abs(), 0.0).max().clamp(min=tiny)
     relative = torch.where(off.isinf(), LOST * (1 + exact.abs() / largest), relative)
@@ -320,7 +347,7 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
         onehot[row] = 1
         numbers = [float(function.pullback(onehot, at)[column]) for at in (base, None)]
         return lost, Entry(row, column, numbers[0], numbers[1])
-    return lost, Entry(row, column, float(given[row, column]), float(exact[row, column]))
+    return lost, Entry(row, column, float(rough[row, column]), float(exact[row, column]))
 
 
 def _gap(function: RealFunction, base: Evaluation, v: Tensor, part: Tensor, column: int) -> float:
@@ -331,13 +358,13 @@ def _gap(function: RealFunction, base: Evaluation, v: Tensor, part: Tensor, colu
 
 
 def _typical(function: RealFunction, jacobian: Tensor) -> Tensor:
-    """The size that an entry's error is measured by (m, n): its block's largest entry, or |y|/|x| if that is more."""
+    """What an entry's error is measured by (m, n): its block's largest entry, or the output's reach / |x| if that is more."""
     sizes = torch.zeros_like(jacobian)
     finite = jacobian.abs().nan_to_num(nan=0.0, posinf=0.0)
     for rows in function.outputs.slices().values():
         for columns in function.inputs.slices().values():
             block = finite[rows, columns]
             if block.numel():
-                scale = function.y[rows].abs()[:, None] / function.x[columns].abs().max().clamp(min=1e-300)
+                scale = function.reach[rows][:, None] / function.x[columns].abs().max().clamp(min=1e-300)
                 sizes[rows, columns] = torch.maximum(block.max(), scale.nan_to_num(nan=0.0, posinf=0.0))
     return sizes

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
-from jvpcli.gradcheck.vectors import Layout, RealFunction
+from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
 from jvpcli.jacobians.passes import vjp
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
@@ -68,6 +68,7 @@ class Compared:
         rounded: entries that differ by what rounding makes of both numbers.
         unsure: entries where differences could not be taken to any accuracy.
         unfinite: outputs that are not finite, and were left out.
+        products: of a large problem, how far the random products vᵀJu are off at most.
     """
 
     compared: int
@@ -78,12 +79,19 @@ class Compared:
     rounded: tuple[Entry, ...] = ()
     unsure: int = 0
     unfinite: int = 0
+    products: float | None = None
+
+    @property
+    def largest(self) -> float | None:
+        """The largest difference that was seen; None where nothing was compared."""
+        worst = self.mismatches[0] if self.mismatches else self.nearest
+        return self.products if worst is None else worst.difference
 
     def with_rounded(self, entries: tuple[Entry, ...]) -> Compared:
         """The same with mismatches that have turned out to be rounding, all of them."""
         candidates = [*([self.nearest] if self.nearest else []), *entries]
         nearest = max(candidates, key=lambda entry: entry.difference, default=None)
-        return replace(self, mismatches=(), rounded=entries, nearest=nearest)
+        return replace(self, mismatches=(), rounded=(*self.rounded, *entries), nearest=nearest)
 
 
 def is_small(function: RealFunction) -> bool:
@@ -122,7 +130,7 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
         analytic = jacobian[:, column] * size
         comparable = finite & ~analytic.isnan() if spoilt else finite
         unsure += int((finite & ~comparable).sum())
-        rows = (_suspicious(line, first, analytic, floor) & comparable).nonzero().reshape(-1)
+        rows = (_suspicious(line, first, analytic, size, floor) & comparable).nonzero().reshape(-1)
         if len(entries) > ENOUGH:  # it is wrong all over: only what is still worse matters
             rows = rows[~((first.derivative - analytic)[rows].abs() / size <= max(e.difference for e in entries))]
         settled = comparable.clone()
@@ -132,7 +140,7 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
             continue
         again = estimate(replace(line, rows=rows))
         for position, row in enumerate(rows.tolist()):
-            kind, entry = _judge(again, position, float(analytic[row]), row, column, size, function.eps, floor)
+            kind, entry = _judge(function, again, position, float(analytic[row]), row, column, size, floor)
             if kind == MISMATCH:
                 entries.append(entry)
             elif kind == KINK:
@@ -186,12 +194,13 @@ def _floor(function: RealFunction, jacobian: Tensor, sizes: Tensor) -> float:
     return 1000 * function.eps * float(largest.max()) if largest.numel() else 0.0
 
 
-def _suspicious(line: Line, first: Quick, analytic: Tensor, floor: float) -> Tensor:
+def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: float) -> Tensor:
     """The outputs where autograd's number and the central difference differ, or the two sides do (m,)."""
-    eps = line.function.eps
-    size = torch.maximum(analytic.abs(), first.derivative.abs())
-    differs = ~((first.derivative - analytic).abs() <= tolerance(eps) * size + first.noise + floor)
-    jumps = ~(first.jump.abs() <= 1e-4 * size + 4 * first.noise + floor)
+    eps, given = line.function.eps, line.function.tolerance
+    large = torch.maximum(analytic.abs(), first.derivative.abs())
+    allowed = given.allowed(first.derivative, size) if given.given else tolerance(eps) * large + floor
+    differs = ~((first.derivative - analytic).abs() <= allowed + first.noise)
+    jumps = ~(first.jump.abs() <= 1e-4 * large + 4 * first.noise + floor)
     if bool((jumps & ~differs).any()):  # a smooth function's jump shrinks with the step
         closer = quick(line, quick_step(eps) / 8)
         jumps &= ~(closer.jump.abs() <= first.jump.abs() / 4 + 4 * closer.noise)
@@ -199,21 +208,29 @@ def _suspicious(line: Line, first: Quick, analytic: Tensor, floor: float) -> Ten
 
 
 def _judge(
+    function: RealFunction,
     again: Estimate,
     position: int,
     analytic: float,
     row: int,
     column: int,
     size: float,
-    eps: float,
     floor: float = 0.0,
 ) -> tuple[str, Entry]:
     """What an extrapolated difference says about an entry; numbers are per `size` of the input's step."""
+    given = function.tolerance
     number, error = float(again.derivative[position]), float(again.error[position])
     below, above = float(again.below[position]), float(again.above[position])
     largest = max((abs(v) for v in (analytic, number) if abs(v) < torch.inf), default=0.0)
-    allowed = tolerance(eps) * largest + SAFETY * error + floor
+    allowed = tolerance(function.eps) * largest + floor
+    if given.given:
+        allowed = float(given.allowed(again.derivative[position], size))
+    allowed += SAFETY * error
     entry = Entry(row, column, analytic / size, number / size, error / size)
+    if given.given and abs(number - analytic) <= allowed < torch.inf:
+        return AGREES, entry
+    if (below != below or above != above) and form_changes(function, column):
+        return KINK, replace(entry, below=below / size, above=above / size)
     if bool(again.kink[position]):
         at_kink = replace(entry, below=below / size, above=above / size)
         sides = [side for side in (below, above) if abs(side) < torch.inf]
@@ -262,14 +279,19 @@ def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
     for first in firsts:
         usable = usable & first.derivative.isfinite()
     cotangents = torch.randn(COTANGENTS, function.m, generator=generator, dtype=torch.float64) * usable
-    pulled = torch.stack([function.pullback(v) for v in cotangents])
+    products, sizes = function.products(cotangents, torch.stack([line.direction for line in lines]))
     mismatches: list[Entry] = []
     kinks: list[Entry] = []
-    for line, first in zip(lines, firsts, strict=True):
+    rounded: list[Entry] = []
+    off = 0.0
+    for line, first, analytic, terms in zip(lines, firsts, products.T, sizes.T, strict=True):
+        numeric = cotangents @ first.derivative.nan_to_num(nan=0.0)
+        off = max(off, *(numeric - analytic).abs().tolist())
         if not mismatches:
-            kind, entry = _wrong_along(function, line, first, cotangents, pulled)
+            kind, entry = _wrong_along(function, line, first, cotangents, analytic, terms)
             if entry is not None and kind in (MISMATCH, KINK):
-                (mismatches if kind == MISMATCH else kinks).append(entry)
+                found = only_rounded(function, entry) if kind == MISMATCH else None
+                (kinks if kind == KINK else rounded if found else mismatches).append(found or entry)
         if not kinks:
             kinks += _kinks_along(function, line, first)
     return Compared(
@@ -277,7 +299,9 @@ def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
         everything=False,
         mismatches=_worst_first(mismatches),
         kinks=_worst_first(kinks),
+        rounded=tuple(rounded),
         unfinite=int((~usable).sum()),
+        products=off,
     )
 
 
@@ -290,12 +314,15 @@ def _direction(function: RealFunction, generator: torch.Generator) -> Tensor:
 
 
 def _wrong_along(
-    function: RealFunction, line: Line, first: Quick, cotangents: Tensor, pulled: Tensor
+    function: RealFunction, line: Line, first: Quick, cotangents: Tensor, analytic: Tensor, terms: Tensor
 ) -> tuple[str, Entry | None]:
-    """The entry that makes a direction's derivative differ from autograd's, and what it is; "agrees": it doesn't."""
+    """The entry that makes a direction's derivative differ from autograd's, and what it is; "agrees": it doesn't.
+
+    `analytic` and `terms` are vᵀJu for each cotangent, and the sizes of its terms added up.
+    """
     derivative = first.derivative.nan_to_num(nan=0.0)
-    numeric, analytic = cotangents @ derivative, pulled @ line.direction
-    terms = cotangents.abs() @ derivative.abs() + pulled.abs() @ line.direction.abs()
+    numeric = cotangents @ derivative
+    terms = terms + cotangents.abs() @ derivative.abs()
     noise = cotangents.abs() @ first.noise.nan_to_num(nan=0.0)
     strict = tolerance(function.eps) / 100
     for number in (~((numeric - analytic).abs() <= strict * terms + noise)).nonzero().reshape(-1).tolist():
@@ -310,25 +337,24 @@ def _wrong_along(
 
 def _search(function: RealFunction, direction: Tensor, v: Tensor, derivative: Tensor) -> tuple[str, Entry]:
     """The entry that makes vᵀJu wrong: v halved, then u halved, always keeping the half that differs more."""
-    row = halved(v.nonzero().reshape(-1), lambda part: _gap_of_outputs(function, direction, v, derivative, part))
+
+    def gap_of_outputs(part: Tensor) -> float:
+        half = torch.zeros_like(v)
+        half[part] = v[part]
+        return _size(float(half @ derivative) - function.product(half, direction))
+
+    row = halved(v.nonzero().reshape(-1), gap_of_outputs)
     onehot = torch.zeros_like(function.y)
     onehot[row] = 1
-    gradient = function.pullback(onehot)
 
-    def gap(part: Tensor) -> float:
+    def gap_of_inputs(part: Tensor) -> float:
         u = torch.zeros_like(direction)
         u[part] = direction[part]
         number = float(quick(Line(function, u, rows=torch.tensor([row]))).derivative[0])
-        return _size(number - float(gradient @ u))
+        return _size(number - function.product(onehot, u))
 
-    column = halved(direction.nonzero().reshape(-1), gap)
-    return entry_at(function, row, column, float(gradient[column]))
-
-
-def _gap_of_outputs(function: RealFunction, direction: Tensor, v: Tensor, derivative: Tensor, part: Tensor) -> float:
-    half = torch.zeros_like(v)
-    half[part] = v[part]
-    return _size(float(half @ derivative) - float(function.pullback(half) @ direction))
+    column = halved(direction.nonzero().reshape(-1), gap_of_inputs)
+    return entry_at(function, row, column, function.entry(row, column))
 
 
 def halved(positions: Tensor, gap: Callable[[Tensor], float]) -> int:
@@ -344,10 +370,22 @@ def entry_at(
 ) -> tuple[str, Entry]:
     """One entry against its extrapolated difference: whether it agrees (up to `floor` in y), differs, or is at a kink."""
     size = float(scales(function)[column])
+    again = estimate(along(function, row, column))
+    return _judge(function, again, 0, analytic * size, row, column, size, floor)
+
+
+def form_changes(function: RealFunction, column: int) -> bool:
+    """Whether the outputs have other shapes or dtypes a small step to one of the sides."""
     u = torch.zeros_like(function.x)
-    u[column] = size
-    again = estimate(Line(function, u, rows=torch.tensor([row])))
-    return _judge(again, 0, analytic * size, row, column, size, function.eps, floor)
+    u[column] = scales(function)[column] * quick_step(function.eps)
+    return any(function.changes_form(function.x + side * u) for side in (1, -1))
+
+
+def along(function: RealFunction, row: int, column: int) -> Line:
+    """One output along one input entry, over steps of that entry's scale."""
+    u = torch.zeros_like(function.x)
+    u[column] = scales(function)[column]
+    return Line(function, u, rows=torch.tensor([row]))
 
 
 def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:
@@ -366,9 +404,7 @@ def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[E
             return _size(float(quick(Line(function, u, rows=only)).jump[0]))
 
         column = halved(line.direction.nonzero().reshape(-1), gap)
-        onehot = torch.zeros_like(function.y)
-        onehot[row] = 1
-        kind, entry = entry_at(function, row, column, float(function.pullback(onehot)[column]))
+        kind, entry = entry_at(function, row, column, function.entry(row, column))
         if kind == KINK:
             yield entry
 
@@ -380,6 +416,9 @@ def _size(number: float) -> float:
 
 NEIGHBOURS = 4
 """Points around the one that is checked at which autograd's number is looked at."""
+
+INNER_ROUNDINGS = 4
+"""How many roundings of the numbers that it computes with one operation may make."""
 
 FEW_ROUNDINGS = 64
 """How far they are away, in roundings of the inputs."""
@@ -420,8 +459,10 @@ def only_rounded(function: RealFunction, entry: Entry) -> Entry | None:
 
 
 def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
-    """The entry if it agrees with its difference when the steps' roundings are counted."""
+    """The entry if it agrees with its difference when the roundings of the steps are counted, or those inside of one."""
     allowed = rounding_of(function, entry.row)
+    if _saturates(function, entry):
+        allowed = max(allowed, INNER_ROUNDINGS * function.eps * float(function.reach[entry.row]))
     if not allowed > float(function.noise[entry.row]):
         return None
     noise = function.noise.clone()
@@ -431,23 +472,42 @@ def _agreeing(function: RealFunction, entry: Entry) -> Entry | None:
     return found if kind == AGREES else None
 
 
+def _saturates(function: RealFunction, entry: Entry) -> bool:
+    """Whether the function's values are stairs of rounding: (1 + erf x) is a few of the smallest steps from 0 at -6.
+
+    Then narrow differences stand on one stair and give zero, or what the other factors do there, and wider ones something
+    else; those of a smooth function come nearer to one another by a factor with each narrower step.
+    """
+    if entry.numeric == 0:
+        return True
+    central = estimate(along(function, entry.row, entry.column)).central[:, 0]
+    change = (central[1:] - central[:-1]).abs()
+    lasting = (change[1:] > change[:-1] / 3) & (change[1:] > entry.difference * float(scales(function)[entry.column]) / 10)
+    return bool(lasting.any())
+
+
 def _scatters(function: RealFunction, entry: Entry) -> bool:
-    """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference."""
+    """Whether autograd's number is one of many: a few roundings away it is as far from this one as the difference.
+
+    So it may be where an iteration starts at other random numbers, and comes to the same values all the same.
+    """
+    if function.mode == "forward" or function.entry(entry.row, entry.column) != entry.analytic:  # or not repeatable
+        return False
+    generator = torch.Generator().manual_seed(entry.row + entry.column)
     onehot = torch.zeros_like(function.y)
     onehot[entry.row] = 1
-    generator = torch.Generator().manual_seed(entry.row + entry.column)
-    found = []
-    for _ in range(NEIGHBOURS):
+    rounding = torch.cat([
+        torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
+        for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
+    ])  # fmt: skip
+    problem, found = function.problem, []
+    seeded_alike = alike(problem.evaluation, problem.at(seed=problem.seed + 1))
+    for number in range(NEIGHBOURS):
+        seed = problem.seed + (number if seeded_alike else 0)
         by = torch.rand(function.n, generator=generator, dtype=torch.float64) - 0.5
-        rounding = torch.cat([
-            torch.full((size,), torch.finfo(dtype).eps, dtype=torch.float64)
-            for size, dtype in zip(function.inputs.sizes, function.inputs.dtypes, strict=True)
-        ])  # fmt: skip
         points = function.inputs.split(function.x * (1 + FEW_ROUNDINGS * rounding * by))
         try:
-            found.append(float(function.pullback(onehot, function.problem.at(points))[entry.column]))
+            found.append(float(function.pullback(onehot, problem.at(points, seed))[entry.column]))
         except Exception:  # whatever the function raises off the point
             return False
-    if float(function.pullback(onehot)[entry.column]) != entry.analytic:  # a backward that is not repeatable
-        return False
     return max(found) - min(found) > entry.difference / 4

@@ -35,6 +35,9 @@ TINY = 1e-100
 MOST_SLOWLY = 0.75
 """Differences whose error shrinks by less from step to step have no limit that could be told."""
 
+NARROWEST = 2.0**-40
+"""No step is narrower, in units of the direction's size, where something is rounded."""
+
 TOP = -3
 """The largest step is 2**TOP of the direction's size."""
 
@@ -151,12 +154,24 @@ def estimate(line: Line) -> Estimate:
     first = TOP + max(0, ceil(-log2(size))) if size > 0 else TOP
     last = min(floor(0.6 * log2(eps) + log2(_reach(line))), first - FEWEST * int(log2(RATIO)))
     last -= DEEPER if _at_zero(line) else 0
-    steps = [2.0**power for power in range(first, last - 1, -int(log2(RATIO)))]
     here = line.base
-    above = [(line(t) - here) / t for t in steps]
-    below = [(here - line(-t)) / t for t in steps]
-    central = [(a + b) / 2 for a, b in zip(above, below, strict=True)]
-    noise = [4 * line.noise / t for t in steps]
+    steps: list[float] = []
+    above: list[Tensor] = []
+    below: list[Tensor] = []
+    central: list[Tensor] = []
+    noise: list[Tensor] = []
+    moved = torch.zeros(here.shape, dtype=torch.bool)
+    t = 2.0**first
+    while t >= 2.0**last or (t >= NARROWEST and _changing(central, noise)):
+        steps.append(t)
+        above.append((line(t) - here) / t)
+        below.append((here - line(-t)) / t)
+        central.append((above[-1] + below[-1]) / 2)
+        still = (above[-1] == 0) & (below[-1] == 0)  # on one stair of rounding, if the steps before have moved evenly
+        even = (above[-1] - below[-1]).abs() < 0.5 * torch.maximum(above[-1].abs(), below[-1].abs())
+        moved = moved | (even & ~still)
+        noise.append(4 * torch.where(still & moved, line.noise.clamp(min=line.function.least), line.noise) / t)
+        t /= RATIO
     both, error = _extrapolated(central, noise, power=2)
     up, up_error = _nearer_of(_extrapolated(above, noise, power=1), _accelerated(above, noise))
     down, down_error = _nearer_of(_extrapolated(below, noise, power=1), _accelerated(below, noise))
@@ -173,6 +188,12 @@ def estimate(line: Line) -> Estimate:
     return Estimate(derivative, error, down, up, kink, torch.stack(central), torch.stack(noise))
 
 
+def _changing(central: Sequence[Tensor], noise: Sequence[Tensor]) -> bool:
+    """Whether the differences still change with the step, beyond rounding: what the function does there is faster yet."""
+    before, last = central[-2], central[-1]
+    return bool(((last - before).abs() > 1e-6 * last.abs() + 10 * noise[-1]).any())
+
+
 def _reach(line: Line) -> float:
     """How far the direction may go before the smallest entry that it moves changes its sign, at most 1."""
     moved = (line.direction != 0) & (line.function.x.abs() > TINY)
@@ -181,7 +202,10 @@ def _reach(line: Line) -> float:
 
 
 def _extrapolated(differences: Sequence[Tensor], noise: Sequence[Tensor], power: int) -> tuple[Tensor, Tensor]:
-    """Ridders' tableau; `power` is that of the step in the leading error term.  NaN and inf where nothing is finite."""
+    """Ridders' tableau; `power` is that of the step in the leading error term.  NaN and inf where nothing is finite.
+
+    The surest number counts, unless a narrower step clearly contradicts it: wide steps see nothing of fast waves.
+    """
     best = torch.full_like(differences[0], torch.nan)
     smallest = torch.full_like(best, torch.inf)
     row: list[Tensor] = []
@@ -192,7 +216,7 @@ def _extrapolated(differences: Sequence[Tensor], noise: Sequence[Tensor], power:
             better = row[-1] + (row[-1] - before[order - 1]) / (factor - 1)
             error = torch.maximum((better - row[-1]).abs(), (better - before[order - 1]).abs()) + noise[number]
             error = error.nan_to_num(nan=torch.inf)
-            improved = error <= smallest
+            improved = (error <= smallest) | ((better - best).abs() > SAFETY * error)  # wide steps may miss what is there
             best, smallest = torch.where(improved, better, best), torch.where(improved, error, smallest)
             row.append(better)
     return torch.where(smallest.isinf(), torch.full_like(best, torch.nan), best), smallest

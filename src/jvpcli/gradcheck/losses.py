@@ -49,6 +49,11 @@ class Loss:
     place: tuple[str, int] | None
     remainder: bool = False
 
+    @property
+    def rightly(self) -> bool:
+        """Whether torch differentiates the call, and finds zero; a cast or a comparison ends the graph."""
+        return isinstance(self.value, Tensor) and self.value.requires_grad
+
 
 class Watch(TorchFunctionMode):
     """Notes the losses of what runs inside, and can put other values in the place of what they give.

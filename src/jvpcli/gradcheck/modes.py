@@ -1,15 +1,17 @@
 """Forward mode against reverse mode, and the test ⟨v, Ju⟩ = ⟨Jᵀv, u⟩.
 
-Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load, and shows a backward that is
-not linear in its cotangent.  Real forward mode is loaded only where it has something of its own to say: a custom function
-with a `jvp` of its own.
+Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load.  Where that differs from the
+rows, which the differences confirm, a backward can't be differentiated again; the gradient is right all the same.  Real
+forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +19,20 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 
-from jvpcli.errors import JvpError
-from jvpcli.gradcheck.compare import Entry
+from jvpcli.errors import EvaluationError, JvpError
+from jvpcli.gradcheck.compare import Entry, compare_directions
 from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
-from jvpcli.language.evaluate import Evaluation, seeded
+from jvpcli.language.evaluate import Evaluation
+
+TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
+"""What forward mode was."""
+
+LINEAR, FORWARD, RULE = "linear", "forward", "rule"
+"""What is at fault: a formula that is not linear, a `jvp` that gives something else, or one that breaks torch's rules."""
+
+NO_DOUBLE = "a backward here cannot be differentiated again"
 
 
 @dataclass(frozen=True)
@@ -30,129 +40,164 @@ class Modes:
     """How the modes compare.
 
     Attributes:
-        forward: the largest |Ju by forward mode − Ju by the reverse rows|, or None where it was not compared.
-        how: "transposed" or "forward": what forward mode was; None: neither was possible.
-        linear: the largest |vᵀJ by one pass − the same from the rows|, or None for large problems.
-        dot: |⟨v, Ju⟩ − ⟨Jᵀv, u⟩|, or None without forward mode.
-        wrong: an entry that shows the difference, if there is one; `analytic` is the odd number out.
-        fault: "forward" or "linear": which comparison it is from.
+        how: what forward mode was; None: the modes were not compared, and `why` says why not.
+        forward: the largest |Ju by forward mode − Ju by the reverse rows|, or None for a large problem.
+        dot: |⟨v, Ju⟩ − ⟨Jᵀv, u⟩|, or None without both.
+        fault: what is wrong, if anything; `why` is what torch says of a broken rule.
+        wrong: an entry that shows it, if there is one; `analytic` is the odd number out.
+        said: what the user's own `jvp` raises.
     """
 
-    forward: float | None = None
     how: str | None = None
-    linear: float | None = None
+    forward: float | None = None
     dot: float | None = None
-    wrong: Entry | None = None
     fault: str | None = None
+    wrong: Entry | None = None
+    why: str = ""
+    said: str | None = None
 
 
 def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Tensor, tangent: Tensor) -> Modes:
-    """All three comparisons.
+    """All comparisons that the function's mode leaves.
 
     Args:
         function: at the point.
-        jacobian: the reverse rows (m, n), or None for a large problem.
+        jacobian: autograd's (m, n), or None for a large problem.
         cotangent, tangent: v of (m,) and u of (n,).
     """
     usable = function.y.isfinite()
     if jacobian is not None:
         usable = usable & jacobian.isfinite().all(1)
     v = torch.where(usable, cotangent, 0.0)
+    rows = None if jacobian is None else torch.where(usable[:, None], jacobian, 0.0)
+    if function.mode == "forward":
+        odd = None if rows is None else _uneven(function, rows.T, tangent, function.pushforward(tangent) * usable)
+        return Modes(why="--mode forward", fault=LINEAR if odd else None, wrong=odd and _transposed(odd))
     pulled = function.pullback(v)
-    linear, odd = (None, None) if jacobian is None else _linearity(function, jacobian, usable, v, pulled)
-    pushed, how = _pushed(function, tangent)
-    if pushed is None:
-        return Modes(linear=linear, wrong=odd, fault="linear" if odd else None)
+    odd = None if rows is None else _uneven(function, rows, v, pulled)
+    if odd or function.mode == "reverse":
+        return Modes(why="--mode reverse", fault=LINEAR if odd else None, wrong=odd)
+    functions = custom_functions(function.evaluation)
+    own = any(_has_own_jvp(cls) for cls in functions)
+    try:
+        pushed = function.pushforward(tangent) if own else _transposed_pass(function, tangent)
+    except JvpError as error:
+        return Modes(why=error.message)
+    except Exception as error:  # the user's own jvp may raise whatever it likes
+        return _failed(error, functions) if own else Modes(why=NO_DOUBLE)
     pushed = torch.where(usable & pushed.isfinite(), pushed, 0.0)
     dot = abs(float(v @ pushed) - float(pulled @ tangent))
-    forward, entry = None, None
-    if jacobian is not None:
-        forward, entry = _forward(function, jacobian, usable, tangent, pushed, how)
-    elif how == "transposed" and custom_functions(function.evaluation):
-        dot = math.nan  # a custom backward need not be differentiable
-    wrong, fault = (odd, "linear") if odd else (entry, "forward") if entry else (None, None)
-    return Modes(forward, how, linear, None if math.isnan(dot) else dot, wrong, fault)
+    if rows is None:
+        agrees = dot <= float(_allowed(function, v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()))
+        forward = None
+    else:
+        difference = (pushed - rows @ tangent).abs()
+        forward = float(difference.max()) if difference.numel() else 0.0
+        agrees = bool((difference <= _allowed(function, rows.abs() @ tangent.abs())).all())
+    if agrees:
+        return Modes(DUALS if own else TRANSPOSED, forward, dot)
+    if not own:
+        return Modes(why=NO_DOUBLE)
+    return Modes(DUALS, forward, dot, FORWARD, _odd_entry(function, rows))
 
 
 def _allowed(function: RealFunction, sizes: Tensor) -> Tensor:
     """How far two sums of the same terms may be apart; more where the function's own values scatter."""
     scatter = 1000 * float(function.noise.nan_to_num(nan=0.0, posinf=0.0).sum())
     smallest = float(scales(function).min()) if function.n else 1.0
-    return math.sqrt(function.eps) * sizes + scatter / smallest
+    return math.sqrt(function.eps) * sizes + scatter / smallest + (function.tolerance.nondet or 0.0) * function.m
 
 
-def _linearity(
-    function: RealFunction, jacobian: Tensor, usable: Tensor, v: Tensor, pulled: Tensor
-) -> tuple[float, Entry | None]:
-    """vᵀJ in one pass against the rows; the entry that differs most in the worst column."""
-    rows = torch.where(usable[:, None], jacobian, 0.0)
-    summed = v @ rows
-    difference = (pulled - summed).abs()
+def _uneven(function: RealFunction, rows: Tensor, weights: Tensor, summed: Tensor) -> Entry | None:
+    """Of a formula that is not linear an entry that shows it: one pass for weights against the rows one by one.
+
+    Args:
+        rows: (k, l), what the formula makes of each unit.
+        weights, summed: (k,) and what it makes of all at once (l,).
+    """
+    difference = summed - weights @ rows
     if not difference.numel():
-        return 0.0, None
-    excess = difference - _allowed(function, v.abs() @ rows.abs())
+        return None
+    excess = difference.abs() - _allowed(function, weights.abs() @ rows.abs())
     column = int(excess.nan_to_num(nan=torch.inf).argmax())
-    largest = float(difference[column])
     if bool(excess[column] <= 0):
-        return float(difference.max()), None
-    row = int((v * rows[:, column]).abs().argmax())
-    seen = float(rows[row, column] + (pulled - summed)[column] / v[row]) if float(v[row]) else largest
-    return largest, Entry(row, column, seen, float(rows[row, column]))
+        return None
+    row = int((weights * rows[:, column]).abs().argmax())
+    seen = rows[row, column] + difference[column] / weights[row] if float(weights[row]) else difference[column].abs()
+    return Entry(row, column, float(seen), float(rows[row, column]))
 
 
-def _forward(
-    function: RealFunction,
-    jacobian: Tensor,
-    usable: Tensor,
-    u: Tensor,
-    pushed: Tensor,
-    how: str | None,
-) -> tuple[float | None, Entry | None]:
-    """Ju by forward mode against the rows; a wrong entry where forward mode is the user's own formula."""
-    rows = torch.where(usable[:, None], jacobian, 0.0)
-    difference = (pushed - rows @ u).abs()
-    if not difference.numel():
-        return 0.0, None
-    excess = difference - _allowed(function, rows.abs() @ u.abs())
-    row = int(excess.argmax())
-    custom = bool(custom_functions(function.evaluation))
-    if float(excess[row]) <= 0:
-        return float(difference.max()), None
-    if how == "transposed" and custom:  # the user's backward need not be differentiable
-        return None, None
-    for column in range(function.n):
-        unit = torch.zeros_like(u)
-        unit[column] = 1
-        here = _pushed(function, unit)[0]
-        if here is not None and abs(float(here[row] - rows[row, column])) > 1e-6 * (1 + abs(float(rows[row, column]))):
-            return float(difference[row]), Entry(row, column, float(here[row]), float(rows[row, column]))
-    return float(difference[row]), None
+def _transposed(entry: Entry) -> Entry:
+    return replace(entry, row=entry.column, column=entry.row)
 
 
-def _pushed(function: RealFunction, u: Tensor) -> tuple[Tensor | None, str | None]:
-    """Ju (m,) by forward mode, and by which; None where neither is possible."""
+def _odd_entry(function: RealFunction, rows: Tensor | None) -> Entry | None:
+    """The entry at which forward mode is off most: from the rows, or from differences where there are none."""
+    forward = replace(function, mode="forward")
+    if rows is None:
+        return next(iter(compare_directions(forward).mismatches), None)
+    pushed = forward.jacobian()
+    worst = int((pushed - rows).abs().nan_to_num(nan=torch.inf).argmax())
+    row, column = divmod(worst, function.n)
+    return Entry(row, column, float(pushed[row, column]), float(rows[row, column]))
+
+
+def _transposed_pass(function: RealFunction, u: Tensor) -> Tensor:
+    """Ju (m,) by the transposed backward pass.
+
+    Raises:
+        RuntimeError: a backward cannot be differentiated.
+    """
     evaluation = function.evaluation
-    own = any(_has_own_jvp(cls) for cls in custom_functions(evaluation))
-    try:
-        if own:
-            return _by_duals(function, u), "forward"
-        leaves = list(evaluation.leaves.values())
-        tangents = list(function.inputs.split(u).values())
-        columns = [jvp(y, leaves, tangents) if y.requires_grad else None for y in evaluation.outputs.values()]
-        return function.outputs.join(columns), "transposed"
-    except (JvpError, RuntimeError, NotImplementedError):  # a backward that cannot be differentiated
-        return None, None
+    leaves, tangents = list(evaluation.leaves.values()), list(function.inputs.split(u).values())
+    columns = [jvp(y, leaves, tangents) if y.requires_grad else None for y in evaluation.outputs.values()]
+    return function.outputs.join(columns)
 
 
-def _by_duals(function: RealFunction, u: Tensor) -> Tensor:
-    """Ju by torch's forward-mode duals."""
-    import torch.autograd.forward_ad as forward_ad
+# A user's own jvp that fails
 
-    problem = function.problem
-    tangents = function.inputs.split(u).items()
-    with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
-        outputs = problem.run({name: forward_ad.make_dual(problem.leaves[name].detach(), t) for name, t in tangents})
-        return function.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs.values()])
+
+def forward_failure(error: Exception, evaluation: Evaluation) -> Modes:
+    """What it means that forward mode, asked for alone, has failed: a rule that is broken.
+
+    Raises:
+        EvaluationError: something else.
+    """
+    modes = _failed(error, custom_functions(evaluation))
+    if modes.fault is None:
+        raise EvaluationError(f"Forward mode failed: {modes.said or modes.why}.", torch_message=str(error)) from error
+    return modes
+
+
+def _failed(error: Exception, functions: tuple[type[Function], ...]) -> Modes:
+    """A `jvp` that raises is said; what torch raises behind one is a rule that it breaks."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    guilty = _raised_in(error, functions)
+    if guilty is not None:
+        said = f"{named(guilty, 'jvp')} raises {type(error).__name__}: {text}"
+        return Modes(why=said, said=said)
+    if isinstance(error, NotImplementedError) or "does not support it" in text:
+        return Modes(why=text)
+    return Modes(fault=RULE, why=text)
+
+
+def _raised_in(error: Exception, functions: tuple[type[Function], ...]) -> type[Function] | None:
+    """The function in whose own `jvp` an error was raised."""
+    codes = {getattr(inspect.unwrap(cls.jvp), "__code__", None): cls for cls in functions if _has_own_jvp(cls)}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return codes[trace.tb_frame.f_code]
+        trace = trace.tb_next
+    return None
+
+
+def named(cls: type[Function], method: str) -> str:
+    """`Cls.method` with its file and line, if it has them."""
+    code = getattr(inspect.unwrap(getattr(cls, method)), "__code__", None)
+    known = code is not None and Path(code.co_filename).is_file()
+    place = f" ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code is not None and known else ""
+    return f"`{cls.__name__}.{method}`{place}"
 
 
 def custom_functions(evaluation: Evaluation) -> tuple[type[Function], ...]:
@@ -171,6 +216,14 @@ def _custom(waiting: list[Any]) -> Iterator[type[Function]]:
         if isinstance(node, BackwardCFunction):
             yield type(node)._forward_cls  # type: ignore[attr-defined]
         waiting += [parent for parent, _ in node.next_functions if parent is not None]
+
+
+def without_backward(evaluation: Evaluation) -> bool:
+    """Whether there is a custom function that has a `jvp` and nothing for the backward pass."""
+    return any(
+        _has_own_jvp(cls) and cls.backward is Function.backward and cls.vjp is Function.vjp
+        for cls in custom_functions(evaluation)
+    )
 
 
 def _has_own_jvp(cls: type[Function]) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.causes import Reason, moved, told, value_with, watched
 from jvpcli.gradcheck.compare import Entry, halved
-from jvpcli.gradcheck.losses import DECISION, ROUNDING, Loss
+from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, Loss
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
@@ -32,18 +32,21 @@ NUDGE = 2.0**-10
 def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | None:
     """A step through which the output follows the input although no derivative shows it, or None.
 
+    Small differences agree with autograd.  The derivative is rightly zero where torch differentiates the step (a floor, a
+    sign), or nothing but a gradient (of a maximum) ends the graph; a cast to integers or a comparison breaks it.
+
     That is a rounding whose result is used as a number (not as an index or a mask, and not as x − floor(x)); or, where
     no gradient flows from an output to an input at all, whatever cuts it.
     """
     losses, evaluation = watched(function)
     for loss in losses:
-        choice = loss.kind == DECISION and isinstance(loss.value, Tensor) and loss.value.requires_grad
-        candidate = (loss.kind == ROUNDING and not loss.remainder) or (choice and _no_derivative(jacobian))
+        choice = loss.kind == DECISION and loss.rightly and _no_derivative(jacobian)
+        candidate = (loss.kind == ROUNDING and not loss.remainder) or choice
         if candidate and used_as_number(function, loss):
             found = _wide_effect(function, {loss.position: loss.value})
             if found is not None:
                 entry, over = _secant(function, jacobian, *found)
-                return told(ROUNDING if loss.kind == ROUNDING else DECISION, loss, evaluation, entry=entry, over=over)
+                return told(loss.kind, loss, evaluation, entry=entry, over=over, rightly=loss.rightly)
     return _disconnected(function, losses, evaluation) if losses else None
 
 
@@ -111,12 +114,7 @@ def _secant(function: RealFunction, jacobian: Tensor | None, row: int, column: i
     slopes = [(after - here) / step, (here - before) / step]
     slopes = [slope for slope in slopes if slope == slope]
     numeric = sum(slopes) / len(slopes)
-    if jacobian is not None:
-        analytic = float(jacobian[row, column])
-    else:
-        onehot = torch.zeros_like(function.y)
-        onehot[row] = 1
-        analytic = float(function.pullback(onehot)[column])
+    analytic = function.entry(row, column) if jacobian is None else float(jacobian[row, column])
     return Entry(row, column, analytic, numeric), abs(step)
 
 
@@ -141,7 +139,8 @@ def _disconnected(function: RealFunction, losses: list[Loss], evaluation: Evalua
             ]
             culprit = losses[next((i for i, effect in enumerate(effects) if effect > 0), 0)]
             entry, over = _secant(function, None, row, column, step)
-            return told(culprit.kind, culprit, evaluation, entry=entry, over=over)
+            rightly = culprit.kind == CUT or culprit.rightly
+            return told(culprit.kind, culprit, evaluation, entry=entry, over=over, rightly=rightly)
     return None
 
 

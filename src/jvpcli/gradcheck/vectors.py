@@ -7,16 +7,42 @@ gradient, laid out the same way, the gradient of the real function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
-from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.evaluate import Evaluation, seeded
 from jvpcli.problem import Named, Problem
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What the user lets pass; None: what follows from the roundings of the function.
+
+    Attributes:
+        atol, rtol: autograd's number a and a difference d agree where |a − d| ≤ atol + rtol·|d|, and the difference's
+            own error is let pass besides.  With one of them given the other counts as zero.
+        nondet: how far two runs of the same may be apart.
+    """
+
+    atol: float | None = None
+    rtol: float | None = None
+    nondet: float | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the user has said how far numbers may be apart."""
+        return self.atol is not None or self.rtol is not None
+
+    def allowed(self, numeric: Tensor, size: float = 1.0) -> Tensor:
+        """How far apart numbers may be, where that is given; both they and what is allowed are per `size` of a step."""
+        return (self.atol or 0.0) * size + (self.rtol or 0.0) * numeric.abs()
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,8 @@ class RealFunction:
         x, y: the point (n,) and the value there (m,), in float64.
         eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way, or what is seen.
         noise: the same for each output, in its own units (m,).
+        tolerance: what the user lets pass.
+        mode: "forward": autograd's numbers are those of forward mode; otherwise those of the backward pass.
     """
 
     problem: Problem
@@ -124,25 +152,42 @@ class RealFunction:
     y: Tensor
     eps: float
     noise: Tensor
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    mode: str = "auto"
 
     @classmethod
-    def of(cls, problem: Problem) -> RealFunction:
+    def of(cls, problem: Problem, tolerance: Tolerance | None = None, mode: str = "auto") -> RealFunction:
         """The function of a problem; raises what its evaluation raises."""
         evaluation, leaves = problem.evaluation, problem.leaves
         inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
-        eps = coarsest_rounding(evaluation)
-        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs())
-        seen = _visible_noise(function)
+        eps = coarsest_rounding(evaluation.outputs.values(), evaluation.leaves.values())
+        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs(), tolerance or Tolerance(), mode)
+        seen, grain = _visible_noise(function)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
         if largest > 0 and float(seen.max()) > eps * largest:
             eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
-        return replace(function, eps=eps, noise=torch.maximum(function.noise, seen))
+        return replace(function, eps=eps, noise=torch.maximum(torch.maximum(function.noise, seen), grain))
 
     @property
     def evaluation(self) -> Evaluation:
         """The problem's at its point, with its graph."""
         return self.problem.evaluation
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """The largest finite |y| at the point and at parts of it nearer to zero (m,): what the function's roundings go by.
+
+        1 + tanh(x) is 4e-18 at x = -20, but is computed from numbers of about 1, as its values nearer to zero show.
+        """
+        values = torch.stack([self.y, *(self.value(self.x * part) for part in NEARER)])
+        return torch.where(values.isfinite(), values.abs(), 0.0).amax(0)
+
+    @cached_property
+    def least(self) -> float:
+        """What some roundings of ordinary numbers make: of 1, and of the largest input and output."""
+        sizes = [float(torch.where(v.isfinite(), v.abs(), 0.0).max()) for v in (self.x, self.y) if v.numel()]
+        return 4 * self.eps * max(1.0, *sizes)
 
     @property
     def n(self) -> int:
@@ -154,17 +199,31 @@ class RealFunction:
         """Number of real output entries."""
         return self.y.numel()
 
-    def value(self, x: Tensor) -> Tensor:
-        """y at another point (m,); NaN where it can't be evaluated or has other shapes."""
+    def value(self, x: Tensor, *, any_dtype: bool = False) -> Tensor:
+        """y at another point (m,); NaN where it can't be evaluated or has other shapes (or dtypes, unless any will do)."""
+        outputs = self._outputs(x)
+        if outputs is None or not (self._is_alike(outputs) or (any_dtype and self._has_shapes(outputs))):
+            return torch.full_like(self.y, torch.nan)
+        return self.outputs.join(list(outputs.values()))
+
+    def changes_form(self, x: Tensor) -> bool:
+        """Whether the outputs have other shapes or dtypes at another point."""
+        outputs = self._outputs(x)
+        return outputs is not None and not self._is_alike(outputs)
+
+    def _outputs(self, x: Tensor) -> Named | None:
         try:
-            outputs = self.problem.at(self.inputs.split(x)).outputs
+            return self.problem.at(self.inputs.split(x)).outputs
         except LimitError:
             raise
         except Exception:  # whatever the function raises off the point: it isn't defined there
-            return torch.full_like(self.y, torch.nan)
-        if tuple(tuple(y.shape) for y in outputs.values()) != self.outputs.shapes:
-            return torch.full_like(self.y, torch.nan)
-        return self.outputs.join(list(outputs.values()))
+            return None
+
+    def _is_alike(self, outputs: Named) -> bool:
+        return self._has_shapes(outputs) and Layout.of(outputs).dtypes == self.outputs.dtypes
+
+    def _has_shapes(self, outputs: Named) -> bool:
+        return Layout.of(outputs).shapes == self.outputs.shapes
 
     def pullback(self, v: Tensor, evaluation: Evaluation | None = None) -> Tensor:
         """vᵀJ by autograd (n,), for v of (m,); outputs that v leaves out are not touched."""
@@ -178,45 +237,98 @@ class RealFunction:
                 total = total + self.inputs.join(vjp(y, cotangent, leaves))
         return total
 
+    def pushforward(self, u: Tensor) -> Tensor:
+        """Ju by torch's forward mode (m,), for u of (n,)."""
+        import torch.autograd.forward_ad as forward_ad  # a custom function's own formula alone needs it
+
+        problem, tangents = self.problem, self.inputs.split(u).items()
+        with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
+            outputs = problem.run({name: forward_ad.make_dual(problem.leaves[name].detach(), t) for name, t in tangents})
+            return self.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs.values()])
+
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
-        """The whole real Jacobian by autograd (m, n), one backward pass a row."""
+        """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""
+        if self.mode == "forward":
+            return torch.stack([self.pushforward(u) for u in torch.eye(self.n, dtype=torch.float64)], 1)
         (matrix,) = by_rows(Sweep(lambda v: [self.pullback(v, evaluation)], self.y), [self.x])
         return matrix
 
+    def product(self, v: Tensor, u: Tensor) -> float:
+        """vᵀJu by autograd."""
+        return float(v @ self.pushforward(u) if self.mode == "forward" else self.pullback(v) @ u)
+
+    def products(self, cotangents: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """vᵀJu by autograd for many v (k, m) and u (l, n), and the sizes of its terms added up: (k, l) both."""
+        if self.mode == "forward":
+            pushed = torch.stack([self.pushforward(u) for u in directions]).T
+            return cotangents @ pushed, cotangents.abs() @ pushed.abs()
+        pulled = torch.stack([self.pullback(v) for v in cotangents])
+        return pulled @ directions.T, pulled.abs() @ directions.T.abs()
+
+    def entry(self, row: int, column: int) -> float:
+        """∂y_row/∂x_column by autograd."""
+        v, u = torch.zeros_like(self.y), torch.zeros_like(self.x)
+        v[row], u[column] = 1, 1
+        return float(self.pushforward(u)[row] if self.mode == "forward" else self.pullback(v)[column])
+
+
+NEARER = (1 / 2, 1 / 4, 1 / 8)
+"""The parts of the point at which a function's reach is looked at."""
 
 WORST_ROUNDING = 1e-3
 """Noise beyond this is taken for something else."""
 
 
-def _visible_noise(function: RealFunction) -> Tensor:
-    """How far roundings inside the function scatter its values (m,); next to nothing where it computes in float64 alone.
+def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
+    """How far roundings inside the function scatter its values (m,), and their grain (m,); next to nothing for most.
 
     What a parabola leaves of the values over a few tiny steps is scatter, or a function that bends that fast: then it is
     gone over steps that are finer still.  (Compare J. Moré and S. Wild, "Estimating computational noise", 2011.)
     """
     if not function.n or not function.m:
-        return torch.zeros_like(function.y)
-    step, scatter = TINY_STEP, _scatter(function, TINY_STEP)
+        return torch.zeros_like(function.y), torch.zeros_like(function.y)
+    values = _nearby(function, TINY_STEP)
+    step, scatter, grain = TINY_STEP, _scatter(function, values), _grain(function, values)
     while bool((scatter > 0).any()) and step > TINY_STEP**2:
         step /= 8
-        finer = _scatter(function, step)
+        finer = _scatter(function, _nearby(function, step))
         if not bool((finer < scatter / 30).any()):
             break
         scatter = torch.where(finer < scatter / 30, finer, scatter)
-    return scatter
+    return scatter, grain
 
 
-def _scatter(function: RealFunction, tiny: float) -> Tensor:
-    """What parabolas leave of the values (m,) over steps of about `tiny` of the inputs' size; 0 if the values are exact.
+def _nearby(function: RealFunction, tiny: float) -> Tensor:
+    """The values (5, m) over steps of about `tiny` of the inputs' size.
 
     The steps lie on one side of the point, so that a kink at the point is no scatter, and are uneven, so that roundings
     don't fall into step with them.
     """
     step = tiny * torch.where(function.x == 0, 1.0, function.x.abs())
-    ys = torch.stack([function.value(function.x + number * step) for number in UNEVEN])
-    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (ys - ys[0])).abs().amax(0)
-    exact = 4 * function.eps * ys.abs().amax(0)
+    return torch.stack([function.value(function.x + number * step) for number in UNEVEN])
+
+
+def _scatter(function: RealFunction, values: Tensor) -> Tensor:
+    """What parabolas leave of the values nearby (m,); 0 if those are exact."""
+    scatter = (torch.tensor(CONTRASTS, dtype=torch.float64) @ (values - values[0])).abs().amax(0)
+    exact = 4 * function.eps * values.abs().amax(0)
     return torch.where(scatter.isfinite() & (scatter > exact), scatter, 0.0)
+
+
+def _grain(function: RealFunction, values: Tensor) -> Tensor:
+    """The largest power of two that all values nearby are multiples of (m,), where that is a rounding of ordinary numbers.
+
+    cosh(x) − 1 is a multiple of 2**-52, however small it is: the rounding of the 1 that was taken away.  What is coarser
+    is no rounding: that of floor(x) is 1.
+    """
+    mantissas, exponents = torch.frexp(torch.where(values.isfinite(), values, 0.0))
+    whole = (mantissas * 2.0**53).to(torch.int64)
+    lowest = torch.ldexp((whole & -whole).to(torch.float64), exponents - 53)
+    grain = torch.where(values == 0, torch.inf, lowest).amin(0)
+    one_stair = (values == values[0]).all(0) & (values[0] != 0)
+    grain = torch.where(one_stair, grain.clamp(max=function.least), grain)
+    grain = torch.where(grain <= function.least, grain, torch.where(grain.isinf(), -1.0, 0.0))
+    return torch.where(grain < 0, grain.max().clamp(min=0.0), grain)  # what is 0 has no grain of its own
 
 
 def _contrast(nodes: Sequence[float]) -> list[float]:
@@ -233,11 +345,24 @@ UNEVEN = (1.0, 1.8125, 3.0625, 3.9375, 5.0)
 CONTRASTS = [_contrast(UNEVEN[:4]), _contrast(UNEVEN[1:])]
 
 
-def coarsest_rounding(evaluation: Evaluation) -> float:
-    """The largest rounding among the floating values that a gradient passes through: float32 inside float64 is coarse."""
-    values = [*evaluation.outputs.values(), *evaluation.values.values()]
-    values += [evaluation.inputs[name] for name in evaluation.wrt]
-    tensors = [
-        value for value in values if isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-    ]
-    return max((torch.finfo(t.dtype).eps for t in tensors if t.requires_grad), default=torch.finfo(torch.float64).eps)
+def alike(one: Evaluation, other: Evaluation) -> bool:
+    """Whether the outputs are the same to three quarters of their digits: random starts of an iteration leave such a rest."""
+    return one.outputs.keys() == other.outputs.keys() and all(
+        y.shape == z.shape and steady(y.detach(), z.detach(), rounding=torch.finfo(y.dtype).eps ** 0.75)
+        if y.is_floating_point() or y.is_complex()
+        else y.equal(z)
+        for y, z in zip(one.outputs.values(), other.outputs.values(), strict=True)
+    )
+
+
+def steady(a: Tensor, b: Tensor, nondet: float | None = None, rounding: float = 0.0) -> bool:
+    """Whether two results of the same differ by a few roundings at most (a library may add up in another order).
+
+    `nondet` is how far they may be apart instead, if that is given; `rounding` a part of the largest that always passes.
+    """
+    same = (a == b) | (a.isnan() & b.isnan())
+    if bool(same.all()) or not (a.is_floating_point() or a.is_complex()):
+        return bool(same.all())
+    sizes = a.abs()[a.isfinite()]
+    allowed = max(rounding, 100 * torch.finfo(a.dtype).eps) * (float(sizes.max()) if sizes.numel() else 0.0)
+    return bool((same | ((a - b).abs() <= (allowed if nondet is None else nondet))).all())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch.autograd import Function
 
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
+from jvpcli.gradcheck.compare import Entry, form_changes
+from jvpcli.gradcheck.demands import BATCHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
-from jvpcli.gradcheck.modes import custom_functions
+from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_functions, named, without_backward
 from jvpcli.gradcheck.vectors import Place
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.program import Equation
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing, GuiltyStep
 
@@ -43,13 +44,16 @@ STRAIGHT_THROUGH = "To pass the gradient straight through a rounding: x + (torch
 def report_of(outcome: Outcome, expression: str) -> CheckReport:
     """The outcome as plain data."""
     evaluation = outcome.base
-    worst = None if outcome.entry is None or outcome.function is None else _entry(outcome)
-    error = outcome.spread if outcome.spread is not None else outcome.entry.difference if outcome.entry else 0.0
+    over = outcome.reason.over if outcome.reason else None
+    worst = None if outcome.entry is None else _entry(outcome, outcome.entry, over)
+    compared = outcome.compared.largest if outcome.compared else None
+    seen = (outcome.spread, outcome.entry.difference if outcome.entry else None, compared)
     return CheckReport(
         expression=expression,
         passed=outcome.verdict == PASS,
         verdict=outcome.verdict,
-        max_error=error,
+        mode="forward" if _is_forward(outcome) else "reverse",
+        max_error=next((error for error in seen if error is not None), 0.0),
         worst=worst,
         explanation=_explanation(outcome, worst),
         hints=tuple(_hints(outcome)),
@@ -61,27 +65,37 @@ def report_of(outcome: Outcome, expression: str) -> CheckReport:
     )
 
 
-def _entry(outcome: Outcome) -> CheckedEntry:
-    entry, function = outcome.entry, outcome.function
-    assert entry is not None
+def _is_forward(outcome: Outcome) -> bool:
+    """Whether the verdict is about forward mode."""
+    alone = outcome.function is not None and outcome.function.mode == "forward"
+    return alone or outcome.modes.fault in (FORWARD, RULE)
+
+
+def _entry(outcome: Outcome, entry: Entry, over: float | None = None) -> CheckedEntry:
+    function = outcome.function
     assert function is not None
     y, x = function.outputs.place(entry.row), function.inputs.place(entry.column)
-    over = outcome.reason.over if outcome.reason else None
     return CheckedEntry(
         y.name, y.index, x.name, x.index, entry.analytic, entry.numeric, y.part, x.part, entry.below, entry.above, over
     )
 
 
 def _step(outcome: Outcome) -> GuiltyStep | None:
-    equation = outcome.reason.equation if outcome.reason else outcome.random_step
-    place = outcome.reason.place if outcome.reason else None
+    if outcome.reason is not None:
+        return _place_of(outcome, outcome.reason)
+    return None if outcome.random_step is None else _in_text(outcome, outcome.random_step)
+
+
+def _place_of(outcome: Outcome, reason: Reason) -> GuiltyStep | None:
+    if reason.place is not None:
+        file, line = reason.place
+        return GuiltyStep(_code_at(file, line), None if reason.equation is None else reason.equation.span, file, line)
+    return None if reason.equation is None else _in_text(outcome, reason.equation)
+
+
+def _in_text(outcome: Outcome, equation: Equation) -> GuiltyStep | None:
     program = outcome.base.program
-    if place is not None:
-        file, line = place
-        return GuiltyStep(_code_at(file, line), None if equation is None else equation.span, file, line)
-    if equation is None or program is None:
-        return None
-    return GuiltyStep(program.text(equation.span), equation.span)
+    return None if program is None else GuiltyStep(program.text(equation.span), equation.span)
 
 
 def _code_at(file: str, line: int) -> str:
@@ -95,10 +109,12 @@ def _code_at(file: str, line: int) -> str:
 
 def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     if outcome.verdict == PASS:
-        return "Autograd agrees with finite differences."
+        return f"{'Forward mode' if _is_forward(outcome) else 'Autograd'} agrees with finite differences."
     if outcome.verdict == NONDETERMINISTIC:
         return _unsteady(outcome)
-    assert worst is not None
+    if worst is None or outcome.entry is None or outcome.function is None:
+        assert outcome.reason is not None
+        return _wrong_backward(outcome, outcome.reason)
     if outcome.verdict == PRECISION and outcome.lost is None:
         return (
             f"The derivative is about {_number(worst.numeric)}, by differences over wide steps; autograd's "
@@ -112,6 +128,8 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
     at_kink = outcome.verdict == KINK and outcome.compared is not None and not outcome.compared.mismatches
     if outcome.reason is not None and not at_kink:
         return _because(outcome, outcome.reason, worst)
+    if form_changes(outcome.function, outcome.entry.column):
+        return "The outputs have other shapes or dtypes when the input moves a little: there is no derivative here."
     where = "There is a kink" if outcome.reason is None else f"{_text(outcome, outcome.reason)} has a kink here"
     return f"{where}: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
 
@@ -140,16 +158,8 @@ def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
             f"{text} cuts the graph: its number goes on, the derivative that leads through it does not. With that number "
             f"held fast the differences give autograd's {_number(worst.analytic)} too."
         )
-    if reason.cause == ROUNDING:
-        return (
-            f"{text} is a staircase: its derivative is zero (or there is none), so what flows through it is lost, while the "
-            f"output follows the input: the difference over a step of {_number(worst.over)} is {_number(worst.numeric)}."
-        )
-    if reason.cause == DECISION:
-        return (
-            f"{text} decides something, and no gradient flows through that: autograd has nothing here, while the output "
-            f"follows the input: the difference over a step of {_number(worst.over)} is {_number(worst.numeric)}."
-        )
+    if reason.cause in (ROUNDING, DECISION):
+        return f"{text} {_staircase(reason.cause, worst)}"
     if reason.cause == MASKED:
         return (
             f"{text} leaves entries out, but its backward sends a zero through what it left out; the derivative there is "
@@ -168,9 +178,18 @@ def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
     return _wrong_backward(outcome, reason)
 
 
+def _staircase(cause: str, worst: CheckedEntry) -> str:
+    what = {
+        ROUNDING: "is a staircase: its derivative is zero (or there is none), so what flows through it is lost",
+        DECISION: "decides something, and no gradient flows through that: autograd has nothing here",
+    }.get(cause, "gives numbers without a graph, and small differences give zero as autograd does")
+    follows = f"the difference over a step of {_number(worst.over)} is {_number(worst.numeric)}"
+    return f"{what}, while the output follows the input: {follows}."
+
+
 def _text(outcome: Outcome, reason: Reason) -> str:
     """The step that is to blame, and its place in the user's own code."""
-    step = _step(outcome)
+    step = _place_of(outcome, reason)
     text = f"`{step.source}`" if step and len(step.source) <= LONGEST_SOURCE else f"`{reason.name.strip('_')}`"
     return f"{text} ({Path(step.file).name}, line {step.line})" if step and step.file else text
 
@@ -178,34 +197,40 @@ def _text(outcome: Outcome, reason: Reason) -> str:
 def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     assert outcome.function is not None
     functions = custom_functions(outcome.function.evaluation)
-    if reason.cause == "linear":
-        who = _listed(functions, "backward") or "A backward formula"
-        return f"{who} is not linear in its cotangent: pulled back one by one and added up, cotangents give something else."
-    if reason.cause == "forward":
-        who = _listed(functions, "jvp") or "A forward-mode formula"
-        return f"{who} does not agree with backward, which the differences confirm."
-    who = _listed(functions, "backward")
-    if who:
-        return f"{who} does not compute the derivative of forward."
+    forward = outcome.function.mode == "forward"
+    backward = _listed(functions, "backward")
+    jvp = _listed(functions, "jvp") or "A forward-mode formula"
+    if reason.cause == LINEAR:
+        who, of_what = (jvp, "tangents") if forward else (backward or "A backward formula", "cotangents")
+        return f"{who} is not linear: {of_what} that are taken one by one and added up give something else than their sum."
+    if reason.cause == FORWARD:
+        than = "give the derivative of forward" if forward else "agree with backward, which the differences confirm"
+        return f"{jvp} does not {than}."
+    if reason.cause == RULE:
+        return f"{jvp} breaks a rule of torch's forward mode: {outcome.modes.why}."
+    for demand in outcome.demands:
+        if reason.cause == demand.name == UNDEFINED:
+            return f"{backward or 'A hook'}, given None where no gradient arrives, {demand.fault}."
+        if reason.cause == demand.name == BATCHED:
+            return f"{backward or 'The backward pass'}, given many cotangents at once (is_grads_batched=True), {demand.fault}."
+    if backward:
+        return f"{backward} does not compute the derivative of forward."
+    if outcome.function.evaluation.hooked:
+        return "A hook takes part in the backward pass, and what comes out is not the derivative of what the code computes."
     if outcome.base.program is None or outcome.base.functions:
         return "What the code computes has another derivative than autograd finds in it."
     return "Autograd's formula gives another derivative than the function has at this point."
 
 
 def _listed(functions: Iterable[type[Function]], method: str) -> str:
-    return " or ".join(f"`{cls.__name__}.{method}`{_place(getattr(cls, method))}" for cls in functions)
-
-
-def _place(function: Any) -> str:
-    """File and line of a Python function, if it has them."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None or not Path(code.co_filename).is_file():
-        return ""
-    return f" ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+    return " or ".join(named(cls, method) for cls in functions if getattr(cls, method) is not getattr(Function, method))
 
 
 def _unsteady(outcome: Outcome) -> str:
     step = _step(outcome)
+    if outcome.function is not None:
+        who = _listed(custom_functions(outcome.function.evaluation), "backward") or "The backward pass"
+        return f"{who} gives other gradients when the same is pulled back again: none of them can be checked."
     text = f"`{step.source}` gives" if step else "The outputs have"
     if outcome.by_seed:
         return f"{text} other values under another seed: it draws random numbers, and no seed was asked for."
@@ -222,6 +247,8 @@ def _hints(outcome: Outcome) -> Iterator[str]:
         yield "Compute it in --dtype float64, or write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, …)."
     elif reason is None:
         return
+    elif reason.cause == UNDEFINED:
+        yield "Return None (or zeros) for a gradient that is None; --undefined none leaves this out of the check."
     elif reason.cause == CUT and reason.name in CURES:
         yield CURES[reason.name]
     elif reason.cause == ROUNDING:
@@ -236,37 +263,38 @@ def _hints(outcome: Outcome) -> Iterator[str]:
 
 
 def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
+    compared, modes, function = outcome.compared, outcome.modes, outcome.function
     if outcome.verdict == NONDETERMINISTIC:
-        yield Comparing("evaluated twice", False, outcome.spread, "the outputs differ")
+        name, what = ("evaluated", "outputs") if function is None else ("pulled back", "gradients")
+        yield Comparing(f"{name} twice", False, outcome.spread, f"the {what} differ")
         return
-    compared, modes = outcome.compared, outcome.modes
-    assert compared is not None
-    assert outcome.function is not None
-    dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
-    what = "entries" if compared.everything else "random products vᵀJu, since the Jacobian is large,"
-    wrong = bool(compared.mismatches)
-    largest = compared.mismatches[0] if wrong else compared.nearest
-    error = largest.difference if largest else None
-    kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
-    agrees = None if compared.kinks and not wrong else not wrong
-    yield Comparing("finite differences", agrees, error, f"{compared.compared} {what} in {dtype}{kinks}")
-    how = {"transposed": "the transposed backward pass", "forward": "forward-mode duals"}.get(modes.how or "")
-    if how is None or modes.forward is None:
-        yield Comparing("forward against reverse", None, None, "not compared: " + _why_not(outcome))
-    else:
-        yield Comparing("forward against reverse", modes.fault != "forward", modes.forward, f"J u by {how}")
+    assert function is not None
+    if compared is not None:
+        dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
+        what = "entries" if compared.everything else "random products vᵀJu, since the Jacobian is large,"
+        wrong = bool(compared.mismatches)
+        kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
+        agrees = None if compared.kinks and not wrong else not wrong
+        about = f"{compared.compared} {what} in {dtype}{kinks}"
+        yield Comparing("finite differences", agrees, compared.largest, about)
+    if modes.fault == LINEAR:
+        sums = "tangents" if function.mode == "forward" else "cotangents"
+        yield Comparing("one by one against together", False, None, f"{sums} added up")
+    elif modes.how is None:
+        yield Comparing("forward against reverse", False if modes.fault else None, None, _not_compared(modes))
+    elif modes.forward is not None:
+        yield Comparing("forward against reverse", modes.fault is None, modes.forward, f"J u by {modes.how}")
     if modes.dot is not None:
-        yield Comparing("⟨v, J u⟩ = ⟨Jᵀ v, u⟩", modes.fault is None, modes.dot, "the dot-product test")
+        yield Comparing("⟨v, J u⟩ = ⟨Jᵀ v, u⟩", modes.fault is None, modes.dot, f"the dot-product test, by {modes.how}")
+    for demand in outcome.demands:
+        yield Comparing(demand.name, demand.fault is None, None, demand.fault or "")
     if outcome.lost is not None:
         name = f"{_dtypes(outcome.base)} against float64"
         yield Comparing(name, outcome.verdict != PRECISION, outcome.lost, "relative to the Jacobian's size")
 
 
-def _why_not(outcome: Outcome) -> str:
-    if outcome.modes.how is None:
-        return "backward cannot be differentiated, and there is no forward formula"
-    assert outcome.compared is not None
-    return "a custom backward need not be differentiable" if outcome.compared.everything else "the Jacobian is large"
+def _not_compared(modes: Modes) -> str:
+    return modes.why if modes.fault else f"not compared: {modes.why}"
 
 
 def _notices(outcome: Outcome) -> Iterator[Notice]:
@@ -276,6 +304,15 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
             f"it does not run in float64 ({outcome.fallback.rstrip('.')}), so the differences were taken in "
             f"{_dtypes(outcome.base)}, where they are good for two or three digits",
         )
+    function = outcome.function
+    if function is not None and without_backward(function.evaluation):
+        yield Notice("fallback", "there is a jvp and no backward here, so forward mode alone was checked")
+    if outcome.modes.said:
+        yield Notice("fallback", f"{outcome.modes.said}, so forward mode was not compared")
+    if outcome.zero is not None and outcome.zero.entry is not None and outcome.function is not None:
+        text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
+        cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""
+        yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}")
     compared = outcome.compared
     if compared is not None and compared.unsure:
         yield Notice(

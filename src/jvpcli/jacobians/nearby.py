@@ -15,6 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.problem import Named, Problem
 
@@ -115,14 +116,21 @@ def cotangents_for_kinks(outputs: Named) -> list[Tensor]:
     return [direction(y.detach(), 100 + seed) for seed, y in enumerate(outputs.values())]
 
 
-def step_for_kinks(inputs: Named) -> float | None:
-    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell."""
-    eps = max((torch.finfo(x.dtype).eps for x in inputs.values()), default=1.0)
+def step_for_kinks(inputs: Named, coarsest: float = 0.0) -> float | None:
+    """How far to both sides kinks are looked for; None in half precision, whose roundings are too coarse to tell.
+
+    `coarsest` is the rounding of what is on the way, where that may be coarser than the inputs.
+    """
+    eps = max(coarsest, _rounding_of(inputs))
     return None if eps > 1e-4 else STEP_IN_ROUNDINGS * eps
 
 
+def _rounding_of(inputs: Named) -> float:
+    return max((torch.finfo(x.dtype).eps for x in inputs.values()), default=1.0)
+
+
 def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The points a few roundings to both sides."""
+    """The points a few roundings of the inputs to both sides."""
     step = step_for_kinks(inputs) or 0.0
     return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
 
@@ -135,18 +143,19 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     known already.
     """
     inputs = problem.leaves
-    step = step_for_kinks(inputs)
+    eps = max(_rounding_of(inputs), coarsest_rounding(problem.differentiable.values(), inputs.values()))
+    step = step_for_kinks(inputs, eps)
     if step is None:
         return None
-    if sides is None:
-        below, above = (generic_gradient(problem, points) for points in two_sides(inputs))
+    if sides is None or eps > _rounding_of(inputs):  # what is coarser on the way is a staircase from nearer by
+        below, above = (generic_gradient(problem, moved(inputs, sign * step, seed=1)) for sign in (-1, 1))
     else:
         below, above = sides
     size = max((largest(g) for g in (*below, *above)), default=0.0)
     if not any(largest(b - a) > JUMP * size for a, b in zip(below, above, strict=True)):
         return None
     jumps = [_jump(*pair) for pair in zip(below, above, strict=True)]
-    floors = _roundings(problem)
+    floors = _roundings(problem, eps)
     wider = [generic_gradient(problem, moved(inputs, 4 * sign * step, seed=1)) for sign in (-1, 1)]
     found = None
     worst = JUMP * size
@@ -163,7 +172,7 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
 
 
-def _roundings(problem: Problem) -> list[Tensor]:
+def _roundings(problem: Problem, eps: float) -> list[Tensor]:
     """What rounding may make of each entry of the gradient: a derivative of nothing but rounding jumps about as it likes."""
     reached = {name: y.detach() for name, y in problem.evaluation.outputs.items() if y.requires_grad}
     terms = [(y * v).abs().sum() for y, v in zip(reached.values(), cotangents_for_kinks(reached), strict=True)]
@@ -171,7 +180,7 @@ def _roundings(problem: Problem) -> list[Tensor]:
     floors = []
     for x in problem.leaves.values():
         scale = x.detach().abs()
-        floors.append(ROUNDINGS * torch.finfo(x.dtype).eps * size / torch.where(scale == 0, 1, scale))
+        floors.append(ROUNDINGS * eps * size / torch.where(scale == 0, 1, scale))
     return floors
 
 

@@ -12,11 +12,12 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Node = Any
@@ -184,3 +185,24 @@ def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Nod
         stack.extend([(edge, False) for edge, _ in node.next_functions if edge is not None and edge not in useful])
     finished.reverse()
     return finished, leaf_of
+
+
+def coarsest_rounding(outputs: Collection[Tensor], inputs: Collection[Tensor]) -> float:
+    """The rounding of the coarsest floating dtype that a gradient passes through: float32 inside float64 is coarse.
+
+    Args:
+        outputs: of a function, with their graph.
+        inputs: that are differentiated.
+    """
+    waiting: list[Node] = [y.grad_fn for y in outputs]
+    seen = set[Node]()
+    dtypes = {x.dtype for x in (*outputs, *inputs) if x.requires_grad}
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        dtypes |= {meta.dtype for meta in node._input_metadata}
+        waiting += [parent for parent, _ in node.next_functions]
+    floating = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
+    return max((torch.finfo(dtype).eps for dtype in floating), default=torch.finfo(torch.float64).eps)

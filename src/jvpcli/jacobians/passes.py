@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
+from jvpcli.language.evaluate import ordinary
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
@@ -36,7 +37,8 @@ def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Ten
     The gradient is taken of the scalar L itself: the same derivative, the definition of grad_outputs, and it spares
     the shape check that loads a symbolic algebra system.
     """
-    return list(torch.autograd.grad(paired([output], [cotangent]), inputs, retain_graph=True, allow_unused=True))
+    gradients = torch.autograd.grad(paired([output], [cotangent]), inputs, retain_graph=True, allow_unused=True)
+    return [None if g is None else ordinary(g) for g in gradients]  # that of an embedding may be sparse
 
 
 def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
@@ -157,7 +159,7 @@ def _agrees(pull: Pull, cotangents: Tensor, found: Sequence[Tensor | None]) -> b
 
 
 def _one_by_one(pull: Pull, cotangents: Tensor) -> list[Tensor | None]:
-    pulled = [pull(v) for v in cotangents.unbind()]
+    pulled = [[None if g is None else ordinary(g) for g in pull(v)] for v in cotangents.unbind()]
     return [_stacked(gradients) for gradients in zip(*pulled, strict=True)]
 
 

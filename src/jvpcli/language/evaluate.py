@@ -151,8 +151,9 @@ def evaluate_function(
         Whatever the function itself raises.
     """
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
+    given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
-        outputs = call_function(function, leaves)
+        outputs = call_function(function, given)
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
 
 
@@ -311,6 +312,17 @@ def _flat(run: Run, operand: Operand) -> Iterator[Operand]:
 # The outputs
 
 
+def ordinary(tensor: Tensor) -> Tensor:
+    """The same numbers, with the same graph, as an ordinary tensor in the ordinary layout.
+
+    A user's function may give a sparse tensor (so may a backward pass), or one of a class with ways of its own
+    (`__torch_dispatch__`), which can't be looked into.
+    """
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
 def flatten(value: Any) -> Iterator[Any]:
     """The parts of nested tuples and lists; parts that are None are left out."""
     if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
@@ -344,6 +356,7 @@ def name_outputs(
         free = default if name is None or name in outputs else name
         while free in outputs:
             free += "_"
+        value = ordinary(value)
         # an in-place comparison leaves a boolean tensor that still claims to carry a gradient
         outputs[free] = value if value.is_floating_point() or value.is_complex() else value.detach()
     return outputs

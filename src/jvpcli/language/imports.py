@@ -293,5 +293,6 @@ def files_of(functions: Mapping[str, Callable[..., Any]], expression: Any = None
     files = {file for f in functions.values() if isinstance(f, ImportedFunction) for file in f.files}
     if callable(expression):
         with suppress(TypeError):  # a builtin or an object: it has no file
-            files.add(str(inspect.getsourcefile(inspect.unwrap(expression))))
+            owner = getattr(expression, "__self__", None)  # of an autograd.Function's `apply` its class
+            files.add(str(inspect.getsourcefile(owner if isinstance(owner, type) else inspect.unwrap(expression))))
     return tuple(sorted(files))

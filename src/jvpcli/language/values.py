@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, ExpressionSyntaxError
-from jvpcli.language.evaluate import evaluate_value
+from jvpcli.language.evaluate import evaluate_value, ordinary
 from jvpcli.language.literals import (
     NON_FINITE,
     NotANumberError,
@@ -268,7 +268,7 @@ def _dense(tensor: Tensor) -> Tensor:
     """The tensor, if it is one that has plain values."""
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta" or tensor.is_nested:
         raise BadValueError("it is sparse, nested, quantized or without values, and a dense tensor is needed")
-    return tensor
+    return ordinary(tensor)
 
 
 def _from_array(value: Any) -> Tensor:

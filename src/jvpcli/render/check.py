@@ -28,6 +28,9 @@ TITLES = {
 }
 """What each verdict means, in a few words."""
 
+FORWARD_TITLES = {"pass": "forward mode is right", "wrong_backward": "the formula of forward mode is wrong"}
+"""Those that are other words of forward mode."""
+
 
 def render_check(report: CheckReport, console: Console) -> None:
     """Prints the whole answer."""
@@ -40,7 +43,8 @@ def render_check(report: CheckReport, console: Console) -> None:
 
 def _sections(report: CheckReport) -> Iterator[tuple[str | Text, RenderableType]]:
     word, style = ("passed", GOOD) if report.passed else (f"failed: {report.verdict}", BAD)
-    title = Text.assemble((word, style), f", {TITLES[report.verdict]}")
+    titles = {**TITLES, **FORWARD_TITLES} if report.mode == "forward" else TITLES
+    title = Text.assemble((word, style), f", {titles[report.verdict]}")
     yield title, Group(*_why(report))
     if report.worst is not None:
         yield "The worst entry" if not report.passed else "The entry that differs most", _entry(report.worst)

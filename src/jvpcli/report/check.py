@@ -54,12 +54,15 @@ class CheckReport:
     """The answer of `jvp check`.
 
     `max_error` is |analytic − numeric| of the worst entry (infinite where one of them is not finite); for verdict
-    `nondeterministic`, where there is no derivative to check, how far two evaluations differ.
+    `nondeterministic`, where there is no derivative to check, how far two runs differ; of a large problem that passes the
+    largest difference of the random products that were compared.  `mode` says whose numbers the verdict is about:
+    "reverse" (the backward pass) or "forward".
     """
 
     expression: str
     passed: bool
     verdict: str
+    mode: str
     max_error: float
     worst: CheckedEntry | None
     explanation: str

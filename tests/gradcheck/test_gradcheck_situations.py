@@ -1,0 +1,489 @@
+"""`check` against `torch.autograd.gradcheck`, situation by situation: the same verdict, or a difference with its reason.
+
+What gradcheck is made for: functions of autograd's own with a backward or jvp that fails, jitters, breaks a rule or forgets
+something; hooks; several outputs, complex ones, ones of other shapes, ones without a gradient.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
+from torch.autograd import Function, functional, gradcheck
+from torch.autograd.function import once_differentiable
+
+import jvpcli
+from jvpcli.errors import EvaluationError, JvpError
+
+
+class Jitter(Function):
+    @staticmethod
+    def forward(ctx, x, size):
+        ctx.size = size
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 + torch.rand_like(g) * ctx.size), None
+
+
+class Failing(Function):
+    """The identity, whose backward or jvp raises if it is told to."""
+
+    @staticmethod
+    def forward(ctx, x, in_jvp, in_backward):
+        ctx.in_jvp, ctx.in_backward = in_jvp, in_backward
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        if ctx.in_backward:
+            raise RuntimeError("no backward today")
+        return g, None, None
+
+    @staticmethod
+    def jvp(ctx, t, *others):
+        if ctx.in_jvp:
+            raise RuntimeError("no forward today")
+        return t.clone()
+
+
+class WrongJvp(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        return 3 * t
+
+
+class JvpAlone(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_forward(x)
+        return x**2
+
+    @staticmethod
+    def jvp(ctx, t):
+        (x,) = ctx.saved_tensors
+        return 2 * x * t
+
+
+class WrongJvpAlone(JvpAlone):
+    @staticmethod
+    def jvp(ctx, t):
+        (x,) = ctx.saved_tensors
+        return 3 * x * t
+
+
+class InPlace(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x.mul_(2)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        return t.mul_(2)
+
+
+class InPlaceWithout(InPlace):
+    @staticmethod
+    def jvp(ctx, t):
+        return 2 * t
+
+
+class View(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+    @staticmethod
+    def jvp(ctx, t):
+        return t.view_as(t)
+
+
+class ViewWithout(View):
+    @staticmethod
+    def jvp(ctx, t):
+        return t.clone()
+
+
+class ViewOfNoView(View):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+
+class Handled(Function):
+    """x·y and x + y, whose backward gets None for an output that no gradient arrives at."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, y)
+        return x * y, x + y
+
+    @staticmethod
+    def backward(ctx, g, h):
+        x, y = ctx.saved_tensors
+        parts = [(g * y, g * x)] if g is not None else []
+        parts += [(h, h)] if h is not None else []
+        return tuple(sum(part) for part in zip(*parts, strict=True)) if parts else (None, None)
+
+
+class Unhandled(Handled):
+    @staticmethod
+    def backward(ctx, g, h):
+        x, y = ctx.saved_tensors
+        return g * y + h, g * x + h
+
+
+class UnhandledAlone(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.set_materialize_grads(False)
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+class Once(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0] * g
+
+
+class Cube(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+
+class Branching(Cube):
+    """Its backward looks at a number, of which there are many when many cotangents come at once."""
+
+    @staticmethod
+    def backward(ctx, g):
+        return Cube.backward(ctx, g) if float(g.sum()) < 1e30 else None
+
+
+def hooked(make, hook):
+    def function(x):
+        y = make(x)
+        y.register_hook(hook)
+        return y
+
+    return function
+
+
+def refuses_none(g):
+    if g is None:
+        raise RuntimeError("nothing came")
+
+
+def other_in_forward_mode(x, y):
+    if forward_ad._current_level >= 0:
+        primal, tangent = forward_ad.unpack_dual(y)
+        y = y if tangent is None else forward_ad.make_dual(primal, 1.1 * tangent)
+    return x + y, y
+
+
+def view_written_to(x):
+    y = x.clone()
+    y[0].mul_(3)
+    return y
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.rand(shape, dtype=dtype, generator=torch.Generator().manual_seed(len(shape) + sum(shape)))
+
+
+ONE, COMPLEX = torch.ones(1, dtype=torch.float64), torch.complex128
+FORWARD, BACKWARD = {"check_forward_ad": True, "check_backward_ad": False}, {}
+
+
+@dataclass
+class Situation:
+    """A function and its inputs; options of gradcheck, and those of `check` that ask for the same."""
+
+    name: str
+    function: Any
+    inputs: tuple[torch.Tensor, ...]
+    theirs: dict[str, Any] = field(default_factory=dict)
+    ours: dict[str, Any] = field(default_factory=dict)
+    differs: str = ""
+
+
+def plus(g):
+    return g + 1e-2
+
+
+SITUATIONS = [
+    *(Situation(f"jitter of {size}", lambda x, size=size: Jitter.apply(x, size), (draw(5, 5),)) for size in (0.0, 1e-12, 1e-6)),
+    Situation("jitter that is let pass", lambda x: Jitter.apply(x, 1e-6), (draw(5, 5),), {"nondet_tol": 1e-5},
+              {"nondet_tol": 1e-5}),
+    Situation("numbers copied", lambda x: torch.tensor([float(x)]), (ONE,)),
+    Situation("a hook without None", hooked(torch.clone, refuses_none), (ONE,), {}, {"undefined": "all"}),
+    Situation("the same, not asked", hooked(torch.clone, refuses_none), (ONE,), {"check_undefined_grad": False}),
+    Situation("a hook adds", hooked(torch.clone, plus), (draw(2, 2),)),
+    Situation("a hook adds, to complex", hooked(torch.clone, plus), (draw(2, 2, dtype=COMPLEX),)),
+    Situation("a hook adds, from real", hooked(lambda x: torch.complex(x, x), plus), (draw(2, 2),)),
+    Situation("a hook adds, to the real part", hooked(torch.real, plus), (draw(2, 2, dtype=COMPLEX),)),
+    Situation("a hook scales", hooked(torch.clone, lambda g: 1.01 * g), (draw(3),), {"check_undefined_grad": False}),
+    Situation("a hook that does nothing", hooked(torch.clone, lambda g: 1 * g), (draw(3),), {"check_undefined_grad": False}),
+    Situation("forward mode", lambda x, y: (x + y, y), (draw(2), draw(2)), FORWARD, {"mode": "forward"}),
+    Situation("another forward mode", other_in_forward_mode, (draw(2), draw(2)), FORWARD, {"mode": "forward"}),
+    Situation("forward mode, complex", lambda x: torch.view_as_real(torch.resolve_conj(x * 1j)), (draw(2, dtype=COMPLEX),),
+              FORWARD, {"mode": "forward"}),
+    *(Situation(f"failing: jvp {in_jvp}, backward {in_backward}, {mode}",
+                lambda x, a=in_jvp, b=in_backward: Failing.apply(x, a, b), (draw(2),), theirs, {"mode": mode})
+      for in_jvp in (False, True) for in_backward in (False, True)
+      for mode, theirs in (("forward", FORWARD), ("reverse", BACKWARD))),
+    Situation("a wrong jvp", WrongJvp.apply, (draw(3),), {"check_forward_ad": True}),
+    Situation("a wrong jvp beside a right backward", WrongJvp.apply, (draw(3),), {}, {"mode": "reverse"}),
+    Situation("a jvp alone", JvpAlone.apply, (draw(3),), FORWARD),
+    Situation("a wrong jvp alone", WrongJvpAlone.apply, (draw(3),), FORWARD),
+    Situation("in place", lambda x: InPlace.apply(x.clone()), (draw(3),), {"check_forward_ad": True}),
+    Situation("in place, the jvp not", lambda x: InPlaceWithout.apply(x.clone()), (draw(3),), {"check_forward_ad": True}),
+    Situation("a view", View.apply, (draw(3),), {"check_forward_ad": True}),
+    Situation("a view, the jvp none", ViewWithout.apply, (draw(3),), {"check_forward_ad": True}),
+    Situation("no view, the jvp one", ViewOfNoView.apply, (draw(3),), {"check_forward_ad": True}),
+    Situation("None handled", Handled.apply, (draw(2), draw(2))),
+    Situation("None not handled", Unhandled.apply, (draw(2), draw(2))),
+    Situation("None not handled, one output", UnhandledAlone.apply, (draw(2),)),
+    Situation("None not handled, not asked", UnhandledAlone.apply, (draw(2),), {"check_undefined_grad": False},
+              {"undefined": "none"}),
+    Situation("once differentiable", Once.apply, (draw(3),)),
+    Situation("many cotangents", Cube.apply, (draw(3),), {"check_batched_grad": True}, {"batched": True}),
+    Situation("many cotangents at a branch", Branching.apply, (draw(3),), {"check_batched_grad": True}, {"batched": True}),
+    Situation("the branch alone", Branching.apply, (draw(3),)),
+    Situation("a shape that depends", lambda x: torch.cat([x, x]) if bool((x >= 1).all()) else x, (ONE,)),
+    Situation("a dtype that depends", lambda x: x.float() if bool((x >= 1).all()) else x, (ONE,)),
+    Situation("complex beside real", lambda x, y: (torch.complex(x, y), x + 1), (draw(2, 2), draw(2, 2))),
+    Situation("real beside complex", lambda z: (z, torch.real(z)), (draw(2, 2, dtype=COMPLEX),)),
+    Situation("indices beside values", torch.sort, (draw(5),)),
+    Situation("an integer output", lambda x: (2 * x, x.argmax()), (draw(3),)),
+    Situation("an input that is not used", lambda x, y: 2 * x, (draw(3), draw(2))),
+    Situation("the input itself", lambda x: x, (draw(3),)),
+    Situation("a constant", lambda x: torch.ones(2), (draw(3),)),
+    Situation("nothing", lambda x: 2 * x, (draw(0),)),
+    Situation("0-d", lambda x: x**2, (draw(),)),
+    Situation("broadcast", lambda x, y: x * y, (draw(3, 1), draw(4))),
+    Situation("a detached factor", lambda x: x * x.detach(), (draw(3) + 1,)),
+    Situation("a view that is written to", view_written_to, (draw(3, 2),)),
+    Situation("floor", torch.floor, (draw(3) + 0.2,)),
+    Situation("sign", torch.sign, (draw(3),)),
+    Situation("the gradient of a maximum", lambda x: torch.autograd.grad(x.max(), x, create_graph=True)[0], (draw(3),)),
+    Situation("relu at its kink", torch.relu, (torch.tensor([0.0, 1.0], dtype=torch.float64),)),
+    Situation("a product with a zero", torch.prod, (torch.tensor([0.0, 2.0, 3.0], dtype=torch.float64),)),
+    Situation("tails", F.gelu, (torch.tensor([-7.0, -8.0, -9.0, -20.0], dtype=torch.float64),)),
+    Situation("an eigenvalue by iteration", lambda x: torch.lobpcg(x @ x.T + 3 * torch.eye(9, dtype=x.dtype), k=2)[0],
+              (draw(9, 9),)),
+    Situation("a vjp", lambda x, v: functional.vjp(lambda a: a.sum(1), x, v, create_graph=True), (draw(2, 2), draw(2))),
+    Situation("a jvp", lambda x, v: functional.jvp(lambda a: (a**2).sum(1), x, v, create_graph=True), (draw(2, 2), draw(2, 2))),
+    Situation("a Jacobian", lambda x: functional.jacobian(lambda a: a.exp().sum(1), x, create_graph=True), (draw(2, 2),)),
+    Situation("a Hessian", lambda x: functional.hessian(lambda a: (a**3).sum(), x, create_graph=True), (draw(3),)),
+    # where the two differ on purpose
+    Situation("a jvp that raises", lambda x: Failing.apply(x, True, False), (draw(2),), {"check_forward_ad": True},
+              differs="gradcheck was asked for forward mode; check says that it raises, and that the gradient is right"),
+    Situation("|x| at its kink", torch.abs, (torch.tensor([0.0, 1.0], dtype=torch.float64),),
+              differs="the central difference is 0 by symmetry; the one-sided ones are -1 and 1"),
+    Situation("a norm at zero", torch.norm, (torch.zeros(3, dtype=torch.float64),),
+              differs="the central difference is 0 by symmetry; the one-sided ones are -1 and 1"),
+    Situation("whole numbers with a new graph", lambda x: x.long().double().requires_grad_().clone(), (draw(3),),
+              differs="no small step shows the cast that the gradient is lost at; wide ones do"),
+    Situation("a hook that forgets None", hooked(torch.clone, lambda g: 1 * g), (draw(3),),
+              differs="gradcheck gives a hook None, which no backward pass does unless a function asks for it"),
+]  # fmt: skip
+
+
+def of_inputs(function: Any, count: int) -> Any:
+    return {1: lambda a: function(a), 2: lambda a, b: function(a, b)}[count]
+
+
+def their_verdict(situation: Situation) -> bool:
+    leaves = tuple(x.clone().requires_grad_() for x in situation.inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return gradcheck(situation.function, leaves, **situation.theirs)
+        except Exception:  # whatever a function of the user's raises goes through
+            return False
+
+
+def our_verdict(situation: Situation) -> bool:
+    function = of_inputs(situation.function, len(situation.inputs))
+    try:
+        return jvpcli.check(function, dict(zip("ab", situation.inputs, strict=False)), **situation.ours).passed
+    except JvpError:
+        return False
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_the_verdict_is_gradcheck_s(situation):
+    assert (our_verdict(situation) == their_verdict(situation)) is (not situation.differs)
+
+
+def test_there_are_enough_of_both():
+    verdicts = [their_verdict(situation) for situation in SITUATIONS if not situation.differs]
+    assert (sum(verdicts) >= 35, len(verdicts) - sum(verdicts) >= 20) == (True, True)
+
+
+# What is said
+
+
+def said(function: Any, *inputs: torch.Tensor, **options: Any) -> tuple[str, str]:
+    report = jvpcli.check(of_inputs(function, len(inputs)), dict(zip("ab", inputs, strict=False)), **options).report
+    return report.verdict, report.explanation
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "text"),
+    [
+        (lambda x: InPlaceWithout.apply(x.clone()), {}, "`InPlaceWithout.jvp` (…) breaks a rule of torch's forward mode: "),
+        (ViewWithout.apply, {}, "`ViewWithout.jvp` (…) breaks a rule of torch's forward mode: "),
+        (WrongJvp.apply, {}, "`WrongJvp.jvp` (…) does not agree with backward, which the differences confirm."),
+        (WrongJvp.apply, {"mode": "forward"}, "`WrongJvp.jvp` (…) does not give the derivative of forward."),
+        (UnhandledAlone.apply, {}, "`UnhandledAlone.backward` (…), given None where no gradient arrives, raises TypeError: "),
+        (Branching.apply, {"batched": True},
+         "`Branching.backward` (…), given many cotangents at once (is_grads_batched=True), raises RuntimeError: "),
+    ],
+)  # fmt: skip
+def test_faults_are_named(function, options, text):
+    verdict, explanation = said(function, draw(3), **options)
+    before, after = text.split("(…)")
+    assert verdict == "wrong_backward"
+    assert explanation.startswith(f"{before}({__name__}.py, line ")
+    assert f"){after}" in explanation
+
+
+def test_a_backward_that_is_not_repeatable():
+    result = jvpcli.check(lambda x: Jitter.apply(x, 1e-3), x=draw(3))
+    assert (result.verdict, result.worst) == ("nondeterministic", None)
+    assert result.report.explanation.startswith("`Jitter.backward` (")
+    assert result.report.explanation.endswith(
+        " gives other gradients when the same is pulled back again: none of them can be checked."
+    )
+    assert 0 < result.max_error < 1e-2
+    assert [(c.name, c.agrees) for c in result.report.comparisons] == [("pulled back twice", False)]
+
+
+def test_a_jvp_that_raises_is_said():
+    report = jvpcli.check(lambda x: Failing.apply(x, True, False), x=draw(2)).report
+    assert (report.passed, report.mode) == (True, "reverse")
+    (notice,) = report.warnings
+    assert notice.message.startswith("`Failing.jvp` (test_gradcheck_situations.py, line ")
+    assert notice.message.endswith(") raises RuntimeError: no forward today, so forward mode was not compared")
+    with pytest.raises(EvaluationError, match=r"Forward mode failed: `Failing\.jvp`"):
+        jvpcli.check(lambda x: Failing.apply(x, True, False), x=draw(2), mode="forward")
+
+
+def test_a_function_without_a_backward_is_checked_in_forward_mode():
+    report = jvpcli.check(JvpAlone.apply, x=draw(3)).report
+    assert (report.passed, report.mode, report.explanation) == (True, "forward", "Forward mode agrees with finite differences.")
+    (notice,) = report.warnings
+    assert notice.message == "there is a jvp and no backward here, so forward mode alone was checked"
+    wrong = jvpcli.check(WrongJvpAlone.apply, x=draw(3))
+    (place,) = wrong.worst.input_index
+    assert (wrong.worst.analytic, wrong.worst.numeric) == pytest.approx((3 * float(draw(3)[place]), 2 * float(draw(3)[place])))
+    large = torch.linspace(1, 2, 3000, dtype=torch.float64)
+    assert jvpcli.check(JvpAlone.apply, x=large).passed
+    wrong = jvpcli.check(WrongJvpAlone.apply, x=large)
+    (place,) = wrong.worst.input_index
+    assert (wrong.worst.analytic, wrong.worst.numeric) == pytest.approx((3 * float(large[place]), 2 * float(large[place])))
+
+
+@pytest.mark.parametrize(("expression", "step"), [("torch.round(x)", 1), ("torch.round(x) + x", 1), ("torch.floor(10*x)/10", 1)])
+def test_a_derivative_that_is_rightly_zero_passes_with_a_note(expression, step):
+    report = jvpcli.check(expression, x=[1.23]).report
+    assert report.passed
+    (notice,) = report.warnings
+    assert notice.code == "graph_break"
+    assert "is a staircase: its derivative is zero (or there is none), so what flows through it is lost" in notice.message
+    assert f"the difference over a step of {step} is " in notice.message
+
+
+def test_the_tolerance_that_is_asked_for():
+    def wrong(x):
+        y = x.clone()
+        y.register_hook(lambda g: g * 1.001)
+        return y
+
+    x = draw(3) + 1
+    assert not jvpcli.check(wrong, x=x).passed
+    for options, passes in (({"rtol": 1e-2}, True), ({"rtol": 1e-4}, False), ({"atol": 1e-2}, True), ({"atol": 1e-4}, False)):
+        assert jvpcli.check(wrong, x=x, **options).passed is passes
+        assert gradcheck(wrong, (x.requires_grad_(),), raise_exception=False, check_undefined_grad=False,
+                         **{"rtol": 0.0, "atol": 0.0, **options}) is passes  # fmt: skip
+    assert jvpcli.check("torch.relu(x)", x=[0.0, 1.0], atol=1.0).passed
+    assert jvpcli.check("(1 - torch.cos(x)) / x**2", x=[1e-4]).verdict == "precision"
+    assert jvpcli.check("(1 - torch.cos(x)) / x**2", x=[1e-4], atol=1e6).passed
+
+
+def test_implicit_gradients_by_a_hook():
+    """z = tanh(W z + x), whose gradient a hook finds by iteration: right; and scaled by 1.01: wrong."""
+
+    def fixed_point(x, factor=1.0):
+        def step(z, x):
+            return torch.tanh(0.3 * z.roll(1) + x)
+
+        with torch.no_grad():
+            z = torch.zeros_like(x)
+            for _ in range(60):
+                z = step(z, x)
+        z = step(z, x)
+        start = z.detach().requires_grad_()
+        again = step(start, x)
+
+        def solve(g):
+            u = g
+            for _ in range(60):
+                u = torch.autograd.grad(again, start, u, retain_graph=True)[0] + g
+            return factor * u
+
+        z.register_hook(solve)
+        return z
+
+    for n in (4, 2000):
+        x = torch.linspace(-1, 1, n, dtype=torch.float64)
+        report = jvpcli.check(lambda x: fixed_point(x), x=x).report
+        assert report.passed
+        assert 0 < report.max_error < 1e-8
+        assert [(c.name, c.agrees, c.error, c.about) for c in report.comparisons[1:]] == [
+            ("forward against reverse", None, None, "not compared: a backward here cannot be differentiated again")
+        ]
+        wrong = jvpcli.check(lambda x: fixed_point(x, 1.01), x=x)
+        assert wrong.verdict == "wrong_backward"
+        assert wrong.worst.analytic == pytest.approx(1.01 * wrong.worst.numeric)
