@@ -6,6 +6,7 @@ import io
 import random
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -141,6 +142,19 @@ def test_in_every_precision(text, dtype):
     torch.testing.assert_close(jvpcli.trace(text, x=x, grad_outputs="randn").vjp["x"], expected)
 
 
+def test_both_gradients_are_saved(tmp_path):
+    z = B[0]
+    jvpcli.inspect("x.conj()*x", x=z, save=tmp_path / "j.npz", jacobian="dense")
+    with np.load(tmp_path / "j.npz") as saved:
+        rows, imaginary = (torch.as_tensor(saved[key]) for key in ("y/x", "y/x/imaginary"))
+    torch.testing.assert_close(rows, gradients("x.conj()*x", z, lambda y: y.real))
+    torch.testing.assert_close(imaginary, gradients("x.conj()*x", z, lambda y: y.imag))
+    with pytest.raises(UsageError, match="needs two"):
+        jvpcli.inspect("x.conj()*x", x=z, save=tmp_path / "j.npy")
+    jvpcli.inspect("x*1j", x=A[0], save=tmp_path / "j.npy")
+    torch.testing.assert_close(torch.as_tensor(np.load(tmp_path / "j.npy")), 1j * torch.eye(3, dtype=torch.float64))
+
+
 def test_a_complex_weight_of_a_real_output_is_refused():
     with pytest.raises(UsageError, match="the output is real"):
         jvpcli.jacobian("x.abs()", x=B[0])["y", "x"].pullback(torch.ones(3, dtype=torch.complex128))
@@ -211,6 +225,8 @@ def test_a_step_of_a_trace_shows_both_parts(text, structure, formula):
         ("x*(x.sum()-x)", "0,0,1j", "dense"),
         ("x**2", "0,0,1+1j", "diagonal"),
         ("x.conj()**2", "0,0,1j", "diagonal"),
+        ("x.real*(1+1j)", "0,1,1j", "diagonal"),  # Re v and Im v are added: no one number of v
+        ("x[:2].real*(1+1j)", "0,1,1j", "sparse"),
         ("2*x", "0,0,1j", "identity"),
         ("x*2j", "0,0,1", "identity"),
         ("x[:2]+0j", "0,1,0", "selection"),

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
 import jvpcli
 from jvpcli.answers.inspect import inspect
@@ -184,3 +185,62 @@ def test_a_failure_that_has_another_cause_is_told_as_it_was():
 
     with pytest.raises(ValueError, match="True and False"):
         jvpcli.inspect(fails, z=X, t=W, wrt="z")
+
+
+# What only torch's whole backward pass knows
+
+
+class Broken(torch.autograd.Function):
+    """Its backward gives what `gives` makes of the gradient that arrives."""
+
+    @staticmethod
+    def forward(ctx, gives, *arguments):
+        ctx.gives = gives
+        return sum(arguments[1:], 2 * arguments[0])
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.gives(g)
+
+
+def reentrant(x):
+    return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=True) * 2
+
+
+REFUSED = {
+    "one gradient of two": (lambda a, b: Broken.apply(lambda g: (None, g), a, b), 2),
+    "two gradients of one": (lambda a: Broken.apply(lambda g: (None, g, g), a), 1),
+    "another shape": (lambda a: Broken.apply(lambda g: (None, torch.ones(5)), a), 1),
+    "fewer entries": (lambda a: Broken.apply(lambda g: (None, g[:1]), a), 1),
+    "a number": (lambda a: Broken.apply(lambda g: (None, 3.0), a), 1),
+    "an error": (lambda a: Broken.apply(lambda g: 1 / 0, a), 1),
+    "a reentrant checkpoint": (reentrant, 1),
+    "one inside": (lambda a: torch.stack([reentrant(a), a**2]), 1),
+    "one of many entries": (lambda a: reentrant(a.repeat(40)), 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("mode", ["auto", "reverse", "forward"])
+def test_every_door_refuses_what_torch_raises(name, mode):
+    function, count = REFUSED[name]
+    inputs = dict(zip("ab"[:count], (X, W), strict=False))
+    leaves = [x.clone().requires_grad_() for x in inputs.values()]
+    with pytest.raises((RuntimeError, ZeroDivisionError)) as theirs:
+        torch.autograd.grad(function(*leaves).sum(), leaves)
+    told = []
+    for door, options in ((jvpcli.jacobian, {"mode": mode}), (jvpcli.inspect, {"mode": mode}), (jvpcli.check, {})):
+        with pytest.raises(jvpcli.JvpError) as ours:
+            door(function, inputs, **options)
+        told.append((ours.value.code, ours.value.message, ours.value.torch_message))
+    assert told[0] == told[1] == told[2]
+    assert told[0][0] == "evaluation"
+    assert str(theirs.value).splitlines()[0] in (told[0][2] or told[0][1])
+
+
+def test_checkpoints_that_are_not_reentrant_are_answered():
+    def function(x):
+        return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False) * 2
+
+    torch.testing.assert_close(jvpcli.jacobian(function, x=X)["y", "x"].to_dense(), torch.diag(2 * X.cos()))

@@ -170,3 +170,57 @@ def test_an_identity_says_what_it_is_times(expression, x, words):
     assert all(word in text for word in words)
     assert f"output + input: {words[0]}," in text
     assert result.to_dict()["jacobian"]["y"]["x"]["structure"] == "identity"
+
+
+def holds(kind, matrix):
+    """Whether a matrix is of a kind, by what the kind's name says."""
+    m, n = matrix.shape
+    rows, cols = matrix.nonzero(as_tuple=True)
+    if kind in ("identity", "diagonal"):
+        same = kind == "diagonal" or (matrix.diagonal() == matrix[0, 0]).all()
+        return m == n and bool((rows == cols).all()) and bool(same)
+    if kind == "selection":
+        return bool(((matrix == 0) | (matrix == 1)).all()) and bool((matrix.sum(1) <= 1).all())
+    if kind == "block_diagonal":
+        counts = [k for k in range(2, m + 1) if m % k == n % k == 0]
+        return any(bool((rows // (m // k) == cols // (n // k)).all()) for k in counts)
+    if kind == "banded":
+        return m == n and bool(((rows - cols).abs() < n - 1).all())
+    return {"zero": not rows.numel(), "sparse": rows.numel() < m * n}.get(kind, True)
+
+
+SCATTERED = torch.tensor([0, 1, 1, 2, 3, 3])
+
+SPECIAL = {
+    "sorted": lambda x: x.sort().values * 2,
+    "largest": lambda x: x.view(2, 3).amax(1) * x.view(2, 3).amin(1),
+    "pooled": lambda x: F.max_pool1d(x.view(1, 2, 3), 2, 1).exp(),
+    "adaptive": lambda x: F.adaptive_max_pool1d(x.view(1, 2, 3), 2).sin(),
+    "scattered, largest": lambda x: torch.zeros(6).double().scatter_reduce(0, SCATTERED, x, "amax") * 2,
+    "scattered, product": lambda x: torch.ones(4).double().scatter_reduce(0, SCATTERED, x, "prod"),
+    "scattered apart": lambda x: torch.zeros(6).double().scatter_reduce(0, torch.arange(6), x, "amin"),
+    "margin": lambda x: F.multi_margin_loss(x.view(2, 3), torch.tensor([0, 1]), reduction="none"),
+    "rectified": lambda x: torch.relu(x).flip(0).view(3, 2) @ torch.ones(2, 2).double(),
+    "chosen": lambda x: torch.where(x > 0, x, x.flip(0)),
+    "scanned": lambda x: x.cummin(0).values + x.cumprod(0),
+    "gated": lambda x: F.glu(x.view(1, 6), 1),
+    "crossed": lambda x: torch.linalg.cross(x.view(2, 3), x.view(2, 3).flip(0)),
+    "distances": lambda x: torch.cdist(x.view(1, 2, 3), x.view(1, 3, 2).transpose(1, 2)),
+    "masked": lambda x: x.view(2, 3).softmax(1) @ torch.tensor([[1.0, 0], [0, 1], [0, 0]]).double(),
+    "in place": lambda x: torch.cat([x[:2].exp(), x[2:]]) * torch.tensor([1, 1, 0, 1, 1, 1.0]).double(),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("special", ["zeros", "ones", "rising", "falling", "far"])
+def test_what_is_said_at_a_special_point_is_true_of_others(name, special):
+    function = SPECIAL[name]
+    rising = torch.arange(1.0, 7, dtype=torch.float64)
+    points = {"zeros": 0 * rising, "ones": 0 * rising + 1, "rising": rising, "falling": -rising, "far": 100 * rising}
+    found = jvpcli.jacobian(lambda x: function(x), x=points[special])["y", "x"]
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(6):
+        x = torch.randn(6, dtype=torch.float64, generator=generator)
+        matrix = torch.autograd.functional.jacobian(function, x).reshape(found.m, found.n)
+        assert holds(found.structure, matrix), (found.structure, matrix)

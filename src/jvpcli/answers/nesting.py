@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from jvpcli.language.evaluate import MARK
 
 
 def has_tangent(x: Tensor) -> bool:
     """Whether a tensor is a dual number, whose tangent no graph of ours hands on."""
-    import torch.autograd.forward_ad as forward_ad  # torch has loaded it
-
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
-def differentiates(tensors: Iterable[Tensor], own: Iterable[Tensor] = ()) -> bool:
+def differentiates(tensors: Collection[Tensor], own: Iterable[Tensor] = ()) -> bool:
     """Whether tensors are computed from a leaf that an evaluation of jvpcli differentiates, other than the `own` ones."""
-    mine = {id(x) for x in own}
-    return any(getattr(leaf, MARK, False) and id(leaf) not in mine for leaf in _leaves(tensors))
-
-
-def _leaves(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The leaves that require grad of the tensors' graphs."""
-    waiting = []
-    for x in tensors:
-        if x.grad_fn is not None:
-            waiting.append(x.grad_fn)
-        elif x.requires_grad:
-            yield x
+    mine = set(map(id, own))
+    waiting = [x.grad_fn for x in tensors if x.grad_fn is not None]
+    leaves = [x for x in tensors if x.grad_fn is None]
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        if hasattr(node, "variable"):
-            yield node.variable
-        new = {parent for parent, _ in node.next_functions if parent is not None} - seen
-        seen |= new
-        waiting += new
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            leaves.append(leaf)
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return any(id(leaf) not in mine and getattr(leaf, MARK, False) for leaf in leaves)

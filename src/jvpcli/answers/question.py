@@ -4,13 +4,14 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
@@ -69,13 +70,14 @@ def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
     """
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
-    given = (*request.inputs.values(), *(value for _, value in (*request.grad_outputs, *request.tangent)))
-    tensors = [x for x in given if isinstance(x, Tensor)]
-    own: list[Tensor] = []
-    if problem is not None:
-        tensors, own = list(problem.evaluation.outputs.values()), list(problem.evaluation.inputs.values())
-    if not tensors:
-        return
+    own: Iterable[Tensor] = ()
+    if problem is None:
+        given = [*request.inputs.values(), *[value for _, value in (*request.grad_outputs, *request.tangent)]]
+        tensors = [x for x in given if isinstance(x, Tensor) and (x.requires_grad or forward_ad._current_level >= 0)]
+        if not tensors:
+            return
+    else:
+        tensors, own = list(problem.evaluation.outputs.values()), problem.evaluation.inputs.values()
     from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
 
     if any(map(has_tangent, tensors)):

@@ -28,7 +28,8 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
 
     One Jacobian in sparse form is what `scipy.sparse.load_npz` reads, as a matrix (m, n), with `shape_out`, `shape_in`
     and `names` beside it; a dense one is the array of shape output + input under `OUTPUT/INPUT`.  Several are told
-    apart by `OUTPUT/INPUT/` before each key.
+    apart by `OUTPUT/INPUT/` before each key.  Where the gradient of Re y does not tell that of Im y, that is the dense array
+    `OUTPUT/INPUT/imaginary`.
 
     Args:
         maps: (output, input) to map.
@@ -47,7 +48,12 @@ def save(maps: Maps, path: str, dtypes: Mapping[str, torch.dtype], form: str = "
             raise UsageError(
                 f".npy holds one array, and there are {len(maps)}: {pairs}", hints=("save to a .npz file",)
             )
-        ((_, x), linear_map) = next(iter(maps.items()))
+        ((y, x), linear_map) = next(iter(maps.items()))
+        if linear_map.aside is not None:
+            raise UsageError(
+                f".npy holds one array, and ∂{y}/∂{x} needs two: the gradient of Re {y} and that of Im {y}",
+                hints=("save to a .npz file",),
+            )
         with written(path) as stream:
             _stream(linear_map, stream, dtypes[x].to_complex() if linear_map.of_complex[0] else dtypes[x])
     elif suffix == ".npz":
@@ -67,6 +73,8 @@ def _arrays(maps: Maps, form: str) -> dict[str, np.ndarray]:
             arrays |= {prefix + "names": np.array([y, x])}
         else:
             arrays[f"{y}/{x}"] = _numpy(linear_map.to_dense())
+        if linear_map.aside is not None:
+            arrays[f"{y}/{x}/imaginary"] = _numpy(linear_map.aside.reshape(linear_map.out_shape + linear_map.in_shape))
     return arrays
 
 

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.graph import Change, Graph, accumulate
-from jvpcli.jacobians.kronecker import KroneckerMap, kronecker
-from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
+from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, product
+from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Node, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.local.windows import windows_of_node
 from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name
-from jvpcli.jacobians.sparse_map import SparseMap
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.structured import StructuredMap, bare
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
@@ -131,21 +133,26 @@ def unvalued(node: Node, local: Locals) -> Locals:
     """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by."""
     name = base_name(node.name()) if callable(node) else ""
     if name in ALONG and name not in BY_VALUE:
-        return [pieces and (_along(node, pieces[0]),) for pieces in local]
+        return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
     if name not in STATED:
-        return [pieces if pieces is None else _block(name, *end) for pieces, end in zip(local, _ends(node, local), strict=True)]
+        ends = _ends(node, local)
+        return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
     alone = sum(edge is not None for edge, _ in node.next_functions) == 1
     return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
 
 
-def _ends(node: Node, local: Locals) -> Iterator[tuple[Terms, Shape, Shape]]:
-    """For each operand its pieces, and the shapes of the output and of the operand."""
+def _ends(node: Node, local: Locals) -> Iterator[tuple[Shape, Shape] | None]:
+    """For each operand the shapes of the output and its own; None where no gradient is asked for."""
     shape = next((pieces[0].out_shape for pieces in local if pieces), tuple(node._input_metadata[0].shape))
-    for pieces, (edge, nr) in zip(local, node.next_functions, strict=True):
-        yield pieces or (), shape, () if edge is None or pieces is None else operand_shape(edge, nr)
+    for pieces, (edge, nr) in zip(local, node.next_functions, strict=False):
+        yield None if pieces is None else (shape, operand_shape(edge, nr))
 
 
-def _block(name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
+def _like(node: Node) -> Tensor:
+    return torch.empty(0, dtype=torch.float64, device=node._input_metadata[0].device)
+
+
+def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
     """All entries that an operation may mix at some point, where its map at this one does not tell."""
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
@@ -153,7 +160,7 @@ def _block(name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
     batch = batch if out_shape[:batch] == shape[:batch] else 0
     sizes = dict(enumerate((*shape, *out_shape[batch:])))
     out = (*range(batch), *range(len(shape), len(sizes)))
-    return (kronecker(out_shape, shape, out, range(len(shape)), sizes, torch.empty(0, dtype=torch.float64)),)
+    return (kronecker(out_shape, shape, out, range(len(shape)), sizes, _like(node)),)
 
 
 def _ones(term: Term, keep: bool, constant: bool) -> Term:
@@ -169,17 +176,32 @@ def _ones(term: Term, keep: bool, constant: bool) -> Term:
 def widened(node: Node, local: Locals) -> Locals:
     """The local maps of a node that picks by value, to all entries that it might pick; those of any other as they are."""
     name = base_name(node.name()) if callable(node) else ""
-    if not _picks(node) or "Reduce" in name:
+    if name in ("ScatterReduce", "IndexReduce"):
+        return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(node, local))]
+    if not _picks(node) or name == "SegmentReduce":
         return local
     if "Pool" in name or "Grid" in name:
         first, *others = local
         return [first and (windows_of_node(node, first[0]),), *others]
-    return [pieces and (_along(node, pieces[0]),) for pieces in local]
+    return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
 
 
-def _along(node: Node, term: Term) -> Term:
+def _scattered(node: Node, operand: int, out_shape: Shape, shape: Shape) -> Term:
+    """To each entry of the output itself, or to all that its index sends there."""
+    if operand == 0:
+        return identity(out_shape, shape, _like(node))
+    index, dim = node._saved_index, wrapped(node._saved_dim, len(out_shape))
+    if "Index" in node.name():
+        index = index.view([-1 if axis == dim else 1 for axis in range(len(shape))]).expand(shape)
+    cols = torch.arange(prod(shape), device=index.device).view(shape)[tuple([slice(size) for size in index.shape])]
+    strides = contiguous_strides(out_shape)
+    steps = [0 if axis == dim else stride for axis, stride in enumerate(strides)]
+    rows = affine_index(0, tuple(index.shape), steps, index.device) + index * (strides[dim] if strides else 0)
+    return SparseMap(out_shape, shape, _like(node), Pattern(rows.reshape(-1), cols.reshape(1, -1), unique_rows=False), None)
+
+
+def _along(node: Node, out_shape: Shape, shape: Shape) -> Term:
     """From all entries that stand along the axes of the node (all axes, if it names none), or those of them that it reads."""
-    shape, out_shape = term.in_shape, term.out_shape
     named = getattr(node, "_saved_dim", ()) if shape else ()
     dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named)} or set(range(len(shape)))
     labels, sizes = axes(shape)
@@ -190,5 +212,5 @@ def _along(node: Node, term: Term) -> Term:
     reads = ALONG.get(base_name(node.name()))
     if reads and shape:
         ((axis, label),) = fresh.items()
-        factors = [Factor(reads(torch.ones(out_shape[axis], shape[axis], device=term.like.device)), (label, axis))]
-    return kronecker(out_shape, shape, out, labels, sizes, term.like, factors)
+        factors = [Factor(reads(torch.ones(out_shape[axis], shape[axis], device=_like(node).device)), (label, axis))]
+    return kronecker(out_shape, shape, out, labels, sizes, _like(node), factors)

@@ -18,7 +18,7 @@ from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
-from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import classify_complex, classify_values, unproved, without_artefacts
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -222,9 +222,7 @@ def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str
     """The kind that the values here and elsewhere show; where they don't show it all, what is proved by those here."""
     other = sample().get(key) if nature.smooth else None
     if isinstance(other, ComplexMap) and other.rows.shape == jacobian.rows.shape:
-        kind = classify_values([*jacobian.parts, *other.parts], nature)
-        if kind != "zero" or nature.rigid:
-            return kind
+        return classify_complex([jacobian, other], nature)
     return unproved(jacobian.filled)
 
 

@@ -8,12 +8,14 @@ structural zero at all.  A pattern is given as the row and column of each possib
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.report import Notice
 
@@ -31,7 +33,7 @@ def classify(
     """The kind of the pattern.
 
     Args:
-        rows, cols: int64 (nnz,), the place of each possible nonzero, each place once, row by row.
+        rows, cols: int64 (nnz,), the place of each possible nonzero, each place once, in any order.
         m, n: the matrix's size.
         nature: of the operations: what is an identity here is called one only where it is one at every point.
         constant: all nonzeros are one and the same number.
@@ -69,6 +71,16 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
     constant = all((each == each[:1]).all() and each.all() for each in entries)
     m, n = pattern.shape
     return classify(rows, cols, m, n, nature, constant=constant, ones=constant and all((e[:1] == 1).all() for e in entries))
+
+
+def classify_complex(maps: Sequence[ComplexMap], nature: Nature) -> str:
+    """The kind of one map from or to complex numbers, at the point and maybe elsewhere.
+
+    Zero is what is zero at every point; and where Re v and Im v go ways of their own, no one number or copy stands for both.
+    """
+    known = replace(nature, rigid=False, picking=False) if any(each.aside is not None for each in maps) else nature
+    kind = classify_values([part for each in maps for part in each.parts], known)
+    return unproved(maps[0].filled) if kind == "zero" and not nature.rigid else kind
 
 
 def unproved(matrix: Tensor) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +57,7 @@ class StructuredMap(LinearMap):
 
     def _most_special(self) -> str:
         nature, stands = self.nature, self.nature.still and self.nature.certain
-        if not self.m * self.n or (stands and not self.terms):
+        if not self.m * self.n or (nature.rigid and not self.terms):
             return "zero"
         term = self.terms[0] if len(self.terms) == 1 else None
         if isinstance(term, KroneckerMap) and term.is_diagonal:
@@ -72,15 +71,17 @@ class StructuredMap(LinearMap):
             kind = self._kind_of_entries()
             if nature.rigid or kind == "selection":
                 return kind
-        if stands and not self._has_dense and all(map(_is_filled, self.terms)):
-            return self._kind_of_places()
+        if stands and self.terms and not self._has_dense:  # what is not zero somewhere is held, and holds what is not zero here
+            kind = self._kind_of_places()
+            if all(map(_is_filled, self.terms)) or kind == self._kind_of_entries():
+                return kind
         wide = None if self.wide is None else self.wide()
         if wide is not None and any(term.is_dense and _is_filled(term) for term in wide.terms):
             picks = not nature.still and self.bound < self.m * self.n  # few entries at any point, if not the same ones
             return "unknown" if not nature.certain else "sparse" if picks else "dense"
         if wide is not None and wide.nnz is not None:
             return wide._kind_of_entries()
-        return self._kind_of_places() if stands and not self._has_dense else "unknown"
+        return self._kind_of_places() if stands and self.terms and not self._has_dense else "unknown"
 
     @property
     def _has_dense(self) -> bool:
@@ -93,17 +94,27 @@ class StructuredMap(LinearMap):
 
     def _kind_of_entries(self) -> str:
         """The kind of the entries that are not zero here."""
-        rows, cols, values = self.entries()
+        if self._has_dense:
+            matrix = self.matrix()
+            rows, cols = matrix.nonzero(as_tuple=True)
+            values = matrix[matrix != 0]
+        else:
+            rows, cols, values = self.entries()
         same = bool((values == values[:1]).all())
-        return self._kind(rows * self.n + cols, constant=same, ones=same and bool((values[:1] == 1).all()))
+        return self._kind(rows, cols, constant=same, ones=same and bool((values[:1] == 1).all()))
 
     def _kind_of_places(self) -> str:
         """The kind of the places that are held, whatever stands there."""
-        return self._kind(self._single.row_index() * self.n + self._single.pattern.cols)
+        rows, cols = torch.broadcast_tensors(self._single.row_index(), self._single.pattern.cols)
+        return self._kind(rows.reshape(-1), cols.reshape(-1))
 
-    def _kind(self, places: Tensor, constant: bool = False, ones: bool = False) -> str:
-        rows, cols = np.divmod(np.unique(places.cpu().numpy()), max(1, self.n))  # where rows are padded a place stands twice
-        return classify(rows, cols, self.m, self.n, self.nature, constant=constant, ones=ones)
+    def _kind(self, rows: Tensor, cols: Tensor, constant: bool = False, ones: bool = False) -> str:
+        if self.terms and not self._has_dense and self._single.pattern.padded:  # a place may stand there twice
+            places = torch.unique(rows * self.n + cols)
+            rows = torch.div(places, self.n, rounding_mode="floor")
+            cols = places - rows * self.n
+        where = rows.cpu().numpy(), cols.cpu().numpy()
+        return classify(*where, self.m, self.n, self.nature, constant=constant, ones=ones)
 
     @cached_property
     def nnz(self) -> int | None:

@@ -21,7 +21,7 @@ from jvpcli.jacobians.nearby import all_finite
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.pattern import structured
-from jvpcli.jacobians.structure import block_count, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import block_count, classify_complex, unproved, without_artefacts
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.tracing.replay import Chain, Step
@@ -188,7 +188,7 @@ def _by_operations(output: Tensor, leaves: Sequence[Tensor]) -> Sequence[Structu
 def _with_kind(jacobian: LinearMap | None, told: StructuredMap | None, nature: Nature) -> LinearMap | None:
     """The map that is written out with its kind, and zeros where NaN is only 0·∞, of a basis vector that is zero there."""
     if isinstance(jacobian, ComplexMap):
-        return replace(jacobian, kind=classify_values(jacobian.parts, nature))
+        return replace(jacobian, kind=classify_complex([jacobian], nature))
     if not isinstance(jacobian, DenseMap):
         return jacobian
     if told is None:
