@@ -14,7 +14,7 @@ from jvpcli.jacobians import engine
 from jvpcli.jacobians.engine import Computed
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.report import OutputPlan
+from jvpcli.report import OutputPlan, Way
 
 Function = Callable[..., Tensor]
 
@@ -36,8 +36,11 @@ def leaves_of(values: Sequence[Tensor]) -> list[Tensor]:
 
 
 def compute(output: Tensor, inputs: Sequence[Tensor], work: Workspace | None = None, **options: Any) -> Computed:
-    """What the engine gives for one output; `options` are those of a plan."""
-    return engine.compute(engine.plan(output, inputs, **options), work)
+    """What the engine gives for one output; `options` are those of a plan, and a mode says that local maps are multiplied."""
+    planned, work = engine.plan(output, inputs, **options), work or Workspace()
+    if planned.mode != "auto" and not planned.graph.whole:
+        work.structure(work.key(*planned.key), lambda: Way("accumulated", planned.mode, 0, 0, 0, True))
+    return engine.compute(planned, work)
 
 
 def plan(output: Tensor, inputs: Sequence[Tensor], **options: Any) -> OutputPlan:

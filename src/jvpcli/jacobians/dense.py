@@ -6,21 +6,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
+from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
+    GradientEdge,
+    _engine_run_backward,
+)
 
 from jvpcli.jacobians import passes
-from jvpcli.jacobians.graph import Graph, pull_back, read_graph
+from jvpcli.jacobians.compose import Terms
+from jvpcli.jacobians.graph import Graph, Spine, accumulate, pull_back, read_graph, start_of
+from jvpcli.jacobians.kronecker import kronecker
+from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.table import is_stated
-from jvpcli.jacobians.passes import FEW, Sweep
+from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.request import Tell
+
+SHORT = 16
+"""Few passes over more operations than this are taken together too."""
 
 LONG = 64
 """More operations than this are passed through by torch's engine."""
@@ -35,7 +44,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
-    doubtful = chunk > FEW and not all(is_stated(node) for node in graph.order)
+    chunk = 1 if chunk <= FEW and len(graph.order) <= SHORT else chunk
+    doubtful = chunk > 1 and not all(is_stated(node) for node in graph.order)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -67,6 +77,44 @@ def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None
 def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor | None]]]:
     """Consecutive blocks of rows: start, stop and (stop - start, *shape) for every input; nothing else is kept."""
     return passes.blocks(sweep(graph, room), 0, graph.output.numel())
+
+
+def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Terms]:
+    """∂output/∂input for every input, the rows of all samples of a batch at a time.
+
+    While operations keep samples apart, so do passes backwards from all of them at once; from there on, as to weights that
+    the samples have in common, local maps are multiplied.
+
+    Raises:
+        UnsupportedError, TooLargeError: as `accumulate`.
+    """
+    count = graph.m // spine.apart
+    places = [(node, nr) for node in spine.full if spine.only[node] for nr in range(len(node._input_metadata))]
+    shapes = [tuple(node._input_metadata[nr].shape) for node, nr in places]
+    places += [(graph.leaves[k], 0) for k in spine.leaves]
+    shapes += [tuple(graph.inputs[k].shape) for k in spine.leaves]
+    ends = tuple([GradientEdge(*place) for place in places])
+    work.reserve(count * sum(map(prod, shapes)), graph.like.element_size())
+
+    def pull(v: Tensor) -> Sequence[Tensor | None]:
+        root = (graph.output,)
+        return _engine_run_backward(root, (v,), True, False, ends, allow_unreachable=True, accumulate_grad=False)
+
+    def seeds(start: int, stop: int) -> Tensor:
+        rows = torch.eye(count, dtype=graph.output.dtype, device=graph.output.device)[start:stop, None]
+        return rows.expand(-1, spine.apart, -1).reshape(stop - start, *graph.output.shape)
+
+    chunk = int(max(1, min(count, room // max(1, graph.footprint))))
+    doubtful = not all(is_stated(node) for node in spine.nodes)
+    found = gathered(Sweep(pull, graph.output, chunk, doubtful), count, seeds, tell)
+    start = start_of(graph)
+    for place, shape, rows in zip(places, shapes, found, strict=True):
+        if rows is not None and tuple(rows.shape[1:]) == shape:
+            values = rows.reshape(count, spine.apart, -1).to(graph.like.dtype)
+            sizes = {0: spine.apart, 1: count, 2: values.shape[2]}
+            factor = Factor(values, (1, 0, 2))
+            start[place] = [kronecker(tuple(graph.output.shape), shape, (0, 1), (0, 2), sizes, graph.like, [factor])]
+    return accumulate(graph, work, "reverse", tell, start=start, only=spine.only)
 
 
 @dataclass(frozen=True)

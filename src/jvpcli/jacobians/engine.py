@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_columns, by_rows, pulled_maps
+from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, pulled_maps
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
@@ -94,8 +94,9 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
     work = Workspace(plan.limit) if work is None else replace(work, limit=plan.limit)
     notes: list[str] = []
     short = False
-    for way in (plan.chosen, *_fallbacks(plan)):
-        if way.strategy == "matrix_free" and way is not plan.chosen and not short:
+    chosen = work.structure(work.key(*plan.key), lambda: plan.chosen)
+    for way in (chosen, *_fallbacks(plan)):
+        if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
         try:
             maps = _run(plan.graph, way, work, tell)
@@ -119,8 +120,12 @@ def _fallbacks(plan: GraphPlan) -> list[Way]:
 
 
 def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[LinearMap]:
-    if way.strategy == "accumulated":
-        pieces = accumulate(graph, work, way.mode, tell)
+    if way.strategy in ("accumulated", "batched"):
+        if way.strategy == "accumulated":
+            pieces = accumulate(graph, work, way.mode, tell)
+        else:
+            assert graph.spine is not None
+            pieces = by_batches(graph, graph.spine, work, min(BATCH_BYTES, work.limit), tell)
         if _trustworthy(graph, pieces):
             return [*structured(graph, pieces, work)]
     limit = work.limit

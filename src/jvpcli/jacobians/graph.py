@@ -6,21 +6,43 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.compose import Terms, add, compose
-from jvpcli.jacobians.kronecker import identity
-from jvpcli.jacobians.local.node import Node, call, read_op
+from jvpcli.jacobians.kronecker import dense, identity
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.node import Node, Op, call, operand_shape, read_op
 from jvpcli.jacobians.local.table import local_maps
 from jvpcli.jacobians.operations import Nature, natures_of, topological
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
+from jvpcli.jacobians.through import is_pulled, pull_through
+from jvpcli.jacobians.widths import carried, width
 from jvpcli.request import Tell
+
+
+class Edge(NamedTuple):
+    """How an operation depends on an operand.
+
+    Attributes:
+        operand: its number.
+        to, nr: the node that it comes from, and which output of that.
+        shape: of the operand.
+        widths, carried: for each output of the operation, as `widths` tells them.
+    """
+
+    operand: int
+    to: Node
+    nr: int
+    shape: Shape
+    widths: Sequence[int]
+    carried: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -58,10 +80,38 @@ class Graph:
         return natures_of(self.order, self.leaves)
 
     @cached_property
+    def edges(self) -> dict[Node, list[Edge]]:
+        """Of each node the edges that lead on to an input.
+
+        Raises:
+            UnsupportedError: an operand without a known shape.
+        """
+        reached = {*self.order, *[leaf for leaf in self.leaves if leaf is not None]}
+        found: dict[Node, list[Edge]] = {}
+        for node in self.order:
+            shapes = [tuple(meta.shape) for meta in node._input_metadata]
+            found[node] = edges = []
+            for operand, (to, nr) in enumerate(node.next_functions):
+                if to in reached:
+                    shape = operand_shape(to, nr)
+                    widths = [width(node, operand, shape, out) for out in shapes]
+                    edges.append(Edge(operand, to, nr, shape, widths, [carried(node, operand, shape, out) for out in shapes]))
+        return found
+
+    @cached_property
+    def spine(self) -> Spine | None:
+        """Where the samples of a batch stay apart; None: nowhere."""
+        return read_spine(self)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Entries of what each node takes: of its operation's outputs."""
+        return [prod(meta.shape) for node in self.order for meta in node._input_metadata]
+
+    @cached_property
     def footprint(self) -> int:
         """Bytes that one pass may hold at a time: a few of the largest tensors."""
-        sizes = [prod(meta.shape) for node in self.order for meta in node._input_metadata]
-        largest = max([self.m, *sizes])
+        largest = max([self.m, *self.sizes])
         return (4 * largest + 2 * self.n) * self.like.element_size()
 
 
@@ -90,16 +140,23 @@ Change = Callable[[Node, Sequence[tuple[Term, ...] | None]], Sequence[tuple[Term
 """Puts other local maps in the place of a node's."""
 
 
+Arrived = dict[tuple[Node, int], list[Term]]
+"""∂output/∂(an output of a node), as pieces."""
+
+
 def accumulate(
     graph: Graph,
     work: Workspace,
     direction: str = "reverse",
     tell: Tell | None = None,
     change: Change | None = None,
+    start: Arrived | None = None,
+    only: Mapping[Node, Sequence[int]] | None = None,
 ) -> list[Terms]:
     """∂output/∂input for every input, as pieces; none for an input that is not reached.
 
-    Going in reverse, `change` may put other local maps in the place of a node's.
+    Going in reverse, `change` may put other local maps in the place of a node's, and it may `start` from what is known of
+    ∂output/∂(outputs of nodes), in the place of the output: these nodes are gone through to some operands `only`.
 
     Raises:
         UnsupportedError: a node without a local map.
@@ -107,7 +164,7 @@ def accumulate(
     """
     with torch.no_grad():
         if direction == "reverse":
-            return _backwards(graph, work, tell, change)
+            return _backwards(graph, work, tell, change, start, only or {})
         return [_forwards(graph, position, work) for position in range(len(graph.inputs))]
 
 
@@ -115,31 +172,46 @@ def _start(graph: Graph, tensor: Tensor) -> Term:
     return identity(tuple(tensor.shape), tuple(tensor.shape), graph.like)
 
 
+def start_of(graph: Graph) -> Arrived:
+    """∂output/∂output, if that has a graph."""
+    return {} if graph.output.grad_fn is None else {(graph.output.grad_fn, graph.output.output_nr): [_start(graph, graph.output)]}
+
+
 def _is_output(graph: Graph, position: int) -> bool:
     """Whether an input is itself the output."""
     return graph.inputs[position] is graph.output
 
 
-def _backwards(graph: Graph, work: Workspace, tell: Tell | None, change: Change | None) -> list[Terms]:
-    arrived: dict[tuple[Node, int], list[Term]] = {}
-    if graph.output.grad_fn is not None:
-        arrived[graph.output.grad_fn, graph.output.output_nr] = [_start(graph, graph.output)]
+def _backwards(
+    graph: Graph,
+    work: Workspace,
+    tell: Tell | None,
+    change: Change | None,
+    start: Arrived | None,
+    only: Mapping[Node, Sequence[int]],
+) -> list[Terms]:
+    arrived = start_of(graph) if start is None else start
     reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
         edges = node.next_functions
-        wanted = [edge in reached for edge, _ in edges]
+        wanted = [edge in reached and k in only.get(node, range(len(edges))) for k, (edge, _) in enumerate(edges)]
         for nr in range(len(node._input_metadata)):
             pieces = arrived.pop((node, nr), None)
             if not pieces:
                 continue
             total = add(pieces, work)
-            local = local_maps(read_op(node, nr, wanted, graph.like, work))
+            through, rest = _pulled_through(read_op(node, nr, wanted, graph.like, work), total, change)
+            arrived.setdefault(edges[0], []).extend(through)
+            op = read_op(node, nr, [wanted[0] and bool(rest), *wanted[1:]], graph.like, work)
+            if not any(shape is not None for shape in op.shapes):
+                continue
+            local = local_maps(op)
             local = local if change is None else change(node, local)
-            for edge, use, right in zip(edges, wanted, local, strict=True):
-                if use and right:
-                    arrived.setdefault(edge, []).extend(compose(total, right, work))
+            for operand, (edge, right) in enumerate(zip(edges, local, strict=True)):
+                if op.shapes[operand] is not None and right:
+                    arrived.setdefault(edge, []).extend(compose(total if operand else rest, right, work))
     result: list[Terms] = []
     for position, leaf in enumerate(graph.leaves):
         if _is_output(graph, position):
@@ -147,6 +219,74 @@ def _backwards(graph: Graph, work: Workspace, tell: Tell | None, change: Change 
         else:
             result.append(add(arrived.get((leaf, 0), []), work))
     return result
+
+
+MOSTLY = 4
+"""Rows that fill more than one entry in so many are dealt with as full ones."""
+
+
+@dataclass(frozen=True)
+class Spine:
+    """The part of a graph in which the samples of a batch stay apart.
+
+    Attributes:
+        apart: the number of samples: places of the output's first axis.
+        nodes: those whose operations carry them along, with all that comes before them.
+        full: those of them at which the rows of a sample mostly fill what there is of that sample.
+        only: for each of them the operands that local maps lead to: those that leave the spine, and before the rows are full
+            those at which they are not full yet.
+        leaves: the positions of the inputs that belong to it.
+    """
+
+    apart: int
+    nodes: frozenset[Node]
+    full: frozenset[Node]
+    only: Mapping[Node, Sequence[int]]
+    leaves: Sequence[int]
+
+
+def read_spine(graph: Graph) -> Spine | None:
+    """The spine of a graph; None where the output has no batch, or where it does not fill what it reaches."""
+    apart = graph.output.shape[0] if graph.output.dim() > 1 else 0
+    if apart < 2 or graph.whole or not graph.order or not graph.m:
+        return None
+    root, leaves = graph.order[0], {leaf: k for k, leaf in enumerate(graph.leaves) if leaf is not None}
+    inside, widths, sizes = {root: True}, {root: 1}, {root: graph.m}
+    for node, edges in graph.edges.items():
+        for edge in edges:
+            keeps = inside[node] and all(places % apart == 0 for places in edge.carried)
+            inside[edge.to] = inside.get(edge.to, True) and keeps
+            size = sizes[edge.to] = prod(edge.shape)
+            widths[edge.to] = min(size, widths.get(edge.to, 0) + (widths[node] * max(edge.widths) if keeps else 0))
+    full = {node for node, kept in inside.items() if kept and MOSTLY * widths[node] * apart >= sizes[node]}
+    if not full or any(inside[leaf] and widths[leaf] * apart < sizes[leaf] for leaf in leaves):
+        return None
+    only: dict[Node, list[int]] = {}
+    for node in reversed(graph.order):
+        if inside[node]:  # what is not full yet matters where it leads out of the spine
+            only[node] = [
+                edge.operand
+                for edge in graph.edges[node]
+                if not inside[edge.to] or (node not in full and edge.to not in full and only[edge.to])
+            ]
+    nodes = frozenset(only)
+    return Spine(apart, nodes, nodes & full, only, [k for leaf, k in leaves.items() if inside[leaf]])
+
+
+def _pulled_through(op: Op, total: Terms, change: Change | None) -> tuple[list[Term], Terms]:
+    """The pieces that are pulled through to the first operand, and those that are to be multiplied with its local map."""
+    if op.shapes[0] is None or not is_pulled(op.node):
+        return [], total
+    weight = None
+    if change is not None:
+        weight = op.saved("weight")
+        if not isinstance(weight, Tensor):
+            return [], total
+        (pieces,) = change(op.node, [(dense((1,), tuple(weight.shape), weight.detach().reshape(1, -1), op.like),)])
+        assert pieces is not None
+        weight = pieces[0].matrix().reshape(weight.shape)
+    found = [(term, pull_through(op, term, weight)) for term in total]
+    return [new for _, new in found if new is not None], tuple([term for term, new in found if new is None])
 
 
 def _forwards(graph: Graph, position: int, work: Workspace) -> Terms:

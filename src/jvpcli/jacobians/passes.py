@@ -117,7 +117,7 @@ def blocks(
     Yields:
         start and stop of the chunk, and for each operand its gradients (stop - start, *shape); None: all zero.
     """
-    batched = sweep.chunk > FEW
+    batched = sweep.chunk > 1
     for first in range(start, stop, sweep.chunk):
         last = min(stop, first + sweep.chunk)
         cotangents = basis(sweep.output, first, last) if seeds is None else seeds(first, last)
@@ -244,15 +244,15 @@ def by_columns(
 
 
 def _adds_up(weights: Tensor, matrix: Tensor, gradient: Tensor) -> bool:
-    """Whether weightsᵀ · matrix is the gradient, but for roundings; where they are not finite nothing is said.
+    """Whether weightsᵀ · matrix is the gradient, but for roundings; where that is not finite nothing is said.
 
     A custom backward can hide what of it depends on the cotangent: columns have lost a term then.
     """
-    weights = weights.to(matrix.dtype)
-    difference = torch.nan_to_num((weights @ matrix - gradient).abs(), nan=0.0, posinf=0.0)
+    weights, finite = weights.to(matrix.dtype), gradient.isfinite()
+    difference = (weights @ matrix - gradient).abs()[finite]
     sizes = torch.nan_to_num(weights @ matrix.abs() + gradient.abs(), nan=0.0, posinf=0.0)
     eps = torch.finfo(matrix.dtype).eps
-    return not gradient.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
+    return not difference.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
 
 
 def reverse_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap]:

@@ -2,43 +2,48 @@
 
 accumulated   local maps of the operations multiplied together, from the output backwards or from the inputs
               forwards: no pass over the graph at all
+batched       rows of all samples of a batch by one pass, as far as operations keep samples apart; local maps from there
 dense         one pass a row (reverse) or a column (forward), many at a time, straight into the result
 matrix_free   products with the Jacobian, which is never held
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, prod
+from math import ceil, gcd, prod
 
 from jvpcli.jacobians.dense import BATCH_BYTES
-from jvpcli.jacobians.graph import Graph
+from jvpcli.jacobians.graph import Edge, Graph
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, elementwise, index, movement, reduce, windows
+from jvpcli.jacobians.local import index
 from jvpcli.jacobians.local.node import Node, operand_shape
-from jvpcli.jacobians.local.table import RULES, base_name
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.through import PER_ENTRY, PER_FLOP, is_pulled, taps, time_of_rows
+from jvpcli.jacobians.widths import FACTORS, has_rule
 from jvpcli.report import OutputPlan, Way
 
-PROBING_PENALTY = 4
-"""Accumulating with unknown operations must not take more than so many times the operations of dense passes."""
+BATCH = 6e4
+"""Nanoseconds that a batch of passes takes, besides its operations."""
 
-SMALL = 1 << 16
-"""Up to so many entries (m·n) backwards is taken without weighing, where every operation is known."""
+STEP = 6e4
+"""Nanoseconds that an operation's local map and its products take, besides arithmetic."""
 
+PASS = 8e3
+"""Nanoseconds that an operation takes in a batch of passes, besides arithmetic."""
 
-TINY = 1 << 12
-"""Up to so many entries (m·n) structure saves nothing: one batch of passes costs less than handling it."""
+PER_NUMBER = 0.4
+"""Nanoseconds for each number that an operation reads or writes."""
 
-ONE_ROW = 1 << 20
-"""The gradient of a single number costs one pass, whatever is known of it; beyond so many entries it may be mostly zeros."""
+PER_PRODUCT = 0.025
+"""Nanoseconds for each multiplication of a matrix product."""
 
-TINY_BYTES = 1 << 20
-"""What such a batch may use."""
+PROBED = 4.0
+"""Nanoseconds for each entry of a local map that is found out by calling the operation."""
 
-LONG = 64
-"""More operations than this, on little data, are better passed through in batches where the result is dense."""
+FORWARD = 2.5
+"""How many times as long a pass forwards takes, which goes through the graph of a backward pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,248 +60,283 @@ class GraphPlan:
     mode: str = "auto"
     limit: float = float("inf")
 
-    @cached_property
-    def chosen(self) -> Way:
-        """The way that is taken; without figures where little needed to be weighed."""
-        return self._quick or self.report.ways[0]
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """Names the choice: programs of the same operations and sizes have the same."""
+        names = tuple([node.name() for node in self.graph.order])
+        return ("plan", self.mode, self.limit, self.graph.m, tuple([x.numel() for x in self.graph.inputs]), names)
 
     @cached_property
-    def report(self) -> OutputPlan:
-        """All ways that were weighed, the chosen one first.
+    def chosen(self) -> Way:
+        """The way that is taken.
 
         Raises:
             UnsupportedError: an operand without a known shape.
         """
-        graph, m, n = self.graph, self.graph.m, self.graph.n
-        costs = {} if graph.whole else {"reverse": reverse_cost(graph), "forward": forward_cost(graph)}
-        ways = [Way(*way, way[-1] <= self.limit) for way in _ways(graph, costs, self.limit)]
-        if graph.whole:
-            ways = [way for way in ways if way.mode == "reverse"]
-            chosen, reason = _whole(ways, m)
-        else:
-            ways = [way for way in ways if self.mode in ("auto", way.mode) or way.strategy == "matrix_free"]
-            chosen, reason = _choose(ways, self._quick, m, n, costs)
-            reason = reason if self.mode == "auto" else f"asked for with mode {self.mode}; {reason}"
-        bound = min(m * n, *[cost.bound for cost in costs.values()]) if costs else m * n
-        return OutputPlan(m, n, bound, (chosen, *[way for way in ways if way is not chosen]), reason)
+        (rows, time), graph = self._rows, self.graph
+        shortest = STEP * len(graph.order)
+        if graph.output.dim() > 1 and graph.output.shape[0] > 1:  # passes for all samples at once may do
+            shortest = min(shortest, 3 * (BATCH + PASS * len(graph.order)))
+        if self.mode == "auto" and rows.fits and time < shortest and not graph.whole:
+            return rows  # less than the mere steps of any other way
+        first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
+        ways = self._ways(first)
+        if self.mode == "auto" and graph.m > graph.n:
+            ways += self._ways(second)
+        fitting = [each for each in ways if each[0].fits]
+        if not fitting and self.mode == "auto":
+            fitting = [each for each in self._ways(second) if each[0].fits]
+        return min(fitting, key=lambda each: each[1])[0] if fitting else self._products
+
+    @property
+    def report(self) -> OutputPlan:
+        """All ways that were weighed, the chosen one first."""
+        graph, chosen = self.graph, self.chosen
+        directions = ("reverse",) if graph.whole else ("reverse", "forward") if self.mode == "auto" else (self.mode,)
+        ways = [*[way for direction in directions for way, _ in self._ways(direction)], self._products]
+        reason = self._reason(chosen, any(way.strategy == "accumulated" and way.fits for way in ways))
+        reason = reason if self.mode == "auto" or graph.whole else f"asked for with mode {self.mode}; {reason}"
+        bound = graph.m * graph.n
+        if not graph.whole:
+            bound = min(bound, *[self._cost(direction).bound for direction in ("reverse", "forward")])
+        return OutputPlan(graph.m, graph.n, bound, (chosen, *[way for way in ways if way != chosen]), reason)
 
     @cached_property
-    def _quick(self) -> Way | None:
-        """The choice where little needs to be weighed."""
-        graph, m, n = self.graph, self.graph.m, self.graph.n
-        auto = self.mode == "auto"
-        rows = Way("dense", "reverse", m, 0, 0, True)
-        if graph.whole:
-            return None
-        if auto and self.limit > TINY_BYTES and is_tiny(graph):
-            return rows
-        if not known(graph) or 16 * m * n > self.limit:
-            return None
-        if auto and len(graph.order) > LONG and m * n <= SMALL and min(m, n) > 1:
-            # what a step costs besides arithmetic decides
-            return rows if 2 * reverse_cost(graph).bound >= m * n else None
-        if auto and m > 4 * n and m * n > SMALL and not one_to_one(graph):
-            return None
-        return Way("accumulated", "reverse" if auto else self.mode, 0, 0, 0, True)
+    def _rows(self) -> tuple[Way, float]:
+        return self._passes("reverse")
+
+    def _ways(self, direction: str) -> list[tuple[Way, float]]:
+        """The ways in one direction, and about how many nanoseconds each takes."""
+        ways = [self._rows if direction == "reverse" else self._passes(direction)]
+        if not self.graph.whole:
+            ways.insert(0, self._accumulated(direction))
+            if direction == "reverse" and self.graph.spine:
+                ways.append(self._batched())
+        return ways
+
+    @cached_property
+    def _costs(self) -> dict[str, Cost]:
+        return {}
+
+    def _cost(self, direction: str) -> Cost:
+        if direction not in self._costs:
+            self._costs[direction] = (reverse_cost if direction == "reverse" else forward_cost)(self.graph)
+        return self._costs[direction]
+
+    def _accumulated(self, direction: str) -> tuple[Way, float]:
+        cost, full, itemsize = self._cost(direction), self.graph.m * self.graph.n, self.graph.like.element_size()
+        held = min(cost.bound * (2 * itemsize + 24), 3 * full * itemsize) if cost.bound < full else full * itemsize
+        peak = cost.peak_bytes + held
+        return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit), cost.nanoseconds
+
+    def _passes(self, direction: str) -> tuple[Way, float]:
+        """Rows or columns by passes."""
+        graph = self.graph
+        result, footprint = graph.m * graph.n * graph.like.element_size(), graph.footprint
+        passes, factor = (graph.m, 1.0) if direction == "reverse" else (graph.n, FORWARD)
+        room = max(footprint, min(BATCH_BYTES, self.limit - result))
+        peak = int(result + min(passes * footprint, room))
+        batches = ceil(passes * footprint / room)
+        one = PER_NUMBER * self._work + PER_PRODUCT * sum([_products(node) for node in graph.order])
+        time = BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * one)
+        return Way("dense", direction, passes, passes * self._work, peak, peak <= self.limit), time
+
+    def _batched(self) -> tuple[Way, float]:
+        """Rows of all samples of a batch by one pass."""
+        graph, cost, spine = self.graph, self._cost("reverse"), self.graph.spine
+        assert spine is not None
+        count, way = graph.m // spine.apart, self._accumulated("reverse")[0]
+        batches = ceil(count * graph.footprint / max(graph.footprint, min(BATCH_BYTES, self.limit)))
+        one = sum([PER_NUMBER * prod(meta.shape) for node in spine.nodes for meta in node._input_metadata])
+        one += PER_PRODUCT * sum([_products(node, 1) for node in spine.nodes])
+        time = BATCH * (1 + batches) + batches * PASS * len(spine.nodes) + count * one + cost.outside
+        return replace(way, strategy="batched", passes=count), time
+
+    @property
+    def _products(self) -> Way:
+        """Products alone."""
+        footprint = self.graph.footprint
+        return Way("matrix_free", "reverse", 1, self._work, footprint, footprint <= self.limit)
+
+    @property
+    def _work(self) -> int:
+        """Numbers that one pass goes through."""
+        return sum(self.graph.sizes) + self.graph.n
+
+    def _reason(self, way: Way, fits: bool) -> str:
+        """Why a way was chosen; `fits`: local Jacobians would fit into the memory limit."""
+        m, n, whole = self.graph.m, self.graph.n, self.graph.whole
+        passes = f"one {way.mode} pass a {'row' if way.mode == 'reverse' else 'column'}: {way.passes}, as many at a time as fit"
+        if whole:
+            why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
+            return f"{why}: {passes if way.strategy == 'dense' else 'only products with the Jacobian, which does not fit'}"
+        if way.strategy == "accumulated":
+            start = "output" if way.mode == "reverse" else "input"
+            return (
+                f"local Jacobians multiplied together from the {start}: about {way.operations:.2g} multiplications, "
+                f"against {m} reverse or {n} forward passes"
+            )
+        if way.strategy == "batched":
+            samples = self.graph.output.shape[0]
+            return f"the {samples} places of the first axis stay apart: {way.passes} reverse passes for all of them, not {m}"
+        if way.strategy == "matrix_free":
+            return f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
+        if not fits:
+            return f"the local Jacobians would not fit into the memory limit, so {passes}"
+        if self._cost("reverse").probed:
+            return f"an operation's local Jacobian is not known, so {passes}"
+        return f"{passes}, which takes less time than multiplying local Jacobians together"
 
 
-def _whole(ways: Sequence[Way], m: int) -> tuple[Way, str]:
-    """The choice where only torch's engine knows the backward pass: all rows if they fit, else products."""
-    rows, products = ways
-    why = "complex numbers or hooks on the way, which only torch's own backward pass knows"
-    if rows.fits:
-        return rows, f"{why}: one pass a row: {m}, as many at a time as fit"
-    return products, f"{why}: only products with the Jacobian, which does not fit"
+def _products(node: Node, count: int | None = None) -> int:
+    """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
+    shape = tuple(node._input_metadata[0].shape)
+    count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
+    if not callable(node):
+        return 0
+    name = base_name(node.name())
+    if name == "Convolution":
+        return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, shape))
+    if name in FACTORS:
+        operand = FACTORS[name][0]
+        edge, nr = node.next_functions[operand]
+        other, other_nr = node.next_functions[FACTORS[name][1]]
+        if edge is not None:
+            return count * prod(shape) * (operand_shape(edge, nr) or (1,))[-1]
+        if other is not None:
+            inner = operand_shape(other, other_nr)
+            return count * prod(shape) * (inner[-2] if len(inner) > 1 else inner[-1])
+    if name == "Linear":
+        return count * prod(shape) * node._saved_weight.shape[-1] if node._saved_weight is not None else prod(shape)
+    return 0
 
 
-def is_tiny(graph: Graph) -> bool:
-    """Whether one batch of reverse passes is the cheapest, whatever the structure; a single operation is cheaper still."""
-    if graph.whole or len(graph.order) < 2 or not graph.m * graph.n:
-        return False
-    if graph.m == 1:
-        return graph.n <= ONE_ROW
-    return graph.m * graph.n <= TINY and graph.m * graph.footprint <= TINY_BYTES
-
-
-def _ways(graph: Graph, costs: dict[str, Cost], limit: float) -> list[tuple[str, str, int, int, int]]:
-    """Strategy, direction, passes, operations, peak bytes."""
-    m, n, itemsize = graph.m, graph.n, graph.like.element_size()
-    result = m * n * itemsize
-    work = sum(prod(meta.shape) for node in graph.order for meta in node._input_metadata) + n
-    ways = []
-    for direction, cost in costs.items():
-        held = min(cost.bound * (2 * itemsize + 24), 3 * result) if cost.bound < m * n else result
-        ways.append(("accumulated", direction, 0, cost.operations, cost.peak_bytes + held))
-    for direction, passes in (("reverse", m), ("forward", n)):
-        batch = min(passes * graph.footprint, max(graph.footprint, min(BATCH_BYTES, limit - result)))
-        ways.append(("dense", direction, passes, passes * work, int(result + batch)))
-    ways.append(("matrix_free", "reverse", 1, work, graph.footprint))
-    return ways
-
-
-def _choose(ways: Sequence[Way], quick: Way | None, m: int, n: int, costs: dict[str, Cost]) -> tuple[Way, str]:
-    """The way and the reason; `quick` is the choice where it was made already."""
-
-    def fitting(strategy: str) -> list[Way]:
-        return sorted((way for way in ways if way.strategy == strategy and way.fits), key=lambda way: way.operations)
-
-    accumulated, dense = fitting("accumulated"), fitting("dense")
-    probed = costs["reverse"].probed
-    if quick is not None:
-        (best,) = [way for way in ways if (way.strategy, way.mode) == (quick.strategy, quick.mode)]
-        if best.strategy == "dense":
-            return best, f"many small operations and a small or dense Jacobian: {m} reverse passes in few batches"
-    elif accumulated and not (probed and dense and accumulated[0].operations > PROBING_PENALTY * dense[0].operations):
-        best = accumulated[0]
-    elif dense:
-        best = dense[0]
-        why = (
-            "an operation's local Jacobian is not known"
-            if probed
-            else "the local Jacobians would not fit into the memory limit"
-        )
-        unit = "row" if best.mode == "reverse" else "column"
-        return best, f"{why}, so one {best.mode} pass a {unit}: {best.passes}, as many at a time as fit"
-    else:
-        (last,) = [way for way in ways if way.strategy == "matrix_free"]
-        return last, f"the Jacobian ({m} by {n}) does not fit into the memory limit: only products with it are computed"
-    start = "output" if best.mode == "reverse" else "input"
-    return best, (
-        f"local Jacobians multiplied together from the {start}: about {best.operations:.2g} multiplications, "
-        f"against {m} reverse or {n} forward passes"
-    )
-
-
-ONE_TO_ONE = frozenset(
-    (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
-)
-SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
-ALONG = frozenset({"Softmax", "SafeSoftmax", "LogSoftmax", "Cumsum", "Cumprod", "Logcumsumexp"})
-PRODUCTS = {
-    "Mm": (0, 1),
-    "Bmm": (0, 1),
-    "Mv": (0, 1),
-    "Dot": (0, 1),
-    "Addmm": (1, 2),
-    "Baddbmm": (1, 2),
-    "Addmv": (1, 2),
-}
-
+LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
+"""Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate, upper bounds.
+    """An estimate, upper bounds but for the time.
 
     Attributes:
         operations: multiplications.
         peak_bytes: of the largest map held, with its index arrays.
         bound: entries of the final maps that can be other than zero.
         probed: entries of the dense local blocks of operations that no rule knows.
+        nanoseconds: about what it takes.
+        outside: the part of it outside of the spine.
     """
 
     operations: int
     peak_bytes: int
     bound: int
     probed: int
+    nanoseconds: float
+    outside: float = 0.0
 
 
-def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
-    """How many entries of the operand one output entry depends on, at most."""
-    name = base_name(node.name()) if callable(node) else ""
-    if name in ONE_TO_ONE:
-        return 1
-    if name in SEGMENTS:
-        return max(1, prod(shape) // max(1, prod(out_shape)))
-    if name in ALONG and shape:
-        dim = node._saved_dim
-        return shape[(dim - (1 << 64) if dim >= 1 << 63 else dim) % len(shape)]
-    if name in PRODUCTS:
-        if operand not in PRODUCTS[name]:
-            return 1
-        first = operand == PRODUCTS[name][0]
-        return shape[-1] if first or len(shape) == 1 else shape[-2]
-    if name == "Convolution":
-        return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1])) if operand < 2 else 1
-    if name == "Linear":
-        return shape[-1] if operand < 2 else 1
-    if name == "NativeLayerNorm":
-        return prod(node._saved_normalized_shape) if operand == 0 else 1
-    if name == "NativeGroupNorm":
-        return max(1, prod(shape) // max(1, node._saved_N * node._saved_group)) if operand == 0 else 1
-    if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
-        return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
-    if name in windows.NAMES:
-        return _window(node, name, shape, out_shape)
-    if name in elementwise.LOSS_NAMES:
-        return max(1, prod(shape) // max(1, prod(out_shape)))
-    if name in detect.LINEAR or name in detect.BLOCKS:
-        return prod(shape[-2:])
-    return prod(shape)
+@dataclass(frozen=True)
+class _Reach:
+    """What is held of ∂output/∂(a tensor).
 
+    Attributes:
+        width: entries of a row that can be other than zero, at most.
+        head: leading places of the tensor's that each belong to rows of their own.
+        listed: whether it is held by index arrays.
+    """
 
-def _window(node: Node, name: str, shape: Shape, out_shape: Shape) -> int:
-    """Entries of a window of average pooling or of interpolation, at most."""
-    dims = windows.NAMES[name]
-    kernel = tuple(getattr(node, "_saved_kernel_size", ())) or (1,) * dims
-    taps = 4 if "Bicubic" in name else 2
-    lengths = zip(kernel, shape[-dims:], out_shape[-dims:], strict=False)
-    if "Upsample" in name and not name.endswith("Aa"):
-        return prod(min(taps, size) for _, size, _ in lengths)
-    return prod(min(size, max(k, taps * ceil(size / places))) for k, size, places in lengths)
-
-
-def has_rule(node: Node) -> bool:
-    """Whether a rule knows the operation, so that it need not be probed."""
-    return callable(node) and base_name(node.name()) in RULES
-
-
-def known(graph: Graph) -> bool:
-    """Whether a rule knows every operation."""
-    return all(has_rule(node) for node in graph.order)
-
-
-def one_to_one(graph: Graph) -> bool:
-    """Whether every entry of every operation depends on one entry of each operand."""
-    return all(base_name(node.name()) in ONE_TO_ONE for node in graph.order)
+    width: int
+    head: int
+    listed: bool
 
 
 def reverse_cost(graph: Graph) -> Cost:
     """Of accumulating from the output backwards."""
-    m = graph.m
-    reach = {(graph.output.grad_fn, graph.output.output_nr): 1}
-    meter = _Meter(graph)
-    for node in graph.order:
+    m, spine = graph.m, graph.spine
+    reach = {(graph.output.grad_fn, graph.output.output_nr): _Reach(1, m, False)}
+    meter, outside = _Meter(graph), 0.0
+    for node, edges in graph.edges.items():
+        name = base_name(node.name()) if callable(node) else ""
+        only = None if spine is None else spine.only.get(node)
+        meter.step(node)
+        outside += STEP if only is None or only else 0.0
         for nr, meta in enumerate(node._input_metadata):
-            here = min(reach.get((node, nr), 0), prod(meta.shape))
-            if not here:
+            here, out_shape = reach.get((node, nr)), tuple(meta.shape)
+            if here is None or not prod(out_shape):
                 continue
-            for (edge, edge_nr), operand_width, shape in meter.operands(node, tuple(meta.shape)):
-                meter.multiply(m * here * operand_width)
-                wide = reach[edge, edge_nr] = min(prod(shape), reach.get((edge, edge_nr), 0) + here * operand_width)
-                meter.hold(m * wide, m * prod(shape))
-    ends = [reach.get((leaf, 0), 0) for leaf in graph.leaves]
-    return meter.cost(sum(m * min(end, x.numel()) for end, x in zip(ends, graph.inputs, strict=True)))
+            for edge in edges:
+                size, products = prod(edge.shape), m * here.width * edge.widths[nr]
+                time, found = _multiplied(node, name, nr, edge, here, m, out_shape)
+                if only is not None and edge.operand in only and spine is not None and node in spine.full:
+                    full = _Reach(prod(out_shape) // spine.apart, spine.apart, False)
+                    outside += _multiplied(node, name, nr, edge, full, m, out_shape)[0]
+                elif only is None or edge.operand in only:
+                    outside += time
+                before = reach.get((edge.to, edge.nr))
+                if before is not None:
+                    head = gcd(found.head, before.head)
+                    wide = min(size // head, before.width + found.width)
+                    found = _Reach(wide, head, found.listed and before.listed)
+                    time += PER_NUMBER * m * found.width
+                reach[edge.to, edge.nr] = found
+                meter.multiply(products, time)
+                meter.hold(m * found.width, m * size)
+    ends = [reach.get((leaf, 0)) for leaf in graph.leaves]
+    cost = meter.cost(sum(m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end))
+    return replace(cost, outside=outside)
+
+
+def _multiplied(
+    node: Node, name: str, nr: int, edge: Edge, here: _Reach, m: int, out_shape: Shape
+) -> tuple[float, _Reach]:
+    """What multiplying with a local map takes, in nanoseconds, and what it gives."""
+    size, head = prod(edge.shape), gcd(here.head, edge.carried[nr])
+    products = m * here.width * edge.widths[nr]
+    wide = max(1, min(size // head, here.width * edge.widths[nr]))
+    first = edge.operand == 0 and is_pulled(node)
+    listed = here.listed or first or name in LISTED
+    if first and here.width > 1:
+        return time_of_rows(node, m // head, edge.shape, out_shape), _Reach(wide, head, False)
+    time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
+    if listed:
+        time = PER_ENTRY * products
+    elif name == "Convolution":  # to the weight, with the input unfolded
+        time = 2 * PER_FLOP * products
+    elif name in PRODUCT_NAMES and edge.carried[nr] == 1 and here.head * (out_shape or (1,))[-1] == prod(out_shape):
+        time = 0.0  # the product of what is held for each sample is not multiplied out
+    return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head))
+
+
+PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
 
 
 def forward_cost(graph: Graph) -> Cost:
     """Of accumulating from each input forwards."""
-    meter = _Meter(graph)
-    bound = 0
+    meter, bound = _Meter(graph), 0
+    backwards = list(reversed(graph.edges.items()))
     for leaf, x in zip(graph.leaves, graph.inputs, strict=True):
         n = x.numel()
-        reach = {(leaf, 0): 1}
-        for node in reversed(graph.order):
+        reach = {(leaf, 0): _Reach(1, 1, False)}
+        for node, edges in backwards:
+            if not any((edge.to, edge.nr) in reach for edge in edges):
+                continue
+            name = base_name(node.name()) if callable(node) else ""
+            pulled = is_pulled(node)
+            meter.step(node)
             for nr, meta in enumerate(node._input_metadata):
-                shape, wide = tuple(meta.shape), 0
-                for edge, operand_width, _ in meter.operands(node, shape):
-                    here = reach.get(edge, 0)
+                size, wide, listed = prod(meta.shape), 0, False
+                for edge in edges:
+                    here = reach.get((edge.to, edge.nr))
                     if here:
-                        meter.multiply(prod(shape) * operand_width * here)
-                        wide += operand_width * here
+                        products = size * edge.widths[nr] * here.width
+                        listed = listed or here.listed or (pulled and edge.operand == 0) or name in LISTED
+                        meter.multiply(products, products * (PER_ENTRY if listed else PER_NUMBER))
+                        wide += edge.widths[nr] * here.width
                 if wide:
-                    reach[node, nr] = min(n, wide)
-                    meter.hold(prod(shape) * min(n, wide), prod(shape) * n)
-        bound += graph.m * reach.get((graph.output.grad_fn, graph.output.output_nr), 0)
+                    reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n)
+                    meter.hold(size * min(n, wide), size * n)
+        end = reach.get((graph.output.grad_fn, graph.output.output_nr))
+        bound += graph.m * end.width if end else 0
     return meter.cost(bound)
 
 
@@ -304,26 +344,22 @@ class _Meter:
     """Adds up what a sweep would do."""
 
     def __init__(self, graph: Graph) -> None:
-        self.useful = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
-        self.itemsize = graph.like.element_size()
-        self.operations = self.peak = self.probed = 0
-        self.seen: set[Node] = set()
+        self.graph, self.itemsize = graph, graph.like.element_size()
+        self.operations = self.peak = 0
+        self.nanoseconds = 0.0
+        self.probed: dict[Node, int] = {}
 
-    def operands(self, node: Node, out_shape: Shape) -> list[tuple[tuple[Node, int], int, Shape]]:
-        """The useful operands: edge, width, shape."""
-        found = []
-        unknown = not has_rule(node)
-        for operand, (edge, nr) in enumerate(node.next_functions):
-            if edge in self.useful:
-                shape = operand_shape(edge, nr)
-                found.append(((edge, nr), width(node, operand, shape, out_shape), shape))
-                if unknown and node not in self.seen:
-                    self.probed += prod(shape) * prod(out_shape)
-        self.seen.add(node)
-        return found
+    def step(self, node: Node) -> None:
+        """A node's local map is made."""
+        self.nanoseconds += STEP
+        if not has_rule(node):
+            sizes = sum(prod(edge.shape) for edge in self.graph.edges[node])
+            self.probed[node] = sizes * sum(prod(meta.shape) for meta in node._input_metadata)
 
-    def multiply(self, operations: int) -> None:
+    def multiply(self, operations: int, nanoseconds: float) -> None:
+        """Something is multiplied with it."""
         self.operations += operations
+        self.nanoseconds += nanoseconds
 
     def hold(self, entries: int, full: int) -> None:
         """A map of so many entries; one that is not full has index arrays, once before and once after a step."""
@@ -331,4 +367,7 @@ class _Meter:
         self.peak = max(self.peak, min(entries * per_entry, max(full, entries) * self.itemsize))
 
     def cost(self, bound: int) -> Cost:
-        return Cost(self.operations + self.probed, self.peak + self.probed * self.itemsize, bound, self.probed)
+        """The sum."""
+        probed = sum(self.probed.values())
+        peak, time = self.peak + probed * self.itemsize, self.nanoseconds + PROBED * probed
+        return Cost(self.operations + probed, peak, bound, probed, time)

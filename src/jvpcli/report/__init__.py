@@ -113,8 +113,9 @@ class Contraction:
 class Plan:
     """How the derivatives are computed: decided before computing.
 
-    `strategy` is dense (one pass a row or column), accumulated (local Jacobians multiplied together: no passes) or
-    matrix_free (products alone); `peak_bytes` is an upper bound over what the evaluation holds.
+    `strategy` is dense (one pass a row or column), accumulated (local Jacobians multiplied together: no passes), batched
+    (the rows of all samples of a batch by one pass, as far as they stay apart) or matrix_free (products alone);
+    `peak_bytes` is an upper bound over what the evaluation holds.
     """
 
     mode: str

@@ -1,0 +1,381 @@
+"""Real nets and programs, by inputs and by parameters: is the plan that is chosen the best one?
+
+    python -m benchmarks.nets [WORD ...]      # the cases whose names hold a word
+
+For each case: what the chosen way takes, each strategy of our own, and each of torch's ways, in milliseconds of processor
+time of one thread, the evaluation included; index arrays of an earlier call are not used.  The ratios are the chosen way's
+time by that of our best strategy and of torch's best way: neither should be over 1.3.  What making the plan takes, which is
+done once for a program, stands beside them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jvpcli.jacobians.dense import by_batches, by_columns, by_rows
+from jvpcli.jacobians.engine import compute, plan
+from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.terms import Workspace
+
+LIMIT = 20.0
+"""Seconds after which a way is given up."""
+
+LARGEST = 1 << 28
+"""Entries of a Jacobian, and of the one-hot basis of a vectorized way, that are still tried."""
+
+ALLOWED = 1.3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function of some tensors, which is differentiated to all of them; `samples` is how torch users take it apart.
+
+    `per_sample` gives the Jacobian by `vmap` over the samples of a batch, where there is such a way.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    per_sample: Callable[[], Any] | None = None
+
+
+def to_parameters(name: str, net: nn.Module, x: Tensor) -> Case:
+    """A net as a function of its parameters."""
+    names = [key for key, _ in net.named_parameters()]
+    values = tuple([p.detach() for p in net.parameters()])
+
+    def function(*parameters: Tensor) -> Tensor:
+        return torch.func.functional_call(net, dict(zip(names, parameters, strict=True)), (x,))
+
+    def one(parameters: tuple[Tensor, ...], sample: Tensor) -> Tensor:
+        return torch.func.functional_call(net, dict(zip(names, parameters, strict=True)), (sample[None],))[0]
+
+    mixes = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in net.modules()) or x.shape[0] == 1
+    samples = None if mixes else lambda: torch.vmap(torch.func.jacrev(one), (None, 0))(values, x)
+    return Case(f"{name} to θ, batch {x.shape[0]}", function, values, samples)
+
+
+def to_input(name: str, net: nn.Module, x: Tensor) -> Case:
+    """A net as a function of its input."""
+    for p in net.parameters():
+        p.requires_grad_(False)
+    mixes = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in net.modules()) or x.shape[0] == 1
+    samples = None if mixes else lambda: torch.vmap(torch.func.jacrev(lambda s: net(s[None])[0]))(x)
+    return Case(f"{name} to x, batch {x.shape[0]}", net, (x,), samples)
+
+
+class Recurrent(nn.Module):
+    """The outputs of a cell that is applied step by step, along axis 1."""
+
+    def __init__(self, cell: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.cell, self.hidden, self.out = cell, hidden, nn.Linear(hidden, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[0], self.hidden)
+        state: Any = (h, h) if isinstance(self.cell, nn.LSTMCell) else h
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return self.out(state[0] if isinstance(state, tuple) else state)
+
+
+class Block(nn.Module):
+    """A transformer's block with one head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.first(x)).chunk(3, -1)
+        x = x + self.out(torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1) @ v)
+        return x + self.down(F.gelu(self.up(self.second(x))))
+
+
+class Residual(nn.Module):
+    """Two residual blocks of convolutions, with batch norm or without."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.convs = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8) if norm else nn.Identity() for _ in range(4)])
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        for k in (0, 2):
+            y = F.relu(self.norms[k](self.convs[k](x)))
+            x = F.relu(x + self.norms[k + 1](self.convs[k + 1](y)))
+        return self.head(x.mean((2, 3)))
+
+
+class Words(nn.Module):
+    """A bag of embedded words, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(200, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.table(x)).mean(1))
+
+
+def mlp(*widths: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+def wide_cnn(side: int) -> nn.Module:
+    """The net of the neural-tangent-kernel tutorial, for images of `side`."""
+    convs = [nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.Flatten()]
+    return nn.Sequential(*convs, nn.Linear(32 * (side - 6) ** 2, 10))
+
+
+def lenet() -> nn.Module:
+    pool = nn.MaxPool2d(2)
+    convs = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), pool, nn.Conv2d(6, 16, 5), nn.ReLU(), pool, nn.Flatten()]
+    return nn.Sequential(*convs, nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def autoencoder() -> nn.Module:
+    down = [nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.ReLU()]
+    up = [nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(4, 1, 4, stride=2, padding=1)]
+    return nn.Sequential(*down, *up)
+
+
+def heat(u: Tensor) -> Tensor:
+    """Ten steps of the heat equation on a ring."""
+    for _ in range(10):
+        u = u + 0.1 * (torch.roll(u, 1) - 2 * u + torch.roll(u, -1))
+    return u
+
+
+def burgers(u: Tensor) -> Tensor:
+    """Three steps of Burgers' equation in a plane, with walls."""
+    for _ in range(3):
+        p = F.pad(u[None, None], (1, 1, 1, 1))[0, 0]
+        flow = u * (p[1:-1, 2:] - p[1:-1, :-2]) / 2
+        u = u - 0.05 * flow + 0.1 * (p[2:, 1:-1] + p[:-2, 1:-1] + p[1:-1, 2:] + p[1:-1, :-2] - 4 * u)
+    return u
+
+
+def lorenz(x: Tensor) -> Tensor:
+    """A hundred Euler steps of Lorenz' system."""
+    for _ in range(100):
+        a, b, c = x.unbind()
+        x = x + 0.01 * torch.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
+    return x
+
+
+def kalman(a: Tensor, p: Tensor) -> Tensor:
+    """Covariances of a filter."""
+    for _ in range(5):
+        p = a @ p @ a.T + 0.1 * torch.eye(p.shape[0])
+        p = p - p @ torch.linalg.solve(p + torch.eye(p.shape[0]), p)
+    return p
+
+
+def sinkhorn(c: Tensor) -> Tensor:
+    """Optimal transport, ten sweeps."""
+    f = torch.zeros(c.shape[0])
+    for _ in range(10):
+        g = -torch.logsumexp(f[:, None] - c, 0)
+        f = -torch.logsumexp(g[None] - c, 1)
+    return torch.exp(f[:, None] + g[None] - c).sum(0)
+
+
+def make_cases() -> list[Case]:
+    """The table."""
+    torch.manual_seed(0)
+    r = torch.randn
+    words = lambda n: torch.randint(0, 200, (n, 12))  # noqa: E731
+    signal_net = nn.Sequential(nn.Conv1d(2, 8, 5), nn.GELU(), nn.AvgPool1d(2), nn.Conv1d(8, 4, 5), nn.Flatten())
+    normed = nn.Sequential(nn.Linear(12, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 6))
+    grouped = nn.Sequential(nn.Conv2d(8, 8, 3, groups=4), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 4, 1))
+    w = r(24, 24) / 5
+    return [
+        to_input("MLP", mlp(64, 128, 128, 10), r(1, 64)),
+        to_input("MLP", mlp(64, 128, 128, 10), r(32, 64)),
+        to_parameters("MLP", mlp(64, 128, 128, 10), r(1, 64)),
+        to_parameters("MLP", mlp(64, 128, 128, 10), r(32, 64)),
+        to_input("deep MLP", mlp(*[32] * 12), r(8, 32)),
+        to_parameters("deep MLP", mlp(*[32] * 12), r(4, 32)),
+        to_input("small CNN", wide_cnn(16), r(1, 3, 16, 16)),
+        to_input("small CNN", wide_cnn(16), r(2, 3, 16, 16)),
+        to_parameters("small CNN", wide_cnn(16), r(1, 3, 16, 16)),
+        to_parameters("small CNN", wide_cnn(16), r(2, 3, 16, 16)),
+        to_parameters("tangent-kernel CNN", wide_cnn(32), r(5, 3, 32, 32)),
+        to_parameters("tangent-kernel CNN", wide_cnn(32), r(20, 3, 32, 32)),
+        to_input("LeNet", lenet(), r(1, 1, 16, 16)),
+        to_input("LeNet", lenet(), r(8, 1, 16, 16)),
+        to_parameters("LeNet", lenet(), r(1, 1, 16, 16)),
+        to_parameters("LeNet", lenet(), r(8, 1, 16, 16)),
+        to_input("autoencoder", autoencoder(), r(1, 1, 16, 16)),
+        to_parameters("autoencoder", autoencoder(), r(2, 1, 16, 16)),
+        to_input("conv1d net", signal_net, r(4, 2, 40)),
+        to_parameters("conv1d net", signal_net, r(4, 2, 40)),
+        to_input("grouped CNN", grouped, r(2, 8, 8, 8)),
+        to_input("ResNet", Residual(norm=False), r(2, 3, 12, 12)),
+        to_parameters("ResNet", Residual(norm=False), r(2, 3, 12, 12)),
+        to_input("ResNet with batch norm", Residual(norm=True), r(4, 3, 8, 8)),
+        to_parameters("ResNet with batch norm", Residual(norm=True), r(4, 3, 8, 8)),
+        to_input("MLP with batch norm", normed, r(16, 12)),
+        to_parameters("MLP with batch norm", normed, r(16, 12)),
+        to_input("RNN", Recurrent(nn.RNNCell(6, 16), 16), r(4, 20, 6)),
+        to_parameters("RNN", Recurrent(nn.RNNCell(6, 16), 16), r(4, 20, 6)),
+        to_input("LSTM", Recurrent(nn.LSTMCell(6, 16), 16), r(4, 12, 6)),
+        to_parameters("LSTM", Recurrent(nn.LSTMCell(6, 16), 16), r(4, 12, 6)),
+        to_parameters("GRU", Recurrent(nn.GRUCell(6, 16), 16), r(1, 12, 6)),
+        to_input("transformer block", Block(16), r(1, 10, 16)),
+        to_input("transformer block", Block(16), r(3, 10, 16)),
+        to_parameters("transformer block", Block(16), r(1, 10, 16)),
+        to_parameters("words", Words(), words(1)),
+        to_parameters("words", Words(), words(16)),
+        Case("heat on a ring", heat, (r(500),)),
+        Case("Burgers in a plane", burgers, (r(20, 20),)),
+        Case("Lorenz", lorenz, (r(3),)),
+        Case("Kalman filter", kalman, (r(5, 5) / 3, torch.eye(5))),
+        Case("Sinkhorn", sinkhorn, (r(12, 15),)),
+        Case("einsum chain", lambda a, b: torch.einsum("bij,bjk,kl->bil", a, b, w).tanh(), (r(4, 12, 16), r(4, 16, 24))),
+        Case("power iteration", lambda a: (a @ (a @ (a @ torch.ones(20)))) / (a @ torch.ones(20)).norm(), (r(20, 20),)),
+        Case("distances", lambda x: torch.exp(-((x[:, None] - x[None]) ** 2).sum(-1)), (r(24, 3),)),
+        Case("matrix functions", lambda a: torch.linalg.inv(a @ a.T + torch.eye(10)).logdet().exp() * a, (r(10, 10),)),
+    ]
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+class TooLongError(Exception):
+    """A way took more than LIMIT."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises TooLongError inside after so many seconds."""
+
+    def stop(*_: Any) -> None:
+        raise TooLongError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measure(way: Callable[[], Any]) -> float:
+    """Processor time of the quickest of some calls, in ms; infinite where it fails or takes too long."""
+    times: list[float] = []
+    try:
+        with limited(LIMIT):
+            way()
+            while len(times) < 3 or (sum(times) < 0.4 and len(times) < 60):
+                start = time.process_time()
+                way()
+                times.append(time.process_time() - start)
+    except (RuntimeError, ValueError, MemoryError, TooLongError):
+        pass
+    except Exception as error:  # a strategy that can't be gone, or one of torch's that does not know an operation
+        if "Error" not in type(error).__name__:
+            raise
+    return 1e3 * min(times, default=float("inf"))
+
+
+def our_ways(case: Case) -> dict[str, Callable[[], Any]]:
+    """The chosen plan, and each strategy by itself."""
+
+    def evaluated() -> tuple[Tensor, list[Tensor]]:
+        leaves = [x.clone().requires_grad_() for x in case.inputs]
+        return case.function(*leaves), leaves
+
+    def chosen() -> Any:
+        planned, work = plan(*evaluated()), Workspace()
+        work.structure(work.key(*planned.key), lambda: way)
+        return compute(planned, work).maps
+
+    way = plan(*evaluated()).chosen
+    ways = {"chosen": chosen, "planning": lambda: planned.chosen if (planned := plan(*evaluated())) else None}
+    for mode in ("reverse", "forward"):
+        ways[f"accumulated {mode}"] = lambda mode=mode: accumulate(read_graph(*evaluated()), Workspace(), mode)
+    if read_graph(*evaluated()).spine:
+        ways["batched"] = lambda: by_batches(graph := read_graph(*evaluated()), graph.spine, Workspace())
+    ways["rows"] = lambda: by_rows(read_graph(*evaluated()))
+    ways["columns"] = lambda: by_columns(read_graph(*evaluated()))
+    ways["evaluating"] = evaluated
+    m, n = case.function(*case.inputs).numel(), sum(x.numel() for x in case.inputs)
+    if n > 8 * m:
+        del ways["columns"], ways["accumulated forward"]
+    return ways
+
+
+def torch_ways(case: Case) -> dict[str, Callable[[], Any]]:
+    """Torch's ways."""
+    every = tuple(range(len(case.inputs)))
+    m, n = case.function(*case.inputs).numel(), sum(x.numel() for x in case.inputs)
+    jacobian = torch.autograd.functional.jacobian
+    ways = {
+        "loop": lambda: jacobian(case.function, case.inputs),
+        "vectorized": lambda: jacobian(case.function, case.inputs, vectorize=True),
+        "jacrev": lambda: torch.func.jacrev(case.function, every)(*case.inputs),
+    }
+    if n <= 8 * m and n * (n + m) <= LARGEST:
+        ways["jacfwd"] = lambda: torch.func.jacfwd(case.function, every)(*case.inputs)
+    if case.per_sample:
+        ways["vmap"] = case.per_sample
+    return ways
+
+
+def main(words: list[str]) -> int:
+    """Measures and prints; 1 where a plan was not good enough."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    worst: list[tuple[float, str]] = []
+    logs: list[float] = []
+    for case in make_cases():
+        if words and not any(word.lower() in case.name.lower() for word in words):
+            continue
+        m, n = case.function(*case.inputs).numel(), sum(x.numel() for x in case.inputs)
+        ours = {name: measure(way) for name, way in our_ways(case).items()}
+        theirs = {name: measure(way) for name, way in torch_ways(case).items()}
+        leaves = [x.clone().requires_grad_() for x in case.inputs]
+        way = plan(case.function(*leaves), leaves).chosen
+        chosen, best = ours.pop("chosen"), min(theirs.values())
+        planning = ours.pop("planning") - ours.pop("evaluating")
+        ratios = chosen / min(ours.values()), chosen / best
+        told = "  ".join(f"{name} {ms:.4g}" for name, ms in {**ours, **theirs}.items())
+        print(f"{case.name} ({m}×{n}): {way.strategy} {way.mode} {chosen:.4g} ms | {told}", flush=True)
+        mark = "  <-- over" if max(ratios) > ALLOWED else ""
+        told = f"by our best other {ratios[0]:.2f}, by torch's best {ratios[1]:.2f}; planning {planning:.2g} ms"
+        print(f"    {told}{mark}", flush=True)
+        logs.append(log(ratios[1]))
+        if max(ratios) > ALLOWED:
+            worst.append((max(ratios), case.name))
+    print(f"\n{len(logs)} cases; geometric mean by torch's best: {exp(sum(logs) / max(1, len(logs))):.3f}; over {ALLOWED}:")
+    for ratio, name in sorted(worst, reverse=True):
+        print(f"    {ratio:8.2f}  {name}")
+    return int(bool(worst))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

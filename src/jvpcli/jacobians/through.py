@@ -1,0 +1,170 @@
+"""Rows that are pulled through an operation instead of being multiplied with its local map.
+
+Local maps that are held by index arrays are long: that of a convolution has an entry for each multiplication.  Where it would
+be multiplied with rows that are dense anyway, these are pulled back through the operation, the samples of a batch together:
+a convolution of a batch of 20 to 10 classes takes 10 pull-backs, not 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import torch
+from torch import Tensor
+
+from jvpcli.jacobians.kronecker import KroneckerMap, dense, kronecker, split_label
+from jvpcli.jacobians.labels import Factor
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.node import Node, Op
+from jvpcli.jacobians.local.table import is_stated
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import FEW, Sweep, gathered
+from jvpcli.jacobians.sparse_map import SparseMap
+from jvpcli.jacobians.terms import Term
+from jvpcli.jacobians.widths import CUT, SPATIAL, carried
+
+CHUNK_BYTES = 1 << 25
+"""Rows that are pulled through at a time."""
+
+Pulled = Callable[[Term], Term | None]
+"""∂output/∂(an operation's output) to ∂output/∂(its operand), for pieces that can be pulled through better than multiplied."""
+
+PER_ENTRY = 25.0
+"""Nanoseconds that multiplying by index arrays takes for each entry."""
+
+PER_FLOP = 0.02
+"""Nanoseconds that a multiplication takes in a convolution."""
+
+PER_ELEMENT = 1.0
+"""Nanoseconds that a row takes for each entry that goes through an operation."""
+
+FEW_OF = 8
+"""A piece of less than one in so many of an operand's entries is not worth rows that are zero elsewhere."""
+
+CALL = 1.5e5
+"""Nanoseconds that pulling rows through takes whatever their number."""
+
+
+def is_pulled(node: Node) -> bool:
+    """Whether rows may be pulled through an operation to its first operand: those whose local maps are held by index arrays."""
+    name = base_name(node.name()) if callable(node) else ""
+    return name == "Convolution" or name in SPATIAL or name == "ConstantPadNd" or name in CUT
+
+
+def taps(node: Node, out_shape: Shape) -> int:
+    """How many multiplications an output entry of a convolution takes."""
+    if base_name(node.name()) != "Convolution":
+        return 1
+    return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
+
+
+def time_of_rows(node: Node, rows: int, shape: Shape, out_shape: Shape) -> float:
+    """Nanoseconds that it takes to pull so many rows through an operation."""
+    size = prod(out_shape)
+    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, out_shape))
+
+
+def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | None:
+    """The piece of ∂output/∂(the first operand), by rows; None where multiplying with the local map is better.
+
+    Args:
+        op: one for which `is_pulled` holds.
+        total: a piece of ∂output/∂(its output).
+        weight: of a convolution, in the place of its own.
+    """
+    shape = op.shapes[0]
+    assert shape is not None
+    name = base_name(op.node.name())
+    convolves = name == "Convolution"
+    head = carried(op.node, 0, shape, op.shape)
+    if isinstance(total, SparseMap):
+        by_entries = PER_ENTRY * total.bound * taps(op.node, op.shape)
+        if not convolves or by_entries < time_of_rows(op.node, total.m, shape, op.shape):
+            return None
+        op.work.reserve(total.m * prod(op.shape), op.like.element_size())
+        total = dense(total.out_shape, total.in_shape, total.matrix(), total.like)
+    assert isinstance(total, KroneckerMap)
+    if total.is_diagonal or len(set(total.out)) < len(total.out) or len(set(total.inn)) < len(total.inn):
+        return None
+    cut = _cut(total, head)
+    if cut is None:
+        return None
+    total, place = cut
+    tail = total.inn[place:]
+    mixed = [k for k in tail if k in total.out]
+    rows = prod([total.sizes[k] for k in total.out if k not in total.inn[:place]])
+    if mixed and PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, rows, shape, op.shape):
+        return None
+    if not convolves and (mixed or (name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape))):
+        return None
+    total = _apart(total, mixed)
+    if convolves and weight is None:  # the node would make the weight's gradient too
+        weight = op.saved("weight").detach()
+    return _pulled(op, total, place, shape, prod(shape) // max(1, prod([total.sizes[k] for k in total.inn[:place]])), weight)
+
+
+def _cut(total: KroneckerMap, head: int) -> tuple[KroneckerMap, int] | None:
+    """The map with its input's labels cut where the `head` leading places end, and how many labels these are."""
+    size = 1
+    for place, label in enumerate(total.inn):
+        if size == head:
+            return total, place
+        here = total.sizes[label]
+        if size * here > head:
+            if head % size or here % (head // size):
+                return None
+            return split_label(total, label, head // size, 1 + max(total.sizes)), place + 1
+        size *= here
+    return (total, len(total.inn)) if size == head else None
+
+
+def _apart(total: KroneckerMap, labels: list[int]) -> KroneckerMap:
+    """The same map, in which deltas between the output's and the input's `labels` are factors of ones and zeros."""
+    if not labels:
+        return total
+    first = 1 + max(total.sizes)
+    fresh = {label: first + number for number, label in enumerate(labels)}
+    eyes = [
+        Factor(torch.eye(total.sizes[k], dtype=total.like.dtype, device=total.like.device), (k, other))
+        for k, other in fresh.items()
+    ]
+    inn = tuple([fresh.get(k, k) for k in total.inn])
+    sizes = {**total.sizes, **{other: total.sizes[k] for k, other in fresh.items()}}
+    return kronecker(total.out_shape, total.in_shape, total.out, inn, sizes, total.like, (*total.factors, *eyes), total.scale)
+
+
+def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, weight: Tensor | None) -> Term | None:
+    """Every row pulled through; the first `place` labels of the input's side are carried along."""
+    lead = total.inn[:place]
+    rows = tuple([k for k in total.out if k not in lead])
+    count = prod([total.sizes[k] for k in rows])
+    meta = op.node._input_metadata[op.nr]
+    largest = max(prod(op.shape), prod(shape))
+    op.work.reserve(count * largest, op.like.element_size())
+    cotangents = total.values((*rows, *total.inn)).reshape(count, *op.shape)
+    cotangents = cotangents.to(meta.dtype if weight is None else weight.dtype)
+
+    def pull(v: Tensor) -> list[Tensor | None]:
+        return [op.pull(v)[0] if weight is None else _through_convolution(op, v, weight)]
+
+    chunk = max(1, CHUNK_BYTES // max(1, 4 * largest * cotangents.element_size()))
+    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_stated(op.node))
+    (found,) = gathered(sweep, count, lambda start, stop: cotangents[start:stop])
+    if found is None or tuple(found.shape[1:]) != shape:
+        return None
+    fresh = 1 + max(total.sizes, default=0)
+    sizes = {**{k: total.sizes[k] for k in (*total.out, *lead)}, fresh: rest}
+    values = found.reshape([sizes[k] for k in (*rows, *lead, fresh)]).to(total.like.dtype)
+    factor = Factor(values, (*rows, *lead, fresh))
+    return kronecker(total.out_shape, shape, total.out, (*lead, fresh), sizes, total.like, [factor])
+
+
+def _through_convolution(op: Op, v: Tensor, weight: Tensor) -> Tensor:
+    """vᵀJ of a convolution to its input, with another weight."""
+    settings = [list(op.saved(name)) for name in ("stride", "padding", "dilation")]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        v, op.saved("input").detach().to(v.dtype), weight, None, *settings, bool(op.saved("transposed")),
+        list(op.saved("output_padding")), int(op.saved("groups")), [True, False, False],
+    )[0]  # fmt: skip
+    return found

@@ -1,0 +1,153 @@
+"""What the names and parameters of operations tell of their local maps: how wide they are, and which axes they carry along.
+
+Most operations treat the samples of a batch each by itself: output entries at place i of the leading axes depend on the
+operand's entries at place i alone.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod
+
+from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local import detect, elementwise, index, movement, reduce, windows
+from jvpcli.jacobians.local.node import Node
+from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.operations import base_name
+
+ONE_TO_ONE = frozenset(
+    (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
+)
+SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
+ALONG = frozenset({"Softmax", "SafeSoftmax", "LogSoftmax", "Cumsum", "Cumprod", "Logcumsumexp"})
+FACTORS = {
+    "Mm": (0, 1),
+    "Bmm": (0, 1),
+    "Mv": (0, 1),
+    "Dot": (0, 1),
+    "Addmm": (1, 2),
+    "Baddbmm": (1, 2),
+    "Addmv": (1, 2),
+}
+
+
+MOVING = frozenset(movement._RESHAPE_NAMES.split())
+SPATIAL = {
+    **windows.NAMES,
+    **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),
+    **dict.fromkeys(("MaxPool3DWithIndices", "AdaptiveMaxPool3D", "FractionalMaxPool3D"), 3),
+    **{name: int(name[-2]) for name in detect.ONE_TO_ONE_NAMES.split() if name[-1] == "D" and name[-2] in "123"},
+}
+"""Operations on so many last axes, the others one by one."""
+
+CUT = frozenset(("Slice", "Select", "Split", "SplitWithSizes", "UnsafeSplit", "UnsafeSplitWithSizes", "Unbind"))
+"""Pieces along one axis."""
+
+CARRYING = {"Mm": (0,), "Addmm": (1,), "Linear": (0,), "Mv": (0,), "Addmv": (1,), "Bmm": (0, 1), "Baddbmm": (0, 1, 2)}
+"""The operands of which a product keeps the leading axes."""
+
+def carried(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
+    """How many places the leading axes have that an operation carries from the operand to its output; 1: none.
+
+    Args:
+        node, operand: the operation, and which of its operands.
+        shape, out_shape: of the operand and of the output.
+    """
+    name = base_name(node.name()) if callable(node) else ""
+    alike = 0
+    while alike < min(len(shape), len(out_shape)) and shape[alike] == out_shape[alike]:
+        alike += 1
+    if name in MOVING:
+        return prod(shape)
+    if name in elementwise.RULES and name not in elementwise.LOSS_NAMES:
+        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
+    if name == "Expand":
+        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
+    return prod(shape[: min(alike, _leading(node, name, operand, shape))])
+
+
+def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
+    """How many leading axes an operation that does more than copying or scaling leaves to themselves."""
+    dims = len(shape)
+    if name == "Convolution":
+        return 1 if operand == 0 else 0
+    if name in SPATIAL:
+        return max(0, dims - SPATIAL[name])
+    if name == "ConstantPadNd":
+        return dims - len(node._saved_pad) // 2
+    if name in CARRYING:
+        if operand not in CARRYING[name]:
+            return 0
+        return 1 if "bmm" in name.lower() else dims - 1
+    if name == "NativeLayerNorm":
+        return dims - len(node._saved_normalized_shape) if operand == 0 else 0
+    if name == "NativeGroupNorm":
+        return 1 if operand == 0 else 0
+    if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
+        return 1 if operand == 0 and not node._saved_training else 0
+    if name == "Transpose":
+        return min(_axis(node._saved_dim0, dims), _axis(node._saved_dim1, dims))
+    if name == "Permute":
+        order = [_axis(d, dims) for d in node._saved_dims]
+        return next((place for place, axis in enumerate(order) if place != axis), dims)
+    named = getattr(node, "_saved_dim", None)
+    if name in CUT or name in ("Sum", "Mean", "Softmax", "LogSoftmax", "Cumsum", "Logsumexp", "Amax", "Amin", "Max", "Min"):
+        axes = (named,) if isinstance(named, int) else named or (0,)
+        return min(_axis(d, dims) for d in axes) if dims else 0
+    return 0
+
+
+def _axis(value: int, dims: int) -> int:
+    """A saved axis number, counted from the front."""
+    return (value - (1 << 64) if value >= 1 << 63 else value) % max(1, dims)
+
+
+def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
+    """How many entries of the operand one output entry depends on, at most."""
+    name = base_name(node.name()) if callable(node) else ""
+    if name in ONE_TO_ONE:
+        return 1
+    if name in SEGMENTS:
+        return max(1, prod(shape) // max(1, prod(out_shape)))
+    if name in ALONG and shape:
+        dim = node._saved_dim
+        return shape[(dim - (1 << 64) if dim >= 1 << 63 else dim) % len(shape)]
+    if name in FACTORS:
+        if operand not in FACTORS[name]:
+            return 1
+        first = operand == FACTORS[name][0]
+        return shape[-1] if first or len(shape) == 1 else shape[-2]
+    if name == "Convolution":
+        return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1])) if operand < 2 else 1
+    if name == "Linear":
+        return shape[-1] if operand < 2 else 1
+    if name == "NativeLayerNorm":
+        return prod(node._saved_normalized_shape) if operand == 0 else 1
+    if name == "NativeGroupNorm":
+        return max(1, prod(shape) // max(1, node._saved_N * node._saved_group)) if operand == 0 else 1
+    if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
+        return max(1, prod(shape) // max(1, shape[1])) if operand == 0 and node._saved_training else 1
+    if name in windows.NAMES:
+        return _window(node, name, shape, out_shape)
+    if name in elementwise.LOSS_NAMES:
+        return max(1, prod(shape) // max(1, prod(out_shape)))
+    if name in detect.LINEAR or name in detect.BLOCKS:
+        return prod(shape[-2:])
+    return prod(shape)
+
+
+def _window(node: Node, name: str, shape: Shape, out_shape: Shape) -> int:
+    """Entries of a window of average pooling or of interpolation, at most."""
+    dims = windows.NAMES[name]
+    kernel = tuple(getattr(node, "_saved_kernel_size", ())) or (1,) * dims
+    taps = 4 if "Bicubic" in name else 2
+    lengths = zip(kernel, shape[-dims:], out_shape[-dims:], strict=False)
+    if "Upsample" in name and not name.endswith("Aa"):
+        return prod(min(taps, size) for _, size, _ in lengths)
+    return prod(min(size, max(k, taps * ceil(size / places))) for k, size, places in lengths)
+
+
+def has_rule(node: Node) -> bool:
+    """Whether a rule knows the operation, so that it need not be probed."""
+    return callable(node) and base_name(node.name()) in RULES
+
+

@@ -1,0 +1,242 @@
+"""Which way a plan takes, by what is counted; and the ways in which the samples of a batch stay apart, against the oracle."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from engine_cases import check_map, leaves_of, oracle, r
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from jvpcli.jacobians import engine
+from jvpcli.jacobians.dense import by_batches, by_rows
+from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.pattern import structured
+from jvpcli.jacobians.terms import Workspace
+
+
+def attention(x):
+    q, k, v = (x @ r(6, 18)).chunk(3, -1)
+    return torch.softmax(q @ k.transpose(-1, -2), -1) @ v + x
+
+
+def recurrent(x, w, u):
+    h = x.new_zeros(x.shape[0], w.shape[1])
+    for t in range(x.shape[1]):
+        h = torch.tanh(x[:, t] @ w + h @ u)
+    return h @ r(4, 3)
+
+
+def residual(x, w):
+    y = F.relu(F.conv2d(x, w, padding=1))
+    y = F.max_pool2d(y + F.conv2d(y, r(3, 3, 3, 3), padding=1), 2)
+    return y.flatten(1) @ r(12, 2)
+
+
+BATCHES = {
+    "mlp": (lambda x, w: torch.tanh(torch.tanh(x @ w) @ r(5, 4)) @ r(4, 3), [r(6, 5), r(5, 5)]),
+    "linear with a bias": (lambda x, w, b: F.linear(F.linear(x, w, b).sin(), r(2, 4)), [r(3, 5), r(4, 5), r(4)]),
+    "conv": (lambda x, w: F.conv2d(F.conv2d(x, w).tanh(), r(2, 3, 2, 2)).flatten(1) @ r(18, 2), [r(3, 2, 5, 5), r(3, 2, 2, 2)]),
+    "grouped conv": (
+        lambda x, w, b: F.conv2d(x, w, b, stride=2, groups=2).relu().flatten(1) @ r(24, 3),
+        [r(2, 4, 5, 5), r(6, 2, 3, 3), r(6)],
+    ),
+    "transposed conv": (
+        lambda x, w: F.conv_transpose2d(x, w, stride=2).sin().sum((2, 3)) @ r(3, 2),
+        [r(2, 2, 3, 3), r(2, 3, 2, 2)],
+    ),
+    "conv1d, pooled": (lambda x, w: F.avg_pool1d(F.conv1d(x, w).relu(), 2).flatten(1) @ r(4, 4), [r(3, 2, 6), r(2, 2, 3)]),
+    "mean over places": (lambda x, w: F.conv2d(x, w, padding=1).mean((2, 3)), [r(2, 2, 4, 4), r(3, 2, 3, 3)]),
+    "padded and cut": (lambda x: F.conv1d(F.pad(x, (1, 2))[:, :, 1:].sin(), r(2, 2, 3)).flatten(1) @ r(12, 2), [r(3, 2, 6)]),
+    "residual": (residual, [r(2, 3, 4, 4), r(3, 3, 3, 3)]),
+    "group norm": (lambda x, w: F.group_norm(F.conv1d(x, w), 2).flatten(1) @ r(16, 2), [r(3, 2, 6), r(4, 2, 3)]),
+    "batch norm": (
+        lambda x, w: F.batch_norm(x @ w, None, None, training=True).relu() @ r(4, 3),
+        [r(5, 3), r(3, 4)],
+    ),
+    "attention": (attention, [r(2, 4, 6)]),
+    "recurrent": (recurrent, [r(3, 4, 2), r(2, 4), r(4, 4)]),
+    "embedding": (lambda w: torch.tanh(F.embedding(torch.tensor([[0, 1], [1, 3], [2, 2]]), w)).mean(1) @ r(3, 2), [r(4, 3)]),
+    "samples meet at the end": (lambda x, w: (x @ w).tanh() - (x @ w).mean(0), [r(4, 3), r(3, 2)]),
+    "samples meet on the way": (lambda x, w: (x.cumsum(0) @ w).tanh() @ r(2, 2), [r(4, 3), r(3, 2)]),
+    "samples moved": (lambda x, w: (x.flip(0) @ w).tanh() @ r(2, 2), [r(4, 3), r(3, 2)]),
+    "the batch is the second axis": (lambda x, w: (w @ x).T.tanh() @ r(2, 3), [r(3, 4), r(2, 3)]),
+    "an input used in two ways": (lambda x: torch.tanh(x @ r(4, 4)) @ x[:4], [r(5, 4)]),
+    "two batches": (lambda x, y: torch.tanh(x @ r(3, 3)) * (y @ r(2, 3)).exp(), [r(4, 3), r(4, 2)]),
+    "one sample": (lambda x, w: torch.tanh(x @ w) @ r(4, 3), [r(1, 5), r(5, 4)]),
+    "nothing fills": (lambda x: torch.sin(x) * 2, [r(4, 3)]),
+    "not every input is reached": (lambda x, w: torch.tanh(x @ r(3, 4)) @ r(4, 2), [r(5, 3), r(7)]),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_rows_of_all_samples_together(name):
+    function, values = BATCHES[name]
+    leaves = leaves_of(values)
+    output = function(*leaves)
+    graph = read_graph(output, leaves)
+    expected = oracle(output, leaves)
+    for room in (1, 1 << 27):
+        if graph.spine is not None:
+            work = Workspace()
+            for found, matrix in zip(structured(graph, by_batches(graph, graph.spine, work, room), work), expected, strict=True):
+                check_map(found, matrix)
+    work = Workspace()
+    for found, matrix in zip(structured(graph, accumulate(graph, work), work), expected, strict=True):
+        check_map(found, matrix)
+    for found, matrix in zip(engine.compute(engine.plan(output, leaves)).maps, expected, strict=True):
+        torch.testing.assert_close(found.to_dense().reshape(matrix.shape), matrix)
+
+
+def test_which_functions_keep_samples_apart():
+    """A spine is where rows of a sample stay in it, and fill it; what leaves it is gone to by local maps."""
+
+    def spine(name):
+        function, values = BATCHES[name]
+        leaves = leaves_of(values)
+        return read_graph(function(*leaves), leaves).spine
+
+    for name in ("mlp", "conv", "residual", "attention", "recurrent", "two batches"):
+        assert spine(name).apart == BATCHES[name][1][0].shape[0]
+        assert 0 in spine(name).leaves
+    assert spine("not every input is reached").leaves == [0]
+    for name in ("one sample", "nothing fills"):
+        assert spine(name) is None
+    assert not spine("samples moved").leaves
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_other_dtypes(dtype):
+    function, values = BATCHES["mlp"]
+    leaves = [x.to(dtype).requires_grad_() for x in values]
+    output = torch.tanh(torch.tanh(leaves[0] @ leaves[1]) @ r(5, 4).to(dtype)) @ r(4, 3).to(dtype)
+    exact = leaves_of(values)
+    expected = oracle(function(*exact), exact)
+    graph, work = read_graph(output, leaves), Workspace()
+    for found, matrix in zip(structured(graph, by_batches(graph, graph.spine, work), work), expected, strict=True):
+        assert found.to_dense().dtype == dtype
+        limit = 60 * torch.finfo(dtype).eps
+        torch.testing.assert_close(found.to_dense().reshape(matrix.shape).double(), matrix, rtol=limit, atol=limit)
+
+
+# --- the choice ------------------------------------------------------------------------------------------------------
+
+
+class Counted(TorchDispatchMode):
+    """Counts the entries that torch's operations give, and so roughly their work; no clock is read."""
+
+    entries = 0
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.calls += 1
+        self.entries += sum(t.numel() for t in tree_leaves(found) if isinstance(t, Tensor))
+        return found
+
+
+def cost(way):
+    """Calls count as much as some thousands of entries, as they do on any machine."""
+    try:
+        with Counted() as counted:
+            way()
+    except (RuntimeError, MemoryError):
+        return math.inf
+    return counted.calls * 3000 + counted.entries
+
+
+def cnn(side, classes=10):
+    convs = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten()]
+    return nn.Sequential(*convs, nn.Linear(8 * (side - 6) ** 2, classes))
+
+
+def pooled():
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(36, 5))
+
+
+def deep():
+    return nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(12, 12), nn.Tanh())])
+
+
+def by_parameters(net, x):
+    torch.manual_seed(0)
+    net = net()
+    names = [name for name, _ in net.named_parameters()]
+    leaves = leaves_of(list(net.parameters()))
+    return torch.func.functional_call(net, dict(zip(names, leaves, strict=True)), (x.float(),)), leaves
+
+
+def by_input(net, x):
+    (leaf,) = leaves_of([x.float()])
+    for p in (net := net()).parameters():
+        p.requires_grad_(False)
+    return net(leaf), [leaf]
+
+
+NETS = {
+    "CNN to parameters, one sample": (lambda: by_parameters(lambda: cnn(12), r(1, 3, 12, 12)), "dense"),
+    "CNN to parameters, a batch": (lambda: by_parameters(lambda: cnn(12), r(8, 3, 12, 12)), "batched"),
+    "CNN to its input, a batch": (lambda: by_input(lambda: cnn(12), r(8, 3, 12, 12)), "batched"),
+    "pooled CNN to parameters": (lambda: by_parameters(pooled, r(24, 1, 12, 12)), "batched"),
+    "pooled CNN to its input": (lambda: by_input(pooled, r(1, 1, 12, 12)), "dense"),
+    "deep MLP to its input": (lambda: by_input(deep, r(40, 12)), "batched"),
+    "deep MLP, one sample": (lambda: by_input(deep, r(1, 12)), "dense"),
+    "elements": (lambda: ((x := leaves_of([r(3000)])[0]).sin() * x, [x]), "accumulated"),
+    "outer": (lambda: (torch.outer(x := leaves_of([r(90)])[0], x), [x]), "accumulated"),
+    "stencil": (lambda: (torch.roll(x := leaves_of([r(2000)])[0], 1) - 2 * x, [x]), "accumulated"),
+    "long recurrence": (lambda: recurrence(leaves_of([r(12)])[0]), "dense"),
+}
+
+
+def recurrence(x):
+    h = x
+    for _ in range(40):
+        h = torch.tanh(h * 0.9 + h.roll(1))
+    return h, [x]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_chosen_way_is_about_the_cheapest(name):
+    make, strategy = NETS[name]
+    output, leaves = make()
+    planned = engine.plan(output, leaves)
+    assert planned.chosen.strategy == strategy
+    graph = planned.graph
+    ways = {
+        "accumulated": lambda: accumulate(graph, Workspace(), "reverse"),
+        "dense": lambda: by_rows(graph),
+        "batched": lambda: by_batches(graph, graph.spine, Workspace()),
+    }
+    if graph.spine is None:
+        del ways["batched"]
+    costs = {each: cost(way) for each, way in ways.items()}
+    assert costs[strategy] <= 1.3 * min(costs.values()), costs
+
+
+def test_a_convolution_is_pulled_through_a_batch_at_a_time():
+    """The Jacobian of a net of convolutions by its parameters takes no more than its passes, whatever the batch."""
+    output, leaves = by_parameters(lambda: cnn(12), r(2, 3, 12, 12))
+    graph = read_graph(output, leaves)
+    rows, maps = cost(lambda: by_rows(graph)), cost(lambda: accumulate(graph, Workspace()))
+    assert maps < 2 * rows
+
+
+def test_a_plan_is_made_once_for_a_program():
+    """A second call for the same program finds the choice made; one whose operations are others does not."""
+    work, choices = Workspace(), []
+
+    class Told(engine.GraphPlan):
+        @property
+        def chosen(self):
+            choices.append(len(self.graph.order))
+            return engine.GraphPlan.chosen.func(self)
+
+    for function in (torch.sin, torch.sin, lambda x: x.sin().cos()):
+        (x,) = leaves_of([r(100)])
+        engine.compute(Told(read_graph(function(x), [x])), work)
+    assert choices == [1, 2]
