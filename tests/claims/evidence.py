@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +21,38 @@ SIZES = (0.3, 1.0, 3.0)
 NEGLIGIBLE = 1e-9
 """What is less than this part of the largest entry counts as rounding, in double precision."""
 
+UNSTEADY = 1e-2
+"""An entry of a Jacobian that changes by more than this part of itself when the inputs change by roundings is one itself."""
+
 MOST_ROWS = 130
 """Outputs with more entries are left alone."""
 
 Function = Callable[..., list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim.
+
+    Attributes:
+        code: names its oracle: where it is made, a dot, and what is claimed.
+        sentence: as it is printed.
+        about: the parts of the document that it is about.
+    """
+
+    code: str
+    sentence: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RefutedError(Exception):
+    """A claim that is false, and why."""
+
+
+def refute(condition: bool, why: str) -> None:
+    """Raises `RefutedError` where a condition holds that contradicts the claim."""
+    if condition:
+        raise RefutedError(why)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +91,7 @@ class Evidence:
     @cached_property
     def rows(self) -> list[list[list[Tensor]]]:
         """By point and output the Jacobians for each input."""
-        return [[jacobians(self.double.run, k, point) for k in range(self.count)] for point in self.points]
+        return [[steady(self.double.run, k, point) for k in range(self.count)] for point in self.points]
 
     @cached_property
     def count(self) -> int:
@@ -78,34 +106,60 @@ class Evidence:
         """∂y/∂x (m, n) here, in the precision that was asked for."""
         return jacobians(self.program.run, self.number(y), self.program.leaves)[self.place(x)]
 
-    def step(self, step: Mapping[str, Any], program: PlainProgram | None = None) -> PlainStep:
+    def step(
+        self, step: Mapping[str, Any], program: PlainProgram | None = None, leaves: Sequence[Tensor] | None = None
+    ) -> PlainStep:
         """A step of the document, as Python does it."""
         same = [other["index"] for other in self.document["steps"] if other["span"] == step["span"]]
         if any(self.document["steps"][index]["op"] != step["op"] for index in same):
             raise UndecidedError("several steps stand at one place")
-        found = (program or self.program).step(tuple(step["span"]), same.index(step["index"]))
+        found = (program or self.program).step(tuple(step["span"]), same.index(step["index"]), leaves)
         if len(found.tensors) != len(step["operands"]):
             raise UndecidedError("its operands are counted in another way")
         return found
 
+    def constants(self, step: Mapping[str, Any]) -> list[int]:
+        """The positions of a step's operands that are the same whatever the inputs are."""
+        here, fixed = self.step(step, self.double).tensors, set(range(len(step["operands"])))
+        for point in self.points[1:]:
+            try:
+                there = self.step(step, self.double, point).tensors
+            except UndecidedError:  # another branch is taken there
+                continue
+            fixed -= {k for k in fixed if here[k].shape != there[k].shape or not torch.equal(here[k], there[k])}
+        return sorted(fixed)
 
-def around(function: Function, leaves: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Points at which a function gives finite results of the shapes that it has at the first one, which is `leaves`."""
+
+def around(function: Function, leaves: Sequence[Tensor], fixed: Collection[int] = ()) -> list[list[Tensor]]:
+    """Points at which a function gives finite results of the shapes that it has at the first one, which is `leaves`.
+
+    Those at the positions `fixed` stay as they are.
+    """
     generator = torch.Generator().manual_seed(5)
 
     def drawn(x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)
 
+    def other(x: Tensor) -> Tensor:
+        """For a mask another; for whole numbers the same ones in another order."""
+        if x.dtype is torch.bool:
+            return torch.rand(x.shape, generator=generator) > 0.5
+        return x.reshape(-1)[torch.randperm(x.numel(), generator=generator)].reshape(x.shape)
+
     def tried() -> Iterator[list[Tensor]]:
         for sign in (1, -1, 1):
-            yield [x + sign * NEAR * size_of(x) * (drawn(x).sgn() + 0.3 * drawn(x)) if moves(x) else x for x in leaves]
+            yield [
+                x + sign * NEAR * size_of(x) * (drawn(x).sgn() + 0.3 * drawn(x)) if moves(x) else other(x)
+                for x in leaves
+            ]
         for size in SIZES:
-            yield [size * drawn(x) if moves(x) else x for x in leaves]
-            yield [size * drawn(x).abs() + 0.1 if moves(x) else x for x in leaves]
+            yield [size * drawn(x) if moves(x) else other(x) for x in leaves]
+            yield [size * drawn(x).abs() + 0.1 if moves(x) else other(x) for x in leaves]
 
     shapes = [y.shape for y in function(*leaves)]
     found = [list(leaves)]
-    for point in tried():
+    for values in tried():
+        point = [x if k in fixed else value for k, (x, value) in enumerate(zip(leaves, values, strict=True))]
         try:
             outputs = function(*point)
         except Exception:  # the function is not defined there
@@ -142,7 +196,22 @@ def jacobians(function: Function, number: int, leaves: Sequence[Tensor]) -> list
         rows = [_row(entry, active) for entry in entries] if y.requires_grad else []
         found = iter([torch.stack([row[k].reshape(-1) for row in rows]) if rows else None for k in range(len(active))])
         stacked = [next(found, None) if x.requires_grad else None for x in fresh]
-        return [x.new_zeros(len(entries), x.numel()).detach() if J is None else J for J, x in zip(stacked, fresh, strict=True)]
+        return [
+            x.new_zeros(len(entries), x.numel()).detach() if J is None else J
+            for J, x in zip(stacked, fresh, strict=True)
+        ]
+
+
+def steady(function: Function, number: int, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """The Jacobians in double precision, with zeros for what is nothing but rounding: it is another a rounding further on."""
+    found = jacobians(function, number, leaves)
+    for seed in (7, 8):
+        beside = [x * (1 + 1e-10 * direction(x.abs(), seed).to(x.dtype)) if moves(x) else x for x in leaves]
+        found = [
+            torch.where((J - K).abs() > UNSTEADY * J.abs(), 0, J) if J.shape == K.shape and moves(J) else J
+            for J, K in zip(found, jacobians(function, number, beside), strict=True)
+        ]
+    return found
 
 
 def _row(entry: Tensor, leaves: list[Tensor]) -> list[Tensor]:
@@ -166,7 +235,9 @@ def gradients(function: Function, leaves: Sequence[Tensor], cotangents: Sequence
         fresh = [x.detach().clone().requires_grad_(moves(x)) for x in leaves]
         active = [x for x in fresh if x.requires_grad]
         outputs = function(*fresh)
-        pairs = [(y, v.to(y.dtype)) for y, v in zip(outputs, cotangents, strict=True) if v is not None and y.requires_grad]
+        pairs = [
+            (y, v.to(y.dtype)) for y, v in zip(outputs, cotangents, strict=True) if v is not None and y.requires_grad
+        ]
         if not pairs or not active:
             return [None] * len(fresh)
         ys, vs = zip(*pairs, strict=True)
@@ -217,3 +288,17 @@ def one_sided(function: Callable[[float], Tensor]) -> tuple[float, float, float]
     (below, above), (nearer_below, nearer_above) = found
     off = max(abs(below - nearer_below), abs(above - nearer_above))
     return (nearer_below, nearer_above, off) if math.isfinite(off) else None
+
+
+def cotangents(evidence: Evidence) -> list[Tensor | None]:
+    """v for each output; None where it has none."""
+    given = evidence.document["grad_outputs"]
+    return [tensor_of(given[y]) if y in given else None for y in evidence.document["outputs"]]
+
+
+def agree(said: Tensor, found: Tensor, rounds: float = 64) -> bool:
+    """Whether numbers are the same up to roundings of their dtype."""
+    eps = torch.finfo(said.dtype).eps
+    scale = torch.nan_to_num(found.abs(), nan=0.0, posinf=0.0)
+    atol = rounds * eps * (float(scale.max()) if scale.numel() else 0.0)
+    return torch.allclose(said, found.to(said.dtype), rtol=rounds * eps, atol=atol, equal_nan=True)

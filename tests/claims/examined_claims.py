@@ -11,7 +11,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,80 +19,113 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import oracles as of
+import product_oracles as product
+import step_oracles as step
 import torch
 import warning_oracles as about
-from evidence import Evidence
-from oracles import Oracle, RefutedError
+from evidence import Claim, Evidence, RefutedError
 from plain_programs import PlainProgram, UndecidedError
 from random_cases import Case, cases
-from spoken_claims import Claim, claims_of
+from spoken_claims import claims_of
 
 import jvpcli
 from jvpcli.errors import JvpError
 
+Oracle = Callable[[Evidence, Claim], None]
+
 ORACLES: Mapping[str, Oracle] = {
-    "product.number": of.of_one_number,
-    "product.vector": of.sizes,
-    "product.tensor": of.sizes,
-    "product.unknown": of.counted,
-    "product.zero": of.is_zero,
-    "product.zero_here": of.is_zero_here,
-    "product.identity": of.is_identity,
-    "product.diagonal": of.is_diagonal,
-    "product.selection": of.is_selection,
-    "product.banded": of.is_banded,
-    "product.block_diagonal": of.is_block_diagonal,
-    "product.sparse": of.is_sparse,
-    "product.dense": of.is_full,
-    "product.mostly_filled": of.counted,
-    "product.complex": of.is_complex,
-    "product.holomorphic": of.is_holomorphic,
-    "product.not_holomorphic": of.is_not_holomorphic,
-    "vjp.same": of.same_as_autograd,
-    "vjp.einsum": of.einsum_holds,
-    "vjp.entry": of.entry_holds,
-    "local.zero": of.is_zero,
-    "local.identity": of.is_identity,
-    "local.diagonal": of.is_diagonal,
-    "local.selection": of.is_selection,
-    "local.banded": of.is_banded,
-    "local.block_diagonal": of.is_block_diagonal,
-    "local.sparse": of.is_sparse,
-    "local.dense": of.is_dense,
-    "local.sum": of.is_sum,
-    "local.unknown": of.counted,
-    "finding.cotangent_not_finite": of.given_not_finite,
-    "finding.becomes_not_finite": of.becomes_not_finite,
-    "finding.sum_overflows": of.adds_up_to_infinity,
-    "finding.no_path": of.no_part,
-    "finding.graph_cut": of.ends_the_graph,
-    "finding.unused": of.never_used,
-    "finding.overwritten": of.never_used,
-    "finding.unused_here": of.zero_here,
-    "finding.random": of.zero_here,
-    "finding.zero_by_value": of.by_another_value,
-    "finding.piecewise_constant": of.zero_everywhere,
-    "finding.flat_tried": of.zero_here,
-    "finding.saturated": of.is_saturated,
-    "finding.kink": of.is_kink,
-    "finding.jump": of.zero_here,
-    "finding.stationary": of.is_stationary,
-    "finding.underflow": of.underflows,
-    "finding.cancelled": of.cancels,
-    "finding.cancelled_sum": of.contributions_cancel,
-    "finding.cancelled_rounding": of.cancels,
-    "finding.norm_ratio": of.norms,
+    "product.number": product.of_one_number,
+    "product.vector": product.sizes,
+    "product.tensor": product.sizes,
+    "product.unknown": product.counted,
+    "product.zero": product.is_zero,
+    "product.zero_here": product.is_zero_here,
+    "product.identity": product.is_identity,
+    "product.diagonal": product.is_diagonal,
+    "product.selection": product.is_selection,
+    "product.banded": product.is_banded,
+    "product.block_diagonal": product.is_block_diagonal,
+    "product.sparse": product.is_sparse,
+    "product.dense": product.counted,
+    "product.mostly_filled": product.counted,
+    "product.two_gradients": product.sizes,
+    "product.two_matrices": product.sizes,
+    "product.zero_parts": product.is_zero_here,
+    "product.diagonal_parts": product.is_diagonal,
+    "product.filled_parts": product.is_filled,
+    "product.complex": product.is_complex,
+    "product.holomorphic": product.is_holomorphic,
+    "product.real_input": product.is_of_real_input,
+    "product.two_ways": product.is_not_holomorphic,
+    "vjp.same": product.same_as_autograd,
+    "vjp.einsum": product.einsum_holds,
+    "vjp.entry": product.entry_holds,
+    "local.zero": product.is_zero,
+    "local.identity": product.is_identity,
+    "local.diagonal": product.is_diagonal,
+    "local.selection": product.is_selection,
+    "local.banded": product.is_banded,
+    "local.block_diagonal": product.is_block_diagonal,
+    "local.sparse": product.is_sparse,
+    "local.dense": product.is_dense,
+    "local.sum": product.is_sum,
+    "local.unknown": product.counted,
+    "finding.cotangent_not_finite": step.given_not_finite,
+    "finding.sum_overflows": step.adds_up_to_infinity,
+    "finding.becomes_not_finite": step.becomes_not_finite,
+    "finding.repeated": step.is_repeated,
+    "finding.norm_ratio": step.norms,
+    "finding.no_path": step.no_part,
+    "finding.no_path_here": step.no_gradient,
+    "finding.shape_only": step.no_part,
+    "finding.graph_cut": step.ends_the_graph,
+    "finding.all_cut": step.is_all_cut,
+    "finding.unused": step.never_used,
+    "finding.unused_here": step.zero_here,
+    "finding.random": step.zero_here,
+    "finding.piecewise": step.zero_everywhere,
+    "finding.tried": step.zero_here,
+    "finding.saturated": step.is_saturated,
+    "finding.flat": step.is_flat_around,
+    "finding.kink": step.is_kink,
+    "finding.jump": step.zero_here,
+    "finding.stationary": step.is_stationary,
+    "finding.value": step.by_another_value,
+    "finding.values": step.by_other_values,
+    "finding.rounded": step.is_rounded,
+    "finding.underflow": step.underflows,
+    "finding.cancelled": step.cancels,
+    "finding.cancelled_sum": step.contributions_cancel,
+    "finding.cancelled_given": step.contributions_cancel,
+    "finding.cancelled_rounding": step.cancels_somewhere,
+    "reason.masked": step.is_zero_times_infinity,
+    "reason.nan": step.is_nan_slope,
+    "reason.infinite": step.is_infinite_slope,
+    "reason.overflow": step.is_finite_slope,
+    "addition.direct_mask": step.masks_the_result,
+    "addition.mask": step.masks_the_result,
+    "addition.turns_nan": step.sends_nan_on,
+    "addition.input": step.is_given_so,
+    "addition.steepest": step.is_steepest,
+    "addition.cure": step.is_cured,
     "warning.no_path": about.never_reaches,
-    "warning.no_effect": about.no_effect_nearby,
+    "warning.no_path_here": about.never_reaches_here,
+    "warning.shape_only": about.never_reaches,
+    "warning.no_effect": about.never_reaches_here,
+    "warning.steady": about.never_reaches_here,
     "warning.cut": about.is_cut,
+    "warning.cut_untested": about.never_reaches_here,
     "warning.left_out": about.is_left_out,
     "warning.staircase": about.is_staircase,
     "warning.part_cut": about.lacks_a_part,
+    "warning.masked": about.is_masked,
     "warning.not_finite": about.is_not_finite,
-    "warning.artefact": about.are_artefacts,
     "warning.nonfinite": about.are_not_compared,
+    "warning.artefact": about.are_artefacts,
     "warning.kink": about.has_kink,
+    "warning.step": about.jumps,
+    "warning.jump": about.slopes_jump,
+    "warning.repeated": about.is_repeated,
     "warning.coupled": about.is_coupled,
     "warning.truncated": about.is_large,
     "warning.torch_warning": about.torch_warns,
@@ -109,6 +142,7 @@ WITHOUT_ORACLE = {
     "product.not_computed": "that nothing is known",
     "warning.fallback": "how jvp has computed, and nothing of the function",
     "finding.whole_only": "that two evaluations of jvp differ",
+    "reason.backward": "that nothing else was found",
 }
 """Claims that say nothing of the function, and what they say instead."""
 
@@ -186,7 +220,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for found in examined(given.seed, given.count, given.seconds):
         said = f"{shown(found.case, found.command)}\t{found.claim.code}: {found.claim.sentence}\t{found.why}"
-        print(json.dumps({"kind": found.kind, "claim": found.claim.code, "said": said if found.kind == "refuted" else found.why}), flush=True)
+        print(
+            json.dumps(
+                {"kind": found.kind, "claim": found.claim.code, "said": said if found.kind == "refuted" else found.why}
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ class PlainProgram:
         """The outputs, for other values of what is differentiated."""
         return tensors_of(_evaluated(self, ast.parse(self.text), leaves, {}))
 
-    def step(self, span: Span, occurrence: int = 0) -> PlainStep:
-        """The operation at a place of the text, as it came by for the nth time.
+    def step(self, span: Span, occurrence: int = 0, leaves: Sequence[Tensor] | None = None) -> PlainStep:
+        """The operation at a place of the text, as it came by for the nth time, for other values of what is differentiated.
 
         Raises:
             UndecidedError: what stands there is no operation that can be taken out.
@@ -96,7 +96,7 @@ class PlainProgram:
             return function(*parts)
 
         tree = _TakenOut(self.text, span).visit(ast.parse(self.text))
-        _evaluated(self, ast.fix_missing_locations(tree), self.leaves, {"__look__": look})
+        _evaluated(self, ast.fix_missing_locations(tree), self.leaves if leaves is None else leaves, {"__look__": look})
         if len(found) <= occurrence:
             raise UndecidedError("no operation of its own stands there")
         return found[occurrence]

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +16,9 @@ from torch import Tensor
 
 sys.path += [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "language")]
 
-from many_functions import FUNCTIONS
 from operator_samples import CannotBeWrittenError, WrittenSample, differentiable_operators, small_samples, write
+
+from many_functions import FUNCTIONS
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def _operators() -> list[Any]:
     return differentiable_operators()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _samples(number: int) -> tuple[WrittenSample, ...]:
     found = []
     with warnings.catch_warnings():

@@ -8,29 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from string import Formatter
 from typing import Any
 
+from evidence import Claim
+
 from jvpcli.jacobians.contraction import SENTENCES
+from jvpcli.tracing.findings import ADDITIONS, REASONS
 
 Document = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim.
-
-    Attributes:
-        code: names its oracle: where it is made, a dot, and what is claimed.
-        sentence: as it is printed.
-        about: the parts of the document that it is about.
-    """
-
-    code: str
-    sentence: str
-    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 class UnregisteredError(Exception):
@@ -51,6 +38,11 @@ def claims_of(document: Document) -> Iterator[Claim]:
             yield Claim(f"local.{local['structure']}", local["structure"], {"step": step, "local": local})
     for finding in document.get("findings", ()):
         yield Claim(f"finding.{finding['claim']}", finding["message"], {"finding": finding})
+        for code, template in {**REASONS, **ADDITIONS}.items():
+            match = _pattern(template, ends=False).search(finding["message"])
+            if match is not None:
+                kind = "reason" if code in REASONS else "addition"
+                yield Claim(f"{kind}.{code}", match[0], {"finding": finding})
     for notice in document.get("warnings", ()):
         yield Claim(f"warning.{notice.get('claim') or notice['code']}", notice["message"])
     if "verdict" in document:
@@ -85,13 +77,13 @@ def spoken(text: str, table: Mapping[str, str] = SENTENCES) -> list[tuple[str, s
     raise UnregisteredError(text)
 
 
-@lru_cache(maxsize=None)
-def _pattern(template: str) -> re.Pattern[str]:
+@cache
+def _pattern(template: str, *, ends: bool = True) -> re.Pattern[str]:
     parts: list[str] = []
     known: set[str] = set()
     for text, name, _, _ in Formatter().parse(template):
         parts.append(re.escape(text))
         if name is not None:
-            parts.append(f"(?P={name})" if name in known else f"(?P<{name}>.+?)")
+            parts.append(f"(?P={name})" if name in known else f"(?P<{name}>.*?)")
             known.add(name)
-    return re.compile("".join(parts) + r"(?= |$)", re.DOTALL)
+    return re.compile("".join(parts) + (r"(?= |$)" if ends else r"(?=[ .;]|$)"), re.DOTALL)

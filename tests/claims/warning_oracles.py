@@ -11,17 +11,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from evidence import Evidence, around, direction, gradients, jacobians, moves, of_parts, one_sided, size_of
-from oracles import RefutedError, refute, without_effect
+from evidence import (
+    Claim,
+    Evidence,
+    RefutedError,
+    around,
+    cotangents,
+    direction,
+    gradients,
+    jacobians,
+    moves,
+    of_parts,
+    one_sided,
+    refute,
+    size_of,
+)
 from plain_programs import PlainStep, Span, UndecidedError, tensors_of
-from spoken_claims import Claim
+from step_oracles import is_twice, without_effect
 from torch import Tensor
 
 
 def pair_of(claim: Claim) -> tuple[str, str]:
     """(y, x) of a warning of ∂y/∂x."""
     named = re.search(r"∂(?P<y>[\w.\[\]]+)/∂(?P<x>[\w.]+)", claim.sentence)
-    named = named or re.search(r"(?P<y>\w+) (?:is computed from|changes with|depends on) (?P<x>[\w.]+)", claim.sentence)
+    named = named or re.search(r"(?P<y>[\w.]+) (?:is computed from|changes with) (?P<x>[\w.]+)", claim.sentence)
+    named = named or re.search(r"path from (?P<y>[\w.]+) back to (?P<x>[\w.]+?),", claim.sentence)
     if named is None:
         raise UndecidedError("no output and input are named")
     return named["y"], named["x"]
@@ -47,6 +61,10 @@ def no_effect_nearby(evidence: Evidence, claim: Claim) -> None:
     no_gradient(evidence, y, x)
 
 
+def never_reaches_here(evidence: Evidence, claim: Claim) -> None:
+    no_gradient(evidence, *pair_of(claim))
+
+
 def is_cut(evidence: Evidence, claim: Claim) -> None:
     """y changes with x, and no gradient flows."""
     y, x = pair_of(claim)
@@ -54,12 +72,20 @@ def is_cut(evidence: Evidence, claim: Claim) -> None:
     k, j = evidence.number(y), evidence.place(x)
     leaves = evidence.double.leaves
     before = evidence.double.run(*leaves)[k]
-    for other in (-leaves[j], 2 * leaves[j] + 1, *(size * direction(leaves[j], seed) for size in (1, 10, 1e4) for seed in range(4))):
+    for other in (
+        -leaves[j],
+        2 * leaves[j] + 1,
+        *(size * direction(leaves[j], seed) for size in (1, 10, 1e4) for seed in range(4)),
+    ):
         try:
             after = evidence.double.run(*[other if i == j else leaf for i, leaf in enumerate(leaves)])
         except Exception:  # not defined there
             continue
-        if k >= len(after) or after[k].shape != before.shape or not torch.equal(after[k].nan_to_num(), before.nan_to_num()):
+        if (
+            k >= len(after)
+            or after[k].shape != before.shape
+            or not torch.equal(after[k].nan_to_num(), before.nan_to_num())
+        ):
             return
     raise RefutedError(f"{y} does not change with {x}")
 
@@ -87,7 +113,9 @@ def is_staircase(evidence: Evidence, claim: Claim) -> None:
     changed = False
     for point in around(lambda *values: step.at(values), step.tensors):
         results = step.at(point)
-        found = gradients(lambda *values: step.at(values), point, [direction(y, 1) if moves(y) else None for y in results])
+        found = gradients(
+            lambda *values: step.at(values), point, [direction(y, 1) if moves(y) else None for y in results]
+        )
         refute(any(g is not None and bool((g != 0).any()) for g in found), f"it has a derivative at {point}")
         changed = changed or any(not torch.equal(a, b) for a, b in zip(results, step.at(step.tensors), strict=True))
     refute(not changed, "its values do not change")
@@ -144,8 +172,6 @@ def is_not_finite(evidence: Evidence, claim: Claim) -> None:
         raise UndecidedError("it is worded in another way")
     document = evidence.document
     if said["of"]:
-        from oracles import cotangents
-
         found = gradients(evidence.program.run, evidence.program.leaves, cotangents(evidence))
         tensor = found[evidence.place(said["name"])]
         assert tensor is not None
@@ -173,8 +199,8 @@ def are_artefacts(evidence: Evidence, claim: Claim) -> None:
     refute(int(nan.sum()) < said, f"{int(nan.sum())} entries are NaN by backward passes")
     elsewhere = [J for J in evidence.jacobians_of(y, x)[1:] if bool(J.isfinite().all())]
     if elsewhere:
-        always_zero = torch.stack([J == 0 for J in elsewhere]).all(0)
-        refute(int((nan & always_zero).sum()) < said, "fewer are zero elsewhere")
+        zero_somewhere = torch.stack([J == 0 for J in elsewhere]).any(0)
+        refute(int((nan & zero_somewhere).sum()) < said, "fewer are zero anywhere")
 
 
 def has_kink(evidence: Evidence, claim: Claim) -> None:
@@ -196,6 +222,8 @@ def has_kink(evidence: Evidence, claim: Claim) -> None:
             moved = x.clone()
             moved.reshape(-1)[entry] += t * scale
             found = program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)])
+            if any(w is not None and w.shape != y.shape for y, w in zip(found, v, strict=True)):
+                raise UndecidedError("a shape changes")
             return sum((w.conj() * y).real.sum() for y, w in zip(found, v, strict=True) if w is not None)
 
         sides = one_sided(line)
@@ -210,6 +238,84 @@ def has_kink(evidence: Evidence, claim: Claim) -> None:
     if undecided:
         raise UndecidedError("differences tell nothing there")
     raise RefutedError("the derivatives to both sides are the same")
+
+
+def entry_named(evidence: Evidence, claim: Claim) -> tuple[int, tuple[int, ...]]:
+    """Which input, and which entry of it."""
+    said = re.search(r"(?P<name>[\w.]+?)(?:\[(?P<index>[\d,]+)\])?(?: = |,? differs)", claim.sentence)
+    if said is None or said["name"] not in evidence.program.wrt:
+        raise UndecidedError("no entry is named")
+    return evidence.place(said["name"]), tuple(map(int, said["index"].split(","))) if said["index"] else ()
+
+
+def jumps(evidence: Evidence, claim: Claim) -> None:
+    """A little to its two sides the outputs differ, however little."""
+    j, index = entry_named(evidence, claim)
+    program = evidence.double
+    gaps = []
+    for t in (1e-6, 1e-9):
+        found = []
+        for sign in (-1, 1):
+            moved = program.leaves[j].clone()
+            moved[index] += sign * t * max(float(moved[index].abs()), 1.0)
+            found.append(program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)]))
+        if [y.shape for y in found[0]] != [y.shape for y in found[1]]:
+            return
+        gaps.append(
+            max(
+                float((a.to(torch.complex128) - b).abs().nan_to_num().max())
+                for a, b in zip(*found, strict=True)
+                if a.numel()
+            )
+        )
+    refute(gaps[1] < 0.5 * gaps[0] or not gaps[0], f"the outputs differ by {gaps} over steps of 1e-6 and 1e-9")
+
+
+def slopes_jump(evidence: Evidence, claim: Claim) -> None:
+    """Of all entries moved a little to the one side and the other the derivatives to this entry differ."""
+    j, index = entry_named(evidence, claim)
+    program = evidence.double
+    for seed in range(8):
+        v = [direction(y, 80 + seed) if moves(y) else None for y in program.run(*program.leaves)]
+        gaps = []
+        for t in (1e-6, 1e-8):
+            u = [t * size_of(x) * direction(x, 90 + seed) if moves(x) else torch.zeros_like(x) for x in program.leaves]
+            sides = [
+                gradients(program.run, [x + s * d for x, d in zip(program.leaves, u, strict=True)], v)[j]
+                for s in (-1, 1)
+            ]
+            below, above = (torch.zeros(()) if g is None else g[index] for g in sides)
+            gaps.append(float((above - below).abs()) / max(float(above.abs()), float(below.abs()), 1e-30))
+        if gaps[1] > 1e-4 and gaps[1] > 0.3 * gaps[0]:
+            return
+    raise RefutedError("along eight directions it does not jump")
+
+
+def is_masked(evidence: Evidence, claim: Claim) -> None:
+    """The gradient holds a NaN although all outputs are finite."""
+    outputs = evidence.program.run(*evidence.program.leaves)
+    refute(not all(bool(y.isfinite().all()) for y in outputs), "an output is not finite itself")
+    found = gradients(evidence.program.run, evidence.program.leaves, cotangents(evidence))
+    refute(not any(g is not None and bool(g.isnan().any()) for g in found), "no gradient is NaN")
+
+
+def is_repeated(evidence: Evidence, claim: Claim) -> None:
+    """The eigenvalue or singular value told is there twice, in one of the decompositions of the program."""
+    said = re.search(r"the (?P<kind>\w+(?: value)?) (?P<number>\S+) of a decomposition", claim.sentence)
+    assert said is not None
+    matrices = [m for span in decompositions(evidence) for m in evidence.double.step(span).tensors if m.dim() >= 2]
+    if not matrices:
+        raise UndecidedError("no decomposition stands in the program")
+    refute(not any(is_twice(m, said["kind"], complex(said["number"])) for m in matrices), "no matrix has it twice")
+
+
+def decompositions(evidence: Evidence) -> list[Span]:
+    """Where the program takes eigenvalues or singular values."""
+    names = re.compile(r"eig|svd|lobpcg|pca")
+    tree, text = ast.parse(evidence.double.text), evidence.double.text
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    spans = [(node.col_offset, node.end_col_offset or 0) for node in calls if names.search(node.func.attr)]  # type: ignore[attr-defined]
+    return spans if text.isascii() and "\n" not in text else []
 
 
 def is_coupled(evidence: Evidence, claim: Claim) -> None:
@@ -266,12 +372,16 @@ def _compared(evidence: Evidence) -> list[Compared]:
     """For some random v and u; fewer where differences tell nothing."""
     program = evidence.double
     found = []
+    if any(moves(y) and torch.finfo(y.dtype).eps > 1e-9 for y in program.run(*program.leaves)):
+        raise UndecidedError("it computes in a coarser precision")
     for seed in range(3):
-        u = [direction(x, 41 + seed) * size_of(x) if moves(x) else torch.zeros_like(x) for x in program.leaves]
+        u = [_direction_within(x, 41 + seed) if moves(x) else torch.zeros_like(x) for x in program.leaves]
         outputs = program.run(*program.leaves)
         v = [direction(y, 51 + seed) if moves(y) else None for y in outputs]
         given = [way(program.run, program.leaves, v) for way in (gradients, of_parts)]
-        once, apart = (sum(float((g.conj() * t).real.sum()) for g, t in zip(gs, u, strict=True) if g is not None) for gs in given)
+        once, apart = (
+            sum(float((g.conj() * t).real.sum()) for g, t in zip(gs, u, strict=True) if g is not None) for gs in given
+        )
         numeric = _slope(program.run, program.leaves, u, v)
         if numeric is not None and math.isfinite(once):
             size = sum(float((w * y).abs().sum()) for y, w in zip(outputs, v, strict=True) if w is not None)
@@ -279,6 +389,13 @@ def _compared(evidence: Evidence) -> list[Compared]:
     if not found:
         raise UndecidedError("differences tell nothing here")
     return found
+
+
+def _direction_within(x: Tensor, seed: int) -> Tensor:
+    """A random direction; from Hermitian matrices to such ones, since of those functions may read one triangle alone."""
+    u = direction(x, seed) * size_of(x)
+    hermitian = x.dim() >= 2 and x.shape[-1] == x.shape[-2] > 1 and torch.allclose(x, x.mH)
+    return (u + u.mH) / 2 if hermitian else u
 
 
 def is_right(evidence: Evidence, claim: Claim) -> None:
@@ -295,7 +412,9 @@ def is_wrong(evidence: Evidence, claim: Claim) -> None:
         refute(not _follows(evidence, claim.about["worst"]), "over that step the output stays the same, too")
         return
     found = _compared(evidence)
-    close = [abs(a - c.numeric) <= 1e-7 * max(abs(c.numeric), 1e-30) + c.noise for c in found for a in (c.analytic, c.apart)]
+    close = [
+        abs(a - c.numeric) <= 1e-7 * max(abs(c.numeric), 1e-30) + c.noise for c in found for a in (c.analytic, c.apart)
+    ]
     refute(all(close), f"{found}")
 
 
@@ -324,7 +443,9 @@ def is_at_a_kink(evidence: Evidence, claim: Claim) -> None:
     def line(t: float) -> Tensor:
         moved = x.clone()
         moved[tuple(worst["input_index"])] += t * scale
-        return program.run(*[moved if i == j else leaf for i, leaf in enumerate(program.leaves)])[k][tuple(worst["output_index"])]
+        return program.run(*[moved if i == j else leaf for i, leaf in enumerate(program.leaves)])[k][
+            tuple(worst["output_index"])
+        ]
 
     sides = one_sided(line)
     if sides is None:
