@@ -220,7 +220,7 @@ def _row(entry: Tensor, leaves: list[Tensor]) -> list[Tensor]:
 
 
 def of_parts(function: Function, leaves: Sequence[Tensor], cotangents: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The same by a pass for each output: PyTorch has backwards that lose what one output alone would send (native_group_norm)."""
+    """A pass for each output, added up: PyTorch has backwards that lose what one output alone sends (native_group_norm)."""
     alone = [[v if k == number else None for k, v in enumerate(cotangents)] for number in range(len(cotangents))]
     totals: list[Tensor | None] = [None] * len(leaves)
     for each in alone:

@@ -44,8 +44,8 @@ def matrices(evidence: Evidence, claim: Claim) -> list[Tensor]:
 
 
 def one_row_an_entry(J: Tensor, size: int) -> Tensor:
-    """The rows of Re y and of Im y as one: dy/dx for a real x; for a complex one those of Re y, which tell dy/dz if there is one."""
-    if J.numel() != 2 * size:
+    """The rows of Re y and of Im y as one: dy/dx of a real x; of a complex one those of Re y, which tell dy/dz."""
+    if not size or J.numel() != 2 * size:
         return J
     real, imaginary = J.chunk(2)
     if not J.is_complex():
@@ -172,7 +172,8 @@ def noisy(evidence: Evidence, claim: Claim) -> Tensor:
         results = Local.of(evidence, claim, program).results
         found = jacobians(lambda *values: [plain.at(values)[results[0]]], 0, plain.tensors)[local["position"]]
         return one_row_an_entry(found, prod(local["shape"])) != 0
-    found = jacobians(program.run, evidence.number(claim.about["y"]), beside)[evidence.place(claim.about["x"])]
+    y, x = evidence.number(claim.about["y"]), evidence.place(claim.about["x"])
+    found = jacobians(program.run, y, beside)[x]
     return one_row_an_entry(found, prod(claim.about["jacobian"]["shape"])) != 0
 
 
@@ -201,7 +202,7 @@ def is_complex(evidence: Evidence, claim: Claim) -> None:
     start = evidence.double.run(*leaves)
     v = [direction(out, 3) if k == y else None for k, out in enumerate(start)]
     gradient = gradients(evidence.double.run, leaves, v)[x]
-    if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.abs().max() > 0):
+    if gradient is None or not bool(gradient.isfinite().all()) or not bool((gradient != 0).any()):
         return
 
     def loss(t: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Programs and points at which claims are made: compositions of pieces that break gradients, many functions, and torch's operators."""
+"""Programs and points at which claims are made: pieces that break gradients put together, many functions, torch's operators."""
 
 from __future__ import annotations
 
@@ -31,28 +31,33 @@ class Case:
 
 
 PIECES = [
-    "torch.relu({})", "{}.abs()", "torch.round({})", "torch.sign({})", "torch.floor({})", "{}.detach()", "{} * {}.detach()",
-    "{}.sum() * {}", "{} * {}.sum().item()", "torch.where({} > 0, {}, -{})", "torch.where({} > 0, torch.log({}), 0 * {})",
-    "{}.clamp(-1, 1)", "{}.clamp_min(0)", "{} - {}", "{} * 0", "0 * {} + {}", "{} ** 2", "{} ** 3", "{}.pow(0.5)", "torch.sqrt({})",
-    "torch.log({})", "torch.exp({})", "torch.tanh({})", "torch.sigmoid({})", "torch.cos({})", "torch.sin({})", "1 / {}",
-    "{} / {}.norm()", "{}.norm()", "{}.softmax(0)", "{}.softmax(0).sum()", "torch.log({}.softmax(0))", "{}.cumsum(0)", "{}.cumprod(0)",
-    "{}.max()", "{}.min()", "{}.sort().values", "{}.topk(2).values", "{}.median()", "{}.max(0).values", "{}[1:]", "{}[::2]", "{}[0]",
+    "torch.relu({})", "{}.abs()", "torch.round({})", "torch.sign({})", "torch.floor({})", "{}.detach()",
+    "{} * {}.detach()", "{}.sum() * {}", "{} * {}.sum().item()", "torch.where({} > 0, {}, -{})",
+    "torch.where({} > 0, torch.log({}), 0 * {})", "{}.clamp(-1, 1)", "{}.clamp_min(0)", "{} - {}", "{} * 0", "0 * {} + {}",
+    "{} ** 2", "{} ** 3", "{}.pow(0.5)", "torch.sqrt({})", "torch.log({})", "torch.exp({})", "torch.tanh({})",
+    "torch.sigmoid({})", "torch.cos({})", "torch.sin({})", "1 / {}", "{} / {}.norm()", "{}.norm()", "{}.softmax(0)",
+    "{}.softmax(0).sum()", "torch.log({}.softmax(0))", "{}.cumsum(0)", "{}.cumprod(0)", "{}.max()", "{}.min()",
+    "{}.sort().values", "{}.topk(2).values", "{}.median()", "{}.max(0).values", "{}[1:]", "{}[::2]", "{}[0]",
     "{}[torch.tensor([2, 0, 0])]", "{}[{} > 0]", "{}.flip(0)", "{}.roll(1, 0)", "F.pad({}, (1, 1))", "torch.outer({}, {})",
-    "torch.outer({}, {}).sum(0)", "{} + 1", "2 * {}", "{} * w", "{} * 1e-6", "{} * 1e6", "{} @ W", "torch.tanh({} @ W) @ V", "W.T @ {}",
-    "torch.atan2({}, w)", "torch.atan2(w, {})", "torch.lerp({}, w, 0.3)", "torch.lerp({}, {}, w)", "torch.addcmul({}, w, {})",
-    "torch.maximum({}, w)", "torch.hypot({}, w)", "torch.fmod({}, 1.5)", "{} % 2", "{} // 2", "torch.remainder({}, w)", "F.relu6({})",
-    "F.hardtanh({})", "F.softplus({})", "F.gelu({})", "F.elu({})", "F.dropout({}, 0.5)", "F.mse_loss({}, w)", "F.l1_loss({}, w)",
-    "F.smooth_l1_loss({}, w)", "torch.sgn({})", "torch.heaviside({}, w)", "{}.long() * w", "({} > 0) * {}", "torch.nan_to_num({})",
-    "{}.masked_fill({} > 0, 0.0)", "torch.tril(torch.outer({}, {}))", "torch.diag({})", "torch.diag({}) @ {}", "{}.prod()", "{}.var()",
-    "{}.mean()", "{}.std()", "F.layer_norm({}, {}.shape)", "torch.stack([{}, w])", "torch.cat([{}, w])", "{}.clone().mul_(2)",
-    "{}.clone().zero_() + {}", "torch.linalg.eigvalsh(torch.outer({}, {}))", "torch.linalg.svdvals(torch.outer({}, {}))",
-    "torch.linalg.eigh(torch.diag({}))[0]", "torch.linalg.det(torch.outer({}, {}))", "torch.linalg.inv(torch.outer({}, {}))",
-    "{}.argmax() * {}", "{}.numel() * {}", "{}.new_ones(4) * {}", "torch.zeros_like({}) * {}", "torch.ones_like({})", "{}.exp().log()",
-    "{}.logsumexp(0)", "torch.logsumexp({} * 1e3, 0)", "torch.acos({})", "torch.asin({}.clamp(-1, 1))", "({}.view(2, 2) @ M).flatten()",
+    "torch.outer({}, {}).sum(0)", "{} + 1", "2 * {}", "{} * w", "{} * 1e-6", "{} * 1e6", "{} @ W",
+    "torch.tanh({} @ W) @ V", "W.T @ {}", "torch.atan2({}, w)", "torch.atan2(w, {})", "torch.lerp({}, w, 0.3)",
+    "torch.lerp({}, {}, w)", "torch.addcmul({}, w, {})", "torch.maximum({}, w)", "torch.hypot({}, w)",
+    "torch.fmod({}, 1.5)", "{} % 2", "{} // 2", "torch.remainder({}, w)", "F.relu6({})", "F.hardtanh({})",
+    "F.softplus({})", "F.gelu({})", "F.elu({})", "F.dropout({}, 0.5)", "F.mse_loss({}, w)", "F.l1_loss({}, w)",
+    "F.smooth_l1_loss({}, w)", "torch.sgn({})", "torch.heaviside({}, w)", "{}.long() * w", "({} > 0) * {}",
+    "torch.nan_to_num({})", "{}.masked_fill({} > 0, 0.0)", "torch.tril(torch.outer({}, {}))", "torch.diag({})",
+    "torch.diag({}) @ {}", "{}.prod()", "{}.var()", "{}.mean()", "{}.std()", "F.layer_norm({}, {}.shape)",
+    "torch.stack([{}, w])", "torch.cat([{}, w])", "{}.clone().mul_(2)", "{}.clone().zero_() + {}",
+    "torch.linalg.eigvalsh(torch.outer({}, {}))", "torch.linalg.svdvals(torch.outer({}, {}))",
+    "torch.linalg.eigh(torch.diag({}))[0]", "torch.linalg.det(torch.outer({}, {}))",
+    "torch.linalg.inv(torch.outer({}, {}))", "{}.argmax() * {}", "{}.numel() * {}", "{}.new_ones(4) * {}",
+    "torch.zeros_like({}) * {}", "torch.ones_like({})", "{}.exp().log()", "{}.logsumexp(0)",
+    "torch.logsumexp({} * 1e3, 0)", "torch.acos({})", "torch.asin({}.clamp(-1, 1))", "({}.view(2, 2) @ M).flatten()",
     "{}.view(2, 2).T.flatten()", "{}.repeat(2)", "{}.unfold(0, 2, 1)", "F.conv1d({}[None, None], w[None, None, :2])[0, 0]",
-    "F.max_pool1d({}[None], 2)[0]", "F.avg_pool1d({}[None], 2)[0]", "torch.fft.rfft({}).abs()", "torch.fft.fft({})", "{}.bernoulli(0.5)",
-    "sum({}[i] * i for i in range(3))", "torch.stack([{}[i] ** i for i in range(4)])", "F.batch_norm({}.view(2, 2), None, None, training=True)",
-    "torch.complex({}, w)", "{} * 1j", "torch.view_as_real({} * 1j)", "({} * 1j).abs()", "F.one_hot({}.argmax(), 4) * {}",
+    "F.max_pool1d({}[None], 2)[0]", "F.avg_pool1d({}[None], 2)[0]", "torch.fft.rfft({}).abs()", "torch.fft.fft({})",
+    "{}.bernoulli(0.5)", "sum({}[i] * i for i in range(3))", "torch.stack([{}[i] ** i for i in range(4)])",
+    "F.batch_norm({}.view(2, 2), None, None, training=True)", "torch.complex({}, w)", "{} * 1j",
+    "torch.view_as_real({} * 1j)", "({} * 1j).abs()", "F.one_hot({}.argmax(), 4) * {}",
 ]  # fmt: skip
 """With holes for vectors of four; many go well only with some, and the rest are errors, which claim nothing here."""
 

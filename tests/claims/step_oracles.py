@@ -103,10 +103,23 @@ def at_entry(gradient: Tensor, found: Found) -> float:
 
 
 def random_operands(evidence: Evidence, found: Found) -> list[list[Tensor]]:
-    """Other values of a step's operands at which it runs, near and at random; of those that follow from the inputs."""
-    fixed = set(evidence.constants(found.step)) - set(found.local.positions)
-    step, results = found.local.step, found.local.results
-    return around(lambda *values: [step.at(values)[k] for k in results], step.tensors, fixed)
+    """Other values of a step's operands at which it runs, near and at random; of those that follow from the inputs.
+
+    An operand that stands at several places has one value.
+    """
+    labels, step, results = found.step["operands"], found.local.step, found.local.results
+    firsts = list(dict.fromkeys(map(labels.index, labels)))
+    constants = set(evidence.constants(found.step)) - set(found.local.positions)
+    fixed = [k for k, first in enumerate(firsts) if first in constants]
+
+    def everywhere(values: Sequence[Tensor]) -> list[Tensor]:
+        return [values[firsts.index(labels.index(label))] for label in labels]
+
+    def function(*values: Tensor) -> list[Tensor]:
+        given = step.at(everywhere(values))
+        return [given[k] for k in results]
+
+    return [everywhere(point) for point in around(function, [step.tensors[k] for k in firsts], fixed)]
 
 
 def zero_here(evidence: Evidence, claim: Claim) -> None:
@@ -152,13 +165,9 @@ def others_of(value: Tensor) -> list[Tensor]:
     if value.dtype is torch.bool:
         return [~value, torch.zeros_like(value), torch.ones_like(value)]
     if not moves(value):
-        return [
-            value + 1,
-            value - 1,
-            torch.zeros_like(value),
-            torch.ones_like(value),
-            value.flip(tuple(range(value.dim()))),
-        ]
+        generator, most = torch.Generator().manual_seed(3), int(value.max()) + 1 if value.numel() else 1
+        drawn = [torch.randint(0, most + more, value.shape, generator=generator, dtype=value.dtype) for more in (0, 1, 2, 4)]
+        return [*drawn, value + 1, value - 1, torch.zeros_like(value), torch.ones_like(value)]
     near = [value + h * size_of(value) * direction(value, seed) for h in (1e-3, 0.5) for seed in range(3)]
     return [*near, *far_from(value), *(value + value.abs().max() * direction(value, seed) for seed in range(4))]
 
@@ -487,7 +496,7 @@ def masks_the_result(evidence: Evidence, claim: Claim) -> None:
 
 
 def is_cured(evidence: Evidence, claim: Claim) -> None:
-    """The rewrite has a finite gradient; and where the program is finite the same values and derivatives, unless it says otherwise."""
+    """The rewrite has a finite gradient, and the values and finite derivatives of the program, unless it says otherwise."""
     finding, program = claim.about["finding"], evidence.program
     other = PlainProgram(finding["rewrite"], program.inputs, program.wrt, program.seed, program.double)
     v = cotangents(evidence)

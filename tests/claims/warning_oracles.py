@@ -165,7 +165,8 @@ def _slope(function, leaves: list[Tensor], u: list[Tensor], v: list[Tensor | Non
 def is_not_finite(evidence: Evidence, claim: Claim) -> None:
     """How many entries of an output or a gradient are not finite, and which is the first."""
     said = re.match(
-        r"(?P<count>\d+) of (?P<size>\d+) entries of (?P<of>∂L/∂)?(?P<name>[\w.]+) (?:is|are) not finite, the first \S+ = (?P<number>\S+)",
+        r"(?P<count>\d+) of (?P<size>\d+) entries of (?P<of>∂L/∂)?(?P<name>[\w.]+) (?:is|are) not finite, "
+        r"the first \S+ = (?P<number>\S+)",
         claim.sentence,
     )
     if said is None:
@@ -280,10 +281,10 @@ def slopes_jump(evidence: Evidence, claim: Claim) -> None:
         gaps = []
         for t in (1e-6, 1e-8):
             u = [t * size_of(x) * direction(x, 90 + seed) if moves(x) else torch.zeros_like(x) for x in program.leaves]
-            sides = [
-                gradients(program.run, [x + s * d for x, d in zip(program.leaves, u, strict=True)], v)[j]
-                for s in (-1, 1)
-            ]
+            points = [[x + s * d for x, d in zip(program.leaves, u, strict=True)] for s in (-1, 1)]
+            if any(y.shape != w.shape for point in points for y, w in zip(program.run(*point), v, strict=True) if w is not None):
+                return
+            sides = [gradients(program.run, point, v)[j] for point in points]
             below, above = (torch.zeros(()) if g is None else g[index] for g in sides)
             gaps.append(float((above - below).abs()) / max(float(above.abs()), float(below.abs()), 1e-30))
         if gaps[1] > 1e-4 and gaps[1] > 0.3 * gaps[0]:
