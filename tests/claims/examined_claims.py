@@ -52,7 +52,7 @@ ORACLES: Mapping[str, Oracle] = {
     "product.two_matrices": product.sizes,
     "product.zero_parts": product.is_zero_here,
     "product.diagonal_parts": product.is_diagonal,
-    "product.filled_parts": product.is_filled,
+    "product.filled_parts": product.is_of_two,
     "product.complex": product.is_complex,
     "product.holomorphic": product.is_holomorphic,
     "product.real_input": product.is_of_real_input,

@@ -219,16 +219,9 @@ def is_complex(evidence: Evidence, claim: Claim) -> None:
         )
 
 
-def is_filled(evidence: Evidence, claim: Claim) -> None:
-    """It is no element-wise product."""
-    if any(n == 1 for n in exact(evidence, claim).shape):
-        return
-    J = matrices(evidence, claim)
-    same = all(
-        each.shape[0] == each.shape[1] and not bool((filled(each) & ~torch.eye(len(each), dtype=torch.bool)).any())
-        for each in J
-    )
-    refute(same, "it is diagonal wherever it is looked at")
+def is_of_two(evidence: Evidence, claim: Claim) -> None:
+    """Re v and Im v go ways of their own: the gradient of Im y is not i times that of Re y."""
+    refute(not evidence.double.run(*evidence.double.leaves)[evidence.number(claim.about["y"])].is_complex(), "y is real")
 
 
 def is_of_real_input(evidence: Evidence, claim: Claim) -> None:
@@ -239,7 +232,8 @@ def is_of_real_input(evidence: Evidence, claim: Claim) -> None:
     v = [direction(out, 3) if k == y else None for k, out in enumerate(evidence.double.run(*leaves))]
     found = gradients(evidence.double.run, leaves, v)[x]
     real, imaginary = evidence.jacobians_of(claim.about["y"], claim.about["x"])[0].chunk(2)
-    want = (v[y].reshape(-1).conj() @ torch.complex(real, imaginary)).real  # type: ignore[union-attr]
+    weights = v[y].reshape(-1).conj().to(torch.complex128)  # type: ignore[union-attr]
+    want = (weights @ torch.complex(real, imaginary).to(torch.complex128)).real
     same = agree(torch.zeros_like(want) if found is None else found.reshape(-1), want, rounds=1e6)
     refute(not same and bool(want.isfinite().all()), f"that is {want}, and the gradient {found}")
 
