@@ -52,7 +52,9 @@ ORACLES: Mapping[str, Oracle] = {
     "product.two_matrices": product.sizes,
     "product.zero_parts": product.is_zero_here,
     "product.diagonal_parts": product.is_diagonal,
-    "product.filled_parts": product.is_of_two,
+    "product.unknown_parts": product.is_of_two,
+    "product.filled_parts": product.is_filled,
+    "product.several": product.is_of_several,
     "product.complex": product.is_complex,
     "product.holomorphic": product.is_holomorphic,
     "product.real_input": product.is_of_real_input,
@@ -143,6 +145,9 @@ ORACLES: Mapping[str, Oracle] = {
 WITHOUT_ORACLE = {
     "product.not_computed": "that nothing is known",
     "warning.fallback": "how jvp has computed, and nothing of the function",
+    "warning.no_graph": "what jvp keeps of the caller's graph",
+    "warning.replay_differs": "that two evaluations of jvp differ",
+    "warning.product_differs": "that two ways of jvp differ",
     "finding.whole_only": "that two evaluations of jvp differ",
     "reason.backward": "that nothing else was found",
 }

@@ -219,6 +219,23 @@ def is_complex(evidence: Evidence, claim: Claim) -> None:
         )
 
 
+def is_of_several(evidence: Evidence, claim: Claim) -> None:
+    """Each of several v has a row of the result."""
+    (v, *_) = evidence.document["grad_outputs"].values()
+    for name, entry in evidence.document["vjp"].items():
+        rows = [v["shape"][0], *evidence.program.inputs[name].shape]
+        refute(entry["shape"] != rows, f"the result has the shape {entry['shape']}")
+
+
+def is_filled(evidence: Evidence, claim: Claim) -> None:
+    """It is no element-wise product."""
+    if any(n == 1 for n in exact(evidence, claim).shape):
+        return
+    found = matrices(evidence, claim)
+    diagonal = [J.shape[0] == J.shape[1] and not bool((filled(J) & ~torch.eye(len(J), dtype=torch.bool)).any()) for J in found]
+    refute(all(diagonal), "it is diagonal wherever it is looked at")
+
+
 def is_of_two(evidence: Evidence, claim: Claim) -> None:
     """Re v and Im v go ways of their own: the gradient of Im y is not i times that of Re y."""
     refute(not evidence.double.run(*evidence.double.leaves)[evidence.number(claim.about["y"])].is_complex(), "y is real")
@@ -231,7 +248,7 @@ def is_of_real_input(evidence: Evidence, claim: Claim) -> None:
     refute(leaves[x].is_complex(), "the input is complex")
     v = [direction(out, 3) if k == y else None for k, out in enumerate(evidence.double.run(*leaves))]
     found = gradients(evidence.double.run, leaves, v)[x]
-    real, imaginary = evidence.jacobians_of(claim.about["y"], claim.about["x"])[0].chunk(2)
+    real, imaginary = jacobians(evidence.double.run, y, leaves)[x].chunk(2)
     weights = v[y].reshape(-1).conj().to(torch.complex128)  # type: ignore[union-attr]
     want = (weights @ torch.complex(real, imaginary).to(torch.complex128)).real
     same = agree(torch.zeros_like(want) if found is None else found.reshape(-1), want, rounds=1e6)
