@@ -174,6 +174,13 @@ def size_of(x: Tensor) -> Tensor:
     return torch.where(x == 0, 1, x.abs())
 
 
+def norm(tensors: Sequence[Tensor]) -> float:
+    """The Euclidean norm of all entries, also where their squares are less or more than there are numbers for."""
+    entries = torch.cat([torch.zeros(1, dtype=torch.float64), *(t.abs().double().reshape(-1) for t in tensors)])
+    largest = float(entries.max())
+    return largest * float((entries / largest).norm()) if largest and math.isfinite(largest) else largest
+
+
 def moves(x: Tensor) -> bool:
     """Whether numbers of its kind can be moved a little."""
     return x.is_floating_point() or x.is_complex()
@@ -207,9 +214,13 @@ def steady(function: Function, number: int, leaves: Sequence[Tensor]) -> list[Te
     found = jacobians(function, number, leaves)
     for seed in (7, 8):
         beside = [x * (1 + 1e-10 * direction(x.abs(), seed).to(x.dtype)) if moves(x) else x for x in leaves]
+        try:
+            there = jacobians(function, number, beside)
+        except RuntimeError:  # the function ends there
+            continue
         found = [
             torch.where((J - K).abs() > UNSTEADY * J.abs(), 0, J) if J.shape == K.shape and moves(J) else J
-            for J, K in zip(found, jacobians(function, number, beside), strict=True)
+            for J, K in zip(found, there, strict=True)
         ]
     return found
 

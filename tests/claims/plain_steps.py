@@ -12,6 +12,7 @@ from evidence import (
     around,
     direction,
     gradients,
+    jacobians,
     steady,
 )
 from plain_programs import PlainProgram, PlainStep
@@ -70,6 +71,11 @@ class Local:
         )
         operand = float(self.here.abs().double().nan_to_num(posinf=0.0).max()) or 1.0
         return 1024 * torch.finfo(self.here.dtype).eps * results / operand
+
+    @property
+    def matrix(self) -> Tensor:
+        """∂result/∂operand (m, n) here, as a backward pass for each row gives it."""
+        return jacobians(lambda *values: [self.step.at(values)[self.results[0]]], 0, self.step.tensors)[self.positions[0]]
 
     @property
     def matrices(self) -> list[Tensor]:

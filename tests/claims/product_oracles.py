@@ -142,7 +142,7 @@ def union(found: Sequence[Tensor]) -> Tensor:
 def exact(evidence: Evidence, claim: Claim) -> Tensor:
     """The Jacobian here in the dtype that was asked for."""
     if "local" in claim.about:
-        found, shape = Local.of(evidence, claim, evidence.program).matrices[0], claim.about["local"]["shape"]
+        found, shape = Local.of(evidence, claim, evidence.program).matrix, claim.about["local"]["shape"]
     else:
         found, shape = evidence.in_its_dtype(claim.about["y"], claim.about["x"]), claim.about["jacobian"]["shape"]
     return one_row_an_entry(found, prod(shape))

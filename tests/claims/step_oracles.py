@@ -20,6 +20,7 @@ from evidence import (
     gradients,
     jacobians,
     moves,
+    norm,
     one_sided,
     refute,
     size_of,
@@ -463,7 +464,7 @@ def is_steepest(evidence: Evidence, claim: Claim) -> None:
     said = re.search(r"step (?P<index>\d+), .*\(×(?P<factor>[^)]+)\)", claim.sentence)
     assert said is not None
     step = evidence.document["steps"][int(said["index"])]
-    sent = [float(tensor_of(each).to(torch.complex128).norm()) for each in step["contributions"]]
+    sent = [norm([tensor_of(each)]) for each in step["contributions"]]
     some = [
         math.hypot(*(n for k, n in enumerate(sent) if chosen >> k & 1)) for chosen in range(1, 2 ** min(len(sent), 12))
     ]
@@ -536,8 +537,7 @@ def norms(evidence: Evidence, claim: Claim) -> None:
         raise UndecidedError("it is worded in another way")
     found = gradients(evidence.program.run, evidence.program.leaves, cotangents(evidence))[evidence.place(said["name"])]
     assert found is not None
-    end = float(found.double().norm()) if not found.is_complex() else float(found.to(torch.complex128).norm())
-    start = math.hypot(*(float(v.to(torch.complex128).norm()) for v in cotangents(evidence) if v is not None))
+    end, start = norm([found]), norm([v for v in cotangents(evidence) if v is not None])
     if max(end, float(said["end"])) > 1e-14 * start:  # less is nothing but rounding
         refute(not math.isclose(float(said["end"]), end, rel_tol=0.06), f"the norm is {end}")
         refute(not math.isclose(float(said["ratio"]), end / start, rel_tol=0.06), f"the ratio is {end / start}")

@@ -43,7 +43,7 @@ def test_no_claim_is_refuted(seed):
     assert kinds["undecided"] < 0.2 * kinds["stands"]
     said = Counter(each.claim.code.partition(".")[0] for each in found)
     assert said["finding"] > 10
-    assert said["warning"] > 10
+    assert said["warning"] > 4
     assert said["local"] > 60
 
 
@@ -144,7 +144,7 @@ FALSE = {
     "product.selection": ("torch.relu(x) ** 2 / 2", "1,1", {}, {}),
     "product.banded": ("x.flip(0) * 2", "1,2,3,4", {}, {}),
     "product.block_diagonal": ("x.cumsum(0)", "1,2,3,4", {}, {}),
-    "product.sparse": ("x.softmax(0)", "1000,2", {}, {}),
+    "product.sparse": ("x.cumsum(0)", "1,2", {}, {"nnz": 2}),
     "product.dense": ("x.cumsum(0)", "1,2", {}, {"nnz": 4}),
     "product.mostly_filled": ("x.cumsum(0)", "1,2", {}, {"nnz": 2}),
     "product.two_gradients": ("(x * 1j).sum()", "1,2", {"n": "1"}, {}),

@@ -52,7 +52,10 @@ CORES = {
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
 
 BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
-STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()))
+FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce"))
+"""Operations whose local maps are found out by calls at the point: what is zero there may be so because of its values."""
+
+STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()) - FOUND_OUT)
 """Operations of which it is known where their local maps are zero at every point; of the others' blocks it is not."""
 
 Locals = Sequence[tuple[Term, ...] | None]
