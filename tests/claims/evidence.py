@@ -24,6 +24,9 @@ NEGLIGIBLE = 1e-9
 UNSTEADY = 1e-2
 """An entry of a Jacobian that changes by more than this part of itself when the inputs change by roundings is one itself."""
 
+NO_OPERATIONS = ("write", "output")
+"""Steps of a trace that stand for no operation of the text."""
+
 MOST_ROWS = 130
 """Outputs with more entries are left alone."""
 
@@ -110,8 +113,9 @@ class Evidence:
         self, step: Mapping[str, Any], program: PlainProgram | None = None, leaves: Sequence[Tensor] | None = None
     ) -> PlainStep:
         """A step of the document, as Python does it."""
-        same = [other["index"] for other in self.document["steps"] if other["span"] == step["span"]]
-        if any(self.document["steps"][index]["op"] != step["op"] for index in same):
+        there = [other for other in self.document["steps"] if other["span"] == step["span"] and other["op"] not in NO_OPERATIONS]
+        same = [other["index"] for other in there if other["op"] == step["op"]]
+        if len(same) < len(there) or step["op"] in NO_OPERATIONS:
             raise UndecidedError("several steps stand at one place")
         found = (program or self.program).step(tuple(step["span"]), same.index(step["index"]), leaves)
         if len(found.tensors) != len(step["operands"]):

@@ -40,7 +40,7 @@ def test_no_claim_is_refuted(seed):
     )
     kinds = Counter(each.kind for each in found)
     assert kinds["stands"] >= 350
-    assert kinds["undecided"] < 0.2 * kinds["stands"]
+    assert kinds["undecided"] < 0.3 * kinds["stands"]
     said = Counter(each.claim.code.partition(".")[0] for each in found)
     assert said["finding"] > 10
     assert said["warning"] > 4
