@@ -156,7 +156,13 @@ def _like(node: Node) -> Tensor:
 
 
 def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
-    """All entries that an operation may mix at some point, where its map at this one does not tell."""
+    """All entries that an operation may mix at some point, where its map at this one does not tell.
+
+    Raises:
+        UnsupportedError: that is not known.
+    """
+    if name in FOUND_OUT:
+        raise UnsupportedError(name)
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
         return tuple([bare(term) for term in pieces])
