@@ -45,7 +45,7 @@ layers: $(VENV)/.dev ## no import from a lower floor to a higher one
 	@$(BIN)/python -m pytest tests/test_layers.py
 
 fuzz: $(VENV)/.dev ## every fuzzer by turns, with new examples, for FUZZ_MINUTES=60
-	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, command lines and property tests'
+	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, command lines, claims and property tests'
 	@$(BIN)/python tools/fuzz.py --minutes $(FUZZ_MINUTES)
 
 bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes

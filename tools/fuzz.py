@@ -25,6 +25,7 @@ TURNS = {
     "mutated calls": ("language/child_tries.py", "--count", "2000"),
     "expressions": ("language/child_tries.py", "--expressions", "--count", "2000"),
     "command lines": ("cli/hostile_commands.py", "--count", "60"),
+    "claims": ("claims/examined_claims.py", "--count", "5000"),
 }
 """The fuzzers that print a JSON line for each try, and what each does in its turn."""
 
@@ -32,7 +33,8 @@ EXAMPLES = 100
 """Of each property test in its turn."""
 
 FINE = {"ok", "none", "hangs", "bad_value", "evaluation", "file", "forbidden", "limit", "not_differentiable", "shape_mismatch",
-        "syntax", "unknown_name", "usage", *(f"exit {code}" for code in (0, 2, 3, 4, 5, 6, 7, 8))}  # fmt: skip
+        "stands", "syntax", "undecided", "unknown_name", "usage",
+        *(f"exit {code}" for code in (0, 2, 3, 4, 5, 6, 7, 8))}  # fmt: skip
 """What may become of a try."""
 
 

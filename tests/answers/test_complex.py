@@ -175,10 +175,10 @@ Which product
   einsum("j,ji->i", Re v, ∂(Re y)/∂x) + einsum("j,ji->i", Im v, ∂(Im y)/∂x)
   Flattened, Re v and Im v are row vectors of 2, and the Jacobians of Re y and of Im y are 2×2
   matrices: the result is the sum of two products of a vector and a matrix. Both are diagonal (each
-  entry of y depends on one entry of x, its own), so these products come down to element-wise
-  multiplication of Re v and of Im v with the diagonals. Complex numbers: PyTorch's grad gives
-  ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two for a real L), so that
-  −grad points downhill. The input is real, and so is its gradient: the result is also
+  entry of y sends its gradient to one entry of x alone, its own), so these products come down to
+  element-wise multiplication of Re v and of Im v with the diagonals. Complex numbers: PyTorch's
+  grad gives ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two for a real L),
+  so that −grad points downhill. The input is real, and so is its gradient: the result is also
   Re(conj(v)·(∂(Re y)/∂x + i·∂(Im y)/∂x)).
 
 The numbers

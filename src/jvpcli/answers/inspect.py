@@ -154,6 +154,7 @@ def _without_graph(request: Request) -> Iterator[Notice]:
             "graph_break",
             f"{', '.join(computed)}: computed from other tensors, to which this result keeps no graph; with create_graph=True "
             "it can be differentiated further",
+            "no_graph",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import ascii_lowercase, ascii_uppercase
 
 import torch
@@ -31,11 +32,10 @@ def contract(y: str, x: str, jacobian: LinearMap, v: Tensor, batched: bool = Fal
     input_axes, output_axes = index_letters(jacobian.in_shape, jacobian.out_shape)
     if batched:
         each = LETTERS[len(input_axes) + len(output_axes)]
-        several = "There are several v, one along the first axis of grad_outputs, and each has a row of the result; of each: "
         return Contraction(
             einsum=f"{each}{output_axes},{output_axes}{input_axes}->{each}{input_axes}",
             formula=_formula(y, x, jacobian, input_axes, output_axes, each),
-            product=several + product_in_words(y, x, jacobian),
+            product=f"{SENTENCES['several']} {product_in_words(y, x, jacobian)}",
         )
     return Contraction(
         einsum=f"{output_axes},{output_axes}{input_axes}->{input_axes}",
@@ -75,108 +75,133 @@ def _indexed(name: str, axes: str) -> str:
 
 def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     """Which product this is: what the flattened sizes are and what the Jacobian's kind reduces it to."""
-    sentences = [_sizes(y, jacobian), (_kind_of_parts if jacobian.splits else _kind)(y, x, jacobian)]
+    facts = {
+        "y": y, "x": x, "m": jacobian.m, "n": jacobian.n, "size": jacobian.m * jacobian.n, "nnz": jacobian.nnz,
+        "in_shape": jacobian.in_shape, "out_shape": jacobian.out_shape, "number": _number(jacobian),
+    }  # fmt: skip
+    return " ".join(SENTENCES[claim].format(**facts) for claim in claims(jacobian))
+
+
+def claims(jacobian: LinearMap) -> list[str]:
+    """The codes of what is said of a product: of its sizes, its kind, and complex numbers."""
+    kind = _kind_of_parts(jacobian) if jacobian.splits else _kind(jacobian)
+    found = [_sizes(jacobian)]
+    if jacobian.out_shape != () or kind.startswith("zero"):
+        found.append(kind)
     if isinstance(jacobian, ComplexMap):
-        sentences.append(_convention(y, x, jacobian))
-    return " ".join(filter(None, sentences))
+        found += ["complex", *_convention(jacobian)]
+    return found
 
 
-def _sizes(y: str, jacobian: LinearMap) -> str:
-    m, n = jacobian.m, jacobian.n
-    if jacobian.out_shape == () and jacobian.splits:
-        return (
-            f"{y} is a single number with two gradients (flattened: 1×{n}), that of Re {y} and that of Im {y}: the result is "
-            "Re v times the one plus Im v times the other."
-        )
-    if jacobian.out_shape == ():
-        return (
-            f"{y} is a single number, so the Jacobian is simply its gradient (flattened: 1×{n}) and v a single weight: "
-            "the result is v times the gradient."
-        )
+def _sizes(jacobian: LinearMap) -> str:
+    axes = len(jacobian.out_shape)
     if jacobian.splits:
-        parts = f"Re v and Im v are row vectors of {m}, and the Jacobians of Re {y} and of Im {y}"
-        return f"Flattened, {parts} are {m}×{n} matrices: the result is the sum of two products of a vector and a matrix."
-    matrix = f"Flattened, v is a row vector of {m} and the Jacobian a {m}×{n} matrix"
-    if len(jacobian.out_shape) == 1:
-        return f"{matrix}: the result is the product of a vector and a matrix, v on the left (vᵀJ)."
-    return (
-        f"{matrix}; the result is vᵀJ, a row vector of {n} reshaped to {jacobian.in_shape}. This is why the docs call "
-        f"a tensor of shape {jacobian.out_shape} a “vector”, and this a vector-Jacobian product: v stands on the left."
-    )
+        return "two_matrices" if axes else "two_gradients"
+    return {0: "number", 1: "vector"}.get(axes, "tensor")
 
 
-def _kind(y: str, x: str, jacobian: LinearMap) -> str:
-    """What the product comes down to, from the kind of the Jacobian alone."""
-    m, n = jacobian.m, jacobian.n
-    if jacobian.out_shape == () and jacobian.structure != "zero":
-        return ""
-    match jacobian.structure:
-        case "unknown":
-            if jacobian.nnz is None:
-                return "The entries of this Jacobian were not computed, so nothing is known of their structure."
-            return (
-                f"It is a matrix product; which entries of the Jacobian are zero at every point was not found out: here "
-                f"{jacobian.nnz} of the {m * n} are not."
-            )
-        case "zero":
-            return (
-                f"Every entry of this Jacobian is zero: no {y} changes with {x} here, so the product is zero for any v."
-            )
-        case _ if jacobian.nnz == 0:
-            return (
-                f"Every entry of this Jacobian is zero here, so the product is zero for any v; elsewhere {y} may change with {x}."
-            )
-        case "identity":
-            return (
-                f"The Jacobian is {_number(jacobian)} times the identity: the product comes down to "
-                f"{_number(jacobian)} · v."
-            )
-        case "diagonal":
-            return (
-                f"The Jacobian is diagonal (each entry of {y} depends on one entry of {x}, its own), so this product comes "
-                "down to element-wise multiplication of v with the diagonal."
-            )
-        case "selection":
-            return (
-                f"The Jacobian only selects (each entry of {y} is a copy of one entry of {x}, or a constant), so the product "
-                f"comes down to carrying each v back to the entry that was copied, adding where one was copied more than once."
-            )
-        case "banded":
-            return (
-                "It is a matrix product, not an element-wise one, but banded: only entries near the diagonal take part."
-            )
-        case "block_diagonal":
-            return (
-                "The Jacobian is block-diagonal: the product comes down to one small vector-matrix product a block, "
-                "none of which sees the others."
-            )
-        case "sparse":
-            return (
-                f"It is a matrix product, not an element-wise one; {jacobian.nnz} of the {m * n} entries of the Jacobian are "
-                "not zero, and only those take part."
-            )
-    if jacobian.nnz is not None and jacobian.nnz < m * n:
-        return (
-            f"It is a matrix product, not an element-wise one: {jacobian.nnz} of the {m * n} entries of the Jacobian are not "
-            "zero here."
-        )
-    return f"It is a matrix product, not an element-wise one: every entry of {x} may collect from every entry of {y}."
+def _kind(jacobian: LinearMap) -> str:
+    kind, nnz = jacobian.structure, jacobian.nnz
+    if kind == "unknown":
+        return "not_computed" if nnz is None else "unknown"
+    if kind == "zero":
+        return "zero"
+    if nnz == 0:
+        return "zero_here"
+    if kind == "dense" and nnz is not None and nnz < jacobian.m * jacobian.n:
+        return "mostly_filled"
+    return kind
 
 
-def _kind_of_parts(y: str, x: str, jacobian: LinearMap) -> str:
-    """What the product comes down to where Re v and Im v go ways of their own."""
+def _kind_of_parts(jacobian: LinearMap) -> str:
+    """The code where Re v and Im v go ways of their own."""
     if jacobian.nnz == 0:
-        return f"Every entry of both is zero: no {y} changes with {x} here, so the product is zero for any v."
-    if jacobian.out_shape == ():
-        return ""
+        return "zero_parts"
     if jacobian.structure == "unknown":
-        return "They are matrix products; which entries are zero at every point was not found out."
-    if jacobian.structure in ("identity", "diagonal"):
-        return (
-            f"Both are diagonal (each entry of {y} depends on one entry of {x}, its own), so these products come down to "
-            "element-wise multiplication of Re v and of Im v with the diagonals."
-        )
-    return "They are matrix products, not element-wise ones."
+        return "unknown_parts"
+    return "diagonal_parts" if jacobian.structure in ("identity", "diagonal") else "filled_parts"
+
+
+def _convention(jacobian: ComplexMap) -> list[str]:
+    if jacobian.splits:
+        return ["two_ways" if jacobian.rows.is_complex() else "real_input"]
+    return [] if jacobian.imaginary is None else ["holomorphic"]
+
+
+SENTENCES: Mapping[str, str] = {
+    "several": "There are several v, one along the first axis of grad_outputs, and each has a row of the result; of each:",
+    "number": (
+        "{y} is a single number, so the Jacobian is simply its gradient (flattened: 1×{n}) and v a single weight: "
+        "the result is v times the gradient."
+    ),
+    "vector": (
+        "Flattened, v is a row vector of {m} and the Jacobian a {m}×{n} matrix: the result is the product of a vector and "
+        "a matrix, v on the left (vᵀJ)."
+    ),
+    "tensor": (
+        "Flattened, v is a row vector of {m} and the Jacobian a {m}×{n} matrix; the result is vᵀJ, a row vector of {n} "
+        "reshaped to {in_shape}. This is why the docs call a tensor of shape {out_shape} a “vector”, and this a "
+        "vector-Jacobian product: v stands on the left."
+    ),
+    "two_gradients": (
+        "{y} is a single number with two gradients (flattened: 1×{n}), that of Re {y} and that of Im {y}: the result is Re v "
+        "times the one plus Im v times the other."
+    ),
+    "two_matrices": (
+        "Flattened, Re v and Im v are row vectors of {m}, and the Jacobians of Re {y} and of Im {y} are {m}×{n} matrices: "
+        "the result is the sum of two products of a vector and a matrix."
+    ),
+    "not_computed": "The entries of this Jacobian were not computed, so nothing is known of their structure.",
+    "unknown": (
+        "It is a matrix product; which entries of the Jacobian are zero at every point was not found out: here {nnz} of "
+        "the {size} are not."
+    ),
+    "zero": "Every entry of this Jacobian is zero, so the product is zero for any v.",
+    "zero_here": (
+        "Every entry of this Jacobian is zero here, so the product is zero for any v; elsewhere {y} may change with {x}."
+    ),
+    "identity": "The Jacobian is {number} times the identity: the product comes down to {number} · v.",
+    "diagonal": (
+        "The Jacobian is diagonal (each entry of {y} sends its gradient to one entry of {x} alone, its own), so this "
+        "product comes down to element-wise multiplication of v with the diagonal."
+    ),
+    "selection": (
+        "The Jacobian only selects (each entry of {y} sends its gradient unchanged to one entry of {x}, or to none), so the "
+        "product comes down to carrying each v back to that entry, adding where several come to the same one."
+    ),
+    "banded": "It is a matrix product, not an element-wise one, but banded: only entries near the diagonal take part.",
+    "block_diagonal": (
+        "The Jacobian is block-diagonal: the product comes down to one small vector-matrix product a block, none of which "
+        "sees the others."
+    ),
+    "sparse": (
+        "It is a matrix product, not an element-wise one; {nnz} of the {size} entries of the Jacobian are not zero, and "
+        "only those take part."
+    ),
+    "dense": "It is a matrix product, not an element-wise one: every entry of {x} may collect from every entry of {y}.",
+    "mostly_filled": (
+        "It is a matrix product, not an element-wise one: {nnz} of the {size} entries of the Jacobian are not zero here."
+    ),
+    "zero_parts": "Every entry of both is zero here, so the product is zero for any v.",
+    "diagonal_parts": (
+        "Both are diagonal (each entry of {y} sends its gradient to one entry of {x} alone, its own), so these products come "
+        "down to element-wise multiplication of Re v and of Im v with the diagonals."
+    ),
+    "unknown_parts": "They are matrix products; which entries are zero at every point was not found out.",
+    "filled_parts": "They are matrix products, not element-wise ones.",
+    "complex": (
+        "Complex numbers: PyTorch's grad gives ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two "
+        "for a real L), so that −grad points downhill."
+    ),
+    "holomorphic": "The Jacobian shown is conj(d{y}/d{x}).",
+    "real_input": (
+        "The input is real, and so is its gradient: the result is also Re(conj(v)·(∂(Re {y})/∂{x} + i·∂(Im {y})/∂{x}))."
+    ),
+    "two_ways": (
+        "The gradient of Im {y} is not i times that of Re {y} here: the result takes both, and v·J alone is not it."
+    ),
+}
+"""What is said of a product, by the code of what it claims; the tests have an oracle for each that tries to refute it."""
 
 
 def _number(jacobian: LinearMap) -> str:
@@ -184,19 +209,6 @@ def _number(jacobian: LinearMap) -> str:
         return "a number"
     number = jacobian.scale.item()
     return f"({number:g})" if isinstance(number, complex) else f"{number:g}"
-
-
-def _convention(y: str, x: str, jacobian: ComplexMap) -> str:
-    text = (
-        "Complex numbers: PyTorch's grad gives ∂L/∂Re + i·∂L/∂Im (the conjugate of the mathematician's ∂L/∂z, times two "
-        "for a real L), so that −grad points downhill."
-    )
-    if not jacobian.splits:
-        return text if jacobian.imaginary is None else f"{text} The Jacobian shown is conj(d{y}/d{x})."
-    if not jacobian.rows.is_complex():
-        whole = f"∂(Re {y})/∂{x} + i·∂(Im {y})/∂{x}"
-        return f"{text} The input is real, and so is its gradient: the result is also Re(conj(v)·({whole}))."
-    return f"{text} The gradient of Im {y} is not i times that of Re {y} here: the result takes both, and v·J alone is not it."
 
 
 def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | None:

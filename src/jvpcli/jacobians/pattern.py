@@ -52,7 +52,10 @@ CORES = {
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
 
 BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
-STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()))
+FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce"))
+"""Operations whose local maps are found out by calls at the point: what is zero there may be so because of its values."""
+
+STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()) - FOUND_OUT)
 """Operations of which it is known where their local maps are zero at every point; of the others' blocks it is not."""
 
 Locals = Sequence[tuple[Term, ...] | None]
@@ -153,7 +156,13 @@ def _like(node: Node) -> Tensor:
 
 
 def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape) -> Terms:
-    """All entries that an operation may mix at some point, where its map at this one does not tell."""
+    """All entries that an operation may mix at some point, where its map at this one does not tell.
+
+    Raises:
+        UnsupportedError: that is not known.
+    """
+    if name in FOUND_OUT:
+        raise UnsupportedError(name)
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
         return tuple([bare(term) for term in pieces])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
-from jvpcli.jacobians.nearby import all_finite
+from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.pattern import structured
@@ -161,8 +161,9 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             continue
         told, known = _by_operations(result.graph, leaves), natures(result.graph, leaves)
         written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
+        beside = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else []
         for k, position in enumerate(positions):
-            jacobian = _with_kind(written[k], told[k], known[k])
+            jacobian = _with_kind(written[k], told[k], known[k], beside[k] if beside else None)
             found = jacobian or told[k]
             shapes = tuple(result.graph.shape), tuple(leaves[k].shape)
             if found is None:
@@ -185,10 +186,29 @@ def _by_operations(output: Tensor, leaves: Sequence[Tensor]) -> Sequence[Structu
     return [None] * len(leaves)
 
 
-def _with_kind(jacobian: LinearMap | None, told: StructuredMap | None, nature: Nature) -> LinearMap | None:
-    """The map that is written out with its kind, and zeros where NaN is only 0·∞, of a basis vector that is zero there."""
+def _elsewhere(step: Step, number: int, positions: Sequence[int]) -> Sequence[LinearMap]:
+    """The maps to some operands where these have random values; none where the operation refuses those."""
+    points = [primal.tensor for primal in step.operands]
+    for position in positions:
+        points[position] = direction(points[position], 7 + position).requires_grad_()
+    try:
+        return written_out(step.again(points)[number], [points[position] for position in positions]) or []
+    except Exception:  # whatever the operation refuses there tells nothing
+        return []
+
+
+def _with_kind(
+    jacobian: LinearMap | None, told: StructuredMap | None, nature: Nature, beside: LinearMap | None
+) -> LinearMap | None:
+    """The map that is written out with its kind, and zeros where NaN is only 0·∞, of a basis vector that is zero there.
+
+    Of complex numbers the values tell the kind: here, and `beside`, at random operands.
+    """
     if isinstance(jacobian, ComplexMap):
-        return replace(jacobian, kind=classify_complex([jacobian], nature))
+        if beside is None and not nature.rigid:
+            return replace(jacobian, kind="unknown")
+        maps = [jacobian, *([beside] if isinstance(beside, ComplexMap) else [])]
+        return replace(jacobian, kind=classify_complex(maps, nature))
     if not isinstance(jacobian, DenseMap):
         return jacobian
     if told is None:

@@ -118,8 +118,10 @@ def mul(op: Op) -> Locals:
 
 def div(op: Op) -> Locals:
     """x / y; by a single number it is that of a multiplication."""
+    if op.saved("rounding_mode"):
+        return step(op)
     other = op.saved("other")
-    if op.saved("rounding_mode") or op.shapes[1:] not in ((), (None,)) or (isinstance(other, Tensor) and other.dim()):
+    if op.shapes[1:] not in ((), (None,)) or (isinstance(other, Tensor) and other.dim()):
         return elementwise(op)
     return op.each(lambda shape: (constant(op, shape, 1.0 / float(other)),)) if other else elementwise(op)
 

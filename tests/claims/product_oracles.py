@@ -1,0 +1,336 @@
+"""Oracles of what is said of a product and of a local Jacobian: which kind of matrix it is, and its numbers.
+
+An oracle returns where the claim stands, and raises `RefutedError` with the reason where it does not; where it cannot tell,
+`UndecidedError`.  It knows PyTorch alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from math import gcd, prod
+
+import torch
+from evidence import (
+    Claim,
+    Evidence,
+    agree,
+    cotangents,
+    direction,
+    filled,
+    gradients,
+    jacobians,
+    moves,
+    of_parts,
+    one_sided,
+    refute,
+    tensor_of,
+)
+from plain_programs import UndecidedError
+from plain_steps import Local
+from torch import Tensor
+
+# Of a product, and of a local Jacobian: which kind of matrix it is
+
+
+def matrices(evidence: Evidence, claim: Claim) -> list[Tensor]:
+    """The Jacobian in question (m, n), first here and then elsewhere."""
+    if "local" in claim.about:
+        found, shape = Local.of(evidence, claim, evidence.double).matrices, claim.about["local"]["shape"]
+    else:
+        found, shape = evidence.jacobians_of(claim.about["y"], claim.about["x"]), claim.about["jacobian"]["shape"]
+    return [one_row_an_entry(J, prod(shape)) for J in found]
+
+
+def one_row_an_entry(J: Tensor, size: int) -> Tensor:
+    """The rows of Re y and of Im y as one: dy/dx of a real x; of a complex one those of Re y, which tell dy/dz."""
+    if not size or J.numel() != 2 * size:
+        return J
+    real, imaginary = J.chunk(2)
+    if not J.is_complex():
+        return torch.complex(real, imaginary)
+    holomorphic = torch.allclose(imaginary, 1j * real, rtol=1e-6, atol=1e-9, equal_nan=True)
+    return real if holomorphic else real.abs() + imaginary.abs()
+
+
+def is_zero(evidence: Evidence, claim: Claim) -> None:
+    refute(any(bool(filled(J).any()) for J in matrices(evidence, claim)), "it is not zero at some point")
+
+
+def is_zero_here(evidence: Evidence, claim: Claim) -> None:
+    refute(bool(filled(exact(evidence, claim)).any()), "it is not zero here")
+
+
+def is_identity(evidence: Evidence, claim: Claim) -> None:
+    numbers = []
+    for J in matrices(evidence, claim):
+        refute(J.shape[0] != J.shape[1], "it is not square")
+        number = J[0, 0]
+        numbers.append(complex(number))
+        off = (J - number * torch.eye(len(J), dtype=J.dtype)).abs().max()
+        refute(float(off) > 1e-6 * float(number.abs()), f"it is not {number} times the identity at some point")
+    said = claim.about.get("facts", {}).get("number")
+    if said not in (None, "a number"):
+        refute(abs(complex(said) - numbers[0]) > 1e-4 * abs(numbers[0]), f"the number is {numbers[0]}")
+
+
+def is_diagonal(evidence: Evidence, claim: Claim) -> None:
+    for J in matrices(evidence, claim):
+        refute(J.shape[0] != J.shape[1], "it is not square")
+        refute(
+            bool((filled(J) & ~torch.eye(len(J), dtype=torch.bool)).any()), "an entry beside the diagonal is not zero"
+        )
+
+
+def is_selection(evidence: Evidence, claim: Claim) -> None:
+    for J in matrices(evidence, claim):
+        places = filled(J)
+        refute(bool((places.sum(1) > 1).any()), "a row holds several entries")
+        refute(bool(((J[places] - 1).abs() > 1e-6).any()), "an entry is neither 0 nor 1")
+
+
+def is_banded(evidence: Evidence, claim: Claim) -> None:
+    """Fewer than n diagonals hold it at every point."""
+    places = union(matrices(evidence, claim))
+    m, n = places.shape
+    rows, columns = places.nonzero(as_tuple=True)
+    refute(m != n, "it is not square")
+    width = int((columns - rows).max() - (columns - rows).min()) + 1 if len(rows) else 0
+    refute(width >= n, f"the band is {width} wide, of {n}")
+
+
+def is_block_diagonal(evidence: Evidence, claim: Claim) -> None:
+    places = union(matrices(evidence, claim))
+    m, n = places.shape
+    rows, columns = places.nonzero(as_tuple=True)
+    counts = [k for k in range(2, gcd(m, n) + 1) if gcd(m, n) % k == 0]
+    held = any(bool((rows // (m // k) == columns // (n // k)).all()) for k in counts)
+    refute(not held, "no equal blocks along the diagonal hold it")
+
+
+def is_sparse(evidence: Evidence, claim: Claim) -> None:
+    """At no point is every entry other than zero."""
+    refute(any(bool(filled(J).all()) for J in matrices(evidence, claim)), "no entry is zero at some point")
+    counted(evidence, claim)
+
+
+def is_dense(evidence: Evidence, claim: Claim) -> None:
+    """No entry is zero at every point: every entry may collect from every entry."""
+    found = matrices(evidence, claim)
+    places = torch.stack([J != 0 for J in found]).any(0)  # NaN, too
+    refute(len(found) > 3 and not bool(places.all()), "an entry is zero at every point")
+    counted(evidence, claim)
+
+
+def is_sum(evidence: Evidence, claim: Claim) -> None:
+    """Each operand entry is added into one result entry."""
+    for J in matrices(evidence, claim):
+        places = filled(J)
+        refute(bool((places.sum(0) > 1).any()), "an entry is added into several")
+        numbers = J[places]
+        refute(
+            bool(numbers.numel()) and float((numbers - numbers[0]).abs().max()) > 1e-6 * float(numbers[0].abs()),
+            "several factors",
+        )
+
+
+def union(found: Sequence[Tensor]) -> Tensor:
+    return torch.stack([filled(J) for J in found]).any(0)
+
+
+def exact(evidence: Evidence, claim: Claim) -> Tensor:
+    """The Jacobian here in the dtype that was asked for."""
+    if "local" in claim.about:
+        found, shape = Local.of(evidence, claim, evidence.program).matrix, claim.about["local"]["shape"]
+    else:
+        found, shape = evidence.in_its_dtype(claim.about["y"], claim.about["x"]), claim.about["jacobian"]["shape"]
+    return one_row_an_entry(found, prod(shape))
+
+
+def counted(evidence: Evidence, claim: Claim) -> None:
+    """How many entries are not zero here, by the dtype's own roundings."""
+    said = (claim.about.get("local") or claim.about["jacobian"])["nnz"]
+    if said is None:
+        return
+    J, wide = exact(evidence, claim), matrices(evidence, claim)[0]
+    sizes = torch.nan_to_num(J.abs(), nan=0.0)
+    finite = sizes[sizes.isfinite()]
+    largest = float(finite.max()) if finite.numel() else 0.0
+    least = int((sizes > math.sqrt(torch.finfo(J.dtype).eps) * largest).sum())
+    most = int(((J != 0) | (wide != 0) | noisy(evidence, claim)).sum())
+    refute(not least <= said <= most, f"{least} to {most} entries are not zero, not {said}")
+
+
+def noisy(evidence: Evidence, claim: Claim) -> Tensor:
+    """Where the Jacobian is other than zero a rounding beside the point: so may it be here, by another way to add it up."""
+    program = evidence.double
+    beside = [x * (1 + 1e-10 * direction(x.abs(), 9).to(x.dtype)) if moves(x) else x for x in program.leaves]
+    if "local" in claim.about:
+        step, local = claim.about["step"], claim.about["local"]
+        plain = evidence.step(step, program, beside)
+        results = Local.of(evidence, claim, program).results
+        found = jacobians(lambda *values: [plain.at(values)[results[0]]], 0, plain.tensors)[local["position"]]
+        return one_row_an_entry(found, prod(local["shape"])) != 0
+    y, x = evidence.number(claim.about["y"]), evidence.place(claim.about["x"])
+    found = jacobians(program.run, y, beside)[x]
+    return one_row_an_entry(found, prod(claim.about["jacobian"]["shape"])) != 0
+
+
+def of_one_number(evidence: Evidence, claim: Claim) -> None:
+    J = exact(evidence, claim)
+    refute(J.shape[0] != 1, "y is not a single number")
+    sizes(evidence, claim)
+
+
+def sizes(evidence: Evidence, claim: Claim) -> None:
+    J, facts = exact(evidence, claim), claim.about["facts"]
+    y = evidence.program.run(*evidence.program.leaves)[evidence.number(claim.about["y"])]
+    x = evidence.program.inputs[claim.about["x"]]
+    refute(int(facts.get("m", y.numel())) != y.numel(), "m is another")
+    refute(int(facts["n"]) != x.numel() or x.numel() != J.shape[1], "n is another")
+    refute(facts.get("in_shape", str(tuple(x.shape))) != str(tuple(x.shape)), "the input's shape is another")
+    refute(facts.get("out_shape", str(tuple(y.shape))) != str(tuple(y.shape)), "the output's shape is another")
+
+
+def is_complex(evidence: Evidence, claim: Claim) -> None:
+    """That −grad points downhill: a real loss falls along it, by what the sum of Re and Im squared foretells."""
+    if any(notice["code"] == "graph_break" for notice in evidence.document["warnings"]):
+        raise UndecidedError("the gradient lacks a part")
+    y, x = evidence.number(claim.about["y"]), evidence.place(claim.about["x"])
+    leaves = evidence.double.leaves
+    start = evidence.double.run(*leaves)
+    v = [direction(out, 3) if k == y else None for k, out in enumerate(start)]
+    gradient = gradients(evidence.double.run, leaves, v)[x]
+    if gradient is None or not bool(gradient.isfinite().all()) or not bool((gradient != 0).any()):
+        return
+
+    def loss(t: float) -> Tensor:
+        moved = [leaf - t * gradient if k == x else leaf for k, leaf in enumerate(leaves)]
+        out = evidence.double.run(*moved)[y]
+        return (v[y].conj() * out).real.sum()
+
+    slope = one_sided(lambda t: loss(t / float(gradient.abs().max())))
+    steepness = float((gradient.abs() ** 2).sum()) / float(gradient.abs().max())
+    if slope is not None and slope[2] < 1e-3 * steepness and abs(slope[0] - slope[1]) < 1e-3 * steepness:
+        refute(
+            abs(slope[1] + steepness) > 1e-2 * steepness,
+            f"along −grad the loss changes by {slope[1]}, not by {-steepness}",
+        )
+
+
+def is_of_several(evidence: Evidence, claim: Claim) -> None:
+    """Each of several v has a row of the result."""
+    (v, *_) = evidence.document["grad_outputs"].values()
+    for name, entry in evidence.document["vjp"].items():
+        rows = [v["shape"][0], *evidence.program.inputs[name].shape]
+        refute(entry["shape"] != rows, f"the result has the shape {entry['shape']}")
+
+
+def is_filled(evidence: Evidence, claim: Claim) -> None:
+    """It is no element-wise product."""
+    if any(n == 1 for n in exact(evidence, claim).shape):
+        return
+    found = matrices(evidence, claim)
+    diagonal = [J.shape[0] == J.shape[1] and not bool((filled(J) & ~torch.eye(len(J), dtype=torch.bool)).any()) for J in found]
+    refute(all(diagonal), "it is diagonal wherever it is looked at")
+
+
+def is_of_two(evidence: Evidence, claim: Claim) -> None:
+    """Re v and Im v go ways of their own: the gradient of Im y is not i times that of Re y."""
+    refute(not evidence.double.run(*evidence.double.leaves)[evidence.number(claim.about["y"])].is_complex(), "y is real")
+
+
+def is_of_real_input(evidence: Evidence, claim: Claim) -> None:
+    """The result is Re(conj(v)·(∂Re y + i ∂Im y)/∂x), and the input is real."""
+    y, x = evidence.number(claim.about["y"]), evidence.place(claim.about["x"])
+    leaves = evidence.double.leaves
+    refute(leaves[x].is_complex(), "the input is complex")
+    v = [direction(out, 3) if k == y else None for k, out in enumerate(evidence.double.run(*leaves))]
+    found = gradients(evidence.double.run, leaves, v)[x]
+    real, imaginary = jacobians(evidence.double.run, y, leaves)[x].chunk(2)
+    weights = v[y].reshape(-1).conj().to(torch.complex128)  # type: ignore[union-attr]
+    want = (weights @ torch.complex(real, imaginary).to(torch.complex128)).real
+    same = agree(torch.zeros_like(want) if found is None else found.reshape(-1), want, rounds=1e6)
+    refute(not same and bool(want.isfinite().all()), f"that is {want}, and the gradient {found}")
+
+
+def is_holomorphic(evidence: Evidence, claim: Claim) -> None:
+    real, imaginary = evidence.jacobians_of(claim.about["y"], claim.about["x"])[0].chunk(2)
+    refute(
+        not torch.allclose(imaginary, 1j * real, rtol=1e-3, atol=1e-6), "the rows of Im y are not i times those of Re y"
+    )
+
+
+def is_not_holomorphic(evidence: Evidence, claim: Claim) -> None:
+    real, imaginary = evidence.jacobians_of(claim.about["y"], claim.about["x"])[0].chunk(2)
+    refute(torch.allclose(imaginary, 1j * real, rtol=1e-12, atol=0), "the rows of Im y are i times those of Re y")
+
+
+# Of the numbers: what autograd gives
+
+
+def same_as_autograd(evidence: Evidence, claim: Claim) -> None:
+    document, program = evidence.document, evidence.program
+    x = program.wrt.index(claim.about["x"])
+    said = tensor_of(document["vjp"][claim.about["x"]])
+    ways = [way(program.run, program.leaves, cotangents(evidence))[x] for way in (gradients, of_parts)]
+    found = [torch.zeros_like(said) if g is None else g.reshape(said.shape) for g in ways]
+    refute(not any(agree(said, g) for g in found), f"autograd gives {found[0]}")
+
+
+def einsum_holds(evidence: Evidence, claim: Claim) -> None:
+    y, x = evidence.number(claim.about["y"]), claim.about["x"]
+    leaf = evidence.double.inputs[x]
+    out = evidence.double.run(*evidence.double.leaves)[y]
+    if out.is_complex() or leaf.is_complex():
+        raise UndecidedError("complex numbers are contracted by their own convention")
+    J = jacobians(evidence.double.run, y, evidence.double.leaves)[evidence.place(x)].reshape((*out.shape, *leaf.shape))
+    v = direction(out, 4)
+    found = torch.einsum(claim.sentence, v, J.to(v.dtype))
+    alone = gradients(
+        evidence.double.run, evidence.double.leaves, [v if k == y else None for k in range(evidence.count)]
+    )
+    want = alone[evidence.place(x)]
+    want = torch.zeros_like(found) if want is None else want
+    size = torch.einsum(claim.sentence, v.abs(), J.abs().to(v.dtype)).reshape(-1)
+    if bool(J.isfinite().all()) and size.numel() and float(size.max()) < 1e12:
+        refute(bool(((found - want).abs() > 1e-6 * size.max() + 1e-9).any()), "the einsum gives something else")
+
+
+def entry_holds(evidence: Evidence, claim: Claim) -> None:
+    """The entry that is worked out, term by term."""
+    entry = claim.about["contraction"]["entry"]
+    y, x = claim.about["y"], claim.about["x"]
+    J = evidence.in_its_dtype(y, x)
+    v = cotangents(evidence)[evidence.number(y)]
+    if v is None or J.is_complex() or not bool(J.isfinite().all()):
+        raise UndecidedError("no finite real numbers")
+    out = evidence.program.run(*evidence.program.leaves)[evidence.number(y)]
+    column = flat(entry["label"], f"∂L/∂{x}", tuple(evidence.program.inputs[x].shape))
+    live = (v.reshape(-1) * J[:, column].to(v.dtype)) != 0
+    total = float((v.reshape(-1).double() * J[:, column].double()).sum())
+    size = float((v.reshape(-1).double() * J[:, column].double()).abs().sum())
+    slopes = float(J.abs().max()) + float(out.abs().max()) / (float(evidence.program.inputs[x].abs().max()) or 1.0)
+    slack = (
+        1024 * torch.finfo(J.dtype).eps + 1e-4 * size + 1024 * torch.finfo(J.dtype).eps * slopes * float(v.abs().max())
+    )
+    refute(abs(float(entry["result"]) - total) > slack, f"the entry is {total}")
+    for term in entry["terms"]:
+        row = flat(term["label"], y, tuple(out.shape))
+        off = abs(float(term["derivative"]) - float(J[row, column]))
+        refute(
+            off > 1e-4 * float(J.abs().max()) + 1024 * torch.finfo(J.dtype).eps * slopes,
+            f"the derivative of {term['label']} is {float(J[row, column])}",
+        )
+    if bool((J[live, column].abs() > 1e-6 * J.abs().max()).all()):
+        refute(len(entry["terms"]) + entry["hidden"] < int(live.sum()), "terms are missing")
+
+
+def flat(label: str, name: str, shape: tuple[int, ...]) -> int:
+    """The flat place of `name[1,2]`."""
+    index = re.fullmatch(r"\[([\d,]+)\]", label[len(name) :])
+    at = 0
+    for length, number in zip(shape, map(int, index[1].split(",")) if index else (), strict=True):
+        at = at * length + number
+    return at

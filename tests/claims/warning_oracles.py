@@ -1,0 +1,466 @@
+"""Oracles of warnings and of a check's verdict."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+import warnings as python_warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from evidence import (
+    Claim,
+    Evidence,
+    RefutedError,
+    around,
+    cotangents,
+    direction,
+    gradients,
+    jacobians,
+    moves,
+    of_parts,
+    one_sided,
+    refute,
+    size_of,
+)
+from plain_programs import PlainStep, Span, UndecidedError, tensors_of
+from step_oracles import is_twice, without_effect
+from torch import Tensor
+
+
+def pair_of(claim: Claim) -> tuple[str, str]:
+    """(y, x) of a warning of ∂y/∂x."""
+    named = re.search(r"∂(?P<y>[\w.\[\]]+)/∂(?P<x>[\w.]+)", claim.sentence)
+    named = named or re.search(r"(?P<y>[\w.]+) (?:is computed from|changes with) (?P<x>[\w.]+)", claim.sentence)
+    named = named or re.search(r"path from (?P<y>[\w.]+) back to (?P<x>[\w.]+?),", claim.sentence)
+    if named is None:
+        raise UndecidedError("no output and input are named")
+    return named["y"], named["x"]
+
+
+def no_gradient(evidence: Evidence, y: str, x: str) -> None:
+    """PyTorch has no gradient of y for x, here."""
+    leaves = evidence.program.leaves
+    v = [direction(out, 1) if k == evidence.number(y) else None for k, out in enumerate(evidence.program.run(*leaves))]
+    found = gradients(evidence.program.run, leaves, v)[evidence.place(x)]
+    refute(found is not None and bool((found != 0).any()), f"a gradient of {y} reaches {x}")
+
+
+def never_reaches(evidence: Evidence, claim: Claim) -> None:
+    y, x = pair_of(claim)
+    no_gradient(evidence, y, x)
+    without_effect(evidence, x, [evidence.number(y)])
+
+
+def no_effect_nearby(evidence: Evidence, claim: Claim) -> None:
+    """The weak form: no gradient, and y stays the same at the points nearby."""
+    y, x = pair_of(claim)
+    no_gradient(evidence, y, x)
+
+
+def never_reaches_here(evidence: Evidence, claim: Claim) -> None:
+    no_gradient(evidence, *pair_of(claim))
+
+
+def is_cut(evidence: Evidence, claim: Claim) -> None:
+    """y changes with x, and no gradient flows."""
+    y, x = pair_of(claim)
+    no_gradient(evidence, y, x)
+    k, j = evidence.number(y), evidence.place(x)
+    leaves = evidence.double.leaves
+    before = evidence.double.run(*leaves)[k]
+    for other in (
+        -leaves[j],
+        2 * leaves[j] + 1,
+        *(size * direction(leaves[j], seed) for size in (1, 10, 1e4) for seed in range(4)),
+    ):
+        try:
+            after = evidence.double.run(*[other if i == j else leaf for i, leaf in enumerate(leaves)])
+        except Exception:  # not defined there
+            continue
+        if (
+            k >= len(after)
+            or after[k].shape != before.shape
+            or not torch.equal(after[k].nan_to_num(), before.nan_to_num())
+        ):
+            return
+    raise RefutedError(f"{y} does not change with {x}")
+
+
+def is_left_out(evidence: Evidence, claim: Claim) -> None:
+    y = claim.sentence.split(" ")[0]
+    leaves = [leaf.clone().requires_grad_(moves(leaf)) for leaf in evidence.program.leaves]
+    refute(evidence.program.run(*leaves)[evidence.number(y)].requires_grad, f"{y} carries a gradient")
+
+
+def step_named(evidence: Evidence, claim: Claim) -> tuple[Span, PlainStep]:
+    """The operation whose text stands in backquotes."""
+    text = re.search(r"`(.+?)`", claim.sentence)
+    program = evidence.double
+    at = [m.start() for m in re.finditer(re.escape(text[1]), program.text)] if text else []
+    if text is None or len(at) != 1:
+        raise UndecidedError("the step does not stand at one place")
+    span = (at[0], at[0] + len(text[1]))
+    return span, program.step(span)
+
+
+def is_staircase(evidence: Evidence, claim: Claim) -> None:
+    """The step's derivative is zero everywhere, and its values do change."""
+    _, step = step_named(evidence, claim)
+    changed = False
+    for point in around(lambda *values: step.at(values), step.tensors):
+        results = step.at(point)
+        found = gradients(
+            lambda *values: step.at(values), point, [direction(y, 1) if moves(y) else None for y in results]
+        )
+        refute(any(g is not None and bool((g != 0).any()) for g in found), f"it has a derivative at {point}")
+        changed = changed or any(not torch.equal(a, b) for a, b in zip(results, step.at(step.tensors), strict=True))
+    refute(not changed, "its values do not change")
+
+
+def lacks_a_part(evidence: Evidence, claim: Claim) -> None:
+    """Differences give another derivative than autograd, and autograd's when the step's value is held fast."""
+    span, _ = step_named(evidence, claim)
+    program = evidence.double
+    value = _value_at(evidence, span)
+    held = program.held(span, value)
+    u = [direction(x, 21) * size_of(x) if moves(x) else torch.zeros_like(x) for x in program.leaves]
+    v = [direction(y, 22) if moves(y) else None for y in program.run(*program.leaves)]
+    found = gradients(program.run, program.leaves, v)
+    analytic = sum(float((g * t).real.sum()) for g, t in zip(found, u, strict=True) if g is not None)
+    free, fixed = (_slope(f, program.leaves, u, v) for f in (program.run, held))
+    if free is None or fixed is None or not math.isfinite(analytic):
+        raise UndecidedError("differences tell nothing here")
+    size = max(abs(analytic), abs(free), abs(fixed))
+    refute(abs(free - fixed) < 1e-4 * size, "held fast, nothing changes: it takes no part in the derivative")
+    refute(abs(free - analytic) < 1e-5 * size, "differences agree with autograd")
+
+
+def _value_at(evidence: Evidence, span: Span) -> object:
+    """What the operation at a place gives."""
+    node = ast.parse(evidence.double.text)
+    assert node is not None
+    step = evidence.double.step(span)
+    return step.function(*step.parts)
+
+
+def _slope(function, leaves: list[Tensor], u: list[Tensor], v: list[Tensor | None]) -> float | None:  # type: ignore[no-untyped-def]
+    """The derivative of ⟨v, f⟩ along u by differences; None where their two sides do not agree."""
+
+    def line(t: float) -> Tensor:
+        found = function(*[x + t * d for x, d in zip(leaves, u, strict=True)])
+        return sum((w.conj() * y).real.sum() for y, w in zip(found, v, strict=True) if w is not None)
+
+    sides = one_sided(line)
+    if sides is None:
+        return None
+    below, above, off = sides
+    size = max(abs(below), abs(above))
+    return (below + above) / 2 if abs(above - below) <= 1e-3 * size and off <= 1e-2 * size else None
+
+
+def is_not_finite(evidence: Evidence, claim: Claim) -> None:
+    """How many entries of an output or a gradient are not finite, and which is the first."""
+    said = re.match(
+        r"(?P<count>\d+) of (?P<size>\d+) entries of (?P<of>∂L/∂)?(?P<name>[\w.]+) (?:is|are) not finite, "
+        r"the first \S+ = (?P<number>\S+)",
+        claim.sentence,
+    )
+    if said is None:
+        raise UndecidedError("it is worded in another way")
+    document = evidence.document
+    if said["of"]:
+        found = gradients(evidence.program.run, evidence.program.leaves, cotangents(evidence))
+        tensor = found[evidence.place(said["name"])]
+        assert tensor is not None
+    else:
+        tensor = evidence.program.run(*evidence.program.leaves)[list(document["outputs"]).index(said["name"])]
+    bad = ~tensor.isfinite()
+    refute(int(said["count"]) != int(bad.sum()) or int(said["size"]) != tensor.numel(), f"{int(bad.sum())} are not")
+    first = tensor[tuple(bad.nonzero()[0].tolist())].item() if bad.any() else None
+    refute(str(first) != said["number"], f"the first is {first}")
+
+
+def are_not_compared(evidence: Evidence, claim: Claim) -> None:
+    """So many entries of the outputs are not finite, says a check."""
+    outputs = evidence.double.run(*evidence.double.leaves)
+    bad = sum(int((~y.isfinite()).sum()) for y in outputs)
+    refute(bad != int(claim.sentence.split(" ")[0]), f"{bad} are not finite")
+
+
+def are_artefacts(evidence: Evidence, claim: Claim) -> None:
+    """So many entries are NaN by PyTorch's backward passes, and zero where those give a number."""
+    y, x = pair_of(claim)
+    said = int(claim.sentence.split(" ")[0])
+    rows = evidence.in_its_dtype(y, x)
+    nan = rows.isnan()
+    refute(int(nan.sum()) < said, f"{int(nan.sum())} entries are NaN by backward passes")
+    elsewhere = [J for J in evidence.jacobians_of(y, x)[1:] if bool(J.isfinite().all())]
+    if elsewhere:
+        zero_somewhere = torch.stack([J == 0 for J in elsewhere]).any(0)
+        refute(int((nan & zero_somewhere).sum()) < said, "fewer are zero anywhere")
+
+
+def has_kink(evidence: Evidence, claim: Claim) -> None:
+    """The one-sided derivatives to an entry of an input differ."""
+    named = re.search(r"at (?P<name>[\w.]+?)(?:\[(?P<index>[\d,]+)\])? = ", claim.sentence)
+    if named is None or named["name"] not in evidence.program.wrt:
+        raise UndecidedError("no entry is named")
+    program, j = evidence.double, evidence.place(named["name"])
+    x = program.leaves[j]
+    entry = 0
+    for length, n in zip(x.shape, map(int, named["index"].split(",")) if named["index"] else (), strict=True):
+        entry = entry * length + n
+    scale = max(float(x.reshape(-1)[entry].abs()), 1.0)
+    undecided = 0
+    for seed in range(4):
+        v = [direction(y, 30 + seed) if moves(y) else None for y in program.run(*program.leaves)]
+
+        def line(t: float, v: list[Tensor | None] = v) -> Tensor:
+            moved = x.clone()
+            moved.reshape(-1)[entry] += t * scale
+            found = program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)])
+            if any(w is not None and w.shape != y.shape for y, w in zip(found, v, strict=True)):
+                raise UndecidedError("a shape changes")
+            return sum((w.conj() * y).real.sum() for y, w in zip(found, v, strict=True) if w is not None)
+
+        sides = one_sided(line)
+        if sides is None:
+            undecided += 1
+            continue
+        below, above, off = sides
+        if abs(above - below) > 1e-4 * max(abs(above), abs(below)) and abs(above - below) > 2 * off:
+            return
+        if off > 1e-3 * max(abs(above), abs(below)):
+            undecided += 1
+    if undecided:
+        raise UndecidedError("differences tell nothing there")
+    raise RefutedError("the derivatives to both sides are the same")
+
+
+def entry_named(evidence: Evidence, claim: Claim) -> tuple[int, tuple[int, ...]]:
+    """Which input, and which entry of it."""
+    said = re.search(r"(?P<name>[\w.]+?)(?:\[(?P<index>[\d,]+)\])?(?: = |,? differs)", claim.sentence)
+    if said is None or said["name"] not in evidence.program.wrt:
+        raise UndecidedError("no entry is named")
+    return evidence.place(said["name"]), tuple(map(int, said["index"].split(","))) if said["index"] else ()
+
+
+def jumps(evidence: Evidence, claim: Claim) -> None:
+    """A little to its two sides the outputs differ, however little."""
+    j, index = entry_named(evidence, claim)
+    program = evidence.double
+    gaps = []
+    for t in (1e-6, 1e-9):
+        found = []
+        for sign in (-1, 1):
+            moved = program.leaves[j].clone()
+            moved[index] += sign * t * max(float(moved[index].abs()), 1.0)
+            found.append(program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)]))
+        if [y.shape for y in found[0]] != [y.shape for y in found[1]]:
+            return
+        gaps.append(
+            max(
+                float((a.to(torch.complex128) - b).abs().nan_to_num().max())
+                for a, b in zip(*found, strict=True)
+                if a.numel()
+            )
+        )
+    refute(gaps[1] < 0.5 * gaps[0] or not gaps[0], f"the outputs differ by {gaps} over steps of 1e-6 and 1e-9")
+
+
+def slopes_jump(evidence: Evidence, claim: Claim) -> None:
+    """Of all entries moved a little to the one side and the other the derivatives to this entry differ."""
+    j, index = entry_named(evidence, claim)
+    program = evidence.double
+    for seed in range(8):
+        v = [direction(y, 80 + seed) if moves(y) else None for y in program.run(*program.leaves)]
+        gaps = []
+        for t in (1e-6, 1e-8):
+            u = [t * size_of(x) * direction(x, 90 + seed) if moves(x) else torch.zeros_like(x) for x in program.leaves]
+            points = [[x + s * d for x, d in zip(program.leaves, u, strict=True)] for s in (-1, 1)]
+            if any(y.shape != w.shape for point in points for y, w in zip(program.run(*point), v, strict=True) if w is not None):
+                return
+            sides = [gradients(program.run, point, v)[j] for point in points]
+            below, above = (torch.zeros(()) if g is None else g[index] for g in sides)
+            gaps.append(float((above - below).abs()) / max(float(above.abs()), float(below.abs()), 1e-30))
+        if gaps[1] > 1e-4 and gaps[1] > 0.3 * gaps[0]:
+            return
+    raise RefutedError("along eight directions it does not jump")
+
+
+def is_masked(evidence: Evidence, claim: Claim) -> None:
+    """The gradient holds a NaN although all outputs are finite."""
+    outputs = evidence.program.run(*evidence.program.leaves)
+    refute(not all(bool(y.isfinite().all()) for y in outputs), "an output is not finite itself")
+    found = gradients(evidence.program.run, evidence.program.leaves, cotangents(evidence))
+    refute(not any(g is not None and bool(g.isnan().any()) for g in found), "no gradient is NaN")
+
+
+def is_repeated(evidence: Evidence, claim: Claim) -> None:
+    """The eigenvalue or singular value told is there twice, in one of the decompositions of the program."""
+    said = re.search(r"the (?P<kind>\w+(?: value)?) (?P<number>\S+) of a decomposition", claim.sentence)
+    assert said is not None
+    matrices = [m for span in decompositions(evidence) for m in evidence.double.step(span).tensors if m.dim() >= 2]
+    if not matrices:
+        raise UndecidedError("no decomposition stands in the program")
+    refute(not any(is_twice(m, said["kind"], complex(said["number"])) for m in matrices), "no matrix has it twice")
+
+
+def decompositions(evidence: Evidence) -> list[Span]:
+    """Where the program takes eigenvalues or singular values."""
+    names = re.compile(r"eig|svd|lobpcg|pca")
+    tree, text = ast.parse(evidence.double.text), evidence.double.text
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    spans = [(node.col_offset, node.end_col_offset or 0) for node in calls if names.search(node.func.attr)]  # type: ignore[attr-defined]
+    return spans if text.isascii() and "\n" not in text else []
+
+
+def is_coupled(evidence: Evidence, claim: Claim) -> None:
+    """A gradient of one sample reaches others, through the step."""
+    _, step = step_named(evidence, claim)
+    x = step.tensors[0]
+    J = jacobians(lambda *values: step.at(values), 0, step.tensors)[0]
+    y = step.at(step.tensors)[0]
+    by_sample = J.reshape(y.shape[0], -1, x.shape[0], x.numel() // x.shape[0]).abs().amax((1, 3))
+    off = by_sample - torch.diag(by_sample.diagonal())
+    refute(not bool((off > 1e-9 * by_sample.max()).any()), "each sample depends on itself alone")
+
+
+def is_large(evidence: Evidence, claim: Claim) -> None:
+    tensors = [*evidence.program.inputs.values(), *evidence.program.run(*evidence.program.leaves)]
+    refute(max(t.numel() for t in tensors) <= 1_000_000, "nothing is so large")
+
+
+def torch_warns(evidence: Evidence, claim: Claim) -> None:
+    scope_text = evidence.program
+    with python_warnings.catch_warnings(record=True) as said:
+        python_warnings.simplefilter("always")
+        _run_loudly(scope_text)
+    refute(not said, "PyTorch does not warn")
+
+
+def _run_loudly(program) -> None:  # type: ignore[no-untyped-def]
+    from plain_programs import SCOPE
+
+    scope = {**SCOPE, **program.inputs}
+    torch.set_warn_always(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(program.seed)
+            exec(program.text, scope)
+    finally:
+        torch.set_warn_always(False)
+
+
+# Verdicts of a check
+
+
+@dataclass(frozen=True)
+class Compared:
+    """⟨v, J u⟩ by autograd (of all outputs at once, and one by one) and by differences, and what rounding makes of it."""
+
+    analytic: float
+    apart: float
+    numeric: float
+    noise: float
+
+
+def _compared(evidence: Evidence) -> list[Compared]:
+    """For some random v and u; fewer where differences tell nothing."""
+    program = evidence.double
+    found = []
+    if any(moves(y) and torch.finfo(y.dtype).eps > 1e-9 for y in program.run(*program.leaves)):
+        raise UndecidedError("it computes in a coarser precision")
+    for seed in range(3):
+        u = [_direction_within(x, 41 + seed) if moves(x) else torch.zeros_like(x) for x in program.leaves]
+        outputs = program.run(*program.leaves)
+        v = [direction(y, 51 + seed) if moves(y) else None for y in outputs]
+        given = [way(program.run, program.leaves, v) for way in (gradients, of_parts)]
+        once, apart = (
+            sum(float((g.conj() * t).real.sum()) for g, t in zip(gs, u, strict=True) if g is not None) for gs in given
+        )
+        numeric = _slope(program.run, program.leaves, u, v)
+        if numeric is not None and math.isfinite(once):
+            size = sum(float((w * y).abs().sum()) for y, w in zip(outputs, v, strict=True) if w is not None)
+            found.append(Compared(once, apart, numeric, 1e-9 * size))
+    if not found:
+        raise UndecidedError("differences tell nothing here")
+    return found
+
+
+def _direction_within(x: Tensor, seed: int) -> Tensor:
+    """A random direction; from Hermitian matrices to such ones, since of those functions may read one triangle alone."""
+    u = direction(x, seed) * size_of(x)
+    hermitian = x.dim() >= 2 and x.shape[-1] == x.shape[-2] > 1 and torch.allclose(x, x.mH)
+    return (u + u.mH) / 2 if hermitian else u
+
+
+def is_right(evidence: Evidence, claim: Claim) -> None:
+    found = _compared(evidence)
+    scale = max(max(abs(c.analytic), abs(c.numeric)) for c in found)
+    wrong = [c for c in found if abs(c.analytic - c.numeric) > 1e-2 * scale + c.noise]
+    refute(bool(wrong), f"{wrong}")
+
+
+def is_wrong(evidence: Evidence, claim: Claim) -> None:
+    """Differences do not agree with autograd: near the point, or over the step that is told."""
+    over = (claim.about["worst"] or {}).get("over")
+    if over is not None:
+        refute(not _follows(evidence, claim.about["worst"]), "over that step the output stays the same, too")
+        return
+    found = _compared(evidence)
+    close = [
+        abs(a - c.numeric) <= 1e-7 * max(abs(c.numeric), 1e-30) + c.noise for c in found for a in (c.analytic, c.apart)
+    ]
+    refute(all(close), f"{found}")
+
+
+def _follows(evidence: Evidence, worst: Mapping[str, Any]) -> bool:
+    """Whether an output's entry is another when the input's entry is moved by the step that is told, to either side."""
+    program, k, j = evidence.double, evidence.number(worst["output"]), evidence.place(worst["input"])
+    x = program.leaves[j]
+    found = []
+    for t in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        moved = x.clone()
+        moved[tuple(worst["input_index"])] += t * float(worst["over"])
+        leaves = [moved if i == j else leaf for i, leaf in enumerate(program.leaves)]
+        found.append(program.run(*leaves)[k][tuple(worst["output_index"])])
+    return any(not torch.equal(a, found[0]) for a in found)
+
+
+def is_at_a_kink(evidence: Evidence, claim: Claim) -> None:
+    """The one-sided derivatives of an output's entry to an input's differ, or there are none; or autograd's is neither."""
+    worst = claim.about["worst"]
+    if worst["input"] not in evidence.program.wrt or "output_part" in worst or "input_part" in worst:
+        raise UndecidedError("of complex numbers")
+    program, k, j = evidence.double, evidence.number(worst["output"]), evidence.place(worst["input"])
+    x = program.leaves[j]
+    scale = max(float(x[tuple(worst["input_index"])].abs()), 1.0)
+
+    def line(t: float) -> Tensor:
+        moved = x.clone()
+        moved[tuple(worst["input_index"])] += t * scale
+        return program.run(*[moved if i == j else leaf for i, leaf in enumerate(program.leaves)])[k][
+            tuple(worst["output_index"])
+        ]
+
+    sides = one_sided(line)
+    if sides is None:
+        return
+    below, above, off = sides
+    analytic = float(worst["analytic"]) * scale
+    size = max(abs(below), abs(above), 1e-30)
+    smooth = abs(above - below) < 1e-4 * size and off < 1e-4 * size
+    refute(smooth and abs(above - analytic) < 1e-4 * size, "it is smooth there, and autograd is right")
+
+
+def is_not_deterministic(evidence: Evidence, claim: Claim) -> None:
+    program = evidence.program
+    first = program.run(*program.leaves)
+    other = type(program)(program.text, program.inputs, program.wrt, program.seed + 1, program.double)
+    same = all(torch.equal(a, b) for a, b in zip(first, tensors_of(other.run(*other.leaves)), strict=True))
+    refute(same, "another seed gives the same")
