@@ -81,7 +81,7 @@ def test_every_claim_of_the_source_has_an_oracle():
 BARE = {"warning.fallback", "warning.torch_warning", "warning.nonfinite"}
 """Warnings whose code is their claim."""
 
-INLINE = {"warning.no_graph", "warning.replay_differs", "warning.product_differs"}
+INLINE = {"warning.follows", "warning.no_graph", "warning.replay_differs", "warning.product_differs"}
 """Claims that are made where they are worded."""
 
 
@@ -297,6 +297,7 @@ FALSE_WARNINGS = {
     "warning.not_finite": (*SMOOTH, "1 of 2 entries of y is not finite, the first y[0] = nan"),
     "warning.nonfinite": (*SMOOTH, "1 entry of the outputs is not finite and could not be compared"),
     "warning.artefact": (*SMOOTH, "1 entry of ∂y/∂x where PyTorch's own passes give NaN"),
+    "warning.follows": (*SMOOTH, "`x ** 2` is a staircase: its derivative is zero, while the output follows the input"),
     "warning.kink": (*SMOOTH, "there is a kink at x[0] = 1: the derivatives from below and from above differ"),
     "warning.step": (*SMOOTH, "there is a jump at x[0] = 1: a little to its two sides the outputs themselves differ"),
     "warning.jump": (*SMOOTH, "the derivatives jump at this point: that to x[0] differs, and the one shown is of this point"),
