@@ -14,7 +14,7 @@ from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, direction, find_kink
 from jvpcli.jacobians.passes import vjp
-from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.small import Derivatives, Sides
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
@@ -55,6 +55,10 @@ SENTENCES = {
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
     "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
     "{entry} differs, and the one shown is of this point alone",
+    "second kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and the one shown "
+    "is PyTorch's choice",
+    "second jump": "the second derivatives jump at this point: with all entries moved a little, to the one side and to the "
+    "other, one by {entry} differs, and the one shown is of this point alone",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
@@ -122,10 +126,21 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
             words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
             yield _said("degenerate", "repeated", **words)
             return
-    if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
+    yield from told_kink(problem, derivatives.sides)
+
+
+def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterator[Notice]:
+    """What the derivatives do where they jump.
+
+    Args:
+        problem: whose derivatives they are.
+        sides: generic gradients on both sides, where they are known.
+        order: "second " where the problem is a gradient: what it does itself there is told by its own problem.
+    """
+    if sides is None and len(problem.evaluation.tape) > LONGEST:
         return
     try:
-        kink = find_kink(problem, derivatives.sides)
+        kink = find_kink(problem, sides)
         if kink is None:
             return
         from jvpcli.jacobians.kinks import what_happens  # loaded only where there is something to look at
@@ -133,8 +148,8 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
         claim = what_happens(problem, kink)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
-    if claim is not None:
-        yield _said("kink", claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
+    if claim is not None and not (order and claim == "step"):
+        yield _said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
 
 DECOMPOSITIONS = frozenset(
