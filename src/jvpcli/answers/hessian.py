@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.coupling import multiplication, why_zero
-from jvpcli.answers.products import ROUNDINGS, Products, coarsest, differentiate, multiply
+from jvpcli.answers.products import ROUNDINGS, Products, differentiate, multiply
 from jvpcli.answers.question import (
     SEED_OFFSET,
     Weight,
@@ -26,7 +26,7 @@ from jvpcli.answers.question import (
     refuse_cut,
     text_of,
 )
-from jvpcli.answers.warnings import notices, told_kink
+from jvpcli.answers.warnings import notices, said, told_kink
 from jvpcli.errors import InternalError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label, unravel
@@ -34,6 +34,7 @@ from jvpcli.jacobians.eigenvalues import Extremes, Symmetric, extremes, trace
 from jvpcli.jacobians.gradient import gradient_of
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import elsewhere, largest, moved
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import paired, vjp
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.problem import Named, Problem
@@ -229,7 +230,7 @@ class _Second:
     @cached_property
     def eps(self) -> float:
         """The rounding of the coarsest floating dtype on the way."""
-        return coarsest(self.problem.evaluation)
+        return coarsest_rounding(self.problem.differentiable.values(), self.leaves.values())
 
     @cached_property
     def zero(self) -> bool:
@@ -348,9 +349,9 @@ def _asymmetry(found: _Second) -> Notice | None:
     where = _differing(found)
     if where is None:
         return None
-    fact = f"the second derivatives by {where[0]} and by {where[1]} depend on the order: the Hessian is not symmetric"
     if not isinstance(found.problem.function, Program) or found.problem.functions:
-        return Notice("asymmetric", f"{fact}; a backward of your own is not the derivative of its forward")
+        return said("asymmetric", "asymmetric", entry=where[0], other=where[1])
+    fact = f"the second derivatives by {where[0]} and by {where[1]} depend on the order: the Hessian is not symmetric"
     raise InternalError(fact, explanation="PyTorch's own second derivative is wrong here; please report this expression.")
 
 
@@ -389,7 +390,7 @@ def _warnings(found: _Second, derivatives: Derivatives, cotangents: Mapping[str,
     pulled = {y: vjp(problem.differentiable[y], weight.value, list(leaves.values())) for y, weight in cotangents.items()}
     contributions = {(y, x): each for y, all_of_it in pulled.items() for x, each in zip(leaves, all_of_it, strict=True)}
     first = Products(found.gradient, contributions, NOTHING, None)
-    jumps = told_kink(found.slope, derivatives.sides, "second ") if found.slope.differentiable else ()
+    jumps = told_kink(found.slope, derivatives.sides, "second_") if found.slope.differentiable else ()
     return (*notices(problem, replace(derivatives, sides=None), first), *jumps)
 
 
