@@ -21,10 +21,12 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jvpcli.answers.hessian import Hessian
     from jvpcli.answers.inspect import Inspection
     from jvpcli.answers.trace import Tracing
     from jvpcli.report import InspectReport
     from jvpcli.report.check import CheckedEntry, CheckReport
+    from jvpcli.report.hessian import Eigenvalues, HessianReport
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
 
 P = ParamSpec("P")
@@ -176,6 +178,39 @@ class CheckResult(_Result):
 
     def __repr__(self) -> str:
         return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"
+
+
+class HessianResult(_Result):
+    """The answer of :func:`hessian`: second derivatives as tensors and linear maps, and the report as text, dict or HTML.
+
+    Attributes:
+        hessian: (input name, input name) to ∂²L/∂x∂w, of x's shape followed by w's.
+        maps: the same as linear maps, which hold only what is not zero.
+        gradient: input name to ∂L/∂input, of the input's shape.
+        hvp: input name to the product with the direction, H u, of the input's shape; empty without a tangent.
+        symmetric: whether the order of differentiation makes no difference; if not, a backward of your own is wrong.
+        definite: `positive`, `positive_semi`, `negative`, `negative_semi`, `indefinite`, `zero` or `unknown`, at this point.
+        eigenvalues: the extreme ones, `.least` and `.greatest`, and whether they are `.exact`.
+        report: all of this as plain data.
+    """
+
+    def __init__(self, found: Hessian) -> None:
+        self.report: HessianReport = found.report
+        self.maps: Mapping[tuple[str, str], LinearMap] = found.maps
+        self.hessian: Mapping[tuple[str, str], Tensor] = _WrittenOut(found.maps)
+        self.gradient: Mapping[str, Tensor] = found.gradient
+        self.hvp: Mapping[str, Tensor] = found.hvp
+        self.symmetric: bool = found.report.symmetric
+        self.definite: str = found.report.definite
+        self.eigenvalues: Eigenvalues = found.report.eigenvalues
+
+    def _render(self, console: Console) -> None:
+        from jvpcli.render.hessian import render_hessian
+
+        render_hessian(self.report, console)
+
+    def _repr_html_(self) -> str | None:
+        return _fragment(self.report)
 
 
 @_recorded
@@ -336,6 +371,37 @@ def check(
     return CheckResult(check_request(request))
 
 
+@_recorded
+def hessian(
+    expression: Expression,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    imports: Paths | None = None,
+    wrt: str | Sequence[str] | None = None,
+    grad_outputs: Weights = None,
+    tangent: Weights = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    jacobian: str = "auto",
+    memory_limit: int | str | None = None,
+    save: str | PathLike[str] | None = None,
+    **named: Any,
+) -> HessianResult:
+    """The second derivative of L = ⟨v, y⟩, its product with a direction, and whether it is definite at this point.
+
+    Args: as :func:`inspect`; `grad_outputs` is v, `tangent` the direction u of H u, and `jacobian` says how the Hessian, the
+        Jacobian of the gradient, is written out ("none": only products with it are computed).
+
+    Raises:
+        JvpError: a subclass for each kind of failure.
+    """
+    request = _request("hessian", locals())
+    from jvpcli.answers.hessian import investigate
+
+    return HessianResult(investigate(request))
+
+
 def _request(command: str, given: Mapping[str, Any]) -> Request:
     """What the arguments of a function ask for, each read as the table of options says; `named` are inputs too.
 
@@ -348,7 +414,7 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     return make_request({**given, "inputs": inputs}, PYTHON, command)
 
 
-def _fragment(report: InspectReport | TraceReport) -> str | None:
+def _fragment(report: InspectReport | TraceReport | HessianReport) -> str | None:
     """A part of a page for a notebook, which shows the text where there is none: without jinja2."""
     from jvpcli.render import installed
 

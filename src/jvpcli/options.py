@@ -235,10 +235,11 @@ INPUTS = Kind(list[str], _inputs, _OF_VALUES)
 WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
-COMPUTING = ("inspect", "trace", "check")
+COMPUTING = ("inspect", "trace", "check", "hessian")
 ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
 JSON = (*COMPUTING, "explain", "batch", "ops", "schema")  # what prints a document with --json
 SHELL = (COMMAND_LINE,)
+DIRECTIONS = ("ones", "zeros", "randn", "onehot:")
 
 
 def _pictures(command: str) -> tuple[Option, ...]:
@@ -277,7 +278,10 @@ OPTIONS: tuple[Option, ...] = (
            "Each v has an axis in front, of several that are pulled back: the result has a row for each.", False),
     Option("tangent", WEIGHTS, ("inspect", "check"), ("--tangent", "-t"), "[NAME=]VALUE",
            "A direction u in the input's space: adds the JVP J u, as in -t ones.",
-           words=("ones", "zeros", "randn", "onehot:")),
+           words=DIRECTIONS),
+    Option("tangent", WEIGHTS, ("hessian",), ("--tangent", "-t"), "[NAME=]VALUE",
+           "A direction u in the input's space: adds the product H u, as in -t ones.",
+           words=DIRECTIONS),
     Option("wrt", NAMES, ANSWERS, ("--wrt",), "NAMES",
            "What to differentiate, as in --wrt x,W. Default: every floating or complex input."),
     Option("step", WHOLE, ("trace",), ("--step",), "N",
@@ -289,7 +293,7 @@ OPTIONS: tuple[Option, ...] = (
            words=("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool")),
     Option("device", TEXT, ANSWERS, ("--device",), "DEVICE",
            "Where the inputs go, as in --device cuda:0. Default: cpu.", "cpu", words=("cpu",)),
-    Option("seed", WHOLE, ("inspect", "trace", "jacobian"), ("--seed",), "N",
+    Option("seed", WHOLE, ("inspect", "trace", "hessian", "jacobian"), ("--seed",), "N",
            "Makes random functions repeatable, as in --seed 7. Default: 0.", 0),
     Option("seed", WHOLE, ("check",), ("--seed",), "N",
            "Hold random functions fast. Without it a function that draws random numbers fails the check."),
@@ -314,6 +318,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("jacobian", CHOICE, ("inspect",), ("--jacobian",), "FORMAT",
            "How the Jacobian is written out: auto (the default), dense, sparse or none, as in --jacobian sparse.", "auto",
            words=("auto", "dense", "sparse", "none")),
+    Option("jacobian", CHOICE, ("hessian",), ("--jacobian",), "FORMAT",
+           "How the Hessian, the gradient's Jacobian, is written out: auto (the default), dense, sparse or none.", "auto",
+           words=("auto", "dense", "sparse", "none")),
     Option("jobs", COUNT, ("batch",), ("--jobs", "-j"), "N",
            "Processes that answer lines; the order is kept.", 1, doors=SHELL),
     Option("memory_limit", SIZE, ANSWERS, ("--memory-limit",), "SIZE",
@@ -329,17 +336,21 @@ OPTIONS: tuple[Option, ...] = (
     Option("save", PATH, ("inspect",), ("--save",), "FILE",
            "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file.",
            doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
+    Option("save", PATH, ("hessian",), ("--save",), "FILE",
+           "Write the Hessian, a block for each pair of inputs, to a .npz (sparse or dense by kind) or .npy file.",
+           doors=(COMMAND_LINE, PYTHON), repeated=False),
     Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
            "Add the leading singular values of each Jacobian.", False),
     Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),
+    *_pictures("hessian"),
     Option("line", TEXT, ("completion",), ("--line",), "TEXT",
            "What stands on the command line so far: prints its completions.", doors=SHELL),
     Option("as_json", FLAG, JSON, ("--json",), None,
            "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
-    Option("full", FLAG, ("inspect", "trace"), ("--full",), None,
+    Option("full", FLAG, ("inspect", "trace", "hessian"), ("--full",), None,
            "Leave nothing out of tables and arrays.", False, doors=SHELL),
     Option("quiet", FLAG, (*COMPUTING, "batch"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
     Option("debug", FLAG, (*JSON, "completion"), ("--debug",), None,

@@ -87,6 +87,11 @@ class Problem:
             g is not None for g in torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True)
         )
 
+    def size(self, output: str) -> float:
+        """How large the terms that an output is summed from may be taken to be: as its largest finite entry."""
+        y = self.evaluation.outputs[output].detach()
+        return float(y.abs().nan_to_num(nan=0.0, posinf=0.0).max()) if y.numel() else 0.0
+
     @cached_property
     def files(self) -> tuple[str, ...]:
         """The files with code of the user's own: of the imported functions, or of the Python function."""

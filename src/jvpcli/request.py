@@ -43,7 +43,7 @@ class Request:
         spectrum: whether the leading singular values of every Jacobian are asked for.
         imports: files of the user's own whose functions the expression calls; they are run.
         create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
-        command: "inspect", "trace" or "check": what is asked, which an error shows in a command that works.
+        command: "inspect", "trace", "check" or "hessian": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
     """

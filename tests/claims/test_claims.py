@@ -301,6 +301,9 @@ FALSE_WARNINGS = {
     "warning.kink": (*SMOOTH, "there is a kink at x[0] = 1: the derivatives from below and from above differ"),
     "warning.step": (*SMOOTH, "there is a jump at x[0] = 1: a little to its two sides the outputs themselves differ"),
     "warning.jump": (*SMOOTH, "the derivatives jump at this point: that to x[0] differs, and the one shown is of this point"),
+    "warning.second_kink": (*SMOOTH, "the second derivative jumps at x[0] = 1: those from below and from above differ"),
+    "warning.second_jump": (*SMOOTH, "the second derivatives jump at this point: one by x[0] differs"),
+    "warning.asymmetric": (*SMOOTH, "the second derivatives by x[0] and by x depend on the order"),
     "warning.repeated": ("torch.linalg.eigvalsh(torch.diag(x))", "1,2", None, "the eigenvalue 1 of a decomposition is repeated"),
     "warning.coupled": ("x.view(2, 2) * 2", "1,2,3,4", None, "`x.view(2, 2) * 2` normalises over the batch"),
     "warning.truncated": (*SMOOTH, "x has 2 entries: more than 1000000 are not written out"),
@@ -319,6 +322,15 @@ def test_false_warnings_and_verdicts_are_refuted(code):
     text, x, w, sentence = FALSE_WARNINGS[code]
     worst = {"output": "y", "output_index": [0], "input": "x", "input_index": [0], "analytic": 2.0, "numeric": 2.0}
     refutes(code, evidence_of(text, x, w), sentence, worst=worst)
+
+
+@pytest.mark.parametrize("text", ["torch.relu(x) ** 2", "x.abs() * x", "torch.relu(x[0] + x[1] - 1) ** 2", "x.abs()"])
+def test_what_a_hessian_warns_of_stands(text):
+    found = jvpcli.hessian(text, x=torch.tensor([0.0, 1.0], dtype=torch.float64)).to_dict()["warnings"]
+    assert found
+    for notice in found:
+        claim = Claim(f"warning.{notice.get('claim') or notice['code']}", notice["message"])
+        ORACLES[claim.code](evidence_of(text, "0,1", None), claim)
 
 
 def test_every_oracle_has_something_false_to_refute():

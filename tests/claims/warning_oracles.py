@@ -6,7 +6,7 @@ import ast
 import math
 import re
 import warnings as python_warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -270,6 +270,48 @@ def jumps(evidence: Evidence, claim: Claim) -> None:
             )
         )
     refute(gaps[1] < 0.5 * gaps[0] or not gaps[0], f"the outputs differ by {gaps} over steps of 1e-6 and 1e-9")
+
+
+def hessian_times(evidence: Evidence, point: Sequence[Tensor], u: Sequence[Tensor]) -> list[Tensor]:
+    """The second derivative of the sum of all outputs times a direction, by double backward."""
+    fresh = [x.detach().clone().requires_grad_(moves(x)) for x in point]
+    active = [x for x in fresh if x.requires_grad]
+    total = sum(y.sum() for y in evidence.double.run(*fresh) if y.requires_grad)
+    slopes = torch.autograd.grad(total, active, create_graph=True, materialize_grads=True)
+    pairing = sum((g * w).sum() for g, w in zip(slopes, [w for w in u if moves(w)], strict=True))
+    if not pairing.requires_grad:
+        return [torch.zeros_like(x) for x in active]
+    return list(torch.autograd.grad(pairing, active, materialize_grads=True))
+
+
+def curvature_jumps(evidence: Evidence, claim: Claim) -> None:
+    """A little to the two sides, with the entry alone moved or all of them, the second derivatives by it differ, however near."""
+    j, index = entry_named(evidence, claim)
+    leaves = evidence.double.leaves
+    place = [k for k, x in enumerate(leaves) if moves(x)].index(j)
+    for seed in range(4):
+        u, moving = ([direction(x, s + seed) for x in leaves] for s in (40, 90))
+        only = torch.zeros_like(leaves[j])
+        only[index] = 1.0
+        for steps in (moving, [only if k == j else torch.zeros_like(x) for k, x in enumerate(leaves)]):
+            gaps = []
+            for t in (1e-5, 1e-7):
+                points = [[x + s * t * by for x, by in zip(leaves, steps, strict=True)] for s in (-1, 1)]
+                below, above = (hessian_times(evidence, point, u)[place] for point in points)
+                gaps.append(float((above - below)[index].abs()))
+            if gaps[1] > 0.5 * gaps[0] > 1e-9:
+                return
+    refute(True, "the second derivatives to both sides are the same")
+
+
+def is_asymmetric(evidence: Evidence, claim: Claim) -> None:
+    """⟨a, H b⟩ is not ⟨b, H a⟩."""
+    leaves = evidence.double.leaves
+    a, b = ([direction(x, seed) for x in leaves] for seed in (50, 60))
+    by_a, by_b = (hessian_times(evidence, leaves, u) for u in (a, b))
+    pairs = zip([w for w in a if moves(w)], by_a, [w for w in b if moves(w)], by_b, strict=True)
+    off = sum(float((u * hw).sum() - (w * hu).sum()) for u, hu, w, hw in pairs)
+    refute(abs(off) < 1e-9, "it is symmetric")
 
 
 def slopes_jump(evidence: Evidence, claim: Claim) -> None:

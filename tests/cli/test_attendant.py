@@ -75,7 +75,7 @@ CRASHES = {"read_nowhere": "SIGSEGV", "abort": "SIGABRT", "divide": "SIGFPE"}
     ("command", "function", "as_json"),
     [  # each command with each crash, and either of them in both forms
         (command, function, (i + j) % 2 == 1)
-        for i, command in enumerate(("inspect", "trace", "check"))
+        for i, command in enumerate(("inspect", "trace", "check", "hessian"))
         for j, function in enumerate(CRASHES)
     ],
 )

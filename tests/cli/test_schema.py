@@ -46,6 +46,10 @@ GOOD = [
     ["trace", "x.max(0).values", "--x", "1,2;3,4"],
     ["check", "torch.relu(x)", "--x", "0,1"],
     ["check", "x**2", "--x", "1,2"],
+    ["hessian", "x*x*w", "--x", "1,nan", "--w", "2", "-t", "ones"],
+    ["hessian", "x*2", "--x", "[]"],
+    ["hessian", "torch.relu(x)", "--x", "0,1"],
+    ["hessian", "torch.logsumexp(x, 0)", "--x", "torch.ones(200)", "--jacobian", "none"],
     ["ops", "nothing-like-this"],
     ["explain", "nobody has ever seen this"],
 ]

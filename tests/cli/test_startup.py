@@ -58,6 +58,7 @@ def loaded(*argv, torch=False):
     [
         ["--help"], ["--version"], [], ["ops", "soft"], ["ops", "soft", "--json"], ["schema"], ["completion", "zsh"],
         ["completion", "--line", "jvp inspect torch.so"], ["inspect", "--help"], ["trace", "--help"], ["batch", "--help"],
+        ["hessian", "--help"],
         ["inspect", "x", "--jsn"], ["inspekt", "x"], ["inspect"], ["inspect", "torch.sinn(x)", "--x", "1"],
         ["inspect", "x +", "--x", "1"], ["inspect", "x.__class__", "--x", "1"], ["inspect", "x*y", "--x", "1"],
         ["explain", "element 0 of tensors does not require grad and does not have a grad_fn"],
@@ -72,7 +73,7 @@ def test_what_does_not_compute_loads_no_torch(argv):
     assert not {name.partition(".")[0] for name in modules} & (HEAVY - allowed)
     others = {name for name in modules if name.startswith("jvpcli.cli.")} & {
         f"jvpcli.cli.{name}"
-        for name in ("inspect", "trace", "check", "batch", "explain", "ops", "schema", "completion")
+        for name in ("inspect", "trace", "check", "hessian", "batch", "explain", "ops", "schema", "completion")
     }
     assert len(others) <= 2  # the command that is named, and (for completion) the one on the line
 
@@ -86,7 +87,7 @@ def test_the_program_s_own_help_loads_not_even_typer(argv):
     "argv",
     [
         ["inspect", *OUTER], ["inspect", *OUTER, "--json"], ["inspect", *OUTER, "-g", "onehot:1,2", "-t", "ones"],
-        ["trace", *OUTER], ["trace", *OUTER, "--json"], ["check", *OUTER],
+        ["trace", *OUTER], ["trace", *OUTER, "--json"], ["check", *OUTER], ["hessian", *OUTER, "-t", "ones"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -345,6 +345,8 @@ def test_no_sentence_of_an_answer_is_lost(jvp, width):
         "trace": (["trace", "torch.sqrt(x).mul(0).sum()", "--x", "0,1"], ("z: the result, and a, b, …: the operands of a step, "
                   "where they have no name", 'Try: jvp trace "torch.sqrt(x + 1e-7).mul(0).sum()" --x 0,1\n')),
         "check": (["check", "x*x", "--x", "1"], ("Autograd agrees with finite differences",)),
+        "hessian": (["hessian", "torch.relu(x)", "--x", "0,1"], ("The Hessian times a direction u", "Where the first derivative "
+                    "jumps there is no second derivative; the jump is not in what PyTorch gives there.")),
         "explain": (["explain", "element 0 of tensors does not require grad and does not have a grad_fn"], ()),
         "help": (["trace", "--help"], ("--grad-outputs", "--memory-limit SIZE")),
         "ops": (["ops", "gumbel"], ()),

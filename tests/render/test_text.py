@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from jvpcli.answers.hessian import hessian
 from jvpcli.answers.inspect import inspect
 from jvpcli.errors import JvpError
 from jvpcli.render.error import render_error, underlined
+from jvpcli.render.hessian import render_hessian
 from jvpcli.render.terminal import Terminal
 from jvpcli.render.text import render_inspect, render_warnings
 from jvpcli.request import Request
@@ -52,6 +54,25 @@ def text_of(request: Request, *, full: bool = False) -> str:
 @pytest.mark.parametrize("name", REQUESTS)
 def test_whole_text(name):
     assert text_of(REQUESTS[name]) == (EXPECTED / f"{name}.txt").read_text()
+
+
+HESSIANS = {
+    "hessian": Request("torch.outer(x,x)", {"x": "1,2"}, tangent=((None, "1,0"),)),
+    "hessian_several": Request("(x @ w)**2", {"x": "1,2", "w": "3,1"}, tangent=(("w", "ones"),)),
+    "hessian_kink": Request("torch.relu(x)", {"x": "-1,0,2"}),
+    "hessian_empty": Request("x.sum()", {"x": "[]"}),
+    "hessian_products": Request("(x**2).sum()", {"x": "1,2,3"}, jacobian="none"),
+}
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_whole_text_of_a_hessian(name):
+    stream = io.StringIO()
+    console = Terminal(file=stream, width=100)
+    report = hessian(HESSIANS[name])
+    render_hessian(report, console)
+    render_warnings(report.warnings, console)
+    assert stream.getvalue() == (EXPECTED / f"{name}.txt").read_text()
 
 
 def test_a_truncated_table_says_how_much_it_hides_and_full_shows_it():

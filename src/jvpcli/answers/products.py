@@ -222,7 +222,7 @@ def _rounding(pair: _Pair, eps: float) -> float:
     roundings of a derivative of ordinary size, |v| |y| / |x|.
     """
     terms = largest(pair.jacobian.absolute().pullback(pair.v.abs()))
-    ordinary = largest(pair.v) * largest(pair.output.detach()) / (largest(pair.leaf.detach()) or 1.0)
+    ordinary = largest(pair.v) * pair.problem.size(pair.y) / (largest(pair.leaf.detach()) or 1.0)
     return math.sqrt(eps) * terms + ROUNDINGS * eps * ordinary + torch.finfo(pair.leaf.dtype).tiny
 
 

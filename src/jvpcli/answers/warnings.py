@@ -14,7 +14,7 @@ from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, direction, find_kink
 from jvpcli.jacobians.passes import vjp
-from jvpcli.jacobians.small import Derivatives
+from jvpcli.jacobians.small import Derivatives, Sides
 from jvpcli.jacobians.structure import artefacts_in_words
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS, is_imported
@@ -55,6 +55,12 @@ SENTENCES = {
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
     "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
     "{entry} differs, and the one shown is of this point alone",
+    "second_kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and the one "
+    "shown is PyTorch's choice",
+    "second_jump": "the second derivatives jump at this point: with all entries moved a little, to the one side and to the "
+    "other, one by {entry} differs, and the one shown is of this point alone",
+    "asymmetric": "the second derivatives by {entry} and by {other} depend on the order: the Hessian is not symmetric; a "
+    "backward of your own is not the derivative of its forward",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
@@ -63,7 +69,7 @@ SENTENCES = {
 """By the code of a claim its sentence."""
 
 
-def _said(code: str, claim: str, **words: object) -> Notice:
+def said(code: str, claim: str, **words: object) -> Notice:
     """The notice with the sentence of its claim."""
     return Notice(code, SENTENCES[claim].format(**words), claim)
 
@@ -79,7 +85,7 @@ def _unreached(problem: Problem, products: Products) -> Iterator[Notice]:
 def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
     for name, y in evaluation.outputs.items():
         if not y.requires_grad:
-            yield _said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
+            yield said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
 
 
 def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
@@ -90,7 +96,7 @@ def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
                 place = tuple(bad.nonzero()[0].tolist())
                 number = tensor[place].item()
                 count = int(bad.sum())
-                yield _said(
+                yield said(
                     "nonfinite",
                     "not_finite",
                     count=count,
@@ -120,12 +126,23 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
         repeated = repeated_in(problem.differentiable.values())
         if repeated is not None:
             words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
-            yield _said("degenerate", "repeated", **words)
+            yield said("degenerate", "repeated", **words)
             return
-    if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
+    yield from told_kink(problem, derivatives.sides)
+
+
+def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterator[Notice]:
+    """What the derivatives do where they jump.
+
+    Args:
+        problem: whose derivatives they are.
+        sides: generic gradients on both sides, where they are known.
+        order: "second_" where the problem is a gradient: what it does itself there is told by its own problem.
+    """
+    if sides is None and len(problem.evaluation.tape) > LONGEST:
         return
     try:
-        kink = find_kink(problem, derivatives.sides)
+        kink = find_kink(problem, sides)
         if kink is None:
             return
         from jvpcli.jacobians.kinks import what_happens  # loaded only where there is something to look at
@@ -133,8 +150,8 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
         claim = what_happens(problem, kink)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
-    if claim is not None:
-        yield _said("kink", claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
+    if claim is not None and not (order and claim == "step"):
+        yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
 
 DECOMPOSITIONS = frozenset(
@@ -180,7 +197,7 @@ def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
 def _truncated(evaluation: Evaluation) -> Iterator[Notice]:
     for name, tensor in (*evaluation.inputs.items(), *evaluation.outputs.items()):
         if tensor.numel() > LARGEST_DENSE:
-            yield _said("truncated", "truncated", name=name, size=tensor.numel(), most=LARGEST_DENSE)
+            yield said("truncated", "truncated", name=name, size=tensor.numel(), most=LARGEST_DENSE)
 
 
 def torch_warnings(evaluation: Evaluation) -> tuple[Notice, ...]:
@@ -207,7 +224,7 @@ def coupled_samples(evaluation: Evaluation) -> Iterator[Notice]:
     for step in evaluation.tape:
         how = _how(step, evaluation)
         if how is not None and evaluation.program is not None and _reaches_others(step, evaluation):
-            yield _said("coupled", "coupled", step=evaluation.program.text(step.span), how=how)
+            yield said("coupled", "coupled", step=evaluation.program.text(step.span), how=how)
 
 
 def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:

@@ -208,4 +208,15 @@ def _check(request: Request) -> tuple[Any, bool]:
     return report, not report.passed
 
 
-COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {"inspect": _inspect, "trace": _trace, "check": _check}
+def _hessian(request: Request) -> tuple[Any, bool]:
+    from jvpcli.answers.hessian import hessian
+
+    return hessian(request), False
+
+
+COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
+    "inspect": _inspect,
+    "trace": _trace,
+    "check": _check,
+    "hessian": _hessian,
+}

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "inspect": "Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers.",
     "trace": "Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong.",
     "check": "Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause.",
+    "hessian": "Show the second derivative: its shapes and structure, H times a direction, and whether it is definite here.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
@@ -32,7 +33,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 
-COMPUTING = frozenset({"inspect", "trace", "check"})
+COMPUTING = frozenset({"inspect", "trace", "check", "hessian"})
 """The commands that compute; a batch gives that to workers."""
 
 OPTIONS: Mapping[str, str] = {"--version": "Print the version and leave.", "-h, --help": "Show this message and leave."}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from jvpcli.report import InspectReport
+    from jvpcli.report.hessian import HessianReport
     from jvpcli.report.trace import TraceReport
 
 try:
@@ -269,7 +270,7 @@ class Pictures:
 
             check_path(self.plot)
 
-    def write(self, report: InspectReport | TraceReport) -> None:
+    def write(self, report: InspectReport | TraceReport | HessianReport) -> None:
         """Writes the files.
 
         Raises:
@@ -284,7 +285,7 @@ class Pictures:
 
             write_plot(report, self.plot)
 
-    def draw(self, report: InspectReport | TraceReport, console: Console) -> None:
+    def draw(self, report: InspectReport | TraceReport | HessianReport, console: Console) -> None:
         """Draws in the terminal, if that was asked for."""
         if self.heatmap:
             from jvpcli.render.heatmap import heatmap

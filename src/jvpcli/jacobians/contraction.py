@@ -58,9 +58,9 @@ def entry_label(name: str, index: tuple[int, ...]) -> str:
 
 
 def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str, each: str = "") -> str:
-    left = f"∂{_indexed('L', each)}/∂{_indexed(x, input_axes)}"
+    left = f"∂{indexed('L', each)}/∂{indexed(x, input_axes)}"
     total = f"Σ_{output_axes} " if output_axes else ""
-    at, y_at, x_at = _indexed("v", each + output_axes), _indexed(y, output_axes), _indexed(x, input_axes)
+    at, y_at, x_at = indexed("v", each + output_axes), indexed(y, output_axes), indexed(x, input_axes)
     return f"{left} = {total}{term(at, y_at, x_at, jacobian.splits)}"
 
 
@@ -69,7 +69,8 @@ def term(v: str, y: str, x: str, splits: bool) -> str:
     return f"(Re {v} · ∂(Re {y})/∂{x} + Im {v} · ∂(Im {y})/∂{x})" if splits else f"{v} · ∂{y}/∂{x}"
 
 
-def _indexed(name: str, axes: str) -> str:
+def indexed(name: str, axes: str) -> str:
+    """`x_ij`: a name with the letters of its axes."""
     return f"{name}_{axes}" if axes else name
 
 

@@ -48,7 +48,7 @@ def singular_values(linear_map: LinearMap, count: int = 6) -> Spectrum:
             squares = torch.zeros(n, dtype=torch.float64, device=values.device)
             return _exact(squares.index_add_(0, cols, values.double().square()).sqrt(), count)
         case "block_diagonal":
-            blocks = _blocks(linear_map)
+            blocks = diagonal_blocks(linear_map)
             if blocks.numel() * min(blocks.shape[1:]) <= MOST_WORK:
                 return _exact(_decomposed(blocks), count)
     if linear_map.nnz is not None and m * n * min(m, n) <= MOST_WORK:
@@ -69,7 +69,7 @@ def _exact(values: Tensor, count: int) -> Spectrum:
     return Spectrum(found, torch.zeros_like(found))
 
 
-def _blocks(linear_map: LinearMap) -> Tensor:
+def diagonal_blocks(linear_map: LinearMap) -> Tensor:
     """The blocks along the diagonal, (number, height, width)."""
     rows, cols, values = linear_map.entries()
     m, n = linear_map.m, linear_map.n
@@ -99,7 +99,7 @@ def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
         return linear_map.pullback(u.to(dtype).reshape(linear_map.out_shape)).detach().reshape(-1).double()
 
     def fresh(size: int, among: Tensor) -> Tensor:
-        return _orthogonal(torch.randn(size, generator=generator, dtype=torch.float64).to(device), among)[0]
+        return orthogonal(torch.randn(size, generator=generator, dtype=torch.float64).to(device), among)[0]
 
     steps = min(m, n, MOST_STEPS)
     right, left = (torch.zeros((steps, size), dtype=torch.float64, device=device) for size in (n, m))
@@ -108,7 +108,7 @@ def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
     beta = 0.0
     for step in range(steps):
         u = push(right[step]) - (beta * left[step - 1] if step else 0.0)
-        left[step], alpha = _orthogonal(u, left[:step])
+        left[step], alpha = orthogonal(u, left[:step])
         scale = float(bidiagonal.max()) if step else alpha
         if alpha <= torch.finfo(dtype).eps * scale:
             alpha, left[step] = 0.0, fresh(m, left[:step])
@@ -118,7 +118,7 @@ def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
         if step + 1 == n:
             beta = 0.0
         else:
-            v, beta = _orthogonal(pull(left[step]) - alpha * right[step], right[: step + 1])
+            v, beta = orthogonal(pull(left[step]) - alpha * right[step], right[: step + 1])
             if beta <= torch.finfo(dtype).eps * max(scale, alpha):
                 beta, v = 0.0, fresh(n, right[: step + 1])
         if step + 1 >= count and (step + 1 == steps or step % 5 == 4):
@@ -132,7 +132,7 @@ def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
     return Spectrum(values[:count], errors)
 
 
-def _orthogonal(vector: Tensor, among: Tensor) -> tuple[Tensor, float]:
+def orthogonal(vector: Tensor, among: Tensor) -> tuple[Tensor, float]:
     """The unit vector of what is left of it beside rows (k, size) that are orthonormal, and how long that is."""
     for _ in range(2):  # twice is enough (Kahan)
         vector = vector - among.t() @ (among @ vector)

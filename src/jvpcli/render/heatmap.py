@@ -18,6 +18,7 @@ from rich.text import Text
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text, number_text
 from jvpcli.report import InspectReport, Jacobian
+from jvpcli.report.hessian import HessianReport
 from jvpcli.report.trace import TraceReport
 
 MOST_COLUMNS = 120
@@ -44,7 +45,7 @@ Paint = Callable[[float], str]
 """The style of a character that stands for this entry."""
 
 
-def heatmap(report: InspectReport | TraceReport, console: Console) -> None:
+def heatmap(report: InspectReport | TraceReport | HessianReport, console: Console) -> None:
     """Prints the pictures of a report: its Jacobians, or the norms of a trace's cotangents by step."""
     if isinstance(report, TraceReport):
         lines = list(_norms(report, _room(console)[0]))

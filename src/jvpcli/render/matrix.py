@@ -9,6 +9,7 @@ from math import gcd, prod
 import numpy as np
 
 from jvpcli.report import InspectReport, Jacobian, Shape
+from jvpcli.report.hessian import HessianReport, gradient_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,13 @@ class Pattern:
         return self.lower + self.upper + 1 if self.nnz else 0
 
 
-def jacobians(report: InspectReport) -> Iterator[tuple[str, str, Jacobian, Matrix | None]]:
-    """Each Jacobian of a report with its output, its input, and its matrix."""
+def jacobians(report: InspectReport | HessianReport) -> Iterator[tuple[str, str, Jacobian, Matrix | None]]:
+    """Each Jacobian of a report with its output, its input, and its matrix; of a Hessian, that of the gradient."""
+    if isinstance(report, HessianReport):
+        for x, others in report.hessian.items():
+            for w, block in others.items():
+                yield gradient_name(x), w, block, flatten(block, len(report.inputs[x].shape))
+        return
     for y, by_input in report.jacobian.items():
         for x, jacobian in by_input.items():
             yield y, x, jacobian, flatten(jacobian, len(report.outputs[y].shape))

@@ -19,6 +19,7 @@ from jvpcli.render import check_installed, escaped, visible
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text, kind_text
 from jvpcli.report import InspectReport, Jacobian
+from jvpcli.report.hessian import HessianReport
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole
 
@@ -54,7 +55,7 @@ def check_path(path: str | Path) -> str:
     return suffix[1:]
 
 
-def write_plot(report: InspectReport | TraceReport, path: str | Path) -> None:
+def write_plot(report: InspectReport | TraceReport | HessianReport, path: str | Path) -> None:
     """Writes the picture of a report to a .png or .svg file, whole or not at all.
 
     Raises:
@@ -101,7 +102,7 @@ def _here(back: ExitStack) -> Any:
     return descriptor
 
 
-def _jacobians(report: InspectReport) -> Figure:
+def _jacobians(report: InspectReport | HessianReport) -> Figure:
     from matplotlib.figure import Figure
 
     pictures = list(jacobians(report))[:MOST_PANELS]

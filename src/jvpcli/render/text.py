@@ -15,7 +15,18 @@ from rich.text import Text
 
 from jvpcli.render.numbers import array_text, bytes_text, index_text, kind_text, number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
-from jvpcli.report import Comparison, Contraction, Cotangent, InspectReport, Jacobian, Notice, Refusal, WorkedEntry
+from jvpcli.report import (
+    Comparison,
+    Contraction,
+    Cotangent,
+    InputValue,
+    InspectReport,
+    Jacobian,
+    Notice,
+    Refusal,
+    Value,
+    WorkedEntry,
+)
 
 if TYPE_CHECKING:
     from jvpcli.report import PlanReport
@@ -99,22 +110,33 @@ def _sections(
 
 def _shapes(report: InspectReport) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for name, x in report.inputs.items():
-        kind = "input" if x.differentiated else "input, not differentiated"
-        table.add_row(Text(name, NAME), shape_text(x.shape), _typed(kind, x.dtype))
-    for name, y in report.outputs.items():
-        table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
-    for name, v in report.grad_outputs.items():
-        symbol = "v" if len(report.grad_outputs) == 1 else f"v for {name}"
-        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v, report.is_grads_batched))
+    add_tensors(table, report.inputs, report.outputs, report.grad_outputs, report.is_grads_batched)
     for output, by_input in report.jacobian.items():
         for wrt, jacobian in by_input.items():
-            about = Text(f"the Jacobian, output + input: {_filled(jacobian)}")
+            about = Text(f"the Jacobian, output + input: {filled(jacobian)}")
             table.add_row(Text(f"∂{output}/∂{wrt}", NAME), shape_text(jacobian.shape), about)
     for name, gradient in report.vjp.items():
         rows = "a row for each v, " if report.is_grads_batched else ""
         table.add_row(Text(f"∂L/∂{name}", NAME), shape_text(gradient.shape), Text(f"the result, the VJP: {rows}as {name}"))
     return table
+
+
+def add_tensors(
+    table: Table,
+    inputs: Mapping[str, InputValue],
+    outputs: Mapping[str, Value],
+    cotangents: Mapping[str, Cotangent],
+    batched: bool | None = None,
+) -> None:
+    """A row for each tensor that a question starts from: its name, its shape, what it is."""
+    for name, x in inputs.items():
+        kind = "input" if x.differentiated else "input, not differentiated"
+        table.add_row(Text(name, NAME), shape_text(x.shape), _typed(kind, x.dtype))
+    for name, y in outputs.items():
+        table.add_row(Text(name, NAME), shape_text(y.shape), _typed("output", y.dtype))
+    for name, v in cotangents.items():
+        symbol = "v" if len(cotangents) == 1 else f"v for {name}"
+        table.add_row(Text(symbol, NAME), shape_text(v.shape), _about_cotangent(name, v, batched))
 
 
 def _typed(kind: str, dtype: str) -> Text:
@@ -131,10 +153,11 @@ def _about_cotangent(output: str, v: Cotangent, batched: bool | None) -> Text:
     return text
 
 
-def _filled(jacobian: Jacobian) -> str:
+def filled(jacobian: Jacobian) -> str:
+    """The kind of a Jacobian, and how many of its entries are not zero."""
     size = int(np.prod(jacobian.shape, dtype=object))
-    filled = "" if jacobian.nnz is None else f", {jacobian.nnz} of {size} entries not zero"
-    return f"{kind_text(jacobian.structure, jacobian.scale)}{filled}"
+    entries = "" if jacobian.nnz is None else f", {jacobian.nnz} of {size} entries not zero"
+    return f"{kind_text(jacobian.structure, jacobian.scale)}{entries}"
 
 
 def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType]:
@@ -170,23 +193,24 @@ def _numbers(report: InspectReport, window: Window, width: int) -> Iterator[Rend
         if len(pairs) > 1:
             yield Text(f"∂{y}/∂{x}", style=NAME)
         if jacobian.value is None or v is None:
-            yield Text(_not_shown(jacobian), style=QUIET)
-            yield from _summary(jacobian, window, width)
+            yield Text(not_shown(jacobian), style=QUIET)
+            yield from summary(jacobian, window, width)
         else:
             real, axes = "complex" not in report.inputs[x].dtype, len(report.outputs[y].shape)
             yield matrix_table(y, x, jacobian, v, window, width, real=real, axes=axes)
         if contraction.entry is not None:
             yield Text()
-            yield _worked(contraction.entry)
+            yield worked(contraction.entry)
 
 
-def _not_shown(jacobian: Jacobian) -> str:
+def not_shown(jacobian: Jacobian) -> str:
+    """Why there is no table of a Jacobian."""
     if jacobian.values is not None:
         return f"held as {jacobian.values.size} nonzeros (see --json), not as a table"
     return f"not written out: {jacobian.reason}" if jacobian.reason else "too large for a table"
 
 
-def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[RenderableType]:
+def summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[RenderableType]:
     """What is known of a Jacobian that is not held."""
     if jacobian.frobenius_norm is not None:
         yield Text(f"its Frobenius norm: {number_text(jacobian.frobenius_norm)}")
@@ -195,12 +219,22 @@ def _summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[Rendera
 
 
 def matrix_table(
-    y: str, x: str, jacobian: Jacobian, v: np.ndarray, window: Window, width: int, *, real: bool, axes: int
+    y: str,
+    x: str,
+    jacobian: Jacobian,
+    v: np.ndarray,
+    window: Window,
+    width: int,
+    *,
+    real: bool,
+    axes: int,
+    words: tuple[str, str, str] | None = None,
 ) -> RenderableType:
     """The flattened Jacobian, a row an entry of y with its v, a column an entry of x with its result beneath.
 
     Where Re v and Im v go ways of their own, Re y and Im y have a row each; `real` says that x is real.  `axes` is how many
-    y has: v may have one more, of several v, which have a column and a result each.
+    y has: v may have one more, of several v (or none), which have a column and a result each.  `words` are what the result, v
+    and the product of both are called, if not as in a VJP.
     """
     assert jacobian.value is not None
     out_shape, in_shape = jacobian.shape[:axes], jacobian.shape[axes:]
@@ -216,7 +250,7 @@ def matrix_table(
     with np.errstate(all="ignore"):
         result = weights @ matrix
     shown = range(len(weights) if window.columns is None else min(len(weights), MOST_WEIGHTS))
-    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape, halves, v.ndim > axes, shown)
+    sheet = _Sheet(y, x, matrix, weights, result, out_shape, in_shape, halves, v.ndim > axes, shown, words)
     rows = _selected(matrix.shape[0], window.rows)
     fitting = _fitting(sheet, width)
     if window.columns is None:  # everything: as many tables side by side as it takes
@@ -233,7 +267,7 @@ class _Sheet:
     """What a table of a flattened Jacobian shows: matrix (m, n), weights (v, m), result (v, n) for each v.
 
     With `halves` there are two rows for an entry of y, of its real and of its imaginary part; `several` says that v has an axis
-    in front, and `shown` which of them are shown.
+    in front, and `shown` which of them are shown.  `words` are the names of the result, v and the product, if not a VJP's.
     """
 
     y: str
@@ -246,6 +280,11 @@ class _Sheet:
     halves: bool = False
     several: bool = False
     shown: Sequence[int] = (0,)
+    words: tuple[str, str, str] | None = None
+
+    def names(self, which: int) -> tuple[str, str, str]:
+        """What the result, v and their product are called."""
+        return self.words or (f"∂{self.numbered('L', which)}/∂{self.x}", self.numbered("v", which), "vᵀJ")
 
     def numbered(self, name: str, which: int) -> str:
         """`v`, or `v_1` of several."""
@@ -259,14 +298,12 @@ class _Sheet:
 
 def _table(sheet: _Sheet, rows: list[int | None], columns: Sequence[int | None]) -> Table:
     """Some rows and columns; None stands for those left out."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True, header_style=QUIET)
-    results = "\n".join(f"∂{sheet.numbered('L', which)}/∂{sheet.x}" for which in sheet.shown)
-    table.add_column("", footer=Text(results, style=NAME))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=bool(sheet.shown), header_style=QUIET)
+    table.add_column("", footer=Text("\n".join(sheet.names(which)[0] for which in sheet.shown), style=NAME))
     for which in sheet.shown:
-        footer = "\n".join("vᵀJ" if other == which else "" for other in sheet.shown)
-        table.add_column(
-            sheet.numbered("v", which), justify="right", footer=Text(footer, style=QUIET), style="magenta"
-        )
+        _, weight, product = sheet.names(which)
+        footer = "\n".join(product if other == which else "" for other in sheet.shown)
+        table.add_column(weight, justify="right", footer=Text(footer, style=QUIET), style="magenta")
     for column in columns:
         header = "…" if column is None else sheet.x + index_text(column, sheet.in_shape)
         footer = "\n".join("…" if column is None else number_text(sheet.result[which, column]) for which in sheet.shown)
@@ -313,7 +350,7 @@ def _hidden(sheet: _Sheet, rows: list[int | None], columns: list[int | None]) ->
     return [Text(f"{' and '.join(parts)} not shown; --full shows all", style=QUIET)] if parts else []
 
 
-def _worked(entry: WorkedEntry) -> Text:
+def worked(entry: WorkedEntry) -> Text:
     """`∂L/∂x[0] = 1·2 + 1·3 = 5`: v times the derivative, in the order of the rows."""
     products = [f"{_factor(term.cotangent)}·{_factor(term.derivative)}" for term in entry.terms]
     if entry.hidden:

@@ -22,13 +22,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from jvpcli.render import escaped
-from jvpcli.render.html import inspected, traced
+from jvpcli.render.html import curved, inspected, traced
 from jvpcli.render.numbers import array_text, kind_text, number_text, shape_text
 from jvpcli.report import InspectReport
+from jvpcli.report.hessian import HessianReport
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole
 
-Report = InspectReport | TraceReport
+Report = InspectReport | TraceReport | HessianReport
 
 SCRIPTS = ("numbers", "model", "words", "grid", "tables", "picture", "gestures", "heat", "explorer", "trace", "main")
 """The parts of the script, in the order in which they stand in a page."""
@@ -60,11 +61,13 @@ def write_html(report: Report, path: str | Path) -> None:
 
 
 def _render(template: str, report: Report, **context: Any) -> str:
-    return escaped(_environment().get_template(template).render(report=report, **_view(report), **context))
+    return escaped(_environment().get_template(template).render(**{"report": report, **_view(report)}, **context))
 
 
 def _view(report: Report) -> Mapping[str, Any]:
     """What the templates need beside the report."""
+    if isinstance(report, HessianReport):
+        return curved.view(report)
     return traced.view(report) if isinstance(report, TraceReport) else inspected.view(report)
 
 

@@ -40,12 +40,13 @@ def script_block(document: Mapping[str, Any]) -> Markup:
     return Markup(text)
 
 
-def inspect_data(report: InspectReport) -> Data:
-    """Everything that the explorable part of an `inspect` page needs."""
+def inspect_data(report: InspectReport, words: Mapping[str, str]) -> Data:
+    """Everything that the explorable part of an `inspect` page needs; `words` are what it calls things."""
     pairs = list(jacobians(report))
     budget = BUDGET // max(1, len(pairs))
     return {
         "kind": "inspect",
+        "words": words,
         "outputs": {
             name: {
                 "shape": y.shape,

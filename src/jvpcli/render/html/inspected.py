@@ -67,18 +67,29 @@ class Pair:
         return self.matrix is not None and self.matrix.m == self.matrix.n
 
 
-def view(report: InspectReport) -> Mapping[str, Any]:
+WORDS: Mapping[str, str] = {
+    "weight": "v", "loss": "L", "matrix": "J", "output": "y", "role": "grad_outputs", "about": "the cotangent, grad_outputs",
+    "missing": "has no cotangent: it takes no part in the result",
+}  # fmt: skip
+"""What a page calls the weights, the scalar ⟨v, y⟩ whose gradient is the result, the matrix between them, and the output."""
+
+
+def view(report: InspectReport, words: Mapping[str, str] = WORDS) -> Mapping[str, Any]:
     """The templates' variables."""
     return {
+        "report": report,
         "command": "inspect",
-        "pairs": [_pair(report, y, x, jacobian, matrix) for y, x, jacobian, matrix in jacobians(report)],
+        "words": words,
+        "pairs": [_pair(report, y, x, jacobian, matrix, words) for y, x, jacobian, matrix in jacobians(report)],
         "open": OPEN,
         "agreement": agreement(report.comparison),
-        "data": script_block(inspect_data(report)),
+        "data": script_block(inspect_data(report, words)),
     }
 
 
-def _pair(report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Matrix | None) -> Pair:
+def _pair(
+    report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, words: Mapping[str, str]
+) -> Pair:
     contraction = report.contraction.get(y, {}).get(x)
     return Pair(
         y=y,
@@ -87,7 +98,7 @@ def _pair(report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Mat
         matrix=matrix,
         contraction=contraction,
         formula=math(contraction.formula, contraction.einsum) if contraction else None,
-        diagram=diagram(report, y, x, contraction, matrix) if contraction else None,
+        diagram=diagram(report, y, x, contraction, matrix, words) if contraction else None,
         facts=facts(matrix),
     )
 
@@ -148,22 +159,30 @@ class Diagram:
     description: str
 
 
-def diagram(report: InspectReport, y: str, x: str, contraction: Contraction, matrix: Matrix | None) -> Diagram:
+def diagram(
+    report: InspectReport,
+    y: str,
+    x: str,
+    contraction: Contraction,
+    matrix: Matrix | None,
+    words: Mapping[str, str] = WORDS,
+) -> Diagram:
     """The diagram of output `y` and input `x`."""
     out_axes, in_axes = index_letters(contraction)
+    weight = words["weight"]
     out_shape, in_shape = report.outputs[y].shape, report.inputs[x].shape
     top, heads = 34.0, 62.0
     input_grid = _tensor(in_shape, in_axes, LEFT, top, "in", "input", x)
     output_grid = _tensor(out_shape, out_axes, RIGHT, top, "out", "output", y)
     below = top + max(input_grid.height, output_grid.height) + heads
-    weights = _tensor(out_shape, out_axes, RIGHT, below, "out", "grad_outputs", "v")
-    result = _tensor(in_shape, in_axes, LEFT, below, "in", "result", f"∂L/∂{_short(x)}")
+    weights = _tensor(out_shape, out_axes, RIGHT, below, "out", words["role"], weight)
+    result = _tensor(in_shape, in_axes, LEFT, below, "in", "result", f"∂{words['loss']}/∂{_short(x)}")
     jacobian = _jacobian(out_shape, in_shape, out_axes, in_axes, below, f"∂{_short(y)}/∂{_short(x)}", matrix)
     height = max(grid.y + grid.height for grid in (weights, result, jacobian)) + 46
     description = (
-        f"{x} of shape {shape_text(in_shape)} goes to {y} of shape {shape_text(out_shape)}. v has the shape of {y}; the "
-        f"Jacobian has the shape {out_shape + in_shape}, the axes of {y} and then those of {x}; v times the Jacobian is "
-        f"∂L/∂{x}, of the shape of {x}."
+        f"{x} of shape {shape_text(in_shape)} goes to {y} of shape {shape_text(out_shape)}. {weight} has the shape of {y}; the "
+        f"Jacobian has the shape {out_shape + in_shape}, the axes of {y} and then those of {x}; {weight} times the Jacobian is "
+        f"∂{words['loss']}/∂{x}, of the shape of {x}."
     )
     return Diagram(input_grid, output_grid, weights, jacobian, result, height, description)
 

@@ -93,7 +93,7 @@ class Explorer {
 
   #choice() {
     const group = element("fieldset", "jvp-choice");
-    group.append(element("legend", "", "Show J as"));
+    group.append(element("legend", "", `Show ${this.pair.words.matrix} as`));
     this.views.forEach((view, index) => {
       const label = element("label", "jvp-tab", view.name);
       const radio = element("input");
@@ -112,7 +112,7 @@ class Explorer {
       group.append(element("span", "jvp-quiet", this.#whyFixed()));
       return group;
     }
-    group.append(element("legend", "", "Set v"));
+    group.append(element("legend", "", `Set ${pair.words.weight}`));
     const button = (text, weight) => {
       const made = element("button", "", text);
       made.type = "button";
@@ -133,9 +133,10 @@ class Explorer {
   }
 
   #whyFixed() {
-    if (this.pair.J instanceof Blocks) return "v is fixed: the page holds a picture of this Jacobian, not its entries.";
+    const { weight } = this.pair.words;
+    if (this.pair.J instanceof Blocks) return `${weight} is fixed: the page holds a picture of this Jacobian, not its entries.`;
     if (!this.pair.editable && this.pair.J) return "v is fixed: for complex numbers the result needs ∂(Im y) too.";
-    return "v is fixed: not every Jacobian of this output is in the page.";
+    return `${weight} is fixed: not every Jacobian of this output is in the page.`;
   }
 
   #legend() {

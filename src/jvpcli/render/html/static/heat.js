@@ -70,7 +70,7 @@ class Heat {
     this.rowInput = field("row", pair.J.m - 1, "y");
     this.columnInput = field("column", pair.J.n - 1, "result");
     if (pair.y.v) {
-      this.weightLabel = element("label", "", "v");
+      this.weightLabel = element("label", "", pair.words.weight);
       place.append(this.weightLabel);
     }
     return place;

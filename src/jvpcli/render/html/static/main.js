@@ -8,6 +8,7 @@ function start(root) {
 
 function startInspect(root, data) {
   const problem = new Problem(data);
+  const { weight } = problem.words;
   for (const place of root.querySelectorAll(".jvp-explorer")) {
     const open = () => place.childElementCount || new Explorer(problem, problem.pairs[place.dataset.pair], place);
     const details = place.closest("details");
@@ -17,15 +18,18 @@ function startInspect(root, data) {
   for (const link of root.querySelectorAll(".jvp-nav a")) link.addEventListener("click", () => unfold(root, link));
   const totals = () => {
     for (const place of root.querySelectorAll("[data-total]")) showTotal(problem.inputs.get(place.dataset.total), place, problem);
-    const loss = problem.loss();
-    root.querySelector("[data-loss]").textContent = loss === null ? "" : `L = ⟨v, y⟩ = ${numberText(loss)}, the scalar whose gradient this is.`;
+    root.querySelector("[data-loss]").textContent = lossText(problem);
   };
   problem.onChange(() => {
-    root.querySelector("[data-agreement]").textContent = "v was edited: these are v times the Jacobian, computed in this page.";
+    root.querySelector("[data-agreement]").textContent = `${weight} was edited: these are ${weight} times the Jacobian, computed in this page.`;
     totals();
   });
-  const loss = problem.loss();
-  if (loss !== null) root.querySelector("[data-loss]").textContent = `L = ⟨v, y⟩ = ${numberText(loss)}, the scalar whose gradient this is.`;
+  root.querySelector("[data-loss]").textContent = lossText(problem);
+}
+
+function lossText(problem) {
+  const [loss, { weight, loss: name, output }] = [problem.loss(), problem.words];
+  return loss === null ? "" : `${name} = ⟨${weight}, ${output}⟩ = ${numberText(loss)}, the scalar whose gradient this is.`;
 }
 
 function showTotal(x, place, problem) {

@@ -94,6 +94,7 @@ class Problem {
     this.inputs = new Map();
     for (const [name, x] of Object.entries(data.inputs))
       this.inputs.set(name, { name: isolated(name), shape: x.shape, size: product(x.shape), value: decode(x.value), given: decode(x.result) });
+    this.words = data.words;
     this.pairs = data.pairs.map((pair) => this.#pair(pair));
     this.edited = false;
     this.listeners = [];
@@ -104,7 +105,7 @@ class Problem {
     const kind = { dense: Dense, csr: Sparse, map: Blocks }[pair.format];
     const J = kind ? new kind(pair, y.size, x.size) : null;
     const followable = J !== null && kind !== Blocks && y.v !== null && pair.exact !== false;
-    const made = { ...pair, y, x, J, followable, editable: pair.editable && followable, result: null };
+    const made = { ...pair, words: this.words, y, x, J, followable, editable: pair.editable && followable, result: null };
     if (followable) made.result = J.pullback(y.v);
     return made;
   }

@@ -166,15 +166,15 @@ const upTo = (count) => [...Array(count).keys()];
 function matrixView(cells) {
   const { pair } = cells;
   const { m, n } = pair.J;
-  const corner = [cells.blank(), cells.blank("v", "the cotangent, grad_outputs")];
+  const corner = [cells.blank(), cells.blank(pair.words.weight, pair.words.about)];
   const rows = [
     [...corner, ...upTo(n).map((i) => cells.input(i))],
     ...upTo(m).map((k) => [cells.output(k), cells.weight(k), ...upTo(n).map((i) => cells.entry(k, i))]),
-    [cells.blank(`∂L/∂${pair.x.name}`), cells.blank("vᵀJ"), ...upTo(n).map((i) => cells.result(i))],
+    [cells.blank(wholeResult(pair)), cells.blank(`${pair.words.weight}ᵀ${pair.words.matrix}`), ...upTo(n).map((i) => cells.result(i))],
   ];
   rows.at(-1)[0].className = "jvp-cell jvp-label-in jvp-stick";
   rows[0][0].classList.add("jvp-stick");
-  return gridOf(`∂${pair.y.name}/∂${pair.x.name}, flattened: ${m} rows of v and Jacobian, ${n} columns, the result in the last row`, rows);
+  return gridOf(`∂${pair.y.name}/∂${pair.x.name}, flattened: ${m} rows of ${pair.words.weight} and Jacobian, ${n} columns, the result in the last row`, rows);
 }
 
 // Positions of an array laid out in two dimensions: the last axis to the right, all others downwards.
@@ -197,11 +197,11 @@ function inputSlices(cells) {
   const made = element("div", "jvp-cards");
   const shaped = (name, cellOf) => gridOf(name, laidOut(y.shape).map((row) => row.map(cellOf)));
   made.append(card(y.name, shaped(y.name, (k) => cells.output(k))));
-  made.append(card("v", shaped("v", (k) => cells.weight(k))));
+  made.append(card(pair.words.weight, shaped(pair.words.weight, (k) => cells.weight(k))));
   for (const i of upTo(pair.J.n)) {
     const name = `∂${y.name}/∂${entryName(x, i)}`;
     const slice = shaped(`${name}, in the shape of ${y.name}`, (k) => cells.entry(k, i));
-    made.append(card(name, slice, element("div", "jvp-name", `Σ v · slice = ${resultName(pair, i)}`), gridOf(resultName(pair, i), [[cells.result(i)]])));
+    made.append(card(name, slice, element("div", "jvp-name", `Σ ${pair.words.weight} · slice = ${resultName(pair, i)}`), gridOf(resultName(pair, i), [[cells.result(i)]])));
   }
   return made;
 }
@@ -218,6 +218,6 @@ function outputSlices(cells) {
     made.append(card(`${weightName(pair, k)} × ${name}`, head, shaped(`${name}, in the shape of ${x.name}`, (i) => cells.entry(k, i))));
   }
   made.append(card(x.name, shaped(x.name, (i) => cells.input(i))));
-  made.append(card(`Σ of all = ∂L/∂${x.name}`, shaped(`∂L/∂${x.name}`, (i) => cells.result(i))));
+  made.append(card(`Σ of all = ${wholeResult(pair)}`, shaped(wholeResult(pair), (i) => cells.result(i))));
   return made;
 }

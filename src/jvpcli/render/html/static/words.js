@@ -10,9 +10,10 @@ function element(tag, className, text) {
 }
 
 const entryName = (tensor, flat) => tensor.name + indexText(flat, tensor.shape);
-const weightName = (pair, k) => `v${indexText(k, pair.y.shape)}`;
+const weightName = (pair, k) => `${pair.words.weight}${indexText(k, pair.y.shape)}`;
 const derivativeName = (pair, k, i) => `∂${entryName(pair.y, k)}/∂${entryName(pair.x, i)}`;
-const resultName = (pair, i) => `∂L/∂${entryName(pair.x, i)}`;
+const resultName = (pair, i) => `∂${pair.words.loss}/∂${entryName(pair.x, i)}`;
+const wholeResult = (pair) => `∂${pair.words.loss}/∂${pair.x.name}`;
 
 // A selection is {kind: "result" | "x" | "y" | "v" | "J", k, i}; k is an output's position, i an input's.
 function describe(pair, selection) {
@@ -41,7 +42,7 @@ function describeColumn(pair, i, kind) {
     );
   made.append(line);
   const note = terms.length
-    ? `${grouped(terms.length)} of ${plural(pair.J.m, "term")} ${terms.length === 1 ? "is" : "are"} not zero; each is v times ∂${pair.y.name}/∂${entryName(pair.x, i)}.`
+    ? `${grouped(terms.length)} of ${plural(pair.J.m, "term")} ${terms.length === 1 ? "is" : "are"} not zero; each is ${pair.words.weight} times ∂${pair.y.name}/∂${entryName(pair.x, i)}.`
     : pair.followable
       ? "Every term is zero."
       : "";
