@@ -88,6 +88,7 @@ class Equation:
     `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)
     `op:mul`             an operator, by its name in the module `operator`; `op:getitem` is a subscript
     `op:setitem`         `y[i] = value`: changes its first operand in place, which is also what it gives
+    `op:iadd`            `y += value` and its like: in place for a tensor; what is no tensor gets `op:add` on the tape
     `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment; `unpack:3+`: 3 or more)
     `loop`, `loop:flat`  a comprehension over operand 0 with one body (flat: its results are lists, joined)
     `if`, `and`, `or`    control flow: `if` has two bodies; `and`/`or` one, evaluated if operand 0 doesn't decide
@@ -130,6 +131,7 @@ class Program:
 
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
+    `names` are the names that the text assigns, with what each stands for at the end.
     """
 
     source: str
@@ -139,6 +141,7 @@ class Program:
     result_names: tuple[str | None, ...] | None
     slots: int
     input_spans: tuple[Span, ...] = ()
+    names: tuple[tuple[str, Operand], ...] = ()
 
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""

@@ -301,7 +301,7 @@ def _cotangent(
     outputs, y, batched = evaluation.outputs, evaluation.outputs[name], request.is_grads_batched
     implicit = value.strip().partition(":")[2] if _word(value) == IMPLICIT else None
     value = value if implicit is None else "ones"
-    what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **outputs}
+    what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **evaluation.named, **outputs}
     v = _weight(value, y, request, scope, what, request.seed + SEED_OFFSET + position)
     if batched and (is_word(value) or not v.dim() or v.shape[1:] != y.shape):
         from jvpcli.answers.mismatch import batch_mismatch  # loaded only where something is wrong

@@ -75,7 +75,7 @@ def is_imported(op: str) -> bool:
 
 def is_in_place(op: str) -> bool:
     """Whether an operation changes its first argument and gives it back."""
-    return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
+    return op in catalog.WRITING or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
 
 
 ROUNDINGS = frozenset(

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError
 from jvpcli.language import limits, refusals
-from jvpcli.language.expressions import Expressions, flat_parts
+from jvpcli.language.expressions import OPERATORS, Expressions, flat_parts
 from jvpcli.language.source import read_source
 from jvpcli.program import Const, Operand, Pack, Program
 
@@ -75,6 +75,7 @@ class _Lowering(Expressions):
             result_names=names,
             slots=self.slots,
             input_spans=tuple(self.input_spans),
+            names=tuple(self.scope.items()),
         )
 
     # Statements
@@ -120,7 +121,7 @@ class _Lowering(Expressions):
         elif isinstance(target, (ast.Tuple, ast.List)):
             self.unpack(target, value, value_node)
         elif isinstance(target, ast.Subscript):
-            self.set_item(target, value)
+            self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:
@@ -146,27 +147,30 @@ class _Lowering(Expressions):
                 at = index - len(parts) if stars and index > stars[0] else index
                 self.assign(part, self.emit(op, (value,), value_node, (("index", Const(at)),)), value_node)
 
-    def set_item(self, target: ast.Subscript, value: Operand) -> None:
-        """`y[i] = value`: an in-place step."""
-        base = self.expr(target.value, 0)
-        changed = self.emit("op:setitem", (base, self.subscript(target.slice, 1), value), target)
+    def set_item(self, target: ast.Subscript, base: Operand, key: Operand, value: Operand) -> None:
+        """`base[key] = value`: an in-place step."""
+        changed = self.emit("op:setitem", (base, key, value), target)
         if isinstance(target.value, ast.Name):
             self.scope[target.value.id] = changed
         elif not _base_name(target):
             raise self.at(target, ExpressionSyntaxError("Only items of a name can be assigned."))
 
     def augmented(self, node: ast.AugAssign) -> None:
-        """`y += 1` binds y to y + 1; `y[i] += 1` sets the item."""
+        """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
         if isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         if isinstance(target, ast.Name):
-            load: ast.expr = ast.Name(target.id, ast.Load())
-        else:
-            load = ast.Subscript(target.value, target.slice, ast.Load())
-        left = self.expr(ast.copy_location(load, target), 0)
-        value = self.binary(node.op, left, self.expr(node.value, 0), node)
-        self.assign(target, value, node.value)
+            self.bind(target, self.changed(node, self.name(target, 0)))
+            return
+        base, key = self.expr(target.value, 0), self.subscript(target.slice, 1)
+        item = self.emit("op:getitem", (base, key), target)
+        self.set_item(target, base, key, self.changed(node, item))
+
+    def changed(self, node: ast.AugAssign, left: Operand) -> Operand:
+        """What an augmented assignment makes of the value before it."""
+        operands = self.no_text(left, node), self.no_text(self.expr(node.value, 0), node)
+        return self.emit(f"op:i{OPERATORS[type(node.op)].rstrip('_')}", operands, node)
 
 
 def _base_name(node: ast.expr) -> str:

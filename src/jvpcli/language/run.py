@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
-from jvpcli.language import forecast, limits
+from jvpcli.language import catalog, forecast, limits
 from jvpcli.language.operations import (
     apply_operation,
     check_result,
@@ -157,6 +157,11 @@ class Run:
                 self.newer[slot] = result.slot
                 self.reported[slot] = before
         self.slots_of[id(changed)] = [result.slot]
+
+    def named(self) -> dict[str, Tensor]:
+        """The tensors that the text gives names to, as they are now."""
+        values = ((name, self.read(self.on_tape(operand))) for name, operand in self.program.names if isinstance(operand, Ref))
+        return {name: value for name, value in values if isinstance(value, Tensor)}
 
     # Operands
 
@@ -341,6 +346,13 @@ class Run:
                 return left.items[at]
         return self.plain(equation)
 
+    def augmented(self, equation: Equation) -> Operand:
+        """`y += 1`: in place where y is a tensor (and torch has the operator), else the plain operator."""
+        left = self.read(self.on_tape(equation.operands[0]))
+        if isinstance(left, Tensor) and hasattr(left, f"__{equation.target}__"):
+            return self.plain(equation)
+        return self.step(replace(equation, op=f"op:{catalog.AUGMENTED[equation.target]}"))
+
     def add(self, equation: Equation) -> Operand:
         """list + list, or any other sum."""
         left, right = self.operands(equation)
@@ -400,6 +412,7 @@ _HANDLERS: Mapping[str, Callable[[Run, Equation], Operand]] = {
     "op:getitem": Run.getitem,
     "op:add": Run.add,
     "op:mul": Run.multiply,
+    **{f"op:{name}": Run.augmented for name in catalog.AUGMENTED},
     "builtin:zip": Run.zip,
     "builtin:enumerate": Run.enumerate,
     "builtin:list": Run.sequence,
