@@ -22,7 +22,7 @@ from jvpcli.program import Block, Equation, Program
 
 Named = Mapping[str, Tensor]
 
-DECIDING = ("if", "and", "or")
+DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
 
 
@@ -158,7 +158,8 @@ class Problem:
         if any(decides(equation) for equation in program.equations):
             return False
         return not any(
-            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) for step in evaluation.tape
+            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) or not step.recorded
+            for step in evaluation.tape
         )
 
     def stack(self, points: Named) -> dict[str, Tensor]:

@@ -61,11 +61,31 @@ Operand = Ref | Const | Pack
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """The body of a control-flow equation.
+class Known:
+    """A function of the language as a value, by the `op` of its calls."""
 
-    `params` are the slots that the loop variable(s) fill (nested tuples for `for i, (a, b) in …`); a comprehension's
-    `conditions` are evaluated before its `result`, each a block of its own.
+    op: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a function of the program takes: names with their slots.
+
+    `positional` ones may be named too, but for the first `unnamed`; `named` ones must be; `rest` is the slot of `*args`.
+    """
+
+    positional: tuple[tuple[str, int], ...]
+    named: tuple[tuple[str, int], ...] = ()
+    rest: int | None = None
+    unnamed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The body of a control-flow equation, or of a function.
+
+    `params` are the slots that the loop variable(s) fill (nested tuples for `for i, (a, b) in …`), or a function's
+    `Parameters`; a comprehension's `conditions` are evaluated before its `result`, each a block of its own.
     """
 
     params: Any
@@ -92,9 +112,17 @@ class Equation:
     `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment; `unpack:3+`: 3 or more)
     `loop`, `loop:flat`  a comprehension over operand 0 with one body (flat: its results are lists, joined)
     `if`, `and`, `or`    control flow: `if` has two bodies; `and`/`or` one, evaluated if operand 0 doesn't decide
+    `for`, `while`       loops, with a body for what follows `else` last; a `while` has its condition as its first body
+    `with:torch.no_grad` a body that runs inside of what is named
+    `return`, `break`, … leave a function, a loop, a turn; `raise` the program
+    `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
+    `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
+    `apply`              a call of operand 0, which is a function of the program
+    `list:append`        a method of a list
     ==================== ========================================================================
 
-    `name` is the variable that the text assigns the result to.
+    `name` is the variable that the text assigns the result to.  On a tape, `recorded` says whether torch recorded a graph:
+    it does not under `torch.no_grad()`.
     """
 
     op: str
@@ -104,6 +132,7 @@ class Equation:
     keywords: tuple[tuple[str, Operand], ...] = ()
     name: str | None = None
     bodies: tuple[Block, ...] = ()
+    recorded: bool = True
 
     @property
     def kind(self) -> str:
@@ -131,7 +160,8 @@ class Program:
 
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
-    `names` are the names that the text assigns, with what each stands for at the end.
+    `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
+    functions or lists that change.
     """
 
     source: str
@@ -142,6 +172,7 @@ class Program:
     slots: int
     input_spans: tuple[Span, ...] = ()
     names: tuple[tuple[str, Operand], ...] = ()
+    has_statements: bool = False
 
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""

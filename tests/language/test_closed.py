@@ -45,7 +45,7 @@ FAMILIES: dict[str, list[str]] = {
     "processes and network": [
         "eval('1')", "exec('import os')", "compile('1', 'a', 'eval')", "__import__('os').system('touch CANARY')",
         "torch.os.popen('touch CANARY')", "torch.hub.download_url_to_file('http://127.0.0.1', 'CANARY')",
-        "breakpoint()", "input()", "exit()", "help()", "print(x)", "globals()", "locals()", "vars()", "dir(x)",
+        "breakpoint()", "input()", "exit()", "help()", "globals()", "locals()", "vars()", "dir(x)",
         "getattr(x, 'data')", "setattr(x, 'data', x)", "type(x)", "object()", "memoryview(x)", "id(x)", "isinstance(x, x)",
     ],
     "callbacks and hooks": [
@@ -53,7 +53,7 @@ FAMILIES: dict[str, list[str]] = {
         "x.register_post_accumulate_grad_hook(print)", "torch.compile(x)", "torch.autograd.Function.apply(x)",
         "torch.func.vjp(x)", "torch.utils.checkpoint.checkpoint(x)", "torch.while_loop(x)", "max(x, key=abs)",
         "F.triplet_margin_with_distance_loss(x, x, x, distance_function=abs)", "sorted(x, key=abs)", "map(abs, x)",
-        "filter(abs, x)", "(lambda: x)()", "F.boolean_dispatch(x)", "torch.overrides.handle_torch_function(x)",
+        "filter(abs, x)", "F.boolean_dispatch(x)", "torch.overrides.handle_torch_function(x)",
         "F.handle_torch_function(x)", "torch.library.custom_op('a::b')", "F.has_torch_function(x)",
     ],
     "functions and classes as values": [
@@ -95,10 +95,10 @@ FAMILIES: dict[str, list[str]] = {
         "torch.tensor([1.], requires_grad=True)", "torch.normal(x, x, generator=x)", "torch.sum(*[], **x)",
     ],
     "statements and syntax": [
-        "import os", "from os import system", "def f(): pass", "class A: pass", "lambda: x", "(y := x)", "x.a = 1",
-        "x.data = x", "del x", "while True: pass", "for i in x: pass", "if x: pass", "with x: pass", "assert x",
-        "try:\n x\nfinally:\n x", "global x", "raise x", "return x", "yield x", "await x", "async def f(): pass", "pass",
-        "{1: 2}", "{x}", "{k: k for k in x}", "{k for k in x}", "y: int = 3", "@x\ndef f(): pass", "print >> x",
+        "def f(): pass", "class A: pass", "(y := x)", "x.a = 1",
+        "x.data = x", "while True: pass", "for i in x: pass", "if x: pass", "with x: pass",
+        "try:\n x\nfinally:\n x", "global x", "raise x", "return x", "yield x", "await x", "async def f(): pass",
+        "{1: 2}", "{x}", "{k: k for k in x}", "{k for k in x}", "@x\ndef f(): pass", "print >> x",
         "torch = x", "math = x", "__x__ = 1", "[torch for torch in [x]]", "x.real += 1", "match = 1\nmatch x:\n case 1: 2",
     ],
     "names in disguise": [
@@ -108,7 +108,7 @@ FAMILIES: dict[str, list[str]] = {
         "torch.Tensor.numpy(x).tofile('CANARY')", "F.relu.__wrapped__", "torch.sum.real", "math.sqrt.real",
         "y = x; y.numpy()", "[y.numpy() for y in [x]]", "(x if x else x).numpy()", "x.view(2, 2).T.numpy()",
         "x.max(0).values.numpy()", "torch.linalg.svd(x).U.numpy()", "x.max(0)._asdict()", "x.max(0)._replace()",
-        "x.max(0).n_fields", "x.shape.numel.__self__", "(x, x).index(x)", "[x].append(x)", "x.tolist().append(1)",
+        "x.max(0).n_fields", "x.shape.numel.__self__", "(x, x).index(x)",
         "x.dtype.__reduce__()", "torch.finfo(x.dtype).__doc__", "x.device.__enter__()", "x.device.type",
     ],
 }  # fmt: skip

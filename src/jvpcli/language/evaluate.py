@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
-from jvpcli.language import catalog, refusals
+from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
@@ -93,7 +93,7 @@ def evaluate(
     check_inputs(program, inputs)
     copy = changes_inputs(program)
     leaves = {name: _leaf(name, inputs[name], name in wrt or name in tracked, copy) for name in program.inputs}
-    run = Run(program, leaves, memory_limit, functions)
+    run = _run(program, leaves, memory_limit, functions)
     with seeded(seed, leaves.values()) as said, torch.enable_grad():
         run.run(program.equations)
         parts = list(_parts(run, program))
@@ -115,7 +115,7 @@ def run_program(
 
     Raises: as `evaluate`.
     """
-    run = Run(program, {name: inputs[name] for name in program.inputs}, None, functions)
+    run = _run(program, {name: inputs[name] for name in program.inputs}, None, functions)
     run.run(program.equations)
     return _named_outputs(run, program, list(_parts(run, program)))
 
@@ -130,7 +130,7 @@ def evaluate_value(
     check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
-    run = Run(program, values, memory_limit)
+    run = _run(program, values, memory_limit)
     with seeded(seed, values.values()), torch.no_grad():
         run.run(program.equations)
         return run.read(run.on_tape(program.result))
@@ -280,6 +280,20 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
                 "belongs to other inputs than its gradient does.",
                 hints=[f"Work on a copy: {name} = {name}.clone()."],
             )
+
+
+def _run(
+    program: Program,
+    inputs: Mapping[str, Tensor],
+    memory_limit: int | None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> Run:
+    handlers = sequences.HANDLERS
+    if program.has_statements:
+        from jvpcli.language import flow  # most texts have no statements but assignments
+
+        handlers = {**handlers, **flow.HANDLERS}
+    return Run(program, inputs, memory_limit, functions, handlers)
 
 
 def _named_outputs(run: Run, program: Program, parts: Sequence[tuple[str | None, Operand]]) -> dict[str, Tensor]:

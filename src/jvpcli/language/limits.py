@@ -22,6 +22,9 @@ MAX_MOVED = 1_000_000
 MAX_LEVELS = 50
 """Lists inside each other."""
 
+MAX_CALLS = 40
+"""Functions of a program inside each other."""
+
 MAX_BITS = 4096
 """Size of a plain integer; the largest float has 1024."""
 
@@ -49,6 +52,12 @@ def check_moved(count: int) -> None:
     """Refuse to copy more list items than is sensible."""
     if count > MAX_MOVED:
         raise LimitError(f"The expression copies more than {MAX_MOVED:,} list items.")
+
+
+def check_items(count: int) -> None:
+    """Refuse a list beyond the limit."""
+    if count > MAX_ITEMS:
+        raise LimitError(f"A list would hold {count:,} items; at most {MAX_ITEMS:,} are allowed.")
 
 
 def pack(kind: str, items: Sequence[Operand]) -> Pack:
