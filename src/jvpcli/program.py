@@ -18,6 +18,10 @@ IMPORTED = "import."
 """What the paths of imported functions begin with; no function of the catalogue can."""
 
 
+GRAD, BACKWARD, READ, CLEAR = "derive:grad", "derive:backward", "derive:read", "derive:clear"
+"""The `op` of derivative calls: torch.autograd.grad; backward; `x.grad`; `x.grad = None` and `zero_grad`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """The value in a slot."""
@@ -119,6 +123,7 @@ class Equation:
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
     `apply`              a call of operand 0, which is a function of the program
     `list:append`        a method of a list
+    `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================
 
     `name` is the variable that the text assigns the result to.  On a tape, `recorded` says whether torch recorded a graph:
@@ -161,7 +166,7 @@ class Program:
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
     `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
-    functions or lists that change.
+    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for.
     """
 
     source: str
@@ -173,6 +178,7 @@ class Program:
     input_spans: tuple[Span, ...] = ()
     names: tuple[tuple[str, Operand], ...] = ()
     has_statements: bool = False
+    derived: tuple[str, ...] = ()
 
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""

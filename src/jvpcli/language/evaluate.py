@@ -92,9 +92,10 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    leaves = {name: _leaf(name, inputs[name], name in wrt or name in tracked, copy) for name in program.inputs}
-    run = _run(program, leaves, memory_limit, functions)
+    graph = {*wrt, *tracked, *program.derived}
+    leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
     with seeded(seed, leaves.values()) as said, torch.enable_grad():
+        run = _run(program, leaves, memory_limit, functions)
         run.run(program.equations)
         parts = list(_parts(run, program))
     if functions:
@@ -115,7 +116,10 @@ def run_program(
 
     Raises: as `evaluate`.
     """
-    run = _run(program, {name: inputs[name] for name in program.inputs}, None, functions)
+    given = {name: inputs[name] for name in program.inputs}
+    if program.has_statements:  # its derivative calls need a graph, maybe of dual numbers
+        given = {name: _with_graph(x) for name, x in given.items()}
+    run = _run(program, given, None, functions)
     run.run(program.equations)
     return _named_outputs(run, program, list(_parts(run, program)))
 
@@ -250,6 +254,10 @@ def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
                 yield from _with_bodies(condition.equations)
 
 
+def _with_graph(x: Tensor) -> Tensor:
+    return x if x.requires_grad or not (x.is_floating_point() or x.is_complex()) else x.requires_grad_()
+
+
 def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
     copied = copy or value.is_inference()  # which autograd refuses to record
     leaf = value.detach().clone() if copied else value.detach()
@@ -290,9 +298,9 @@ def _run(
 ) -> Run:
     handlers = sequences.HANDLERS
     if program.has_statements:
-        from jvpcli.language import flow  # most texts have no statements but assignments
+        from jvpcli.language import derivatives, flow  # most texts have no statements but assignments
 
-        handlers = {**handlers, **flow.HANDLERS}
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS}
     return Run(program, inputs, memory_limit, functions, handlers)
 
 

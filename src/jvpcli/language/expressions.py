@@ -6,14 +6,14 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned
-from jvpcli.program import IMPORTED, Block, Const, Known, Operand, Pack, Parameters, Ref
+from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
 """Expressions may nest this deep (long chains such as x+x+… or x.sin().sin()… don't count)."""
@@ -27,6 +27,23 @@ OPERATORS: Mapping[type[ast.AST], str] = {
     ast.Is: "is_", ast.IsNot: "is_not",
 }  # fmt: skip
 """Syntax to the name in the module `operator`."""
+
+
+DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
+"""Derivative calls by their path."""
+
+CALLS: Mapping[str, Sequence[str]] = {
+    GRAD: ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused",
+           "is_grads_batched", "materialize_grads"),
+    BACKWARD: ("tensors", "grad_tensors", "retain_graph", "create_graph", "grad_variables", "inputs"),
+}  # fmt: skip
+"""Their parameters, in order."""
+
+OF_METHOD = ("tensors", "gradient", "retain_graph", "create_graph", "inputs")
+"""Those of `y.backward`; y is the first."""
+
+NAMES: Mapping[str, str] = {"gradient": "grad_tensors", "grad_variables": "grad_tensors"}
+"""Other names for a parameter."""
 
 
 class Expressions(Lowering):
@@ -277,6 +294,8 @@ class Expressions(Lowering):
     def attribute(self, node: ast.Attribute, left: Operand) -> Operand:
         """x.T, or a field of a named result."""
         owner = _plain_owner(left)
+        if owner is None and node.attr == "grad":
+            return self.emit(READ, (left,), node)
         if owner is None and catalog.is_attribute(node.attr):
             return self.emit(f"attr:{node.attr}", (left,), node)
         raise self.at(self.dot_name(node), refusals.member(node.attr, False, owner))
@@ -288,6 +307,9 @@ class Expressions(Lowering):
         if func.attr in LIST_METHODS and self.is_program:
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
+        if owner is None and func.attr == "backward":
+            arguments = (left, *self.arguments(node, depth))
+            return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
         if owner is None and catalog.is_method(func.attr):
             return self.emit(
                 f"method:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth)
@@ -309,7 +331,28 @@ class Expressions(Lowering):
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
             callee = self.expr(func, depth)
             return self.emit("apply", (callee, *self.arguments(node, depth)), node, self.keywords(node, depth))
-        return self.emit(self.callee(func), self.arguments(node, depth), node, self.keywords(node, depth))
+        op = self.callee(func)
+        if op in CALLS:
+            return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
+        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+
+    def derivative(
+        self,
+        op: str,
+        node: ast.Call,
+        parameters: Sequence[str],
+        arguments: Sequence[Operand],
+        keywords: Sequence[tuple[str, Operand]],
+    ) -> Ref:
+        """A derivative call, with all arguments by name."""
+        given = dict(keywords)
+        if len(arguments) > len(parameters) or any(isinstance(part, Pack) and part.kind == "star" for part in arguments):
+            raise self.at(node, ExpressionSyntaxError("The arguments of a derivative call are written out, as PyTorch has them."))
+        for name, operand in (*zip(parameters, arguments, strict=False), *keywords):
+            if name not in parameters or (name in given and (name, operand) not in keywords):
+                raise self.at(node, ExpressionSyntaxError(f"`{name}` is no parameter of this call, or is given twice."))
+            given[name] = operand
+        return self.emit(op, (), node, tuple((NAMES.get(name, name), operand) for name, operand in given.items()))
 
     def is_known(self, func: ast.expr) -> bool:
         """Whether what is called is a function that the language has, by its name."""
@@ -320,6 +363,8 @@ class Expressions(Lowering):
         if isinstance(func, ast.Attribute) or (isinstance(func, ast.Name) and func.id in self.imported_names):
             parts = self.dotted(func) or []
             function = catalog.canonical(".".join(parts))
+            if function in DERIVATIVES:
+                return DERIVATIVES[function]
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True))
             return f"call:{function}"

@@ -38,6 +38,7 @@ class Lowering:
         scope: the names of the text or function that is being lowered; `around`: those of what is around it.
         is_program: whether names get their values as the text runs (`names.is_program`).
         imported_names: what `import` gives a name to: a path of the catalogue's.
+        derives: whether there is a derivative call; `derived`: slots that one asks for.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Lowering:
         self.scope = scope or Scope()
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}
+        self.derives = False
+        self.derived: set[int] = set()
         self.inputs: dict[str, int] = {}
         self.input_spans: list[Span] = []
 
@@ -148,6 +151,10 @@ class Lowering:
         if slot > limits.MAX_STEPS:
             raise self.at(node, LimitError(f"The expression has more than {limits.MAX_STEPS:,} steps."))
         self.equations.append(Equation(op, operands, slot, self.text.span(node), keywords, None, bodies))
+        if op.startswith("derive:"):
+            self.derives = True
+            asked = [operand for name, operand in keywords if name == "inputs"] + [*operands]
+            self.derived.update(slot for operand in asked for slot in refs(operand))
         return Ref(slot)
 
     def new_slot(self) -> int:

@@ -141,6 +141,10 @@ _BUILTINS: Mapping[str, Callable[..., Any]] = {
     "enumerate": lambda items, start=0: list(enumerate(items, start)),
 }  # fmt: skip
 
+def _derivative(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    return keywords["by"].at(arguments)
+
+
 _OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
     "call": _call,
     "builtin": _builtin,
@@ -148,6 +152,7 @@ _OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
     "attr": _attribute,
     "op": _operator,
     "unpack": _unpack,
+    "derive": _derivative,
 }
 
 

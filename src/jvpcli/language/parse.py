@@ -16,7 +16,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
-from jvpcli.program import Block, Const, Operand, Pack, Program
+from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -122,7 +122,8 @@ class _Statements(Expressions):
             slots=self.slots,
             input_spans=tuple(self.input_spans),
             names=tuple(self.scope.names.items()),
-            has_statements=self.is_program,
+            has_statements=self.is_program or self.derives,
+            derived=tuple(name for name, slot in self.inputs.items() if slot in self.derived),
         )
 
     # Statements
@@ -141,11 +142,16 @@ class _Statements(Expressions):
 
     def expression(self, node: ast.Expr) -> None:
         """An expression for what it does: one that does nothing, and what is printed, is passed over."""
-        if not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node):
+        method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
+        if method == "zero_grad":
+            self.emit(CLEAR, (), node)
+        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
             self.expr(node.value, 0)
 
     def assignment(self, node: ast.Assign) -> None:
-        """`a = b = value`"""
+        """`a = b = value`; optimizers are passed over, as their steps are."""
+        if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
+            return
         value = self.expr(node.value, 0)
         for target in node.targets:
             self.assign(target, value, node.value)
@@ -304,6 +310,8 @@ class _Statements(Expressions):
             self.unpack(target, value, value_node)
         elif isinstance(target, ast.Subscript):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
+        elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
+            self.emit(CLEAR, (self.expr(target.value, 0),), target)
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:

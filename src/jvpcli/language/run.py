@@ -30,6 +30,9 @@ LARGE = 1 << 20
 """Bytes of a result from which on it is counted."""
 
 
+NEAR = 50
+"""How far back among the steps a gradient is looked for that gets its name."""
+
 PACK_COST = 4
 """What a list costs besides its items, in items copied."""
 
@@ -48,7 +51,9 @@ class Run:
     `bound` says what each slot of the program stands for on the tape; `values` holds the values of the tape's slots, and
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
-    `calls`: functions of the program that are running, inside each other.
+    `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
+    carried out, derivative calls among them; `grads` are what those have left in `.grad` of a slot; `state` is where
+    random numbers begin.
     """
 
     def __init__(
@@ -68,6 +73,10 @@ class Run:
         self.values: dict[int, Any] = dict(enumerate(inputs.values()))
         self.reported: dict[int, Any] = dict(self.values)
         self.tape: list[Equation] = []
+        self.history: list[Equation] = []
+        self.inputs = range(len(inputs))
+        self.grads: dict[int, Tensor] = {}
+        self.state = torch.default_generator.get_state() if program.has_statements else torch.empty(0)
         self.next_slot = program.slots
         self.newer: dict[int, int] = {}
         self.slots_of: dict[int, list[int]] = {id(value): [slot] for slot, value in self.values.items()}
@@ -151,17 +160,30 @@ class Run:
         forecast.check_parts(op, arguments, keywords)
         forecast.check_memory(op, arguments, keywords, self.bytes, self.memory_limit)
 
-    def record(self, step: Equation, value: Any) -> Operand:
-        """Put a step on the tape; what depends on constants alone, and holds no tensor, is a constant itself."""
+    def record(self, step: Equation, value: Any, source: Equation | None = None) -> Operand:
+        """Put a step on the tape; what depends on constants alone, and holds no tensor, is a constant itself.
+
+        `source` is the step as it was carried out, where it stands as something else on the tape.
+        """
         if is_plain(value) and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
         self.tape.append(step)
+        self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
         self.slots_of.setdefault(id(value), []).append(step.slot)
         if isinstance(value, Tensor) and forecast.places(value.shape) * value.element_size() > LARGE:
             self.count(step.op, value)
         return Ref(step.slot)
+
+    def called(self, item: Operand, name: str | None) -> Operand:
+        """An item of a list, to which the text gives a name; a gradient just found is called so."""
+        item = self.newest(item)
+        for place in range(len(self.tape) - 1, max(len(self.tape) - NEAR, -1), -1) if name is not None else ():
+            step = self.tape[place]
+            if item == Ref(step.slot) and step.kind == "derive" and step.name is None:
+                self.tape[place] = replace(step, name=name)
+        return item
 
     def count(self, op: str, value: Tensor) -> None:
         """Add a large result to the bytes held, unless it shares memory with one before."""

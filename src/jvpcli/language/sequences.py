@@ -66,7 +66,7 @@ def unpack(run: Run, equation: Equation) -> Operand:
         wanted = f"{count} or more" if or_more else str(count)
         raise EvaluationError(f"{wanted} items were expected to unpack, and there are {items}.")
     if known is not None:
-        return run.newest(known[index.value])
+        return run.called(known[index.value], equation.name)
     slot = run.new_slot() if run.in_loop else equation.slot
     return run.execute(replace(equation, operands=(operand,), slot=slot, recorded=run.recording))
 
@@ -80,7 +80,7 @@ def getitem(run: Run, equation: Equation) -> Operand:
         if isinstance(at, slice):
             return run.pack(kind_of(left), [run.newest(item) for item in items[at]])
         if isinstance(at, int) and -len(items) <= at < len(items):
-            return run.newest(items[at])
+            return run.called(items[at], equation.name)
     return run.plain(equation)
 
 
