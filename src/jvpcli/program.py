@@ -123,6 +123,7 @@ class Equation:
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
     `apply`              a call of operand 0, which is a function of the program
     `list:append`        a method of a list
+    `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
     `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================
 

@@ -49,9 +49,9 @@ FAMILIES: dict[str, list[str]] = {
         "getattr(x, 'data')", "setattr(x, 'data', x)", "type(x)", "object()", "memoryview(x)", "id(x)", "isinstance(x, x)",
     ],
     "callbacks and hooks": [
-        "x.apply_(abs)", "x.map_(x, abs)", "x.map2_(x, x, abs)", "x.register_hook(print)", "torch.vmap(x)", "torch.cond(x)",
+        "x.apply_(abs)", "x.map_(x, abs)", "x.map2_(x, x, abs)", "x.register_hook(print)", "torch.cond(x)",
         "x.register_post_accumulate_grad_hook(print)", "torch.compile(x)", "torch.autograd.Function.apply(x)",
-        "torch.func.vjp(x)", "torch.utils.checkpoint.checkpoint(x)", "torch.while_loop(x)", "max(x, key=abs)",
+        "torch.utils.checkpoint.checkpoint(x)", "torch.while_loop(x)", "max(x, key=abs)",
         "F.triplet_margin_with_distance_loss(x, x, x, distance_function=abs)", "sorted(x, key=abs)", "map(abs, x)",
         "filter(abs, x)", "F.boolean_dispatch(x)", "torch.overrides.handle_torch_function(x)",
         "F.handle_torch_function(x)", "torch.library.custom_op('a::b')", "F.has_torch_function(x)",

@@ -542,7 +542,7 @@ FUNCTIONS_AS_VALUES = [
     "f = lambda t: t\ntorch.sin(f)", "f = lambda t: t\ntorch.stack([f])", "f = lambda t: t\nx + f", "f = lambda t: t\nx[f]",
     "f = lambda t: t\nlen(f)", "f = lambda t: t\nmax(x, key=f)", "f = lambda t: t\nx.apply_(f)", "f = lambda t: t\nlist(f)",
     "f = lambda t: t\nf", "f = torch.sin\ng = lambda: 0\nf", "f = lambda t: t\nx.index_put(f, x)",
-    "f = lambda t: t\ntorch.vmap(f)(x)",
+
     "f = lambda t: t\nf + f", "f = lambda t: t\ny = x.clone()\ny[0] = f\ny", "f = lambda t: t\ntorch.tensor(f)",
     "f = lambda t: t\nf.sum()",
     "f = lambda t: t\ntorch.tensor([[f]])", "f = lambda t: t\ntorch.as_tensor(f)",

@@ -116,11 +116,28 @@ class Derivative:
             torch.default_generator.set_state(before)
 
 
+class Opening:
+    """A tensor under another name, with a graph: what is derived by it is what is computed from this name."""
+
+    def at(self, values: Sequence[Tensor]) -> Tensor:
+        """The tensor."""
+        (x,) = values
+        return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+OPENING = Opening()
+"""Stands in the step of a tape that does so."""
+
+
 def derive(run: Run, equation: Equation) -> Operand:
     """A derivative call, on the graph that the run has made so far."""
     operands = tuple(map(run.on_tape, equation.operands))
     keywords = tuple((name, run.on_tape(operand)) for name, operand in equation.keywords)
-    call = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot())
+    return derived(run, replace(equation, operands=operands, keywords=keywords, slot=run.new_slot()))
+
+
+def derived(run: Run, call: Equation) -> Operand:
+    """What a derivative call gives, whose operands are those of the tape."""
     leaves = [slot for slot in run.inputs if isinstance(x := run.values[slot], Tensor) and x.requires_grad]
     try:
         found = Live(run.values, leaves, run.grads).step(call, run.functions)

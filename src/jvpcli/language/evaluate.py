@@ -298,9 +298,9 @@ def _run(
 ) -> Run:
     handlers = sequences.HANDLERS
     if program.has_statements:
-        from jvpcli.language import derivatives, flow  # most texts have no statements but assignments
+        from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
 
-        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS}
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
     return Run(program, inputs, memory_limit, functions, handlers)
 
 

@@ -32,6 +32,15 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
+TRANSFORMS: Mapping[str, str] = {
+    **{f"{root}.{name}": name for root in ("torch.func", "functorch")
+       for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
+    **{f"torch.autograd.functional.{name}": f"functional.{name}"
+       for name in ("jacobian", "hessian", "vjp", "jvp", "hvp", "vhp")},
+    "torch.vmap": "vmap",
+}  # fmt: skip
+"""What makes functions from functions, and derivatives of functions, by its path."""
+
 CALLS: Mapping[str, Sequence[str]] = {
     GRAD: ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused",
            "is_grads_batched", "materialize_grads"),
@@ -365,6 +374,8 @@ class Expressions(Lowering):
             function = catalog.canonical(".".join(parts))
             if function in DERIVATIVES:
                 return DERIVATIVES[function]
+            if self.is_program and function in TRANSFORMS:
+                return f"transform:{TRANSFORMS[function]}"
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True))
             return f"call:{function}"

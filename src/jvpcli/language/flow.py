@@ -7,14 +7,14 @@ change (`Items`), which is written out where a step takes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import limits
 from jvpcli.language.operations import describe
-from jvpcli.language.run import Handler, Items, Run
+from jvpcli.language.run import FunctionValue, Handler, Items, Run
 from jvpcli.program import Const, Equation, Known, Operand, Parameters
 
 
@@ -30,7 +30,7 @@ class Frame(dict[int, Operand]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Function:
+class Function(FunctionValue):
     """A function of the program: the equation that made it, its defaults, and what its names stand for around it."""
 
     equation: Equation
@@ -49,6 +49,31 @@ class Function:
         parameters = self.equation.bodies[0].params
         assert isinstance(parameters, Parameters)
         return parameters
+
+    def called(
+        self, run: Run, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+    ) -> Operand:
+        """What its body gives, in a frame of its own."""
+        run.turn()
+        if run.calls >= limits.MAX_CALLS:
+            raise LimitError(f"`{self.name}` calls itself more than {limits.MAX_CALLS} levels deep.")
+        listed = {name: run.listed(operand) for name, operand in keywords.items()}
+        frame = Frame(self.around)
+        frame.update(_filled(run, self, list(map(run.listed, arguments)), listed))
+        outer, run.bound = run.bound, frame
+        run.calls += 1
+        (body,) = self.equation.bodies
+        try:
+            with run.turning():
+                run.run(body.equations)
+                return run.listed(run.held(body.result))
+        except Return as left:
+            return left.value
+        except RecursionError:
+            raise LimitError(f"`{self.name}` nests too deeply.") from None
+        finally:
+            run.bound = outer
+            run.calls -= 1
 
 
 class Leaving(Exception):
@@ -158,37 +183,24 @@ def defined(run: Run, equation: Equation) -> Operand:
 def applied(run: Run, equation: Equation) -> Operand:
     """A call of a value: of a function of the program, or of one of the language's under another name."""
     callee, *arguments = run.held_items(equation.operands)
-    keywords = {name: run.listed(run.held(operand)) for name, operand in equation.keywords}
-    called = callee.value if isinstance(callee, Const) else None
-    if isinstance(called, Known):
-        step = replace(equation, op=called.op, operands=tuple(arguments), keywords=tuple(keywords.items()))
-        return run.step(step)
-    if not isinstance(called, Function):
-        raise ForbiddenError(f"{describe(run.read(run.written_out(callee))).capitalize()} can't be called.")
-    return call(run, called, [run.listed(argument) for argument in arguments], keywords)
+    keywords = {name: run.held(operand) for name, operand in equation.keywords}
+    return call_value(run, callee, arguments, keywords, equation)
 
 
-def call(run: Run, function: Function, arguments: Sequence[Operand], keywords: Mapping[str, Operand]) -> Operand:
-    """What a function of the program gives."""
-    run.turn()
-    if run.calls >= limits.MAX_CALLS:
-        raise LimitError(f"`{function.name}` calls itself more than {limits.MAX_CALLS} levels deep.")
-    frame = Frame(function.around)
-    frame.update(_filled(run, function, arguments, keywords))
-    outer, run.bound = run.bound, frame
-    run.calls += 1
-    (body,) = function.equation.bodies
-    try:
-        with run.turning():
-            run.run(body.equations)
-            return run.listed(run.held(body.result))
-    except Return as left:
-        return left.value
-    except RecursionError:
-        raise LimitError(f"`{function.name}` nests too deeply.") from None
-    finally:
-        run.bound = outer
-        run.calls -= 1
+def call_value(
+    run: Run, callee: Operand, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+) -> Operand:
+    """What a value gives that is called, for operands of the tape.
+
+    Raises:
+        ForbiddenError: it is no function.
+    """
+    function = callee.value if isinstance(callee, Const) else None
+    if isinstance(function, Known):
+        return run.do(function.op, arguments, equation.span, tuple(keywords.items()))
+    if isinstance(function, FunctionValue):
+        return function.called(run, arguments, keywords, equation)
+    raise ForbiddenError(f"{describe(run.read(run.written_out(callee))).capitalize()} can't be called.")
 
 
 def _filled(

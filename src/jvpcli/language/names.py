@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 LIST_METHODS = frozenset({"append", "extend", "insert", "pop", "reverse", "clear", "copy"})
 """Methods that a list has and a tensor has not."""
 
+FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
+"""Words without which no text of assignments alone has functions as values."""
+
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)
 """Statements that neither hold others nor leave where they stand."""
 
@@ -22,7 +25,7 @@ def is_program(tree: ast.Module, source: str) -> bool:
     """
     if not all(isinstance(statement, SIMPLE) for statement in tree.body):
         return True
-    return "lambda" in source or any(f".{method}" in source for method in LIST_METHODS)
+    return any(word in source for word in (*FUNCTION_WORDS, *(f".{method}" for method in LIST_METHODS)))
 
 
 def assigned(statements: Iterable[ast.stmt]) -> list[str]:

@@ -44,6 +44,18 @@ class Items:
     items: list[Operand]
 
 
+class FunctionValue:
+    """A function as a value of the program."""
+
+    __slots__ = ()
+
+    def called(
+        self, run: Run, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+    ) -> Operand:
+        """What it gives for operands of the tape; `equation` is the call."""
+        raise NotImplementedError
+
+
 class Run:
     """The state of one evaluation.
 
@@ -114,6 +126,14 @@ class Run:
         if made != (equation.operands, equation.keywords, equation.slot, equation.recorded):
             equation = replace(equation, operands=operands, keywords=keywords, slot=slot, recorded=self.recording)
         return self.execute(equation)
+
+    def do(
+        self, op: str, operands: Sequence[Operand], span: Span, keywords: Sequence[tuple[str, Operand]] = ()
+    ) -> Operand:
+        """A step on operands of the tape."""
+        given = tuple(map(self.written_out, operands))
+        named = tuple((name, self.written_out(operand)) for name, operand in keywords)
+        return self.execute(Equation(op, given, self.new_slot(), span, named, recorded=self.recording))
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""
