@@ -1,6 +1,6 @@
 """Expressions: parsed to a Program, refused where they may not run, evaluated by one loop."""
 
-DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp")
+DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "Parameter(")
 
 
 def may_ask_for_derivative(text: str) -> bool:

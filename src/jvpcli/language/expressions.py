@@ -32,6 +32,18 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
+TYPED: Mapping[str, str | None] = {
+    "torch.Tensor": "torch.float32", "torch.FloatTensor": "torch.float32", "torch.DoubleTensor": "torch.float64",
+    "torch.HalfTensor": "torch.float16", "torch.LongTensor": "torch.int64", "torch.IntTensor": "torch.int32",
+    "torch.BoolTensor": "torch.bool", "numpy.array": None,
+}  # fmt: skip
+"""Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
+
+SAME = frozenset(
+    {"torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy", "Variable"}
+)
+"""What gives its argument as it is, wherever it makes no leaf."""
+
 TRANSFORMS: Mapping[str, str] = {
     **{f"{root}.{name}": name for root in ("torch.func", "functorch")
        for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
@@ -305,6 +317,8 @@ class Expressions(Lowering):
         owner = _plain_owner(left)
         if owner is None and node.attr == "grad":
             return self.emit(READ, (left,), node)
+        if owner is None and node.attr == "data":  # read, it is the tensor without its graph
+            return self.emit("method:detach", (left,), node)
         if owner is None and catalog.is_attribute(node.attr):
             return self.emit(f"attr:{node.attr}", (left,), node)
         raise self.at(self.dot_name(node), refusals.member(node.attr, False, owner))
@@ -316,6 +330,8 @@ class Expressions(Lowering):
         if func.attr in LIST_METHODS and self.is_program:
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
+        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
+            raise self.at(self.dot_name(func.value), refusals.member("data", False))
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
@@ -337,6 +353,9 @@ class Expressions(Lowering):
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
+        spelled = self.older(node, depth)
+        if spelled is not None:
+            return spelled
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
             callee = self.expr(func, depth)
             return self.emit("apply", (callee, *self.arguments(node, depth)), node, self.keywords(node, depth))
@@ -344,6 +363,26 @@ class Expressions(Lowering):
         if op in CALLS:
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+
+    def older(self, node: ast.Call, depth: int) -> Operand | None:
+        """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""
+        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+        if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
+            path = node.func.id
+        if path in SAME and len(node.args) == 1:
+            return self.expr(node.args[0], depth)
+        if path not in TYPED or len(node.args) != 1:
+            return None
+        values = self.expr(node.args[0], depth)
+        dtype = TYPED[path]
+        if dtype is None:
+            floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
+            dtype = "torch.float64" if floats else None
+        elif not isinstance(values, Pack):
+            hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
+            raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))
+        keywords = (("dtype", Const(None, dtype)),) if dtype else ()
+        return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
 
     def derivative(
         self,
