@@ -4,7 +4,7 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
+from jvpcli.language import may_construct
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
@@ -121,21 +122,29 @@ def _read(request: Request) -> Problem:
         wrt = _wrt(request, inputs)
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
         return Problem(request.expression, inputs, wrt, seed, limit, tracked=tracked, handles=handles)
-    if not request.imports:
+    if not request.imports and not may_construct(request.expression):
         program = parse(request.expression, request.inputs.keys())
         inputs = read_inputs(request, program.inputs)
         return Problem(program, inputs, _wrt(request, inputs), seed, limit, handles=handles)
     from jvpcli.language.imports import load
+    from jvpcli.language.modules import construct, expanded
 
     imports = load(request.imports)
+    made = construct(request.expression, seed) if may_construct(request.expression) else None
+    if made is not None:
+        functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
+        imports = replace(imports, functions=functions, modules=modules)
+    wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
+    request = replace(request, wrt=None if wanted is None else expanded(wanted, imports.parameters))
     reads = imports.reads(request.wrt or ())
-    program = parse(request.expression, request.inputs.keys(), reads)
+    program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = read_inputs(request, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
-    return Problem(program, inputs, _wrt(request, inputs), seed, limit, imports.functions, reads, handles=handles)
+    wrt = _wrt(request, inputs, imports.parameters)
+    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
 
 
-def _wrt(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[str] = ()) -> tuple[str, ...]:
     """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
 
     Raises:
@@ -144,8 +153,9 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
     """
     for name in request.wrt or ():
         if name not in inputs:
+            there = f"; the parameters are {', '.join(parameters)}" if parameters else ""
             raise UsageError(
-                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}"
+                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}{there}"
             )
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(

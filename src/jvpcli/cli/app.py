@@ -129,6 +129,8 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
         raise UsageError(f"jvp {name} takes one v, and is_grads_batched=True gives several; jvp inspect takes them all")
     if pasted.is_grads_batched:
         added.append("--is-grads-batched")
+    if pasted.seed is not None and "--seed" not in given:
+        added.append(f"--seed={pasted.seed}")
     if not {"--quiet", "--json"} & given:
         _tell_meaning(name, [*added, *before[1:]], pasted, context)
     return [*added, *before[1:], "--", pasted.expression]

@@ -1,6 +1,13 @@
 """Expressions: parsed to a Program, refused where they may not run, evaluated by one loop."""
 
+import re
+
 DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "Parameter(")
+
+
+def may_construct(text: str) -> bool:
+    """Whether a text can construct modules of torch.nn."""
+    return re.search(r"\bnn\.[A-Z]|torch\.nn (?:as|import) ", text) is not None
 
 
 def may_ask_for_derivative(text: str) -> bool:

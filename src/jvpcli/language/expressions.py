@@ -428,11 +428,17 @@ class Expressions(Lowering):
 
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
+        if self.is_module(func):
+            return self.modules[id(_constructor(func))]
         if isinstance(func, ast.Attribute):
             name = ".".join(self.dotted(func) or [])
         else:
             name = func.id if isinstance(func, ast.Name) else ""
         return name if name in self.functions and not self.is_value(name) else None
+
+    def is_module(self, node: ast.expr) -> bool:
+        """Whether an expression constructs a module, which is made before the program runs."""
+        return id(_constructor(node)) in self.modules
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""
@@ -475,6 +481,13 @@ def flat_parts(node: ast.expr) -> Iterator[ast.expr]:
         yield from flat_parts(node.value)
     else:
         yield node
+
+
+def _constructor(node: ast.expr) -> ast.expr:
+    """`nn.Linear(3, 4)` of `nn.Linear(3, 4).eval()`."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
+        node = node.func.value
+    return node
 
 
 def _plain_owner(operand: Operand) -> str | None:

@@ -38,6 +38,7 @@ class Lowering:
         scope: the names of the text or function that is being lowered; `around`: those of what is around it.
         is_program: whether names get their values as the text runs (`names.is_program`).
         imported_names: what `import` gives a name to: a path of the catalogue's.
+        modules: the names of the modules that constructors in the text make, by the identity of their nodes.
         derives: whether there is a derivative call; `derived`: slots that one asks for.
     """
 
@@ -48,6 +49,7 @@ class Lowering:
         functions: Mapping[str, Sequence[str]],
         input_count: int,
         scope: Scope | None = None,
+        modules: Mapping[int, str] | None = None,
     ) -> None:
         self.text = text
         self.given = None if input_names is None else frozenset(input_names)
@@ -56,6 +58,7 @@ class Lowering:
         self.slots = input_count
         self.equations: list[Equation] = []
         self.is_program = scope is not None
+        self.modules = modules or {}
         self.scope = scope or Scope()
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LIST_METHODS = frozenset({"append", "extend", "insert", "pop", "reverse", "clear", "copy"})
 """Methods that a list has and a tensor has not."""
@@ -39,6 +39,66 @@ def read_first(statements: Iterable[ast.stmt]) -> set[str]:
     for name, stored in _of_all(statements):
         first.setdefault(name, stored)
     return {name for name, stored in first.items() if not stored}
+
+
+def imported_paths(tree: ast.Module) -> dict[str, str]:
+    """What the imports of a text give names to, by their dotted paths."""
+    paths = {"nn": "torch.nn"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            paths.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom):
+            paths.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return paths
+
+
+def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]]]:
+    """The constructors of torch.nn's classes in a text, each by the name that its module gets.
+
+    That is the name that it is assigned to, or that of its class; with it stand the classes of the constructors in it, by
+    the identity of their nodes.
+    """
+    paths = imported_paths(tree)
+    classes: dict[int, str] = {}
+    inner: set[int] = set()
+    calls: list[ast.Call] = []
+    for node in ast.walk(tree):
+        name = _class_of(node.func, paths) if isinstance(node, ast.Call) else ""
+        if name and isinstance(node, ast.Call):
+            calls.append(node)
+            classes[id(node)] = name
+            inner.update(id(part) for argument in (*node.args, *node.keywords) for part in ast.walk(argument))
+    found: dict[str, tuple[ast.Call, Mapping[int, str]]] = {}
+    named = {id(_without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
+    for call in calls:
+        if id(call) in inner:
+            continue
+        target = named.get(id(call))
+        name = target.id if isinstance(target, ast.Name) else classes[id(call)]
+        while name in found:
+            name += "_"
+        found[name] = (call, classes)
+    return found
+
+
+def _without_mode(node: ast.expr) -> ast.expr:
+    """`nn.Linear(3, 4).eval()` without what follows the constructor."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train", "double"):
+        node = node.func.value
+    return node
+
+
+def _class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
+    """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    path = ".".join([paths.get(node.id, node.id), *parts])
+    module, _, name = path.rpartition(".")
+    return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
 
 
 def _of_all(nodes: Iterable[ast.AST]) -> Iterator[Use]:

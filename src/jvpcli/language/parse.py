@@ -53,11 +53,13 @@ def _parse(
     is_program = names.is_program(tree, source)
     if is_program and text.pieces:
         raise LimitError("The program has an expression that is too long to be read.", source=source)
-    assigned = names.assigned(tree.body) if is_program else ()
+    made = names.constructed(tree) if functions else {}
+    modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
+    assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
     input_count = 0
     while True:
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
-        program = _Statements(text, input_names, dict(functions), input_count, scope).program(tree)
+        program = _Statements(text, input_names, dict(functions), input_count, scope, modules).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
@@ -145,6 +147,8 @@ class _Statements(Expressions):
         method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
         if method == "zero_grad":
             self.emit(CLEAR, (), node)
+        elif method in ("eval", "train") and self.functions:
+            return  # modules are made so
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
             self.expr(node.value, 0)
 
@@ -152,6 +156,8 @@ class _Statements(Expressions):
         """`a = b = value`; optimizers are passed over, as their steps are."""
         if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
             return
+        if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
+            return  # it is made before the program runs
         value = self.expr(node.value, 0)
         for target in node.targets:
             self.assign(target, value, node.value)

@@ -29,6 +29,7 @@ class Pasted:
             `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
         is_grads_batched: whether each weight has an axis in front.
         unused: names of what it is differentiated to, though nothing reads them: the call allows that.
+        seed: where random numbers begin, if the program says so.
         notes: what is to be said of further options of the call.
     """
 
@@ -39,6 +40,7 @@ class Pasted:
     tangent: tuple[str, ...] = ()
     is_grads_batched: bool = False
     unused: tuple[str, ...] = ()
+    seed: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -69,7 +71,8 @@ def read_pasted(source: str) -> Pasted | None:
     kept = _without_needless_imports(kept, "" if asked is None else asked.expression)
     lines = [*(_text(statement, code) for statement in kept), *([] if asked is None else [asked.expression])]
     expression = ("\n" if any(map(_is_block, kept)) else "; ").join(lines)
-    found = replace(asked or Pasted(""), expression=expression, inputs=leaves)
+    seeds = [seed for statement in statements if (seed := _seed(statement)) is not None]
+    found = replace(asked or Pasted(""), expression=expression, inputs=leaves, seed=seeds[-1] if seeds else None)
     return _without_unused(_of_what_is_read(replace(found, notes=(*notes, *found.notes))))
 
 
@@ -300,6 +303,15 @@ def _is_setting(statement: ast.stmt) -> bool:
     return path in ("torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed")
 
 
+def _seed(statement: ast.stmt) -> int | None:
+    """`torch.manual_seed(0)`"""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    if not (isinstance(value, ast.Call) and _path(value.func) == "torch.manual_seed" and len(value.args) == 1):
+        return None
+    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
+    return number if type(number) is int else None
+
+
 def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str) -> str:
     """A value as text, with the statements before it that it needs."""
     needed = _needed(value, before)
@@ -405,8 +417,8 @@ TRANSFORMS = ("jacrev", "jacfwd", "grad")
 def _grad(call: ast.Call, source: str) -> Pasted | None:
     """torch.autograd.grad(outputs, inputs, grad_outputs)."""
     outputs, inputs = _argument(call, 0, "outputs"), _argument(call, 1, "inputs")
-    names = [_path(item) for item in _items(inputs)]
-    if outputs is None or not names or not all(name.isidentifier() for name in names):
+    names = [_wanted(item) for item in _items(inputs)]
+    if outputs is None or not names or not all(name.removesuffix(".parameters()").isidentifier() for name in names):
         return None
     items = _items(outputs)
     weights = _weights(_argument(call, 2, "grad_outputs"), len(items), source)
@@ -414,6 +426,14 @@ def _grad(call: ast.Call, source: str) -> Pasted | None:
     batched = _is_true(_argument(call, 7, "is_grads_batched"))
     notes = (*_about_graph(call, 3), *_about_unused(call))
     return Pasted(expression, wrt=tuple(names), grad_outputs=weights, is_grads_batched=batched, notes=notes)
+
+
+def _wanted(node: ast.expr) -> str:
+    """A name, or `net.parameters()`, maybe as a list or tuple."""
+    if isinstance(node, ast.Call) and _path(node.func) in ("list", "tuple") and len(node.args) == 1:
+        node = node.args[0]
+    parameters = isinstance(node, ast.Call) and _path(node.func).endswith(".parameters")
+    return f"{_path(node.func)}()" if parameters and isinstance(node, ast.Call) else _path(node)
 
 
 def _backward(call: ast.Call, source: str) -> Pasted | None:
