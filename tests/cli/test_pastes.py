@@ -243,3 +243,20 @@ def test_what_cannot_be_read_is_named(jvp, paste, message):
     done = jvp("inspect", paste, "--json")
     assert done.code == 3
     assert json.loads(done.out)["error"]["message"].startswith(message)
+
+
+def test_what_is_passed_over_is_told(jvp):
+    paste = "y = x ** 2\nprint(y)\nassert y.sum() > 0\noptimizer.step()\ny * 2"
+    told = "passed over: print on line 2, assert on line 3, step on line 4.\n"
+    assert jvp("inspect", paste, "--x", "1,2").err == told
+    assert jvp("inspect", paste, "--x", "1,2", "--quiet").err == ""
+    assert jvp("inspect", "y = x ** 2; print(y)", "--x", "1,2").err == ""
+
+
+def test_a_paste_beside_a_file_of_ones_own(jvp, tmp_path):
+    (tmp_path / "own.py").write_text("def mine(x):\n    return x ** 3\ndef grad(x):\n    return x * 2\n")
+    paste = "x = torch.tensor([1., 2.], requires_grad=True)\nmine(x).backward(torch.ones(2))\nx.grad"
+    found = json.loads(jvp("inspect", paste, "--import", str(tmp_path / "own.py"), "--json").out)
+    assert found["vjp"]["x"]["value"] == [3.0, 12.0]
+    own = json.loads(jvp("inspect", "grad(x)", "--x", "1,2", "--import", str(tmp_path / "own.py"), "--json").out)
+    assert own["vjp"]["x"]["value"] == [2.0, 2.0]

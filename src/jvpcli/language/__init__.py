@@ -10,6 +10,16 @@ def may_construct(text: str) -> bool:
     return re.search(r"\bnn\.[A-Z]|torch\.nn (?:as|import) ", text) is not None
 
 
+def may_pass_over(text: str) -> bool:
+    """Whether a text can have statements that are passed over."""
+    return "print(" in text or "assert" in text or ".step(" in text
+
+
+def is_torchs_own(text: str) -> bool:
+    """Whether what asks for a derivative in a text is torch's, and no function of a file's."""
+    return re.search(r"torch\.(autograd|func)\b|\.backward\(|requires_grad", text) is not None
+
+
 def may_ask_for_derivative(text: str) -> bool:
     """Whether a text can be Python that asks for a derivative itself, which `pasted` reads; without these words it is not."""
     return any(word in text for word in DERIVATIVE_WORDS)

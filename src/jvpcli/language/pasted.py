@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from jvpcli.errors import JvpError
 from jvpcli.language import may_ask_for_derivative
 from jvpcli.language.names import assigned
-from jvpcli.language.source import read_source
+from jvpcli.language.source import SourceText, read_source
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def read_pasted(source: str) -> Pasted | None:
     except JvpError:
         return None
     code = "\n".join(text.lines)
+    note = passed_over(tree, text)
     statements, notes = _first_turn([part for statement in tree.body for part in _separate(statement)], code)
+    notes = (*notes, *note)
     before, asked = _subject(statements, code)
     kept, leaves = _without_leaves(before, code)
     if asked is not None:
@@ -68,12 +70,43 @@ def read_pasted(source: str) -> Pasted | None:
             kept, leaves = cut
     if text.pieces or (asked is None and not leaves):
         return None
+    kept = [statement for statement in kept if not _is_passed_over(statement)]
     kept = _without_needless_imports(kept, "" if asked is None else asked.expression)
     lines = [*(_text(statement, code) for statement in kept), *([] if asked is None else [asked.expression])]
     expression = ("\n" if any(map(_is_block, kept)) else "; ").join(lines)
     seeds = [seed for statement in statements if (seed := _seed(statement)) is not None]
     found = replace(asked or Pasted(""), expression=expression, inputs=leaves, seed=seeds[-1] if seeds else None)
     return _without_unused(_of_what_is_read(replace(found, notes=(*notes, *found.notes))))
+
+
+def notes_on(source: str) -> tuple[str, ...]:
+    """What is to be said of a program that asks for no derivative itself."""
+    try:
+        text, tree = read_source(source.strip())
+    except JvpError:
+        return ()
+    return passed_over(tree, text) if len(tree.body) > 1 else ()
+
+
+def passed_over(tree: ast.Module, text: SourceText) -> tuple[str, ...]:
+    """What of a program is not carried out, as a note: `print`, assertions, the steps of an optimizer."""
+    found = []
+    for node in ast.walk(tree):
+        shows = node is tree.body[-1] and isinstance(node, ast.Expr)  # what it prints is what is asked
+        if isinstance(node, ast.stmt) and _is_passed_over(node) and not shows:
+            line = text.source.count("\n", 0, text.span(node)[0]) + 1
+            found.append(f"{'assert' if isinstance(node, ast.Assert) else _called(node)} on line {line}")
+    return (f"passed over: {', '.join(found)}",) if found else ()
+
+
+def _is_passed_over(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Assert) or _called(statement) in ("print", "step")
+
+
+def _called(statement: ast.stmt) -> str:
+    """The last name of what a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return _path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
 
 
 # Which call is meant
