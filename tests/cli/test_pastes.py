@@ -260,3 +260,19 @@ def test_a_paste_beside_a_file_of_ones_own(jvp, tmp_path):
     assert found["vjp"]["x"]["value"] == [3.0, 12.0]
     own = json.loads(jvp("inspect", "grad(x)", "--x", "1,2", "--import", str(tmp_path / "own.py"), "--json").out)
     assert own["vjp"]["x"]["value"] == [2.0, 2.0]
+
+
+def test_a_weight_may_be_an_input_that_nothing_else_uses(jvp):
+    given = ["torch.autograd.grad(torch.outer(x, x), x, v)", "--x", "1,2", "--v", "1,2;3,4", "--json"]
+    assert json.loads(jvp("inspect", *given).out)["vjp"]["x"]["value"] == [12.0, 21.0]
+
+
+def test_a_hessian_is_the_jacobian_of_the_gradient(jvp):
+    paste = "H = torch.autograd.functional.hessian(lambda t: (t ** 3).sum() * t[0], x)\nprint(H)"
+    leaf = torch.tensor([1.0, 2.0])
+    expected = torch.autograd.functional.hessian(lambda t: (t**3).sum() * t[0], leaf)
+    found = json.loads(jvp("inspect", paste, "--x", "1,2", "--json").out)
+    torch.testing.assert_close(torch.tensor(found["jacobian"]["y"]["x"]["value"]), expected)
+    product = "torch.autograd.functional.hvp(lambda t: (t ** 3).sum() * t[0], x, torch.tensor([2., -1.]))"
+    found = json.loads(jvp("inspect", product, "--x", "1,2", "--json").out)
+    torch.testing.assert_close(torch.tensor(found["vjp"]["x"]["value"]), expected @ torch.tensor([2.0, -1.0]))

@@ -436,6 +436,7 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
         if word == "onehot":
             return _onehot(argument, like, what)
     plain = {name: tensor.detach() for name, tensor in scope.items()}
+    plain |= _helping(value, request, plain)
     dtype = dtype_name(like.dtype)
     try:
         with _explained(what, plain):
@@ -446,6 +447,20 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
         raise
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
+
+
+def _helping(value: Any, request: Request, scope: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs that were given for the sake of a weight alone."""
+    try:
+        names = free_names(value) if isinstance(value, str) else ()
+    except JvpError:  # which is told where it is read
+        return {}
+    options: dict[str, Any] = {"dtype": request.dtype, "device": request.device, "scope": dict(scope), "stdin": request.stdin}
+    return {
+        name: read_value(given, name=name, seed=request.seed + position, **options)
+        for position, (name, given) in enumerate(request.inputs.items())
+        if name in names and name not in scope
+    }
 
 
 @contextmanager

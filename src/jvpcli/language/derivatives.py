@@ -92,7 +92,7 @@ class Derivative:
     part: int | None
     inputs: Sequence[int]
     leaves: Sequence[int]
-    state: Tensor
+    state: Tensor | None
     functions: Mapping[str, Callable[..., Any]]
 
     def at(self, values: Sequence[Any]) -> Any:
@@ -104,6 +104,7 @@ class Derivative:
         for slot in self.leaves:
             leaf = given[slot]
             given[slot] = leaf.view_as(leaf) if leaf.requires_grad else leaf.detach().requires_grad_()
+        assert self.state is not None  # a program with derivative calls has one
         live, before = Live(given, self.leaves), torch.default_generator.get_state()
         torch.default_generator.set_state(self.state)
         try:

@@ -499,8 +499,20 @@ def _jvp(call: ast.Call, source: str) -> Pasted | None:
     return found and replace(found, tangent=_texts(_argument(call, 2, "tangents") or _argument(call, 2, "v"), source))
 
 
+def _hessian(call: ast.Call, source: str) -> Pasted | None:
+    """hessian(f, x), hvp(f, x, v): the Jacobian of the gradient, and its product with v, which is the same from both sides."""
+    functions, inputs = _function(call), _argument(call, 1, "inputs")
+    name = _path(inputs) if inputs is not None else ""
+    if not functions or not name.isidentifier():
+        return None
+    weights = _texts(_argument(call, 2, "v"), source)
+    note = "the Hessian is the Jacobian of the gradient, which stands here as y"
+    return Pasted(f"torch.func.grad({_text(functions[0], source)})({name})", wrt=(name,), grad_outputs=weights, notes=(note,))
+
+
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
     "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
+    "hessian": _hessian, "hvp": _hessian, "vhp": _hessian,
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Run:
         self.history: list[Equation] = []
         self.inputs = range(len(inputs))
         self.grads: dict[int, Tensor] = {}
-        self.state = torch.default_generator.get_state() if program.has_statements else torch.empty(0)
+        self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
         self.newer: dict[int, int] = {}
         self.slots_of: dict[int, list[int]] = {id(value): [slot] for slot, value in self.values.items()}
