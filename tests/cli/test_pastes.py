@@ -146,6 +146,25 @@ penalty = (g.norm() - 1) ** 2
 penalty.backward()
 x.grad
 """,
+    "a main block, and blocks in a loop": """
+import torch
+
+def model(t, w):
+    return torch.tanh(t * w)
+
+if __name__ == "__main__":
+    w = torch.tensor([1., -2.], requires_grad=True)
+    data = torch.tensor([0.5, 0.25])
+    if data.sum() > 0:
+        data = data * 2
+    for epoch in range(1):
+        loss = model(data, w)
+        if epoch == 0:
+            loss = loss * 3
+        else:
+            loss = loss * 5
+        loss.sum().backward()
+""",
     "PINN, with a function for the derivative": """
 import torch
 def gradient(u, x):
@@ -175,7 +194,8 @@ def typed(paste: str) -> str:
 
 def gradients(paste: str) -> dict[str, torch.Tensor]:
     """What `.grad` of each leaf holds once Python has run the text."""
-    scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "print": lambda *_: None}
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "__name__": "__main__"}
+    scope["print"] = lambda *_: None
     exec(typed(paste), scope)
     found = {name: value for name, value in scope.items() if isinstance(value, torch.Tensor) and value.is_leaf}
     return {name: leaf.grad for name, leaf in found.items() if leaf.requires_grad and leaf.grad is not None}

@@ -501,6 +501,7 @@ ENDLESS = [
     "a = [0] * 100000\nwhile True:\n    a.insert(0, 1)\nx",
     "a = [0] * 100000\nwhile True:\n    a.copy()\nx",
     "def f(*a):\n    return f(*a, *a)\nf(x)",
+    "n = 0\nfor k in range(50000):\n    " + "n = n + 1; m = n; " * 100 + "\nx * n",
     "def f(g, n):\n    return lambda t: f(g, n + 1)(t)\nf(x, 0)(x)",
 ]
 

@@ -22,6 +22,9 @@ MAX_MOVED = 1_000_000
 MAX_LEVELS = 50
 """Lists inside each other."""
 
+MAX_EQUATIONS = 1_000_000
+"""Equations carried out in one evaluation, those on plain numbers and names among them."""
+
 MAX_CALLS = 40
 """Functions of a program inside each other."""
 
@@ -33,6 +36,12 @@ def check_steps(count: int) -> None:
     """Refuse another step beyond the limit."""
     if count >= MAX_STEPS:
         raise LimitError(f"The expression takes more than {MAX_STEPS:,} steps.")
+
+
+def check_equations(count: int) -> None:
+    """Refuse to carry out more than is sensible."""
+    if count > MAX_EQUATIONS:
+        raise LimitError(f"The program carries out more than {MAX_EQUATIONS:,} operations.")
 
 
 def check_turns(count: int) -> None:

@@ -57,7 +57,7 @@ def read_pasted(source: str) -> Pasted | None:
         return None
     code = "\n".join(text.lines)
     note = passed_over(tree, text)
-    statements, notes = _first_turn([part for statement in tree.body for part in _separate(statement)], code)
+    statements, notes = _first_turn([part for statement in _of_main(tree) for part in _separate(statement)], code)
     notes = (*notes, *note)
     before, asked = _subject(statements, code)
     kept, leaves = _without_leaves(before, code)
@@ -107,6 +107,16 @@ def _called(statement: ast.stmt) -> str:
     """The last name of what a statement calls, and does no more."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return _path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+
+
+def _of_main(tree: ast.Module) -> list[ast.stmt]:
+    """The statements, those of `if __name__ == "__main__":` among them."""
+    found: list[ast.stmt] = []
+    for statement in tree.body:
+        test = statement.test if isinstance(statement, ast.If) else None
+        is_main = isinstance(test, ast.Compare) and _path(test.left) == "__name__"
+        found += statement.body if is_main and isinstance(statement, ast.If) else [statement]
+    return found
 
 
 # Which call is meant
@@ -611,6 +621,8 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _text(node: ast.AST, source: str) -> str:
+    if isinstance(node, ast.stmt) and _is_block(node) and node.col_offset:  # its lines have the margin of what it stood in
+        return ast.unparse(node)
     return ast.get_source_segment(source, node) or ast.unparse(node)
 
 

@@ -93,6 +93,7 @@ class Run:
         self.newer: dict[int, int] = {}
         self.slots_of: dict[int, list[int]] = {id(value): [slot] for slot, value in self.values.items()}
         self.turns = 0
+        self.carried_out = 0
         self.moved = 0
         self.span: Span = (0, 0)
         self.in_loop = False
@@ -104,6 +105,8 @@ class Run:
 
     def run(self, equations: Sequence[Equation]) -> None:
         """Each equation in turn."""
+        self.carried_out += len(equations)
+        limits.check_equations(self.carried_out)
         for equation in equations:
             self.span = equation.span
             try:
