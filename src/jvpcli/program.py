@@ -66,9 +66,10 @@ Operand = Ref | Const | Pack
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A function of the language as a value, by the `op` of its calls."""
+    """A function of the language, or an imported one, as a value: the `op` of its calls and the keywords of each."""
 
     op: str
+    keywords: tuple[tuple[str, Operand], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,29 @@ if __name__ == "__main__":
             loss = loss * 5
         loss.sum().backward()
 """,
+    "a fit by hand": """
+import math
+dtype = torch.float
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+x = torch.linspace(-math.pi, math.pi, 20, device=device, dtype=dtype)
+y = torch.sin(x)
+a = torch.ones((), dtype=dtype, requires_grad=True)
+b = torch.full((), 2., dtype=dtype, requires_grad=True)
+for t in range(1):
+    loss = (a + b * x - y).pow(2).sum()
+    if t % 100 == 99:
+        print(t, loss.item())
+    loss.backward()
+""",
+    "what only shows": """
+import numpy as np
+x = torch.linspace(0, 1, 5, requires_grad=True)
+h = np.pi * x
+h.retain_grad()
+y = torch.sin(2 * h)
+y.sum().backward()
+print(x.grad, h.grad)
+""",
     "PINN, with a function for the derivative": """
 import torch
 def gradient(u, x):
@@ -296,3 +319,26 @@ def test_a_hessian_is_the_jacobian_of_the_gradient(jvp):
     product = "torch.autograd.functional.hvp(lambda t: (t ** 3).sum() * t[0], x, torch.tensor([2., -1.]))"
     found = json.loads(jvp("inspect", product, "--x", "1,2", "--json").out)
     torch.testing.assert_close(torch.tensor(found["vjp"]["x"]["value"]), expected @ torch.tensor([2.0, -1.0]))
+
+
+PENALTY = """
+def penalty(D, real, fake):
+    between = (0.5 * real + 0.5 * fake).requires_grad_(True)
+    score = D(between)
+    g = torch.autograd.grad(outputs=score, inputs=between, grad_outputs=torch.ones(score.size()),
+                            create_graph=True, retain_graph=True, only_inputs=True)[0]
+    return ((g.view(g.size(0), -1).norm(2, dim=1) - 1) ** 2).mean()
+
+D = nn.Sequential(nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1))
+gp = penalty(D, torch.ones(3, 2), torch.arange(6.).reshape(3, 2))
+gp.backward()
+"""
+
+
+def test_a_module_is_given_to_a_function(jvp):
+    torch.manual_seed(0)
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(PENALTY, scope)
+    expected = {f"D.{name}": torch.zeros_like(p) if p.grad is None else p.grad for name, p in scope["D"].named_parameters()}
+    found = json.loads(jvp("inspect", PENALTY, "--json").out)["vjp"]
+    torch.testing.assert_close({name: torch.tensor(x["value"]) for name, x in found.items()}, expected)

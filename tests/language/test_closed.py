@@ -59,7 +59,7 @@ FAMILIES: dict[str, list[str]] = {
     "functions and classes as values": [
         "torch.sin", "F.relu", "[torch.sin][0](x)", "f = torch.sin; f(x)", "(torch.sin if x else torch.cos)(x)", "abs",
         "[abs][0](x)", "f = abs; f(x)", "torch.Tensor", "torch.Tensor(x)", "torch.Tensor.sum(x)", "torch.Tensor.__init__",
-        "torch.Size([1])", "torch.Generator()", "torch.device('cpu')", "torch.dtype", "torch", "F", "math", "torch.linalg",
+        "torch.Size([1])", "torch.Generator()", "torch.dtype", "torch", "F", "math", "torch.linalg",
         "torch.nn", "x.sum", "x(0)", "x.T(0)", "(x)(1)", "torch.pi()", "math.pi()", "'a'()", "[x]()", "len.sum(x)",
         "torch.sin.cos(x)",
     ],

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import JvpError
+from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.language.operations import apply_operation, check_result, read_operand
 from jvpcli.language.run import Handler, Run
 from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Ref, refs
@@ -130,6 +130,15 @@ OPENING = Opening()
 """Stands in the step of a tape that does so."""
 
 
+def open_(run: Run, equation: Equation) -> Operand:
+    """`y.requires_grad_()`: nothing where y has a graph; else what is derived by it is what is computed from here on."""
+    operand = run.on_tape(equation.operands[0])
+    x = run.read(operand)
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        raise EvaluationError("Only tensors of floating point can require a gradient.")
+    return operand if x.requires_grad else run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+
+
 def derive(run: Run, equation: Equation) -> Operand:
     """A derivative call, on the graph that the run has made so far."""
     operands = tuple(map(run.on_tape, equation.operands))
@@ -171,5 +180,5 @@ def _part(run: Run, made: Derivative, value: Tensor | None) -> Operand:
     return run.record(step, value, source)
 
 
-HANDLERS: Mapping[str, Handler] = {"derive": derive}
+HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_}
 """Carries out derivative calls."""

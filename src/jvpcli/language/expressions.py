@@ -40,7 +40,8 @@ TYPED: Mapping[str, str | None] = {
 """Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
 
 SAME = frozenset(
-    {"torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy", "Variable"}
+    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
+     "Variable"}
 )
 """What gives its argument as it is, wherever it makes no leaf."""
 
@@ -297,6 +298,8 @@ class Expressions(Lowering):
     def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
+        if parts[0] == "numpy" and parts[1:] in (["pi"], ["e"], ["inf"], ["nan"]):
+            parts[0] = "math"
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
             if catalog.is_constant(constant):
@@ -332,6 +335,8 @@ class Expressions(Lowering):
         owner = _plain_owner(left)
         if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
+        if owner is None and func.attr == "requires_grad_" and self.is_program:
+            return self.emit("derive:open", (left,), node)
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
@@ -369,6 +374,8 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
+        if path == "torch.cuda.is_available" and not node.args:
+            return Const(False)  # what is computed here stays where the inputs are
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
         if path not in TYPED or len(node.args) != 1:

@@ -197,7 +197,8 @@ def call_value(
     """
     function = callee.value if isinstance(callee, Const) else None
     if isinstance(function, Known):
-        return run.do(function.op, arguments, equation.span, tuple(keywords.items()))
+        reads = {name: run.held(operand) for name, operand in function.keywords}
+        return run.do(function.op, arguments, equation.span, tuple({**keywords, **reads}.items()))
     if isinstance(function, FunctionValue):
         return function.called(run, arguments, keywords, equation)
     raise ForbiddenError(f"{describe(run.read(run.written_out(callee))).capitalize()} can't be called.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from jvpcli.errors import ForbiddenError, JvpError, LimitError, Span
 from jvpcli.language import catalog, limits, refusals
 from jvpcli.language.source import SourceText
-from jvpcli.program import Block, Const, Equation, Operand, Pack, Ref, refs
+from jvpcli.program import IMPORTED, Block, Const, Equation, Known, Operand, Pack, Ref, refs
 
 
 @dataclass
@@ -100,6 +100,9 @@ class Lowering:
             is_input = name not in catalog.ROOTS and name not in catalog.BUILTINS and not name.startswith("__")
         else:
             is_input = name in self.given
+        if name in self.functions and self.is_program:
+            reads = tuple((parameter, self.input(parameter, node)) for parameter in self.functions[name])
+            return Const(Known(f"call:{IMPORTED}{name}", reads))
         if name in self.function_roots and not (is_input and self.given):
             raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
         if not is_input:

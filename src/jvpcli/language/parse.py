@@ -149,6 +149,8 @@ class _Statements(Expressions):
             self.emit(CLEAR, (), node)
         elif method in ("eval", "train") and self.functions:
             return  # modules are made so
+        elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
+            self.bind(target, self.expr(node.value, 0))
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
             self.expr(node.value, 0)
 

@@ -225,12 +225,16 @@ def _is_used(call: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
     return False
 
 
+SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
+"""What calls that only show something begin with, as people name it."""
+
+
 def _shows(statement: ast.stmt, results: set[str]) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands."""
     if not isinstance(statement, ast.Expr):
         return isinstance(statement, ast.Assert)
     value = _last(statement)
-    printed = isinstance(statement.value, ast.Call) and _path(statement.value.func) == "print"
+    printed = isinstance(statement.value, ast.Call) and _root(statement.value) in SHOWING
     return printed or (isinstance(value, ast.Name) and value.id in results) or (
         isinstance(value, ast.Attribute) and value.attr == "grad"
     )
@@ -339,11 +343,17 @@ def _switches(statement: ast.stmt) -> list[str]:
     return [path[: -len(".requires_grad_")]] if path.endswith(".requires_grad_") else []
 
 
+SETTINGS = frozenset(
+    {"torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+)
+"""Calls that change how torch works, for which the answer has options."""
+
+
 def _is_setting(statement: ast.stmt) -> bool:
     """`torch.manual_seed(0)` and the like, which change how torch works: the answer has options for that."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     path = _path(value.func) if isinstance(value, ast.Call) else ""
-    return path in ("torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed")
+    return path.endswith(".retain_grad") or path in SETTINGS
 
 
 def _seed(statement: ast.stmt) -> int | None:
