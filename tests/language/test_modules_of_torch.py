@@ -144,3 +144,19 @@ def test_nothing_else_can_be_constructed_or_reached(source: str) -> None:
 
 def test_every_class_is_torchs() -> None:
     assert all(issubclass(getattr(nn, name), nn.Module) for name in CLASSES)
+
+
+@pytest.mark.parametrize("given", ["net.parameters()", "list(net.parameters())"])
+def test_derivatives_by_all_parameters(given: str) -> None:
+    source = (
+        "net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))\nloss = net(x).pow(2).sum()\n"
+        f"gs = torch.autograd.grad(loss, {given}, create_graph=True)\nsum(g.pow(2).sum() for g in gs)"
+    )
+    x = torch.tensor([0.5, -1.0])
+    leaf = x.clone().requires_grad_()
+    expected, modules = by_python(source, leaf, 3)
+    gradients = torch.autograd.grad(expected, [leaf, *modules["net"].parameters()], materialize_grads=True)
+    names = [f"net.{name}" for name, _ in modules["net"].named_parameters()]
+    found = jvpcli.inspect(source, x=x, wrt=["x", "net"], seed=3).vjp
+    torch.testing.assert_close([found[name] for name in ("x", *names)], list(gradients))
+    torch.testing.assert_close(jvpcli.inspect(source, x=x, wrt="x", seed=3).vjp["x"], gradients[0])

@@ -136,7 +136,8 @@ def _read(request: Request) -> Problem:
         imports = replace(imports, functions=functions, modules=modules)
     wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
     request = replace(request, wrt=None if wanted is None else expanded(wanted, imports.parameters))
-    reads = imports.reads(request.wrt or ())
+    listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
+    reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = read_inputs(request, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}

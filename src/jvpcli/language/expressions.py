@@ -358,6 +358,10 @@ class Expressions(Lowering):
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
+        if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
+            owner = ".".join(self.dotted(func.value) or [])
+            if owner in self.functions and not self.is_value(owner):
+                return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
         spelled = self.older(node, depth)
         if spelled is not None:
             return spelled
