@@ -22,7 +22,7 @@ from jvpcli.program import Block, Equation, Program
 
 Named = Mapping[str, Tensor]
 
-DECIDING = ("if", "and", "or")
+DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
 
 
@@ -155,7 +155,8 @@ class Problem:
     def can_stack(self) -> bool:
         """Whether the steps of the evaluation hold at any point, and give the same one by one or together.
 
-        They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code.
+        They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code, and
+        where the program takes derivatives itself, or lets a graph end.
         """
         program, evaluation = self.function, self.evaluation
         if not isinstance(program, Program) or set(evaluation.output_slots) != set(evaluation.outputs):
@@ -163,8 +164,9 @@ class Problem:
         if any(decides(equation) for equation in program.equations):
             return False
         return not any(
-            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) for step in evaluation.tape
-        )
+            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) or step.kind == "derive"
+            for step in evaluation.tape
+        ) and all(step.recorded for step in evaluation.tape)
 
     def stack(self, points: Named) -> dict[str, Tensor]:
         """The outputs at many points at once, where `can_stack`.

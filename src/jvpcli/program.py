@@ -18,6 +18,10 @@ IMPORTED = "import."
 """What the paths of imported functions begin with; no function of the catalogue can."""
 
 
+GRAD, BACKWARD, READ, CLEAR = "derive:grad", "derive:backward", "derive:read", "derive:clear"
+"""The `op` of derivative calls: torch.autograd.grad; backward; `x.grad`; `x.grad = None` and `zero_grad`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """The value in a slot."""
@@ -61,11 +65,32 @@ Operand = Ref | Const | Pack
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """The body of a control-flow equation.
+class Known:
+    """A function of the language, or an imported one, as a value: the `op` of its calls and the keywords of each."""
 
-    `params` are the slots that the loop variable(s) fill (nested tuples for `for i, (a, b) in …`); a comprehension's
-    `conditions` are evaluated before its `result`, each a block of its own.
+    op: str
+    keywords: tuple[tuple[str, Operand], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a function of the program takes: names with their slots.
+
+    `positional` ones may be named too, but for the first `unnamed`; `named` ones must be; `rest` is the slot of `*args`.
+    """
+
+    positional: tuple[tuple[str, int], ...]
+    named: tuple[tuple[str, int], ...] = ()
+    rest: int | None = None
+    unnamed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The body of a control-flow equation, or of a function.
+
+    `params` are the slots that the loop variable(s) fill (nested tuples for `for i, (a, b) in …`), or a function's
+    `Parameters`; a comprehension's `conditions` are evaluated before its `result`, each a block of its own.
     """
 
     params: Any
@@ -88,12 +113,23 @@ class Equation:
     `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)
     `op:mul`             an operator, by its name in the module `operator`; `op:getitem` is a subscript
     `op:setitem`         `y[i] = value`: changes its first operand in place, which is also what it gives
+    `op:iadd`            `y += value` and its like: in place for a tensor; what is no tensor gets `op:add` on the tape
     `unpack:3`           item number `keywords["index"]` of a sequence of 3 (tuple assignment; `unpack:3+`: 3 or more)
     `loop`, `loop:flat`  a comprehension over operand 0 with one body (flat: its results are lists, joined)
     `if`, `and`, `or`    control flow: `if` has two bodies; `and`/`or` one, evaluated if operand 0 doesn't decide
+    `for`, `while`       loops, with a body for what follows `else` last; a `while` has its condition as its first body
+    `with:torch.no_grad` a body that runs inside of what is named
+    `return`, `break`, … leave a function, a loop, a turn; `raise` the program
+    `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
+    `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
+    `apply`              a call of operand 0, which is a function of the program
+    `list:append`        a method of a list
+    `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
+    `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================
 
-    `name` is the variable that the text assigns the result to.
+    `name` is the variable that the text assigns the result to.  On a tape, `recorded` says whether torch recorded a graph:
+    it does not under `torch.no_grad()`.
     """
 
     op: str
@@ -103,6 +139,7 @@ class Equation:
     keywords: tuple[tuple[str, Operand], ...] = ()
     name: str | None = None
     bodies: tuple[Block, ...] = ()
+    recorded: bool = True
 
     @property
     def kind(self) -> str:
@@ -130,6 +167,8 @@ class Program:
 
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
+    `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
+    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for.
     """
 
     source: str
@@ -139,6 +178,9 @@ class Program:
     result_names: tuple[str | None, ...] | None
     slots: int
     input_spans: tuple[Span, ...] = ()
+    names: tuple[tuple[str, Operand], ...] = ()
+    has_statements: bool = False
+    derived: tuple[str, ...] = ()
 
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""

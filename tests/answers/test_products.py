@@ -113,7 +113,7 @@ SPARSE = [
 def test_sparse_gradients_are_dense(expression, plain, repeat):
     """For small problems and for large ones: the numbers are those of the same thing without the flag."""
     found, expected = (
-        inspecting.inspect(Request(f"y = {text}; y.repeat({repeat}, 1) * 1", inputs={"x": "1,2,3,4"}))
+        inspecting.inspect(Request(f"z = {text}; z.repeat({repeat}, 1) * 1", inputs={"x": "1,2,3,4"}))
         for text in (expression, plain)
     )
     assert torch.equal(torch.as_tensor(found.vjp["x"].value), torch.as_tensor(expected.vjp["x"].value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -109,7 +110,13 @@ def same(value: Any, expected: Any) -> None:
         ("a, *c = x", ["a", "c0", "c1", "c2"]),
         ("y0 = x * 1; (y0, x * 2)", ["y0", "y1"]),
         ("y1 = x * 1; (x * 2, y1)", ["y0", "y1"]),
-        ("y1 = x * 1; (y1, x * 2)", ["y1", "y1_"]),
+        ("y1 = x * 1; (y1, x * 2)", ["y1", "out1"]),
+        ("y = x * 1; y * 2", ["out"]),
+        ("y = out = x * 1; y * 2", ["out_"]),
+        ("y = x.clone(); y += 1; y.sum()", ["out"]),
+        ("y = x.clone(); y += 1", ["y"]),
+        ("y0 = x * 1; (x * 2, x * 3)", ["out0", "out1"]),
+        ("q0 = x * 1; q = torch.linalg.svd(A); q", ["q_0", "q_1", "q_2"]),
         ("x", ["y"]),
         ("(x, W)", ["y0", "y1"]),
         ("q = x.clone(); q[0] = 1", ["q"]),
@@ -286,9 +293,90 @@ def test_a_size_that_overflowed_inside_torch_is_no_result(kernel: str) -> None:
 
 def test_the_gradient_flows_through_in_place_steps() -> None:
     evaluation = run("y = x.clone(); y.mul_(3); y[0] = x[1]**2; (y**2).sum()", wrt=("x",))
-    (gradient,) = torch.autograd.grad(evaluation.outputs["y"], evaluation.inputs["x"])
+    (gradient,) = torch.autograd.grad(evaluation.outputs["out"], evaluation.inputs["x"])
     expected = torch.autograd.functional.jacobian(lambda x: (torch.cat([x[1:2] ** 2, x[1:] * 3]) ** 2).sum(), X)
     torch.testing.assert_close(gradient, expected)
+
+
+AUGMENTED = [
+    f"y = {value}; z = y; v = y[:2] if {sliced} else y; y {operator}= {other}; (y, z, v)"
+    for operator in ("+", "-", "*", "/", "//", "%", "**", "@", "&", "|", "^", "<<", ">>")
+    for value, sliced in (
+        ("x.clone()", 1), ("torch.arange(1, 5)", 1), ("b.clone()", 1), ("A.clone()", 1), ("3", 0), ("2.5", 0),
+        ("x.to(torch.complex64)", 1), ("x.half()", 1), ("s.clone()", 0),
+    )
+    for other in ("2", "1.5", "s", "x", "A", "W", "torch.tensor(2)", "torch.tensor([True])", "1j", "[1]")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", AUGMENTED)
+def test_augmented_assignment_is_pythons(source: str) -> None:
+    """In place where torch does it: other names of the tensor and its views change with it, numbers stay what they were."""
+    try:
+        expected = by_python(source)
+    except Exception as error:
+        with pytest.raises(JvpError) as caught:
+            run(f"{source.rpartition('; ')[0]}; y * x.sum() * 0")
+        assert caught.value.code in ("evaluation", "shape_mismatch", "forbidden")
+        plainly = str(error).splitlines()[0].partition(" for ")[0]  # `unsupported operand type(s) for +=: …`
+        assert caught.value.code == "forbidden" or plainly in (caught.value.torch_message or "")
+        return
+    program = parse(source)
+    found = evaluate_value(program, SCOPE)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert type(ours) is type(theirs)
+        if isinstance(theirs, torch.Tensor):
+            torch.testing.assert_close(ours, theirs, equal_nan=True)
+        else:
+            assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "y = torch.relu(x); y += 1; y.sum()", "y = x.exp(); y *= 2; y.sum()", "x -= 0.1; x.sum()", "y = x; y /= 2; y",
+        "y = x.sigmoid(); v = y[:2]; v -= 1; y.sum()", "y = x.tanh(); y[1] += 3; y", "x[0] *= 2; x.sum()", "y = x[1:]; y += 1; x",
+        "y = x.sin(); y += 1; y",
+        "y = x * 1; y **= 2; y.sum()", "y = x.clone(); z = y; z %= 2; y * x", "y = x**2; y[1:] += y[:-1]; y",
+    ],
+)  # fmt: skip
+def test_augmented_assignment_has_torchs_gradient_or_error(source: str) -> None:
+    *statements, last = source.split("; ")
+    leaf = X.clone().requires_grad_()
+
+    def by_torch() -> torch.Tensor:
+        scope = {"torch": torch, "x": leaf}
+        exec("\n".join(statements), scope)
+        return torch.autograd.grad(eval(last, scope).sum(), leaf)[0]
+
+    def ours() -> torch.Tensor:
+        evaluation = run(source, wrt=("x",))
+        return torch.autograd.grad(next(iter(evaluation.outputs.values())).sum(), evaluation.inputs["x"])[0]
+
+    def told(gradient: Callable[[], torch.Tensor]) -> torch.Tensor | str:
+        try:
+            return gradient()
+        except (RuntimeError, JvpError) as error:
+            return str(getattr(error, "torch_message", None) or error).splitlines()[0].partition("[")[0]
+
+    found, expected = told(ours), told(by_torch)
+    if isinstance(expected, str):
+        assert found == expected
+    else:
+        torch.testing.assert_close(found, expected)
+
+
+def test_an_index_that_is_assigned_to_is_read_once() -> None:
+    source = "y = x.clone(); y[torch.randint(4, (1,))] += 1; y"
+    torch.manual_seed(0)
+    expected = by_python(source)
+    torch.testing.assert_close(run(source, seed=0).outputs["y"], expected)
+
+
+def test_the_callers_tensors_are_not_changed_by_augmented_assignment() -> None:
+    before = X.clone()
+    run("x += 1; i *= 2; W[0] -= 3; x * i.sum() * W.sum()")
+    assert torch.equal(X, before)
 
 
 @settings(max_examples=60, deadline=None)

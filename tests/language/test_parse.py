@@ -28,6 +28,7 @@ def test_the_example() -> None:
         result_names=(None,),
         slots=3,
         input_spans=((16, 17),),
+        names=(("y", Ref(1)),),
     )
 
 
@@ -123,7 +124,8 @@ def test_every_span_is_the_text_of_its_step(names: list[str], depth: int) -> Non
         ("sum(k for k in x)", ["loop", "builtin:sum"]),
         ("x[1:2, ..., None, ::k]", ["op:getitem"]),
         ("torch.float64.itemsize", ["attr:itemsize"]),
-        ("y = x; y[0] += 1", ["op:getitem", "op:add", "op:setitem"]),
+        ("y = x; y[0] += 1", ["op:getitem", "op:iadd", "op:setitem"]),
+        ("y = x; y @= x; y |= 1", ["op:imatmul", "op:ior"]),
     ],
 )
 def test_syntax_to_operations(source: str, expected: list[str]) -> None:

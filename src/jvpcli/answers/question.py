@@ -4,7 +4,7 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
+from jvpcli.language import may_construct
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
@@ -121,21 +122,30 @@ def _read(request: Request) -> Problem:
         wrt = _wrt(request, inputs)
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
         return Problem(request.expression, inputs, wrt, seed, limit, tracked=tracked, handles=handles)
-    if not request.imports:
+    if not request.imports and not may_construct(request.expression):
         program = parse(request.expression, request.inputs.keys())
         inputs = read_inputs(request, program.inputs)
         return Problem(program, inputs, _wrt(request, inputs), seed, limit, handles=handles)
     from jvpcli.language.imports import load
+    from jvpcli.language.modules import construct, expanded
 
     imports = load(request.imports)
-    reads = imports.reads(request.wrt or ())
-    program = parse(request.expression, request.inputs.keys(), reads)
+    made = construct(request.expression, seed) if may_construct(request.expression) else None
+    if made is not None:
+        functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
+        imports = replace(imports, functions=functions, modules=modules)
+    wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
+    request = replace(request, wrt=None if wanted is None else expanded(wanted, imports.parameters))
+    listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
+    reads = imports.reads((*(request.wrt or ()), *listed))
+    program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = read_inputs(request, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
-    return Problem(program, inputs, _wrt(request, inputs), seed, limit, imports.functions, reads, handles=handles)
+    wrt = _wrt(request, inputs, imports.parameters)
+    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
 
 
-def _wrt(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[str] = ()) -> tuple[str, ...]:
     """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
 
     Raises:
@@ -144,8 +154,9 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor]) -> tuple[str, ...]:
     """
     for name in request.wrt or ():
         if name not in inputs:
+            there = f"; the parameters are {', '.join(parameters)}" if parameters else ""
             raise UsageError(
-                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}"
+                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}{there}"
             )
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(
@@ -301,7 +312,7 @@ def _cotangent(
     outputs, y, batched = evaluation.outputs, evaluation.outputs[name], request.is_grads_batched
     implicit = value.strip().partition(":")[2] if _word(value) == IMPLICIT else None
     value = value if implicit is None else "ones"
-    what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **outputs}
+    what, scope = f"grad_outputs for {name}", {**evaluation.inputs, **evaluation.named, **outputs}
     v = _weight(value, y, request, scope, what, request.seed + SEED_OFFSET + position)
     if batched and (is_word(value) or not v.dim() or v.shape[1:] != y.shape):
         from jvpcli.answers.mismatch import batch_mismatch  # loaded only where something is wrong
@@ -426,6 +437,7 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
         if word == "onehot":
             return _onehot(argument, like, what)
     plain = {name: tensor.detach() for name, tensor in scope.items()}
+    plain |= _helping(value, request, plain)
     dtype = dtype_name(like.dtype)
     try:
         with _explained(what, plain):
@@ -436,6 +448,20 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
         raise
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
+
+
+def _helping(value: Any, request: Request, scope: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs that were given for the sake of a weight alone."""
+    try:
+        names = free_names(value) if isinstance(value, str) else ()
+    except JvpError:  # which is told where it is read
+        return {}
+    options: dict[str, Any] = {"dtype": request.dtype, "device": request.device, "scope": dict(scope), "stdin": request.stdin}
+    return {
+        name: read_value(given, name=name, seed=request.seed + position, **options)
+        for position, (name, given) in enumerate(request.inputs.items())
+        if name in names and name not in scope
+    }
 
 
 @contextmanager

@@ -85,6 +85,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
         is_grads_batched=request.is_grads_batched or pasted.is_grads_batched,
+        seed=request.seed if request.seed_given or pasted.seed is None else pasted.seed,
     )
 
 

@@ -109,14 +109,20 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
     if expression == "-":
         argv = [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
         expression = argv[-1]
-    from jvpcli.language import may_ask_for_derivative
+    from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 
-    if not may_ask_for_derivative(expression) or any(word.startswith("--import=") for word in before):
-        return argv
-    from jvpcli.language.pasted import read_pasted
+    quiet = any(word in ("--quiet", "--json") for word in before)
+    imports = any(word.startswith("--import=") for word in before)
+    pasted = None
+    if may_ask_for_derivative(expression) and (not imports or is_torchs_own(expression)):
+        from jvpcli.language.pasted import read_pasted
 
-    pasted = read_pasted(expression)
+        pasted = read_pasted(expression)
     if pasted is None:
+        if may_pass_over(expression) and not quiet:
+            from jvpcli.language.pasted import notes_on
+
+            context.err.say("".join(f"{note}.\n" for note in notes_on(expression)))
         return argv
     before = [word for word in before if not word.startswith(tuple(f"--input={name}=" for name in pasted.unused))]
     given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}
@@ -130,7 +136,9 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
         raise UsageError(f"jvp {name} takes one v, and is_grads_batched=True gives several; jvp inspect takes them all")
     if pasted.is_grads_batched:
         added.append("--is-grads-batched")
-    if not {"--quiet", "--json"} & given:
+    if pasted.seed is not None and "--seed" not in given:
+        added.append(f"--seed={pasted.seed}")
+    if not quiet:
         _tell_meaning(name, [*added, *before[1:]], pasted, context)
     return [*added, *before[1:], "--", pasted.expression]
 

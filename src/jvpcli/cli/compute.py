@@ -96,10 +96,11 @@ def refuse(request: Request, command: str) -> None:
     Raises:
         JvpError: the expression is refused.
     """
+    from jvpcli.language import may_construct
     from jvpcli.language.parse import parse
 
     assert isinstance(request.expression, str)
-    if request.imports:  # what they define is known only once they have run
+    if request.imports or may_construct(request.expression):  # what they define is known only once they have run
         return
     try:
         parse(request.expression, request.inputs.keys())

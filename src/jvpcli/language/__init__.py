@@ -1,6 +1,23 @@
 """Expressions: parsed to a Program, refused where they may not run, evaluated by one loop."""
 
-DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp")
+import re
+
+DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "Parameter(")
+
+
+def may_construct(text: str) -> bool:
+    """Whether a text can construct modules of torch.nn."""
+    return re.search(r"\bnn\.[A-Z]|torch\.nn (?:as|import) ", text) is not None
+
+
+def may_pass_over(text: str) -> bool:
+    """Whether a text can have statements that are passed over."""
+    return "print(" in text or "assert" in text or ".step(" in text
+
+
+def is_torchs_own(text: str) -> bool:
+    """Whether what asks for a derivative in a text is torch's, and no function of a file's."""
+    return re.search(r"torch\.(autograd|func)\b|\.backward\(|requires_grad", text) is not None
 
 
 def may_ask_for_derivative(text: str) -> bool:

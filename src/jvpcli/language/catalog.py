@@ -50,7 +50,18 @@ SYMBOLS: Mapping[str, str] = {
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "getitem": "[…]", "setitem": "[…] =",
     "not_": "not", "is_": "is", "is_not": "is not", "contains": "in",
 }  # fmt: skip
-"""Operators as people write them, by the name in an equation."""
+"""Operators as people write them, by the name in an equation; `AUGMENTED` adds its own."""
+
+AUGMENTED: Mapping[str, str] = {
+    f"i{name.rstrip('_')}": name
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lshift", "rshift")
+}
+"""Augmented assignment, by the name in the module `operator`: the operator that stands for it where nothing changes in place."""
+
+SYMBOLS = {**SYMBOLS, **{name: f"{SYMBOLS[plain]}=" for name, plain in AUGMENTED.items()}}
+
+WRITING = frozenset({"op:setitem", *(f"op:{name}" for name in AUGMENTED)})
+"""Equations that write into their first operand."""
 
 FORBIDDEN_KEYWORDS: Mapping[str, str] = {
     "out": "it would write into another tensor; use the result instead",
@@ -171,7 +182,7 @@ def is_attribute(name: str) -> bool:
 
 def changes_arguments(op: str) -> bool:
     """Whether an equation's `op` ("method:mul_", "call:torch.relu") may change a tensor it is given."""
-    return op == "op:setitem" or "i" in _flags(op)
+    return op in WRITING or "i" in _flags(op)
 
 
 def is_random(op: str) -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
-from jvpcli.language import catalog, refusals
+from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
@@ -43,6 +43,7 @@ class Evaluation:
             that.  Views of it are not kept: their values are those after all steps.
         wrt: the names of the differentiated inputs.
         output_slots: the slot of each output (of an input, where the text gives it back).
+        named: the tensors that the text gives names to, by their last names.
         said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
         hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
@@ -55,6 +56,7 @@ class Evaluation:
     values: Mapping[int, Any]
     wrt: tuple[str, ...]
     output_slots: Mapping[str, int] = field(default_factory=dict)
+    named: Mapping[str, Tensor] = field(default_factory=dict)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     hooked: bool = False
@@ -90,19 +92,20 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    leaves = {name: _leaf(name, inputs[name], name in wrt or name in tracked, copy) for name in program.inputs}
-    run = Run(program, leaves, memory_limit, functions)
+    graph = {*wrt, *tracked, *program.derived}
+    leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
     with seeded(seed, leaves.values()) as said, torch.enable_grad():
+        run = _run(program, leaves, memory_limit, functions)
         run.run(program.equations)
         parts = list(_parts(run, program))
     if functions:
         _refuse_overwritten(leaves, inputs, wrt)
-    outputs = name_outputs([(name, run.read(operand)) for name, operand in parts], program.inputs, program.source)
+    outputs = _named_outputs(run, program, parts)
     slots = {name: part.slot for name, (_, part) in zip(outputs, parts, strict=True) if isinstance(part, Ref)}
     differentiated = tuple(name for name in leaves if name in wrt)
     texts = tuple(str(warning.message) for warning in said)
     return Evaluation(
-        program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, functions or {}, texts
+        program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, run.named(), functions or {}, texts
     )
 
 
@@ -113,10 +116,12 @@ def run_program(
 
     Raises: as `evaluate`.
     """
-    run = Run(program, {name: inputs[name] for name in program.inputs}, None, functions)
+    given = {name: inputs[name] for name in program.inputs}
+    if program.has_statements:  # its derivative calls need a graph, maybe of dual numbers
+        given = {name: _with_graph(x) for name, x in given.items()}
+    run = _run(program, given, None, functions)
     run.run(program.equations)
-    parts = [(name, run.read(operand)) for name, operand in _parts(run, program)]
-    return name_outputs(parts, program.inputs, program.source)
+    return _named_outputs(run, program, list(_parts(run, program)))
 
 
 def evaluate_value(
@@ -129,7 +134,7 @@ def evaluate_value(
     check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
-    run = Run(program, values, memory_limit)
+    run = _run(program, values, memory_limit)
     with seeded(seed, values.values()), torch.no_grad():
         run.run(program.equations)
         return run.read(run.on_tape(program.result))
@@ -249,6 +254,10 @@ def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
                 yield from _with_bodies(condition.equations)
 
 
+def _with_graph(x: Tensor) -> Tensor:
+    return x if x.requires_grad or not (x.is_floating_point() or x.is_complex()) else x.requires_grad_()
+
+
 def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
     copied = copy or value.is_inference()  # which autograd refuses to record
     leaf = value.detach().clone() if copied else value.detach()
@@ -281,6 +290,25 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
             )
 
 
+def _run(
+    program: Program,
+    inputs: Mapping[str, Tensor],
+    memory_limit: int | None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> Run:
+    handlers = sequences.HANDLERS
+    if program.has_statements:
+        from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
+
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
+    return Run(program, inputs, memory_limit, functions, handlers)
+
+
+def _named_outputs(run: Run, program: Program, parts: Sequence[tuple[str | None, Operand]]) -> dict[str, Tensor]:
+    values = [(name, run.read(operand)) for name, operand in parts]
+    return name_outputs(values, program.inputs, program.source, [name for name, _ in program.names])
+
+
 def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
     """The outputs as operands of the tape, with the names that the text gives them; nested results are flat."""
     result, names = run.on_tape(program.result), program.result_names
@@ -292,8 +320,12 @@ def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
         elements = list(zip(names, result.items, strict=True))
     else:
         elements = [(None, result)]
+    taken = {name for name, _ in program.names}
     for name, operand in elements:
         flat = list(_flat(run, operand))
+        if name is not None and len(flat) > 1:
+            while not taken.isdisjoint(f"{name}{index}" for index in range(len(flat))):
+                name += "_"
         for index, part in enumerate(flat):
             yield (name if name is None or len(flat) == 1 else f"{name}{index}"), part
 
@@ -334,9 +366,14 @@ def flatten(value: Any) -> Iterator[Any]:
 
 
 def name_outputs(
-    parts: Sequence[tuple[str | None, Any]], inputs: Collection[str], source: str | None = None
+    parts: Sequence[tuple[str | None, Any]],
+    inputs: Collection[str],
+    source: str | None = None,
+    assigned: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Outputs by name, in order; `parts` are the names that the text gives (or None) with the values.
+
+    `inputs` and `assigned` are the names that stand for something else already: no other output is called so.
 
     Raises:
         NotDifferentiableError: one of them is not a tensor, or there is none.
@@ -349,12 +386,13 @@ def name_outputs(
     own = [None if name in inputs else name for name, _ in parts]
     defaults = _defaults("y", len(parts))
     base = "out"
-    while any(name is None and default in inputs for name, default in zip(own, defaults, strict=True)):
+    taken = {*inputs, *assigned}
+    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
         defaults, base = _defaults(base, len(parts)), base + "_"
     outputs: dict[str, Tensor] = {}
     for name, default, (_, value) in zip(own, defaults, parts, strict=True):
         free = default if name is None or name in outputs else name
-        while free in outputs:
+        while free in outputs or (free in taken and free != name):
             free += "_"
         value = ordinary(value)
         # an in-place comparison leaves a boolean tensor that still claims to carry a gradient

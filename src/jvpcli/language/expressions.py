@@ -6,15 +6,14 @@ Names resolve through the catalogue by exact path, so nothing can be reached tha
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, Span
-from jvpcli.language import catalog, limits, refusals
-from jvpcli.language.source import SourceText
-from jvpcli.program import IMPORTED, Block, Const, Equation, Operand, Pack, Ref
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
+from jvpcli.language import catalog, refusals
+from jvpcli.language.lowering import Lowering, Scope
+from jvpcli.language.names import LIST_METHODS, assigned
+from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
 """Expressions may nest this deep (long chains such as x+x+… or x.sin().sin()… don't count)."""
@@ -30,25 +29,47 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 """Syntax to the name in the module `operator`."""
 
 
-class Expressions:
-    """One pass over a syntax tree: the equations so far and what each name stands for."""
+DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
+"""Derivative calls by their path."""
 
-    def __init__(
-        self,
-        text: SourceText,
-        input_names: Collection[str] | None,
-        functions: Mapping[str, Sequence[str]],
-        input_count: int,
-    ) -> None:
-        self.text = text
-        self.given = None if input_names is None else frozenset(input_names)
-        self.functions = functions
-        self.function_roots = frozenset(name.partition(".")[0] for name in functions)
-        self.slots = input_count
-        self.equations: list[Equation] = []
-        self.scope: dict[str, Operand] = {}
-        self.inputs: dict[str, int] = {}
-        self.input_spans: list[Span] = []
+TYPED: Mapping[str, str | None] = {
+    "torch.Tensor": "torch.float32", "torch.FloatTensor": "torch.float32", "torch.DoubleTensor": "torch.float64",
+    "torch.HalfTensor": "torch.float16", "torch.LongTensor": "torch.int64", "torch.IntTensor": "torch.int32",
+    "torch.BoolTensor": "torch.bool", "numpy.array": None,
+}  # fmt: skip
+"""Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
+
+SAME = frozenset(
+    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
+     "Variable"}
+)
+"""What gives its argument as it is, wherever it makes no leaf."""
+
+TRANSFORMS: Mapping[str, str] = {
+    **{f"{root}.{name}": name for root in ("torch.func", "functorch")
+       for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
+    **{f"torch.autograd.functional.{name}": f"functional.{name}"
+       for name in ("jacobian", "hessian", "vjp", "jvp", "hvp", "vhp")},
+    "torch.vmap": "vmap",
+}  # fmt: skip
+"""What makes functions from functions, and derivatives of functions, by its path."""
+
+CALLS: Mapping[str, Sequence[str]] = {
+    GRAD: ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused",
+           "is_grads_batched", "materialize_grads"),
+    BACKWARD: ("tensors", "grad_tensors", "retain_graph", "create_graph", "grad_variables", "inputs"),
+}  # fmt: skip
+"""Their parameters, in order."""
+
+OF_METHOD = ("tensors", "gradient", "retain_graph", "create_graph", "inputs")
+"""Those of `y.backward`; y is the first."""
+
+NAMES: Mapping[str, str] = {"gradient": "grad_tensors", "grad_variables": "grad_tensors"}
+"""Other names for a parameter."""
+
+
+class Expressions(Lowering):
+    """One pass over a syntax tree: its expressions."""
 
     def expr(self, node: ast.expr, depth: int) -> Operand:
         """An expression; chains to the left (a+b+…, x.f().g()…) are walked without recursion."""
@@ -99,37 +120,11 @@ class Expressions:
             raise self.at(node, ForbiddenError("Bytes are not part of the language."))
         return Const(node.value)
 
-    def name(self, node: ast.Name, depth: int) -> Operand:
-        """A name: assigned before, an input, or something that only makes sense in a call."""
-        name = node.id
-        if name in self.scope:
-            return self.scope[name]
-        if self.given is None:
-            is_input = name not in catalog.ROOTS and name not in catalog.BUILTINS and not name.startswith("__")
-        else:
-            is_input = name in self.given
-        if name in self.function_roots and not (is_input and self.given):
-            raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
-        if not is_input:
-            raise self.at(node, refusals.value_name(name, self.given or ()))
-        return self.input(name, node)
-
-    def input(self, name: str, node: ast.AST) -> Ref:
-        """The slot of an input that `node` uses."""
-        if name not in self.inputs:
-            self.inputs[name] = len(self.inputs)
-            self.input_spans.append(self.text.span(node))
-        return Ref(self.inputs[name])
-
-    def bind(self, target: ast.Name, value: Operand) -> None:
-        """Give a value a name; the equation that makes it remembers its first one."""
-        name = target.id
-        if name in ("torch", "math") or name.startswith("__"):
-            raise self.at(target, ForbiddenError(f"`{name}` can't be assigned."))
-        last = self.equations[-1] if self.equations else None
-        if last is not None and last.name is None and value == Ref(last.slot):
-            self.equations[-1] = replace(last, name=name)
-        self.scope[name] = value
+    def word(self, node: ast.Name, depth: int) -> Operand:
+        """A name, maybe one that was imported."""
+        if node.id in self.imported_names and self.value_of(node.id) is None:
+            return self.path(node, depth)
+        return self.name(node, depth)
 
     def unary(self, node: ast.UnaryOp, depth: int) -> Operand:
         """-x, +x, ~x, not x; a signed number is a number."""
@@ -145,12 +140,6 @@ class Expressions:
         """a + b and its like."""
         operands = (self.no_text(left, node), self.no_text(right, node))
         return self.emit(f"op:{OPERATORS[type(op)]}", operands, node)
-
-    def no_text(self, operand: Operand, node: ast.AST) -> Operand:
-        """Text is only ever an argument: `%` and `*` on it could format or grow it."""
-        if isinstance(operand, Const) and isinstance(operand.value, str):
-            raise self.at(node, ForbiddenError("Operators don't apply to text; it can only be an argument."))
-        return operand
 
     def compare(self, node: ast.Compare, depth: int) -> Operand:
         """a < b, and a < b < c as `a < b and b < c` with b evaluated once."""
@@ -196,13 +185,6 @@ class Expressions:
         kind = "list" if isinstance(node, ast.List) else "tuple"
         return self.pack(kind, [self.item(element, depth) for element in node.elts], node)
 
-    def pack(self, kind: str, items: list[Operand], node: ast.AST) -> Pack:
-        """A list or tuple within the limits."""
-        try:
-            return limits.pack(kind, items)
-        except LimitError as error:
-            raise self.at(node, error) from None
-
     def item(self, node: ast.expr, depth: int) -> Operand:
         """An argument or list element, maybe starred."""
         if isinstance(node, ast.Starred):
@@ -226,32 +208,74 @@ class Expressions:
         if level + depth > MAX_DEPTH:
             raise self.at(node, LimitError(f"The expression nests more than {MAX_DEPTH} levels deep."))
         items = self.expr(generator.iter, depth)
-        hidden = {
-            part.id: self.scope.get(part.id) for part in flat_parts(generator.target) if isinstance(part, ast.Name)
-        }
-        params = self.loop_target(generator.target)
+        names = self.scope.names
+        hidden = {part.id: names.get(part.id) for part in flat_parts(generator.target) if isinstance(part, ast.Name)}
+        params = self.loop_target(generator.target, self.hide)
         conditions = tuple(self.branch(test, depth) for test in generator.ifs)
         nested = level + 1 < len(node.generators)
         with self.block() as equations:
             result = self.comprehension(node, depth, level + 1) if nested else self.expr(node.elt, depth)
         for name, value in hidden.items():
             if value is None:
-                del self.scope[name]
+                del names[name]
             else:
-                self.scope[name] = value
+                names[name] = value
         body = Block(params, tuple(equations), result, conditions)
         return self.emit("loop:flat" if nested else "loop", (items,), node, bodies=(body,))
 
-    def loop_target(self, target: ast.expr) -> Any:
-        """The slots of a comprehension's variables, nested as they are."""
+    def hide(self, target: ast.Name) -> int:
+        """The slot of a comprehension's variable, which hides what else has its name."""
+        slot = self.new_slot()
+        self.scope.names[self.own_name(target.id, target)] = Ref(slot)
+        return slot
+
+    def loop_target(self, target: ast.expr, slot_of: Callable[[ast.Name], int]) -> Any:
+        """The slots of a loop's variables, nested as they are."""
         if isinstance(target, ast.Name):
-            slot = self.new_slot()
-            self.bind(target, Ref(slot))
-            return slot
+            return slot_of(target)
         if isinstance(target, (ast.Tuple, ast.List)):
-            return tuple(self.loop_target(part) for part in target.elts)
-        message = "A comprehension's variable must be a name or a tuple of names."
+            return tuple(self.loop_target(part, slot_of) for part in target.elts)
+        message = "A loop's variable must be a name or a tuple of names."
         raise self.at(target, ExpressionSyntaxError(message))
+
+    def function(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Ref:
+        """A function of the program: its defaults are evaluated here, its body where it is called."""
+        if node.args.kwarg is not None:
+            raise self.at(node.args.kwarg, ForbiddenError("`**` can't be used in a function's parameters."))
+        arguments = node.args
+        defaults = tuple(self.expr(default, depth) for default in arguments.defaults)
+        named = tuple(
+            (parameter.arg, self.expr(default, depth))
+            for parameter, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            if default is not None
+        )
+        parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        parameters += [arguments.vararg] if arguments.vararg else []
+        own = [self.own_name(parameter.arg, parameter) for parameter in parameters]
+        local = assigned(node.body) if isinstance(node, ast.FunctionDef) else []
+        self.around.append(self.scope)
+        self.scope = Scope(assigned=frozenset([*own, *local]))
+        for name in self.scope.assigned:
+            self.scope.names[name] = self.variable(name, self.scope)
+        with self.block() as equations:
+            result = self.function_body(node, depth)
+        slots = {name: self.scope.slots[name].slot for name in own}
+        self.scope = self.around.pop()
+        count = len(arguments.posonlyargs) + len(arguments.args)
+        taken = Parameters(
+            tuple(slots.items())[:count],
+            tuple((parameter.arg, slots[parameter.arg]) for parameter in arguments.kwonlyargs),
+            slots[arguments.vararg.arg] if arguments.vararg else None,
+            len(arguments.posonlyargs),
+        )
+        body = Block(taken, tuple(equations), result)
+        name = node.name if isinstance(node, ast.FunctionDef) else "lambda"
+        return self.emit(f"function:{name}", defaults, node, named, (body,))
+
+    def function_body(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Operand:
+        """What a function gives where it doesn't return before its end."""
+        assert isinstance(node, ast.Lambda)
+        return self.expr(node.body, depth)
 
     # Attributes and calls
 
@@ -261,32 +285,43 @@ class Expressions:
         while isinstance(node, ast.Attribute) and len(parts) < 8:
             parts.append(node.attr)
             node = node.value
-        if not isinstance(node, ast.Name) or node.id in self.scope:
+        if not isinstance(node, ast.Name) or self.value_of(node.id) is not None:
             return None
+        if node.id in self.imported_names:
+            return [*self.imported_names[node.id].split("."), *reversed(parts)]
         hidden = self.given is not None and node.id in self.given
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
         if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
         return [node.id, *reversed(parts)]
 
-    def path(self, node: ast.Attribute, depth: int) -> Operand:
+    def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
-        for length in range(2, len(parts) + 1):
+        if parts[0] == "numpy" and parts[1:] in (["pi"], ["e"], ["inf"], ["nan"]):
+            parts[0] = "math"
+        for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
             if catalog.is_constant(constant):
-                links = [node]
+                links: list[Any] = [node]
                 while len(links) < len(parts) - length:
-                    links.append(links[-1].value)  # type: ignore[arg-type]
+                    links.append(links[-1].value)
                 operand: Operand = Const(None, constant)
                 for link in reversed(links[: len(parts) - length]):
                     operand = self.attribute(link, operand)
                 return operand
+        function = catalog.canonical(".".join(parts))
+        if self.is_program and catalog.is_function(function):
+            return Const(Known(f"call:{function}"))
         raise self.at(node, refusals.path(parts, called=False))
 
     def attribute(self, node: ast.Attribute, left: Operand) -> Operand:
         """x.T, or a field of a named result."""
         owner = _plain_owner(left)
+        if owner is None and node.attr == "grad":
+            return self.emit(READ, (left,), node)
+        if owner is None and node.attr == "data":  # read, it is the tensor without its graph
+            return self.emit("method:detach", (left,), node)
         if owner is None and catalog.is_attribute(node.attr):
             return self.emit(f"attr:{node.attr}", (left,), node)
         raise self.at(self.dot_name(node), refusals.member(node.attr, False, owner))
@@ -295,7 +330,16 @@ class Expressions:
         """x.sum(0)."""
         func = node.func
         assert isinstance(func, ast.Attribute)
+        if func.attr in LIST_METHODS and self.is_program:
+            return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
         owner = _plain_owner(left)
+        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
+            raise self.at(self.dot_name(func.value), refusals.member("data", False))
+        if owner is None and func.attr == "requires_grad_" and self.is_program:
+            return self.emit("derive:open", (left,), node)
+        if owner is None and func.attr == "backward":
+            arguments = (left, *self.arguments(node, depth))
+            return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
         if owner is None and catalog.is_method(func.attr):
             return self.emit(
                 f"method:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth)
@@ -314,31 +358,98 @@ class Expressions:
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
-        if isinstance(func, ast.Attribute):
+        if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
+            owner = ".".join(self.dotted(func.value) or [])
+            if owner in self.functions and not self.is_value(owner):
+                return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
+        spelled = self.older(node, depth)
+        if spelled is not None:
+            return spelled
+        if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
+            callee = self.expr(func, depth)
+            return self.emit("apply", (callee, *self.arguments(node, depth)), node, self.keywords(node, depth))
+        op = self.callee(func)
+        if op in CALLS:
+            return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
+        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+
+    def older(self, node: ast.Call, depth: int) -> Operand | None:
+        """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""
+        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+        if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
+            path = node.func.id
+        if path == "torch.cuda.is_available" and not node.args:
+            return Const(False)  # what is computed here stays where the inputs are
+        if path in SAME and len(node.args) == 1:
+            return self.expr(node.args[0], depth)
+        if path not in TYPED or len(node.args) != 1:
+            return None
+        values = self.expr(node.args[0], depth)
+        dtype = TYPED[path]
+        if dtype is None:
+            floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
+            dtype = "torch.float64" if floats else None
+        elif not isinstance(values, Pack):
+            hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
+            raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))
+        keywords = (("dtype", Const(None, dtype)),) if dtype else ()
+        return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
+
+    def derivative(
+        self,
+        op: str,
+        node: ast.Call,
+        parameters: Sequence[str],
+        arguments: Sequence[Operand],
+        keywords: Sequence[tuple[str, Operand]],
+    ) -> Ref:
+        """A derivative call, with all arguments by name."""
+        given = dict(keywords)
+        if len(arguments) > len(parameters) or any(isinstance(part, Pack) and part.kind == "star" for part in arguments):
+            raise self.at(node, ExpressionSyntaxError("The arguments of a derivative call are written out, as PyTorch has them."))
+        for name, operand in (*zip(parameters, arguments, strict=False), *keywords):
+            if name not in parameters or (name in given and (name, operand) not in keywords):
+                raise self.at(node, ExpressionSyntaxError(f"`{name}` is no parameter of this call, or is given twice."))
+            given[name] = operand
+        return self.emit(op, (), node, tuple((NAMES.get(name, name), operand) for name, operand in given.items()))
+
+    def is_known(self, func: ast.expr) -> bool:
+        """Whether what is called is a function that the language has, by its name."""
+        return isinstance(func, ast.Name) and self.value_of(func.id) is None
+
+    def callee(self, func: ast.expr) -> str:
+        """The `op` of a call of one of the language's functions."""
+        if isinstance(func, ast.Attribute) or (isinstance(func, ast.Name) and func.id in self.imported_names):
             parts = self.dotted(func) or []
             function = catalog.canonical(".".join(parts))
+            if function in DERIVATIVES:
+                return DERIVATIVES[function]
+            if self.is_program and function in TRANSFORMS:
+                return f"transform:{TRANSFORMS[function]}"
             if not catalog.is_function(function):
                 raise self.at(func, refusals.path(parts, called=True))
-            op = f"call:{function}"
-        elif isinstance(func, ast.Name):
-            is_value = func.id in self.scope or (self.given is not None and func.id in self.given)
-            refused = refusals.called_name(func.id, is_value)
-            if refused is not None:
-                raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
-            op = f"builtin:{func.id}"
-        else:
+            return f"call:{function}"
+        if not isinstance(func, ast.Name):
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
-        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+        refused = refusals.called_name(func.id, self.is_value(func.id))
+        if refused is not None:
+            raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
+        return f"builtin:{func.id}"
 
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
+        if self.is_module(func):
+            return self.modules[id(_constructor(func))]
         if isinstance(func, ast.Attribute):
             name = ".".join(self.dotted(func) or [])
         else:
             name = func.id if isinstance(func, ast.Name) else ""
-        hidden = name in self.scope or (self.given is not None and name in self.given)
-        return name if name in self.functions and not hidden else None
+        return name if name in self.functions and not self.is_value(name) else None
+
+    def is_module(self, node: ast.expr) -> bool:
+        """Whether an expression constructs a module, which is made before the program runs."""
+        return id(_constructor(node)) in self.modules
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""
@@ -354,46 +465,9 @@ class Expressions:
             lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
         return tuple(lowered)
 
-    # Equations and errors
-
-    def emit(
-        self,
-        op: str,
-        operands: tuple[Operand, ...],
-        node: ast.AST,
-        keywords: tuple[tuple[str, Operand], ...] = (),
-        bodies: tuple[Block, ...] = (),
-    ) -> Ref:
-        """Append an equation."""
-        slot = self.new_slot()
-        if slot > limits.MAX_STEPS:
-            raise self.at(node, LimitError(f"The expression has more than {limits.MAX_STEPS:,} steps."))
-        self.equations.append(Equation(op, operands, slot, self.text.span(node), keywords, None, bodies))
-        return Ref(slot)
-
-    def new_slot(self) -> int:
-        """A slot that nothing else uses."""
-        self.slots += 1
-        return self.slots - 1
-
-    @contextmanager
-    def block(self) -> Iterator[list[Equation]]:
-        """Collect the equations of a body apart."""
-        outer, self.equations = self.equations, []
-        try:
-            yield self.equations
-        finally:
-            self.equations = outer
-
-    def at(self, where: ast.AST | Span, error: JvpError) -> JvpError:
-        """The error with its place."""
-        span = where if isinstance(where, tuple) else self.text.span(where)
-        return error.with_context(span=span, source=self.text.source)
-
-
 LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Constant: Expressions.constant,
-    ast.Name: Expressions.name,
+    ast.Name: Expressions.word,
     ast.Attribute: Expressions.path,
     ast.Call: Expressions.call,
     ast.UnaryOp: Expressions.unary,
@@ -404,6 +478,7 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.List: Expressions.sequence,
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
+    ast.Lambda: Expressions.function,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 
@@ -417,6 +492,13 @@ def flat_parts(node: ast.expr) -> Iterator[ast.expr]:
         yield from flat_parts(node.value)
     else:
         yield node
+
+
+def _constructor(node: ast.expr) -> ast.expr:
+    """`nn.Linear(3, 4)` of `nn.Linear(3, 4).eval()`."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
+        node = node.func.value
+    return node
 
 
 def _plain_owner(operand: Operand) -> str | None:

@@ -22,6 +22,12 @@ MAX_MOVED = 1_000_000
 MAX_LEVELS = 50
 """Lists inside each other."""
 
+MAX_EQUATIONS = 1_000_000
+"""Equations carried out in one evaluation, those on plain numbers and names among them."""
+
+MAX_CALLS = 40
+"""Functions of a program inside each other."""
+
 MAX_BITS = 4096
 """Size of a plain integer; the largest float has 1024."""
 
@@ -30,6 +36,12 @@ def check_steps(count: int) -> None:
     """Refuse another step beyond the limit."""
     if count >= MAX_STEPS:
         raise LimitError(f"The expression takes more than {MAX_STEPS:,} steps.")
+
+
+def check_equations(count: int) -> None:
+    """Refuse to carry out more than is sensible."""
+    if count > MAX_EQUATIONS:
+        raise LimitError(f"The program carries out more than {MAX_EQUATIONS:,} operations.")
 
 
 def check_turns(count: int) -> None:
@@ -49,6 +61,12 @@ def check_moved(count: int) -> None:
     """Refuse to copy more list items than is sensible."""
     if count > MAX_MOVED:
         raise LimitError(f"The expression copies more than {MAX_MOVED:,} list items.")
+
+
+def check_items(count: int) -> None:
+    """Refuse a list beyond the limit."""
+    if count > MAX_ITEMS:
+        raise LimitError(f"A list would hold {count:,} items; at most {MAX_ITEMS:,} are allowed.")
 
 
 def pack(kind: str, items: Sequence[Operand]) -> Pack:

@@ -75,7 +75,7 @@ def is_imported(op: str) -> bool:
 
 def is_in_place(op: str) -> bool:
     """Whether an operation changes its first argument and gives it back."""
-    return op == "op:setitem" or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
+    return op in catalog.WRITING or (op.endswith("_") and op.startswith(("method:", "call:")) and not is_imported(op))
 
 
 ROUNDINGS = frozenset(
@@ -141,6 +141,10 @@ _BUILTINS: Mapping[str, Callable[..., Any]] = {
     "enumerate": lambda items, start=0: list(enumerate(items, start)),
 }  # fmt: skip
 
+def _derivative(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+    return keywords["by"].at(arguments)
+
+
 _OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
     "call": _call,
     "builtin": _builtin,
@@ -148,6 +152,7 @@ _OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
     "attr": _attribute,
     "op": _operator,
     "unpack": _unpack,
+    "derive": _derivative,
 }
 
 

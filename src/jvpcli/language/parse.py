@@ -6,14 +6,17 @@ What a text may say is in `expressions`; anything else is refused with a reason,
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
-from jvpcli.errors import ExpressionSyntaxError, ForbiddenError
-from jvpcli.language import limits, refusals
-from jvpcli.language.expressions import Expressions, flat_parts
+from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
+from jvpcli.language import catalog, limits, names, refusals
+from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
+from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
-from jvpcli.program import Const, Operand, Pack, Program
+from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -46,9 +49,17 @@ def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_source(source)
+    tree.body = _that_matter(tree.body)
+    is_program = names.is_program(tree, source)
+    if is_program and text.pieces:
+        raise LimitError("The program has an expression that is too long to be read.", source=source)
+    made = names.constructed(tree) if functions else {}
+    modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
+    assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
     input_count = 0
     while True:
-        program = _Lowering(text, input_names, dict(functions), input_count).program(tree)
+        scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
+        program = _Statements(text, input_names, dict(functions), input_count, scope, modules).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
@@ -57,40 +68,224 @@ def _parse(
 _remembered = lru_cache(maxsize=64)(_parse)
 
 
-class _Lowering(Expressions):
+def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements up to the last that gives something; `print(y)` there is y."""
+    kept = list(statements)
+    while len(kept) > 1 and _is_passed_over(kept[-1]):
+        kept.pop()
+    for last in kept[-1:]:
+        printed = _printed(last)
+        if len(printed) == 1:
+            kept[-1] = ast.copy_location(ast.Expr(printed[0]), last)
+    return kept
+
+
+def _is_passed_over(node: ast.stmt) -> bool:
+    """Whether a statement gives nothing to what follows it: imports, assertions, `print` of nothing but text."""
+    if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)):
+        return True
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None
+    return _is_print(node) and len(_printed(node)) != 1
+
+
+def _is_print(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print"
+
+
+def _printed(node: ast.stmt) -> list[ast.expr]:
+    """What `print` shows, but for texts."""
+    if not _is_print(node):
+        return []
+    assert isinstance(node, ast.Expr)
+    assert isinstance(node.value, ast.Call)
+    return [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
+
+
+class _Statements(Expressions):
     """The statements of a text, over its expressions."""
+
+    level = 0
+    in_loop = False
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        for statement in tree.body[:-1]:
-            self.statement(statement)
-        result, names = self.last(tree.body[-1])
+        self.statements(tree.body[:-1])
+        result, result_names = self.last(tree.body[-1])
         return Program(
             source=self.text.source,
             inputs=tuple(self.inputs),
             equations=tuple(self.equations),
             result=result,
-            result_names=names,
+            result_names=result_names,
             slots=self.slots,
             input_spans=tuple(self.input_spans),
+            names=tuple(self.scope.names.items()),
+            has_statements=self.is_program or self.derives,
+            derived=tuple(name for name, slot in self.inputs.items() if slot in self.derived),
         )
 
     # Statements
 
+    def statements(self, nodes: Sequence[ast.stmt]) -> None:
+        """One after the other."""
+        for node in nodes:
+            self.statement(node)
+
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
-        if isinstance(node, ast.Expr):
+        handler = STATEMENTS.get(type(node))
+        if handler is None:
+            raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.statement(type(node)))
+        handler(self, node)
+
+    def expression(self, node: ast.Expr) -> None:
+        """An expression for what it does: one that does nothing, and what is printed, is passed over."""
+        method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
+        if method == "zero_grad":
+            self.emit(CLEAR, (), node)
+        elif method in ("eval", "train") and self.functions:
+            return  # modules are made so
+        elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
+            self.bind(target, self.expr(node.value, 0))
+        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
             self.expr(node.value, 0)
-        elif isinstance(node, ast.Assign):
-            value = self.expr(node.value, 0)
-            for target in node.targets:
-                self.assign(target, value, node.value)
-        elif isinstance(node, ast.AugAssign):
-            self.augmented(node)
-        else:
-            raise self.at(node, refusals.node(type(node)))
+
+    def assignment(self, node: ast.Assign) -> None:
+        """`a = b = value`; optimizers are passed over, as their steps are."""
+        if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
+            return
+        if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
+            return  # it is made before the program runs
+        value = self.expr(node.value, 0)
+        for target in node.targets:
+            self.assign(target, value, node.value)
+
+    def annotated(self, node: ast.AnnAssign) -> None:
+        """`a: Tensor = value`; without a value it says nothing."""
+        if node.value is not None:
+            self.assign(node.target, self.expr(node.value, 0), node.value)
+
+    def passed_over(self, node: ast.stmt) -> None:
+        """What neither gives nor changes anything."""
+
+    def imports(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Names for the language's namespaces and functions; nothing is imported."""
+        module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+        for alias in node.names:
+            path = catalog.canonical(module + alias.name)
+            name = alias.asname or (alias.name if module else alias.name.partition(".")[0])
+            if alias.asname is None and not module:
+                path = name
+            if name == path and name in catalog.ROOTS:
+                continue  # `import torch`: it is there
+            self.scope.names.pop(name, None)
+            self.imported_names[name] = path
+
+    # Blocks
+
+    @contextmanager
+    def nested(self, node: ast.stmt, in_loop: bool | None = None) -> Iterator[None]:
+        """The statements inside of a statement."""
+        self.level += 1
+        if self.level > MAX_DEPTH:
+            raise self.at(node, LimitError(f"The program nests more than {MAX_DEPTH} levels deep."))
+        outer, self.in_loop = self.in_loop, self.in_loop if in_loop is None else in_loop
+        yield
+        self.in_loop = outer
+        self.level -= 1
+
+    def inside(self, nodes: Sequence[ast.stmt], params: Any = ()) -> Block:
+        """Statements as a body."""
+        with self.block() as equations:
+            self.statements(nodes)
+        return Block(params, tuple(equations), Const(None))
+
+    def conditional_statement(self, node: ast.If) -> None:
+        """`if`; `elif` is an `if` in what is else."""
+        if _is_main(node.test):
+            self.statements(node.body)
+            return
+        condition = self.expr(node.test, 0)
+        with self.nested(node):
+            self.emit("if", (condition,), node, bodies=(self.inside(node.body), self.inside(node.orelse)))
+
+    def for_statement(self, node: ast.For) -> None:
+        """`for`, maybe with `else`."""
+        items = self.expr(node.iter, 0)
+        with self.nested(node, in_loop=True):
+            params = self.loop_target(node.target, self.looping)
+            body = self.inside(node.body, params)
+        self.emit("for", (items,), node, bodies=(body, self.inside(node.orelse)))
+
+    def looping(self, target: ast.Name) -> int:
+        """The slot of a loop statement's variable, which goes on after the loop."""
+        slot = self.variable(self.own_name(target.id, target), self.scope)
+        self.scope.names[target.id] = slot
+        return slot.slot
+
+    def while_statement(self, node: ast.While) -> None:
+        """`while`, maybe with `else`."""
+        with self.nested(node, in_loop=True):
+            condition, body = self.branch(node.test, 0), self.inside(node.body)
+        self.emit("while", (), node, bodies=(condition, body, self.inside(node.orelse)))
+
+    def with_statement(self, node: ast.With) -> None:
+        """`with torch.no_grad():` and what else says whether gradients are recorded."""
+        managers = [self.manager(item) for item in node.items]
+        with self.nested(node):
+            body = self.inside(node.body)
+        for item, (path, arguments) in reversed(list(zip(node.items, managers, strict=True))):
+            with self.block() as equations:
+                self.emit(f"with:{path}", arguments, item.context_expr, bodies=(body,))
+            body = Block((), tuple(equations), Const(None))
+        self.equations += body.equations
+
+    def manager(self, item: ast.withitem) -> tuple[str, tuple[Operand, ...]]:
+        """What follows `with`: its path and arguments."""
+        call = item.context_expr
+        func = call.func if isinstance(call, ast.Call) else call
+        path = ".".join(self.dotted(func) or []) if isinstance(func, (ast.Name, ast.Attribute)) else ""
+        if path not in MANAGERS or item.optional_vars is not None:
+            raise self.at(item.context_expr, refusals.manager(MANAGERS))
+        return path, self.arguments(call, 0) if isinstance(call, ast.Call) else ()
+
+    def definition(self, node: ast.FunctionDef) -> None:
+        """`def`"""
+        if node.decorator_list:
+            raise self.at(node.decorator_list[0], ForbiddenError("Decorators are not part of the language."))
+        with self.nested(node, in_loop=False):
+            made = self.function(node, 0)
+        self.bind(ast.copy_location(ast.Name(node.name, ast.Store()), node), made)
+
+    def function_body(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Operand:
+        """What a function gives where it doesn't return before its end."""
+        if isinstance(node, ast.Lambda):
+            return super().function_body(node, depth)
+        self.statements(node.body)
+        return Const(None)
+
+    def returned(self, node: ast.Return) -> None:
+        """`return`"""
+        if not self.around:
+            raise self.at(node, ExpressionSyntaxError("`return` stands outside of a function."))
+        self.emit("return", (Const(None) if node.value is None else self.expr(node.value, 0),), node)
+
+    def leaving(self, node: ast.Break | ast.Continue) -> None:
+        """`break`, `continue`"""
+        kind = "break" if isinstance(node, ast.Break) else "continue"
+        if not self.in_loop:
+            raise self.at(node, ExpressionSyntaxError(f"`{kind}` stands outside of a loop."))
+        self.emit(kind, (), node)
+
+    def raising(self, node: ast.Raise) -> None:
+        """`raise`: an error where it is reached."""
+        self.emit("raise", (), node)
+
+    # The end, and assignments
 
     def last(self, node: ast.stmt) -> tuple[Operand, tuple[str | None, ...] | None]:
         """The last statement: the result, and the names that the text gives its parts."""
@@ -103,15 +298,17 @@ class _Lowering(Expressions):
             operands = [self.expr(part, 0) for part in parts]
             return limits.pack("tuple", operands), tuple(self.assigned_name(part) for part in parts)
         self.statement(node)
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[attr-defined]
-        names = [_base_name(part) for part in flat_parts(target)]
+        target = _last_target(node)
+        if target is None:
+            raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.no_result(node))
+        result_names = [_base_name(part) for part in flat_parts(target)]
         if not isinstance(target, (ast.Tuple, ast.List)):
-            return self.scope[names[0]], (names[0],)
-        return limits.pack("tuple", [self.scope[name] for name in names]), tuple(names)
+            return self.scope.names[result_names[0]], (result_names[0],)
+        return limits.pack("tuple", [self.scope.names[name] for name in result_names]), tuple(result_names)
 
     def assigned_name(self, node: ast.expr) -> str | None:
         """The name, if `node` is one that the text assigned."""
-        return node.id if isinstance(node, ast.Name) and node.id in self.scope else None
+        return node.id if isinstance(node, ast.Name) and node.id in self.scope.names else None
 
     def assign(self, target: ast.expr, value: Operand, value_node: ast.expr) -> None:
         """Bind a target to a value."""
@@ -120,7 +317,9 @@ class _Lowering(Expressions):
         elif isinstance(target, (ast.Tuple, ast.List)):
             self.unpack(target, value, value_node)
         elif isinstance(target, ast.Subscript):
-            self.set_item(target, value)
+            self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
+        elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
+            self.emit(CLEAR, (self.expr(target.value, 0),), target)
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:
@@ -133,9 +332,11 @@ class _Lowering(Expressions):
         if len(stars) > 1:
             raise self.at(target, ExpressionSyntaxError("Only one name of an assignment can be starred."))
         if not stars and isinstance(value, Pack) and len(value.items) == len(parts) and not any(_stars(value)):
-            for part, item in zip(parts, value.items, strict=True):
+            items = [self.settled(item, value_node) for item in value.items]
+            for part, item in zip(parts, items, strict=True):
                 self.assign(part, item, value_node)
             return
+        value = self.settled(value, value_node)
         op = f"unpack:{len(parts) - 1}+" if stars else f"unpack:{len(parts)}"
         for index, part in enumerate(parts):
             if isinstance(part, ast.Starred):
@@ -146,27 +347,76 @@ class _Lowering(Expressions):
                 at = index - len(parts) if stars and index > stars[0] else index
                 self.assign(part, self.emit(op, (value,), value_node, (("index", Const(at)),)), value_node)
 
-    def set_item(self, target: ast.Subscript, value: Operand) -> None:
-        """`y[i] = value`: an in-place step."""
-        base = self.expr(target.value, 0)
-        changed = self.emit("op:setitem", (base, self.subscript(target.slice, 1), value), target)
-        if isinstance(target.value, ast.Name):
-            self.scope[target.value.id] = changed
-        elif not _base_name(target):
+    def set_item(self, target: ast.Subscript, base: Operand, key: Operand, value: Operand) -> None:
+        """`base[key] = value`: an in-place step."""
+        if not _base_name(target):
             raise self.at(target, ExpressionSyntaxError("Only items of a name can be assigned."))
+        self.emit("op:setitem", (base, key, value), target)
 
     def augmented(self, node: ast.AugAssign) -> None:
-        """`y += 1` binds y to y + 1; `y[i] += 1` sets the item."""
+        """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
         if isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         if isinstance(target, ast.Name):
-            load: ast.expr = ast.Name(target.id, ast.Load())
-        else:
-            load = ast.Subscript(target.value, target.slice, ast.Load())
-        left = self.expr(ast.copy_location(load, target), 0)
-        value = self.binary(node.op, left, self.expr(node.value, 0), node)
-        self.assign(target, value, node.value)
+            self.bind(target, self.changed(node, self.name(target, 0)))
+            return
+        base, key = self.expr(target.value, 0), self.subscript(target.slice, 1)
+        item = self.emit("op:getitem", (base, key), target)
+        self.set_item(target, base, key, self.changed(node, item))
+
+    def changed(self, node: ast.AugAssign, left: Operand) -> Operand:
+        """What an augmented assignment makes of the value before it."""
+        operands = self.no_text(left, node), self.no_text(self.expr(node.value, 0), node)
+        return self.emit(f"op:i{OPERATORS[type(node.op)].rstrip('_')}", operands, node)
+
+
+MANAGERS = frozenset({"torch.no_grad", "torch.enable_grad", "torch.inference_mode", "torch.set_grad_enabled"})
+"""What may follow `with`."""
+
+STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
+    ast.Expr: _Statements.expression,
+    ast.Assign: _Statements.assignment,
+    ast.AugAssign: _Statements.augmented,
+    ast.AnnAssign: _Statements.annotated,
+    ast.Import: _Statements.imports,
+    ast.ImportFrom: _Statements.imports,
+    ast.Pass: _Statements.passed_over,
+    ast.Assert: _Statements.passed_over,
+    ast.Delete: _Statements.passed_over,
+    ast.If: _Statements.conditional_statement,
+    ast.For: _Statements.for_statement,
+    ast.While: _Statements.while_statement,
+    ast.With: _Statements.with_statement,
+    ast.FunctionDef: _Statements.definition,
+    ast.Return: _Statements.returned,
+    ast.Break: _Statements.leaving,
+    ast.Continue: _Statements.leaving,
+    ast.Raise: _Statements.raising,
+}
+"""The statements of the language."""
+
+
+def _head(node: ast.stmt, source: str, span: Span) -> Span:
+    """The place of a statement, of a block its first line alone."""
+    start, end = span
+    line = source.find("\n", start, end)
+    return start, end if line < 0 else line
+
+
+def _is_main(test: ast.expr) -> bool:
+    """`__name__ == "__main__"`"""
+    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
+
+
+def _last_target(node: ast.stmt) -> ast.expr | None:
+    """What the last statement assigns: of a loop, what the last of its statements does."""
+    if isinstance(node, ast.Assign):
+        return node.targets[0]
+    if isinstance(node, ast.AugAssign) or (isinstance(node, ast.AnnAssign) and node.value is not None):
+        return node.target
+    inside = node.body if isinstance(node, (ast.For, ast.While, ast.With, ast.If)) else []
+    return _last_target(inside[-1]) if inside else None
 
 
 def _base_name(node: ast.expr) -> str:

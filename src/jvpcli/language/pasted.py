@@ -7,10 +7,14 @@ differentiated with respect to x.  Only the text is read; nothing of it is run h
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from jvpcli.errors import JvpError
 from jvpcli.language import may_ask_for_derivative
+from jvpcli.language.names import assigned
+from jvpcli.language.source import SourceText, read_source
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Pasted:
             `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
         is_grads_batched: whether each weight has an axis in front.
         unused: names of what it is differentiated to, though nothing reads them: the call allows that.
+        seed: where random numbers begin, if the program says so.
         notes: what is to be said of further options of the call.
     """
 
@@ -35,46 +40,380 @@ class Pasted:
     tangent: tuple[str, ...] = ()
     is_grads_batched: bool = False
     unused: tuple[str, ...] = ()
+    seed: int | None = None
     notes: tuple[str, ...] = ()
 
 
 def read_pasted(source: str) -> Pasted | None:
-    """What a program's text asks for, if it ends in a call for a derivative that can be understood."""
+    """What a program's text asks for, by the leaves that it makes, and by a call for a derivative at its end.
+
+    None where there is neither, or the text can't be read.
+    """
     if not may_ask_for_derivative(source):
         return None
     try:
-        statements = ast.parse(source.strip()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        text, tree = read_source(source.strip())
+    except JvpError:
         return None
-    while len(statements) > 1 and (_shows_gradient(statements[-1]) or _shows_name(*statements[-2:])):
-        statements.pop()
-    if not statements:
+    code = "\n".join(text.lines)
+    note = passed_over(tree, text)
+    statements, notes = _first_turn([part for statement in _of_main(tree) for part in _separate(statement)], code)
+    notes = (*notes, *note)
+    before, asked = _subject(statements, code)
+    kept, leaves = _without_leaves(before, code)
+    if asked is not None:
+        cut = _from_intermediates(asked, kept, leaves, code)
+        if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
+            kept, leaves = _without_leaves(statements, code)
+            asked = None
+        else:
+            kept, leaves = cut
+    if text.pieces or (asked is None and not leaves):
         return None
-    if len(statements) > 1:
-        statements[-2:] = _called_at_once(*statements[-2:])
-    asked = _asked(_last(statements[-1]), source.strip())
-    if asked is None:
-        return None
-    kept, inputs = _before(statements[:-1], source.strip())
-    return _without_unused(replace(asked, expression="; ".join([*kept, asked.expression]), inputs=inputs))
+    kept = [statement for statement in kept if not _is_passed_over(statement)]
+    kept = _without_needless_imports(kept, "" if asked is None else asked.expression)
+    lines = [*(_text(statement, code) for statement in kept), *([] if asked is None else [asked.expression])]
+    expression = ("\n" if any(map(_is_block, kept)) else "; ").join(lines)
+    seeds = [seed for statement in statements if (seed := _seed(statement)) is not None]
+    found = replace(asked or Pasted(""), expression=expression, inputs=leaves, seed=seeds[-1] if seeds else None)
+    return _without_unused(_of_what_is_read(replace(found, notes=(*notes, *found.notes))))
 
 
-def _shows_gradient(statement: ast.stmt) -> bool:
-    """`x.grad`, `print(x.grad)`."""
+def notes_on(source: str) -> tuple[str, ...]:
+    """What is to be said of a program that asks for no derivative itself."""
+    try:
+        text, tree = read_source(source.strip())
+    except JvpError:
+        return ()
+    return passed_over(tree, text) if len(tree.body) > 1 else ()
+
+
+def passed_over(tree: ast.Module, text: SourceText) -> tuple[str, ...]:
+    """What of a program is not carried out, as a note: `print`, assertions, the steps of an optimizer."""
+    found = []
+    for node in ast.walk(tree):
+        shows = node is tree.body[-1] and isinstance(node, ast.Expr)  # what it prints is what is asked
+        if isinstance(node, ast.stmt) and _is_passed_over(node) and not shows:
+            line = text.source.count("\n", 0, text.span(node)[0]) + 1
+            found.append(f"{'assert' if isinstance(node, ast.Assert) else _called(node)} on line {line}")
+    return (f"passed over: {', '.join(found)}",) if found else ()
+
+
+def _is_passed_over(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Assert) or _called(statement) in ("print", "step")
+
+
+def _called(statement: ast.stmt) -> str:
+    """The last name of what a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return _path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+
+
+def _of_main(tree: ast.Module) -> list[ast.stmt]:
+    """The statements, those of `if __name__ == "__main__":` among them."""
+    found: list[ast.stmt] = []
+    for statement in tree.body:
+        test = statement.test if isinstance(statement, ast.If) else None
+        is_main = isinstance(test, ast.Compare) and _path(test.left) == "__name__"
+        found += statement.body if is_main and isinstance(statement, ast.If) else [statement]
+    return found
+
+
+# Which call is meant
+
+
+def _subject(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], Pasted | None]:
+    """The call for a derivative that a program ends with, and what stands before it.
+
+    Where something is made of what the call gives, it is one of the program's equations, and none is meant.
+    """
+    own = set(assigned(statements))
+    for place in range(len(statements) - 1, -1, -1):
+        start, statement = place, statements[place]
+        if place and len(joined := _called_at_once(statements[place - 1], statement)) == 1:
+            start, statement = place - 1, joined[0]
+        call, rest = _last(statement), statements[place + 1 :]
+        if call is None or (_root(call) in own and not _is_backward(call)):
+            continue
+        asked = _asked(call, code)
+        if asked is None:
+            continue
+        if _is_used(statement, rest) or (_has_graph(call) and (rest or not _is_backward(call))):
+            return statements, None
+        return _added_up(statements[:start], asked, call, code)
+    return statements, None
+
+
+def _root(node: ast.expr) -> str:
+    """The name that an expression begins with; empty where there is none."""
+    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _added_up(before: list[ast.stmt], asked: Pasted, call: ast.expr, code: str) -> tuple[list[ast.stmt], Pasted]:
+    """The call together with those before it whose gradients `.grad` holds as well, and what else stands before it."""
+    earlier: dict[int, Pasted] = {}
+    for place in range(len(before) - 1, -1, -1) if _is_backward(call) else ():
+        if _clears(before[place]):
+            break
+        found = _asked(_last(before[place]), code) if _is_backward(_last(before[place])) else None
+        if found is not None:
+            earlier[place] = found
+    if not earlier:
+        return before, asked
+    parts = [*reversed(earlier.values()), asked]
+    note = (
+        f"of {len(parts)} calls of backward PyTorch adds the gradients up in .grad, and so does the result; "
+        "where they share a part of the graph, all but the last need retain_graph=True"
+    )
+    combined = replace(
+        asked,
+        expression=f"({', '.join(part.expression for part in parts)})",
+        grad_outputs=tuple(weight for part in parts for weight in part.grad_outputs),
+        notes=(note, *asked.notes),
+    )
+    return [statement for place, statement in enumerate(before) if place not in earlier], combined
+
+
+def _from_intermediates(
+    asked: Pasted, kept: list[ast.stmt], leaves: dict[str, str], code: str
+) -> tuple[list[ast.stmt], dict[str, str]] | None:
+    """What is asked by a value that the program makes itself: that becomes an input, and what makes it its VALUE.
+
+    None where that cannot be: the value is made more than once or with others, or nothing reads it afterwards.
+    """
+    own = [name for name in asked.wrt if name in assigned(kept)]
+    if not own:
+        return kept, leaves
+    places = {name: [k for k, part in enumerate(kept) if name in assigned([part])] for name in own}
+    if any(len(found) != 1 or _made(kept[found[0]]) != [name] for name, found in places.items()):
+        return None
+    rest = [part for k, part in enumerate(kept) if [k] not in places.values()]
+    later = " ".join([*(_text(part, code) for k, part in enumerate(kept) if k > min(places[own[0]])), asked.expression])
+    if any(not re.search(rf"\b{re.escape(name)}\b", later) for name in own):
+        return None
+    values = dict(leaves)
+    for name in own:
+        made = kept[places[name][0]]
+        assert isinstance(made, ast.Assign)
+        before = [part for part in kept[: places[name][0]] if not set(assigned([part])) & set(own)]
+        values[name] = _value_text(made.value, before, code)
+    return rest, values
+
+
+def _of_what_is_read(pasted: Pasted) -> Pasted:
+    """Without the leaves that nothing reads."""
+    texts = [pasted.expression, *pasted.inputs.values(), *pasted.grad_outputs, *pasted.tangent]
+    read = {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)} | set(pasted.wrt)
+    inputs = {name: text for name, text in pasted.inputs.items() if name in read}
+    return replace(pasted, inputs=inputs)
+
+
+def _is_used(call: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
+    """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it."""
+    results = set(_made(call))
+    reads_grad = _is_backward(_last(call))
+    for statement in rest:
+        used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)} & results
+        if reads_grad and any(isinstance(node, ast.Attribute) and node.attr == "grad" for node in ast.walk(statement)):
+            used.add(".grad")
+        if not used or _shows(statement, results) or _updates(statement):
+            continue
+        if isinstance(statement, (ast.Expr, ast.Assign, ast.AugAssign)):
+            return True
+    return False
+
+
+SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
+"""What calls that only show something begin with, as people name it."""
+
+
+def _shows(statement: ast.stmt, results: set[str]) -> bool:
+    """`print(…)`, or one of the results, or `x.grad`, as it stands."""
+    if not isinstance(statement, ast.Expr):
+        return isinstance(statement, ast.Assert)
     value = _last(statement)
-    return isinstance(value, ast.Attribute) and value.attr == "grad"
+    printed = isinstance(statement.value, ast.Call) and _root(statement.value) in SHOWING
+    return printed or (isinstance(value, ast.Name) and value.id in results) or (
+        isinstance(value, ast.Attribute) and value.attr == "grad"
+    )
 
 
-def _shows_name(before: ast.stmt, statement: ast.stmt) -> bool:
-    """`print(g)` or `g`, where the statement before made g."""
-    value = _last(statement) if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Name) and value.id in _made(before)
+def _updates(statement: ast.stmt) -> bool:
+    """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
+    if isinstance(statement, ast.With):
+        return all(map(_updates, statement.body))
+    return isinstance(statement, ast.AugAssign) or _clears(statement) or _method(statement) in ("step", "sub_", "add_", "copy_")
+
+
+def _clears(statement: ast.stmt) -> bool:
+    """`x.grad.zero_()`, `x.grad = None`, `optimizer.zero_grad()`."""
+    if isinstance(statement, ast.Assign):
+        return _path(statement.targets[0]).endswith(".grad")
+    return _method(statement) in ("zero_grad", "zero_")
+
+
+def _method(statement: ast.stmt) -> str:
+    """The name of the method that a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else ""
+
+
+def _is_backward(call: ast.expr | None) -> bool:
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "backward"
+
+
+def _has_graph(call: ast.expr | None) -> bool:
+    """Whether a call asks for a result that can be differentiated."""
+    keywords = call.keywords if isinstance(call, ast.Call) else []
+    return any(keyword.arg == "create_graph" and _is_true(keyword.value) for keyword in keywords)
+
+
+def _first_turn(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], tuple[str, ...]]:
+    """A loop that ends a program and asks for derivatives, as its first turn; else the program."""
+    while len(statements) > 1 and isinstance(statements[-1], ast.Expr) and _shows(statements[-1], set()):
+        if _path(_last(statements[-1]) or ast.Constant(0)).endswith(".grad"):
+            break
+        statements = statements[:-1]
+    last = statements[-1] if statements else None
+    if not isinstance(last, (ast.For, ast.While)) or not any(_asked(_last(part), code) for part in last.body):
+        return statements, ()
+    head: list[ast.stmt] = []
+    if isinstance(last, ast.For):
+        items = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
+        head = [ast.Assign([last.target], ast.Subscript(items, ast.Constant(0), ast.Load()), lineno=0)]
+    return [*statements[:-1], *head, *last.body], ("of the loop the first turn is shown",)
+
+
+# Leaves
+
+
+def _separate(statement: ast.stmt) -> list[ast.stmt]:
+    """`x, w = a, b` as two statements, where one of them makes a leaf."""
+    if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple) and len(statement.targets) == 1):
+        return [statement]
+    (target,), values = statement.targets, statement.value.elts
+    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values) and any(map(_of_leaf, values))):
+        return [statement]
+    return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
+
+
+def _without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
+    """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
+    switched = {name for statement in statements for name in _switches(statement)}
+    kept: list[ast.stmt] = []
+    leaves: dict[str, str] = {}
+    for statement in statements:
+        names = _made(statement) if isinstance(statement, ast.Assign) else []
+        value = _of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
+        if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
+            value = statement.value
+        if value is not None and len(names) == 1 and names[0].isidentifier():
+            leaves[names[0]] = _value_text(value, kept, code)
+        elif not _switches(statement) and not _is_setting(statement):
+            kept.append(statement)
+    return kept, leaves
+
+
+def _of_leaf(value: ast.expr) -> ast.expr | None:
+    """What `torch.tensor(…, requires_grad=True)`, `….requires_grad_()`, `nn.Parameter(…)` are made of; None for no leaf."""
+    if not isinstance(value, ast.Call):
+        return None
+    if isinstance(value.func, ast.Attribute) and value.func.attr == "requires_grad_":
+        return value.func.value
+    flag = next((keyword.value for keyword in value.keywords if keyword.arg == "requires_grad"), None)
+    name = _path(value.func).rpartition(".")[2]
+    if name == "Parameter" and value.args and (flag is None or _is_true(flag)):
+        return value.args[0]
+    if flag is None or not _is_true(flag):
+        return None
+    if name == "Variable" and value.args:
+        return value.args[0]
+    return ast.Call(value.func, value.args, [keyword for keyword in value.keywords if keyword.arg != "requires_grad"])
+
+
+def _switches(statement: ast.stmt) -> list[str]:
+    """The names of `x.requires_grad_()`, `x.requires_grad = True`."""
+    if isinstance(statement, ast.Assign):
+        paths = map(_path, statement.targets)
+        return [path[: -len(".requires_grad")] for path in paths if path.endswith(".requires_grad")]
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    path = _path(value.func) if isinstance(value, ast.Call) else ""
+    return [path[: -len(".requires_grad_")]] if path.endswith(".requires_grad_") else []
+
+
+SETTINGS = frozenset(
+    {"torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+)
+"""Calls that change how torch works, for which the answer has options."""
+
+
+def _is_setting(statement: ast.stmt) -> bool:
+    """`torch.manual_seed(0)` and the like, which change how torch works: the answer has options for that."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    path = _path(value.func) if isinstance(value, ast.Call) else ""
+    return path.endswith(".retain_grad") or path in SETTINGS
+
+
+def _seed(statement: ast.stmt) -> int | None:
+    """`torch.manual_seed(0)`"""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    if not (isinstance(value, ast.Call) and _path(value.func) == "torch.manual_seed" and len(value.args) == 1):
+        return None
+    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
+    return number if type(number) is int else None
+
+
+def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str) -> str:
+    """A value as text, with the statements before it that it needs."""
+    needed = _needed(value, before)
+    separator = "\n" if any(map(_is_block, needed)) else "; "
+    return separator.join([*(_text(part, code) for part in needed), _text(value, code)])
+
+
+def _needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements before that a value needs, in order."""
+    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    found: list[ast.stmt] = []
+    for statement in reversed(statements):
+        made = {*assigned([statement]), *([] if _is_known(statement) else _imported(statement))}
+        if made & wanted:
+            found.insert(0, statement)
+            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return found
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    """The names that an import gives."""
+    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
+    return [alias.asname or alias.name.partition(".")[0] for alias in names]
+
+
+def _without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
+    """Without the imports of what is there anyway, or that nothing reads."""
+    nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
+    read = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return [part for part in statements if not _imported(part) or (read & {*_imported(part)} and not _is_known(part))]
+
+
+def _is_known(statement: ast.stmt) -> bool:
+    """Whether a statement imports nothing but what is there anyway."""
+    names = _imported(statement)
+    return bool(names) and {"torch", "math", "F"}.issuperset(names)
+
+
+def _is_block(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.For, ast.While, ast.If, ast.With, ast.FunctionDef, ast.ClassDef, ast.Try))
 
 
 def _made(statement: ast.stmt) -> list[str]:
     """The names that an assignment gives values to, in order."""
     targets = statement.targets[:1] if isinstance(statement, ast.Assign) else []
     return [_path(item) for target in targets for item in _items(target)]
+
+
+# Calls
 
 
 def _called_at_once(before: ast.stmt, statement: ast.stmt) -> list[ast.stmt]:
@@ -131,8 +470,8 @@ TRANSFORMS = ("jacrev", "jacfwd", "grad")
 def _grad(call: ast.Call, source: str) -> Pasted | None:
     """torch.autograd.grad(outputs, inputs, grad_outputs)."""
     outputs, inputs = _argument(call, 0, "outputs"), _argument(call, 1, "inputs")
-    names = [_path(item) for item in _items(inputs)]
-    if outputs is None or not names or not all(name.isidentifier() for name in names):
+    names = [_wanted(item) for item in _items(inputs)]
+    if outputs is None or not names or not all(name.removesuffix(".parameters()").isidentifier() for name in names):
         return None
     items = _items(outputs)
     weights = _weights(_argument(call, 2, "grad_outputs"), len(items), source)
@@ -140,6 +479,14 @@ def _grad(call: ast.Call, source: str) -> Pasted | None:
     batched = _is_true(_argument(call, 7, "is_grads_batched"))
     notes = (*_about_graph(call, 3), *_about_unused(call))
     return Pasted(expression, wrt=tuple(names), grad_outputs=weights, is_grads_batched=batched, notes=notes)
+
+
+def _wanted(node: ast.expr) -> str:
+    """A name, or `net.parameters()`, maybe as a list or tuple."""
+    if isinstance(node, ast.Call) and _path(node.func) in ("list", "tuple") and len(node.args) == 1:
+        node = node.args[0]
+    parameters = isinstance(node, ast.Call) and _path(node.func).endswith(".parameters")
+    return f"{_path(node.func)}()" if parameters and isinstance(node, ast.Call) else _path(node)
 
 
 def _backward(call: ast.Call, source: str) -> Pasted | None:
@@ -172,8 +519,20 @@ def _jvp(call: ast.Call, source: str) -> Pasted | None:
     return found and replace(found, tangent=_texts(_argument(call, 2, "tangents") or _argument(call, 2, "v"), source))
 
 
+def _hessian(call: ast.Call, source: str) -> Pasted | None:
+    """hessian(f, x), hvp(f, x, v): the Jacobian of the gradient, and its product with v, which is the same from both sides."""
+    functions, inputs = _function(call), _argument(call, 1, "inputs")
+    name = _path(inputs) if inputs is not None else ""
+    if not functions or not name.isidentifier():
+        return None
+    weights = _texts(_argument(call, 2, "v"), source)
+    note = "the Hessian is the Jacobian of the gradient, which stands here as y"
+    return Pasted(f"torch.func.grad({_text(functions[0], source)})({name})", wrt=(name,), grad_outputs=weights, notes=(note,))
+
+
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
     "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
+    "hessian": _hessian, "hvp": _hessian, "vhp": _hessian,
 }  # fmt: skip
 
 
@@ -199,44 +558,6 @@ def _of_function(function: Sequence[ast.expr], arguments: Sequence[ast.expr], so
         return None
     renamed = [f"{own} = {name}" for own, name in zip(parameters, names, strict=True) if own != name]
     return Pasted("; ".join([*renamed, _text(what.body, source)]), wrt=tuple(names))
-
-
-def _before(statements: Sequence[ast.stmt], source: str) -> tuple[list[str], dict[str, str]]:
-    """The statements that make the outputs, and the inputs that others make; imports and switches are left out."""
-    kept, inputs = [], {}
-    for statement in statements:
-        if isinstance(statement, ast.Import | ast.ImportFrom) or _switches(statement):
-            continue
-        made = _input(statement, source)
-        if made is not None:
-            inputs[made[0]] = made[1]
-        else:
-            kept.append(_text(statement, source))
-    return kept, inputs
-
-
-def _switches(statement: ast.stmt) -> bool:
-    """`x.requires_grad_()`, `x.requires_grad = True`."""
-    if isinstance(statement, ast.Assign):
-        target = statement.targets[0]
-        return isinstance(target, ast.Attribute) and target.attr == "requires_grad"
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Call) and _path(value.func).endswith(".requires_grad_")
-
-
-def _input(statement: ast.stmt, source: str) -> tuple[str, str] | None:
-    """`x = torch.tensor(…, requires_grad=True)` or `x = ….requires_grad_()`: its name, and its value without that."""
-    if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
-        return None
-    name, value = statement.targets[0].id, statement.value
-    if not isinstance(value, ast.Call):
-        return None
-    if isinstance(value.func, ast.Attribute) and value.func.attr == "requires_grad_":
-        return name, _text(value.func.value, source)
-    if any(keyword.arg == "requires_grad" for keyword in value.keywords):
-        rest = [keyword for keyword in value.keywords if keyword.arg != "requires_grad"]
-        return name, ast.unparse(ast.Call(value.func, value.args, rest))
-    return None
 
 
 def _argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
@@ -310,6 +631,8 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _text(node: ast.AST, source: str) -> str:
+    if isinstance(node, ast.stmt) and _is_block(node) and node.col_offset:  # its lines have the margin of what it stood in
+        return ast.unparse(node)
     return ast.get_source_segment(source, node) or ast.unparse(node)
 
 

@@ -11,7 +11,6 @@ from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, Unkno
 from jvpcli.language import catalog
 
 NODES: dict[type[ast.AST], str] = {
-    ast.Lambda: "functions can't be defined inside an expression",
     ast.JoinedStr: "text can't be formatted inside an expression",
     ast.NamedExpr: "`:=` is not part of the language; assign with `y = …;` before",
     ast.Await: "`await` is not part of the language",
@@ -21,18 +20,13 @@ NODES: dict[type[ast.AST], str] = {
     ast.Set: "sets are not part of the language; use a list",
     ast.DictComp: "dictionaries are not part of the language",
     ast.SetComp: "sets are not part of the language; use a list",
-    ast.Import: "nothing can be imported: torch, math and F are there already",
-    ast.ImportFrom: "nothing can be imported: torch, math and F are there already",
-    ast.FunctionDef: "functions can't be defined inside an expression",
-    ast.AsyncFunctionDef: "functions can't be defined inside an expression",
-    ast.ClassDef: "classes can't be defined inside an expression",
-    ast.For: "there are no loop statements; use a list comprehension",
-    ast.While: "there are no loop statements; use a list comprehension",
-    ast.If: "there are no if statements; use `a if condition else b`",
-    ast.AnnAssign: "assignments take no type annotation",
-    ast.Delete: "nothing can be deleted",
-    ast.Return: "there is nothing to return from; the last expression is the result",
-    ast.With: "`with` is not part of the language",
+    ast.AsyncFunctionDef: "`async` is not part of the language",
+    ast.AsyncFor: "`async` is not part of the language",
+    ast.AsyncWith: "`async` is not part of the language",
+    ast.ClassDef: "a `class` runs only from a file of yours",
+    ast.Try: "`try` is not part of the language",
+    ast.Global: "a function of the language can't assign names of what is around it",
+    ast.Nonlocal: "a function of the language can't assign names of what is around it",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
 }
@@ -49,6 +43,29 @@ def node(kind: type[ast.AST]) -> JvpError:
     """A node type that the language doesn't have."""
     reason = NODES.get(kind, f"`{kind.__name__.lower()}` is not part of the language")
     return ForbiddenError(reason[:1].upper() + reason[1:] + ".")
+
+
+def statement(kind: type[ast.stmt]) -> JvpError:
+    """A statement that the language doesn't have; a command shows where it may run."""
+    refused = node(kind)
+    if kind is ast.ClassDef:
+        refused.hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+    return refused
+
+
+def manager(managers: Collection[str]) -> JvpError:
+    """What follows `with`, and isn't one of those that the language has."""
+    return ForbiddenError(f"Only {', '.join(sorted(managers))} can follow `with`.")
+
+
+def no_result(node: ast.stmt) -> JvpError:
+    """A program whose last statement gives nothing."""
+    if isinstance(node, ast.FunctionDef):
+        return ExpressionSyntaxError(
+            f"The program ends where `{node.name}` is defined, and nothing calls it.",
+            hints=[f"End it with a call: {node.name}({', '.join(part.arg for part in node.args.args)})"],
+        )
+    return ExpressionSyntaxError("The program ends with a statement that gives no value; end it with the value to differentiate.")
 
 
 def value_name(name: str, given: Collection[str]) -> JvpError:

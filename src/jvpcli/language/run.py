@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, Span
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, Span
 from jvpcli.language import forecast, limits
 from jvpcli.language.operations import (
     apply_operation,
@@ -22,20 +23,49 @@ from jvpcli.language.operations import (
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
 
+Handler = Callable[["Run", Equation], Operand]
+"""What carries out an equation; it gives what its slot stands for."""
+
 LARGE = 1 << 20
 """Bytes of a result from which on it is counted."""
 
+
+NEAR = 50
+"""How far back among the steps a gradient is looked for that gets its name."""
 
 PACK_COST = 4
 """What a list costs besides its items, in items copied."""
 
 
+@dataclass(slots=True, eq=False)
+class Items:
+    """A list that may still change; who holds it sees the change."""
+
+    items: list[Operand]
+
+
+class FunctionValue:
+    """A function as a value of the program."""
+
+    __slots__ = ()
+
+    def called(
+        self, run: Run, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+    ) -> Operand:
+        """What it gives for operands of the tape; `equation` is the call."""
+        raise NotImplementedError
+
+
 class Run:
     """The state of one evaluation.
 
+    `handlers` carry out the equations that are not simply a step of the tape, by their `op` or kind.
     `bound` says what each slot of the program stands for on the tape; `values` holds the values of the tape's slots, and
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
-    from a slot whose tensor was changed in place to that of the changed one.
+    from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
+    `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
+    carried out, derivative calls among them; `grads` are what those have left in `.grad` of a slot; `state` is where
+    random numbers begin.
     """
 
     def __init__(
@@ -43,9 +73,11 @@ class Run:
         program: Program,
         inputs: Mapping[str, Tensor],
         memory_limit: int | None,
-        functions: Mapping[str, Callable[..., Any]] | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None,
+        handlers: Mapping[str, Handler],
     ) -> None:
         self.program = program
+        self.handlers = handlers
         self.functions = functions or {}
         self.memory_limit = memory_limit
         self.devices = {"cpu", *(str(value.device) for value in inputs.values())}
@@ -53,18 +85,28 @@ class Run:
         self.values: dict[int, Any] = dict(enumerate(inputs.values()))
         self.reported: dict[int, Any] = dict(self.values)
         self.tape: list[Equation] = []
+        self.history: list[Equation] = []
+        self.inputs = range(len(inputs))
+        self.grads: dict[int, Tensor] = {}
+        self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
         self.newer: dict[int, int] = {}
         self.slots_of: dict[int, list[int]] = {id(value): [slot] for slot, value in self.values.items()}
         self.turns = 0
+        self.carried_out = 0
         self.moved = 0
         self.span: Span = (0, 0)
         self.in_loop = False
-        self.held = 0
+        self.recording = True
+        self.calls = 0
+        self.lists_change = False
+        self.bytes = 0
         self.storages: set[int] = set()
 
     def run(self, equations: Sequence[Equation]) -> None:
         """Each equation in turn."""
+        self.carried_out += len(equations)
+        limits.check_equations(self.carried_out)
         for equation in equations:
             self.span = equation.span
             try:
@@ -75,7 +117,7 @@ class Run:
 
     def step(self, equation: Equation) -> Operand:
         """One equation; what its slot stands for on the tape."""
-        handler = _HANDLERS.get(equation.op) or _HANDLERS.get(equation.kind)
+        handler = self.handlers.get(equation.op) or self.handlers.get(equation.kind)
         return self.plain(equation) if handler is None else handler(self, equation)
 
     def plain(self, equation: Equation) -> Operand:
@@ -83,9 +125,18 @@ class Run:
         operands = self.operands(equation)
         keywords = tuple((name, self.on_tape(operand)) for name, operand in equation.keywords)
         slot = self.new_slot() if self.in_loop else equation.slot
-        if (operands, keywords, slot) != (equation.operands, equation.keywords, equation.slot):
-            equation = replace(equation, operands=operands, keywords=keywords, slot=slot)
+        made = (operands, keywords, slot, self.recording)
+        if made != (equation.operands, equation.keywords, equation.slot, equation.recorded):
+            equation = replace(equation, operands=operands, keywords=keywords, slot=slot, recorded=self.recording)
         return self.execute(equation)
+
+    def do(
+        self, op: str, operands: Sequence[Operand], span: Span, keywords: Sequence[tuple[str, Operand]] = ()
+    ) -> Operand:
+        """A step on operands of the tape."""
+        given = tuple(map(self.written_out, operands))
+        named = tuple((name, self.written_out(operand)) for name, operand in keywords)
+        return self.execute(Equation(op, given, self.new_slot(), span, named, recorded=self.recording))
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""
@@ -94,6 +145,8 @@ class Run:
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
+        if overwritten is not None and not self.recording and overwritten.requires_grad:
+            raise _unseen(step, self.label)
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
             value = apply_operation(step.op, arguments, keywords, self.functions)
@@ -128,27 +181,40 @@ class Run:
             for value in arguments:
                 limits.check_turns(len(value) if isinstance(value, Tensor) and value.ndim else 0)
         forecast.check_parts(op, arguments, keywords)
-        forecast.check_memory(op, arguments, keywords, self.held, self.memory_limit)
+        forecast.check_memory(op, arguments, keywords, self.bytes, self.memory_limit)
 
-    def record(self, step: Equation, value: Any) -> Operand:
-        """Put a step on the tape; what depends on constants alone, and holds no tensor, is a constant itself."""
+    def record(self, step: Equation, value: Any, source: Equation | None = None) -> Operand:
+        """Put a step on the tape; what depends on constants alone, and holds no tensor, is a constant itself.
+
+        `source` is the step as it was carried out, where it stands as something else on the tape.
+        """
         if is_plain(value) and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
         self.tape.append(step)
+        self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
         self.slots_of.setdefault(id(value), []).append(step.slot)
         if isinstance(value, Tensor) and forecast.places(value.shape) * value.element_size() > LARGE:
             self.count(step.op, value)
         return Ref(step.slot)
 
+    def called(self, item: Operand, name: str | None) -> Operand:
+        """An item of a list, to which the text gives a name; a gradient just found is called so."""
+        item = self.newest(item)
+        for place in range(len(self.tape) - 1, max(len(self.tape) - NEAR, -1), -1) if name is not None else ():
+            step = self.tape[place]
+            if item == Ref(step.slot) and step.kind == "derive" and step.name is None:
+                self.tape[place] = replace(step, name=name)
+        return item
+
     def count(self, op: str, value: Tensor) -> None:
         """Add a large result to the bytes held, unless it shares memory with one before."""
-        forecast.check_result(op, value, self.held if value._base is None else 0, self.memory_limit)
+        forecast.check_result(op, value, self.bytes if value._base is None else 0, self.memory_limit)
         storage = value.untyped_storage()
         if storage.data_ptr() not in self.storages:
             self.storages.add(storage.data_ptr())
-            self.held += storage.nbytes()
+            self.bytes += storage.nbytes()
 
     def changed_in_place(self, changed: Tensor, before: Tensor | None, result: Ref) -> None:
         """After an in-place step, whatever stood for the changed tensor stands for the step's result."""
@@ -157,6 +223,12 @@ class Run:
                 self.newer[slot] = result.slot
                 self.reported[slot] = before
         self.slots_of[id(changed)] = [result.slot]
+
+    def named(self) -> dict[str, Tensor]:
+        """The tensors that the text gives names to, as they are now."""
+        found = [(name, operand) for name, operand in self.program.names if isinstance(operand, Ref)]
+        values = ((name, self.read(self.on_tape(operand))) for name, operand in found if operand.slot in self.bound)
+        return {name: value for name, value in values if isinstance(value, Tensor)}
 
     # Operands
 
@@ -169,19 +241,68 @@ class Run:
         written: list[Operand] = []
         for item in items:
             if isinstance(item, Pack) and item.kind == "star":
-                written += self.items_of(self.on_tape(item.items[0]))
+                written += map(self.written_out, self.items_of(self.held(item.items[0])))
             else:
                 written.append(self.on_tape(item))
         return tuple(written)
 
     def on_tape(self, operand: Operand) -> Operand:
         """What an operand of the program stands for on the tape."""
+        if isinstance(operand, Pack):
+            return self.pack(operand.kind, self.items_on_tape(operand.items))
+        held = self.held(operand)
+        return self.written_out(held) if self.lists_change else held
+
+    def held(self, operand: Operand) -> Operand:
+        """What an operand of the program stands for here; a list that may change is itself."""
         if isinstance(operand, Ref):
-            bound = self.bound[operand.slot]
+            try:
+                bound = self.bound[operand.slot]
+            except KeyError:
+                raise self.unset(operand) from None
             return self.newest(bound) if self.newer else bound
         if isinstance(operand, Const):
             return operand
-        return self.pack(operand.kind, self.items_on_tape(operand.items))
+        return self.pack(operand.kind, self.held_items(operand.items))
+
+    def held_items(self, items: Sequence[Operand]) -> list[Operand]:
+        """What operands stand for here; a star's items stand in its place."""
+        found: list[Operand] = []
+        for item in items:
+            if isinstance(item, Pack) and item.kind == "star":
+                found += self.items_of(self.held(item.items[0]))
+            else:
+                found.append(self.held(item))
+        return found
+
+    def listed(self, operand: Operand) -> Operand:
+        """An operand in which each list is one that may change from now on."""
+        if not isinstance(operand, Pack) or operand.kind == "slice":
+            return operand
+        items = [self.listed(item) for item in operand.items]
+        if operand.kind != "list":
+            return self.pack(operand.kind, items)
+        self.lists_change = True
+        return Const(Items(items))
+
+    def written_out(self, operand: Operand, level: int = 0) -> Operand:
+        """An operand in which each list is what it holds now.
+
+        Raises:
+            LimitError: a list holds itself, or too much.
+        """
+        if level > limits.MAX_LEVELS:
+            raise LimitError(f"Lists can't be nested more than {limits.MAX_LEVELS} deep.")
+        if isinstance(operand, Const) and isinstance(operand.value, Items):
+            operand = Pack("list", tuple(operand.value.items))
+        elif isinstance(operand, Ref) or not isinstance(operand, Pack):
+            return self.newest(operand)
+        return self.pack(operand.kind, [self.written_out(item, level + 1) for item in operand.items])
+
+    def unset(self, ref: Ref) -> JvpError:
+        """A name without a value on the way that the program has taken."""
+        name = next((name for name, operand in self.program.names if operand == ref), None)
+        return EvaluationError(f"`{name}` has no value here." if name else "A name has no value here yet.")
 
     def newest(self, operand: Operand) -> Operand:
         """The operand with the slots in it that were changed in place replaced."""
@@ -216,17 +337,17 @@ class Run:
 
     def items_of(self, operand: Operand) -> list[Operand]:
         """The items of a sequence, as operands of the tape; those of a tensor or a result are subscript steps."""
-        if _is_sequence(operand):
-            assert isinstance(operand, Pack)
-            return list(operand.items)
+        items = items_in(operand)
+        if items is not None:
+            return [self.newest(item) for item in items] if self.newer else list(items)
         value = self.read(operand)
         if is_scalar(value):
             raise EvaluationError(f"{describe(value).capitalize()} has no items to go through.")
         limits.check_turns(limits.length(value))
         if isinstance(operand, Const) or isinstance(value, range):
             return [Const(item) for item in value]
-        items: Sequence[Any] = value.unbind(0) if isinstance(value, Tensor) else value
-        return [self.item_step(operand, index, item) for index, item in enumerate(items)]
+        parts: Sequence[Any] = value.unbind(0) if isinstance(value, Tensor) else value
+        return [self.item_step(operand, index, part) for index, part in enumerate(parts)]
 
     def item_step(self, operand: Operand, index: int, item: Any) -> Operand:
         """A subscript that no text asks for."""
@@ -235,7 +356,7 @@ class Run:
 
     def is_sequence(self, operand: Operand) -> bool:
         """Whether an operand is a list or tuple, written or as a value."""
-        return _is_sequence(operand) or (
+        return items_in(operand) is not None or (
             isinstance(operand, Ref | Const) and isinstance(self.read(operand), list | tuple)
         )
 
@@ -257,21 +378,19 @@ class Run:
 
     # Control flow
 
-    def loop(self, equation: Equation) -> Operand:
-        """A comprehension, unrolled."""
-        (body,) = equation.bodies
-        results: list[Operand] = []
+    @contextmanager
+    def turning(self) -> Iterator[None]:
+        """Inside, equations run more than once, and each time has slots of its own."""
         outer, self.in_loop = self.in_loop, True
-        for item in self.items_of(self.on_tape(equation.operands[0])):
-            self.turns += 1
-            limits.check_steps(self.turns)
-            self.assign(body.params, item)
-            if all(self.truth(self.body(condition), equation) for condition in body.conditions):
-                results.append(self.body(body))
-        self.in_loop = outer
-        if equation.target == "flat":
-            results = [item for result in results for item in self.items_of(result)]
-        return self.pack("list", results)
+        try:
+            yield
+        finally:
+            self.in_loop = outer
+
+    def turn(self) -> None:
+        """Count a turn of a loop, a call, a change of a list."""
+        self.turns += 1
+        limits.check_steps(self.turns)
 
     def assign(self, params: Any, item: Operand) -> None:
         """Fill a comprehension's variables."""
@@ -285,23 +404,13 @@ class Run:
             self.assign(param, part)
 
     def body(self, block: Block) -> Operand:
-        """Run a body; its result on the tape."""
+        """Run a body; what its result stands for."""
         self.run(block.equations)
-        return self.on_tape(block.result)
-
-    def choose(self, equation: Equation) -> Operand:
-        """a if condition else b: only the branch taken runs."""
-        condition = self.truth(self.on_tape(equation.operands[0]), equation)
-        return self.body(equation.bodies[0 if condition else 1])
-
-    def both(self, equation: Equation) -> Operand:
-        """a and b, a or b: b runs only if a doesn't decide."""
-        first = self.on_tape(equation.operands[0])
-        decided = self.truth(first, equation) != (equation.op == "and")
-        return first if decided else self.body(equation.bodies[0])
+        return self.held(block.result)
 
     def truth(self, operand: Operand, equation: Equation) -> bool:
         """Whether a condition holds."""
+        operand = self.written_out(operand) if self.lists_change else operand
         value = self.read(operand)
         try:
             return bool(value)
@@ -309,108 +418,28 @@ class Run:
             step = replace(equation, operands=(operand,))
             raise self.failure(error, step, [value], {}) from None
 
-    # Lists: these rearrange operands, without a step of their own
 
-    def unpack(self, equation: Equation) -> Operand:
-        """One item of a tuple assignment."""
-        operand = self.on_tape(equation.operands[0])
-        index = dict(equation.keywords)["index"]
-        assert isinstance(index, Const)
-        count, or_more = int(equation.target.rstrip("+")), equation.target.endswith("+")
-        value = operand.items if _is_sequence(operand) else self.read(operand)  # type: ignore[union-attr]
-        if is_scalar(value):
-            raise EvaluationError(f"{describe(value).capitalize()} can't be unpacked into {count} names.")
-        items = limits.length(value)
-        if items < count or (items > count and not or_more):
-            wanted = f"{count} or more" if or_more else str(count)
-            raise EvaluationError(f"{wanted} items were expected to unpack, and there are {items}.")
-        if _is_sequence(operand):
-            item: Operand = value[index.value]
-            return item
-        slot = self.new_slot() if self.in_loop else equation.slot
-        return self.execute(replace(equation, operands=(operand,), slot=slot))
-
-    def getitem(self, equation: Equation) -> Operand:
-        """A subscript; of a list with a known index it is just the item."""
-        left, key = self.operands(equation)
-        if _is_sequence(left) and isinstance(left, Pack):
-            at = self.read(key)
-            if isinstance(at, slice):
-                return self.pack(left.kind, left.items[at])
-            if isinstance(at, int) and -len(left.items) <= at < len(left.items):
-                return left.items[at]
-        return self.plain(equation)
-
-    def add(self, equation: Equation) -> Operand:
-        """list + list, or any other sum."""
-        left, right = self.operands(equation)
-        if self.is_sequence(left) and self.is_sequence(right):
-            kind = left.kind if isinstance(left, Pack) else "list" if type(self.read(left)) is list else "tuple"
-            return self.pack(kind, [*self.items_of(left), *self.items_of(right)])
-        return self.plain(equation)
-
-    def multiply(self, equation: Equation) -> Operand:
-        """list * number, or any other product."""
-        left, right = self.operands(equation)
-        if self.is_sequence(right):
-            left, right = right, left
-        if self.is_sequence(left):
-            times = self.read(right)
-            if isinstance(times, int):
-                items = self.items_of(left)
-                limits.check_turns(len(items) * max(times, 0))
-                kind = left.kind if isinstance(left, Pack) else "list" if type(self.read(left)) is list else "tuple"
-                return self.pack(kind, items * times)
-        return self.plain(equation)
-
-    def zip(self, equation: Equation) -> Operand:
-        """zip(a, b): tuples of the operands."""
-        if equation.keywords:
-            raise EvaluationError("zip takes no keyword arguments here.")
-        columns = [self.items_of(operand) for operand in self.operands(equation)]
-        return self.pack("list", [self.pack("tuple", row) for row in zip(*columns, strict=False)])
-
-    def enumerate(self, equation: Equation) -> Operand:
-        """enumerate(items, start=0): pairs of index and operand."""
-        if len(self.operands(equation)) not in (1, 2):
-            raise EvaluationError("enumerate takes the items, and maybe a start.")
-        items, *rest = self.operands(equation)
-        start = self.read(rest[0] if rest else self.on_tape(dict(equation.keywords).get("start", Const(0))))
-        if not isinstance(start, int):
-            raise EvaluationError("enumerate starts at an integer.")
-        pairs = enumerate(self.items_of(items), start)
-        return self.pack("list", [self.pack("tuple", (Const(index), item)) for index, item in pairs])
-
-    def sequence(self, equation: Equation) -> Operand:
-        """list(items), tuple(items), reversed(items)."""
-        kind = "tuple" if equation.target == "tuple" else "list"
-        operands = self.operands(equation)
-        if len(operands) > 1 or equation.keywords:
-            raise EvaluationError(f"{equation.target} takes one argument.")
-        items = self.items_of(operands[0]) if operands else []
-        return self.pack(kind, items[::-1] if equation.target == "reversed" else items)
+def items_in(operand: Operand) -> Sequence[Operand] | None:
+    """The items of a list or tuple that is known item by item; None for anything else."""
+    if isinstance(operand, Pack):
+        return operand.items if operand.kind in ("list", "tuple") else None
+    return operand.value.items if isinstance(operand, Const) and isinstance(operand.value, Items) else None
 
 
-_HANDLERS: Mapping[str, Callable[[Run, Equation], Operand]] = {
-    "loop": Run.loop,
-    "if": Run.choose,
-    "and": Run.both,
-    "or": Run.both,
-    "unpack": Run.unpack,
-    "op:getitem": Run.getitem,
-    "op:add": Run.add,
-    "op:mul": Run.multiply,
-    "builtin:zip": Run.zip,
-    "builtin:enumerate": Run.enumerate,
-    "builtin:list": Run.sequence,
-    "builtin:tuple": Run.sequence,
-    "builtin:reversed": Run.sequence,
-}
-"""The equations that are not simply a step of the tape."""
+def kind_of(operand: Operand) -> str:
+    """Whether what is known item by item is a list or a tuple."""
+    return operand.kind if isinstance(operand, Pack) else "list"
 
 
-def _is_sequence(operand: Operand) -> bool:
-    return isinstance(operand, Pack) and operand.kind in ("list", "tuple")
+def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
+    """An in-place step without a graph on a tensor with one: the value would be another than the one differentiated."""
+    name = label(step.operands[0])
+    return EvaluationError(
+        f"`{name}` is changed in place where autograd does not see it.",
+        explanation="Under torch.no_grad() the numbers are overwritten and the graph is not: the output would belong to other "
+        "inputs than its gradient does.",
+        hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
+    )
 
 
 def _as_it_is(x: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The text of an expression: read into a syntax tree, and places in it in characters."""
+"""The text of an expression or program: read into a syntax tree, and places in it in characters.
+
+A text may be a session as it was copied: prompts are taken off, and what stands without one, the answers, is left out.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class SourceText:
 
     Attributes:
         source: the text as given.
-        lines: its lines without their indentation, which has no meaning here.
+        lines: its lines as they are read: without prompts, and without indentation that means nothing.
         starts: where each line begins in `source`.
         columns: for each line, characters by UTF-8 byte; empty where they are the same.
         pieces: trees that names in the tree stand for, where the text was read in pieces.
@@ -66,18 +69,21 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     """
     if len(source) > MAX_LENGTH:
         raise LimitError(f"The expression has {len(source):,} characters; at most {MAX_LENGTH:,} are read.")
-    text = split_lines(source)
-    code = "\n".join(text.lines)
-    try:
-        with warnings.catch_warnings():  # Python warns of odd literals on stderr
-            warnings.simplefilter("ignore")
-            return text, ast.parse(code)
-    except SyntaxError as error:
-        raise _syntax_error(error, text) from None
-    except ValueError as error:
-        raise ExpressionSyntaxError(f"The expression can't be read: {error}.", source=source) from None
-    except (RecursionError, MemoryError):
-        pass
+    failures: list[tuple[SyntaxError, SourceText]] = []
+    for text in _readings(source):
+        code = "\n".join(text.lines)
+        try:
+            with warnings.catch_warnings():  # Python warns of odd literals on stderr
+                warnings.simplefilter("ignore")
+                return text, ast.parse(code)
+        except SyntaxError as error:
+            failures.append((error, text))
+        except ValueError as error:
+            raise ExpressionSyntaxError(f"The expression can't be read: {error}.", source=source) from None
+        except (RecursionError, MemoryError):
+            break
+    else:
+        raise _syntax_error(*max(failures, key=_how_far)) from None
     try:
         tree, pieces = read_pieces(code)
     except Exception:  # whatever the pieces fail with: the whole was too deep already
@@ -87,16 +93,55 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
 
 
-def split_lines(source: str) -> SourceText:
-    """The lines without their indentation, and where they begin."""
-    lines, starts, begin = [], [], 0
+BLANKS = " \t\f"
+PROMPT = re.compile(r"[ \t]*(?:>>>|In \[\d+\]:|\.\.\.:?)(?: |$)")
+"""What a session of Python or IPython puts before a line that was typed."""
+
+Line = tuple[int, str]
+"""Where a line begins, and its text."""
+
+
+def _readings(source: str) -> Iterator[SourceText]:
+    """The text without any indentation, which means nothing where there are no blocks; then with it, without its margin.
+
+    The last is for a text whose first line was copied without its margin.
+    """
+    lines = _lines(source)
+    yield _text(source, [(start + len(line) - len(line.lstrip(BLANKS)), line.lstrip(BLANKS)) for start, line in lines])
+    if any(line[:1] in BLANKS and line.strip(BLANKS) for _, line in lines):
+        yield _text(source, _without_margin(lines))
+        yield _text(source, [*lines[:1], *_without_margin(lines[1:])])
+
+
+def _lines(source: str) -> list[Line]:
+    """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
+    lines: list[Line] = []
+    begin = 0
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
-        line = source[begin : match.start()]
-        stripped = line.lstrip(" \t\f")
-        lines.append(stripped)
-        starts.append(begin + len(line) - len(stripped))
+        lines.append((begin, source[begin : match.start()]))
         begin = match.end()
-    return SourceText(source, tuple(lines), tuple(starts), tuple(map(characters_by_byte, lines)))
+    if not any(line.lstrip(BLANKS).startswith((">>>", "In [")) and PROMPT.match(line) for _, line in lines):
+        return lines
+    typed = [(start, line, PROMPT.match(line)) for start, line in lines]
+    return [(start + found.end(), line[found.end() :]) if found else (start, "") for start, line, found in typed]
+
+
+def _without_margin(lines: Sequence[Line]) -> list[Line]:
+    """Lines without the blanks that all of them begin with (but those that say nothing)."""
+    saying = [line for _, line in lines if line.strip(BLANKS) and not line.lstrip(BLANKS).startswith("#")]
+    margin = min((len(line) - len(line.lstrip(BLANKS)) for line in saying), default=0)
+    return [(start + margin, line[margin:]) if line[:margin].strip(BLANKS) == "" else (start, line) for start, line in lines]
+
+
+def _text(source: str, lines: Sequence[Line]) -> SourceText:
+    texts = tuple(line for _, line in lines)
+    return SourceText(source, texts, tuple(start for start, _ in lines), tuple(map(characters_by_byte, texts)))
+
+
+def _how_far(failure: tuple[SyntaxError, SourceText]) -> tuple[bool, int]:
+    """Of several readings that fail that one is told of which fails last, and not over indentation."""
+    error, _ = failure
+    return not isinstance(error, IndentationError), error.lineno or 0
 
 
 def _syntax_error(error: SyntaxError, text: SourceText) -> JvpError:

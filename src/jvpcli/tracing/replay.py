@@ -8,7 +8,7 @@ copy, and whatever shares memory with what they change gets a new value by a `wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,7 +140,7 @@ class _Replay:
         placed = [(place, primal) for place, part in parts for primal in flat(part, Primal)]
         operands = tuple([primal for _, primal in placed])
         functions = self.evaluation.functions
-        operation = _Operation(equation.op, template, keywords, functions, _random_state(equation))
+        operation = _Operation(equation.op, template, keywords, functions, _random_state(equation), equation.recorded)
         leaves = tuple([_leaf(primal) for primal in operands])
         value, given = operation.first(leaves)
         tensors = list(flat(value, Tensor))
@@ -247,6 +247,7 @@ class _Operation:
     keywords: Mapping[str, Any]
     functions: Mapping[str, Callable[..., Any]]
     state: Tensor | None
+    recorded: bool
 
     def first(self, tensors: Sequence[Tensor]) -> tuple[Any, list[tuple[int, Tensor]]]:
         """What it gives, and (position, tensor) of each operand that it has changed: a copy, the operand is kept."""
@@ -256,7 +257,8 @@ class _Operation:
         supply = iter(given)
         arguments = mapped(self.template, Primal, lambda _: next(supply))
         keywords = mapped(dict(self.keywords), Primal, lambda _: next(supply))
-        value = apply_operation(self.op, arguments, keywords, self.functions)
+        with nullcontext() if self.recorded else torch.no_grad():
+            value = apply_operation(self.op, arguments, keywords, self.functions)
         changed = [(i, t) for i, t in enumerate(given) if changing and t._version != before[i]]
         return value, changed
 

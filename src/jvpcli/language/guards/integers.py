@@ -19,7 +19,7 @@ SMALL_BITS = 30
 OF_NUMBERS = frozenset({"tensor", "as_tensor", "asarray", "new_tensor", "scalar_tensor", "finfo", "iinfo"})
 """Functions whose arguments are values, in lists too."""
 
-DIVISIONS = frozenset({"div", "divide", "floor_divide", "remainder", "fmod", "floordiv", "mod"})
+DIVISIONS = frozenset({"div", "divide", "floor_divide", "remainder", "fmod", "floordiv", "mod", "ifloordiv", "imod"})
 FACTORS = frozenset({"gcd", "lcm"})
 """Functions and operators that may divide integers, but for their in-place forms."""
 

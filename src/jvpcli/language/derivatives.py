@@ -1,0 +1,184 @@
+"""Derivative calls of a program as they run: `torch.autograd.grad`, `.backward`, `.grad`.
+
+A call is torch's own, on the graph that the program has made so far, so that it gives and raises what it does in PyTorch.
+On the tape it is a step by itself, a function of the program's inputs: given others, it runs the steps before it again
+and asks for the derivative there (`Derivative`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.errors import EvaluationError, JvpError
+from jvpcli.language.operations import apply_operation, check_result, read_operand
+from jvpcli.language.run import Handler, Run
+from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Ref, refs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Live:
+    """A run whose derivative calls work on its own graph.
+
+    Attributes:
+        values: slot to value.
+        leaves: the slots of the inputs that `backward` gives a gradient.
+        grads: what `.grad` of each slot holds.
+    """
+
+    values: dict[int, Any]
+    leaves: Sequence[int]
+    grads: dict[int, Tensor] = field(default_factory=dict)
+
+    def step(self, equation: Equation, functions: Mapping[str, Callable[..., Any]]) -> Any:
+        """Carry out one step, as it stands in the history of a run."""
+        arguments = [read_operand(operand, self.values) for operand in equation.operands]
+        keywords = {name: read_operand(operand, self.values) for name, operand in equation.keywords}
+        if equation.op == GRAD:
+            return tuple(torch.autograd.grad(**keywords))
+        if equation.op == BACKWARD:
+            return self.backward(equation, keywords)
+        if equation.op in (READ, CLEAR):
+            return self.held(equation)
+        with torch.set_grad_enabled(equation.recorded and torch.is_grad_enabled()):
+            return apply_operation(equation.op, arguments, keywords, functions)
+
+    def backward(self, equation: Equation, keywords: Mapping[str, Any]) -> None:
+        """Add the gradients to what the leaves hold, as torch does."""
+        options = dict(keywords)
+        tensors, weights, chosen = options.pop("tensors"), options.pop("grad_tensors", None), options.pop("inputs", None)
+        slots = list(self.leaves)
+        if chosen is not None:
+            slots = [slot for name, operand in equation.keywords if name == "inputs" for slot in refs(operand)]
+        leaves = [self.values[slot] for slot in slots]
+        if not any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
+            torch.autograd.backward(tensors, weights, **options)  # which says what is wrong
+            return
+        found = torch.autograd.grad(tensors, leaves, weights, allow_unused=True, **options)
+        for slot, gradient in zip(slots, found, strict=True):
+            if gradient is not None:
+                self.grads[slot] = gradient if slot not in self.grads else self.grads[slot] + gradient
+
+    def held(self, equation: Equation) -> Tensor | None:
+        """`x.grad`, or that it holds nothing from here on."""
+        slots = [slot for operand in equation.operands for slot in refs(operand)]
+        if equation.op == READ:
+            return self.grads.get(slots[0])
+        for slot in slots or list(self.grads):
+            self.grads.pop(slot, None)
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derivative:
+    """A derivative call as a function of the program's inputs.
+
+    Attributes:
+        history: the steps of the run, of which the first `count` come before the call.
+        call: the call itself, on the slots of the history.
+        part: which of the gradients that the call gives; None: it gives one.
+        inputs: the slots of the program's inputs; `leaves`: those that are differentiated.
+        state: where random numbers begin.
+        functions: the imported functions.
+    """
+
+    history: Sequence[Equation]
+    count: int
+    call: Equation
+    part: int | None
+    inputs: Sequence[int]
+    leaves: Sequence[int]
+    state: Tensor | None
+    functions: Mapping[str, Callable[..., Any]]
+
+    def at(self, values: Sequence[Any]) -> Any:
+        """What the call gives at other inputs."""
+        given = {
+            slot: value.clone() if isinstance(value, Tensor) and slot not in self.leaves else value
+            for slot, value in zip(self.inputs, values, strict=True)
+        }
+        for slot in self.leaves:
+            leaf = given[slot]
+            given[slot] = leaf.view_as(leaf) if leaf.requires_grad else leaf.detach().requires_grad_()
+        assert self.state is not None  # a program with derivative calls has one
+        live, before = Live(given, self.leaves), torch.default_generator.get_state()
+        torch.default_generator.set_state(self.state)
+        try:
+            with torch.enable_grad():
+                for equation in self.history[: self.count]:
+                    live.values[equation.slot] = live.step(equation, self.functions)
+                found = live.step(self.call, self.functions)
+                return found if self.part is None else found[self.part]
+        finally:
+            torch.default_generator.set_state(before)
+
+
+class Opening:
+    """A tensor under another name, with a graph: what is derived by it is what is computed from this name."""
+
+    def at(self, values: Sequence[Tensor]) -> Tensor:
+        """The tensor."""
+        (x,) = values
+        return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+OPENING = Opening()
+"""Stands in the step of a tape that does so."""
+
+
+def open_(run: Run, equation: Equation) -> Operand:
+    """`y.requires_grad_()`: nothing where y has a graph; else what is derived by it is what is computed from here on."""
+    operand = run.on_tape(equation.operands[0])
+    x = run.read(operand)
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        raise EvaluationError("Only tensors of floating point can require a gradient.")
+    return operand if x.requires_grad else run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+
+
+def derive(run: Run, equation: Equation) -> Operand:
+    """A derivative call, on the graph that the run has made so far."""
+    operands = tuple(map(run.on_tape, equation.operands))
+    keywords = tuple((name, run.on_tape(operand)) for name, operand in equation.keywords)
+    return derived(run, replace(equation, operands=operands, keywords=keywords, slot=run.new_slot()))
+
+
+def derived(run: Run, call: Equation) -> Operand:
+    """What a derivative call gives, whose operands are those of the tape."""
+    leaves = [slot for slot in run.inputs if isinstance(x := run.values[slot], Tensor) and x.requires_grad]
+    try:
+        found = Live(run.values, leaves, run.grads).step(call, run.functions)
+    except JvpError:
+        raise
+    except Exception as error:
+        raise run.failure(error, call, (), {}) from None
+    made = Derivative(run.history, len(run.history), call, None, run.inputs, leaves, run.state, run.functions)
+    if call.op == GRAD:
+        run.history.append(call)
+        return run.pack("tuple", [_part(run, replace(made, part=part), value) for part, value in enumerate(found)])
+    result = Const(None) if found is None else _part(run, made, found)
+    run.history.append(call)
+    return result
+
+
+def _part(run: Run, made: Derivative, value: Tensor | None) -> Operand:
+    """One gradient as a step of the tape."""
+    if value is None:
+        return Const(None)
+    check_result(value, made.call.op, run.devices)
+    operands = tuple(Ref(slot) for slot in made.inputs)
+    keywords = (("by", Const(made)),)
+    step = replace(made.call, operands=operands, keywords=keywords, slot=run.new_slot(), recorded=run.recording)
+    source = (
+        replace(made.call, slot=step.slot)
+        if made.part is None
+        else Equation("op:getitem", (Ref(made.call.slot), Const(made.part)), step.slot, step.span)
+    )
+    return run.record(step, value, source)
+
+
+HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_}
+"""Carries out derivative calls."""

@@ -1,0 +1,329 @@
+"""Statements and functions of a program as they run: names that are set anew, loops, calls, lists that change.
+
+A value that is no tensor's step stays off the tape: a function is a constant (`Function`), and so is a list that may still
+change (`Items`), which is written out where a step takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
+from jvpcli.language import limits
+from jvpcli.language.operations import describe
+from jvpcli.language.run import FunctionValue, Handler, Items, Run
+from jvpcli.program import Const, Equation, Known, Operand, Parameters
+
+
+class Frame(dict[int, Operand]):
+    """What the slots of one call stand for; a slot of what is around the function is looked up there."""
+
+    def __init__(self, around: dict[int, Operand]) -> None:
+        super().__init__()
+        self.around = around
+
+    def __missing__(self, slot: int) -> Operand:
+        return self.around[slot]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function(FunctionValue):
+    """A function of the program: the equation that made it, its defaults, and what its names stand for around it."""
+
+    equation: Equation
+    defaults: tuple[Operand, ...]
+    named: Mapping[str, Operand]
+    around: dict[int, Operand]
+
+    @property
+    def name(self) -> str:
+        """As its text calls it."""
+        return self.equation.target
+
+    @property
+    def parameters(self) -> Parameters:
+        """What it takes."""
+        parameters = self.equation.bodies[0].params
+        assert isinstance(parameters, Parameters)
+        return parameters
+
+    def called(
+        self, run: Run, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+    ) -> Operand:
+        """What its body gives, in a frame of its own."""
+        run.turn()
+        if run.calls >= limits.MAX_CALLS:
+            raise LimitError(f"`{self.name}` calls itself more than {limits.MAX_CALLS} levels deep.")
+        listed = {name: run.listed(operand) for name, operand in keywords.items()}
+        frame = Frame(self.around)
+        frame.update(_filled(run, self, list(map(run.listed, arguments)), listed))
+        outer, run.bound = run.bound, frame
+        run.calls += 1
+        (body,) = self.equation.bodies
+        try:
+            with run.turning():
+                run.run(body.equations)
+                return run.listed(run.held(body.result))
+        except Return as left:
+            return left.value
+        except RecursionError:
+            raise LimitError(f"`{self.name}` nests too deeply.") from None
+        finally:
+            run.bound = outer
+            run.calls -= 1
+
+
+class Leaving(Exception):
+    """A statement that leaves the one that it stands in."""
+
+
+class Return(Leaving):
+    """`return`, with what is given back."""
+
+    def __init__(self, value: Operand) -> None:
+        self.value = value
+
+
+class Break(Leaving):
+    """`break`"""
+
+
+class Continue(Leaving):
+    """`continue`"""
+
+
+def set_name(run: Run, equation: Equation) -> Operand:
+    """`y = value`: `Run.run` puts what is given here into the slot of the name."""
+    return run.listed(run.held(equation.operands[0]))
+
+
+def for_each(run: Run, equation: Equation) -> Operand:
+    """`for`, and what follows its `else` where nothing broke it off."""
+    body, otherwise = equation.bodies
+    with run.turning():
+        for item in run.items_of(run.held(equation.operands[0])):
+            run.turn()
+            run.assign(body.params, item)
+            try:
+                run.run(body.equations)
+            except Continue:
+                continue
+            except Break:
+                return Const(None)
+    run.run(otherwise.equations)
+    return Const(None)
+
+
+def while_true(run: Run, equation: Equation) -> Operand:
+    """`while`"""
+    condition, body, otherwise = equation.bodies
+    with run.turning():
+        while run.truth(run.body(condition), equation):
+            run.turn()
+            try:
+                run.run(body.equations)
+            except Continue:
+                continue
+            except Break:
+                return Const(None)
+    run.run(otherwise.equations)
+    return Const(None)
+
+
+def with_mode(run: Run, equation: Equation) -> Operand:
+    """`with torch.no_grad():`"""
+    arguments = [run.read(run.on_tape(operand)) for operand in equation.operands]
+    takes_flag = equation.target in ("torch.set_grad_enabled", "torch.inference_mode")
+    if not all(isinstance(value, bool) for value in arguments) or len(arguments) > takes_flag:
+        raise EvaluationError(f"{equation.target} takes {'True or False' if takes_flag else 'nothing'} here.")
+    flag = arguments[0] if arguments else True
+    recording = {"torch.enable_grad": True, "torch.set_grad_enabled": flag, "torch.inference_mode": not flag}
+    outer, run.recording = run.recording, recording.get(equation.target, False)
+    try:
+        with torch.set_grad_enabled(run.recording):
+            run.run(equation.bodies[0].equations)
+    finally:
+        run.recording = outer
+    return Const(None)
+
+
+def returned(run: Run, equation: Equation) -> Operand:
+    """`return value`"""
+    raise Return(run.listed(run.held(equation.operands[0])))
+
+
+def broken(run: Run, equation: Equation) -> Operand:
+    """`break`"""
+    raise Break
+
+
+def continued(run: Run, equation: Equation) -> Operand:
+    """`continue`"""
+    raise Continue
+
+
+def raised(run: Run, equation: Equation) -> Operand:
+    """`raise`"""
+    raise EvaluationError("The program raises an error here, by its own `raise`.")
+
+
+# Functions
+
+
+def defined(run: Run, equation: Equation) -> Operand:
+    """`def` and `lambda`"""
+    defaults = tuple(run.listed(run.held(operand)) for operand in equation.operands)
+    named = {name: run.listed(run.held(operand)) for name, operand in equation.keywords}
+    return Const(Function(equation, defaults, named, run.bound))
+
+
+def applied(run: Run, equation: Equation) -> Operand:
+    """A call of a value: of a function of the program, or of one of the language's under another name."""
+    callee, *arguments = run.held_items(equation.operands)
+    keywords = {name: run.held(operand) for name, operand in equation.keywords}
+    return call_value(run, callee, arguments, keywords, equation)
+
+
+def call_value(
+    run: Run, callee: Operand, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
+) -> Operand:
+    """What a value gives that is called, for operands of the tape.
+
+    Raises:
+        ForbiddenError: it is no function.
+    """
+    function = callee.value if isinstance(callee, Const) else None
+    if isinstance(function, Known):
+        reads = {name: run.held(operand) for name, operand in function.keywords}
+        return run.do(function.op, arguments, equation.span, tuple({**keywords, **reads}.items()))
+    if isinstance(function, FunctionValue):
+        return function.called(run, arguments, keywords, equation)
+    raise ForbiddenError(f"{describe(run.read(run.written_out(callee))).capitalize()} can't be called.")
+
+
+def _filled(
+    run: Run, function: Function, arguments: Sequence[Operand], keywords: Mapping[str, Operand]
+) -> Iterator[tuple[int, Operand]]:
+    """The slots of a function's parameters with what is given for them, as Python would.
+
+    Raises:
+        EvaluationError: what is given doesn't fit.
+    """
+    taken, name = function.parameters, function.name
+    count = len(taken.positional)
+    given: dict[str, Operand] = {}
+    if len(arguments) > count and taken.rest is None:
+        raise EvaluationError(f"`{name}` takes {count} positional argument{'s' * (count != 1)}, and {len(arguments)} were given.")
+    given.update(zip((parameter for parameter, _ in taken.positional), arguments, strict=False))
+    nameable = {parameter for parameter, _ in (*taken.positional[taken.unnamed :], *taken.named)}
+    for keyword, value in keywords.items():
+        if keyword not in nameable:
+            raise EvaluationError(f"`{name}` has no parameter `{keyword}`.")
+        if keyword in given:
+            raise EvaluationError(f"`{name}` is given `{keyword}` twice.")
+        given[keyword] = value
+    last = taken.positional[count - len(function.defaults) :] if function.defaults else ()
+    for (parameter, _), default in zip(last, function.defaults, strict=True):
+        given.setdefault(parameter, default)
+    for parameter, default in function.named.items():
+        given.setdefault(parameter, default)
+    for parameter, slot in (*taken.positional, *taken.named):
+        if parameter not in given:
+            raise EvaluationError(f"`{name}` needs a value for `{parameter}`.")
+        yield slot, given[parameter]
+    if taken.rest is not None:
+        yield taken.rest, run.pack("tuple", arguments[count:])
+
+
+# Lists that change
+
+
+def list_method(run: Run, equation: Equation) -> Operand:
+    """`items.append(value)` and its like."""
+    target, *arguments = run.held_items(equation.operands)
+    if not (isinstance(target, Const) and isinstance(target.value, Items)):
+        raise ForbiddenError(f"`.{equation.target}` can't be used on {describe(run.read(run.written_out(target)))}.")
+    if equation.keywords:
+        raise EvaluationError(f"`.{equation.target}` takes no named arguments.")
+    run.turn()
+    method, most = _LIST_METHODS[equation.target]
+    if len(arguments) not in most:
+        raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
+    items = target.value.items
+    result = method(run, items, [run.listed(argument) for argument in arguments])
+    run.count_items(items if equation.target in ("insert", "pop", "copy", "reverse") else ())
+    limits.check_items(len(items))
+    return result
+
+
+def _append(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    items.append(arguments[0])
+    return Const(None)
+
+
+def _extend(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    items += run.items_of(arguments[0])
+    return Const(None)
+
+
+def _insert(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    items.insert(_index(run, arguments[0]), arguments[1])
+    return Const(None)
+
+
+def _pop(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    at = _index(run, arguments[0]) if arguments else -1
+    if not -len(items) <= at < len(items):
+        raise EvaluationError(f"A list of {len(items)} items has no item {at} to take out.")
+    return items.pop(at)
+
+
+def _reverse(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    items.reverse()
+    return Const(None)
+
+
+def _clear(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    items.clear()
+    return Const(None)
+
+
+def _copy(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
+    return Const(Items(list(items)))
+
+
+def _index(run: Run, operand: Operand) -> int:
+    value = run.read(run.written_out(operand))
+    if not isinstance(value, int):
+        raise EvaluationError(f"{describe(value).capitalize()} is no index of a list.")
+    return value
+
+
+_LIST_METHODS: Mapping[str, tuple[Callable[[Run, list[Operand], Sequence[Operand]], Operand], Sequence[int]]] = {
+    "append": (_append, (1,)),
+    "extend": (_extend, (1,)),
+    "insert": (_insert, (2,)),
+    "pop": (_pop, (0, 1)),
+    "reverse": (_reverse, (0,)),
+    "clear": (_clear, (0,)),
+    "copy": (_copy, (0,)),
+}
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "set": set_name,
+    "for": for_each,
+    "while": while_true,
+    "with": with_mode,
+    "return": returned,
+    "break": broken,
+    "continue": continued,
+    "raise": raised,
+    "function": defined,
+    "apply": applied,
+    "list": list_method,
+}
+"""The equations that only programs with blocks or functions have."""

@@ -1,0 +1,140 @@
+"""Which names the statements of a scope read and assign, in the order in which Python would.  Loads no torch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+LIST_METHODS = frozenset({"append", "extend", "insert", "pop", "reverse", "clear", "copy"})
+"""Methods that a list has and a tensor has not."""
+
+FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
+"""Words without which no text of assignments alone has functions as values."""
+
+SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)
+"""Statements that neither hold others nor leave where they stand."""
+
+Use = tuple[str, bool]
+"""A name, and whether it is assigned there."""
+
+
+def is_program(tree: ast.Module, source: str) -> bool:
+    """Whether names have to be looked up while a text runs: it has blocks or functions, or lists that grow.
+
+    In any other text each name stands for one value from its assignment on, which is known without running it.
+    """
+    if not all(isinstance(statement, SIMPLE) for statement in tree.body):
+        return True
+    return any(word in source for word in (*FUNCTION_WORDS, *(f".{method}" for method in LIST_METHODS)))
+
+
+def assigned(statements: Iterable[ast.stmt]) -> list[str]:
+    """The names that statements assign, their functions' own names left out, in order and each once."""
+    return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
+
+
+def read_first(statements: Iterable[ast.stmt]) -> set[str]:
+    """The names that are read before anything is assigned to them."""
+    first: dict[str, bool] = {}
+    for name, stored in _of_all(statements):
+        first.setdefault(name, stored)
+    return {name for name, stored in first.items() if not stored}
+
+
+def imported_paths(tree: ast.Module) -> dict[str, str]:
+    """What the imports of a text give names to, by their dotted paths."""
+    paths = {"nn": "torch.nn"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            paths.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom):
+            paths.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return paths
+
+
+def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]]]:
+    """The constructors of torch.nn's classes in a text, each by the name that its module gets.
+
+    That is the name that it is assigned to, or that of its class; with it stand the classes of the constructors in it, by
+    the identity of their nodes.
+    """
+    paths = imported_paths(tree)
+    classes: dict[int, str] = {}
+    inner: set[int] = set()
+    calls: list[ast.Call] = []
+    for node in ast.walk(tree):
+        name = _class_of(node.func, paths) if isinstance(node, ast.Call) else ""
+        if name and isinstance(node, ast.Call):
+            calls.append(node)
+            classes[id(node)] = name
+            inner.update(id(part) for argument in (*node.args, *node.keywords) for part in ast.walk(argument))
+    found: dict[str, tuple[ast.Call, Mapping[int, str]]] = {}
+    named = {id(_without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
+    for call in calls:
+        if id(call) in inner:
+            continue
+        target = named.get(id(call))
+        name = target.id if isinstance(target, ast.Name) else classes[id(call)]
+        while name in found:
+            name += "_"
+        found[name] = (call, classes)
+    return found
+
+
+def _without_mode(node: ast.expr) -> ast.expr:
+    """`nn.Linear(3, 4).eval()` without what follows the constructor."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train", "double"):
+        node = node.func.value
+    return node
+
+
+def _class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
+    """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    path = ".".join([paths.get(node.id, node.id), *parts])
+    module, _, name = path.rpartition(".")
+    return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
+
+
+def _of_all(nodes: Iterable[ast.AST]) -> Iterator[Use]:
+    for node in nodes:
+        yield from _uses(node)
+
+
+def _uses(node: ast.AST) -> Iterator[Use]:
+    if isinstance(node, ast.Name):
+        yield node.id, isinstance(node.ctx, ast.Store)
+    elif isinstance(node, ast.Assign):
+        yield from _of_all([node.value, *node.targets])
+    elif isinstance(node, ast.AnnAssign):
+        yield from _of_all([] if node.value is None else [node.value, node.target])
+    elif isinstance(node, ast.AugAssign):
+        load = [(node.target.id, False)] if isinstance(node.target, ast.Name) else []
+        yield from load
+        yield from _of_all([node.value, node.target])
+    elif isinstance(node, ast.For):
+        yield from _of_all([node.iter, node.target, *node.body, *node.orelse])
+    elif isinstance(node, ast.FunctionDef):
+        yield from _of_all(_defaults(node.args))
+        yield node.name, True
+    elif isinstance(node, ast.Lambda):
+        yield from _of_all(_defaults(node.args))
+    elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+        yield from _of_comprehension(node)
+    elif not isinstance(node, (ast.Import, ast.ImportFrom)):
+        yield from _of_all(ast.iter_child_nodes(node))
+
+
+def _defaults(arguments: ast.arguments) -> Sequence[ast.expr]:
+    return [*arguments.defaults, *(default for default in arguments.kw_defaults if default is not None)]
+
+
+def _of_comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp) -> Iterator[Use]:
+    """What a comprehension reads of the names around it; its variables are its own."""
+    own = {name for generator in node.generators for name, stored in _uses(generator.target) if stored}
+    yield from ((name, stored) for name, stored in _of_all(ast.iter_child_nodes(node)) if name not in own)

@@ -1,0 +1,191 @@
+"""Lists, tuples, comprehensions and conditional expressions as they run: they choose and rearrange what stands for values.
+
+None of it is a step of the tape by itself: a comprehension is unrolled, of a conditional one branch runs, and an item of a
+list that is known item by item is that item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from jvpcli.errors import EvaluationError
+from jvpcli.language import catalog, limits
+from jvpcli.language.operations import describe, is_scalar
+from jvpcli.language.run import Handler, Items, Run, items_in, kind_of
+from jvpcli.program import Const, Equation, Operand
+
+# Comprehensions and conditions
+
+
+def loop(run: Run, equation: Equation) -> Operand:
+    """A comprehension, unrolled."""
+    (body,) = equation.bodies
+    results: list[Operand] = []
+    with run.turning():
+        for item in run.items_of(run.held(equation.operands[0])):
+            run.turn()
+            run.assign(body.params, item)
+            if all(run.truth(run.body(condition), equation) for condition in body.conditions):
+                results.append(run.body(body))
+    if equation.target == "flat":
+        results = [item for result in results for item in run.items_of(result)]
+    return run.pack("list", results)
+
+
+def choose(run: Run, equation: Equation) -> Operand:
+    """`a if condition else b`, and the statement: only the branch taken runs."""
+    condition = run.truth(run.on_tape(equation.operands[0]), equation)
+    return run.body(equation.bodies[0 if condition else 1])
+
+
+def both(run: Run, equation: Equation) -> Operand:
+    """a and b, a or b: b runs only if a doesn't decide."""
+    first = run.held(equation.operands[0])
+    decided = run.truth(first, equation) != (equation.op == "and")
+    return first if decided else run.body(equation.bodies[0])
+
+
+# Lists
+
+
+def unpack(run: Run, equation: Equation) -> Operand:
+    """One item of a tuple assignment."""
+    operand = run.held(equation.operands[0])
+    index = dict(equation.keywords)["index"]
+    assert isinstance(index, Const)
+    count, or_more = int(equation.target.rstrip("+")), equation.target.endswith("+")
+    known = items_in(operand)
+    value = run.read(operand) if known is None else known
+    if is_scalar(value):
+        raise EvaluationError(f"{describe(value).capitalize()} can't be unpacked into {count} names.")
+    items = limits.length(value)
+    if items < count or (items > count and not or_more):
+        wanted = f"{count} or more" if or_more else str(count)
+        raise EvaluationError(f"{wanted} items were expected to unpack, and there are {items}.")
+    if known is not None:
+        return run.called(known[index.value], equation.name)
+    slot = run.new_slot() if run.in_loop else equation.slot
+    return run.execute(replace(equation, operands=(operand,), slot=slot, recorded=run.recording))
+
+
+def getitem(run: Run, equation: Equation) -> Operand:
+    """A subscript; of a list with a known index it is just the item."""
+    left, key = run.held_items(equation.operands)
+    items = items_in(left)
+    if items is not None:
+        at = run.read(run.written_out(key))
+        if isinstance(at, slice):
+            return run.pack(kind_of(left), [run.newest(item) for item in items[at]])
+        if isinstance(at, int) and -len(items) <= at < len(items):
+            return run.called(items[at], equation.name)
+    return run.plain(equation)
+
+
+def setitem(run: Run, equation: Equation) -> Operand:
+    """`items[i] = value`, of a list that may change; of a tensor it is a step."""
+    base, key, value = run.held_items(equation.operands)
+    if not (isinstance(base, Const) and isinstance(base.value, Items)):
+        return run.plain(equation)
+    items = base.value.items
+    at = run.read(run.written_out(key))
+    if not isinstance(at, int) or not -len(items) <= at < len(items):
+        raise EvaluationError(f"A list of {len(items)} items has no item {describe(at) if isinstance(at, Tensor) else at}.")
+    items[at] = run.listed(value)
+    return base
+
+
+def augmented(run: Run, equation: Equation) -> Operand:
+    """`y += 1`: in place where y is a tensor (and torch has the operator) or a list, else the plain operator."""
+    held = run.held(equation.operands[0])
+    if isinstance(held, Const) and isinstance(held.value, Items):
+        if equation.op == "op:iadd":
+            held.value.items += run.items_of(run.held(equation.operands[1]))
+            run.count_items(held.value.items)
+            limits.check_items(len(held.value.items))
+            return held
+    elif items_in(held) is None:
+        left = run.read(held)
+        if isinstance(left, Tensor) and hasattr(left, f"__{equation.target}__"):
+            return run.plain(equation)
+    return run.step(replace(equation, op=f"op:{catalog.AUGMENTED[equation.target]}"))
+
+
+def add(run: Run, equation: Equation) -> Operand:
+    """list + list, or any other sum."""
+    left, right = run.held_items(equation.operands)
+    if run.is_sequence(left) and run.is_sequence(right):
+        return run.pack(_kind(run, left), [*run.items_of(left), *run.items_of(right)])
+    return run.plain(equation)
+
+
+def multiply(run: Run, equation: Equation) -> Operand:
+    """list * number, or any other product."""
+    left, right = run.held_items(equation.operands)
+    if run.is_sequence(right):
+        left, right = right, left
+    if run.is_sequence(left) and not run.is_sequence(right):
+        times = run.read(right)
+        if isinstance(times, int):
+            items = run.items_of(left)
+            limits.check_turns(len(items) * max(times, 0))
+            return run.pack(_kind(run, left), items * times)
+    return run.plain(equation)
+
+
+def _kind(run: Run, operand: Operand) -> str:
+    """Whether a sequence is a list or a tuple."""
+    return kind_of(operand) if items_in(operand) is not None else "list" if type(run.read(operand)) is list else "tuple"
+
+
+def zip_(run: Run, equation: Equation) -> Operand:
+    """zip(a, b): tuples of the operands."""
+    if equation.keywords:
+        raise EvaluationError("zip takes no keyword arguments here.")
+    columns = [run.items_of(operand) for operand in run.held_items(equation.operands)]
+    return run.pack("list", [run.pack("tuple", row) for row in zip(*columns, strict=False)])
+
+
+def enumerate_(run: Run, equation: Equation) -> Operand:
+    """enumerate(items, start=0): pairs of index and operand."""
+    operands = run.held_items(equation.operands)
+    if len(operands) not in (1, 2):
+        raise EvaluationError("enumerate takes the items, and maybe a start.")
+    items, *rest = operands
+    start = run.read(rest[0] if rest else run.on_tape(dict(equation.keywords).get("start", Const(0))))
+    if not isinstance(start, int):
+        raise EvaluationError("enumerate starts at an integer.")
+    pairs = enumerate(run.items_of(items), start)
+    return run.pack("list", [run.pack("tuple", (Const(index), item)) for index, item in pairs])
+
+
+def sequence(run: Run, equation: Equation) -> Operand:
+    """list(items), tuple(items), reversed(items)."""
+    kind = "tuple" if equation.target == "tuple" else "list"
+    operands = run.held_items(equation.operands)
+    if len(operands) > 1 or equation.keywords:
+        raise EvaluationError(f"{equation.target} takes one argument.")
+    items = run.items_of(operands[0]) if operands else []
+    return run.pack(kind, items[::-1] if equation.target == "reversed" else items)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "loop": loop,
+    "if": choose,
+    "and": both,
+    "or": both,
+    "unpack": unpack,
+    "op:getitem": getitem,
+    "op:setitem": setitem,
+    "op:add": add,
+    "op:mul": multiply,
+    **{f"op:{name}": augmented for name in catalog.AUGMENTED},
+    "builtin:zip": zip_,
+    "builtin:enumerate": enumerate_,
+    "builtin:list": sequence,
+    "builtin:tuple": sequence,
+    "builtin:reversed": sequence,
+}
+"""The equations of expressions that are not simply a step of the tape, by their `op` or kind."""

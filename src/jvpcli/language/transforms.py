@@ -1,0 +1,390 @@
+"""torch.func and torch.autograd.functional as they run: functions made from functions of the program.
+
+Each is the function's own steps, at inputs that are given a graph of their own, and then a derivative call (`derivatives`):
+nothing of torch's ever calls a function of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from jvpcli.errors import EvaluationError
+from jvpcli.language.derivatives import OPENING, derived
+from jvpcli.language.flow import call_value
+from jvpcli.language.operations import describe
+from jvpcli.language.run import FunctionValue, Handler, Run, items_in
+from jvpcli.program import GRAD, Const, Equation, Known, Operand, Pack
+
+Arguments = Sequence[Operand]
+Keywords = Mapping[str, Operand]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that is being carried out: where its steps belong."""
+
+    run: Run
+    equation: Equation
+
+    # Steps
+
+    def do(self, op: str, *operands: Operand, **keywords: Any) -> Operand:
+        """One step, on operands of the tape; keywords are plain values."""
+        named = tuple((name, Const(value)) for name, value in keywords.items())
+        return self.run.do(op, operands, self.equation.span, named)
+
+    def tensor(self, operand: Operand) -> Tensor:
+        """The value of an operand, which must be a tensor.
+
+        Raises:
+            EvaluationError: it isn't.
+        """
+        value = self.run.read(self.run.written_out(operand))
+        if isinstance(value, Tensor):
+            return value
+        raise EvaluationError(f"A tensor is needed here, and {describe(value)} is given.")
+
+    def opened(self, operand: Operand) -> Operand:
+        """A tensor under another name, so that what is derived by it is what is computed from this name."""
+        x = self.tensor(operand)
+        if not (x.is_floating_point() or x.is_complex()):
+            raise EvaluationError(f"Only tensors of floating point have derivatives, and this is {str(x.dtype)[6:]}.")
+        return self.do("derive:open", operand, by=OPENING)
+
+    def plain(self, operand: Operand | None, default: Any) -> Any:
+        """The value of an option."""
+        return default if operand is None else self.run.read(self.run.written_out(operand))
+
+    def value(self, function: Operand, arguments: Arguments, keywords: Keywords | None = None) -> Operand:
+        """What a function gives."""
+        return call_value(self.run, function, arguments, keywords or {}, self.equation)
+
+    def parts(self, operand: Operand) -> list[Operand]:
+        """The tensors of a tuple; a tensor alone is one."""
+        items = items_in(operand)
+        return [operand] if items is None else [self.run.newest(item) for item in items]
+
+    def gradients(
+        self, y: Operand, xs: Arguments, weight: Operand | None, create_graph: bool = True, batched: bool = False
+    ) -> list[Operand]:
+        """The gradients of a tensor by others; zeros where it does not depend on them."""
+        rows = len(self.tensor(weight)) if batched and weight is not None else None
+        if not self.tensor(y).requires_grad:
+            return [self.zeros(x, rows) for x in xs]
+        keywords = (
+            ("outputs", y), ("inputs", Pack("tuple", tuple(xs))), ("grad_outputs", weight or Const(None)),
+            ("retain_graph", Const(True)), ("create_graph", Const(create_graph)), ("allow_unused", Const(True)),
+            ("is_grads_batched", Const(batched)),
+        )  # fmt: skip
+        call = Equation(GRAD, (), self.run.new_slot(), self.equation.span, keywords)
+        found = self.parts(derived(self.run, call))
+        return [self.zeros(x, rows) if part == Const(None) else part for x, part in zip(xs, found, strict=True)]
+
+    def zeros(self, x: Operand, rows: int | None) -> Operand:
+        """The gradient by what has no part in something; `rows` of it, if any are asked for."""
+        zeros = self.do("call:torch.zeros_like", x)
+        return zeros if rows is None else self.do("method:expand", zeros, Const(rows), *[Const(-1)] * self.tensor(x).dim())
+
+    # Derivatives
+
+    def gradient(self, y: Operand, xs: Arguments, name: str) -> list[Operand]:
+        """The gradients of a single number."""
+        value = self.tensor(y)
+        if value.dim():
+            shape = tuple(value.shape)
+            raise EvaluationError(f"{name} takes a function that gives a single number, and this gives shape {shape}.")
+        return self.gradients(y, xs, None)
+
+    def jacobian(self, y: Operand, x: Operand, create_graph: bool = True) -> Operand:
+        """The derivatives of each entry of y by each of x, of y's shape followed by x's."""
+        value, to = self.tensor(y), self.tensor(x)
+        shape = [*value.shape, *to.shape]
+        rows = self.do("call:torch.eye", Const(value.numel()), dtype=value.dtype, device=value.device)
+        weight = self.do("method:reshape", rows, _sizes([value.numel(), *value.shape]))
+        (found,) = self.gradients(y, [x], weight, create_graph, batched=True)
+        return self.do("method:reshape", found, _sizes(shape))
+
+    def pushforward(self, y: Operand, xs: Arguments, tangents: Arguments) -> Operand:
+        """The derivative of y along tangents: the derivative, by the weights, of a pullback, which is linear in them."""
+        total: Operand | None = None
+        weight = self.opened(self.do("call:torch.ones_like", y))
+        for gradient, tangent in zip(self.gradients(y, xs, weight), tangents, strict=True):
+            (part,) = self.gradients(gradient, [weight], tangent)
+            total = part if total is None else self.do("op:add", total, part)
+        assert total is not None
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transformed(FunctionValue):
+    """A function made from another one: `torch.func.grad(f)`."""
+
+    name: str
+    function: Operand
+    options: Keywords
+
+    def called(self, run: Run, arguments: Arguments, keywords: Keywords, equation: Equation) -> Operand:
+        """What it gives."""
+        return TRANSFORMS[self.name](self, Call(run, equation), arguments, keywords)
+
+    def evaluated(self, call: Call, arguments: Arguments, keywords: Keywords) -> tuple[Operand, list[Operand], bool, Operand]:
+        """The function's value, the arguments that it is derived by, whether they are one alone, and what else it gives."""
+        chosen = call.plain(self.options.get("argnums"), 0)
+        numbers = [chosen] if isinstance(chosen, int) else list(chosen)
+        if not all(isinstance(number, int) and -len(arguments) <= number < len(arguments) for number in numbers):
+            raise EvaluationError(f"argnums={chosen} does not fit {len(arguments)} arguments.")
+        given = list(arguments)
+        for number in numbers:
+            given[number] = call.opened(given[number])
+        value = call.value(self.function, given, keywords)
+        auxiliary: Operand = Const(None)
+        if call.plain(self.options.get("has_aux"), False):
+            value, auxiliary = _pair(call, value)
+        return value, [given[number] for number in numbers], isinstance(chosen, int), auxiliary
+
+    def result(self, call: Call, found: Operand, auxiliary: Operand) -> Operand:
+        """With what else the function gives, where that is asked for."""
+        return call.run.pack("tuple", [found, auxiliary]) if call.plain(self.options.get("has_aux"), False) else found
+
+
+def _grad(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
+    y, xs, single, auxiliary = f.evaluated(call, arguments, keywords)
+    found = call.gradient(y, xs, f"torch.func.{f.name}")
+    gradients = found[0] if single else call.run.pack("tuple", found)
+    if f.name == "grad":
+        return f.result(call, gradients, auxiliary)
+    return call.run.pack("tuple", [gradients, f.result(call, y, auxiliary)])
+
+
+def _jac(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
+    value, xs, single, auxiliary = f.evaluated(call, arguments, keywords)
+
+    def of(y: Operand) -> Operand:
+        found = [call.jacobian(y, x) for x in xs]
+        return found[0] if single else call.run.pack("tuple", found)
+
+    items = items_in(value)
+    found = of(value) if items is None else call.run.pack("tuple", [of(item) for item in items])
+    return f.result(call, found, auxiliary)
+
+
+def _hessian(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
+    options = {name: operand for name, operand in f.options.items() if name == "argnums"}
+    inner = Const(Transformed("jacrev", f.function, options))
+    return _jac(Transformed("jacfwd", inner, options), call, arguments, keywords)
+
+
+def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
+    """Row by row, and the results stacked."""
+    dims = call.plain(f.options.get("in_dims"), 0)
+    axes = [dims] * len(arguments) if dims is None or isinstance(dims, int) else list(dims)
+    if len(axes) != len(arguments):
+        raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments.")
+    sizes = {call.tensor(x).shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None}
+    if len(sizes) != 1:
+        raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
+    results = []
+    for index in range(sizes.pop()):
+        given = [
+            x if axis is None else call.do("method:select", x, Const(axis), Const(index))
+            for x, axis in zip(arguments, axes, strict=True)
+        ]
+        results.append(call.value(f.function, given, keywords))
+    if not results:
+        raise EvaluationError("torch.vmap over an axis of length 0 has nothing to tell what it gives.")
+    out = call.plain(f.options.get("out_dims"), 0)
+    if items_in(results[0]) is None:
+        return call.do("call:torch.stack", Pack("list", tuple(results)), dim=out)
+    columns = zip(*map(call.parts, results), strict=True)
+    places = out if isinstance(out, tuple) else [out] * len(call.parts(results[0]))
+    stacked = [call.do("call:torch.stack", Pack("list", column), dim=at) for column, at in zip(columns, places, strict=True)]
+    return call.run.pack("tuple", stacked)
+
+
+def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
+    """The pullback that torch.func.vjp gives: `options` hold the value and what it is derived by."""
+    ys, xs = call.parts(f.options["value"]), call.parts(f.options["primals"])
+    weights = [part for argument in arguments for part in call.parts(argument)]
+    if len(weights) != len(ys):
+        raise EvaluationError(f"The pullback takes {len(ys)} weights, and {len(weights)} are given.")
+    totals = [call.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
+    summed = totals[0]
+    for more in totals[1:]:
+        summed = [call.do("op:add", a, b) for a, b in zip(summed, more, strict=True)]
+    return call.run.pack("tuple", summed)
+
+
+TRANSFORMS: Mapping[str, Callable[[Transformed, Call, Arguments, Keywords], Operand]] = {
+    "grad": _grad,
+    "grad_and_value": _grad,
+    "jacrev": _jac,
+    "jacfwd": _jac,
+    "hessian": _hessian,
+    "vmap": _vmap,
+    "pulled": _pulled,
+}
+"""What a transformed function gives."""
+
+
+# Calls that give values at once
+
+
+def _vjp(call: Call, function: Operand, *primals: Operand, **options: Operand) -> Operand:
+    """torch.func.vjp(f, *primals): the value and its pullback."""
+    given = [call.opened(primal) for primal in primals]
+    value, auxiliary = call.value(function, given), None
+    if call.plain(options.get("has_aux"), False):
+        value, auxiliary = _pair(call, value)
+    pull = Const(Transformed("pulled", function, {"value": value, "primals": Pack("tuple", tuple(given))}))
+    return call.run.pack("tuple", [value, pull] if auxiliary is None else [value, pull, auxiliary])
+
+
+def _jvp(call: Call, function: Operand, primals: Operand, tangents: Operand, **options: Operand) -> Operand:
+    """torch.func.jvp(f, primals, tangents): the value and its derivative along the tangents."""
+    given = [call.opened(primal) for primal in call.parts(primals)]
+    value = call.value(function, given)
+    pushed = [call.pushforward(y, given, call.parts(tangents)) for y in call.parts(value)]
+    return call.run.pack("tuple", [value, pushed[0] if items_in(value) is None else call.run.pack("tuple", pushed)])
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A function at inputs, as torch.autograd.functional takes them: a tensor, or a tuple of them."""
+
+    call: Call
+    xs: list[Operand]
+    value: Operand
+    single: bool
+    create_graph: bool
+
+    @classmethod
+    def of(cls, call: Call, function: Operand, inputs: Operand, options: Keywords) -> _At:
+        """The function, evaluated."""
+        xs = [call.opened(x) for x in call.parts(inputs)]
+        create_graph = bool(call.plain(options.get("create_graph"), False))
+        return cls(call, xs, call.value(function, xs), items_in(inputs) is None, create_graph)
+
+    def given(self, found: Sequence[Operand], single: bool | None = None) -> Operand:
+        """As many as there are inputs, without a graph unless one is asked for."""
+        parts = list(found) if self.create_graph else [self.detached(part) for part in found]
+        return parts[0] if (self.single if single is None else single) else self.call.run.pack("tuple", parts)
+
+    def detached(self, operand: Operand) -> Operand:
+        """A value without its graph."""
+        items = items_in(operand)
+        if items is not None:
+            return self.call.run.pack("tuple", [self.detached(item) for item in items])
+        return self.call.do("method:detach", operand)
+
+    def output(self) -> Operand:
+        """The function's value."""
+        return self.value if self.create_graph else self.detached(self.value)
+
+
+def _functional_jacobian(call: Call, function: Operand, inputs: Operand, **options: Operand) -> Operand:
+    at = _At.of(call, function, inputs, options)
+    rows = [at.given([call.jacobian(y, x) for x in at.xs]) for y in call.parts(at.value)]
+    return rows[0] if items_in(at.value) is None else call.run.pack("tuple", rows)
+
+
+def _functional_hessian(call: Call, function: Operand, inputs: Operand, **options: Operand) -> Operand:
+    at = _At.of(call, function, inputs, options)
+    gradients = call.gradient(at.value, at.xs, "torch.autograd.functional.hessian")
+    return at.given([at.given([call.jacobian(g, x) for x in at.xs]) for g in gradients])
+
+
+def _functional_vjp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
+    at = _At.of(call, function, inputs, options)
+    weights = call.parts(v) if v is not None and v != Const(None) else [None] * len(call.parts(at.value))
+    summed: list[Operand] = []
+    for y, weight in zip(call.parts(at.value), weights, strict=True):
+        found = call.gradients(y, at.xs, weight)
+        summed = [call.do("op:add", a, b) for a, b in zip(summed, found, strict=True)] if summed else found
+    return call.run.pack("tuple", [at.output(), at.given(summed)])
+
+
+def _functional_jvp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
+    at = _At.of(call, function, inputs, options)
+    tangents = call.parts(v) if v is not None and v != Const(None) else [call.do("call:torch.ones_like", x) for x in at.xs]
+    pushed = [call.pushforward(y, at.xs, tangents) for y in call.parts(at.value)]
+    return call.run.pack("tuple", [at.output(), at.given(pushed, items_in(at.value) is None)])
+
+
+def _functional_hvp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
+    """The Hessian times v; its transpose gives the same."""
+    at = _At.of(call, function, inputs, options)
+    tangents = call.parts(v) if v is not None and v != Const(None) else [call.do("call:torch.ones_like", x) for x in at.xs]
+    gradients = call.gradient(at.value, at.xs, "torch.autograd.functional.hvp")
+    summed: list[Operand] = []
+    for gradient, tangent in zip(gradients, tangents, strict=True):
+        found = call.gradients(gradient, at.xs, tangent)
+        summed = [call.do("op:add", a, b) for a, b in zip(summed, found, strict=True)] if summed else found
+    return call.run.pack("tuple", [at.output(), at.given(summed)])
+
+
+CALLS: Mapping[str, Callable[..., Operand]] = {
+    "vjp": _vjp,
+    "jvp": _jvp,
+    "functional.jacobian": _functional_jacobian,
+    "functional.hessian": _functional_hessian,
+    "functional.vjp": _functional_vjp,
+    "functional.jvp": _functional_jvp,
+    "functional.hvp": _functional_hvp,
+    "functional.vhp": _functional_hvp,
+}
+"""What gives values at once."""
+
+OPTIONS: Mapping[str, Sequence[str]] = {
+    "grad": ("argnums", "has_aux"), "grad_and_value": ("argnums", "has_aux"), "jacrev": ("argnums", "has_aux", "chunk_size"),
+    "jacfwd": ("argnums", "has_aux", "randomness"), "hessian": ("argnums",),
+    "vmap": ("in_dims", "out_dims", "randomness", "chunk_size"),
+    "vjp": ("has_aux",), "jvp": ("primals", "tangents", "strict"),
+    **{name: ("inputs", "v", "create_graph", "strict", "vectorize", "strategy", "outer_jacobian_strategy")
+       for name in CALLS if name.startswith("functional.")},
+}  # fmt: skip
+"""The keywords that each takes; some change nothing here: how torch would go about it."""
+
+
+def transform(run: Run, equation: Equation) -> Operand:
+    """A call of one of them."""
+    name, call = equation.target, Call(run, equation)
+    arguments = run.held_items(equation.operands)
+    keywords = {key: run.held(operand) for key, operand in equation.keywords}
+    unknown = next((key for key in keywords if key not in (*OPTIONS[name], "func")), None)
+    if unknown is not None:
+        raise EvaluationError(f"`{name}` takes no `{unknown}` here.")
+    if "func" in keywords:
+        arguments.insert(0, keywords.pop("func"))
+    if not arguments or not _is_function(arguments[0]):
+        raise EvaluationError(f"`{name}` takes a function first: a `def` or `lambda` of the program, or one of torch's.")
+    function, *rest = arguments
+    if name in CALLS:
+        try:
+            return CALLS[name](call, function, *rest, **keywords)
+        except TypeError:
+            raise EvaluationError(f"The arguments don't fit `{name}`.") from None
+    options = dict(zip(OPTIONS[name], rest, strict=False))
+    return Const(Transformed(name, function, {**options, **keywords}))
+
+
+def _is_function(operand: Operand) -> bool:
+    return isinstance(operand, Const) and isinstance(operand.value, (FunctionValue, Known))
+
+
+def _pair(call: Call, value: Operand) -> tuple[Operand, Operand]:
+    items = call.parts(value)
+    if len(items) != 2:
+        raise EvaluationError("With has_aux=True a function gives two things: what is derived, and what else it gives.")
+    return items[0], items[1]
+
+
+def _sizes(shape: Sequence[int]) -> Operand:
+    return Pack("tuple", tuple(map(Const, shape)))
+
+
+HANDLERS: Mapping[str, Handler] = {"transform": transform}
+"""Carries out what torch.func and torch.autograd.functional offer."""

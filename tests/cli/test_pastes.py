@@ -1,0 +1,344 @@
+"""Programs pasted as they stand: what jvp answers is what Python gives, running the same text."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.autograd import Variable
+
+PASTES = {
+    "a session": """
+>>> import torch
+>>> x = torch.tensor([1., 2., 3., 4.], requires_grad=True)
+>>> y = torch.outer(x, x)
+>>> y.shape
+torch.Size([4, 4])
+>>> y.backward(torch.ones_like(y))
+>>> x.grad
+tensor([20., 20., 20., 20.])
+""",
+    "a notebook": """
+In [1]: import torch
+
+In [2]: x = torch.arange(3.).requires_grad_()
+   ...: w = 2 * torch.ones(3)
+
+In [3]: def f(t):
+   ...:     return (t * w) ** 2
+   ...:
+
+In [4]: f(x).sum().backward()
+
+In [5]: x.grad
+Out[5]: tensor([ 0.,  8., 16.])
+""",
+    "the autograd tutorial": """
+import torch
+
+a = torch.tensor([2., 3.], requires_grad=True)
+b = torch.tensor([6., 4.], requires_grad=True)
+Q = 3*a**3 - b**2
+external_grad = torch.tensor([1., 1.])
+Q.backward(gradient=external_grad)
+# check if collected gradients are correct
+print(9*a**2 == a.grad)
+print(-2*b == b.grad)
+""",
+    "old names": """
+import torch
+from torch.autograd import Variable
+x = Variable(torch.FloatTensor([1, 2, 3]), requires_grad=True)
+c = Variable(torch.Tensor([3, 1, 2]))
+y = x * 2
+while y.data.norm() < 1000:
+    y = y * 2
+gradients = torch.FloatTensor([0.1, 1.0, 0.0001])
+y.backward(gradients)
+print(x.grad)
+""",
+    "flags set later": """
+x = torch.linspace(0, 1, 4)
+w = torch.ones(4)
+x.requires_grad = True
+w.requires_grad_()
+loss = ((x - 2) * w).pow(2).mean()
+print(f"loss {loss.item()}")
+assert loss > 0
+loss.backward()
+print(x.grad, w.grad)
+""",
+    "a training loop": """
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+w = nn.Parameter(torch.tensor([[1., -1.], [0.5, 2.]]))
+b = nn.Parameter(torch.zeros(2))
+data, target = torch.tensor([[1., 2.]]), torch.tensor([[0., 1.]])
+optimizer = torch.optim.SGD([w, b], lr=0.1)
+for epoch in range(1):
+    optimizer.zero_grad()
+    out = F.linear(data, w, b)
+    loss = F.mse_loss(torch.sigmoid(out), target)
+    loss.backward()
+    print(epoch, loss.item())
+""",
+    "two at once": """
+x, w = torch.tensor([1., 2.], requires_grad=True), torch.tensor([3., 4.], requires_grad=True)
+k = torch.tensor([5., 6.])
+(x * w * k).sum().backward()
+""",
+    "in numpy's words": """
+import numpy as np
+import torch
+data = np.array([1.0, 2.0, 3.0])
+x = torch.tensor(data, requires_grad=True)
+(x ** 2).sum().backward()
+""",
+    "two backwards": """
+x = torch.tensor([1., 2.], requires_grad=True)
+y = (x ** 2).sum()
+y.backward(retain_graph=True)
+z = (y * x).sum()
+z.backward()
+x.grad
+""",
+    "two backwards, cleared between": """
+x = torch.tensor([1., 2.], requires_grad=True)
+(x ** 2).sum().backward()
+x.grad.zero_()
+(x ** 3).sum().backward()
+x.grad
+""",
+    "a leaf that needs what is before": """
+n = 3
+base = torch.eye(n)
+x = (base * 2).clone().requires_grad_()
+scale = float(n)
+(x.sum(0) * scale).pow(2).sum().backward()
+""",
+    "what is not needed follows": """
+x = torch.tensor([1., 2.], requires_grad=True)
+loss = (x ** 2).sum()
+loss.backward()
+lr = 0.1
+with torch.no_grad():
+    x -= lr * x.grad
+print("done")
+""",
+    "indented, with its first line cut": """x = torch.tensor([1., 2.], requires_grad=True)
+    for k in range(2):
+        y = x * k
+    y.sum().backward()
+    """,
+    "a gradient used on": """
+x = torch.tensor([1., 2.], requires_grad=True)
+y = (x ** 3).sum()
+g = torch.autograd.grad(y, x, create_graph=True)[0]
+penalty = (g.norm() - 1) ** 2
+penalty.backward()
+x.grad
+""",
+    "a main block, and blocks in a loop": """
+import torch
+
+def model(t, w):
+    return torch.tanh(t * w)
+
+if __name__ == "__main__":
+    w = torch.tensor([1., -2.], requires_grad=True)
+    data = torch.tensor([0.5, 0.25])
+    if data.sum() > 0:
+        data = data * 2
+    for epoch in range(1):
+        loss = model(data, w)
+        if epoch == 0:
+            loss = loss * 3
+        else:
+            loss = loss * 5
+        loss.sum().backward()
+""",
+    "a fit by hand": """
+import math
+dtype = torch.float
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+x = torch.linspace(-math.pi, math.pi, 20, device=device, dtype=dtype)
+y = torch.sin(x)
+a = torch.ones((), dtype=dtype, requires_grad=True)
+b = torch.full((), 2., dtype=dtype, requires_grad=True)
+for t in range(1):
+    loss = (a + b * x - y).pow(2).sum()
+    if t % 100 == 99:
+        print(t, loss.item())
+    loss.backward()
+""",
+    "what only shows": """
+import numpy as np
+x = torch.linspace(0, 1, 5, requires_grad=True)
+h = np.pi * x
+h.retain_grad()
+y = torch.sin(2 * h)
+y.sum().backward()
+print(x.grad, h.grad)
+""",
+    "PINN, with a function for the derivative": """
+import torch
+def gradient(u, x):
+    return torch.autograd.grad(u, x, grad_outputs=torch.ones_like(u), create_graph=True)[0]
+t = torch.linspace(0, 1, 3).reshape(-1, 1).requires_grad_(True)
+w = torch.tensor([[1., 2.]], requires_grad=True)
+u = torch.tanh(t @ w).sum(1, keepdim=True)
+u_t = gradient(u, t)
+u_tt = gradient(u_t, t)
+loss = (u_tt + u).pow(2).mean()
+loss.backward()
+w.grad
+""",
+}
+
+
+def typed(paste: str) -> str:
+    """The paste without prompts and answers, by other means than jvp's."""
+    lines = paste.strip("\n").split("\n")
+    if any(re.match(r">>> |In \[", line) for line in lines):
+        marks = [re.match(r"(?:>>>|\.\.\.|In \[\d+\]:|   \.\.\.:) ?(.*)", line) for line in lines]
+        lines = [mark[1] for mark in marks if mark]
+    if lines[0][:1] != " " and all(line[:4] == "    " or not line for line in lines[1:]) and len(lines) > 1:
+        lines = [lines[0], *(line[4:] for line in lines[1:])]
+    return "\n".join(lines)
+
+
+def gradients(paste: str) -> dict[str, torch.Tensor]:
+    """What `.grad` of each leaf holds once Python has run the text."""
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "__name__": "__main__"}
+    scope["print"] = lambda *_: None
+    exec(typed(paste), scope)
+    found = {name: value for name, value in scope.items() if isinstance(value, torch.Tensor) and value.is_leaf}
+    return {name: leaf.grad for name, leaf in found.items() if leaf.requires_grad and leaf.grad is not None}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", PASTES)
+def test_what_is_in_grad(jvp, name):
+    expected = gradients(PASTES[name])
+    assert expected
+    done = jvp("inspect", PASTES[name], "--json")
+    assert done.code == 0, done.out
+    found = {key: torch.tensor(x["value"], dtype=expected[key].dtype) for key, x in json.loads(done.out)["vjp"].items()}
+    torch.testing.assert_close(found, expected)
+    assert jvp("trace", "-", "--json", stdin=PASTES[name]).code == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_given_stands_for_what_is_pasted(jvp):
+    done = jvp("inspect", PASTES["a session"], "--x", "1,2", "--json")
+    assert json.loads(done.out)["vjp"]["x"]["value"] == [6.0, 6.0]
+
+
+MEANT = [
+    ("x = torch.ones(3, requires_grad=True)\ny = x ** 2\ny.backward(torch.ones(3))\nx.grad",
+     "read as: jvp inspect 'y = x ** 2; y' --x 'torch.ones(3)' --grad-outputs 'torch.ones(3)'\n"),
+    ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    loss = (x * k).sum()\n    loss.backward()",
+     "read as: jvp inspect 'k = list(range(5))[0]; loss = (x * k).sum(); loss' --x 'torch.ones(2)' --grad-outputs implicit\n"
+     "of the loop the first turn is shown.\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("paste", "told"), MEANT)
+def test_what_was_read_is_told(jvp, paste, told):
+    assert jvp("inspect", paste).err == told
+
+
+def test_by_a_value_that_the_program_makes(jvp):
+    paste = "x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\nz = (h * x).sum()\ntorch.autograd.grad(z, h)"
+    found = json.loads(jvp("inspect", paste, "--json").out)
+    assert found["vjp"] == {"h": {"shape": [2], "dtype": "float32", "value": [1.0, 2.0]}}
+    unused = jvp("inspect", "x = torch.ones(3, requires_grad=True)\nv = x[:2]\ny = x.sum()\ntorch.autograd.grad(y, v)", "--json")
+    assert "not have been used in the graph" in json.loads(unused.out)["error"]["torch_message"]
+
+
+def test_a_derivative_with_a_graph_is_inspected_itself(jvp):
+    call = "torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)[0]"
+    for end in ("du", "print(du)", "du * 1"):
+        done = jvp("inspect", f"u = torch.sin(x); du = {call}; {end}", "--x", "0,1.5", "--json")
+        (jacobian,) = json.loads(done.out)["jacobian"].values()
+        torch.testing.assert_close(torch.tensor(jacobian["x"]["value"]), torch.diag(-torch.sin(torch.tensor([0, 1.5]))))
+
+
+REFUSED = [
+    ("import torch.nn as nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return x\n"
+     "x = torch.ones(2, requires_grad=True)\nNet()(x).sum().backward()", "A `class` runs only from a file of yours."),
+    ("x = torch.ones(2, requires_grad=True)\ntry:\n    y = x\nexcept: pass\ny.sum().backward()",
+     "`try` is not part of the language."),
+    ("x = torch.ones(2, requires_grad=True)\nimport os\nos.system('ls')\nx.sum().backward()", "There is no `os.system`."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("paste", "message"), REFUSED)
+def test_what_cannot_be_read_is_named(jvp, paste, message):
+    done = jvp("inspect", paste, "--json")
+    assert done.code == 3
+    assert json.loads(done.out)["error"]["message"].startswith(message)
+
+
+def test_what_is_passed_over_is_told(jvp):
+    paste = "y = x ** 2\nprint(y)\nassert y.sum() > 0\noptimizer.step()\ny * 2"
+    told = "passed over: print on line 2, assert on line 3, step on line 4.\n"
+    assert jvp("inspect", paste, "--x", "1,2").err == told
+    assert jvp("inspect", paste, "--x", "1,2", "--quiet").err == ""
+    assert jvp("inspect", "y = x ** 2; print(y)", "--x", "1,2").err == ""
+
+
+def test_a_paste_beside_a_file_of_ones_own(jvp, tmp_path):
+    (tmp_path / "own.py").write_text("def mine(x):\n    return x ** 3\ndef grad(x):\n    return x * 2\n")
+    paste = "x = torch.tensor([1., 2.], requires_grad=True)\nmine(x).backward(torch.ones(2))\nx.grad"
+    found = json.loads(jvp("inspect", paste, "--import", str(tmp_path / "own.py"), "--json").out)
+    assert found["vjp"]["x"]["value"] == [3.0, 12.0]
+    own = json.loads(jvp("inspect", "grad(x)", "--x", "1,2", "--import", str(tmp_path / "own.py"), "--json").out)
+    assert own["vjp"]["x"]["value"] == [2.0, 2.0]
+
+
+def test_a_weight_may_be_an_input_that_nothing_else_uses(jvp):
+    given = ["torch.autograd.grad(torch.outer(x, x), x, v)", "--x", "1,2", "--v", "1,2;3,4", "--json"]
+    assert json.loads(jvp("inspect", *given).out)["vjp"]["x"]["value"] == [12.0, 21.0]
+
+
+def test_a_hessian_is_the_jacobian_of_the_gradient(jvp):
+    paste = "H = torch.autograd.functional.hessian(lambda t: (t ** 3).sum() * t[0], x)\nprint(H)"
+    leaf = torch.tensor([1.0, 2.0])
+    expected = torch.autograd.functional.hessian(lambda t: (t**3).sum() * t[0], leaf)
+    found = json.loads(jvp("inspect", paste, "--x", "1,2", "--json").out)
+    torch.testing.assert_close(torch.tensor(found["jacobian"]["y"]["x"]["value"]), expected)
+    product = "torch.autograd.functional.hvp(lambda t: (t ** 3).sum() * t[0], x, torch.tensor([2., -1.]))"
+    found = json.loads(jvp("inspect", product, "--x", "1,2", "--json").out)
+    torch.testing.assert_close(torch.tensor(found["vjp"]["x"]["value"]), expected @ torch.tensor([2.0, -1.0]))
+
+
+PENALTY = """
+def penalty(D, real, fake):
+    between = (0.5 * real + 0.5 * fake).requires_grad_(True)
+    score = D(between)
+    g = torch.autograd.grad(outputs=score, inputs=between, grad_outputs=torch.ones(score.size()),
+                            create_graph=True, retain_graph=True, only_inputs=True)[0]
+    return ((g.view(g.size(0), -1).norm(2, dim=1) - 1) ** 2).mean()
+
+D = nn.Sequential(nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1))
+gp = penalty(D, torch.ones(3, 2), torch.arange(6.).reshape(3, 2))
+gp.backward()
+"""
+
+
+def test_a_module_is_given_to_a_function(jvp):
+    torch.manual_seed(0)
+    scope: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(PENALTY, scope)
+    expected = {f"D.{name}": torch.zeros_like(p) if p.grad is None else p.grad for name, p in scope["D"].named_parameters()}
+    found = json.loads(jvp("inspect", PENALTY, "--json").out)["vjp"]
+    torch.testing.assert_close({name: torch.tensor(x["value"]) for name, x in found.items()}, expected)

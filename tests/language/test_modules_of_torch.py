@@ -1,0 +1,162 @@
+"""Modules of torch.nn that a program constructs give what they give in Python, and nothing else can be constructed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+import jvpcli
+from jvpcli.answers.question import pose
+from jvpcli.cli.answers import COMMANDS, request_of
+from jvpcli.errors import JvpError
+from jvpcli.language.modules import CLASSES, construct
+from jvpcli.request import Request
+
+NETS = {
+    "net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)); net(x)": (2, 3),
+    "import torch.nn as n\nk = 5\nnet = n.Sequential(n.Linear(3, k), n.LayerNorm(k), n.ReLU())\nnet(x) ** 2": (2, 3),
+    "from torch.nn import Linear, GELU\na = Linear(3, 2)\nGELU()(a(x))": (3,),
+    "net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.MaxPool2d(2)); net(x)": (2, 1, 4, 4),
+    "net = nn.Sequential(nn.Conv1d(2, 4, kernel_size=3), nn.GroupNorm(2, 4), nn.Flatten()).eval(); net(x)": (1, 2, 6),
+    "cell = nn.GRUCell(3, 2); h = cell(x); cell(x, h)": (2, 3),
+    "rnn = nn.LSTM(3, 2, num_layers=2); out, (h, c) = rnn(x); out.sum() + c.sum()": (4, 1, 3),
+    "attend = nn.MultiheadAttention(4, 2); attend(x, x, x)[0]": (3, 1, 4),
+    "block = nn.TransformerEncoderLayer(4, 2, 8, 0.0)\nblock.eval()\nblock(x)": (3, 1, 4),
+    "table = nn.Embedding(5, 3); (table(torch.tensor([0, 3])) @ x).sum()": (3,),
+    "nn.CrossEntropyLoss()(x, torch.tensor([1, 0])) + nn.MSELoss(reduction='sum')(x, x * 0)": (2, 3),
+    "net = nn.Linear(3, 3)\nfor k in range(3):\n    x = torch.tanh(net(x))\nx": (3,),
+    "net = nn.Linear(2 * 2, 4 // 2)\ndef f(t):\n    return net(t).sum()\nf(x) + f(x * 2)": (4,),
+    "net = nn.Linear(2, 1); torch.func.grad(lambda t: net(t).sum() ** 2)(x)": (2,),
+}
+
+
+def by_python(source: str, x: torch.Tensor, seed: int) -> tuple[torch.Tensor, dict[str, nn.Module]]:
+    """What Python gives for the text, and the modules that it makes."""
+    torch.manual_seed(seed)
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "x": x}
+    lines = source.replace("; ", "\n").split("\n")
+    exec("\n".join(lines[:-1]), scope)
+    return eval(lines[-1], scope), {name: value for name, value in scope.items() if isinstance(value, nn.Module)}
+
+
+@pytest.mark.parametrize("source", NETS)
+def test_gradients_by_inputs_and_parameters_are_pytorchs(source: str) -> None:
+    x = torch.linspace(-1, 1, torch.Size(NETS[source]).numel()).reshape(NETS[source])
+    made = construct(source, 5)
+    assert made is not None
+    parameters = list(made.parameters)
+    result = jvpcli.inspect(source, x=x, wrt=["x", *parameters], seed=5)
+    leaf = x.clone().requires_grad_()
+    expected, modules = by_python(source, leaf, 5)
+    theirs = {f"{name}.{path}": p for name, module in modules.items() for path, p in module.named_parameters()}
+    wanted = [leaf, *(theirs[name] for name in parameters)]
+    gradients = torch.autograd.grad(expected.sum(), wanted, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close([result.vjp[name] for name in ("x", *parameters)], list(gradients))
+
+
+def test_a_module_is_the_same_in_each_evaluation() -> None:
+    """Running statistics are not carried from one to the next."""
+    source = "net = nn.BatchNorm1d(2); net(x) * x"
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    assert jvpcli.check(source, x=x).passed
+    assert torch.equal(jvpcli.inspect(source, x=x).vjp["x"], jvpcli.inspect(source, x=x).vjp["x"])
+
+
+@pytest.mark.parametrize(
+    ("wrt", "names"),
+    [
+        ("net", ["net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias"]),
+        ("net.*", ["net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias"]),
+        ("net.parameters()", ["net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias"]),
+        ("net.1.*", ["net.1.weight", "net.1.bias"]),
+        ("x,net.0.bias", ["x", "net.0.bias"]),
+    ],
+)
+def test_names_of_parameters(wrt: str, names: list[str]) -> None:
+    problem = pose(Request("net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)); net(x)", {"x": "1,2"}, tuple(wrt.split(","))))
+    assert list(problem.wrt) == names
+
+
+def test_an_unknown_parameter_lists_those_that_there_are() -> None:
+    with pytest.raises(JvpError, match=r"the inputs are x; the parameters are net.weight, net.bias"):
+        pose(Request("net = nn.Linear(2, 1); net(x)", {"x": "1,2"}, ("net.wight",)))
+
+
+PASTE = """
+import torch
+import torch.nn as nn
+
+torch.manual_seed(7)
+net = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1))
+data = torch.tensor([[1., 2.], [3., 4.]])
+criterion = nn.MSELoss()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for epoch in range(1):
+    optimizer.zero_grad()
+    loss = criterion(net(data), torch.zeros(2, 1))
+    LAST
+"""
+
+
+@pytest.mark.parametrize("last", ["loss.backward()", "gs = torch.autograd.grad(loss, list(net.parameters()))"])
+def test_a_pasted_training_loop(last: str) -> None:
+    paste = PASTE.replace("LAST", last)
+    scope: dict[str, Any] = {}
+    exec(paste.replace(last, "loss.backward()"), scope)
+    expected = {f"net.{name}": p.grad for name, p in scope["net"].named_parameters()}
+    report, failed = COMMANDS["inspect"](request_of({"expression": paste}))
+    assert not failed
+    found = {name: torch.as_tensor(value.value) for name, value in report.vjp.items()}
+    torch.testing.assert_close(found, expected)
+
+
+REFUSED = [
+    "nn.Module()(x)", "nn.ModuleList([nn.Linear(1, 1)])(x)", "nn.Linear(10**9, 10**9)(x)", "nn.Linear(2**31, 2)(x)",
+    "nn.MaxPool2d(3, dilation=2**30)(x)", "nn.Linear(2, 1, device='cuda')(x)", "nn.Linear(2, 1, device='meta')(x)",
+    "nn.Linear(2, 1, dtype=torch.float16)(x)", "nn.Linear(2, open('a'))(x)", "nn.Linear(*[2, 1])(x)", "nn.Linear(**x)(x)",
+    "nn.Linear(2, 1).__class__", "net = nn.Linear(2, 1); net.weight.data.storage()",
+    "net = nn.Linear(2, 1); net.register_forward_hook(x)",
+    "net = nn.Linear(2, 1); net.load_state_dict(x)", "net = nn.Linear(2, 1); net.apply(abs)",
+    "net = nn.Linear(2, 1); net.__dict__",
+    "net = nn.Linear(2, 1); net.forward.__globals__", "nn.TransformerEncoder(nn.Linear(1, 1), 2)(x)",
+    "nn.Linear(2, 1)(x, hook=x)",
+    "nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))(x)", "nn.Conv2d(1, 1, 3, padding_mode='circular')(x)",
+    "nn.EmbeddingBag(2, 2)(torch.tensor([5]))", "nn.CTCLoss()(x, x, x, x)", "nn.MaxUnpool2d(2)(x, x)", "nn.Linear('2', 1)(x)",
+    "nn.AvgPool2d(2)(torch.ones(1, 2, 2).long())", "nn.Linear(lambda: 2, 1)(x)", "nn.Sequential(lambda t: t)(x)",
+    "nn.GELU(approximate=torch.sin)(x)", "nn.TransformerEncoderLayer(2, 1, activation=abs)(x)", "nn.functional.torch.os",
+    "from torch.nn import Module\nModule()(x)", "import torch.nn.utils as nn\nnn.Linear(2, 1)(x)", "nn.Linear(2, 1)(3)",
+    "nn.Linear(-5, 2)(x)", "nn.Linear(2, 1)([[1.0, 2.0]])", "nn.Embedding(3, 2)(torch.tensor([9]))", "nn.PReLU(2**29)(x)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", REFUSED)
+def test_nothing_else_can_be_constructed_or_reached(source: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        pose(Request(source, {"x": "1,2"}))
+    assert caught.value.code != "internal"
+    assert json.dumps(caught.value.to_dict())
+
+
+def test_every_class_is_torchs() -> None:
+    assert all(issubclass(getattr(nn, name), nn.Module) for name in CLASSES)
+
+
+@pytest.mark.parametrize("given", ["net.parameters()", "list(net.parameters())"])
+def test_derivatives_by_all_parameters(given: str) -> None:
+    source = (
+        "net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))\nloss = net(x).pow(2).sum()\n"
+        f"gs = torch.autograd.grad(loss, {given}, create_graph=True)\nsum(g.pow(2).sum() for g in gs)"
+    )
+    x = torch.tensor([0.5, -1.0])
+    leaf = x.clone().requires_grad_()
+    expected, modules = by_python(source, leaf, 3)
+    gradients = torch.autograd.grad(expected, [leaf, *modules["net"].parameters()], materialize_grads=True)
+    names = [f"net.{name}" for name, _ in modules["net"].named_parameters()]
+    found = jvpcli.inspect(source, x=x, wrt=["x", "net"], seed=3).vjp
+    torch.testing.assert_close([found[name] for name in ("x", *names)], list(gradients))
+    torch.testing.assert_close(jvpcli.inspect(source, x=x, wrt="x", seed=3).vjp["x"], gradients[0])

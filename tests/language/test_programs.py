@@ -1,0 +1,569 @@
+"""Programs with blocks, functions and lists that change give what plain Python gives, running the same text."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jvpcli.errors import EvaluationError, ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
+from jvpcli.language.evaluate import Evaluation, evaluate
+from jvpcli.language.parse import parse
+
+X = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
+W = torch.arange(12.0, dtype=torch.float64).reshape(4, 3) / 7 - 0.5
+SCOPE = {"x": X, "W": W, "s": torch.tensor(2.0, dtype=torch.float64)}
+
+PROGRAMS = {
+    "for over a range": """
+        y = x
+        for i in range(3):
+            y = torch.sin(y) * (i + 1)
+        y
+    """,
+    "an input is assigned anew": """
+        for i in range(3):
+            x = x * s
+        x + 1
+    """,
+    "augmented in a loop": """
+        h = x.clone()
+        first = h
+        for row in W.T:
+            h += row
+        h * first
+    """,
+    "for over pairs": """
+        total = 0.0
+        for i, (a, b) in enumerate(zip(x, W)):
+            total = total + i * a * b.sum()
+        total * x
+    """,
+    "for over a list, and its variable afterwards": """
+        for k in [x, x * 2, x * 3]:
+            y = k.exp()
+        y + k
+    """,
+    "append": """
+        rows = []
+        for i in range(4):
+            rows.append(x[i] * W[i])
+        torch.stack(rows)
+    """,
+    "a list has two names": """
+        a = []
+        b = a
+        a.append(x)
+        b.append(x * 2)
+        b += [x * 3]
+        sum(a) * len(b)
+    """,
+    "lists in lists": """
+        table = [[] for _ in range(3)]
+        for i in range(6):
+            table[i % 3].append(x * i)
+        last = table.pop()
+        table[0][1] = s
+        torch.stack([v.sum() for row in [*table, last] for v in row])[:4] * x
+    """,
+    "other methods of lists": """
+        a = [x, x + 1]
+        b = a.copy()
+        a.insert(0, s)
+        a.extend([x * 2, x * 3])
+        a.reverse()
+        c = a.pop(1)
+        b.clear()
+        c + a[0] + a[-1] + len(b)
+    """,
+    "a list as a default is shared": """
+        def f(t, seen=[]):
+            seen.append(t)
+            return sum(seen)
+        f(x)
+        f(x * 2) + f(s)
+    """,
+    "if, elif, else": """
+        y = x
+        for k in range(4):
+            if x[k] > 2:
+                y = y * 2
+            elif x[k] < 0:
+                y = y - 1
+            else:
+                y = y.sin()
+        y
+    """,
+    "break, continue and else": """
+        y = x * 0
+        for k in range(10):
+            if k == 1:
+                continue
+            if k > 5:
+                break
+            y = y + x ** k
+        else:
+            y = y * 100
+        for k in range(2):
+            pass
+        else:
+            y = y + 1
+        y
+    """,
+    "while": """
+        y = x
+        n = 0
+        while y.abs().sum() < 100 and n < 50:
+            y = y * 2
+            n += 1
+        else:
+            y = y + n
+        y
+    """,
+    "a function": """
+        def f(t, w=2.0, *rest, scale=1.0):
+            h = torch.tanh(t) * w
+            for r in rest:
+                h = h + r
+            return h * scale
+        f(x) + f(x, 3.0) + f(x, 1, s, x, scale=s) + f(w=x, t=s)
+    """,
+    "several returns": """
+        def f(t):
+            if t.sum() > 2.4:
+                return t * 2
+            for k in range(5):
+                if k == 3:
+                    return t * k
+            return t
+        f(x), f(x * 0), f(x + 5)
+    """,
+    "no return": """
+        def f(t):
+            t = t * 2
+        x if f(x) is None else s
+    """,
+    "recursion": """
+        def power(t, n):
+            if n == 0:
+                return torch.ones_like(t)
+            return t * power(t, n - 1)
+        power(x, 5)
+    """,
+    "locals are a call's own": """
+        def f(n):
+            y = x * n
+            if n > 0:
+                z = f(n - 1)
+                return y + z * n
+            return y
+        f(4)
+    """,
+    "late names": """
+        def f(t):
+            return t * factor
+        factor = 2
+        a = f(x)
+        factor = s
+        a + f(x)
+    """,
+    "closures": """
+        def scaled(w):
+            def inner(t):
+                return t * w + offset
+            offset = w * 2
+            return inner
+        f, g = scaled(2.0), scaled(s)
+        f(x) * g(x)
+    """,
+    "lambdas": """
+        square = lambda t: t ** 2
+        twice = lambda f, t: f(f(t))
+        twice(square, x) + (lambda a, b=3: a * b)(x) + [lambda t: t.sin(), torch.cos][1](x)
+    """,
+    "lambdas in a loop see its variable's last value": """
+        fs = []
+        for k in range(3):
+            fs.append(lambda t: t * k)
+        gs = [lambda t: t * j for j in range(3)]
+        hs = [lambda t, j=j: t * j for j in range(3)]
+        fs[0](x) + gs[0](x) + hs[1](x)
+    """,
+    "swapping": """
+        a, b = x, x * 2
+        for _ in range(3):
+            a, b = b, a + b
+        c = a
+        a = a * 2
+        a + b * c
+    """,
+    "names in branches": """
+        if x.sum() > 0:
+            y = x * 2
+            z = y
+        else:
+            y = x
+        y = y * z
+        y
+    """,
+    "an item of a view": """
+        y = torch.zeros(4, 3, dtype=x.dtype)
+        for i in range(4):
+            y[i] = x[i] * W[i]
+            y[i, 0] += 1
+        y
+    """,
+    "mode": """
+        with torch.no_grad():
+            k = x * 2
+            with torch.enable_grad():
+                m = x * 3
+        k * x + m
+    """,
+    "what is passed over": """
+        import torch
+        import torch.nn as nn, math as m
+        import torch.nn.functional as Fn
+        from torch import sin, pi as half
+        '''a docstring'''
+        def f(t: torch.Tensor, n: int = 2) -> torch.Tensor:
+            '''what it does'''
+            assert n > 0, "no"
+            return t ** n
+        y: torch.Tensor = f(x)
+        z: int
+        print("y is", y)
+        y
+        ...
+        pass
+        out = sin(y) * half * m.pi + Fn.relu(x) + nn.functional.relu(x)
+        print(out)
+    """,
+    "main": """
+        def main():
+            return x.sin()
+        if __name__ == "__main__":
+            y = main()
+        y * 2
+    """,
+    "rebinding in a comprehension's place": """
+        k = 2.0
+        y = sum([k * x for k in range(3)])
+        y * k
+    """,
+    "a tuple and a star": """
+        def f(*parts):
+            a, *rest = parts
+            return a + sum(rest)
+        args = [x, x * 2]
+        args.append(s)
+        f(*args, x)
+    """,
+    "Newton": """
+        def newton(z, target, steps=6):
+            for _ in range(steps):
+                z = z - (z * z - target) / (2 * z)
+            return z
+        newton(torch.ones_like(x), x.abs() + 1)
+    """,
+    "RNN": """
+        h = torch.zeros(3, dtype=x.dtype)
+        hidden = []
+        for t in range(len(x)):
+            h = torch.tanh(W[t] * x[t] + h)
+            hidden.append(h)
+        loss = 0
+        for h in hidden:
+            loss += (h ** 2).sum()
+        loss
+    """,
+}
+
+
+def text(name: str) -> str:
+    return textwrap.dedent(PROGRAMS[name]).strip()
+
+
+def by_python(source: str, scope: dict[str, Any]) -> Any:
+    """What the last statement gives, by Python itself: its expression, or what it prints or assigns."""
+    *lines, last = source.split("\n")
+    scope = {"torch": torch, "F": F, "math": math, "__name__": "__main__", **scope}
+    exec("\n".join(lines), scope)
+    return eval(last.removeprefix("print"), scope)
+
+
+def flat(value: Any) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else [part for item in value for part in flat(item)]
+
+
+def run(source: str, wrt: tuple[str, ...] = (), **scope: torch.Tensor) -> Evaluation:
+    return evaluate(parse(source, (scope or SCOPE).keys()), scope or SCOPE, wrt=wrt)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_and_gradients_are_pythons(name: str) -> None:
+    source = text(name)
+    leaves = {key: value.clone().requires_grad_() for key, value in SCOPE.items()}
+    expected = flat(by_python(source, dict(leaves)))
+    evaluation = run(source, wrt=tuple(SCOPE))
+    found = list(evaluation.outputs.values())
+    torch.testing.assert_close(found, expected)
+    gradients = [
+        torch.autograd.grad([y.sum() for y in ys], list(xs.values()), allow_unused=True, materialize_grads=True)
+        for ys, xs in ((expected, leaves), (found, {key: evaluation.inputs.get(key, leaves[key]) for key in leaves}))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_step_is_the_text_of_its_place(name: str) -> None:
+    """Steps of loops and functions have their own line, and each turn's a slot of its own."""
+    source = text(name)
+    evaluation = run(source)
+    slots = [step.slot for step in evaluation.tape]
+    assert len(set(slots)) == len(slots)
+    for step in evaluation.tape:
+        assert not step.bodies
+        assert source[slice(*step.span)].strip()
+        assert step.kind in ("call", "builtin", "method", "attr", "op", "unpack")
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        ">>> y = x\n>>> for i in range(2):\n...     y = y * x\n...\n>>> y\ntensor([1., 8.])\n>>> y.sum()\ntensor(9.)",
+        "In [1]: y = x\n\nIn [2]: for i in range(2):\n   ...:     y = y * x\n   ...:\n\nIn [3]: y.sum()\nOut[3]: tensor(9.)",
+        "    y = x\n    for i in range(2):\n        y = y * x\n\n    y.sum()\n",
+        "y = x\n    for i in range(2):\n        y = y * x  # a comment\n    # and another\n    y.sum()",
+    ],
+)
+def test_sessions_and_indented_texts(pasted: str) -> None:
+    torch.testing.assert_close(run(pasted, x=X).outputs["out"], (X**3).sum())
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> str:
+    """Programs of loops, branches, functions, lists and aliases, which end."""
+    lines = ["a = x.clone()", "b = x * 2", "c = a", "items = [a, b]"]
+
+    def expression(depth: int = 0) -> str:
+        kind = draw(st.integers(0, 7))
+        one, other = draw(NAMES), draw(NAMES)
+        return [
+            f"{one} + {other}", f"{one} * 0.5", f"torch.sin({one})", f"f({one})", f"f({one}, {other})", "items[-1] * 1.0",
+            f"({one} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {other})",
+        ][kind]  # fmt: skip
+
+    def block(indent: str, depth: int) -> None:
+        for _ in range(draw(st.integers(1, 3))):
+            kind = draw(st.integers(0, 9 if depth < 3 else 5))
+            name = draw(NAMES)
+            if kind <= 2:
+                lines.append(f"{indent}{name} = {expression()}")
+            elif kind == 3:
+                lines.append(f"{indent}{name} {draw(st.sampled_from(['+=', '*=', '-=']))} 0.5")
+            elif kind == 4:
+                lines.append(f"{indent}items.append({expression()})")
+            elif kind == 5:
+                lines.append(f"{indent}{name}[{draw(st.integers(0, 3))}] = {draw(NAMES)}.sum()")
+            elif kind == 6:
+                lines.append(f"{indent}if {name}.sum() > {draw(st.integers(-3, 3))}:")
+                block(indent + "    ", depth + 1)
+                lines.append(f"{indent}else:")
+                block(indent + "    ", depth + 1)
+            elif kind == 7:
+                lines.append(f"{indent}for i{depth} in range({draw(st.integers(0, 3))}):")
+                block(indent + "    ", depth + 1)
+                if draw(st.booleans()):
+                    lines.append(f"{indent}    if {name}.abs().max() > 4: break")
+            elif kind == 8:
+                lines.append(f"{indent}{name}, {draw(NAMES)} = {draw(NAMES)} * 1, {draw(NAMES)}")
+            else:
+                lines.append(f"{indent}for v{depth} in items[:2]:")
+                lines.append(f"{indent}    {name} = {name} + v{depth}")
+        return
+
+    lines += ["def g(h, t):", "    return h(t) * 0.5"]
+    lines += ["def f(t, u=None):", "    if u is None:", "        return t.cos() + a.sum()", "    t = t - u", "    return t"]
+    block("", 0)
+    lines.append("(a, b, c, sum(items), len(items) * x)")
+    return "\n".join(lines)
+
+
+@settings(max_examples=150, deadline=None)
+@given(programs())
+def test_random_programs(source: str) -> None:
+    leaf = X.clone().requires_grad_()
+    expected = by_python(source, {"x": leaf})
+    evaluation = run(source, wrt=("x",), x=X)
+    torch.testing.assert_close(list(evaluation.outputs.values()), list(expected))
+    totals = [sum(y.sum() for y in ys) for ys in (evaluation.outputs.values(), expected)]
+
+    def gradient(total: torch.Tensor, leaf: torch.Tensor) -> Any:
+        try:
+            return torch.autograd.grad(total, leaf)[0]
+        except RuntimeError as error:  # in place, on what is needed
+            return str(error)[:60]
+
+    found, theirs = gradient(totals[0], evaluation.inputs["x"]), gradient(totals[1], leaf)
+    if isinstance(theirs, str):
+        assert found == theirs
+    else:
+        torch.testing.assert_close(found, theirs)
+
+
+REFUSED = [
+    ("class A:\n    pass\nx", ForbiddenError, "class A:", "A `class` runs only from a file of yours."),
+    ("y = x\ntry:\n    y = x\nfinally:\n    pass\ny", ForbiddenError, "try:", "`try` is not part of the language."),
+    ("with open('a') as f:\n    pass\nx", ForbiddenError, "open('a')", "Only torch.enable_grad"),
+    ("with torch.no_grad() as g:\n    pass\nx", ForbiddenError, "torch.no_grad()", "Only torch.enable_grad"),
+    ("@torch.no_grad()\ndef f(t):\n    return t\nf(x)", ForbiddenError, "torch.no_grad()", "Decorators are not part"),
+    ("def f(t):\n    return t",
+     ExpressionSyntaxError, "def f(t):", "The program ends where `f` is defined, and nothing calls it."),
+    ("for i in range(3):\n    print(i)", ExpressionSyntaxError, "for i in range(3):", "The program ends with a statement that"),
+    ("return x", ExpressionSyntaxError, "return x", "`return` stands outside of a function."),
+    ("if x.sum() > 0:\n    break\nx", ExpressionSyntaxError, "break", "`break` stands outside of a loop."),
+    ("for i in x:\n    def f(t):\n        continue\nx",
+     ExpressionSyntaxError, "continue", "`continue` stands outside of a loop."),
+    ("def f(t):\n    global y\n    y = t\nf(x)", ForbiddenError, "global y", "A function of the language can't assign names"),
+    ("def f(**k):\n    return x\nf()", ForbiddenError, "k", "`**` can't be used in a function's parameters."),
+    ("f = lambda t: t\nf(**x)", ForbiddenError, "**x", "`**` can't be used in a call."),
+    ("for x.T in W:\n    pass\nx", ExpressionSyntaxError, "x.T", "A loop's variable must be a name"),
+    ("async def f():\n    pass\nx", ForbiddenError, "async def f():", "`async` is not part of the language."),
+    ("def f(t):\n    yield t\nf(x)", ForbiddenError, "yield t", "`yield` is not part of the language."),
+    ("import os\nos.system('ls')\nx", (ForbiddenError, UnknownNameError), "os.system", None),
+    ("from os import system as sin\nsin('ls')", (ForbiddenError, UnknownNameError), "sin", None),
+]
+
+
+@pytest.mark.parametrize(("source", "kind", "guilty", "message"), REFUSED)
+def test_what_cannot_be_read_is_named_itself(source: str, kind: Any, guilty: str, message: str | None) -> None:
+    with pytest.raises(kind) as caught:
+        run(source)
+    assert caught.value.span is not None
+    assert source[slice(*caught.value.span)] == guilty
+    assert message is None or caught.value.message.startswith(message)
+
+
+FAILING = [
+    ("if x.sum() > 100:\n    y = x\ny", "y", "`y` has no value here."),
+    ("def f(a, b):\n    return a\nf(x)", "f(x)", "`f` needs a value for `b`."),
+    ("def f(a):\n    return a\nf(x, x)", "f(x, x)", "`f` takes 1 positional argument, and 2 were given."),
+    ("def f(a):\n    return a\nf(x, a=x)", "f(x, a=x)", "`f` is given `a` twice."),
+    ("def f(a):\n    return a\nf(b=x)", "f(b=x)", "`f` has no parameter `b`."),
+    ("def f(a, /):\n    return a\nf(a=x)", "f(a=x)", "`f` has no parameter `a`."),
+    ("f = lambda t: t\ny = x\ny(x)", "y(x)", "A tensor of shape (4,) can't be called."),
+    ("def f(t):\n    raise ValueError('no')\nf(x)", "raise ValueError('no')", "The program raises an error here"),
+    ("a = []\na.pop()\nx", "a.pop()", "A list of 0 items has no item -1 to take out."),
+    ("a = [x]\na.append(x)\na[5] = x\nx", "a[5]", "A list of 2 items has no item 5."),
+    ("y = x\ny.append(x)", "y.append(x)", "`.append` can't be used on a tensor of shape (4,)."),
+    ("def f(t):\n    return t.reshape(3)\nf(x)", "t.reshape(3)", "The shapes in `reshape` don't fit"),
+    ("y = x * 1\nwith torch.no_grad():\n    y += 1\ny", "y += 1", "`y` is changed in place where autograd does not see it."),
+]
+
+
+@pytest.mark.parametrize(("source", "guilty", "message"), FAILING)
+def test_failures_have_their_own_place(source: str, guilty: str, message: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        run(source, wrt=("x",))
+    assert caught.value.message.startswith(message)
+    if guilty != "y":
+        assert caught.value.span is not None
+        assert source[slice(*caught.value.span)] == guilty
+
+
+ENDLESS = [
+    "while True:\n    pass\nx",
+    "while True:\n    x = x * 1.0\nx",
+    "def f(t):\n    return f(t)\nf(x)",
+    "def f(t):\n    return f(f(t))\nf(x)",
+    "def f(n):\n    return 0 if n == 0 else f(n - 1) + f(n - 1)\nf(30) * x",
+    "f = lambda g: g(g)\nf(f)",
+    "def f(t):\n    for k in range(100000):\n        for j in range(100000):\n            pass\n    return t\nf(x)",
+    "a = [x]\nfor i in range(1000):\n    a = [a, a]\nx",
+    "a = [x]\nfor i in range(1000):\n    a = [a]\nlen(a) * x",
+    "a = [x]\na.append(a)\nsum(a)",
+    "a = [x]\na.append(a)\na",
+    "a = [x]\nwhile True:\n    a += a\nx",
+    "a = []\nwhile True:\n    a.append(0)\nx",
+    "n = 2\nwhile True:\n    n *= n\nx",
+    "n = 2\nwhile True:\n    n **= 2\nx",
+    "n = 1\nwhile True:\n    n <<= 100\nx",
+    "a = [0] * 100000\nwhile True:\n    a.insert(0, 1)\nx",
+    "a = [0] * 100000\nwhile True:\n    a.copy()\nx",
+    "def f(*a):\n    return f(*a, *a)\nf(x)",
+    "n = 0\nfor k in range(50000):\n    " + "n = n + 1; m = n; " * 100 + "\nx * n",
+    "def f(g, n):\n    return lambda t: f(g, n + 1)(t)\nf(x, 0)(x)",
+]
+
+
+@pytest.mark.parametrize("source", ENDLESS)
+def test_what_does_not_end_is_a_limit(source: str) -> None:
+    with pytest.raises(LimitError) as caught:
+        run(source)
+    assert caught.value.message.endswith(".")
+
+
+BREAKING_OUT = [
+    "f = lambda t: t\nf.__globals__", "f = lambda t: t\nf.__code__", "f = lambda t: t\nf.around", "f = lambda t: t\nf.equation",
+    "def f(t):\n    return t\nf.__class__", "def f(t):\n    return t\nf.name", "a = []\na.append.__self__", "a = []\na.items",
+    "a = []\na.__class__", "a = [x]\na.append(x)\na.sort()", "f = torch.sin\nf.__module__\n(lambda: x)()",
+    "f = torch.load\n(lambda: x)()",
+    "(lambda t: t.__class__)(x)", "(lambda t=torch.os: t)()", "(lambda t: t.numpy())(x)", "f = lambda torch: torch.os\nf(x)",
+    "def torch(t):\n    return t\ntorch(x)", "def f(t=open('a')):\n    return t\nf()",
+    "def __init__(t):\n    return t\n__init__(x)",
+    "import os\n(lambda: os)()", "import os\nf = lambda: os.system('ls')\nf()", "from torch import load\nload('a')\n",
+    "from torch import os\nos.remove('a')", "import torch as t\nt.os.remove('a')", "import torch.os as q\nq.remove('a')",
+    "import builtins as b\nb.eval('1')", "from builtins import eval\neval('1')", "from torch import *\nload('a')",
+    "import torch.nn.functional as F\nF.torch.os.remove('a')", "f = lambda: x\nf = f.__call__\nf()",
+    "eval = lambda t: t\nprint(eval(x))\n__import__('os')",
+    "[f for f in [lambda: x]][0].__closure__", "(lambda *a: a)(x).__class__", "def f():\n    return f\nf().__dict__",
+    "exec = torch.sin\n(lambda: exec.__self__)()", "for torch in [x]:\n    pass\nx", "for __x__ in [x]:\n    pass\nx",
+    "def f(__x__):\n    return x\nf(x)", "lambda __class__: x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", BREAKING_OUT)
+def test_nothing_can_be_reached(source: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        evaluate(parse(source), {"x": X})
+    assert caught.value.code in ("forbidden", "unknown_name", "syntax", "not_differentiable", "evaluation"), caught.value.message
+
+
+FUNCTIONS_AS_VALUES = [
+    "f = lambda t: t\ntorch.sin(f)", "f = lambda t: t\ntorch.stack([f])", "f = lambda t: t\nx + f", "f = lambda t: t\nx[f]",
+    "f = lambda t: t\nlen(f)", "f = lambda t: t\nmax(x, key=f)", "f = lambda t: t\nx.apply_(f)", "f = lambda t: t\nlist(f)",
+    "f = lambda t: t\nf", "f = torch.sin\ng = lambda: 0\nf", "f = lambda t: t\nx.index_put(f, x)",
+
+    "f = lambda t: t\nf + f", "f = lambda t: t\ny = x.clone()\ny[0] = f\ny", "f = lambda t: t\ntorch.tensor(f)",
+    "f = lambda t: t\nf.sum()",
+    "f = lambda t: t\ntorch.tensor([[f]])", "f = lambda t: t\ntorch.as_tensor(f)",
+    "f = lambda t: t\nF.triplet_margin_with_distance_loss(x, x, x, distance_function=f)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", FUNCTIONS_AS_VALUES)
+def test_a_function_is_no_argument_of_torchs(source: str) -> None:
+    with pytest.raises(JvpError):
+        evaluate(parse(source), {"x": X})
+
+
+def test_under_no_grad_the_graph_ends() -> None:
+    evaluation = run("with torch.no_grad():\n    k = x * 2\nk * x", wrt=("x",), x=X)
+    (gradient,) = torch.autograd.grad(evaluation.outputs["y"].sum(), evaluation.inputs["x"])
+    torch.testing.assert_close(gradient, X * 2)
+    assert [step.recorded for step in evaluation.tape] == [False, True]
+
+
+def test_an_unset_name_in_a_function() -> None:
+    with pytest.raises(EvaluationError, match="has no value here"):
+        run("def f(t):\n    if t.sum() > 100:\n        z = t\n    return z\nf(x)")
