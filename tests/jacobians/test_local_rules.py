@@ -94,6 +94,15 @@ def normal(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 Case = tuple[Callable[..., Tensor], list[Shapes]]
 
+def slope(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gradient of the sum of a function's values, which can be differentiated again."""
+
+    def gradient(x: Tensor) -> Tensor:
+        return torch.autograd.grad(function(x).sum(), x, create_graph=True)[0]
+
+    return gradient
+
+
 CASES: dict[str, Case] = {
     "Sin": (torch.sin, vectors()),
     "Sign": (lambda x: x.sign() + 0 * x.round(), vectors()),
@@ -389,6 +398,29 @@ CASES: dict[str, Case] = {
     "Where, with one value": (lambda x: torch.where(x > 0, x, 0.0), vectors()),
     "LinalgCross, with itself": (lambda x: torch.linalg.cross(x, x.flip(0)), [[(b, 3)] for b in (2, 22, 1700)]),
     "MultiMarginLoss, all far enough": (far_enough, batches((3,))),
+    "SelectBackward": (slope(lambda x: x[..., 0] ** 3), batches((4,))),
+    "SliceBackward": (slope(lambda x: x[1:] ** 3), vectors()),
+    "DiagonalBackward": (slope(lambda x: x.diagonal(0, -2, -1) ** 3), batches((3, 3))),
+    "HardshrinkBackward": (slope(lambda x: F.hardshrink(x) ** 3), vectors()),
+    "MseLossBackward": (slope(lambda x: F.mse_loss(x**2, ones_of(x))), vectors()),
+    "SmoothL1LossBackward": (slope(lambda x: F.smooth_l1_loss(x**2, ones_of(x))), vectors()),
+    "HuberLossBackward": (slope(lambda x: F.huber_loss(x**2, ones_of(x))), vectors()),
+    "SoftMarginLossBackward": (slope(lambda x: F.soft_margin_loss(x, ones_of(x))), vectors()),
+    "BinaryCrossEntropyBackward": (slope(lambda x: F.binary_cross_entropy(x.sigmoid(), ones_of(x) / 3)), vectors()),
+    "LogSoftmaxBackwardData": (slope(lambda x: F.log_softmax(x, -1)[..., 0]), batches((4,))),
+    "GluBackward": (slope(lambda x: F.glu(x, -1)), batches((4,))),
+    "NllLossBackward": (slope(lambda x: F.cross_entropy(x, places(3, x.shape[:1]))), batches((3,))),
+    "UnfoldBackward": (slope(lambda x: x.unfold(-1, 2, 1) ** 3), vectors()),
+    "MaxPool2DWithIndicesBackward": (slope(lambda x: F.max_pool2d(x, 2) ** 3), images(4, 4)),
+    "AvgPool2DBackward": (slope(lambda x: F.avg_pool2d(x, 2) ** 3), images(4, 4)),
+    "AdaptiveAvgPool2DBackward": (slope(lambda x: F.adaptive_avg_pool2d(x, 2) ** 3), images(4, 4)),
+    "ReflectionPad1DBackward": (slope(lambda x: F.pad(x, (1, 1), mode="reflect") ** 3), images(4)),
+    "ReflectionPad2DBackward": (slope(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect") ** 3), images(4, 4)),
+    "UpsampleLinear1DBackward": (slope(lambda x: F.interpolate(x, 8, mode="linear") ** 3), images(4)),
+    "UpsampleBilinear2DBackward": (slope(lambda x: F.interpolate(x, (8, 8), mode="bilinear") ** 3), images(4, 4)),
+    "UpsampleNearest1DBackward": (slope(lambda x: F.interpolate(x, 8) ** 3), images(4)),
+    "UpsampleNearest2DBackward": (slope(lambda x: F.interpolate(x, (8, 8)) ** 3), images(4, 4)),
+    "EmbeddingDenseBackward": (slope(lambda x: F.embedding(places(3, (5,)), x) ** 3), [[(n, 4)] for n in (3, 16, 1300)]),
 }
 
 NO_CASE = {"Zero", "Linear", "CtcLoss", "MkldnnRnnLayer"}

@@ -18,7 +18,12 @@ ONE_TO_ONE = frozenset(
     (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
 )
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
-ALONG = frozenset({"Softmax", "SafeSoftmax", "LogSoftmax", "Cumsum", "Cumprod", "Logcumsumexp"})
+ALONG = frozenset(
+    {"Softmax", "SafeSoftmax", "LogSoftmax", "SoftmaxBackwardData", "LogSoftmaxBackwardData"}
+    | {"Cumsum", "Cumprod", "Logcumsumexp"}
+)
+"""Operations along one axis, the others one by one."""
+
 FACTORS = {
     "Mm": (0, 1),
     "Bmm": (0, 1),
@@ -90,7 +95,7 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
         order = [_axis(d, dims) for d in node._saved_dims]
         return next((place for place, axis in enumerate(order) if place != axis), dims)
     named = getattr(node, "_saved_dim", None)
-    if name in CUT or name in ("Sum", "Mean", "Softmax", "LogSoftmax", "Cumsum", "Logsumexp", "Amax", "Amin", "Max", "Min"):
+    if name in CUT or name in ALONG or name in ("Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min"):
         axes = (named,) if isinstance(named, int) else named or (0,)
         return min(_axis(d, dims) for d in axes) if dims else 0
     return 0

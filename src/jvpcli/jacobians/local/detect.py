@@ -394,13 +394,15 @@ UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
 UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
 Im2Col MaxUnpool2D MaxUnpool3D PixelShuffle PixelUnshuffle ChannelShuffle Rot90 DiagEmbed BlockDiag NarrowCopy
 AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
+SelectBackward SliceBackward DiagonalBackward HardshrinkBackward MseLossBackward SmoothL1LossBackward HuberLossBackward
+SoftMarginLossBackward BinaryCrossEntropyBackward
 """
 """Every entry of the output reads one entry of each operand at most."""
 
 BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
-ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm SoftmaxBackwardData CtcLoss MkldnnRnnLayer
+ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm SoftmaxBackwardData LogSoftmaxBackwardData GluBackward CtcLoss MkldnnRnnLayer
 """
 """Blocks along the axes that the operand has in common with the output."""
 
@@ -408,6 +410,9 @@ BLOCKS = frozenset(BLOCK_NAMES.split())
 
 LINEAR_NAMES = """
 Addbmm Trilinear GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+NllLossBackward UnfoldBackward MaxPool2DWithIndicesBackward AvgPool2DBackward AdaptiveAvgPool2DBackward
+ReflectionPad1DBackward ReflectionPad2DBackward UpsampleLinear1DBackward UpsampleBilinear2DBackward
+UpsampleNearest1DBackward UpsampleNearest2DBackward EmbeddingDenseBackward
 """
 """Blocks too, or rather few nonzeros; what is zero for an operand is so whatever the operand's values are."""
 
