@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evalua
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program
+
+if TYPE_CHECKING:
+    from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
 
@@ -44,6 +47,7 @@ class Problem:
         reads: for each of them the inputs that it takes without the text's giving them, as `parse` wants to know.
         dtype: the floating dtype of tensors that the function makes out of nothing; None: torch's default.
         only: the names of the outputs that are looked at; None: all.
+        arguments: what a Python function is called with, where that is more than the inputs.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -57,6 +61,7 @@ class Problem:
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
     tracked: tuple[str, ...] = ()
+    arguments: Arguments | None = None
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -112,7 +117,9 @@ class Problem:
                     functions=functions,
                 )
             else:
-                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed)
+                evaluation = evaluate_function(
+                    self.function, inputs, self.wrt, self.tracked, seed, self.arguments
+                )
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
@@ -122,7 +129,7 @@ class Problem:
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            return self._looked_at(call_function(self.function, inputs))
+            return self._looked_at(call_function(self.function, inputs, self.arguments))
 
     def retry(self, expression: str) -> Problem:
         """A problem with the same inputs, whose program is another text.

@@ -70,6 +70,10 @@ def investigate(request: Request) -> Inspection:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)
+        if request.strict:
+            from jvpcli.answers.independent import refuse_independent  # loaded only where it is asked for
+
+            refuse_independent(problem)
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
         derivatives, products = differentiate(problem, request, cotangents, tangents)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 import torch
 
+from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
@@ -32,7 +33,9 @@ def linear_maps(
         return _maps(problem, request, workspace)
     with backward_failures(problem):
         _run_own_backward(problem)
-        return _maps(problem, request, workspace)
+        if request.strict:
+            refuse_independent(problem)
+        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
 
 
 def _run_own_backward(problem: Problem) -> None:
