@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     import numpy as np
 
+    from jvpcli.gradcheck.losses import Loss
     from jvpcli.report import PlanReport
 
 
@@ -67,7 +68,7 @@ def inspect(request: Request) -> InspectReport:
 
 def investigate(request: Request) -> Inspection:
     """The answer to a request with the tensors that it was made from."""
-    problem = pose(request)
+    problem, losses = _watched(request)
     with backward_failures(problem):
         refuse_cut(problem)
         if request.strict:
@@ -79,9 +80,22 @@ def investigate(request: Request) -> Inspection:
         derivatives, products = differentiate(problem, request, cotangents, tangents)
         if request.save is not None:
             _save(derivatives, problem, request)
-        report = _report(problem, request, cotangents, tangents, derivatives, products)
+        report = _report(problem, request, cotangents, tangents, derivatives, products, losses)
+        problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
     return Inspection(problem.evaluation, derivatives, products, report, live)
+
+
+def _watched(request: Request) -> tuple[Problem, Sequence[Loss] | None]:
+    """The problem, evaluated; and where code of the user's own runs, the gradients that were lost in it, seen in the same run."""
+    if isinstance(request.expression, str) and not request.imports:
+        return pose(request), None
+    from jvpcli.gradcheck.losses import Watch  # expressions tell of their losses by their steps
+
+    watch = Watch()
+    with watch:
+        problem = pose(request)
+    return problem, watch.found()
 
 
 def _live(
@@ -118,6 +132,7 @@ def _report(
     tangents: Mapping[str, Weight],
     derivatives: Derivatives,
     products: Products,
+    losses: Sequence[Loss] | None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
@@ -140,7 +155,7 @@ def _report(
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=(*notices(problem, derivatives, products), *_without_graph(request)),
+        warnings=(*notices(problem, derivatives, products, losses), *_without_graph(request)),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,
