@@ -390,7 +390,7 @@ def name_outputs(
     for name, value in parts:
         if not isinstance(value, Tensor):
             beside = source is None and len(parts) > 1
-            raise _no_tensor(value, source, [f'ignore="{name}" leaves this part of the result out.'] if beside else ())
+            raise _no_tensor(value, source, [f"ignore={name!r} leaves this part of the result out."] if beside else ())
     own = [None if name in inputs else name for name, _ in parts]
     defaults = _default_names(own, inputs)
     outputs: dict[str, Tensor] = {}
