@@ -32,7 +32,8 @@ def linear_maps(
     if isinstance(problem.function, Program) and not problem.functions:
         return _maps(problem, request, workspace)
     with backward_failures(problem):
-        _run_own_backward(problem)
+        if request.mode != "forward":
+            _run_own_backward(problem)
         if request.strict:
             refuse_independent(problem)
         return with_zeros(problem.evaluation, _maps(problem, request, workspace))
