@@ -13,7 +13,6 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.problem import Problem
-from jvpcli.program import Program
 from jvpcli.request import Request
 
 
@@ -29,8 +28,8 @@ def linear_maps(
     """
     problem = pose(request)
     refuse_cut(problem)
-    if isinstance(problem.function, Program) and not problem.functions:
-        return _maps(problem, request, workspace)
+    if not problem.is_own and not request.strict:
+        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
     with backward_failures(problem):
         if request.mode != "forward":
             _run_own_backward(problem)
@@ -61,6 +60,7 @@ def _maps(
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
     maps = plan(problem, request.mode, "maps", work).maps()
+    problem.settle()
     if not request.create_graph:
         return maps
     from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for

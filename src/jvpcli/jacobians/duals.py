@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -30,14 +30,14 @@ def dual_maps(problem: Problem, outputs: Named) -> dict[tuple[str, str], DenseMa
             for y, tangent in pushed(problem, {x: unit}).items():
                 if y in outputs:
                     columns[y, x].append(torch.zeros_like(outputs[y]).detach() if tangent is None else tangent)
-    return {
-        (y, x): DenseMap(
-            tuple(outputs[y].shape),
-            tuple(inputs[x].shape),
-            torch.stack([column.reshape(-1) for column in found], 1) if found else inputs[x].detach().new_zeros((outputs[y].numel(), 0)),
-        )
-        for (y, x), found in columns.items()
-    }
+    return {(y, x): _map(found, outputs[y], inputs[x].detach()) for (y, x), found in columns.items()}
+
+
+def _map(columns: Sequence[Tensor], output: Tensor, x: Tensor) -> DenseMap:
+    """The map whose matrix (m, n) has these columns, each of the output's shape."""
+    empty = x.new_zeros((output.numel(), 0))
+    matrix = torch.stack([column.reshape(-1) for column in columns], 1) if columns else empty
+    return DenseMap(tuple(output.shape), tuple(x.shape), matrix)
 
 
 def pushed(problem: Problem, tangents: Mapping[str, Tensor]) -> dict[str, Tensor | None]:

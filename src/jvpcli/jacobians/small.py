@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
 from jvpcli.jacobians.operations import Nature, natures
@@ -93,7 +94,7 @@ class SmallPlan:
 
         try:
             return dict(dual_maps(self.problem, outputs)), replace(plan, reason=WHY), ()
-        except RuntimeError as error:  # a NotImplementedError is one
+        except (RuntimeError, JvpError) as error:  # of a program it comes with its place
             return _by(reverse_jacobian, outputs, inputs), *_instead(outputs, plan, error)
 
     def derive(self, tell: Tell | None = None) -> Derivatives:
@@ -144,10 +145,10 @@ def maps_by_passes(
     return _by(reverse_jacobian, outputs, inputs), plan, ()
 
 
-def _instead(outputs: Named, plan: Plan, error: RuntimeError) -> tuple[Plan, tuple[Notice, ...]]:
+def _instead(outputs: Named, plan: Plan, error: Exception) -> tuple[Plan, tuple[Notice, ...]]:
     """The plan of the reverse mode, in the place of a forward one that failed, and what is said of it."""
     plan = replace(plan, mode="reverse", passes=sum(y.numel() for y in outputs.values()))
-    reason = str(error).splitlines()[0]
+    reason = str(error).splitlines()[0].rstrip(".")
     return plan, (Notice("fallback", f"forward mode cannot be used here ({reason}); reverse mode was used instead"),)
 
 
