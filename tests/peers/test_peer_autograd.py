@@ -1,4 +1,4 @@
-"""What HIPS/autograd's tests ask: gradients of dicts, lists and tuples, several arguments, aux, higher orders, products; in our words."""
+"""What HIPS/autograd's tests ask: dicts, lists and tuples, several arguments, higher orders, products; in our words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What PyTorch's tests of torch.autograd.functional ask: jacobian, hessian, vjp, jvp, hvp, vhp, strict, create_graph; in our words."""
+"""What PyTorch's tests of torch.autograd.functional ask: derivatives, products, strict, create_graph; in our words."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Evaluation:
         said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
         hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
-        drew: whether torch's random numbers may have been drawn.
+        random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
     """
 
     program: Program | None
@@ -62,7 +62,12 @@ class Evaluation:
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     hooked: bool = False
-    drew: bool = True
+    random: tuple[int, Tensor] | None = None
+
+    @property
+    def drew(self) -> bool:
+        """Whether random numbers may have been drawn."""
+        return self.random is None or not torch.equal(torch.Generator().manual_seed(self.random[0]).get_state(), self.random[1])
 
     @property
     def leaves(self) -> dict[str, Tensor]:
@@ -160,8 +165,9 @@ def evaluate_function(
     given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
         outputs = call_function(function, given, arguments)
-        drew = _has_drawn(seed, leaves.values())
-    return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt), drew=drew)
+        elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
+        random = None if elsewhere else (seed, torch.default_generator.get_state())
+    return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt), random=random)
 
 
 def call_function(
@@ -260,13 +266,6 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
             torch.cuda.set_rng_state(state, device)
-
-
-def _has_drawn(seed: int, tensors: Collection[Tensor]) -> bool:
-    """Whether random numbers may have been drawn inside `seeded`: on another device than the CPU that is not known."""
-    untouched = torch.Generator().manual_seed(seed).get_state()
-    elsewhere = any(tensor.device.type != "cpu" for tensor in tensors)
-    return elsewhere or not torch.equal(torch.default_generator.get_state(), untouched)
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
