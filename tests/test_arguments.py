@@ -250,6 +250,25 @@ def test_what_is_asked_wrongly(call, message):
     assert caught.value.code == "usage"
 
 
+def test_what_is_given_twice_or_not_at_all():
+    with pytest.raises(jvpcli.JvpError, match="'x' is given by position and by name"):
+        jvpcli.jacobian(lambda x, w: x, X, x=X)
+    with pytest.raises(jvpcli.JvpError, match="ignore is for the results of a function"):
+        jvpcli.jacobian("x * 2", x=X, ignore="y")
+    for given in ((), (None,), ({},), (object(),)):
+        with pytest.raises(jvpcli.JvpError, match="nothing to differentiate: the function is given no tensor") as caught:
+            jvpcli.jacobian(lambda *_: X, *given)
+        assert caught.value.code == "not_differentiable"
+
+
+def test_names_are_written_as_text_everywhere():
+    """A key is the user's own text: no page runs it, and no terminal obeys it."""
+    key = "</script><script>1</script>\x1b[31m"
+    result = jvpcli.inspect(lambda b: {key: b[key] * 2}, b={key: X})
+    assert "<script>1" not in (result._repr_html_() or "")
+    assert "\x1b" not in str(result)
+
+
 def test_arrays_as_arguments():
     found = jvpcli.jacobian(lambda a, k: a * k, np.array([1.0, 2.0]), np.int64(3))
     assert found["y", "a"].to_dense().tolist() == [[3, 0], [0, 3]]

@@ -366,11 +366,17 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     if isinstance(function, str) or not callable(function):
         if positional:
             raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
+        if given.get("ignore") is not None:
+            raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
         return make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
     from jvpcli.answers.arguments import below, by_name, inputs_of, named
     from jvpcli.language.trees import Arguments
 
-    names = {**(named(function, positional) if positional else inputs or {}), **given["named"]}
+    names = named(function, positional) if positional else dict(inputs or {})
+    twice = [name for name in given["named"] if name in names and positional]
+    if twice:
+        raise UsageError(f"the argument {twice[0]!r} is given by position and by name")
+    names |= given["named"]
     wrt = given["wrt"]
     wrt = wrt if wrt is None else by_name(wrt, list(names))
     request = make_request({**given, "inputs": names, "wrt": wrt}, PYTHON, command)
