@@ -32,7 +32,6 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     import numpy as np
 
-    from jvpcli.gradcheck.losses import Loss
     from jvpcli.report import PlanReport
 
 
@@ -86,8 +85,8 @@ def investigate(request: Request) -> Inspection:
     return Inspection(problem.evaluation, derivatives, products, report, live)
 
 
-def _watched(request: Request) -> tuple[Problem, Sequence[Loss] | None]:
-    """The problem, evaluated; and where code of the user's own runs, the gradients that were lost in it, seen in the same run."""
+def _watched(request: Request) -> tuple[Problem, Sequence[str] | None]:
+    """The problem, evaluated; and where code of the user's own runs, the kinds of what was lost in it, seen in the same run."""
     if isinstance(request.expression, str) and not request.imports:
         return pose(request), None
     from jvpcli.gradcheck.losses import Watch  # expressions tell of their losses by their steps
@@ -95,7 +94,7 @@ def _watched(request: Request) -> tuple[Problem, Sequence[Loss] | None]:
     watch = Watch()
     with watch:
         problem = pose(request)
-    return problem, watch.found()
+    return problem, [loss.kind for loss in watch.losses]
 
 
 def _live(
@@ -132,7 +131,7 @@ def _report(
     tangents: Mapping[str, Weight],
     derivatives: Derivatives,
     products: Products,
-    losses: Sequence[Loss] | None,
+    losses: Sequence[str] | None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell

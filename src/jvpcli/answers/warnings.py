@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,9 +24,6 @@ from jvpcli.problem import Problem
 from jvpcli.program import Const, Equation, Ref, refs
 from jvpcli.report import Notice
 
-if TYPE_CHECKING:
-    from jvpcli.gradcheck.losses import Loss
-
 LONGEST = 10_000
 """Steps of a program up to which it is run again to look for a kink."""
 
@@ -36,11 +32,12 @@ LARGEST_AGAIN = 1 << 20
 
 
 def notices(
-    problem: Problem, derivatives: Derivatives, products: Products, losses: Sequence[Loss] | None = None
+    problem: Problem, derivatives: Derivatives, products: Products, losses: Sequence[str] | None = None
 ) -> tuple[Notice, ...]:
     """All warnings of an inspection, in the order in which they matter.
 
-    `losses` are what was lost in the evaluation, where it was watched: code of the user's own runs no more than is needed.
+    `losses` are the kinds of what was lost in the evaluation (`gradcheck.losses`), where it was watched: code of the user's own
+    runs no more than is needed.
     """
     evaluation = problem.evaluation
     return (
@@ -51,7 +48,7 @@ def notices(
         *coupled_samples(evaluation),
         *_nonfinite(evaluation, products),
         *_artefacts(derivatives),
-        *(() if losses == [] and _is_smooth(problem) else _kinks(problem, derivatives)),
+        *_kinks(problem, derivatives, losses),
         *_truncated(evaluation),
         *torch_warnings(evaluation),
     )
@@ -120,7 +117,7 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
             yield artefacts_in_words(y, x, count)
 
 
-def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
+def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
     """What happens to the derivatives around the point: vectors without one, or a jump."""
     if any(
         step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op) for step in problem.evaluation.tape
@@ -132,6 +129,8 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
             words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
             yield _said("degenerate", "repeated", **words)
             return
+    if losses is not None and not losses and _is_smooth(problem):
+        return
     if derivatives.sides is None and len(problem.evaluation.tape) > LONGEST:
         return
     try:
@@ -153,7 +152,7 @@ DECOMPOSITIONS = frozenset(
 """Functions that may give the vectors of a repeated eigenvalue or singular value."""
 
 
-def _silent_failures(problem: Problem, products: Products, losses: Sequence[Loss] | None) -> Iterator[Notice]:
+def _silent_failures(problem: Problem, products: Products, losses: Sequence[str] | None) -> Iterator[Notice]:
     """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect."""
     evaluation = problem.evaluation
     entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
@@ -161,7 +160,7 @@ def _silent_failures(problem: Problem, products: Products, losses: Sequence[Loss
     if losses is None:
         suspicious = any(_suspicious(step, evaluation) for step in evaluation.tape)
     else:
-        suspicious = any(loss.kind != "decision" for loss in losses)
+        suspicious = any(kind != "decision" for kind in losses)
     if entries > LARGEST_AGAIN or not (spoilt or suspicious):
         return
     from jvpcli.answers.silent import measured  # loads much, and is seldom needed
