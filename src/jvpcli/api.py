@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, wraps
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from jvpcli.answers.independent import with_zeros
 from jvpcli.answers.jacobian import linear_maps
+from jvpcli.errors import UsageError
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.options import PYTHON, make_request
@@ -33,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Expression = str | Callable[..., Any]
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+Wanted = str | int | Sequence[str | int]
+"""Names of inputs, or positions of arguments."""
 Weights = Any
 """One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
 
@@ -108,7 +113,8 @@ class InspectResult(_Result):
         self.outputs: Mapping[str, Tensor] = {**outputs, **(live.outputs if live else {})}
         self.vjp: Mapping[str, Tensor] = live.vjp if live else products.vjp
         self.jvp: Mapping[str, Tensor] = live.jvp if live else products.jvp or {}
-        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(live.maps if live else inspection.derivatives.maps)
+        maps = live.maps if live else inspection.derivatives.maps
+        self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(maps and with_zeros(inspection.evaluation, maps))
 
     def _render(self, console: Console) -> None:
         from jvpcli.render.text import render_inspect
@@ -216,10 +222,10 @@ class HessianResult(_Result):
 @_recorded
 def inspect(
     expression: Expression,
-    inputs: Mapping[str, Any] | None = None,
-    *,
+    inputs: Any = None,
+    *arguments: Any,
     imports: Paths | None = None,
-    wrt: str | Sequence[str] | None = None,
+    wrt: Wanted | None = None,
     grad_outputs: Weights = None,
     is_grads_batched: bool = False,
     tangent: Weights = None,
@@ -232,16 +238,24 @@ def inspect(
     save: str | PathLike[str] | None = None,
     spectrum: bool = False,
     create_graph: bool = False,
+    strict: bool = False,
+    ignore: str | Sequence[str] | None = None,
     **named: Any,
 ) -> InspectResult:
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
 
     Args:
-        expression: text of the language, or any function of tensors.  It gets the inputs by position, in its parameters' order
-            where they have the inputs' names and else in the inputs' order; keyword-only parameters by name.
-        inputs: name to VALUE, for names that are also options here; others are given as keywords.
+        expression: text of the language, or any function of tensors.
+        inputs: name to VALUE, for names that are also options here; others are given as keywords.  A function gets them by
+            position, in its parameters' order where they have the inputs' names and else in the inputs' order;
+            keyword-only parameters by name.
+        arguments: a function may also be given its arguments as it is called, `inspect(f, x, w, n=3)`: `inputs` is the first then
+            (a mapping alone holds inputs by name).  They are named after its parameters.
+            Dicts, lists, tuples, named tuples and dataclasses may hold tensors, which are named by key paths as in
+            `batch["ids"]`; integer tensors, whole numbers, text, None and other objects are handed on as they are.
         imports: files of yours whose functions and modules the expression may call; they are run.
-        wrt: the inputs to differentiate; by default all that are floating or complex.
+        wrt: the inputs to differentiate, by name or by position as in `wrt=0` or `wrt=(0, 1)`; that of a dict (or the like)
+            means all that it holds.  By default all that are floating or complex.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
@@ -255,6 +269,8 @@ def inspect(
         spectrum: whether the report has the leading singular values of each Jacobian.
         create_graph: whether the result's tensors keep a graph to the tensors given, so that they can be differentiated again;
             without it they are constants, and a question inside a function that is being differentiated is refused.
+        strict: whether an output that does not depend on an input, as far as autograd sees, is refused; else it gives zeros.
+        ignore: outputs of a function to leave out, by name: `"y1"`, or `"out.aux"` and all that it holds; of any type.
 
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
@@ -268,16 +284,18 @@ def inspect(
 @_recorded
 def jacobian(
     expression: Expression,
-    inputs: Mapping[str, Any] | None = None,
-    *,
+    inputs: Any = None,
+    *arguments: Any,
     imports: Paths | None = None,
-    wrt: str | Sequence[str] | None = None,
+    wrt: Wanted | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int = 0,
     mode: str = "auto",
     memory_limit: int | str | None = None,
     create_graph: bool = False,
+    strict: bool = False,
+    ignore: str | Sequence[str] | None = None,
     **named: Any,
 ) -> Mapping[tuple[str, str], LinearMap]:
     """The derivative alone: (output name, input name) to the Jacobian as a linear map.
@@ -331,10 +349,10 @@ def trace(
 @_recorded
 def check(
     expression: Expression,
-    inputs: Mapping[str, Any] | None = None,
-    *,
+    inputs: Any = None,
+    *arguments: Any,
     imports: Paths | None = None,
-    wrt: str | Sequence[str] | None = None,
+    wrt: Wanted | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -347,6 +365,7 @@ def check(
     undefined: str = "functions",
     batched: bool = False,
     memory_limit: int | str | None = None,
+    ignore: str | Sequence[str] | None = None,
     **named: Any,
 ) -> CheckResult:
     """Whether the gradient is right: against finite differences in float64, forward against reverse mode.
@@ -374,10 +393,10 @@ def check(
 @_recorded
 def hessian(
     expression: Expression,
-    inputs: Mapping[str, Any] | None = None,
-    *,
+    inputs: Any = None,
+    *arguments: Any,
     imports: Paths | None = None,
-    wrt: str | Sequence[str] | None = None,
+    wrt: Wanted | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -408,10 +427,29 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     Raises:
         UsageError: an argument that is not in its option's form.
     """
-    inputs = {} if given["inputs"] is None else given["inputs"]
-    if isinstance(inputs, Mapping):
-        inputs = {**inputs, **given["named"]}
-    return make_request({**given, "inputs": inputs}, PYTHON, command)
+    inputs, others, function = given["inputs"], given.get("arguments", ()), given["expression"]
+    positional = () if not others and (inputs is None or isinstance(inputs, Mapping)) else (inputs, *others)
+    if isinstance(function, str) or not callable(function):
+        if positional:
+            raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
+        if given.get("ignore") is not None:
+            raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
+        return make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
+    from jvpcli.answers.arguments import below, by_name, inputs_of, named
+    from jvpcli.language.trees import Arguments
+
+    names = named(function, positional) if positional else dict(inputs or {})
+    twice = [name for name in given["named"] if name in names and positional]
+    if twice:
+        raise UsageError(f"the argument {twice[0]!r} is given by position and by name")
+    names |= given["named"]
+    wrt = given["wrt"]
+    wrt = wrt if wrt is None else by_name(wrt, list(names))
+    request = make_request({**given, "inputs": names, "wrt": wrt}, PYTHON, command)
+    arguments = Arguments(names, len(positional) if positional else None, request.ignore)
+    values = inputs_of(arguments, request.wrt or ())
+    chosen = None if request.wrt is None else tuple(below(request.wrt, values))
+    return replace(request, inputs=values, wrt=chosen, arguments=arguments)
 
 
 def _fragment(report: InspectReport | TraceReport | HessianReport) -> str | None:

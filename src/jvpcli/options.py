@@ -342,6 +342,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
            "Add the leading singular values of each Jacobian.", False),
     Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
+    Option("strict", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
+    Option("ignore", NAMES, ("inspect", "jacobian", "check"), doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evalua
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program
+
+if TYPE_CHECKING:
+    from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
 
@@ -44,6 +47,9 @@ class Problem:
         reads: for each of them the inputs that it takes without the text's giving them, as `parse` wants to know.
         dtype: the floating dtype of tensors that the function makes out of nothing; None: torch's default.
         only: the names of the outputs that are looked at; None: all.
+        arguments: what a Python function is called with, where that is more than the inputs.
+        away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
+            at the point itself.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -57,6 +63,8 @@ class Problem:
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
     tracked: tuple[str, ...] = ()
+    arguments: Arguments | None = None
+    away: list[bool] = field(default_factory=list, repr=False)
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -99,10 +107,22 @@ class Problem:
 
         return files_of(self.functions, None if isinstance(self.function, Program) else self.function)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether code of the user's own runs: a Python function, or imported ones."""
+        return bool(self.functions) or not isinstance(self.function, Program)
+
     # Elsewhere
+
+    def settle(self) -> None:
+        """Code of the user's own runs at the point once more, if it ran elsewhere last: what it keeps is of the point then."""
+        if self.is_own and self.away and self.away[-1]:
+            with suppress(Exception):  # it ran here before: whatever it raises now is nobody's question
+                self.at()
 
     def at(self, points: Named | None = None, seed: int | None = None) -> Evaluation:
         """The function evaluated anew, with other values of some inputs, and maybe another seed."""
+        self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
@@ -117,17 +137,20 @@ class Problem:
                     functions=functions,
                 )
             else:
-                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed)
+                evaluation = evaluate_function(
+                    self.function, inputs, self.wrt, self.tracked, seed, self.arguments
+                )
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
         """The outputs with tensors in the place of some inputs, used as they are (dual numbers), and no seed."""
         given = self.evaluation.inputs.items()
+        self.away.append(True)
         inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            return self._looked_at(call_function(self.function, inputs))
+            return self._looked_at(call_function(self.function, inputs, self.arguments))
 
     def retry(self, expression: str) -> Problem:
         """A problem with the same inputs, whose program is another text.

@@ -43,6 +43,9 @@ class Request:
         spectrum: whether the leading singular values of every Jacobian are asked for.
         imports: files of the user's own whose functions the expression calls; they are run.
         create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
+        strict: whether an output that does not depend on an input is refused.
+        ignore: names of a Python function's results that are left out.
+        arguments: what a Python function is called with (`language.trees.Arguments`); None: its inputs.
         command: "inspect", "trace", "check" or "hessian": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
@@ -71,6 +74,9 @@ class Request:
     spectrum: bool = False
     imports: tuple[str, ...] = ()
     create_graph: bool = False
+    strict: bool = False
+    ignore: tuple[str, ...] = ()
+    arguments: Any = None
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None

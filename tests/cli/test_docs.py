@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
+import jvpcli
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -38,6 +41,30 @@ def test_a_block_prints_what_it_shows(folders, file, number):
         assert "Traceback" not in "\n".join(printed)
         if step.shown or file.name != "README.md":  # the README leaves out what the picture shows
             assert console_blocks.same(step.shown, printed), f"$ {step.command}\n" + "\n".join(printed)
+
+
+PYTHON = re.compile(r"^```(pycon|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("file", [f for f in FILES if "```pycon" in f.read_text(encoding="utf-8")], ids=lambda file: file.name)
+def test_a_session_prints_what_it_shows(file):
+    """The blocks of a file are one session."""
+    session = "\n".join(match[2] for match in PYTHON.finditer(file.read_text(encoding="utf-8")) if match[1] == "pycon")
+    test = doctest.DocTestParser().get_doctest(session, {}, file.name, str(file), 0)
+    said: list[str] = []
+    failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    assert tried
+    assert not failed, "".join(said)
+
+
+def test_the_python_of_the_readme_runs_and_names_every_function():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = [match[2] for match in PYTHON.finditer(text) if match[1] == "python"]
+    exec(block, {"print": lambda *_: None})
+    functions = [name for name in jvpcli.__all__ if name[0].islower()]
+    section = text.partition("## From Python")[2]
+    assert not [name for name in functions if f"`jvpcli.{name}`" not in section]
 
 
 def test_the_reference_is_the_help():

@@ -31,7 +31,7 @@ def examine(request: Request) -> Outcome:
         cotangents = read_cotangents(request, problem.evaluation) if request.grad_outputs else {}
         cotangents = {name: weight for name, weight in cotangents.items() if weight.implicit is None}  # of none given
         tangents = read_tangents(request, problem.evaluation)
-        return check_derivatives(
+        found = check_derivatives(
             problem,
             _tensors(cotangents),
             _tensors(tangents),
@@ -41,6 +41,8 @@ def examine(request: Request) -> Outcome:
             undefined=request.undefined,
             batched=request.batched,
         )
+    problem.settle()
+    return found
 
 
 def _tensors(weights: Mapping[str, Weight]) -> dict[str, Tensor]:

@@ -230,8 +230,9 @@ def nothing_to_differentiate(request: Request, inputs: Mapping[str, Tensor]) -> 
     """None of the inputs is of floating point."""
     kinds = ", ".join(f"{name} is {dtype_name(x.dtype)}" for name, x in inputs.items())
     floats = command(_in_floats(request)) if kinds else None
+    none = "the expression uses no input" if isinstance(request.expression, str) else "the function is given no tensor"
     error = NotDifferentiableError(
-        "there is nothing to differentiate: " + (kinds or "the expression uses no input"),
+        "there is nothing to differentiate: " + (kinds or none),
         explanation="A derivative needs at least one floating or complex input.",
         hints=(floats,) if floats else (),
         torch_message="only Tensors of floating point and complex dtype can require gradients" if kinds else None,

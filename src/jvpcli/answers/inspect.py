@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,17 +67,34 @@ def inspect(request: Request) -> InspectReport:
 
 def investigate(request: Request) -> Inspection:
     """The answer to a request with the tensors that it was made from."""
-    problem = pose(request)
+    problem, losses = _watched(request)
     with backward_failures(problem):
         refuse_cut(problem)
+        if request.strict:
+            from jvpcli.answers.independent import refuse_independent  # loaded only where it is asked for
+
+            refuse_independent(problem)
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
         derivatives, products = differentiate(problem, request, cotangents, tangents)
         if request.save is not None:
             _save(derivatives, problem, request)
-        report = _report(problem, request, cotangents, tangents, derivatives, products)
+        report = _report(problem, request, cotangents, tangents, derivatives, products, losses)
+        problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
     return Inspection(problem.evaluation, derivatives, products, report, live)
+
+
+def _watched(request: Request) -> tuple[Problem, Sequence[str] | None]:
+    """The problem, evaluated; and where code of the user's own runs, the kinds of what was lost in it, seen in the same run."""
+    if isinstance(request.expression, str) and not request.imports:
+        return pose(request), None
+    from jvpcli.gradcheck.losses import Watch  # expressions tell of their losses by their steps
+
+    watch = Watch()
+    with watch:
+        problem = pose(request)
+    return problem, [loss.kind for loss in watch.losses]
 
 
 def _live(
@@ -114,6 +131,7 @@ def _report(
     tangents: Mapping[str, Weight],
     derivatives: Derivatives,
     products: Products,
+    losses: Sequence[str] | None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
@@ -136,7 +154,7 @@ def _report(
         },
         comparison=products.comparison,
         plan=derivatives.plan,
-        warnings=(*notices(problem, derivatives, products), *_without_graph(request)),
+        warnings=(*notices(problem, derivatives, products, losses), *_without_graph(request)),
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,

@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable, Mapping
 
 import torch
 
+from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.problem import Problem
-from jvpcli.program import Program
 from jvpcli.request import Request
 
 
@@ -28,11 +28,14 @@ def linear_maps(
     """
     problem = pose(request)
     refuse_cut(problem)
-    if isinstance(problem.function, Program) and not problem.functions:
-        return _maps(problem, request, workspace)
+    if not problem.is_own and not request.strict:
+        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
     with backward_failures(problem):
-        _run_own_backward(problem)
-        return _maps(problem, request, workspace)
+        if request.mode != "forward":
+            _run_own_backward(problem)
+        if request.strict:
+            refuse_independent(problem)
+        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
 
 
 def _run_own_backward(problem: Problem) -> None:
@@ -57,6 +60,7 @@ def _maps(
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
     maps = plan(problem, request.mode, "maps", work).maps()
+    problem.settle()
     if not request.create_graph:
         return maps
     from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for

@@ -74,7 +74,13 @@ def differentiate(
         derivatives = planned.derive(request.tell)
         try:
             return multiplied(derivatives)
-        except InternalError:
+        except InternalError as error:
+            if request.mode == "forward" and problem.is_own:  # a formula of the user's own is wrong, and not ours
+                raise EvaluationError(
+                    f"Forward mode and the backward pass of your code differ: {error.message}.",
+                    explanation="The jvp or the backward of a custom function gives wrong numbers.",
+                    hints=("jvpcli.check compares both with differences, and names the wrong one",),
+                ) from error
             if not isinstance(planned, SmallPlan) or not problem.can_stack:
                 raise
             # many points at once may take another path through torch, with other derivatives: one at a time, then

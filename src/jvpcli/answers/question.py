@@ -121,7 +121,10 @@ def _read(request: Request) -> Problem:
         inputs = read_inputs(request, tuple(request.inputs))
         wrt = _wrt(request, inputs)
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
-        return Problem(request.expression, inputs, wrt, seed, limit, tracked=tracked, handles=handles)
+        arguments = request.arguments
+        return Problem(
+            request.expression, inputs, wrt, seed, limit, tracked=tracked, arguments=arguments, handles=handles
+        )
     if not request.imports and not may_construct(request.expression):
         program = parse(request.expression, request.inputs.keys())
         inputs = read_inputs(request, program.inputs)

@@ -47,7 +47,9 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
         traced = trace_problem(problem, {name: weight.value for name, weight in weights.items()})
     _refuse_step(step, len(traced.chain.steps))
     vjp = _gradients(traced)
-    return Tracing(traced, vjp, _report(request, traced, weights, vjp, step))
+    report = _report(request, traced, weights, vjp, step)
+    problem.settle()
+    return Tracing(traced, vjp, report)
 
 
 def _refuse_functions(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,6 +13,7 @@ from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, direction, find_kink
+from jvpcli.jacobians.operations import natures
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, Sides
 from jvpcli.jacobians.structure import artefacts_in_words
@@ -30,18 +31,24 @@ LARGEST_AGAIN = 1 << 20
 """Entries of inputs and outputs up to which the program is run again."""
 
 
-def notices(problem: Problem, derivatives: Derivatives, products: Products) -> tuple[Notice, ...]:
-    """All warnings of an inspection, in the order in which they matter."""
+def notices(
+    problem: Problem, derivatives: Derivatives, products: Products, losses: Sequence[str] | None = None
+) -> tuple[Notice, ...]:
+    """All warnings of an inspection, in the order in which they matter.
+
+    `losses` are the kinds of what was lost in the evaluation (`gradcheck.losses`), where it was watched: code of the user's own
+    runs no more than is needed.
+    """
     evaluation = problem.evaluation
     return (
         *derivatives.notices,
         *_unreached(problem, products),
         *_not_differentiable(evaluation),
-        *_silent_failures(problem, products),
+        *_silent_failures(problem, products, losses),
         *coupled_samples(evaluation),
         *_nonfinite(evaluation, products),
         *_artefacts(derivatives),
-        *_kinks(problem, derivatives),
+        *_kinks(problem, derivatives, losses),
         *_truncated(evaluation),
         *torch_warnings(evaluation),
     )
@@ -116,7 +123,7 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
             yield artefacts_in_words(y, x, count)
 
 
-def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
+def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
     """What happens to the derivatives around the point: vectors without one, or a jump."""
     if any(
         step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op) for step in problem.evaluation.tape
@@ -128,6 +135,8 @@ def _kinks(problem: Problem, derivatives: Derivatives) -> Iterator[Notice]:
             words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
             yield said("degenerate", "repeated", **words)
             return
+    if losses is not None and not losses and _is_smooth(problem):
+        return
     yield from told_kink(problem, derivatives.sides)
 
 
@@ -160,17 +169,26 @@ DECOMPOSITIONS = frozenset(
 """Functions that may give the vectors of a repeated eigenvalue or singular value."""
 
 
-def _silent_failures(problem: Problem, products: Products) -> Iterator[Notice]:
+def _silent_failures(problem: Problem, products: Products, losses: Sequence[str] | None) -> Iterator[Notice]:
     """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect."""
     evaluation = problem.evaluation
     entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
     spoilt = any(bool(gradient.isnan().any()) for gradient in products.vjp.values())
-    suspicious = not evaluation.tape or any(_suspicious(step, evaluation) for step in evaluation.tape)
+    if losses is None:
+        suspicious = any(_suspicious(step, evaluation) for step in evaluation.tape)
+    else:
+        suspicious = any(kind != "decision" for kind in losses)
     if entries > LARGEST_AGAIN or not (spoilt or suspicious):
         return
     from jvpcli.answers.silent import measured  # loads much, and is seldom needed
 
     yield from measured(problem, products, suspicious, spoilt)
+
+
+def _is_smooth(problem: Problem) -> bool:
+    """Whether all operations are smooth: where nothing was decided by values, there is no kink then."""
+    leaves = list(problem.leaves.values())
+    return all(nature.smooth for y in problem.differentiable.values() for nature in natures(y, leaves))
 
 
 def _suspicious(step: Equation, evaluation: Evaluation) -> bool:

@@ -185,6 +185,8 @@ def _without_undifferentiable(problem: Problem) -> Problem:
 
     An output that lost its gradient on the way stays.
     """
+    if all(y.requires_grad for y in problem.evaluation.outputs.values()):
+        return problem
     watch = Watch(problem.files)
     with watch:
         base = problem.at()
@@ -258,7 +260,7 @@ def _unsteady(problem: Problem, seed_given: bool, tolerance: Tolerance) -> Outco
 
 def _may_be_random(evaluation: Evaluation) -> bool:
     if evaluation.program is None:
-        return True
+        return evaluation.drew
     return any(catalog.is_random(step.op) or is_imported(step.op) for step in evaluation.tape)
 
 

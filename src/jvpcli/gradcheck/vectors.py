@@ -17,7 +17,7 @@ from torch import Tensor
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
-from jvpcli.language.evaluate import Evaluation, seeded
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 
 
@@ -239,12 +239,9 @@ class RealFunction:
 
     def pushforward(self, u: Tensor) -> Tensor:
         """Ju by torch's forward mode (m,), for u of (n,)."""
-        import torch.autograd.forward_ad as forward_ad  # a custom function's own formula alone needs it
+        from jvpcli.jacobians.duals import pushed  # a custom function's own formula alone needs it
 
-        problem, tangents = self.problem, self.inputs.split(u).items()
-        with forward_ad.dual_level(), seeded(problem.seed, problem.inputs.values()):
-            outputs = problem.run({name: forward_ad.make_dual(problem.leaves[name].detach(), t) for name, t in tangents})
-            return self.outputs.join([forward_ad.unpack_dual(y).tangent for y in outputs.values()])
+        return self.outputs.join(list(pushed(self.problem, self.inputs.split(u)).values()))
 
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
         """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""

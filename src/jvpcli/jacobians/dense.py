@@ -144,7 +144,7 @@ def work_of_rows(output: Tensor, x: Tensor) -> int:
     return output.numel() * read_graph(output, [x]).footprint
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PulledMap(DenseMap):
     """A map held as its matrix (m, n), and the graph that it was pulled back through.
 

@@ -21,12 +21,15 @@ from jvpcli.errors import ShapeMismatchError, UsageError
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearMap(ABC):
     """A linear map; flattened row-major it is a matrix of m = prod(out_shape) rows and n = prod(in_shape) columns."""
 
     out_shape: Shape
     in_shape: Shape
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.{type(self).__name__} from {self.in_shape} to {self.out_shape}>"
 
     @property
     def m(self) -> int:
@@ -147,7 +150,7 @@ def _check(x: Tensor, shape: Shape, what: str, end: str) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DenseMap(LinearMap):
     """A map held as its matrix (m, n).
 
@@ -189,7 +192,7 @@ class DenseMap(LinearMap):
         return self.matrix.reshape(self.out_shape + self.in_shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ComplexMap(LinearMap):
     """PyTorch's gradient of or to complex tensors: linear over the real numbers only.
 

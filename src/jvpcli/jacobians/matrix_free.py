@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.dense import BATCH_BYTES, Summary, summarize, work_of_rows
@@ -23,7 +26,7 @@ MOST_WORK = 1 << 34
 NO_JACOBIAN = "no Jacobian is wanted: one backward pass an output"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OperatorMap(LinearMap):
     """vᵀJ and Ju by passes over the graph; the entries are never held together.
 
@@ -49,11 +52,15 @@ class OperatorMap(LinearMap):
 
     def _pull(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape)."""
+        if is_batchedtensor(v):
+            return _Rows.apply(self._pull, v)
         (gradient,) = vjp(self.output, v, [self.input])
         return torch.zeros_like(self.input) if gradient is None else gradient.detach()
 
     def _push(self, u: Tensor) -> Tensor:
         """Ju: (in_shape) to (out_shape)."""
+        if is_batchedtensor(u):
+            return _Rows.apply(self._push, u)
         return jvp(self.output, [self.input], [u]).detach()
 
     def to_dense(self) -> Tensor:
@@ -73,6 +80,25 @@ class OperatorMap(LinearMap):
         if work_of_rows(self.output, self.input) > MOST_WORK:
             return None
         return summarize(self.output, self.input, self.room, tell)
+
+
+class _Rows(torch.autograd.Function):
+    """A product under `torch.vmap`, one pass a row: the graph that the passes go over was recorded outside."""
+
+    @staticmethod
+    def forward(product: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+        """Not reached: `vmap` takes its place."""
+        return product(v)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: products are constants."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, product: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tensor, int]:
+        """The rows, (batch, *shape of a product)."""
+        with torch.enable_grad():
+            return torch.stack([product(row) for row in v.movedim(in_dims[1], 0).unbind()]), 0
 
 
 @dataclass(frozen=True, eq=False)

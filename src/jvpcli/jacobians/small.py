@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
 from jvpcli.jacobians.operations import Nature, natures
@@ -82,16 +83,30 @@ class SmallPlan:
 
     def maps(self) -> Maps:
         """The maps alone, without a look at another point."""
-        found = maps_by_passes(self.targets, self.problem.leaves, self.plan)[0]
-        return with_kinds(self.problem, self.targets, found, dict)
+        return with_kinds(self.problem, self.targets, self._maps()[0], dict)
+
+    def _maps(self) -> tuple[dict[tuple[str, str], LinearMap], Plan, tuple[Notice, ...]]:
+        """The maps by passes; in forward mode proper where that was asked for."""
+        outputs, inputs, plan = self.targets, self.problem.leaves, self.plan
+        if self.mode != "forward" or plan.mode != "forward":
+            return maps_by_passes(outputs, inputs, plan)
+        from jvpcli.jacobians.duals import WHY, dual_maps  # loaded only where it is asked for
+
+        try:
+            return dict(dual_maps(self.problem, outputs)), replace(plan, reason=WHY), ()
+        except (RuntimeError, JvpError) as error:  # of a program it comes with its place
+            return _by(reverse_jacobian, outputs, inputs), *_instead(outputs, plan, error)
 
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps with their structure, and the sides where they were seen; it is done too soon to `tell` of."""
         problem, outputs, plan = self.problem, self.targets, self.plan
-        around = _look_around(problem, plan.mode) if self.together and problem.can_stack else None
+        together = self.together and self.mode != "forward" and problem.can_stack
+        around = _look_around(problem, plan.mode) if together else None
         if around is None:
-            maps, plan, notices = maps_by_passes(outputs, problem.leaves, plan)
-            sample = cache(lambda: _sample(problem, plan))
+            maps, plan, notices = self._maps()
+            # code of the user's own is not run for what its operations tell: of real tensors, all
+            told = problem.is_own and not any(isinstance(each, ComplexMap) for each in maps.values())
+            sample: Callable[[], Maps] = dict if told else cache(lambda: _sample(problem, plan))
             return Derivatives(with_kinds(problem, outputs, maps, sample), plan, notices)
         seen = around.sample
         sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
@@ -126,11 +141,15 @@ def maps_by_passes(
         try:
             return _by(forward_jacobian, outputs, inputs), plan, ()
         except RuntimeError as error:
-            plan = replace(plan, mode="reverse", passes=sum(y.numel() for y in outputs.values()))
-            reason = str(error).splitlines()[0]
-            notice = Notice("fallback", f"forward mode cannot be used here ({reason}); reverse mode was used instead")
-            return _by(reverse_jacobian, outputs, inputs), plan, (notice,)
+            return _by(reverse_jacobian, outputs, inputs), *_instead(outputs, plan, error)
     return _by(reverse_jacobian, outputs, inputs), plan, ()
+
+
+def _instead(outputs: Named, plan: Plan, error: Exception) -> tuple[Plan, tuple[Notice, ...]]:
+    """The plan of the reverse mode, in the place of a forward one that failed, and what is said of it."""
+    plan = replace(plan, mode="reverse", passes=sum(y.numel() for y in outputs.values()))
+    reason = str(error).splitlines()[0].rstrip(".")
+    return plan, (Notice("fallback", f"forward mode cannot be used here ({reason}); reverse mode was used instead"),)
 
 
 Engine = Callable[[Tensor, Sequence[Tensor]], list[LinearMap]]

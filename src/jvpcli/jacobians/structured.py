@@ -24,7 +24,7 @@ MOST_BYTES = float(1 << 36)
 """No attempt is made to write out more than this."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StructuredMap(LinearMap):
     """A sum of pieces; none: zero.
 

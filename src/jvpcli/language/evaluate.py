@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import Parameter
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError
+from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref
+
+if TYPE_CHECKING:
+    from jvpcli.language.trees import Arguments
 
 MARK = "_jvp_differentiates"
 """The attribute of a leaf that an evaluation differentiates: what is asked of jvpcli inside of that is told by it."""
@@ -47,6 +50,7 @@ class Evaluation:
         said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
         hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
+        random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
     """
 
     program: Program | None
@@ -60,6 +64,12 @@ class Evaluation:
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     hooked: bool = False
+    random: tuple[int, Tensor] | None = None
+
+    @property
+    def drew(self) -> bool:
+        """Whether random numbers may have been drawn."""
+        return self.random is None or not torch.equal(torch.Generator().manual_seed(self.random[0]).get_state(), self.random[1])
 
     @property
     def leaves(self) -> dict[str, Tensor]:
@@ -146,6 +156,7 @@ def evaluate_function(
     wrt: Collection[str] = (),
     tracked: Collection[str] = (),
     seed: int = 0,
+    arguments: Arguments | None = None,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
@@ -158,26 +169,58 @@ def evaluate_function(
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
-        outputs = call_function(function, given)
-    return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt))
+        outputs = call_function(function, given, arguments)
+        elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
+        random = None if elsewhere else (seed, torch.default_generator.get_state())
+    return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt), random=random)
 
 
-def call_function(function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def call_function(
+    function: Callable[..., Any], inputs: Mapping[str, Tensor], arguments: Arguments | None = None
+) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
     Inputs with the names of keyword-only parameters are given by name, all others by position: in the order of the
-    parameters where they have those names, else in the order of the inputs.
+    parameters where they have those names, else in the order of the inputs.  `arguments` say otherwise, and what it is
+    called with where that is more than the inputs alone.
 
     Raises: as `evaluate_function`.
     """
-    positional, by_name = _arranged(function, list(inputs))
-    result = function(*(inputs[name] for name in positional), **{name: inputs[name] for name in by_name})
-    return name_outputs([(None, part) for part in flatten(result)], tuple(inputs))
+    given: Mapping[str, Any] = inputs if arguments is None else arguments.filled(inputs)
+    names, split = list(given), None if arguments is None else arguments.positional
+    positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
+    result = function(*(given[name] for name in positional), **{name: given[name] for name in by_name})
+    return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
+
+
+def _results(result: Any, given: Collection[str], ignored: Collection[str]) -> list[tuple[str | None, Any]]:
+    """What a function gave, part by part, with its names; what is None or ignored is left out.
+
+    Raises:
+        UsageError: an ignored name that is none of theirs.
+    """
+    if isinstance(result, Tensor) and not ignored:
+        return [(None, result)]
+    from jvpcli.language.trees import is_below, is_named, leaves  # most functions give one tensor
+
+    if is_named(result):
+        base = "out"
+        while base in given:
+            base += "_"
+        found = [(path, part) for path, part in leaves(result, base) if part is not None]
+    else:
+        flat = list(flatten(result))
+        found = list(zip(_default_names([None] * len(flat), given), flat, strict=True))
+    for name in ignored:
+        if not any(is_below(path, name) for path, _ in found):
+            shown = ", ".join(path for path, _ in found)
+            raise UsageError(f"ignore names {name!r}, which is none of the outputs: {shown}")
+    return [(path, part) for path, part in found if not any(is_below(path, name) for name in ignored)]
 
 
 def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
     """Which inputs a function gets by position, in this order, and which by name."""
-    parameters, keyword_only = _parameters(function)
+    parameters, keyword_only = parameters_of(function)
     by_name = [name for name in names if name in keyword_only]
     others = [name for name in names if name not in keyword_only]
     if not set(others) <= set(parameters):
@@ -187,7 +230,7 @@ def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str]
     return others[:leading], [*others[leading:], *by_name]  # behind a parameter that is left to its default
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     """The names of a function's parameters, and of those that are keyword-only.
 
     Of a function that wraps another they are the other's: the wrapper hands on what comes by position.
@@ -380,15 +423,13 @@ def name_outputs(
     """
     if not parts:
         raise NotDifferentiableError("The expression gives no tensor.", source=source)
-    for _, value in parts:
+    for name, value in parts:
         if not isinstance(value, Tensor):
-            raise _no_tensor(value, source)
+            beside = source is None and len(parts) > 1
+            raise _no_tensor(value, source, [f"ignore={name!r} leaves this part of the result out."] if beside else ())
     own = [None if name in inputs else name for name, _ in parts]
-    defaults = _defaults("y", len(parts))
-    base = "out"
     taken = {*inputs, *assigned}
-    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
-        defaults, base = _defaults(base, len(parts)), base + "_"
+    defaults = _default_names(own, taken)
     outputs: dict[str, Tensor] = {}
     for name, default, (_, value) in zip(own, defaults, parts, strict=True):
         free = default if name is None or name in outputs else name
@@ -400,15 +441,24 @@ def name_outputs(
     return outputs
 
 
+def _default_names(own: Sequence[str | None], taken: Collection[str]) -> list[str]:
+    """A name for each output that has none of its own; where that name is taken, another."""
+    defaults, base = _defaults("y", len(own)), "out"
+    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
+        defaults, base = _defaults(base, len(own)), base + "_"
+    return defaults
+
+
 def _defaults(base: str, count: int) -> list[str]:
     return [base] if count == 1 else [f"{base}{index}" for index in range(count)]
 
 
-def _no_tensor(value: Any, source: str | None) -> JvpError:
+def _no_tensor(value: Any, source: str | None, hints: Sequence[str] = ()) -> JvpError:
     if isinstance(value, (int, float, complex)):
         return NotDifferentiableError(
             f"The expression gives the plain number {value!r}, which no gradient reaches.",
             explanation="`.item()`, `float(…)`, `len(…)`, sizes and numbers alone are not tensors: the graph ends there.",
             source=source,
+            hints=hints,
         )
-    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source)
+    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source, hints=hints)

@@ -402,7 +402,8 @@ SoftMarginLossBackward BinaryCrossEntropyBackward
 BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
-ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm SoftmaxBackwardData LogSoftmaxBackwardData GluBackward CtcLoss MkldnnRnnLayer
+ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm CtcLoss MkldnnRnnLayer
+SoftmaxBackwardData LogSoftmaxBackwardData GluBackward
 """
 """Blocks along the axes that the operand has in common with the output."""
 

@@ -1,0 +1,97 @@
+"""The arguments of a Python function: which of them are inputs, by which names, and which are handed on as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from jvpcli.errors import UsageError
+from jvpcli.language.evaluate import parameters_of
+from jvpcli.language.trees import Arguments, is_below, leaves, parts
+
+
+def named(function: Callable[..., Any], positional: Sequence[Any]) -> dict[str, Any]:
+    """Arguments that were given by position, by the names of the function's parameters; x0, x1, … where it tells none."""
+    names = parameters_of(function)[0]
+    if len(names) < len(positional):
+        names = ["x"] if len(positional) == 1 else [f"x{k}" for k in range(len(positional))]
+    return dict(zip(names, positional, strict=False))
+
+
+def by_name(wrt: Any, names: Sequence[str]) -> Any:
+    """What is to be differentiated, with positions turned into the names that stand there.
+
+    Raises:
+        UsageError: a position at which there is no argument.
+    """
+    return [_at(each, names) for each in wrt] if isinstance(wrt, (list, tuple)) else _at(wrt, names)
+
+
+def _at(place: Any, names: Sequence[str]) -> Any:
+    if not isinstance(place, int) or isinstance(place, bool):
+        return place
+    if not -len(names) <= place < len(names):
+        raise UsageError(f"wrt names the argument at position {place}, and there are {len(names)}: {', '.join(names) or 'none'}")
+    return names[place]
+
+
+def inputs_of(arguments: Arguments, wrt: Sequence[str]) -> dict[str, Any]:
+    """The VALUEs of the inputs by key path.
+
+    They are all tensors and arrays, and the arguments that are floating or complex numbers, or lists of numbers.  Whole numbers,
+    tuples of such, and text are handed on as they are, unless `wrt` names them, or there is no other input.
+    """
+    found: dict[str, Any] = {}
+    for name, value in arguments.given.items():
+        asked = name in wrt and _may_be_value(value)
+        found |= {name: value} if asked or _is_value(value) else dict(_tensors(value, name))
+    return found or {name: value for name, value in arguments.given.items() if _may_be_value(value)}
+
+
+def below(wrt: Sequence[str], inputs: Mapping[str, Any]) -> list[str]:
+    """The names of inputs that are to be differentiated: of an argument that holds tensors all that are floating or complex."""
+    chosen = []
+    for name in wrt:
+        under = [path for path, value in inputs.items() if name not in inputs and is_below(path, name) and _is_floating(value)]
+        chosen += under or [name]
+    return chosen
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if parts(value) is not None:
+        yield from ((path, part) for path, part in leaves(value, name) if _is_array(part))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) or (hasattr(value, "__array__") and hasattr(value, "dtype"))
+
+
+def _is_floating(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_floating_point() or value.is_complex()
+    return value.dtype.kind in "fc"
+
+
+def _is_value(value: Any) -> bool:
+    """Whether an argument is numbers, and not one that a function may take for a size or a choice."""
+    if isinstance(value, Mapping):
+        return "value" in value and set(value) <= {"value", "dtype"} and not isinstance(value["value"], Tensor)
+    numbers = _is_numbers(value) and not _is_whole(value)
+    return _is_array(value) or numbers
+
+
+def _may_be_value(value: Any) -> bool:
+    return isinstance(value, str) or _is_numbers(value)
+
+
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return all(map(_is_numbers, value))
+    return isinstance(value, (int, float, complex))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number or truth value, or a tuple of such: sizes, axes, switches."""
+    return all(map(_is_whole, value)) if isinstance(value, tuple) else isinstance(value, int)
