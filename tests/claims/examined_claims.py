@@ -91,6 +91,7 @@ ORACLES: Mapping[str, Oracle] = {
     "finding.saturated": step.is_saturated,
     "finding.flat": step.is_flat_around,
     "finding.kink": step.is_kink,
+    "finding.leap": step.leaps,
     "finding.jump": step.zero_here,
     "finding.stationary": step.is_stationary,
     "finding.value": step.by_another_value,
