@@ -219,6 +219,8 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
         return "A hook takes part in the backward pass, and what comes out is not the derivative of what the code computes."
     if outcome.base.program is None or outcome.base.functions:
         return "What the code computes has another derivative than autograd finds in it."
+    if outcome.entry is not None and math.isnan(outcome.entry.analytic):
+        return f"Autograd's formula gives NaN at this point, where differences give {_number(outcome.entry.numeric)}."
     return "Autograd's formula gives another derivative than the function has at this point."
 
 
