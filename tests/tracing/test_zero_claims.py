@@ -219,7 +219,9 @@ def test_where_the_value_jumps_no_derivative_is_claimed(expression, inputs, name
     assert "its value jumps there, so that it has no derivative, and PyTorch gives 0" in found[0].message
 
 
-@pytest.mark.parametrize(("expression", "x"), [("torch.tanh(x)", "10"), ("torch.sigmoid(x)", "18"), ("torch.special.expit(x)", "20")])
+@pytest.mark.parametrize(
+    ("expression", "x"), [("torch.tanh(x)", "10"), ("torch.sigmoid(x)", "18"), ("torch.special.expit(x)", "20")]
+)
 def test_what_is_lost_to_rounding_is_not_called_too_small(expression, x):
     (in_double,) = gradient(expression, {"x": tensor(x)}, "x").reshape(-1)
     assert in_double > 100 * torch.finfo(torch.float32).tiny  # float32 has numbers as small as that

@@ -1,8 +1,8 @@
 """Forward mode against reverse mode, and the test ⟨v, Ju⟩ = ⟨Jᵀv, u⟩.
 
 Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load.  Where that differs from the
-rows, which the differences confirm, a backward can't be differentiated again, or not rightly; the gradient is right all the same.  Real
-forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
+rows, which the differences confirm, a backward can't be differentiated again, or not rightly; the gradient is right all
+the same.  Real forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
 """
 
 from __future__ import annotations
