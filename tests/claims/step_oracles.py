@@ -217,6 +217,18 @@ def bends(found: Found, seed: int) -> bool:
     return abs(above - below) > 1e-3 * max(abs(above), abs(below)) and abs(above - below) > 4 * off
 
 
+def leaps(evidence: Evidence, claim: Claim) -> None:
+    """A little to the two sides of an entry alone the results differ, however little."""
+    zero_here(evidence, claim)
+    for found in found_in(evidence, claim, evidence.double):
+        scale = max(float(found.local.here.reshape(-1)[found.entry].abs()), 1.0)
+        gaps = []
+        for t in (1e-6, 1e-9):
+            sides = [found.local.at(found.moved(s * t * scale)) for s in (-1, 1)]
+            gaps.append(max(float((b - a).abs().nan_to_num().max()) for a, b in zip(*sides, strict=True) if a.numel()))
+        refute(gaps[1] < 0.5 * gaps[0] or not gaps[0], f"the results differ by {gaps} over steps of 1e-6 and 1e-9")
+
+
 def is_stationary(evidence: Evidence, claim: Claim) -> None:
     zero_here(evidence, claim)
     for found in found_in(evidence, claim, evidence.double):

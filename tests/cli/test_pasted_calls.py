@@ -54,7 +54,7 @@ def test_what_nothing_reads_is_left_out_where_the_call_allows_it(jvp, option):
     told = jvp("inspect", call, "--x", "1,2", "--w", "3")
     assert told.code == 0
     assert told.err.splitlines()[0] == "read as: jvp inspect '(x**2).sum()' --wrt x --grad-outputs implicit --x 1,2"
-    assert told.err.splitlines()[2] == "nothing reads w: the result is for the others."
+    assert told.err.splitlines()[2] == "nothing reads w, which is left out here: the result is for the others."
     refused = jvp("inspect", call.replace(f", {option}=True", ""), "--x", "1,2", "--w", "3")
     assert refused.code == 2
     assert "appears to not have been used in the graph" in " ".join(refused.err.replace("│", " ").split())

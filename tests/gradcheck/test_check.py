@@ -537,3 +537,57 @@ def test_layouts_give_back_what_they_were_given(kinds):
         place = layout.place(position)
         entry = tensors[place.name][place.index]
         assert float(entry.imag if place.part == "imag" else entry.real) == float(vector[position])
+
+
+def numbers(inputs):
+    """Numbers and vectors in double precision, from texts as on the command line."""
+    read = {name: [float(part) for part in text.split(",")] for name, text in inputs.items()}
+    return {name: torch.tensor(x if len(x) > 1 else x[0], dtype=torch.float64) for name, x in read.items()}
+
+
+@pytest.mark.parametrize(
+    ("expression", "inputs", "entry"),
+    [
+        ("torch.sign(x)", {"x": "-1,0,2"}, ("y", (1,), "x", (1,))),
+        ("torch.sign(x).sum() + x.sum()", {"x": "0,1"}, ("y", (), "x", (0,))),
+        ("torch.atan2(a, b)", {"a": "0", "b": "0"}, ("y", (), "a", ())),
+        ("torch.atan2(a, b)", {"a": "0", "b": "-1"}, ("y", (), "a", ())),
+        ("torch.round(x * 2)", {"x": "0.25,0.3"}, ("y", (0,), "x", (0,))),
+    ],
+)
+def test_a_value_that_jumps_has_no_derivative_be_it_by_the_same_to_both_sides(expression, inputs, entry):
+    """Of sign at 0 the differences to both sides are the same, and grow without end."""
+    report = jvpcli.check(expression, numbers(inputs)).report
+    worst = report.worst
+    assert report.verdict == "kink"
+    assert (worst.output, worst.output_index, worst.input, worst.input_index) == entry
+    assert math.isinf(max(abs(worst.below), abs(worst.above)))
+
+
+@pytest.mark.parametrize(("expression", "x"), [("torch.acos(x.clamp(-1,1))", "1,0.5"), ("x.clamp(min=0).sqrt()", "0,4")])
+def test_an_infinite_derivative_agrees_with_no_difference(expression, x):
+    """NaN beside it, 0·∞ of a backward pass a row, is no choice at a kink."""
+    report = jvpcli.check(expression, numbers({"x": x})).report
+    assert (report.verdict, report.worst.output_index, report.worst.input_index) == ("kink", (0,), (0,))
+    assert math.isinf(report.worst.analytic)
+    assert "smooth" not in report.explanation
+
+
+def test_a_nan_is_named_as_that():
+    """x² has the derivative 0 at 0; sqrt(x⁴) has ∞ · 0."""
+    report = jvpcli.check("torch.sqrt(x**4)", x=[0.0, 2.0]).report
+    assert report.verdict == "wrong_backward"
+    assert report.explanation == "Autograd's formula gives NaN at this point, where differences give 0."
+
+
+def test_a_backward_that_is_another_when_it_is_differentiated_again_is_said_so():
+    """Of det at a singular matrix PyTorch's backward gives 0, and with create_graph=True the right number."""
+    A = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    plain = torch.autograd.grad(torch.linalg.det(A), A)[0]
+    again = torch.autograd.grad(torch.linalg.det(A), A, create_graph=True)[0]
+    report = jvpcli.check("torch.linalg.det(A)", A=A.detach()).report
+    if torch.equal(plain, again.detach()):
+        pytest.skip("this PyTorch gives the same both times")
+    assert report.verdict == "wrong_backward"
+    said = {each.name: each.about for each in report.comparisons}
+    assert said["forward against reverse"] == "not compared: a backward here, differentiated again, gives other numbers"

@@ -39,6 +39,13 @@ WORDINGS = [
                 "same device, but found at least two devices, cuda:1 and cuda:0!"),
     ("devices", "module must have its parameters and buffers on device cuda:1 (device_ids[0]) but found one of them on "
                 "device: cpu"),
+    ("tuple-for-tensor", "AttributeError: 'tuple' object has no attribute 'view'"),
+    ("tuple-for-tensor", "TypeError: unsupported operand type(s) for *: 'float' and 'tuple'"),
+    ("tuple-for-tensor", "unsupported operand type(s) for -: 'tuple' and 'Tensor'"),
+    ("tuple-for-tensor", "bad operand type for unary -: 'tuple'"),
+    ("complex-gradient-of-real", "Expected isFloatingType(grad.scalar_type()) || (input_is_complex == grad_is_complex) to be "
+                                 "true, but got false.  (Could this error message be improved?  If so, please report an "
+                                 "enhancement request to PyTorch.)"),
     ("floats-only", "Only Tensors of floating point dtype can require gradients"),
     ("numpy-grad", "Can't call numpy() on Variable that requires grad. Use var.detach().numpy() instead."),
     ("gradients-type", "gradients can be either Tensors, Variables or None, but got float"),

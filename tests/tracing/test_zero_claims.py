@@ -192,3 +192,47 @@ def test_odd_shapes_and_dtypes(inputs):
     for expression in ("x * x", "x.abs()", "x * 0", "(x * x.detach())"):
         for finding in claims(expression, **inputs):
             assert finding.claim
+
+
+LEAPS = [
+    # expression, inputs, the input whose gradient is zero, the entry where the value jumps
+    ("torch.atan2(a, b)", {"a": "0", "b": "0"}, "a", "a = 0"),
+    ("torch.sign(x)", {"x": "-1,0,2"}, "x", "x[1] = 0"),
+    ("torch.floor(x)", {"x": "1.5,2"}, "x", "x[1] = 2"),
+    ("torch.trunc(x) * 3", {"x": "-3,0.5"}, "x", "x[0] = -3"),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "name", "where"), LEAPS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_the_value_jumps_no_derivative_is_claimed(expression, inputs, name, where, dtype):
+    points = {key: tensor(text) for key, text in inputs.items()}
+    entry = int(where[where.index("[") + 1]) if "[" in where else 0
+    sides = []
+    for step in (-1e-9, 1e-9):
+        there = points[name].clone()
+        there.view(-1)[entry] += step
+        sides.append(value(expression, {**points, name: there}))
+    assert abs(sides[1] - sides[0]) > 0.5
+    found = [f for f in claims(expression, dtype=dtype, **inputs) if f" at {where}" in f.message]
+    assert [(f.claim, f.reason) for f in found] == [("leap", "kink")]
+    assert "its value jumps there, so that it has no derivative, and PyTorch gives 0" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("expression", "x"), [("torch.tanh(x)", "10"), ("torch.sigmoid(x)", "18"), ("torch.special.expit(x)", "20")]
+)
+def test_what_is_lost_to_rounding_is_not_called_too_small(expression, x):
+    (in_double,) = gradient(expression, {"x": tensor(x)}, "x").reshape(-1)
+    assert in_double > 100 * torch.finfo(torch.float32).tiny  # float32 has numbers as small as that
+    (found,) = claims(expression, dtype="float32", x=x)
+    assert found.claim == "rounded"
+    assert "its derivative there rounds to 0 in float32, and in double precision is not 0" in found.message
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 7])
+def test_a_mean_does_not_cancel_what_is_drawn_at_random(width):
+    """Each entry of the derivative of a normalisation at equal numbers is other than 0, and the sum of a row is 0."""
+    (found,) = claims(f"F.layer_norm(x, ({width},))", dtype="float32", x=",".join(["2"] * width))
+    assert found.claim == "cancelled"
+    assert "at x[0] = 2" in found.message

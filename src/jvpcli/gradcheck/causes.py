@@ -6,6 +6,7 @@ the cuts are held fast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
     if cut is not None:
         return cut
     hooked = function.evaluation.hooked  # then a result that no gradient comes back from may be meant so
-    return kinked_step(function, entry) or (None if hooked else _swallowed(function, entry)) or Reason(BACKWARD)
+    chosen = None if math.isnan(entry.analytic) else kinked_step(function, entry)  # NaN is no choice at a kink
+    return chosen or (None if hooked else _swallowed(function, entry)) or Reason(BACKWARD)
 
 
 # Cuts

@@ -198,6 +198,7 @@ def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: 
     """The outputs where autograd's number and the central difference differ, or the two sides do (m,)."""
     eps, given = line.function.eps, line.function.tolerance
     large = torch.maximum(analytic.abs(), first.derivative.abs())
+    large = torch.where(large.isfinite(), large, 0.0)  # no difference agrees with an infinite derivative
     allowed = given.allowed(first.derivative, size) if given.given else tolerance(eps) * large + floor
     differs = ~((first.derivative - analytic).abs() <= allowed + first.noise)
     jumps = ~(first.jump.abs() <= 1e-4 * large + 4 * first.noise + floor)

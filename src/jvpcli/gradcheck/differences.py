@@ -246,7 +246,8 @@ def _nearer_of(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tupl
 
 
 def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Sequence[float]) -> Tensor:
-    """Whether the jump between the sides stays, or grows, down to the smallest steps at which rounding can tell.
+    """Whether the jump between the sides, or of the value itself, stays or grows down to the smallest steps at which rounding
+    can tell.
 
     above, below: (K, m), for ever smaller steps; middle: what the central differences go to (m,), which a kink leaves in
     peace and rounding does not.
@@ -260,11 +261,15 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
         t, larger = steps[k], torch.maximum(jumps[k], jumps[k - 1])
         noise = 16 * (scatter + eps * t * slopes[k] + tiny) / t
         ratio = jumps[k] / jumps[k - 1]
-        breaks = (ratio > 3.9) & (ratio < 4.1) & (t * jumps[k] > 1e-6 * here.abs())  # beyond any rounding inside
+        grows = (ratio > 1.9) & (ratio < 4.1)  # a break of the value, or a vertical tangent
+        breaks = grows & (t * jumps[k] > 1e-6 * here.abs())  # beyond any rounding inside
         scattered = ((above[k] + below[k]) / 2 - middle).abs() > larger / 10
         decidable = (larger > 50 * noise) & (larger > 1e-4 * slopes[k]) & (steps[k - 1] <= 2.0**-7)
         decidable &= breaks | ~scattered
-        stays = breaks | ((ratio > 0.7) & (ratio < 2.9))
+        whole = slopes[k] / slopes[k - 1]  # of a value that jumps by the same to both sides the slopes are the same
+        leaps = (whole > 3.9) & (whole < 4.1) & (slopes[k] > 50 * noise) & (t * slopes[k] > 1e-6 * here.abs())
+        decidable |= leaps & (steps[k - 1] <= 2.0**-7)
+        stays = breaks | leaps | ((ratio > 0.7) & (ratio < 2.9))
         seen = torch.where(decidable, torch.where(stays, seen + 1, 0), seen)
     return seen >= 2
 

@@ -1,8 +1,8 @@
 """Forward mode against reverse mode, and the test ⟨v, Ju⟩ = ⟨Jᵀv, u⟩.
 
 Forward mode is the transposed reverse pass (see `jacobians.passes`): it costs nothing to load.  Where that differs from the
-rows, which the differences confirm, a backward can't be differentiated again; the gradient is right all the same.  Real
-forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
+rows, which the differences confirm, a backward can't be differentiated again, or not rightly; the gradient is right all
+the same.  Real forward mode is loaded only where it has something of its own to say: a custom function with a `jvp` of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ LINEAR, FORWARD, RULE = "linear", "forward", "rule"
 """What is at fault: a formula that is not linear, a `jvp` that gives something else, or one that breaks torch's rules."""
 
 NO_DOUBLE = "a backward here cannot be differentiated again"
+OTHERWISE = "a backward here, differentiated again, gives other numbers"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     if agrees:
         return Modes(DUALS if own else TRANSPOSED, forward, dot)
     if not own:
-        return Modes(why=NO_DOUBLE)
+        return Modes(why=OTHERWISE)
     return Modes(DUALS, forward, dot, FORWARD, _odd_entry(function, rows))
 
 

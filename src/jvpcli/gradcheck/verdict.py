@@ -219,6 +219,8 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
         return "A hook takes part in the backward pass, and what comes out is not the derivative of what the code computes."
     if outcome.base.program is None or outcome.base.functions:
         return "What the code computes has another derivative than autograd finds in it."
+    if outcome.entry is not None and math.isnan(outcome.entry.analytic):
+        return f"Autograd's formula gives NaN at this point, where differences give {_number(outcome.entry.numeric)}."
     return "Autograd's formula gives another derivative than the function has at this point."
 
 
@@ -312,7 +314,7 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
     if outcome.zero is not None and outcome.zero.entry is not None and outcome.function is not None:
         text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
         cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""
-        yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "follows")
+        yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "staircase")
     compared = outcome.compared
     if compared is not None and compared.unsure:
         yield Notice(

@@ -617,7 +617,7 @@ def _without_unused(pasted: Pasted) -> Pasted:
     if not unused or len(unused) == len(pasted.wrt):
         return pasted
     inputs = {name: text for name, text in pasted.inputs.items() if name not in unused}
-    note = f"nothing reads {', '.join(unused)}: the result is for the others"
+    note = f"nothing reads {', '.join(unused)}, which is left out here: the result is for the others"
     wrt = tuple(name for name in pasted.wrt if name in read)
     return replace(pasted, inputs=inputs, wrt=wrt, unused=unused, notes=(*pasted.notes, note))
 

@@ -7,21 +7,24 @@ were finite, stay as they were.  What changes a little is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label, unravel
-from jvpcli.jacobians.nearby import moved
+from jvpcli.jacobians.nearby import elsewhere, moved
 from jvpcli.tracing.chain import gradients_of
 from jvpcli.tracing.rewrites import candidates
 from jvpcli.tracing.steps import Traced, number_text, trace_problem
 
 NEARBY = (1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4)
 """How far off the point, relative to each entry, a rewrite is compared with the original."""
+
+SMALLER = (0.8, 0.5)
+"""Parts of the inputs at which a rewrite is compared with the original too: what overflows at the point is finite there."""
 
 SAME = 64
 """Two ways to a number that are so many roundings apart give the same."""
@@ -166,6 +169,16 @@ class Changed:
     after: complex
     part: float
 
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the tensor is no output."""
+        return self.label.startswith("∂")
+
+    @property
+    def by(self) -> float:
+        """How far apart they are, as a part of the number before where that is more than 1."""
+        return abs(self.after - self.before) / max(abs(self.before), 1.0)
+
 
 Numbers = Mapping[str, tuple[Tensor, float]]
 """Outputs and gradients by their labels, each with the size of what it was added up from."""
@@ -174,21 +187,37 @@ Numbers = Mapping[str, tuple[Tensor, float]]
 def what_changes(before: Traced, after: Traced) -> str | None:
     """What another expression changes where the first one is finite, in words; None: too much to be a cure.
 
-    Looked at are the outputs and the gradients, at the point and at a few points nearby.
+    Looked at are the outputs and the gradients, at the point, at a few points nearby, and at some further off.
     """
-    here = _changed(*(_numbers(t.evaluation.outputs, t.cotangents, t.problem.leaves) for t in (before, after)))
+    if _spoils(before, after):
+        return None
+    old, new = (_numbers(t.evaluation.outputs, t.cotangents, t.problem.leaves) for t in (before, after))
+    here = _changed(old, new)
     most = max(MOST_CHANGED, max(torch.finfo(x.dtype).eps for x in before.problem.leaves.values()) ** 0.5)
     if any(found.part > most for found in here):
         return None
     if here:
         return f", but other numbers change: {' and '.join(map(_told, here[:2]))}"
-    near = [found for seed, distance in enumerate(NEARBY) for found in _changed_near(before, after, distance, seed)]
-    values = [found for found in near if not found.label.startswith("∂")]
-    if any(found.part > most for found in values):
+    leaves = before.problem.leaves
+    near = _changed_at(before, after, [moved(leaves, distance, seed=31 + seed) for seed, distance in enumerate(NEARBY)])
+    far = _changed_further(before, after)
+    if any(found.part > most for found in near if not found.is_gradient) or any(
+        found.by > most for found in far if not found.is_gradient
+    ):
         return None
-    if not near:
-        return ""
-    return f", but other numbers change: at a point nearby {_told(max(near, key=lambda found: found.part))}"
+    for where, changed in (("a point nearby", near), ("another point", far)):
+        if changed:
+            return f", but other numbers change: at {where} {_told(max(changed, key=lambda found: found.part))}"
+    return ""
+
+
+def _spoils(before: Traced, after: Traced) -> bool:
+    """Whether an output is not finite, and was not so before: no gradient is worth that."""
+    for name, y in before.evaluation.outputs.items():
+        new = after.evaluation.outputs[name]
+        if bool((~new.isfinite() & ~((new == y) | (new.isnan() & y.isnan()))).any()):
+            return True
+    return False
 
 
 def _told(found: Changed) -> str:
@@ -214,21 +243,36 @@ def _largest(x: Tensor) -> float:
     return float(torch.nan_to_num(x.detach().abs().double(), nan=0.0, posinf=0.0).max()) if x.numel() else 0.0
 
 
-def _changed_near(before: Traced, after: Traced, distance: float, seed: int) -> list[Changed]:
-    points = moved(before.problem.leaves, distance, seed=31 + seed)
+def _changed_further(before: Traced, after: Traced) -> list[Changed]:
+    """What changes further off, in double precision: what overflows or underflows at the point does not there."""
     try:
-        found = [_numbers_at(traced, points) for traced in (before, after)]
-    except (JvpError, KeyError, RuntimeError):  # the one or the other has no values there
+        before, after = (replace(traced, problem=traced.problem.in_double()) for traced in (before, after))
+        leaves = before.problem.leaves
+    except (JvpError, RuntimeError):  # it runs in its own precision alone
         return []
-    return _changed(*found)
+    smaller = [{name: part * x.detach() for name, x in leaves.items()} for part in SMALLER]
+    return _changed_at(before, after, [*smaller, elsewhere(leaves, seed=31)])
+
+
+def _changed_at(before: Traced, after: Traced, points: Sequence[Mapping[str, Tensor]]) -> list[Changed]:
+    """What changes at these points, beyond the rounding of the dtype that was asked for."""
+    eps = max(torch.finfo(v.dtype).eps for v in before.cotangents.values())
+    found: list[Changed] = []
+    for point in points:
+        try:
+            found += _changed(_numbers_at(before, point), _numbers_at(after, point), eps)
+        except (JvpError, KeyError, RuntimeError):  # the one or the other has no values there
+            continue
+    return found
 
 
 def _numbers_at(traced: Traced, points: Mapping[str, Tensor]) -> Numbers:
     there = traced.problem.at(points)
-    return _numbers(there.outputs, traced.cotangents, there.leaves)
+    cotangents = {name: v.to(there.outputs[name].dtype) for name, v in traced.cotangents.items()}
+    return _numbers(there.outputs, cotangents, there.leaves)
 
 
-def _changed(before: Numbers, after: Numbers) -> list[Changed]:
+def _changed(before: Numbers, after: Numbers, eps: float = 0.0) -> list[Changed]:
     """The entry that changes most, beyond rounding, of each tensor; only where the number before is finite."""
     found = []
     for name, (old, terms) in before.items():
@@ -238,7 +282,7 @@ def _changed(before: Numbers, after: Numbers) -> list[Changed]:
         apart = torch.where(old.isfinite(), torch.nan_to_num((new - old).abs().double(), nan=math.inf), 0)
         size, place = _largest(old), int(apart.argmax())
         difference = float(apart.reshape(-1)[place])
-        if difference > SAME * torch.finfo(old.dtype).eps * (size + terms):
+        if difference > SAME * max(torch.finfo(old.dtype).eps, eps) * (size + terms):
             label = entry_label(name, unravel(place, tuple(old.shape)))
             numbers = old.reshape(-1)[place].item(), new.reshape(-1)[place].item()
             found.append(Changed(label, *numbers, difference / (size or 1.0)))

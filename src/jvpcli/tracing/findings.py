@@ -17,6 +17,7 @@ from jvpcli.report.trace import Finding
 from jvpcli.request import Request
 from jvpcli.tracing.chain import pull_back
 from jvpcli.tracing.faults import Fault, find_cure, find_fault
+from jvpcli.tracing.flat import Passage, finite_beside
 from jvpcli.tracing.replay import Step
 from jvpcli.tracing.rewrites import Mask, masks_behind
 from jvpcli.tracing.steps import Traced, norm, number_text
@@ -40,9 +41,9 @@ SENTENCES = {
 """By the code of a claim its sentence."""
 
 REASONS = {
-    "masked": "the derivative there is {slope}, the cotangent that arrives is 0, and 0·∞ is nan",
+    "masked": "the derivative {there} is {slope}, the cotangent that arrives is 0, and 0·∞ is nan",
     "nan": "the derivative that PyTorch computes there is nan{forward}",
-    "infinite": "the derivative there is {slope}{forward}",
+    "infinite": "the derivative {there} is {slope}{forward}",
     "overflow": "the cotangent {v} times the derivative {slope} is more than the dtype holds{forward}",
     "backward": "that is what PyTorch's backward of the step makes of the cotangent that arrives{forward}",
 }
@@ -188,6 +189,7 @@ def _reason(traced: Traced, fault: Fault) -> str:
     step = traced.chain.steps[fault.step]
     v, slope, row = _factors(traced, fault) or (math.nan, 1.0, None)
     words = {"forward": _quotient(step, row) or _forward(step, row), "slope": number_text(slope), "v": number_text(v)}
+    words["there"] = "there" if finite_beside(Passage.of(step, fault.position), fault.entry) else "that PyTorch computes there"
     if v == 0 and math.isinf(abs(slope)):
         return REASONS["masked"].format(**words) + _masked(traced, fault, row)
     if _is_nan(v):

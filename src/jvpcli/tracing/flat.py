@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.kinks import KINK, LASTING, ROUNDINGS, bends
+from jvpcli.jacobians.kinks import KINK, LASTING, ROUNDINGS, STEP, bends
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, largest, moved
 from jvpcli.jacobians.operations import SMOOTH, base_name, topological
 from jvpcli.jacobians.passes import vjp
@@ -23,6 +23,9 @@ from jvpcli.tracing.replay import Step
 
 CLOSE = 1e-5
 """How far, relative to each entry, a derivative that is zero at the point alone is looked for."""
+
+BESIDE = 1e-3
+"""How far, relative to each operand, an infinite derivative is looked for beside the point."""
 
 FAR = (1.0, 3.0, 30.0, 1e4)
 """Sizes of the random operands that a derivative which is zero all around is looked for at."""
@@ -64,6 +67,11 @@ class Passage:
     position: int
     others: Sequence[int]
     decided: bool
+
+    @classmethod
+    def of(cls, step: Step, position: int) -> Passage:
+        """The way from all results, with the other operands left as they are."""
+        return cls(step, range(len(step.results)), position, (), False)
 
     @cached_property
     def points(self) -> list[Tensor]:
@@ -135,6 +143,7 @@ def why_flat(passage: Passage, entries: Tensor) -> Iterator[Flat]:
     The causes:
         "rounded": in double precision it is not zero;
         "kink": the derivatives to the two sides of the entry differ;
+        "leap": the results themselves jump there;
         "jump": it is not zero as near to the point as can be looked at;
         "stationary": it is not zero a little off;
         "saturated": the results do not change with the entry around the point, and do far from it;
@@ -182,10 +191,12 @@ def _beside(passage: Passage, entries: Tensor) -> Iterator[Flat]:
     step = STEP_IN_ROUNDINGS * torch.finfo(x.dtype).eps
     near, wider, close = (_beside_by(passage, h) for h in (step, step**0.5, max(CLOSE, step**0.5)))
     lasting = entries & (near > LASTING * wider)
-    kinks = _kinks(passage, lasting, step)
+    kinks = _bent(passage, lasting, step, KINK)
     yield Flat("kink", kinks)
-    yield Flat("jump", lasting & ~kinks)
-    yield Flat("stationary", entries & ~lasting & ((near > 0) | (wider > 0) | (close > 0)))
+    leaps = _bent(passage, entries & ~kinks, step, STEP) if _leaps(passage, step) else torch.zeros_like(kinks)
+    yield Flat("leap", leaps)
+    yield Flat("jump", lasting & ~kinks & ~leaps)
+    yield Flat("stationary", entries & ~lasting & ~leaps & ((near > 0) | (wider > 0) | (close > 0)))
 
 
 def _beside_by(passage: Passage, relative: float) -> Tensor:
@@ -194,11 +205,25 @@ def _beside_by(passage: Passage, relative: float) -> Tensor:
     return torch.maximum(*(passage.derivative(points).abs() for points in sides))
 
 
-def _kinks(passage: Passage, entries: Tensor, step: float) -> Tensor:
-    """Those of the entries that have a kink, told by moving each alone; more than can be moved are taken to be like those."""
+def _leaps(passage: Passage, relative: float) -> bool:
+    """Whether the results are as far apart a little to both sides of all entries as they are a little further off."""
+    near, wide = (
+        abs(passage.value(points[1]) - passage.value(points[0]))
+        for points in (
+            [passage.with_operand(moved({"x": passage.operand}, s * by, seed=11)["x"]) for s in (-1, 1)]
+            for by in (relative, relative**0.5)
+        )
+    )
+    return near > LASTING * wide
+
+
+def _bent(passage: Passage, entries: Tensor, step: float, how: str) -> Tensor:
+    """Those of the entries that have a kink (or a leap), told by moving each alone; more than can be moved are taken to be
+    like those.
+    """
     places = entries.reshape(-1).nonzero().reshape(-1).tolist()
     most = max(1, min(MOST_SINGLE, MOST_NUMBERS // max(passage.operand.numel(), 1)))
-    bent = [_bends(passage, place, step) == KINK for place in places[:most]]
+    bent = [_bends(passage, place, step) == how for place in places[:most]]
     like = len(places) > most and all(bent)
     kinks = torch.zeros(entries.numel(), dtype=torch.bool)
     kinks[places] = torch.tensor([*bent, *[like] * (len(places) - len(bent))], dtype=torch.bool)
@@ -223,6 +248,21 @@ def _one_moved(x: Tensor, place: int, offset: float) -> Tensor:
     flat = x.detach().clone(memory_format=torch.contiguous_format).reshape(-1)
     flat[place] += offset
     return flat.reshape(x.shape)
+
+
+def finite_beside(passage: Passage, place: int) -> bool:
+    """Whether a derivative that is infinite at one entry is so at this point alone, as that of a root is: finite a little beside
+    it. That of an overflow is not, or is finite here in double precision.
+    """
+    if bool(passage.derivative(passage.points).reshape(-1)[place] != 0):
+        return False
+    moving = {str(k): x for k, x in enumerate(passage.points) if _has_numbers(x)}
+    for sign in (-1, 1):
+        there = moved(moving, sign * BESIDE, seed=11)
+        points = [there.get(str(k), x) for k, x in enumerate(passage.points)]
+        if bool(passage.derivative(points).reshape(-1)[place] != 0):
+            return True
+    return False
 
 
 # Elsewhere

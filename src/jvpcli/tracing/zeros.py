@@ -41,18 +41,19 @@ SENTENCES = {
     "unused": NOT_PASSED + "{verb} it (structural)",
     "unused_here": NOT_PASSED + "{verb} it here",
     "random": NOT_PASSED + "{verb} it with this seed: it draws random numbers",
-    "piecewise": MADE + "it is piecewise constant (structural): its derivative is 0 everywhere",
+    "piecewise": MADE + "it is piecewise constant (structural): its derivative is 0 wherever it has one",
     "tried": MADE + "its derivative is 0 here, and was at every other place that was tried",
     "saturated": MADE
-    + "it is saturated (dead) there: around this value it does not change with this entry, so its derivative "
-    "is 0",
+    + "it is saturated (dead) there: around this value its numbers do not change with this entry, and its "
+    "derivative comes out as 0",
     "flat": MADE + "its derivative is 0 here and around here, and not far away",
     "kink": MADE + "it has a kink there (the derivatives to its two sides differ), and PyTorch chooses 0",
+    "leap": MADE + "its value jumps there, so that it has no derivative, and PyTorch gives 0",
     "jump": MADE + "its derivative is 0 here, and not as near to this point as numbers of this precision can tell",
     "stationary": MADE + "it is stationary there: its derivative is 0 at this point, and not a little beside it",
     "value": MADE + "its derivative is 0 because of the value of {because} here, and is not with another",
     "values": MADE + "its derivative is 0 because of the values of its operands here, and is not with others",
-    "rounded": MADE + "its derivative there is smaller than {dtype} can tell from 0",
+    "rounded": MADE + "its derivative there rounds to 0 in {dtype}, and in double precision is not 0",
     "underflow": MADE
     + "the cotangent that arrives times the derivative is smaller than the smallest number of {dtype}",
     "cancelled": MADE
@@ -67,7 +68,7 @@ KINDS = {
     **dict.fromkeys(("no_path", "shape_only", "graph_cut", "all_cut", "unused", "piecewise"), "structural"),
     **dict.fromkeys(("no_path_here", "none_passed", "unused_here", "random", "tried", "value", "values"), "value"),
     **dict.fromkeys(("saturated", "flat"), "saturated"),
-    **dict.fromkeys(("kink", "jump"), "kink"),
+    **dict.fromkeys(("kink", "leap", "jump"), "kink"),
     **dict.fromkeys(("rounded", "underflow"), "rounding"),
     **dict.fromkeys(("cancelled", "cancelled_sum", "cancelled_given"), "cancelled"),
     "stationary": "stationary",
