@@ -42,7 +42,10 @@ class Kink:
 
 
 def direction(x: Tensor, seed: int) -> Tensor:
-    """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed."""
+    """Random signs times different numbers in [0.5, 1): every entry moves, and no two alike; the same for a seed.
+
+    The numbers are random within their parts of the interval: evenly spaced ones add up to zero, or to each other.
+    """
     steps = _few_steps if x.numel() <= FEW else _steps
     return steps(x.shape, x.dtype, x.device, seed)
 
@@ -51,7 +54,8 @@ def _steps(shape: torch.Size, dtype: torch.dtype, device: torch.device, seed: in
     generator, count = torch.Generator().manual_seed(seed), shape.numel()
 
     def drawn() -> Tensor:
-        size = 0.5 + torch.randperm(count, generator=generator, dtype=torch.float64) / (2 * max(count, 1))
+        place = torch.randperm(count, generator=generator, dtype=torch.float64)
+        size = 0.5 + (place + torch.rand(count, generator=generator, dtype=torch.float64)) / (2 * max(count, 1))
         return (size * (torch.randint(0, 2, (count,), generator=generator) * 2 - 1)).reshape(shape)
 
     step = drawn()

@@ -84,23 +84,25 @@ VARYING = Nature(rigid=False, picking=False, smooth=False)
 
 
 ADDED = {
-    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
     **dict.fromkeys(("Convolution", "Linear", "NativeLayerNorm", "NativeGroupNorm"), 2),
     **dict.fromkeys(("NativeBatchNorm", "NativeBatchNormLegit"), 2),
 }
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output."""
+def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` as `natures_of` has it."""
     if output.grad_fn is None:
         return [ALWAYS] * len(inputs)
     order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
-    return natures_of(order, [leaf_of.get(id(x)) for x in inputs])
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed)
 
 
-def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
+def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False) -> list[Nature]:
     """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
+
+    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points.
 
     From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
     by an operation that is not rigid, not picking, not smooth, not still, or not placed.
@@ -109,8 +111,8 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
-        smooth = (name in SMOOTH and not floors) or _is_of_complex(node, name)
-        scales = not floors and _scales(node, name, bits)
+        smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
+        scales = not floors and not weighed and _scales(node, name, bits)
         reached = bent = mixed = rough = moved = loose = 0
         moves = picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):

@@ -34,7 +34,7 @@ MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
 """
-PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addmv Addr Linear Convolution"
+PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Convolution"
 PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
 
@@ -52,7 +52,7 @@ CORES = {
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
 
 BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
-FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce"))
+FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce", "Trilinear", "EmbeddingBag"))
 """Operations whose local maps are found out by calls at the point: what is zero there may be so because of its values."""
 
 STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()) - FOUND_OUT)
@@ -70,7 +70,7 @@ def masks(graph: Graph, work: Workspace) -> list[Tensor]:
     """
     found = []
     work.reserve(graph.output.numel() * sum(x.numel() for x in graph.inputs), 8)
-    for terms, x in zip(_accumulated(graph, work, unvalued), graph.inputs, strict=True):
+    for terms, x in zip(_accumulated(graph, work, partial(unvalued, graph.weighed)), graph.inputs, strict=True):
         result = zeros(graph.output.numel(), x.numel(), _double(graph))
         if result.numel():
             for position, term in enumerate(terms):
@@ -112,7 +112,7 @@ def _picks(node: Node) -> bool:
 def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
     """What ∂output/∂input can be other than zero at, at any point; None where that can't be found out."""
     try:
-        terms = _accumulated(graph, work, lambda node, local: widened(node, unvalued(node, local)))[position]
+        terms = _accumulated(graph, work, lambda node, local: widened(node, unvalued(graph.weighed, node, local)))[position]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
     shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)
@@ -132,15 +132,18 @@ def kinds(graph: Graph, work: Workspace) -> list[str]:
 # --- other values, other places --------------------------------------------------------------------------------------
 
 
-def unvalued(node: Node, local: Locals) -> Locals:
-    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by."""
+def unvalued(weighed: bool, node: Node, local: Locals) -> Locals:
+    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by.
+
+    `weighed`: what is not differentiated may follow from the inputs, and is no constant.
+    """
     name = base_name(node.name()) if callable(node) else ""
     if name in ALONG and name not in BY_VALUE:
         return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
     if name not in STATED:
         ends = _ends(node, local)
         return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
-    alone = sum(edge is not None for edge, _ in node.next_functions) == 1
+    alone = not weighed and sum(edge is not None for edge, _ in node.next_functions) == 1
     return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
 
 

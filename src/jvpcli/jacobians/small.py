@@ -189,7 +189,7 @@ def with_kinds(
     """
     found: dict[tuple[str, str], LinearMap] = {}
     for y_name, y in outputs.items():
-        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked)
+        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked, problem.weighed)
         for position, x_name in enumerate(problem.leaves):
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
@@ -233,11 +233,12 @@ class _Operations:
     output: Tensor
     inputs: Sequence[Tensor]
     hooked: bool
+    weighed: bool
 
     @cached_property
     def natures(self) -> Sequence[Nature]:
         """What they are on the way to each input, told by their names alone."""
-        return natures(self.output, self.inputs)
+        return natures(self.output, self.inputs, self.weighed)
 
     @cached_property
     def kinds(self) -> Sequence[str]:
@@ -267,7 +268,7 @@ class _Operations:
         from jvpcli.jacobians.graph import read_graph
         from jvpcli.jacobians.terms import UnsupportedError
 
-        graph = read_graph(self.output, self.inputs, self.hooked)
+        graph = read_graph(self.output, self.inputs, self.hooked, self.weighed)
         if graph.whole:
             raise UnsupportedError("only torch's own engine knows the backward pass")
         return graph

@@ -19,10 +19,15 @@ B, P, Q, R = range(4)
 
 
 def _product(
-    op: Op, shapes: tuple[Shape | None, Shape | None], left: Tensor | None, right: Tensor | None, scale: float = 1.0
+    op: Op,
+    shapes: tuple[Shape | None, Shape | None],
+    left: Tensor | None,
+    right: Tensor | None,
+    scale: float = 1.0,
+    summed: bool = False,
 ) -> Locals:
-    """y = a @ c with the labels that the numbers of axes say."""
-    batch = (B,) if len(op.shape) == 3 else ()
+    """y = a @ c with the labels that the numbers of axes say; `summed` over the batch."""
+    batch = (B,) if summed or len(op.shape) == 3 else ()
     sizes: dict[int, int] = {}
     a_labels: tuple[int, ...] = (*batch, P, Q)
     c_labels: tuple[int, ...] = (*batch, Q, R)
@@ -64,13 +69,13 @@ def dot(op: Op) -> Locals:
     return _product(op, (op.shapes[0], op.shapes[1]), op.saved("self"), op.saved(other))
 
 
-def added(left: str, right: str) -> Rule:
-    """beta·bias + alpha·(a @ c), the bias broadcast."""
+def added(left: str, right: str, summed: bool = False) -> Rule:
+    """beta·bias + alpha·(a @ c), the bias broadcast; `summed` over a batch of products."""
 
     def rule(op: Op) -> Locals:
         beta, alpha = (float(op.saved(name, 1)) for name in ("beta", "alpha"))
         bias = op.shapes[0]
-        products = _product(op, (op.shapes[1], op.shapes[2]), op.saved(left), op.saved(right), alpha)
+        products = _product(op, (op.shapes[1], op.shapes[2]), op.saved(left), op.saved(right), alpha, summed)
         return [None if bias is None else (constant(op, bias, beta),), *products]
 
     return rule
@@ -179,6 +184,7 @@ RULES: dict[str, Rule] = {
     "Vdot": dot,
     "Addmm": added("mat1", "mat2"),
     "Baddbmm": added("batch1", "batch2"),
+    "Addbmm": added("batch1", "batch2", summed=True),
     "Addmv": added("mat", "vec"),
     "Addr": addr,
     "Linear": linear,
