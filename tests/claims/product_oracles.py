@@ -28,7 +28,7 @@ from evidence import (
     tensor_of,
 )
 from plain_programs import UndecidedError
-from plain_steps import Local
+from plain_steps import EXTREMES, Local
 from torch import Tensor
 
 # Of a product, and of a local Jacobian: which kind of matrix it is
@@ -118,9 +118,21 @@ def is_sparse(evidence: Evidence, claim: Claim) -> None:
 def is_dense(evidence: Evidence, claim: Claim) -> None:
     """No entry is zero at every point: every entry may collect from every entry."""
     found = matrices(evidence, claim)
-    places = torch.stack([J != 0 for J in found]).any(0)  # NaN, too
+    places = torch.stack([J != 0 for J in found]).any(0) | (exact(evidence, claim) != 0)  # NaN, too
+    if "local" in claim.about and not bool(places.all()):
+        places |= apart(Local.of(evidence, claim, evidence.double), len(places), (~places).any(0))
     refute(len(found) > 3 and not bool(places.all()), "an entry is zero at every point")
     counted(evidence, claim)
+
+
+def apart(local: Local, rows: int, columns: Tensor) -> Tensor:
+    """Where a local Jacobian is not zero with one operand entry, of some `columns` (n,), far from where it is: as the least of
+    many, say, which random ones seldom are."""
+    places = torch.zeros(rows, len(columns), dtype=torch.bool)
+    for column in columns.nonzero().reshape(-1).tolist():
+        for number in EXTREMES:
+            places |= one_row_an_entry(local.matrix_at(local.with_entry(column, number)), len(places)) != 0
+    return places
 
 
 def is_sum(evidence: Evidence, claim: Claim) -> None:
@@ -200,6 +212,8 @@ def is_complex(evidence: Evidence, claim: Claim) -> None:
     y, x = evidence.number(claim.about["y"]), evidence.place(claim.about["x"])
     leaves = evidence.double.leaves
     start = evidence.double.run(*leaves)
+    if any(moves(out) and torch.finfo(out.dtype).eps > 1e-9 for out in start):
+        raise UndecidedError("it computes in a coarser precision")
     v = [direction(out, 3) if k == y else None for k, out in enumerate(start)]
     gradient = gradients(evidence.double.run, leaves, v)[x]
     if gradient is None or not bool(gradient.isfinite().all()) or not bool((gradient != 0).any()):

@@ -27,7 +27,7 @@ from evidence import (
     tensor_of,
 )
 from plain_programs import PlainProgram, PlainStep, UndecidedError
-from plain_steps import Local
+from plain_steps import EXTREMES, Local
 from torch import Tensor
 
 
@@ -244,8 +244,9 @@ def is_saturated(evidence: Evidence, claim: Claim) -> None:
             )
             refute(change > 8 * eps, f"it changes by {change} of itself when the entry moves by {by}")
     for found in found_in(evidence, claim, evidence.double):
+        alone = [found.local.with_entry(found.entry, number) for number in EXTREMES]
         refute(
-            not any(at_entry(found.local.gradient(there), found) for there in far_from(found.local.here)),
+            not any(at_entry(found.local.gradient(there), found) for there in (*far_from(found.local.here), *alone)),
             "it changes nowhere",
         )
 

@@ -312,7 +312,7 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
     if outcome.zero is not None and outcome.zero.entry is not None and outcome.function is not None:
         text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
         cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""
-        yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}")
+        yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "staircase")
     compared = outcome.compared
     if compared is not None and compared.unsure:
         yield Notice(

@@ -34,7 +34,7 @@ MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
 """
-PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Convolution"
+PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
 PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
 
@@ -52,7 +52,7 @@ CORES = {
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
 
 BLOCKS = {*detect.BLOCKS, *CORES, "Softmax", "SafeSoftmax", "LogSoftmax"}
-FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce", "Trilinear", "EmbeddingBag"))
+FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "IndexReduce", "SegmentReduce"))
 """Operations whose local maps are found out by calls at the point: what is zero there may be so because of its values."""
 
 STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()) - FOUND_OUT)

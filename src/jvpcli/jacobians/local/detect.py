@@ -407,7 +407,7 @@ ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm
 BLOCKS = frozenset(BLOCK_NAMES.split())
 
 LINEAR_NAMES = """
-Trilinear GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
 """
 """Blocks too, or rather few nonzeros; what is zero for an operand is so whatever the operand's values are."""
 

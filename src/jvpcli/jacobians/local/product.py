@@ -115,6 +115,27 @@ def linear(op: Op) -> Locals:
     return result[: len(op.shapes)]
 
 
+def trilinear(op: Op) -> Locals:
+    """The sum over some axes of a·b·c, each with axes of size 1 put in."""
+    values = [op.saved(name) for name in ("i1", "i2", "i3")]
+    fresh = [op.saved(name) for name in ("expand1", "expand2", "expand3")]
+    given = [shape if value is None else tuple(value.shape) for shape, value in zip(op.shapes, values, strict=True)]
+    if None in given:
+        raise NoRuleError("a saved operand is missing")
+    dims = range(len(given[0] or ()) + len(fresh[0]))
+    labels = [tuple([k for k in dims if k not in added]) for added in fresh]
+    sizes = {k: size for names, shape in zip(labels, given, strict=True) for k, size in zip(names, shape or (), strict=True)}
+    out = [k for k in dims if k not in op.saved("sumdim")]
+    result: list[tuple[KroneckerMap, ...] | None] = []
+    for own, shape in enumerate(op.shapes):
+        others = [k for k in range(3) if k != own]
+        if shape is not None and any(values[k] is None for k in others):
+            raise NoRuleError("a saved operand is missing")
+        factors = [] if shape is None else [Factor(values[k].detach(), labels[k]) for k in others]
+        result.append(None if shape is None else (op.regular(shape, out, labels[own], sizes, factors),))
+    return result
+
+
 def inverse(op: Op) -> Locals:
     """Y = A⁻¹: dY_ij/dA_kl = −Y_ik Y_lj."""
     shape = op.shapes[0]
@@ -188,6 +209,7 @@ RULES: dict[str, Rule] = {
     "Addmv": added("mat", "vec"),
     "Addr": addr,
     "Linear": linear,
+    "Trilinear": trilinear,
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
     "Trace": trace,
