@@ -18,7 +18,6 @@ from evidence import (
 from plain_programs import PlainProgram, PlainStep
 from torch import Tensor
 
-
 EXTREMES = (1e-3, -1e-3, 1e3, -1e3)
 """What a single entry is set to, to be the least or the greatest of many."""
 

@@ -58,6 +58,12 @@ ScatterReduce IndexReduce SegmentReduce
 BY_OTHER_NAMES = frozenset(("GridSampler2D", "GridSampler3D"))
 """Operations that pick entries of their first operand by the values of their second."""
 
+PICKED = frozenset(["Index", "UnsafeIndex", "UnsafeMaskedIndex", "IndexSelect", "Gather", "Take", "MaskedSelect", "Embedding"])
+"""Operations that pick entries by an index or a mask, which may follow from the inputs."""
+
+PUT = frozenset(["IndexPut", "IndexCopy", "Scatter", "MaskedScatter"])
+"""Operations that put entries of their other operands where an index or a mask tells."""
+
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
@@ -114,10 +120,11 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
         scales = not floors and not weighed and _scales(node, name, bits)
         reached = bent = mixed = rough = moved = loose = 0
-        moves = picks_by_value(node, name, bits)
+        by_value = picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
                 continue
+            moves = by_value or (weighed and picks_by_index(name, operand))
             below = bits[edge]
             rigid = scales or name in RIGID or ADDED.get(name) == operand
             reached |= below[0]
@@ -134,6 +141,11 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
 def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:
     """Whether other values of what is differentiated can make it read other entries."""
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] in reached)
+
+
+def picks_by_index(name: str, operand: int) -> bool:
+    """Whether an index tells which of an operand's entries it reads, or where it puts them."""
+    return name in PICKED or (name in PUT and operand > 0)
 
 
 def _scales(node: Node, name: str, reached: Container[Node]) -> bool:

@@ -65,8 +65,8 @@ class Evaluation:
         return {name: self.inputs[name] for name in self.wrt}
 
 
-HARMLESS = frozenset({"add", "add_", "iadd", "sub", "sub_", "isub", "getitem"})
-"""Operations whose derivative does not depend on the values of operands without a gradient, but for which entries are picked."""
+HARMLESS = frozenset({"add", "add_", "iadd", "sub", "sub_", "isub"})
+"""Operations whose derivative does not depend on the values of operands without a gradient."""
 
 
 def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool = False) -> frozenset[int]:
@@ -81,9 +81,9 @@ def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool 
 
 
 def weighed(evaluation: Evaluation) -> frozenset[int]:
-    """The slots of steps whose derivative holds numbers that follow from the differentiated inputs and carry no gradient.
+    """The slots of steps whose derivative takes numbers that follow from the differentiated inputs and carry no gradient.
 
-    A mask such as x > 0, or a detached factor, is another at another point, though autograd takes it for a constant.
+    A mask such as x > 0, an index, or a detached factor, is another at another point, though autograd takes it for a constant.
     """
     values = evaluation.values
     leaves = [slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt]

@@ -128,11 +128,13 @@ def trilinear(op: Op) -> Locals:
     out = [k for k in dims if k not in op.saved("sumdim")]
     result: list[tuple[KroneckerMap, ...] | None] = []
     for own, shape in enumerate(op.shapes):
-        others = [k for k in range(3) if k != own]
-        if shape is not None and any(values[k] is None for k in others):
-            raise NoRuleError("a saved operand is missing")
-        factors = [] if shape is None else [Factor(values[k].detach(), labels[k]) for k in others]
-        result.append(None if shape is None else (op.regular(shape, out, labels[own], sizes, factors),))
+        if shape is None:
+            result.append(None)
+            continue
+        one, other = [k for k in range(3) if k != own]
+        kept = [k for k in dims if k in {*out, *labels[own]} & {*labels[one], *labels[other]}]
+        value = torch.einsum(values[one].detach(), labels[one], values[other].detach(), labels[other], kept)
+        result.append((op.regular(shape, out, labels[own], sizes, [Factor(value, tuple(kept))]),))
     return result
 
 
