@@ -64,6 +64,9 @@ PICKED = frozenset(["Index", "UnsafeIndex", "UnsafeMaskedIndex", "IndexSelect", 
 PUT = frozenset(["IndexPut", "IndexCopy", "Scatter", "MaskedScatter"])
 """Operations that put entries of their other operands where an index or a mask tells."""
 
+ORDERED = frozenset(("LinalgEigh", "LinalgSvd"))
+"""Smooth operations whose results stand in the order of their values, which is another at another point."""
+
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
@@ -120,7 +123,7 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
         scales = not floors and not weighed and _scales(node, name, bits)
         reached = bent = mixed = rough = moved = loose = 0
-        by_value = picks_by_value(node, name, bits)
+        by_value = name in ORDERED or picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
                 continue

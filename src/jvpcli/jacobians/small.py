@@ -213,7 +213,7 @@ def _by_values(
     if not all_finite(matrix):
         matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
     kind = classify_values([matrix, other.matrix], nature)
-    if kind == "zero" and not nature.rigid:
+    if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
         return None
     return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
 
