@@ -81,8 +81,13 @@ class Problem:
 
     @cached_property
     def weighed(self) -> bool:
-        """Whether derivatives hold numbers that follow from the inputs and are not differentiated: a mask, a detached factor."""
-        return bool(weighed(self.evaluation))
+        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor.
+
+        So they may where values decide what runs.
+        """
+        function = self.function
+        decided = isinstance(function, Program) and any(map(decides, function.equations))
+        return decided or bool(weighed(self.evaluation))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -138,7 +138,9 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
             loose |= below[0] if name in INDEXED else below[5]
         bits[node] = reached, bent, mixed, rough, moved, loose
     _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0, 0)
-    return [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
+    found = [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
+    # where nothing is picked by an index, what is a copy here may be multiplied by another number elsewhere
+    return [replace(each, picking=False) if weighed and each.placed else each for each in found]
 
 
 def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:
