@@ -113,7 +113,7 @@ def test_a_cotangent_that_is_not_finite_is_to_blame_itself():
 def test_precision_decides_the_number_that_is_added():
     for dtype, number in (("float64", "1e-16"), ("float32", "1e-7"), ("float16", "1e-4")):
         _, finding = only("torch.sqrt(x)", x="0,1", dtype=dtype)
-        assert finding.rewrite == f"torch.sqrt(x + {number})"
+        assert finding.rewrite in (f"torch.sqrt(x + {number})", f"torch.sqrt(x.clamp_min({number}))")
 
 
 @pytest.mark.parametrize(
