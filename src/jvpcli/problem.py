@@ -15,7 +15,7 @@ from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program
+from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program
@@ -86,6 +86,16 @@ class Problem:
         outputs = self.evaluation.outputs.items()
         found = {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
         return {name: y for name, y in found.items() if self._reaches(y)} if self.tracked else found
+
+    @cached_property
+    def weighed(self) -> bool:
+        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor.
+
+        So they may where values decide what runs.
+        """
+        function = self.function
+        decided = isinstance(function, Program) and any(map(decides, function.equations))
+        return decided or bool(weighed(self.evaluation))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

@@ -18,6 +18,9 @@ from evidence import (
 from plain_programs import PlainProgram, PlainStep
 from torch import Tensor
 
+EXTREMES = (1e-3, -1e-3, 1e3, -1e3)
+"""What a single entry is set to, to be the least or the greatest of many."""
+
 
 @dataclass(frozen=True, eq=False)
 class Local:
@@ -75,7 +78,18 @@ class Local:
     @property
     def matrix(self) -> Tensor:
         """∂result/∂operand (m, n) here, as a backward pass for each row gives it."""
-        return jacobians(lambda *values: [self.step.at(values)[self.results[0]]], 0, self.step.tensors)[self.positions[0]]
+        return self.matrix_at(self.here)
+
+    def matrix_at(self, value: Tensor) -> Tensor:
+        """The same with another value of the operand."""
+        tensors = [value if k in self.positions else t for k, t in enumerate(self.step.tensors)]
+        return jacobians(lambda *values: [self.step.at(values)[self.results[0]]], 0, tensors)[self.positions[0]]
+
+    def with_entry(self, entry: int, number: float) -> Tensor:
+        """The operand with another number in one place."""
+        value = self.here.clone()
+        value.reshape(-1)[entry] = number
+        return value
 
     @property
     def matrices(self) -> list[Tensor]:

@@ -224,3 +224,20 @@ def test_what_is_said_at_a_special_point_is_true_of_others(name, special):
         x = torch.randn(6, dtype=torch.float64, generator=generator)
         matrix = torch.autograd.functional.jacobian(function, x).reshape(found.m, found.n)
         assert holds(found.structure, matrix), (found.structure, matrix)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("x.argmax() * x", "diagonal"),
+        ("(x > 5) * x", "diagonal"),
+        ("x.detach().sum() * x", "diagonal"),
+        ("torch.outer((x > 1).float(), x)", "sparse"),
+        ("torch.tril(x.new_ones(3, 3)) @ x", "sparse"),
+        ("x - x.max().detach()", "identity"),
+    ],
+)
+def test_numbers_that_follow_from_the_inputs_are_no_constants(text, kind):
+    """What is zero or one here because of them says nothing of other points; what is constant does."""
+    result = jvpcli.inspect(text, {"x": torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)}).to_dict()
+    assert result["jacobian"]["y"]["x"]["structure"] == kind

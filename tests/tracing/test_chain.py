@@ -322,7 +322,7 @@ def test_random_programs(seed):
     product = multiply_out(chain, maps, name)
     assert product is not None, text
     for x, expected in zip(names, whole_jacobian(text, inputs), strict=True):
-        torch.testing.assert_close(product[x], expected, msg=lambda m: f"{text}: {m}")
+        torch.testing.assert_close(product.rows[x], expected, msg=lambda m: f"{text}: {m}")
 
 
 def whole_jacobian(text, inputs):

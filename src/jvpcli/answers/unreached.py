@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import JvpError
-from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.evaluate import Evaluation, followers
 from jvpcli.language.operations import is_imported
 from jvpcli.problem import Problem, decides
-from jvpcli.program import Program, numbers_read, refs
+from jvpcli.program import Program
 from jvpcli.report import Notice
 
 SENTENCES = {
@@ -69,23 +69,13 @@ def _chosen(program: Program, evaluation: Evaluation) -> bool:
     """Whether values decide which steps there are: by a condition, or by Python's whole numbers made from tensors."""
     if any(map(decides, program.equations)):
         return True
-    slots = _followers(evaluation, set(range(len(evaluation.inputs))), all_read=False)
+    slots = followers(evaluation, range(len(evaluation.inputs)))
     return any(isinstance(evaluation.values.get(slot), (int, list)) for slot in slots)
-
-
-def _followers(evaluation: Evaluation, slots: set[int], *, all_read: bool) -> set[int]:
-    """All slots that are computed from some; with `all_read` also what is computed from their shapes alone."""
-    for step in evaluation.tape:
-        operands = (*step.operands, *(operand for _, operand in step.keywords))
-        read = {slot for operand in operands for slot in refs(operand)} if all_read else set(numbers_read(step))
-        if read & slots:
-            slots = slots | {step.slot}
-    return slots
 
 
 def _depends(evaluation: Evaluation, output: str, input_name: str, *, all_read: bool) -> bool:
     """Whether the output is computed from the input at all, differentiably or not; or from more than its shape."""
-    slots = _followers(evaluation, {list(evaluation.inputs).index(input_name)}, all_read=all_read)
+    slots = followers(evaluation, {list(evaluation.inputs).index(input_name)}, all_read=all_read)
     wanted = evaluation.outputs[output]
     return evaluation.output_slots.get(output) in slots or any(_holds(evaluation.values.get(s), wanted) for s in slots)
 

@@ -321,7 +321,9 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
             "fallback", f"{compared.unsure} entries could not be compared: differences give no clear number there"
         )
     if compared is not None and compared.unfinite:
-        entries = "entry of the outputs is" if compared.unfinite == 1 else "entries of the outputs are"
+        parts = function is not None and any(dtype.is_complex for dtype in function.outputs.dtypes)
+        one, several = ("real or imaginary part", "real and imaginary parts") if parts else ("entry", "entries")
+        entries = f"{one} of the outputs is" if compared.unfinite == 1 else f"{several} of the outputs are"
         yield Notice("nonfinite", f"{compared.unfinite} {entries} not finite and could not be compared")
 
 

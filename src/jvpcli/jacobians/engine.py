@@ -64,6 +64,7 @@ def plan(
     mode: str = "auto",
     memory_limit: int | None = None,
     hooked: bool = False,
+    weighed: bool = False,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -73,11 +74,12 @@ def plan(
         mode: "auto", "reverse" or "forward".
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
+        weighed: numbers that are not differentiated follow from the inputs.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    return GraphPlan(read_graph(output, inputs, hooked), mode, float("inf") if memory_limit is None else memory_limit)
+    return GraphPlan(read_graph(output, inputs, hooked, weighed), mode, float("inf") if memory_limit is None else memory_limit)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -177,7 +179,8 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        return {name: plan(y, leaves, self.mode, limit, hooked) for name, y in problem.differentiable.items()}
+        held = problem.weighed
+        return {name: plan(y, leaves, self.mode, limit, hooked, held) for name, y in problem.differentiable.items()}
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:

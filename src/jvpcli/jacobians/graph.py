@@ -54,6 +54,7 @@ class Graph:
         order: the nodes on the way, the output's first, each before those that it passes cotangents to.
         leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
+        weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
         whole: only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks.
     """
 
@@ -63,6 +64,7 @@ class Graph:
     leaves: tuple[Node | None, ...]
     like: Tensor
     whole: bool = False
+    weighed: bool = False
 
     @property
     def m(self) -> int:
@@ -77,7 +79,7 @@ class Graph:
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves)
+        return natures_of(self.order, self.leaves, self.weighed)
 
     @cached_property
     def edges(self) -> dict[Node, list[Edge]]:
@@ -115,8 +117,10 @@ class Graph:
         return (4 * largest + 2 * self.n) * self.like.element_size()
 
 
-def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -> Graph:
-    """The graph of one evaluated output; `hooked` if the function has registered hooks, which no node tells of.
+def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False, weighed: bool = False) -> Graph:
+    """The graph of one evaluated output.
+
+    No node tells of hooks that the function has registered (`hooked`), nor of numbers that follow from the inputs (`weighed`).
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -133,7 +137,7 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False) -
         order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
-    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole)
+    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole, weighed)
 
 
 Change = Callable[[Node, Sequence[tuple[Term, ...] | None]], Sequence[tuple[Term, ...] | None]]

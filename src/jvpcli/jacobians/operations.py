@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -58,6 +58,15 @@ ScatterReduce IndexReduce SegmentReduce
 BY_OTHER_NAMES = frozenset(("GridSampler2D", "GridSampler3D"))
 """Operations that pick entries of their first operand by the values of their second."""
 
+PICKED = frozenset(["Index", "UnsafeIndex", "UnsafeMaskedIndex", "IndexSelect", "Gather", "Take", "MaskedSelect", "Embedding"])
+"""Operations that pick entries by an index or a mask, which may follow from the inputs."""
+
+PUT = frozenset(["IndexPut", "IndexCopy", "Scatter", "MaskedScatter"])
+"""Operations that put entries of their other operands where an index or a mask tells."""
+
+ORDERED = frozenset(("LinalgEigh", "LinalgSvd"))
+"""Smooth operations whose results stand in the order of their values, which is another at another point."""
+
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
@@ -84,23 +93,25 @@ VARYING = Nature(rigid=False, picking=False, smooth=False)
 
 
 ADDED = {
-    **dict.fromkeys(("Addmm", "Baddbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
+    **dict.fromkeys(("Addmm", "Baddbmm", "Addbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
     **dict.fromkeys(("Convolution", "Linear", "NativeLayerNorm", "NativeGroupNorm"), 2),
     **dict.fromkeys(("NativeBatchNorm", "NativeBatchNormLegit"), 2),
 }
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor]) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output."""
+def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` as `natures_of` has it."""
     if output.grad_fn is None:
         return [ALWAYS] * len(inputs)
     order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
-    return natures_of(order, [leaf_of.get(id(x)) for x in inputs])
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed)
 
 
-def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nature]:
+def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False) -> list[Nature]:
     """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
+
+    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points.
 
     From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
     by an operation that is not rigid, not picking, not smooth, not still, or not placed.
@@ -109,13 +120,14 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
-        smooth = (name in SMOOTH and not floors) or _is_of_complex(node, name)
-        scales = not floors and _scales(node, name, bits)
+        smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
+        scales = not floors and not weighed and _scales(node, name, bits)
         reached = bent = mixed = rough = moved = loose = 0
-        moves = picks_by_value(node, name, bits)
+        by_value = name in ORDERED or picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
             if edge not in bits:
                 continue
+            moves = by_value or (weighed and picks_by_index(name, operand))
             below = bits[edge]
             rigid = scales or name in RIGID or ADDED.get(name) == operand
             reached |= below[0]
@@ -126,12 +138,19 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None]) -> list[Nat
             loose |= below[0] if name in INDEXED else below[5]
         bits[node] = reached, bent, mixed, rough, moved, loose
     _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0, 0)
-    return [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
+    found = [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
+    # where nothing is picked by an index, what is a copy here may be multiplied by another number elsewhere
+    return [replace(each, picking=False) if weighed and each.placed else each for each in found]
 
 
 def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:
     """Whether other values of what is differentiated can make it read other entries."""
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] in reached)
+
+
+def picks_by_index(name: str, operand: int) -> bool:
+    """Whether an index tells which of an operand's entries it reads, or where it puts them."""
+    return name in PICKED or (name in PUT and operand > 0)
 
 
 def _scales(node: Node, name: str, reached: Container[Node]) -> bool:

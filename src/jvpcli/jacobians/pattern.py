@@ -25,7 +25,7 @@ from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Node, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.local.windows import windows_of_node
-from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name
+from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name, picks_by_index
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.structured import StructuredMap, bare
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
@@ -34,7 +34,7 @@ MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
 LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
 """
-PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addmv Addr Linear Convolution"
+PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
 PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
 
@@ -70,7 +70,7 @@ def masks(graph: Graph, work: Workspace) -> list[Tensor]:
     """
     found = []
     work.reserve(graph.output.numel() * sum(x.numel() for x in graph.inputs), 8)
-    for terms, x in zip(_accumulated(graph, work, unvalued), graph.inputs, strict=True):
+    for terms, x in zip(_accumulated(graph, work, partial(unvalued, graph.weighed)), graph.inputs, strict=True):
         result = zeros(graph.output.numel(), x.numel(), _double(graph))
         if result.numel():
             for position, term in enumerate(terms):
@@ -112,11 +112,15 @@ def _picks(node: Node) -> bool:
 def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
     """What ∂output/∂input can be other than zero at, at any point; None where that can't be found out."""
     try:
-        terms = _accumulated(graph, work, lambda node, local: widened(node, unvalued(node, local)))[position]
+        terms = _accumulated(graph, work, partial(_wide, graph.weighed))[position]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
     shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)
     return StructuredMap(*shapes, terms, _double(graph), work, lambda: VARYING)
+
+
+def _wide(weighed: bool, node: Node, local: Locals) -> Locals:
+    return widened(weighed, node, unvalued(weighed, node, local))
 
 
 def kinds(graph: Graph, work: Workspace) -> list[str]:
@@ -132,15 +136,18 @@ def kinds(graph: Graph, work: Workspace) -> list[str]:
 # --- other values, other places --------------------------------------------------------------------------------------
 
 
-def unvalued(node: Node, local: Locals) -> Locals:
-    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by."""
+def unvalued(weighed: bool, node: Node, local: Locals) -> Locals:
+    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by.
+
+    `weighed`: what is not differentiated may follow from the inputs, and is no constant.
+    """
     name = base_name(node.name()) if callable(node) else ""
     if name in ALONG and name not in BY_VALUE:
         return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
     if name not in STATED:
         ends = _ends(node, local)
         return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
-    alone = sum(edge is not None for edge, _ in node.next_functions) == 1
+    alone = not weighed and sum(edge is not None for edge, _ in node.next_functions) == 1
     return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
 
 
@@ -167,9 +174,14 @@ def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape)
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
         return tuple([bare(term) for term in pieces])
     batch = batch if out_shape[:batch] == shape[:batch] else 0
+    return (_every(node, batch, out_shape, shape),)
+
+
+def _every(node: Node, batch: int, out_shape: Shape, shape: Shape) -> KroneckerMap:
+    """From every entry to every entry, but for so many leading axes that run together."""
     sizes = dict(enumerate((*shape, *out_shape[batch:])))
     out = (*range(batch), *range(len(shape), len(sizes)))
-    return (kronecker(out_shape, shape, out, range(len(shape)), sizes, _like(node)),)
+    return kronecker(out_shape, shape, out, range(len(shape)), sizes, _like(node))
 
 
 def _ones(term: Term, keep: bool, constant: bool) -> Term:
@@ -182,9 +194,18 @@ def _ones(term: Term, keep: bool, constant: bool) -> Term:
     return bare(term)
 
 
-def widened(node: Node, local: Locals) -> Locals:
-    """The local maps of a node that picks by value, to all entries that it might pick; those of any other as they are."""
+def widened(weighed: bool, node: Node, local: Locals) -> Locals:
+    """The local maps of a node that picks by value, to all entries that it might pick; those of any other as they are.
+
+    `weighed`: an index may follow from the inputs, and so be by value.
+    """
     name = base_name(node.name()) if callable(node) else ""
+    if weighed and picks_by_index(name, operand=1):
+        ends = _ends(node, local)
+        return [
+            shapes and ((_every(node, 0, *shapes),) if picks_by_index(name, k) else pieces)
+            for k, (shapes, pieces) in enumerate(zip(ends, local, strict=False))
+        ]
     if name in ("ScatterReduce", "IndexReduce"):
         return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(node, local))]
     if not _picks(node) or name == "SegmentReduce":
@@ -214,12 +235,14 @@ def _along(node: Node, out_shape: Shape, shape: Shape) -> Term:
     named = getattr(node, "_saved_dim", ()) if shape else ()
     dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named)} or set(range(len(shape)))
     labels, sizes = axes(shape)
-    fresh = {axis: len(shape) + axis for axis in dims if len(out_shape) == len(shape)}
+    spread = {axis for axis, (a, b) in enumerate(zip(shape, out_shape, strict=False)) if a != b}  # broadcast, too
+    fresh = {axis: len(shape) + axis for axis in dims | spread if len(out_shape) == len(shape)}
     sizes |= {label: out_shape[axis] for axis, label in fresh.items()}
     out = [fresh.get(axis, axis) for axis in labels if axis in fresh or axis not in dims]
     factors = []
     reads = ALONG.get(base_name(node.name()))
     if reads and shape:
-        ((axis, label),) = fresh.items()
+        (axis,) = dims
+        label = fresh[axis]
         factors = [Factor(reads(torch.ones(out_shape[axis], shape[axis], device=_like(node).device)), (label, axis))]
     return kronecker(out_shape, shape, out, labels, sizes, _like(node), factors)

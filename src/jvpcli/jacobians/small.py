@@ -208,7 +208,7 @@ def with_kinds(
     """
     found: dict[tuple[str, str], LinearMap] = {}
     for y_name, y in outputs.items():
-        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked)
+        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked, problem.weighed)
         for position, x_name in enumerate(problem.leaves):
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
@@ -232,7 +232,7 @@ def _by_values(
     if not all_finite(matrix):
         matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
     kind = classify_values([matrix, other.matrix], nature)
-    if kind == "zero" and not nature.rigid:
+    if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
         return None
     return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
 
@@ -252,11 +252,12 @@ class _Operations:
     output: Tensor
     inputs: Sequence[Tensor]
     hooked: bool
+    weighed: bool
 
     @cached_property
     def natures(self) -> Sequence[Nature]:
         """What they are on the way to each input, told by their names alone."""
-        return natures(self.output, self.inputs)
+        return natures(self.output, self.inputs, self.weighed)
 
     @cached_property
     def kinds(self) -> Sequence[str]:
@@ -286,7 +287,7 @@ class _Operations:
         from jvpcli.jacobians.graph import read_graph
         from jvpcli.jacobians.terms import UnsupportedError
 
-        graph = read_graph(self.output, self.inputs, self.hooked)
+        graph = read_graph(self.output, self.inputs, self.hooked, self.weighed)
         if graph.whole:
             raise UnsupportedError("only torch's own engine knows the backward pass")
         return graph

@@ -21,7 +21,7 @@ from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, Usa
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
-from jvpcli.program import Equation, Operand, Pack, Program, Ref
+from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -75,6 +75,44 @@ class Evaluation:
     def leaves(self) -> dict[str, Tensor]:
         """The differentiated inputs by name."""
         return {name: self.inputs[name] for name in self.wrt}
+
+
+HARMLESS = frozenset({"add", "add_", "iadd", "sub", "sub_", "isub"})
+"""Operations whose derivative does not depend on the values of operands without a gradient."""
+
+
+def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool = False) -> frozenset[int]:
+    """All slots that are computed from some, with those; with `all_read` also what is computed from their shapes alone."""
+    found = set(slots)
+    for step in evaluation.tape:
+        operands = (*step.operands, *(operand for _, operand in step.keywords))
+        read = (slot for operand in operands for slot in refs(operand)) if all_read else numbers_read(step)
+        if not found.isdisjoint(read):
+            found.add(step.slot)
+    return frozenset(found)
+
+
+def weighed(evaluation: Evaluation) -> frozenset[int]:
+    """The slots of steps whose derivative takes numbers that follow from the differentiated inputs and carry no gradient.
+
+    A mask such as x > 0, an index, or a detached factor, is another at another point, though autograd takes it for a constant.
+    """
+    values = evaluation.values
+    leaves = [slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt]
+    held = {slot for slot in followers(evaluation, leaves) if not _carries_gradient(values.get(slot))}.difference(leaves)
+    return frozenset(
+        step.slot
+        for step in evaluation.tape
+        if step.target.rpartition(".")[2] not in HARMLESS
+        and _carries_gradient(values.get(step.slot))
+        and not held.isdisjoint(numbers_read(step))
+    )
+
+
+def _carries_gradient(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_carries_gradient, value))
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def evaluate(

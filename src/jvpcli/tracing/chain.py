@@ -159,7 +159,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        told, known = _by_operations(result.graph, leaves), natures(result.graph, leaves)
+        told, known = _by_operations(result.graph, leaves, step.weighed), natures(result.graph, leaves, step.weighed)
         written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
         beside = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else []
         for k, position in enumerate(positions):
@@ -174,11 +174,11 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
     return tuple(maps)
 
 
-def _by_operations(output: Tensor, leaves: Sequence[Tensor]) -> Sequence[StructuredMap | None]:
+def _by_operations(output: Tensor, leaves: Sequence[Tensor], weighed: bool) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)
     try:
-        graph = read_graph(output, leaves)
+        graph = read_graph(output, leaves, weighed=weighed)
         if not graph.whole:
             return [*structured(graph, accumulate(graph, work), work)]
     except (TooLargeError, UnsupportedError, RuntimeError):
@@ -264,9 +264,22 @@ def written_out(output: Tensor, leaves: Sequence[Tensor]) -> list[LinearMap] | N
 # The product of the local Jacobians
 
 
+@dataclass(frozen=True, eq=False)
+class Multiplied:
+    """A product of local Jacobians.
+
+    Attributes:
+        rows: input name to the flattened rows (m, n), for a complex output (2m, n): first those of Re y, then of Im y.
+        reach: where each can be other than zero at any point, by the operations; None where all local Jacobians are finite.
+    """
+
+    rows: Mapping[str, Tensor]
+    reach: Mapping[str, Tensor] | None
+
+
 def multiply_out(
     chain: Chain, maps: Sequence[Sequence[LocalMap]], output: str, *, absolute: bool = False
-) -> dict[str, Tensor] | None:
+) -> Multiplied | None:
     """∂output/∂input for every differentiated input, by multiplying the local Jacobians together along the steps.
 
     Args:
@@ -276,8 +289,7 @@ def multiply_out(
         absolute: multiply the entries' absolute values: a bound for how far roundings can carry the product.
 
     Returns:
-        input name to the flattened rows (m, n), for a complex output (2m, n): first those of Re y, then of Im y; None
-        where a local Jacobian on the way is not written out, or the product would take too long.
+        None where a local Jacobian on the way is not written out, or the product would take too long.
     """
     end = chain.outputs[output]
     if end.tensor.numel() * max((x.tensor.numel() for x in chain.inputs.values()), default=0) > MOST_ENTRIES:
@@ -304,11 +316,12 @@ def multiply_out(
             _add(rows, operand, _times_where(above.abs() if absolute else above, before, jacobian, part.places))
             after = before.float() @ part.places.float() > 0
             reach[operand] = reach[operand] | after if operand in reach else after
-    return {
-        name: rows[x.number] if x.number in rows else x.tensor.new_zeros((rows[end.number].shape[0], x.tensor.numel()))
-        for name, x in chain.inputs.items()
-        if x.active
-    }
+    active = {name: x for name, x in chain.inputs.items() if x.active}
+    none = {name: x.tensor.new_zeros((rows[end.number].shape[0], x.tensor.numel())) for name, x in active.items()}
+    return Multiplied(
+        {name: rows.get(x.number, none[name]) for name, x in active.items()},
+        None if finite else {name: reach.get(x.number, none[name] != 0) for name, x in active.items()},
+    )
 
 
 def _basis(y: Tensor) -> Tensor:

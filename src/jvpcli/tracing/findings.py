@@ -275,7 +275,7 @@ def _scale(traced: Traced) -> Iterator[Finding]:
     for name, primal in traced.chain.inputs.items():
         total = traced.swept.totals.get(primal.number)
         end = norm([total]) if total is not None else 0.0
-        if not start or not end or VANISHING <= end / start <= 1 / VANISHING:
+        if not start or not end or math.isnan(end) or VANISHING <= end / start <= 1 / VANISHING:
             continue
         ratio = end / start
         index, factor, positions = _steepest(traced, primal.number, shrinking=ratio < 1)

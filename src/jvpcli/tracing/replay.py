@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, seeded
+from jvpcli.language.evaluate import Evaluation, seeded, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.program import Equation, Ref
 
@@ -62,6 +62,7 @@ class Step:
         results: every tensor that it gives or changes.
         value: what it gives, where that is not one tensor: a number, a size, a tuple with the primals in it.
         again: its results at other values of the operands, with the same random numbers.
+        weighed: its derivative holds numbers that follow from the inputs and are not differentiated.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class Step:
     results: tuple[Result, ...]
     value: Any
     again: Callable[[Sequence[Tensor]], list[Tensor]]
+    weighed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,7 @@ class _Replay:
 
     def __init__(self, evaluation: Evaluation, inputs: Mapping[str, Tensor]) -> None:
         self.evaluation = evaluation
+        self.weighed = weighed(evaluation)
         self.recorded = _recorded(evaluation)
         self.held: dict[int, Any] = {}
         self.slots_of: dict[int, set[int]] = {}
@@ -168,6 +171,7 @@ class _Replay:
                 tuple(results),
                 None if isinstance(value, Primal) else value,
                 operation.again,
+                equation.slot in self.weighed,
             )
         )
         self.hold(equation.slot, value)

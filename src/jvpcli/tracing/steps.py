@@ -358,9 +358,11 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
         if product is None or explicit is None or bounds is None:
             continue
         for x, jacobian in zip(leaves, explicit, strict=True):
-            rows, artefacts = without_artefacts(_rows(jacobian), product[x] != 0)  # NaN, too, where that is no artefact
-            pairs.append((product[x], rows))
-            excess = max(excess, _excess(*pairs[-1], bounds[x].abs()))
+            rows, artefacts = _rows(jacobian), 0
+            if product.reach is not None:
+                rows, artefacts = without_artefacts(rows, product.reach[x])
+            pairs.append((product.rows[x], rows))
+            excess = max(excess, _excess(*pairs[-1], bounds.rows[x].abs()))
             notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
     if not pairs:
         return None, ()

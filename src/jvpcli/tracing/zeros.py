@@ -7,7 +7,7 @@ there before it came to that step, and then it is looked for in what the step gi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -235,8 +235,10 @@ def _of_use(
     others = [k for k, p in enumerate(step.operands) if p.number != primal.number and p.number in following.primals]
     decided = following.decided or is_imported(step.equation.op) or not following.slots.isdisjoint(_read(step))
     passage = Passage(step, results, position, others, decided)
-    felt = sensitivity(passage)
-    flat = entries if felt is None else entries & (felt == 0)
+    flat = entries
+    for place in (k for k, p in enumerate(step.operands) if p.number == primal.number):  # through all places where it stands
+        felt = sensitivity(replace(passage, position=place))
+        flat = flat if felt is None else flat & (felt == 0)
     for why in why_flat(passage, flat) if bool(flat.any()) else ():
         because = None if why.because is None else step.operands[why.because]
         yield Zero(

@@ -410,7 +410,7 @@ SoftmaxBackwardData LogSoftmaxBackwardData GluBackward
 BLOCKS = frozenset(BLOCK_NAMES.split())
 
 LINEAR_NAMES = """
-Addbmm Trilinear GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
+GridSampler2D GridSampler3D NllLoss NllLoss2D EmbeddingBag Col2Im ScatterReduce IndexReduce SegmentReduce
 NllLossBackward UnfoldBackward MaxPool2DWithIndicesBackward AvgPool2DBackward AdaptiveAvgPool2DBackward
 ReflectionPad1DBackward ReflectionPad2DBackward UpsampleLinear1DBackward UpsampleBilinear2DBackward
 UpsampleNearest1DBackward UpsampleNearest2DBackward EmbeddingDenseBackward

@@ -19,10 +19,15 @@ B, P, Q, R = range(4)
 
 
 def _product(
-    op: Op, shapes: tuple[Shape | None, Shape | None], left: Tensor | None, right: Tensor | None, scale: float = 1.0
+    op: Op,
+    shapes: tuple[Shape | None, Shape | None],
+    left: Tensor | None,
+    right: Tensor | None,
+    scale: float = 1.0,
+    summed: bool = False,
 ) -> Locals:
-    """y = a @ c with the labels that the numbers of axes say."""
-    batch = (B,) if len(op.shape) == 3 else ()
+    """y = a @ c with the labels that the numbers of axes say; `summed` over the batch."""
+    batch = (B,) if summed or len(op.shape) == 3 else ()
     sizes: dict[int, int] = {}
     a_labels: tuple[int, ...] = (*batch, P, Q)
     c_labels: tuple[int, ...] = (*batch, Q, R)
@@ -64,13 +69,13 @@ def dot(op: Op) -> Locals:
     return _product(op, (op.shapes[0], op.shapes[1]), op.saved("self"), op.saved(other))
 
 
-def added(left: str, right: str) -> Rule:
-    """beta·bias + alpha·(a @ c), the bias broadcast."""
+def added(left: str, right: str, summed: bool = False) -> Rule:
+    """beta·bias + alpha·(a @ c), the bias broadcast; `summed` over a batch of products."""
 
     def rule(op: Op) -> Locals:
         beta, alpha = (float(op.saved(name, 1)) for name in ("beta", "alpha"))
         bias = op.shapes[0]
-        products = _product(op, (op.shapes[1], op.shapes[2]), op.saved(left), op.saved(right), alpha)
+        products = _product(op, (op.shapes[1], op.shapes[2]), op.saved(left), op.saved(right), alpha, summed)
         return [None if bias is None else (constant(op, bias, beta),), *products]
 
     return rule
@@ -108,6 +113,29 @@ def linear(op: Op) -> Locals:
     if bias is not None:
         result[2] = (op.regular(bias, (P, R), (R,), sizes),)
     return result[: len(op.shapes)]
+
+
+def trilinear(op: Op) -> Locals:
+    """The sum over some axes of a·b·c, each with axes of size 1 put in."""
+    values = [op.saved(name) for name in ("i1", "i2", "i3")]
+    fresh = [op.saved(name) for name in ("expand1", "expand2", "expand3")]
+    given = [shape if value is None else tuple(value.shape) for shape, value in zip(op.shapes, values, strict=True)]
+    if None in given:
+        raise NoRuleError("a saved operand is missing")
+    dims = range(len(given[0] or ()) + len(fresh[0]))
+    labels = [tuple([k for k in dims if k not in added]) for added in fresh]
+    sizes = {k: size for names, shape in zip(labels, given, strict=True) for k, size in zip(names, shape or (), strict=True)}
+    out = [k for k in dims if k not in op.saved("sumdim")]
+    result: list[tuple[KroneckerMap, ...] | None] = []
+    for own, shape in enumerate(op.shapes):
+        if shape is None:
+            result.append(None)
+            continue
+        one, other = [k for k in range(3) if k != own]
+        kept = [k for k in dims if k in {*out, *labels[own]} & {*labels[one], *labels[other]}]
+        value = torch.einsum(values[one].detach(), labels[one], values[other].detach(), labels[other], kept)
+        result.append((op.regular(shape, out, labels[own], sizes, [Factor(value, tuple(kept))]),))
+    return result
 
 
 def inverse(op: Op) -> Locals:
@@ -179,9 +207,11 @@ RULES: dict[str, Rule] = {
     "Vdot": dot,
     "Addmm": added("mat1", "mat2"),
     "Baddbmm": added("batch1", "batch2"),
+    "Addbmm": added("batch1", "batch2", summed=True),
     "Addmv": added("mat", "vec"),
     "Addr": addr,
     "Linear": linear,
+    "Trilinear": trilinear,
     "LinalgInvEx": inverse,
     "LinalgSolveEx": solve,
     "Trace": trace,
