@@ -98,7 +98,7 @@ def test_no_notice_is_given_without_its_claim():
                 elif isinstance(claim, ast.Constant):
                     inline.add(f"warning.{claim.value}")
     assert bare == BARE
-    assert inline - {"warning.artefact", "warning.staircase"} == INLINE
+    assert inline - {"warning.artefact"} == INLINE
 
 
 def test_the_oracles_of_a_check_are_those_of_its_verdicts():

@@ -241,8 +241,10 @@ def test_what_a_backward_may_not_return_is_explained(jvp, own_code, expression, 
         assert error["explanation"]
 
 
-def test_detaching_by_data_is_refused_in_an_expression(jvp):
-    assert jvp("check", "x * x.data", "--x", "1,2").code == 3
+def test_detaching_by_data_cuts_the_graph(jvp):
+    done = jvp("check", "x * x.data", "--x", "1,2")
+    assert done.code == 8
+    assert "failed: graph_break" in done.out
 
 
 def test_a_derivative_that_is_rightly_zero_is_noted(jvp):

@@ -94,6 +94,8 @@ def _parts(tried: Try) -> Iterator[bytes]:
     used = {name: tried.inputs[name] for name in names if name in tried.inputs}
     wrt = tuple(name for name, value in used.items() if _is_continuous(value))
     try:
+        if not wrt:
+            raise NotDifferentiableError("no input is continuous")
         inspection = jvpcli.inspect(tried.expression, used, wrt=wrt, memory_limit=MEMORY_LIMIT)
     except NotDifferentiableError:
         yield from map(_bytes, evaluate(parse(tried.expression, used), used, memory_limit=MEMORY_LIMIT).outputs.values())

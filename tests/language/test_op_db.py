@@ -117,9 +117,15 @@ def compare(sample: WrittenSample) -> None:
             continue
         combine = combination(value.real)
         want = torch.autograd.functional.jacobian(raw(sample, index, combine), tuple(originals))
-        for x, expected in zip(sample.wrt, want, strict=True):
+        parts = want
+        if value.is_complex():
+            parts = torch.autograd.functional.jacobian(raw(sample, index, combine, torch.imag), tuple(originals))
+        for x, expected, imaginary in zip(sample.wrt, want, parts, strict=True):
             rows = result.jacobian[name, x].reshape(value.numel(), *sample.inputs[x].shape)
             got = combine_rows(rows)
+            if value.is_complex() and not expected.is_complex():  # of a real input: ∂Re y/∂x + i ∂Im y/∂x
+                torch.testing.assert_close(got.imag, imaginary, equal_nan=True)
+                got = got.real
             if ((got == 0) & expected.isnan()).any():  # 0·∞ of the oracle's one-hot passes: a zero wherever it is none
                 elsewhere = tuple(x.detach().abs() + 0.37 for x in originals)
                 there = torch.autograd.functional.jacobian(raw(sample, index, combine), elsewhere)[sample.wrt.index(x)]
@@ -131,12 +137,14 @@ def rejoined(outputs: list[Tensor]) -> Any:
     return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def raw(sample: WrittenSample, index: int, combine: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """One output of the operator, its real part, as a function of the differentiated inputs."""
+def raw(
+    sample: WrittenSample, index: int, combine: Callable[[Tensor], Tensor], part: Callable[[Tensor], Tensor] = torch.real
+) -> Callable[..., Tensor]:
+    """One output of the operator, its real or imaginary part, as a function of the differentiated inputs."""
 
     def function(*tensors: Tensor) -> Tensor:
         torch.default_generator.manual_seed(SEED)
-        return combine(tensors_of(sample.reference(*tensors))[index].real)
+        return combine(part(tensors_of(sample.reference(*tensors))[index]))
 
     return function
 
