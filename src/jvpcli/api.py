@@ -194,7 +194,8 @@ class HessianResult(_Result):
         maps: the same as linear maps, which hold only what is not zero.
         gradient: input name to ∂L/∂input, of the input's shape.
         hvp: input name to the product with the direction, H u, of the input's shape; empty without a tangent.
-        symmetric: whether the order of differentiation makes no difference; if not, a backward of your own is wrong.
+        symmetric: whether the order of differentiation makes no difference; if not, a backward of your own is wrong; None
+            where entries are not finite and could not be compared.
         definite: `positive`, `positive_semi`, `negative`, `negative_semi`, `indefinite`, `zero` or `unknown`, at this point.
         eigenvalues: the extreme ones, `.least` and `.greatest`, and whether they are `.exact`.
         report: all of this as plain data.
@@ -206,7 +207,7 @@ class HessianResult(_Result):
         self.hessian: Mapping[tuple[str, str], Tensor] = _WrittenOut(found.maps)
         self.gradient: Mapping[str, Tensor] = found.gradient
         self.hvp: Mapping[str, Tensor] = found.hvp
-        self.symmetric: bool = found.report.symmetric
+        self.symmetric: bool | None = found.report.symmetric
         self.definite: str = found.report.definite
         self.eigenvalues: Eigenvalues = found.report.eigenvalues
 

@@ -289,7 +289,7 @@ def _report(
             x: {w: figures.jacobian(maps[x, w], leaves[w].dtype, request.jacobian, request.tell) for w in leaves} for x in leaves
         },
         contraction={x: {w: multiplication(x, w, maps, u) for w in leaves} for x in leaves},
-        symmetric=apart is None,
+        symmetric=apart is None if apart or bool(_flat(found.times(found.probe)).isfinite().all()) else None,
         definite=_definite(found, values) if apart is None else "unknown",
         eigenvalues=_eigenvalues(found, values, apart is None),
         trace=Trace(total.value, total.error),

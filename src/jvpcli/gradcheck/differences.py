@@ -270,7 +270,8 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
         leaps = (whole > 3.9) & (whole < 4.1) & (slopes[k] > 50 * noise) & (t * slopes[k] > 1e-6 * here.abs())
         decidable |= leaps & (steps[k - 1] <= 2.0**-7)
         stays = breaks | leaps | ((ratio > 0.7) & (ratio < 2.9))
-        seen = torch.where(decidable, torch.where(stays, seen + 1, 0), seen)
+        settled = (slopes[k] > 50 * noise) & (whole < 1.1) & (larger <= 1e-4 * slopes[k])  # steep, but a derivative after all
+        seen = torch.where(settled, 0, torch.where(decidable, torch.where(stays, seen + 1, 0), seen))
     return seen >= 2
 
 

@@ -233,7 +233,7 @@ def _scattered(node: Node, operand: int, out_shape: Shape, shape: Shape) -> Term
 def _along(node: Node, out_shape: Shape, shape: Shape) -> Term:
     """From all entries that stand along the axes of the node (all axes, if it names none), or those of them that it reads."""
     named = getattr(node, "_saved_dim", ()) if shape else ()
-    dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named)} or set(range(len(shape)))
+    dims = {wrapped(d, len(shape)) for d in ((named,) if isinstance(named, int) else named or ())} or set(range(len(shape)))
     labels, sizes = axes(shape)
     spread = {axis for axis, (a, b) in enumerate(zip(shape, out_shape, strict=False)) if a != b}  # broadcast, too
     fresh = {axis: len(shape) + axis for axis in dims | spread if len(out_shape) == len(shape)}

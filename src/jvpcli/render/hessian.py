@@ -150,6 +150,8 @@ def _here(report: HessianReport) -> Iterator[RenderableType]:
     yield Text.assemble(("its trace: ", NAME), trace_text(report.trace))
     if report.symmetric:
         yield Text("Symmetric: the order of differentiation makes no difference (tested in a random direction).", style=QUIET)
+    elif report.symmetric is None:
+        yield Text("Whether it is symmetric could not be tested: entries are not finite.", style=QUIET)
     else:
         yield Text("Not symmetric: see the warning.", style="bold red")
 

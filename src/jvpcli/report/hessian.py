@@ -60,7 +60,7 @@ class HessianReport:
     gradient: Mapping[str, Value]
     hessian: Mapping[str, Mapping[str, Jacobian]]
     contraction: Mapping[str, Mapping[str, Contraction]]
-    symmetric: bool
+    symmetric: bool | None
     definite: str
     eigenvalues: Eigenvalues
     trace: Trace
