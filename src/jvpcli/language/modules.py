@@ -114,7 +114,7 @@ def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Im
     for name, (node, _) in found.items():
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
-    _set_modes(tree, modules, maker)
+    _set_modes(tree, modules, bound, maker)
     functions = {name: Module(name, module, (), modules) for name, module in modules.items()}
     return Imports(functions, modules)
 
@@ -124,6 +124,9 @@ def _check_names(
 ) -> None:
     """Refuse a name that is a module's and something else's too, and a module whose name is not known before it all runs."""
     nodes = {id(node) for node, _ in found.values()}
+    # parameters and variables of comprehensions have a scope of their own, and hide the module there
+    hiding = [part for part in ast.walk(tree) if isinstance(part, (ast.arg, ast.comprehension))]
+    own = {id(name) for part in hiding for name in ast.walk(part if isinstance(part, ast.arg) else part.target)}
     for part in ast.walk(tree):
         value = part.value if isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) else None
         for item in flat_parts(value) if value is not None else ():
@@ -133,7 +136,7 @@ def _check_names(
             if part not in tree.body or item is not value or not isinstance(target, ast.Name):
                 message = "A module gets one name, in a statement of its own that is in no block: net = nn.Linear(3, 4)"
                 raise maker.at(item, ForbiddenError(message))
-            for again in [node for node in bound[target.id] if node is not target]:
+            for again in [node for node in bound[target.id] if node is not target and id(node) not in own]:
                 message = f"`{target.id}` is a module, and is bound a second time here: give one of the two another name."
                 raise maker.at(max(again, target, key=_place), ForbiddenError(message))
 
@@ -211,7 +214,9 @@ def _mode(call: ast.Call, maker: _Maker) -> bool:
     return values[0] if values else training
 
 
-def _set_modes(tree: ast.Module, modules: Mapping[str, nn.Module], maker: _Maker) -> None:
+def _set_modes(
+    tree: ast.Module, modules: Mapping[str, nn.Module], bound: Mapping[str, list[ast.AST]], maker: _Maker
+) -> None:
     """Set the modes that statements set before a module's first use; a change anywhere else is refused."""
     plain = {id(statement.value) for statement in tree.body if isinstance(statement, ast.Expr)}
     # what neither computes with a module nor changes its mode is no use of it
@@ -233,7 +238,7 @@ def _set_modes(tree: ast.Module, modules: Mapping[str, nn.Module], maker: _Maker
         mode = _mode(node, maker)
         if id(node) in plain and owner.id not in used:
             modules[owner.id].train(mode)
-        elif modules[owner.id].training != mode:
+        elif modules[owner.id].training != mode or len(bound.get(owner.id, ())) > 1:  # a parameter may stand for another module
             message = f"`{owner.id}` has one mode throughout a program here, and this may change it after a use."
             hints = [f"Set the mode in a statement of its own, before `{owner.id}` is used: {owner.id}.{node.func.attr}()"]
             raise maker.at(node, ForbiddenError(message, hints=hints))
