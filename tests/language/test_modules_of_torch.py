@@ -31,6 +31,16 @@ NETS = {
     "nn.CrossEntropyLoss()(x, torch.tensor([1, 0])) + nn.MSELoss(reduction='sum')(x, x * 0)": (2, 3),
     "net = nn.Linear(3, 3)\nfor k in range(3):\n    x = torch.tanh(net(x))\nx": (3,),
     "net = nn.Linear(2 * 2, 4 // 2)\ndef f(t):\n    return net(t).sum()\nf(x) + f(x * 2)": (4,),
+    "a = nn.Linear(2, 2); b = nn.Linear(2, 2)\ndef f(a, b, t):\n    return a(torch.tanh(b(t)))\nf(b, a, x)": (3, 2),
+    "net = nn.Linear(2, 2)\ndef f(net):\n    return net * 2\nf(net(x)) + sum([net * 3 for net in [x, x]])": (3, 2),
+    "def Tanh(t):\n    return t * 2\nnn.Tanh()(Tanh(x))": (3, 2),
+    "net = nn.BatchNorm1d(2).eval(); net(x) ** 2": (3, 2),
+    "net = nn.BatchNorm1d(2).train(False).train(); net(x) ** 2": (3, 2),
+    "net = nn.BatchNorm1d(2).eval(); net.train(); net(x) ** 2": (3, 2),
+    "net = nn.BatchNorm1d(2); net.train(False); net(x) ** 2": (3, 2),
+    "net = nn.BatchNorm1d(2); net.train(mode=False); net(x) ** 2": (3, 2),
+    "net = nn.BatchNorm1d(2)\nfor k in range(2):\n    net.train()\n    x = net(x) * x\nx": (3, 2),
+    "net = nn.Linear(2, 2)\nfor k in range(2):\n    x = nn.Tanh()(net(x))\nx": (3, 2),
     "net = nn.Linear(2, 1); torch.func.grad(lambda t: net(t).sum() ** 2)(x)": (2,),
 }
 
@@ -57,6 +67,17 @@ def test_gradients_by_inputs_and_parameters_are_pytorchs(source: str) -> None:
     wanted = [leaf, *(theirs[name] for name in parameters)]
     gradients = torch.autograd.grad(expected.sum(), wanted, allow_unused=True, materialize_grads=True)
     torch.testing.assert_close([result.vjp[name] for name in ("x", *parameters)], list(gradients))
+
+
+def test_random_numbers_and_names_are_given_in_the_order_of_the_text() -> None:
+    """Modules without a name of their own too, and where a name is that of a class."""
+    source = "y = nn.Linear(2, 3)(x); Linear = nn.Linear(3, 2); Linear(y)"
+    x = torch.tensor([[1.0, 2.0]])
+    leaf = x.clone().requires_grad_()
+    expected, modules = by_python(source, leaf, 5)
+    wanted = torch.autograd.grad(expected.sum(), [leaf, *modules["Linear"].parameters()])
+    found = jvpcli.inspect(source, x=x, wrt=["x", "Linear.weight", "Linear.bias"], seed=5).vjp
+    torch.testing.assert_close(list(found.values()), list(wanted))
 
 
 def test_a_module_is_the_same_in_each_evaluation() -> None:
@@ -140,6 +161,85 @@ def test_nothing_else_can_be_constructed_or_reached(source: str) -> None:
         pose(Request(source, {"x": "1,2"}))
     assert caught.value.code != "internal"
     assert json.dumps(caught.value.to_dict())
+
+
+BOUND_TWICE = {
+    "net = nn.Linear(2, 2); y = net(x); net = nn.Linear(2, 2); net(y)": 35,
+    "net = nn.Linear(2, 2); net = net(x); net": 23,
+    "net = x * 2; y = net; net = nn.Linear(2, 2); net(y)": 22,
+    "net = nn.Linear(2, 2)\nfor net in [x, x]:\n    y = net * 2\ny": 26,
+    "net = nn.Linear(2, 2)\ndef net(t):\n    return t * 2\nnet(x)": 22,
+}
+
+
+@pytest.mark.parametrize("source", BOUND_TWICE)
+def test_the_name_of_a_module_means_nothing_else(source: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        pose(Request(source, {"x": "1,2"}))
+    assert (caught.value.code, caught.value.message) == (
+        "forbidden",
+        "`net` is a module, and is bound a second time here: give one of the two another name.",
+    )
+    assert caught.value.span is not None
+    assert caught.value.span[0] == BOUND_TWICE[source]
+
+
+CHANGING = {
+    "net.eval()": ["y = net(x); net.eval(); net(y)", "if x.sum() > 0:\n    net.eval()\nnet(x)", "m = net.eval(); net(x)",
+                   "def f(t):\n    net.eval()\n    return net(t)\nf(x)", "net.eval()(x)",
+                   "[net.eval() for k in range(1)]; net(x)"],
+    "net.train(False)": ["y = net(x); net.train(False); net(y)", "for k in range(2):\n    x = net(x)\n    net.train(False)\nx"],
+}  # fmt: skip
+
+
+def test_the_mode_of_a_parameter_is_not_that_of_a_module_of_its_name() -> None:
+    source = "a = nn.BatchNorm1d(2); b = nn.BatchNorm1d(2).eval()\ndef f(a):\n    a.train()\n    return a(x)\nf(b)"
+    with pytest.raises(JvpError, match="`a` has one mode throughout a program here"):
+        pose(Request(source, {"x": "1,2;3,5"}))
+
+
+@pytest.mark.parametrize(("call", "rest"), [(call, rest) for call, texts in CHANGING.items() for rest in texts])
+def test_a_mode_that_changes_after_a_use_is_refused(call: str, rest: str) -> None:
+    source = f"net = nn.BatchNorm1d(2)\n{rest}"
+    with pytest.raises(JvpError, match="`net` has one mode throughout a program here") as caught:
+        pose(Request(source, {"x": "1,2;3,5"}))
+    assert caught.value.span is not None
+    assert (caught.value.code, source[slice(*caught.value.span)]) == ("forbidden", call)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "message"),
+    [
+        ("for k in range(2):\n    x = nn.Linear(2, 2)(x)\nx", "forbidden", "A module with parameters is constructed once"),
+        ("def f(t):\n    n = nn.Linear(2, 2)\n    return t\nf(x)", "forbidden", "A module with parameters is constructed once"),
+        ("(nn.Linear(2, 2) if x.sum() > 0 else nn.Linear(2, 2))(x)", "forbidden", "A module with parameters is constructed once"),
+        ("def f(t):\n    net = nn.Tanh()\n    return net(t)\nf(x)", "forbidden", "A module gets one name"),
+        ("a = b = nn.Linear(2, 2); a(b(x))", "forbidden", "A module gets one name"),
+        ("a, b = nn.Linear(2, 2), nn.Tanh(); b(a(x))", "forbidden", "A module gets one name"),
+        ("net = nn.BatchNorm1d(2).train(1); net(x)", "forbidden", "A mode is set by"),
+        ("net = nn.BatchNorm1d(2); net.train(x.sum() > 0); net(x)", "forbidden", "A mode is set by"),
+        ("k = 2; k += 1; nn.Linear(2, k)(x)", "forbidden", "A constructor takes plain numbers"),
+        ("def f(t, k):\n    return nn.Softmax(k)(t)\nk = 0\nf(x, 0)", "forbidden", "A constructor takes plain numbers"),
+        ("nn.Linear(-5, 2)(x)", "evaluation", "No constructor takes integers below -1 here, and -5 is given."),
+        ("nn.Linear(-1, 2)(x)", "evaluation", "Trying to create tensor with negative dimension -1"),
+        ("nn.TransformerEncoderLayer(2, 1, activation='none')(x)", "evaluation", "activation should be relu/gelu, not none"),
+        ("nn.Linear(2**31, 2)(x)", "forbidden", "A constructor takes plain numbers"),
+        ("nn.Linear(2147483648, 2)(x)", "limit", "larger than what is taken"),
+    ],
+)
+def test_why_a_construction_is_refused(source: str, code: str, message: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        pose(Request(source, {"x": "1,2"}))
+    assert caught.value.code == code
+    assert message in caught.value.message
+
+
+def test_construction_keeps_to_the_limit_of_memory() -> None:
+    source = "a = nn.Linear(500, 500); b = nn.Linear(500, 500); b(a(x))"
+    assert jvpcli.inspect(source, x=torch.ones(500), wrt="x", memory_limit="50MB").vjp["x"].shape == (500,)
+    with pytest.raises(JvpError, match=r"The modules up to `nn.Linear` take 2.0 MB; 1.5 MB are allowed.") as caught:
+        jvpcli.inspect(source, x=torch.ones(500), wrt="x", memory_limit=1_500_000)
+    assert caught.value.code == "limit"
 
 
 def test_every_class_is_torchs() -> None:

@@ -133,7 +133,7 @@ def _read(request: Request) -> Problem:
     from jvpcli.language.modules import construct, expanded
 
     imports = load(request.imports)
-    made = construct(request.expression, seed) if may_construct(request.expression) else None
+    made = construct(request.expression, seed, limit) if may_construct(request.expression) else None
     if made is not None:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)

@@ -13,10 +13,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
 from jvpcli.language.evaluate import seeded
+from jvpcli.language.expressions import flat_parts
+from jvpcli.language.failures import TOO_LARGE
+from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import constructed
+from jvpcli.language.names import constructed, without_mode
 from jvpcli.language.operations import describe
 from jvpcli.language.source import SourceText, read_source
 
@@ -79,13 +82,14 @@ def _flat(values: tuple[Any, ...]) -> Iterator[Any]:
             yield value
 
 
-def construct(source: str, seed: int = 0) -> Imports | None:
+def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
 
     Raises:
-        ForbiddenError: a class or an argument that there isn't here.
+        ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
+            parameters that the program could construct more than once or not at all, a change of mode after a use.
         EvaluationError: torch refuses the arguments.
-        LimitError: they would make a module that is too large.
+        LimitError: they make modules that are too large; `memory_limit` is in bytes.
     """
     try:
         text, tree = read_source(source)
@@ -94,43 +98,161 @@ def construct(source: str, seed: int = 0) -> Imports | None:
     found = constructed(tree)
     if not found:
         return None
+    bound = _bound(tree)
+    held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
-    numbers = _numbers(tree)
+    maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     with seeded(seed):
         for name, (node, classes) in found.items():
-            modules[name] = _Maker(text, classes, numbers).make(node)
-    for part in ast.walk(tree):
-        for name, mode in _modes(part):
-            if name in modules:
-                modules[name].train(mode)
+            maker.classes = classes
+            modules[name] = maker.make(node)
+            if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
+                message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
+                hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
+                raise maker.at(node, ForbiddenError(message, hints=hints))
+    _check_names(tree, found, bound, maker)
+    for name, (node, _) in found.items():
+        for call in reversed(_chained(tree, node)):
+            modules[name].train(_mode(call, maker))
+    _set_modes(tree, modules, bound, maker)
     functions = {name: Module(name, module, (), modules) for name, module in modules.items()}
     return Imports(functions, modules)
 
 
-def _numbers(tree: ast.Module) -> dict[str, ast.Constant]:
-    """The names that stand for a plain number from the beginning to the end."""
-    made: dict[str, list[ast.expr]] = {}
+def _check_names(
+    tree: ast.Module, found: Mapping[str, tuple[ast.Call, Any]], bound: Mapping[str, list[ast.AST]], maker: _Maker
+) -> None:
+    """Refuse a name that is a module's and something else's too, and a module whose name is not known before it all runs."""
+    nodes = {id(node) for node, _ in found.values()}
+    # parameters and variables of comprehensions have a scope of their own, and hide the module there
+    hiding = [part for part in ast.walk(tree) if isinstance(part, (ast.arg, ast.comprehension))]
+    own = {id(name) for part in hiding for name in ast.walk(part if isinstance(part, ast.arg) else part.target)}
+    for part in ast.walk(tree):
+        value = part.value if isinstance(part, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) else None
+        for item in flat_parts(value) if value is not None else ():
+            if id(without_mode(item)) not in nodes:
+                continue
+            target = part.targets[0] if isinstance(part, ast.Assign) and len(part.targets) == 1 else None
+            if part not in tree.body or item is not value or not isinstance(target, ast.Name):
+                message = "A module gets one name, in a statement of its own that is in no block: net = nn.Linear(3, 4)"
+                raise maker.at(item, ForbiddenError(message))
+            for again in [node for node in bound[target.id] if node is not target and id(node) not in own]:
+                message = f"`{target.id}` is a module, and is bound a second time here: give one of the two another name."
+                raise maker.at(max(again, target, key=_place), ForbiddenError(message))
+
+
+def _bound(tree: ast.Module) -> dict[str, list[ast.AST]]:
+    """Where each name is bound, in the text's order."""
+    found: dict[str, list[ast.AST]] = {}
     for node in ast.walk(tree):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            if isinstance(target, ast.Name) and isinstance(node, ast.Assign):
-                made.setdefault(target.id, []).append(node.value)
-    return {name: value for name, (value, *more) in made.items() if not more and isinstance(value, ast.Constant)}
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.setdefault(node.id, []).append(node)
+        elif isinstance(node, ast.FunctionDef):
+            found.setdefault(node.name, []).append(node)
+        elif isinstance(node, ast.arg):
+            found.setdefault(node.arg, []).append(node)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, []).append(node)
+    return {name: sorted(nodes, key=_place) for name, nodes in found.items()}
 
 
-def _modes(node: ast.AST) -> Iterator[tuple[str, bool]]:
-    """`net.eval()`, `net.train()`."""
-    func = node.func if isinstance(node, ast.Call) else None
-    if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.attr in ("eval", "train"):
-        yield func.value.id, func.attr == "train"
+def _place(node: Any) -> tuple[int, int]:
+    return node.lineno, node.col_offset
 
 
-@dataclass(frozen=True)
+REPEATED = (
+    ast.FunctionDef, ast.Lambda, ast.For, ast.While, ast.If, ast.IfExp, ast.BoolOp, ast.Compare, ast.ListComp, ast.SetComp,
+    ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
+"""What may run its parts more than once, or not at all."""
+
+
+def _once(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a statement that run exactly once."""
+    yield node
+    if not isinstance(node, REPEATED):
+        for part in ast.iter_child_nodes(node):
+            yield from _once(part)
+
+
+def _numbers(tree: ast.Module, bound: Mapping[str, list[ast.AST]]) -> dict[str, ast.Constant]:
+    """The names that stand for a plain number from the beginning to the end."""
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and len(bound[target.id]) == 1
+    }
+
+
+def _is_mode(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train")
+
+
+def _chained(tree: ast.Module, constructor: ast.Call) -> list[ast.Call]:
+    """The calls of `nn.Linear(3, 4).train().eval()` that set its mode, the last first."""
+    for node in ast.walk(tree):
+        calls: list[ast.Call] = []
+        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node):
+            calls.append(node)
+            node = node.func.value
+        if calls and node is constructor:
+            return calls
+    return []
+
+
+def _mode(call: ast.Call, maker: _Maker) -> bool:
+    """Whether `net.eval()`, `net.train()`, `net.train(False)`, `net.train(mode=False)` sets training mode."""
+    assert isinstance(call.func, ast.Attribute)
+    given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    values = [value.value for value in given if isinstance(value, ast.Constant) and isinstance(value.value, bool)]
+    training = call.func.attr == "train"
+    if len(values) != len(call.args) + len(call.keywords) or len(values) > training:
+        raise maker.at(call, ForbiddenError("A mode is set by eval(), train(), train(True) or train(False) here."))
+    return values[0] if values else training
+
+
+def _set_modes(
+    tree: ast.Module, modules: Mapping[str, nn.Module], bound: Mapping[str, list[ast.AST]], maker: _Maker
+) -> None:
+    """Set the modes that statements set before a module's first use; a change anywhere else is refused."""
+    plain = {id(statement.value) for statement in tree.body if isinstance(statement, ast.Expr)}
+    # what neither computes with a module nor changes its mode is no use of it
+    owners = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("eval", "train", "parameters", "named_parameters", "zero_grad")
+    }
+    used: set[str] = set()
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Call))]
+    for node in sorted(nodes, key=_place):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in owners:
+            used.add(node.id)
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node)):
+            continue
+        owner = node.func.value
+        if not isinstance(owner, ast.Name) or owner.id not in modules:
+            continue
+        mode = _mode(node, maker)
+        if id(node) in plain and owner.id not in used:
+            modules[owner.id].train(mode)
+        elif modules[owner.id].training != mode or len(bound.get(owner.id, ())) > 1:  # a parameter may stand for another module
+            message = f"`{owner.id}` has one mode throughout a program here, and this may change it after a use."
+            hints = [f"Set the mode in a statement of its own, before `{owner.id}` is used: {owner.id}.{node.func.attr}()"]
+            raise maker.at(node, ForbiddenError(message, hints=hints))
+
+
+@dataclass
 class _Maker:
-    """Makes the modules of one constructor and of those in it."""
+    """Makes the modules of one constructor and of those in it, and counts the bytes that all have taken."""
 
     text: SourceText
     classes: Mapping[int, str]
     numbers: Mapping[str, ast.Constant]
+    memory_limit: int | None
+    held: int = 0
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
@@ -148,12 +270,17 @@ class _Maker:
         self.check_size(node, [*arguments, *keywords.values()])
         try:
             made: nn.Module = getattr(nn, name)(*arguments, **keywords)
-            return made
-        except (RuntimeError, MemoryError, OverflowError) as error:
-            raise self.at(node, LimitError(f"`nn.{name}` can't be made of that: {_first(error)}.")) from None
         except Exception as error:
+            if is_out_of_memory(error) or TOO_LARGE.search(str(error)) or isinstance(error, OverflowError):
+                raise self.at(node, LimitError(f"`nn.{name}` can't be made of that: {_first(error)}.")) from None
             refused = EvaluationError(f"`nn.{name}` refuses its arguments: {_first(error)}.", torch_message=str(error))
             raise self.at(node, refused) from None
+        if name != "Sequential":
+            self.held += sum(part.nbytes for part in (*made.parameters(), *made.buffers()))
+        if self.memory_limit is not None and self.held > self.memory_limit:
+            needed, allowed = in_words(self.held), in_words(self.memory_limit)
+            raise self.at(node, LimitError(f"The modules up to `nn.{name}` take {needed}; {allowed} are allowed."))
+        return made
 
     def argument(self, node: ast.expr) -> Any:
         """A module, or a plain value."""
@@ -189,7 +316,9 @@ class _Maker:
         """Refuse integers that could make sizes overflow, or take too much."""
         written = tuple(tuple(value) if isinstance(value, list) else value for value in values)
         integers = [value for value in _flat(written) if type(value) is int]
-        if sum(value.bit_length() for value in integers) > MOST_BITS or any(value < -1 for value in integers):
+        if any(value < -1 for value in integers):
+            raise self.at(node, EvaluationError(f"No constructor takes integers below -1 here, and {min(integers)} is given."))
+        if sum(value.bit_length() for value in integers) > MOST_BITS:
             raise self.at(node, LimitError("The sizes of this constructor are larger than what is taken."))
         if len(values) > MOST_MODULES:
             raise self.at(node, LimitError(f"A constructor takes at most {MOST_MODULES:,} arguments."))

@@ -69,19 +69,21 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
             classes[id(node)] = name
             inner.update(id(part) for argument in (*node.args, *node.keywords) for part in ast.walk(argument))
     found: dict[str, tuple[ast.Call, Mapping[int, str]]] = {}
-    named = {id(_without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
-    for call in calls:
+    named = {id(without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
+    taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    taken.update(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):  # as Python draws their random numbers
         if id(call) in inner:
             continue
         target = named.get(id(call))
         name = target.id if isinstance(target, ast.Name) else classes[id(call)]
-        while name in found:
+        while name in found or (name in taken and not isinstance(target, ast.Name)):
             name += "_"
         found[name] = (call, classes)
     return found
 
 
-def _without_mode(node: ast.expr) -> ast.expr:
+def without_mode(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4).eval()` without what follows the constructor."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train", "double"):
         node = node.func.value

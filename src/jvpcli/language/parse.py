@@ -147,12 +147,16 @@ class _Statements(Expressions):
         method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
         if method == "zero_grad":
             self.emit(CLEAR, (), node)
-        elif method in ("eval", "train") and self.functions:
+        elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
             self.bind(target, self.expr(node.value, 0))
         elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
             self.expr(node.value, 0)
+
+    def sets_mode(self, owner: ast.expr) -> bool:
+        """Whether what has its mode set is a module that the program constructs."""
+        return self.is_module(owner) or (isinstance(owner, ast.Name) and owner.id in self.modules.values())
 
     def assignment(self, node: ast.Assign) -> None:
         """`a = b = value`; optimizers are passed over, as their steps are."""
