@@ -345,6 +345,10 @@ def test_a_module_is_given_to_a_function(jvp):
 
 
 VALUES = [
+    "torch.func.grad(lambda a: ((a ** 2).sum(), a * 5), 0, True)(x)",
+    "def f(a, v=1):\n    return (a ** v).sum()\ntorch.func.grad(f)(x, v=3)",
+    "torch.autograd.functional.vjp(lambda a: a * x, x, w)[1]",
+    "torch.autograd.functional.jacobian(lambda a: a * x, inputs=x, create_graph=False)",
     "torch.autograd.functional.vjp(lambda a: a * x, x, w)",
     "torch.autograd.functional.jacobian(lambda a: a * x, x)",
     "torch.autograd.functional.jacobian(lambda a, b: a * b ** 2, (x, x))",
@@ -379,10 +383,7 @@ def test_a_call_that_no_request_means_is_a_value(jvp, text):
     used = [(name, value) for name, value in (("x", "1,2"), ("w", "3,5")) if name in re.findall(r"\w+", text)]
     given = [part for name, value in used for part in (f"--{name}", value)]
     found = json.loads(jvp("inspect", text, *given, "--json").out)
-    if "functional" in text and not found["ok"]:  # it gives numbers without a graph, and no others
-        assert found["error"]["code"] == "not_differentiable"
-    else:
-        torch.testing.assert_close([torch.tensor(y["value"]) for y in found["outputs"].values()], _run(text))
+    torch.testing.assert_close([torch.tensor(y["value"]) for y in found["outputs"].values()], _run(text))
 
 
 REQUESTS = [
@@ -403,3 +404,13 @@ def test_a_call_whose_meaning_is_kept_is_a_request(jvp, text):
     expected = _run(text)
     assert len(blocks) == len(expected)
     torch.testing.assert_close(blocks, expected[::-1] if "(1, 0)" in text else expected)
+
+
+def test_a_closure_over_a_leaf(jvp):
+    leaf = "x = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 5.])\n"
+    call = "torch.autograd.functional.vjp(lambda a: a * x, x, w)"
+    done = jvp("inspect", f"{leaf}value, g = {call}\nprint(g)", "--json")
+    expected = torch.autograd.functional.vjp(lambda a: a * torch.tensor([1.0, 2.0]), torch.ones(2), torch.tensor([3.0, 5.0]))[1]
+    assert json.loads(done.out)["outputs"]["y1"]["value"] == expected.tolist() == [3.0, 10.0]
+    told = jvp("inspect", leaf + call).err
+    assert told.endswith("a value; create_graph=True changes no number of it, and gives it a graph.\n")

@@ -7,6 +7,7 @@ differentiated with respect to x.  Only the text is read; nothing of it is run h
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -138,7 +139,8 @@ def _subject(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], Pas
         asked = _asked(call, code)
         function = _transformed(call)
         if function is not None and not (asked and _is_same(call, function, asked, statements[:start])):
-            return statements, None  # it stands as a value of the program, and what it gives is shown
+            value = None if _is_used(statement, rest) else _with_graph(statement)
+            return (statements, None) if value is None else (statements[:start], value)
         if asked is None:
             continue
         if _is_used(statement, rest) or (_has_graph(call) and (rest or not _is_backward(call))):
@@ -158,6 +160,27 @@ def _transformed(call: ast.expr) -> ast.expr | None:
     return found[0]
 
 
+def _with_graph(statement: ast.stmt) -> Pasted | None:
+    """What a call of torch.autograd.functional gives, as a value that still has a graph; None for other calls."""
+    value = copy.deepcopy(statement)
+    call = _last(value)
+    assert isinstance(call, ast.Call)
+    assert isinstance(value, (ast.Expr, ast.Assign))
+    path = _path(call.func)
+    name = path.rpartition(".")[2]
+    is_functional = "functional." in path or name in ("jacobian", "hvp", "vhp")
+    most = 2 if name in ("jacobian", "hessian") else 3
+    if not is_functional or _argument(call, 1, "inputs") is None or _has_graph(call) or len(call.args) > most:
+        return None
+    call.keywords = [keyword for keyword in call.keywords if keyword.arg != "create_graph"]
+    call.keywords.append(ast.keyword("create_graph", ast.Constant(True)))
+    shown = value.value
+    if isinstance(shown, ast.Call) and _path(shown.func) == "print":
+        shown = shown.args[0]
+    note = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
+    return Pasted(ast.unparse(ast.fix_missing_locations(shown)), notes=(note,))
+
+
 def _maker(call: ast.Call) -> ast.Call:
     """`jacrev(f)` of `jacrev(f)(x)`, `vjp(f, x)` of `vjp(f, x)[1](v)`; any other call itself."""
     inner = call.func.value if isinstance(call.func, ast.Subscript) else call.func
@@ -172,9 +195,11 @@ def _is_same(call: ast.expr, function: ast.expr, asked: Pasted, before: Sequence
     """
     assert isinstance(call, ast.Call)
     made = _maker(call)
-    keywords = {keyword.arg for part in (made, call) for keyword in part.keywords}
+    keywords = {keyword.arg for keyword in made.keywords}
     flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux"]
     others = [part for part in (*made.args, *call.args, *(k.value for k in made.keywords)) if part is not function]
+    if made is not call and (call.keywords or (not _is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
+        return False
     if not keywords <= UNDERSTOOD or any(not isinstance(flag, ast.Constant) or flag.value for flag in flags):
         return False
     if any(isinstance(node, ast.Starred) for part in others for node in ast.walk(part)):
@@ -552,7 +577,7 @@ def _of_argnums(asked: Pasted, argnums: ast.expr | None) -> Pasted | None:
     """By the arguments that `argnums` picks: the first, where it is not given.  None where it can't be read."""
     try:
         chosen = 0 if argnums is None else ast.literal_eval(argnums)
-        numbers = [chosen] if type(chosen) is int else list(chosen)
+        numbers = [chosen] if isinstance(chosen, int) else list(chosen)
         wrt = tuple(asked.wrt[number] for number in numbers)
     except (ValueError, TypeError, IndexError):
         return None
