@@ -342,3 +342,75 @@ def test_a_module_is_given_to_a_function(jvp):
     expected = {f"D.{name}": torch.zeros_like(p) if p.grad is None else p.grad for name, p in scope["D"].named_parameters()}
     found = json.loads(jvp("inspect", PENALTY, "--json").out)["vjp"]
     torch.testing.assert_close({name: torch.tensor(x["value"]) for name, x in found.items()}, expected)
+
+
+VALUES = [
+    "torch.func.grad(lambda a: ((a ** 2).sum(), a * 5), 0, True)(x)",
+    "def f(a, v=1):\n    return (a ** v).sum()\ntorch.func.grad(f)(x, v=3)",
+    "torch.autograd.functional.vjp(lambda a: a * x, x, w)[1]",
+    "torch.autograd.functional.jacobian(lambda a: a * x, inputs=x, create_graph=False)",
+    "torch.autograd.functional.vjp(lambda a: a * x, x, w)",
+    "torch.autograd.functional.jacobian(lambda a: a * x, x)",
+    "torch.autograd.functional.jacobian(lambda a, b: a * b ** 2, (x, x))",
+    "torch.func.jacrev(lambda a, b: a * b ** 2, argnums=(0, 1))(x, x)",
+    "torch.func.jacrev(lambda x, w: x * w ** 2)(w, x)",
+    "torch.func.grad(lambda a: ((a ** 2).sum(), a * 5), has_aux=True)(x)",
+    "torch.func.grad(lambda a, k: (a ** k).sum())(x, k=3)",
+    "torch.func.vjp(lambda a: a * x, x)[1](w)",
+    "torch.func.jvp(lambda a: a * x, (x,), (w,))",
+    "torch.autograd.functional.hvp(lambda a: (a ** 2 * x).sum(), x, w)",
+    "torch.autograd.functional.vjp(lambda w: w ** 2, x, w)",
+    "k = x * 2\ntorch.func.jacrev(lambda a: a * k)(x)",
+    "k = w.clone()\nk *= x\ntorch.func.jacrev(lambda a: a * k)(x)",
+    "def f(a):\n    return a * x\ntorch.func.jacrev(f)(x)",
+    "def g(t):\n    return t * x\nf = lambda a: g(a) + a\ntorch.func.jacrev(f)(x)",
+    "def f(a, k=x):\n    return a * k\ntorch.func.jacrev(f)(x)",
+    "a = w * 3\ng = lambda t: t * a\ntorch.func.jacrev(lambda a: g(a))(x)",
+    "_, pull = torch.func.vjp(lambda a: a * x, x)\npull(w)",
+]
+
+
+def _run(text: str) -> list[torch.Tensor]:
+    """What Python gives: the tensors of the last expression."""
+    scope: dict[str, Any] = {"torch": torch, "x": torch.tensor([1.0, 2.0]), "w": torch.tensor([3.0, 5.0])}
+    *before, last = text.rsplit("\n", 1)
+    exec("".join(before), scope)
+    return list(torch.utils._pytree.tree_leaves(eval(last, scope)))
+
+
+@pytest.mark.parametrize("text", VALUES)
+def test_a_call_that_no_request_means_is_a_value(jvp, text):
+    used = [(name, value) for name, value in (("x", "1,2"), ("w", "3,5")) if name in re.findall(r"\w+", text)]
+    given = [part for name, value in used for part in (f"--{name}", value)]
+    found = json.loads(jvp("inspect", text, *given, "--json").out)
+    torch.testing.assert_close([torch.tensor(y["value"]) for y in found["outputs"].values()], _run(text))
+
+
+REQUESTS = [
+    "torch.func.jacrev(lambda a, b: a * b ** 2)(x, w)",
+    "torch.func.jacrev(lambda a, b: a * b ** 2, argnums=1)(x, w)",
+    "torch.func.jacrev(lambda a, b: a * b ** 2, argnums=(1, 0))(x, w)",
+    "torch.func.jacrev(lambda a, w: a * w ** 2, -1)(x, w)",
+    "k = w * 2\ntorch.func.jacrev(lambda a: a * k)(x)",
+    "def f(x):\n    return x * w\ntorch.func.jacfwd(f)(x)",
+    "torch.autograd.functional.jacobian(lambda x, w: x * w ** 2, (x, w), vectorize=True)",
+]
+
+
+@pytest.mark.parametrize("text", REQUESTS)
+def test_a_call_whose_meaning_is_kept_is_a_request(jvp, text):
+    found = json.loads(jvp("inspect", text, "--x", "1,2", "--w", "3,5", "--json").out)
+    blocks = [torch.tensor(block["value"]) for _, block in sorted(found["jacobian"]["y"].items(), reverse=True)]
+    expected = _run(text)
+    assert len(blocks) == len(expected)
+    torch.testing.assert_close(blocks, expected[::-1] if "(1, 0)" in text else expected)
+
+
+def test_a_closure_over_a_leaf(jvp):
+    leaf = "x = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 5.])\n"
+    call = "torch.autograd.functional.vjp(lambda a: a * x, x, w)"
+    done = jvp("inspect", f"{leaf}value, g = {call}\nprint(g)", "--json")
+    expected = torch.autograd.functional.vjp(lambda a: a * torch.tensor([1.0, 2.0]), torch.ones(2), torch.tensor([3.0, 5.0]))[1]
+    assert json.loads(done.out)["outputs"]["y1"]["value"] == expected.tolist() == [3.0, 10.0]
+    told = jvp("inspect", leaf + call).err
+    assert told.endswith("a value; create_graph=True changes no number of it, and gives it a graph.\n")

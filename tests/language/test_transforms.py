@@ -168,6 +168,18 @@ ERRORS = [
     ("torch.vmap(lambda a, b: a)(W, torch.ones(2))", "needs one size along the mapped axes"),
     ("torch.func.jvp(lambda t: t, (x,))", "The arguments don't fit `jvp`"),
     ("torch.func.vjp(lambda t: t, x)[1](x, x)", "The pullback takes 1 weights, and 2 are given"),
+    ("l = [x]; l.insert(2**70, x); l[0]", "`insert` failed: Python int too large"),
+    ("torch.vmap(lambda t: t, in_dims='a')(x)", "tuple indices must be integers"),
+    ("torch.vmap(lambda t: t, in_dims=2**70)(x)", "failed: cannot fit 'int'"),
+    ("torch.vmap(lambda t: t, in_dims=-99)(x)", "failed: tuple index out of range"),
+    ("torch.vmap(lambda t: (t, t), out_dims=(0,))(x)", "out_dims=(0,) does not fit 2 results"),
+    ("torch.func.grad(lambda t: t.sum(), argnums=None)(x)", "argnums=None)(x)` failed"),
+    ("torch.func.grad(lambda t: t.sum(), has_aux=x)(x)", "has_aux=x)(x)` failed: Boolean value of Tensor"),
+    ("torch.func.jvp(lambda t: t, (x,), (x, x))", "There are 1 primals, and 2 tensors are given for them"),
+    ("torch.func.jvp(lambda t: t, (x,), (1,))", "A tensor is needed here, and a plain number is given"),
+    ("torch.autograd.functional.hvp(lambda t: t.sum(), x, (x, v))", "There are 1 inputs, and 2 tensors are given"),
+    ("torch.autograd.functional.vjp(lambda t: (t, t), x, v)", "There are 2 outputs, and 1 tensors are given"),
+    ("torch.autograd.grad(x ** 2, x, [x, v])[0] * x", "is given 2 grad_outputs, and there are only 1 outputs"),
     ("torch.func.grad(lambda t: t.sum(), has_aux=True)(x)", "With has_aux=True a function gives two things"),
 ]
 

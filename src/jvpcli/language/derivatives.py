@@ -39,6 +39,7 @@ class Live:
         arguments = [read_operand(operand, self.values) for operand in equation.operands]
         keywords = {name: read_operand(operand, self.values) for name, operand in equation.keywords}
         if equation.op == GRAD:
+            _check_count(keywords["outputs"], keywords.get("grad_outputs"))
             return tuple(torch.autograd.grad(**keywords))
         if equation.op == BACKWARD:
             return self.backward(equation, keywords)
@@ -71,6 +72,17 @@ class Live:
         for slot in slots or list(self.grads):
             self.grads.pop(slot, None)
         return None
+
+
+def _check_count(outputs: Any, weights: Any) -> None:
+    """Refuse more weights than there are outputs: torch would pass over those beyond.
+
+    Raises:
+        EvaluationError: there are more.
+    """
+    given, taken = (len(part) if isinstance(part, (tuple, list)) else 1 for part in (weights, outputs))
+    if given > taken:
+        raise EvaluationError(f"torch.autograd.grad is given {given} grad_outputs, and there are only {taken} outputs.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

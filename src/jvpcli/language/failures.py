@@ -41,7 +41,7 @@ def explain_failure(
     """The error that a user sees for what torch (or Python) raised in one step; `label` names an operand."""
     text = str(error).strip() or type(error).__name__
     first = text.splitlines()[0].rstrip(".")
-    what = in_sentence(step)
+    what = f"`{source[slice(*step.span)]}`" if step.op == "apply" else in_sentence(step)
     failed = FailedStep(step, tuple(arguments), dict(keywords))
     where: dict[str, Any] = {"span": step.span, "source": source, "torch_message": text, "failed": failed}
     if is_out_of_memory(error):

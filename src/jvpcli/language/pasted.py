@@ -7,6 +7,7 @@ differentiated with respect to x.  Only the text is read; nothing of it is run h
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -136,12 +137,110 @@ def _subject(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], Pas
         if call is None or (_root(call) in own and not _is_backward(call)):
             continue
         asked = _asked(call, code)
+        function = _transformed(call)
+        if function is not None and not (asked and _is_same(call, function, asked, statements[:start])):
+            value = None if _is_used(statement, rest) else _with_graph(statement)
+            return (statements, None) if value is None else (statements[:start], value)
         if asked is None:
             continue
         if _is_used(statement, rest) or (_has_graph(call) and (rest or not _is_backward(call))):
             return statements, None
         return _added_up(statements[:start], asked, call, code)
     return statements, None
+
+
+def _transformed(call: ast.expr) -> ast.expr | None:
+    """The function that a call of torch.func or torch.autograd.functional differentiates; None for any other call."""
+    if not isinstance(call, ast.Call):
+        return None
+    made = _maker(call)
+    name, found = _path(made.func).rpartition(".")[2], _function(made)
+    if not found or name not in (TRANSFORMS if made is not call else FUNCTIONAL):
+        return None
+    return found[0]
+
+
+def _with_graph(statement: ast.stmt) -> Pasted | None:
+    """What a call of torch.autograd.functional gives, as a value that still has a graph; None for other calls."""
+    value = copy.deepcopy(statement)
+    call = _last(value)
+    assert isinstance(call, ast.Call)
+    assert isinstance(value, (ast.Expr, ast.Assign))
+    path = _path(call.func)
+    name = path.rpartition(".")[2]
+    is_functional = "functional." in path or name in ("jacobian", "hvp", "vhp")
+    most = 2 if name in ("jacobian", "hessian") else 3
+    if not is_functional or _argument(call, 1, "inputs") is None or _has_graph(call) or len(call.args) > most:
+        return None
+    call.keywords = [keyword for keyword in call.keywords if keyword.arg != "create_graph"]
+    call.keywords.append(ast.keyword("create_graph", ast.Constant(True)))
+    shown = value.value
+    if isinstance(shown, ast.Call) and _path(shown.func) == "print":
+        shown = shown.args[0]
+    note = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
+    return Pasted(ast.unparse(ast.fix_missing_locations(shown)), notes=(note,))
+
+
+def _maker(call: ast.Call) -> ast.Call:
+    """`jacrev(f)` of `jacrev(f)(x)`, `vjp(f, x)` of `vjp(f, x)[1](v)`; any other call itself."""
+    inner = call.func.value if isinstance(call.func, ast.Subscript) else call.func
+    return inner if isinstance(inner, ast.Call) else call
+
+
+def _is_same(call: ast.expr, function: ast.expr, asked: Pasted, before: Sequence[ast.stmt]) -> bool:
+    """Whether the derivative of a function by its arguments is that of its value by the inputs that stand for them.
+
+    It is where the function reads none of these inputs except as arguments, nor what is made of them, and where naming its
+    parameters after them changes nothing else.
+    """
+    assert isinstance(call, ast.Call)
+    made = _maker(call)
+    keywords = {keyword.arg for keyword in made.keywords}
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux"]
+    others = [part for part in (*made.args, *call.args, *(k.value for k in made.keywords)) if part is not function]
+    if made is not call and (call.keywords or (not _is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
+        return False
+    if not keywords <= UNDERSTOOD or any(not isinstance(flag, ast.Constant) or flag.value for flag in flags):
+        return False
+    if any(isinstance(node, ast.Starred) for part in others for node in ast.walk(part)):
+        return False
+    renamed = {part.partition(" = ")[0] for part in asked.expression.split("; ")[:-1]}
+    reads = _reached(_free(function), before)
+    beside = set().union(*map(_free, others))
+    return not renamed & (reads | beside | {*assigned(before)}) and not reads & {*asked.wrt}
+
+
+def _free(node: ast.AST) -> set[str]:
+    """The names that a part of a program uses, without those that functions in it have of their own."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+        return set().union(*map(_free, ast.iter_child_nodes(node)))
+    own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
+    body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+    if isinstance(node, ast.FunctionDef):
+        own |= {*assigned(node.body)}
+    return (set().union(*map(_free, body)) - own) | _free(node.args)
+
+
+def _reached(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """Names together with all that their values may be made of, or changed by; a leaf starts afresh."""
+    found = set(names)
+    makers = [(set(_own(statement)), _free(statement) - {"torch"}) for statement in before if not _is_passed_over(statement)]
+    while more := set().union(*(used for made, used in makers if made & found)) - found:
+        found |= more
+    return found
+
+
+def _own(statement: ast.stmt) -> set[str]:
+    """The names whose values a statement may give or change."""
+    if isinstance(statement, ast.Assign) and _of_leaf(statement.value):
+        return set()
+    if isinstance(statement, (ast.Assign, ast.FunctionDef, ast.ClassDef)):
+        roots = {_root(item) for target in getattr(statement, "targets", []) for item in _items(target)}
+        name = getattr(statement, "name", "")
+        return {*assigned([statement]), *roots, name}
+    return _free(statement) - {"torch"}
 
 
 def _root(node: ast.expr) -> str:
@@ -452,7 +551,8 @@ def _asked(call: ast.expr | None, source: str) -> Pasted | None:
         return Pasted(_text(call.func.value, source), grad_outputs=weights, notes=_about_graph(call, 1))
     if isinstance(call.func, ast.Call):  # jacrev(f)(x)
         name = _path(call.func.func).rpartition(".")[2]
-        found = _of_function(call.func.args[:1], call.args, source) if name in TRANSFORMS else None
+        found = _of_function(_function(call.func), call.args, source) if name in ("jacrev", "jacfwd", "grad") else None
+        found = found and _of_argnums(found, _argument(call.func, 1, "argnums"))
         return replace(found, grad_outputs=("implicit:grad",)) if found and name == "grad" else found
     if isinstance(call.func, ast.Subscript) and _is_vjp(call.func.value):  # vjp(f, x)[1](v)
         assert isinstance(call.func.value, ast.Call)
@@ -464,7 +564,24 @@ def _asked(call: ast.expr | None, source: str) -> Pasted | None:
 
 
 BACKWARD = "torch.autograd.backward"
-TRANSFORMS = ("jacrev", "jacfwd", "grad")
+TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian", "grad_and_value", "vjp")
+FUNCTIONAL = ("jacobian", "vjp", "jvp", "hessian", "hvp", "vhp")
+UNDERSTOOD = frozenset(
+    {"func", "inputs", "v", "primals", "tangents", "argnums", "has_aux", "create_graph", "strict", "vectorize", "strategy",
+     "outer_jacobian_strategy", "chunk_size", "randomness"}
+)  # fmt: skip
+"""Keywords of calls on functions whose meaning a request keeps; has_aux only where it is False."""
+
+
+def _of_argnums(asked: Pasted, argnums: ast.expr | None) -> Pasted | None:
+    """By the arguments that `argnums` picks: the first, where it is not given.  None where it can't be read."""
+    try:
+        chosen = 0 if argnums is None else ast.literal_eval(argnums)
+        numbers = [chosen] if isinstance(chosen, int) else list(chosen)
+        wrt = tuple(asked.wrt[number] for number in numbers)
+    except (ValueError, TypeError, IndexError):
+        return None
+    return replace(asked, wrt=wrt) if len({*wrt}) == len(wrt) else None
 
 
 def _grad(call: ast.Call, source: str) -> Pasted | None:
@@ -547,15 +664,18 @@ def _of_function(function: Sequence[ast.expr], arguments: Sequence[ast.expr], so
     if not function or not arguments:
         return None
     names = [_path(argument) for argument in arguments]
-    if not all(name.isidentifier() for name in names):
+    if not all(name.isidentifier() for name in names) or len({*names}) != len(names):
         return None
     (what,) = function
     if not isinstance(what, ast.Lambda):
         path = _path(what)
         return Pasted(f"{path}({', '.join(names)})", wrt=tuple(names)) if path else None
     parameters = [parameter.arg for parameter in what.args.args]
-    if len(parameters) != len(names):
+    taken = what.args
+    if len(parameters) != len(names) or taken.posonlyargs or taken.kwonlyargs or taken.vararg or taken.kwarg:
         return None
+    if any(own != name and own in names for own, name in zip(parameters, names, strict=True)):
+        return None  # they would have to be named all at once
     renamed = [f"{own} = {name}" for own, name in zip(parameters, names, strict=True) if own != name]
     return Pasted("; ".join([*renamed, _text(what.body, source)]), wrt=tuple(names))
 

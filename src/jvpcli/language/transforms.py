@@ -68,6 +68,19 @@ class Call:
         items = items_in(operand)
         return [operand] if items is None else [self.run.newest(item) for item in items]
 
+    def weights(self, operand: Operand, count: int, what: str) -> list[Operand]:
+        """Tensors that are given, one for each of `count`.
+
+        Raises:
+            EvaluationError: there are more or fewer, or one is no tensor.
+        """
+        found = self.parts(operand)
+        if len(found) != count:
+            raise EvaluationError(f"There are {count} {what}, and {len(found)} tensors are given for them.")
+        for part in found:
+            self.tensor(part)
+        return found
+
     def gradients(
         self, y: Operand, xs: Arguments, weight: Operand | None, create_graph: bool = True, batched: bool = False
     ) -> list[Operand]:
@@ -201,6 +214,8 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
         return call.do("call:torch.stack", Pack("list", tuple(results)), dim=out)
     columns = zip(*map(call.parts, results), strict=True)
     places = out if isinstance(out, tuple) else [out] * len(call.parts(results[0]))
+    if len(places) != len(call.parts(results[0])):
+        raise EvaluationError(f"out_dims={out} does not fit {len(call.parts(results[0]))} results.")
     stacked = [call.do("call:torch.stack", Pack("list", column), dim=at) for column, at in zip(columns, places, strict=True)]
     return call.run.pack("tuple", stacked)
 
@@ -247,7 +262,8 @@ def _jvp(call: Call, function: Operand, primals: Operand, tangents: Operand, **o
     """torch.func.jvp(f, primals, tangents): the value and its derivative along the tangents."""
     given = [call.opened(primal) for primal in call.parts(primals)]
     value = call.value(function, given)
-    pushed = [call.pushforward(y, given, call.parts(tangents)) for y in call.parts(value)]
+    along = call.weights(tangents, len(given), "primals")
+    pushed = [call.pushforward(y, given, along) for y in call.parts(value)]
     return call.run.pack("tuple", [value, pushed[0] if items_in(value) is None else call.run.pack("tuple", pushed)])
 
 
@@ -280,6 +296,12 @@ class _At:
             return self.call.run.pack("tuple", [self.detached(item) for item in items])
         return self.call.do("method:detach", operand)
 
+    def tangents(self, v: Operand | None) -> list[Operand]:
+        """One for each input; ones where none are given."""
+        if v is None or v == Const(None):
+            return [self.call.do("call:torch.ones_like", x) for x in self.xs]
+        return self.call.weights(v, len(self.xs), "inputs")
+
     def output(self) -> Operand:
         """The function's value."""
         return self.value if self.create_graph else self.detached(self.value)
@@ -299,9 +321,10 @@ def _functional_hessian(call: Call, function: Operand, inputs: Operand, **option
 
 def _functional_vjp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
     at = _At.of(call, function, inputs, options)
-    weights = call.parts(v) if v is not None and v != Const(None) else [None] * len(call.parts(at.value))
+    ys = call.parts(at.value)
+    weights = call.weights(v, len(ys), "outputs") if v is not None and v != Const(None) else [None] * len(ys)
     summed: list[Operand] = []
-    for y, weight in zip(call.parts(at.value), weights, strict=True):
+    for y, weight in zip(ys, weights, strict=True):
         found = call.gradients(y, at.xs, weight)
         summed = [call.do("op:add", a, b) for a, b in zip(summed, found, strict=True)] if summed else found
     return call.run.pack("tuple", [at.output(), at.given(summed)])
@@ -309,7 +332,7 @@ def _functional_vjp(call: Call, function: Operand, inputs: Operand, v: Operand |
 
 def _functional_jvp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
     at = _At.of(call, function, inputs, options)
-    tangents = call.parts(v) if v is not None and v != Const(None) else [call.do("call:torch.ones_like", x) for x in at.xs]
+    tangents = at.tangents(v)
     pushed = [call.pushforward(y, at.xs, tangents) for y in call.parts(at.value)]
     return call.run.pack("tuple", [at.output(), at.given(pushed, items_in(at.value) is None)])
 
@@ -317,7 +340,7 @@ def _functional_jvp(call: Call, function: Operand, inputs: Operand, v: Operand |
 def _functional_hvp(call: Call, function: Operand, inputs: Operand, v: Operand | None = None, **options: Operand) -> Operand:
     """The Hessian times v; its transpose gives the same."""
     at = _At.of(call, function, inputs, options)
-    tangents = call.parts(v) if v is not None and v != Const(None) else [call.do("call:torch.ones_like", x) for x in at.xs]
+    tangents = at.tangents(v)
     gradients = call.gradient(at.value, at.xs, "torch.autograd.functional.hvp")
     summed: list[Operand] = []
     for gradient, tangent in zip(gradients, tangents, strict=True):
