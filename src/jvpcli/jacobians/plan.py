@@ -304,6 +304,8 @@ def _multiplied(
         time = 2 * PER_FLOP * products
     elif name in PRODUCT_NAMES and edge.carried[nr] == 1 and here.head * (out_shape or (1,))[-1] == prod(out_shape):
         time = 0.0  # the product of what is held for each sample is not multiplied out
+    elif name in ("Mv", "Addmv") and edge.operand == FACTORS[name][0]:
+        time = 0.0  # nor is that of what is held with the vector
     return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head))
 
 
