@@ -414,3 +414,13 @@ def test_a_closure_over_a_leaf(jvp):
     assert json.loads(done.out)["outputs"]["y1"]["value"] == expected.tolist() == [3.0, 10.0]
     told = jvp("inspect", leaf + call).err
     assert told.endswith("a value; create_graph=True changes no number of it, and gives it a graph.\n")
+
+
+def test_the_gradient_of_a_value_that_retains_it(jvp):
+    text = "x = torch.tensor([1., 2.], requires_grad=True)\ny = x * 2\ny.retain_grad()\n(y ** 2).sum().backward()\n"
+    scope: dict = {"torch": torch}
+    exec(text, scope)
+    asked = {name: json.loads(jvp("inspect", f"{text}{name}.grad", "--json").out)["vjp"] for name in "xy"}
+    for name in "xy":
+        assert list(asked[name]) == [name]
+        assert asked[name][name]["value"] == scope[name].grad.tolist()

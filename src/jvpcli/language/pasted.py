@@ -145,8 +145,18 @@ def _subject(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], Pas
             continue
         if _is_used(statement, rest) or (_has_graph(call) and (rest or not _is_backward(call))):
             return statements, None
+        if retained := _retained(statements[:start], rest) if _is_backward(call) else []:
+            asked = replace(asked, wrt=tuple(retained))
         return _added_up(statements[:start], asked, call, code)
     return statements, None
+
+
+def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
+    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards."""
+    nodes = [node for part in rest for node in ast.walk(part)]
+    read = {_path(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
+    kept = [_root(part.value) for part in before if isinstance(part, ast.Expr) and _method(part) == "retain_grad"]
+    return [name for name in kept if name in read]
 
 
 def _transformed(call: ast.expr) -> ast.expr | None:
