@@ -53,12 +53,14 @@ def raised(code: str) -> tuple[BaseException | None, list[str]]:
     exec(PRELUDE, scope)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        torch.set_warn_always(True)  # some are given once a process else, and a test before may have had them
         try:
             exec(textwrap.dedent(code), scope)
         except BaseException as error:
             return error, [str(warning.message) for warning in caught]
         finally:
             torch.autograd.set_detect_anomaly(False)
+            torch.set_warn_always(False)
     return None, [str(warning.message) for warning in caught]
 
 

@@ -244,12 +244,13 @@ def by_columns(
 
 
 def _adds_up(weights: Tensor, matrix: Tensor, gradient: Tensor) -> bool:
-    """Whether weightsᵀ · matrix is the gradient, but for roundings; where that is not finite nothing is said.
+    """Whether weightsᵀ · matrix is the gradient, but for roundings; where one of them is not finite nothing is said.
 
     A custom backward can hide what of it depends on the cotangent: columns have lost a term then.
     """
-    weights, finite = weights.to(matrix.dtype), gradient.isfinite()
-    difference = (weights @ matrix - gradient).abs()[finite]
+    weights = weights.to(matrix.dtype)
+    difference = (weights @ matrix - gradient).abs()
+    difference = difference[difference.isfinite()]
     sizes = torch.nan_to_num(weights @ matrix.abs() + gradient.abs(), nan=0.0, posinf=0.0)
     eps = torch.finfo(matrix.dtype).eps
     return not difference.numel() or float(difference.max()) <= eps**0.5 * float(sizes.max())
