@@ -38,7 +38,6 @@ from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import paired, vjp
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.problem import Named, Problem
-from jvpcli.program import Program
 from jvpcli.report import Comparison, Notice, Plan
 from jvpcli.report.hessian import Eigenvalues, HessianReport, Trace, gradient_name
 from jvpcli.request import Request
@@ -349,7 +348,7 @@ def _asymmetry(found: _Second) -> Notice | None:
     where = _differing(found)
     if where is None:
         return None
-    if not isinstance(found.problem.function, Program) or found.problem.functions:
+    if found.problem.is_own:
         return said("asymmetric", "asymmetric", entry=where[0], other=where[1])
     fact = f"the second derivatives by {where[0]} and by {where[1]} depend on the order: the Hessian is not symmetric"
     raise InternalError(fact, explanation="PyTorch's own second derivative is wrong here; please report this expression.")

@@ -21,7 +21,6 @@ from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
 from jvpcli.problem import Problem
-from jvpcli.program import Program
 from jvpcli.report import Refusal
 from jvpcli.request import Request
 
@@ -104,7 +103,7 @@ def _tracking(problem: Problem) -> Problem | None:
     The code may differentiate inputs itself that `wrt` leaves out: they are only not reported.
     """
     others = tuple(name for name, x in problem.inputs.items() if name not in problem.wrt and _can_carry_gradient(x))
-    if not others or set(others) <= set(problem.tracked) or (isinstance(problem.function, Program) and not problem.functions):
+    if not others or set(others) <= set(problem.tracked) or not problem.is_own:
         return None
     tracking = replace(problem, tracked=others)
     try:

@@ -15,7 +15,7 @@ from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import limits
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Items, Run
-from jvpcli.program import Const, Equation, Known, Operand, Parameters
+from jvpcli.program import Block, Const, Equation, Known, Operand, Parameters
 
 
 class Frame(dict[int, Operand]):
@@ -107,11 +107,7 @@ def for_each(run: Run, equation: Equation) -> Operand:
         for item in run.items_of(run.held(equation.operands[0])):
             run.turn()
             run.assign(body.params, item)
-            try:
-                run.run(body.equations)
-            except Continue:
-                continue
-            except Break:
+            if _breaks(run, body):
                 return Const(None)
     run.run(otherwise.equations)
     return Const(None)
@@ -123,14 +119,21 @@ def while_true(run: Run, equation: Equation) -> Operand:
     with run.turning():
         while run.truth(run.body(condition), equation):
             run.turn()
-            try:
-                run.run(body.equations)
-            except Continue:
-                continue
-            except Break:
+            if _breaks(run, body):
                 return Const(None)
     run.run(otherwise.equations)
     return Const(None)
+
+
+def _breaks(run: Run, body: Block) -> bool:
+    """Run a loop's body once; whether it breaks the loop off."""
+    try:
+        run.run(body.equations)
+    except Continue:
+        return False
+    except Break:
+        return True
+    return False
 
 
 def with_mode(run: Run, equation: Equation) -> Operand:
