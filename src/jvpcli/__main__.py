@@ -33,6 +33,8 @@ def main() -> None:
         from jvpcli.cli.attendant import attended
 
         os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))
+    if argv[:1] == ["run"]:
+        sys.exit(run(argv, context))  # a program of the user's own leaves as Python lets it: its exit handlers run
     from jvpcli.cli.context import on_interrupt
 
     on_interrupt(lambda: interrupted(context))

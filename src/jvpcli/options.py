@@ -237,7 +237,7 @@ IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the 
 
 COMPUTING = ("inspect", "trace", "check", "hessian")
 ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
-JSON = (*COMPUTING, "explain", "batch", "ops", "schema")  # what prints a document with --json
+JSON = (*COMPUTING, "run", "explain", "batch", "ops", "schema")  # what prints a document with --json
 SHELL = (COMMAND_LINE,)
 DIRECTIONS = ("ones", "zeros", "randn", "onehot:")
 
@@ -261,6 +261,20 @@ OPTIONS: tuple[Option, ...] = (
            "JSON objects, one a line; `-` or nothing: standard input.", "-", doors=SHELL),
     Option("text", WORDS, ("explain",), (), "TEXT",
            "The message, a traceback or a whole log; - reads it from stdin.", doors=SHELL),
+    Option("program", WORDS, ("run",), (), "SCRIPT.py [ARGS]...",
+           "Your program, and its own arguments: all that follows is the program's.", doors=SHELL),
+    Option("module", TEXT, ("run",), ("-m",), "MODULE", "Run a module, as python -m does.", doors=SHELL),
+    Option("grad_calls", FLAG, ("run",), ("--grad-calls",), None,
+           "List every torch.autograd.grad and backward by line, with the shapes.", False, doors=SHELL),
+    Option("watch", FLAG, ("run",), ("--watch",), None,
+           "Look at the gradients after each backward pass, and name the first step at which one becomes NaN, infinite or zero.",
+           False, doors=SHELL),
+    Option("inspect", TEXT, ("run",), ("--inspect",), "LINE[:NTH]",
+           "Answer for the derivative call on a line as jvp inspect does, as in --inspect 12 or --inspect model.py:40.",
+           doors=SHELL),
+    Option("trace", TEXT, ("run",), ("--trace",), "LINE[:NTH]", "Answer for it as jvp trace does.", doors=SHELL),
+    Option("check", TEXT, ("run",), ("--check",), "LINE[:NTH]", "Answer for it as jvp check does.", doors=SHELL),
+    Option("html", PATH, ("run",), ("--html",), "FILE", "Write the page of that answer.", doors=SHELL),
     Option("word", TEXT, ("ops",), (), "[WORD]",
            "A part of a name or a description; nothing lists everything.", "", doors=SHELL),
     Option("shell", CHOICE, ("completion",), (), "[SHELL]", "One of bash, zsh and fish.", "bash",
@@ -352,9 +366,9 @@ OPTIONS: tuple[Option, ...] = (
            "What stands on the command line so far: prints its completions.", doors=SHELL),
     Option("as_json", FLAG, JSON, ("--json",), None,
            "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
-    Option("full", FLAG, ("inspect", "trace", "hessian"), ("--full",), None,
+    Option("full", FLAG, ("inspect", "trace", "hessian", "run"), ("--full",), None,
            "Leave nothing out of tables and arrays.", False, doors=SHELL),
-    Option("quiet", FLAG, (*COMPUTING, "batch"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
+    Option("quiet", FLAG, (*COMPUTING, "batch", "run"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
     Option("debug", FLAG, (*JSON, "completion"), ("--debug",), None,
            "Show the traceback of a failure.", False, doors=SHELL),
     Option("id", IDENTITY, COMPUTING, doors=(BATCH,)),

@@ -8,7 +8,7 @@ bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tup
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,13 +162,23 @@ class FailedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where a step of a recorded program was made: in which file and line, and in which module by its dotted path."""
+
+    file: str
+    line: int
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """An expression, lowered.
 
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
     `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
-    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for.
+    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for.  `sites` says
+    of a recorded program where in the user's files each slot was computed.
     """
 
     source: str
@@ -181,6 +191,7 @@ class Program:
     names: tuple[tuple[str, Operand], ...] = ()
     has_statements: bool = False
     derived: tuple[str, ...] = ()
+    sites: Mapping[int, Site] = field(default_factory=dict)
 
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""

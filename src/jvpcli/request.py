@@ -22,7 +22,7 @@ class Request:
     """One question about one expression.
 
     Attributes:
-        expression: text of the language, or (from Python only) a function of tensors.
+        expression: text of the language, or (from Python only) a function of tensors, or a recorded program as a Problem.
         inputs: NAME to VALUE, in the order given (a later VALUE may use the earlier inputs).
         wrt: the inputs to differentiate; None: all that are floating or complex.
         grad_outputs: (output name or None, VALUE) pairs; without a name they go by the order of the outputs.
@@ -51,7 +51,7 @@ class Request:
         tell: is told how far a long computation is; None where nobody looks.
     """
 
-    expression: str | Callable[..., Any]
+    expression: Any
     inputs: Mapping[str, Value] = field(default_factory=dict)
     wrt: tuple[str, ...] | None = None
     grad_outputs: tuple[tuple[str | None, Value], ...] = ()

@@ -87,7 +87,7 @@ def investigate(request: Request) -> Inspection:
 
 def _watched(request: Request) -> tuple[Problem, Sequence[str] | None]:
     """The problem, evaluated; and where code of the user's own runs, the kinds of what was lost in it, seen in the same run."""
-    if isinstance(request.expression, str) and not request.imports:
+    if isinstance(request.expression, (str, Problem)) and not request.imports:
         return pose(request), None
     from jvpcli.gradcheck.losses import Watch  # expressions tell of their losses by their steps
 

@@ -114,6 +114,8 @@ def _tracking(problem: Problem) -> Problem | None:
 
 
 def _read(request: Request) -> Problem:
+    if isinstance(request.expression, Problem):
+        return request.expression
     handles = RemovableHandle.next_id
     seed, limit = request.seed, request.memory_limit
     if not isinstance(request.expression, str):
@@ -211,9 +213,11 @@ def backward_failures(problem: Problem) -> Iterator[None]:
 
 
 def text_of(request: Request) -> str:
-    """The expression as text; a function's name."""
+    """The expression as text; a function's name; the names of a recorded program's outputs."""
     if isinstance(request.expression, str):
         return request.expression
+    if isinstance(request.expression, Problem):
+        return ", ".join(request.expression.evaluation.outputs)
     name: Any = getattr(request.expression, "__name__", repr(request.expression))
     return str(name)
 

@@ -53,7 +53,7 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
 
 
 def _refuse_functions(request: Request) -> None:
-    if not isinstance(request.expression, str):
+    if not isinstance(request.expression, (str, Problem)):
         raise UsageError(
             "trace needs an expression as text: of a Python function only the result is known, not its steps",
             hints=("write the function as an expression, or inspect it",),

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "trace": "Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong.",
     "check": "Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause.",
     "hessian": "Show the second derivative: its shapes and structure, H times a direction, and whether it is definite here.",
+    "run": "Run a program of yours as Python would; explain its autograd and shape errors, and answer for its derivative calls.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
@@ -93,6 +94,13 @@ def _command(name: str, argv: list[str], context: Context) -> int:
     from jvpcli.cli import typed
 
     command = typed.build(name, import_module(f"jvpcli.cli.{name}"))
+    if name == "run":  # what follows the program's name is the program's
+        from jvpcli.cli.run import own_words
+
+        own = own_words(argv)
+        rest = argv[own + 1 :] if argv[own : own + 1] == ["--"] else argv[own:]
+        asked = any(has_flag(argv[:own], flag) for flag in HELP_FLAGS)
+        return typed.invoke(command, name, ["--help"] if asked else [*argv[:own], "--", *rest], context)
     if any(has_flag(argv, flag) for flag in HELP_FLAGS):
         return typed.invoke(command, name, ["--help"], context)
     options = Options.of(name)

@@ -18,6 +18,7 @@ from jvpcli.report import InspectReport, PlanReport
 from jvpcli.report.check import CheckReport
 from jvpcli.report.hessian import HessianReport
 from jvpcli.report.lookup import Explanation, OpsReport
+from jvpcli.report.run import RunReport
 from jvpcli.report.trace import TraceReport
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,6 +29,7 @@ DOCUMENTS: Mapping[str, tuple[type, str]] = {
     "trace": (TraceReport, "What `jvp trace` prints."),
     "check": (CheckReport, "What `jvp check` prints."),
     "hessian": (HessianReport, "What `jvp hessian` prints."),
+    "run": (RunReport, "What `jvp run --grad-calls` prints."),
     "explain": (Explanation, "What `jvp explain` prints."),
     "ops": (OpsReport, "What `jvp ops` prints."),
 }

@@ -1,0 +1,220 @@
+"""The answer of `jvp run`: the user's program as it runs → its derivative calls → the one that is asked about, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.answers.uncaught import explained
+from jvpcli.answers.watch import Watch
+from jvpcli.errors import EvaluationError, JvpError, UsageError
+from jvpcli.language.values import dtype_name
+from jvpcli.problem import Problem
+from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.places import pieces
+from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.tape import NotRecorded, record_of
+from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
+from jvpcli.request import Request
+
+MOST_CALLS = 100_000
+"""Derivative calls that are listed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which derivative call is asked about: the one at a line, the `nth` time that it is made; `file` is the end of a path."""
+
+    command: str
+    line: int
+    nth: int = 1
+    file: str | None = None
+
+    def meets(self, call: Derivative) -> bool:
+        """Whether a call is made there."""
+        place = call.place
+        if place is None or place.line != self.line:
+            return False
+        return self.file is None or Path(place.file).as_posix().endswith(self.file)
+
+    @property
+    def where(self) -> str:
+        """`line 12 of model.py`."""
+        return f"line {self.line}" + (f" of {self.file}" if self.file else "")
+
+
+@dataclass(eq=False)
+class Watched:
+    """What is noted while a program runs.
+
+    Attributes:
+        asked: the derivative call to answer for, if any.
+        answer: is handed the Request of that call and prints its answer.
+        listing: whether derivative calls are listed.
+        watch: what gradients are looked at with, after each backward pass; None: they are not.
+        alarmed: is handed what that finds.
+        script: the file that lines without a file's name are in; None: any.
+    """
+
+    asked: Asked | None
+    answer: Callable[[Request], None]
+    listing: bool
+    watch: Watch | None = None
+    alarmed: Callable[[Alarm], None] = lambda alarm: None
+    script: str | None = None
+    calls: list[GradCall] = field(default_factory=list)
+    met: int = 0
+    answered: bool = False
+    recorder: Recorder = field(init=False)
+
+    def __post_init__(self) -> None:
+        wanted = self.listing or self.asked is not None or self.watch is not None
+        self.recorder = Recorder(self._derivative if wanted else None)
+
+    def _derivative(
+        self, func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any], make: Callable[[], Any]
+    ) -> Any:
+        """Notes a derivative call, answers for it if it is the one, and makes it."""
+        call = read_call(func, args, keywords)
+        if self.listing and len(self.calls) < MOST_CALLS:
+            self.calls.append(_listed(len(self.calls), call))
+        if self.asked is not None and not self.answered and self.asked.meets(self._in_script(call)):
+            self.met += 1
+            if self.met == self.asked.nth:
+                self.answered = True
+                self.answer(request_of(call, self.recorder, self.asked.command))
+        result = make()
+        if self.watch is not None:
+            self._look(self.watch, call, result)
+        return result
+
+    def _look(self, watch: Watch, call: Derivative, result: Any) -> None:
+        """Looks at the gradients of a pass; its steps are put together only where something is wrong."""
+        parts: Iterable[Any] = (x.grad for x in call.inputs.values()) if result is None else pieces(result)
+        gradients = {name: g.detach() for name, g in zip(call.inputs, parts, strict=False) if isinstance(g, Tensor)}
+        problem = None
+        if watch.wants(gradients):
+            try:
+                problem = problem_of(call, self.recorder)
+            except NotRecorded:
+                problem = None
+        for alarm in watch.look(call, gradients, problem):
+            self.alarmed(alarm)
+
+    def _in_script(self, call: Derivative) -> Derivative:
+        """The call, without its place where only the script's own lines are asked about and it is in another file."""
+        elsewhere = self.asked is not None and self.asked.file is None and call.place is not None
+        if elsewhere and self.script is not None and call.place is not None and call.place.file != self.script:
+            return replace(call, place=None)
+        return call
+
+
+def read_asked(command: str, text: str) -> Asked:
+    """`LINE`, `LINE:NTH`, `FILE.py:LINE` or `FILE.py:LINE:NTH`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    *before, last = text.split(":")
+    numbers = [part for part in (*before, last)]
+    file = numbers.pop(0) if numbers and not numbers[0].isdigit() else None
+    if not 1 <= len(numbers) <= 2 or not all(part.isdigit() and int(part) > 0 for part in numbers):
+        raise UsageError(f"--{command} takes LINE, LINE:NTH or FILE.py:LINE, not {text!r}")
+    return Asked(command, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 1, file)
+
+
+def _listed(index: int, call: Derivative) -> GradCall:
+    place = call.place
+    return GradCall(
+        index=index,
+        file="" if place is None else place.file,
+        line=0 if place is None else place.line,
+        function=call.function,
+        source="" if place is None else place.text,
+        outputs=tuple(_tensor(name, y) for name, y in call.outputs.items()),
+        inputs=tuple(_tensor(name, x) for name, x in call.inputs.items()),
+        grad_outputs=None
+        if call.grad_outputs is None
+        else tuple(_tensor(f"v for {name}", v) for name, v in zip(call.outputs, call.grad_outputs, strict=False) if v is not None),
+    )
+
+
+def _tensor(name: str, x: Tensor) -> CallTensor:
+    return CallTensor(name, tuple(x.shape), dtype_name(x.dtype))
+
+
+def request_of(call: Derivative, recorder: Recorder, command: str) -> Request:
+    """A derivative call as the request that `jvp inspect` would answer.
+
+    Raises:
+        EvaluationError: the steps between its tensors were not seen.
+    """
+    try:
+        problem = problem_of(call, recorder)
+    except NotRecorded as error:
+        raise EvaluationError(
+            f"the call at {call.place.short if call.place else 'this place'} can't be taken apart: {error.why}",
+            explanation="The steps from its inputs to its outputs are run again to be shown and checked, and one of them was made "
+            "where nothing could be noted down: in a function that torch compiled, by a transform of torch.func, or before the "
+            "program was watched.",
+        ) from error
+    return Request(
+        problem,
+        inputs=dict(problem.inputs),
+        wrt=tuple(call.inputs),
+        grad_outputs=_weights(call),
+        is_grads_batched=call.is_grads_batched and command == "inspect",
+        command=command,
+    )
+
+
+def problem_of(call: Derivative, recorder: Recorder) -> Problem:
+    """The steps from the inputs of a derivative call to its outputs, as a problem that can be run again.
+
+    Raises:
+        NotRecorded: one of them was not seen.
+    """
+    recorded = record_of(recorder, call.outputs, call.inputs, call.names)
+    return Problem(recorded.program, recorded.inputs, tuple(call.inputs), functions=recorded.functions)
+
+
+def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
+    if call.grad_outputs is None:
+        return ((None, "implicit"),) if any(y.numel() != 1 for y in call.outputs.values()) else ()
+    return tuple(
+        (name, "none" if v is None else v.detach()) for name, v in zip(call.outputs, call.grad_outputs, strict=False)
+    )
+
+
+def report_of(watched: Watched, error: JvpError | None) -> RunReport:
+    """The derivative calls of a program that has ended, and how it ended."""
+    alarms = None if watched.watch is None else tuple(watched.watch.alarms)
+    return RunReport(tuple(watched.calls), None if error is None else error.to_dict(), alarms)
+
+
+def ended(watched: Watched, error: BaseException) -> JvpError | None:
+    """What a program's uncaught error means, from the operands at hand; None of one that torch did not raise."""
+    with torch._C.DisableTorchFunction():
+        return explained(error, watched.recorder)
+
+
+def unanswered(watched: Watched) -> UsageError | None:
+    """What is told where the call that was asked about has not been made."""
+    asked = watched.asked
+    if asked is None or watched.answered:
+        return None
+    lines = sorted({(call.file, call.line) for call in watched.calls}) if watched.listing else []
+    where = ", ".join(f"{Path(file).name}:{line}" for file, line in lines[:8])
+    times = f"only {watched.met} of them" if watched.met else "none"
+    return UsageError(
+        f"--{asked.command} {asked.where}: the program made {times} there that was asked for (number {asked.nth})"
+        if watched.met
+        else f"--{asked.command}: the program made no derivative call on {asked.where}",
+        explanation=f"Its derivative calls are on {where}." if where else "",
+        hints=() if where else ("jvp run --grad-calls SCRIPT.py lists every call with its line",),
+    )

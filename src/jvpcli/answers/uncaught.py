@@ -1,0 +1,420 @@
+"""An error that ended a user's program, explained from the very operands: which sub-expression, which shapes, what cut the graph.
+
+What the recording proves of the cause comes first, and stands alone; only where it proves nothing, the usual causes are listed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
+from jvpcli.language.values import dtype_name
+from jvpcli.messages.matcher import Raised, advice, explanation, find
+from jvpcli.recording.derivatives import graph_nodes, names_of_frame
+from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
+from jvpcli.recording.recorder import Attempt, Call, Cut, Given, Recorder, Result
+from jvpcli.recording.tape import operation_of
+from jvpcli.report.lookup import Explanation
+
+MOST_OPERANDS = 12
+"""Tensors that are listed."""
+
+WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")
+"""What torch's modules call the number of features that they are made for."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor of the failing sub-expression, as the program calls it, and where it was made."""
+
+    name: str
+    tensor: Tensor
+    made: Place | None
+
+    @property
+    def line(self) -> str:
+        """Its shape, dtype, whether a gradient reaches it, and where it was made."""
+        x = self.tensor
+        grad = f", {x.grad_fn.name()}" if x.grad_fn is not None else ", requires_grad" if x.requires_grad else ", no gradient"
+        made = f"   {self.made.short}: {self.made.text}" if self.made is not None else ""
+        return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What the recording proves of an error's cause: in words, where it is, and what helps."""
+
+    words: str
+    place: Place | None = None
+    cure: str | None = None
+
+
+def explained(error: BaseException, recorder: Recorder) -> JvpError | None:
+    """What an uncaught error means; None where nothing is known of it.
+
+    Its place is the innermost frame of the user's own; the operands are those that the call of torch that raised it was given.
+    """
+    own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
+    if not own:
+        return None
+    place, text = place_of(own[-1]), str(error).strip()
+    attempt = recorder.failed if recorder.failed is not None and recorder.failed.error is error else None
+    match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
+    if match is None and attempt is None:
+        return None
+    operands = list(_operands(attempt, own[-1], place, recorder))
+    op = "" if attempt is None else operation_of(attempt.function)
+    known = None if match is None else explanation(match, tuple((o.name, tuple(o.tensor.shape)) for o in operands), op)
+    cause = _cause(text, recorder, attempt, operands, own[-1], place)
+    kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
+    first = text.splitlines()[0] if text else type(error).__name__
+    shown = place if cause is None or cause.place is None else cause.place
+    lines = [_where(place, attempt, recorder)] if shown is place else [_where(shown), f"raised at {_where(place)}"]
+    return kind(
+        message=known.title if known else f"{place.text} failed: {first}",
+        explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning if known else ""))),
+        hints=_hints(cause, known),
+        span=shown.span,
+        source=shown.source,
+        torch_message=text or None,
+        details=(*lines, *_table(operands)),
+        operands=tuple(
+            {"text": o.name, "shape": list(o.tensor.shape), "dtype": dtype_name(o.tensor.dtype)} for o in operands
+        ),
+        causes=known.causes if known and cause is None else (),
+        cures=known.cures if known and cause is None else (),
+    )
+
+
+def _hints(cause: Cause | None, known: Explanation | None) -> tuple[str, ...]:
+    if cause is not None:
+        return () if cause.cure is None else (cause.cure,)
+    return advice(known) if known else ()
+
+
+def _where(place: Place, attempt: Attempt | None = None, recorder: Recorder | None = None) -> str:
+    """`train.py:12, in forward, module encoder.0: self.fc(x)`."""
+    function = "" if place.function == "<module>" else f", in {place.function}"
+    module = "" if attempt is None or recorder is None else recorder.path_of(attempt.modules)
+    return f"{place.short}{function}{f', module {module}' if module else ''}: {place.text}"
+
+
+def _table(operands: Sequence[Operand]) -> Iterator[str]:
+    shown = operands[:MOST_OPERANDS]
+    width = max((len(o.name) for o in shown), default=0)
+    for o in shown:
+        yield f"  {o.name.ljust(width)}  {o.line}"
+    if len(operands) > len(shown):
+        yield f"  and {len(operands) - len(shown)} more"
+
+
+# The operands
+
+
+def _operands(attempt: Attempt | None, trace: TracebackType, place: Place, recorder: Recorder) -> Iterator[Operand]:
+    """The tensors that the failing call was given; where no call of torch failed, those that the sub-expression names."""
+    if attempt is None:
+        for name, x in _named_in(place, trace):
+            yield Operand(name, x, _made(x, recorder, place))
+        return
+    known, texts = names_of_frame(trace.tb_frame), _texts(place, attempt)
+    tensors = {id(x): x for x in pieces((attempt.arguments, attempt.keywords)) if isinstance(x, Tensor)}
+    for number, (key, x) in enumerate(tensors.items()):
+        made = _made(x, recorder, place)
+        name = known.get(key) or texts.get(key) or (made.text if made is not None else None) or _role(attempt, x)
+        yield Operand(name or f"operand {number}", x, made)
+
+
+def _made(x: Tensor, recorder: Recorder, place: Place) -> Place | None:
+    """Where a tensor was made, if that is another place."""
+    origin = recorder.origin(x)
+    found = origin.call.place if isinstance(origin, Result) else None
+    return None if found is None or (found.file, found.line) == (place.file, place.line) else found
+
+
+def _texts(place: Place, attempt: Attempt) -> dict[int, str]:
+    """By `id` how the operands are written, where the place is the very call."""
+    node, parts = place.node, list[ast.expr]()
+    if isinstance(node, ast.BinOp):
+        parts = [node.left, node.right]
+    elif isinstance(node, ast.Compare):
+        parts = [node.left, *node.comparators]
+    elif isinstance(node, ast.Call) and _calls(node, attempt):
+        method = isinstance(node.func, ast.Attribute) and operation_of(attempt.function).startswith("method:")
+        parts = [node.func.value, *node.args] if method and isinstance(node.func, ast.Attribute) else list(node.args)
+    elif isinstance(node, ast.AugAssign):
+        parts = [node.target, node.value]
+    elif isinstance(node, ast.Subscript):
+        parts = [node.value, node.slice]
+    found: dict[int, str] = {}
+    for part, value in zip(parts, attempt.arguments, strict=False):
+        if isinstance(value, Tensor):
+            found[id(value)] = ast.unparse(part)
+        elif isinstance(value, (tuple, list)) and isinstance(part, (ast.Tuple, ast.List)):
+            found |= {id(x): ast.unparse(p) for p, x in zip(part.elts, value, strict=False) if isinstance(x, Tensor)}
+    return found
+
+
+def _calls(node: ast.Call, attempt: Attempt) -> bool:
+    """Whether a call is written under the name of the function that failed, and is not one that led to it."""
+    written = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return bool(written) and written == getattr(attempt.function, "__name__", "")
+
+
+def _role(attempt: Attempt, x: Tensor) -> str | None:
+    """What the parameter is called that a tensor was given for."""
+    by_name = next((str(name) for name, value in attempt.keywords.items() if value is x), None)
+    return by_name or ("input" if attempt.arguments and attempt.arguments[0] is x else None)
+
+
+def _named_in(place: Place, trace: TracebackType) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a sub-expression names, as they are in the frame; nothing of it is run."""
+    from pure_eval import Evaluator
+
+    evaluator, seen = Evaluator.from_frame(trace.tb_frame), set[int]()
+    for node in ast.walk(place.node) if place.node is not None else ():
+        if not isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+            continue
+        try:
+            value = evaluator[node]
+        except Exception:  # it can't be told without running it
+            continue
+        if isinstance(value, Tensor) and id(value) not in seen:
+            seen.add(id(value))
+            yield ast.unparse(node), value
+
+
+# What the recording proves: what cut the graph, what was changed in place, which pass freed it, which layer is too narrow
+
+
+def _cause(
+    text: str,
+    recorder: Recorder,
+    attempt: Attempt | None,
+    operands: Sequence[Operand],
+    trace: TracebackType,
+    place: Place,
+) -> Cause | None:
+    if "does not require grad" in text:
+        ends = (end_of_graph(o.name, o.tensor, recorder) for o in operands if not o.tensor.requires_grad)
+        return next((end for end in ends if end is not None), None)
+    if "not have been used in the graph" in text:
+        return _unused(recorder, attempt, trace)
+    if "inplace operation" in text:
+        return _written(text, recorder)
+    if "a second time" in text:
+        return _freed(recorder, operands)
+    if "NoneType" in text:
+        return _no_gradient(place, trace, recorder)
+    return None if attempt is None else _narrow(recorder, attempt)
+
+
+def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
+    """Where the graph of a tensor ends; None where nothing of it was seen."""
+    origin = recorder.origin(x)
+    if isinstance(origin, Given):
+        return Cause(f"{name} is a leaf that was made without requires_grad=True: no step made it.")
+    call = _cutting(origin) or _number_behind(origin.call, recorder)
+    if call is None:
+        return Cause(f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad.")
+    place, function = call.place, getattr(call.function, "__name__", "")
+    where = f"{place.short}, `{place.text}`" if place is not None else f"a call of {function}"
+    if not call.recorded:
+        return Cause(
+            f"{name} carries no gradient: the graph ends at {where}, which runs under torch.no_grad().",
+            place,
+            "compute it outside of torch.no_grad()",
+        )
+    why, cure = _why(function)
+    return Cause(f"{name} carries no gradient: the graph ends at {where}: {why}.", place, cure)
+
+
+def _why(function: str) -> tuple[str, str | None]:
+    """Why no gradient comes out of a call of a function, and what would keep it."""
+    if function in ("detach", "detach_", "__get__"):
+        return "what comes out counts as a constant", "leave it out where the gradient should pass"
+    if function in ("item", "tolist", "__float__", "__int__", "__index__"):
+        return "it gives plain numbers", "stay with tensors: they can be used like numbers"
+    if function in ("argmax", "argmin", "argsort"):
+        return "it gives places, which are whole numbers", "amax, amin, sort and softmax have derivatives"
+    if function in ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor"):
+        return "it copies numbers alone", "torch.stack([a, b]) makes one tensor of several and keeps the graph"
+    if function in ("gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "__ne__"):
+        return "it gives booleans", "torch.where(condition, a, b) picks between two values, and the gradient flows through those"
+    return "what it gives carries no gradient", None
+
+
+def _cutting(origin: Any) -> Call | None:
+    """The last call on the way to a tensor that was given something with a gradient and gave something without."""
+    waiting, seen = [origin], set[int]()
+    while waiting:
+        here = waiting.pop(0)
+        if not isinstance(here, Result) or here.call.number in seen:
+            continue
+        seen.add(here.call.number)
+        parts = list(pieces((here.call.arguments, here.call.keywords)))
+        given = any(isinstance(o, Cut) or (isinstance(o, Given) and o.tensor.requires_grad) for o in parts)
+        if given and not here.call.differentiable:
+            return here.call
+        waiting += parts
+    return None
+
+
+def _number_behind(call: Call, recorder: Recorder) -> Call | None:
+    """The call that gave a plain number from which another call made its tensor anew."""
+    waiting, seen = [call], set[int]()
+    while waiting:
+        here = waiting.pop()
+        if here.number in seen:
+            continue
+        seen.add(here.number)
+        for part in pieces((here.arguments, here.keywords)):
+            if isinstance(part, Result):
+                waiting.append(part.call)
+            elif isinstance(part, (float, int)) and not isinstance(part, bool):
+                for value, source in reversed(recorder.numbers):
+                    if value is part or (isinstance(value, list) and any(v is part for v in value)):
+                        return source
+    return None
+
+
+def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
+    """Which of the inputs of a derivative call its outputs do not depend on."""
+    from jvpcli.recording.derivatives import read_call
+
+    if attempt is None:
+        return None
+    call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
+    nodes = graph_nodes(call.outputs.values())
+    for name, x in call.inputs.items():
+        reached = any(getattr(n, "variable", None) is x for n in nodes) or (x.grad_fn is not None and x.grad_fn in nodes)
+        if not reached:
+            origin = recorder.origin(x)
+            made = origin.call.place if isinstance(origin, Result) else None
+            if made is not None:
+                words = f"No step from {name} leads to {', '.join(call.outputs)}: it was made at {made.short}, `{made.text}`."
+                return Cause(words, made)
+            return Cause(f"No step from {name} leads to {', '.join(call.outputs)}.")
+    return None
+
+
+def _written(text: str, recorder: Recorder) -> Cause | None:
+    """The change in place that the message speaks of."""
+    shape = re.search(r"Tensor \[([\d, ]*)\]\]", text)
+    version = re.search(r"expected version (\d+)", text)
+    producer = re.search(r"output \d+ of ([\w:]+)", text)
+    if shape is None or version is None:
+        return None
+    sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
+    fitting = [w for w in recorder.writes if w.before >= int(version[1]) and w.shape == sizes]
+    named = [w for w in fitting if producer is not None and _bare(w.producer) == _bare(producer[1])]
+    chosen = (named or fitting or [None])[0]
+    if chosen is None or chosen.point is None:
+        return None
+    place = chosen.point.place()
+    return Cause(
+        f"It was changed in place at {place.short}, `{place.text}`, after a step had kept it for its own derivative.",
+        place,
+        "make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …",
+    )
+
+
+def _bare(node: str) -> str:
+    """`SigmoidBackward0` and `Sigmoid` are the same node."""
+    return node.rpartition("::")[2].removesuffix("0").removesuffix("Backward")
+
+
+def _freed(recorder: Recorder, operands: Sequence[Operand]) -> Cause | None:
+    """The earlier backward pass that went through a part of the same graph."""
+    mine = graph_nodes([o.tensor for o in operands])
+    for earlier in list(reversed(recorder.passes))[1:]:
+        roots = [y for y in (reference() for reference in earlier.roots) if y is not None]
+        shared = [n for n in graph_nodes(roots) if n in mine and not hasattr(n, "variable")]
+        if shared and earlier.point is not None:
+            place = earlier.point.place()
+            return Cause(
+                f"The backward pass at {place.short}, `{place.text}`, went through {len(shared)} of the same steps before, and "
+                "freed what they had kept.",
+                place,
+                "retain_graph=True in the first of the two calls; or one call for the sum of both",
+            )
+    return None
+
+
+def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Cause | None:
+    """Why `x.grad` in a sub-expression is None."""
+    from pure_eval import Evaluator
+
+    evaluator = Evaluator.from_frame(trace.tb_frame)
+    for node in ast.walk(place.node) if place.node is not None else ():
+        if not (isinstance(node, ast.Attribute) and node.attr == "grad"):
+            continue
+        name = ast.unparse(node.value)
+        try:
+            x = evaluator[node.value]
+        except Exception:  # it can't be told without running it
+            continue
+        if not isinstance(x, Tensor) or x.is_leaf and x.grad is not None:
+            continue
+        if not x.requires_grad:
+            return end_of_graph(name, x, recorder) or Cause(f"{name} does not require grad, so it gets no gradient.")
+        if not x.is_leaf:
+            origin = recorder.origin(x)
+            made = origin.call.place if isinstance(origin, Result) else None
+            where = f"at {made.short}, `{made.text}`" if made is not None else "by a step"
+            words = f"{name}.grad is None: {name} is no leaf, it was computed {where}, and only leaves keep their gradient."
+            return Cause(words, made, f"{name}.retain_grad() before the backward pass; or torch.autograd.grad(loss, {name})")
+        passes = [p for p in recorder.passes if p.point is not None]
+        if not passes:
+            return Cause(f"{name}.grad is None: no backward pass has run yet.", None, "call loss.backward() before it")
+        last = passes[-1].point
+        return Cause(f"{name}.grad is None: no backward pass has reached it since it was made or cleared; the last was {_at(last)}.")
+    return None
+
+
+def _at(point: Point | None) -> str:
+    if point is None:
+        return "not in your code"
+    place = point.place()
+    return f"at {place.short}, `{place.text}`"
+
+
+def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
+    """The layer that is made for another number of features than it gets."""
+    module = attempt.modules[-1] if attempt.modules else None
+    attribute = next((name for name in WIDTHS if isinstance(getattr(module, name, None), int)), None)
+    first = next((x for x in pieces(attempt.arguments) if isinstance(x, Tensor)), None)
+    if module is None or attribute is None or first is None or not first.dim():
+        return None
+    wanted = getattr(module, attribute)
+    axis = _feature_axis(module, attribute, first)
+    if axis is None or first.shape[axis] == wanted:
+        return None
+    path, kind, got = recorder.path_of(attempt.modules), type(module).__name__, first.shape[axis]
+    called = f"{kind} {path}" if path else f"the {kind}"
+    return Cause(
+        f"{called} was made for {attribute}={wanted} and gets {got}, the size of axis {axis} of its input.",
+        None,
+        f"{attribute}={got} where the {kind} is made, or {wanted} features from the step before it",
+    )
+
+
+def _feature_axis(module: nn.Module, attribute: str, x: Tensor) -> int | None:
+    """Which axis of a module's input holds its features."""
+    if attribute in ("in_features", "input_size", "embed_dim"):
+        return x.dim() - 1
+    spatial = re.search(r"([123])d$", type(module).__name__)
+    if spatial is None:
+        return 1 if x.dim() > 1 else None
+    axes = int(spatial[1])
+    if attribute == "num_features":
+        return 1 if x.dim() in (2, axes + 2) else None
+    return {axes + 1: 0, axes + 2: 1}.get(x.dim())

@@ -1,0 +1,183 @@
+"""`jvp run`: the user's own program, as Python would run it, with its errors explained and its derivative calls answered for."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from jvpcli.cli.context import Context
+from jvpcli.cli.output import emit, emit_error, emit_warnings
+from jvpcli.cli.typed import examples
+from jvpcli.errors import ExitCode, JvpError, UsageError
+
+if TYPE_CHECKING:
+    from jvpcli.answers.run import Asked, Watched
+    from jvpcli.request import Request
+
+EXAMPLES = """
+# a program as it is; an autograd or shape error is explained where it happens
+jvp run train.py --epochs 3
+
+# every torch.autograd.grad and backward, by line, with the shapes
+jvp run --grad-calls train.py
+
+# the call on line 12, as jvp inspect shows it; the third time that it is made; in another file
+jvp run --inspect 12 train.py
+jvp run --inspect 12:3 train.py
+jvp run --trace model.py:40 train.py
+
+# where a gradient becomes NaN, infinite or zero in training
+jvp run --watch train.py
+
+# a module, as python -m runs it
+jvp run -m package.train --epochs 3
+"""
+
+
+
+def own_words(argv: Sequence[str]) -> int:
+    """How many words of argv are jvp's own: all before the program's name; what follows is the program's."""
+    from jvpcli.cli.argv import Options
+
+    options, position = Options.of("run"), 0
+    while position < len(argv) and argv[position].startswith("-") and argv[position] != "-":
+        name, equals, _ = argv[position].partition("=")
+        if name == "--":
+            return position
+        takes = options.spellings.get(name) in options.valued
+        position += 2 if takes and not equals else 1
+        if name == "-m":
+            return min(position, len(argv))
+    return min(position, len(argv))
+
+
+def command(
+    context: Context,
+    *,
+    program: list[str] | None,
+    module: str | None,
+    grad_calls: bool,
+    watch: bool,
+    inspect: str | None,
+    trace: str | None,
+    check: str | None,
+    html: str | None,
+    as_json: bool,
+    full: bool,
+    quiet: bool,
+) -> int:
+    """Run a program of yours as Python would; explain its autograd and shape errors, and answer for its derivative calls."""
+    words = list(program or [])
+    if module is None and not words:
+        raise UsageError("SCRIPT.py is missing: the program to run", hints=examples(EXAMPLES)[:1])
+    lines = {name: text for name, text in (("inspect", inspect), ("trace", trace), ("check", check)) if text is not None}
+    if len(lines) > 1:
+        raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
+    if html is not None and not lines:
+        raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
+    from jvpcli.answers.run import Watched, ended, read_asked, report_of, unanswered
+    from jvpcli.answers.watch import Watch
+    from jvpcli.recording.script import own_traceback, run_module, run_script, show
+
+    asked = read_asked(*next(iter(lines.items()))) if lines else None
+    shown = _Shown(context, asked, as_json, full, quiet, html)
+    watched = Watched(
+        asked,
+        shown.answer,
+        grad_calls,
+        Watch() if watch else None,
+        lambda alarm: context.err.say(f"jvp: {alarm.message}\n"),
+        None if module else words[0],
+    )
+    gc.enable()  # which `main` has switched off: a program of hours makes garbage
+    failure, code = None, int(ExitCode.OK)
+    outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    try:
+        with outside, watched.recorder:
+            if module is not None:
+                run_module(module, words)
+            else:
+                run_script(words[0], words[1:])
+    except JvpError:
+        raise
+    except SystemExit as left:
+        code = _code(left, context)
+    except BaseException as error:
+        sys.stdout.flush()
+        with outside:
+            show(own_traceback(error))
+        failure = ended(watched, error)
+        code = int(ExitCode.INTERRUPTED) if isinstance(error, KeyboardInterrupt) else 1
+    sys.stdout.flush()
+    if grad_calls or (watch and as_json):
+        from jvpcli.render.run import render_calls
+
+        emit(context, report_of(watched, failure), as_json, render_calls)
+    if failure is not None and not quiet:
+        context.err.write("\n")
+        emit_error(context, failure, as_json and not grad_calls and not shown.told)
+    missing = unanswered(watched)
+    if missing is not None:
+        if code == ExitCode.OK:
+            raise missing
+        emit_error(context, missing, False)
+    return code
+
+
+def _code(left: SystemExit, context: Context) -> int:
+    """The exit code of a program that leaves by itself; what is no number is a message."""
+    if left.code is None:
+        return 0
+    if isinstance(left.code, int):
+        return left.code
+    context.err.write(f"{left.code}\n")
+    return 1
+
+
+class _Shown:
+    """Prints the answer for one derivative call, in the middle of the program."""
+
+    def __init__(
+        self, context: Context, asked: Asked | None, as_json: bool, full: bool, quiet: bool, html: str | None
+    ) -> None:
+        self.context, self.asked, self.as_json, self.full, self.quiet, self.html = context, asked, as_json, full, quiet, html
+        self.told = False
+
+    def answer(self, request: Request) -> None:
+        """The answer for a call, on stdout."""
+        assert self.asked is not None
+        self.told = True
+        sys.stdout.flush()
+        try:
+            report, render = self._report(request)
+        except JvpError as error:
+            emit_error(self.context, error, self.as_json)
+            return
+        emit(self.context, report, self.as_json, render)
+        if self.html is not None:
+            from jvpcli.cli.compute import Pictures
+
+            Pictures(self.html, None, False).write(report)
+        if not (self.quiet or self.as_json):
+            emit_warnings(self.context, report.warnings)
+
+    def _report(self, request: Request) -> tuple[Any, Any]:
+        assert self.asked is not None
+        full = self.full
+        if self.asked.command == "inspect":
+            from jvpcli.answers.inspect import inspect
+            from jvpcli.render.text import render_inspect
+
+            return inspect(request), lambda report, console: render_inspect(report, console, full=full)
+        if self.asked.command == "trace":
+            from jvpcli.answers.trace import trace
+            from jvpcli.render.trace import render_trace
+
+            return trace(request), lambda report, console: render_trace(report, console, full=full)
+        from jvpcli.answers.check import check
+        from jvpcli.render.check import render_check
+
+        return check(request), render_check

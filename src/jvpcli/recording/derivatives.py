@@ -1,0 +1,185 @@
+"""Derivative calls as they are made: what is differentiated, by what, and what the program calls these tensors."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jvpcli.recording.places import Place, Point, is_library, user_point
+
+MOST_NODES = 100_000
+"""Nodes of a graph that are looked at for its leaves."""
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """One call of `torch.autograd.grad` or `backward`.
+
+    Attributes:
+        function: "torch.autograd.grad", "torch.autograd.backward" or "Tensor.backward".
+        place: where in the user's code.
+        outputs, inputs: tensors by the names that the program has for them; of a backward without `inputs` these are the leaves
+            that it reaches.
+        grad_outputs: a cotangent for each output or None, in their order; None: the call gives none.
+        is_grads_batched: whether each cotangent has an axis in front.
+        names: by `id` what the program calls its tensors.
+    """
+
+    function: str
+    place: Place | None
+    outputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
+    grad_outputs: tuple[Tensor | None, ...] | None
+    is_grads_batched: bool = False
+    names: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_call(
+    func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any], at: tuple[Point | None, FrameType | None] | None = None
+) -> Derivative:
+    """What a derivative call asks for; `at` is where it was made, if it is not being made right now."""
+    point, frame = (user_point(), _user_frame()) if at is None else at
+    place = None if point is None else point.place()
+    given = dict(keywords)
+    if func is torch.autograd.grad:
+        names = ("outputs", "inputs", "grad_outputs")
+        given |= dict(zip(names, args, strict=False))
+        outputs, inputs, v = _list(given.get("outputs")), _list(given.get("inputs")), given.get("grad_outputs")
+        function = "torch.autograd.grad"
+    else:
+        names = ("tensors", "gradient" if func is Tensor.backward else "grad_tensors", "retain_graph", "create_graph")
+        given |= dict(zip(names, args, strict=False))
+        outputs, v = _list(given.get("tensors", given.get("self"))), given.get(names[1])
+        asked = given.get("inputs")
+        inputs = leaves(outputs) if asked is None else _list(asked)
+        function = "Tensor.backward" if func is Tensor.backward else "torch.autograd.backward"
+    cotangents = None if v is None else tuple(_list(v))
+    cotangents = None if cotangents is None or all(x is None for x in cotangents) else cotangents
+    known = names_of_frame(frame)
+    texts = _argument_texts(place, function)
+    return Derivative(
+        function,
+        place,
+        _named(outputs, known, texts.get("outputs"), "y"),
+        _named(inputs, known, texts.get("inputs"), "x"),
+        cotangents,
+        bool(given.get("is_grads_batched")),
+        known,
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, Tensor) or not isinstance(value, (tuple, list)) else list(value)
+
+
+def leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
+    """The leaves that a backward pass reaches."""
+    outputs = list(outputs)
+    found = [y for y in outputs if y.grad_fn is None and y.requires_grad]
+    found += [node.variable for node in graph_nodes(outputs) if hasattr(node, "variable")]
+    return list({id(x): x for x in found}.values())
+
+
+def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
+    """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
+    seen: dict[Any, None] = {}
+    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node not in seen:
+            seen[node] = None
+            waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
+    return seen
+
+
+def _user_frame() -> FrameType | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def names_of_frame(frame: FrameType | None) -> dict[int, str]:
+    """By `id` what a frame's variables call tensors: `x`, `net.0.weight`, `params[1]`; outer frames' where it has none."""
+    found: dict[int, str] = {}
+    while frame is not None:
+        if not is_library(frame.f_code.co_filename):
+            for scope in (frame.f_locals, frame.f_globals):
+                for key, value in list(scope.items()):
+                    for name, x in _tensors_of(key, value):
+                        found.setdefault(id(x), name)
+        frame = frame.f_back
+    return found
+
+
+def _tensors_of(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a variable leads to."""
+    if name.startswith("__"):
+        return
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, nn.Module):
+        for path, x in (*value.named_parameters(), *value.named_buffers()):
+            yield f"{name}.{path}", x
+    elif type(value) in (tuple, list) and len(value) <= 64:
+        for index, part in enumerate(value):
+            if isinstance(part, (Tensor, nn.Module)):
+                yield from _tensors_of(f"{name}[{index}]", part)
+    elif type(value) is dict and len(value) <= 256:
+        for key, part in value.items():
+            if isinstance(part, Tensor) and isinstance(key, str):
+                yield f'{name}["{key}"]', part
+    elif hasattr(value, "__dict__") and not isinstance(value, type) and type(value).__module__ not in sys.builtin_module_names:
+        for key, part in list(vars(value).items()) if isinstance(vars(value), dict) else ():
+            if isinstance(part, Tensor):
+                yield f"{name}.{key}", part
+
+
+def _argument_texts(place: Place | None, function: str) -> dict[str, list[str]]:
+    """The arguments of the call as they are written, where they are written out."""
+    node = None if place is None else place.node
+    if not isinstance(node, ast.Call):
+        return {}
+    found: dict[str, list[str]] = {}
+    if function == "Tensor.backward":
+        if isinstance(node.func, ast.Attribute):
+            found["outputs"] = [ast.unparse(node.func.value)]
+    elif node.args:
+        found["outputs"] = _texts(node.args[0])
+        if function == "torch.autograd.grad" and len(node.args) > 1:
+            found["inputs"] = _texts(node.args[1])
+    for keyword in node.keywords:
+        if keyword.arg in ("outputs", "inputs", "tensors"):
+            found["inputs" if keyword.arg == "inputs" else "outputs"] = _texts(keyword.value)
+    return found
+
+
+def _texts(node: ast.expr) -> list[str]:
+    parts = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node]
+    return [] if any(isinstance(part, ast.Starred) for part in parts) else [ast.unparse(part) for part in parts]
+
+
+LONGEST_NAME = 40
+
+
+def _named(tensors: Sequence[Tensor], known: Mapping[int, str], texts: Sequence[str] | None, base: str) -> dict[str, Tensor]:
+    """The tensors by name: a variable's, the text of the argument, else the base with a number."""
+    found: dict[str, Tensor] = {}
+    for index, x in enumerate(tensors):
+        name = known.get(id(x))
+        if name is None and texts and len(texts) == len(tensors) and len(texts[index]) <= LONGEST_NAME:
+            name = texts[index]
+        name = name or (base if len(tensors) == 1 else f"{base}{index}")
+        while name in found:
+            name += "'"
+        found[name] = x
+    return found

@@ -1,0 +1,159 @@
+"""Where in the user's own files something happens: file, line, and the text of the very sub-expression."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import CodeType, FrameType, SimpleNamespace, TracebackType
+from typing import Any
+
+TORCH = str(Path(sys.modules["torch"].__file__ or "").parent) if "torch" in sys.modules else "torch"
+OURS = str(Path(__file__).parents[1])
+BY_LINE = ("<frozen", "<__array_function__", "<string>", "<@beartype")
+"""What the names of code begin with that no file of a user holds."""
+
+
+@cache
+def is_library(file: str) -> bool:
+    """Whether code of this file is torch's, ours, or Python's own machinery, and not what a user looks at."""
+    return file.startswith((TORCH, OURS, *BY_LINE)) or file == contextlib_file()
+
+
+@cache
+def contextlib_file() -> str:
+    """Decorators such as `torch.no_grad()` run functions from there."""
+    import contextlib
+
+    return str(contextlib.__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An instruction of a program, from which its place is read when it is asked for: cheap to note down."""
+
+    code: CodeType
+    instruction: int
+    line: int
+    names: Mapping[str, Any]
+
+    def place(self) -> Place:
+        """The place in the file."""
+        return place_at(self.code, self.instruction, self.line, self.names)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a file.
+
+    Attributes:
+        file: the file's name, as Python has it.
+        line: its number, from 1.
+        function: the name of the function that the line is in; `<module>` outside of functions.
+        text: the sub-expression that is carried out there; the line, without blanks around it, where it can't be told.
+        name: the variable that the sub-expression's value is assigned to, if the statement does just that.
+        node: its syntax tree, if it is known.
+    """
+
+    file: str
+    line: int
+    function: str
+    text: str
+    name: str | None = None
+    node: ast.AST | None = None
+
+    @property
+    def short(self) -> str:
+        """`train.py:12`."""
+        return f"{Path(self.file).name}:{self.line}"
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where in its line the sub-expression stands: all of the line, where it goes on in others."""
+        start = self.source.find(self.text)
+        return (start, start + len(self.text)) if start >= 0 else (0, len(self.source))
+
+    @cached_property
+    def source(self) -> str:
+        """The line as it stands in the file."""
+        import linecache
+
+        return linecache.getline(self.file, self.line).strip()
+
+
+def user_point() -> Point | None:
+    """Where the user's own code is right now: the innermost frame that is not a library's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not is_library(frame.f_code.co_filename):
+            return Point(frame.f_code, frame.f_lasti, frame.f_lineno, frame.f_globals)
+        frame = frame.f_back
+    return None
+
+
+def frames_of(error: BaseException) -> list[TracebackType]:
+    """The frames that an exception came through, the outermost first."""
+    found, trace = [], error.__traceback__
+    while trace is not None:
+        found.append(trace)
+        trace = trace.tb_next
+    return found
+
+
+def place_of(trace: TracebackType) -> Place:
+    """The place of one frame of a traceback."""
+    frame = trace.tb_frame
+    return place_at(frame.f_code, trace.tb_lasti, trace.tb_lineno, frame.f_globals)
+
+
+def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, Any]) -> Place:
+    """The place of an instruction; `names` are the globals of its frame."""
+    from executing import Source
+
+    frame: Any = SimpleNamespace(f_code=code, f_lasti=instruction, f_lineno=line, f_globals=names)
+    try:
+        found = Source.executing(frame)
+        node, source = found.node, found.source
+        text = " ".join(source.get_text(node).split()) if node is not None and hasattr(source, "get_text") else ""
+        text = text or _text_of(node, source.text)
+    except Exception:  # a file that is gone, or has changed since: the line's number stays true
+        node, text = None, ""
+    if not text:
+        import linecache
+
+        text = linecache.getline(code.co_filename, line, dict(names)).strip()
+    name = _assigned(node) if node is not None else None
+    number = getattr(node, "lineno", line) if node is not None else line
+    return Place(code.co_filename, number, code.co_name, text, name, node)
+
+
+def _text_of(node: Any, source: str) -> str:
+    """The text of a node on one line; nothing where there is no node, or it has no place of its own."""
+    text = ast.get_source_segment(source, node) if node is not None and hasattr(node, "lineno") else None
+    return " ".join((text or "").split())
+
+
+def _assigned(node: Any) -> str | None:
+    """The variable that a statement gives a sub-expression's value to, where it does nothing else with it."""
+    parent = getattr(node, "parent", None)
+    if isinstance(parent, ast.Assign) and parent.value is node and len(parent.targets) == 1:
+        target = parent.targets[0]
+        return target.id if isinstance(target, ast.Name) else None
+    if isinstance(parent, ast.AnnAssign) and parent.value is node and isinstance(parent.target, ast.Name):
+        return parent.target.id
+    return None
+
+
+def pieces(value: Any) -> Iterator[Any]:
+    """The parts of nested tuples, lists and dicts."""
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from pieces(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from pieces(part)
+    else:
+        yield value

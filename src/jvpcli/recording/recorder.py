@@ -1,0 +1,401 @@
+"""The recorder: every call of torch that a program makes, with its operands, its results and its place.
+
+It is one of torch's own function modes, so that what runs is what would run without it.  A call is kept no longer than the
+tensors that it gave, or that were computed from them with a gradient: a training loop holds what autograd's graph holds.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
+
+from jvpcli.recording.places import Place, Point, pieces, user_point
+
+DEEPEST = 32
+"""Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
+
+MOST_PASSES = 64
+"""Backward passes that are remembered, for an error of a second one."""
+
+MOST_WRITES = 4096
+"""Changes in place that are remembered, for an error that names one."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a function of torch.
+
+    Attributes:
+        number: calls count from 0.
+        function: what was called.
+        arguments, keywords: with `Result`, `Given` or `Cut` where a tensor stands.
+        point: where in the user's code.
+        modules: the modules that were running, the outermost first.
+        recorded: whether autograd recorded graphs.
+        differentiable: whether a result carries a gradient.
+        depth: how many steps without a gradient it stands upon.
+        state: the state that random numbers started from, where the call draws some.
+    """
+
+    number: int
+    function: Callable[..., Any]
+    arguments: Any
+    keywords: Any
+    point: Point | None
+    modules: tuple[Any, ...]
+    recorded: bool
+    differentiable: bool = False
+    depth: int = 0
+    state: Tensor | None = None
+    result: Any = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where in the user's code."""
+        return None if self.point is None else self.point.place()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Given:
+    """A tensor that no recorded call gave: a parameter, data.  `version` counts its changes in place so far."""
+
+    tensor: Tensor
+    version: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """A tensor that a call gave: `path` leads to it in what the call returned.  `writes` changed its memory since."""
+
+    call: Call
+    path: tuple[int, ...]
+    writes: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cut:
+    """A tensor with a gradient that is taken by a step without one: its numbers, and the call, while something keeps it."""
+
+    tensor: Tensor
+    version: int
+    call: weakref.ref[Call]
+    path: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A change in place of a tensor that carries a gradient."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    before: int
+    after: int
+    producer: str
+    point: Point | None
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A backward pass that has begun: the tensors that it began at, while they live, and its place."""
+
+    roots: tuple[weakref.ref[Tensor], ...]
+    point: Point | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A call that raised, with what it was given."""
+
+    function: Callable[..., Any]
+    arguments: Sequence[Any]
+    keywords: dict[str, Any]
+    point: Point | None
+    modules: tuple[Any, ...]
+    error: BaseException
+
+
+@dataclass(eq=False, slots=True)
+class _Made:
+    """What is known of one tensor: by which call it was made, and of the call's result which part it is."""
+
+    reference: weakref.ref[Tensor]
+    call: Call
+    path: tuple[int, ...]
+
+
+Watcher = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Callable[[], Any]], Any]
+"""Told of a derivative call before it is made: the function, its arguments, and what makes it."""
+
+
+class Recorder(TorchFunctionMode):
+    """Notes down the calls of torch inside a `with` block; after it everything that was made can still be asked for.
+
+    Args:
+        derivative: is handed each call of `torch.autograd.grad` and `.backward`, and makes it.
+    """
+
+    def __init__(self, derivative: Watcher | None = None) -> None:
+        super().__init__()
+        self._derivative = derivative
+        self._made: dict[int, _Made] = {}
+        self._count = 0
+        self._modules: list[Any] = []
+        self._storages: dict[int, tuple[Any, list[Call]]] = {}
+        self._hooks: list[Any] = []
+        self._apply: Any = None
+        self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
+        self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
+        self.passes: deque[Pass] = deque(maxlen=MOST_PASSES)
+        self.failed: Attempt | None = None
+
+    # Beginning and end
+
+    def __enter__(self) -> Recorder:
+        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+        def entered(module: Any, arguments: Any) -> None:
+            self._modules.append(module)
+
+        def left(module: Any, arguments: Any, result: Any) -> None:
+            while self._modules and self._modules.pop() is not module:
+                pass
+
+        self._hooks = [
+            register_module_forward_pre_hook(entered),
+            register_module_forward_hook(left, always_call=True),
+        ]
+        apply: Any = torch.autograd.Function.__dict__["apply"]
+        self._apply = apply
+
+        def recorded_apply(cls: Any, *arguments: Any, **keywords: Any) -> Any:
+            """`Function.apply`, which torch's modes do not see."""
+            original = apply.__get__(None, cls)
+            stack = _get_current_function_mode_stack()
+            if not stack or stack[-1] is not self:
+                return original(*arguments, **keywords)
+            with _pop_mode_temporarily():
+                return self.__torch_function__(original, (), arguments, keywords)
+
+        torch.autograd.Function.apply = classmethod(recorded_apply)  # type: ignore[method-assign, assignment]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
+        for hook in self._hooks:
+            hook.remove()
+        self._modules.clear()
+
+    # A call
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Makes the call, and notes it down."""
+        keywords = kwargs or {}
+        if func in PASSED_OVER or peek_interpreter_stack() is not None:
+            return func(*args, **keywords)
+        make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
+        if func in DERIVATIVES:
+            roots = pieces(args[0] if args else keywords.get("outputs", keywords.get("tensors")))
+            self.passes.append(Pass(tuple(weakref.ref(y) for y in roots if isinstance(y, Tensor)), user_point()))
+            if self._derivative is not None:
+                derivative, inner = self._derivative, make
+                make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
+        tensors = [x for x in pieces((args, keywords)) if isinstance(x, Tensor)]
+        writes = _may_write(func, keywords)
+        if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
+            return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
+        call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled())
+        self._count += 1
+        before = [_version(x) for x in tensors]
+        origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
+        producer = tensors[0].grad_fn.name() if writes and tensors and tensors[0].grad_fn is not None else ""
+        if _draws(func):
+            call.state = torch.get_rng_state()
+        result = self._attempted(make, func, args, keywords)
+        changed = [k for k, x in enumerate(tensors) if _version(x) != before[k]]
+        self._note(call, args, keywords, result, origins, tensors, [tensors[k] for k in changed])
+        for k in changed[:1]:
+            x = tensors[k]
+            if x.requires_grad:
+                self.writes.append(Write(tuple(x.shape), x.dtype, before[k], _version(x), producer, call.point, func))
+        return result
+
+    def _attempted(self, make: Callable[[], Any], func: Any, args: Any, keywords: Any) -> Any:
+        """What the call gives; of one that raises the operands are kept, from which it is explained."""
+        try:
+            return make()
+        except BaseException as error:
+            if self.failed is None or self.failed.error is not error:
+                self.failed = Attempt(func, tuple(args), keywords, user_point(), tuple(self._modules), error)
+            raise
+
+    def _note(
+        self,
+        call: Call,
+        args: Any,
+        keywords: Any,
+        result: Any,
+        origins: Mapping[int, Given | Result],
+        tensors: Sequence[Tensor],
+        changed: Sequence[Tensor],
+    ) -> None:
+        """Notes a call down: what it was given, and which tensors it gave or changed."""
+        results = list(_paths(result))
+        news = [(path, x) for path, x in results if id(x) not in origins]
+        graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and not x.is_leaf]
+        call.differentiable = bool(graphs)
+        kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
+        call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
+        for x in changed:
+            if any(x is y for y in graphs):
+                self._mark(x, call, next((path for path, y in results if y is x), ()))
+                self._storage(x).append(call)
+            else:
+                self._made.pop(id(x), None)  # its numbers are given from here on
+        for path, x in news:
+            if not (x.is_leaf and x.requires_grad):
+                self._mark(x, call, path)
+        if not results and isinstance(result, (float, int, complex, list)):
+            if any(x.requires_grad or id(x) in self._made for x in tensors):
+                self.numbers.append((result, call))
+
+    def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
+        key = id(x)
+
+        def gone(reference: Any, made: dict[int, _Made] = self._made) -> None:
+            known = made.get(key)
+            if known is not None and known.reference is reference:
+                del made[key]
+
+        self._made[key] = _Made(weakref.ref(x, gone), call, path)
+
+    def _storage(self, x: Tensor) -> list[Call]:
+        """The calls that have changed the memory of a tensor."""
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        reference = StorageWeakRef(x.untyped_storage())
+        if len(self._storages) > 256:
+            self._storages = {key: held for key, held in self._storages.items() if not held[0].expired()}
+        return self._storages.setdefault(reference.cdata, (reference, []))[1]
+
+    def _kept(self, origin: Given | Result, call: Call, x: Tensor) -> Given | Result | Cut:
+        """How a call holds what it was given, so that nothing lives longer than autograd's graph would have it live."""
+        if isinstance(origin, Given):
+            return origin
+        if call.differentiable:
+            return origin if origin.call.differentiable or origin.call.depth <= DEEPEST else _numbers(origin, x)
+        if not origin.call.differentiable and origin.call.depth < DEEPEST:
+            call.depth = max(call.depth, origin.call.depth + 1)
+            return origin
+        return _numbers(origin, x)
+
+    # What is known of a tensor
+
+    def origin(self, x: Tensor, copy: bool = False) -> Given | Result:
+        """Where a tensor comes from; with `copy` a given one is copied, since it is about to be changed."""
+        made = self._made.get(id(x))
+        if made is None or made.reference() is not x:
+            if copy and torch.is_grad_enabled() and not (x.is_leaf and x.requires_grad):
+                with torch._C.DisableTorchFunction():
+                    copy = x.detach().clone()
+                return Given(copy, 0)
+            return Given(x, _version(x))
+        if not self._storages:
+            return Result(made.call, made.path)
+        return Result(made.call, made.path, tuple(self._storage(x)) if x.layout is torch.strided else ())
+
+    def path_of(self, modules: Sequence[Any]) -> str:
+        """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
+        if not modules:
+            return ""
+        root, inner = modules[0], modules[-1]
+        return next((name for name, module in root.named_modules() if module is inner), "")
+
+
+DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
+PROPERTIES = (
+    "shape", "dtype", "device", "requires_grad", "grad", "grad_fn", "is_leaf", "ndim", "_version", "_base", "layout", "names",
+    "output_nr", "is_sparse", "is_quantized", "is_meta", "is_nested", "is_cuda", "is_cpu", "_backward_hooks",
+)  # fmt: skip
+METHODS = (
+    "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__",
+    "storage_offset", "data_ptr", "__repr__", "__format__", "__hash__", "register_hook", "retain_grad", "is_shared",
+    "untyped_storage", "requires_grad_", "is_inference",
+)  # fmt: skip
+FUNCTIONS = ("is_floating_point", "is_complex", "is_tensor", "is_grad_enabled", "get_default_dtype", "numel", "is_inference")
+PASSED_OVER = frozenset(
+    [getattr(Tensor, name).__get__ for name in PROPERTIES if hasattr(Tensor, name)]
+    + [getattr(Tensor, name) for name in METHODS if hasattr(Tensor, name)]
+    + [getattr(torch, name) for name in FUNCTIONS]
+)
+"""What gives no numbers."""
+
+
+def _numbers(origin: Result, x: Tensor) -> Cut:
+    """The numbers of a tensor apart from the tensor itself, which may go."""
+    with torch._C.DisableTorchFunction():
+        alias = x.detach()
+    return Cut(alias, _version(alias), weakref.ref(origin.call), origin.path)
+
+
+def _version(x: Tensor) -> int:
+    try:
+        return int(x._version)
+    except RuntimeError:  # under inference_mode nothing is counted
+        return -1
+
+
+def _may_write(func: Callable[..., Any], keywords: Mapping[str, Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or name in WRITERS or keywords.get("inplace") is True
+
+
+WRITERS = frozenset(
+    {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
+     "lshift", "rshift", "matmul", "div"))}
+)  # fmt: skip
+
+DRAWING = frozenset(
+    {"dropout", "rrelu", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "bernoulli", "multinomial", "normal",
+     "poisson", "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "dropout1d", "dropout2d",
+     "dropout3d", "gumbel_softmax", "lstm", "gru", "rnn_tanh", "rnn_relu", "scaled_dot_product_attention",
+     "multi_head_attention_forward", "fractional_max_pool2d", "fractional_max_pool3d", "bernoulli_", "normal_", "uniform_",
+     "exponential_", "geometric_", "log_normal_", "cauchy_", "random_"}
+)  # fmt: skip
+"""What may draw random numbers."""
+
+
+def _draws(func: Callable[..., Any]) -> bool:
+    return getattr(func, "__name__", "") in DRAWING
+
+
+def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
+    """Arguments with where they come from in the place of tensors."""
+    if isinstance(value, Tensor):
+        return origins[id(value)]
+    if isinstance(value, dict):
+        return {key: _with_origins(part, origins) for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_with_origins(part, origins) for part in value)
+    return value
+
+
+def _paths(value: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Each tensor of a result, with the indices that lead to it."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, (tuple, list)):
+        for index, part in enumerate(value):
+            yield from _paths(part, (*path, index))

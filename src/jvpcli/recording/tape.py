@@ -1,0 +1,295 @@
+"""A program made from recorded calls: how some tensors were computed from others, as the closed language would have it.
+
+Every call is an equation; what the catalogue knows is named as there, anything else is a function of its own.  Whatever can be
+asked of a program (a trace, finite differences, structure) can then be asked of anybody's code.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import resolve_name
+
+from jvpcli.language import catalog
+from jvpcli.errors import Span
+from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
+from jvpcli.recording.places import Place, pieces
+from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
+
+REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
+OPERATORS = {
+    **{f"__{name.rstrip('_')}__": name for name in catalog.SYMBOLS},
+    **{f"__i{name}__": f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")},
+    "__rmul__": "mul", "__radd__": "add", "__div__": "truediv",
+}  # fmt: skip
+"""Python's names of operators on tensors, and the catalogue's."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Calls as a program.
+
+    Attributes:
+        program: the equations, over the inputs and whatever else was given (parameters, data).
+        inputs: the values of all of these by name.
+        functions: what the catalogue does not know, by name.
+    """
+
+    program: Program
+    inputs: Mapping[str, Tensor]
+    functions: Mapping[str, Callable[..., Any]]
+
+
+class NotRecorded(Exception):
+    """Some step between the tensors was not seen, or its operands have been changed since: `call` asks for it, `why` says why."""
+
+    def __init__(self, why: str, call: Call | None = None) -> None:
+        super().__init__(why)
+        self.why, self.call = why, call
+
+
+def record_of(
+    recorder: Recorder, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], names: Mapping[int, str]
+) -> Recorded:
+    """The program that computed some tensors from others, in the order of its calls.
+
+    Args:
+        recorder: what saw the calls.
+        outputs, inputs: tensors by name; where an input was itself computed, the program begins there.
+        names: by `id` what the user calls further tensors: parameters and data.
+
+    Raises:
+        NotRecorded: a step in between was not seen.
+    """
+    ends = {id(x): name for name, x in inputs.items()}
+    known = {}
+    for name, x in inputs.items():
+        origin = recorder.origin(x)
+        if isinstance(origin, Result):
+            known[origin.call.number, origin.path] = name
+    calls: dict[int, Call] = {}
+    given: dict[int, Tensor] = {}
+    waiting: list[Any] = [recorder.origin(y) for name, y in outputs.items() if id(y) not in ends]
+    while waiting:
+        origin = waiting.pop()
+        if isinstance(origin, Cut):
+            call = origin.call()
+            origin = Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
+        if isinstance(origin, Given):
+            _check_given(origin, ends)
+            given.setdefault(id(origin.tensor), origin.tensor)
+            continue
+        if (origin.call.number, origin.path) in known:
+            continue
+        for call in (origin.call, *origin.writes):
+            if call.number not in calls:
+                calls[call.number] = call
+                waiting += [o for o in pieces((call.arguments, call.keywords)) if isinstance(o, (Given, Result, Cut))]
+    return _written(
+        [calls[number] for number in sorted(calls)], given, known, ends, recorder, outputs, inputs, names
+    )
+
+
+def _check_given(origin: Given, ends: Mapping[int, str]) -> None:
+    """Refuses a tensor whose own steps were not seen, or that is another by now."""
+    x = origin.tensor
+    if id(x) in ends:
+        return
+    if x.grad_fn is not None:
+        raise NotRecorded(f"what made a tensor of shape {tuple(x.shape)} ({x.grad_fn.name()}) was not seen step by step")
+
+
+def _written(
+    calls: Sequence[Call],
+    given: Mapping[int, Tensor],
+    known: Mapping[tuple[int, tuple[int, ...]], str],
+    ends: Mapping[int, str],
+    recorder: Recorder,
+    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    names: Mapping[int, str],
+) -> Recorded:
+    values, slots = dict(inputs), {id(x): slot for slot, x in enumerate(inputs.values())}
+    for key, x in given.items():
+        if key not in slots:
+            slots[key] = len(values)
+            values[_free(names.get(key, "c"), values)] = x
+    place_of_name = {name: slot for slot, name in enumerate(values)}
+    writer = _Writer(slots, {key: Ref(place_of_name[name]) for key, name in known.items()}, len(values))
+    instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
+    shared, last = Counter(instructions), {key: number for number, key in enumerate(instructions)}
+    texts, offset = [], 0
+    for number, call in enumerate(calls):
+        place, path, key = call.place, recorder.path_of(call.modules), instructions[number]
+        text = _text(call, place, path if shared[key] > 1 else "")
+        texts.append(text)
+        name = place.name if place is not None and last[key] == number else None
+        writer.write(call, place, path, (offset, offset + len(text)), name)
+        offset += len(text) + 1
+    results = tuple(
+        Ref(slots[id(y)]) if id(y) in ends else writer.operand(recorder.origin(y)) for y in outputs.values()
+    )
+    program = Program(
+        source="\n".join(texts),
+        inputs=tuple(values),
+        equations=tuple(writer.equations),
+        result=results[0] if len(results) == 1 else Pack("tuple", results),
+        result_names=tuple(outputs),
+        slots=writer.next_slot,
+        input_spans=tuple((0, 0) for _ in values),
+        sites=writer.sites,
+    )
+    return Recorded(program, values, writer.functions)
+
+
+@dataclass(eq=False)
+class _Writer:
+    """The equations as they are written, call by call.
+
+    Attributes:
+        slots: by `id` those of the tensors that were given.
+        known: where the program begins with what a call gave, its slot.
+        held: the slot of each call's result, and of the parts that were taken out of it.
+    """
+
+    slots: Mapping[int, int]
+    known: Mapping[tuple[int, tuple[int, ...]], Ref]
+    next_slot: int
+    equations: list[Equation] = field(default_factory=list)
+    sites: dict[int, Site] = field(default_factory=dict)
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    held: dict[tuple[int, tuple[int, ...]], Ref] = field(default_factory=dict)
+
+    def write(self, call: Call, place: Place | None, module: str, span: Span, name: str | None) -> None:
+        """One call as an equation."""
+        op, arguments = self.operation(call, place)
+        operands = tuple(map(self.operand, arguments))
+        keywords = tuple((key, self.operand(value)) for key, value in call.keywords.items())
+        self.held[call.number, ()] = self.add(Equation(op, operands, 0, span, keywords, name, recorded=call.recorded))
+        if place is not None:
+            self.sites[self.next_slot - 1] = Site(place.file, place.line, module)
+
+    def add(self, equation: Equation) -> Ref:
+        """An equation, in the next slot."""
+        self.equations.append(replace(equation, slot=self.next_slot))
+        self.next_slot += 1
+        return Ref(self.next_slot - 1)
+
+    def operand(self, value: Any) -> Operand:
+        """What a call was given, as the program has it."""
+        if isinstance(value, Cut):
+            call = value.call()
+            value = Given(value.tensor, value.version) if call is None else Result(call, value.path)
+            if isinstance(value, Result) and (value.call.number, ()) not in self.held and (value.call.number, value.path) not in self.known:
+                raise NotRecorded("a value without a gradient comes from steps that are not there any more", value.call)
+        if isinstance(value, Given):
+            return Ref(self.slots[id(value.tensor)])
+        if isinstance(value, Result):
+            return self.part(value.call.number, value.path)
+        if isinstance(value, slice):
+            return Pack("slice", tuple(map(self.operand, (value.start, value.stop, value.step))))
+        if type(value) in (tuple, list) and any(isinstance(x, (Given, Result, Cut, slice)) for x in pieces(value)):
+            return Pack("list" if type(value) is list else "tuple", tuple(map(self.operand, value)))
+        return Const(value)
+
+    def part(self, number: int, path: tuple[int, ...]) -> Ref:
+        """A part of what a call gave, which is taken out of it once."""
+        key = (number, path)
+        if key in self.known:
+            return self.known[key]
+        if key not in self.held:
+            whole = self.part(number, path[:-1])
+            self.held[key] = self.add(Equation("op:getitem", (whole, Const(path[-1])), 0, (0, 0)))
+        return self.held[key]
+
+    def operation(self, call: Call, place: Place | None) -> tuple[str, Sequence[Any]]:
+        """How a call is named in the program, with its arguments in the order of that."""
+        arguments: Sequence[Any] = call.arguments
+        name = getattr(call.function, "__name__", "")
+        if call.state is None:
+            op = operation_of(call.function)
+            if name in REFLECTED:
+                return op, (arguments[1], arguments[0])
+            if op.startswith("op:") and (call.keywords or len(arguments) > 3):
+                op = ""
+            if op:
+                return (_as_written(op, place, arguments) or op), arguments
+        shown, number = _shown(call.function), 1
+        while (free := shown if number == 1 else f"{shown}_{number}") in self.functions:
+            number += 1
+        self.functions[free] = _from_state(call.function, call.state)
+        return f"call:{IMPORTED}{free}", arguments
+
+
+def _as_written(op: str, place: Place | None, arguments: Sequence[Any]) -> str | None:
+    """The operator of a call that torch names as a method, where the user wrote an operator: `x + y` is `add`, not `.add`."""
+    node = None if place is None else place.node
+    symbols = {"div": "truediv", "div_": "itruediv", "floor_divide": "floordiv", "remainder": "mod"}
+    name = op.removeprefix("method:")
+    if op.startswith("method:") and len(arguments) == 2 and isinstance(node, (ast.BinOp, ast.Compare)):
+        name = symbols.get(name, name)
+        return f"op:{name}" if name in catalog.POINTWISE_OPERATORS or name == "matmul" else None
+    if op.startswith("method:") and len(arguments) == 2 and isinstance(node, ast.AugAssign):
+        name = symbols.get(name, f"i{name.removesuffix('_')}")
+        return f"op:{name}" if name in catalog.AUGMENTED else None
+    return "op:neg" if op == "method:neg" and isinstance(node, ast.UnaryOp) and len(arguments) == 1 else None
+
+
+def _shown(function: Callable[..., Any]) -> str:
+    """What a function is called that the catalogue does not know."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return f"{owner.__name__}.apply"
+    path = resolve_name(function) or getattr(function, "__name__", "call")
+    return path.replace("torch.nn.functional.", "F.").removeprefix("torch.")
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    if name not in taken:
+        return name
+    return next(free for k in range(2, len(taken) + 3) if (free := f"{name}_{k}") not in taken)
+
+
+def operation_of(function: Callable[..., Any]) -> str:
+    """How a call of a function of torch is named in a program; empty where the catalogue has no name for it."""
+    path, name = resolve_name(function) or "", getattr(function, "__name__", "")
+    if path.endswith(".__get__"):
+        attribute = path.removesuffix(".__get__").rpartition(".")[2]
+        return f"attr:{attribute}" if catalog.is_property(attribute) else ""
+    if path.startswith("torch.Tensor."):
+        if name in REFLECTED or name in OPERATORS:
+            return f"op:{REFLECTED.get(name) or OPERATORS[name]}"
+        return f"method:{name}" if catalog.is_method(name) else ""
+    return f"call:{path}" if catalog.is_function(path) else ""
+
+
+def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[..., Any]:
+    """The function; one that draws random numbers draws those that it drew when it was recorded."""
+    if state is None:
+        return function
+
+    def again(*arguments: Any, **keywords: Any) -> Any:
+        before = torch.get_rng_state()
+        torch.set_rng_state(state)
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            torch.set_rng_state(before)
+
+    return again
+
+
+def _text(call: Call, place: Place | None, path: str) -> str:
+    """The text of a step: the user's own words, or the module that the step is part of."""
+    if place is None:
+        return path or _shown(call.function)
+    if not path:
+        return place.text
+    callee = ast.unparse(place.node.func) if isinstance(place.node, ast.Call) else ""
+    return f"{callee}.{path}" if callee else path
