@@ -14,6 +14,7 @@ FLOORS = {
     "render": 0.5,
     "language": 1,
     "problem": 1.5,
+    "recording": 1.6,
     "messages": 1.2,
     "repairs": 1.3,
     "jacobians": 2,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from jvpcli.answers.uncaught import explained
 from jvpcli.answers.watch import Watch
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.language.values import dtype_name
+from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
 from jvpcli.recording.derivatives import Derivative, read_call
-from jvpcli.recording.places import pieces
+from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
 from jvpcli.request import Request
+
+MOST_LINES = 8
+"""Lines that an error lists."""
 
 MOST_CALLS = 100_000
 """Derivative calls that are listed."""
@@ -68,6 +72,7 @@ class Watched:
     alarmed: Callable[[Alarm], None] = lambda alarm: None
     script: str | None = None
     calls: list[GradCall] = field(default_factory=list)
+    lines: set[tuple[str, int]] = field(default_factory=set)
     met: int = 0
     answered: bool = False
     recorder: Recorder = field(init=False)
@@ -83,6 +88,8 @@ class Watched:
         call = read_call(func, args, keywords)
         if self.listing and len(self.calls) < MOST_CALLS:
             self.calls.append(_listed(len(self.calls), call))
+        if call.place is not None:
+            self.lines.add((call.place.file, call.place.line))
         if self.asked is not None and not self.answered and self.asked.meets(self._in_script(call)):
             self.met += 1
             if self.met == self.asked.nth:
@@ -121,7 +128,7 @@ def read_asked(command: str, text: str) -> Asked:
         UsageError: it is none of these.
     """
     *before, last = text.split(":")
-    numbers = [part for part in (*before, last)]
+    numbers = [*before, last]
     file = numbers.pop(0) if numbers and not numbers[0].isdigit() else None
     if not 1 <= len(numbers) <= 2 or not all(part.isdigit() and int(part) > 0 for part in numbers):
         raise UsageError(f"--{command} takes LINE, LINE:NTH or FILE.py:LINE, not {text!r}")
@@ -138,10 +145,14 @@ def _listed(index: int, call: Derivative) -> GradCall:
         source="" if place is None else place.text,
         outputs=tuple(_tensor(name, y) for name, y in call.outputs.items()),
         inputs=tuple(_tensor(name, x) for name, x in call.inputs.items()),
-        grad_outputs=None
-        if call.grad_outputs is None
-        else tuple(_tensor(f"v for {name}", v) for name, v in zip(call.outputs, call.grad_outputs, strict=False) if v is not None),
+        grad_outputs=None if call.grad_outputs is None else tuple(_cotangents(call)),
     )
+
+
+def _cotangents(call: Derivative) -> Iterator[CallTensor]:
+    for name, v in zip(call.outputs, call.grad_outputs or (), strict=False):
+        if v is not None:
+            yield _tensor(f"v for {name}", v)
 
 
 def _tensor(name: str, x: Tensor) -> CallTensor:
@@ -159,9 +170,9 @@ def request_of(call: Derivative, recorder: Recorder, command: str) -> Request:
     except NotRecorded as error:
         raise EvaluationError(
             f"the call at {call.place.short if call.place else 'this place'} can't be taken apart: {error.why}",
-            explanation="The steps from its inputs to its outputs are run again to be shown and checked, and one of them was made "
-            "where nothing could be noted down: in a function that torch compiled, by a transform of torch.func, or before the "
-            "program was watched.",
+            explanation="The steps from its inputs to its outputs are run again to be shown and checked, and one of them was "
+            "made where nothing could be noted down: in a function that torch compiled, by a transform of torch.func, or before "
+            "the program was watched.",
         ) from error
     return Request(
         problem,
@@ -203,18 +214,27 @@ def ended(watched: Watched, error: BaseException) -> JvpError | None:
         return explained(error, watched.recorder)
 
 
+def warned(message: str, point: Point) -> str | None:
+    """What a warning of torch about shapes means, with its place; None of any other."""
+    known = next(iter(spoken([message])), None)
+    if known is None:
+        return None
+    place = point.place()
+    return f"{place.short}, `{place.text}`: {known.message}"
+
+
 def unanswered(watched: Watched) -> UsageError | None:
     """What is told where the call that was asked about has not been made."""
     asked = watched.asked
     if asked is None or watched.answered:
         return None
-    lines = sorted({(call.file, call.line) for call in watched.calls}) if watched.listing else []
-    where = ", ".join(f"{Path(file).name}:{line}" for file, line in lines[:8])
-    times = f"only {watched.met} of them" if watched.met else "none"
+    there = [f"{Path(file).name}:{line}" for file, line in sorted(watched.lines)]
+    where = ", ".join(there[:MOST_LINES]) + (", …" if len(there) > MOST_LINES else "")
+    if watched.met:
+        fact = f"the program made {watched.met} derivative calls on {asked.where}, and number {asked.nth} was asked for"
+    else:
+        fact = f"the program made no derivative call on {asked.where}"
     return UsageError(
-        f"--{asked.command} {asked.where}: the program made {times} there that was asked for (number {asked.nth})"
-        if watched.met
-        else f"--{asked.command}: the program made no derivative call on {asked.where}",
-        explanation=f"Its derivative calls are on {where}." if where else "",
-        hints=() if where else ("jvp run --grad-calls SCRIPT.py lists every call with its line",),
+        f"--{asked.command}: {fact}",
+        explanation=f"Its derivative calls are on {where}." if where else "It made none at all.",
     )

@@ -13,19 +13,23 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
-from jvpcli.recording.derivatives import graph_nodes, names_of_frame
+from jvpcli.recording.derivatives import names_of_frame, read_call
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
-from jvpcli.recording.recorder import Attempt, Call, Cut, Given, Recorder, Result
+from jvpcli.recording.recorder import DERIVATIVES, FREED, Attempt, Call, Cut, Given, Recorder, Result, graph_nodes
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 
 MOST_OPERANDS = 12
 """Tensors that are listed."""
+
+LONGEST_TEXT = 40
+"""Characters of the text of another place."""
 
 WIDTHS = ("in_features", "in_channels", "num_features", "input_size", "embed_dim", "num_channels")
 """What torch's modules call the number of features that they are made for."""
@@ -44,8 +48,13 @@ class Operand:
         """Its shape, dtype, whether a gradient reaches it, and where it was made."""
         x = self.tensor
         grad = f", {x.grad_fn.name()}" if x.grad_fn is not None else ", requires_grad" if x.requires_grad else ", no gradient"
-        made = f"   {self.made.short}: {self.made.text}" if self.made is not None else ""
+        made = f"   {self.made.short}: {shortened(self.made.text)}" if self.made is not None else ""
         return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
+
+
+def shortened(text: str) -> str:
+    """A text that may be long, in one line."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
 @dataclass(frozen=True)
@@ -125,12 +134,20 @@ def _operands(attempt: Attempt | None, trace: TracebackType, place: Place, recor
         for name, x in _named_in(place, trace):
             yield Operand(name, x, _made(x, recorder, place))
         return
+    if attempt.function in DERIVATIVES:
+        call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
+        shown = {**call.outputs, **(call.inputs if attempt.function is torch.autograd.grad else {})}
+        for name, v in zip(call.outputs, call.grad_outputs or (), strict=False):
+            shown |= {} if v is None else {f"v for {name}": v}
+        for name, x in shown.items():
+            yield Operand(name, x, _made(x, recorder, place))
+        return
     known, texts = names_of_frame(trace.tb_frame), _texts(place, attempt)
     tensors = {id(x): x for x in pieces((attempt.arguments, attempt.keywords)) if isinstance(x, Tensor)}
     for number, (key, x) in enumerate(tensors.items()):
         made = _made(x, recorder, place)
-        name = known.get(key) or texts.get(key) or (made.text if made is not None else None) or _role(attempt, x)
-        yield Operand(name or f"operand {number}", x, made)
+        written = known.get(key) or texts.get(key) or (made.text if made is not None else None) or _role(attempt, x)
+        yield Operand(written or f"operand {number}", x, made)
 
 
 def _made(x: Tensor, recorder: Recorder, place: Place) -> Place | None:
@@ -211,7 +228,7 @@ def _cause(
     if "inplace operation" in text:
         return _written(text, recorder)
     if "a second time" in text:
-        return _freed(recorder, operands)
+        return _freed(operands)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder)
     return None if attempt is None else _narrow(recorder, attempt)
@@ -223,6 +240,15 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
     if isinstance(origin, Given):
         return Cause(f"{name} is a leaf that was made without requires_grad=True: no step made it.")
     call = _cutting(origin) or _number_behind(origin.call, recorder)
+    if call is None and recorder.numbers and (made := _made_of_numbers(origin.call)) is not None:
+        place, left = made.place, recorder.numbers[-1][1].place
+        if place is not None and left is not None:
+            return Cause(
+                f"{name} carries no gradient: {place.short}, `{place.text}`, makes a tensor of plain numbers, which have no "
+                f"graph. Numbers were taken out of a graph at {left.short}, `{left.text}`.",
+                place if left.line == place.line else left,
+                "stay with tensors: they can be added up like numbers",
+            )
     if call is None:
         return Cause(f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad.")
     place, function = call.place, getattr(call.function, "__name__", "")
@@ -245,6 +271,8 @@ def _why(function: str) -> tuple[str, str | None]:
         return "it gives plain numbers", "stay with tensors: they can be used like numbers"
     if function in ("argmax", "argmin", "argsort"):
         return "it gives places, which are whole numbers", "amax, amin, sort and softmax have derivatives"
+    if function == "grad":
+        return "it was called without create_graph=True, so its result counts as a constant", "create_graph=True in that call"
     if function in ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor"):
         return "it copies numbers alone", "torch.stack([a, b]) makes one tensor of several and keeps the graph"
     if function in ("gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "__ne__"):
@@ -268,6 +296,23 @@ def _cutting(origin: Any) -> Call | None:
     return None
 
 
+FACTORIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor", "full", "from_numpy")
+
+
+def _made_of_numbers(call: Call) -> Call | None:
+    """The call on the way to a tensor that made one of plain numbers."""
+    waiting, seen = [call], set[int]()
+    while waiting:
+        here = waiting.pop()
+        if here.number in seen:
+            continue
+        seen.add(here.number)
+        if getattr(here.function, "__name__", "") in FACTORIES:
+            return here
+        waiting += [o.call for o in pieces((here.arguments, here.keywords)) if isinstance(o, Result)]
+    return None
+
+
 def _number_behind(call: Call, recorder: Recorder) -> Call | None:
     """The call that gave a plain number from which another call made its tensor anew."""
     waiting, seen = [call], set[int]()
@@ -288,8 +333,6 @@ def _number_behind(call: Call, recorder: Recorder) -> Call | None:
 
 def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
     """Which of the inputs of a derivative call its outputs do not depend on."""
-    from jvpcli.recording.derivatives import read_call
-
     if attempt is None:
         return None
     call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
@@ -314,12 +357,13 @@ def _written(text: str, recorder: Recorder) -> Cause | None:
     if shape is None or version is None:
         return None
     sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
-    fitting = [w for w in recorder.writes if w.before >= int(version[1]) and w.shape == sizes]
+    shapes = (sizes, sizes[::-1]) if "AsStrided" in text else (sizes,)  # of a view's base the message tells no shape
+    fitting = [w for w in recorder.writes if w.before >= int(version[1]) and w.shape in shapes]
     named = [w for w in fitting if producer is not None and _bare(w.producer) == _bare(producer[1])]
-    chosen = (named or fitting or [None])[0]
-    if chosen is None or chosen.point is None:
+    chosen = (named or fitting)[:1]
+    if not chosen or chosen[0].point is None:
         return None
-    place = chosen.point.place()
+    place = chosen[0].point.place()
     return Cause(
         f"It was changed in place at {place.short}, `{place.text}`, after a step had kept it for its own derivative.",
         place,
@@ -332,21 +376,20 @@ def _bare(node: str) -> str:
     return node.rpartition("::")[2].removesuffix("0").removesuffix("Backward")
 
 
-def _freed(recorder: Recorder, operands: Sequence[Operand]) -> Cause | None:
+def _freed(operands: Sequence[Operand]) -> Cause | None:
     """The earlier backward pass that went through a part of the same graph."""
-    mine = graph_nodes([o.tensor for o in operands])
-    for earlier in list(reversed(recorder.passes))[1:]:
-        roots = [y for y in (reference() for reference in earlier.roots) if y is not None]
-        shared = [n for n in graph_nodes(roots) if n in mine and not hasattr(n, "variable")]
-        if shared and earlier.point is not None:
-            place = earlier.point.place()
-            return Cause(
-                f"The backward pass at {place.short}, `{place.text}`, went through {len(shared)} of the same steps before, and "
-                "freed what they had kept.",
-                place,
-                "retain_graph=True in the first of the two calls; or one call for the sum of both",
-            )
-    return None
+    marks = [n.metadata[FREED] for n in graph_nodes(o.tensor for o in operands) if FREED in n.metadata]
+    point = next((mark for mark in marks if mark is not None), None)
+    if point is None:
+        return None
+    place = point.place()
+    return Cause(
+        f"The backward pass at {place.short}, `{place.text}`, went through {len(marks)} of the same steps before, and freed what "
+        "they had kept.",
+        place,
+        "retain_graph=True in the earlier call, or one call for the sum of both; what an earlier turn of a loop computed and "
+        "this one goes on from is cut off by .detach()",
+    )
 
 
 def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Cause | None:
@@ -362,7 +405,7 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             x = evaluator[node.value]
         except Exception:  # it can't be told without running it
             continue
-        if not isinstance(x, Tensor) or x.is_leaf and x.grad is not None:
+        if not isinstance(x, Tensor) or (x.is_leaf and x.grad is not None):
             continue
         if not x.requires_grad:
             return end_of_graph(name, x, recorder) or Cause(f"{name} does not require grad, so it gets no gradient.")
@@ -372,11 +415,10 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             where = f"at {made.short}, `{made.text}`" if made is not None else "by a step"
             words = f"{name}.grad is None: {name} is no leaf, it was computed {where}, and only leaves keep their gradient."
             return Cause(words, made, f"{name}.retain_grad() before the backward pass; or torch.autograd.grad(loss, {name})")
-        passes = [p for p in recorder.passes if p.point is not None]
-        if not passes:
+        if recorder.last_pass is None:
             return Cause(f"{name}.grad is None: no backward pass has run yet.", None, "call loss.backward() before it")
-        last = passes[-1].point
-        return Cause(f"{name}.grad is None: no backward pass has reached it since it was made or cleared; the last was {_at(last)}.")
+        last = _at(recorder.last_pass)
+        return Cause(f"{name}.grad is None: no backward pass has reached it since it was made or cleared; the last was {last}.")
     return None
 
 

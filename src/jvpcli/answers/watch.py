@@ -1,7 +1,7 @@
 """What `jvp run --watch` looks at after each backward pass: gradients that become NaN, infinite or zero, and the step to blame.
 
-Looking costs one norm of all gradients.  Only the first time that something is wrong the recorded steps are run again, one by one, to
-find where it began.
+Looking costs one norm of all gradients.  Only where something is wrong for the first time are the recorded steps run again, one
+by one, to find where it began.
 """
 
 from __future__ import annotations
@@ -117,18 +117,11 @@ def _blamed(
         return None, ""
     step, why = found
     assert problem.evaluation.program is not None
-    site = problem.evaluation.program.sites.get(step.equation.slot)
+    site = problem.evaluation.program.sites.get(step.equation.slot, Site("", 0, ""))
     text = problem.evaluation.program.text(step.equation.span)
-    told = AlarmStep("" if site is None else site.file, 0 if site is None else site.line, text, "" if site is None else site.module)
-    return told, f": {why} {_at(site)}`{text}`{_module(site)}"
-
-
-def _at(site: Site | None) -> str:
-    return "" if site is None else f"{Path(site.file).name}:{site.line}, "
-
-
-def _module(site: Site | None) -> str:
-    return f" (module {site.module})" if site is not None and site.module else ""
+    told = AlarmStep(site.file, site.line, text, site.module)
+    at = f"{Path(site.file).name}:{site.line}, " if site.file else ""
+    return told, f": {why} {at}`{text}`{f' (module {site.module})' if site.module else ''}"
 
 
 def _first_broken(traced: Traced) -> tuple[Step, str] | None:

@@ -14,7 +14,8 @@ from jvpcli.cli.typed import examples
 from jvpcli.errors import ExitCode, JvpError, UsageError
 
 if TYPE_CHECKING:
-    from jvpcli.answers.run import Asked, Watched
+    from jvpcli.answers.run import Asked
+    from jvpcli.recording.places import Point
     from jvpcli.request import Request
 
 EXAMPLES = """
@@ -24,10 +25,10 @@ jvp run train.py --epochs 3
 # every torch.autograd.grad and backward, by line, with the shapes
 jvp run --grad-calls train.py
 
-# the call on line 12, as jvp inspect shows it; the third time that it is made; in another file
+# the call on line 12, as jvp inspect shows it; the third time that it is made; step by step
 jvp run --inspect 12 train.py
 jvp run --inspect 12:3 train.py
-jvp run --trace model.py:40 train.py
+jvp run --trace train.py:12 train.py
 
 # where a gradient becomes NaN, infinite or zero in training
 jvp run --watch train.py
@@ -78,9 +79,9 @@ def command(
         raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
     if html is not None and not lines:
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
-    from jvpcli.answers.run import Watched, ended, read_asked, report_of, unanswered
+    from jvpcli.answers.run import Watched, ended, read_asked, report_of, unanswered, warned
     from jvpcli.answers.watch import Watch
-    from jvpcli.recording.script import own_traceback, run_module, run_script, show
+    from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
     shown = _Shown(context, asked, as_json, full, quiet, html)
@@ -92,11 +93,17 @@ def command(
         lambda alarm: context.err.say(f"jvp: {alarm.message}\n"),
         None if module else words[0],
     )
+
+    def heard(message: str, point: Point) -> None:
+        told = None if quiet else warned(message, point)
+        if told is not None:
+            context.err.say(f"jvp: {told}\n")
+
     gc.enable()  # which `main` has switched off: a program of hours makes garbage
     failure, code = None, int(ExitCode.OK)
     outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     try:
-        with outside, watched.recorder:
+        with outside, placed_warnings(heard), watched.recorder:
             if module is not None:
                 run_module(module, words)
             else:

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.recording.places import Place, Point, is_library, user_point
-
-MOST_NODES = 100_000
-"""Nodes of a graph that are looked at for its leaves."""
+from jvpcli.recording.recorder import graph_nodes
 
 
 @dataclass(frozen=True)
@@ -42,27 +40,33 @@ class Derivative:
 
 
 def read_call(
-    func: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any], at: tuple[Point | None, FrameType | None] | None = None
+    func: Callable[..., Any],
+    args: Sequence[Any],
+    keywords: Mapping[str, Any],
+    at: tuple[Point | None, FrameType | None] | None = None,
 ) -> Derivative:
     """What a derivative call asks for; `at` is where it was made, if it is not being made right now."""
     point, frame = (user_point(), _user_frame()) if at is None else at
     place = None if point is None else point.place()
     given = dict(keywords)
     if func is torch.autograd.grad:
-        names = ("outputs", "inputs", "grad_outputs")
-        given |= dict(zip(names, args, strict=False))
+        given |= dict(zip(("outputs", "inputs", "grad_outputs"), args, strict=False))
+        inputs: list[Any] | None
         outputs, inputs, v = _list(given.get("outputs")), _list(given.get("inputs")), given.get("grad_outputs")
         function = "torch.autograd.grad"
     else:
-        names = ("tensors", "gradient" if func is Tensor.backward else "grad_tensors", "retain_graph", "create_graph")
-        given |= dict(zip(names, args, strict=False))
-        outputs, v = _list(given.get("tensors", given.get("self"))), given.get(names[1])
+        cotangent = "gradient" if func is Tensor.backward else "grad_tensors"
+        given |= dict(zip(("tensors", cotangent), args, strict=False))
+        outputs, v = _list(given.get("tensors", given.get("self"))), given.get(cotangent)
         asked = given.get("inputs")
-        inputs = leaves(outputs) if asked is None else _list(asked)
+        inputs = None if asked is None else _list(asked)
         function = "Tensor.backward" if func is Tensor.backward else "torch.autograd.backward"
     cotangents = None if v is None else tuple(_list(v))
     cotangents = None if cotangents is None or all(x is None for x in cotangents) else cotangents
     known = names_of_frame(frame)
+    if inputs is None:
+        order = {key: place for place, key in enumerate(known)}
+        inputs = sorted(leaves(outputs), key=lambda x: order.get(id(x), len(order)))
     texts = _argument_texts(place, function)
     return Derivative(
         function,
@@ -87,18 +91,6 @@ def leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
     found = [y for y in outputs if y.grad_fn is None and y.requires_grad]
     found += [node.variable for node in graph_nodes(outputs) if hasattr(node, "variable")]
     return list({id(x): x for x in found}.values())
-
-
-def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
-    """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
-    seen: dict[Any, None] = {}
-    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
-    while waiting and len(seen) < MOST_NODES:
-        node = waiting.pop()
-        if node not in seen:
-            seen[node] = None
-            waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
-    return seen
 
 
 def _user_frame() -> FrameType | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -13,22 +14,17 @@ from typing import Any
 
 TORCH = str(Path(sys.modules["torch"].__file__ or "").parent) if "torch" in sys.modules else "torch"
 OURS = str(Path(__file__).parents[1])
-BY_LINE = ("<frozen", "<__array_function__", "<string>", "<@beartype")
+PYTHON = sysconfig.get_path("stdlib")
+NO_FILES = ("<frozen", "<__array_function__", "<string>")
 """What the names of code begin with that no file of a user holds."""
 
 
 @cache
 def is_library(file: str) -> bool:
-    """Whether code of this file is torch's, ours, or Python's own machinery, and not what a user looks at."""
-    return file.startswith((TORCH, OURS, *BY_LINE)) or file == contextlib_file()
-
-
-@cache
-def contextlib_file() -> str:
-    """Decorators such as `torch.no_grad()` run functions from there."""
-    import contextlib
-
-    return str(contextlib.__file__)
+    """Whether code of this file is torch's, ours, or Python's own, and not what a user looks at."""
+    if file.startswith((TORCH, OURS, *NO_FILES)):
+        return True
+    return file.startswith(PYTHON) and "site-packages" not in file
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,7 @@ def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, An
     frame: Any = SimpleNamespace(f_code=code, f_lasti=instruction, f_lineno=line, f_globals=names)
     try:
         found = Source.executing(frame)
-        node, source = found.node, found.source
+        node, source = _whole(found.node), found.source
         text = " ".join(source.get_text(node).split()) if node is not None and hasattr(source, "get_text") else ""
         text = text or _text_of(node, source.text)
     except Exception:  # a file that is gone, or has changed since: the line's number stays true
@@ -128,6 +124,13 @@ def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, An
     name = _assigned(node) if node is not None else None
     number = getattr(node, "lineno", line) if node is not None else line
     return Place(code.co_filename, number, code.co_name, text, name, node)
+
+
+def _whole(node: Any) -> Any:
+    """The statement of an assignment into a tensor: `h[0] = 0.`, of which the instruction is the left side alone."""
+    stores = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    parent = getattr(node, "parent", None)
+    return parent if stores and isinstance(parent, (ast.Assign, ast.AugAssign)) else node
 
 
 def _text_of(node: Any, source: str) -> str:

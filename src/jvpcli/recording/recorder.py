@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,8 +22,11 @@ from jvpcli.recording.places import Place, Point, pieces, user_point
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
 
-MOST_PASSES = 64
-"""Backward passes that are remembered, for an error of a second one."""
+MOST_NODES = 100_000
+"""Nodes of a graph that are looked at."""
+
+FREED = "jvp: freed by"
+"""Under this key a node of a graph knows the backward pass that has freed what it had kept."""
 
 MOST_WRITES = 4096
 """Changes in place that are remembered, for an error that names one."""
@@ -43,6 +46,7 @@ class Call:
         differentiable: whether a result carries a gradient.
         depth: how many steps without a gradient it stands upon.
         state: the state that random numbers started from, where the call draws some.
+        results: the tensors that it gave, while they live, by the indices that lead to them.
     """
 
     number: int
@@ -55,7 +59,7 @@ class Call:
     differentiable: bool = False
     depth: int = 0
     state: Tensor | None = None
-    result: Any = None
+    results: dict[tuple[int, ...], weakref.ref[Tensor]] = field(default_factory=dict)
 
     @property
     def place(self) -> Place | None:
@@ -104,14 +108,6 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """A backward pass that has begun: the tensors that it began at, while they live, and its place."""
-
-    roots: tuple[weakref.ref[Tensor], ...]
-    point: Point | None
-
-
-@dataclass(frozen=True)
 class Attempt:
     """A call that raised, with what it was given."""
 
@@ -154,7 +150,7 @@ class Recorder(TorchFunctionMode):
         self._apply: Any = None
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
-        self.passes: deque[Pass] = deque(maxlen=MOST_PASSES)
+        self.last_pass: Point | None = None
         self.failed: Attempt | None = None
 
     # Beginning and end
@@ -207,8 +203,8 @@ class Recorder(TorchFunctionMode):
             return func(*args, **keywords)
         make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
-            roots = pieces(args[0] if args else keywords.get("outputs", keywords.get("tensors")))
-            self.passes.append(Pass(tuple(weakref.ref(y) for y in roots if isinstance(y, Tensor)), user_point()))
+            self.last_pass = user_point()
+            make = _marking(make, args, keywords, self.last_pass)
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
@@ -220,16 +216,16 @@ class Recorder(TorchFunctionMode):
         self._count += 1
         before = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
-        producer = tensors[0].grad_fn.name() if writes and tensors and tensors[0].grad_fn is not None else ""
+        producers = ["" if x.grad_fn is None else x.grad_fn.name() for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
         changed = [k for k, x in enumerate(tensors) if _version(x) != before[k]]
         self._note(call, args, keywords, result, origins, tensors, [tensors[k] for k in changed])
-        for k in changed[:1]:
+        for k in changed if writes else ():
             x = tensors[k]
             if x.requires_grad:
-                self.writes.append(Write(tuple(x.shape), x.dtype, before[k], _version(x), producer, call.point, func))
+                self.writes.append(Write(tuple(x.shape), x.dtype, before[k], _version(x), producers[k], call.point, func))
         return result
 
     def _attempted(self, make: Callable[[], Any], func: Any, args: Any, keywords: Any) -> Any:
@@ -267,9 +263,9 @@ class Recorder(TorchFunctionMode):
         for path, x in news:
             if not (x.is_leaf and x.requires_grad):
                 self._mark(x, call, path)
-        if not results and isinstance(result, (float, int, complex, list)):
-            if any(x.requires_grad or id(x) in self._made for x in tensors):
-                self.numbers.append((result, call))
+        plain = not results and isinstance(result, (float, int, complex, list))
+        if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
+            self.numbers.append((result, call))
 
     def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
         key = id(x)
@@ -279,7 +275,9 @@ class Recorder(TorchFunctionMode):
             if known is not None and known.reference is reference:
                 del made[key]
 
-        self._made[key] = _Made(weakref.ref(x, gone), call, path)
+        reference = weakref.ref(x, gone)
+        self._made[key] = _Made(reference, call, path)
+        call.results[path] = reference
 
     def _storage(self, x: Tensor) -> list[Call]:
         """The calls that have changed the memory of a tensor."""
@@ -309,8 +307,7 @@ class Recorder(TorchFunctionMode):
         if made is None or made.reference() is not x:
             if copy and torch.is_grad_enabled() and not (x.is_leaf and x.requires_grad):
                 with torch._C.DisableTorchFunction():
-                    copy = x.detach().clone()
-                return Given(copy, 0)
+                    return Given(x.detach().clone(), 0)
             return Given(x, _version(x))
         if not self._storages:
             return Result(made.call, made.path)
@@ -341,6 +338,35 @@ PASSED_OVER = frozenset(
     + [getattr(torch, name) for name in FUNCTIONS]
 )
 """What gives no numbers."""
+
+
+def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], point: Point | None) -> Callable[[], Any]:
+    """A backward pass that leaves a mark on the nodes that it frees, once it has gone through them."""
+
+    def marked() -> Any:
+        outputs = keywords.get("outputs", keywords.get("tensors", args[0] if args else ()))
+        keeps = keywords.get("retain_graph")
+        keeps = keywords.get("create_graph") if keeps is None else keeps
+        nodes = {} if keeps else graph_nodes(y for y in pieces(outputs) if isinstance(y, Tensor))
+        result = make()
+        for node in nodes:
+            if not hasattr(node, "variable"):
+                node.metadata[FREED] = point
+        return result
+
+    return marked
+
+
+def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
+    """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
+    seen: dict[Any, None] = {}
+    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node not in seen:
+            seen[node] = None
+            waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
+    return seen
 
 
 def _numbers(origin: Result, x: Tensor) -> Cut:

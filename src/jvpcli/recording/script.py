@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -15,6 +18,7 @@ from typing import Any
 import torch
 
 from jvpcli.errors import FileError, why
+from jvpcli.recording.places import Point, is_library, user_point
 
 OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
@@ -31,12 +35,10 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
     """
     code = _compiled(path)
     main = ModuleType("__main__")
-    main.__dict__.update(__file__=path, __cached__=None, __builtins__=__builtins__)
+    main.__dict__.update(__file__=path, __cached__=None, __builtins__=builtins)
     main.__loader__ = SourceFileLoader("__main__", path)
-    sys.modules["__main__"] = main
-    sys.argv[:] = [path, *arguments]
-    sys.path[0] = os.path.dirname(os.path.realpath(path))
-    exec(code, main.__dict__)
+    with _as_python([path, *arguments], os.path.dirname(os.path.realpath(path)), main):
+        exec(code, main.__dict__)
 
 
 def run_module(name: str, arguments: Sequence[str]) -> None:
@@ -48,15 +50,28 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
     """
     import runpy
 
-    sys.path[0] = os.getcwd()
-    sys.argv[:] = [name, *arguments]
     try:
-        sys.modules.pop("__main__", None)
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
+        with _as_python([name, *arguments], os.getcwd(), None):
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
     except ImportError as error:
-        if error.__traceback__ is not None and all(_is_machinery(t) for t in _chain(error.__traceback__)):
-            raise FileError(f"{error}") from None
+        if all(_is_machinery(trace) for trace in _chain(error.__traceback__)):
+            raise FileError(f"there is no module {name} to run: {error}") from None
         raise
+
+
+@contextmanager
+def _as_python(arguments: list[str], folder: str, main: ModuleType | None) -> Iterator[None]:
+    """Inside, `sys` is as a program finds it: its arguments, the folder that it is in, and the module `__main__`."""
+    argv, first, before = sys.argv[:], sys.path[0], sys.modules["__main__"]
+    sys.argv[:], sys.path[0] = arguments, folder
+    if main is not None:
+        sys.modules["__main__"] = main
+    try:
+        yield
+    finally:
+        sys.argv[:], sys.modules["__main__"] = argv, before
+        if sys.path[:1] == [folder]:
+            sys.path[0] = first
 
 
 def _compiled(path: str) -> Any:
@@ -68,6 +83,27 @@ def _compiled(path: str) -> Any:
             return compile(file.read(), path, "exec", dont_inherit=True)
     except OSError as error:
         raise FileError(f"the program {path} can't be read: {why(error, path)}") from None
+
+
+@contextmanager
+def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
+    """Inside, a warning that torch gives names the user's line, not that of ours which handed the call on; `tell` hears it."""
+    before = warnings.showwarning
+
+    def show_placed(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        point = user_point() if is_library(filename) else None
+        if point is not None:
+            filename, lineno = point.code.co_filename, point.line
+        before(message, category, filename, lineno, file, line)
+        if point is not None:
+            tell(str(message), point)
+
+    warnings.showwarning = show_placed
+    try:
+        yield
+    finally:
+        if warnings.showwarning is show_placed:
+            warnings.showwarning = before
 
 
 def own_traceback(error: BaseException) -> BaseException:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
-from jvpcli.language import catalog
 from jvpcli.errors import Span
+from jvpcli.language import catalog
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
 from jvpcli.recording.places import Place, pieces
 from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
@@ -68,47 +68,80 @@ def record_of(
         NotRecorded: a step in between was not seen.
     """
     ends = {id(x): name for name, x in inputs.items()}
-    known = {}
-    for name, x in inputs.items():
+    starts = [recorder.origin(y) for y in outputs.values() if id(y) not in ends]
+    known: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+    for x in inputs.values():
         origin = recorder.origin(x)
         if isinstance(origin, Result):
-            known[origin.call.number, origin.path] = name
+            known[origin.call.number, origin.path] = x
+    calls, _ = _behind(starts, known)
+    moving = _moving(calls, known, ends)
+    for number, call in calls.items():
+        if number not in moving:
+            alive = {(number, path): reference() for path, reference in call.results.items()}
+            known |= {key: tensor for key, tensor in alive.items() if tensor is not None}
+    calls, given = _behind(starts, known)
+    for origin in given:
+        if id(origin.tensor) not in ends and origin.tensor.grad_fn is not None:
+            what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({origin.tensor.grad_fn.name()})"
+            raise NotRecorded(f"{what} was not seen step by step")
+    constants = {id(origin.tensor): origin.tensor for origin in given} | {id(x): x for x in known.values()}
+    return _written([calls[number] for number in sorted(calls)], constants, known, ends, recorder, outputs, inputs, names)
+
+
+Known = Mapping[tuple[int, tuple[int, ...]], Tensor]
+"""What is given though a call made it: by the call's number and the indices in its result."""
+
+
+def _behind(starts: Sequence[Any], known: Known) -> tuple[dict[int, Call], list[Given]]:
+    """The calls that some tensors were computed by, as far back as what is known, and what was given to them."""
     calls: dict[int, Call] = {}
-    given: dict[int, Tensor] = {}
-    waiting: list[Any] = [recorder.origin(y) for name, y in outputs.items() if id(y) not in ends]
+    given: list[Given] = []
+    waiting = list(starts)
     while waiting:
-        origin = waiting.pop()
-        if isinstance(origin, Cut):
-            call = origin.call()
-            origin = Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
+        origin = _found(waiting.pop())
         if isinstance(origin, Given):
-            _check_given(origin, ends)
-            given.setdefault(id(origin.tensor), origin.tensor)
-            continue
-        if (origin.call.number, origin.path) in known:
-            continue
-        for call in (origin.call, *origin.writes):
-            if call.number not in calls:
-                calls[call.number] = call
-                waiting += [o for o in pieces((call.arguments, call.keywords)) if isinstance(o, (Given, Result, Cut))]
-    return _written(
-        [calls[number] for number in sorted(calls)], given, known, ends, recorder, outputs, inputs, names
-    )
+            given.append(origin)
+        elif (origin.call.number, origin.path) not in known:
+            for call in (origin.call, *origin.writes):
+                if call.number not in calls:
+                    calls[call.number] = call
+                    waiting += _origins(call)
+    return calls, given
 
 
-def _check_given(origin: Given, ends: Mapping[int, str]) -> None:
-    """Refuses a tensor whose own steps were not seen, or that is another by now."""
-    x = origin.tensor
-    if id(x) in ends:
-        return
-    if x.grad_fn is not None:
-        raise NotRecorded(f"what made a tensor of shape {tuple(x.shape)} ({x.grad_fn.name()}) was not seen step by step")
+def _origins(call: Call) -> list[Any]:
+    return [o for o in pieces((call.arguments, call.keywords)) if isinstance(o, (Given, Result, Cut))]
+
+
+def _found(origin: Any) -> Given | Result:
+    """Where a tensor comes from; the numbers alone of one whose call is gone."""
+    if not isinstance(origin, Cut):
+        assert isinstance(origin, (Given, Result))
+        return origin
+    call = origin.call()
+    return Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
+
+
+def _moving(calls: Mapping[int, Call], known: Known, ends: Mapping[int, str]) -> set[int]:
+    """The numbers of the calls that get something of what the program begins with."""
+    moving: set[int] = set()
+    for number in sorted(calls):
+        for origin in map(_found, _origins(calls[number])):
+            if isinstance(origin, Given):
+                begins = id(origin.tensor) in ends
+            else:
+                begins = (origin.call.number, origin.path) in known or origin.call.number in moving
+                begins = begins or any(write.number in moving for write in origin.writes if write.number < number)
+            if begins:
+                moving.add(number)
+    return moving
 
 
 def _written(
     calls: Sequence[Call],
     given: Mapping[int, Tensor],
-    known: Mapping[tuple[int, tuple[int, ...]], str],
+    known: Known,
     ends: Mapping[int, str],
     recorder: Recorder,
     outputs: Mapping[str, Tensor],
@@ -120,16 +153,15 @@ def _written(
         if key not in slots:
             slots[key] = len(values)
             values[_free(names.get(key, "c"), values)] = x
-    place_of_name = {name: slot for slot, name in enumerate(values)}
-    writer = _Writer(slots, {key: Ref(place_of_name[name]) for key, name in known.items()}, len(values))
+    writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items()}, len(values))
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
-    shared, last = Counter(instructions), {key: number for number, key in enumerate(instructions)}
+    shared, last = Counter(instructions), {each: number for number, each in enumerate(instructions)}
     texts, offset = [], 0
     for number, call in enumerate(calls):
-        place, path, key = call.place, recorder.path_of(call.modules), instructions[number]
-        text = _text(call, place, path if shared[key] > 1 else "")
+        place, path, instruction = call.place, recorder.path_of(call.modules), instructions[number]
+        text = _text(call, place, path if shared[instruction] > 1 else "")
         texts.append(text)
-        name = place.name if place is not None and last[key] == number else None
+        name = place.name if place is not None and last[instruction] == number else None
         writer.write(call, place, path, (offset, offset + len(text)), name)
         offset += len(text) + 1
     results = tuple(
@@ -183,11 +215,7 @@ class _Writer:
 
     def operand(self, value: Any) -> Operand:
         """What a call was given, as the program has it."""
-        if isinstance(value, Cut):
-            call = value.call()
-            value = Given(value.tensor, value.version) if call is None else Result(call, value.path)
-            if isinstance(value, Result) and (value.call.number, ()) not in self.held and (value.call.number, value.path) not in self.known:
-                raise NotRecorded("a value without a gradient comes from steps that are not there any more", value.call)
+        value = _found(value)
         if isinstance(value, Given):
             return Ref(self.slots[id(value.tensor)])
         if isinstance(value, Result):

@@ -1,0 +1,389 @@
+"""Programs with a bug each: what is wrong, the options to run it with, and the source; the guilty line ends with `# <- TEXT`.
+
+TEXT is the guilty sub-expression of that line, as it stands there.
+"""
+
+from __future__ import annotations
+
+HEAD = """\
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+torch.manual_seed(0)
+"""
+
+BUGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "a layer made for another width": (
+        (),
+        """
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.widen = nn.Linear(6, 12)
+        self.read = nn.Linear(24, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.widen(x))
+        return self.read(h)  # <- self.read(h)
+
+Head()(torch.randn(3, 6)).sum().backward()
+""",
+    ),
+    "a convolution for another number of channels": (
+        (),
+        """
+class Eye(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3)
+        self.second = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        x = self.second(x)  # <- self.second(x)
+        return x.mean()
+
+Eye()(torch.randn(2, 1, 9, 9)).backward()
+""",
+    ),
+    "a flattened size that forgets the border": (
+        (),
+        """
+class Eye(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.out = nn.Linear(2 * 8 * 8, 5)
+
+    def forward(self, x):
+        return self.out(self.conv(x).flatten(1))  # <- self.out(self.conv(x).flatten(1))
+
+Eye()(torch.randn(2, 1, 8, 8)).sum().backward()
+""",
+    ),
+    "a target without the prediction's last axis": (
+        (),
+        """
+net = nn.Linear(3, 1)
+x, wanted = torch.randn(7, 3), torch.randn(7)
+loss = F.mse_loss(net(x), wanted)  # <- F.mse_loss(net(x), wanted)
+loss.backward()
+""",
+    ),
+    "a saved result changed in place": (
+        (),
+        """
+x = torch.randn(4, requires_grad=True)
+s = torch.sigmoid(x)
+out = s * 2
+s.mul_(3)  # <- s.mul_(3)
+(out.sum() + s.sum()).backward()
+""",
+    ),
+    "an entry of a saved result overwritten": (
+        (),
+        """
+x = torch.randn(4, requires_grad=True)
+h = x.exp()
+h[1] = 0.0  # <- h[1] = 0.0
+h.sum().backward()
+""",
+    ),
+    "an augmented assignment to a saved result": (
+        (),
+        """
+x = torch.randn(4, requires_grad=True)
+h = x.tanh()
+h += 1  # <- h += 1
+h.prod().backward()
+""",
+    ),
+    "an optimiser's step between forward and backward": (
+        (),
+        """
+player, judge = nn.Linear(3, 3), nn.Linear(3, 1)
+optimizer = torch.optim.SGD(judge.parameters(), lr=0.1)
+played = player(torch.randn(5, 3))
+judged = judge(played).pow(2).mean()
+wanted = -judge(played).mean()
+judged.backward(retain_graph=True)
+optimizer.step()  # <- optimizer.step()
+wanted.backward()
+""",
+    ),
+    "a prediction that is detached": (
+        (),
+        """
+net = nn.Linear(3, 1)
+
+def loss_of(x):
+    prediction = net(x).detach()  # <- net(x).detach()
+    return prediction.square().mean()
+
+loss_of(torch.randn(4, 3)).backward()
+""",
+    ),
+    "a prediction taken out by .data": (
+        (),
+        """
+net = nn.Linear(3, 2)
+h = net(torch.randn(4, 3)).data  # <- net(torch.randn(4, 3)).data
+(h * 2).sum().backward()
+""",
+    ),
+    "a loss added up as plain numbers": (
+        (),
+        """
+net = nn.Linear(3, 1)
+total = 0.0
+for _ in range(3):
+    total += net(torch.randn(2, 3)).square().mean().item()  # <- net(torch.randn(2, 3)).square().mean().item()
+mean = torch.tensor(total / 3)
+mean.backward()
+""",
+    ),
+    "a loss made anew of a number": (
+        (),
+        """
+net = nn.Linear(3, 1)
+loss = torch.tensor(net(torch.randn(2, 3)).sum().item())  # <- net(torch.randn(2, 3)).sum().item()
+loss.backward()
+""",
+    ),
+    "classes counted instead of weighed": (
+        (),
+        """
+net = nn.Linear(4, 3)
+x, wanted = torch.randn(6, 4), torch.randint(0, 3, (6,))
+picked = net(x).argmax(1)  # <- net(x).argmax(1)
+wrong = (picked != wanted).float().mean()
+wrong.backward()
+""",
+    ),
+    "a comparison as a loss": (
+        (),
+        """
+net = nn.Linear(4, 1)
+hits = net(torch.randn(6, 4)) > 0  # <- net(torch.randn(6, 4)) > 0
+hits.float().mean().backward()
+""",
+    ),
+    "a forward pass under no_grad": (
+        (),
+        """
+net = nn.Linear(4, 3)
+with torch.no_grad():
+    out = net(torch.randn(6, 4))  # <- net(torch.randn(6, 4))
+out.sum().backward()
+""",
+    ),
+    "weights rebound under no_grad": (
+        (),
+        """
+w = torch.randn(3, requires_grad=True)
+for _ in range(3):
+    loss = w.square().sum()
+    loss.backward()
+    with torch.no_grad():
+        w = w - 0.1 * w.grad  # <- w - 0.1 * w.grad
+""",
+    ),
+    "weights changed in place where a graph is recorded": (
+        (),
+        """
+w = torch.randn(3, requires_grad=True)
+w.square().sum().backward()
+w -= 0.1 * w.grad  # <- w -= 0.1 * w.grad
+""",
+    ),
+    "the same graph twice": (
+        (),
+        """
+x = torch.randn(5, requires_grad=True)
+y = x.exp().sum()
+y.backward()  # <- y.backward()
+print(x.grad.shape)
+y.backward()
+""",
+    ),
+    "two losses on one graph": (
+        (),
+        """
+net = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+h = net(torch.randn(2, 3))
+a, b = h.sum(), h.square().sum()
+a.backward()  # <- a.backward()
+b.backward()
+""",
+    ),
+    "a state carried over from the turn before": (
+        (),
+        """
+cell, h = nn.GRUCell(2, 3), torch.zeros(1, 3)
+for _ in range(3):
+    h = cell(torch.randn(1, 2), h)
+    loss = h.sum()
+    loss.backward()  # <- loss.backward()
+""",
+    ),
+    "a second derivative of a first without a graph": (
+        (),
+        """
+x = torch.randn(3, requires_grad=True)
+first, = torch.autograd.grad(x.pow(3).sum(), x)  # <- torch.autograd.grad(x.pow(3).sum(), x)
+second, = torch.autograd.grad(first.sum(), x)
+""",
+    ),
+    "a copy that the output was not computed from": (
+        (),
+        """
+a = torch.randn(3, requires_grad=True)
+b = a.clone()  # <- a.clone()
+y = a.square().sum()
+torch.autograd.grad(y, b)
+""",
+    ),
+    "the gradient of what is no leaf": (
+        (),
+        """
+x = torch.randn(3, requires_grad=True)
+h = x.exp()  # <- x.exp()
+h.sum().backward()
+print(h.grad * 2)
+""",
+    ),
+    "a loss that was not reduced": (
+        (),
+        """
+net = nn.Linear(4, 3)
+loss = F.mse_loss(net(torch.randn(6, 4)), torch.zeros(6, 3), reduction="none")
+loss.backward()  # <- loss.backward()
+""",
+    ),
+    "a cotangent of the input's shape": (
+        (),
+        """
+x = torch.arange(1.0, 4.0, requires_grad=True)
+y = torch.outer(x, x)
+torch.autograd.grad(y, x, torch.ones_like(x))  # <- torch.autograd.grad(y, x, torch.ones_like(x))
+""",
+    ),
+    "keys that are not transposed": (
+        (),
+        """
+def attend(q, k, v):
+    scores = q @ k  # <- q @ k
+    return F.softmax(scores, -1) @ v
+
+q, k, v = (torch.randn(2, 5, 8, requires_grad=True) for _ in range(3))
+attend(q, k, v).sum().backward()
+""",
+    ),
+    "sizes that do not broadcast": (
+        (),
+        """
+w = torch.randn(3, requires_grad=True)
+X, wanted = torch.randn(5, 3), torch.randn(4)
+loss = ((X @ w - wanted) ** 2).mean()  # <- X @ w - wanted
+loss.backward()
+""",
+    ),
+    "tensors joined along the wrong axis": (
+        (),
+        """
+a, b = torch.randn(4, 3, requires_grad=True), torch.randn(5, 2, requires_grad=True)
+both = torch.cat([a, b], dim=1)  # <- torch.cat([a, b], dim=1)
+both.sum().backward()
+""",
+    ),
+    "a class beyond the last": (
+        (),
+        """
+net = nn.Linear(4, 3)
+scores, wanted = net(torch.randn(2, 4)), torch.tensor([0, 3])
+loss = F.cross_entropy(scores, wanted)  # <- F.cross_entropy(scores, wanted)
+loss.backward()
+""",
+    ),
+    "a word beyond the vocabulary": (
+        (),
+        """
+words = nn.Embedding(10, 4)
+words(torch.tensor([1, 10])).sum().backward()  # <- words(torch.tensor([1, 10]))
+""",
+    ),
+    "batch norm of a batch of one": (
+        (),
+        """
+net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+net(torch.randn(1, 3)).sum().backward()  # <- net(torch.randn(1, 3))
+""",
+    ),
+    "data in another precision": (
+        (),
+        """
+net = nn.Linear(4, 3)
+x = torch.randn(6, 4, dtype=torch.float64)
+net(x).sum().backward()  # <- net(x)
+""",
+    ),
+    "numbers handed to NumPy with their graph": (
+        (),
+        """
+net = nn.Linear(4, 3)
+array = net(torch.randn(2, 4)).numpy()  # <- net(torch.randn(2, 4)).numpy()
+""",
+    ),
+    "a logarithm that is masked too late": (
+        ("--watch",),
+        """
+p = torch.tensor([0.3, 0.0, 0.7], requires_grad=True)
+entropy = torch.where(p > 0, p * p.log(), torch.zeros(3)).sum()  # <- p.log()
+entropy.backward()
+""",
+    ),
+    "a square root at nought": (
+        ("--watch",),
+        """
+x = torch.zeros(3, requires_grad=True)
+distance = x.square().sum().sqrt()  # <- x.square().sum().sqrt()
+distance.backward()
+""",
+    ),
+    "an exponential beyond its dtype": (
+        ("--watch",),
+        """
+w = torch.full((2,), 60.0, requires_grad=True)
+weight = torch.exp(w.sum())  # <- torch.exp(w.sum())
+weight.log().backward()
+""",
+    ),
+    "a layer whose units are all off": (
+        ("--watch",),
+        """
+net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+net[0].bias.data.fill_(-40.0)
+out = net(torch.rand(6, 4))  # <- net.1
+F.mse_loss(out, torch.ones(6, 1)).backward()
+""",
+    ),
+    "a backward of one's own with the wrong factor": (
+        ("--check", "18"),
+        """
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod  # <- Cube.backward
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x**2 * g
+
+Cube.apply(torch.randn(4, requires_grad=True)).sum().backward()
+""",
+    ),
+}
+"""By what is wrong: the options, and the program behind `HEAD`."""

@@ -1,0 +1,116 @@
+"""`jvp run` on programs with a bug each: it names the guilty line and sub-expression, and the program ends as under Python."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from seeded_bugs import BUGS, HEAD
+
+
+def guilty(source):
+    """The number of the marked line, and the text behind the mark."""
+    number, line = next((n, line) for n, line in enumerate(source.splitlines(), 1) if "# <- " in line)
+    return number, line.rpartition("# <- ")[2]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Writes a program to the current folder; gives its source."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(body):
+        (tmp_path / "program.py").write_text(HEAD + body)
+        return HEAD + body
+
+    return write
+
+
+@pytest.mark.parametrize("what", BUGS)
+def test_the_guilty_line_and_sub_expression_are_named(jvp, program, capsys, what):
+    options, body = BUGS[what]
+    source = program(body)
+    number, text = guilty(source)
+    outcome = jvp("run", *options, "program.py")
+    told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", outcome.err + outcome.out).split())
+    if options[:1] == ("--check",):
+        assert f"`{text}` (program.py, line {number})" in told
+    elif options == ("--watch",):
+        assert f"program.py:{number}, `{text}`" in told
+    else:
+        first = re.search(r"program\.py:(\d+)(?:, in \w+)?(?:, module [\w.]+)?[:,] (`?)", told)
+        assert first is not None, told
+        assert int(first[1]) == number
+        assert " ".join(text.split()) in told
+    assert "Traceback" not in outcome.err  # which Python's own stderr has
+
+
+@pytest.mark.parametrize("what", [w for w, (options, _) in BUGS.items() if not options and "last axis" not in w])
+def test_the_message_and_the_exit_code_are_python_s(jvp, program, capsys, what):
+    """The same text run by Python in this process raises the same; the frames shown are the program's and torch's."""
+    source = program(BUGS[what][1])
+    with pytest.raises(Exception) as raised:  # noqa: PT011
+        exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
+    code = jvp("run", "program.py").code
+    shown = capsys.readouterr().err
+    assert code == 1
+    message = str(raised.value).strip().splitlines()[0]
+    assert f"{type(raised.value).__name__}: {message}" in shown
+    assert "jvpcli" not in shown
+    assert shown.startswith("Traceback (most recent call last):\n  File \"program.py\", line ")
+
+
+def test_the_whole_of_an_explanation(jvp, program, capsys):
+    program(BUGS["a prediction that is detached"][1])
+    assert (
+        jvp("run", "program.py").err
+        == """
+╭─ Evaluation ─────────────────────────────────────────────────────────────────────────────────────╮
+│ There is no graph: the output doesn't depend on anything that requires grad                      │
+│                                                                                                  │
+│   prediction = net(x).detach()  # <- net(x).detach()                                             │
+│                ^^^^^^^^^^^^^^^                                                                   │
+│ program.py:10, in loss_of: net(x).detach()                                                       │
+│ raised at program.py:13: loss_of(torch.randn(4, 3)).backward()                                   │
+│   loss_of(torch.randn(4, 3))  shape (), float32, no gradient   program.py:11:                    │
+│ prediction.square().mean()                                                                       │
+│                                                                                                  │
+│ loss_of(torch.randn(4, 3)) carries no gradient: the graph ends at program.py:10,                 │
+│ `net(x).detach()`: what comes out counts as a constant.                                          │
+│ The tensor that backward() (or grad) was called on has no grad_fn: as far as autograd knows it   │
+│ is a constant, so there is nothing to differentiate. Somewhere between the input and here the    │
+│ graph was cut, or never begun.                                                                   │
+│                                                                                                  │
+│ PyTorch's own words: element 0 of tensors does not require grad and does not have a grad_fn      │
+╰──────────────────────────────────────────────────────────────────────────────────────────────────╯
+Leave it out where the gradient should pass
+"""
+    )
+
+
+def test_nothing_is_added_to_a_program_that_ends_well(tmp_path):
+    """Streams and exit code are those of `python PROGRAM`, byte for byte."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        HEAD
+        + """
+import atexit, sys
+atexit.register(print, "left")
+net = nn.Linear(2, 1)
+optimizer = torch.optim.Adam(net.parameters())
+for _ in range(3):
+    optimizer.zero_grad()
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+print(__name__, __file__, sys.argv, [p.tolist() for p in net.parameters()])
+print("on stderr", file=sys.stderr)
+sys.exit(7)
+"""
+    )
+    words = [str(path), "--json", "--help", "-g", "x y"]
+    own = subprocess.run([sys.executable, *words], capture_output=True, timeout=120)
+    ours = subprocess.run([sys.executable, "-m", "jvpcli", "run", *words], capture_output=True, timeout=120)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (own.returncode, own.stdout, own.stderr)
+    assert own.returncode == 7

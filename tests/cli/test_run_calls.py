@@ -1,0 +1,187 @@
+"""`jvp run --grad-calls`, `--inspect`, `--trace`, `--watch --json`: the program's derivative calls, listed and answered for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+PROGRAM = """\
+import torch
+from torch import nn
+
+torch.manual_seed(3)
+net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Dropout(0.5), nn.Linear(2, 1))
+x = torch.randn(4, 3, requires_grad=True)
+w = torch.tensor([1.0, 2.0])
+for turn in range(3):
+    y = net(x * (turn + 1))
+    loss = y.square().sum()
+    loss.backward()
+
+v = torch.arange(8.0).reshape(4, 2)
+h = torch.tanh(x[:, :2] * w)
+g, = torch.autograd.grad(h, x, grad_outputs=v)
+print(g.tolist())
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+
+def ran():
+    """The program's variables, run by Python itself."""
+    found = {"__name__": "__main__"}
+    exec(PROGRAM, found)
+    return found
+
+
+def test_calls_are_listed_by_line(jvp, program, capsys):
+    outcome = jvp("run", "--grad-calls", "--json", "program.py")
+    document = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert document["error"] is None
+    assert [(c["index"], c["line"], c["function"]) for c in document["calls"]] == [
+        (0, 11, "Tensor.backward"),
+        (1, 11, "Tensor.backward"),
+        (2, 11, "Tensor.backward"),
+        (3, 15, "torch.autograd.grad"),
+    ]
+    first, last = document["calls"][0], document["calls"][-1]
+    assert first["source"] == "loss.backward()"
+    assert first["outputs"] == [{"name": "loss", "shape": [], "dtype": "float32"}]
+    assert {x["name"]: x["shape"] for x in first["inputs"]} == {
+        "x": [4, 3], "net.0.weight": [2, 3], "net.0.bias": [2], "net.3.weight": [1, 2], "net.3.bias": [1],
+    }  # fmt: skip
+    assert first["grad_outputs"] is None
+    assert last["source"] == "torch.autograd.grad(h, x, grad_outputs=v)"
+    assert [last[k] for k in ("outputs", "inputs", "grad_outputs")] == [
+        [{"name": "h", "shape": [4, 2], "dtype": "float32"}],
+        [{"name": "x", "shape": [4, 3], "dtype": "float32"}],
+        [{"name": "v for h", "shape": [4, 2], "dtype": "float32"}],
+    ]
+    prints = capsys.readouterr()
+    assert prints.out == ""  # the program's own stdout goes to stderr beside a document
+    assert prints.err == f"{ran()['g'].tolist()}\n"
+
+
+def test_calls_that_are_alike_stand_together(jvp, program, capsys):
+    assert (
+        jvp("run", "--grad-calls", "program.py").out
+        == """\
+Derivative calls
+program.py:11  loss.backward() × 3
+  loss           () a single number   output, float32
+  net.0.weight   (2, 3)               input, float32
+  net.0.bias     (2,)                 input, float32
+  net.3.weight   (1, 2)               input, float32
+  net.3.bias     (1,)                 input, float32
+  x              (4, 3)               input, float32
+  v                                   grad_outputs: none given
+program.py:15  torch.autograd.grad(h, x, grad_outputs=v)
+  h         (4, 2)   output, float32
+  x         (4, 3)   input, float32
+  v for h   (4, 2)   grad_outputs, float32
+"""
+    )
+    assert capsys.readouterr().out == f"{ran()['g'].tolist()}\n"
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+def test_a_backward_is_answered_for_as_it_is_made(jvp, program, capsys, nth):
+    """The gradients of the pass alone, before they are added up in `.grad`; dropout draws what it drew."""
+    document = json.loads(jvp("run", "--inspect", f"11:{nth}", "--json", "program.py").out)
+    torch.manual_seed(3)
+    found = {"__name__": "__main__"}
+    *_, before = PROGRAM.partition("for turn")
+    exec(PROGRAM.partition("for turn")[0], found)
+    net, x = found["net"], found["x"]
+    for turn in range(nth):
+        loss = net(x * (turn + 1)).square().sum()
+    names = dict(net.named_parameters(), x=x)
+    expected = torch.autograd.grad(loss, list(names.values()))
+    assert document["outputs"]["loss"]["value"] == pytest.approx(loss.item())
+    for name, gradient in zip(names, expected, strict=True):
+        key = name if name == "x" else f"net.{name}"
+        got = torch.tensor(document["vjp"][key]["value"])
+        assert torch.allclose(got, gradient, rtol=1e-4, atol=1e-6), name
+    assert before
+
+
+def test_a_call_with_a_cotangent_is_inspected(jvp, program, capsys):
+    document = json.loads(jvp("run", "--inspect", "program.py:15", "--json", "program.py").out)
+    found = ran()
+    assert document["expression"] == "h"
+    assert document["jacobian"]["h"]["x"]["shape"] == [4, 2, 4, 3]
+    assert document["jacobian"]["h"]["x"]["nnz"] == 8
+    assert torch.allclose(torch.tensor(document["vjp"]["x"]["value"]), found["g"])
+    assert document["grad_outputs"]["h"]["value"] == found["v"].tolist()
+
+
+def test_a_call_is_traced_with_the_user_s_own_words(jvp, program, capsys):
+    document = json.loads(jvp("run", "--trace", "15", "--json", "program.py").out)
+    assert [(s["op"], s["source"], s["output"]) for s in document["steps"]] == [
+        ("getitem", "x[:, :2]", "x[:, :2]"),
+        ("mul", "x[:, :2] * w", "x[:, :2] * w"),
+        ("torch.tanh", "torch.tanh(x[:, :2] * w)", "h"),
+    ]
+    assert torch.allclose(torch.tensor(document["vjp"]["x"]["value"]), ran()["g"])
+
+
+def test_a_line_without_a_call_is_told_with_those_that_have_one(jvp, program, capsys):
+    outcome = jvp("run", "--inspect", "12", "program.py")
+    assert outcome.code == 2
+    assert "the program made no derivative call on line 12" in outcome.err
+    assert "Its derivative calls are on program.py:11, program.py:15." in outcome.err
+    outcome = jvp("run", "--inspect", "11:4", "program.py")
+    assert "the program made 3 derivative calls on line 11, and number 4 was asked for" in outcome.err
+
+
+@pytest.mark.parametrize("value", ["x", "0", "1:2:3", "a.py", "a.py:0", "-1", "3:x"])
+def test_what_is_no_line_is_refused_before_anything_runs(jvp, program, capsys, value):
+    outcome = jvp("run", f"--inspect={value}", "program.py")
+    assert outcome.code == 2
+    assert f"--inspect takes LINE, LINE:NTH or FILE.py:LINE, not '{value}'" in outcome.err
+    assert capsys.readouterr().out == ""
+
+
+def test_watching_names_the_first_step_and_no_other(jvp, program, tmp_path, capsys):
+    (tmp_path / "train.py").write_text(
+        """\
+import torch
+
+w = torch.tensor([1.0, 1.0], requires_grad=True)
+for turn in range(5):
+    w.grad = None
+    scaled = w * torch.tensor([1.0, 3.0 - turn])
+    loss = scaled.log().sum()
+    loss.backward()
+"""
+    )
+    outcome = jvp("run", "--watch", "--json", "train.py")
+    (alarm,) = json.loads(outcome.out)["alarms"]
+    assert {key: alarm[key] for key in ("code", "tensors", "backward", "line")} == {
+        "code": "nan", "tensors": ["w"], "backward": 4, "line": 8,
+    }  # fmt: skip
+    assert (alarm["step"]["line"], alarm["step"]["source"], alarm["step"]["module"]) == (7, "scaled.log()", "")
+    assert outcome.err == f"jvp: {alarm['message']}\n"
+
+
+def test_a_program_that_is_not_there_is_a_file_error(jvp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = jvp("run", "gone.py")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the program gone.py can't be read: No such file or directory" in outcome.err
+    outcome = jvp("run", "-m", "gone_module")
+    assert outcome.code == 2
+    assert "there is no module gone_module to run" in outcome.err
+
+
+def test_a_bare_run_needs_a_program(jvp):
+    outcome = jvp("run", "--watch")
+    assert outcome.code == 2
+    assert "SCRIPT.py is missing" in outcome.err
