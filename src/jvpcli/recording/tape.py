@@ -114,10 +114,9 @@ def _origins(call: Call) -> list[Any]:
     return [o for o in pieces((call.arguments, call.keywords)) if isinstance(o, (Given, Result, Cut))]
 
 
-def _found(origin: Any) -> Given | Result:
+def _found(origin: Given | Result | Cut) -> Given | Result:
     """Where a tensor comes from; the numbers alone of one whose call is gone."""
     if not isinstance(origin, Cut):
-        assert isinstance(origin, (Given, Result))
         return origin
     call = origin.call()
     return Given(origin.tensor, origin.version) if call is None else Result(call, origin.path)
@@ -215,7 +214,8 @@ class _Writer:
 
     def operand(self, value: Any) -> Operand:
         """What a call was given, as the program has it."""
-        value = _found(value)
+        if isinstance(value, Cut):
+            value = _found(value)
         if isinstance(value, Given):
             return Ref(self.slots[id(value.tensor)])
         if isinstance(value, Result):
