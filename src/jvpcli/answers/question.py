@@ -218,8 +218,9 @@ def text_of(request: Request) -> str:
         return request.expression
     if isinstance(request.expression, Problem):
         return ", ".join(request.expression.evaluation.outputs)
-    name: Any = getattr(request.expression, "__name__", repr(request.expression))
-    return str(name)
+    expression: Any = request.expression
+    name = getattr(expression, "__name__", None)
+    return str(name or (type(expression).__name__ if isinstance(expression, torch.nn.Module) else repr(expression)))
 
 
 # The tensors that a request gives

@@ -12,6 +12,7 @@ from jvpcli.answers.warnings import torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
+from jvpcli.program import Program
 from jvpcli.report.trace import TraceReport
 from jvpcli.request import Request
 from jvpcli.tracing.findings import find
@@ -39,8 +40,7 @@ def trace(request: Request, *, step: int | None = None) -> TraceReport:
 
 def follow(request: Request, *, step: int | None = None) -> Tracing:
     """The answer to a request with the tensors that it was made from."""
-    _refuse_functions(request)
-    problem = pose(request)
+    problem = opened_problem(request)
     _refuse_cut(problem)
     weights = read_cotangents(request, problem.evaluation)
     with backward_failures(problem):
@@ -52,12 +52,18 @@ def follow(request: Request, *, step: int | None = None) -> Tracing:
     return Tracing(traced, vjp, report)
 
 
-def _refuse_functions(request: Request) -> None:
-    if not isinstance(request.expression, (str, Problem)):
-        raise UsageError(
-            "trace needs an expression as text: of a Python function only the result is known, not its steps",
-            hints=("write the function as an expression, or inspect it",),
-        )
+def opened_problem(request: Request) -> Problem:
+    """The request as a problem whose steps are torch's: those of the user's own code are opened.
+
+    Raises:
+        JvpError: as `pose`.
+    """
+    problem = pose(request)
+    if not problem.is_own:
+        return problem
+    from jvpcli.recording.opened import as_program, opened  # loaded only where code of the user's own runs
+
+    return opened(problem if isinstance(problem.function, Program) else as_program(problem, text_of(request)))
 
 
 def _refuse_cut(problem: Problem) -> None:

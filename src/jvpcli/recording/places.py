@@ -12,8 +12,12 @@ from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace, TracebackType
 from typing import Any
 
-TORCH = str(Path(sys.modules["torch"].__file__ or "").parent) if "torch" in sys.modules else "torch"
+import torch
+
+TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parents[1])
+RECORDING = str(Path(__file__).parent)
+
 PYTHON = sysconfig.get_path("stdlib")
 NO_FILES = ("<frozen", "<__array_function__", "<string>")
 """What the names of code begin with that no file of a user holds."""
@@ -81,11 +85,16 @@ class Place:
 
 
 def user_point() -> Point | None:
-    """Where the user's own code is right now: the innermost frame that is not a library's."""
+    """Where the user's own code is right now: the innermost frame that is not a library's; None where jvpcli made the call."""
     frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(OURS):  # what notes the call down
+        frame = frame.f_back
     while frame is not None:
-        if not is_library(frame.f_code.co_filename):
+        file = frame.f_code.co_filename
+        if not is_library(file):
             return Point(frame.f_code, frame.f_lasti, frame.f_lineno, frame.f_globals)
+        if file.startswith(OURS) and not file.startswith(RECORDING):
+            return None
         frame = frame.f_back
     return None
 

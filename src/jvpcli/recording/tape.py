@@ -55,7 +55,11 @@ class NotRecorded(Exception):
 
 
 def record_of(
-    recorder: Recorder, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor], names: Mapping[int, str]
+    recorder: Recorder,
+    outputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    names: Mapping[int, str],
+    root: str = "",
 ) -> Recorded:
     """The program that computed some tensors from others, in the order of its calls.
 
@@ -63,6 +67,7 @@ def record_of(
         recorder: what saw the calls.
         outputs, inputs: tensors by name; where an input was itself computed, the program begins there.
         names: by `id` what the user calls further tensors: parameters and data.
+        root: what the outermost module is called, where a module is all that is called.
 
     Raises:
         NotRecorded: a step in between was not seen.
@@ -86,7 +91,10 @@ def record_of(
             what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({origin.tensor.grad_fn.name()})"
             raise NotRecorded(f"{what} was not seen step by step")
     constants = {id(origin.tensor): origin.tensor for origin in given} | {id(x): x for x in known.values()}
-    return _written([calls[number] for number in sorted(calls)], constants, known, ends, recorder, outputs, inputs, names)
+    ordered = [calls[number] for number in sorted(calls)]
+    used = [id(o.tensor) for call in ordered for o in map(_found, _origins(call)) if isinstance(o, Given)]
+    constants = {key: constants[key] for key in (*(key for key in used if key in constants), *constants)}
+    return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
 
 
 Known = Mapping[tuple[int, tuple[int, ...]], Tensor]
@@ -146,19 +154,20 @@ def _written(
     outputs: Mapping[str, Tensor],
     inputs: Mapping[str, Tensor],
     names: Mapping[int, str],
+    root: str,
 ) -> Recorded:
     values, slots = dict(inputs), {id(x): slot for slot, x in enumerate(inputs.values())}
     for key, x in given.items():
         if key not in slots:
             slots[key] = len(values)
-            values[_free(names.get(key, "c"), values)] = x
+            values[free_name(names.get(key, "c"), values)] = x
     writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items()}, len(values))
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     shared, last = Counter(instructions), {each: number for number, each in enumerate(instructions)}
     texts, offset = [], 0
     for number, call in enumerate(calls):
         place, path, instruction = call.place, recorder.path_of(call.modules), instructions[number]
-        text = _text(call, place, path if shared[instruction] > 1 else "")
+        text = _text(call, place, path if shared[instruction] > 1 else "", root)
         texts.append(text)
         name = place.name if place is not None and last[instruction] == number else None
         writer.write(call, place, path, (offset, offset + len(text)), name)
@@ -203,8 +212,8 @@ class _Writer:
         operands = tuple(map(self.operand, arguments))
         keywords = tuple((key, self.operand(value)) for key, value in call.keywords.items())
         self.held[call.number, ()] = self.add(Equation(op, operands, 0, span, keywords, name, recorded=call.recorded))
-        if place is not None:
-            self.sites[self.next_slot - 1] = Site(place.file, place.line, module)
+        file, line = ("", 0) if place is None else (place.file, place.line)
+        self.sites[self.next_slot - 1] = Site(file, line, module)
 
     def add(self, equation: Equation) -> Ref:
         """An equation, in the next slot."""
@@ -278,7 +287,8 @@ def _shown(function: Callable[..., Any]) -> str:
     return path.replace("torch.nn.functional.", "F.").removeprefix("torch.")
 
 
-def _free(name: str, taken: Mapping[str, Any]) -> str:
+def free_name(name: str, taken: Mapping[str, Any]) -> str:
+    """A name, with a number behind it where it is taken."""
     if name not in taken:
         return name
     return next(free for k in range(2, len(taken) + 3) if (free := f"{name}_{k}") not in taken)
@@ -313,10 +323,10 @@ def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[
     return again
 
 
-def _text(call: Call, place: Place | None, path: str) -> str:
+def _text(call: Call, place: Place | None, path: str, root: str) -> str:
     """The text of a step: the user's own words, or the module that the step is part of."""
     if place is None:
-        return path or _shown(call.function)
+        return ".".join(filter(None, (root, path))) or _shown(call.function)
     if not path:
         return place.text
     callee = ast.unparse(place.node.func) if isinstance(place.node, ast.Call) else ""

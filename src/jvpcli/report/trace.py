@@ -64,7 +64,8 @@ class TraceStep:
     `op` is `write` for what an in-place step did to a tensor that shares memory with the one it changed, and `output`
     for an input that is itself an output.  `shape`, `dtype`, `value` and `cotangent` are those of the result; where
     there are several (`parts`), of the first that a cotangent arrives at.  `cotangent` is None, and nothing flows on,
-    where no gradient comes by.  `norm` is the cotangents' Euclidean norm.
+    where no gradient comes by.  `norm` is the cotangents' Euclidean norm.  Of a step of the user's own code `file` and `line` say
+    where it is, and `module` is the dotted path of the module that it ran in, empty outside of modules.
     """
 
     index: int
@@ -81,6 +82,9 @@ class TraceStep:
     local_jacobians: tuple[LocalJacobian, ...]
     contributions: tuple[Contribution, ...]
     parts: tuple[StepPart, ...] | None = None
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)

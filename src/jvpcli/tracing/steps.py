@@ -194,6 +194,7 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
     main = next((k for k, v in enumerate(arrived) if v is not None), 0)
     here = [v for v in arrived if v is not None]
     shape, dtype, value = _result(step, main)
+    site = traced.program.sites.get(step.equation.slot)
     return TraceStep(
         index=index,
         op=operation_name(step),
@@ -209,6 +210,9 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
         local_jacobians=tuple(_local_jacobians(traced, index, opened)),
         contributions=tuple(_contributions(traced, index)),
         parts=tuple(_parts(traced, index)) if len(step.results) > 1 else None,
+        file=None if site is None or not site.file else site.file,
+        line=None if site is None or not site.line else site.line,
+        module=None if site is None else site.module,
     )
 
 
