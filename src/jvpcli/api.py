@@ -329,7 +329,7 @@ def trace(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int = 0,
-    step: int | None = None,
+    step: int | str | None = None,
     memory_limit: int | str | None = None,
     **named: Any,
 ) -> TraceResult:

@@ -118,6 +118,13 @@ def _count(option: Option, value: Any, door: str) -> int:
     return number
 
 
+def _step(option: Option, value: Any, door: str) -> int | str:
+    """A step's number, or the dotted path of a module."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?\d+", value) else value
+    return _whole(option, value, door)
+
+
 def _seconds(option: Option, value: Any, door: str) -> float:
     name = option.called(door)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (door == BATCH and not math.isfinite(value)):
@@ -225,6 +232,7 @@ PATH = Kind(str, _path, _STRING)
 PATHS = Kind(list[str], _paths, _STRINGS, tuple)
 FLAG = Kind(bool, _flag, {"type": "boolean"})
 WHOLE = Kind(int, _whole, {"type": "integer"})
+STEP = Kind(str, _step, {"type": ["integer", "string"]})
 COUNT = Kind(int, _count, {"type": "integer", "minimum": 1})
 SECONDS = Kind(float, _seconds, {"type": "number", "description": "Seconds; at most what --timeout says."})
 BOUND = Kind(float, _bound, {"type": "number", "minimum": 0})
@@ -263,7 +271,7 @@ OPTIONS: tuple[Option, ...] = (
            "The message, a traceback or a whole log; - reads it from stdin.", doors=SHELL),
     Option("program", WORDS, ("run",), (), "SCRIPT.py [ARGS]...",
            "Your program, and its own arguments: all that follows is the program's.", doors=SHELL),
-    Option("module", TEXT, ("run",), ("-m",), "MODULE", "Run a module, as python -m does.", doors=SHELL),
+    Option("module", TEXT, ("run",), ("--module", "-m"), "MODULE", "Run a module, as python -m does.", doors=SHELL),
     Option("grad_calls", FLAG, ("run",), ("--grad-calls",), None,
            "List every torch.autograd.grad and backward by line, with the shapes.", False, doors=SHELL),
     Option("watch", FLAG, ("run",), ("--watch",), None,
@@ -298,8 +306,11 @@ OPTIONS: tuple[Option, ...] = (
            words=DIRECTIONS),
     Option("wrt", NAMES, ANSWERS, ("--wrt",), "NAMES",
            "What to differentiate, as in --wrt x,W. Default: every floating or complex input."),
-    Option("step", WHOLE, ("trace",), ("--step",), "N",
-           "Open one step: its values, and its local Jacobians in full.", doors=(COMMAND_LINE, PYTHON)),
+    Option("step", STEP, ("trace",), ("--step",), "N",
+           "Open one step: its values, and its local Jacobians in full; or the steps of a module by its name, as in "
+           "--step 0.attn.", doors=(COMMAND_LINE, PYTHON)),
+    Option("depth", COUNT, ("trace", "run"), ("--depth",), "N",
+           "Of a model's steps show the modules to this depth. Default: as deep as stays readable.", doors=SHELL),
     Option("dot", PATH, ("trace",), ("--dot",), "FILE", "Write the graph for Graphviz, shapes on the edges.", doors=SHELL),
     *_pictures("trace"),
     Option("dtype", TEXT, ANSWERS, ("--dtype",), "DTYPE",

@@ -163,8 +163,9 @@ class FailedStep:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a step of a recorded program was made: in which file and line, and in which module by its dotted path."""
+    """Where a step of a recorded program was made: its text, file and line, and in which module by its dotted path."""
 
+    text: str
     file: str
     line: int
     module: str
@@ -196,6 +197,11 @@ class Program:
     def text(self, span: Span) -> str:
         """The part of the source that `span` marks."""
         return self.source[span[0] : span[1]]
+
+    def step_text(self, step: Equation) -> str:
+        """The text of a step, on one line: of a recorded one as it stands in the user's file."""
+        site = self.sites.get(step.slot)
+        return " ".join((self.text(step.span) if site is None else site.text).split())
 
 
 def refs(operand: Operand) -> Iterator[int]:

@@ -114,3 +114,44 @@ sys.exit(7)
     ours = subprocess.run([sys.executable, "-m", "jvpcli", "run", *words], capture_output=True, timeout=120)
     assert (ours.returncode, ours.stdout, ours.stderr) == (own.returncode, own.stdout, own.stderr)
     assert own.returncode == 7
+
+
+def test_what_looks_into_torch_itself_runs_as_ever(tmp_path):
+    """Compiled functions and modules, transforms, checkpoints, workers, pickles: the output is Python's own."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        HEAD
+        + """
+import copy, pickle
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+@torch.compile(backend="eager")
+def compiled(x):
+    return x.sin() * 2
+
+if __name__ == "__main__":
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    fast = torch.compile(net, backend="eager")
+    x = torch.randn(2, 3, requires_grad=True)
+    (compiled(x) + fast(x)).sum().backward()
+    print(compiled.__name__, fast._orig_mod is net, x.grad.tolist())
+    print(torch.vmap(torch.func.grad(lambda a: (a**3).sum()))(torch.ones(2, 3)).tolist())
+    print(torch.autograd.functional.hessian(lambda a: (a**3).sum(), torch.ones(2)).tolist())
+    for (batch,) in DataLoader(TensorDataset(torch.ones(4, 3)), batch_size=2, num_workers=1):
+        checkpoint(net, batch, use_reentrant=False).sum().backward()
+        checkpoint(net, batch.requires_grad_(), use_reentrant=True).sum().backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = net(torch.ones(2, 3)).float().square().mean()
+    loss.backward()
+    print([p.grad.tolist() for p in copy.deepcopy(net).parameters()])
+    print(pickle.loads(pickle.dumps(loss.detach())).item(), sorted(net.state_dict()))
+    with torch.inference_mode():
+        print(torch.jit.trace(net, torch.ones(1, 3))(torch.ones(1, 3)).shape)
+    (torch.eye(3).to_sparse() @ torch.ones(3, 2, requires_grad=True)).sum().backward()
+"""
+    )
+    own = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)
+    ours = subprocess.run([sys.executable, "-m", "jvpcli", "run", str(path)], capture_output=True, text=True, timeout=300)
+    assert own.returncode == 0, own.stderr
+    assert (ours.returncode, ours.stdout) == (0, own.stdout), ours.stderr

@@ -252,9 +252,14 @@ def test_a_norm_is_right_where_squares_overflow():
 # What is refused
 
 
-def test_a_function_has_no_steps():
-    with pytest.raises(UsageError, match="as text"):
-        trace(Request(lambda x: x * 2, {"x": [1.0]}))
+def test_the_steps_of_a_function_are_those_of_its_text():
+    report = trace(Request(lambda x: torch.sin(x) * 2, {"x": [1.0]}))
+    assert [(step.op, step.source) for step in report.steps] == [
+        ("torch.sin", "torch.sin(x)"),
+        ("mul", "torch.sin(x) * 2"),
+    ]
+    assert all(step.file == __file__ for step in report.steps)
+    assert report.vjp["x"].value.tolist() == [float(2 * torch.tensor(1.0).cos())]
 
 
 def test_a_step_that_is_not_there():
@@ -304,7 +309,9 @@ def test_functions_of_the_users_own_file_are_steps(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("import torch\ndef half_relu(x):\n    return torch.relu(x) / 2\n")
     report = trace(Request("half_relu(x).sum()", {"x": "-1,4"}, imports=(str(file),)))
-    assert [step.source for step in report.steps] == ["half_relu(x)", "half_relu(x).sum()"]
+    assert [step.source for step in report.steps] == ["torch.relu(x)", "torch.relu(x) / 2", "half_relu(x).sum()"]
+    assert [(step.file, step.line) for step in report.steps] == [(str(file), 3), (str(file), 3), (None, None)]
+    assert [step.span for step in report.steps] == [(0, 12), (0, 12), (0, 18)]
     assert report.vjp["x"].value.tolist() == [0.0, 0.5]
     (finding,) = report.findings
     assert (finding.code, finding.step, finding.reason) == ("zero", 0, "saturated")

@@ -126,5 +126,5 @@ def _text(reason: Reason, evaluation: Evaluation) -> str:
         file, line = reason.place
         return f"`{reason.name.strip('_')}` ({Path(file).name}, line {line})"
     if reason.equation is not None and evaluation.program is not None:
-        return f"`{evaluation.program.text(reason.equation.span)}`"
+        return f"`{evaluation.program.step_text(reason.equation)}`"
     return f"`{reason.name.strip('_')}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,8 +30,10 @@ class Tracing:
     report: TraceReport
 
 
-def trace(request: Request, *, step: int | None = None) -> TraceReport:
+def trace(request: Request, *, step: int | str | None = None) -> TraceReport:
     """The chain rule of a request, step by step; the local Jacobians of step number `step` are written out.
+
+    A `step` that is text is a module's dotted path; there must be steps of it.
 
     Raises:
         JvpError: whatever is wrong, as data.
@@ -38,16 +41,16 @@ def trace(request: Request, *, step: int | None = None) -> TraceReport:
     return follow(request, step=step).report
 
 
-def follow(request: Request, *, step: int | None = None) -> Tracing:
+def follow(request: Request, *, step: int | str | None = None) -> Tracing:
     """The answer to a request with the tensors that it was made from."""
     problem = opened_problem(request)
     _refuse_cut(problem)
     weights = read_cotangents(request, problem.evaluation)
     with backward_failures(problem):
         traced = trace_problem(problem, {name: weight.value for name, weight in weights.items()})
-    _refuse_step(step, len(traced.chain.steps))
+    _refuse_step(step, traced)
     vjp = _gradients(traced)
-    report = _report(request, traced, weights, vjp, step)
+    report = _report(request, traced, weights, vjp, step if isinstance(step, int) else None)
     problem.settle()
     return Tracing(traced, vjp, report)
 
@@ -83,9 +86,20 @@ def _refuse_cut(problem: Problem) -> None:
         raise
 
 
-def _refuse_step(step: int | None, count: int) -> None:
-    if step is not None and not 0 <= step < count:
+def _refuse_step(step: int | str | None, traced: Traced) -> None:
+    count = len(traced.chain.steps)
+    if isinstance(step, int) and not 0 <= step < count:
         raise UsageError(f"there is no step {step}: the steps are numbered from 0 to {count - 1}")
+    if isinstance(step, str):
+        sites = (traced.program.sites.get(each.equation.slot) for each in traced.chain.steps)
+        paths = list(dict.fromkeys(site.module for site in sites if site is not None and site.module))
+        if not any(path == step or path.startswith(f"{step}.") for path in paths):
+            near = difflib.get_close_matches(step, paths, n=1)
+            raise UsageError(
+                f"there is no module {step!r} among the steps",
+                explanation=f"The modules are {', '.join(paths)}." if paths else "The steps are in no module.",
+                hints=(f"--step {near[0]}",) if near else (),
+            )
 
 
 def _gradients(traced: Traced) -> dict[str, Tensor]:

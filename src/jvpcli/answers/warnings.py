@@ -242,7 +242,7 @@ def coupled_samples(evaluation: Evaluation) -> Iterator[Notice]:
     for step in evaluation.tape:
         how = _how(step, evaluation)
         if how is not None and evaluation.program is not None and _reaches_others(step, evaluation):
-            yield said("coupled", "coupled", step=evaluation.program.text(step.span), how=how)
+            yield said("coupled", "coupled", step=evaluation.program.step_text(step), how=how)
 
 
 def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:

@@ -117,8 +117,8 @@ def _blamed(
         return None, ""
     step, why = found
     assert problem.evaluation.program is not None
-    site = problem.evaluation.program.sites.get(step.equation.slot, Site("", 0, ""))
-    text = problem.evaluation.program.text(step.equation.span)
+    site = problem.evaluation.program.sites.get(step.equation.slot, Site("", "", 0, ""))
+    text = problem.evaluation.program.step_text(step.equation)
     told = AlarmStep(site.file, site.line, text, site.module)
     at = f"{Path(site.file).name}:{site.line}, " if site.file else ""
     return told, f": {why} {at}`{text}`{f' (module {site.module})' if site.module else ''}"

@@ -50,7 +50,7 @@ def own_words(argv: Sequence[str]) -> int:
             return position
         takes = options.spellings.get(name) in options.valued
         position += 2 if takes and not equals else 1
-        if name == "-m":
+        if name in ("-m", "--module"):
             return min(position, len(argv))
     return min(position, len(argv))
 
@@ -66,6 +66,7 @@ def command(
     trace: str | None,
     check: str | None,
     html: str | None,
+    depth: int | None,
     as_json: bool,
     full: bool,
     quiet: bool,
@@ -84,7 +85,7 @@ def command(
     from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
-    shown = _Shown(context, asked, as_json, full, quiet, html)
+    shown = _Shown(context, asked, as_json, full, depth, quiet, html)
     watched = Watched(
         asked,
         shown.answer,
@@ -148,9 +149,17 @@ class _Shown:
     """Prints the answer for one derivative call, in the middle of the program."""
 
     def __init__(
-        self, context: Context, asked: Asked | None, as_json: bool, full: bool, quiet: bool, html: str | None
+        self,
+        context: Context,
+        asked: Asked | None,
+        as_json: bool,
+        full: bool,
+        depth: int | None,
+        quiet: bool,
+        html: str | None,
     ) -> None:
-        self.context, self.asked, self.as_json, self.full, self.quiet, self.html = context, asked, as_json, full, quiet, html
+        self.context, self.asked, self.as_json, self.full, self.depth = context, asked, as_json, full, depth
+        self.quiet, self.html = quiet, html
         self.told = False
 
     def answer(self, request: Request) -> None:
@@ -183,7 +192,7 @@ class _Shown:
             from jvpcli.answers.trace import trace
             from jvpcli.render.trace import render_trace
 
-            return trace(request), lambda report, console: render_trace(report, console, full=full)
+            return trace(request), lambda report, console: render_trace(report, console, full=full, depth=self.depth)
         from jvpcli.answers.check import check
         from jvpcli.render.check import render_check
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.compute import Pictures, computing
 from jvpcli.cli.context import Context
@@ -27,6 +27,10 @@ jvp trace "torch.sqrt(x).mul(0).sum()" --x 0,1
 # why is this gradient zero, and which step stops it?
 jvp trace "(x * x.detach()).sum()" --x 1,2 --json | jq -c '.findings[]'
 
+# a model of your own, by its modules; the steps of one of them
+jvp trace "net(x)" --import model.py --x 1,2 --depth 1
+jvp trace "net(x)" --import model.py --x 1,2 --step 0
+
 # the graph as a page to step through, forwards and backwards
 jvp trace "torch.sin(x) * x" --x 1,2 --html trace.html
 
@@ -35,11 +39,17 @@ jvp trace "torch.sin(x) * x" --x 1,2 --dot graph.dot && dot -Tsvg graph.dot -o g
 """
 
 
+def opened_step(step: int | str | None) -> dict[str, Any]:
+    """What `--step` opens: a step by its number, or a module by its path."""
+    return {"step": step} if isinstance(step, int) else {"module": step}
+
+
 def command(
     context: Context,
     request: Request,
     *,
-    step: int | None,
+    step: int | str | None,
+    depth: int | None,
     dot: str | None,
     html: str | None,
     plot: str | None,
@@ -59,7 +69,7 @@ def command(
     def render(report: TraceReport, console: Console) -> None:
         from jvpcli.render.trace import render_trace  # a document does without
 
-        render_trace(report, console, step=step, full=full)
+        render_trace(report, console, **opened_step(step), depth=depth, full=full)
         pictures.draw(report, console)
 
     with computing(context, request, as_json) as (limited, computed):

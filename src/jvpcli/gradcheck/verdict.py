@@ -95,7 +95,7 @@ def _place_of(outcome: Outcome, reason: Reason) -> GuiltyStep | None:
 
 def _in_text(outcome: Outcome, equation: Equation) -> GuiltyStep | None:
     program = outcome.base.program
-    return None if program is None else GuiltyStep(program.text(equation.span), equation.span)
+    return None if program is None else GuiltyStep(program.step_text(equation), equation.span)
 
 
 def _code_at(file: str, line: int) -> str:

@@ -139,8 +139,8 @@ def _tensors_of(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def _argument_texts(place: Place | None, function: str) -> dict[str, list[str]]:
     """The arguments of the call as they are written, where they are written out."""
     node = None if place is None else place.node
-    if not isinstance(node, ast.Call):
-        return {}
+    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] != function.rpartition(".")[2]:
+        return {}  # a function that makes the call inside
     found: dict[str, list[str]] = {}
     if function == "Tensor.backward":
         if isinstance(node.func, ast.Attribute):

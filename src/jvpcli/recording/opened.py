@@ -156,7 +156,7 @@ class _Writer:
     inputs: dict[str, Tensor] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
-    texts: list[str] = field(default_factory=list)
+    next_slot: int = 0
 
     def written(self) -> Problem:
         """The new problem: constants of the opened steps are further inputs, which nothing differentiates."""
@@ -171,7 +171,7 @@ class _Writer:
                     self.inputs[free] = x.detach()
         order = {name: slot for slot, name in enumerate(self.inputs)}
         self.slots = {slot: order[name] for slot, name in enumerate(program.inputs)}
-        self.texts, self.next_slot = [program.source], len(self.inputs)
+        self.next_slot = len(self.inputs)
         for step in self.tape:
             found = self.seen.get(step.slot)
             if found is None:
@@ -180,7 +180,6 @@ class _Writer:
                 self.slots[step.slot] = self.open(step, found, {k: order[n] for k, n in constants.items()})
         new = replace(
             program,
-            source="\n".join(self.texts),
             inputs=tuple(self.inputs),
             equations=tuple(self.equations),
             result=self.operand(self.on_tape(program.result), self.slots),
@@ -230,12 +229,8 @@ class _Writer:
         slots: dict[int, int] = {}
         for slot, x in enumerate(recorded.inputs.values()):
             slots[slot] = constants[id(x)] if id(x) in constants else next(given)
-        offset = sum(len(text) + 1 for text in self.texts)
-        self.texts.append(recorded.program.source)
         for equation in recorded.program.equations:
-            moved = self.moved(self._named(equation, recorded), slots)
-            start, end = equation.span
-            moved = replace(moved, span=(start + offset, end + offset) if end else step.span)
+            moved = replace(self.moved(self._named(equation, recorded), slots), span=step.span)
             slots[equation.slot] = self.add(moved, recorded.program.sites.get(equation.slot))
         result = self.operand(recorded.program.result, slots)
         if found.is_tuple:
@@ -267,6 +262,8 @@ def _same(made: Problem, problem: Problem) -> bool:
     except JvpError:
         return False
     before = problem.evaluation.outputs
-    return all(torch.equal(outputs[name].nan_to_num(), y.nan_to_num()) for name, y in before.items()) and len(outputs) == len(before)
+    return outputs.keys() == before.keys() and all(
+        torch.equal(outputs[name].nan_to_num(), y.nan_to_num()) for name, y in before.items()
+    )
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
 from jvpcli.recording.places import Place, Point, pieces, user_point
@@ -148,6 +151,8 @@ class Recorder(TorchFunctionMode):
         self._storages: dict[int, tuple[Any, list[Call]]] = {}
         self._hooks: list[Any] = []
         self._apply: Any = None
+        self._compile: Any = None
+        self._roots: dict[int, tuple[Any, Point | None]] = {}
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
         self.last_pass: Point | None = None
@@ -156,9 +161,23 @@ class Recorder(TorchFunctionMode):
     # Beginning and end
 
     def __enter__(self) -> Recorder:
-        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        self._apply, self._compile = torch.autograd.Function.__dict__["apply"], torch.compile
+        torch.autograd.Function.apply = classmethod(_recorded_apply(self, self._apply))  # type: ignore[method-assign, assignment]
+        torch.compile = _left_alone(self, self._compile)
+        self._watch_modules()
+        super().__enter__()
+        return self
 
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._leave_modules()
+        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
+        torch.compile = self._compile
+
+    def _watch_modules(self) -> None:
         def entered(module: Any, arguments: Any) -> None:
+            if not self._modules:
+                self._roots[id(module)] = (weakref.ref(module), user_point())
             self._modules.append(module)
 
         def left(module: Any, arguments: Any, result: Any) -> None:
@@ -169,28 +188,27 @@ class Recorder(TorchFunctionMode):
             register_module_forward_pre_hook(entered),
             register_module_forward_hook(left, always_call=True),
         ]
-        apply: Any = torch.autograd.Function.__dict__["apply"]
-        self._apply = apply
 
-        def recorded_apply(cls: Any, *arguments: Any, **keywords: Any) -> Any:
-            """`Function.apply`, which torch's modes do not see."""
-            original = apply.__get__(None, cls)
-            stack = _get_current_function_mode_stack()
-            if not stack or stack[-1] is not self:
-                return original(*arguments, **keywords)
-            with _pop_mode_temporarily():
-                return self.__torch_function__(original, (), arguments, keywords)
-
-        torch.autograd.Function.apply = classmethod(recorded_apply)  # type: ignore[method-assign, assignment]
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
+    def _leave_modules(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._modules.clear()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Inside, nothing is noted down: what torch compiles must find nothing of ours."""
+        stack = _get_current_function_mode_stack()
+        if not stack or stack[-1] is not self:
+            yield
+            return
+        modules = list(self._modules)
+        with _pop_mode_temporarily():
+            self._leave_modules()
+            try:
+                yield
+            finally:
+                self._watch_modules()
+                self._modules = modules
 
     # A call
 
@@ -319,6 +337,53 @@ class Recorder(TorchFunctionMode):
             return ""
         root, inner = modules[0], modules[-1]
         return next((name for name, module in root.named_modules() if module is inner), "")
+
+
+    def root_point(self, modules: Sequence[Any]) -> Point | None:
+        """Where the user's code called the outermost of some modules."""
+        reference, point = self._roots.get(id(modules[0]), (None, None)) if modules else (None, None)
+        return point if reference is not None and reference() is modules[0] else None
+
+
+def _recorded_apply(recorder: Recorder, apply: Any) -> Callable[..., Any]:
+    """`Function.apply`, which torch's modes do not see, as a call that is noted down."""
+
+    def recorded(cls: Any, *arguments: Any, **keywords: Any) -> Any:
+        original, stack = apply.__get__(None, cls), _get_current_function_mode_stack()
+        if not stack or stack[-1] is not recorder:
+            return original(*arguments, **keywords)
+        with _pop_mode_temporarily():
+            return recorder.__torch_function__(original, (), arguments, keywords)
+
+    return recorded
+
+
+def _left_alone(recorder: Recorder, compile_: Callable[..., Any]) -> Any:
+    """`torch.compile`, whose results run with nothing noted down."""
+
+    @wraps(compile_)
+    def compiling(model: Any = None, **options: Any) -> Any:
+        if model is None:
+            return lambda model: compiling(model, **options)
+        compiled: Any = compile_(model, **options)
+        if isinstance(compiled, torch.nn.Module):
+            kind = type(compiled)
+
+            def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+                with recorder.suspended():
+                    return kind.__call__(self, *arguments, **keywords)
+
+            object.__setattr__(compiled, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
+            return compiled
+
+        @wraps(compiled)
+        def called(*arguments: Any, **keywords: Any) -> Any:
+            with recorder.suspended():
+                return compiled(*arguments, **keywords)
+
+        return called
+
+    return compiling
 
 
 DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)

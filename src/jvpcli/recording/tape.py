@@ -7,7 +7,6 @@ asked of a program (a trace, finite differences, structure) can then be asked of
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
-from jvpcli.errors import Span
 from jvpcli.language import catalog
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
 from jvpcli.recording.places import Place, pieces
@@ -163,20 +161,17 @@ def _written(
             values[free_name(names.get(key, "c"), values)] = x
     writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items()}, len(values))
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
-    shared, last = Counter(instructions), {each: number for number, each in enumerate(instructions)}
-    texts, offset = [], 0
+    last = {each: number for number, each in enumerate(instructions)}
     for number, call in enumerate(calls):
-        place, path, instruction = call.place, recorder.path_of(call.modules), instructions[number]
-        text = _text(call, place, path if shared[instruction] > 1 else "", root)
-        texts.append(text)
-        name = place.name if place is not None and last[instruction] == number else None
-        writer.write(call, place, path, (offset, offset + len(text)), name)
-        offset += len(text) + 1
+        place = call.place
+        name = place.name if place is not None and last[instructions[number]] == number else None
+        site = _site(call, place, recorder, root)
+        writer.write(call, place, site, name)
     results = tuple(
         Ref(slots[id(y)]) if id(y) in ends else writer.operand(recorder.origin(y)) for y in outputs.values()
     )
     program = Program(
-        source="\n".join(texts),
+        source=", ".join(outputs),
         inputs=tuple(values),
         equations=tuple(writer.equations),
         result=results[0] if len(results) == 1 else Pack("tuple", results),
@@ -196,6 +191,7 @@ class _Writer:
         slots: by `id` those of the tensors that were given.
         known: where the program begins with what a call gave, its slot.
         held: the slot of each call's result, and of the parts that were taken out of it.
+        site: where the call is that is being written.
     """
 
     slots: Mapping[int, int]
@@ -205,19 +201,20 @@ class _Writer:
     sites: dict[int, Site] = field(default_factory=dict)
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     held: dict[tuple[int, tuple[int, ...]], Ref] = field(default_factory=dict)
+    site: Site = field(default_factory=lambda: Site("", "", 0, ""))
 
-    def write(self, call: Call, place: Place | None, module: str, span: Span, name: str | None) -> None:
+    def write(self, call: Call, place: Place | None, site: Site, name: str | None) -> None:
         """One call as an equation."""
         op, arguments = self.operation(call, place)
         operands = tuple(map(self.operand, arguments))
         keywords = tuple((key, self.operand(value)) for key, value in call.keywords.items())
-        self.held[call.number, ()] = self.add(Equation(op, operands, 0, span, keywords, name, recorded=call.recorded))
-        file, line = ("", 0) if place is None else (place.file, place.line)
-        self.sites[self.next_slot - 1] = Site(file, line, module)
+        self.site = site
+        self.held[call.number, ()] = self.add(Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded))
 
     def add(self, equation: Equation) -> Ref:
         """An equation, in the next slot."""
         self.equations.append(replace(equation, slot=self.next_slot))
+        self.sites[self.next_slot] = self.site
         self.next_slot += 1
         return Ref(self.next_slot - 1)
 
@@ -242,6 +239,8 @@ class _Writer:
             return self.known[key]
         if key not in self.held:
             whole = self.part(number, path[:-1])
+            site = self.sites[whole.slot]
+            self.site = replace(site, text=f"{site.text}[{path[-1]}]")
             self.held[key] = self.add(Equation("op:getitem", (whole, Const(path[-1])), 0, (0, 0)))
         return self.held[key]
 
@@ -323,11 +322,19 @@ def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[
     return again
 
 
-def _text(call: Call, place: Place | None, path: str, root: str) -> str:
-    """The text of a step: the user's own words, or the module that the step is part of."""
-    if place is None:
-        return ".".join(filter(None, (root, path))) or _shown(call.function)
-    if not path:
-        return place.text
-    callee = ast.unparse(place.node.func) if isinstance(place.node, ast.Call) else ""
-    return f"{callee}.{path}" if callee else path
+def _site(call: Call, place: Place | None, recorder: Recorder, root: str) -> Site:
+    """Where a call is, in the user's own words; inside of a module of torch's that is the module."""
+    path = recorder.path_of(call.modules)
+    file, line = ("", 0) if place is None else (place.file, place.line)
+    inner = call.modules[-1] if call.modules else None
+    if place is not None and (inner is None or not type(inner).__module__.startswith("torch.")):
+        return Site(place.text, file, line, path)
+    called = _callee(recorder, call) or root
+    return Site(".".join(filter(None, (called, path))) or _shown(call.function), file, line, path)
+
+
+def _callee(recorder: Recorder, call: Call) -> str:
+    """What the user's code calls the outermost module: `net` of `net(x)`."""
+    point = recorder.root_point(call.modules)
+    node = None if point is None else point.place().node
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
+from jvpcli.render.modules import depth_for, inside, levels, rows
 from jvpcli.render.numbers import array_text, kind_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.text import (
@@ -47,18 +48,41 @@ LONGEST_NAME = 24
 MOST_TERMS = 8
 """Contributions to one value that are listed."""
 
+MOST_FINDINGS = 4
+"""Of a model's that are told."""
+
+MOST_RESULTS = 8
+"""Gradients that are shown in full; of more each gets a line."""
+
 BAR = 8
 """Cells of the bar of a norm; each is a factor of ten below the largest."""
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def render_trace(report: TraceReport, console: Console, *, step: int | None = None, full: bool = False) -> None:
-    """Prints the whole trace, or step number `step` in full; `full` leaves nothing out of arrays."""
+def render_trace(
+    report: TraceReport,
+    console: Console,
+    *,
+    step: int | None = None,
+    module: str | None = None,
+    depth: int | None = None,
+    full: bool = False,
+) -> None:
+    """Prints the whole trace, step number `step` in full, or the steps of a submodule; `full` leaves nothing out of arrays.
+
+    A model of many steps is shown by submodule: their dotted paths cut to `depth` parts, or as deep as stays readable.
+    """
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_refusal(report.refusal, console)
-    sections = _sections(page) if step is None else _opened(page, report.steps[step], full)
+    depth = None if full or module is not None else depth or depth_for(report.steps)
+    if step is not None:
+        sections = _opened(page, report.steps[step], full)
+    elif module is not None:
+        sections = _sections(replace(page, shown=inside(report.steps, module)))
+    else:
+        sections = _sections(page) if depth is None else _by_module(page, depth)
     for title, body, prose in sections:
         console.print()
         console.print(Text(title, style=HEADING))
@@ -71,16 +95,17 @@ Section = tuple[str, RenderableType, bool]
 
 @dataclass(frozen=True)
 class Page:
-    """A report and how much room there is."""
+    """A report, how much room there is, and which of its steps are shown."""
 
     report: TraceReport
     width: int
     full: bool
+    shown: Sequence[TraceStep] | None = None
 
     @property
     def steps(self) -> Sequence[TraceStep]:
-        """All steps."""
-        return self.report.steps
+        """The steps that are shown: all, if not those of one submodule."""
+        return self.report.steps if self.shown is None else self.shown
 
     @cached_property
     def largest_norm(self) -> float:
@@ -119,9 +144,30 @@ def _sections(page: Page) -> Iterator[Section]:
     yield "The result", Group(*_results(page)), False
 
 
+def _by_module(page: Page, depth: int) -> Iterator[Section]:
+    bars = {step.index: bar(step.norm, page.largest_norm) for step in page.steps}
+    title = "Steps by module, with what arrives at each"
+    yield title, Group(*rows(page.steps, depth, page.width, bars), *_about_modules(page, depth)), False
+    if page.report.findings:
+        yield "What to look at", Group(*_findings(page.report.findings[:MOST_FINDINGS]), *_more(page.report.findings)), True
+    yield "The result", Group(*_results(page, most=0)), False
+
+
+def _more(findings: Sequence[Finding]) -> Iterator[Text]:
+    if len(findings) > MOST_FINDINGS:
+        yield Text(f"… {len(findings) - MOST_FINDINGS} more (--full shows all)", style=QUIET)
+
+
+def _about_modules(page: Page, depth: int) -> Iterator[Text]:
+    deepest = max(len(levels(step)) for step in page.steps)
+    deeper = f"--depth {depth + 1} shows more, " if depth < deepest else ""
+    yield _line((f"{deeper}--step NAME the steps of a module, --full every step; v: what arrives; the bar: its norm", QUIET))
+
+
 def _forward(page: Page) -> Iterator[Text]:
-    rows = [_input_row(page, name) for name in page.report.inputs]
-    rows += [
+    read = {operand for step in page.steps for operand in step.operands}
+    lines = [_input_row(page, name) for name in page.report.inputs if page.shown is None or name in read]
+    lines += [
         (
             str(step.index),
             _title(page, step),
@@ -131,8 +177,8 @@ def _forward(page: Page) -> Iterator[Text]:
         for step in page.steps
     ]
     limits = (page.width, page.width * 2 // 5, page.width // 4)
-    widths = [min(max(cell_len(row[k]) for row in rows), limits[k]) for k in range(3)]  # type: ignore[arg-type]
-    for number, title, about, value in rows:
+    widths = [min(max(cell_len(row[k]) for row in lines), limits[k]) for k in range(3)]  # type: ignore[arg-type]
+    for number, title, about, value in lines:
         cells = _padded(_cut(title, widths[1]), widths[1]), _padded(_cut(about, widths[2]), widths[2])
         lead = f"{number:>{widths[0]}}  {cells[0]}  {cells[1]}  "
         yield _line((lead, ""), (page.array(value, page.width - cell_len(lead)), QUIET))
@@ -322,9 +368,15 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
             yield Text.assemble(("Try: ", QUIET), (hint, "bold green"), no_wrap=True, overflow="ignore")
 
 
-def _results(page: Page) -> Iterator[Text]:
-    for name, gradient in page.report.vjp.items():
+def _results(page: Page, most: int = MOST_RESULTS) -> Iterator[Text]:
+    shown = list(page.report.vjp.items())
+    for name, gradient in shown if len(shown) <= most or page.full else ():
         yield from _result(page, name, gradient)
+    if len(shown) > most and not page.full:
+        width = max(len(name) for name, _ in shown)
+        for name, gradient in shown:
+            lead = f"∂L/∂{name.ljust(width)}  {tuple(gradient.shape)}  "
+            yield _line((lead, NAME), (page.array(gradient.value, page.width - cell_len(lead)), QUIET))
     yield from (Text(line, style=QUIET) for line in agreement(page.report.comparison, page.report.product))
 
 

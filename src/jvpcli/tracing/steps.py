@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class Traced:
 
     def source(self, step: Step) -> str:
         """The text of a step on one line."""
-        return _text(self.program, step)
+        return self.program.step_text(step.equation)
 
     def entry(self, primal: Primal, flat: int) -> str:
         """`x[0] = -1`: one entry of a value with its number."""
@@ -82,7 +83,9 @@ def trace_problem(problem: Problem, cotangents: Mapping[str, Tensor], *, with_ma
     gradients = gradients_of(pairs, list(problem.leaves.values()))
     chain = replay(evaluation, problem.inputs, problem.seed)
     labels, names = name_values(evaluation, chain)
-    maps = [local_maps(step) if with_maps else () for step in chain.steps]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how fast torch is at many cotangents at once
+        maps = [local_maps(step) if with_maps else () for step in chain.steps]
     whole = dict(zip(problem.leaves, gradients, strict=True))
     return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names)
 
@@ -113,7 +116,7 @@ def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], l
     free = {p.number: name for name, p in chain.outputs.items() if name not in own and name not in chain.inputs}
     names = []
     for step in chain.steps:
-        whole = step.equation.name or _text(program, step)
+        whole = step.equation.name or program.step_text(step.equation)
         if step.kind in (WRITE, OUTPUT) or step.equation.op == "op:setitem":
             whole = bare[step.operands[0].number]
         single = len(step.results) == 1
@@ -160,10 +163,6 @@ def _is_field(value: object, name: str) -> bool:
     return type(value).__module__ == "torch.return_types" and not name.startswith("_") and name not in dir(tuple)
 
 
-def _text(program: Program, step: Step) -> str:
-    return " ".join(program.text(step.equation.span).split())
-
-
 def operation_name(step: Step) -> str:
     """`torch.outer`, `Tensor.sum`, `Tensor.T`, `mul`: the operation as the report names it."""
     if step.kind in (WRITE, OUTPUT):
@@ -198,7 +197,7 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
     return TraceStep(
         index=index,
         op=operation_name(step),
-        source=traced.program.text(step.equation.span),
+        source=traced.program.text(step.equation.span) if site is None else site.text,
         span=step.equation.span,
         operands=tuple([traced.labels[primal.number] for primal in step.operands]),
         output=traced.names[index],

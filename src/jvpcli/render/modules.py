@@ -1,0 +1,92 @@
+"""A trace of a model as a person reads it: a line for each submodule, instead of pages of steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from jvpcli.render.numbers import number_text
+from jvpcli.render.terminal import NAME, QUIET
+from jvpcli.report.trace import TraceStep
+
+MOST_STEPS = 24
+"""Steps that are shown one by one; more are shown by module, where there are modules."""
+
+MOST_LINES = 40
+"""Lines of modules at most: the depth is chosen so."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps that follow each other in one submodule; of a step outside of modules that step alone."""
+
+    name: str
+    steps: Sequence[TraceStep]
+
+    @property
+    def numbers(self) -> str:
+        """`3` or `3–7`."""
+        first, last = self.steps[0].index, self.steps[-1].index
+        return str(first) if first == last else f"{first}–{last}"
+
+
+def levels(step: TraceStep) -> list[str]:
+    """The parts of a step's dotted path; a number belongs to the list before it: `blocks.3` is one level."""
+    return re.findall(r"[^.]+(?:\.\d+(?=\.|$))*", step.module or "")
+
+
+def groups(steps: Sequence[TraceStep], depth: int) -> list[Group]:
+    """The steps by submodule, whose dotted path is cut to `depth` parts."""
+
+    def key(step: TraceStep) -> tuple[str, int]:
+        path = ".".join(levels(step)[:depth])
+        return (path, -1) if path else ("", step.index)
+
+    found = [(path, list(members)) for (path, _), members in groupby(steps, key)]
+    return [Group(path or " ".join(members[0].source.split()), members) for path, members in found]
+
+
+def depth_for(steps: Sequence[TraceStep]) -> int | None:
+    """The depth to which a trace is shown by module: as deep as it stays readable; None: step by step."""
+    if len(steps) <= MOST_STEPS or not any(step.module for step in steps):
+        return None
+    deepest = max(len(levels(step)) for step in steps)
+    fitting = [depth for depth in range(1, deepest + 1) if len(groups(steps, depth)) <= MOST_LINES]
+    return fitting[-1] if fitting else 1
+
+
+def inside(steps: Sequence[TraceStep], path: str) -> list[TraceStep]:
+    """The steps of a submodule."""
+    return [step for step in steps if step.module == path or (step.module or "").startswith(f"{path}.")]
+
+
+def rows(steps: Sequence[TraceStep], depth: int, width: int, bars: dict[int, str]) -> Iterator[Text]:
+    """A line for each group: its steps' numbers, its name, its result's shape, and the norm of what arrives there.
+
+    `bars` are those of the steps' norms by their numbers.
+    """
+    found = groups(steps, depth)
+    counts = {group.numbers: f"{len(group.steps)} steps" if len(group.steps) > 1 else "" for group in found}
+    numbers = max(len(group.numbers) for group in found)
+    names = min(max(cell_len(group.name) for group in found), max(width // 3, 16))
+    sizes = max(len(count) for count in counts.values())
+    shapes = [str(tuple(group.steps[-1].shape)) for group in found]
+    widest = max(map(len, shapes))
+    for group, shape in zip(found, shapes, strict=True):
+        last = group.steps[-1]
+        norm = "no gradient comes by" if last.norm is None else f"‖v‖ = {number_text(last.norm)}"
+        name = group.name if cell_len(group.name) <= names else group.name[: names - 1] + "…"
+        yield Text.assemble(
+            f"{group.numbers:>{numbers}}  ",
+            (name.ljust(names), NAME),
+            f"  {counts[group.numbers].ljust(sizes)}  {shape.ljust(widest)}  ",
+            (bars[last.index] + " ", "magenta"),
+            (norm, QUIET if last.norm is None else ""),
+            no_wrap=True,
+            overflow="ignore",
+        )
