@@ -2,7 +2,8 @@
 
     python tools/console_blocks.py README.md docs/*.md      # writes the outputs into the files
 
-A line that begins with `$ ` is a command (its `\\` at the end goes on in the next line); what follows is its output,
+A line that begins with `$ ` is a command (its `\\` at the end goes on in the next line, a here-document in lines that begin
+with `> `); what follows is its output,
 stdout and stderr as a terminal shows them.  The blocks of a file run one after the other in one empty directory.
 """
 
@@ -48,13 +49,19 @@ def _steps(body: str) -> list[Step]:
     going_on = False
     for line in body.splitlines():
         if going_on:
-            steps[-1].command += "\n" + line
+            steps[-1].command += "\n" + (line[2:] if line.startswith("> ") else "" if line == ">" else line)
         elif line.startswith("$ "):
             steps.append(Step(line[2:]))
         elif steps:
             steps[-1].shown.append(line)
-        going_on = bool(steps) and not steps[-1].shown and steps[-1].command.endswith("\\")
+        going_on = bool(steps) and not steps[-1].shown and _goes_on(steps[-1].command)
     return steps
+
+
+def _goes_on(command: str) -> bool:
+    """Whether a command needs a further line."""
+    here = re.search(r"<<\s*'?(\w+)'?", command)
+    return command.endswith("\\") or (here is not None and not command.endswith(f"\n{here[1]}"))
 
 
 def run(steps: list[Step], folder: str, path: str) -> list[list[str]]:
@@ -96,10 +103,16 @@ def fill(text: str, path: str) -> str:
             steps = _steps(match[1])
             lines = []
             for step, printed in zip(steps, run(steps, folder, path), strict=True):
-                lines += [f"$ {step.command}", *printed]
+                lines += [*_as_shown(step.command), *printed]
             return "```console\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
 
         return BLOCK.sub(filled, text)
+
+
+def _as_shown(command: str) -> list[str]:
+    """A command as it stands in a block."""
+    first, *rest = command.split("\n")
+    return [f"$ {first}", *(f"> {line}" if "<<" in first else line for line in rest)]
 
 
 def main() -> None:

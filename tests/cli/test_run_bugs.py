@@ -144,7 +144,7 @@ if __name__ == "__main__":
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = net(torch.ones(2, 3)).float().square().mean()
     loss.backward()
-    print([p.grad.tolist() for p in copy.deepcopy(net).parameters()])
+    print([p.grad.tolist() for p in net.parameters()], type(copy.deepcopy(net)).__name__)
     print(pickle.loads(pickle.dumps(loss.detach())).item(), sorted(net.state_dict()))
     with torch.inference_mode():
         print(torch.jit.trace(net, torch.ones(1, 3))(torch.ones(1, 3)).shape)
