@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Named = Mapping[str, Tensor]
 
+Node = Any
+"""torch.autograd.graph.Node."""
+
 DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
 
@@ -79,6 +82,11 @@ class Problem:
     def leaves(self) -> Named:
         """The inputs to differentiate, as the evaluation's graph has them."""
         return self.evaluation.leaves
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Sequence[Node]]:
+        """The graph of each output, as `nodes_below` gives it."""
+        return {name: nodes_below(y.grad_fn) for name, y in self.evaluation.outputs.items()}
 
     @cached_property
     def differentiable(self) -> Named:
@@ -224,6 +232,23 @@ class Problem:
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
+
+
+def nodes_below(root: Node | None) -> list[Node]:
+    """The nodes that a backward pass from one of them may come through, with it and with those of leaves.
+
+    Each is there once, behind those that it hands gradients on to.
+    """
+    found: dict[Node, None] = {}
+    opened, waiting = set[Node](), [] if root is None else [root]
+    while waiting:
+        node = waiting[-1]
+        if node in opened:
+            found.setdefault(waiting.pop())
+        else:
+            opened.add(node)
+            waiting.extend([edge for edge, _ in node.next_functions if edge is not None and edge not in opened])
+    return list(found)
 
 
 def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:

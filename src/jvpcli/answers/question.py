@@ -4,7 +4,7 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
-from jvpcli.problem import Problem
+from jvpcli.problem import Node, Problem, nodes_below
 from jvpcli.report import Refusal
 from jvpcli.request import Request
 
@@ -70,19 +70,23 @@ def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
     """
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
+    tensors: Iterable[Tensor]
+    graphs: Iterable[Sequence[Node]]
     own: Iterable[Tensor] = ()
     if problem is None:
         given = [*request.inputs.values(), *[value for _, value in (*request.grad_outputs, *request.tangent)]]
         tensors = [x for x in given if isinstance(x, Tensor) and (x.requires_grad or forward_ad._current_level >= 0)]
         if not tensors:
             return
+        graphs = (nodes_below(x.grad_fn) for x in tensors)
     else:
-        tensors, own = list(problem.evaluation.outputs.values()), problem.evaluation.inputs.values()
+        evaluation, graphs = problem.evaluation, problem.nodes.values()
+        tensors, own = evaluation.outputs.values(), evaluation.inputs.values()
     from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
 
     if any(map(has_tangent, tensors)):
         raise _constant("of dual numbers")
-    if not request.create_graph and differentiates(tensors, own):
+    if not request.create_graph and differentiates(tensors, graphs, own):
         raise UsageError(
             "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
             explanation="Its tensors keep no graph, so the derivative through them would be lost.",

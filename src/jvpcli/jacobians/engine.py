@@ -27,7 +27,7 @@ from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.limits import free_memory
-from jvpcli.problem import Named, Problem
+from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
 
@@ -65,6 +65,7 @@ def plan(
     memory_limit: int | None = None,
     hooked: bool = False,
     weighed: bool = False,
+    nodes: Sequence[Node] | None = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -75,11 +76,13 @@ def plan(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
+        nodes: those below the output, where they are known (`problem.nodes_below`).
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    return GraphPlan(read_graph(output, inputs, hooked, weighed), mode, float("inf") if memory_limit is None else memory_limit)
+    limit = float("inf") if memory_limit is None else memory_limit
+    return GraphPlan(read_graph(output, inputs, hooked, weighed, nodes), mode, limit)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -184,8 +187,10 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held = problem.weighed
-        return {name: plan(y, leaves, self.mode, limit, hooked, held) for name, y in problem.differentiable.items()}
+        held, nodes = problem.weighed, problem.nodes
+        return {
+            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name]) for name, y in problem.differentiable.items()
+        }
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:

@@ -20,10 +20,11 @@ from jvpcli.jacobians.kronecker import dense, identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Node, Op, call, operand_shape, read_op
 from jvpcli.jacobians.local.table import local_maps
-from jvpcli.jacobians.operations import Nature, natures_of, topological
+from jvpcli.jacobians.operations import Nature, leading, natures_of
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_pulled, pull_through
 from jvpcli.jacobians.widths import carried, width
+from jvpcli.problem import nodes_below
 from jvpcli.request import Tell
 
 
@@ -117,10 +118,17 @@ class Graph:
         return (4 * largest + 2 * self.n) * self.like.element_size()
 
 
-def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False, weighed: bool = False) -> Graph:
+def read_graph(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    hooked: bool = False,
+    weighed: bool = False,
+    nodes: Sequence[Node] | None = None,
+) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), nor of numbers that follow from the inputs (`weighed`).
+    `nodes` are those below the output, where they are known (`problem.nodes_below`).
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -131,10 +139,7 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False, w
     dtype = output.dtype
     for x in inputs:
         dtype = torch.promote_types(dtype, x.dtype)
-    order: list[Node] = []
-    leaf_of: dict[int, Node] = {}
-    if output.grad_fn is not None:
-        order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
     return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole, weighed)
