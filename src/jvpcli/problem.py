@@ -101,9 +101,8 @@ class Problem:
 
         So they may where values decide what runs.
         """
-        function = self.function
-        decided = isinstance(function, Program) and any(map(decides, function.equations))
-        return decided or bool(weighed(self.evaluation))
+        function = self.function  # of a Python function nothing is known of its steps
+        return isinstance(function, Program) and (any(map(decides, function.equations)) or bool(weighed(self.evaluation)))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

@@ -7,7 +7,7 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -204,17 +204,19 @@ def _backwards(
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
-        edges = node.next_functions
-        wanted = [edge in reached and k in only.get(node, range(len(edges))) for k, (edge, _) in enumerate(edges)]
+        edges, taken = node.next_functions, only.get(node)
+        wanted = [edge in reached and (taken is None or k in taken) for k, (edge, _) in enumerate(edges)]
         for nr in range(len(node._input_metadata)):
             pieces = arrived.pop((node, nr), None)
             if not pieces:
                 continue
             total = add(pieces, work)
-            through, rest = _pulled_through(read_op(node, nr, wanted, graph.like, work), total, change)
-            arrived.setdefault(edges[0], []).extend(through)
-            op = read_op(node, nr, [wanted[0] and bool(rest), *wanted[1:]], graph.like, work)
-            if not any(shape is not None for shape in op.shapes):
+            op = read_op(node, nr, wanted, graph.like, work)
+            through, rest = _pulled_through(op, total, change)
+            if through:
+                arrived.setdefault(edges[0], []).extend(through)
+                op = op if rest else replace(op, shapes=(None, *op.shapes[1:]))
+            if all(shape is None for shape in op.shapes):
                 continue
             local = local_maps(op)
             local = local if change is None else change(node, local)

@@ -259,6 +259,8 @@ def _results(result: Any, given: Collection[str], ignored: Collection[str]) -> l
 def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
     """Which inputs a function gets by position, in this order, and which by name."""
     parameters, keyword_only = parameters_of(function)
+    if names == parameters:
+        return names, []
     by_name = [name for name in names if name in keyword_only]
     others = [name for name in names if name not in keyword_only]
     if not set(others) <= set(parameters):
