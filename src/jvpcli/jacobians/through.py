@@ -77,7 +77,6 @@ def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | No
     assert shape is not None
     name = base_name(op.node.name())
     convolves = name == "Convolution"
-    head = carried(op.node, 0, shape, op.shape)
     if isinstance(total, SparseMap):
         by_entries = PER_ENTRY * total.bound * taps(op.node, op.shape)
         if not convolves or by_entries < time_of_rows(op.node, total.m, shape, op.shape):
@@ -87,7 +86,7 @@ def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | No
     assert isinstance(total, KroneckerMap)
     if total.is_diagonal or len(set(total.out)) < len(total.out) or len(set(total.inn)) < len(total.inn):
         return None
-    cut = _cut(total, head)
+    cut = _cut(total, carried(op.node, 0, shape, op.shape))
     if cut is None:
         return None
     total, place = cut
