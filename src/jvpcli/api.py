@@ -49,7 +49,10 @@ def _recorded(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
-        with torch.inference_mode(False), torch.enable_grad():
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return recorded(*args, **kwargs)
+        with torch.enable_grad():
             return function(*args, **kwargs)
 
     return recorded

@@ -169,12 +169,12 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[
                 f"--wrt names {name!r}, which is {dtype_name(inputs[name].dtype)}; "
                 "only floating and complex tensors have derivatives"
             )
-    chosen = request.wrt or tuple(name for name, x in inputs.items() if _can_carry_gradient(x))
+    chosen = request.wrt or [name for name, x in inputs.items() if _can_carry_gradient(x)]
     if not chosen:
         from jvpcli.answers.failures import nothing_to_differentiate  # loaded only where something has failed
 
         raise nothing_to_differentiate(request, inputs)
-    return tuple(name for name in inputs if name in chosen)
+    return tuple([name for name in inputs if name in chosen])
 
 
 def _can_carry_gradient(x: Tensor) -> bool:
@@ -233,7 +233,7 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
     """
     values: dict[str, Tensor] = {}
     for position, (name, value) in enumerate(request.inputs.items()):
-        with _explained(name, values):
+        try:
             values[name] = read_value(
                 value,
                 name=name,
@@ -244,6 +244,8 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
                 seed=request.seed + position,
                 memory_limit=request.memory_limit,
             )
+        except (EvaluationError, ShapeMismatchError) as error:
+            raise _explained(error, name, values) from error
     _refuse_unused(request, wanted)
     return {name: values[name] for name in values if name in wanted}
 
@@ -446,12 +448,9 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
     plain |= _helping(value, request, plain)
     dtype = dtype_name(like.dtype)
     try:
-        with _explained(what, plain):
-            return read_value(
-                value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
-            )
-    except (EvaluationError, ShapeMismatchError):
-        raise
+        return read_value(value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed)
+    except (EvaluationError, ShapeMismatchError) as error:
+        raise _explained(error, what, plain) from error
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
 
@@ -470,15 +469,11 @@ def _helping(value: Any, request: Request, scope: Mapping[str, Tensor]) -> dict[
     }
 
 
-@contextmanager
-def _explained(name: str, scope: Mapping[str, Tensor]) -> Iterator[None]:
-    """What torch raises inside for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
-    try:
-        yield
-    except (EvaluationError, ShapeMismatchError) as error:
-        from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
+def _explained(error: JvpError, name: str, scope: Mapping[str, Tensor]) -> JvpError:
+    """What torch raised for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
+    from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
 
-        raise explain_value(error, name, scope) from error
+    return explain_value(error, name, scope)
 
 
 def _onehot(index: str, like: Tensor, what: str) -> Tensor:

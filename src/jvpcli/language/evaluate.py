@@ -227,7 +227,7 @@ def call_function(
     given: Mapping[str, Any] = inputs if arguments is None else arguments.filled(inputs)
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
-    result = function(*(given[name] for name in positional), **{name: given[name] for name in by_name})
+    result = function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
     return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
 
 
