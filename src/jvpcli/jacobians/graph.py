@@ -216,7 +216,7 @@ def _backwards(
             if through:
                 arrived.setdefault(edges[0], []).extend(through)
                 op = op if rest else replace(op, shapes=(None, *op.shapes[1:]))
-            if all(shape is None for shape in op.shapes):
+            if op.shapes.count(None) == len(op.shapes):
                 continue
             local = local_maps(op)
             local = local if change is None else change(node, local)
