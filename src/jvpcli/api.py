@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, wraps
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -18,7 +17,7 @@ from jvpcli.answers.jacobian import linear_maps
 from jvpcli.errors import UsageError
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.options import PYTHON, make_request
+from jvpcli.options import ANSWERS, PYTHON, options_of, request_fields
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -41,13 +40,19 @@ Wanted = str | int | Sequence[str | int]
 Weights = Any
 """One VALUE, a sequence of them in the order of the outputs (inputs), or a mapping from names to VALUEs."""
 
+OPTIONS = {command: options_of(PYTHON, command) for command in ANSWERS}
+"""What each function here takes, read from the table once: a repeated call of a small function is as short as that."""
+
 
 def _recorded(function: Callable[P, T]) -> Callable[P, T]:
     """Autograd records inside, whatever mode the caller is in: `no_grad`, `inference_mode`."""
 
     @wraps(function)
     def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
-        with torch.inference_mode(False), torch.enable_grad():
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return recorded(*args, **kwargs)
+        with torch.enable_grad():
             return function(*args, **kwargs)
 
     return recorded
@@ -435,7 +440,8 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
             raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
-        return make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
+        given = {**given, "inputs": {**(inputs or {}), **given["named"]}}
+        return Request(**request_fields(given, OPTIONS[command], PYTHON, command))
     from jvpcli.answers.arguments import below, by_name, inputs_of, named
     from jvpcli.language.trees import Arguments
 
@@ -446,11 +452,12 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     names |= given["named"]
     wrt = given["wrt"]
     wrt = wrt if wrt is None else by_name(wrt, list(names))
-    request = make_request({**given, "inputs": names, "wrt": wrt}, PYTHON, command)
-    arguments = Arguments(names, len(positional) if positional else None, request.ignore)
-    values = inputs_of(arguments, request.wrt or ())
-    chosen = None if request.wrt is None else tuple(below(request.wrt, values))
-    return replace(request, inputs=values, wrt=chosen, arguments=arguments)
+    fields = request_fields({**given, "inputs": names, "wrt": wrt}, OPTIONS[command], PYTHON, command)
+    chosen = fields.get("wrt")
+    arguments = Arguments(names, len(positional) if positional else None, fields.get("ignore", ()))
+    values = inputs_of(arguments, chosen or ())
+    chosen = None if chosen is None else tuple(below(chosen, values))
+    return Request(**{**fields, "inputs": values, "wrt": chosen, "arguments": arguments})
 
 
 def _fragment(report: InspectReport | TraceReport | HessianReport) -> str | None:

@@ -396,15 +396,15 @@ def options_of(door: str, command: str | None = None) -> dict[str, Option]:
     return found
 
 
-def read(given: Mapping[str, Any], door: str, command: str | None = None) -> dict[str, Any]:
-    """The options that are given, each read as its kind says; what is None or the default is left out.
+def read(given: Mapping[str, Any], options: Mapping[str, Option], door: str) -> dict[str, Any]:
+    """Those of some options that are given, each read as its kind says; what is None or the default is left out.
 
     Raises:
         UsageError: a value that is not in the option's form.
     """
     return {
         name: option.kind.read(option, value, door)
-        for name, option in options_of(door, command).items()
+        for name, option in options.items()
         if (value := given.get(name)) is not None and value is not option.default
     }
 
@@ -414,16 +414,27 @@ def in_request(name: str) -> bool:
     return name in Request.__dataclass_fields__
 
 
+def request_fields(
+    given: Mapping[str, Any], options: Mapping[str, Option], door: str, command: str | None = None
+) -> dict[str, Any]:
+    """The fields of the Request that the options of a command ask for, as they were given at a door.
+
+    Raises:
+        UsageError: a value that is not in the option's form.
+    """
+    fields = {name: value for name, value in read(given, options, door).items() if in_request(name)}
+    if command in COMPUTING:
+        fields["command"] = command
+    return {**fields, "seed_given": given.get("seed") is not None}
+
+
 def make_request(given: Mapping[str, Any], door: str, command: str | None = None, **more: Any) -> Request:
     """The Request that the options of a command ask for, as they were given at a door; `more` is set as it is.
 
     Raises:
         UsageError: a value that is not in the option's form.
     """
-    fields = {name: value for name, value in read(given, door, command).items() if in_request(name)}
-    if command in COMPUTING:
-        fields["command"] = command
-    return Request(**fields, seed_given=given.get("seed") is not None, **more)
+    return Request(**request_fields(given, options_of(door, command), door, command), **more)
 
 
 # A Request written as the command that makes it, so that an error can show one that works

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
+
+Node = Any
+"""torch.autograd.graph.Node."""
 
 DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
@@ -81,6 +84,11 @@ class Problem:
         return self.evaluation.leaves
 
     @cached_property
+    def nodes(self) -> Mapping[str, Sequence[Node]]:
+        """The graph of each output, as `nodes_below` gives it."""
+        return {name: nodes_below(y.grad_fn) for name, y in self.evaluation.outputs.items()}
+
+    @cached_property
     def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
@@ -93,9 +101,8 @@ class Problem:
 
         So they may where values decide what runs.
         """
-        function = self.function
-        decided = isinstance(function, Program) and any(map(decides, function.equations))
-        return decided or bool(weighed(self.evaluation))
+        function = self.function  # of a Python function nothing is known of its steps
+        return isinstance(function, Program) and (any(map(decides, function.equations)) or bool(weighed(self.evaluation)))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""
@@ -134,7 +141,7 @@ class Problem:
         """The function evaluated anew, with other values of some inputs, and maybe another seed."""
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
-        with _default_dtype(self.dtype):
+        with _making(self.dtype):
             if isinstance(self.function, Program):
                 limit, functions = self.memory_limit, self.functions
                 evaluation = evaluate(
@@ -157,7 +164,7 @@ class Problem:
         given = self.evaluation.inputs.items()
         self.away.append(True)
         inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
-        with _default_dtype(self.dtype):
+        with _making(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
             return self._looked_at(call_function(self.function, inputs, self.arguments))
@@ -226,6 +233,23 @@ class Problem:
         return dict(zip(evaluation.output_slots, found, strict=True))
 
 
+def nodes_below(root: Node | None) -> list[Node]:
+    """The nodes that a backward pass from one of them may come through, with it and with those of leaves.
+
+    Each is there once, behind those that it hands gradients on to.
+    """
+    found: dict[Node, None] = {}
+    opened, waiting = set[Node](), [] if root is None else [root]
+    while waiting:
+        node = waiting[-1]
+        if node in opened:
+            found.setdefault(waiting.pop())
+        else:
+            opened.add(node)
+            waiting.extend([edge for edge, _ in node.next_functions if edge is not None and edge not in opened])
+    return list(found)
+
+
 def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
     """What a function of tensors gives for each row of some stacks of them, computed together: a stack for each result.
 
@@ -252,12 +276,13 @@ def decides(part: Equation | Block) -> bool:
     return part.kind in DECIDING or any(map(decides, part.bodies))
 
 
-@contextmanager
-def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+def _making(dtype: torch.dtype | None) -> AbstractContextManager[None]:
     """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
-    if dtype is None:
-        yield
-        return
+    return nullcontext() if dtype is None else _default_dtype(dtype)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -76,10 +76,11 @@ def _is_floating(value: Any) -> bool:
 
 def _is_value(value: Any) -> bool:
     """Whether an argument is numbers, and not one that a function may take for a size or a choice."""
+    if isinstance(value, Tensor):
+        return True
     if isinstance(value, Mapping):
         return "value" in value and set(value) <= {"value", "dtype"} and not isinstance(value["value"], Tensor)
-    numbers = _is_numbers(value) and not _is_whole(value)
-    return _is_array(value) or numbers
+    return _is_array(value) or (_is_numbers(value) and not _is_whole(value))
 
 
 def _may_be_value(value: Any) -> bool:

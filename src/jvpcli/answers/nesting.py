@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from jvpcli.language.evaluate import MARK
+from jvpcli.problem import Node
 
 
 def has_tangent(x: Tensor) -> bool:
@@ -15,19 +16,12 @@ def has_tangent(x: Tensor) -> bool:
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
-def differentiates(tensors: Collection[Tensor], own: Iterable[Tensor] = ()) -> bool:
-    """Whether tensors are computed from a leaf that an evaluation of jvpcli differentiates, other than the `own` ones."""
+def differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], own: Iterable[Tensor] = ()) -> bool:
+    """Whether tensors are computed from a leaf that an evaluation of jvpcli differentiates, other than the `own` ones.
+
+    `graphs` are their graphs, as `problem.nodes_below` gives them.
+    """
     mine = set(map(id, own))
-    waiting = [x.grad_fn for x in tensors if x.grad_fn is not None]
     leaves = [x for x in tensors if x.grad_fn is None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            leaves.append(leaf)
-        for parent, _ in node.next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
+    leaves += [leaf for nodes in graphs for node in nodes if (leaf := getattr(node, "variable", None)) is not None]
     return any(id(leaf) not in mine and getattr(leaf, MARK, False) for leaf in leaves)

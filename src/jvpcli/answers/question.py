@@ -4,7 +4,7 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
-from jvpcli.problem import Problem
+from jvpcli.problem import Node, Problem, nodes_below
 from jvpcli.report import Refusal
 from jvpcli.request import Request
 
@@ -70,19 +70,23 @@ def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
     """
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
+    tensors: Iterable[Tensor]
+    graphs: Iterable[Sequence[Node]]
     own: Iterable[Tensor] = ()
     if problem is None:
         given = [*request.inputs.values(), *[value for _, value in (*request.grad_outputs, *request.tangent)]]
         tensors = [x for x in given if isinstance(x, Tensor) and (x.requires_grad or forward_ad._current_level >= 0)]
         if not tensors:
             return
+        graphs = (nodes_below(x.grad_fn) for x in tensors)
     else:
-        tensors, own = list(problem.evaluation.outputs.values()), problem.evaluation.inputs.values()
+        evaluation, graphs = problem.evaluation, problem.nodes.values()
+        tensors, own = evaluation.outputs.values(), evaluation.inputs.values()
     from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
 
     if any(map(has_tangent, tensors)):
         raise _constant("of dual numbers")
-    if not request.create_graph and differentiates(tensors, own):
+    if not request.create_graph and differentiates(tensors, graphs, own):
         raise UsageError(
             "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
             explanation="Its tensors keep no graph, so the derivative through them would be lost.",
@@ -167,12 +171,12 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[
                 f"--wrt names {name!r}, which is {dtype_name(inputs[name].dtype)}; "
                 "only floating and complex tensors have derivatives"
             )
-    chosen = request.wrt or tuple(name for name, x in inputs.items() if _can_carry_gradient(x))
+    chosen = request.wrt or [name for name, x in inputs.items() if _can_carry_gradient(x)]
     if not chosen:
         from jvpcli.answers.failures import nothing_to_differentiate  # loaded only where something has failed
 
         raise nothing_to_differentiate(request, inputs)
-    return tuple(name for name in inputs if name in chosen)
+    return tuple([name for name in inputs if name in chosen])
 
 
 def _can_carry_gradient(x: Tensor) -> bool:
@@ -234,7 +238,7 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
     """
     values: dict[str, Tensor] = {}
     for position, (name, value) in enumerate(request.inputs.items()):
-        with _explained(name, values):
+        try:
             values[name] = read_value(
                 value,
                 name=name,
@@ -245,6 +249,8 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
                 seed=request.seed + position,
                 memory_limit=request.memory_limit,
             )
+        except (EvaluationError, ShapeMismatchError) as error:
+            raise _explained(error, name, values) from error
     _refuse_unused(request, wanted)
     return {name: values[name] for name in values if name in wanted}
 
@@ -447,12 +453,9 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
     plain |= _helping(value, request, plain)
     dtype = dtype_name(like.dtype)
     try:
-        with _explained(what, plain):
-            return read_value(
-                value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed
-            )
-    except (EvaluationError, ShapeMismatchError):
-        raise
+        return read_value(value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed)
+    except (EvaluationError, ShapeMismatchError) as error:
+        raise _explained(error, what, plain) from error
     except JvpError as error:
         raise error.with_context(source=value if isinstance(value, str) else None) from error
 
@@ -471,15 +474,11 @@ def _helping(value: Any, request: Request, scope: Mapping[str, Tensor]) -> dict[
     }
 
 
-@contextmanager
-def _explained(name: str, scope: Mapping[str, Tensor]) -> Iterator[None]:
-    """What torch raises inside for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
-    try:
-        yield
-    except (EvaluationError, ShapeMismatchError) as error:
-        from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
+def _explained(error: JvpError, name: str, scope: Mapping[str, Tensor]) -> JvpError:
+    """What torch raised for the expression of the VALUE of `name`, which may use the inputs in `scope`, explained."""
+    from jvpcli.repairs.diagnosis import explain_value  # loaded only where something has failed
 
-        raise explain_value(error, name, scope) from error
+    return explain_value(error, name, scope)
 
 
 def _onehot(index: str, like: Tensor, what: str) -> Tensor:

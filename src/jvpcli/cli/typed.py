@@ -67,7 +67,7 @@ def _taken(name: str, module: ModuleType, context: Context, given: dict[str, Any
         if given["expression"] is None:
             raise UsageError("EXPR is missing: the expression to differentiate", hints=examples(module.EXAMPLES)[:3])
         values["request"] = make_request(given, COMMAND_LINE, name, stdin=context.read_stdin)
-    own = {key: option.default for key, option in options.items()} | read(given, COMMAND_LINE, name)
+    own = {key: option.default for key, option in options.items()} | read(given, options, COMMAND_LINE)
     return values | {key: value for key, value in own.items() if key in takes}
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.problem import nodes_below
 
 TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
 """What forward mode was."""
@@ -203,20 +203,9 @@ def named(cls: type[Function], method: str) -> str:
 
 def custom_functions(evaluation: Evaluation) -> tuple[type[Function], ...]:
     """The `torch.autograd.Function`s in the graph of the outputs, each once, the last first."""
-    waiting: list[Any] = [y.grad_fn for y in evaluation.outputs.values() if y.grad_fn is not None]
-    return tuple(dict.fromkeys(_custom(waiting)))
-
-
-def _custom(waiting: list[Any]) -> Iterator[type[Function]]:
-    seen = set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction):
-            yield type(node)._forward_cls  # type: ignore[attr-defined]
-        waiting += [parent for parent, _ in node.next_functions if parent is not None]
+    nodes = [node for y in evaluation.outputs.values() for node in reversed(nodes_below(y.grad_fn))]
+    custom = [type(node) for node in nodes if isinstance(node, BackwardCFunction)]
+    return tuple(dict.fromkeys(cls._forward_cls for cls in custom))  # type: ignore[attr-defined]
 
 
 def without_backward(evaluation: Evaluation) -> bool:

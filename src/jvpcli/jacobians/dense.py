@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import isfinite, prod
 
 import torch
@@ -151,12 +151,12 @@ class PulledMap(DenseMap):
     Attributes:
         graph: of the output.
         position: which of its inputs this is the derivative to.
-        limit: bytes that asking the operations for the structure may take.
+        told: gives the kinds that the operations tell, for every input; None: they don't tell.
     """
 
     graph: Graph | None = None
     position: int = 0
-    limit: float = float("inf")
+    told: Callable[[], Sequence[str] | None] = lambda: None
 
     @cached_property
     def structure(self) -> str:
@@ -167,10 +167,8 @@ class PulledMap(DenseMap):
         if self.graph.whole:
             nature = self.graph.natures[self.position]
             return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
-        try:
-            return kinds(self.graph, Workspace(self.limit))[self.position]
-        except (UnsupportedError, TooLargeError, RuntimeError):
-            return unproved(self.matrix)
+        known = self.told()
+        return unproved(self.matrix) if known is None else known[self.position]
 
 
 def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
@@ -184,8 +182,15 @@ def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
+
+    @cache
+    def told() -> Sequence[str] | None:
+        with suppress(UnsupportedError, TooLargeError, RuntimeError):
+            return kinds(graph, Workspace(limit))
+        return None
+
     told_by = "values" if graph.whole else "operations"
     return [
-        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, limit)
+        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, told)
         for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
     ]

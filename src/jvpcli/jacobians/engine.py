@@ -7,11 +7,11 @@ again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 
-import torch
 from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
@@ -27,7 +27,7 @@ from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.limits import free_memory
-from jvpcli.problem import Named, Problem
+from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
 
@@ -65,6 +65,7 @@ def plan(
     memory_limit: int | None = None,
     hooked: bool = False,
     weighed: bool = False,
+    nodes: Sequence[Node] | None = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -75,11 +76,13 @@ def plan(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
+        nodes: those below the output, where they are known (`problem.nodes_below`).
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    return GraphPlan(read_graph(output, inputs, hooked, weighed), mode, float("inf") if memory_limit is None else memory_limit)
+    limit = float("inf") if memory_limit is None else memory_limit
+    return GraphPlan(read_graph(output, inputs, hooked, weighed, nodes), mode, limit)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -93,11 +96,14 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
     Raises:
         UnsupportedError: no way could be gone.
     """
-    work = Workspace(plan.limit) if work is None else replace(work, limit=plan.limit)
+    if work is None:
+        work = Workspace(plan.limit)
+    elif work.limit != plan.limit:
+        work = replace(work, limit=plan.limit)
     notes: list[str] = []
     short = False
     chosen = work.structure(work.key(*plan.key), lambda: plan.chosen)
-    for way in (chosen, *_fallbacks(plan)):
+    for way in _ways(plan, chosen):
         if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
         try:
@@ -110,15 +116,17 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
     raise UnsupportedError("; ".join(notes))
 
 
-def _fallbacks(plan: GraphPlan) -> list[Way]:
-    """Where the first choice fails: dense passes where they fit, in the cheaper direction first; products at last."""
+def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
+    """The first choice; where it fails, dense passes where they fit, in the cheaper direction first; products at last."""
+    yield chosen
     graph, m, n = plan.graph, plan.graph.m, plan.graph.n
     both = [Way("dense", "reverse", m, 0, 0, True), Way("dense", "forward", n, 0, 0, True)]
     both.sort(
         key=lambda way: (way.mode != plan.mode and plan.mode != "auto", way.passes > (1 + (way.mode == "forward")) * min(m, n))
     )
-    fits = m * n * graph.like.element_size() + graph.footprint <= plan.limit
-    return [*(both if fits else []), Way("matrix_free", "reverse", 1, 0, 0, True)]
+    if m * n * graph.like.element_size() + graph.footprint <= plan.limit:
+        yield from both
+    yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
 def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[LinearMap]:
@@ -154,7 +162,7 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
             values += [f.values for f in term.factors]
         elif isinstance(term, SparseMap) and term.values is not None:
             values.append(term.values)
-    return all(bool(torch.isfinite(v.sum())) or bool(v.isfinite().all()) for v in values)
+    return all(isfinite(v.sum().item()) or bool(v.isfinite().all()) for v in values)
 
 
 # --- a problem -------------------------------------------------------------------------------------------------------
@@ -179,8 +187,10 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held = problem.weighed
-        return {name: plan(y, leaves, self.mode, limit, hooked, held) for name, y in problem.differentiable.items()}
+        held, nodes = problem.weighed, problem.nodes
+        return {
+            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name]) for name, y in problem.differentiable.items()
+        }
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:

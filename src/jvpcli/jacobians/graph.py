@@ -7,7 +7,7 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -20,10 +20,11 @@ from jvpcli.jacobians.kronecker import dense, identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Node, Op, call, operand_shape, read_op
 from jvpcli.jacobians.local.table import local_maps
-from jvpcli.jacobians.operations import Nature, natures_of, topological
+from jvpcli.jacobians.operations import Nature, leading, natures_of
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_pulled, pull_through
 from jvpcli.jacobians.widths import carried, width
+from jvpcli.problem import nodes_below
 from jvpcli.request import Tell
 
 
@@ -117,10 +118,17 @@ class Graph:
         return (4 * largest + 2 * self.n) * self.like.element_size()
 
 
-def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False, weighed: bool = False) -> Graph:
+def read_graph(
+    output: Tensor,
+    inputs: Sequence[Tensor],
+    hooked: bool = False,
+    weighed: bool = False,
+    nodes: Sequence[Node] | None = None,
+) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), nor of numbers that follow from the inputs (`weighed`).
+    `nodes` are those below the output, where they are known (`problem.nodes_below`).
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -131,10 +139,7 @@ def read_graph(output: Tensor, inputs: Sequence[Tensor], hooked: bool = False, w
     dtype = output.dtype
     for x in inputs:
         dtype = torch.promote_types(dtype, x.dtype)
-    order: list[Node] = []
-    leaf_of: dict[int, Node] = {}
-    if output.grad_fn is not None:
-        order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
+    order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
     return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole, weighed)
@@ -166,7 +171,7 @@ def accumulate(
         UnsupportedError: a node without a local map.
         TooLargeError: over the workspace's limit.
     """
-    with torch.no_grad():
+    with torch.set_grad_enabled(False):  # as no_grad(), in half its time
         if direction == "reverse":
             return _backwards(graph, work, tell, change, start, only or {})
         return [_forwards(graph, position, work) for position in range(len(graph.inputs))]
@@ -199,17 +204,19 @@ def _backwards(
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
-        edges = node.next_functions
-        wanted = [edge in reached and k in only.get(node, range(len(edges))) for k, (edge, _) in enumerate(edges)]
+        edges, taken = node.next_functions, only.get(node)
+        wanted = [edge in reached and (taken is None or k in taken) for k, (edge, _) in enumerate(edges)]
         for nr in range(len(node._input_metadata)):
             pieces = arrived.pop((node, nr), None)
             if not pieces:
                 continue
             total = add(pieces, work)
-            through, rest = _pulled_through(read_op(node, nr, wanted, graph.like, work), total, change)
-            arrived.setdefault(edges[0], []).extend(through)
-            op = read_op(node, nr, [wanted[0] and bool(rest), *wanted[1:]], graph.like, work)
-            if not any(shape is not None for shape in op.shapes):
+            op = read_op(node, nr, wanted, graph.like, work)
+            through, rest = _pulled_through(op, total, change)
+            if through:
+                arrived.setdefault(edges[0], []).extend(through)
+                op = op if rest else replace(op, shapes=(None, *op.shapes[1:]))
+            if op.shapes.count(None) == len(op.shapes):
                 continue
             local = local_maps(op)
             local = local if change is None else change(node, local)

@@ -15,13 +15,11 @@ import re
 from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Node = Any
-"""torch.autograd.graph.Node."""
+from jvpcli.problem import Node, nodes_below
 
 RIGID_NAMES = """
 Add Sub Rsub Neg Clone Alias ToCopy View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute Transpose T Repeat Slice
@@ -180,30 +178,25 @@ def base_name(name: str) -> str:
 
 def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:
     """Nodes that lead to a wanted leaf, outputs first; and the leaf node of each wanted tensor, by id."""
-    useful: dict[Node, bool] = {}
+    return leading(nodes_below(root), wanted)
+
+
+def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], dict[int, Node]]:
+    """As `topological`, of nodes that stand each behind those that it hands gradients on to."""
+    useful = set[Node]()
     leaf_of: dict[int, Node] = {}
-    finished: list[Node] = []
-    stack: list[tuple[Node, bool]] = [(root, False)]
-    while stack:
-        node, children_done = stack.pop()
-        if children_done:
-            if any(edge is not None and useful[edge] for edge, _ in node.next_functions):
-                useful[node] = True
-                finished.append(node)
-            continue
-        if node in useful:
-            continue
-        useful[node] = False
+    order: list[Node] = []
+    for node in nodes:
         variable = getattr(node, "variable", None)
         if variable is not None:
             if id(variable) in wanted:
                 leaf_of[id(variable)] = node
-                useful[node] = True
-            continue
-        stack.append((node, True))
-        stack.extend([(edge, False) for edge, _ in node.next_functions if edge is not None and edge not in useful])
-    finished.reverse()
-    return finished, leaf_of
+                useful.add(node)
+        elif not useful.isdisjoint([edge for edge, _ in node.next_functions]):
+            useful.add(node)
+            order.append(node)
+    order.reverse()
+    return order, leaf_of
 
 
 def coarsest_rounding(outputs: Collection[Tensor], inputs: Collection[Tensor]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from math import prod
 
 import torch
@@ -27,7 +27,7 @@ from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.local.windows import windows_of_node
 from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name, picks_by_index
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.structured import StructuredMap, bare
+from jvpcli.jacobians.structured import StructuredMap, bare, is_filled
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
 
 MATRIX_NAMES = """
@@ -90,10 +90,15 @@ def _double(graph: Graph) -> Tensor:
 
 def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[StructuredMap]:
     """The maps that pieces for every input of a graph make; they know what can be asked of the operations."""
+
+    @cache
+    def everywhere() -> Sequence[Terms] | None:
+        return _anywhere(graph, work)
+
     found: list[StructuredMap] = []
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         shapes = tuple(graph.output.shape), tuple(x.shape)
-        wide = partial(_anywhere, graph, work, position)
+        wide = partial(_wide_map, graph, work, everywhere, position)
         found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(_nature, graph, position), wide))
     return found
 
@@ -109,14 +114,24 @@ def _picks(node: Node) -> bool:
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
 
 
-def _anywhere(graph: Graph, work: Workspace, position: int) -> StructuredMap | None:
-    """What ∂output/∂input can be other than zero at, at any point; None where that can't be found out."""
+def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
+    """Where ∂output/∂input can be other than zero, at any point, for every input; None where that can't be found out."""
     try:
-        terms = _accumulated(graph, work, partial(_wide, graph.weighed))[position]
+        found = _accumulated(graph, work, partial(_wide, graph.weighed))
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
+    return [tuple([bare(term) if is_filled(term) else term for term in terms]) for terms in found]  # places are all that is kept
+
+
+def _wide_map(
+    graph: Graph, work: Workspace, everywhere: Callable[[], Sequence[Terms] | None], position: int
+) -> StructuredMap | None:
+    """The map to one input of what is known of all; None where nothing is."""
+    known = everywhere()
+    if known is None:
+        return None
     shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)
-    return StructuredMap(*shapes, terms, _double(graph), work, lambda: VARYING)
+    return StructuredMap(*shapes, known[position], _double(graph), work, lambda: VARYING)
 
 
 def _wide(weighed: bool, node: Node, local: Locals) -> Locals:

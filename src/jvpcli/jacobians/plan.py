@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, gcd, prod
+from math import ceil, gcd, inf, prod
 
 from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Edge, Graph
@@ -41,6 +41,9 @@ PER_PRODUCT = 0.025
 
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
+
+HARDLY = 1.25
+"""A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
 
 FORWARD = 2.5
 """How many times as long a pass forwards takes, which goes through the graph of a backward pass."""
@@ -82,7 +85,9 @@ class GraphPlan:
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = self._ways(first)
         if self.mode == "auto" and graph.m > graph.n:
-            ways += self._ways(second)
+            ways.append(self._passes(second))
+            if not graph.whole and min([time for way, time in ways if way.fits], default=inf) > HARDLY * STEP * len(graph.order):
+                ways.append(self._accumulated(second))
         fitting = [each for each in ways if each[0].fits]
         if not fitting and self.mode == "auto":
             fitting = [each for each in self._ways(second) if each[0].fits]

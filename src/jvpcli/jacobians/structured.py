@@ -73,10 +73,10 @@ class StructuredMap(LinearMap):
                 return kind
         if stands and self.terms and not self._has_dense:  # what is not zero somewhere is held, and holds what is not zero here
             kind = self._kind_of_places()
-            if all(map(_is_filled, self.terms)) or kind == self._kind_of_entries():
+            if all(map(is_filled, self.terms)) or kind == self._kind_of_entries():
                 return kind
         wide = None if self.wide is None else self.wide()
-        if wide is not None and any(term.is_dense and _is_filled(term) for term in wide.terms):
+        if wide is not None and any(term.is_dense and is_filled(term) for term in wide.terms):
             picks = not nature.still and self.bound < self.m * self.n  # few entries at any point, if not the same ones
             return "unknown" if not nature.certain else "sparse" if picks else "dense"
         if wide is not None and wide.nnz is not None:
@@ -237,7 +237,7 @@ def _absolute(term: Term) -> Term:
     return term if term.values is None else replace(term, values=term.values.abs())
 
 
-def _is_filled(term: Term) -> bool:
+def is_filled(term: Term) -> bool:
     """Whether none of the entries that it holds is zero here."""
     if isinstance(term, KroneckerMap):
         return _count_nonzero(term) == term.bound

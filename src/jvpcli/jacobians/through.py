@@ -46,10 +46,13 @@ CALL = 1.5e5
 """Nanoseconds that pulling rows through takes whatever their number."""
 
 
+PULLED = frozenset(("Convolution", "ConstantPadNd", *SPATIAL, *CUT))
+"""Operations whose local maps are held by index arrays."""
+
+
 def is_pulled(node: Node) -> bool:
-    """Whether rows may be pulled through an operation to its first operand: those whose local maps are held by index arrays."""
-    name = base_name(node.name()) if callable(node) else ""
-    return name == "Convolution" or name in SPATIAL or name == "ConstantPadNd" or name in CUT
+    """Whether rows may be pulled through an operation to its first operand."""
+    return callable(node) and base_name(node.name()) in PULLED
 
 
 def taps(node: Node, out_shape: Shape) -> int:
@@ -77,17 +80,17 @@ def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | No
     assert shape is not None
     name = base_name(op.node.name())
     convolves = name == "Convolution"
-    head = carried(op.node, 0, shape, op.shape)
     if isinstance(total, SparseMap):
-        by_entries = PER_ENTRY * total.bound * taps(op.node, op.shape)
-        if not convolves or by_entries < time_of_rows(op.node, total.m, shape, op.shape):
+        if not convolves:
+            return None
+        if PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, total.m, shape, op.shape):
             return None
         op.work.reserve(total.m * prod(op.shape), op.like.element_size())
         total = dense(total.out_shape, total.in_shape, total.matrix(), total.like)
     assert isinstance(total, KroneckerMap)
     if total.is_diagonal or len(set(total.out)) < len(total.out) or len(set(total.inn)) < len(total.inn):
         return None
-    cut = _cut(total, head)
+    cut = _cut(total, carried(op.node, 0, shape, op.shape))
     if cut is None:
         return None
     total, place = cut

@@ -227,7 +227,7 @@ def call_function(
     given: Mapping[str, Any] = inputs if arguments is None else arguments.filled(inputs)
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
-    result = function(*(given[name] for name in positional), **{name: given[name] for name in by_name})
+    result = function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
     return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
 
 
@@ -259,6 +259,8 @@ def _results(result: Any, given: Collection[str], ignored: Collection[str]) -> l
 def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
     """Which inputs a function gets by position, in this order, and which by name."""
     parameters, keyword_only = parameters_of(function)
+    if names == parameters:
+        return names, []
     by_name = [name for name in names if name in keyword_only]
     others = [name for name in names if name not in keyword_only]
     if not set(others) <= set(parameters):

@@ -21,10 +21,14 @@ def convolution(op: Op) -> Locals:
     settings = [tuple(op.saved(name)) for name in ("stride", "padding", "dilation")]
     kernel, places = tuple(w.shape[2:]), op.shape[2:]
     key = op.work.key("convolution", tuple(x.shape), tuple(w.shape), op.shape, transposed, groups, *settings)
-    taps = [
-        _taps(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
-        for d in range(len(kernel))
-    ]
+
+    def along_axes() -> list[tuple[Tensor, Tensor]]:
+        return [
+            _taps(x.shape[2 + d], places[d], kernel[d], *(s[d] for s in settings), transposed=transposed, device=x.device)
+            for d in range(len(kernel))
+        ]
+
+    taps = op.work.structure(op.work.key("taps", key), along_axes)
     result: list[tuple[Term, ...] | None] = [None] * len(op.shapes)
     if op.shapes[0] is not None:
         result[0] = (_to_input(op, key, w.detach(), taps, transposed, groups),)
