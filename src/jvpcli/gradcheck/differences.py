@@ -178,7 +178,7 @@ def estimate(line: Line) -> Estimate:
     edge = both.isnan()  # the function ends here: the side that is left decides
     derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
-    growing = [_growing(side, noise[-1]) for side in (above, below)]
+    growing = [_growing(side) for side in (above, below)]
     kink = _lasting(torch.stack(above), torch.stack(below), both, line, steps) | (edge & (growing[0] | growing[1]))
     up, down = (
         torch.where(kink & grows, side[-1] * torch.inf, limit)
@@ -275,10 +275,10 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
     return seen >= 2
 
 
-def _growing(side: Sequence[Tensor], noise: Tensor) -> Tensor:
+def _growing(side: Sequence[Tensor]) -> Tensor:
     """Whether one side's differences grow without end: with each step by as much as before at least, as a logarithm does."""
-    a, b, c = (difference.abs() for difference in side[-3:])
-    return (b - a > 10 * noise) & (c - b > 0.9 * (b - a))
+    grown = torch.stack([difference.abs() for difference in side[-4:]]).diff(dim=0)
+    return (grown[0] > 0) & (grown[1:] > 0.9 * grown[:-1]).all(0)
 
 
 def _at_zero(line: Line) -> bool:

@@ -211,6 +211,8 @@ def _beside_by(passage: Passage, relative: float) -> Tensor:
 
 def _tied(x: Tensor) -> Tensor:
     """Entries that equal another one: of many, few are the largest in some random directions, and each is when moved alone."""
+    if x.is_complex():  # those have no largest
+        return torch.zeros_like(x, dtype=torch.bool)
     _, places, counts = torch.unique(x, return_inverse=True, return_counts=True)
     return counts[places] > 1
 
