@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import error_oracles as failing
 import product_oracles as product
 import second_oracles as second
 import step_oracles as step
@@ -163,6 +164,10 @@ ORACLES: Mapping[str, Oracle] = {
     "hessian.eigenvalues": second.has_eigenvalues,
     "hessian.trace": second.has_trace,
     "hessian.hvp": second.product_is_right,
+    "error.raises": failing.raises,
+    "error.torch_message": failing.says_so,
+    "error.shapes": failing.has_these_shapes,
+    "refusal.implicit": failing.is_refused,
     "verdict.pass": about.is_right,
     "verdict.kink": about.is_at_a_kink,
     "verdict.precision": about.is_right,
@@ -218,13 +223,16 @@ def examine(case: Case, command: str, document: Mapping[str, Any]) -> Iterator[E
 
 
 def answered(case: Case, command: str) -> Iterator[Examined]:
-    """The claims of an answer to a case, examined; an error claims nothing here."""
+    """The claims of an answer to a case, or of its error, examined."""
     inputs = {name: x.detach().clone() for name, x in case.inputs.items()}
-    more = {"tangent": {name: torch.ones_like(inputs[name]) for name in case.wrt}} if command == "hessian" else {}
+    more: dict[str, Any] = {} if case.grad_outputs is None else {"grad_outputs": case.grad_outputs}
+    if command == "hessian":
+        more["tangent"] = {name: torch.ones_like(inputs[name]) for name in case.wrt}
     try:
         document = getattr(jvpcli, command)(case.text, inputs, wrt=case.wrt, **more).to_dict()
-    except JvpError:
-        return
+    except JvpError as error:
+        given = case.grad_outputs if isinstance(case.grad_outputs, torch.Tensor) else None
+        document = {"error": error.to_dict(), "given": given}
     except Exception as error:
         yield Examined(Claim("answer", "there is one"), "crash", f"{type(error).__name__}: {error}", case, command)
         return
@@ -235,7 +243,8 @@ def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[E
     """So many claims of random cases, as long as there is time."""
     end, random, done = time.monotonic() + seconds, Random(seed), 0
     for case in cases(seed):
-        for command in ("inspect", "trace", *(["check", "hessian"] if random.random() < 0.2 else [])):
+        more = ["check", "hessian"] if random.random() < 0.2 and case.grad_outputs is None else []
+        for command in ("inspect", "trace", *more):
             for found in answered(case, command):
                 yield found
                 done += found.kind != "undecided"
@@ -246,7 +255,9 @@ def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[E
 def shown(case: Case, command: str) -> str:
     """The command line of a case."""
     values = " ".join(f"--{name} '{_value(x)}'" for name, x in case.inputs.items())
-    return f"jvp {command} {json.dumps(case.text)} {values} --wrt {','.join(case.wrt)}"
+    given = case.grad_outputs if case.grad_outputs is None or isinstance(case.grad_outputs, str) else _value(case.grad_outputs)
+    more = "" if given is None else f" -g '{given}'"
+    return f"jvp {command} {json.dumps(case.text)} {values} --wrt {','.join(case.wrt)}{more}"
 
 
 def _value(x: torch.Tensor) -> str:

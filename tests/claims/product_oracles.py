@@ -15,6 +15,7 @@ import torch
 from evidence import (
     Claim,
     Evidence,
+    RefutedError,
     agree,
     cotangents,
     direction,
@@ -297,7 +298,12 @@ def same_as_autograd(evidence: Evidence, claim: Claim) -> None:
     document, program = evidence.document, evidence.program
     x = program.wrt.index(claim.about["x"])
     said = tensor_of(document["vjp"][claim.about["x"]])
-    ways = [way(program.run, program.leaves, cotangents(evidence))[x] for way in (gradients, of_parts)]
+    if any(notice.get("claim") == "replay_differs" for notice in document["warnings"]):
+        raise UndecidedError("it says that it may differ")
+    try:
+        ways = [way(program.run, program.leaves, cotangents(evidence))[x] for way in (gradients, of_parts)]
+    except RuntimeError as error:
+        raise RefutedError(f"PyTorch raises: {error}") from error
     found = [torch.zeros_like(said) if g is None else g.reshape(said.shape) for g in ways]
     refute(not any(agree(said, g) for g in found), f"autograd gives {found[0]}")
 

@@ -26,7 +26,11 @@ class UnregisteredError(Exception):
 
 
 def claims_of(document: Document) -> Iterator[Claim]:
-    """Every claim that an answer makes."""
+    """Every claim that an answer makes, or an error."""
+    if "error" in document:
+        yield from _of_error(document["error"])
+    if document.get("refusal"):
+        yield Claim("refusal.implicit", document["refusal"]["message"])
     for y, row in document.get("jacobian", {}).items():
         for x, jacobian in row.items():
             contraction = document["contraction"].get(y, {}).get(x)
@@ -50,6 +54,20 @@ def claims_of(document: Document) -> Iterator[Claim]:
         yield Claim(f"warning.{notice.get('claim') or notice['code']}", notice["message"])
     if "verdict" in document:
         yield Claim(f"verdict.{document['verdict']}", document["explanation"], {"worst": document["worst"]})
+
+
+FAILING = ("evaluation", "shape_mismatch", "not_differentiable")
+"""Codes of errors that PyTorch raises, too; the others are of what jvp takes."""
+
+
+def _of_error(error: Document) -> Iterator[Claim]:
+    if error["code"] not in FAILING:
+        return
+    yield Claim("error.raises", error["message"])
+    if error["torch_message"] is not None:
+        yield Claim("error.torch_message", error["torch_message"])
+    if error["message"].startswith("grad_outputs for ") and error["got"] is not None:
+        yield Claim("error.shapes", error["message"], {"error": error})
 
 
 def _of_hessian(document: Document) -> Iterator[Claim]:
