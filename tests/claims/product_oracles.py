@@ -133,6 +133,10 @@ def apart(local: Local, rows: int, columns: Tensor) -> Tensor:
     for column in columns.nonzero().reshape(-1).tolist():
         for number in EXTREMES:
             places |= one_row_an_entry(local.matrix_at(local.with_entry(column, number)), len(places)) != 0
+    twins = [t for k, t in enumerate(local.step.tensors) if k not in local.positions and t.shape == local.here.shape and moves(t)]
+    for number, twin in enumerate(twins):  # two vectors seldom point the same way
+        near = (twin + 0.1 * direction(twin, 70 + number)).to(local.here.dtype)
+        places |= one_row_an_entry(local.matrix_at(near), len(places)) != 0
     return places
 
 

@@ -67,6 +67,8 @@ def found_in(evidence: Evidence, claim: Claim, program: PlainProgram | None = No
 
 def _found(evidence: Evidence, step: Mapping[str, Any], message: str, program: PlainProgram | None) -> Found:
     plain = evidence.step(step, program or evidence.program)
+    if not _same(step, evidence.step(step)):
+        raise UndecidedError("it gives other numbers when it runs again, as linear algebra does to rounding")
     for label in sorted(set(step["operands"]), key=len, reverse=True):
         positions = tuple(k for k, other in enumerate(step["operands"]) if other == label)
         shape = tuple(plain.tensors[positions[0]].shape)
@@ -82,6 +84,18 @@ def _found(evidence: Evidence, step: Mapping[str, Any], message: str, program: P
             entry = entry * length + n
         return Found(step, Local(plain, positions, _arrived(step, plain)), entry)
     raise UndecidedError("no entry of an operand is named")
+
+
+def _same(step: Mapping[str, Any], plain: PlainStep) -> bool:
+    """Whether a step gives what the document says, with zeros and what is not finite in the same places."""
+    for found, said in zip(plain.at(plain.tensors), step.get("parts") or [step], strict=False):
+        if said.get("value") is None or not moves(found):
+            continue
+        told = tensor_of(said)
+        same = told.shape == found.shape and torch.equal(told == 0, found == 0) and torch.equal(told.isfinite(), found.isfinite())
+        if not same or not agree(told, found, rounds=1e4):
+            return False
+    return True
 
 
 def _arrived(step: Mapping[str, Any], plain: PlainStep) -> tuple[int, ...]:
@@ -103,15 +117,15 @@ def at_entry(gradient: Tensor, found: Found) -> float:
     return float(gradient.reshape(-1)[found.entry].abs())
 
 
-def random_operands(evidence: Evidence, found: Found) -> list[list[Tensor]]:
-    """Other values of a step's operands at which it runs, near and at random; of those that follow from the inputs.
+def random_operands(evidence: Evidence, found: Found, *, constants_too: bool = False) -> list[list[Tensor]]:
+    """Other values of a step's operands at which it runs, near and at random; of those that the inputs change, or of all.
 
     An operand that stands at several places has one value.
     """
     labels, step, results = found.step["operands"], found.local.step, found.local.results
     firsts = list(dict.fromkeys(map(labels.index, labels)))
     constants = set(evidence.constants(found.step)) - set(found.local.positions)
-    fixed = [k for k, first in enumerate(firsts) if first in constants]
+    fixed = [k for k, first in enumerate(firsts) if first in constants and not constants_too]
 
     def everywhere(values: Sequence[Tensor]) -> list[Tensor]:
         return [values[firsts.index(labels.index(label))] for label in labels]
@@ -158,7 +172,7 @@ def by_other_values(evidence: Evidence, claim: Claim) -> None:
             raise UndecidedError("masks that fit each other are seldom found")
         slopes = [
             at_entry(found.local.gradient(p[found.local.positions[0]], p), found)
-            for p in random_operands(evidence, found)
+            for p in random_operands(evidence, found, constants_too=True)  # x * 0 is an operand, too
         ]
         refute(not any(slopes), "it stays zero whatever the operands are")
 

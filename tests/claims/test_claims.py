@@ -333,7 +333,7 @@ def test_what_a_hessian_warns_of_stands(text):
         ORACLES[claim.code](evidence_of(text, "0,1", None), claim)
 
 
-UNEVEN = "a = x * 1; a.requires_grad and a.register_hook(lambda g: torch.stack([g[0], 2 * g[1]]) if g.requires_grad else g); a.prod()"
+UNEVEN = "a = x + 0; a.requires_grad and a.register_hook(lambda g: g * torch.arange(2) if g.requires_grad else g); a.prod()"
 """A program whose Hessian is not symmetric."""
 
 FALSE_SECOND = {
