@@ -34,7 +34,7 @@ def said_by_torch(evidence: Evidence) -> list[str | None]:
     try:
         outputs = evidence.program.run(*evidence.program.leaves)
     except Exception:
-        return [what_torch_says(evidence, given)]
+        outputs = []
     drawn = [direction(outputs[0], 5)] if len(outputs) == 1 else [None]
     return [what_torch_says(evidence, v) for v in (given, None, *drawn)]
 

@@ -53,8 +53,13 @@ BILINEAR = frozenset(["Mul", "Mm", "Bmm", "Mv", "Dot", "Vdot", "Addmm", "Baddbmm
 """Operations that are linear in each of the operands that they multiply."""
 
 
-def multiplication(x: str, w: str, maps: Mapping[tuple[str, str], LinearMap], u: Named) -> Contraction:
-    """How ∂²L/∂x∂w is multiplied with the direction for w, if there is one in `u`, and what that comes down to."""
+def multiplication(
+    x: str, w: str, maps: Mapping[tuple[str, str], LinearMap], u: Named, *, fixed: bool = True
+) -> Contraction:
+    """How ∂²L/∂x∂w is multiplied with the direction for w, if there is one in `u`, and what that comes down to.
+
+    `fixed`: its kind is the same at every point.
+    """
     block, product = maps[x, w], block_product(x, w, single=len(maps) == 1)
     axes, summed = index_letters(block.out_shape, block.in_shape)
     second = f"∂²L/∂{indexed(x, axes)}∂{indexed(w, summed)}"
@@ -63,15 +68,16 @@ def multiplication(x: str, w: str, maps: Mapping[tuple[str, str], LinearMap], u:
     return Contraction(
         einsum=f"{axes}{summed},{summed}->{axes}",
         formula=f"{indexed(f'({product})', axes)} = {total}{second} · {indexed('u', summed)}",
-        product=_coupling(x, w, block),
+        product=_coupling(x, w, block, fixed),
         entry=entry and replace(entry, label=entry.label.replace(f"∂L/∂{x}", f"({product})", 1)),
     )
 
 
-def _coupling(x: str, w: str, block: LinearMap) -> str:
+def _coupling(x: str, w: str, block: LinearMap, fixed: bool) -> str:
     """What the kind of ∂²L/∂x∂w says of how the entries of two inputs, or of one, hang together."""
     itself = x == w
-    return SENTENCES[_kind(block)].format(
+    kind = _kind(block)
+    return SENTENCES["zero_here" if kind == "zero" and not fixed else kind].format(
         x=x,
         w=w,
         nnz=block.nnz,
@@ -104,10 +110,7 @@ def why_zero(outputs: Sequence[Tensor], leaves: Named, tried: Iterable[bool], we
         tried: whether it is zero at random points, one after the other; asked only where the operations do not tell.
         weighed: whether the inputs' values tell in other ways what is computed: by a condition, a mask, a factor without graph.
     """
-    inputs = {id(x) for x in leaves.values()}
-    ways = [topological(y.grad_fn, inputs) for y in outputs if y.grad_fn is not None]
-    on_the_way = {node for order, ends in ways for node in (*order, *ends.values())}
-    bent = {node for order, _ in ways for node in order if not _is_linear(node, on_the_way)}
+    bent = bent_between(outputs, leaves)
     if not bent:
         return SENTENCES["constant_slope"].format(names=", ".join(leaves))
     points = list(tried)
@@ -120,6 +123,14 @@ def why_zero(outputs: Sequence[Tensor], leaves: Named, tried: Iterable[bool], we
     claim = "zero_tried" if not pieces else "kinked_pieces" if kinked else "pieces"
     are = "is" if len(kinked) == 1 else "are"
     return SENTENCES[claim].format(count=len(points), kinked=" and ".join(kinked), are=are)
+
+
+def bent_between(outputs: Sequence[Tensor], leaves: Named) -> set[Node]:
+    """The operations between outputs and inputs that are not linear in what the inputs lead to."""
+    inputs = {id(x) for x in leaves.values()}
+    ways = [topological(y.grad_fn, inputs) for y in outputs if y.grad_fn is not None]
+    on_the_way = {node for order, ends in ways for node in (*order, *ends.values())}
+    return {node for order, _ in ways for node in order if not _is_linear(node, on_the_way)}
 
 
 def _is_linear(node: Node, on_the_way: Container[Node]) -> bool:
