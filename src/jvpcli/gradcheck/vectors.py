@@ -288,8 +288,8 @@ def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
     values = _nearby(function, TINY_STEP)
     step, scatter, grain = TINY_STEP, _scatter(function, values), _grain(function, values)
     if bool((scatter > 0).any()):
-        finer = [_scatter(function, _nearby(function, step / 8**number)) for number in (1, 2, 3)]
-        ratios = torch.stack([scatter, *finer[:-1]]) / torch.stack(finer)
+        further = [_scatter(function, _nearby(function, step / 8**number)) for number in (1, 2, 3)]
+        ratios = torch.stack([scatter, *further[:-1]]) / torch.stack(further)
         even = (ratios - ratios[0]).abs().amax(0) < EVEN * ratios[0]
         scatter = torch.where(even & (ratios[0] > SHRINKING), 0.0, scatter)
     while bool((scatter > 0).any()) and step > TINY_STEP**2:
