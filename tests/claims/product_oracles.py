@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from math import gcd, prod
 
 import torch
@@ -121,7 +122,10 @@ def is_dense(evidence: Evidence, claim: Claim) -> None:
     found = matrices(evidence, claim)
     places = torch.stack([J != 0 for J in found]).any(0) | (exact(evidence, claim) != 0)  # NaN, too
     if "local" in claim.about and not bool(places.all()):
-        places |= apart(Local.of(evidence, claim, evidence.double), len(places), (~places).any(0))
+        local = Local.of(evidence, claim, evidence.double)
+        places |= apart(local, len(places), (~places).any(0))
+        for J in replace(local, fixed=()).matrices:  # a mask that is given may be another
+            places |= one_row_an_entry(J, len(places)) != 0
     refute(len(found) > 3 and not bool(places.all()), "an entry is zero at every point")
     counted(evidence, claim)
 

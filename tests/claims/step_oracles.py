@@ -320,7 +320,8 @@ def is_rounded(evidence: Evidence, claim: Claim) -> None:
     zero_here(evidence, claim)
     for own, found in zip(found_in(evidence, claim), found_in(evidence, claim, evidence.double), strict=True):
         slopes = [at_entry(found.local.gradient(found.local.here, v=_weights(found, seed)), found) for seed in range(3)]
-        refute(any(slope > own.local.noise for slope in slopes), "in double precision it is more than a rounding")
+        least = max(own.local.noise, torch.finfo(own.local.here.dtype).tiny)
+        refute(any(slope > least for slope in slopes), f"in double precision it is {max(slopes)}, more than a rounding")
 
 
 def _weights(found: Found, seed: int) -> list[Tensor]:
