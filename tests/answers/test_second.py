@@ -216,10 +216,7 @@ LINEAR = (
     "Every operation that the gradient of L goes back through to x is linear: to autograd the gradient is a constant, and its "
     "derivative zero."
 )
-SMOOTH = (
-    "Every entry is zero here and at 3 random points, and every operation that the gradient goes back through is smooth: so it "
-    "is zero everywhere."
-)
+TRIED = "Every entry is zero here and at 3 random points; whether it is everywhere was not found out."
 PIECES = "Every entry is zero here and at 3 random points: so it is of a function that is linear piece by piece"
 HERE = "Every entry is zero here, and not everywhere: at a random point with entries of size 0.5 to 1 they are not."
 JUMP = "Where the first derivative jumps there is no second derivative; the jump is not in what PyTorch gives there."
@@ -230,7 +227,16 @@ JUMP = "Where the first derivative jumps there is no second derivative; the jump
     [
         ("3 * x.sum() + 1", [1.0, 2.0], (LINEAR,)),
         ("x.reshape(2, 1).expand(2, 3).mean()", [1.0, 2.0], (LINEAR,)),
-        ("torch.fft.irfft(torch.fft.rfft(x))", [1.0, 2.0, 3.0, 4.0], (SMOOTH,)),
+        ("torch.fft.irfft(torch.fft.rfft(x))", [1.0, 2.0, 3.0, 4.0], (LINEAR,)),
+        ("F.linear(x, torch.ones(3, 2))", [1.0, 2.0], (LINEAR,)),
+        ("x.detach() * x", [1.0, 2.0], (LINEAR,)),
+        ("torch.where(x > 2, x**3, x)", [1.0, 0.5], (TRIED,)),
+        ("x**3 * (x > 2)", [1.0, 0.5], (TRIED,)),
+        ("torch.relu(x - 3) ** 2", [1.0, 0.5], (TRIED,)),
+        ("F.elu(x)", [1.0, 0.5], (TRIED,)),
+        ("F.softplus(x, beta=100.0)", [30.0, 40.0], (TRIED,)),
+        ("torch.relu(x) if x.sum() < 100 else x**2", [1.0, 0.5], (TRIED,)),
+        ("x / x.prod() * x.prod()", [1.0, 2.0], (TRIED,)),  # but for rounding
         ("torch.relu(x)", [-1.0, 2.0], (f"{PIECES}, as ReluBackward0 is: the second derivative is zero between the kinks.",)),
         (
             "torch.relu(x.abs() - 1)",

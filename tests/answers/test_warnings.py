@@ -160,3 +160,32 @@ def test_samples_are_coupled_only_if_the_gradient_of_one_reaches_another(tmp_pat
     assert jvpcli.inspect("unused(x)", x=x, imports=[str(file)]).report.warnings == ()
     notices = jvpcli.inspect("F.batch_norm(x, None, None, training=True) ** 2", x=x).report.warnings
     assert [n.claim for n in notices] == ["coupled"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "x", "place"),
+    [
+        ("torch.floor(x) + x", [1.0, 2.5], "x[0] = 1"),
+        ("x % 2 + x**2", [0.5, 2.0], "x[1] = 2"),
+        ("(x > 1) * 2 + x", [2.5, 1.0], "x[1] = 1"),
+        ("torch.where(x > 1, x + 3, x).sum()", [1.0, 2.0], "x[0] = 1"),
+        ("torch.sign(x) * 3 + x", 0.0, "x = 0"),
+        ("torch.floor(x) + x", [1.5, 2.5], None),
+        ("torch.where(x > 1, x, 1 + 0 * x)", [2.0, 3.0], None),
+        ("(x > 1) * 0 + x", [1.0, 2.0], None),
+    ],
+)
+def test_a_jump_that_leaves_the_derivative_as_it_is_is_told(expression, x, place):
+    said = [notice.message for notice in jvpcli.inspect(expression, x=torch.tensor(x)).report.warnings if notice.code == "kink"]
+    sentence = "there is a jump at {}: a little to its two sides the outputs themselves differ"
+    assert said == ([] if place is None else [sentence.format(place)])
+
+
+def test_a_trace_tells_of_outputs_that_are_not_finite():
+    """Where the gradient is finite, no finding does."""
+    report = jvpcli.trace("torch.log(x - 5)", x=torch.tensor([1.0, 6.0])).report
+    assert not report.findings
+    assert [notice.message for notice in report.warnings] == ["1 of 2 entries of y is not finite, the first y[0] = nan"]
+    told = jvpcli.trace("torch.log(x).sum()", x=torch.tensor([0.0, 6.0])).report
+    assert told.findings
+    assert not told.warnings

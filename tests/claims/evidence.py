@@ -213,11 +213,17 @@ def jacobians(function: Function, number: int, leaves: Sequence[Tensor]) -> list
         ]
 
 
-def steady(function: Function, number: int, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """The Jacobians in double precision, with zeros for what is nothing but rounding: it is another a rounding further on."""
+def steady(function: Function, number: int, leaves: Sequence[Tensor], fixed: Collection[int] = ()) -> list[Tensor]:
+    """The Jacobians in double precision, with zeros for what is nothing but rounding: it is another a rounding further on.
+
+    Leaves at the positions `fixed` stay as they are.
+    """
     found = jacobians(function, number, leaves)
     for seed in (7, 8):
-        beside = [x * (1 + 1e-10 * direction(x.abs(), seed).to(x.dtype)) if moves(x) else x for x in leaves]
+        beside = [
+            x * (1 + 1e-10 * direction(x.abs(), seed).to(x.dtype)) if moves(x) and k not in fixed else x
+            for k, x in enumerate(leaves)
+        ]
         try:
             there = jacobians(function, number, beside)
         except RuntimeError:  # the function ends there

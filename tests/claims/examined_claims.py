@@ -19,7 +19,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import error_oracles as failing
 import product_oracles as product
+import second_oracles as second
 import step_oracles as step
 import torch
 import warning_oracles as about
@@ -126,7 +128,7 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.masked": about.is_masked,
     "warning.not_finite": about.is_not_finite,
     "warning.nonfinite": about.are_not_compared,
-    "warning.artefact": about.are_artefacts,
+    "warning.artefact": second.are_artefacts,
     "warning.kink": about.has_kink,
     "warning.step": about.jumps,
     "warning.jump": about.slopes_jump,
@@ -137,6 +139,35 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.coupled": about.is_coupled,
     "warning.truncated": about.is_large,
     "warning.torch_warning": about.torch_warns,
+    "second.zero": second.of_gradient(product.is_zero),
+    "second.zero_here": second.is_zero_block,
+    "second.identity": second.is_scaled_identity,
+    "second.diagonal": second.of_gradient(product.is_diagonal),
+    "second.block_diagonal": second.of_gradient(product.is_block_diagonal),
+    "second.banded": second.of_gradient(product.is_banded),
+    "second.sparse": second.of_gradient(product.counted),
+    "second.dense": second.is_full,
+    "second.filled": second.of_gradient(product.counted),
+    "second.constant_slope": second.has_constant_slope,
+    "second.zero_at_point": second.is_zero_here_alone,
+    "second.no_other_point": second.is_zero,
+    "second.zero_tried": second.is_zero,
+    "second.pieces": second.is_linear_piece_by_piece,
+    "second.kinked_pieces": second.is_linear_piece_by_piece,
+    "definite.positive": second.has_signs(1, None, sure=True),
+    "definite.positive_semi": second.has_signs(1, None, sure=False),
+    "definite.negative": second.has_signs(None, -1, sure=True),
+    "definite.negative_semi": second.has_signs(None, -1, sure=False),
+    "definite.indefinite": second.has_signs(-1, 1, sure=True),
+    "definite.zero": second.is_zero,
+    "hessian.symmetric": second.is_symmetric,
+    "hessian.eigenvalues": second.has_eigenvalues,
+    "hessian.trace": second.has_trace,
+    "hessian.hvp": second.product_is_right,
+    "error.raises": failing.raises,
+    "error.torch_message": failing.says_so,
+    "error.shapes": failing.has_these_shapes,
+    "refusal.implicit": failing.is_refused,
     "verdict.pass": about.is_right,
     "verdict.kink": about.is_at_a_kink,
     "verdict.precision": about.is_right,
@@ -148,6 +179,9 @@ ORACLES: Mapping[str, Oracle] = {
 
 WITHOUT_ORACLE = {
     "product.not_computed": "that nothing is known",
+    "second.not_computed": "that nothing is known",
+    "second.jump": "what holds of every function",
+    "definite.unknown": "that nothing is known",
     "warning.fallback": "how jvp has computed, and nothing of the function",
     "warning.no_graph": "what jvp keeps of the caller's graph",
     "warning.replay_differs": "that two evaluations of jvp differ",
@@ -164,7 +198,7 @@ MOST_CLAIMS = 40
 
 @dataclass(frozen=True)
 class Examined:
-    """What became of a claim: "stands", "refuted" or "undecided", why, and the command that makes it."""
+    """What became of a claim: "stands", "refuted" or "undecided", why, and the command that makes it; or that this crashed."""
 
     claim: Claim
     kind: str
@@ -188,22 +222,30 @@ def examine(case: Case, command: str, document: Mapping[str, Any]) -> Iterator[E
         yield Examined(claim, kind, why, case, command)
 
 
-def documents(case: Case, checked: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(command, document) of every answer to a case; an error claims nothing here."""
-    for name in ("inspect", "trace", *(["check"] if checked else [])):
-        inputs = {name: x.detach().clone() for name, x in case.inputs.items()}
-        try:
-            yield name, getattr(jvpcli, name)(case.text, inputs, wrt=case.wrt).to_dict()
-        except JvpError:
-            continue
+def answered(case: Case, command: str) -> Iterator[Examined]:
+    """The claims of an answer to a case, or of its error, examined."""
+    inputs = {name: x.detach().clone() for name, x in case.inputs.items()}
+    more: dict[str, Any] = {} if case.grad_outputs is None else {"grad_outputs": case.grad_outputs}
+    if command == "hessian":
+        more["tangent"] = {name: torch.ones_like(inputs[name]) for name in case.wrt}
+    try:
+        document = getattr(jvpcli, command)(case.text, inputs, wrt=case.wrt, **more).to_dict()
+    except JvpError as error:
+        given = case.grad_outputs if isinstance(case.grad_outputs, torch.Tensor) else None
+        document = {"error": error.to_dict(), "given": given}
+    except Exception as error:
+        yield Examined(Claim("answer", "there is one"), "crash", f"{type(error).__name__}: {error}", case, command)
+        return
+    yield from examine(case, command, document)
 
 
 def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[Examined]:
     """So many claims of random cases, as long as there is time."""
     end, random, done = time.monotonic() + seconds, Random(seed), 0
     for case in cases(seed):
-        for command, document in documents(case, checked=random.random() < 0.2):
-            for found in examine(case, command, document):
+        more = ["check", "hessian"] if random.random() < 0.2 and case.grad_outputs is None else []
+        for command in ("inspect", "trace", *more):
+            for found in answered(case, command):
                 yield found
                 done += found.kind != "undecided"
         if done >= count or time.monotonic() > end:
@@ -213,7 +255,9 @@ def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[E
 def shown(case: Case, command: str) -> str:
     """The command line of a case."""
     values = " ".join(f"--{name} '{_value(x)}'" for name, x in case.inputs.items())
-    return f"jvp {command} {json.dumps(case.text)} {values} --wrt {','.join(case.wrt)}"
+    given = case.grad_outputs if case.grad_outputs is None or isinstance(case.grad_outputs, str) else _value(case.grad_outputs)
+    more = "" if given is None else f" -g '{given}'"
+    return f"jvp {command} {json.dumps(case.text)} {values} --wrt {','.join(case.wrt)}{more}"
 
 
 def _value(x: torch.Tensor) -> str:
@@ -233,7 +277,7 @@ def main() -> None:
         said = f"{shown(found.case, found.command)}\t{found.claim.code}: {found.claim.sentence}\t{found.why}"
         print(
             json.dumps(
-                {"kind": found.kind, "claim": found.claim.code, "said": said if found.kind == "refuted" else found.why}
+                {"kind": found.kind, "claim": found.claim.code, "said": said if found.kind in ("refuted", "crash") else found.why}
             ),
             flush=True,
         )

@@ -100,4 +100,4 @@ class Local:
         def function(*values: Tensor) -> list[Tensor]:
             return [self.step.at(values)[self.results[0]]]
 
-        return [steady(function, 0, point)[position] for point in around(function, tensors, self.fixed)]
+        return [steady(function, 0, point, self.fixed)[position] for point in around(function, tensors, self.fixed)]

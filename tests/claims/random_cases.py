@@ -23,11 +23,12 @@ from many_functions import FUNCTIONS
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A program and its inputs."""
+    """A program and its inputs; and v, where one is given: "implicit" is a call of `backward()` without one."""
 
     text: str
     inputs: dict[str, Tensor]
     wrt: tuple[str, ...]
+    grad_outputs: Tensor | str | None = None
 
 
 PIECES = [
@@ -78,6 +79,30 @@ def composed(random: Random) -> Case:
     shapes = {"x": (4,), "w": (4,), "W": (4, 4), "V": (4, 4), "M": (2, 2)}
     inputs = {name: point(shape, random).to(dtype) for name, shape in shapes.items() if _reads(text, name)}
     return Case(text, inputs, tuple(inputs))
+
+
+MISTAKES = [
+    "a = {x}; a += 1; a", "a = {x}; b = a ** 2; a.mul_(2); b", "a = {x}; b = a.sin(); a[0] = 2.; b", "x += 1; {x}",
+    "a = {x}; b = a * w; w.zero_(); b", "({x}).long()", "({x}) > 0", "({x}).argmax()", "({x}).detach()", "({x}).data",
+    "torch.tensor(({x}).tolist())", "torch.autograd.grad({x}, x)", "torch.autograd.grad(({x}).sum(), x, torch.ones(3))",
+    "a = ({x}) ** 2; g, = torch.autograd.grad(a.sum(), x); h, = torch.autograd.grad(a.sum(), x); h",
+    "torch.autograd.grad(({x}).sum(), x.clone())", "g, = torch.autograd.grad((({x}) ** 2).sum(), x); g",
+    "({x}) @ W[:3]", "({x}).view(3)", "({x})[5]", "torch.cat([{x}, W])", "a = ({x}).exp(); a.add_(1); a * 2",
+    "torch.stack([{x}, w[:2]])", "({x}).sum(3)", "({x}).reshape(3, -1)", "a, b = {x}; a * b",
+]  # fmt: skip
+"""Programs that are mistaken in PyTorch, or nearly so: changed in place, without a graph, used up, of shapes that do not fit."""
+
+
+def mistaken(random: Random) -> Case:
+    """A program with a mistake, whole numbers for an input, or a v that may be of another shape than its output."""
+    text = random.choice(MISTAKES if random.random() < 0.6 else STATEMENTS[:1]).replace("{x}", _expression(random))
+    shapes = {"x": (4,), "w": (4,), "W": (4, 4), "V": (4, 4), "M": (2, 2)}
+    inputs = {name: point(shape, random) for name, shape in shapes.items() if _reads(text, name)}
+    if random.random() < 0.1:
+        inputs = {name: x.nan_to_num().long() for name, x in inputs.items()}
+    shape = random.choice([None, None, (), (1,), (3,), (4,), (4, 4), (1, 4), (2, 2), (0,), "implicit"])
+    given = torch.ones(shape, dtype=torch.float64) if isinstance(shape, tuple) else shape
+    return Case(text, inputs, tuple(inputs), given)
 
 
 def _expression(random: Random) -> str:
@@ -163,4 +188,4 @@ def cases(seed: int) -> Iterator[Case]:
     """Cases without end, the same ones for a seed."""
     random = Random(seed)
     while True:
-        yield random.choices((composed, of_many_functions, of_operators), (6, 1, 3))[0](random)
+        yield random.choices((composed, of_many_functions, of_operators, mistaken), (6, 1, 3, 2))[0](random)

@@ -14,6 +14,7 @@ from typing import Any
 
 from evidence import Claim
 
+from jvpcli.answers.coupling import SENTENCES as OF_HESSIANS
 from jvpcli.jacobians.contraction import SENTENCES
 from jvpcli.tracing.findings import ADDITIONS, REASONS
 
@@ -25,7 +26,11 @@ class UnregisteredError(Exception):
 
 
 def claims_of(document: Document) -> Iterator[Claim]:
-    """Every claim that an answer makes."""
+    """Every claim that an answer makes, or an error."""
+    if "error" in document:
+        yield from _of_error(document["error"])
+    if document.get("refusal"):
+        yield Claim("refusal.implicit", document["refusal"]["message"])
     for y, row in document.get("jacobian", {}).items():
         for x, jacobian in row.items():
             contraction = document["contraction"].get(y, {}).get(x)
@@ -33,6 +38,8 @@ def claims_of(document: Document) -> Iterator[Claim]:
                 yield from _of_pair({"y": y, "x": x, "jacobian": jacobian, "contraction": contraction})
     for x in document.get("vjp", {}):
         yield Claim("vjp.same", "torch.autograd.grad gives the same", {"x": x})
+    if "hessian" in document:
+        yield from _of_hessian(document)
     for step in document.get("steps", ()):
         for local in step["local_jacobians"]:
             yield Claim(f"local.{local['structure']}", local["structure"], {"step": step, "local": local})
@@ -47,6 +54,37 @@ def claims_of(document: Document) -> Iterator[Claim]:
         yield Claim(f"warning.{notice.get('claim') or notice['code']}", notice["message"])
     if "verdict" in document:
         yield Claim(f"verdict.{document['verdict']}", document["explanation"], {"worst": document["worst"]})
+
+
+FAILING = ("evaluation", "shape_mismatch", "not_differentiable")
+"""Codes of errors that PyTorch raises, too; the others are of what jvp takes."""
+
+
+def _of_error(error: Document) -> Iterator[Claim]:
+    if error["code"] not in FAILING:
+        return
+    yield Claim("error.raises", error["message"])
+    if error["torch_message"] is not None:
+        yield Claim("error.torch_message", error["torch_message"])
+    if error["message"].startswith("grad_outputs for ") and error["got"] is not None:
+        yield Claim("error.shapes", error["message"], {"error": error})
+
+
+def _of_hessian(document: Document) -> Iterator[Claim]:
+    for x, row in document["hessian"].items():
+        for w, block in row.items():
+            for code, sentence, facts in spoken(document["contraction"][x][w]["product"], OF_HESSIANS):
+                yield Claim(f"second.{code}", sentence, {"y": x, "x": w, "jacobian": block, "facts": facts})
+    for note in document["notes"]:
+        yield from (Claim(f"second.{code}", sentence) for code, sentence, _ in spoken(note, OF_HESSIANS))
+    yield Claim(f"definite.{document['definite']}", document["definite"])
+    if document["symmetric"]:
+        yield Claim("hessian.symmetric", "the order of differentiation makes no difference")
+    if document["eigenvalues"]["least"] is not None:
+        yield Claim("hessian.eigenvalues", "its eigenvalues")
+    yield Claim("hessian.trace", "its trace")
+    if "hvp" in document:
+        yield Claim("hessian.hvp", "H u")
 
 
 def _of_pair(pair: Mapping[str, Any]) -> Iterator[Claim]:

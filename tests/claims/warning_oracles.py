@@ -70,23 +70,20 @@ def is_cut(evidence: Evidence, claim: Claim) -> None:
     y, x = pair_of(claim)
     no_gradient(evidence, y, x)
     k, j = evidence.number(y), evidence.place(x)
-    leaves = evidence.double.leaves
-    before = evidence.double.run(*leaves)[k]
-    for other in (
-        -leaves[j],
-        2 * leaves[j] + 1,
-        *(size * direction(leaves[j], seed) for size in (1, 10, 1e4) for seed in range(4)),
-    ):
-        try:
-            after = evidence.double.run(*[other if i == j else leaf for i, leaf in enumerate(leaves)])
-        except Exception:  # not defined there
-            continue
-        if (
-            k >= len(after)
-            or after[k].shape != before.shape
-            or not torch.equal(after[k].nan_to_num(), before.nan_to_num())
+    for program in (evidence.double, evidence.program):  # some changes are roundings of the program's own dtype
+        leaves = program.leaves
+        before = program.run(*leaves)[k]
+        for other in (
+            -leaves[j],
+            2 * leaves[j] + 1,
+            *(size * direction(leaves[j], seed) for size in (1, 10, 1e4) for seed in range(4)),
         ):
-            return
+            try:
+                after = program.run(*[other if i == j else leaf for i, leaf in enumerate(leaves)])
+            except Exception:  # not defined there
+                continue
+            if k >= len(after) or after[k].shape != before.shape or not torch.equal(after[k].nan_to_num(), before.nan_to_num()):
+                return
     raise RefutedError(f"{y} does not change with {x}")
 
 

@@ -231,6 +231,26 @@ def test_kinks(expression, inputs, row, column, choice, sides):
     assert (worst.below, worst.above) == pytest.approx(sides, abs=1e-8)
 
 
+STEEP = [
+    # expression, inputs, the one-sided derivatives to x[0] of y[0]
+    ("torch.relu(x)**0.5", {"x": "0,1"}, (0, torch.inf)),
+    ("torch.relu(x).pow(0.1)", {"x": "0,1"}, (0, torch.inf)),
+    ("torch.relu(x - 1)**0.5", {"x": "1,2"}, (0, torch.inf)),
+    ("x.abs().pow(1/3)", {"x": "0,1"}, (-torch.inf, torch.inf)),
+    ("torch.xlogy(x.abs(), x.abs())", {"x": "0,1"}, (torch.inf, -torch.inf)),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "sides"), STEEP)
+def test_a_derivative_without_bound_does_not_pass(expression, inputs, sides):
+    """Differences tell it: those over ever smaller steps grow, as the root or the logarithm of the step does."""
+    result = check(expression, **inputs)
+    assert (result.verdict, result.passed) == ("kink", False)
+    worst = result.worst
+    assert (worst.output_index, worst.input_index) == ((0,), (0,))
+    assert (worst.below, worst.above) == sides
+
+
 def test_kinks_on_the_way_are_named():
     result = check("torch.relu(x) - torch.relu(-x)", x="0,1")
     assert result.verdict == "kink"

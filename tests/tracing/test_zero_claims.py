@@ -166,6 +166,13 @@ def test_around_the_point(expression, inputs, claim, entry, dtype):
         assert not abs(sides[1]) > 0.5
 
 
+def test_of_many_entries_that_tie_each_has_a_kink():
+    """Few are the largest in a few random directions, and each is when it alone is moved."""
+    (found,) = claims("x.max(0).values", x=",".join(["1"] * 20))
+    assert found.claim == "kink"
+    assert "(19 of 20 entries)" in found.message
+
+
 def test_what_only_rounds_to_zero_is_not_called_flat():
     (finding,) = claims("torch.tanh(x)", dtype="float32", x="10,")
     assert finding.claim == "rounded"

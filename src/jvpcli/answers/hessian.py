@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from jvpcli.answers.coupling import multiplication, why_zero
+from jvpcli.answers.coupling import SENTENCES, bent_between, multiplication, why_zero
 from jvpcli.answers.products import ROUNDINGS, Products, differentiate, multiply
 from jvpcli.answers.question import (
     SEED_OFFSET,
@@ -169,6 +169,17 @@ class _Second:
             for w, to in self.leaves.items()
         }
 
+    def is_fixed(self, x: str, w: str) -> bool:
+        """Whether the kind of ∂²L/∂x∂w is that at every point; where the gradient is constant here, it may not be elsewhere."""
+        if (gradient_name(x), w) in self.computed[0].maps:
+            return True
+        return not self.weighed and not bent_between(list(self.problem.differentiable.values()), self.leaves)
+
+    @cached_property
+    def weighed(self) -> bool:
+        """Whether the inputs' values may tell in other ways than by the graph what is computed."""
+        return self.problem.weighed or self.problem.is_own
+
     @cached_property
     def matrix(self) -> Symmetric:
         return Symmetric(self.leaves, self.maps, self.times)
@@ -287,7 +298,7 @@ def _report(
         hessian={
             x: {w: figures.jacobian(maps[x, w], leaves[w].dtype, request.jacobian, request.tell) for w in leaves} for x in leaves
         },
-        contraction={x: {w: multiplication(x, w, maps, u) for w in leaves} for x in leaves},
+        contraction={x: {w: multiplication(x, w, maps, u, fixed=found.is_fixed(x, w)) for w in leaves} for x in leaves},
         symmetric=apart is None if apart or bool(_flat(found.times(found.probe)).isfinite().all()) else None,
         definite=_definite(found, values) if apart is None else "unknown",
         eigenvalues=_eigenvalues(found, values, apart is None),
@@ -396,18 +407,23 @@ def _warnings(found: _Second, derivatives: Derivatives, cotangents: Mapping[str,
 def _notes(found: _Second, outputs: Sequence[str], warnings: tuple[Notice, ...]) -> Iterator[str]:
     """Why what is shown is as it is, where people ask."""
     if found.zero and found.matrix.n:
-        yield why_zero([found.problem.differentiable[y] for y in outputs], found.leaves, _tried(found))
+        yield why_zero([found.problem.differentiable[y] for y in outputs], found.leaves, _tried(found), found.weighed)
     if any(notice.code == "kink" and notice.message.startswith("there is a kink") for notice in warnings):
-        yield (
-            "Where the first derivative jumps there is no second derivative; the jump is not in what PyTorch gives there."
-        )
+        yield SENTENCES["jump"]
 
 
 def _tried(found: _Second) -> Iterator[bool]:
-    """Whether the Hessian is zero at random points, one after the other; those where there is no function are passed over."""
+    """Whether the Hessian is zero at random points, one after the other; those where there is no function are passed over.
+
+    What is another a rounding further on, is one itself.
+    """
     slope, u = found.doubled, {x: each.double() for x, each in found.probe.items()}  # where small numbers are no zeros
     for seed in range(TRIED):
         try:
-            yield not bool(_flat(_pulled(slope, u, elsewhere({x: slope.inputs[x] for x in u}, seed=seed))).any())
+            point = elsewhere({x: slope.inputs[x] for x in u}, seed=seed)
+            here, *beside = (
+                _flat(_pulled(slope, u, moved(point, by, seed=5 + number))) for number, by in enumerate((0.0, NEARBY, -NEARBY))
+            )
+            yield bool((here.abs() <= SURE * torch.stack([(there - here).abs() for there in beside]).amax(0)).all())
         except Exception:  # any failure of the user's function off the point only costs the look
             continue

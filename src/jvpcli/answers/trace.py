@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
-from jvpcli.answers.warnings import torch_warnings
+from jvpcli.answers.warnings import not_finite, torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
@@ -118,6 +118,8 @@ def _report(
     evaluation = traced.evaluation
     comparison, about_sweep = compare_swept(traced)
     product, about_product = compare_product(traced)
+    findings = find(traced, request)
+    untold = {} if any(found.code in ("nan", "inf") for found in findings) else evaluation.outputs
     return TraceReport(
         expression=text_of(request),
         inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
@@ -126,9 +128,9 @@ def _report(
         vjp={name: figures.value(gradient) for name, gradient in vjp.items()},
         steps=trace_steps(traced, step),
         output_values={name: traced.labels[primal.number] for name, primal in traced.chain.outputs.items()},
-        findings=find(traced, request),
+        findings=findings,
         comparison=comparison,
         product=product,
-        warnings=(*about_sweep, *about_product, *torch_warnings(evaluation)),
+        warnings=(*about_sweep, *about_product, *not_finite(untold), *torch_warnings(evaluation)),
         refusal=refused(traced.problem, weights),
     )

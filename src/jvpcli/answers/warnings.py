@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -46,7 +46,8 @@ def notices(
         *_not_differentiable(evaluation),
         *_silent_failures(problem, products, losses),
         *coupled_samples(evaluation),
-        *_nonfinite(evaluation, products),
+        *not_finite(evaluation.outputs),
+        *not_finite(products.vjp, "∂L/∂"),
         *_artefacts(derivatives),
         *_kinks(problem, derivatives, losses),
         *_truncated(evaluation),
@@ -95,24 +96,24 @@ def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:
             yield said("graph_break", "left_out", name=name, dtype=dtype_name(y.dtype))
 
 
-def _nonfinite(evaluation: Evaluation, products: Products) -> Iterator[Notice]:
-    for what, tensors in (("", evaluation.outputs), ("∂L/∂", products.vjp)):
-        for name, tensor in tensors.items():
-            if not all_finite(tensor):
-                bad = ~tensor.isfinite()
-                place = tuple(bad.nonzero()[0].tolist())
-                number = tensor[place].item()
-                count = int(bad.sum())
-                yield said(
-                    "nonfinite",
-                    "not_finite",
-                    count=count,
-                    size=tensor.numel(),
-                    name=what + name,
-                    are="is" if count == 1 else "are",
-                    entry=entry_label(what + name, place),
-                    number=number,
-                )
+def not_finite(tensors: Mapping[str, Tensor], what: str = "") -> Iterator[Notice]:
+    """A notice for each tensor with entries that are not finite; `what` stands before its name."""
+    for name, tensor in tensors.items():
+        if not all_finite(tensor):
+            bad = ~tensor.isfinite()
+            place = tuple(bad.nonzero()[0].tolist())
+            number = tensor[place].item()
+            count = int(bad.sum())
+            yield said(
+                "nonfinite",
+                "not_finite",
+                count=count,
+                size=tensor.numel(),
+                name=what + name,
+                are="is" if count == 1 else "are",
+                entry=entry_label(what + name, place),
+                number=number,
+            )
 
 
 def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
@@ -152,16 +153,28 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         return
     try:
         kink = find_kink(problem, sides)
+        if kink is None and (order or problem.is_own or not _may_leap(problem.evaluation)):
+            return
+        from jvpcli.jacobians import kinks  # loaded only where there is something to look at
+
+        claim = kinks.STEP if kink is None else kinks.what_happens(problem, kink)
+        kink = kink or kinks.find_leap(problem)
         if kink is None:
             return
-        from jvpcli.jacobians.kinks import what_happens  # loaded only where there is something to look at
-
-        claim = what_happens(problem, kink)
     except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
         return
     if claim is not None and not (order and claim == "step"):
         yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
 
+
+def _may_leap(evaluation: Evaluation) -> bool:
+    """Whether a step's value, or what one decides, may jump where no derivative does."""
+    return any(step.target.rpartition(".")[2] in LEAPING for step in evaluation.tape)
+
+
+LEAPING_NAMES = "floordiv mod remainder fmod frac sign sgn heaviside gt lt ge le eq ne argmax argmin"
+LEAPING = ROUNDINGS | CASTS | frozenset(LEAPING_NAMES.split())
+"""Functions whose value jumps."""
 
 DECOMPOSITIONS = frozenset(
     {"eigh", "eig", "svd", "eigvals", "eigvalsh", "svdvals", "lobpcg", "pca_lowrank", "svd_lowrank"}

@@ -276,9 +276,9 @@ def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Se
 
 
 def _growing(side: Sequence[Tensor]) -> Tensor:
-    """Whether one side's differences grow without end: a vertical tangent, or a jump of the value."""
-    a, b, c = (difference.abs() for difference in side[-3:])
-    return (c > 1.5 * b) & (b > 1.5 * a)
+    """Whether one side's differences grow without end: with each step by as much as before at least, as a logarithm does."""
+    grown = torch.stack([difference.abs() for difference in side[-4:]]).diff(dim=0)
+    return (grown[0] > 0) & (grown[1:] > 0.9 * grown[:-1]).all(0)
 
 
 def _at_zero(line: Line) -> bool:

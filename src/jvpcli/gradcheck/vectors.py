@@ -280,12 +280,18 @@ def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
     """How far roundings inside the function scatter its values (m,), and their grain (m,); next to nothing for most.
 
     What a parabola leaves of the values over a few tiny steps is scatter, or a function that bends that fast: then it is
-    gone over steps that are finer still.  (Compare J. Moré and S. Wild, "Estimating computational noise", 2011.)
+    gone over steps that are finer still, or grows less with each by the same factor, as a root at 0 does.  (Compare
+    J. Moré and S. Wild, "Estimating computational noise", 2011.)
     """
     if not function.n or not function.m:
         return torch.zeros_like(function.y), torch.zeros_like(function.y)
     values = _nearby(function, TINY_STEP)
     step, scatter, grain = TINY_STEP, _scatter(function, values), _grain(function, values)
+    if bool((scatter > 0).any()):
+        further = [_scatter(function, _nearby(function, step / 8**number)) for number in (1, 2, 3)]
+        ratios = torch.stack([scatter, *further[:-1]]) / torch.stack(further)
+        even = (ratios - ratios[0]).abs().amax(0) < EVEN * ratios[0]
+        scatter = torch.where(even & (ratios[0] > SHRINKING), 0.0, scatter)
     while bool((scatter > 0).any()) and step > TINY_STEP**2:
         step /= 8
         finer = _scatter(function, _nearby(function, step))
@@ -293,6 +299,10 @@ def _visible_noise(function: RealFunction) -> tuple[Tensor, Tensor]:
             break
         scatter = torch.where(finer < scatter / 30, finer, scatter)
     return scatter, grain
+
+
+EVEN, SHRINKING = 0.05, 1.2
+"""How little the factors differ by which what is no scatter shrinks with each step, and how large they are at least."""
 
 
 def _nearby(function: RealFunction, tiny: float) -> Tensor:

@@ -27,6 +27,9 @@ SEEDS = (1, 2, 3)
 SAME = 0.1
 """Jumps that differ by at most this part of their size are one; those of rounding differ more."""
 
+MOST_MOVED = 64
+"""Entries that are moved one by one to find the one at which the outputs jump."""
+
 KINK, STEP, JUMP = "kink", "step", "jump"
 
 
@@ -71,6 +74,33 @@ def what_happens(problem: Problem, kink: Kink) -> str | None:
         return None
     found = _alone(problem, kink) or _alone(problem.in_double(), kink)
     return found or (JUMP if any(_jumps(problem, kink, seed) for seed in SEEDS) else None)
+
+
+def find_leap(problem: Problem) -> Kink | None:
+    """An entry at which the outputs themselves jump, though their derivatives may not, as at a floor's; None: none was seen.
+
+    Raises:
+        JvpError, RuntimeError: the program refuses points nearby.
+    """
+    leaves, relative = problem.leaves, step_for_kinks(problem.leaves)
+    if relative is None:
+        return None
+    near, wide = (
+        abs(_value(problem, moved(leaves, by, seed=1)) - _value(problem, moved(leaves, -by, seed=1)))
+        for by in (relative, relative**0.5)
+    )
+    if not (near > LASTING * wide and near > _rounding(problem)):
+        return None
+    places = [Kink(name, tuple(place), float(x.detach()[tuple(place)].real)) for name, x in leaves.items()
+              for place in torch.ones(x.shape).nonzero()[:MOST_MOVED].tolist()]  # fmt: skip
+    return next((place for place in places[:MOST_MOVED] if _alone(problem, place) == STEP), None)
+
+
+def _value(problem: Problem, points: Named) -> float:
+    """All outputs that are differentiated added up with random weights."""
+    reached = {name: y.detach() for name, y in problem.at(points).outputs.items() if y.requires_grad}
+    pairs = zip(reached.values(), cotangents_for_kinks(reached), strict=True)
+    return sum(float((y * weight.conj()).sum().real) for y, weight in pairs)
 
 
 def _jumps(problem: Problem, kink: Kink, seed: int) -> bool:

@@ -118,7 +118,7 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
-        smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
+        smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
         scales = not floors and not weighed and _scales(node, name, bits)
         reached = bent = mixed = rough = moved = loose = 0
         by_value = name in ORDERED or picks_by_value(node, name, bits)
@@ -162,7 +162,7 @@ def _scales(node: Node, name: str, reached: Container[Node]) -> bool:
     return number is not None and not (isinstance(number, Tensor) and number.dim())
 
 
-def _is_of_complex(node: Node, name: str) -> bool:
+def is_of_complex(node: Node, name: str) -> bool:
     """Whether it is a size or an angle of complex numbers, which bends nowhere but at 0."""
     if name not in ("Abs", "Sgn", "Angle"):
         return False

@@ -191,7 +191,7 @@ def _beside(passage: Passage, entries: Tensor) -> Iterator[Flat]:
     step = STEP_IN_ROUNDINGS * torch.finfo(x.dtype).eps
     near, wider, close = (_beside_by(passage, h) for h in (step, step**0.5, max(CLOSE, step**0.5)))
     lasting = entries & (near > LASTING * wider)
-    kinks = _bent(passage, lasting, step, KINK)
+    kinks = _bent(passage, lasting | (entries & _tied(x)), step, KINK)
     yield Flat("kink", kinks)
     leaps = _bent(passage, entries & ~kinks, step, STEP) if _leaps(passage, step) else torch.zeros_like(kinks)
     yield Flat("leap", leaps)
@@ -207,6 +207,14 @@ def _beside_by(passage: Passage, relative: float) -> Tensor:
         for s in (-1, 1)
     ]
     return torch.stack([passage.derivative(points).abs() for points in sides]).amax(0)
+
+
+def _tied(x: Tensor) -> Tensor:
+    """Entries that equal another one: of many, few are the largest in some random directions, and each is when moved alone."""
+    if x.is_complex():  # those have no largest
+        return torch.zeros_like(x, dtype=torch.bool)
+    _, places, counts = torch.unique(x, return_inverse=True, return_counts=True)
+    return counts[places] > 1
 
 
 def _leaps(passage: Passage, relative: float) -> bool:

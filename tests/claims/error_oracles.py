@@ -1,0 +1,82 @@
+"""Oracles of errors: that PyTorch raises where jvp does, and in the words that are told as its own."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from evidence import Claim, Evidence, RefutedError, direction, moves, refute
+from plain_programs import UndecidedError, quiet
+from torch import Tensor
+
+
+def what_torch_says(evidence: Evidence, given: Tensor | None) -> str | None:
+    """What is raised where Python runs the program and PyTorch differentiates it, with a v or ones; None: nothing."""
+    program = evidence.program
+    try:
+        with quiet(double=False):
+            anything = any(map(moves, program.leaves))
+            leaves = [x.clone().requires_grad_(moves(x) or not anything) for x in program.leaves]
+            outputs = program.run(*leaves)
+            tracked = [y for y in outputs if y.requires_grad] or outputs
+            weights = [torch.ones_like(y) for y in tracked] if given is None else [given]
+            torch.autograd.grad(tracked, [x for x in leaves if moves(x)], weights, allow_unused=True)
+    except UndecidedError:
+        raise
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def said_by_torch(evidence: Evidence) -> list[str | None]:
+    """What is raised for the v that was given, for ones, and for random numbers, as which eigenvectors refuse."""
+    given = evidence.document.get("given")
+    try:
+        outputs = evidence.program.run(*evidence.program.leaves)
+    except Exception:
+        outputs = []
+    drawn = [direction(outputs[0], 5)] if len(outputs) == 1 else [None]
+    return [what_torch_says(evidence, v) for v in (given, None, *drawn)]
+
+
+def raises(evidence: Evidence, claim: Claim) -> None:
+    refute(not any(said_by_torch(evidence)), "PyTorch does it")
+
+
+def says_so(evidence: Evidence, claim: Claim) -> None:
+    """Of two mistakes, one of them the shape of v, either may be told."""
+    found = said_by_torch(evidence)
+    refute(_words(claim.sentence) not in map(_words, found), f"it says: {found[0]}")
+
+
+def _words(message: str | None) -> str:
+    """A message without what differs from place to place, and the precision: a check computes in double."""
+    text = re.sub(r"torch\.\w*Tensor", "Tensor", message or "")
+    return " ".join(re.sub(r"\s*(Hint:|Exception raised from).*", "", text, flags=re.DOTALL).split())
+
+
+def has_these_shapes(evidence: Evidence, claim: Claim) -> None:
+    """The shapes of v and of the output."""
+    error, given = claim.about["error"], evidence.document.get("given")
+    if given is None:
+        raise UndecidedError("it is not about a v")
+    (y,) = evidence.program.run(*evidence.program.leaves)
+    refute(tuple(error["got"]) != tuple(given.shape), f"v has the shape {tuple(given.shape)}")
+    refute(tuple(error["expected"]) != tuple(y.shape), f"the output has the shape {tuple(y.shape)}")
+
+
+def is_refused(evidence: Evidence, claim: Claim) -> None:
+    """Without a v PyTorch differentiates no output of several entries, and says so in these words."""
+    said: list[str] = []
+    for y, leaves in _outputs(evidence):
+        try:
+            torch.autograd.grad(y, leaves, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            said.append(f"RuntimeError: {error}")
+    if claim.sentence not in said:
+        raise RefutedError(f"it says {said}")
+
+
+def _outputs(evidence: Evidence) -> list[tuple[Tensor, list[Tensor]]]:
+    leaves = [x.clone().requires_grad_(moves(x)) for x in evidence.program.leaves]
+    return [(y, [x for x in leaves if x.requires_grad]) for y in evidence.program.run(*leaves) if y.requires_grad]
