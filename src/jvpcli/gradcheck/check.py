@@ -21,6 +21,7 @@ from jvpcli.gradcheck.compare import (
     Entry,
     compare_directions,
     compare_entries,
+    compare_outputs,
     halved,
     is_small,
     only_rounded,
@@ -131,11 +132,11 @@ def check(
     problem, not_hermitian = hermitian_part(problem)
     problem = _without_undifferentiable(problem)
     base = problem.evaluation
-    unsteady = _unsteady(problem, seed_given, tolerance)
-    if unsteady is not None:
-        return unsteady
     mode = "forward" if mode == "auto" and without_backward(base) else mode
     function, fallback = _function(problem, tolerance, mode)
+    unsteady = _unsteady(problem, function.evaluation, seed_given, tolerance)
+    if unsteady is not None:
+        return unsteady
     known: dict[str, Any] = {"base": base, "function": function, "fallback": fallback}
     v, u = random_pair(function)
     try:
@@ -148,7 +149,8 @@ def check(
         return Outcome(WRONG_BACKWARD, reason=Reason(RULE), modes=modes, **known)
     if spread is not None:
         return Outcome(NONDETERMINISTIC, spread=spread, **known)
-    compared = compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
+    function, compared = _compared(function, jacobian)
+    known["function"] = function
     v, u = joined(function.outputs, cotangents or {}, v), joined(function.inputs, tangents or {}, u)
     modes = compare_modes(function, jacobian, v, u)
     known |= {"compared": compared, "modes": modes}
@@ -225,6 +227,16 @@ def _function(problem: Problem, tolerance: Tolerance, mode: str) -> tuple[RealFu
     return RealFunction.of(problem, tolerance, mode), why
 
 
+def _compared(function: RealFunction, jacobian: Tensor | None) -> tuple[RealFunction, Compared]:
+    """The differences compared, and the function with the roundings that they go by; code of the user's own runs seldom."""
+    if jacobian is not None and function.problem.is_own and not function.tolerance.given:
+        found = compare_outputs(function, jacobian)
+        if found is not None:
+            return function, found
+    function = function.measured()
+    return function, compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
+
+
 def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) -> dict[str, Any]:
     """Verdict, entry and reason of the worst entry that is not only a matter of a kink on the way."""
     if function.mode == "forward":
@@ -244,9 +256,13 @@ def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) 
 # Repeatability
 
 
-def _unsteady(problem: Problem, seed_given: bool, tolerance: Tolerance) -> Outcome | None:
-    """The outcome for a function that gives other values when it runs again, or under another seed if none was asked for."""
-    base, again = problem.evaluation, problem.at()
+def _unsteady(problem: Problem, again: Evaluation, seed_given: bool, tolerance: Tolerance) -> Outcome | None:
+    """The outcome for a function that gives other values when it runs again, or under another seed if none was asked for.
+
+    `again` is another evaluation, maybe in another dtype: only if it is not the same the function has to run once more.
+    """
+    base = problem.evaluation
+    again = again if _same(base, again, tolerance) else problem.at()
     by_seed = False
     if _same(base, again, tolerance) and not seed_given and _may_be_random(base):
         by_seed = True

@@ -273,11 +273,10 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     assert function is not None
     if compared is not None:
         dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
-        what = "entries" if compared.everything else "random products vᵀJu, since the Jacobian is large,"
         wrong = bool(compared.mismatches)
         kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
         agrees = None if compared.kinks and not wrong else not wrong
-        about = f"{compared.compared} {what} in {dtype}{kinks}"
+        about = f"{compared.compared} {compared.what} in {dtype}{kinks}"
         yield Comparing("finite differences", agrees, compared.largest, about)
     if modes.fault == LINEAR:
         sums = "tangents" if function.mode == "forward" else "cotangents"
