@@ -229,9 +229,9 @@ def _function(problem: Problem, tolerance: Tolerance, mode: str) -> tuple[RealFu
 
 def _compared(function: RealFunction, jacobian: Tensor | None) -> tuple[RealFunction, Compared]:
     """The differences compared, and the function with the roundings that they go by; code of the user's own runs seldom."""
-    if jacobian is not None and function.problem.is_own and not function.tolerance.given:
-        found = compare_outputs(function, jacobian)
-        if found is not None:
+    if function.problem.is_own and not function.tolerance.given:
+        found = compare_directions(function) if jacobian is None else compare_outputs(function, jacobian)
+        if found is not None and not (found.mismatches or found.kinks or found.rounded):
             return function, found
     function = function.measured()
     return function, compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
@@ -341,21 +341,25 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
     if jacobian is None:
         v = random_pair(function)[0] * function.y.isfinite()
         exact, rough = function.pullback(v)[None], function.pullback(v, base)[None]
-        sizes = exact.abs().max() * torch.ones_like(exact)
     else:
         v = None
         exact, rough = jacobian, function.jacobian(base)
-        sizes = _typical(function, jacobian)
     comparable = exact.isfinite() & function.y.isfinite()[:, None] if v is None else exact.isfinite()
     off = torch.where(comparable, (rough - exact).abs().nan_to_num(nan=math.inf, posinf=math.inf), 0.0)
     tiny = max(torch.finfo(y.dtype).tiny for y in base.outputs.values() if y.is_floating_point() or y.is_complex())
     given = function.tolerance
     off = torch.where(off <= given.allowed(exact), 0.0, off) if given.given else off
-    relative = torch.where(off > tiny, off / sizes.clamp(min=tiny), 0.0)
     largest = torch.where(comparable, exact.abs(), 0.0).max().clamp(min=tiny)
-    relative = torch.where(off.isinf(), LOST * (1 + exact.abs() / largest), relative)
-    worst = int(relative.argmax())
-    lost = float(relative.reshape(-1)[worst])
+
+    def worst_by(sizes: Tensor) -> tuple[int, float]:
+        relative = torch.where(off > tiny, off / sizes.clamp(min=tiny), 0.0)
+        relative = torch.where(off.isinf(), LOST * (1 + exact.abs() / largest), relative)
+        worst = int(relative.argmax())
+        return worst, float(relative.reshape(-1)[worst])
+
+    worst, lost = worst_by(_largest(function, exact) if v is None else exact.abs().max())
+    if lost > math.sqrt(eps) and v is None:
+        worst, lost = worst_by(_typical(function, exact))
     if not lost > math.sqrt(eps):
         return lost, None
     row, column = divmod(worst, function.n)
@@ -377,12 +381,20 @@ def _gap(function: RealFunction, base: Evaluation, v: Tensor, part: Tensor, colu
 
 def _typical(function: RealFunction, jacobian: Tensor) -> Tensor:
     """What an entry's error is measured by (m, n): its block's largest entry, or the output's reach / |x| if that is more."""
+    sizes = _largest(function, jacobian)
+    for columns in function.inputs.slices().values():
+        if function.x[columns].numel():
+            scale = function.reach[:, None] / function.x[columns].abs().max().clamp(min=1e-300)
+            sizes[:, columns] = torch.maximum(sizes[:, columns], scale.nan_to_num(nan=0.0, posinf=0.0))
+    return sizes
+
+
+def _largest(function: RealFunction, jacobian: Tensor) -> Tensor:
+    """The largest entry of each entry's block (m, n)."""
     sizes = torch.zeros_like(jacobian)
     finite = jacobian.abs().nan_to_num(nan=0.0, posinf=0.0)
     for rows in function.outputs.slices().values():
         for columns in function.inputs.slices().values():
-            block = finite[rows, columns]
-            if block.numel():
-                scale = function.reach[rows][:, None] / function.x[columns].abs().max().clamp(min=1e-300)
-                sizes[rows, columns] = torch.maximum(block.max(), scale.nan_to_num(nan=0.0, posinf=0.0))
+            if finite[rows, columns].numel():
+                sizes[rows, columns] = finite[rows, columns].max()
     return sizes
