@@ -123,7 +123,7 @@ def check(
         mode: "reverse" checks the backward pass alone, "forward" forward mode alone, "auto" the backward pass, and forward
             mode where a function has a formula of its own for it; that alone where it has no other.
         undefined: whose backward must bear an undefined cotangent: "functions", "all" (hooks too) or "none".
-        batched: whether many cotangents must be pulled back at once as they are one by one.
+        batched: whether many cotangents must be pulled back (in forward mode tangents pushed forward) at once as one by one.
 
     Raises:
         JvpError: the problem itself fails at its point.
@@ -162,7 +162,7 @@ def check(
     known["compared"] = compared = compared.with_rounded(rounded)
     if modes.fault is not None and (modes.wrong is None or only_rounded(function, modes.wrong) is None):
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault), **known)
-    known["demands"] = met = tuple(demands(function, v, undefined=undefined, batched=batched))
+    known["demands"] = met = tuple(demands(function, v, u, undefined=undefined, batched=batched))
     unmet = next((demand for demand in met if demand.fault is not None), None)
     if unmet is not None:
         return Outcome(WRONG_BACKWARD, reason=Reason(unmet.name), **known)

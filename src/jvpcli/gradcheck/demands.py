@@ -13,7 +13,7 @@ from jvpcli.gradcheck.modes import custom_functions
 from jvpcli.gradcheck.vectors import RealFunction, steady
 from jvpcli.language.evaluate import ordinary
 
-UNDEFINED, BATCHED = "undefined cotangents", "many cotangents at once"
+UNDEFINED, BATCHED, PUSHED = "undefined cotangents", "many cotangents at once", "many tangents at once"
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ def unrepeatable(function: RealFunction, v: Tensor, u: Tensor) -> float | None:
     return float((one - other).abs().nan_to_num(nan=torch.inf).max())
 
 
-def demands(function: RealFunction, v: Tensor, *, undefined: str = "functions", batched: bool = False) -> Iterator[Demand]:
+def demands(
+    function: RealFunction, v: Tensor, u: Tensor, *, undefined: str = "functions", batched: bool = False
+) -> Iterator[Demand]:
     """The demands that are made, where the user's own code is asked for gradients: those of the options."""
     if function.mode == "forward":
+        if batched:
+            yield Demand(PUSHED, _failure(lambda: _of_many_tangents(function, u)))
         return
     own = bool(custom_functions(function.evaluation)) or (undefined == "all" and function.evaluation.hooked)
     if undefined != "none" and own:
@@ -90,5 +94,21 @@ def _of_many(function: RealFunction, v: Tensor) -> str | None:
             for number in range(len(pair)):
                 if bool((pair[number, part] != 0).any()):
                     together[number] += function.inputs.join([None if g is None else g[number] for g in found])
+    return _same(function, apart, together)
+
+
+def _of_many_tangents(function: RealFunction, u: Tensor) -> str | None:
+    """Whether two tangents pushed forward at once, by the `vmap` of `is_grads_batched=True`, give what they give one by one."""
+    from torch._vmap_internals import _vmap  # torch has loaded it
+
+    pair = torch.stack([u, u.flip(0)])
+    apart = torch.stack([function.pushforward(w) for w in pair])
+    tangents = list(zip(*(function.inputs.split(w).values() for w in pair), strict=True))
+    found = _vmap(lambda *at_once: tuple(function.pushed(at_once)))(*map(torch.stack, tangents))
+    together = torch.stack([function.outputs.join([y[number] for y in found]) for number in range(len(pair))])
+    return _same(function, apart, together)
+
+
+def _same(function: RealFunction, apart: Tensor, together: Tensor) -> str | None:
     same = (together - apart).abs() <= 1e3 * function.eps * apart.abs().max() if apart.numel() else apart == together
-    return None if bool((same | apart.isnan()).all()) else "gives other gradients than one by one"
+    return None if bool((same | apart.isnan()).all()) else "gives something else than one by one"

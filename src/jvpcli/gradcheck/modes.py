@@ -89,12 +89,14 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     pushed = torch.where(usable & pushed.isfinite(), pushed, 0.0)
     dot = abs(float(v @ pushed) - float(pulled @ tangent))
     if rows is None:
-        agrees = dot <= float(_allowed(function, v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()))
+        sizes = v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()
+        agrees = dot <= float(_allowed(function, sizes) + _let_pass(function, sizes, v.abs().sum() * tangent.abs().sum()))
         forward = None
     else:
         difference = (pushed - rows @ tangent).abs()
         forward = float(difference.max()) if difference.numel() else 0.0
-        agrees = bool((difference <= _allowed(function, rows.abs() @ tangent.abs())).all())
+        sizes = rows.abs() @ tangent.abs()
+        agrees = bool((difference <= _allowed(function, sizes) + _let_pass(function, sizes, tangent.abs().sum())).all())
     if agrees:
         return Modes(DUALS if own else TRANSPOSED, forward, dot)
     if not own:
@@ -107,6 +109,11 @@ def _allowed(function: RealFunction, sizes: Tensor) -> Tensor:
     scatter = 1000 * float(function.noise.nan_to_num(nan=0.0, posinf=0.0).sum())
     smallest = float(scales(function).min()) if function.n else 1.0
     return math.sqrt(function.eps) * sizes + scatter / smallest + (function.tolerance.nondet or 0.0) * function.m
+
+
+def _let_pass(function: RealFunction, sizes: Tensor, weights: Tensor) -> Tensor:
+    """What the user lets pass of sums of products whose sizes, and whose weights, add up to these."""
+    return (function.tolerance.atol or 0.0) * weights + (function.tolerance.rtol or 0.0) * sizes
 
 
 def _uneven(function: RealFunction, rows: Tensor, weights: Tensor, summed: Tensor) -> Entry | None:

@@ -250,9 +250,14 @@ class RealFunction:
 
     def pushforward(self, u: Tensor) -> Tensor:
         """Ju by torch's forward mode (m,), for u of (n,)."""
+        return self.outputs.join(self.pushed(list(self.inputs.split(u).values())))
+
+    def pushed(self, tangents: Sequence[Tensor]) -> list[Tensor]:
+        """Ju of each output by torch's forward mode, for a tangent of each input."""
         from jvpcli.jacobians.duals import pushed  # a custom function's own formula alone needs it
 
-        return self.outputs.join(list(pushed(self.problem, self.inputs.split(u)).values()))
+        found = pushed(self.problem, dict(zip(self.inputs.names, tangents, strict=True)))
+        return [torch.zeros_like(self.evaluation.outputs[name]) if ju is None else ju for name, ju in found.items()]
 
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
         """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
 from jvpcli.gradcheck.compare import Entry, form_changes
-from jvpcli.gradcheck.demands import BATCHED, UNDEFINED
+from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_functions, named, without_backward
 from jvpcli.gradcheck.vectors import Place
@@ -213,6 +213,8 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
             return f"{backward or 'A hook'}, given None where no gradient arrives, {demand.fault}."
         if reason.cause == demand.name == BATCHED:
             return f"{backward or 'The backward pass'}, given many cotangents at once (is_grads_batched=True), {demand.fault}."
+        if reason.cause == demand.name == PUSHED:
+            return f"{jvp if functions else 'Forward mode'}, given many tangents at once, {demand.fault}."
     if backward:
         return f"{backward} does not compute the derivative of forward."
     if outcome.function.evaluation.hooked:
