@@ -163,7 +163,7 @@ def check(
     if modes.fault is not None and (modes.wrong is None or only_rounded(function, modes.wrong) is None):
         return Outcome(WRONG_BACKWARD, entry=modes.wrong, reason=Reason(modes.fault), **known)
     known["demands"] = met = tuple(demands(function, v, u, undefined=undefined, batched=batched))
-    unmet = next((demand for demand in met if demand.fault is not None), None)
+    unmet = next((demand for demand in met if demand.fault is not None and demand.asked), None)
     if unmet is not None:
         return Outcome(WRONG_BACKWARD, reason=Reason(unmet.name), **known)
     zero = None if mode == "forward" else silent_loss(function, jacobian)

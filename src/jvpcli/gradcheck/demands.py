@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.gradcheck.modes import custom_functions
+from jvpcli.gradcheck.modes import custom_functions, raised_in
 from jvpcli.gradcheck.vectors import RealFunction, steady
 from jvpcli.language.evaluate import ordinary
 
@@ -18,10 +18,12 @@ UNDEFINED, BATCHED, PUSHED = "undefined cotangents", "many cotangents at once", 
 
 @dataclass(frozen=True)
 class Demand:
-    """One demand; `fault` is what happens where it is not met."""
+    """One demand; `fault` is what happens where it is not met, by a hook maybe; if it is not `asked`, that is only said."""
 
     name: str
     fault: str | None
+    by_hook: bool = False
+    asked: bool = True
 
 
 def unrepeatable(function: RealFunction, v: Tensor, u: Tensor) -> float | None:
@@ -42,24 +44,27 @@ def demands(
     """The demands that are made, where the user's own code is asked for gradients: those of the options."""
     if function.mode == "forward":
         if batched:
-            yield Demand(PUSHED, _failure(lambda: _of_many_tangents(function, u)))
+            yield Demand(PUSHED, _failure(lambda: _of_many_tangents(function, u))[0])
         return
-    own = bool(custom_functions(function.evaluation)) or (undefined == "all" and function.evaluation.hooked)
-    if undefined != "none" and own:
-        yield Demand(UNDEFINED, _failure(lambda: _of_undefined(function)))
+    own, hooked = custom_functions(function.evaluation), function.evaluation.hooked
+    if undefined != "none" and (own or hooked):
+        fault, error = _failure(lambda: _of_undefined(function))
+        guilty = error is not None and (raised_in(error, own, "backward") or raised_in(error, own, "vjp"))
+        by_hook = hooked and (not own or (error is not None and not guilty))
+        yield Demand(UNDEFINED, fault, by_hook, undefined == "all" or not by_hook)
     if batched:
-        yield Demand(BATCHED, _failure(lambda: _of_many(function, v)))
+        yield Demand(BATCHED, _failure(lambda: _of_many(function, v))[0])
 
 
-def _failure(fault: Callable[[], str | None]) -> str | None:
-    """The fault that is found; an error that is raised is one."""
+def _failure(fault: Callable[[], str | None]) -> tuple[str | None, Exception | None]:
+    """The fault that is found, and the error that is raised, which is one."""
     try:
-        return fault()
+        return fault(), None
     except MemoryError:
         raise
     except Exception as error:  # a backward of the user's own may raise whatever it likes
         text = (str(error).strip() or "no message").splitlines()[0].rstrip(".")
-        return f"raises {type(error).__name__}: {text}"
+        return f"raises {type(error).__name__}: {text}", error
 
 
 def _of_undefined(function: RealFunction) -> str | None:
@@ -110,5 +115,6 @@ def _of_many_tangents(function: RealFunction, u: Tensor) -> str | None:
 
 
 def _same(function: RealFunction, apart: Tensor, together: Tensor) -> str | None:
+    """What is wrong with derivatives that were taken together; NaN is let pass."""
     same = (together - apart).abs() <= 1e3 * function.eps * apart.abs().max() if apart.numel() else apart == together
     return None if bool((same | apart.isnan()).all()) else "gives something else than one by one"

@@ -180,7 +180,7 @@ def forward_failure(error: Exception, evaluation: Evaluation) -> Modes:
 def _failed(error: Exception, functions: tuple[type[Function], ...]) -> Modes:
     """A `jvp` that raises is said; what torch raises behind one is a rule that it breaks."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    guilty = _raised_in(error, functions)
+    guilty = raised_in(error, functions, "jvp")
     if guilty is not None:
         said = f"{named(guilty, 'jvp')} raises {type(error).__name__}: {text}"
         return Modes(why=said, said=said)
@@ -189,9 +189,10 @@ def _failed(error: Exception, functions: tuple[type[Function], ...]) -> Modes:
     return Modes(fault=RULE, why=text)
 
 
-def _raised_in(error: Exception, functions: tuple[type[Function], ...]) -> type[Function] | None:
-    """The function in whose own `jvp` an error was raised."""
-    codes = {getattr(inspect.unwrap(cls.jvp), "__code__", None): cls for cls in functions if _has_own_jvp(cls)}
+def raised_in(error: Exception, functions: tuple[type[Function], ...], method: str) -> type[Function] | None:
+    """The function in whose own method an error was raised."""
+    own = [cls for cls in functions if getattr(cls, method) is not getattr(Function, method)]
+    codes = {getattr(inspect.unwrap(getattr(cls, method)), "__code__", None): cls for cls in own}
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code in codes:
