@@ -38,6 +38,9 @@ ENOUGH = 64
 SEEN = 50
 """An input's largest entry must show along a direction if it is off by so many times what is let pass of it."""
 
+PLAINLY = 1000
+"""How many times the error of differences over two steps autograd's number is off where no more of them are needed."""
+
 MOST_ROWS = 64
 """Outputs of one direction that are looked at again."""
 
@@ -181,6 +184,9 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
         settled = comparable.clone()
         settled[rows] = False
         nearest = _nearer(nearest, first.derivative, analytic, settled, column, size)
+        plain = list(_plainly_wrong(line, first, analytic, rows, column, size))
+        entries += plain
+        rows = rows[~torch.isin(rows, torch.tensor([entry.row for entry in plain], dtype=rows.dtype))]
         if not rows.numel():
             continue
         again = estimate(replace(line, rows=rows))
@@ -248,6 +254,22 @@ def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: 
     differs = ~((first.derivative - analytic).abs() <= allowed + first.noise)
     jumps = ~(first.jump.abs() <= 1e-4 * large + 4 * first.noise + floor)
     return differs | _lasting(line, first, jumps & ~differs)
+
+
+def _plainly_wrong(
+    line: Line, first: Quick, analytic: Tensor, rows: Tensor, column: int, size: float
+) -> Iterator[Entry]:
+    """The entries that need no closer look: differences over two steps are the same, and autograd's number is another."""
+    if not rows.numel():
+        return
+    before, jump, scatter = first.derivative[rows], first.jump[rows].abs(), first.noise[rows]
+    closer = quick(replace(line, rows=rows), quick_step(line.function.eps) / 8)
+    error = (closer.derivative - before).abs() + scatter + closer.noise
+    smooth = closer.jump.abs() <= jump / 4 + 4 * closer.noise
+    gap = (closer.derivative - analytic[rows]).abs()
+    for k in (smooth & (gap > PLAINLY * error) & (gap < torch.inf)).nonzero().reshape(-1).tolist():
+        numbers = float(analytic[rows[k]]), float(closer.derivative[k]), float(error[k])
+        yield Entry(int(rows[k]), column, *(number / size for number in numbers))
 
 
 def _judge(
