@@ -336,7 +336,7 @@ OPTIONS: tuple[Option, ...] = (
            "Who must bear None where no gradient arrives: functions (the default: an autograd.Function's backward), all (hooks "
            "too) or none.", "functions", words=("functions", "all", "none")),
     Option("batched", FLAG, ("check",), ("--batched",), None,
-           "Pull many cotangents back at once too, as is_grads_batched=True does.", False),
+           "Pull many cotangents back at once too, as is_grads_batched=True does; in forward mode push many tangents.", False),
     Option("mode", CHOICE, ("inspect", "jacobian"), ("--mode",), "MODE",
            "The direction of differentiation: auto (the default), forward or reverse, as in --mode forward.", "auto",
            words=("auto", "forward", "reverse")),

@@ -497,7 +497,7 @@ def test_no_alarm_at_random_points(expression, shapes, dtype):
 
 
 def function_of(callable_, **inputs):
-    return RealFunction.of(Problem(callable_, inputs, tuple(inputs)))
+    return RealFunction.of(Problem(callable_, inputs, tuple(inputs))).measured()
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,130 @@ class Cube(Function):
         return 3 * ctx.saved_tensors[0] ** 2 * g
 
 
+class ByVmap(Function):
+    """x³ with all that batches of cotangents and tangents ask for; `wrong` is added to the 3 of its backward."""
+
+    wrong = 0.0
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @classmethod
+    def factor(cls, ctx):
+        return (3 + cls.wrong) * ctx.saved_tensors[0] ** 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return ByVmap.factor(ctx) * g
+
+    @staticmethod
+    def jvp(ctx, t):
+        return ByVmap.factor(ctx) * t
+
+
+class SlightlyWrong(ByVmap):
+    wrong = 1e-4
+
+    @staticmethod
+    def backward(ctx, g):
+        return SlightlyWrong.factor(ctx) * g
+
+
+class DrawingJvp(ByVmap):
+    """Its jvp draws random numbers, which no batch can do, and makes no use of them."""
+
+    @staticmethod
+    def jvp(ctx, t):
+        torch.randn_like(t)
+        return ByVmap.factor(ctx) * t
+
+
+class Pair(Function):
+    """2x and 3x; the tangent of the second is `second` times that of x."""
+
+    @staticmethod
+    def forward(ctx, x, second):
+        ctx.second = second
+        return 2 * x, 3 * x
+
+    @staticmethod
+    def backward(ctx, g, h):
+        return 2 * g + 3 * h, None
+
+    @staticmethod
+    def jvp(ctx, t, _):
+        return 2 * t, ctx.second * t
+
+
+class Between(Function):
+    """2x, between arguments that are no tensors."""
+
+    @staticmethod
+    def forward(ctx, before, x, after):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return None, 2 * g, None
+
+    @staticmethod
+    def jvp(ctx, before, t, after):
+        assert before is None
+        assert after is None
+        return 2 * t
+
+
+class Copies(Function):
+    """Both inputs, with a jvp alone, which runs on tensors that require no gradient."""
+
+    @staticmethod
+    def forward(ctx, x, y):
+        if forward_ad._current_level >= 0:
+            assert not x.requires_grad
+            assert not y.requires_grad
+        return x.clone(), y.clone()
+
+    @staticmethod
+    def jvp(ctx, t, u):
+        return t, u
+
+
+class Rows(Function):
+    """Some rows, as a view; the jvp gives no view if it is told to."""
+
+    @staticmethod
+    def forward(ctx, x, view):
+        ctx.view, ctx.shape = view, x.shape
+        return x.narrow(0, 1, 2)
+
+    @staticmethod
+    def backward(ctx, g):
+        whole = g.new_zeros(ctx.shape)
+        whole.narrow(0, 1, 2).copy_(g)
+        return whole, None
+
+    @staticmethod
+    def jvp(ctx, t, _):
+        rows = t.narrow(0, 1, 2)
+        return rows if ctx.view else rows.clone()
+
+
+class SparseGradient(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.to_sparse()
+
+
 class Branching(Cube):
     """Its backward looks at a number, of which there are many when many cotangents come at once."""
 
@@ -218,6 +342,20 @@ def other_in_forward_mode(x, y):
         primal, tangent = forward_ad.unpack_dual(y)
         y = y if tangent is None else forward_ad.make_dual(primal, 1.1 * tangent)
     return x + y, y
+
+
+def gradient_of(make):
+    """What `gradgradcheck` checks: the gradient, as a function of the point and of the cotangent."""
+
+    def function(x, v):
+        return torch.autograd.grad(make(x), x, v, create_graph=True)[0]
+
+    return function
+
+
+def at_a_fixed_point(make, x):
+    """The gradient there as a function of the cotangent."""
+    return lambda v: gradient_of(make)(x.clone().requires_grad_(), v)
 
 
 def view_written_to(x):
@@ -289,6 +427,44 @@ SITUATIONS = [
     Situation("many cotangents", Cube.apply, (draw(3),), {"check_batched_grad": True}, {"batched": True}),
     Situation("many cotangents at a branch", Branching.apply, (draw(3),), {"check_batched_grad": True}, {"batched": True}),
     Situation("the branch alone", Branching.apply, (draw(3),)),
+    Situation("by vmap", ByVmap.apply, (draw(3),), {"check_forward_ad": True, "check_batched_grad": True}, {"batched": True}),
+    Situation("many tangents", ByVmap.apply, (draw(3),), {**FORWARD, "check_batched_forward_grad": True},
+              {"mode": "forward", "batched": True}),
+    Situation("many tangents, a jvp alone", Copies.apply, (draw(2), draw(2)), {**FORWARD, "check_batched_forward_grad": True},
+              {"mode": "forward", "batched": True}),
+    Situation("many tangents, an input not used", lambda x, y: x.clone(), (draw(2), draw(2)),
+              {**FORWARD, "check_batched_forward_grad": True}, {"mode": "forward", "batched": True}),
+    Situation("many tangents and random numbers", DrawingJvp.apply, (draw(3),), {**FORWARD, "check_batched_forward_grad": True},
+              {"mode": "forward", "batched": True}),
+    Situation("random numbers in a jvp, not asked", DrawingJvp.apply, (draw(3),), {"check_forward_ad": True}),
+    Situation("two outputs", lambda x: Pair.apply(x, 3), (draw(2),), {"check_forward_ad": True}),
+    Situation("two outputs, the jvp of one wrong", lambda x: Pair.apply(x, 2), (draw(2),), {"check_forward_ad": True}),
+    Situation("between what is no tensor", lambda x: Between.apply(3, x, "s"), (draw(2),), {"check_forward_ad": True}),
+    Situation("rows", lambda x: Rows.apply(x, True), (draw(4, 2),), {"check_forward_ad": True}),
+    Situation("rows of a result", lambda x: Rows.apply(x.clone(), True), (draw(4, 2),), {"check_forward_ad": True}),
+    Situation("rows, the jvp no view", lambda x: Rows.apply(x, False), (draw(4, 2),), {"check_forward_ad": True}),
+    Situation("a tolerance that both are given", SlightlyWrong.apply, (draw(3) + 1,), {"atol": 1e-5, "rtol": 1e-3},
+              {"atol": 1e-5, "rtol": 1e-3}),
+    Situation("a smaller tolerance", SlightlyWrong.apply, (draw(3) + 1,), {"atol": 1e-7, "rtol": 1e-6},
+              {"atol": 1e-7, "rtol": 1e-6}),
+    Situation("not multiplied by the cotangent", hooked(torch.clone, plus), (ONE,), {"atol": 0.1}, {"atol": 0.1}),
+    Situation("the gradient's gradient", gradient_of(lambda x: x**3), (draw(3), draw(3))),
+    *(Situation(f"the gradient's gradient, jitter of {size}",
+                at_a_fixed_point(lambda x, size=size: Jitter.apply(x, size), draw(5)), (draw(5),))
+      for size in (0.0, 1e-12, 1e-6)),
+    Situation("forward mode, the second complex", lambda x, y: (x + y, y), (draw(2), draw(2, dtype=COMPLEX)), FORWARD,
+              {"mode": "forward"}),
+    Situation("another forward mode, complex", other_in_forward_mode, (draw(2, dtype=COMPLEX), draw(2)), FORWARD,
+              {"mode": "forward"}),
+    Situation("single precision", lambda x: x, (draw(3).float(),), {"atol": 0.1}),
+    Situation("log of a determinant", lambda x: torch.linalg.slogdet(x)[1], (draw(3, 3),)),
+    Situation("singular values", torch.linalg.svdvals, (draw(4, 3),)),
+    Situation("a Cholesky factor", lambda x: torch.linalg.cholesky(x @ x.T + torch.eye(3, dtype=x.dtype)), (draw(3, 3),)),
+    Situation("a loss over alignments", lambda x: F.ctc_loss(x.log_softmax(2), torch.tensor([[1, 2]]), torch.tensor([5]),
+                                                             torch.tensor([2])), (draw(5, 1, 4),)),
+    Situation("dropout", lambda x: F.dropout(x, 0.5), (draw(9),)),
+    Situation("the angle of complex", torch.angle, (draw(3, dtype=COMPLEX),)),
+    Situation("a conjugate", torch.conj, (draw(3, dtype=COMPLEX),)),
     Situation("a shape that depends", lambda x: torch.cat([x, x]) if bool((x >= 1).all()) else x, (ONE,)),
     Situation("a dtype that depends", lambda x: x.float() if bool((x >= 1).all()) else x, (ONE,)),
     Situation("complex beside real", lambda x, y: (torch.complex(x, y), x + 1), (draw(2, 2), draw(2, 2))),
@@ -325,7 +501,15 @@ SITUATIONS = [
     Situation("whole numbers with a new graph", lambda x: x.long().double().requires_grad_().clone(), (draw(3),),
               differs="no small step shows the cast that the gradient is lost at; wide ones do"),
     Situation("a hook that forgets None", hooked(torch.clone, lambda g: 1 * g), (draw(3),),
-              differs="gradcheck gives a hook None, which no backward pass does unless a function asks for it"),
+              differs="gradcheck gives a hook None, which it gets where a function gives None; check says what happens"),
+    Situation("a gradient that is sparse", SparseGradient.apply, (ONE,),
+              differs="gradcheck refuses other layouts; the numbers are right, as those of embedding(sparse=True)"),
+    Situation("slightly wrong, by default", SlightlyWrong.apply, (draw(3) + 1,),
+              differs="gradcheck passes a relative error of 1e-3; check what roundings explain"),
+    Situation("another forward mode beside a right backward", other_in_forward_mode, (draw(2), draw(2)),
+              {"check_forward_ad": True},
+              differs="gradcheck was asked for both; check takes forward mode by itself under mode='forward'"),
+    Situation("nothing at all", lambda x: (), (draw(2),), differs="nothing was differentiated: check has nothing to say of it"),
 ]  # fmt: skip
 
 
@@ -398,6 +582,37 @@ def test_a_backward_that_is_not_repeatable():
     )
     assert 0 < result.max_error < 1e-2
     assert [(c.name, c.agrees) for c in result.report.comparisons] == [("pulled back twice", False)]
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("shape", [(5,), (2, 3)])
+def test_inspect_refuses_a_backward_that_is_not_repeatable(size, shape):
+    x = draw(*shape)
+    with pytest.raises(EvaluationError, match=r"`Jitter\.backward` .* gives other gradients when the same is pulled back again"):
+        jvpcli.inspect(lambda x: Jitter.apply(x, size), x)
+    assert torch.equal(jvpcli.inspect(lambda x: Jitter.apply(x, 0.0), x).vjp["x"], torch.ones(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("make", [torch.clone, lambda x: Handled.apply(x, x)[0]])
+def test_a_hook_that_none_is_too_much_for_is_said_and_not_held_against_a_gradient(make):
+    function = hooked(make, lambda g: 1 * g)
+    report = jvpcli.check(lambda x: function(x), x=draw(3)).report
+    assert report.passed
+    (notice,) = report.warnings
+    assert notice.message == (
+        "a hook, given None as it is where a function behind it gives None for a gradient, raises TypeError: "
+        "unsupported operand type(s) for *: 'int' and 'NoneType'; --undefined all makes that a part of the check"
+    )
+    asked = jvpcli.check(lambda x: function(x), x=draw(3), undefined="all").report
+    assert asked.explanation.startswith("A hook, given None where no gradient arrives, raises TypeError: ")
+    assert jvpcli.check(lambda x: function(x), x=draw(3), undefined="none").report.warnings == ()
+
+
+def test_what_many_tangents_do_is_named():
+    verdict, explanation = said(DrawingJvp.apply, draw(3), mode="forward", batched=True)
+    assert verdict == "wrong_backward"
+    assert explanation.startswith("`DrawingJvp.jvp` (test_gradcheck_situations.py, line ")
+    assert ", given many tangents at once, raises RuntimeError: vmap: " in explanation
 
 
 def test_a_jvp_that_raises_is_said():

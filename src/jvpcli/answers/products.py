@@ -179,7 +179,12 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
     result = Comparison(count, difference.numel() - count, off)
     if off <= math.sqrt(eps) * largest(direct):  # spares the bound below, which goes through every entry
         return result
-    if off <= _rounding(pair, eps) or off <= ILL_CONDITIONED * _sensitivity(pair, eps):
+    if off <= _rounding(pair, eps):
+        return result
+    unsteady = _unsteady(pair, direct, off)
+    if unsteady is not None:
+        raise unsteady
+    if off <= ILL_CONDITIONED * _sensitivity(pair, eps):
         return result
     if off <= ILL_CONDITIONED * _scatter(pair, eps):
         return result
@@ -195,23 +200,39 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
     )
 
 
-def _own_fault(pair: _Pair) -> JvpError | None:
-    """What is wrong with a backward of the user's own, where something is: two ways differ then without a bug of jvp's."""
+def _own(pair: _Pair) -> str | None:
+    """The user's own code that takes part in a backward pass; None where there is none."""
     from jvpcli.gradcheck.modes import custom_functions, named  # seldom needed
 
     functions = custom_functions(pair.problem.evaluation)
-    if not functions and not pair.problem.evaluation.hooked:
+    return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if pair.problem.evaluation.hooked else None)
+
+
+def _pulled(pair: _Pair, v: Tensor) -> Tensor:
+    (gradient,) = vjp(pair.output, v, [pair.leaf])
+    return torch.zeros_like(pair.leaf).detach() if gradient is None else gradient
+
+
+def _unsteady(pair: _Pair, direct: Tensor, off: float) -> JvpError | None:
+    """What is wrong with a backward of the user's own that gives another gradient each time: that is what two ways differ by."""
+    who = _own(pair)
+    if who is None or not largest(_pulled(pair, pair.v) - direct) > off / 10:
         return None
+    return EvaluationError(
+        f"{who} gives other gradients when the same is pulled back again",
+        explanation="A Jacobian has one row for each output: a backward has to give the same for the same cotangent.",
+    )
 
-    def pulled(v: Tensor) -> Tensor:
-        (gradient,) = vjp(pair.output, v, [pair.leaf])
-        return torch.zeros_like(pair.leaf) if gradient is None else gradient
 
-    who = " or ".join(named(cls, "backward") for cls in functions) or "A hook"
+def _own_fault(pair: _Pair) -> JvpError | None:
+    """What is wrong with a backward of the user's own, where something is: two ways differ then without a bug of jvp's."""
+    who = _own(pair)
+    if who is None:
+        return None
     first = torch.zeros_like(pair.v)
     first.reshape(-1)[: (pair.v.numel() + 1) // 2] = pair.v.reshape(-1)[: (pair.v.numel() + 1) // 2]
-    whole = pulled(pair.v)
-    sums = (2 * whole, pulled(2 * pair.v)), (whole, pulled(first) + pulled(pair.v - first))
+    whole = _pulled(pair, pair.v)
+    sums = (2 * whole, _pulled(pair, 2 * pair.v)), (whole, _pulled(pair, first) + _pulled(pair, pair.v - first))
     if all(torch.allclose(a, b, rtol=1e-3, equal_nan=True) for a, b in sums):
         return None
     return EvaluationError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jvpcli.answers.products import Products
 from jvpcli.errors import JvpError
-from jvpcli.gradcheck.causes import Reason, masked_step, told, value_with, watched
+from jvpcli.gradcheck.causes import Reason, masked_step, placed, told, value_with
 from jvpcli.gradcheck.differences import Line, quick
 from jvpcli.gradcheck.losses import CUT, ROUNDING, Loss
 from jvpcli.gradcheck.modes import random_pair
@@ -46,7 +46,7 @@ def measured(problem: Problem, products: Products, suspicious: bool, spoilt: boo
     """The notices of what a step lost (`suspicious`), and of NaN that a mask let through (`spoilt`)."""
     carrying = tuple(name for name, y in problem.evaluation.outputs.items() if y.requires_grad)
     try:  # of the other outputs something is said already
-        function = RealFunction.of(replace(problem, only=carrying))
+        function = RealFunction.of(replace(problem, only=carrying)).measured()
         if suspicious:
             yield from _losses(function, _reached(function, products))
         if spoilt:
@@ -65,7 +65,7 @@ def _reached(function: RealFunction, products: Products) -> Tensor:
 
 
 def _losses(function: RealFunction, reached: Tensor) -> Iterator[Notice]:
-    losses, evaluation = watched(function)
+    losses, evaluation = placed(function), function.evaluation
     for loss in losses:
         if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss):
             yield _said("graph_break", "staircase", told(ROUNDING, loss, evaluation), evaluation)

@@ -35,8 +35,7 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
         masked = masked_step(function, entry.column)
         if masked is not None:
             return masked
-    losses, evaluation = watched(function)
-    cut = _cut(function, entry, losses, evaluation)
+    cut = _cut(function, entry, placed(function))
     if cut is not None:
         return cut
     hooked = function.evaluation.hooked  # then a result that no gradient comes back from may be meant so
@@ -47,7 +46,7 @@ def reason_for(function: RealFunction, entry: Entry) -> Reason:
 # Cuts
 
 
-def _cut(function: RealFunction, entry: Entry, losses: list[Loss], evaluation: Evaluation) -> Reason | None:
+def _cut(function: RealFunction, entry: Entry, losses: list[Loss]) -> Reason | None:
     """The cut that explains a difference: with all results held fast the differences give autograd's number."""
     held = {loss.position: loss.value for loss in losses}
     if not held:
@@ -60,7 +59,7 @@ def _cut(function: RealFunction, entry: Entry, losses: list[Loss], evaluation: E
         for loss in losses
     }
     culprit = max(losses, key=lambda loss: (effects[loss.position] > 1e-3 * gap, -loss.position))
-    return told(CUT, culprit, evaluation)
+    return told(CUT, culprit, function.evaluation)
 
 
 def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any]) -> float:
@@ -159,15 +158,10 @@ class Reason:
     rightly: bool = False
 
 
-def watched(function: RealFunction) -> tuple[list[Loss], Evaluation]:
-    """The losses of a run at the point that can be placed, in the text or in the user's own code."""
-    watch = Watch(function.problem.files)
-    with watch:
-        evaluation = function.problem.at()
-    losses = watch.found()
-    if evaluation.program is None:
-        return losses, evaluation
-    return [loss for loss in losses if loss.place or equation_of(loss, evaluation)], evaluation
+def placed(function: RealFunction) -> list[Loss]:
+    """The losses of the evaluation that can be placed, in the text or in the user's own code."""
+    evaluation = function.evaluation
+    return [loss for loss in function.losses if evaluation.program is None or loss.place or equation_of(loss, evaluation)]
 
 
 def told(cause: str, call: Loss | Call, evaluation: Evaluation, **more: Any) -> Reason:

@@ -1,5 +1,8 @@
 """Autograd's Jacobian against finite differences: entry by entry, or for large problems along random directions.
 
+A function of the user's own runs as seldom as can be: along one direction first, and entry by entry only where that leaves
+anything open.
+
 What differs is looked at again with extrapolated differences before it is believed, and a wrong entry of a large problem
 is searched for by halving the cotangent and the direction that showed it.
 """
@@ -8,23 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from math import floor, log2
+from math import ceil, floor, log2
 
 import torch
 from torch import Tensor
 
 from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, estimate, quick, quick_step, scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
+from jvpcli.jacobians.nearby import direction
 from jvpcli.jacobians.passes import vjp
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
 """Up to these sizes every entry is compared."""
 
-DIRECTIONS, COTANGENTS = 4, 4
+ENTRIES, OUTPUTS, PRODUCTS = (
+    "entries", "outputs along one direction", "random products vᵀJu, since the Jacobian is large,"
+)  # fmt: skip
+"""What is compared."""
+
+DIRECTIONS, COTANGENTS = 2, 4
 """Of a large problem: random directions of the inputs, random combinations of the outputs."""
 
 ENOUGH = 64
 """Wrong entries after which only worse ones are looked at."""
+
+SEEN = 50
+"""An input's largest entry must show along a direction if it is off by so many times what is let pass of it."""
+
+PLAINLY = 1000
+"""How many times the error of differences over two steps autograd's number is off where no more of them are needed."""
 
 MOST_ROWS = 64
 """Outputs of one direction that are looked at again."""
@@ -61,18 +76,17 @@ class Compared:
     """The outcome.
 
     Attributes:
-        compared: entries (or, of a large problem, directions times combinations) that were compared.
-        everything: whether that was every entry.
+        compared, what: how many were compared, and of what.
         mismatches, kinks: entries that differ, and where the one-sided derivatives do; worst first.
         nearest: the entry of the largest difference among those that agree, if every entry was compared.
         rounded: entries that differ by what rounding makes of both numbers.
         unsure: entries where differences could not be taken to any accuracy.
         unfinite: outputs that are not finite, and were left out.
-        products: of a large problem, how far the random products vᵀJu are off at most.
+        products: where not every entry was compared, how far the products along directions are off at most.
     """
 
     compared: int
-    everything: bool
+    what: str
     mismatches: tuple[Entry, ...] = ()
     kinks: tuple[Entry, ...] = ()
     nearest: Entry | None = None
@@ -103,6 +117,40 @@ def is_small(function: RealFunction) -> bool:
 def tolerance(eps: float) -> float:
     """The relative difference that is passed: well above what a central difference gets wrong."""
     return float(4 * eps**0.4)
+
+
+# All entries at once
+
+
+def compare_outputs(function: RealFunction, jacobian: Tensor) -> Compared | None:
+    """All outputs along one direction that moves every input entry; None where each entry is to be looked at.
+
+    The direction is irregular, so wrong entries do not cancel.  It leaves something open where an output differs, where
+    the sides do (a smooth function's jump shrinks with the step), and where an input's entries are lost beside others.
+
+    Args:
+        function: of n inputs, m outputs.
+        jacobian: autograd's, (m, n).
+    """
+    line = Line(function, _direction(function, seed=0))
+    first = quick(line)
+    shares = (jacobian * line.direction).abs()
+    off = (first.derivative - jacobian @ line.direction).abs()
+    passed = tolerance(function.eps)
+    allowed = passed / 100 * shares.sum(1) + first.noise
+    shown = (SEEN * passed * shares > 2 * (off + first.noise)[:, None]).any(0) | (jacobian == 0).all(0)
+    jumps = first.jump.abs() > 4 * first.noise
+    if not bool((off <= allowed).all() and shown.all()) or bool(_lasting(line, first, jumps).any()):
+        return None
+    return Compared(function.m, OUTPUTS, products=float(off.max()) if function.m else None)
+
+
+def _lasting(line: Line, first: Quick, jumps: Tensor) -> Tensor:
+    """Of the outputs whose sides differ those where they do over a narrower step too: a smooth function's jump shrinks."""
+    if not bool(jumps.any()):
+        return jumps
+    closer = quick(line, quick_step(line.function.eps) / 8)
+    return jumps & ~(closer.jump.abs() <= first.jump.abs() / 4 + 4 * closer.noise)
 
 
 # Every entry
@@ -136,6 +184,9 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
         settled = comparable.clone()
         settled[rows] = False
         nearest = _nearer(nearest, first.derivative, analytic, settled, column, size)
+        plain = list(_plainly_wrong(line, first, analytic, rows, column, size))
+        entries += plain
+        rows = rows[~torch.isin(rows, torch.tensor([entry.row for entry in plain], dtype=rows.dtype))]
         if not rows.numel():
             continue
         again = estimate(replace(line, rows=rows))
@@ -153,7 +204,7 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
         entries += [nearest] if kind == MISMATCH else []
     return Compared(
         compared=int(finite.sum()) * function.n - unsure,
-        everything=True,
+        what=ENTRIES,
         mismatches=_worst_first(entries),
         kinks=_worst_first(kinks),
         nearest=nearest,
@@ -202,10 +253,25 @@ def _suspicious(line: Line, first: Quick, analytic: Tensor, size: float, floor: 
     allowed = given.allowed(first.derivative, size) if given.given else tolerance(eps) * large + floor
     differs = ~((first.derivative - analytic).abs() <= allowed + first.noise)
     jumps = ~(first.jump.abs() <= 1e-4 * large + 4 * first.noise + floor)
-    if bool((jumps & ~differs).any()):  # a smooth function's jump shrinks with the step
-        closer = quick(line, quick_step(eps) / 8)
-        jumps &= ~(closer.jump.abs() <= first.jump.abs() / 4 + 4 * closer.noise)
-    return differs | jumps
+    return differs | _lasting(line, first, jumps & ~differs)
+
+
+def _plainly_wrong(
+    line: Line, first: Quick, analytic: Tensor, rows: Tensor, column: int, size: float
+) -> Iterator[Entry]:
+    """The entries that need no closer look: differences over a narrow and a wider step are the same, and autograd has another."""
+    if not rows.numel() or float(line.function.x[column]) == 0:  # from zero steps may have to be narrower still
+        return
+    before, jump, scatter = first.derivative[rows], first.jump[rows].abs(), first.noise[rows]
+    closer = quick(replace(line, rows=rows), quick_step(line.function.eps) ** 2)
+    change = (closer.derivative - before).abs()
+    steady = change <= before.abs() / PLAINLY + closer.noise
+    error = change + scatter + closer.noise
+    smooth = closer.jump.abs() <= jump / 4 + 4 * closer.noise
+    gap = (before - analytic[rows]).abs()
+    for k in (smooth & steady & (gap > PLAINLY * error) & (gap < torch.inf)).nonzero().reshape(-1).tolist():
+        numbers = float(analytic[rows[k]]), float(before[k]), float(error[k])
+        yield Entry(int(rows[k]), column, *(number / size for number in numbers))
 
 
 def _judge(
@@ -274,7 +340,7 @@ def _worst(entry: Entry) -> tuple[float, float]:
 def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
     """Random combinations of the rows against differences along random directions; a wrong entry is searched for."""
     generator = torch.Generator().manual_seed(seed)
-    lines = [Line(function, _direction(function, generator)) for _ in range(DIRECTIONS)]
+    lines = [Line(function, _direction(function, seed + number)) for number in range(DIRECTIONS)]
     firsts = [quick(line) for line in lines]
     usable = function.y.isfinite()
     for first in firsts:
@@ -297,7 +363,7 @@ def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
             kinks += _kinks_along(function, line, first)
     return Compared(
         compared=DIRECTIONS * COTANGENTS,
-        everything=False,
+        what=PRODUCTS,
         mismatches=_worst_first(mismatches),
         kinks=_worst_first(kinks),
         rounded=tuple(rounded),
@@ -306,12 +372,10 @@ def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
     )
 
 
-def _direction(function: RealFunction, generator: torch.Generator) -> Tensor:
-    """Random signs times powers of two of about the entries' sizes: the steps stay exact."""
-    count = function.n
-    signs = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
-    halves = torch.randint(0, 2, (count,), generator=generator)
-    return scales(function) * signs / 2.0**halves
+def _direction(function: RealFunction, seed: int) -> Tensor:
+    """Random signs times different numbers of about the entries' sizes, cut off where the steps would not be exact."""
+    grain = 2.0 ** ceil(log2(4 * function.eps / quick_step(function.eps)))
+    return scales(function) * torch.round(direction(function.x, seed) / grain) * grain
 
 
 def _wrong_along(
@@ -392,7 +456,7 @@ def along(function: RealFunction, row: int, column: int) -> Line:
 def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:
     """A kink that a direction shows, at the input entry that makes it."""
     size = first.derivative.abs()
-    jumps = (first.jump.abs() > 1e-5 * size + 4 * first.noise) & first.jump.isfinite()
+    jumps = _lasting(line, first, (first.jump.abs() > 1e-5 * size + 4 * first.noise) & first.jump.isfinite())
     if not bool(jumps.any()):
         return
     rows = (first.jump.abs() * jumps).topk(min(MOST_ROWS, int(jumps.sum()))).indices

@@ -89,12 +89,14 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     pushed = torch.where(usable & pushed.isfinite(), pushed, 0.0)
     dot = abs(float(v @ pushed) - float(pulled @ tangent))
     if rows is None:
-        agrees = dot <= float(_allowed(function, v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()))
+        sizes = v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()
+        agrees = dot <= float(_allowed(function, sizes) + _let_pass(function, sizes, v.abs().sum() * tangent.abs().sum()))
         forward = None
     else:
         difference = (pushed - rows @ tangent).abs()
         forward = float(difference.max()) if difference.numel() else 0.0
-        agrees = bool((difference <= _allowed(function, rows.abs() @ tangent.abs())).all())
+        sizes = rows.abs() @ tangent.abs()
+        agrees = bool((difference <= _allowed(function, sizes) + _let_pass(function, sizes, tangent.abs().sum())).all())
     if agrees:
         return Modes(DUALS if own else TRANSPOSED, forward, dot)
     if not own:
@@ -107,6 +109,11 @@ def _allowed(function: RealFunction, sizes: Tensor) -> Tensor:
     scatter = 1000 * float(function.noise.nan_to_num(nan=0.0, posinf=0.0).sum())
     smallest = float(scales(function).min()) if function.n else 1.0
     return math.sqrt(function.eps) * sizes + scatter / smallest + (function.tolerance.nondet or 0.0) * function.m
+
+
+def _let_pass(function: RealFunction, sizes: Tensor, weights: Tensor) -> Tensor:
+    """What the user lets pass of sums of products whose sizes, and whose weights, add up to these."""
+    return (function.tolerance.atol or 0.0) * weights + (function.tolerance.rtol or 0.0) * sizes
 
 
 def _uneven(function: RealFunction, rows: Tensor, weights: Tensor, summed: Tensor) -> Entry | None:
@@ -173,7 +180,7 @@ def forward_failure(error: Exception, evaluation: Evaluation) -> Modes:
 def _failed(error: Exception, functions: tuple[type[Function], ...]) -> Modes:
     """A `jvp` that raises is said; what torch raises behind one is a rule that it breaks."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    guilty = _raised_in(error, functions)
+    guilty = raised_in(error, functions, "jvp")
     if guilty is not None:
         said = f"{named(guilty, 'jvp')} raises {type(error).__name__}: {text}"
         return Modes(why=said, said=said)
@@ -182,9 +189,10 @@ def _failed(error: Exception, functions: tuple[type[Function], ...]) -> Modes:
     return Modes(fault=RULE, why=text)
 
 
-def _raised_in(error: Exception, functions: tuple[type[Function], ...]) -> type[Function] | None:
-    """The function in whose own `jvp` an error was raised."""
-    codes = {getattr(inspect.unwrap(cls.jvp), "__code__", None): cls for cls in functions if _has_own_jvp(cls)}
+def raised_in(error: Exception, functions: tuple[type[Function], ...], method: str) -> type[Function] | None:
+    """The function in whose own method an error was raised."""
+    own = [cls for cls in functions if getattr(cls, method) is not getattr(Function, method)]
+    codes = {getattr(inspect.unwrap(getattr(cls, method)), "__code__", None): cls for cls in own}
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code in codes:

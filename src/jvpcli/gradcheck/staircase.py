@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.gradcheck.causes import Reason, moved, told, value_with, watched
+from jvpcli.gradcheck.causes import Reason, moved, placed, told, value_with
 from jvpcli.gradcheck.compare import Entry, halved
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, Loss
 from jvpcli.gradcheck.vectors import RealFunction
@@ -38,7 +38,7 @@ def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | Non
     That is a rounding whose result is used as a number (not as an index or a mask, and not as x − floor(x)); or, where
     no gradient flows from an output to an input at all, whatever cuts it.
     """
-    losses, evaluation = watched(function)
+    losses = placed(function)
     for loss in losses:
         choice = loss.kind == DECISION and loss.rightly and _no_derivative(jacobian)
         candidate = (loss.kind == ROUNDING and not loss.remainder) or choice
@@ -46,8 +46,8 @@ def silent_loss(function: RealFunction, jacobian: Tensor | None) -> Reason | Non
             found = _wide_effect(function, {loss.position: loss.value})
             if found is not None:
                 entry, over = _secant(function, jacobian, *found)
-                return told(loss.kind, loss, evaluation, entry=entry, over=over, rightly=loss.rightly)
-    return _disconnected(function, losses, evaluation) if losses else None
+                return told(loss.kind, loss, function.evaluation, entry=entry, over=over, rightly=loss.rightly)
+    return _disconnected(function, losses) if losses else None
 
 
 def _no_derivative(jacobian: Tensor | None) -> bool:
@@ -118,8 +118,9 @@ def _secant(function: RealFunction, jacobian: Tensor | None, row: int, column: i
     return Entry(row, column, analytic, numeric), abs(step)
 
 
-def _disconnected(function: RealFunction, losses: list[Loss], evaluation: Evaluation) -> Reason | None:
+def _disconnected(function: RealFunction, losses: list[Loss]) -> Reason | None:
     """An output that no gradient connects with an input, and that moves with it all the same."""
+    evaluation = function.evaluation
     outputs, inputs = function.outputs.slices(), function.inputs.slices()
     carried = [name for name, y in evaluation.outputs.items() if y.requires_grad]
     for name, y in evaluation.outputs.items():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LimitError
+from jvpcli.gradcheck.losses import Loss, Watch
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
 from jvpcli.language.evaluate import Evaluation
@@ -139,8 +140,10 @@ class RealFunction:
         problem: with its point.
         inputs, outputs: how the n input and m output entries lie.
         x, y: the point (n,) and the value there (m,), in float64.
-        eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way, or what is seen.
+        eps: the rounding that the values go through, relative to them: of the coarsest dtype on the way; once `measured`,
+            what is seen.
         noise: the same for each output, in its own units (m,).
+        losses: the calls at which a gradient was lost on the way.
         tolerance: what the user lets pass.
         mode: "forward": autograd's numbers are those of forward mode; otherwise those of the backward pass.
     """
@@ -152,22 +155,30 @@ class RealFunction:
     y: Tensor
     eps: float
     noise: Tensor
+    losses: Sequence[Loss] = ()
     tolerance: Tolerance = field(default_factory=Tolerance)
     mode: str = "auto"
 
     @classmethod
     def of(cls, problem: Problem, tolerance: Tolerance | None = None, mode: str = "auto") -> RealFunction:
-        """The function of a problem; raises what its evaluation raises."""
-        evaluation, leaves = problem.evaluation, problem.leaves
+        """The function of a problem, which is evaluated anew and watched; raises what its evaluation raises."""
+        problem, watch = replace(problem), Watch(problem.files)
+        with watch:
+            evaluation, leaves = problem.evaluation, problem.leaves
         inputs, outputs = Layout.of(leaves), Layout.of(evaluation.outputs)
         x, y = inputs.join(list(leaves.values())), outputs.join(list(evaluation.outputs.values()))
         eps = coarsest_rounding(evaluation.outputs.values(), evaluation.leaves.values())
-        function = cls(problem, inputs, outputs, x, y, eps, eps * y.abs(), tolerance or Tolerance(), mode)
-        seen, grain = _visible_noise(function)
+        noise = eps * y.abs()
+        return cls(problem, inputs, outputs, x, y, eps, noise, watch.found(), tolerance or Tolerance(), mode)
+
+    def measured(self) -> RealFunction:
+        """The function with the roundings that its values nearby show, where those are coarser than its dtypes'."""
+        y, eps = self.y, self.eps
+        seen, grain = _visible_noise(self)
         largest = float(torch.where(y.isfinite(), y.abs(), 0.0).max()) if y.numel() else 0.0
         if largest > 0 and float(seen.max()) > eps * largest:
             eps = min(max(eps, float(seen.max()) / largest), WORST_ROUNDING)
-        return replace(function, eps=eps, noise=torch.maximum(torch.maximum(function.noise, seen), grain))
+        return replace(self, eps=eps, noise=torch.maximum(torch.maximum(self.noise, seen), grain))
 
     @property
     def evaluation(self) -> Evaluation:
@@ -239,9 +250,14 @@ class RealFunction:
 
     def pushforward(self, u: Tensor) -> Tensor:
         """Ju by torch's forward mode (m,), for u of (n,)."""
+        return self.outputs.join(self.pushed(list(self.inputs.split(u).values())))
+
+    def pushed(self, tangents: Sequence[Tensor]) -> list[Tensor]:
+        """Ju of each output by torch's forward mode, for a tangent of each input."""
         from jvpcli.jacobians.duals import pushed  # a custom function's own formula alone needs it
 
-        return self.outputs.join(list(pushed(self.problem, self.inputs.split(u)).values()))
+        found = pushed(self.problem, dict(zip(self.inputs.names, tangents, strict=True)))
+        return [torch.zeros_like(self.evaluation.outputs[name]) if ju is None else ju for name, ju in found.items()]
 
     def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
         """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
 from jvpcli.gradcheck.compare import Entry, form_changes
-from jvpcli.gradcheck.demands import BATCHED, UNDEFINED
+from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_functions, named, without_backward
 from jvpcli.gradcheck.vectors import Place
@@ -198,7 +198,7 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     assert outcome.function is not None
     functions = custom_functions(outcome.function.evaluation)
     forward = outcome.function.mode == "forward"
-    backward = _listed(functions, "backward")
+    backward = _listed(functions, "backward") or _listed(functions, "vjp")
     jvp = _listed(functions, "jvp") or "A forward-mode formula"
     if reason.cause == LINEAR:
         who, of_what = (jvp, "tangents") if forward else (backward or "A backward formula", "cotangents")
@@ -210,9 +210,12 @@ def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
         return f"{jvp} breaks a rule of torch's forward mode: {outcome.modes.why}."
     for demand in outcome.demands:
         if reason.cause == demand.name == UNDEFINED:
-            return f"{backward or 'A hook'}, given None where no gradient arrives, {demand.fault}."
+            who = "A hook" if demand.by_hook else backward
+            return f"{who}, given None where no gradient arrives, {demand.fault}."
         if reason.cause == demand.name == BATCHED:
             return f"{backward or 'The backward pass'}, given many cotangents at once (is_grads_batched=True), {demand.fault}."
+        if reason.cause == demand.name == PUSHED:
+            return f"{jvp if functions else 'Forward mode'}, given many tangents at once, {demand.fault}."
     if backward:
         return f"{backward} does not compute the derivative of forward."
     if outcome.function.evaluation.hooked:
@@ -231,7 +234,8 @@ def _listed(functions: Iterable[type[Function]], method: str) -> str:
 def _unsteady(outcome: Outcome) -> str:
     step = _step(outcome)
     if outcome.function is not None:
-        who = _listed(custom_functions(outcome.function.evaluation), "backward") or "The backward pass"
+        functions = custom_functions(outcome.function.evaluation)
+        who = _listed(functions, "backward") or _listed(functions, "vjp") or "The backward pass"
         return f"{who} gives other gradients when the same is pulled back again: none of them can be checked."
     text = f"`{step.source}` gives" if step else "The outputs have"
     if outcome.by_seed:
@@ -273,11 +277,10 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     assert function is not None
     if compared is not None:
         dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
-        what = "entries" if compared.everything else "random products vᵀJu, since the Jacobian is large,"
         wrong = bool(compared.mismatches)
         kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
         agrees = None if compared.kinks and not wrong else not wrong
-        about = f"{compared.compared} {what} in {dtype}{kinks}"
+        about = f"{compared.compared} {compared.what} in {dtype}{kinks}"
         yield Comparing("finite differences", agrees, compared.largest, about)
     if modes.fault == LINEAR:
         sums = "tangents" if function.mode == "forward" else "cotangents"
@@ -289,7 +292,8 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     if modes.dot is not None:
         yield Comparing("⟨v, J u⟩ = ⟨Jᵀ v, u⟩", modes.fault is None, modes.dot, f"the dot-product test, by {modes.how}")
     for demand in outcome.demands:
-        yield Comparing(demand.name, demand.fault is None, None, demand.fault or "")
+        if demand.asked:
+            yield Comparing(demand.name, demand.fault is None, None, demand.fault or "")
     if outcome.lost is not None:
         name = f"{_dtypes(outcome.base)} against float64"
         yield Comparing(name, outcome.verdict != PRECISION, outcome.lost, "relative to the Jacobian's size")
@@ -311,6 +315,13 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
         yield Notice("fallback", "there is a jvp and no backward here, so forward mode alone was checked")
     if outcome.modes.said:
         yield Notice("fallback", f"{outcome.modes.said}, so forward mode was not compared")
+    for demand in outcome.demands:
+        if demand.fault and not demand.asked:
+            yield Notice(
+                "fallback",
+                f"a hook, given None as it is where a function behind it gives None for a gradient, {demand.fault}; "
+                "--undefined all makes that a part of the check",
+            )
     if outcome.zero is not None and outcome.zero.entry is not None and outcome.function is not None:
         text, worst = _text(outcome, outcome.zero), _entry(outcome, outcome.zero.entry, outcome.zero.over)
         cure = f" {STRAIGHT_THROUGH}" if outcome.zero.cause == ROUNDING else ""

@@ -48,4 +48,5 @@ def pushed(problem: Problem, tangents: Mapping[str, Tensor]) -> dict[str, Tensor
             for name, x in problem.leaves.items()
         }
         found = {name: forward_ad.unpack_dual(y).tangent for name, y in problem.run(duals).items()}
-        return {name: None if tangent is None else tangent.detach().clone() for name, tangent in found.items()}
+        with torch.no_grad():  # and not detach(), which has no rule for many at once
+            return {name: None if tangent is None else tangent.clone() for name, tangent in found.items()}
