@@ -18,6 +18,7 @@ from jvpcli.answers.jacobian import linear_maps
 from jvpcli.errors import UsageError
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language import may_be_pasted
 from jvpcli.options import PYTHON, make_request
 from jvpcli.request import Request
 
@@ -227,6 +228,7 @@ def inspect(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     is_grads_batched: bool = False,
     tangent: Weights = None,
@@ -246,7 +248,8 @@ def inspect(
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
 
     Args:
-        expression: text of the language, or any function of tensors.
+        expression: text of the language (also a session or program that asks for a derivative itself, as it stands), or any
+            function of tensors.
         inputs: name to VALUE, for names that are also options here; others are given as keywords.  A function gets them by
             position, in its parameters' order where they have the inputs' names and else in the inputs' order;
             keyword-only parameters by name.
@@ -257,6 +260,8 @@ def inspect(
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate, by name or by position as in `wrt=0` or `wrt=(0, 1)`; that of a dict (or the like)
             means all that it holds.  By default all that are floating or complex.
+        call: where the expression is a program with several derivative calls, which of them is asked about, counted from 1
+            as `report.calls` has them.  By default the last.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
@@ -289,6 +294,7 @@ def jacobian(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int = 0,
@@ -325,6 +331,7 @@ def trace(
     *,
     imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
@@ -354,6 +361,7 @@ def check(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -398,6 +406,7 @@ def hessian(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -435,7 +444,12 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
             raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
-        return make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
+        request = make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
+        if request.call is None and not (isinstance(function, str) and may_be_pasted(function)):
+            return request
+        from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
+
+        return as_meant(request)
     from jvpcli.answers.arguments import below, by_name, inputs_of, named
     from jvpcli.language.trees import Arguments
 

@@ -14,7 +14,7 @@ def test_what_pytorch_raises_stands_first(jvp):
     plain = jvp("inspect", "y = W@x; y.backward(retain_graph=True)", *INPUTS)
     assert plain.code == 0
     assert plain.err == (
-        "read as: jvp inspect 'y = W@x; y' --grad-outputs implicit --x 1,2 --W '1,2;3,4'\n"
+        'read as: jvp inspect "y = W@x; y" --x 1,2 --W "1,2;3,4" --grad-outputs implicit\n'
         "retain_graph=True changes no number here: it is about the graph, which is kept for this answer alone.\n"
     )
     assert plain.out.startswith(
@@ -53,7 +53,7 @@ def test_what_nothing_reads_is_left_out_where_the_call_allows_it(jvp, option):
     call = f"torch.autograd.grad((x**2).sum(), (x, w), {option}=True)"
     told = jvp("inspect", call, "--x", "1,2", "--w", "3")
     assert told.code == 0
-    assert told.err.splitlines()[0] == "read as: jvp inspect '(x**2).sum()' --wrt x --grad-outputs implicit --x 1,2"
+    assert told.err.splitlines()[0] == 'read as: jvp inspect "(x**2).sum()" --x 1,2 --grad-outputs implicit --wrt x'
     assert told.err.splitlines()[2] == "nothing reads w, which is left out here: the result is for the others."
     refused = jvp("inspect", call.replace(f", {option}=True", ""), "--x", "1,2", "--w", "3")
     assert refused.code == 2

@@ -13,7 +13,7 @@ from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError, UsageError
 from jvpcli.language.limits import free_memory, json_float
-from jvpcli.language.pasted import read_pasted
+from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
@@ -73,20 +73,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
             raise _unknown(name, known)
     if not isinstance(fields.get("expression"), str):
         raise UsageError("a request needs `expression`, a string")
-    request = make_request(fields, BATCH)
-    pasted = read_pasted(fields["expression"])
-    if pasted is None:
-        return request
-    return replace(
-        request,
-        expression=pasted.expression,
-        inputs={name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused},
-        wrt=request.wrt or pasted.wrt or None,
-        grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
-        tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
-        is_grads_batched=request.is_grads_batched or pasted.is_grads_batched,
-        seed=request.seed if request.seed_given or pasted.seed is None else pasted.seed,
-    )
+    return as_meant(make_request(fields, BATCH))
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:

@@ -27,6 +27,7 @@ from jvpcli.render.text import (
     labelled,
     labelled_array,
     matrix_table,
+    render_calls,
     render_refusal,
 )
 from jvpcli.report import Comparison, Jacobian, Value
@@ -57,6 +58,7 @@ def render_trace(report: TraceReport, console: Console, *, step: int | None = No
     """Prints the whole trace, or step number `step` in full; `full` leaves nothing out of arrays."""
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_calls(report.calls, console)
     render_refusal(report.refusal, console)
     sections = _sections(page) if step is None else _opened(page, report.steps[step], full)
     for title, body, prose in sections:
