@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
+from jvpcli.cli.compute import FREE_PART, memory_limit, refuse, report_of
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError, UsageError
 from jvpcli.language.limits import free_memory, json_float
@@ -113,13 +113,13 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             with limited(allowed if allowed != most_memory else None):  # which is on already
-                report, failed = COMMANDS[request.command](replace(request, memory_limit=allowed, timeout=None))
+                report = report_of(replace(request, memory_limit=allowed, timeout=None))
                 document = pieces(layout(report))
                 part = with_id(next(document), identity)
                 for following in document:
                     yield PART, part
                     part = following
-                yield FAILED if failed else DONE, part
+                yield FAILED if request.command == "check" and not report.passed else DONE, part
     except JvpError as error:
         yield INSTEAD, with_id(error_to_json(error), identity)
 
@@ -175,36 +175,3 @@ def default_memory(jobs: int) -> int | None:
     """What a line may take if nothing else was asked for: its job's part of the free memory."""
     free = free_memory()
     return int(FREE_PART * free / jobs) if free else None
-
-
-def _inspect(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.inspect import inspect
-
-    return inspect(request), False
-
-
-def _trace(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.trace import trace
-
-    return trace(request), False
-
-
-def _check(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.check import check
-
-    report = check(request)
-    return report, not report.passed
-
-
-def _hessian(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.hessian import hessian
-
-    return hessian(request), False
-
-
-COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
-    "inspect": _inspect,
-    "trace": _trace,
-    "check": _check,
-    "hessian": _hessian,
-}
