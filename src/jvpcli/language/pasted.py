@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jvpcli.errors import JvpError, UsageError
@@ -46,10 +46,13 @@ def as_meant(request: Request) -> Request:
             )
         return replace(request, passed_over=_left_out(text) if may_pass_over(text) else None)
     inputs = {name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused}
+    weights = [value for _, value in (*request.grad_outputs, *request.tangent)]
+    told = [pasted.expression, *pasted.wrt, *pasted.grad_outputs, *pasted.tangent, *weights, *inputs.values()]
+    elsewhere = words([text]) - words(told)  # what only the rest of the program reads
     meant = replace(
         request,
         expression=pasted.expression,
-        inputs=_in_order(inputs),
+        inputs=_in_order({name: x for name, x in inputs.items() if name not in elsewhere}),
         wrt=request.wrt or pasted.wrt or None,
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
@@ -65,14 +68,20 @@ def as_meant(request: Request) -> Request:
     return meant
 
 
+def words(values: Iterable[object]) -> set[str]:
+    """The words of the texts among some values; names that they read are among them."""
+    return {word for text in values if isinstance(text, str) for word in re.findall(r"[^\W\d]\w*", text)}
+
+
 def _in_order(inputs: Mapping[str, object]) -> dict[str, object]:
     """The inputs, each behind those that its VALUE reads, else in their order."""
     found: dict[str, object] = {}
+    places = {name: place for place, name in enumerate(inputs)}
 
     def put(name: str, waiting: tuple[str, ...]) -> None:
         value = inputs[name]
-        for other in re.findall(r"[^\W\d]\w*", value) if isinstance(value, str) else ():
-            if other in inputs and other not in (*found, *waiting):
+        for other in sorted(words([value]) & {*inputs}, key=places.__getitem__):
+            if other not in (*found, *waiting):
                 put(other, (*waiting, other))
         found.setdefault(name, value)
 
@@ -194,7 +203,7 @@ def _no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
 def _of_what_is_read(pasted: Pasted) -> Pasted:
     """Without the leaves that nothing reads."""
     texts = [pasted.expression, *pasted.inputs.values(), *pasted.grad_outputs, *pasted.tangent]
-    read = {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)} | set(pasted.wrt)
+    read = words(texts) | set(pasted.wrt)
     inputs = {name: text for name, text in pasted.inputs.items() if name in read}
     return replace(pasted, inputs=inputs)
 
