@@ -450,6 +450,8 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
 
         return as_meant(request)
+    if given.get("call") is not None:
+        raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
     from jvpcli.answers.arguments import below, by_name, inputs_of, named
     from jvpcli.language.trees import Arguments
 

@@ -231,7 +231,7 @@ PLAIN_METHODS = frozenset({"size", "dim", "numel", "tolist", "item", "numpy", "d
 """What of a tensor has no derivative in PyTorch."""
 
 
-LOOKED_AT = "is not what is explained: it is made of what the call gives, which is a constant there"
+LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
 
 def _around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
