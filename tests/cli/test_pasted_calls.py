@@ -189,6 +189,22 @@ def test_what_grad_holds_after_each_backward(jvp, number):
                                                                  [False, False, True]][number - 1]  # fmt: skip
 
 
+@pytest.mark.parametrize("text", [
+    "v = torch.ones(3)\n(x ** 2).backward(v)\nv = v * 3\n(x ** 3).backward(v)",
+    "a = x ** 2\nb = x ** 3\ntorch.autograd.backward([a, b], [w.detach(), w.detach() * 2])\na = x * 0\n"
+    "(a + x * w).sum().backward()",
+    "a = x ** 2\ntorch.autograd.backward([a, x ** 3], [torch.ones(3), w.detach()])\n(x * w).sum().backward()",
+    "(x * w).sum().backward(inputs=[x])\n(x ** 2).sum().backward(inputs=[x])", "(x * w).sum().backward(inputs=x)",
+    "torch.autograd.backward((x * w).sum(), inputs=[w])",
+])  # fmt: skip
+def test_what_several_backwards_add_up_to(jvp, text):
+    scope = scope_of(text)
+    held = {name: scope[name].grad for name in ("x", "w") if scope[name].grad is not None}
+    found = asked(jvp, text)["vjp"]
+    torch.testing.assert_close({name: tensors({name: value})[0] for name, value in found.items() if name in held}, held)
+    assert all(not torch.tensor(value["value"]).any() for name, value in found.items() if name not in held)
+
+
 def test_several_backwards_and_their_parts(jvp):
     text = "(x ** 2).sum().backward()\n(x * w).sum().backward()\nx.grad"
     document = asked(jvp, text)

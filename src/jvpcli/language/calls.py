@@ -57,8 +57,10 @@ def asked(call: ast.expr | None, source: str) -> Pasted | None:
     if not isinstance(call, ast.Call):
         return None
     if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and path(call.func) != BACKWARD:
-        weights = _weights(argument(call, 0, "gradient"), 1, source)
-        return Pasted(text_of(call.func.value, source), grad_outputs=weights, notes=_about_graph(call, 1))
+        weights, wrt = _weights(argument(call, 0, "gradient"), 1, source), _leaves(argument(call, 3, "inputs"))
+        return None if wrt is None else Pasted(
+            text_of(call.func.value, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 1)
+        )
     if isinstance(call.func, ast.Call):
         return _transform(call.func, call.args, source)
     if isinstance(call.func, ast.Subscript) and is_vjp(call.func.value):  # vjp(f, x)[1](v)
@@ -175,14 +177,14 @@ def _numbers(argnums: ast.expr | None, count: int) -> list[int] | None:
 def _grad(call: ast.Call, source: str) -> Pasted | None:
     """torch.autograd.grad(outputs, inputs, grad_outputs)."""
     outputs, inputs = items(argument(call, 0, "outputs")), argument(call, 1, "inputs")
-    names = [_wanted(item) for item in items(inputs)]
-    if not outputs or not names or not all(name.removesuffix(".parameters()").isidentifier() for name in names):
+    names = _leaves(inputs)
+    if not outputs or not names:
         return None
     weights = _weights(argument(call, 2, "grad_outputs"), len(outputs), source)
     batched = is_true(argument(call, 7, "is_grads_batched"))
     notes = (*_about_graph(call, 3), *_about_unused(call))
     return Pasted(
-        _tuple(outputs, source), wrt=tuple(names), grad_outputs=weights, is_grads_batched=batched, notes=notes
+        _tuple(outputs, source), wrt=names, grad_outputs=weights, is_grads_batched=batched, notes=notes
     )
 
 
@@ -190,6 +192,12 @@ def _tuple(outputs: Sequence[ast.expr], source: str) -> str:
     """One output as it stands, several as a tuple."""
     texts = [text_of(item, source) for item in outputs]
     return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
+    """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
+    names = tuple(_wanted(item) for item in items(inputs))
+    return names if all(name.removesuffix(".parameters()").isidentifier() for name in names) else None
 
 
 def _wanted(node: ast.expr) -> str:
@@ -205,8 +213,10 @@ def _backward(call: ast.Call, source: str) -> Pasted | None:
     if path(call.func) != BACKWARD or not call.args:
         return None
     outputs = items(call.args[0])
-    weights = _weights(argument(call, 1, "grad_tensors"), len(outputs), source)
-    return Pasted(_tuple(outputs, source), grad_outputs=weights, notes=_about_graph(call, 2))
+    weights, wrt = _weights(argument(call, 1, "grad_tensors"), len(outputs), source), _leaves(argument(call, 5, "inputs"))
+    return None if wrt is None else Pasted(
+        _tuple(outputs, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 2)
+    )
 
 
 def _jacobian(call: ast.Call, source: str) -> Pasted | None:

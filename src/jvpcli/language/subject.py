@@ -17,6 +17,7 @@ from jvpcli.language.calls import (
     is_constant,
     is_functional,
     is_vjp,
+    items,
     layers,
     maker,
     name_of,
@@ -123,8 +124,10 @@ class Reader:
     """The statements of a program, and its calls: which of them is meant.
 
     Attributes:
-        code: the program's text, in which its statements stand.
+        statements: in order, those of a loop's first turn among them.
+        code: the program's text, in which they stand.
         twice: whether a call of a second derivative means its function.
+        calls: all calls for derivatives.
     """
 
     statements: list[ast.stmt]
@@ -183,32 +186,44 @@ class Reader:
             statement = self.statements[each.place]
             if is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node:
                 earlier.append(each)
-        if not earlier:
+        found = {each: part for each in earlier if (part := asked(each.call, self.code)) is not None}
+        if not found:
             return subject
-        kept = [*subject.before]
-        parts = [subject.asked]
-        for each in earlier:  # the last first, so that places stay
-            part = asked(each.call, self.code)
-            assert part is not None
+        if any(part.wrt != subject.asked.wrt for part in found.values()):
+            note = "what earlier calls of backward, by other inputs, have added to .grad is not in the result"
+            return replace(subject, asked=replace(subject.asked, notes=(note, *subject.asked.notes)))
+        kept, outputs, weights = [*subject.before], _outputs(subject.asked), [*subject.asked.grad_outputs]
+        for each, part in found.items():  # the last first, so that places stay
             later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not _shows(one, set())]
             changed = set().union(*map(names_changed, later))
             kept[each.place : each.place + 1] = [_with_graph_kept(each.call)] if any(map(reads_grad, later)) else []
-            if free_names(ast.parse(part.expression)) & changed:  # its names mean something else at the end
-                name = f"backward_{self.calls.index(each) + 1}"
-                kept.insert(each.place, assignment(name, f"({part.expression}).clone()"))
-                part = replace(part, expression=name)
-            parts.insert(0, part)
+            number = self.calls.index(each) + 1
+            named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
+            for texts, own, name in named:
+                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed)}
+                kept[each.place : each.place] = [assignment(name, f"({text}).clone()") for text, name in names.items()]
+                texts[:0] = [names.get(text, text) for text in own]  # where its names mean something else at the end
         note = (
-            f"of {len(parts)} calls of backward PyTorch adds the gradients up in .grad, and so does the result; "
+            f"of {len(found) + 1} calls of backward PyTorch adds the gradients up in .grad, and so does the result; "
             "where they share a part of the graph, all but the last need retain_graph=True"
         )
         combined = replace(
             subject.asked,
-            expression=f"({', '.join(part.expression for part in parts)})",
-            grad_outputs=tuple(weight for part in parts for weight in part.grad_outputs),
+            expression=f"({', '.join(outputs)})",
+            grad_outputs=tuple(weights),
             notes=(note, *subject.asked.notes),
         )
-        return _Subject(kept, combined, (*reversed(earlier), last))
+        return _Subject(kept, combined, (*reversed(found), last))
+
+
+def _reads(text: str, names: set[str]) -> bool:
+    """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
+    return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
+
+
+def _outputs(meant: Pasted) -> list[str]:
+    """The texts of what is differentiated, one for each weight."""
+    return [meant.expression] if len(meant.grad_outputs) == 1 else [ast.unparse(each) for each in items(parsed(meant.expression))]
 
 
 def _with_graph_kept(call: ast.Call) -> ast.Expr:
@@ -225,11 +240,8 @@ def _called_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
 
 
 PLAIN = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
-
-
 PLAIN_METHODS = frozenset({"size", "dim", "numel", "tolist", "item", "numpy", "detach"})
 """What of a tensor has no derivative in PyTorch."""
-
 
 LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
@@ -374,6 +386,6 @@ def first_turn(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], t
         return statements, ()
     head: list[ast.stmt] = []
     if isinstance(last, ast.For):
-        items = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
-        head = [ast.Assign([last.target], ast.Subscript(items, ast.Constant(0), ast.Load()), lineno=0)]
+        turns = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
+        head = [ast.Assign([last.target], ast.Subscript(turns, ast.Constant(0), ast.Load()), lineno=0)]
     return [*statements[:-1], *head, *last.body], ("of the loop the first turn is shown",)

@@ -70,7 +70,8 @@ def render_calls(calls: Sequence[Call] | None, console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     for call in calls:
         about = "this answer" if call.explained else f"--call {call.number}"
-        table.add_row(Text(str(call.number)), Text(f"line {call.line}", QUIET), echoed(" ".join(call.source.split())), Text(about, QUIET))
+        source = echoed(" ".join(call.source.split()))
+        table.add_row(Text(str(call.number)), Text(f"line {call.line}", QUIET), source, Text(about, QUIET))
     console.print()
     console.print(Text("The derivative calls", style=HEADING))
     console.print(Indented(table, prose=False))
