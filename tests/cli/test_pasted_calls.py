@@ -189,6 +189,57 @@ def test_what_grad_holds_after_each_backward(jvp, number):
                                                                  [False, False, True]][number - 1]  # fmt: skip
 
 
+ANEW = {
+    "two examples": """x = torch.tensor([1., 2.], requires_grad=True)
+y = (x ** 2).sum()
+y.backward()
+print(x.grad)
+x = torch.tensor([3., 4.], requires_grad=True)
+y = (x ** 3).sum()
+y.backward()""",
+    "one that shares a leaf": """x = torch.tensor([1., 2.], requires_grad=True)
+w = torch.tensor([1., 1.], requires_grad=True)
+(x * w).sum().backward()
+x = torch.tensor([3., 4.], requires_grad=True)
+(x * w).sum().backward()""",
+    "one made of the one before": """x = torch.tensor([1., 2.], requires_grad=True)
+(x ** 2).sum().backward()
+x = (x * 5).detach().requires_grad_()
+(x ** 2).sum().backward()""",
+    "switched on": """x = torch.tensor([1., 2.])
+x.requires_grad_()
+d = x.detach() * 3
+(x ** 2).sum().backward()
+x = torch.tensor([2., 2.])
+x.requires_grad = True
+f = lambda x: x ** 2
+(f(x) * d).sum().backward()""",
+    "three times": """x = torch.tensor([1., 2.], requires_grad=True)
+torch.autograd.grad((x ** 2).sum(), x)
+x = torch.tensor([5., 2.], requires_grad=True)
+torch.autograd.grad((x ** 2).sum(), x)
+x = torch.tensor([7., 2.], requires_grad=True)
+(x ** 2).sum().backward()""",
+}
+
+
+@pytest.mark.parametrize("name", ANEW)
+def test_a_leaf_that_is_made_anew(jvp, name):
+    scope = scope_of(ANEW[name])
+    found = asked(jvp, ANEW[name])["vjp"]
+    held = {key: scope[key].grad.double() for key in ("x", "w") if key in found and scope[key].grad is not None}
+    assert "x" in held
+    torch.testing.assert_close({key: tensors({key: found[key]})[0] for key in held}, held)
+    first = asked(jvp, ANEW[name], "--call", "1")["vjp"]
+    assert first["x"]["value"] == ([1.0, 1.0] if "shares" in name else [2.0, 4.0])
+
+
+def test_what_stands_for_the_one_before_is_told(jvp):
+    told = jvp("inspect", ANEW["one that shares a leaf"])
+    assert "x_1 is a leaf whose name is given to another one later.\n" in told.err
+    assert "later" not in jvp("inspect", ANEW["two examples"]).err
+
+
 @pytest.mark.parametrize("text", [
     "v = torch.ones(3)\n(x ** 2).backward(v)\nv = v * 3\n(x ** 3).backward(v)",
     "a = x ** 2\nb = x ** 3\ntorch.autograd.backward([a, b], [w.detach(), w.detach() * 2])\na = x * 0\n"

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from jvpcli.report import Call, PassedOver
 
@@ -44,6 +45,8 @@ class Pasted:
     calls: tuple[Call, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
 
+
+T = TypeVar("T", bound=ast.AST)
 
 BACKWARD = "torch.autograd.backward"
 TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian", "grad_and_value", "vjp")
@@ -409,7 +412,11 @@ def text_of(node: ast.AST, source: str) -> str:
 
 def parsed(text: str) -> ast.expr:
     """An expression of its own, whose text stands nowhere in a program."""
-    node = ast.parse(text, mode="eval").body
+    return without_places(ast.parse(text, mode="eval").body)
+
+
+def without_places(node: T) -> T:
+    """A part of a tree that is not taken to stand in a text."""
     for part in ast.walk(node):
         if isinstance(part, (ast.expr, ast.stmt)):
             part.end_lineno = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
-from jvpcli.language.calls import Pasted, is_block, path, text_of
+from jvpcli.language.calls import Pasted, is_block, path, text_of, without_places
 from jvpcli.language.names import assigned
-from jvpcli.language.statements import assignment, is_known, names_imported, names_made, of_leaf
+from jvpcli.language.statements import assignment, free_names, is_known, names_imported, names_made, of_leaf
 
 
 def separate(statement: ast.stmt) -> list[ast.stmt]:
@@ -19,6 +21,62 @@ def separate(statement: ast.stmt) -> list[ast.stmt]:
     if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values) and any(map(of_leaf, values))):
         return [statement]
     return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
+
+
+def with_own_names(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a leaf is made anew under a name the one before under a name of its own: `x_1`.
+
+    A function that reads the name finds what it stands for when it is called; of such a program nothing is renamed.
+    """
+    found = [*statements]
+    switched = {name for statement in statements for name in _switches(statement)}
+    taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
+    for name in dict.fromkeys(each for names in made for each in names):
+        places = [place for place, names in enumerate(made) if name in names]
+        if len(places) < 2 or any(_reads_later(part, name) for part in statements):
+            continue
+        for number, (start, end) in enumerate(zip([0, *places[1:]], places[1:], strict=False), 1):
+            own = _Renamed(name, next(each for k in range(len(taken) + 1) if (each := f"{name}_{number}{'_' * k}") not in taken))
+            for place in range(start, end + 1):
+                found[place] = own.renamed(found[place], values_only=place == end, targets_only=place == start > 0)
+    return found
+
+
+def _makes_leaf(statement: ast.stmt, switched: Collection[str]) -> bool:
+    if not isinstance(statement, ast.Assign) or len(names_made(statement)) != 1:
+        return False
+    return of_leaf(statement.value) is not None or names_made(statement)[0] in switched
+
+
+def _reads_later(statement: ast.stmt, name: str) -> bool:
+    """Whether a function in a statement reads a name that is not its own."""
+    functions = [node for node in ast.walk(statement) if isinstance(node, (ast.Lambda, ast.FunctionDef))]
+    return any(name in free_names(node) for node in functions)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A name, and the one that stands for it in a part of a program."""
+
+    name: str
+    by: str
+
+    def renamed(self, statement: ast.stmt, *, values_only: bool, targets_only: bool) -> ast.stmt:
+        """A statement with the name replaced; of an assignment maybe only in what it reads, or in what it gives."""
+        again = copy.deepcopy(statement)
+        for node in self._free(again):
+            if not (values_only and isinstance(node.ctx, ast.Store)) and not (targets_only and isinstance(node.ctx, ast.Load)):
+                node.id = self.by
+        return without_places(again)
+
+    def _free(self, node: ast.AST) -> Iterator[ast.Name]:
+        """The uses of the name, but those by which functions mean something of their own."""
+        if isinstance(node, ast.Name) and node.id == self.name:
+            yield node
+        if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+            for part in ast.iter_child_nodes(node):
+                yield from self._free(part)
 
 
 def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:

@@ -10,10 +10,17 @@ from dataclasses import replace
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
-from jvpcli.language.leaves import from_intermediates, seed_of, separate, without_leaves, without_needless_imports
+from jvpcli.language.leaves import (
+    from_intermediates,
+    seed_of,
+    separate,
+    with_own_names,
+    without_leaves,
+    without_needless_imports,
+)
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened
-from jvpcli.language.subject import Place, Reader, calls_of, first_turn, follows
+from jvpcli.language.statements import called_by, is_passed_over, needed, opened
+from jvpcli.language.subject import Reader, calls_of, first_turn, follows
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -120,10 +127,14 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
         return None
     code = "\n".join(text.lines)
     parts = [part for statement in opened(tree.body) for part in separate(statement)]
-    statements, notes = first_turn(parts, code)
+    written, notes = first_turn(parts, code)
+    places = list(calls_of(written, code))
+    nodes = [each.node for each in places]
+    if number is not None and places and not 0 < number <= len(places):
+        raise _no_such_call(number, _listed(nodes, (), text, code))
+    end = len(written) if number is None or not places else places[number - 1].place + 1
+    statements = [*with_own_names(written[:end]), *written[end:]]
     calls = list(calls_of(statements, code))
-    if number is not None and calls and not 0 < number <= len(calls):
-        raise _no_such_call(number, _listed(calls, (), text, code))
     reader = Reader(statements, code, twice, calls)
     subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
     before, found = (statements, None) if subject is None else (subject.before, subject.asked)
@@ -140,11 +151,13 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
             kept, leaves = cut
     if text.pieces or (not calls and not leaves):
         return None
-    explained = () if subject is None else subject.calls
-    told = Pasted(source, calls=_listed(calls, explained, text, code), passed_over=passed_over(tree, text))
+    explained = [] if subject is None else [calls.index(each) for each in subject.calls]
+    told = Pasted(source, calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     kept = [statement for statement in kept if not is_passed_over(statement)]
+    if found is not None and statements != written:  # what only concerns leaves before the last is another question
+        kept = needed(words([found.expression, *found.wrt, *found.grad_outputs, *found.tangent]), kept)
     kept = without_needless_imports(kept, "" if found is None else found.expression)
     lines = [*(text_of(statement, code) for statement in kept), *([] if found is None else [found.expression])]
     expression = ("\n" if any(map(is_block, kept)) else "; ").join(lines)
@@ -158,7 +171,10 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
         calls=told.calls,
         passed_over=told.passed_over,
     )
-    return _without_unused(_of_what_is_read(found))
+    meant = _without_unused(_of_what_is_read(found))
+    renamed = [name for name in meant.inputs if name not in words([source])] if statements != written else []
+    about = (f"{name} is a leaf whose name is given to another one later" for name in renamed)
+    return replace(meant, notes=(*meant.notes, *about))
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
@@ -185,13 +201,10 @@ def _line(node: ast.stmt | ast.expr, text: SourceText) -> int:
     return text.source.count("\n", 0, text.span(node)[0]) + 1
 
 
-def _listed(
-    calls: Sequence[Place], explained: Sequence[Place], text: SourceText, code: str
-) -> tuple[Call, ...]:
+def _listed(nodes: Sequence[ast.Call], explained: Sequence[int], text: SourceText, code: str) -> tuple[Call, ...]:
     """The calls as they are told."""
     return tuple(
-        Call(number, _line(each.node, text), text_of(each.node, code), any(each.node is one.node for one in explained))
-        for number, each in enumerate(calls, 1)
+        Call(place + 1, _line(node, text), text_of(node, code), place in explained) for place, node in enumerate(nodes)
     )
 
 
@@ -202,10 +215,10 @@ def _no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
 
 def _of_what_is_read(pasted: Pasted) -> Pasted:
     """Without the leaves that nothing reads."""
-    texts = [pasted.expression, *pasted.inputs.values(), *pasted.grad_outputs, *pasted.tangent]
-    read = words(texts) | set(pasted.wrt)
-    inputs = {name: text for name, text in pasted.inputs.items() if name in read}
-    return replace(pasted, inputs=inputs)
+    read = words([pasted.expression, *pasted.grad_outputs, *pasted.tangent]) | {*pasted.wrt}
+    while more := words(text for name, text in pasted.inputs.items() if name in read) - read:
+        read |= more
+    return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
 
 
 def _without_unused(pasted: Pasted) -> Pasted:

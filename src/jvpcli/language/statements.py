@@ -109,6 +109,39 @@ def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     return found
 
 
+NAMESPACES = frozenset({"torch", "nn", "F", "math", "np"})
+
+
+def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """The leaves, the names that nothing makes, and what is made of none, that some names are made of at the end of a program."""
+    open_, found = names - NAMESPACES, set[str]()
+    for statement in reversed(before):
+        made = {*names_made(statement)} if isinstance(statement, ast.Assign) else names_changed(statement)
+        if not made & open_ or is_passed_over(statement):
+            continue
+        reads = free_names(statement) - NAMESPACES - made
+        if isinstance(statement, ast.Assign):
+            if of_leaf(statement.value) is not None or not reads:
+                found |= made & open_
+                reads = set()
+            open_ = open_ - made
+        open_ |= reads
+    return found | open_
+
+
+def needed(names: set[str], before: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements that what some names mean at the end of a program comes from, or is changed by."""
+    wanted, found = set(names), list[ast.stmt]()
+    for statement in reversed(before):
+        whole = {*names_made(statement)} if isinstance(statement, ast.Assign) else set()
+        afresh = whole if all(map(str.isidentifier, whole)) else set()
+        if (afresh or {*names_changed(statement), *names_imported(statement)}) & wanted:
+            found.insert(0, statement)
+            wanted -= afresh
+            wanted |= free_names(statement.value if afresh and isinstance(statement, ast.Assign) else statement)
+    return found
+
+
 def names_changed(statement: ast.stmt) -> set[str]:
     """The names whose values a statement may give or change."""
     if isinstance(statement, ast.Assign) and of_leaf(statement.value):

@@ -38,6 +38,7 @@ from jvpcli.language.statements import (
     names_made,
     reads_grad,
     root_of,
+    sources,
     updates,
 )
 
@@ -176,6 +177,10 @@ class Reader:
         expression = ast.unparse(value) if notes or depth is None else text_of(shown[0], self.code)
         return _Subject(self.statements[: each.place], Pasted(expression, notes=notes), (each,))
 
+    def _made_of(self, each: Place) -> set[str]:
+        """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""
+        return sources(free_names(each.call), self.statements[: each.place])
+
     def _added_up(self, subject: _Subject) -> _Subject:
         """A call of backward together with those before it whose gradients `.grad` holds as well."""
         (last,) = subject.calls
@@ -186,7 +191,12 @@ class Reader:
             statement = self.statements[each.place]
             if is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node:
                 earlier.append(each)
-        found = {each: part for each in earlier if (part := asked(each.call, self.code)) is not None}
+        shared = self._made_of(last)
+        found = {
+            each: part
+            for each in earlier
+            if (part := asked(each.call, self.code)) is not None and shared & self._made_of(each)
+        }
         if not found:
             return subject
         if any(part.wrt != subject.asked.wrt for part in found.values()):
