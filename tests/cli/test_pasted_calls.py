@@ -297,6 +297,11 @@ def test_what_is_made_of_a_gradient_without_a_graph_leads_to_the_call(jvp, text)
                for line in told), told  # fmt: skip
 
 
+def test_the_shape_of_what_a_composed_function_gives(jvp):
+    call = "torch.func.vmap(torch.func.jacrev(lambda t: t ** 3))(x)"
+    torch.testing.assert_close(tensors(asked(jvp, f"{call}.shape")["outputs"]), leaves_of(scope_of(call)["_"]))
+
+
 def test_what_is_made_of_a_gradient_with_a_graph_is_the_answer(jvp):
     for text in ("torch.func.grad(lambda t: (t ** 3).sum())(x).norm()",
                  "-torch.autograd.grad((x ** 3).sum(), x, create_graph=True)[0]"):  # fmt: skip
@@ -355,6 +360,7 @@ def test_a_product_of_a_function(jvp, text, kind):
 
 @pytest.mark.parametrize("text", [
     "h = x * 2\ntorch.func.grad(lambda a, b: (a * b).sum())(x, h)", "torch.func.grad(lambda a, b: (a * b).sum())(x, x * 2)",
+    "J = torch.func.vmap(torch.func.jacrev(lambda t, k: t * k), in_dims=(0, None))(x, w)\nJ.shape\nJ",
     "torch.func.vmap(torch.func.grad(lambda t: t ** 3))(x)", "torch.func.vmap(torch.func.hessian(lambda t: t ** 3))(x)",
     "h = x ** 2\ntorch.autograd.grad((h * x).sum(), (h, x))", "h = x ** 2\nk = h * x\ntorch.autograd.grad((h * k).sum(), (h, k))",
 ])  # fmt: skip

@@ -113,9 +113,15 @@ def transformed(call: ast.expr | None) -> ast.expr | None:
         return None
     made = maker(call)
     found = _function(made)
-    if not found or name_of(made) not in (TRANSFORMS if made is not call else FUNCTIONAL):
-        return None
-    return found[0]
+    known = name_of(made) in (TRANSFORMS if made is not call else FUNCTIONAL) or (made is not call and _is_derivative(made))
+    return found[0] if found and known else None
+
+
+def _is_derivative(function: ast.expr) -> bool:
+    """Whether a call gives a derivative as a function: `jacrev(f)`, `vmap(jacrev(f))`."""
+    if not isinstance(function, ast.Call) or name_of(function) != "vmap":
+        return isinstance(function, ast.Call) and name_of(function) in (*COMPOSED, "hessian")
+    return any(map(_is_derivative, _function(function)))
 
 
 def is_functional(call: ast.Call) -> bool:

@@ -149,7 +149,7 @@ class Reader:
             if _is_used(statement, each.call, rest) or (has_graph(each.call) and (rest or not is_backward(each.call))):
                 return None
             found = self.chosen(each)
-            looks = [*shown, *(layer for part in rest for layer in _looks(part, {*names_made(statement)}) or ())]
+            looks = [*shown, *(layer for part in rest[-1:] for layer in _looks(part, {*names_made(statement)}) or ())]
             notes = tuple(f"{ast.unparse(layer)} {LOOKED_AT}" for layer in looks[:1])
             return replace(found, asked=replace(found.asked, notes=(*found.asked.notes, *notes)))
         return None
