@@ -170,6 +170,9 @@ class Reader:
         each = subject.calls[-1]
         shown = [layer for layer in layers(getattr(self.statements[each.place], "value", None)) if not _prints(layer)]
         depth = next((depth for depth, layer in enumerate(shown) if layer is each.call), None)
+        if depth is not None:
+            plain = [place for place, layer in enumerate(shown[:depth]) if _is_plain(layer)]
+            shown, depth = shown[len(plain) and plain[-1] + 1 :], depth - (len(plain) and plain[-1] + 1)
         value = copy.deepcopy(each.call if depth is None else shown[0])
         notes: tuple[str, ...] = ()
         if _make_graph(list(layers(value))[depth or 0]):
@@ -283,7 +286,7 @@ def _is_plain(layer: ast.expr) -> bool:
     """Whether a layer around a tensor is no tensor with a graph, whatever the tensor."""
     if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
         return layer.func.attr in PLAIN_METHODS
-    return isinstance(layer, ast.Attribute) and layer.attr in PLAIN
+    return isinstance(layer, ast.Attribute) and layer.attr in PLAIN | PLAIN_METHODS
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
