@@ -17,6 +17,7 @@ from jvpcli.answers.jacobian import linear_maps
 from jvpcli.errors import UsageError
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language import may_be_pasted
 from jvpcli.options import ANSWERS, PYTHON, options_of, request_fields
 from jvpcli.request import Request
 
@@ -232,6 +233,7 @@ def inspect(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     is_grads_batched: bool = False,
     tangent: Weights = None,
@@ -251,7 +253,8 @@ def inspect(
     """Jacobians, VJPs (and JVPs) of an expression or a function at some inputs.
 
     Args:
-        expression: text of the language, or any function of tensors.
+        expression: text of the language (also a session or program that asks for a derivative itself, as it stands), or any
+            function of tensors.
         inputs: name to VALUE, for names that are also options here; others are given as keywords.  A function gets them by
             position, in its parameters' order where they have the inputs' names and else in the inputs' order;
             keyword-only parameters by name.
@@ -262,6 +265,8 @@ def inspect(
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate, by name or by position as in `wrt=0` or `wrt=(0, 1)`; that of a dict (or the like)
             means all that it holds.  By default all that are floating or complex.
+        call: where the expression is a program with several derivative calls, which of them is asked about, counted from 1
+            as `report.calls` has them.  By default the last.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
@@ -294,6 +299,7 @@ def jacobian(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int = 0,
@@ -330,6 +336,7 @@ def trace(
     *,
     imports: Paths | None = None,
     wrt: str | Sequence[str] | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
@@ -359,6 +366,7 @@ def check(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -403,6 +411,7 @@ def hessian(
     *arguments: Any,
     imports: Paths | None = None,
     wrt: Wanted | None = None,
+    call: int | None = None,
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
@@ -441,7 +450,14 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
         given = {**given, "inputs": {**(inputs or {}), **given["named"]}}
-        return Request(**request_fields(given, OPTIONS[command], PYTHON, command))
+        request = Request(**request_fields(given, OPTIONS[command], PYTHON, command))
+        if request.call is None and not (isinstance(function, str) and may_be_pasted(function)):
+            return request
+        from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
+
+        return as_meant(request)
+    if given.get("call") is not None:
+        raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
     from jvpcli.answers.arguments import below, by_name, inputs_of, named
     from jvpcli.language.trees import Arguments
 

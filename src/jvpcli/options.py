@@ -306,6 +306,8 @@ OPTIONS: tuple[Option, ...] = (
            words=DIRECTIONS),
     Option("wrt", NAMES, ANSWERS, ("--wrt",), "NAMES",
            "What to differentiate, as in --wrt x,W. Default: every floating or complex input."),
+    Option("call", COUNT, ANSWERS, ("--call",), "N",
+           "Of a program with several derivative calls the one to explain, as the answer numbers them. Default: the last."),
     Option("step", STEP, ("trace",), ("--step",), "N",
            "Open one step: its values, and its local Jacobians in full; or the steps of a module by its name, as in "
            "--step 0.attn.", doors=(COMMAND_LINE, PYTHON)),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jvpcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from jvpcli.report import Call, PassedOver
 
 Value = Any
 """A VALUE of the contract: text as on the command line, a number, a nested list, an array or a tensor."""
@@ -46,6 +49,9 @@ class Request:
         strict: whether an output that does not depend on an input is refused.
         ignore: names of a Python function's results that are left out.
         arguments: what a Python function is called with (`language.trees.Arguments`); None: its inputs.
+        call: which derivative call of a program is asked about, from 1; None: the one that it ends with.
+        calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
+        notes: what is to be said of how it was read.
         command: "inspect", "trace", "check" or "hessian": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
@@ -77,6 +83,10 @@ class Request:
     strict: bool = False
     ignore: tuple[str, ...] = ()
     arguments: Any = None
+    call: int | None = None
+    calls: tuple[Call, ...] | None = None
+    passed_over: tuple[PassedOver, ...] | None = None
+    notes: tuple[str, ...] = ()
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None

@@ -318,12 +318,12 @@ def test_ctrl_c_and_a_reader_that_leaves(tmp_path, shell):
 TELLING = """
 import os, sys
 from jvpcli.cli import answers
-inner = answers.COMMANDS["inspect"]
+inner = answers.report_of
 def telling(request):
     if request.seed == 1:
         os.write(int(os.environ["BEGUN"]), b".")
     return inner(request)
-answers.COMMANDS["inspect"] = telling
+answers.report_of = telling
 from jvpcli.__main__ import main
 sys.argv = ["jvp", "batch", "-q", sys.argv[1]]
 main()
@@ -419,7 +419,7 @@ POISON = """
 import json, os, signal, sys, threading
 from jvpcli.cli import answers, batch
 count = int(sys.argv[1])
-inner = answers.COMMANDS["inspect"]
+inner = answers.report_of
 def poisoned(request):
     if request.seed == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -428,7 +428,7 @@ def poisoned(request):
     if request.seed == 3:
         raise ValueError("poison")
     return inner(request)
-answers.COMMANDS["inspect"] = poisoned
+answers.report_of = poisoned
 from jvpcli.__main__ import main
 sys.argv = ["jvp", "batch", sys.argv[2], "--jobs", "3", "-q"]
 main()

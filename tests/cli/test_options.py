@@ -97,7 +97,7 @@ def test_one_row_more_is_an_option_more(jvp, chunk, monkeypatch):
     assert Options.of("inspect").spellings["-c"] == "--chunk"
 
     asked_for = []
-    monkeypatch.setattr("jvpcli.cli.inspect.computing", lambda context, request, as_json: asked_for.append(request))
+    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, render, **options: asked_for.append(request))
     jvp("inspect", "x*2", "--x", "1", "--chunk", "8")
     jvp("inspect", "x*2", "--x", "1", "-c", "2")
     jvp("inspect", "x*2", "--x", "1")
@@ -203,7 +203,7 @@ def test_a_line_of_data_runs_and_writes_nothing(name, value):
 )
 def test_a_suggested_command_asks_the_same(jvp, monkeypatch, argv):
     asked_for = []
-    monkeypatch.setattr("jvpcli.cli.inspect.computing", lambda context, request, as_json: asked_for.append(request))
+    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, render, **options: asked_for.append(request))
     jvp("inspect", "seed * x", *argv)
     line = command(asked_for[0])
     jvp(*shlex.split(line)[1:])

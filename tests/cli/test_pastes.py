@@ -244,9 +244,9 @@ def test_what_is_given_stands_for_what_is_pasted(jvp):
 
 MEANT = [
     ("x = torch.ones(3, requires_grad=True)\ny = x ** 2\ny.backward(torch.ones(3))\nx.grad",
-     "read as: jvp inspect 'y = x ** 2; y' --x 'torch.ones(3)' --grad-outputs 'torch.ones(3)'\n"),
+     'read as: jvp inspect "y = x ** 2; y" --x "torch.ones(3)" --grad-outputs "torch.ones(3)"\n'),
     ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    loss = (x * k).sum()\n    loss.backward()",
-     "read as: jvp inspect 'k = list(range(5))[0]; loss = (x * k).sum(); loss' --x 'torch.ones(2)' --grad-outputs implicit\n"
+     'read as: jvp inspect "k = list(range(5))[0]; loss = (x * k).sum(); loss" --x "torch.ones(2)" --grad-outputs implicit\n'
      "of the loop the first turn is shown.\n"),
 ]  # fmt: skip
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jvpcli.language.pasted import Pasted, read_pasted
+from jvpcli.language.calls import Pasted
+from jvpcli.language.pasted import read_pasted
 
 OUTER = "torch.outer(x, x)"
 KEPT = "{}=True changes no number here: it is about the graph, which is kept for this answer alone"
@@ -53,7 +56,9 @@ KEPT = "{}=True changes no number here: it is about the graph, which is kept for
     ],
 )  # fmt: skip
 def test_what_is_meant(source, meant):
-    assert read_pasted(source) == meant
+    found = read_pasted(source)
+    assert replace(found, calls=()) == meant
+    assert [call.explained for call in found.calls] == [True]
 
 
 @pytest.mark.parametrize(

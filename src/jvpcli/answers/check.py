@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -21,7 +22,8 @@ def check(request: Request) -> CheckReport:
     Raises:
         JvpError: the expression is refused, or fails; a gradient that is found wrong is an answer and no error.
     """
-    return report_of(examine(request), text_of(request))
+    found = report_of(examine(request), text_of(request))
+    return replace(found, calls=request.calls, passed_over=request.passed_over)
 
 
 def examine(request: Request) -> Outcome:

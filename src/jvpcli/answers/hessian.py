@@ -309,6 +309,8 @@ def _report(
         warnings=warnings,
         hvp={name: figures.value(each) for name, each in hvp.items()} or None,
         tangent={name: figures.cotangent(weight.source, weight.value) for name, weight in tangents.items()} or None,
+        calls=request.calls,
+        passed_over=request.passed_over,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from jvpcli.answers.products import Products, differentiate, plan_of
@@ -26,7 +27,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
-from jvpcli.report import InspectReport, Notice
+from jvpcli.report import InspectReport, Notice, Value
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -161,7 +162,20 @@ def _report(
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
         is_grads_batched=batched or None,
         refusal=refused(problem, cotangents),
+        calls=request.calls,
+        passed_over=request.passed_over,
+        parts=_parts(request, products),
     )
+
+
+def _parts(request: Request, products: Products) -> dict[str, dict[str, Value]] | None:
+    """What each output adds to the gradients, where calls of backward add up."""
+    if sum(call.explained for call in request.calls or ()) < 2:
+        return None
+    found: dict[str, dict[str, Value]] = {}
+    for (y, x), part in products.contributions.items():
+        found.setdefault(y, {})[x] = figures.value(torch.zeros_like(products.vjp[x]) if part is None else part)
+    return found
 
 
 def _without_graph(request: Request) -> Iterator[Notice]:

@@ -29,10 +29,10 @@ SEED_OFFSET = 1_000
 
 
 UNUSED = (
-    "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the "
+    "The differentiated Tensor at index {} appears to not have been used in the graph. Set allow_unused=True if this is the "
     "desired behavior."
 )
-"""What PyTorch says of an input in `wrt` that nothing uses."""
+"""What PyTorch says of an input in `wrt` that nothing uses, by its place there."""
 
 
 def pose(request: Request) -> Problem:
@@ -262,12 +262,13 @@ def _refuse_unused(request: Request, wanted: tuple[str, ...]) -> None:
     weights = [value for _, value in (*request.grad_outputs, *request.tangent) if not is_word(value)]
     texts = [value for value in (*weights, *request.inputs.values()) if isinstance(value, str)]
     helping = {name for text in texts for name in free_names(text)}
+    asked = list(request.wrt or ())
     for name in unused:
         if name not in helping:
             uses = ", ".join(wanted) or "no inputs"
             raise UsageError(
                 f"the expression does not use an input {name!r}; it uses {uses}",
-                torch_message=UNUSED if name in (request.wrt or ()) else None,
+                torch_message=UNUSED.format(asked.index(name)) if name in asked else None,
             )
 
 

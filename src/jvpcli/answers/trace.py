@@ -133,4 +133,6 @@ def _report(
         product=product,
         warnings=(*about_sweep, *about_product, *not_finite(untold), *torch_warnings(evaluation)),
         refusal=refused(traced.problem, weights),
+        calls=request.calls,
+        passed_over=request.passed_over,
     )

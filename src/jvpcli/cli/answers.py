@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
+from jvpcli.cli.compute import FREE_PART, memory_limit, refuse, report_of
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError, UsageError
 from jvpcli.language.limits import free_memory, json_float
-from jvpcli.language.pasted import read_pasted
+from jvpcli.language.pasted import as_meant
 from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
@@ -73,20 +73,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
             raise _unknown(name, known)
     if not isinstance(fields.get("expression"), str):
         raise UsageError("a request needs `expression`, a string")
-    request = make_request(fields, BATCH)
-    pasted = read_pasted(fields["expression"])
-    if pasted is None:
-        return request
-    return replace(
-        request,
-        expression=pasted.expression,
-        inputs={name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused},
-        wrt=request.wrt or pasted.wrt or None,
-        grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
-        tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
-        is_grads_batched=request.is_grads_batched or pasted.is_grads_batched,
-        seed=request.seed if request.seed_given or pasted.seed is None else pasted.seed,
-    )
+    return as_meant(make_request(fields, BATCH))
 
 
 def _unknown(name: str, known: Collection[str]) -> UsageError:
@@ -126,13 +113,13 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             with limited(allowed if allowed != most_memory else None):  # which is on already
-                report, failed = COMMANDS[request.command](replace(request, memory_limit=allowed, timeout=None))
+                report = report_of(replace(request, memory_limit=allowed, timeout=None))
                 document = pieces(layout(report))
                 part = with_id(next(document), identity)
                 for following in document:
                     yield PART, part
                     part = following
-                yield FAILED if failed else DONE, part
+                yield FAILED if request.command == "check" and not report.passed else DONE, part
     except JvpError as error:
         yield INSTEAD, with_id(error_to_json(error), identity)
 
@@ -188,36 +175,3 @@ def default_memory(jobs: int) -> int | None:
     """What a line may take if nothing else was asked for: its job's part of the free memory."""
     free = free_memory()
     return int(FREE_PART * free / jobs) if free else None
-
-
-def _inspect(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.inspect import inspect
-
-    return inspect(request), False
-
-
-def _trace(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.trace import trace
-
-    return trace(request), False
-
-
-def _check(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.check import check
-
-    report = check(request)
-    return report, not report.passed
-
-
-def _hessian(request: Request) -> tuple[Any, bool]:
-    from jvpcli.answers.hessian import hessian
-
-    return hessian(request), False
-
-
-COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
-    "inspect": _inspect,
-    "trace": _trace,
-    "check": _check,
-    "hessian": _hessian,
-}

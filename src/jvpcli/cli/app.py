@@ -8,15 +8,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
 from jvpcli.errors import ExitCode, JvpError, UsageError
-
-if TYPE_CHECKING:
-    from jvpcli.language.pasted import Pasted
 
 ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."
 
@@ -105,71 +101,21 @@ def _command(name: str, argv: list[str], context: Context) -> int:
         return typed.invoke(command, name, ["--help"], context)
     options = Options.of(name)
     if "--input" in options.spellings:
-        argv = _as_meant(name, normalise(argv, options, f"jvp {name}"), context)
+        argv = _with_expression(normalise(argv, options, f"jvp {name}"), context)
     return typed.invoke(command, name, argv, context)
 
 
-def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
-    """A command's normalised argv with EXPR from stdin where it is `-`, and with pasted Python put as a request."""
-    *before, mark, expression = ["", *argv] if len(argv) > 1 else ["", "", ""]
-    if mark != "--":
+def _with_expression(argv: list[str], context: Context) -> list[str]:
+    """A command's normalised argv with EXPR from stdin where it is `-`."""
+    if argv[-2:] != ["--", "-"]:
         return argv
-    if expression == "-":
-        argv = [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
-        expression = argv[-1]
-    from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
-
-    quiet = any(word in ("--quiet", "--json") for word in before)
-    imports = any(word.startswith("--import=") for word in before)
-    pasted = None
-    if may_ask_for_derivative(expression) and (not imports or is_torchs_own(expression)):
-        from jvpcli.language.pasted import read_pasted
-
-        pasted = read_pasted(expression)
-    if pasted is None:
-        if may_pass_over(expression) and not quiet:
-            from jvpcli.language.pasted import notes_on
-
-            context.err.say("".join(f"{note}.\n" for note in notes_on(expression)))
-        return argv
-    before = [word for word in before if not word.startswith(tuple(f"--input={name}=" for name in pasted.unused))]
-    given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}
-    taken = {word.removeprefix("--input=").partition("=")[0] for word in before if word.startswith("--input=")}
-    added = [f"--input={key}={value}" for key, value in pasted.inputs.items() if key not in taken]
-    if pasted.wrt and "--wrt" not in given:
-        added.append(f"--wrt={','.join(pasted.wrt)}")
-    for option, texts in (("--grad-outputs", pasted.grad_outputs), ("--tangent", pasted.tangent)):
-        added += [f"{option}={text}" for text in texts if option not in given]
-    if pasted.is_grads_batched and name != "inspect":
-        raise UsageError(f"jvp {name} takes one v, and is_grads_batched=True gives several; jvp inspect takes them all")
-    if pasted.is_grads_batched:
-        added.append("--is-grads-batched")
-    if pasted.seed is not None and "--seed" not in given:
-        added.append(f"--seed={pasted.seed}")
-    if not quiet:
-        _tell_meaning(name, [*added, *before[1:]], pasted, context)
-    return [*added, *before[1:], "--", pasted.expression]
+    return [*argv[:-1], _expression_from_stdin(argv[:-2], context)]
 
 
 def _expression_from_stdin(options: list[str], context: Context) -> str:
     if any(word.startswith("--input=") and word.endswith("=-") for word in options):
         raise UsageError("standard input can be EXPR or the VALUE of an input, not both")
     return context.read_stdin(LONGEST_EXPRESSION).strip()
-
-
-def _tell_meaning(name: str, options: list[str], pasted: Pasted, context: Context) -> None:
-    """Which command a pasted line of Python was read as, and what of it has no effect on the answer."""
-    import shlex
-
-    words = []
-    for word in options:
-        if word.startswith("--input="):
-            key, _, value = word.removeprefix("--input=").partition("=")
-            word = f"--{key}={value}" if value.startswith("-") else f"--{key}\0{value}"
-        words += word.split("\0") if "\0" in word else word.split("=", 1)
-    context.err.say(f"read as: jvp {shlex.join([name, pasted.expression, *words])}\n")
-    for note in pasted.notes:
-        context.err.say(f"{note}.\n")
 
 
 def _unknown_command(argv: list[str]) -> UsageError:

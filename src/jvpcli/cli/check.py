@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from jvpcli.cli.compute import computing
+from typing import TYPE_CHECKING
+
+from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.errors import ExitCode
 from jvpcli.request import Request
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jvpcli.report.check import CheckReport
 
 EXAMPLES = """
 # is the gradient of softmax right?
@@ -31,14 +37,11 @@ jvp check "torch.relu(x)" --x 0,1 --json | jq -c '[.verdict, .worst]'
 
 def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -> int:
     """Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause."""
-    with computing(context, request, as_json) as (limited, computed):
-        from jvpcli.answers.check import check
 
-        report = check(limited)
-        computed()
-        from jvpcli.render.check import render_check
+    def render(report: CheckReport, console: Console) -> None:
+        from jvpcli.render.check import render_check  # a document does without
 
-        emit(context, report, as_json, render_check)
-    if not quiet and not as_json:
-        emit_warnings(context, report.warnings)
+        render_check(report, console)
+
+    report = answer(context, request, render, as_json=as_json, quiet=quiet)
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit_error
+from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
 from jvpcli.request import Request, Tell
 
@@ -71,6 +72,45 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             start_threads()
         with memory_limit(allowed):
             yield replace(request, memory_limit=allowed), shown.close
+
+
+def report_of(request: Request) -> Any:
+    """The answer of the command that a request is for, as data; its module is loaded here, and no other."""
+    return getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)(request)
+
+
+def answer(
+    context: Context,
+    request: Request,
+    render: Callable[[Any, Console], None],
+    *,
+    as_json: bool,
+    quiet: bool,
+    pictures: Pictures | None = None,
+    compute: Callable[[Request], Any] = report_of,
+) -> Any:
+    """Computes the answer to a request and prints it, its pictures with it and its warnings on stderr; the report.
+
+    `render` and `compute` load what they need themselves: a document needs no text, and an error before no torch.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
+
+    def drawn(report: Any, console: Console) -> None:
+        render(report, console)
+        if pictures is not None:
+            pictures.draw(report, console)
+
+    with computing(context, request, as_json) as (limited, computed):
+        report = compute(limited)
+        computed()
+        if pictures is not None:
+            pictures.write(report)
+        emit(context, report, as_json, drawn)
+    if not quiet and not as_json:
+        emit_warnings(context, report.warnings)
+    return report
 
 
 def check_folder() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jvpcli.cli.compute import Pictures, computing
+from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -52,17 +51,8 @@ def command(
         check_writable(request.save)
 
     def render(report: HessianReport, console: Console) -> None:
-        from jvpcli.render.hessian import render_hessian
+        from jvpcli.render.hessian import render_hessian  # a document does without
 
         render_hessian(report, console, full=full)
-        pictures.draw(report, console)
 
-    with computing(context, request, as_json) as (limited, computed):
-        from jvpcli.answers.hessian import hessian
-
-        report = hessian(limited)
-        computed()
-        pictures.write(report)
-        emit(context, report, as_json, render)
-    if not quiet and not as_json:
-        emit_warnings(context, report.warnings)
+    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import Pictures, computing
+from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.errors import UsageError
 from jvpcli.request import Request
 
@@ -61,23 +60,18 @@ def command(
 
         check_writable(request.save)
 
+    def compute(limited: Request) -> Any:
+        from jvpcli.answers import inspect
+
+        return inspect.explain_plan(limited) if explain_plan else inspect.inspect(limited)
+
     def render(report: Any, console: Console) -> None:
         from jvpcli.render.text import render_inspect, render_plan  # a document does without
 
         if explain_plan:
             render_plan(report, console)
-            return
-        render_inspect(report, console, full=full)
-        pictures.draw(report, console)
+        else:
+            render_inspect(report, console, full=full)
 
-    with computing(context, request, as_json) as (limited, computed):
-        from jvpcli.answers.inspect import explain_plan as explain
-        from jvpcli.answers.inspect import inspect
-
-        report: Any = explain(limited) if explain_plan else inspect(limited)
-        computed()
-        if not explain_plan:
-            pictures.write(report)
-        emit(context, report, as_json, render)
-    if not (quiet or as_json or explain_plan):
-        emit_warnings(context, report.warnings)
+    quiet = quiet or explain_plan
+    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures, compute=compute)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import Pictures, computing
+from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_warnings
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -66,23 +65,20 @@ def command(
 
         check_writable(dot)
 
-    def render(report: TraceReport, console: Console) -> None:
-        from jvpcli.render.trace import render_trace  # a document does without
-
-        render_trace(report, console, **opened_step(step), depth=depth, full=full)
-        pictures.draw(report, console)
-
-    with computing(context, request, as_json) as (limited, computed):
+    def compute(limited: Request) -> TraceReport:
         from jvpcli.answers.trace import trace
 
         report = trace(limited, step=step)
-        computed()
         if dot is not None:
             from jvpcli.render.dot import to_dot
             from jvpcli.writer import write_whole
 
             write_whole(dot, to_dot(report).encode())
-        pictures.write(report)
-        emit(context, report, as_json, render)
-    if not quiet and not as_json:
-        emit_warnings(context, report.warnings)
+        return report
+
+    def render(report: TraceReport, console: Console) -> None:
+        from jvpcli.render.trace import render_trace  # a document does without
+
+        render_trace(report, console, **opened_step(step), depth=depth, full=full)
+
+    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures, compute=compute)

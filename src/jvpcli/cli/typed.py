@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from types import ModuleType
 from typing import Annotated, Any
@@ -13,7 +13,9 @@ from typer.exceptions import TyperException
 
 from jvpcli.cli.context import Context
 from jvpcli.errors import ExitCode, UsageError
-from jvpcli.options import COMMAND_LINE, PATH, Option, make_request, options_of, read
+from jvpcli.language import may_be_pasted
+from jvpcli.options import COMMAND_LINE, PATH, Option, command, make_request, options_of, read
+from jvpcli.request import Request
 
 
 class Command(TyperCommand):
@@ -66,9 +68,27 @@ def _taken(name: str, module: ModuleType, context: Context, given: dict[str, Any
     if "request" in takes:
         if given["expression"] is None:
             raise UsageError("EXPR is missing: the expression to differentiate", hints=examples(module.EXAMPLES)[:3])
-        values["request"] = make_request(given, COMMAND_LINE, name, stdin=context.read_stdin)
+        values["request"] = _meant(make_request(given, COMMAND_LINE, name, stdin=context.read_stdin), given, context)
     own = {key: option.default for key, option in options.items()} | read(given, options, COMMAND_LINE)
     return values | {key: value for key, value in own.items() if key in takes}
+
+
+def _meant(request: Request, given: Mapping[str, Any], context: Context) -> Request:
+    """The request that a pasted program makes, and on stderr which command that is, and what of the text has no effect."""
+    assert isinstance(request.expression, str)
+    if request.call is None and not may_be_pasted(request.expression):
+        return request
+    from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
+
+    meant = as_meant(request)
+    if given["quiet"] or given["as_json"]:
+        return meant
+    if meant.expression != request.expression:
+        context.err.say(f"read as: {command(meant)}\n")
+    passed_over = ", ".join(f"{each.what} on line {each.line}" for each in meant.passed_over or ())
+    for note in (*meant.notes, *([f"passed over: {passed_over}"] if passed_over else [])):
+        context.err.say(f"{note}.\n")
+    return meant
 
 
 def examples(text: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import re
 
-DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "Parameter(")
+DERIVATIVE_WORDS = ("grad", "backward", "jac", "vjp", "jvp", "hessian", "hvp", "vhp", "Parameter(")
 
 
 def may_construct(text: str) -> bool:
@@ -13,6 +13,11 @@ def may_construct(text: str) -> bool:
 def may_pass_over(text: str) -> bool:
     """Whether a text can have statements that are passed over."""
     return "print(" in text or "assert" in text or ".step(" in text
+
+
+def may_be_pasted(text: str) -> bool:
+    """Whether a text can be a program that is not carried out as it stands, which `pasted` reads."""
+    return may_ask_for_derivative(text) or may_pass_over(text)
 
 
 def is_torchs_own(text: str) -> bool:

@@ -12,7 +12,7 @@ from rich.text import Text
 from jvpcli.render.error import underlined
 from jvpcli.render.numbers import number_text
 from jvpcli.render.terminal import Indented, echoed
-from jvpcli.render.text import HEADING, NAME, QUIET
+from jvpcli.render.text import HEADING, NAME, QUIET, render_calls
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing
 
 GOOD = "bold green"
@@ -35,6 +35,7 @@ FORWARD_TITLES = {"pass": "forward mode is right", "wrong_backward": "the formul
 def render_check(report: CheckReport, console: Console) -> None:
     """Prints the whole answer."""
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_calls(report.calls, console)
     for title, body in _sections(report):
         console.print()
         console.print(title if isinstance(title, Text) else Text(title, style=HEADING))

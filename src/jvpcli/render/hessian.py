@@ -20,6 +20,7 @@ from jvpcli.render.text import (
     labelled_array,
     matrix_table,
     not_shown,
+    render_calls,
     summary,
     worked,
 )
@@ -41,6 +42,7 @@ def render_hessian(report: HessianReport, console: Console, *, full: bool = Fals
     """Prints the whole answer; `full` leaves nothing out."""
     window = Window(None, None, None) if full else Window()
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_calls(report.calls, console)
     for title, body in _sections(report, window, console.width):
         console.print()
         console.print(Text(title, style=HEADING))

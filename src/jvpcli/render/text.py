@@ -16,6 +16,7 @@ from rich.text import Text
 from jvpcli.render.numbers import array_text, bytes_text, index_text, kind_text, number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.report import (
+    Call,
     Comparison,
     Contraction,
     Cotangent,
@@ -54,11 +55,26 @@ def render_inspect(report: InspectReport, console: Console, *, full: bool = Fals
     hidden = 0 if window.outputs is None else max(len(report.outputs) - window.outputs, 0)
     shown = _first_outputs(report, window.outputs) if hidden else report
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_calls(report.calls, console)
     render_refusal(report.refusal, console)
     for title, body in _sections(shown, window, console.width, hidden):
         console.print()
         console.print(Text(title, style=HEADING))
         console.print(Indented(body, prose=title != NUMBERS))
+
+
+def render_calls(calls: Sequence[Call] | None, console: Console) -> None:
+    """Prints the derivative calls of the program that was given, where there are several, and which the answer is about."""
+    if calls is None or len(calls) < 2:
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for call in calls:
+        about = "this answer" if call.explained else f"--call {call.number}"
+        source = echoed(" ".join(call.source.split()))
+        table.add_row(Text(str(call.number)), Text(f"line {call.line}", QUIET), source, Text(about, QUIET))
+    console.print()
+    console.print(Text("The derivative calls", style=HEADING))
+    console.print(Indented(table, prose=False))
 
 
 def render_refusal(refusal: Refusal | None, console: Console) -> None:
@@ -368,6 +384,9 @@ def _factor(value: float) -> str:
 def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.vjp.items():
         yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.rows is None, width)
+        for output, by_input in (report.parts or {}).items():
+            label = f"  of which by {output} "
+            yield labelled_array(label, by_input[name].value, window.rows is None, width, QUIET)
     yield Text(_agreement(report.comparison), style=QUIET)
 
 

@@ -28,6 +28,7 @@ from jvpcli.render.text import (
     labelled,
     labelled_array,
     matrix_table,
+    render_calls,
     render_refusal,
 )
 from jvpcli.report import Comparison, Jacobian, Value
@@ -75,6 +76,7 @@ def render_trace(
     """
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
+    render_calls(report.calls, console)
     render_refusal(report.refusal, console)
     depth = None if full or module is not None else depth or depth_for(report.steps)
     if step is not None:

@@ -143,6 +143,27 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call for a derivative in the program that was given: its number, as `call` takes it, its line and its text.
+
+    `explained` are the one that the answer is about, and those whose gradients `.grad` holds as well.
+    """
+
+    number: int
+    line: int
+    source: str
+    explained: bool
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A statement of the program that was given which is not carried out: `print`, `assert` or `step`, and its line."""
+
+    what: str
+    line: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The VJPs from the explicit Jacobian against those of `torch.autograd.grad`, entry by entry.
 
@@ -158,7 +179,8 @@ class Comparison:
 class InspectReport:
     """The answer of `jvp inspect`.
 
-    With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.
+    With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.  Where several calls of
+    backward add up, `parts` are what each output, those of the calls in order, adds to each vjp.
     """
 
     expression: str
@@ -177,6 +199,9 @@ class InspectReport:
     tangent: Mapping[str, Cotangent] | None = None
     is_grads_batched: bool | None = None
     refusal: Refusal | None = None
+    calls: tuple[Call, ...] | None = None
+    passed_over: tuple[PassedOver, ...] | None = None
+    parts: Mapping[str, Mapping[str, Value]] | None = None
 
 
 @dataclass(frozen=True)

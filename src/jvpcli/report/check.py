@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jvpcli.report import InputValue, Notice, Value
+from jvpcli.report import Call, InputValue, Notice, PassedOver, Value
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,5 @@ class CheckReport:
     outputs: Mapping[str, Value]
     warnings: tuple[Notice, ...] = ()
     step: GuiltyStep | None = None
+    calls: tuple[Call, ...] | None = None
+    passed_over: tuple[PassedOver, ...] | None = None

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jvpcli.report import Comparison, Contraction, Cotangent, InputValue, Jacobian, Notice, Plan, Value
+from jvpcli.report import (
+    Call,
+    Comparison,
+    Contraction,
+    Cotangent,
+    InputValue,
+    Jacobian,
+    Notice,
+    PassedOver,
+    Plan,
+    Value,
+)
 
 
 def block_product(x: str, w: str, *, single: bool) -> str:
@@ -70,3 +81,5 @@ class HessianReport:
     warnings: tuple[Notice, ...] = ()
     hvp: Mapping[str, Value] | None = None
     tangent: Mapping[str, Cotangent] | None = None
+    calls: tuple[Call, ...] | None = None
+    passed_over: tuple[PassedOver, ...] | None = None

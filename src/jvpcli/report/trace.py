@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jvpcli.report import Comparison, Cotangent, InputValue, Notice, Refusal, Shape, Value
+from jvpcli.report import Call, Comparison, Cotangent, InputValue, Notice, PassedOver, Refusal, Shape, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,3 +126,5 @@ class TraceReport:
     product: Comparison | None
     warnings: tuple[Notice, ...] = ()
     refusal: Refusal | None = None
+    calls: tuple[Call, ...] | None = None
+    passed_over: tuple[PassedOver, ...] | None = None

@@ -1,0 +1,443 @@
+"""A call for a derivative, as it stands in Python: what it means as a request.
+
+`torch.autograd.grad(torch.outer(x, x), x, grad_outputs=v)` is the expression `torch.outer(x, x)` with the weights v,
+differentiated with respect to x.  Only the text is read; nothing of it is run here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from jvpcli.report import Call, PassedOver
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A request in a program's own words.
+
+    Attributes:
+        expression: what is differentiated.
+        inputs: name to the text of its value, where the program makes it.
+        wrt: names of what it is differentiated to; empty: not said.
+        grad_outputs, tangent: texts of the weights, in order; empty: not said.  A weight that the call leaves to PyTorch is
+            `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
+        is_grads_batched: whether each weight has an axis in front.
+        unused: names of what it is differentiated to, though nothing reads them: the call allows that.
+        seed: where random numbers begin, if the program says so.
+        notes: what is to be said of further options of the call.
+        calls: the derivative calls of the program, in their order, and which are explained.
+        passed_over: the statements that are not carried out.
+    """
+
+    expression: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    wrt: tuple[str, ...] = ()
+    grad_outputs: tuple[str, ...] = ()
+    tangent: tuple[str, ...] = ()
+    is_grads_batched: bool = False
+    unused: tuple[str, ...] = ()
+    seed: int | None = None
+    notes: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
+
+
+T = TypeVar("T", bound=ast.AST)
+
+BACKWARD = "torch.autograd.backward"
+TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian", "grad_and_value", "vjp")
+FUNCTIONAL = ("jacobian", "vjp", "jvp", "hessian", "hvp", "vhp")
+COMPOSED = ("jacrev", "jacfwd", "grad")
+"""Functions of torch.func that give the derivative as a function."""
+
+
+def asked(call: ast.expr | None, source: str) -> Pasted | None:
+    """What a call asks for; its `inputs` are the arguments that have no name of their own.  None for any other expression."""
+    if not isinstance(call, ast.Call):
+        return None
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and path(call.func) != BACKWARD:
+        weights, wrt = _weights(argument(call, 0, "gradient"), 1, source), _leaves(argument(call, 3, "inputs"))
+        return None if wrt is None else Pasted(
+            text_of(call.func.value, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 1)
+        )
+    if isinstance(call.func, ast.Call):
+        return _transform(call.func, call.args, source)
+    if isinstance(call.func, ast.Subscript) and is_vjp(call.func.value):  # vjp(f, x)[1](v)
+        assert isinstance(call.func.value, ast.Call)
+        found = _vjp(call.func.value, source)
+        v = call.args[0] if call.args else None
+        return found and replace(found, grad_outputs=_texts(v, source))
+    reader = _READERS.get(name_of(call))
+    return reader(call, source) if reader else None
+
+
+def asked_twice(call: ast.expr | None, source: str) -> Pasted | None:
+    """What a call for a second derivative means where that is asked for anyway: its function, by a product's v as direction.
+
+    None for any other call.
+    """
+    if not isinstance(call, ast.Call):
+        return None
+    made, name = maker(call), name_of(maker(call))
+    functions = _function(made)
+    if name in ("hessian", "hvp", "vhp") and made is call:  # of torch.autograd.functional
+        found = _of_function(functions, items(argument(call, 1, "inputs")), source)
+        return found and replace(found, tangent=_texts(argument(call, 2, "v"), source))
+    if name == "hessian":
+        chosen = _numbers(argument(made, 1, "argnums"), len(call.args))
+        return None if chosen is None else _of_function(functions, call.args, source, chosen)
+    inner = functions[0] if functions else None
+    if not isinstance(inner, ast.Call) or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
+        return None
+    if name in COMPOSED and made is not call and len(made.args) == 1 and not made.keywords:
+        return _of_function(_function(inner), call.args, source, (0,))
+    if name == "jvp" and made is call:
+        found = _of_function(_function(inner), items(argument(call, 1, "primals")), source)
+        return found and replace(found, tangent=_texts(argument(call, 2, "tangents"), source))
+    return None
+
+
+def maker(call: ast.Call) -> ast.Call:
+    """`jacrev(f)` of `jacrev(f)(x)`, `vjp(f, x)` of `vjp(f, x)[1](v)`; any other call itself."""
+    inner = call.func.value if isinstance(call.func, ast.Subscript) else call.func
+    return inner if isinstance(inner, ast.Call) else call
+
+
+def transformed(call: ast.expr | None) -> ast.expr | None:
+    """The function that a call of torch.func or torch.autograd.functional differentiates; None for any other call."""
+    if not isinstance(call, ast.Call):
+        return None
+    made = maker(call)
+    found = _function(made)
+    known = name_of(made) in (TRANSFORMS if made is not call else FUNCTIONAL) or (made is not call and _is_derivative(made))
+    return found[0] if found and known else None
+
+
+def _is_derivative(function: ast.expr) -> bool:
+    """Whether a call gives a derivative as a function: `jacrev(f)`, `vmap(jacrev(f))`."""
+    if not isinstance(function, ast.Call) or name_of(function) != "vmap":
+        return isinstance(function, ast.Call) and name_of(function) in (*COMPOSED, "hessian")
+    return any(map(_is_derivative, _function(function)))
+
+
+def is_functional(call: ast.Call) -> bool:
+    """Whether a call is one of torch.autograd.functional, on some inputs."""
+    name, where = name_of(call), path(call.func)
+    own = name in FUNCTIONAL and ("functional." in where or (name in ("jacobian", "hvp", "vhp") or where == "hessian"))
+    return own and argument(call, 1, "inputs") is not None
+
+
+def is_constant(call: ast.expr | None) -> bool:
+    """Whether what a call gives has no graph in PyTorch: there nothing that is made of it has a derivative."""
+    if not isinstance(call, ast.Call) or has_graph(call):
+        return False
+    return is_backward(call) or is_functional(call) or (name_of(call) == "grad" and not isinstance(call.func, ast.Call))
+
+
+def is_vjp(value: ast.expr) -> bool:
+    """`vjp(f, x)`, of any module."""
+    return isinstance(value, ast.Call) and name_of(value) == "vjp"
+
+
+def is_backward(call: ast.expr | None) -> bool:
+    """`y.backward()`, `torch.autograd.backward(y)`."""
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "backward"
+
+
+def has_graph(call: ast.expr | None) -> bool:
+    """Whether a call asks for a result that can be differentiated."""
+    keywords = call.keywords if isinstance(call, ast.Call) else []
+    return any(keyword.arg == "create_graph" and is_true(keyword.value) for keyword in keywords)
+
+
+def layers(value: ast.expr | None) -> Iterator[ast.expr]:
+    """An expression, and by turns what it prints, takes a part or an attribute of, calls a method of, or turns the sign of."""
+    while value is not None:
+        yield value
+        if isinstance(value, ast.UnaryOp):
+            value = value.operand
+        elif isinstance(value, (ast.Subscript, ast.Attribute)):
+            value = value.value
+        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            value = value.func.value
+        elif isinstance(value, ast.Call) and path(value.func) in LOOKING and len(value.args) == 1:
+            value = value.args[0]
+        else:
+            return
+
+
+LOOKING = ("print", "list", "tuple", "len", "float", "abs")
+"""Functions of Python's own that people look at a result by."""
+
+def _numbers(argnums: ast.expr | None, count: int) -> list[int] | None:
+    """Which of so many arguments `argnums` picks: the first, where it is not given.  None where it can't be read."""
+    try:
+        chosen = 0 if argnums is None else ast.literal_eval(argnums)
+        numbers = [range(count)[number] for number in ([chosen] if isinstance(chosen, int) else list(chosen))]
+    except (ValueError, TypeError, IndexError):
+        return None
+    return numbers if len({*numbers}) == len(numbers) else None
+
+
+def _grad(call: ast.Call, source: str) -> Pasted | None:
+    """torch.autograd.grad(outputs, inputs, grad_outputs)."""
+    outputs, inputs = items(argument(call, 0, "outputs")), argument(call, 1, "inputs")
+    names = _leaves(inputs)
+    if not outputs or not names:
+        return None
+    weights = _weights(argument(call, 2, "grad_outputs"), len(outputs), source)
+    batched = is_true(argument(call, 7, "is_grads_batched"))
+    notes = (*_about_graph(call, 3), *_about_unused(call))
+    return Pasted(
+        _tuple(outputs, source), wrt=names, grad_outputs=weights, is_grads_batched=batched, notes=notes
+    )
+
+
+def _tuple(outputs: Sequence[ast.expr], source: str) -> str:
+    """One output as it stands, several as a tuple."""
+    texts = [text_of(item, source) for item in outputs]
+    return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+def _leaves(inputs: ast.expr | None) -> tuple[str, ...] | None:
+    """The names of what is differentiated to; none where that is not said, None where it is said by no name."""
+    names = tuple(_wanted(item) for item in items(inputs))
+    return names if all(name.removesuffix(".parameters()").isidentifier() for name in names) else None
+
+
+def _wanted(node: ast.expr) -> str:
+    """A name, or `net.parameters()`, maybe as a list or tuple."""
+    if isinstance(node, ast.Call) and path(node.func) in ("list", "tuple") and len(node.args) == 1:
+        node = node.args[0]
+    parameters = isinstance(node, ast.Call) and path(node.func).endswith(".parameters")
+    return f"{path(node.func)}()" if parameters and isinstance(node, ast.Call) else path(node)
+
+
+def _backward(call: ast.Call, source: str) -> Pasted | None:
+    """torch.autograd.backward(tensors, grad_tensors)."""
+    if path(call.func) != BACKWARD or not call.args:
+        return None
+    outputs = items(call.args[0])
+    weights, wrt = _weights(argument(call, 1, "grad_tensors"), len(outputs), source), _leaves(argument(call, 5, "inputs"))
+    return None if wrt is None else Pasted(
+        _tuple(outputs, source), wrt=wrt, grad_outputs=weights, notes=_about_graph(call, 2)
+    )
+
+
+def _jacobian(call: ast.Call, source: str) -> Pasted | None:
+    """jacobian(f, inputs)."""
+    return _of_function(_function(call), items(argument(call, 1, "inputs")), source)
+
+
+def _vjp(call: ast.Call, source: str) -> Pasted | None:
+    """autograd.functional.vjp(f, inputs, v); torch.func.vjp(f, *inputs)."""
+    if ".func." in path(call.func):
+        return _of_function(call.args[:1], call.args[1:], source)
+    found = _of_function(_function(call), items(argument(call, 1, "inputs")), source)
+    weights = argument(call, 2, "v")
+    return found and replace(found, grad_outputs=_texts(weights, source) if weights else ("implicit:vjp",))
+
+
+def _jvp(call: ast.Call, source: str) -> Pasted | None:
+    """autograd.functional.jvp(f, inputs, v); torch.func.jvp(f, primals, tangents)."""
+    found = _of_function(_function(call), items(argument(call, 1, "primals") or argument(call, 1, "inputs")), source)
+    return found and replace(found, tangent=_texts(argument(call, 2, "tangents") or argument(call, 2, "v"), source))
+
+
+def _hessian(call: ast.Call, source: str) -> Pasted | None:
+    """hessian(f, x), hvp(f, x, v): the Jacobian of the gradient, and its product with v, which is the same from both sides."""
+    functions, inputs = _function(call), items(argument(call, 1, "inputs"))
+    if not functions:
+        return None
+    argnums = f", argnums={(*range(len(inputs)),)}" if len(inputs) > 1 else ""
+    gradient = parsed(f"torch.func.grad({text_of(functions[0], source)}{argnums})")
+    note = f"the Hessian is the Jacobian of the gradient, which stands here as {'y0, y1 and so on' if argnums else 'y'}"
+    found = _of_function([gradient], inputs, source)
+    return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=(note,))
+
+
+def _transform(made: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pasted | None:
+    """jacrev(f)(x), grad(f)(x), hessian(f)(x), where f may be another transform of a function."""
+    name, argnums, functions = name_of(made), argument(made, 1, "argnums"), _function(made)
+    chosen = _numbers(argnums, len(arguments))
+    if name not in (*COMPOSED, "hessian") or not functions or chosen is None:
+        return None
+    if name != "hessian":
+        found = _of_function(functions, arguments, source, chosen)
+        return found and (replace(found, grad_outputs=("implicit:grad",)) if name == "grad" else found)
+    picked = "" if argnums is None else f", argnums={text_of(argnums, source)}"
+    jacobian = parsed(f"torch.func.jacrev({text_of(functions[0], source)}{picked})")
+    found = _of_function([jacobian], arguments, source, chosen)
+    note = "the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated"
+    return found and replace(found, notes=(note,))
+
+
+_READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
+    "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
+    "hessian": _hessian, "hvp": _hessian, "vhp": _hessian,
+}  # fmt: skip
+
+
+def _function(call: ast.Call) -> list[ast.expr]:
+    """The first argument, or `func=`; none where it is missing."""
+    found = argument(call, 0, "func")
+    return [] if found is None else [found]
+
+
+def _of_function(
+    function: Sequence[ast.expr], arguments: Sequence[ast.expr], source: str, chosen: Sequence[int] | None = None
+) -> Pasted | None:
+    """A function at some arguments: a lambda's body with its parameters named, or a call of any other function.
+
+    Differentiated are the arguments that are `chosen` by their places, or all.  Of these one that is no name gets one, and
+    is an input; of the others it stands as it is.
+    """
+    if not function or not arguments or any(isinstance(each, ast.Starred) for each in arguments):
+        return None
+    (what,) = function
+    parameters = _parameters(what)
+    if parameters is None or (isinstance(what, ast.Lambda) and len(parameters) != len(arguments)):
+        return None
+    given: dict[str, str] = {}
+    texts = [text_of(each, source) for each in arguments]
+    places = range(len(arguments)) if chosen is None else chosen
+    for place in places:
+        if "." in path(arguments[place]):  # of a module
+            return None
+        if not path(arguments[place]):
+            name = _new_name(parameters[place : place + 1], source, text_of(what, source), given)
+            given[name], texts[place] = texts[place], name
+    wrt = tuple(texts[place] for place in places)
+    if len({*texts}) != len(texts):
+        return None
+    if not isinstance(what, ast.Lambda):
+        called = path(what) or (text_of(what, source) if _is_function(what) else "")
+        return Pasted(f"{called}({', '.join(texts)})", given, wrt) if called else None
+    read = {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)}
+    renamed = [(own, text) for own, text in zip(parameters, texts, strict=True) if own != text]
+    if any(own in read for own, _ in renamed):
+        return None  # they would have to be named all at once
+    return Pasted("; ".join([*(f"{own} = {text}" for own, text in renamed), text_of(what.body, source)]), given, wrt)
+
+
+def _parameters(function: ast.expr) -> list[str] | None:
+    """The names of a lambda's parameters, none of any other function; None for a lambda that takes them in another way."""
+    if not isinstance(function, ast.Lambda):
+        return []
+    taken = function.args
+    if taken.posonlyargs or taken.kwonlyargs or taken.vararg or taken.kwarg:
+        return None
+    return [parameter.arg for parameter in taken.args]
+
+
+def _is_function(node: ast.expr) -> bool:
+    """Whether a call gives a function: one of torch.func that gives the derivative as one, or vmap."""
+    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap")
+
+
+def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:
+    """A name for an argument that has none: its parameter's, if nothing else in the program is called so."""
+    taken = {*re.findall(r"\w+", source.replace(function, " ", 1)), *given}
+    names = (*parameter, *(f"input_{number}" for number in range(1, len(taken) + 2)))
+    return next(name for name in names if name not in taken)
+
+
+def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
+    """An argument by its position or keyword; None where it is not given, or None."""
+    named = next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+    found = call.args[position] if len(call.args) > position else named
+    return None if found is None or _is_none(found) else found
+
+
+def items(node: ast.expr | None) -> list[ast.expr]:
+    """What a tuple or a list holds; any other expression alone, and none where there is none."""
+    if node is None:
+        return []
+    return list(node.elts) if isinstance(node, ast.Tuple | ast.List) else [node]
+
+
+def _texts(node: ast.expr | None, source: str) -> tuple[str, ...]:
+    return tuple(text_of(item, source) for item in items(node))
+
+
+def _weights(node: ast.expr | None, outputs: int, source: str) -> tuple[str, ...]:
+    """The texts of the weights of some outputs; those that are None, or not given, are left to PyTorch."""
+    each: list[ast.expr | None] = [*items(node)] or [None] * outputs
+    return tuple("implicit" if item is None or _is_none(item) else text_of(item, source) for item in each)
+
+
+GRAPH_OPTIONS = ("retain_graph", "create_graph")
+
+
+def _about_graph(call: ast.Call, position: int) -> tuple[str, ...]:
+    """Of the options that keep the graph, where they are given: they stand from `position` on, or by name."""
+    given = [(name, argument(call, position + k, name)) for k, name in enumerate(GRAPH_OPTIONS)]
+    return tuple(
+        f"{name}={ast.unparse(value)} changes no number here: it is about the graph, which is kept for this answer alone"
+        for name, value in given
+        if value is not None
+    )
+
+
+UNUSED_OPTIONS = {"allow_unused": (6, "None, shown as zeros here"), "materialize_grads": (8, "zeros, as here")}
+
+
+def _about_unused(call: ast.Call) -> tuple[str, ...]:
+    """Of the options of torch.autograd.grad that say what becomes of an input that no gradient reaches."""
+    return tuple(
+        f"{name}=True: of an input that no gradient reaches PyTorch gives {gives}"
+        for name, (position, gives) in UNUSED_OPTIONS.items()
+        if is_true(argument(call, position, name))
+    )
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_true(node: ast.expr | None) -> bool:
+    """`True`, or another constant that counts so."""
+    return isinstance(node, ast.Constant) and bool(node.value)
+
+
+def is_block(statement: ast.AST) -> bool:
+    """Whether a statement holds others."""
+    return isinstance(statement, (ast.For, ast.While, ast.If, ast.With, ast.FunctionDef, ast.ClassDef, ast.Try))
+
+
+def text_of(node: ast.AST, source: str) -> str:
+    """The text of a part of a program as it stands there; of one that was made, as Python writes it."""
+    if isinstance(node, ast.stmt) and is_block(node) and node.col_offset:  # its lines have the margin of what it stood in
+        return ast.unparse(node)
+    return ast.get_source_segment(source, node) or ast.unparse(node)
+
+
+def parsed(text: str) -> ast.expr:
+    """An expression of its own, whose text stands nowhere in a program."""
+    return without_places(ast.parse(text, mode="eval").body)
+
+
+def without_places(node: T) -> T:
+    """A part of a tree that is not taken to stand in a text."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.expr, ast.stmt)):
+            part.end_lineno = None
+    return node
+
+
+def name_of(call: ast.Call) -> str:
+    """The last name of what is called: `grad` of torch.autograd.grad."""
+    return path(call.func).rpartition(".")[2]
+
+
+def path(node: ast.expr) -> str:
+    """`torch.autograd.grad` of a dotted name; the last parts alone where it begins with something else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{path(node.value)}.{node.attr}"
+    return ""

@@ -1,0 +1,181 @@
+"""The leaves of a program, as inputs: what it makes them of is their VALUE.  Only the text is read."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from jvpcli.language.calls import Pasted, is_block, path, text_of, without_places
+from jvpcli.language.names import assigned
+from jvpcli.language.statements import assignment, free_names, is_known, names_imported, names_made, of_leaf
+
+
+def separate(statement: ast.stmt) -> list[ast.stmt]:
+    """`x, w = a, b` as two statements, where one of them makes a leaf."""
+    if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple) and len(statement.targets) == 1):
+        return [statement]
+    (target,), values = statement.targets, statement.value.elts
+    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values) and any(map(of_leaf, values))):
+        return [statement]
+    return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
+
+
+def with_own_names(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where a leaf is made anew under a name the one before under a name of its own: `x_1`.
+
+    A function that reads the name finds what it stands for when it is called; of such a program nothing is renamed.
+    """
+    found = [*statements]
+    switched = {name for statement in statements for name in _switches(statement)}
+    taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
+    for name in dict.fromkeys(each for names in made for each in names):
+        places = [place for place, names in enumerate(made) if name in names]
+        if len(places) < 2 or any(_reads_later(part, name) for part in statements):
+            continue
+        for number, (start, end) in enumerate(zip([0, *places[1:]], places[1:], strict=False), 1):
+            own = _Renamed(name, next(each for k in range(len(taken) + 1) if (each := f"{name}_{number}{'_' * k}") not in taken))
+            for place in range(start, end + 1):
+                found[place] = own.renamed(found[place], values_only=place == end, targets_only=place == start > 0)
+    return found
+
+
+def _makes_leaf(statement: ast.stmt, switched: Collection[str]) -> bool:
+    if not isinstance(statement, ast.Assign) or len(names_made(statement)) != 1:
+        return False
+    return of_leaf(statement.value) is not None or names_made(statement)[0] in switched
+
+
+def _reads_later(statement: ast.stmt, name: str) -> bool:
+    """Whether a function in a statement reads a name that is not its own."""
+    functions = [node for node in ast.walk(statement) if isinstance(node, (ast.Lambda, ast.FunctionDef))]
+    return any(name in free_names(node) for node in functions)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A name, and the one that stands for it in a part of a program."""
+
+    name: str
+    by: str
+
+    def renamed(self, statement: ast.stmt, *, values_only: bool, targets_only: bool) -> ast.stmt:
+        """A statement with the name replaced; of an assignment maybe only in what it reads, or in what it gives."""
+        again = copy.deepcopy(statement)
+        for node in self._free(again):
+            if not (values_only and isinstance(node.ctx, ast.Store)) and not (targets_only and isinstance(node.ctx, ast.Load)):
+                node.id = self.by
+        return without_places(again)
+
+    def _free(self, node: ast.AST) -> Iterator[ast.Name]:
+        """The uses of the name, but those by which functions mean something of their own."""
+        if isinstance(node, ast.Name) and node.id == self.name:
+            yield node
+        if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+            for part in ast.iter_child_nodes(node):
+                yield from self._free(part)
+
+
+def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
+    """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
+    switched = {name for statement in statements for name in _switches(statement)}
+    kept: list[ast.stmt] = []
+    leaves: dict[str, str] = {}
+    for statement in statements:
+        names = names_made(statement) if isinstance(statement, ast.Assign) else []
+        value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
+        if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
+            value = statement.value
+        if value is not None and len(names) == 1 and names[0].isidentifier():
+            leaves[names[0]] = _value_text(value, kept, code)
+        elif not _switches(statement) and not _is_setting(statement):
+            kept.append(statement)
+    return kept, leaves
+
+
+def _switches(statement: ast.stmt) -> list[str]:
+    """The names of `x.requires_grad_()`, `x.requires_grad = True`."""
+    if isinstance(statement, ast.Assign):
+        named = map(path, statement.targets)
+        return [each[: -len(".requires_grad")] for each in named if each.endswith(".requires_grad")]
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    called = path(value.func) if isinstance(value, ast.Call) else ""
+    return [called[: -len(".requires_grad_")]] if called.endswith(".requires_grad_") else []
+
+
+SETTINGS = frozenset(
+    {"torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+)
+"""Calls that change how torch works, for which the answer has options."""
+
+
+def _is_setting(statement: ast.stmt) -> bool:
+    """`torch.manual_seed(0)` and the like, which change how torch works: the answer has options for that."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    called = path(value.func) if isinstance(value, ast.Call) else ""
+    return called.endswith(".retain_grad") or called in SETTINGS
+
+
+def seed_of(statement: ast.stmt) -> int | None:
+    """`torch.manual_seed(0)`"""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    if not (isinstance(value, ast.Call) and path(value.func) == "torch.manual_seed" and len(value.args) == 1):
+        return None
+    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
+    return number if type(number) is int else None
+
+
+def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str) -> str:
+    """A value as text, with the statements before it that it needs."""
+    needed = _needed(value, before)
+    separator = "\n" if any(map(is_block, needed)) else "; "
+    return separator.join([*(text_of(part, code) for part in needed), text_of(value, code)])
+
+
+def _needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements before that a value needs, in order."""
+    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    found: list[ast.stmt] = []
+    for statement in reversed(statements):
+        made = {*assigned([statement]), *([] if is_known(statement) else names_imported(statement))}
+        if made & wanted:
+            found.insert(0, statement)
+            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return found
+
+
+def without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
+    """Without the imports of what is there anyway, or that nothing reads."""
+    nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
+    read = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return [part for part in statements if not names_imported(part) or (read & {*names_imported(part)} and not is_known(part))]
+
+
+def from_intermediates(
+    meant: Pasted, kept: list[ast.stmt], leaves: dict[str, str], code: str
+) -> tuple[list[ast.stmt], dict[str, str]] | None:
+    """What is asked by a value that the program makes itself: that becomes an input, and what makes it its VALUE.
+
+    None where that cannot be: the value is made more than once or with others, or nothing reads it afterwards.
+    """
+    kept = [*kept, *(assignment(name, text) for name, text in meant.inputs.items())]
+    own = [name for name in meant.wrt if name in assigned(kept)]
+    if not own:
+        return kept, leaves
+    places = {name: [k for k, part in enumerate(kept) if name in assigned([part])] for name in own}
+    if any(len(found) != 1 or names_made(kept[found[0]]) != [name] for name, found in places.items()):
+        return None
+    rest = [part for k, part in enumerate(kept) if [k] not in places.values()]
+    later = " ".join([*(text_of(part, code) for k, part in enumerate(kept) if k > min(places[own[0]])), meant.expression])
+    if any(not re.search(rf"\b{re.escape(name)}\b", later) for name in own):
+        return None
+    values = dict(leaves)
+    for name in own:
+        made = kept[places[name][0]]
+        assert isinstance(made, ast.Assign)
+        before = [part for part in kept[: places[name][0]] if not set(assigned([part])) & set(own)]
+        values[name] = _value_text(made.value, before, code)
+    return rest, values

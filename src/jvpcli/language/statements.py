@@ -1,0 +1,175 @@
+"""Statements of a program as text: what they make, read, change and show.  Nothing of them is run, and no torch is loaded."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+from jvpcli.language.calls import is_true, items, name_of, parsed, path
+from jvpcli.language.names import assigned
+
+TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
+"""What a `with` may name where its statements do what they do without it."""
+
+
+def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number."""
+    for statement in statements:
+        test = statement.test if isinstance(statement, ast.If) else None
+        is_main = isinstance(test, ast.Compare) and path(test.left) == "__name__"
+        named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
+        clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
+        if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
+            yield from opened(statement.body)
+        else:
+            yield statement
+
+
+def is_passed_over(statement: ast.stmt) -> bool:
+    """`print(…)`, `assert`, and the step of an optimizer: they are not carried out."""
+    return isinstance(statement, ast.Assert) or called_by(statement) in ("print", "step")
+
+
+def called_by(statement: ast.stmt) -> str:
+    """The last name of what a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+
+
+def is_known(statement: ast.stmt) -> bool:
+    """Whether a statement imports nothing but what is there anyway."""
+    names = names_imported(statement)
+    return bool(names) and {"torch", "math", "F"}.issuperset(names)
+
+
+def names_imported(statement: ast.stmt) -> list[str]:
+    """The names that an import gives."""
+    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
+    return [alias.asname or alias.name.partition(".")[0] for alias in names]
+
+
+def names_made(statement: ast.stmt) -> list[str]:
+    """The names that an assignment gives values to, in order."""
+    targets = statement.targets[:1] if isinstance(statement, ast.Assign) else []
+    return [path(item) for target in targets for item in items(target)]
+
+
+def method_of(statement: ast.stmt) -> str:
+    """The name of the method that a statement calls, and does no more."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else ""
+
+
+def clears(statement: ast.stmt) -> bool:
+    """`x.grad.zero_()`, `x.grad = None`, `optimizer.zero_grad()`."""
+    if isinstance(statement, ast.Assign):
+        return path(statement.targets[0]).endswith(".grad")
+    return method_of(statement) in ("zero_grad", "zero_")
+
+
+def updates(statement: ast.stmt) -> bool:
+    """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
+    if isinstance(statement, ast.With):
+        return all(map(updates, statement.body))
+    return isinstance(statement, ast.AugAssign) or clears(statement) or method_of(statement) in ("step", "sub_", "add_", "copy_")
+
+
+def reads_grad(node: ast.AST) -> bool:
+    """Whether `.grad` of something stands in a part of a program."""
+    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))
+
+
+def root_of(node: ast.expr) -> str:
+    """The name that an expression begins with; empty where there is none."""
+    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def free_names(node: ast.AST) -> set[str]:
+    """The names that a part of a program uses, without those that functions in it have of their own."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+        return set().union(*map(free_names, ast.iter_child_nodes(node)))
+    own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
+    body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+    if isinstance(node, ast.FunctionDef):
+        own |= {*assigned(node.body)}
+    return (set().union(*map(free_names, body)) - own) | free_names(node.args)
+
+
+def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """Names together with all that their values may be made of, or changed by; a leaf starts afresh."""
+    found = set(names)
+    carried = [statement for statement in before if not is_passed_over(statement)]
+    makers = [(set(names_changed(statement)), free_names(statement) - {"torch"}) for statement in carried]
+    while more := set().union(*(used for made, used in makers if made & found)) - found:
+        found |= more
+    return found
+
+
+NAMESPACES = frozenset({"torch", "nn", "F", "math", "np"})
+
+
+def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """The leaves, the names that nothing makes, and what is made of none, that some names are made of at the end of a program."""
+    open_, found = names - NAMESPACES, set[str]()
+    for statement in reversed(before):
+        made = {*names_made(statement)} if isinstance(statement, ast.Assign) else names_changed(statement)
+        if not made & open_ or is_passed_over(statement):
+            continue
+        reads = free_names(statement) - NAMESPACES - made
+        if isinstance(statement, ast.Assign):
+            if of_leaf(statement.value) is not None or not reads:
+                found |= made & open_
+                reads = set()
+            open_ = open_ - made
+        open_ |= reads
+    return found | open_
+
+
+def needed(names: set[str], before: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements that what some names mean at the end of a program comes from, or is changed by."""
+    wanted, found = set(names), list[ast.stmt]()
+    for statement in reversed(before):
+        whole = {*names_made(statement)} if isinstance(statement, ast.Assign) else set()
+        afresh = whole if all(map(str.isidentifier, whole)) else set()
+        if (afresh or {*names_changed(statement), *names_imported(statement)}) & wanted:
+            found.insert(0, statement)
+            wanted -= afresh
+            wanted |= free_names(statement.value if afresh and isinstance(statement, ast.Assign) else statement)
+    return found
+
+
+def names_changed(statement: ast.stmt) -> set[str]:
+    """The names whose values a statement may give or change."""
+    if isinstance(statement, ast.Assign) and of_leaf(statement.value):
+        return set()
+    if isinstance(statement, (ast.Assign, ast.FunctionDef, ast.ClassDef)):
+        roots = {root_of(item) for target in getattr(statement, "targets", []) for item in items(target)}
+        name = getattr(statement, "name", "")
+        return {*assigned([statement]), *roots, name}
+    return free_names(statement) - {"torch"}
+
+
+def of_leaf(value: ast.expr) -> ast.expr | None:
+    """What `torch.tensor(…, requires_grad=True)`, `….requires_grad_()`, `nn.Parameter(…)` are made of; None for no leaf."""
+    if not isinstance(value, ast.Call):
+        return None
+    if isinstance(value.func, ast.Attribute) and value.func.attr == "requires_grad_":
+        return value.func.value
+    flag = next((keyword.value for keyword in value.keywords if keyword.arg == "requires_grad"), None)
+    name = path(value.func).rpartition(".")[2]
+    if name == "Parameter" and value.args and (flag is None or is_true(flag)):
+        return value.args[0]
+    if flag is None or not is_true(flag):
+        return None
+    if name == "Variable" and value.args:
+        return value.args[0]
+    return ast.Call(value.func, value.args, [keyword for keyword in value.keywords if keyword.arg != "requires_grad"])
+
+
+def assignment(name: str, text: str) -> ast.Assign:
+    """`name = text`, as a statement of its own."""
+    return ast.Assign([ast.Name(name, ast.Store())], parsed(text), lineno=0)

@@ -1,0 +1,404 @@
+"""Which call for a derivative a program is about, and what comes before it.  Only the text is read; nothing of it is run."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from jvpcli.language.calls import (
+    Pasted,
+    asked,
+    asked_twice,
+    has_graph,
+    is_backward,
+    is_block,
+    is_constant,
+    is_functional,
+    is_vjp,
+    items,
+    layers,
+    maker,
+    name_of,
+    parsed,
+    path,
+    text_of,
+    transformed,
+)
+from jvpcli.language.names import assigned
+from jvpcli.language.statements import (
+    all_read,
+    assignment,
+    clears,
+    free_names,
+    is_passed_over,
+    method_of,
+    names_changed,
+    names_made,
+    reads_grad,
+    root_of,
+    sources,
+    updates,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A call for a derivative, and where it stands: in which statement, and as what text.
+
+    Attributes:
+        place: of the statement.
+        call: the call; of a function that a `vjp` before has made, that is `vjp(f, x)[1](v)`.
+        node: the call as it is written.
+        start: the statements before this one come before the call.
+    """
+
+    place: int
+    call: ast.Call
+    node: ast.Call
+    start: int
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The call that is meant: what comes before it, what it asks for, and it itself with those that it adds up with."""
+
+    before: list[ast.stmt]
+    asked: Pasted
+    calls: tuple[Place, ...]
+
+
+def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
+    """The calls for derivatives that are carried out once, in their order; not those in blocks and functions."""
+    own = set(assigned(statements))
+    pulls: dict[str, tuple[int, ast.expr]] = {}
+    for place, statement in enumerate(statements):
+        names = names_made(statement)
+        for node in _inner_first(statement):
+            pulled = pulls.get(node.func.id) if isinstance(node.func, ast.Name) else None
+            if pulled is not None:
+                made, value = pulled
+                yield Place(place, _called_at_once(value, node), node, made if made == place - 1 else place)
+            elif root_of(node) in own and not is_backward(node):
+                continue
+            elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
+                if not any(_calls_name(names[1], part) for part in statements[place + 1 :]):
+                    yield Place(place, node, node, place)
+                else:
+                    pulls[names[1]] = place, node
+            elif _is_derivative(node, code):
+                yield Place(place, node, node, place)
+
+
+def _is_derivative(call: ast.Call, code: str) -> bool:
+    """Whether a call gives a derivative, and no function that does."""
+    if asked(call, code) is not None or is_functional(call):
+        return True
+    return maker(call) is not call and bool(call.args) and transformed(call) is not None
+
+
+def _inner_first(node: ast.AST) -> Iterator[ast.Call]:
+    """The calls in a statement, those in the arguments of others before them; not in what runs another time or not at all."""
+    if isinstance(node, (ast.Lambda, ast.FunctionDef, ast.ClassDef, ast.comprehension, ast.GeneratorExp, ast.ListComp)) or (
+        isinstance(node, ast.stmt) and is_block(node)
+    ):
+        return
+    parts: Sequence[ast.AST] = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.Call) and not is_backward(node) and not isinstance(node.func, ast.Attribute):
+        parts = [*node.args, *node.keywords]  # a function that is made here is a part of its call
+    for part in parts:
+        yield from _inner_first(part)
+    if isinstance(node, ast.Call):
+        yield node
+
+
+def _calls_name(name: str, node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Call) and path(part.func) == name for part in ast.walk(node))
+
+
+AS_VALUE = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The statements of a program, and its calls: which of them is meant.
+
+    Attributes:
+        statements: in order, those of a loop's first turn among them.
+        code: the program's text, in which they stand.
+        twice: whether a call of a second derivative means its function.
+        calls: all calls for derivatives.
+    """
+
+    statements: list[ast.stmt]
+    code: str
+    twice: bool
+    calls: Sequence[Place]
+
+    def ending(self) -> _Subject | None:
+        """The call that the program ends with.
+
+        None where something is made of what it gives: it is one of the program's equations then.
+        """
+        for each in reversed(self.calls):
+            statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
+            shown = _around(statement, each.node)
+            if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
+                return None
+            if _is_used(statement, each.call, rest) or (has_graph(each.call) and (rest or not is_backward(each.call))):
+                return None
+            found = self.chosen(each)
+            looks = [*shown, *(layer for part in rest[-1:] for layer in _looks(part, {*names_made(statement)}) or ())]
+            notes = tuple(f"{ast.unparse(layer)} {LOOKED_AT}" for layer in looks[:1])
+            return replace(found, asked=replace(found.asked, notes=(*found.asked.notes, *notes)))
+        return None
+
+    def chosen(self, each: Place) -> _Subject:
+        """A call as what is meant."""
+        meant = (asked_twice(each.call, self.code) if self.twice else None) or asked(each.call, self.code)
+        before, function = self.statements[: each.start], transformed(each.call)
+        if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
+            return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
+        rest = self.statements[each.place + 1 :]
+        if retained := _retained(before, rest) if is_backward(each.call) else []:
+            meant = replace(meant, wrt=tuple(retained))
+        return self._added_up(_Subject(before, meant, (each,)))
+
+    def as_value(self, subject: _Subject) -> _Subject:
+        """What a call gives, as a value that is differentiated, with what the statement takes of it."""
+        each = subject.calls[-1]
+        shown = [layer for layer in layers(getattr(self.statements[each.place], "value", None)) if not _prints(layer)]
+        depth = next((depth for depth, layer in enumerate(shown) if layer is each.call), None)
+        if depth is not None:
+            plain = [place for place, layer in enumerate(shown[:depth]) if _is_plain(layer)]
+            shown, depth = shown[len(plain) and plain[-1] + 1 :], depth - (len(plain) and plain[-1] + 1)
+        value = copy.deepcopy(each.call if depth is None else shown[0])
+        notes: tuple[str, ...] = ()
+        if _make_graph(list(layers(value))[depth or 0]):
+            notes = (AS_VALUE,)
+        expression = ast.unparse(value) if notes or depth is None else text_of(shown[0], self.code)
+        return _Subject(self.statements[: each.place], Pasted(expression, notes=notes), (each,))
+
+    def _made_of(self, each: Place) -> set[str]:
+        """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""
+        return sources(free_names(each.call), self.statements[: each.place])
+
+    def _added_up(self, subject: _Subject) -> _Subject:
+        """A call of backward together with those before it whose gradients `.grad` holds as well."""
+        (last,) = subject.calls
+        earlier: list[Place] = []
+        for each in reversed([one for one in self.calls if one.place < last.place] if is_backward(last.call) else []):
+            if any(map(clears, self.statements[each.place + 1 : (earlier or [last])[-1].place])):
+                break
+            statement = self.statements[each.place]
+            if is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node:
+                earlier.append(each)
+        shared = self._made_of(last)
+        found = {
+            each: part
+            for each in earlier
+            if (part := asked(each.call, self.code)) is not None and shared & self._made_of(each)
+        }
+        if not found:
+            return subject
+        if any(part.wrt != subject.asked.wrt for part in found.values()):
+            note = "what earlier calls of backward, by other inputs, have added to .grad is not in the result"
+            return replace(subject, asked=replace(subject.asked, notes=(note, *subject.asked.notes)))
+        kept, outputs, weights = [*subject.before], _outputs(subject.asked), [*subject.asked.grad_outputs]
+        for each, part in found.items():  # the last first, so that places stay
+            later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not _shows(one, set())]
+            changed = set().union(*map(names_changed, later))
+            kept[each.place : each.place + 1] = [_with_graph_kept(each.call)] if any(map(reads_grad, later)) else []
+            number = self.calls.index(each) + 1
+            named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
+            for texts, own, name in named:
+                names = {text: name + "_" * k for k, text in enumerate(own) if _reads(text, changed)}
+                kept[each.place : each.place] = [assignment(name, f"({text}).clone()") for text, name in names.items()]
+                texts[:0] = [names.get(text, text) for text in own]  # where its names mean something else at the end
+        note = (
+            f"of {len(found) + 1} calls of backward PyTorch adds the gradients up in .grad, and so does the result; "
+            "where they share a part of the graph, all but the last need retain_graph=True"
+        )
+        combined = replace(
+            subject.asked,
+            expression=f"({', '.join(outputs)})",
+            grad_outputs=tuple(weights),
+            notes=(note, *subject.asked.notes),
+        )
+        return _Subject(kept, combined, (*reversed(found), last))
+
+
+def _reads(text: str, names: set[str]) -> bool:
+    """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
+    return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
+
+
+def _outputs(meant: Pasted) -> list[str]:
+    """The texts of what is differentiated, one for each weight."""
+    return [meant.expression] if len(meant.grad_outputs) == 1 else [ast.unparse(each) for each in items(parsed(meant.expression))]
+
+
+def _with_graph_kept(call: ast.Call) -> ast.Expr:
+    """A call of backward that leaves the graph to the answer, which goes through it again."""
+    again = copy.deepcopy(call)
+    again.keywords = [keyword for keyword in again.keywords if keyword.arg != "retain_graph"]
+    again.keywords.append(ast.keyword("retain_graph", ast.Constant(True)))
+    return ast.Expr(parsed(ast.unparse(again)))
+
+
+def _called_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
+    """`pull(v)` of `_, pull = vjp(f, x)` as `vjp(f, x)[1](v)`."""
+    return ast.Call(ast.Subscript(made, ast.Constant(1), ast.Load()), call.args, call.keywords)
+
+
+PLAIN = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad_fn"})
+PLAIN_METHODS = frozenset({"size", "dim", "numel", "tolist", "item", "numpy", "detach"})
+"""What of a tensor has no derivative in PyTorch."""
+
+LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
+
+
+def _around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
+    """What a statement makes of a call that it shows, the last first; None where the call is a part of something else.
+
+    To print it, or to take it out of its tuple, is not to make something of it.
+    """
+    found: list[ast.expr] = []
+    for layer in layers(statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None):
+        if layer is node:
+            return found
+        if not _takes_part(layer):
+            found.append(layer)
+    return None
+
+
+def _takes_part(layer: ast.expr) -> bool:
+    """Whether a layer around a call only prints it, or takes it out of its tuple."""
+    return _prints(layer) or (isinstance(layer, ast.Subscript) and isinstance(layer.slice, ast.Constant))
+
+
+def _prints(layer: ast.expr) -> bool:
+    return isinstance(layer, ast.Call) and path(layer.func) in ("print", "list", "tuple")
+
+
+def _is_plain(layer: ast.expr) -> bool:
+    """Whether a layer around a tensor is no tensor with a graph, whatever the tensor."""
+    if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
+        return layer.func.attr in PLAIN_METHODS
+    return isinstance(layer, ast.Attribute) and layer.attr in PLAIN | PLAIN_METHODS
+
+
+def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
+    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards."""
+    nodes = [node for part in rest for node in ast.walk(part)]
+    read = {path(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
+    kept = [root_of(part.value) for part in before if isinstance(part, ast.Expr) and method_of(part) == "retain_grad"]
+    return [name for name in kept if name in read]
+
+
+def _make_graph(call: ast.expr) -> bool:
+    """Make a call give a value with a graph, where it gives one without; whether that could be done."""
+    if not isinstance(call, ast.Call) or not is_constant(call) or is_backward(call):
+        return False
+    if is_functional(call) and len(call.args) > (2 if name_of(call) in ("jacobian", "hessian") else 3):
+        return False
+    call.keywords = [keyword for keyword in call.keywords if keyword.arg != "create_graph"]
+    call.keywords.append(ast.keyword("create_graph", ast.Constant(True)))
+    return True
+
+
+UNDERSTOOD = frozenset(
+    {"func", "inputs", "v", "primals", "tangents", "argnums", "has_aux", "create_graph", "strict", "vectorize", "strategy",
+     "outer_jacobian_strategy", "chunk_size", "randomness"}
+)  # fmt: skip
+"""Keywords of calls on functions whose meaning a request keeps; has_aux only where it is False."""
+
+
+def _is_same(call: ast.Call, function: ast.expr, meant: Pasted, before: Sequence[ast.stmt], code: str) -> bool:
+    """Whether the derivative of a function by its arguments is that of its value by the inputs that stand for them.
+
+    It is where neither the function nor its other arguments read any of these inputs, nor what is made of them, and where
+    naming its parameters after them changes nothing else.
+    """
+    made = maker(call)
+    keywords = {keyword.arg for keyword in made.keywords}
+    flags = [keyword.value for keyword in made.keywords if keyword.arg == "has_aux"]
+    others = [part for part in (*made.args, *call.args, *(k.value for k in made.keywords)) if part is not function]
+    if made is not call and (call.keywords or (not is_vjp(made) and len(made.args) > 2)):  # for the function; has_aux
+        return False
+    if not keywords <= UNDERSTOOD or any(not isinstance(flag, ast.Constant) or flag.value for flag in flags):
+        return False
+    if any(isinstance(node, ast.Starred) for part in others for node in ast.walk(part)):
+        return False
+    given = {*meant.wrt, *meant.inputs.values()}
+    fixed = [part for part in call.args if made is not call and not is_vjp(made) and text_of(part, code) not in given]
+    renamed = {part.partition(" = ")[0] for part in meant.expression.split("; ")[:-1]}
+    reads = all_read(free_names(function).union(*map(free_names, fixed)), before)
+    beside = set().union(*map(free_names, others))
+    return not renamed & (reads | beside | {*assigned(before)}) and not reads & {*meant.wrt}
+
+
+def follows(subject: _Subject, kept: Sequence[ast.stmt]) -> bool:
+    """Whether a value that is asked by is made of another, and the call's gradient by that one goes through it."""
+    wrt = {*subject.asked.wrt}
+    if transformed(subject.calls[-1].call) is not None:  # a function's arguments stand for themselves
+        return False
+    made = [(place, part) for place, part in enumerate(kept) if isinstance(part, ast.Assign) and wrt & {*names_made(part)}]
+    return any(all_read(free_names(part.value), kept[:place]) & wrt for place, part in made)
+
+
+def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> bool:
+    """Whether something is made of what a derivative call gives: not where it is only shown, or a weight updated by it."""
+    results = set(names_made(statement))
+    for part in rest:
+        used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
+        if is_backward(call) and reads_grad(part):
+            used.add(".grad")
+        if not used or _shows(part, results, is_constant(call)) or updates(part):
+            continue
+        if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):
+            return True
+    return False
+
+
+SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
+"""What calls that only show something begin with, as people name it."""
+
+
+def _shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
+    """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
+    looks = _looks(statement, results)
+    printed = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and root_of(statement.value) in SHOWING
+    return isinstance(statement, ast.Assert) or printed or (
+        looks is not None and (constant or not looks or any(map(_is_plain, looks)))
+    )
+
+
+def _looks(statement: ast.stmt, results: set[str]) -> list[ast.expr] | None:
+    """What a statement makes of one of the results, or of `x.grad`, alone; None where it does something else."""
+    for layer in layers(statement.value if isinstance(statement, ast.Expr) else None):
+        if (isinstance(layer, ast.Name) and layer.id in results) or (isinstance(layer, ast.Attribute) and layer.attr == "grad"):
+            return _around(statement, layer)
+    return None
+
+
+def _asks(statements: Sequence[ast.stmt], code: str) -> bool:
+    """Whether one of some statements is a call for a derivative."""
+    return any(_around(statements[each.place], each.node) is not None for each in calls_of(statements, code))
+
+
+def first_turn(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], tuple[str, ...]]:
+    """A loop that ends a program and asks for derivatives, as its first turn; else the program."""
+    while len(statements) > 1 and isinstance(statements[-1], ast.Expr) and _shows(statements[-1], set()):
+        if any(isinstance(layer, ast.Attribute) and layer.attr == "grad" for layer in layers(statements[-1].value)):
+            break
+        statements = statements[:-1]
+    last = statements[-1] if statements else None
+    if not isinstance(last, (ast.For, ast.While)) or not _asks(last.body, code):
+        return statements, ()
+    head: list[ast.stmt] = []
+    if isinstance(last, ast.For):
+        turns = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
+        head = [ast.Assign([last.target], ast.Subscript(turns, ast.Constant(0), ast.Load()), lineno=0)]
+    return [*statements[:-1], *head, *last.body], ("of the loop the first turn is shown",)
