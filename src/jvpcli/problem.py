@@ -15,7 +15,15 @@ from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program, weighed
+from jvpcli.language.evaluate import (
+    Evaluation,
+    call_function,
+    evaluate,
+    evaluate_function,
+    is_decided,
+    is_weighed,
+    run_program,
+)
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.program import Block, Equation, Program
@@ -89,13 +97,13 @@ class Problem:
 
     @cached_property
     def weighed(self) -> bool:
-        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor.
+        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor."""
+        return is_weighed(self.evaluation)
 
-        So they may where values decide what runs.
-        """
-        function = self.function
-        decided = isinstance(function, Program) and any(map(decides, function.equations))
-        return decided or bool(weighed(self.evaluation))
+    @cached_property
+    def decided(self) -> bool:
+        """Whether values that follow from what is differentiated may decide what runs."""
+        return is_decided(self.evaluation)
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

@@ -17,10 +17,11 @@ from torch import Tensor
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, pulled_maps
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
+from jvpcli.jacobians.nearby import others
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
@@ -65,6 +66,7 @@ def plan(
     memory_limit: int | None = None,
     hooked: bool = False,
     weighed: bool = False,
+    others: Sequence[Graph] | None = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -75,11 +77,13 @@ def plan(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
+        others: its graphs at other points, where values decide what runs.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    return GraphPlan(read_graph(output, inputs, hooked, weighed), mode, float("inf") if memory_limit is None else memory_limit)
+    graph = read_graph(output, inputs, hooked, weighed, others)
+    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -179,8 +183,11 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held = problem.weighed
-        return {name: plan(y, leaves, self.mode, limit, hooked, held) for name, y in problem.differentiable.items()}
+        held, elsewhere = problem.weighed, others(problem)
+        return {
+            name: plan(y, leaves, self.mode, limit, hooked, held, read_others(elsewhere, name, y))
+            for name, y in problem.differentiable.items()
+        }
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:

@@ -91,6 +91,9 @@ ALWAYS = Nature(rigid=True, picking=True, smooth=True)
 VARYING = Nature(rigid=False, picking=False, smooth=False)
 """Of a function whose values may be anything, in the same places at every point."""
 
+DECIDED = replace(VARYING, certain=False)
+"""Of a function that may do something else at another point, as far as it was seen there."""
+
 
 ADDED = {
     **dict.fromkeys(("Addmm", "Baddbmm", "Addbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
@@ -100,22 +103,27 @@ ADDED = {
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` as `natures_of` has it."""
+def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` and `decided` as `natures_of` has them."""
     if output.grad_fn is None:
-        return [ALWAYS] * len(inputs)
+        return [DECIDED if decided else ALWAYS] * len(inputs)
     order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
-    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed)
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed, decided)
 
 
-def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False) -> list[Nature]:
+def natures_of(
+    order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False, decided: bool = False
+) -> list[Nature]:
     """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
 
-    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points.
+    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points; `decided`: so may
+    the nodes.
 
     From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
     by an operation that is not rigid, not picking, not smooth, not still, or not placed.
     """
+    if decided:
+        return [DECIDED] * len(leaves)
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything

@@ -49,7 +49,7 @@ def classify(
         return "selection"
     if block_count(rows, cols, m, n) > 1:
         return "block_diagonal"
-    if m == n and _bandwidth(rows, cols) < n:
+    if _bandwidth(rows, cols) < min(m, n):
         return "banded"
     return "sparse" if nnz < m * n else "dense"
 
@@ -130,7 +130,7 @@ def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
 
 
 def _bandwidth(rows: np.ndarray, cols: np.ndarray) -> int:
-    """How many of the 2n − 1 diagonals lie from the main one to the outermost that hold a nonzero, on either side."""
+    """How many diagonals lie from the main one to the outermost that hold a nonzero, on either side."""
     offsets = cols - rows
     return max(int(offsets.max()), 0) - min(int(offsets.min()), 0) + 1
 

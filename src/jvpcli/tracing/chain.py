@@ -159,7 +159,8 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        told, known = _by_operations(result.graph, leaves, step.weighed), natures(result.graph, leaves, step.weighed)
+        told = _by_operations(result.graph, leaves, step)
+        known = natures(result.graph, leaves, step.weighed, step.decided)
         written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
         beside = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else []
         for k, position in enumerate(positions):
@@ -174,11 +175,11 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
     return tuple(maps)
 
 
-def _by_operations(output: Tensor, leaves: Sequence[Tensor], weighed: bool) -> Sequence[StructuredMap | None]:
+def _by_operations(output: Tensor, leaves: Sequence[Tensor], step: Step) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)
     try:
-        graph = read_graph(output, leaves, weighed=weighed)
+        graph = read_graph(output, leaves, weighed=step.weighed, others=() if step.decided else None)
         if not graph.whole:
             return [*structured(graph, accumulate(graph, work), work)]
     except (TooLargeError, UnsupportedError, RuntimeError):
