@@ -26,6 +26,7 @@ from jvpcli.language.evaluate import (
 )
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
+from jvpcli.language.readings import custom_functions
 from jvpcli.program import Block, Equation, Program
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Problem:
 
     @cached_property
     def decided(self) -> bool:
-        """Whether values that follow from what is differentiated may decide what runs."""
-        return is_decided(self.evaluation)
+        """Whether values that follow from what is differentiated may decide what runs; in custom functions nobody knows."""
+        return is_decided(self.evaluation) or (self.is_own and bool(custom_functions(self.evaluation.outputs.values())))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

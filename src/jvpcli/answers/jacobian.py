@@ -12,6 +12,7 @@ from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language.readings import custom_functions
 from jvpcli.problem import Problem
 from jvpcli.request import Request
 
@@ -46,9 +47,7 @@ def _run_own_backward(problem: Problem) -> None:
 
     Raises: what the pass raises.
     """
-    from jvpcli.gradcheck.modes import custom_functions  # a program without code of the user's own needs none
-
-    if custom_functions(problem.evaluation):
+    if custom_functions(problem.evaluation.outputs.values()):
         for y in problem.differentiable.values():
             vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
 

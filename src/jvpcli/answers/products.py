@@ -17,6 +17,7 @@ from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
+from jvpcli.language.readings import custom_functions
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request
@@ -197,9 +198,9 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
 
 def _own_fault(pair: _Pair) -> JvpError | None:
     """What is wrong with a backward of the user's own, where something is: two ways differ then without a bug of jvp's."""
-    from jvpcli.gradcheck.modes import custom_functions, named  # seldom needed
+    from jvpcli.gradcheck.modes import named  # seldom needed
 
-    functions = custom_functions(pair.problem.evaluation)
+    functions = custom_functions(pair.problem.evaluation.outputs.values())
     if not functions and not pair.problem.evaluation.hooked:
         return None
 

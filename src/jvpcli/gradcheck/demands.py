@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.gradcheck.modes import custom_functions
 from jvpcli.gradcheck.vectors import RealFunction, steady
 from jvpcli.language.evaluate import ordinary
+from jvpcli.language.readings import custom_functions
 
 UNDEFINED, BATCHED = "undefined cotangents", "many cotangents at once"
 
@@ -40,7 +40,7 @@ def demands(function: RealFunction, v: Tensor, *, undefined: str = "functions", 
     """The demands that are made, where the user's own code is asked for gradients: those of the options."""
     if function.mode == "forward":
         return
-    own = bool(custom_functions(function.evaluation)) or (undefined == "all" and function.evaluation.hooked)
+    own = bool(custom_functions(function.evaluation.outputs.values())) or (undefined == "all" and function.evaluation.hooked)
     if undefined != "none" and own:
         yield Demand(UNDEFINED, _failure(lambda: _of_undefined(function)))
     if batched:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import BackwardCFunction
 
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.gradcheck.compare import Entry, compare_directions
@@ -25,6 +23,7 @@ from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.readings import custom_functions
 
 TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
 """What forward mode was."""
@@ -78,7 +77,7 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     odd = None if rows is None else _uneven(function, rows, v, pulled)
     if odd or function.mode == "reverse":
         return Modes(why="--mode reverse", fault=LINEAR if odd else None, wrong=odd)
-    functions = custom_functions(function.evaluation)
+    functions = custom_functions(function.evaluation.outputs.values())
     own = any(_has_own_jvp(cls) for cls in functions)
     try:
         pushed = function.pushforward(tangent) if own else _transposed_pass(function, tangent)
@@ -164,7 +163,7 @@ def forward_failure(error: Exception, evaluation: Evaluation) -> Modes:
     Raises:
         EvaluationError: something else.
     """
-    modes = _failed(error, custom_functions(evaluation))
+    modes = _failed(error, custom_functions(evaluation.outputs.values()))
     if modes.fault is None:
         raise EvaluationError(f"Forward mode failed: {modes.said or modes.why}.", torch_message=str(error)) from error
     return modes
@@ -201,29 +200,11 @@ def named(cls: type[Function], method: str) -> str:
     return f"`{cls.__name__}.{method}`{place}"
 
 
-def custom_functions(evaluation: Evaluation) -> tuple[type[Function], ...]:
-    """The `torch.autograd.Function`s in the graph of the outputs, each once, the last first."""
-    waiting: list[Any] = [y.grad_fn for y in evaluation.outputs.values() if y.grad_fn is not None]
-    return tuple(dict.fromkeys(_custom(waiting)))
-
-
-def _custom(waiting: list[Any]) -> Iterator[type[Function]]:
-    seen = set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction):
-            yield type(node)._forward_cls  # type: ignore[attr-defined]
-        waiting += [parent for parent, _ in node.next_functions if parent is not None]
-
-
 def without_backward(evaluation: Evaluation) -> bool:
     """Whether there is a custom function that has a `jvp` and nothing for the backward pass."""
     return any(
         _has_own_jvp(cls) and cls.backward is Function.backward and cls.vjp is Function.vjp
-        for cls in custom_functions(evaluation)
+        for cls in custom_functions(evaluation.outputs.values())
     )
 
 

@@ -223,6 +223,8 @@ def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape)
     """
     if name in FOUND_OUT:
         raise UnsupportedError(name)
+    if not name:  # of a custom function other points tell the rest
+        return tuple([bare(term) for term in pieces])
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
         return tuple([bare(term) for term in pieces])

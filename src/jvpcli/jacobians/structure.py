@@ -49,7 +49,7 @@ def classify(
         return "selection"
     if block_count(rows, cols, m, n) > 1:
         return "block_diagonal"
-    if _bandwidth(rows, cols) < min(m, n):
+    if min(m, n) > 1 and _bandwidth(rows, cols) < min(m, n) + (m != n):  # some corner is left out
         return "banded"
     return "sparse" if nnz < m * n else "dense"
 

@@ -1,15 +1,18 @@
 """What code of the user's own takes out of the graph as it runs: numbers without a gradient, from tensors that have one.
 
 Of an expression the tape tells that; of code that is not read, torch's function mode does.  A call that it doesn't know counts.
+What a `torch.autograd.Function` keeps for its backward is seen by nobody: the graph tells where there is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -80,3 +83,21 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from _tensors(item)
+
+
+def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
+    """The `torch.autograd.Function`s in the graph of some outputs, each once, the last first."""
+    waiting: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    return tuple(dict.fromkeys(_custom(waiting)))
+
+
+def _custom(waiting: list[Any]) -> Iterator[type[Function]]:
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction):
+            yield type(node)._forward_cls  # type: ignore[attr-defined]
+        waiting += [parent for parent, _ in node.next_functions if parent is not None]

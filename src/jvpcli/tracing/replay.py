@@ -18,6 +18,7 @@ from torch import Tensor
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation, seeded, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation, Ref
 
 OPERATION, WRITE, OUTPUT = "operation", "write", "output"
@@ -115,6 +116,7 @@ class _Replay:
     def __init__(self, evaluation: Evaluation, inputs: Mapping[str, Tensor]) -> None:
         self.evaluation = evaluation
         self.weighed = weighed(evaluation)
+        self.decided = evaluation.read or bool(custom_functions(evaluation.outputs.values()))
         self.recorded = _recorded(evaluation)
         self.held: dict[int, Any] = {}
         self.slots_of: dict[int, set[int]] = {}
@@ -174,7 +176,7 @@ class _Replay:
                 None if isinstance(value, Primal) else value,
                 operation.again,
                 equation.slot in self.weighed or (own and self.evaluation.weighed),
-                own and self.evaluation.read,
+                own and self.decided,
             )
         )
         self.hold(equation.slot, value)
