@@ -188,21 +188,36 @@ def examine(case: Case, command: str, document: Mapping[str, Any]) -> Iterator[E
         yield Examined(claim, kind, why, case, command)
 
 
-def documents(case: Case, checked: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(command, document) of every answer to a case; an error claims nothing here."""
+FUNCTION = "inspect of a Python function that runs"
+
+
+def documents(case: Case, checked: bool, as_function: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(command, document) of every answer to a case; an error claims nothing here.
+
+    `as_function`: the text is also inspected as a function of the user's own, of whose steps jvp sees none.
+    """
     for name in ("inspect", "trace", *(["check"] if checked else [])):
-        inputs = {name: x.detach().clone() for name, x in case.inputs.items()}
         try:
-            yield name, getattr(jvpcli, name)(case.text, inputs, wrt=case.wrt).to_dict()
+            yield name, getattr(jvpcli, name)(case.text, _copied(case), wrt=case.wrt).to_dict()
         except JvpError:
             continue
+    if as_function:
+        plain = PlainProgram(case.text, case.inputs, tuple(case.inputs))
+        try:
+            yield FUNCTION, jvpcli.inspect(lambda *values: tuple(plain.run(*values)), _copied(case), wrt=case.wrt).to_dict()
+        except Exception:  # what Python and PyTorch raise is the function's own
+            return
+
+
+def _copied(case: Case) -> dict[str, torch.Tensor]:
+    return {name: x.detach().clone() for name, x in case.inputs.items()}
 
 
 def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[Examined]:
     """So many claims of random cases, as long as there is time."""
     end, random, done = time.monotonic() + seconds, Random(seed), 0
     for case in cases(seed):
-        for command, document in documents(case, checked=random.random() < 0.2):
+        for command, document in documents(case, checked=random.random() < 0.2, as_function=random.random() < 0.3):
             for found in examine(case, command, document):
                 yield found
                 done += found.kind != "undecided"

@@ -32,6 +32,12 @@ CASES = [
     (torch.tril(torch.rand(6, 6) + 1, 1).t()[:4], "sparse"),
     (torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1), "banded"),
     (torch.diag(torch.ones(3), 2), "selection"),
+    ((torch.diag(torch.ones(5)) + torch.diag(torch.ones(4), 1))[:4], "banded"),
+    ((torch.diag(torch.ones(5)) + torch.diag(torch.ones(4), 1))[:, :4], "banded"),
+    ((torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1))[:2], "banded"),
+    (2 * torch.eye(8)[:, :4], "sparse"),
+    (2 * torch.eye(8)[:3], "sparse"),
+    (torch.tensor([[2.0, 0.0, 0.0]]), "sparse"),
     (torch.diag(torch.tensor([2.0]), 4), "sparse"),
     (torch.block_diag(torch.eye(2) + 1, torch.tril(torch.ones(2, 2))), "block_diagonal"),
 ]
@@ -185,7 +191,7 @@ def holds(kind, matrix):
         counts = [k for k in range(2, m + 1) if m % k == n % k == 0]
         return any(bool((rows // (m // k) == cols // (n // k)).all()) for k in counts)
     if kind == "banded":
-        return m == n and bool(((rows - cols).abs() < n - 1).all())
+        return bool((cols - rows < max(n - 1, 1)).all()) and bool((rows - cols < max(m - 1, 1)).all())
     return {"zero": not rows.numel(), "sparse": rows.numel() < m * n}.get(kind, True)
 
 

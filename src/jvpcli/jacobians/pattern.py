@@ -24,7 +24,7 @@ from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, product
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, Node, Op, axes, operand_shape, wrapped
-from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.local.table import RULES, stated_maps
 from jvpcli.jacobians.local.windows import windows_of_node
 from jvpcli.jacobians.operations import (
     ADDED,
@@ -188,7 +188,9 @@ class Unvalued:
             return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
         constant = self._is_constant(node)
         if name in PADDED and not constant:
-            found = RULES[name](_Ones(node, op.nr, op.shape, op.shapes, op.like, op.work))
+            found = stated_maps(_Ones(node, op.nr, op.shape, op.shapes, op.like, op.work))
+            if found is None:
+                raise UnsupportedError(name)
             return [pieces and tuple([_ones(term, True, False) for term in pieces]) for pieces in found]
         keep = constant and name in PRODUCTS
         return [pieces and tuple([_ones(term, keep, constant) for term in pieces]) for pieces in local]
