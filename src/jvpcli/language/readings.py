@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch._C import _functorch as functorch
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
@@ -34,7 +36,7 @@ class Readings(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.weighed = self.read = False
-        self._held: dict[int, Tensor] = {}
+        self._held = WeakValueDictionary[int, Tensor]()  # it keeps nobody's memory
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -42,24 +44,36 @@ class Readings(TorchFunctionMode):
         """torch's hook: every call of a torch function."""
         result = func(*args, **(kwargs or {}))
         if not self.read:
-            self._note(_name(func), args, kwargs or {}, result)
+            self._note(name_of(func), args, kwargs or {}, result)
         return result
 
     def _note(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         plain = name.strip("_")
-        given = list(_tensors((args[1:] if plain in SHAPES else args, keywords)))
-        held = any(id(tensor) in self._held and not tensor.requires_grad for tensor in given)
-        if not held and not any(tensor.requires_grad for tensor in given):
+        given = list(tensors_in((args[1:] if _takes_form(plain) else args, keywords)))
+        held = any(id(tensor) in self._held and not carries(tensor) for tensor in given)
+        if not held and not any(map(carries, given)):
             return
-        made = list(_tensors(result))
+        made = list(tensors_in(result))
         written = _written(name, args)
-        if written is not None and not written.requires_grad:
+        if written is not None and not carries(written):
             self.weighed |= id(written) not in self._held  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
-            self.weighed |= any(tensor.requires_grad for tensor in made)
-        self._held |= {id(tensor): tensor for tensor in made if not tensor.requires_grad}
+            self.weighed |= any(map(carries, made))
+        self._held.update({id(tensor): tensor for tensor in made if not carries(tensor)})
         if not made and not isinstance(result, FORMS):
             self.read = self.weighed = True
+
+
+def _takes_form(name: str) -> bool:
+    """Whether a call takes its first operand's shape or the like, and none of its numbers."""
+    return name in SHAPES or (name.startswith("is_") and name != "is_nonzero")
+
+
+def carries(tensor: Tensor) -> bool:
+    """Whether a tensor has a gradient: of one inside of vmap or the like, what it stands for."""
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def _written(name: str, args: tuple[Any, ...]) -> Tensor | None:
@@ -68,21 +82,22 @@ def _written(name: str, args: tuple[Any, ...]) -> Tensor | None:
     return args[0] if changes and args and isinstance(args[0], Tensor) else None
 
 
-def _name(func: Callable[..., Any]) -> str:
+def name_of(func: Callable[..., Any]) -> str:
     """A function's name; that of the property for a property's getter."""
     name = getattr(func, "__name__", "")
     return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in what a function takes or gives."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
