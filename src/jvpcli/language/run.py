@@ -421,11 +421,15 @@ class Run:
         self.run(block.equations)
         return self.held(block.result)
 
+    def decided_by(self, operand: Operand) -> Any:
+        """What an operand is, where that decides what runs."""
+        self.decisions.update(refs(operand))
+        return self.read(operand)
+
     def truth(self, operand: Operand, equation: Equation) -> bool:
         """Whether a condition holds."""
         operand = self.written_out(operand) if self.lists_change else operand
-        value = self.read(operand)
-        self.decisions.update(refs(operand))
+        value = self.decided_by(operand)
         try:
             return bool(value)
         except Exception as error:
