@@ -191,11 +191,11 @@ def _by_operations(
     return [None] * len(leaves)
 
 
-def _elsewhere(step: Step, number: int, positions: Sequence[int], seed: int = 7) -> tuple[Tensor, list[Tensor]] | None:
+def _elsewhere(step: Step, number: int, positions: Sequence[int], sign: int = 1) -> tuple[Tensor, list[Tensor]] | None:
     """A result, and some operands, where these have random values; None where the operation refuses those."""
     points = [primal.tensor for primal in step.operands]
     for position in positions:
-        points[position] = direction(points[position], seed + position).requires_grad_()
+        points[position] = (sign * direction(points[position], 7 + position)).requires_grad_()
     try:
         return step.again(points)[number], [points[position] for position in positions]
     except Exception:  # whatever the operation refuses there tells nothing
@@ -203,8 +203,8 @@ def _elsewhere(step: Step, number: int, positions: Sequence[int], seed: int = 7)
 
 
 def _others(step: Step, number: int, positions: Sequence[int]) -> list[Graph]:
-    """The graphs of a result at two other places; none where it is another tensor there."""
-    found = [_elsewhere(step, number, positions, seed) for seed in (7, 8)]
+    """The graphs of a result at two opposite places; none where it is another tensor there."""
+    found = [_elsewhere(step, number, positions, sign) for sign in (1, -1)]
     shape = step.results[number].graph.shape
     if any(output.shape != shape or output.is_complex() for output, _ in filter(None, found)):
         return []
