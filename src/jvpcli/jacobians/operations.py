@@ -125,11 +125,14 @@ def natures_of(
     if decided:
         return [DECIDED] * len(leaves)
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    kinked = set[Node]()  # whose values are not smooth: a zero of such a factor may be one at every point that is tried
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or _is_of_complex(node, name)
         scales = not floors and not weighed and _scales(node, name, bits)
+        if not smooth or any(edge in kinked for edge, _ in node.next_functions):
+            kinked.add(node)
         reached = bent = mixed = rough = moved = loose = 0
         by_value = name in ORDERED or picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
@@ -141,7 +144,8 @@ def natures_of(
             reached |= below[0]
             bent |= below[1] if rigid else below[0]
             mixed |= below[2] if rigid or name in PICKING or not name else below[0]
-            rough |= below[3] if smooth else below[0]
+            factors = [] if name in RIGID else [other for k, (other, _) in enumerate(node.next_functions) if k != operand]
+            rough |= below[3] if smooth and kinked.isdisjoint(factors) else below[0]
             moved |= below[0] if moves else below[4]
             loose |= below[0] if name in INDEXED else below[5]
         bits[node] = reached, bent, mixed, rough, moved, loose
