@@ -353,3 +353,17 @@ def test_a_constant_weight_keeps_its_zeros_beside_a_bias():
     for text in ("torch.addmm(b, x, W)", "F.linear(x, W.T, b)"):
         assert jvpcli.jacobian(text, x=x, W=W, b=b, wrt="x,b")["y", "x"].structure == "sparse"
         assert jvpcli.jacobian(text, x=x, W=W, b=b)["y", "x"].structure == "dense"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("(x[x > 5]).sum()", {"x": "unknown"}),  # nothing is chosen here
+        ("(x * 0).sum() * (x * 0)", {"x": "unknown"}),  # it cancels, which the operations do not tell
+        ("(torch.relu(x).view(2, 2) @ w.view(2, 2)).flatten()", {"x": "block_diagonal", "w": "sparse"}),  # relu's zero stays
+    ],
+)
+def test_what_is_zero_here_may_be_other_than_zero_elsewhere(text, kinds):
+    inputs = {"x": torch.tensor([1.0, 2.0, -1.0, 3.0]), "w": torch.tensor([1.0, -2.0, 3.0, 4.0])}
+    found = jvpcli.jacobian(text, {name: inputs[name] for name in kinds})
+    assert {name: found["y", name].structure for name in kinds} == kinds
