@@ -310,7 +310,7 @@ OTHERS = [
     (lambda x: (x.detach() * x).relu(), 20),
     (lambda x: (x, torch.ones(3) * 2), 20),
     (lambda x: torch.fft.rfft(x), 3),
-    (lambda x: x.abs() if x.sum() > 0 else x, 4),
+    (lambda x: x.abs() if x.sum() > 0 else x, 6),  # at two more points: there it may be another function
 ]
 
 
@@ -352,5 +352,4 @@ def test_the_answers_are_those_of_the_text():
         for text, function in cases:
             ours, theirs = jvpcli.inspect(function, x).report, jvpcli.inspect(text, x=x).report
             assert [notice.claim for notice in ours.warnings] == [notice.claim for notice in theirs.warnings], text
-            if "round" not in text and "item" not in text:  # of a function, numbers that carry no gradient are not seen
-                assert ours.jacobian["y"]["x"].structure == theirs.jacobian["y"]["x"].structure
+            assert ours.jacobian["y"]["x"].structure == theirs.jacobian["y"]["x"].structure, text

@@ -15,18 +15,24 @@ from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program, weighed
+from jvpcli.language.evaluate import (
+    Evaluation,
+    call_function,
+    evaluate,
+    evaluate_function,
+    is_decided,
+    is_weighed,
+    run_program,
+)
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
+from jvpcli.language.readings import Node, custom_in, nodes_below
 from jvpcli.program import Block, Equation, Program
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
-
-Node = Any
-"""torch.autograd.graph.Node."""
 
 DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
@@ -97,12 +103,13 @@ class Problem:
 
     @cached_property
     def weighed(self) -> bool:
-        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor.
+        """Whether derivatives take numbers that follow from the inputs and are not differentiated: a mask, a detached factor."""
+        return is_weighed(self.evaluation)
 
-        So they may where values decide what runs.
-        """
-        function = self.function  # of a Python function nothing is known of its steps
-        return isinstance(function, Program) and (any(map(decides, function.equations)) or bool(weighed(self.evaluation)))
+    @cached_property
+    def decided(self) -> bool:
+        """Whether values that follow from what is differentiated may decide what runs; in custom functions nobody knows."""
+        return is_decided(self.evaluation) or (self.is_own and bool(custom_in(self.nodes.values())))
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""
@@ -231,23 +238,6 @@ class Problem:
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
-
-
-def nodes_below(root: Node | None) -> list[Node]:
-    """The nodes that a backward pass from one of them may come through, with it and with those of leaves.
-
-    Each is there once, behind those that it hands gradients on to.
-    """
-    found: dict[Node, None] = {}
-    opened, waiting = set[Node](), [] if root is None else [root]
-    while waiting:
-        node = waiting[-1]
-        if node in opened:
-            found.setdefault(waiting.pop())
-        else:
-            opened.add(node)
-            waiting.extend([edge for edge, _ in node.next_functions if edge is not None and edge not in opened])
-    return list(found)
 
 
 def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:

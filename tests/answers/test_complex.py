@@ -226,7 +226,7 @@ def test_a_step_of_a_trace_shows_both_parts(text, structure, formula):
         ("x**2", "0,0,1+1j", "diagonal"),
         ("x.conj()**2", "0,0,1j", "diagonal"),
         ("x.real*(1+1j)", "0,1,1j", "diagonal"),  # Re v and Im v are added: no one number of v
-        ("x[:2].real*(1+1j)", "0,1,1j", "sparse"),
+        ("x[:2].real*(1+1j)", "0,1,1j", "banded"),
         ("2*x", "0,0,1j", "identity"),
         ("x*2j", "0,0,1", "identity"),
         ("x[:2]+0j", "0,1,0", "selection"),

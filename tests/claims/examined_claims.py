@@ -224,7 +224,7 @@ def examine(case: Case, command: str, document: Mapping[str, Any]) -> Iterator[E
 
 def answered(case: Case, command: str) -> Iterator[Examined]:
     """The claims of an answer to a case, or of its error, examined."""
-    inputs = {name: x.detach().clone() for name, x in case.inputs.items()}
+    inputs = _copied(case)
     more: dict[str, Any] = {} if case.grad_outputs is None else {"grad_outputs": case.grad_outputs}
     if command == "hessian":
         more["tangent"] = {name: torch.ones_like(inputs[name]) for name in case.wrt}
@@ -239,13 +239,32 @@ def answered(case: Case, command: str) -> Iterator[Examined]:
     yield from examine(case, command, document)
 
 
+FUNCTION = "inspect of a Python function that runs"
+
+
+def as_function(case: Case) -> Iterator[Examined]:
+    """The claims of what is said of the text as a function of the user's own, of whose steps jvp sees none, examined."""
+    plain = PlainProgram(case.text, case.inputs, tuple(case.inputs))
+    try:
+        document = jvpcli.inspect(lambda *values: tuple(plain.run(*values)), _copied(case), wrt=case.wrt).to_dict()
+    except Exception:  # what Python and PyTorch raise is the function's own
+        return
+    yield from examine(case, FUNCTION, document)
+
+
+def _copied(case: Case) -> dict[str, torch.Tensor]:
+    return {name: x.detach().clone() for name, x in case.inputs.items()}
+
+
 def examined(seed: int, count: int, seconds: float = float("inf")) -> Iterator[Examined]:
     """So many claims of random cases, as long as there is time."""
     end, random, done = time.monotonic() + seconds, Random(seed), 0
     for case in cases(seed):
         more = ["check", "hessian"] if random.random() < 0.2 and case.grad_outputs is None else []
-        for command in ("inspect", "trace", *more):
-            for found in answered(case, command):
+        asked = [answered(case, command) for command in ("inspect", "trace", *more)]
+        asked += [as_function(case)] if random.random() < 0.3 and case.grad_outputs is None else []
+        for claims in asked:
+            for found in claims:
                 yield found
                 done += found.kind != "undecided"
         if done >= count or time.monotonic() > end:

@@ -93,13 +93,13 @@ def is_selection(evidence: Evidence, claim: Claim) -> None:
 
 
 def is_banded(evidence: Evidence, claim: Claim) -> None:
-    """Fewer than n diagonals hold it at every point."""
+    """At every point a band from the first entry to the last holds it, and leaves corners out."""
     places = union(matrices(evidence, claim))
     m, n = places.shape
     rows, columns = places.nonzero(as_tuple=True)
-    refute(m != n, "it is not square")
-    width = int((columns - rows).max() - (columns - rows).min()) + 1 if len(rows) else 0
-    refute(width >= n, f"the band is {width} wide, of {n}")
+    offsets = [*(columns - rows).tolist(), 0, n - m]
+    lowest, highest = min(offsets), max(offsets)
+    refute(highest - lowest + 1 > min(m, n), f"the band is {highest - lowest + 1} wide, of {m} by {n}")
 
 
 def is_block_diagonal(evidence: Evidence, claim: Claim) -> None:
@@ -131,16 +131,16 @@ def is_dense(evidence: Evidence, claim: Claim) -> None:
 
 
 def apart(local: Local, rows: int, columns: Tensor) -> Tensor:
-    """Where a local Jacobian is not zero with one operand entry, of some `columns` (n,), far from where it is: as the least of
-    many, say, which random ones seldom are."""
+    """Where a local Jacobian is not zero with the operand where random ones seldom are: near another operand (within a margin
+    of it), or with one entry, of some `columns` (n,), far from where it is: as the least of many, say."""
     places = torch.zeros(rows, len(columns), dtype=torch.bool)
     for column in columns.nonzero().reshape(-1).tolist():
         for number in EXTREMES:
             places |= one_row_an_entry(local.matrix_at(local.with_entry(column, number)), len(places)) != 0
     twins = [t for k, t in enumerate(local.step.tensors) if k not in local.positions and t.shape == local.here.shape and moves(t)]
     for number, twin in enumerate(twins):  # two vectors seldom point the same way
-        near = (twin + 0.1 * direction(twin, 70 + number)).to(local.here.dtype)
-        places |= one_row_an_entry(local.matrix_at(near), len(places)) != 0
+        for near in (twin + 0.1 * direction(twin, 70 + number), twin * (1 + 0.1 * direction(twin, 21))):
+            places |= one_row_an_entry(local.matrix_at(near.to(local.here.dtype)), len(places)) != 0
     return places
 
 

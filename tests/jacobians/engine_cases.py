@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Function, list[Tensor], str]] = {
     "scaled identity": (lambda x: (3 * x).reshape(2, 3).flatten(), [r(6)], "identity"),
     "zero": (lambda x: x.detach() + 0 * x, [r(4)], ""),
     "einsum": (lambda a, b: torch.einsum("bij,bjk->bik", a, b), [r(2, 3, 4), r(2, 4, 5)], "block_diagonal"),
-    "stack": (lambda x: torch.stack([x[i] * x[i + 1] for i in range(9)]), [r(10)], "sparse"),
+    "stack": (lambda x: torch.stack([x[i] * x[i + 1] for i in range(9)]), [r(10)], "banded"),
     "in place": (in_place, [r(5)], ""),
     "normalise": (lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True), [r(4, 5)], ""),
     "residual": (lambda x: reduce(lambda h, _: h + torch.sin(h) * h.sum(), range(5), x), [r(5)], "dense"),

@@ -528,7 +528,7 @@ class Unknown(torch.autograd.Function):
     ("a", "kind"),
     [
         (torch.eye(6), "diagonal"),
-        (torch.eye(6).flip(0), "selection"),
+        (torch.eye(6).flip(0), "block_diagonal"),  # its ones may be other numbers elsewhere
         (torch.eye(6)[[0, 0, 3]], "sparse"),
         (torch.ones(6, 6), "block_diagonal"),
         (torch.eye(6) + 1e-13 * torch.eye(6).roll(1, 0), "block_diagonal"),

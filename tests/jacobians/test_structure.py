@@ -32,6 +32,12 @@ CASES = [
     (torch.tril(torch.rand(6, 6) + 1, 1).t()[:4], "sparse"),
     (torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1), "banded"),
     (torch.diag(torch.ones(3), 2), "selection"),
+    ((torch.diag(torch.ones(5)) + torch.diag(torch.ones(4), 1))[:4], "banded"),
+    ((torch.diag(torch.ones(5)) + torch.diag(torch.ones(4), 1))[:, :4], "banded"),
+    ((torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1))[:2], "banded"),
+    (2 * torch.eye(8)[:, :4], "sparse"),
+    (2 * torch.eye(8)[:3], "sparse"),
+    (torch.tensor([[2.0, 0.0, 0.0]]), "sparse"),
     (torch.diag(torch.tensor([2.0]), 4), "sparse"),
     (torch.block_diag(torch.eye(2) + 1, torch.tril(torch.ones(2, 2))), "block_diagonal"),
 ]
@@ -134,7 +140,7 @@ def test_no_sentence_claims_more_than_is_known():
         (lambda x: 2 * x.view(2, -1).max(0).values, "sparse"),
         (lambda x: 3 * x.cummax(0).values, "sparse"),
         (lambda x: torch.relu(x.flip(0)).flip(0), "diagonal"),
-        (lambda x: x * x.detach().sum(), "identity"),
+        (lambda x: x * x.detach().sum(), "diagonal"),
         (lambda x: x @ torch.eye(len(x)), "diagonal"),
         (lambda x: torch.relu(x) @ torch.ones(len(x), 3), "dense"),
     ],
@@ -172,6 +178,18 @@ def test_an_identity_says_what_it_is_times(expression, x, words):
     assert result.to_dict()["jacobian"]["y"]["x"]["structure"] == "identity"
 
 
+def as_function(text):
+    """The text as Python that jvp sees no step of."""
+    return eval(f"lambda x: {text}", {"torch": torch, "F": F})
+
+
+def kinds_of(function, x):
+    """The kind of its Jacobian, as both doors tell it."""
+    inspected, alone = jvpcli.inspect(function, x=x).report.jacobian["y"]["x"], jvpcli.jacobian(function, x=x)["y", "x"]
+    assert inspected.structure == alone.structure
+    return alone.structure
+
+
 def holds(kind, matrix):
     """Whether a matrix is of a kind, by what the kind's name says."""
     m, n = matrix.shape
@@ -185,7 +203,7 @@ def holds(kind, matrix):
         counts = [k for k in range(2, m + 1) if m % k == n % k == 0]
         return any(bool((rows // (m // k) == cols // (n // k)).all()) for k in counts)
     if kind == "banded":
-        return m == n and bool(((rows - cols).abs() < n - 1).all())
+        return bool((cols - rows < max(n - 1, 1)).all()) and bool((rows - cols < max(m - 1, 1)).all())
     return {"zero": not rows.numel(), "sparse": rows.numel() < m * n}.get(kind, True)
 
 
@@ -239,5 +257,112 @@ def test_what_is_said_at_a_special_point_is_true_of_others(name, special):
 )
 def test_numbers_that_follow_from_the_inputs_are_no_constants(text, kind):
     """What is zero or one here because of them says nothing of other points; what is constant does."""
-    result = jvpcli.inspect(text, {"x": torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)}).to_dict()
-    assert result["jacobian"]["y"]["x"]["structure"] == kind
+    x = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)
+    assert {kinds_of(each, x) for each in (text, as_function(text))} == {kind}
+
+
+DECIDED = [
+    ("x if x.sum() > 0 else -x", "diagonal"),
+    ("x if x.sum() > 0 else x.flip(0)", "sparse"),
+    ("x if x.sum() < 0 else torch.outer(x, x)[0]", "sparse"),
+    ("torch.stack([v if v > 0 else 0.1 * v for v in x])", "diagonal"),
+    ("torch.stack([v * 2 for v in x if abs(v.item()) > 0])", "diagonal"),
+    ("x.roll(int(x[0] > 0))", "sparse"),
+    ("x[1:] - x[:-1] if x[0] > 0 else x[:-1] * x[1:]", "banded"),
+    ("0 * x if x[0] > 0 else x", "diagonal"),
+    ("x.softmax(0) if x[0] > 0 else x.softmax(0) * 2", "dense"),
+    ("[x, -x][int(x[1] > 0)] * 3", "diagonal"),
+    ("x * 2 if len(x) > 3 else x", "identity"),  # the shape decides: that is the same at every point
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), DECIDED)
+@pytest.mark.parametrize("size", [4, 80])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_kind_holds_where_values_decide_what_runs(text, kind, size, sign):
+    function, generator = as_function(text), torch.Generator().manual_seed(4)
+    x = sign * torch.arange(1.0, size + 1, dtype=torch.float64)
+    assert {kinds_of(each, x) for each in (text, function)} == {kind}
+    for point in (x, -x, *[torch.randn(size, dtype=torch.float64, generator=generator) for _ in range(6)]):
+        assert holds(kind, torch.autograd.functional.jacobian(function, point))
+
+
+def test_what_is_zero_wherever_it_was_looked_at_is_not_called_zero():
+    for function in ("x if x.sum() > 1e6 else 0 * x", lambda x: x if x.sum() > 1e6 else x.detach() + 0 * x):
+        assert kinds_of(function, torch.ones(3)) != "zero"
+
+
+class Rectified(torch.autograd.Function):
+    """max(x, 0), whose backward keeps a mask that nobody sees."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mask = x > 0
+        return x * ctx.mask
+
+    @staticmethod
+    def backward(ctx, v):
+        return v * ctx.mask
+
+
+@pytest.mark.parametrize("start", [-3.0, 1.0])
+def test_what_a_custom_function_keeps_may_be_other_numbers_elsewhere(start):
+    x = start + torch.arange(3.0)
+    assert kinds_of(Rectified.apply, x) == "diagonal"
+    assert kinds_of(lambda x: Rectified.apply(x).flip(0), x) == "sparse"
+    assert kinds_of(lambda x: Rectified.apply(x).softmax(0), x) in ("dense", "unknown")
+
+
+PADDED = [  # shapes of x, w and b, and the settings
+    ("conv1d", (1, 1, 2), (1, 1, 3), 1, {"padding": 1}),
+    ("conv1d", (1, 1, 1), (1, 1, 1), 1, {"padding": 1}),
+    ("conv1d", (1, 2, 5), (4, 1, 2), 4, {"padding": 2, "groups": 2}),
+    ("conv2d", (1, 1, 3, 2), (1, 1, 2, 2), 1, {"padding": 1, "dilation": 2}),
+    ("conv_transpose1d", (1, 1, 2), (1, 1, 3), 1, {}),
+    ("conv_transpose1d", (1, 1, 2), (1, 1, 2), 1, {"stride": 3}),
+    ("conv_transpose2d", (1, 1, 3, 3), (1, 1, 3, 3), 1, {"padding": 1}),
+    ("conv_transpose2d", (1, 2, 2, 3), (2, 3, 2, 2), 3, {"padding": 1, "stride": 2}),
+]
+
+
+@pytest.mark.parametrize("case", PADDED, ids=str)
+@pytest.mark.parametrize("wrt", ["x,w,b", "w,b", "w", "x,b"])
+def test_entries_that_a_border_leaves_out_are_zero_at_every_point(case, wrt):
+    """Dense is what is other than zero in every place at some point."""
+    name, *shapes, out, settings = case
+    generator = torch.Generator().manual_seed(5)
+    shapes = dict(zip("xwb", (*shapes, (out,)), strict=True))
+    inputs = {key: torch.randn(shape, dtype=torch.float64, generator=generator) for key, shape in shapes.items()}
+    text = f"F.{name}(x, w, b, {', '.join(f'{key}={value}' for key, value in settings.items())})"
+    found = jvpcli.jacobian(text, inputs, wrt=wrt)
+    for key in wrt.split(","):
+        function = lambda t, key=key: getattr(F, name)(**_named({**inputs, key: t}), **settings)  # noqa: E731
+        matrix = torch.autograd.functional.jacobian(function, inputs[key]).reshape(found["y", key].m, -1)
+        kind = found["y", key].structure
+        assert holds(kind, matrix)
+        assert kind != "unknown"
+        assert (kind == "dense") == bool((matrix != 0).all()) or kind in ("identity", "diagonal", "selection")
+
+
+def _named(inputs):
+    return {"input": inputs["x"], "weight": inputs["w"], "bias": inputs["b"]}
+
+
+def test_a_constant_weight_keeps_its_zeros_beside_a_bias():
+    W, x, b = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.ones(1, 2), torch.ones(2)
+    for text in ("torch.addmm(b, x, W)", "F.linear(x, W.T, b)"):
+        assert jvpcli.jacobian(text, x=x, W=W, b=b, wrt="x,b")["y", "x"].structure == "sparse"
+        assert jvpcli.jacobian(text, x=x, W=W, b=b)["y", "x"].structure == "dense"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("(x[x > 5]).sum()", {"x": "unknown"}),  # nothing is chosen here
+        ("(torch.relu(x).view(2, 2) @ w.view(2, 2)).flatten()", {"x": "block_diagonal", "w": "sparse"}),  # relu's zero stays
+    ],
+)
+def test_what_is_zero_here_may_be_other_than_zero_elsewhere(text, kinds):
+    inputs = {"x": torch.tensor([1.0, 2.0, -1.0, 3.0]), "w": torch.tensor([1.0, -2.0, 3.0, 4.0])}
+    found = jvpcli.jacobian(text, {name: inputs[name] for name in kinds})
+    assert {name: found["y", name].structure for name in kinds} == kinds

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 import torch
-from torch.autograd.function import BackwardCFunction
 
 from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
@@ -13,6 +12,7 @@ from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language.readings import custom_in
 from jvpcli.problem import Problem
 from jvpcli.request import Request
 
@@ -47,7 +47,7 @@ def _run_own_backward(problem: Problem) -> None:
 
     Raises: what the pass raises.
     """
-    if any(isinstance(node, BackwardCFunction) for nodes in problem.nodes.values() for node in nodes):
+    if custom_in(problem.nodes.values()):
         for y in problem.differentiable.values():
             vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
 

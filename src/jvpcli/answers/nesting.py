@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from jvpcli.language.evaluate import MARK
-from jvpcli.problem import Node
+from jvpcli.language.readings import Node
 
 
 def has_tangent(x: Tensor) -> bool:

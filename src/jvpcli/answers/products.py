@@ -17,6 +17,7 @@ from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
+from jvpcli.language.readings import custom_in
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request
@@ -202,9 +203,9 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
 
 def _own(pair: _Pair) -> str | None:
     """The user's own code that takes part in a backward pass; None where there is none."""
-    from jvpcli.gradcheck.modes import custom_functions, named  # seldom needed
+    from jvpcli.gradcheck.modes import named  # seldom needed
 
-    functions = custom_functions(pair.problem.evaluation)
+    functions = custom_in(pair.problem.nodes.values())
     return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if pair.problem.evaluation.hooked else None)
 
 

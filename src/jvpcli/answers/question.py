@@ -18,9 +18,10 @@ from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatc
 from jvpcli.language import may_construct
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
+from jvpcli.language.readings import Node, nodes_below
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
-from jvpcli.problem import Node, Problem, nodes_below
+from jvpcli.problem import Problem
 from jvpcli.report import Refusal
 from jvpcli.request import Request
 

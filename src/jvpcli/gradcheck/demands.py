@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.gradcheck.modes import custom_functions, raised_in
+from jvpcli.gradcheck.modes import raised_in
 from jvpcli.gradcheck.vectors import RealFunction, steady
 from jvpcli.language.evaluate import ordinary
+from jvpcli.language.readings import custom_functions
 
 UNDEFINED, BATCHED, PUSHED = "undefined cotangents", "many cotangents at once", "many tangents at once"
 
@@ -46,7 +47,7 @@ def demands(
         if batched:
             yield Demand(PUSHED, _failure(lambda: _of_many_tangents(function, u))[0])
         return
-    own, hooked = custom_functions(function.evaluation), function.evaluation.hooked
+    own, hooked = custom_functions(function.evaluation.outputs.values()), function.evaluation.hooked
     if undefined != "none" and (own or hooked):
         fault, error = _failure(lambda: _of_undefined(function))
         guilty = error is not None and (raised_in(error, own, "backward") or raised_in(error, own, "vjp"))

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS
+from jvpcli.language.readings import name_of, tensors_in
 from jvpcli.program import Equation
 
 CUT, ROUNDING, DECISION = "cut", "rounding", "decision"
@@ -72,11 +73,11 @@ class Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        live = next((t for t in _tensors((args, kwargs or {})) if t.requires_grad), None)
+        live = next((t for t in tensors_in((args, kwargs or {})) if t.requires_grad), None)
         result = func(*args, **(kwargs or {}))
         if live is None:
             return result
-        name = _name(func)
+        name = name_of(func)
         self._note_remainder(name, args)
         kind = _kind(name, kwargs or {}, result)
         if kind is None:
@@ -127,24 +128,18 @@ class Record(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        live = tuple(t for t in _tensors((args, kwargs or {})) if t.requires_grad)
+        live = tuple(t for t in tensors_in((args, kwargs or {})) if t.requires_grad)
         result = func(*args, **(kwargs or {}))
         if live:
             place, inside = _caller(self.files)
             if not inside:
-                self.calls.append(Call(_name(func), live, result, place))
+                self.calls.append(Call(name_of(func), live, result, place))
         return result
-
-
-def _name(func: Callable[..., Any]) -> str:
-    """A function's name; that of the property for a property's getter."""
-    name = getattr(func, "__name__", "")
-    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
 
 
 def _kind(name: str, keywords: Mapping[str, Any], result: Any) -> str | None:
     """What a call with a live operand loses; None: nothing."""
-    tensors = list(_tensors(result))
+    tensors = list(tensors_in(result))
     if any(tensor.requires_grad for tensor in tensors):
         if name in ROUNDINGS or keywords.get("rounding_mode") in ("floor", "trunc"):
             return ROUNDING
@@ -174,17 +169,6 @@ def _caller(files: Collection[str]) -> tuple[tuple[str, int] | None, bool]:
             place = name, frame.f_lineno
         frame = frame.f_back  # type: ignore[assignment]
     return place, False
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
 
 
 def _numbers(value: Any) -> Iterator[float | complex]:

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import BackwardCFunction
 
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.gradcheck.compare import Entry, compare_directions
@@ -24,7 +23,7 @@ from jvpcli.gradcheck.differences import scales
 from jvpcli.gradcheck.vectors import Layout, RealFunction
 from jvpcli.jacobians.passes import jvp
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.problem import nodes_below
+from jvpcli.language.readings import custom_functions
 
 TRANSPOSED, DUALS = "the transposed backward pass", "forward-mode duals"
 """What forward mode was."""
@@ -78,7 +77,7 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     odd = None if rows is None else _uneven(function, rows, v, pulled)
     if odd or function.mode == "reverse":
         return Modes(why="--mode reverse", fault=LINEAR if odd else None, wrong=odd)
-    functions = custom_functions(function.evaluation)
+    functions = custom_functions(function.evaluation.outputs.values())
     own = any(_has_own_jvp(cls) for cls in functions)
     try:
         pushed = function.pushforward(tangent) if own else _transposed_pass(function, tangent)
@@ -171,7 +170,7 @@ def forward_failure(error: Exception, evaluation: Evaluation) -> Modes:
     Raises:
         EvaluationError: something else.
     """
-    modes = _failed(error, custom_functions(evaluation))
+    modes = _failed(error, custom_functions(evaluation.outputs.values()))
     if modes.fault is None:
         raise EvaluationError(f"Forward mode failed: {modes.said or modes.why}.", torch_message=str(error)) from error
     return modes
@@ -209,18 +208,11 @@ def named(cls: type[Function], method: str) -> str:
     return f"`{cls.__name__}.{method}`{place}"
 
 
-def custom_functions(evaluation: Evaluation) -> tuple[type[Function], ...]:
-    """The `torch.autograd.Function`s in the graph of the outputs, each once, the last first."""
-    nodes = [node for y in evaluation.outputs.values() for node in reversed(nodes_below(y.grad_fn))]
-    custom = [type(node) for node in nodes if isinstance(node, BackwardCFunction)]
-    return tuple(dict.fromkeys(cls._forward_cls for cls in custom))  # type: ignore[attr-defined]
-
-
 def without_backward(evaluation: Evaluation) -> bool:
     """Whether there is a custom function that has a `jvp` and nothing for the backward pass."""
     return any(
         _has_own_jvp(cls) and cls.backward is Function.backward and cls.vjp is Function.vjp
-        for cls in custom_functions(evaluation)
+        for cls in custom_functions(evaluation.outputs.values())
     )
 
 

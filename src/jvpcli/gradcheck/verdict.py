@@ -13,11 +13,12 @@ from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, 
 from jvpcli.gradcheck.compare import Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
-from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, custom_functions, named, without_backward
+from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, named, without_backward
 from jvpcli.gradcheck.vectors import Place
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing, GuiltyStep
@@ -196,7 +197,7 @@ def _text(outcome: Outcome, reason: Reason) -> str:
 
 def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
     assert outcome.function is not None
-    functions = custom_functions(outcome.function.evaluation)
+    functions = custom_functions(outcome.function.evaluation.outputs.values())
     forward = outcome.function.mode == "forward"
     backward = _listed(functions, "backward") or _listed(functions, "vjp")
     jvp = _listed(functions, "jvp") or "A forward-mode formula"
@@ -234,7 +235,7 @@ def _listed(functions: Iterable[type[Function]], method: str) -> str:
 def _unsteady(outcome: Outcome) -> str:
     step = _step(outcome)
     if outcome.function is not None:
-        functions = custom_functions(outcome.function.evaluation)
+        functions = custom_functions(outcome.function.evaluation.outputs.values())
         who = _listed(functions, "backward") or _listed(functions, "vjp") or "The backward pass"
         return f"{who} gives other gradients when the same is pulled back again: none of them can be checked."
     text = f"`{step.source}` gives" if step else "The outputs have"

@@ -17,10 +17,11 @@ from torch import Tensor
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, pulled_maps
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
+from jvpcli.jacobians.nearby import others
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
@@ -66,6 +67,7 @@ def plan(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Sequence[Node] | None = None,
+    others: Sequence[Graph] | None = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -77,12 +79,13 @@ def plan(
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
         nodes: those below the output, where they are known (`problem.nodes_below`).
+        others: its graphs at other points, where values decide what runs.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    limit = float("inf") if memory_limit is None else memory_limit
-    return GraphPlan(read_graph(output, inputs, hooked, weighed, nodes), mode, limit)
+    graph = read_graph(output, inputs, hooked, weighed, nodes, others)
+    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -187,9 +190,10 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, nodes = problem.weighed, problem.nodes
+        held, nodes, elsewhere = problem.weighed, problem.nodes, others(problem)
         return {
-            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name]) for name, y in problem.differentiable.items()
+            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name], read_others(elsewhere, name, y))
+            for name, y in problem.differentiable.items()
         }
 
     @property

@@ -10,21 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from jvpcli.jacobians.compose import Terms, add, compose
-from jvpcli.jacobians.kronecker import dense, identity
+from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.node import Node, Op, call, operand_shape, read_op
+from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, read_op
 from jvpcli.jacobians.local.table import local_maps
 from jvpcli.jacobians.operations import Nature, leading, natures_of
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_pulled, pull_through
 from jvpcli.jacobians.widths import carried, width
-from jvpcli.problem import nodes_below
+from jvpcli.language.evaluate import Evaluation, is_weighed
+from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
 
 
@@ -56,6 +57,7 @@ class Graph:
         leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
+        others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
         whole: only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks.
     """
 
@@ -66,6 +68,7 @@ class Graph:
     like: Tensor
     whole: bool = False
     weighed: bool = False
+    others: tuple[Graph, ...] | None = None
 
     @property
     def m(self) -> int:
@@ -80,7 +83,7 @@ class Graph:
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves, self.weighed)
+        return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
 
     @cached_property
     def edges(self) -> dict[Node, list[Edge]]:
@@ -124,11 +127,12 @@ def read_graph(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Sequence[Node] | None = None,
+    others: Sequence[Graph] | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
-    No node tells of hooks that the function has registered (`hooked`), nor of numbers that follow from the inputs (`weighed`).
-    `nodes` are those below the output, where they are known (`problem.nodes_below`).
+    No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
+    of what the function does at `others`, where values decide it.  `nodes` are those below the output, where they are known.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -142,11 +146,31 @@ def read_graph(
     order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
-    return Graph(output, tuple(inputs), tuple(order), leaves, output.new_empty((0,), dtype=dtype), whole, weighed)
+    like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
+    return Graph(output, tuple(inputs), tuple(order), leaves, like, whole, weighed, elsewhere)
 
 
-Change = Callable[[Node, Sequence[tuple[Term, ...] | None]], Sequence[tuple[Term, ...] | None]]
-"""Puts other local maps in the place of a node's."""
+def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:
+    """The graphs of an output at other points, where values decide what runs; none if it is another tensor at one of them."""
+    if others is None:
+        return None
+    found = []
+    for there in others:
+        y = there.outputs.get(name)
+        if y is None or y.shape != output.shape or y.is_complex():
+            return []
+        found.append(read_graph(y, list(there.leaves.values()), there.hooked, is_weighed(there)))
+    return found
+
+
+class Change(Protocol):
+    """Puts other numbers in the place of an operation's."""
+
+    def maps(self, op: Op, local: Locals) -> Locals:
+        """In the place of its local maps."""
+
+    def weight(self, op: Op, weight: Tensor) -> Tensor:
+        """In the place of the weight, where rows are pulled through it."""
 
 
 Arrived = dict[tuple[Node, int], list[Term]]
@@ -219,7 +243,7 @@ def _backwards(
             if op.shapes.count(None) == len(op.shapes):
                 continue
             local = local_maps(op)
-            local = local if change is None else change(node, local)
+            local = local if change is None else change.maps(op, local)
             for operand, (edge, right) in enumerate(zip(edges, local, strict=True)):
                 if op.shapes[operand] is not None and right:
                     arrived.setdefault(edge, []).extend(compose(total if operand else rest, right, work))
@@ -293,9 +317,7 @@ def _pulled_through(op: Op, total: Terms, change: Change | None) -> tuple[list[T
         weight = op.saved("weight")
         if not isinstance(weight, Tensor):
             return [], total
-        (pieces,) = change(op.node, [(dense((1,), tuple(weight.shape), weight.detach().reshape(1, -1), op.like),)])
-        assert pieces is not None
-        weight = pieces[0].matrix().reshape(weight.shape)
+        weight = change.weight(op, weight.detach())
     found = [(term, pull_through(op, term, weight)) for term in total]
     return [new for _, new in found if new is not None], tuple([term for term, new in found if new is None])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cmath
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 
 STEP_IN_ROUNDINGS = 256
@@ -101,6 +103,22 @@ def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
         step = direction(x, seed + number)
         points[name] = step if x.is_complex() else torch.where(x < 0, -step.abs(), step.abs())
     return points
+
+
+def others(problem: Problem) -> list[Evaluation] | None:
+    """The function at other points, where values decide what runs: those that it can be evaluated at.
+
+    None: nothing decides.  Code of the user's own runs at two of them.
+    """
+    if not problem.decided:
+        return None
+    inputs, found = problem.leaves, []
+    opposite = {name: -x for name, x in elsewhere(inputs, seed=11).items()}
+    mixed = [{name: size * direction(x.detach(), seed) for name, x in inputs.items()} for seed, size in ((12, 1), (13, 32))]
+    for place in (opposite, elsewhere(inputs, seed=7), *([] if problem.is_own else mixed)):
+        with suppress(Exception):  # whatever the function raises off the point tells nothing
+            found.append(problem.at(place))
+    return found
 
 
 def generic_gradient(problem: Problem, points: Named) -> list[Tensor]:

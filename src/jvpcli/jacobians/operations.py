@@ -19,7 +19,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from jvpcli.problem import Node, nodes_below
+from jvpcli.language.readings import Node, nodes_below
 
 RIGID_NAMES = """
 Add Sub Rsub Neg Clone Alias ToCopy View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute Transpose T Repeat Slice
@@ -89,6 +89,9 @@ ALWAYS = Nature(rigid=True, picking=True, smooth=True)
 VARYING = Nature(rigid=False, picking=False, smooth=False)
 """Of a function whose values may be anything, in the same places at every point."""
 
+DECIDED = replace(VARYING, certain=False)
+"""Of a function that may do something else at another point, as far as it was seen there."""
+
 
 ADDED = {
     **dict.fromkeys(("Addmm", "Baddbmm", "Addbmm", "Addmv", "Addr", "Addcmul", "Addcdiv"), 0),
@@ -98,28 +101,36 @@ ADDED = {
 """The operand that is only added (a bias), of operations that do more with the others."""
 
 
-def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False) -> list[Nature]:
-    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` as `natures_of` has it."""
+def natures(output: Tensor, inputs: Sequence[Tensor], weighed: bool = False, decided: bool = False) -> list[Nature]:
+    """The nature of ∂output/∂input for each input of an evaluated output; `weighed` and `decided` as `natures_of` has them."""
     if output.grad_fn is None:
-        return [ALWAYS] * len(inputs)
+        return [DECIDED if decided else ALWAYS] * len(inputs)
     order, leaf_of = topological(output.grad_fn, {id(x) for x in inputs})
-    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed)
+    return natures_of(order, [leaf_of.get(id(x)) for x in inputs], weighed, decided)
 
 
-def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False) -> list[Nature]:
+def natures_of(
+    order: Sequence[Node], leaves: Sequence[Node | None], weighed: bool = False, decided: bool = False
+) -> list[Nature]:
     """The nature of the map to each of the leaves, from the nodes on the way, the output's first; None: not on the way.
 
-    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points.
+    `weighed`: numbers that are not differentiated follow from the inputs, and are others at other points; `decided`: so may
+    the nodes.
 
     From the inputs on, each node has six sets of inputs, as bits: those that it depends on, and those that it depends on
     by an operation that is not rigid, not picking, not smooth, not still, or not placed.
     """
+    if decided:
+        return [DECIDED] * len(leaves)
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
+    kinked = set[Node]()  # whose values are not smooth: a zero of such a factor may be one at every point that is tried
     for node in reversed(order):
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
         scales = not floors and not weighed and _scales(node, name, bits)
+        if not smooth or any(edge in kinked for edge, _ in node.next_functions):
+            kinked.add(node)
         reached = bent = mixed = rough = moved = loose = 0
         by_value = name in ORDERED or picks_by_value(node, name, bits)
         for operand, (edge, _) in enumerate(node.next_functions):
@@ -131,7 +142,8 @@ def natures_of(order: Sequence[Node], leaves: Sequence[Node | None], weighed: bo
             reached |= below[0]
             bent |= below[1] if rigid else below[0]
             mixed |= below[2] if rigid or name in PICKING or not name else below[0]
-            rough |= below[3] if smooth else below[0]
+            factors = [] if name in RIGID else [other for k, (other, _) in enumerate(node.next_functions) if k != operand]
+            rough |= below[3] if smooth and kinked.isdisjoint(factors) else below[0]
             moved |= below[0] if moves else below[4]
             loose |= below[0] if name in INDEXED else below[5]
         bits[node] = reached, bent, mixed, rough, moved, loose

@@ -8,24 +8,34 @@ differentiated itself, are kept: they are part of the function.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.compose import Terms
+from jvpcli.jacobians.compose import Terms, add
 from jvpcli.jacobians.graph import Change, Graph, accumulate
 from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
 from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, product
 from jvpcli.jacobians.local.movement import contiguous_strides
-from jvpcli.jacobians.local.node import Node, axes, operand_shape, wrapped
-from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.local.node import Locals, Node, Op, axes, operand_shape, wrapped
+from jvpcli.jacobians.local.table import RULES, stated_maps
 from jvpcli.jacobians.local.windows import windows_of_node
-from jvpcli.jacobians.operations import BY_OTHER_NAMES, BY_VALUE, VARYING, Nature, base_name, picks_by_index
+from jvpcli.jacobians.operations import (
+    ADDED,
+    BY_OTHER_NAMES,
+    BY_VALUE,
+    DECIDED,
+    VARYING,
+    Nature,
+    base_name,
+    picks_by_index,
+)
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.structured import StructuredMap, bare, is_filled
 from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Workspace, zeros
@@ -35,6 +45,9 @@ LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveT
 LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
 """
 PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
+PADDED = frozenset(["Convolution"])
+"""Products some entries of which meet nothing, at the border."""
+
 PRODUCTS = detect.LINEAR | frozenset(PRODUCT_NAMES.split())
 """Operations whose local map to one operand is made from the others alone."""
 
@@ -58,8 +71,6 @@ FOUND_OUT = frozenset(("GridSampler2D", "GridSampler3D", "ScatterReduce", "Index
 STATED = frozenset(RULES.keys() - (BLOCKS - ALONG.keys()) - FOUND_OUT)
 """Operations of which it is known where their local maps are zero at every point; of the others' blocks it is not."""
 
-Locals = Sequence[tuple[Term, ...] | None]
-
 
 def masks(graph: Graph, work: Workspace) -> list[Tensor]:
     """For every input a bool matrix (m, n): where ∂output/∂input can be other than zero, picking what is picked here.
@@ -70,7 +81,7 @@ def masks(graph: Graph, work: Workspace) -> list[Tensor]:
     """
     found = []
     work.reserve(graph.output.numel() * sum(x.numel() for x in graph.inputs), 8)
-    for terms, x in zip(_accumulated(graph, work, partial(unvalued, graph.weighed)), graph.inputs, strict=True):
+    for terms, x in zip(_accumulated(graph, work, Unvalued(graph.weighed)), graph.inputs, strict=True):
         result = zeros(graph.output.numel(), x.numel(), _double(graph))
         if result.numel():
             for position, term in enumerate(terms):
@@ -105,19 +116,27 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[S
 
 def _nature(graph: Graph, position: int) -> Nature:
     """What the operations make of ∂output/∂input, asked for only where the kind is."""
-    certain = all(callable(node) and base_name(node.name()) in STATED for node in graph.order)
+    if graph.others is not None:
+        return DECIDED
+    certain = all(_name(node) in STATED for node in graph.order)
     return replace(graph.natures[position], certain=certain)
 
 
 def _picks(node: Node) -> bool:
-    name = base_name(node.name()) if callable(node) else ""
+    name = _name(node)
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
 
 
 def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
     """Where ∂output/∂input can be other than zero, at any point, for every input; None where that can't be found out."""
+    graphs = [graph, *(graph.others or ())]
+    if graph.others == () or any(each.whole for each in graphs):
+        return None
     try:
-        found = _accumulated(graph, work, partial(_wide, graph.weighed))
+        pieces = [_accumulated(each, work, Unvalued(each.weighed, widens=True)) for each in graphs]
+        found = pieces[0] if len(pieces) == 1 else [
+            add([term for terms in each for term in terms], work) for each in zip(*pieces, strict=True)
+        ]
     except (UnsupportedError, TooLargeError, RuntimeError, MemoryError):
         return None
     return [tuple([bare(term) if is_filled(term) else term for term in terms]) for terms in found]  # places are all that is kept
@@ -134,10 +153,6 @@ def _wide_map(
     return StructuredMap(*shapes, known[position], _double(graph), work, lambda: VARYING)
 
 
-def _wide(weighed: bool, node: Node, local: Locals) -> Locals:
-    return widened(weighed, node, unvalued(weighed, node, local))
-
-
 def kinds(graph: Graph, work: Workspace) -> list[str]:
     """The kind of ∂output/∂input for every input, by the operations alone.
 
@@ -151,19 +166,61 @@ def kinds(graph: Graph, work: Workspace) -> list[str]:
 # --- other values, other places --------------------------------------------------------------------------------------
 
 
-def unvalued(weighed: bool, node: Node, local: Locals) -> Locals:
-    """The local maps of a node with 1 for every value, but for the zeros of a constant that it multiplies by.
+@dataclass(frozen=True)
+class _Ones(Op):
+    """An operation whose operands are all ones: its local maps are zero where its form makes them so, as padding does."""
 
-    `weighed`: what is not differentiated may follow from the inputs, and is no constant.
+    def saved(self, name: str, default: Any = None) -> Any:
+        value = super().saved(name, default)
+        return torch.ones_like(value) if isinstance(value, Tensor) else value
+
+
+@dataclass(frozen=True)
+class Unvalued:
+    """1 in the place of every value, but for the zeros of a constant that is multiplied by.
+
+    Attributes:
+        weighed: what is not differentiated may follow from the inputs, and is no constant.
+        widens: what picks by value leads to all entries that it might pick.
     """
-    name = base_name(node.name()) if callable(node) else ""
-    if name in ALONG and name not in BY_VALUE:
-        return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
-    if name not in STATED:
-        ends = _ends(node, local)
-        return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
-    alone = not weighed and sum(edge is not None for edge, _ in node.next_functions) == 1
-    return [None if p is None else tuple([_ones(t, alone and name in PRODUCTS, alone) for t in p]) for p in local]
+
+    weighed: bool
+    widens: bool = False
+
+    def maps(self, op: Op, local: Locals) -> Locals:
+        """The local maps of an operation."""
+        found = self._maps(op, local)
+        return widened(self.weighed, op.node, found) if self.widens else found
+
+    def weight(self, op: Op, weight: Tensor) -> Tensor:
+        """The weight of an operation."""
+        return (weight != 0).double() if self._is_constant(op.node) else torch.ones_like(weight, dtype=torch.float64)
+
+    def _maps(self, op: Op, local: Locals) -> Locals:
+        node, name = op.node, _name(op.node)
+        if name in ALONG and name not in BY_VALUE:
+            return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
+        if name not in STATED:
+            ends = _ends(node, local)
+            return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
+        constant = self._is_constant(node)
+        if name in PADDED and not constant:
+            found = stated_maps(_Ones(node, op.nr, op.shape, op.shapes, op.like, op.work))
+            if found is None:
+                raise UnsupportedError(name)
+            return [pieces and tuple([_ones(term, True, False) for term in pieces]) for pieces in found]
+        keep = constant and name in PRODUCTS
+        return [pieces and tuple([_ones(term, keep, constant) for term in pieces]) for pieces in local]
+
+    def _is_constant(self, node: Node) -> bool:
+        """Whether what it multiplies an operand with is the same at every point."""
+        edges = [edge for operand, (edge, _) in enumerate(node.next_functions) if operand != ADDED.get(_name(node))]
+        return not self.weighed and sum(edge is not None for edge in edges) <= 1
+
+
+def _name(node: Node) -> str:
+    """The operation's; nothing of a custom function, which may be called anything."""
+    return base_name(node.name()) if callable(node) else ""
 
 
 def _ends(node: Node, local: Locals) -> Iterator[tuple[Shape, Shape] | None]:
@@ -185,6 +242,8 @@ def _block(node: Node, name: str, pieces: Terms, out_shape: Shape, shape: Shape)
     """
     if name in FOUND_OUT:
         raise UnsupportedError(name)
+    if not name:  # of a custom function other points tell the rest
+        return tuple([bare(term) for term in pieces])
     batch = max(0, len(shape) - CORES[name]) if name in CORES else 0
     if pieces and (name not in CORES or out_shape[:batch] != shape[:batch]):
         return tuple([bare(term) for term in pieces])
@@ -214,7 +273,7 @@ def widened(weighed: bool, node: Node, local: Locals) -> Locals:
 
     `weighed`: an index may follow from the inputs, and so be by value.
     """
-    name = base_name(node.name()) if callable(node) else ""
+    name = _name(node)
     if weighed and picks_by_index(name, operand=1):
         ends = _ends(node, local)
         return [

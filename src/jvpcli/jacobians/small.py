@@ -15,11 +15,12 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.jacobians.nearby import all_finite, elsewhere, sampled
+from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
 from jvpcli.jacobians.structure import classify_complex, classify_values, unproved, without_artefacts
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -207,8 +208,9 @@ def with_kinds(
     `sample` gives the maps at another point.
     """
     found: dict[tuple[str, str], LinearMap] = {}
+    around = cache(lambda: others(problem))
     for y_name, y in outputs.items():
-        operations = _Operations(y, list(problem.leaves.values()), problem.evaluation.hooked, problem.weighed)
+        operations = _Operations(problem, y_name, y, around)
         for position, x_name in enumerate(problem.leaves):
             key, nature = (y_name, x_name), operations.natures[position]
             jacobian = maps[key]
@@ -249,15 +251,16 @@ def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str
 class _Operations:
     """What is asked of the operations of one output; the engine is loaded where they are."""
 
+    problem: Problem
+    name: str
     output: Tensor
-    inputs: Sequence[Tensor]
-    hooked: bool
-    weighed: bool
+    elsewhere: Callable[[], Sequence[Evaluation] | None]
 
     @cached_property
     def natures(self) -> Sequence[Nature]:
         """What they are on the way to each input, told by their names alone."""
-        return natures(self.output, self.inputs, self.weighed)
+        problem = self.problem
+        return natures(self.output, list(problem.leaves.values()), problem.weighed, problem.decided)
 
     @cached_property
     def kinds(self) -> Sequence[str]:
@@ -284,10 +287,12 @@ class _Operations:
 
     @cached_property
     def _graph(self) -> Graph:
-        from jvpcli.jacobians.graph import read_graph
+        from jvpcli.jacobians.graph import read_graph, read_others
         from jvpcli.jacobians.terms import UnsupportedError
 
-        graph = read_graph(self.output, self.inputs, self.hooked, self.weighed)
+        problem, elsewhere = self.problem, read_others(self.elsewhere(), self.name, self.output)
+        leaves, hooked = list(problem.leaves.values()), problem.evaluation.hooked
+        graph = read_graph(self.output, leaves, hooked, problem.weighed, elsewhere)
         if graph.whole:
             raise UnsupportedError("only torch's own engine knows the backward pass")
         return graph

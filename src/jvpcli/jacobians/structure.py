@@ -49,7 +49,7 @@ def classify(
         return "selection"
     if block_count(rows, cols, m, n) > 1:
         return "block_diagonal"
-    if m == n and _bandwidth(rows, cols) < n:
+    if min(m, n) > 1 and _bandwidth(rows, cols, m, n) < min(m, n) + (m != n):  # it leaves corners out
         return "banded"
     return "sparse" if nnz < m * n else "dense"
 
@@ -129,10 +129,10 @@ def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
     return next((k for k in divisors if not spanned[most // k : most : most // k].any()), 1)
 
 
-def _bandwidth(rows: np.ndarray, cols: np.ndarray) -> int:
-    """How many of the 2n − 1 diagonals lie from the main one to the outermost that hold a nonzero, on either side."""
+def _bandwidth(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:
+    """How many diagonals the band has that holds all nonzeros, and runs from the first entry to the last."""
     offsets = cols - rows
-    return max(int(offsets.max()), 0) - min(int(offsets.min()), 0) + 1
+    return max(int(offsets.max()), n - m, 0) - min(int(offsets.min()), n - m, 0) + 1
 
 
 def without_artefacts(matrix: Tensor, mask: Tensor) -> tuple[Tensor, int]:

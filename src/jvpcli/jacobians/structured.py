@@ -78,8 +78,9 @@ class StructuredMap(LinearMap):
         wide = None if self.wide is None else self.wide()
         if wide is not None and any(term.is_dense and is_filled(term) for term in wide.terms):
             picks = not nature.still and self.bound < self.m * self.n  # few entries at any point, if not the same ones
-            return "unknown" if not nature.certain else "sparse" if picks else "dense"
-        if wide is not None and wide.nnz is not None:
+            cancels = self.nnz == 0  # at every point, for all that is known: x / x
+            return "unknown" if cancels or not nature.certain else "sparse" if picks else "dense"
+        if wide is not None and wide.nnz is not None and (wide.nnz or (nature.certain and nature.placed)):
             return wide._kind_of_entries()
         return self._kind_of_places() if stands and self.terms and not self._has_dense else "unknown"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from inspect import Parameter
 from types import FunctionType
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
-from jvpcli.language.operations import describe, is_imported
+from jvpcli.language.operations import HARMLESS, describe, is_imported
+from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run
 from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
@@ -50,6 +51,8 @@ class Evaluation:
         said: what torch warned of meanwhile.
         functions: the imported functions that the program may call, by name.
         hooked: a function of the user's own has registered hooks: the backward pass is more than its operations.
+        decisions: the slots whose values decided what ran.
+        weighed, read: of code of the user's own: what `Readings` noted.
         random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
     """
 
@@ -65,6 +68,9 @@ class Evaluation:
     said: tuple[str, ...] = ()
     hooked: bool = False
     random: tuple[int, Tensor] | None = None
+    decisions: frozenset[int] = frozenset()
+    weighed: bool = False
+    read: bool = False
 
     @property
     def drew(self) -> bool:
@@ -75,10 +81,6 @@ class Evaluation:
     def leaves(self) -> dict[str, Tensor]:
         """The differentiated inputs by name."""
         return {name: self.inputs[name] for name in self.wrt}
-
-
-HARMLESS = frozenset({"add", "add_", "iadd", "sub", "sub_", "isub"})
-"""Operations whose derivative does not depend on the values of operands without a gradient."""
 
 
 def followers(evaluation: Evaluation, slots: Collection[int], *, all_read: bool = False) -> frozenset[int]:
@@ -98,15 +100,41 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
     A mask such as x > 0, an index, or a detached factor, is another at another point, though autograd takes it for a constant.
     """
     values = evaluation.values
-    leaves = [slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt]
+    leaves = _leaf_slots(evaluation)
     held = {slot for slot in followers(evaluation, leaves) if not _carries_gradient(values.get(slot))}.difference(leaves)
     return frozenset(
         step.slot
         for step in evaluation.tape
-        if step.target.rpartition(".")[2] not in HARMLESS
+        if step.target.rpartition(".")[2].strip("_") not in HARMLESS
         and _carries_gradient(values.get(step.slot))
         and not held.isdisjoint(numbers_read(step))
     )
+
+
+def is_weighed(evaluation: Evaluation) -> bool:
+    """Whether derivatives take numbers that follow from the differentiated inputs and carry no gradient."""
+    return evaluation.weighed or bool(weighed(evaluation))
+
+
+def is_decided(evaluation: Evaluation) -> bool:
+    """Whether values that follow from the differentiated inputs may decide what runs: elsewhere that may be something else.
+
+    So they do in a condition, as a number of turns, and as a whole number that an operation takes: a shift, a size, a place.
+    """
+    found = followers(evaluation, _leaf_slots(evaluation))
+    whole = {slot for slot in found if _is_whole(evaluation.values.get(slot))}
+    takers = [step for step in evaluation.tape if not whole.isdisjoint(numbers_read(step))] if whole else []
+    takes = any(_carries_gradient(evaluation.values.get(step.slot)) for step in takers)
+    return takes or evaluation.read or not found.isdisjoint(evaluation.decisions)
+
+
+def _leaf_slots(evaluation: Evaluation) -> list[int]:
+    return [slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt]
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is a whole number of Python's, or holds some."""
+    return isinstance(value, (int, range)) or (isinstance(value, (tuple, list)) and any(map(_is_whole, value)))
 
 
 def _carries_gradient(value: object) -> bool:
@@ -142,7 +170,8 @@ def evaluate(
     copy = changes_inputs(program)
     graph = {*wrt, *tracked, *program.derived}
     leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
-    with seeded(seed, leaves.values()) as said, torch.enable_grad():
+    readings = Readings() if functions else None
+    with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
         run = _run(program, leaves, memory_limit, functions)
         run.run(program.equations)
         parts = list(_parts(run, program))
@@ -153,7 +182,19 @@ def evaluate(
     differentiated = tuple(name for name in leaves if name in wrt)
     texts = tuple(str(warning.message) for warning in said)
     return Evaluation(
-        program, leaves, outputs, tuple(run.tape), run.reported, differentiated, slots, run.named(), functions or {}, texts
+        program,
+        leaves,
+        outputs,
+        tuple(run.tape),
+        run.reported,
+        differentiated,
+        slots,
+        run.named(),
+        functions or {},
+        texts,
+        decisions=frozenset(run.decisions),
+        weighed=readings is not None and readings.weighed,
+        read=readings is not None and readings.read,
     )
 
 
@@ -206,11 +247,12 @@ def evaluate_function(
     """
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
-    with seeded(seed, leaves.values()), torch.enable_grad():
+    with seeded(seed, leaves.values()), torch.enable_grad(), Readings() as readings:
         outputs = call_function(function, given, arguments)
         elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
-    return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt), random=random)
+    differentiated, noted = tuple(name for name in leaves if name in wrt), {"weighed": readings.weighed, "read": readings.read}
+    return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, **noted)
 
 
 def call_function(

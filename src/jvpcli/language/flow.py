@@ -138,7 +138,7 @@ def _breaks(run: Run, body: Block) -> bool:
 
 def with_mode(run: Run, equation: Equation) -> Operand:
     """`with torch.no_grad():`"""
-    arguments = [run.read(run.on_tape(operand)) for operand in equation.operands]
+    arguments = [run.decided_by(run.on_tape(operand)) for operand in equation.operands]
     takes_flag = equation.target in ("torch.set_grad_enabled", "torch.inference_mode")
     if not all(isinstance(value, bool) for value in arguments) or len(arguments) > takes_flag:
         raise EvaluationError(f"{equation.target} takes {'True or False' if takes_flag else 'nothing'} here.")
@@ -299,7 +299,7 @@ def _copy(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Opera
 
 
 def _index(run: Run, operand: Operand) -> int:
-    value = run.read(run.written_out(operand))
+    value = run.decided_by(run.written_out(operand))
     if not isinstance(value, int):
         raise EvaluationError(f"{describe(value).capitalize()} is no index of a list.")
     return value

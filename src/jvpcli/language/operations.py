@@ -84,6 +84,9 @@ ROUNDINGS = frozenset(
 )  # fmt: skip
 """Staircases that stand for a quantity: their derivative is zero, but their value follows the input's."""
 
+HARMLESS = frozenset({"add", "iadd", "sub", "isub", "rsub"})
+"""Operations, with or without underscores, whose derivative does not depend on the values of operands without a gradient."""
+
 CASTS = frozenset(
     {"to", "type", "type_as", "long", "int", "short", "char", "byte", "__int__", "__index__", "item", "tolist"}
 )

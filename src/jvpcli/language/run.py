@@ -68,7 +68,7 @@ class Run:
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `grads` are what those have left in `.grad` of a slot; `state` is where
-    random numbers begin.
+    random numbers begin; `decisions` are the slots whose values decided what ran.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Run:
         self.recording = True
         self.calls = 0
         self.lists_change = False
+        self.decisions: set[int] = set()
         self.bytes = 0
         self.storages: set[int] = set()
 
@@ -354,6 +355,8 @@ class Run:
         if is_scalar(value):
             raise EvaluationError(f"{describe(value).capitalize()} has no items to go through.")
         limits.check_turns(limits.length(value))
+        if isinstance(value, range):
+            self.decisions.update(refs(operand))
         if isinstance(operand, Const) or isinstance(value, range):
             return [Const(item) for item in value]
         parts: Sequence[Any] = value.unbind(0) if isinstance(value, Tensor) else value
@@ -418,10 +421,15 @@ class Run:
         self.run(block.equations)
         return self.held(block.result)
 
+    def decided_by(self, operand: Operand) -> Any:
+        """What an operand is, where that decides what runs."""
+        self.decisions.update(refs(operand))
+        return self.read(operand)
+
     def truth(self, operand: Operand, equation: Equation) -> bool:
         """Whether a condition holds."""
         operand = self.written_out(operand) if self.lists_change else operand
-        value = self.read(operand)
+        value = self.decided_by(operand)
         try:
             return bool(value)
         except Exception as error:

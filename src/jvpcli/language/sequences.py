@@ -76,7 +76,7 @@ def getitem(run: Run, equation: Equation) -> Operand:
     left, key = run.held_items(equation.operands)
     items = items_in(left)
     if items is not None:
-        at = run.read(run.written_out(key))
+        at = run.decided_by(run.written_out(key))
         if isinstance(at, slice):
             return run.pack(kind_of(left), [run.newest(item) for item in items[at]])
         if isinstance(at, int) and -len(items) <= at < len(items):
@@ -90,7 +90,7 @@ def setitem(run: Run, equation: Equation) -> Operand:
     if not (isinstance(base, Const) and isinstance(base.value, Items)):
         return run.plain(equation)
     items = base.value.items
-    at = run.read(run.written_out(key))
+    at = run.decided_by(run.written_out(key))
     if not isinstance(at, int) or not -len(items) <= at < len(items):
         raise EvaluationError(f"A list of {len(items)} items has no item {describe(at) if isinstance(at, Tensor) else at}.")
     items[at] = run.listed(value)
@@ -127,7 +127,7 @@ def multiply(run: Run, equation: Equation) -> Operand:
     if run.is_sequence(right):
         left, right = right, left
     if run.is_sequence(left) and not run.is_sequence(right):
-        times = run.read(right)
+        times = run.decided_by(right)
         if isinstance(times, int):
             items = run.items_of(left)
             limits.check_turns(len(items) * max(times, 0))

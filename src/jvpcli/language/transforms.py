@@ -57,7 +57,7 @@ class Call:
 
     def plain(self, operand: Operand | None, default: Any) -> Any:
         """The value of an option."""
-        return default if operand is None else self.run.read(self.run.written_out(operand))
+        return default if operand is None else self.run.decided_by(self.run.written_out(operand))
 
     def value(self, function: Operand, arguments: Arguments, keywords: Keywords | None = None) -> Operand:
         """What a function gives."""

@@ -15,7 +15,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.graph import Graph, accumulate, read_graph
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
@@ -159,11 +159,14 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        told, known = _by_operations(result.graph, leaves, step.weighed), natures(result.graph, leaves, step.weighed)
+        others = _others(step, number, positions) if step.decided else None
+        told = _by_operations(result.graph, leaves, step.weighed, others)
+        known = natures(result.graph, leaves, step.weighed, step.decided)
         written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
-        beside = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else []
+        there = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else None
+        beside: Sequence[LinearMap | None] = (there and written_out(*there)) or [None] * len(leaves)
         for k, position in enumerate(positions):
-            jacobian = _with_kind(written[k], told[k], known[k], beside[k] if beside else None)
+            jacobian = _with_kind(written[k], told[k], known[k], beside[k])
             found = jacobian or told[k]
             shapes = tuple(result.graph.shape), tuple(leaves[k].shape)
             if found is None:
@@ -174,11 +177,13 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
     return tuple(maps)
 
 
-def _by_operations(output: Tensor, leaves: Sequence[Tensor], weighed: bool) -> Sequence[StructuredMap | None]:
+def _by_operations(
+    output: Tensor, leaves: Sequence[Tensor], weighed: bool, others: Sequence[Graph] | None
+) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)
     try:
-        graph = read_graph(output, leaves, weighed=weighed)
+        graph = read_graph(output, leaves, weighed=weighed, others=others)
         if not graph.whole:
             return [*structured(graph, accumulate(graph, work), work)]
     except (TooLargeError, UnsupportedError, RuntimeError):
@@ -186,15 +191,24 @@ def _by_operations(output: Tensor, leaves: Sequence[Tensor], weighed: bool) -> S
     return [None] * len(leaves)
 
 
-def _elsewhere(step: Step, number: int, positions: Sequence[int]) -> Sequence[LinearMap]:
-    """The maps to some operands where these have random values; none where the operation refuses those."""
+def _elsewhere(step: Step, number: int, positions: Sequence[int], sign: int = 1) -> tuple[Tensor, list[Tensor]] | None:
+    """A result, and some operands, where these have random values; None where the operation refuses those."""
     points = [primal.tensor for primal in step.operands]
     for position in positions:
-        points[position] = direction(points[position], 7 + position).requires_grad_()
+        points[position] = (sign * direction(points[position], 7 + position)).requires_grad_()
     try:
-        return written_out(step.again(points)[number], [points[position] for position in positions]) or []
+        return step.again(points)[number], [points[position] for position in positions]
     except Exception:  # whatever the operation refuses there tells nothing
+        return None
+
+
+def _others(step: Step, number: int, positions: Sequence[int]) -> list[Graph]:
+    """The graphs of a result at two opposite places; none where it is another tensor there."""
+    found = [_elsewhere(step, number, positions, sign) for sign in (1, -1)]
+    shape = step.results[number].graph.shape
+    if any(output.shape != shape or output.is_complex() for output, _ in filter(None, found)):
         return []
+    return [read_graph(output, leaves, weighed=step.weighed) for output, leaves in filter(None, found)]
 
 
 def _with_kind(

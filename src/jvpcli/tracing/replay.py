@@ -18,6 +18,7 @@ from torch import Tensor
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation, seeded, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation, Ref
 
 OPERATION, WRITE, OUTPUT = "operation", "write", "output"
@@ -63,6 +64,7 @@ class Step:
         value: what it gives, where that is not one tensor: a number, a size, a tuple with the primals in it.
         again: its results at other values of the operands, with the same random numbers.
         weighed: its derivative holds numbers that follow from the inputs and are not differentiated.
+        decided: it is code of the user's own, in which values may decide what runs.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Step:
     value: Any
     again: Callable[[Sequence[Tensor]], list[Tensor]]
     weighed: bool = False
+    decided: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,7 @@ class _Replay:
     def __init__(self, evaluation: Evaluation, inputs: Mapping[str, Tensor]) -> None:
         self.evaluation = evaluation
         self.weighed = weighed(evaluation)
+        self.decided = evaluation.read or bool(custom_functions(evaluation.outputs.values()))
         self.recorded = _recorded(evaluation)
         self.held: dict[int, Any] = {}
         self.slots_of: dict[int, set[int]] = {}
@@ -160,7 +164,7 @@ class _Replay:
                 result = Result(self.primal(tensor, tensor.requires_grad, old.recorded), tensor)
                 results.append(result)
             changes.append((operands[position].recorded, result.primal))
-        kept = tuple([leaf if leaf.requires_grad else None for leaf in leaves])
+        kept, own = tuple([leaf if leaf.requires_grad else None for leaf in leaves]), is_imported(equation.op)
         self.steps.append(
             Step(
                 OPERATION,
@@ -171,7 +175,8 @@ class _Replay:
                 tuple(results),
                 None if isinstance(value, Primal) else value,
                 operation.again,
-                equation.slot in self.weighed,
+                equation.slot in self.weighed or (own and self.evaluation.weighed),
+                own and self.decided,
             )
         )
         self.hold(equation.slot, value)

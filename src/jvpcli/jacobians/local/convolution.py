@@ -20,6 +20,7 @@ def convolution(op: Op) -> Locals:
     transposed, groups = bool(op.saved("transposed")), int(op.saved("groups"))
     settings = [tuple(op.saved(name)) for name in ("stride", "padding", "dilation")]
     kernel, places = tuple(w.shape[2:]), op.shape[2:]
+    settings = [setting * len(kernel) if len(setting) == 1 else setting for setting in settings]  # one number for all axes
     key = op.work.key("convolution", tuple(x.shape), tuple(w.shape), op.shape, transposed, groups, *settings)
 
     def along_axes() -> list[tuple[Tensor, Tensor]]:

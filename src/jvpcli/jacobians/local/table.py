@@ -35,6 +35,17 @@ def is_stated(node: Node) -> bool:
     return callable(node) and RULES.get(base_name(node.name()), detect.detect) is not detect.detect
 
 
+def stated_maps(op: Op) -> Locals | None:
+    """What a rule states; None where there is none, or where it does not cover this use."""
+    rule = RULES.get(base_name(op.node.name())) if callable(op.node) else None
+    if rule is None:
+        return None
+    try:
+        return rule(op)
+    except (NoRuleError, AttributeError, TypeError, ValueError, LookupError, RuntimeError):
+        return None  # saved under other names than expected, say: calling it tells
+
+
 def local_maps(op: Op) -> Locals:
     """The pieces of ∂output/∂operand for every operand.
 
@@ -45,12 +56,9 @@ def local_maps(op: Op) -> Locals:
     shapes = op.shapes
     if 0 in op.shape:
         return [None if shape is None else () for shape in shapes]
-    rule = RULES.get(base_name(op.node.name())) if callable(op.node) else None
-    if rule is not None:
-        try:
-            return rule(op)
-        except (NoRuleError, AttributeError, TypeError, ValueError, LookupError, RuntimeError):
-            pass  # saved under other names than expected, or used in a way the rule does not cover: calling it tells
+    found = stated_maps(op)
+    if found is not None:
+        return found
     try:
         return detect.detect(op)
     except (RuntimeError, TypeError, ValueError) as error:  # a sparse tensor, an extension's own conventions

@@ -1,0 +1,131 @@
+"""What code of the user's own takes out of the graph as it runs: numbers without a gradient, from tensors that have one.
+
+Of an expression the tape tells that; of code that is not read, torch's function mode does.  A call that it doesn't know counts.
+What a `torch.autograd.Function` keeps for its backward is seen by nobody: the graph tells where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+from torch._C import _functorch as functorch
+from torch.autograd import Function
+from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from jvpcli.language.operations import HARMLESS
+from jvpcli.program import SHAPES
+
+Node = Any
+"""torch.autograd.graph.Node."""
+
+FORMS = (torch.Size, torch.dtype, torch.device, torch.layout, RemovableHandle, str, type(None))
+"""Results that hold no numbers of a tensor."""
+
+
+class Readings(TorchFunctionMode):
+    """Notes what is taken from tensors with a gradient by the code that runs inside.
+
+    Attributes:
+        weighed: a derivative takes numbers without a gradient that were taken so: a mask, an index, a detached factor.
+        read: such numbers went to Python, where they may enter anything, and decide what runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weighed = self.read = False
+        self._held = WeakValueDictionary[int, Tensor]()  # it keeps nobody's memory
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """torch's hook: every call of a torch function."""
+        result = func(*args, **(kwargs or {}))
+        if not self.read:
+            self._note(name_of(func), args, kwargs or {}, result)
+        return result
+
+    def _note(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
+        plain = name.strip("_")
+        given = list(tensors_in((args[1:] if _takes_form(plain) else args, keywords)))
+        held = any(id(tensor) in self._held and not carries(tensor) for tensor in given)
+        if not held and not any(map(carries, given)):
+            return
+        made = list(tensors_in(result))
+        written = _written(name, args)
+        if written is not None and not carries(written):
+            self.weighed |= id(written) not in self._held  # whatever else sees its memory holds them, too
+        if held and plain not in HARMLESS:
+            self.weighed |= any(map(carries, made))
+        self._held.update({id(tensor): tensor for tensor in made if not carries(tensor)})
+        if not made and not isinstance(result, FORMS):
+            self.read = self.weighed = True
+
+
+def _takes_form(name: str) -> bool:
+    """Whether a call takes its first operand's shape or the like, and none of its numbers."""
+    return name in SHAPES or (name.startswith("is_") and name != "is_nonzero")
+
+
+def carries(tensor: Tensor) -> bool:
+    """Whether a tensor has a gradient: of one inside of vmap or the like, what it stands for."""
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
+
+
+def _written(name: str, args: tuple[Any, ...]) -> Tensor | None:
+    """The tensor that a call changes in place; None: none."""
+    changes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+    return args[0] if changes and args and isinstance(args[0], Tensor) else None
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """A function's name; that of the property for a property's getter."""
+    name = getattr(func, "__name__", "")
+    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in what a function takes or gives."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
+    """The `torch.autograd.Function`s in the graph of some outputs, each once, the last first."""
+    return custom_in(nodes_below(y.grad_fn) for y in outputs)
+
+
+def custom_in(graphs: Iterable[Sequence[Node]]) -> tuple[type[Function], ...]:
+    """The `torch.autograd.Function`s in graphs that `nodes_below` has given, each once, the last first."""
+    custom = [type(node) for nodes in graphs for node in reversed(nodes) if isinstance(node, BackwardCFunction)]
+    return tuple(dict.fromkeys(cls._forward_cls for cls in custom))  # type: ignore[attr-defined]
+
+
+def nodes_below(root: Node | None) -> list[Node]:
+    """The nodes that a backward pass from one of them may come through, with it and with those of leaves.
+
+    Each is there once, behind those that it hands gradients on to.
+    """
+    found: dict[Node, None] = {}
+    opened, waiting = set[Node](), [] if root is None else [root]
+    while waiting:
+        node = waiting[-1]
+        if node in opened:
+            found.setdefault(waiting.pop())
+        else:
+            opened.add(node)
+            waiting.extend([edge for edge, _ in node.next_functions if edge is not None and edge not in opened])
+    return list(found)
