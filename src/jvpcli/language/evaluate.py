@@ -20,7 +20,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
-from jvpcli.language.run import Run
+from jvpcli.language.run import Run, entries_in
 from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -392,6 +392,12 @@ def _named_outputs(run: Run, program: Program, parts: Sequence[tuple[str | None,
 
 def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
     """The outputs as operands of the tape, with the names that the text gives them; nested results are flat."""
+    entries = entries_in(run.held(program.result)) if isinstance(program.result, Ref) else None
+    if entries is not None:  # the values of a dictionary, by their keys
+        for key, value in entries.items():
+            named = isinstance(key, str) and key.isidentifier()
+            yield from ((key if named else None, part) for part in _flat(run, run.written_out(value)))
+        return
     result, names = run.on_tape(program.result), program.result_names
     if names is not None and len(names) == 1:
         elements: list[tuple[str | None, Operand]] = [(names[0], result)]

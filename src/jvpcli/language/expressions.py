@@ -12,7 +12,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned
+from jvpcli.language.names import LIST_METHODS, assigned, declared
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -226,7 +226,7 @@ class Expressions(Lowering):
     def hide(self, target: ast.Name) -> int:
         """The slot of a comprehension's variable, which hides what else has its name."""
         slot = self.new_slot()
-        self.scope.names[self.own_name(target.id, target)] = Ref(slot)
+        self.scope.names[self.loop_name(target.id, target)] = Ref(slot)
         return slot
 
     def loop_target(self, target: ast.expr, slot_of: Callable[[ast.Name], int]) -> Any:
@@ -240,8 +240,6 @@ class Expressions(Lowering):
 
     def function(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Ref:
         """A function of the program: its defaults are evaluated here, its body where it is called."""
-        if node.args.kwarg is not None:
-            raise self.at(node.args.kwarg, ForbiddenError("`**` can't be used in a function's parameters."))
         arguments = node.args
         defaults = tuple(self.expr(default, depth) for default in arguments.defaults)
         named = tuple(
@@ -250,11 +248,12 @@ class Expressions(Lowering):
             if default is not None
         )
         parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        parameters += [arguments.vararg] if arguments.vararg else []
+        parameters += [parameter for parameter in (arguments.vararg, arguments.kwarg) if parameter]
         own = [self.own_name(parameter.arg, parameter) for parameter in parameters]
-        local = assigned(node.body) if isinstance(node, ast.FunctionDef) else []
+        body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
         self.around.append(self.scope)
-        self.scope = Scope(assigned=frozenset([*own, *local]))
+        outer = {name: self.owner(name, is_global, node) for name, is_global in declared(body).items()}
+        self.scope = Scope(assigned=frozenset([*own, *assigned(body)]) - {*outer}, outer=outer)
         for name in self.scope.assigned:
             self.scope.names[name] = self.variable(name, self.scope)
         with self.block() as equations:
@@ -267,10 +266,18 @@ class Expressions(Lowering):
             tuple((parameter.arg, slots[parameter.arg]) for parameter in arguments.kwonlyargs),
             slots[arguments.vararg.arg] if arguments.vararg else None,
             len(arguments.posonlyargs),
+            slots[arguments.kwarg.arg] if arguments.kwarg else None,
         )
-        body = Block(taken, tuple(equations), result)
+        block = Block(taken, tuple(equations), result)
         name = node.name if isinstance(node, ast.FunctionDef) else "lambda"
-        return self.emit(f"function:{name}", defaults, node, named, (body,))
+        return self.emit(f"function:{name}", defaults, node, named, (block,))
+
+    def owner(self, name: str, is_global: bool, node: ast.AST) -> tuple[Scope, int]:
+        """The scope that a name declared `global` or `nonlocal` belongs to, and how many functions lie between."""
+        for levels, scope in enumerate(reversed(self.around), 1):
+            if scope is self.around[0] if is_global else name in scope.assigned and scope is not self.around[0]:
+                return scope, levels
+        raise self.at(node, ExpressionSyntaxError(f"No function around this one has a name `{name}`."))
 
     def function_body(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Operand:
         """What a function gives where it doesn't return before its end."""
@@ -331,7 +338,8 @@ class Expressions(Lowering):
         func = node.func
         assert isinstance(func, ast.Attribute)
         if func.attr in LIST_METHODS and self.is_program:
-            return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         owner = _plain_owner(left)
         if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
@@ -341,9 +349,8 @@ class Expressions(Lowering):
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
         if owner is None and catalog.is_method(func.attr):
-            return self.emit(
-                f"method:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth)
-            )
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
 
     def dot_name(self, node: ast.Attribute) -> Span:
@@ -367,11 +374,13 @@ class Expressions(Lowering):
             return spelled
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
             callee = self.expr(func, depth)
-            return self.emit("apply", (callee, *self.arguments(node, depth)), node, self.keywords(node, depth))
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit("apply", (callee, *self.arguments(node, depth)), node, keywords)
         op = self.callee(func)
         if op in CALLS:
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
-        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+        keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
+        return self.emit(op, self.arguments(node, depth), node, keywords)
 
     def older(self, node: ast.Call, depth: int) -> Operand | None:
         """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""
@@ -432,6 +441,8 @@ class Expressions(Lowering):
         if not isinstance(func, ast.Name):
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
+        if func.id == "dict" and self.is_program and not self.is_value("dict"):
+            return "dict:of"
         refused = refusals.called_name(func.id, self.is_value(func.id))
         if refused is not None:
             raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
@@ -455,15 +466,43 @@ class Expressions(Lowering):
         """The positional arguments."""
         return tuple(self.item(argument, depth) for argument in node.args)
 
-    def keywords(self, node: ast.Call, depth: int) -> tuple[tuple[str, Operand], ...]:
-        """The keyword arguments."""
+    def keywords(self, node: ast.Call, depth: int, spread: bool = False) -> tuple[tuple[str, Operand], ...]:
+        """The keyword arguments; `spread`: `**` may stand among them, whose names are looked at when it runs."""
         lowered = []
         for keyword in node.keywords:
+            if keyword.arg is None and spread and self.is_program:
+                lowered.append(("**", self.expr(keyword.value, depth)))
+                continue
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
             lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
         return tuple(lowered)
+
+    # Dictionaries, and names that are set inside of an expression
+
+    def dictionary(self, node: ast.Dict, depth: int) -> Operand:
+        """{"a": x, **others}"""
+        pairs: list[Operand] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is None:
+                pairs.append(self.pack("star", [self.expr(value, depth)], value))
+            else:
+                pairs.append(self.pack("tuple", [self.expr(key, depth), self.expr(value, depth)], value))
+        return self.emit("dict", tuple(pairs), node)
+
+    def dictionary_comprehension(self, node: ast.DictComp, depth: int) -> Operand:
+        """{key: value for … in …}: a dictionary of the pairs."""
+        pair = ast.copy_location(ast.Tuple([node.key, node.value], ast.Load()), node.value)
+        pairs = ast.copy_location(ast.ListComp(pair, node.generators), node)
+        return self.emit("dict:of", (self.comprehension(pairs, depth),), node)
+
+    def named(self, node: ast.NamedExpr, depth: int) -> Operand:
+        """(y := value)"""
+        value = self.settled(self.expr(node.value, depth), node)
+        self.bind(node.target, value)
+        return value
+
 
 LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Constant: Expressions.constant,
@@ -479,6 +518,9 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
     ast.Lambda: Expressions.function,
+    ast.Dict: Expressions.dictionary,
+    ast.DictComp: Expressions.dictionary_comprehension,
+    ast.NamedExpr: Expressions.named,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 

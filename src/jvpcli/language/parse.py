@@ -16,7 +16,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
-from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program
+from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program, Ref
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -227,7 +227,7 @@ class _Statements(Expressions):
 
     def looping(self, target: ast.Name) -> int:
         """The slot of a loop statement's variable, which goes on after the loop."""
-        slot = self.variable(self.own_name(target.id, target), self.scope)
+        slot = self.variable(self.loop_name(target.id, target), self.scope)
         self.scope.names[target.id] = slot
         return slot.slot
 
@@ -259,8 +259,13 @@ class _Statements(Expressions):
 
     def definition(self, node: ast.FunctionDef) -> None:
         """`def`"""
-        if node.decorator_list:
-            raise self.at(node.decorator_list[0], ForbiddenError("Decorators are not part of the language."))
+        modes = node.decorator_list
+        for mode in modes:
+            if ".".join(self.dotted(mode.func if isinstance(mode, ast.Call) else mode) or []) not in MANAGERS:
+                raise self.at(mode, refusals.decorator(MANAGERS))
+        if modes:  # `@torch.no_grad()`: what the function does, it does inside of that
+            inside = ast.copy_location(ast.With([ast.withitem(mode) for mode in modes], node.body), node)
+            node = ast.copy_location(ast.FunctionDef(node.name, node.args, [inside], []), node)
         with self.nested(node, in_loop=False):
             made = self.function(node, 0)
         self.bind(ast.copy_location(ast.Name(node.name, ast.Store()), node), made)
@@ -284,6 +289,17 @@ class _Statements(Expressions):
         if not self.in_loop:
             raise self.at(node, ExpressionSyntaxError(f"`{kind}` stands outside of a loop."))
         self.emit(kind, (), node)
+
+    def deletion(self, node: ast.Delete) -> None:
+        """`del y`, `del items[i]`; `del x.grad` is `x.grad = None`."""
+        for target in node.targets:
+            for part in flat_parts(target):
+                if isinstance(part, ast.Subscript):
+                    self.emit("delitem", (self.expr(part.value, 0), self.subscript(part.slice, 1)), part)
+                elif isinstance(part, ast.Attribute):
+                    self.assign(part, Const(None), part)
+                elif isinstance(part, ast.Name) and isinstance(value := self.value_of(part.id), Ref):
+                    self.emit("unset", (value,), part)
 
     def raising(self, node: ast.Raise) -> None:
         """`raise`: an error where it is reached."""
@@ -387,7 +403,9 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
     ast.ImportFrom: _Statements.imports,
     ast.Pass: _Statements.passed_over,
     ast.Assert: _Statements.passed_over,
-    ast.Delete: _Statements.passed_over,
+    ast.Delete: _Statements.deletion,
+    ast.Global: _Statements.passed_over,
+    ast.Nonlocal: _Statements.passed_over,
     ast.If: _Statements.conditional_statement,
     ast.For: _Statements.for_statement,
     ast.While: _Statements.while_statement,

@@ -12,21 +12,16 @@ from jvpcli.language import catalog
 
 NODES: dict[type[ast.AST], str] = {
     ast.JoinedStr: "text can't be formatted inside an expression",
-    ast.NamedExpr: "`:=` is not part of the language; assign with `y = …;` before",
     ast.Await: "`await` is not part of the language",
     ast.Yield: "`yield` is not part of the language",
     ast.YieldFrom: "`yield` is not part of the language",
-    ast.Dict: "dictionaries are not part of the language",
     ast.Set: "sets are not part of the language; use a list",
-    ast.DictComp: "dictionaries are not part of the language",
     ast.SetComp: "sets are not part of the language; use a list",
     ast.AsyncFunctionDef: "`async` is not part of the language",
     ast.AsyncFor: "`async` is not part of the language",
     ast.AsyncWith: "`async` is not part of the language",
     ast.ClassDef: "a `class` runs only from a file of yours",
     ast.Try: "`try` is not part of the language",
-    ast.Global: "a function of the language can't assign names of what is around it",
-    ast.Nonlocal: "a function of the language can't assign names of what is around it",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
 }
@@ -56,6 +51,14 @@ def statement(kind: type[ast.stmt]) -> JvpError:
 def manager(managers: Collection[str]) -> JvpError:
     """What follows `with`, and isn't one of those that the language has."""
     return ForbiddenError(f"Only {', '.join(sorted(managers))} can follow `with`.")
+
+
+def decorator(managers: Collection[str]) -> JvpError:
+    """What follows `@`, and isn't one of those that the language has."""
+    return ForbiddenError(
+        f"This decorator can't be carried out: only {', '.join(sorted(managers))} can follow `@` here.",
+        hints=["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"],
+    )
 
 
 def no_result(node: ast.stmt) -> JvpError:
