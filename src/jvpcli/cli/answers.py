@@ -74,7 +74,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     if not isinstance(fields.get("expression"), str):
         raise UsageError("a request needs `expression`, a string")
     request = make_request(fields, BATCH)
-    pasted = read_pasted(fields["expression"])
+    pasted = read_pasted(fields["expression"], request.seed if request.seed_given else None)
     if pasted is None:
         return request
     return replace(

@@ -117,7 +117,8 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
     if may_ask_for_derivative(expression) and (not imports or is_torchs_own(expression)):
         from jvpcli.language.pasted import read_pasted
 
-        pasted = read_pasted(expression)
+        seeds = [word.removeprefix("--seed=") for word in before if word.startswith("--seed=")]
+        pasted = read_pasted(expression, int(seeds[-1]) if seeds and seeds[-1].isdecimal() else None)
     if pasted is None:
         if may_pass_over(expression) and not quiet:
             from jvpcli.language.pasted import notes_on
@@ -126,8 +127,9 @@ def _as_meant(name: str, argv: list[str], context: Context) -> list[str]:
         return argv
     before = [word for word in before if not word.startswith(tuple(f"--input={name}=" for name in pasted.unused))]
     given = {word.rpartition("=")[0] if word.startswith("--input=") else word.partition("=")[0] for word in before}
-    taken = {word.removeprefix("--input=").partition("=")[0] for word in before if word.startswith("--input=")}
-    added = [f"--input={key}={value}" for key, value in pasted.inputs.items() if key not in taken]
+    taken = {word.removeprefix("--input=").partition("=")[0]: word for word in before if word.startswith("--input=")}
+    added = [taken.get(key, f"--input={key}={value}") for key, value in pasted.inputs.items()]
+    before = [word for word in before if word not in added]
     if pasted.wrt and "--wrt" not in given:
         added.append(f"--wrt={','.join(pasted.wrt)}")
     for option, texts in (("--grad-outputs", pasted.grad_outputs), ("--tangent", pasted.tangent)):

@@ -186,8 +186,8 @@ def changes_arguments(op: str) -> bool:
 
 
 def is_random(op: str) -> bool:
-    """Whether an equation's `op` draws random numbers."""
-    return "r" in _flags(op)
+    """Whether an equation's `op` draws random numbers, or begins them anew."""
+    return "r" in _flags(op) or op.startswith("random:")
 
 
 def is_pointwise(op: str) -> bool:

@@ -172,8 +172,22 @@ def run_program(
     return _named_outputs(run, program, list(_parts(run, program)))
 
 
+def draw(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> None:
+    """Run a program for the random numbers that it draws.
+
+    Raises: as `evaluate`.
+    """
+    check_inputs(program, scope)
+    _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions).run(program.equations)
+
+
 def evaluate_value(
-    program: Program, scope: Mapping[str, Tensor], *, seed: int = 0, memory_limit: int | None = None
+    program: Program,
+    scope: Mapping[str, Tensor],
+    *,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
     """What a VALUE's expression gives: a tensor, a number, or a list of such; no gradient is recorded.
 
@@ -182,7 +196,7 @@ def evaluate_value(
     check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
-    run = _run(program, values, memory_limit)
+    run = _run(program, values, memory_limit, functions)
     with seeded(seed, values.values()), torch.no_grad():
         run.run(program.equations)
         return run.read(run.on_tape(program.result))

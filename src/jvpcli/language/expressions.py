@@ -29,6 +29,9 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 """Syntax to the name in the module `operator`."""
 
 
+MANUAL_SEED = "torch.manual_seed"
+"""What begins random numbers anew."""
+
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
@@ -363,6 +366,8 @@ class Expressions(Lowering):
         imported = self.imported(func)
         if imported is not None:
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
+            if self.is_module(func):
+                self.constructed(imported, func)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
         if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
@@ -377,6 +382,8 @@ class Expressions(Lowering):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit("apply", (callee, *self.arguments(node, depth)), node, keywords)
         op = self.callee(func)
+        if op == "random:seed" and (len(node.args) != 1 or node.keywords):
+            raise self.at(node, ExpressionSyntaxError("torch.manual_seed takes the seed alone here."))
         if op in CALLS:
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
@@ -433,6 +440,8 @@ class Expressions(Lowering):
             function = catalog.canonical(".".join(parts))
             if function in DERIVATIVES:
                 return DERIVATIVES[function]
+            if function == MANUAL_SEED:
+                return "random:seed"
             if self.is_program and function in TRANSFORMS:
                 return f"transform:{TRANSFORMS[function]}"
             if not catalog.is_function(function):
@@ -457,6 +466,11 @@ class Expressions(Lowering):
         else:
             name = func.id if isinstance(func, ast.Name) else ""
         return name if name in self.functions and not self.is_value(name) else None
+
+    def constructed(self, name: str, node: ast.AST) -> None:
+        """Where a module is made: random numbers go on as they do behind it, if any are drawn."""
+        if self.draws:
+            self.emit("random:construct", (), node, (("module", Const(name)),))
 
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""

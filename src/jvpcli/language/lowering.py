@@ -42,6 +42,7 @@ class Lowering:
         is_program: whether names get their values as the text runs (`names.is_program`).
         imported_names: what `import` gives a name to: a path of the catalogue's.
         modules: the names of the modules that constructors in the text make, by the identity of their nodes.
+        draws: whether the text may draw random numbers besides.
         derives: whether there is a derivative call; `derived`: slots that one asks for.
     """
 
@@ -53,6 +54,7 @@ class Lowering:
         input_count: int,
         scope: Scope | None = None,
         modules: Mapping[int, str] | None = None,
+        draws: bool = False,
     ) -> None:
         self.text = text
         self.given = None if input_names is None else frozenset(input_names)
@@ -62,6 +64,7 @@ class Lowering:
         self.equations: list[Equation] = []
         self.is_program = scope is not None
         self.modules = modules or {}
+        self.draws = draws
         self.scope = scope or Scope()
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}

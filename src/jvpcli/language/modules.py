@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
-from jvpcli.language.evaluate import seeded
+from jvpcli.language.dependence import draws_besides, needed
+from jvpcli.language.evaluate import draw, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
 from jvpcli.language.names import constructed, without_mode
 from jvpcli.language.operations import describe
+from jvpcli.language.parse import parse
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -55,7 +59,19 @@ MOST_MODULES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Module(ImportedFunction):
-    """A module that the program has constructed."""
+    """A module that the program has constructed.
+
+    Attributes:
+        left: the state of random numbers behind its construction, which began from `seed`.
+    """
+
+    seed: int = 0
+    left: Tensor = field(default_factory=torch.default_generator.get_state)
+
+    def leave(self) -> None:
+        """Random numbers go on as behind the construction, where they began from the same seed."""
+        if torch.default_generator.initial_seed() == self.seed:
+            torch.default_generator.set_state(self.left)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it with tensors; keywords with a dot in their name are values of parameters.
@@ -82,8 +98,12 @@ def _flat(values: tuple[Any, ...]) -> Iterator[Any]:
             yield value
 
 
-def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Imports | None:
+def construct(
+    source: str, seed: int = 0, memory_limit: int | None = None, inputs: Mapping[str, Tensor] | None = None
+) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
+
+    Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -101,11 +121,17 @@ def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Im
     bound = _bound(tree)
     held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
+    functions: dict[str, Module] = {}
+    besides = draws_besides(tree.body)
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     with seeded(seed):
         for name, (node, classes) in found.items():
             maker.classes = classes
+            if besides:
+                _draw_before(node, tree, text, inputs or {}, functions, seed)
             modules[name] = maker.make(node)
+            state = torch.default_generator.get_state()
+            functions[name] = Module(name, modules[name], (), modules, seed=torch.default_generator.initial_seed(), left=state)
             if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
@@ -115,8 +141,24 @@ def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Im
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
-    functions = {name: Module(name, module, (), modules) for name, module in modules.items()}
     return Imports(functions, modules)
+
+
+def _draw_before(
+    node: ast.Call,
+    tree: ast.Module,
+    text: SourceText,
+    inputs: Mapping[str, Tensor],
+    functions: Mapping[str, Module],
+    seed: int,
+) -> None:
+    """Leave random numbers as what stands before a constructor does."""
+    torch.default_generator.manual_seed(seed)
+    before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
+    source = "\n".join(ast.unparse(part) for part in needed(node, before))
+    with suppress(JvpError):  # what is wrong there is said when all of it runs
+        program = parse(source or "0", inputs, {name: () for name in functions})
+        draw(program, inputs, functions)
 
 
 def _check_names(

@@ -84,7 +84,7 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     inner: set[int] = set()
     calls: list[ast.Call] = []
     for node in ast.walk(tree):
-        name = _class_of(node.func, paths) if isinstance(node, ast.Call) else ""
+        name = class_of(node.func, paths) if isinstance(node, ast.Call) else ""
         if name and isinstance(node, ast.Call):
             calls.append(node)
             classes[id(node)] = name
@@ -111,7 +111,7 @@ def without_mode(node: ast.expr) -> ast.expr:
     return node
 
 
-def _class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
+def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):

@@ -13,6 +13,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
+from jvpcli.language.dependence import draws_besides
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
@@ -55,11 +56,12 @@ def _parse(
         raise LimitError("The program has an expression that is too long to be read.", source=source)
     made = names.constructed(tree) if functions else {}
     modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
+    draws = bool(modules) and draws_besides(tree.body)
     assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
     input_count = 0
     while True:
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
-        program = _Statements(text, input_names, dict(functions), input_count, scope, modules).program(tree)
+        program = _Statements(text, input_names, dict(functions), input_count, scope, modules, draws).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
@@ -163,7 +165,8 @@ class _Statements(Expressions):
         if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
             return
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
-            return  # it is made before the program runs
+            self.constructed(node.targets[0].id, node.value)  # it is made before the program runs
+            return
         value = self.expr(node.value, 0)
         for target in node.targets:
             self.assign(target, value, node.value)

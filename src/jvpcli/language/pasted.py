@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import JvpError
 from jvpcli.language import may_ask_for_derivative
+from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of, with_seed, without_needless_draws
 from jvpcli.language.names import assigned
 from jvpcli.language.source import SourceText, read_source
 
@@ -45,9 +46,10 @@ class Pasted:
     notes: tuple[str, ...] = ()
 
 
-def read_pasted(source: str) -> Pasted | None:
+def read_pasted(source: str, seed: int | None = None) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative at its end.
 
+    `seed` is where random numbers begin, if that is given: the program's own gives way to it.
     None where there is neither, or the text can't be read.
     """
     if not may_ask_for_derivative(source):
@@ -60,6 +62,7 @@ def read_pasted(source: str) -> Pasted | None:
     note = passed_over(tree, text)
     statements, notes = _first_turn([part for statement in _of_main(tree) for part in _separate(statement)], code)
     notes = (*notes, *note)
+    statements, own_seed = with_seed(statements, seed)
     before, asked = _subject(statements, code)
     kept, leaves = _without_leaves(before, code)
     if asked is not None:
@@ -72,11 +75,11 @@ def read_pasted(source: str) -> Pasted | None:
     if text.pieces or (asked is None and not leaves):
         return None
     kept = [statement for statement in kept if not _is_passed_over(statement)]
+    kept = without_needless_draws(kept, [] if asked is None else ast.parse(asked.expression).body)
     kept = _without_needless_imports(kept, "" if asked is None else asked.expression)
     lines = [*(_text(statement, code) for statement in kept), *([] if asked is None else [asked.expression])]
     expression = ("\n" if any(map(_is_block, kept)) else "; ").join(lines)
-    seeds = [seed for statement in statements if (seed := _seed(statement)) is not None]
-    found = replace(asked or Pasted(""), expression=expression, inputs=leaves, seed=seeds[-1] if seeds else None)
+    found = replace(asked or Pasted(""), expression=expression, inputs=leaves, seed=own_seed)
     return _without_unused(_of_what_is_read(replace(found, notes=(*notes, *found.notes))))
 
 
@@ -419,7 +422,8 @@ def _without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast
         if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
             value = statement.value
         if value is not None and len(names) == 1 and names[0].isidentifier():
-            leaves[names[0]] = _value_text(value, kept, code)
+            leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
+            kept += [ast.Expr(value)] if drawing(statements)(value) else []  # what is drawn after it comes after it
         elif not _switches(statement) and not _is_setting(statement):
             kept.append(statement)
     return kept, leaves
@@ -453,63 +457,32 @@ def _switches(statement: ast.stmt) -> list[str]:
 
 
 SETTINGS = frozenset(
-    {"torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
 )
 """Calls that change how torch works, for which the answer has options."""
 
 
 def _is_setting(statement: ast.stmt) -> bool:
-    """`torch.manual_seed(0)` and the like, which change how torch works: the answer has options for that."""
+    """`torch.set_printoptions(…)` and the like, which change how torch works: the answer has options for that."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     path = _path(value.func) if isinstance(value, ast.Call) else ""
     return path.endswith(".retain_grad") or path in SETTINGS
 
 
-def _seed(statement: ast.stmt) -> int | None:
-    """`torch.manual_seed(0)`"""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    if not (isinstance(value, ast.Call) and _path(value.func) == "torch.manual_seed" and len(value.args) == 1):
-        return None
-    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
-    return number if type(number) is int else None
-
-
-def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str) -> str:
-    """A value as text, with the statements before it that it needs."""
-    needed = _needed(value, before)
-    separator = "\n" if any(map(_is_block, needed)) else "; "
-    return separator.join([*(_text(part, code) for part in needed), _text(value, code)])
-
-
-def _needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements before that a value needs, in order."""
-    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
-    found: list[ast.stmt] = []
-    for statement in reversed(statements):
-        made = {*assigned([statement]), *([] if _is_known(statement) else _imported(statement))}
-        if made & wanted:
-            found.insert(0, statement)
-            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return found
-
-
-def _imported(statement: ast.stmt) -> list[str]:
-    """The names that an import gives."""
-    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
-    return [alias.asname or alias.name.partition(".")[0] for alias in names]
+def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first: bool = False) -> str:
+    """A value as text, with the statements before it that it needs; the first value begins with the seed by itself."""
+    parts = needed(value, before)
+    if is_first and len(parts) == 1 and seed_of(parts[0]) is not None:
+        parts = []
+    separator = "\n" if any(map(_is_block, parts)) else "; "
+    return separator.join([*(_text(part, code) for part in parts), _text(value, code)])
 
 
 def _without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
     """Without the imports of what is there anyway, or that nothing reads."""
     nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
     read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return [part for part in statements if not _imported(part) or (read & {*_imported(part)} and not _is_known(part))]
-
-
-def _is_known(statement: ast.stmt) -> bool:
-    """Whether a statement imports nothing but what is there anyway."""
-    names = _imported(statement)
-    return bool(names) and {"torch", "math", "F"}.issuperset(names)
+    return [part for part in statements if not imported(part) or (read & {*imported(part)} and not is_known(part))]
 
 
 def _is_block(statement: ast.stmt) -> bool:

@@ -208,7 +208,7 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if is_plain(value) and not any(True for operand in _all_operands(step) for _ in refs(operand)):
+        if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
         self.tape.append(step)
