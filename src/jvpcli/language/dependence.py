@@ -5,6 +5,7 @@ draw before it, since they take from one stream.  Loads no torch.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
@@ -12,10 +13,10 @@ from jvpcli.language.expressions import MANUAL_SEED
 from jvpcli.language.names import assigned, class_of, imported_paths
 
 
-def drawing(statements: Iterable[ast.stmt]) -> Callable[[ast.AST], bool]:
+def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
     """Tells of each part of a program whether it may draw random numbers, or begin them anew, as it runs.
 
-    So do functions that are random, by the catalogue, constructors of modules, and calls of what does so itself.
+    So do functions that are random, by the catalogue, `constructors` of modules, and calls of what does so itself.
     """
     tree = ast.Module(list(statements), [])
     paths = imported_paths(tree)
@@ -26,17 +27,17 @@ def drawing(statements: Iterable[ast.stmt]) -> Callable[[ast.AST], bool]:
 
     def of_call(node: ast.Call) -> bool:
         if class_of(node.func, paths):
-            return True
+            return constructors
         if isinstance(node.func, ast.Name) and node.func.id in names:
             return True
-        root, _, rest = ast.unparse(node.func).partition(".") if isinstance(node.func, (ast.Name, ast.Attribute)) else ("", "", "")
+        root, _, rest = ast.unparse(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
     def random_module(node: ast.AST) -> bool:
-        found = [class_of(part.func, paths) for part in ast.walk(node) if isinstance(part, ast.Call)]
-        return any("Dropout" in name or "Transformer" in name for name in found) or "dropout" in ast.unparse(node)
+        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and class_of(part.func, paths)]
+        return any(re.search("(?i)dropout|Transformer", ast.unparse(call)) for call in calls)
 
     while True:  # until no further name stands for what draws
         new: set[str] = set()
@@ -45,19 +46,11 @@ def drawing(statements: Iterable[ast.stmt]) -> Callable[[ast.AST], bool]:
                 new.add(node.name)
             elif isinstance(node, ast.Assign):
                 bodies = [part.body for part in ast.walk(node.value) if isinstance(part, ast.Lambda)]
-                if any(map(draws, bodies)) or (isinstance(node.value, ast.Call) and class_of(node.value.func, paths) and random_module(node.value)):
+                if any(map(draws, bodies)) or random_module(node.value):
                     new.update(assigned([node]))
         if new <= names:
             return draws
         names |= new
-
-
-def draws_besides(statements: Sequence[ast.stmt]) -> bool:
-    """Whether anything draws random numbers but the constructors of modules."""
-    draws = drawing(statements)
-    paths = imported_paths(ast.Module(list(statements), []))
-    calls = [part for part in ast.walk(ast.Module(list(statements), [])) if isinstance(part, ast.Call)]
-    return any(draws(ast.Call(call.func, [], [])) and not class_of(call.func, paths) for call in calls)
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

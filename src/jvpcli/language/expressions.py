@@ -253,7 +253,7 @@ class Expressions(Lowering):
         parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         parameters += [parameter for parameter in (arguments.vararg, arguments.kwarg) if parameter]
         own = [self.own_name(parameter.arg, parameter) for parameter in parameters]
-        body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
+        body: Sequence[ast.AST] = node.body if isinstance(node, ast.FunctionDef) else [node.body]
         self.around.append(self.scope)
         outer = {name: self.owner(name, is_global, node) for name, is_global in declared(body).items()}
         self.scope = Scope(assigned=frozenset([*own, *assigned(body)]) - {*outer}, outer=outer)

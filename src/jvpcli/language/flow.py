@@ -279,15 +279,7 @@ def list_method(run: Run, equation: Equation) -> Operand:
     target, *arguments = run.held_items(equation.operands)
     entries = entries_in(target)
     if entries is not None and equation.target in _DICTIONARY_METHODS:
-        run.turn()
-        method, most = _DICTIONARY_METHODS[equation.target]
-        keywords = run.spread(equation.keywords)
-        if len(arguments) not in most or (keywords and equation.target != "update"):
-            raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
-        found = method(run, entries, arguments)
-        entries.update((name, run.listed(run.held(operand))) for name, operand in keywords)
-        limits.check_items(len(entries))
-        return found
+        return _of_dictionary(run, entries, equation, arguments)
     if entries is not None or equation.target not in _LIST_METHODS:
         what = "a dictionary" if entries is not None else describe(run.read(run.written_out(target)))
         raise ForbiddenError(f"`.{equation.target}` can't be used on {what}.")
@@ -304,6 +296,18 @@ def list_method(run: Run, equation: Equation) -> Operand:
     run.count_items(items if equation.target in ("insert", "pop", "copy", "reverse") else ())
     limits.check_items(len(items))
     return result
+
+
+def _of_dictionary(run: Run, entries: dict[Any, Operand], equation: Equation, arguments: Sequence[Operand]) -> Operand:
+    run.turn()
+    method, most = _DICTIONARY_METHODS[equation.target]
+    keywords = run.spread(equation.keywords)
+    if len(arguments) not in most or (keywords and equation.target != "update"):
+        raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
+    found = method(run, entries, arguments)
+    entries.update((name, run.listed(run.held(operand))) for name, operand in keywords)
+    limits.check_items(len(entries))
+    return found
 
 
 def _append(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
@@ -367,7 +371,7 @@ def dictionary_of(run: Run, equation: Equation) -> Operand:
 
 def _made(run: Run, entries: dict[Any, Operand]) -> Operand:
     run.lists_change = True
-    run.count_items(entries)
+    run.count_items([*entries])
     limits.check_items(len(entries))
     return Const(Entries(entries))
 
@@ -379,7 +383,7 @@ def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand])
         if any(len(pair) != 2 for pair in pairs):
             raise EvaluationError("A dictionary is made of pairs of a key and a value.")
         added = given if given is not None else {run.key(pair[0]): run.listed(pair[1]) for pair in pairs}
-        run.count_items(added)
+        run.count_items([*added])
         entries.update(added)
     return Const(None)
 

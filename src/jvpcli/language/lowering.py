@@ -154,7 +154,8 @@ class Lowering:
     def loop_name(self, name: str, node: ast.AST) -> str:
         """A name that a loop may give to its items."""
         if name in self.scope.outer:
-            raise self.at(node, ForbiddenError(f"`{name}` belongs to what is around the function: a loop needs a name of its own."))
+            message = f"`{name}` belongs to what is around the function: a loop needs a name of its own."
+            raise self.at(node, ForbiddenError(message))
         return self.own_name(name, node)
 
     def settled(self, operand: Operand, node: ast.AST) -> Operand:

@@ -7,7 +7,7 @@ there.  They are made before the program runs and are called as imported functio
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
-from jvpcli.language.dependence import draws_besides, needed
+from jvpcli.language.dependence import drawing, needed
 from jvpcli.language.evaluate import draw, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
@@ -122,13 +122,16 @@ def construct(
     held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
     functions: dict[str, Module] = {}
-    besides = draws_besides(tree.body)
+    draws = drawing(tree.body, constructors=False)
+    done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     with seeded(seed):
         for name, (node, classes) in found.items():
             maker.classes = classes
-            if besides:
-                _draw_before(node, tree, text, inputs or {}, functions, seed)
+            before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
+            if any(map(draws, before[done:])):
+                _draw(needed(node, before), inputs or {}, functions, seed)
+            done = len(before)
             modules[name] = maker.make(node)
             state = torch.default_generator.get_state()
             functions[name] = Module(name, modules[name], (), modules, seed=torch.default_generator.initial_seed(), left=state)
@@ -144,20 +147,13 @@ def construct(
     return Imports(functions, modules)
 
 
-def _draw_before(
-    node: ast.Call,
-    tree: ast.Module,
-    text: SourceText,
-    inputs: Mapping[str, Tensor],
-    functions: Mapping[str, Module],
-    seed: int,
+def _draw(
+    statements: Sequence[ast.stmt], inputs: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
 ) -> None:
-    """Leave random numbers as what stands before a constructor does."""
+    """Leave random numbers as statements do that begin with `seed`."""
     torch.default_generator.manual_seed(seed)
-    before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
-    source = "\n".join(ast.unparse(part) for part in needed(node, before))
     with suppress(JvpError):  # what is wrong there is said when all of it runs
-        program = parse(source or "0", inputs, {name: () for name in functions})
+        program = parse("\n".join([*map(ast.unparse, statements), "0"]), inputs, dict.fromkeys(functions, ()))
         draw(program, inputs, functions)
 
 

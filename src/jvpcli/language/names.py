@@ -38,7 +38,7 @@ def is_program(tree: ast.Module, source: str) -> bool:
     return any(word in source for word in (*FUNCTION_WORDS, *CHANGING))
 
 
-def assigned(statements: Iterable[ast.stmt]) -> list[str]:
+def assigned(statements: Iterable[ast.AST]) -> list[str]:
     """The names that statements assign, their functions' own names left out, in order and each once."""
     return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
-from jvpcli.language.dependence import draws_besides
+from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
@@ -56,7 +56,7 @@ def _parse(
         raise LimitError("The program has an expression that is too long to be read.", source=source)
     made = names.constructed(tree) if functions else {}
     modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
-    draws = bool(modules) and draws_besides(tree.body)
+    draws = bool(modules) and any(map(drawing(tree.body, constructors=False), tree.body))
     assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
     input_count = 0
     while True:
@@ -325,6 +325,8 @@ class _Statements(Expressions):
         if target is None:
             raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
+        if any(name not in self.scope.names for name in result_names):  # a module is no value
+            raise self.at(node, refusals.no_result(node))
         if not isinstance(target, (ast.Tuple, ast.List)):
             return self.scope.names[result_names[0]], (result_names[0],)
         return limits.pack("tuple", [self.scope.names[name] for name in result_names]), tuple(result_names)

@@ -241,7 +241,7 @@ class _Reader:
         """An expression over torch and the inputs before."""
         functions = self.modules(text) if may_construct(text) else {}
         try:
-            program = parse(text, functions={name: () for name in functions})
+            program = parse(text, functions=dict.fromkeys(functions, ()))
         except ExpressionSyntaxError as error:
             raise BadValueError("it is neither numbers, JSON, a file (@…) nor an expression", span=error.span,
                                 source=text, explanation=error.message) from None  # fmt: skip
