@@ -246,7 +246,14 @@ MEANT = [
     ("x = torch.ones(3, requires_grad=True)\ny = x ** 2\ny.backward(torch.ones(3))\nx.grad",
      "read as: jvp inspect 'y = x ** 2; y' --x 'torch.ones(3)' --grad-outputs 'torch.ones(3)'\n"),
     ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    loss = (x * k).sum()\n    loss.backward()",
-     "read as: jvp inspect 'k = list(range(5))[0]; loss = (x * k).sum(); loss' --x 'torch.ones(2)' --grad-outputs implicit\n"
+     "read as: jvp inspect 'total = 0\nfor k in range(5):\n    loss = (x * k).sum()\n    total = total + loss\ntotal' "
+     "--x 'torch.ones(2)' --grad-outputs implicit\n"
+     "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result.\n"),
+    ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    (g,) = torch.autograd.grad((x * k).sum(), x)\n    print(g)",
+     "read as: jvp inspect 'k = list(range(5))[-1]; (x * k).sum()' --x 'torch.ones(2)' --wrt x --grad-outputs implicit\n"
+     "of the loop the last turn is shown.\npassed over: print on line 4.\n"),
+    ("x = torch.ones(2, requires_grad=True)\nk = 0\nwhile k < 5:\n    loss = (x * k).sum()\n    loss.backward()\n    k += 1",
+     "read as: jvp inspect 'k = 0; loss = (x * k).sum(); loss' --x 'torch.ones(2)' --grad-outputs implicit\n"
      "of the loop the first turn is shown.\n"),
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import assigned, class_of, imported_paths
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, imported_paths
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
@@ -72,11 +72,30 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
     found: list[ast.stmt] = []
     for statement in reversed(statements):
-        made = {*assigned([statement]), *([] if is_known(statement) else imported(statement))}
+        made = {*assigned([statement]), *changed(statement), *([] if is_known(statement) else imported(statement))}
         if made & wanted or also(statement):
             found.insert(0, statement)
             wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
     return found
+
+
+def changed(statement: ast.AST) -> set[str]:
+    """The names of what a statement changes where it is: by `y[0] = 1`, `y.data -= 1`, `y.mul_(2)`, `items.append(y)`."""
+    owners: list[ast.expr] = []
+    for node in ast.walk(statement):
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            owners.append(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = node.func.attr
+            owners += [node.func.value] if name in LIST_METHODS or (name.endswith("_") and not name.startswith("_")) else []
+    return {root for owner in owners if (root := _root(owner)) and ".grad" not in ast.unparse(owner)}
+
+
+def _root(node: ast.expr) -> str:
+    """The name that an expression begins with; empty where there is none."""
+    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def imported(statement: ast.stmt) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.language.operations import apply_operation, check_result, read_operand
 from jvpcli.language.run import Handler, Run
-from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Ref, refs
+from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +26,7 @@ class Live:
 
     Attributes:
         values: slot to value.
-        leaves: the slots of the inputs that `backward` gives a gradient.
+        leaves: the slots that `backward` gives a gradient: of inputs, and of leaves that the program makes itself.
         grads: what `.grad` of each slot holds.
     """
 
@@ -52,9 +52,13 @@ class Live:
         """Add the gradients to what the leaves hold, as torch does."""
         options = dict(keywords)
         tensors, weights, chosen = options.pop("tensors"), options.pop("grad_tensors", None), options.pop("inputs", None)
-        slots = list(self.leaves)
+        slots = [slot for slot in self.leaves if slot in self.values]
         if chosen is not None:
-            slots = [slot for name, operand in equation.keywords if name == "inputs" for slot in refs(operand)]
+            given = [operand for name, operand in equation.keywords if name == "inputs"]
+            items = given[0].items if isinstance(given[0], Pack) else given
+            if not all(isinstance(item, Ref) and isinstance(self.values[item.slot], Tensor) for item in items):
+                raise EvaluationError("`inputs` of backward are tensors of the program.")
+            slots = [self.leaf(slot) for operand in items for slot in refs(operand)]
         leaves = [self.values[slot] for slot in slots]
         if not any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
             torch.autograd.backward(tensors, weights, **options)  # which says what is wrong
@@ -64,9 +68,13 @@ class Live:
             if gradient is not None:
                 self.grads[slot] = gradient if slot not in self.grads else self.grads[slot] + gradient
 
+    def leaf(self, slot: int) -> int:
+        """The slot under which the gradient of a tensor is kept: of a leaf, also where it was changed in place, its first."""
+        return next((leaf for leaf in self.leaves if self.values.get(leaf) is self.values[slot]), slot)
+
     def held(self, equation: Equation) -> Tensor | None:
         """`x.grad`, or that it holds nothing from here on."""
-        slots = [slot for operand in equation.operands for slot in refs(operand)]
+        slots = [self.leaf(slot) for operand in equation.operands for slot in refs(operand)]
         if equation.op == READ:
             return self.grads.get(slots[0])
         for slot in slots or list(self.grads):
@@ -93,7 +101,7 @@ class Derivative:
         history: the steps of the run, of which the first `count` come before the call.
         call: the call itself, on the slots of the history.
         part: which of the gradients that the call gives; None: it gives one.
-        inputs: the slots of the program's inputs; `leaves`: those that are differentiated.
+        inputs: the slots of the program's inputs; `leaves`: those that are differentiated, and leaves of the program's own.
         state: where random numbers begin.
         functions: the imported functions.
     """
@@ -113,7 +121,7 @@ class Derivative:
             slot: value.clone() if isinstance(value, Tensor) and slot not in self.leaves else value
             for slot, value in zip(self.inputs, values, strict=True)
         }
-        for slot in self.leaves:
+        for slot in given.keys() & {*self.leaves}:
             leaf = given[slot]
             given[slot] = leaf.view_as(leaf) if leaf.requires_grad else leaf.detach().requires_grad_()
         assert self.state is not None  # a program with derivative calls has one
@@ -148,7 +156,11 @@ def open_(run: Run, equation: Equation) -> Operand:
     x = run.read(operand)
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         raise EvaluationError("Only tensors of floating point can require a gradient.")
-    return operand if x.requires_grad else run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+    if x.requires_grad:
+        return operand
+    opened = run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+    run.leaves += refs(opened)
+    return opened
 
 
 def derive(run: Run, equation: Equation) -> Operand:
@@ -160,7 +172,7 @@ def derive(run: Run, equation: Equation) -> Operand:
 
 def derived(run: Run, call: Equation) -> Operand:
     """What a derivative call gives, whose operands are those of the tape."""
-    leaves = [slot for slot in run.inputs if isinstance(x := run.values[slot], Tensor) and x.requires_grad]
+    leaves = tuple(run.leaves)
     try:
         found = Live(run.values, leaves, run.grads).step(call, run.functions)
     except JvpError:

@@ -197,9 +197,10 @@ def evaluate_value(
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
-    with seeded(seed, values.values()), torch.no_grad():
+    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):  # for derivatives that it takes itself
         run.run(program.equations)
-        return run.read(run.on_tape(program.result))
+        found = run.read(run.on_tape(program.result))
+    return found.detach() if isinstance(found, Tensor) else found
 
 
 def evaluate_function(

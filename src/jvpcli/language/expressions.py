@@ -344,7 +344,8 @@ class Expressions(Lowering):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         owner = _plain_owner(left)
-        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
+        gradient = ast.unparse(func.value).endswith(".grad.data")  # which has no graph anyway
+        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
         if owner is None and func.attr == "requires_grad_" and self.is_program:
             return self.emit("derive:open", (left,), node)
@@ -374,7 +375,7 @@ class Expressions(Lowering):
             owner = ".".join(self.dotted(func.value) or [])
             if owner in self.functions and not self.is_value(owner):
                 return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
-        spelled = self.older(node, depth)
+        spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
@@ -388,6 +389,18 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
+
+    def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
+        """`torch.zeros(3, requires_grad=True)` and nn.Parameter(…) inside of a program: a leaf of its own; None for others."""
+        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+        flags = [keyword for keyword in node.keywords if keyword.arg == "requires_grad"]
+        makes = all(isinstance(flag.value, ast.Constant) and flag.value.value is True for flag in flags)
+        if not self.is_program or not path or not makes or not (flags or path.endswith(".Parameter")):
+            return None
+        rest = [keyword for keyword in node.keywords if keyword not in flags]
+        plain = ast.copy_location(ast.Call(node.func, node.args, rest), node)
+        value = self.call(plain, depth) if flags else self.older(plain, depth)
+        return None if value is None else self.emit("derive:open", (value,), node)
 
     def older(self, node: ast.Call, depth: int) -> Operand | None:
         """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""

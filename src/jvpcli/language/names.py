@@ -15,8 +15,8 @@ LIST_METHODS = frozenset(
 FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
 """Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
-CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
-"""Words without which no text of assignments alone has dictionaries, lists that change, or names set inside of expressions."""
+CHANGING = ("{", "requires_grad=True", "Parameter(", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
+"""Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, leaves of its own."""
 
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""

@@ -381,6 +381,11 @@ class _Statements(Expressions):
     def augmented(self, node: ast.AugAssign) -> None:
         """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
+        if isinstance(target, ast.Attribute) and target.attr == "data" and self.is_program:  # as under torch.no_grad()
+            with self.block() as equations:
+                self.changed(node, self.expr(target.value, 0))
+            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
+            return
         if isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         if isinstance(target, ast.Name):

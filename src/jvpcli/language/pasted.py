@@ -14,8 +14,17 @@ from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import JvpError
 from jvpcli.language import may_ask_for_derivative
-from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of, with_seed, without_needless_draws
-from jvpcli.language.names import assigned
+from jvpcli.language.dependence import (
+    changed,
+    drawing,
+    imported,
+    is_known,
+    needed,
+    seed_of,
+    with_seed,
+    without_needless_draws,
+)
+from jvpcli.language.names import assigned, read_first
 from jvpcli.language.source import SourceText, read_source
 
 
@@ -60,9 +69,9 @@ def read_pasted(source: str, seed: int | None = None) -> Pasted | None:
         return None
     code = "\n".join(text.lines)
     note = passed_over(tree, text)
-    statements, notes = _first_turn([part for statement in _of_main(tree) for part in _separate(statement)], code)
-    notes = (*notes, *note)
-    statements, own_seed = with_seed(statements, seed)
+    statements, own_seed = with_seed([part for statement in _of_main(tree) for part in _separate(statement)], seed)
+    turn = _turn(statements, code)
+    statements, notes = turn.statements, (*turn.notes, *note)
     before, asked = _subject(statements, code)
     kept, leaves = _without_leaves(before, code)
     if asked is not None:
@@ -72,6 +81,11 @@ def read_pasted(source: str, seed: int | None = None) -> Pasted | None:
             asked = None
         else:
             kept, leaves = cut
+    if asked is not None and turn.carried:
+        texts = {name: _carried_text(name, turn.earlier, code) for name in turn.carried}
+        asked = replace(asked, wrt=asked.wrt or tuple(leaves))
+        kept = [part for part in kept if not {*assigned([part])} <= {*texts} or not assigned([part])]
+        leaves = {**leaves, **texts}
     if text.pieces or (asked is None and not leaves):
         return None
     kept = [statement for statement in kept if not _is_passed_over(statement)]
@@ -341,15 +355,20 @@ SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "
 """What calls that only show something begin with, as people name it."""
 
 
+COMPARING = frozenset({"allclose", "equal", "isclose", "assert_close", "assert_allclose"})
+"""Calls that only compare what there is."""
+
+
 def _shows(statement: ast.stmt, results: set[str]) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands."""
     if not isinstance(statement, ast.Expr):
         return isinstance(statement, ast.Assert)
     value = _last(statement)
     printed = isinstance(statement.value, ast.Call) and _root(statement.value) in SHOWING
-    return printed or (isinstance(value, ast.Name) and value.id in results) or (
-        isinstance(value, ast.Attribute) and value.attr == "grad"
-    )
+    called = _path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+    read = isinstance(value, ast.Attribute) and value.attr == "grad"
+    compared = isinstance(value, ast.Compare) or called in COMPARING
+    return printed or compared or read or (isinstance(value, ast.Name) and value.id in results)
 
 
 def _updates(statement: ast.stmt) -> bool:
@@ -382,20 +401,93 @@ def _has_graph(call: ast.expr | None) -> bool:
     return any(keyword.arg == "create_graph" and _is_true(keyword.value) for keyword in keywords)
 
 
-def _first_turn(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], tuple[str, ...]]:
-    """A loop that ends a program and asks for derivatives, as its first turn; else the program."""
-    while len(statements) > 1 and isinstance(statements[-1], ast.Expr) and _shows(statements[-1], set()):
-        if _path(_last(statements[-1]) or ast.Constant(0)).endswith(".grad"):
+@dataclass(frozen=True)
+class _Turn:
+    """A program whose last derivative call stands in a loop, with one turn of it in the loop's place.
+
+    Attributes:
+        statements: the program with that turn.
+        notes: what is to be said of it.
+        carried: names whose values are what the turns before leave: those are the values of `earlier`.
+        earlier: the program up to that turn.
+    """
+
+    statements: list[ast.stmt]
+    notes: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+    earlier: Sequence[ast.stmt] = ()
+
+
+def _turn(statements: list[ast.stmt], code: str) -> _Turn:
+    """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
+
+    Where no turn clears or moves anything, the gradients of all turns add up.
+    """
+    while len(statements) > 1 and isinstance(end := statements[-1], ast.Expr) and _shows(end, set()):
+        if _path(_last(end) or ast.Constant(0)).endswith(".grad"):
             break
         statements = statements[:-1]
-    last = statements[-1] if statements else None
-    if not isinstance(last, (ast.For, ast.While)) or not any(_asked(_last(part), code) for part in last.body):
-        return statements, ()
-    head: list[ast.stmt] = []
-    if isinstance(last, ast.For):
-        items = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
-        head = [ast.Assign([last.target], ast.Subscript(items, ast.Constant(0), ast.Load()), lineno=0)]
-    return [*statements[:-1], *head, *last.body], ("of the loop the first turn is shown",)
+    shown = statements
+    while len(shown) > 1 and isinstance(end := shown[-1], ast.Expr) and (_shows(end, set()) or isinstance(end.value, ast.Name)):
+        shown = shown[:-1]
+    last = shown[-1] if shown else None
+    if not isinstance(last, (ast.For, ast.While)):
+        return _Turn(statements)
+    calls = [place for place, part in enumerate(last.body) if _asked(_last(part), code)]
+    if not calls:
+        return _Turn(statements)
+    before, body = shown[:-1], last.body[: calls[-1] + 1]
+    if isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body)):
+        head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
+        return _Turn([*before, *head, *last.body], ("of the loop the first turn is shown",))
+    wanted = needed(body[-1], [*before, *body[:-1]])
+    body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
+    made = {*assigned([last]), *changed(last)}
+    own = {*assigned(before)} - {*assigned([_assign(last.target, last.iter)])}
+    if changed(last) - own or any(isinstance(part, ast.AugAssign) and not {*assigned([part])} <= own for part in ast.walk(last)):
+        made |= {*_without_leaves(before, code)[1]}  # by another name
+    carried = tuple(name for name in assigned(before) if name in made & own & read_first(body))
+    call = _last(body[-1])
+    clears = any(_clears(part) for part in ast.walk(last) if isinstance(part, ast.stmt))
+    if _is_backward(call) and not carried and not clears and not _argument(call, 0, "gradient"):  # type: ignore[arg-type]
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Attribute)
+        total = ast.Name(_unused("total", statements), ast.Load())
+        added = _assign(_stored(total), ast.BinOp(total, ast.Add(), call.func.value))
+        again = ast.For(last.target, last.iter, [*body[:-1], added], [], lineno=0)
+        ended = ast.Expr(ast.Call(ast.Attribute(total, "backward", ast.Load()), [], []))
+        note = "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result"
+        return _Turn([*before, _assign(_stored(total), ast.Constant(0)), again, ended], (note,))
+    earlier = ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)
+    left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
+    note = f"of the loop the last turn is shown{left}"
+    return _Turn([*before, _assign(last.target, _item(last.iter, -1)), *body], (note,), carried, [*before, earlier])
+
+
+def _leaves_early(loop: ast.stmt) -> bool:
+    return any(isinstance(part, (ast.Break, ast.Return)) for part in ast.walk(loop))
+
+
+def _assign(target: ast.expr, value: ast.expr) -> ast.Assign:
+    return ast.Assign([target], value, lineno=0)
+
+
+def _stored(name: ast.Name) -> ast.Name:
+    return ast.Name(name.id, ast.Store())
+
+
+def _item(items: ast.expr, place: int | slice) -> ast.expr:
+    """`list(items)[0]`, `list(items)[:-1]`"""
+    key = ast.Slice(upper=ast.Constant(place.stop)) if isinstance(place, slice) else ast.Constant(place)
+    return ast.Subscript(ast.Call(ast.Name("list", ast.Load()), [items], []), key, ast.Load())
+
+
+def _unused(name: str, statements: Sequence[ast.stmt]) -> str:
+    """The name, or with lines behind it, so that nothing in the program is called so."""
+    taken = {node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)}
+    while name in taken:
+        name += "_"
+    return name
 
 
 # Leaves
@@ -476,6 +568,13 @@ def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first
         parts = []
     separator = "\n" if any(map(_is_block, parts)) else "; "
     return separator.join([*(_text(part, code) for part in parts), _text(value, code)])
+
+
+def _carried_text(name: str, earlier: Sequence[ast.stmt], code: str) -> str:
+    """What the turns of a loop, which is the last of some statements, leave in a name."""
+    *before, loop = earlier
+    parts = [*needed(loop, before), loop]
+    return "\n".join([*(_text(part, code) for part in parts), name])
 
 
 def _without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
@@ -734,7 +833,8 @@ def _is_true(node: ast.expr | None) -> bool:
 
 
 def _text(node: ast.AST, source: str) -> str:
-    if isinstance(node, ast.stmt) and _is_block(node) and node.col_offset:  # its lines have the margin of what it stood in
+    in_block = getattr(node, "col_offset", None)  # its lines have the margin of what it stands in
+    if isinstance(node, ast.stmt) and _is_block(node) and in_block:
         return ast.unparse(node)
     return ast.get_source_segment(source, node) or ast.unparse(node)
 

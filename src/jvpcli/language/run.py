@@ -77,8 +77,8 @@ class Run:
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
-    carried out, derivative calls among them; `grads` are what those have left in `.grad` of a slot; `state` is where
-    random numbers begin.
+    carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
+    calls have left in their `.grad`; `state` is where random numbers begin.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Run:
         self.history: list[Equation] = []
         self.inputs = range(len(inputs))
         self.grads: dict[int, Tensor] = {}
+        self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
         self.newer: dict[int, int] = {}
@@ -165,7 +166,7 @@ class Run:
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
-        if overwritten is not None and not self.recording and overwritten.requires_grad:
+        if overwritten is not None and not self.recording and overwritten.requires_grad and not self.is_own_leaf(overwritten):
             raise _unseen(step, self.label)
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
@@ -179,6 +180,10 @@ class Run:
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
+
+    def is_own_leaf(self, x: Tensor) -> bool:
+        """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
+        return any(self.values[slot] is x for slot in self.leaves if slot not in self.inputs)
 
     def failure(
         self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]
