@@ -263,6 +263,37 @@ def test_what_was_read_is_told(jvp, paste, told):
     assert jvp("inspect", paste).err == told
 
 
+SECOND_TIME = [
+    "y.backward()\ny.backward()", "y.backward()\nz = (h * 2).sin().sum()\nz.backward()",
+    "y.backward()\ntorch.autograd.grad(y, x)",
+    "torch.autograd.grad(y, x)\ny.backward()", "y.backward(retain_graph=True)\ny.backward()\ny.backward()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("calls", SECOND_TIME)
+def test_a_graph_that_was_freed(jvp, calls):
+    paste = f"x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\ny = (h * x).sum()\n{calls}"
+    with pytest.raises(RuntimeError) as caught:
+        exec(paste, {"torch": torch})
+    document = json.loads(jvp("inspect", paste, "--json").out)
+    assert document["error"]["code"] == "evaluation"
+    assert document["error"]["torch_message"] == str(caught.value)
+
+
+ADDED_UP = [
+    "y.backward(retain_graph=True)\ny.backward()", "y.backward()\ny = (x ** 4).sum()\ny.backward()",
+    "y.backward()\nz = x.exp()\nz.backward(x.detach())", "y.backward(retain_graph=True)\ny = h.sin()\ny.backward(torch.ones(2))",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("calls", ADDED_UP)
+def test_gradients_that_add_up(jvp, calls):
+    paste = f"x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\ny = (h * x).sum()\n{calls}\nx.grad"
+    expected = gradients(paste)["x"]
+    found = json.loads(jvp("inspect", paste, "--json").out)["vjp"]["x"]["value"]
+    torch.testing.assert_close(torch.tensor(found), expected)
+
+
 def test_by_a_value_that_the_program_makes(jvp):
     paste = "x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\nz = (h * x).sum()\ntorch.autograd.grad(z, h)"
     found = json.loads(jvp("inspect", paste, "--json").out)

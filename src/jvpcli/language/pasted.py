@@ -164,7 +164,7 @@ def _subject(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], Pas
             return statements, None
         if retained := _retained(statements[:start], rest) if _is_backward(call) else []:
             asked = replace(asked, wrt=tuple(retained))
-        return _added_up(statements[:start], asked, call, code)
+        return _added_up(statements[:start], asked, statement, code)
     return statements, None
 
 
@@ -277,8 +277,13 @@ def _root(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _added_up(before: list[ast.stmt], asked: Pasted, call: ast.expr, code: str) -> tuple[list[ast.stmt], Pasted]:
-    """The call together with those before it whose gradients `.grad` holds as well, and what else stands before it."""
+def _added_up(before: list[ast.stmt], asked: Pasted, statement: ast.stmt, code: str) -> tuple[list[ast.stmt], Pasted]:
+    """The call together with those before it whose gradients `.grad` holds as well, and what else stands before it.
+
+    Calls that free the graph stay where they are, and so does the one that is asked: what PyTorch raises at it is raised.
+    """
+    call = _last(statement)
+    freeing = {place for place, part in enumerate(before) if _frees(_last(part))}
     earlier: dict[int, Pasted] = {}
     for place in range(len(before) - 1, -1, -1) if _is_backward(call) else ():
         if _clears(before[place]):
@@ -286,8 +291,19 @@ def _added_up(before: list[ast.stmt], asked: Pasted, call: ast.expr, code: str) 
         found = _asked(_last(before[place]), code) if _is_backward(_last(before[place])) else None
         if found is not None:
             earlier[place] = found
+    stays = [statement] if freeing and isinstance(call, ast.Call) and _path(call.func).endswith(("grad", "backward")) else []
     if not earlier:
-        return before, asked
+        return [*before, *stays], asked
+    kept: list[ast.stmt] = []
+    for place, part in enumerate(before):
+        if place in earlier:
+            read = {node.id for node in ast.walk(ast.parse(earlier[place].expression)) if isinstance(node, ast.Name)}
+            if read & {*assigned(before[place + 1 :])}:  # the name means something else at the end
+                name = _unused(f"y_{len(kept)}", [*before, statement])
+                kept.append(_assign(ast.Name(name, ast.Store()), ast.parse(earlier[place].expression, mode="eval").body))
+                earlier[place] = replace(earlier[place], expression=name)
+        if place not in earlier or stays:
+            kept.append(part)
     parts = [*reversed(earlier.values()), asked]
     note = (
         f"of {len(parts)} calls of backward PyTorch adds the gradients up in .grad, and so does the result; "
@@ -299,7 +315,15 @@ def _added_up(before: list[ast.stmt], asked: Pasted, call: ast.expr, code: str) 
         grad_outputs=tuple(weight for part in parts for weight in part.grad_outputs),
         notes=(note, *asked.notes),
     )
-    return [statement for place, statement in enumerate(before) if place not in earlier], combined
+    return [*kept, *stays], combined
+
+
+def _frees(call: ast.expr | None) -> bool:
+    """Whether a call is a backward pass that keeps no graph."""
+    if not isinstance(call, ast.Call) or not _path(call.func).endswith(("grad", "backward")):
+        return False
+    flags = {keyword.arg: keyword.value for keyword in call.keywords}
+    return not (_is_true(flags.get("retain_graph")) or _is_true(flags.get("create_graph")))
 
 
 def _from_intermediates(

@@ -78,7 +78,7 @@ class Run:
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
-    calls have left in their `.grad`; `state` is where random numbers begin.
+    calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Run:
         self.history: list[Equation] = []
         self.inputs = range(len(inputs))
         self.grads: dict[int, Tensor] = {}
+        self.freed: set[Any] = set()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
