@@ -76,7 +76,7 @@ FAMILIES: dict[str, list[str]] = {
         "x.tensor(1, requires_grad=True)", "torch.autograd.set_detect_anomaly(True)", "torch.detach_(x)", "x.volatile",
     ],
     "global settings": [
-        "torch.manual_seed(0)", "torch.seed()", "torch.set_rng_state(x)", "torch.default_generator.manual_seed(1)",
+        "torch.manual_seed()", "torch.seed()", "torch.set_rng_state(x)", "torch.default_generator.manual_seed(1)",
         "torch.set_default_dtype(torch.float64)", "torch.set_num_threads(1)", "torch.set_default_device('cuda')",
         "torch.use_deterministic_algorithms(True)", "torch.set_printoptions(1)", "torch.backends.mkl", "torch.get_num_threads()",
         "torch.autocast('cpu')", "torch.set_flush_denormal(True)", "torch.set_warn_always(True)", "torch.cuda.init()",

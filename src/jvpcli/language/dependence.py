@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import LIST_METHODS, assigned, class_of, imported_paths
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, dotted, imported_paths
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
@@ -30,14 +30,15 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
             return constructors
         if isinstance(node.func, ast.Name) and node.func.id in names:
             return True
-        root, _, rest = ast.unparse(node.func).partition(".")
+        root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
     def random_module(node: ast.AST) -> bool:
         calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and class_of(part.func, paths)]
-        return any(re.search("(?i)dropout|Transformer", ast.unparse(call)) for call in calls)
+        words = {part.arg or "" for call in calls for part in call.keywords} | {class_of(call.func, paths) for call in calls}
+        return any(re.search("(?i)dropout|Transformer", word) for word in words)
 
     while True:  # until no further name stands for what draws
         new: set[str] = set()
@@ -55,10 +56,12 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
     """The parts of a node that run where it does: not the bodies of functions."""
-    yield node
-    if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
-        for part in ast.iter_child_nodes(node):
-            yield from _running(part)
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(part)
 
 
 def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -88,7 +91,7 @@ def changed(statement: ast.AST) -> set[str]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
             owners += [node.func.value] if name in LIST_METHODS or (name.endswith("_") and not name.startswith("_")) else []
-    return {root for owner in owners if (root := _root(owner)) and ".grad" not in ast.unparse(owner)}
+    return {root for owner in owners if (root := _root(owner)) and "grad" not in dotted(owner).split(".")}
 
 
 def _root(node: ast.expr) -> str:
@@ -116,7 +119,7 @@ def is_known(statement: ast.stmt) -> bool:
 def seed_of(statement: ast.stmt) -> int | None:
     """The number in `torch.manual_seed(0)`; None for any other statement."""
     value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
-    if not (isinstance(value, ast.Call) and ast.unparse(value.func) == MANUAL_SEED and len(value.args) == 1):
+    if not (isinstance(value, ast.Call) and dotted(value.func) == MANUAL_SEED and len(value.args) == 1):
         return None
     number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
     return number if type(number) is int else None

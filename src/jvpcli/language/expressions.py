@@ -12,7 +12,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned, declared
+from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -344,7 +344,7 @@ class Expressions(Lowering):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         owner = _plain_owner(left)
-        gradient = ast.unparse(func.value).endswith(".grad.data")  # which has no graph anyway
+        gradient = dotted(func.value).endswith(".grad.data")  # which has no graph anyway
         if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
         if owner is None and func.attr == "requires_grad_" and self.is_program:

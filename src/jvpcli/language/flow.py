@@ -6,6 +6,7 @@ change (`Items`), which is written out where a step takes it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -455,7 +456,7 @@ def delete_item(run: Run, equation: Equation) -> Operand:
 
 def _index(run: Run, operand: Operand) -> int:
     value = run.read(run.written_out(operand))
-    if not isinstance(value, int):
+    if not isinstance(value, int) or abs(value) > sys.maxsize:
         raise EvaluationError(f"{describe(value).capitalize()} is no index of a list.")
     return value
 

@@ -15,8 +15,8 @@ LIST_METHODS = frozenset(
 FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
 """Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
-CHANGING = ("{", "requires_grad=True", "Parameter(", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
-"""Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, leaves of its own."""
+CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
+"""Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, names set in expressions."""
 
 SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""
@@ -33,9 +33,18 @@ def is_program(tree: ast.Module, source: str) -> bool:
     if not all(isinstance(statement, SIMPLE) for statement in tree.body):
         return True
     values = [statement.value for statement in tree.body if isinstance(statement, ast.Assign)]
-    if any(isinstance(value, ast.Attribute) and catalog.is_function(catalog.canonical(ast.unparse(value))) for value in values):
+    if any(isinstance(value, ast.Attribute) and catalog.is_function(catalog.canonical(dotted(value))) for value in values):
         return True
     return any(word in source for word in (*FUNCTION_WORDS, *CHANGING))
+
+
+def dotted(node: ast.AST) -> str:
+    """`torch.linalg.inv` of a dotted name; `.inv` where it begins with something else, and nothing where it is no name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
 
 
 def assigned(statements: Iterable[ast.AST]) -> list[str]:

@@ -29,7 +29,7 @@ NODES: dict[type[ast.AST], str] = {
 
 FOREIGN_ROOTS = {
     "np": "torch", "numpy": "torch", "jnp": "torch", "jax": "torch", "tf": "torch", "scipy": "torch",
-    "nn": "torch.nn", "functional": "torch.nn.functional", "linalg": "torch.linalg", "fft": "torch.fft",
+    "functional": "torch.nn.functional", "linalg": "torch.linalg", "fft": "torch.fft",
 }  # fmt: skip
 """Names under which people know what the language has under another."""
 
@@ -74,7 +74,8 @@ def no_result(node: ast.stmt) -> JvpError:
 def value_name(name: str, given: Collection[str]) -> JvpError:
     """A bare name that stands for no value."""
     if name in catalog.ROOTS:
-        hint = f"Call one of its functions, as in {name}.{'relu' if name == 'F' else 'sqrt'}(x)."
+        function = {"F": "relu", "nn": "functional.relu"}.get(name, "sqrt")
+        hint = f"Call one of its functions, as in {name}.{function}(x)."
         return ForbiddenError(f"`{name}` is a namespace, not a value.", hints=[hint])
     if name in catalog.BUILTINS:
         return ForbiddenError(f"`{name}` is a function: call it, as in {name}(x).")
@@ -136,6 +137,9 @@ def _no_such_path(root: str, written: str) -> JvpError:
         near = catalog.suggest(FOREIGN_ROOTS[root] + written[len(root) :])
         message = f"There is no `{root}` here; an expression has torch, math and F."
         return UnknownNameError(message, hints=_did_you_mean(near or catalog.suggest(written.rpartition(".")[2])))
+    owner, _, name = whole.rpartition(".")
+    if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):
+        return UnknownNameError(f"There is no `{written}`: the function is `F.{name}`.", hints=_did_you_mean([f"F.{name}"]))
     reason = catalog.why_forbidden(whole)
     if reason:
         return ForbiddenError(f"`{written}` can't be used: {reason}.")

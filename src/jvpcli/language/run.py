@@ -23,9 +23,6 @@ from jvpcli.language.operations import (
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
 
-WRONG = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
-"""What Python and torch raise where operands don't fit."""
-
 PLAIN = (str, int, float, complex, bool)
 """What a key of a dictionary may be, besides None and tuples of these."""
 
@@ -133,14 +130,7 @@ class Run:
     def step(self, equation: Equation) -> Operand:
         """One equation; what its slot stands for on the tape."""
         handler = self.handlers.get(equation.op) or self.handlers.get(equation.kind)
-        if handler is None:
-            return self.plain(equation)
-        try:
-            return handler(self, equation)
-        except (JvpError, MemoryError, RecursionError):
-            raise
-        except WRONG as error:  # what was given does not fit: an index beyond any list, a number where a tuple belongs
-            raise self.failure(error, equation, (), {}) from None
+        return self.plain(equation) if handler is None else handler(self, equation)
 
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""

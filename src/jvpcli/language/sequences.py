@@ -84,10 +84,28 @@ def getitem(run: Run, equation: Equation) -> Operand:
     if items is not None:
         at = run.read(run.written_out(key))
         if isinstance(at, slice):
-            return run.pack(kind_of(left), [run.newest(item) for item in items[at]])
+            return run.pack(kind_of(left), [run.newest(item) for item in items[_bounds(at)]])
         if isinstance(at, int) and -len(items) <= at < len(items):
             return run.called(items[at], equation.name)
     return run.plain(equation)
+
+
+def _bounds(part: slice) -> slice:
+    """A slice of a list.
+
+    Raises:
+        EvaluationError: its bounds are no whole numbers, or it has no step.
+    """
+    bounds = (part.start, part.stop, part.step)
+    wrong = [one for one in bounds if one is not None and not isinstance(one, int) and not _is_whole(one)]
+    if wrong or (part.step is not None and int(part.step) == 0):
+        what = f"{describe(wrong[0])} is given" if wrong else "the step is 0"
+        raise EvaluationError(f"A slice of a list takes whole numbers, and a step that is not 0: {what}.")
+    return part
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
 
 
 def entry(entries: Mapping[Any, Operand], key: Any) -> Operand:
