@@ -7,6 +7,7 @@ there.  They are made before the program runs and are called as imported functio
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,9 @@ MOST_BITS = 30
 """Integers of one constructor, together: sums and products of fewer bits don't overflow inside of torch."""
 
 MOST_MODULES = 1000
+
+MARGIN = 1024
+"""Bytes by which a module may take more than the product of its sizes: kernels of several axes, gates, four bytes a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,20 +309,40 @@ class _Maker:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
-        self.check_size(node, [*arguments, *keywords.values()])
+        integers = self.check_size(node, [*arguments, *keywords.values()])
         try:
+            if name != "Sequential" and self.may_not_fit(integers):
+                with torch.device("meta"):  # where nothing takes memory
+                    self.check_memory(node, getattr(nn, name)(*arguments, **keywords))
             made: nn.Module = getattr(nn, name)(*arguments, **keywords)
+        except LimitError:
+            raise
         except Exception as error:
             if is_out_of_memory(error) or TOO_LARGE.search(str(error)) or isinstance(error, OverflowError):
                 raise self.at(node, LimitError(f"`nn.{name}` can't be made of that: {_first(error)}.")) from None
             refused = EvaluationError(f"`nn.{name}` refuses its arguments: {_first(error)}.", torch_message=str(error))
             raise self.at(node, refused) from None
         if name != "Sequential":
-            self.held += sum(part.nbytes for part in (*made.parameters(), *made.buffers()))
-        if self.memory_limit is not None and self.held > self.memory_limit:
-            needed, allowed = in_words(self.held), in_words(self.memory_limit)
-            raise self.at(node, LimitError(f"The modules up to `nn.{name}` take {needed}; {allowed} are allowed."))
+            self.held = self.check_memory(node, made)
         return made
+
+    def may_not_fit(self, integers: list[int]) -> bool:
+        """Whether a module of these sizes might take more than is left: its parameters are products of them."""
+        sizes = [abs(value) for value in integers if value]
+        most = max(math.prod(sizes), max(sizes, default=0) ** 2) * MARGIN
+        return self.memory_limit is not None and self.held + most > self.memory_limit
+
+    def check_memory(self, node: ast.Call, made: nn.Module) -> int:
+        """The bytes that all modules take with this one.
+
+        Raises:
+            LimitError: they are more than are allowed.
+        """
+        held = self.held + sum(part.nbytes for part in (*made.parameters(), *made.buffers()))
+        if self.memory_limit is not None and held > self.memory_limit:
+            needed, allowed, name = in_words(held), in_words(self.memory_limit), self.classes[id(node)]
+            raise self.at(node, LimitError(f"The modules up to `nn.{name}` take {needed}; {allowed} are allowed."))
+        return held
 
     def argument(self, node: ast.expr) -> Any:
         """A module, or a plain value."""
@@ -350,8 +374,8 @@ class _Maker:
         """An argument that is neither."""
         raise self.at(node, ForbiddenError("A constructor takes plain numbers, words and modules here."))
 
-    def check_size(self, node: ast.expr, values: list[Any]) -> None:
-        """Refuse integers that could make sizes overflow, or take too much."""
+    def check_size(self, node: ast.expr, values: list[Any]) -> list[int]:
+        """The integers; refused where they could make sizes overflow, or take too much."""
         written = tuple(tuple(value) if isinstance(value, list) else value for value in values)
         integers = [value for value in _flat(written) if type(value) is int]
         if any(value < -1 for value in integers):
@@ -360,6 +384,7 @@ class _Maker:
             raise self.at(node, LimitError("The sizes of this constructor are larger than what is taken."))
         if len(values) > MOST_MODULES:
             raise self.at(node, LimitError(f"A constructor takes at most {MOST_MODULES:,} arguments."))
+        return integers
 
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
