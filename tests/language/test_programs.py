@@ -332,6 +332,14 @@ PROGRAMS = {
         del f, table
         y
     """,
+    "text that is only printed": """
+        for k in range(2):
+            message = f"turn {k}: {x.sum():.2f}"
+            print(message)
+        def f(message):
+            return message * 2
+        f(x)
+    """,
     "RNN": """
         h = torch.zeros(3, dtype=x.dtype)
         hidden = []
@@ -501,6 +509,7 @@ REFUSED = [
      "`y` belongs to what is around"),
     ("torch.func.grad(**{'func': torch.sin})(x)", ForbiddenError, "**{'func': torch.sin}", "`**` can't be used in a call."),
     ("for x.T in W:\n    pass\nx", ExpressionSyntaxError, "x.T", "A loop's variable must be a name"),
+    ("for k in x:\n    s = f'{k}'\ntorch.einsum(s, x)", ForbiddenError, "s", "Text can't be formatted inside an expression."),
     ("async def f():\n    pass\nx", ForbiddenError, "async def f():", "`async` is not part of the language."),
     ("def f(t):\n    yield t\nf(x)", ForbiddenError, "yield t", "`yield` is not part of the language."),
     ("import os\nos.system('ls')\nx", (ForbiddenError, UnknownNameError), "os.system", None),

@@ -43,6 +43,7 @@ class Lowering:
         imported_names: what `import` gives a name to: a path of the catalogue's.
         modules: the names of the modules that constructors in the text make, by the identity of their nodes.
         draws: whether the text may draw random numbers besides.
+        texts: names of formatted text, which nothing may read.
         derives: whether there is a derivative call; `derived`: slots that one asks for.
     """
 
@@ -68,6 +69,7 @@ class Lowering:
         self.scope = scope or Scope()
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}
+        self.texts: set[str] = set()
         self.derives = False
         self.derived: set[int] = set()
         self.inputs: dict[str, int] = {}
@@ -103,6 +105,8 @@ class Lowering:
         """A name: assigned before, an input, or something that only makes sense in a call."""
         name = node.id
         value = self.value_of(name)
+        if name in self.texts and value is None:
+            raise self.at(node, refusals.node(ast.JoinedStr))
         if value is not None:
             return value
         if self.given is None:

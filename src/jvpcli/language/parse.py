@@ -164,6 +164,9 @@ class _Statements(Expressions):
         """`a = b = value`; optimizers are passed over, as their steps are."""
         if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
             return
+        if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
+            self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
+            return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
             self.constructed(node.targets[0].id, node.value)  # it is made before the program runs
             return
