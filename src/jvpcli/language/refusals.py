@@ -74,8 +74,8 @@ def no_result(node: ast.stmt) -> JvpError:
 def value_name(name: str, given: Collection[str]) -> JvpError:
     """A bare name that stands for no value."""
     if name in catalog.ROOTS:
-        function = {"F": "relu", "nn": "functional.relu"}.get(name, "sqrt")
-        hint = f"Call one of its functions, as in {name}.{function}(x)."
+        example = {"F": "relu", "nn": "functional.relu"}.get(name, "sqrt")
+        hint = f"Call one of its functions, as in {name}.{example}(x)."
         return ForbiddenError(f"`{name}` is a namespace, not a value.", hints=[hint])
     if name in catalog.BUILTINS:
         return ForbiddenError(f"`{name}` is a function: call it, as in {name}(x).")
