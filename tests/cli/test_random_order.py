@@ -67,6 +67,10 @@ PROGRAMS = {
         more = torch.nn.Linear(2, 2)
         more(net(x)).sum().backward()
     """,
+    "weights that are drawn": """
+        x = torch.rand(3, requires_grad=True)
+        (x ** 2 * torch.rand(3)).backward(torch.randn(3))
+    """,
     "dropout": """
         x = torch.rand(5, requires_grad=True)
         drop = torch.nn.Dropout(0.5)

@@ -307,7 +307,7 @@ def _of_dictionary(run: Run, entries: dict[Any, Operand], equation: Equation, ar
         raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
     found = method(run, entries, arguments)
     entries.update((name, run.listed(run.held(operand))) for name, operand in keywords)
-    limits.check_items(len(entries))
+    limits.check_entries(len(entries))
     return found
 
 
@@ -349,6 +349,7 @@ def _copy(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Opera
 
 def dictionary(run: Run, equation: Equation) -> Operand:
     """`{"a": x, **others}`"""
+    limits.check_entries(len(equation.operands))
     entries: dict[Any, Operand] = {}
     for pair in equation.operands:
         assert isinstance(pair, Pack)
@@ -373,14 +374,16 @@ def dictionary_of(run: Run, equation: Equation) -> Operand:
 def _made(run: Run, entries: dict[Any, Operand]) -> Operand:
     run.lists_change = True
     run.count_items([*entries])
-    limits.check_items(len(entries))
+    limits.check_entries(len(entries))
     return Const(Entries(entries))
 
 
 def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
     for argument in arguments:
         given = entries_in(argument)
-        pairs = [] if given is not None else [run.items_of(pair) for pair in run.items_of(argument)]
+        items = [] if given is not None else run.items_of(argument)
+        limits.check_entries(max(len(items), len(given or ())))
+        pairs = [run.items_of(item) for item in items]
         if any(len(pair) != 2 for pair in pairs):
             raise EvaluationError("A dictionary is made of pairs of a key and a value.")
         added = given if given is not None else {run.key(pair[0]): run.listed(pair[1]) for pair in pairs}

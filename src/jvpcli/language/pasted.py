@@ -89,6 +89,9 @@ def read_pasted(source: str, seed: int | None = None) -> Pasted | None:
     if text.pieces or (asked is None and not leaves):
         return None
     kept = [statement for statement in kept if not _is_passed_over(statement)]
+    if asked is not None:
+        added, asked = _with_drawn_weights(asked, statements)
+        kept += added
     kept = without_needless_draws(kept, [] if asked is None else ast.parse(asked.expression).body)
     kept = _without_needless_imports(kept, "" if asked is None else asked.expression)
     lines = [*(_text(statement, code) for statement in kept), *([] if asked is None else [asked.expression])]
@@ -297,10 +300,11 @@ def _added_up(before: list[ast.stmt], asked: Pasted, statement: ast.stmt, code: 
     kept: list[ast.stmt] = []
     for place, part in enumerate(before):
         if place in earlier:
-            read = {node.id for node in ast.walk(ast.parse(earlier[place].expression)) if isinstance(node, ast.Name)}
+            made = _parsed(earlier[place].expression)
+            read = {node.id for node in ast.walk(made) if isinstance(node, ast.Name)}
             if read & {*assigned(before[place + 1 :])}:  # the name means something else at the end
                 name = _unused(f"y_{len(kept)}", [*before, statement])
-                kept.append(_assign(ast.Name(name, ast.Store()), ast.parse(earlier[place].expression, mode="eval").body))
+                kept.append(_assign(ast.Name(name, ast.Store()), made))
                 earlier[place] = replace(earlier[place], expression=name)
         if place not in earlier or stays:
             kept.append(part)
@@ -496,6 +500,11 @@ def _assign(target: ast.expr, value: ast.expr) -> ast.Assign:
     return ast.Assign([target], value, lineno=0)
 
 
+def _parsed(text: str) -> ast.expr:
+    """The tree of an expression's text, which may have line breaks."""
+    return ast.parse(f"({text}\n)", mode="eval").body
+
+
 def _stored(name: ast.Name) -> ast.Name:
     return ast.Name(name.id, ast.Store())
 
@@ -592,6 +601,22 @@ def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first
         parts = []
     separator = "\n" if any(map(_is_block, parts)) else "; "
     return separator.join([*(_text(part, code) for part in parts), _text(value, code)])
+
+
+def _with_drawn_weights(asked: Pasted, statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], Pasted]:
+    """The request with weights that are drawn at random in variables of the program, drawn behind all else, and those."""
+    draws = drawing(statements)
+    parsed = [_parsed(text) if text[:8] != "implicit" else None for text in asked.grad_outputs]
+    if not any(weight is not None and draws(weight) for weight in parsed):
+        return [], asked
+    y = ast.Name(_unused("y", statements), ast.Store())
+    *before, last = asked.expression.split("; ")  # parameters of a function, by the names of what is given for them
+    added: list[ast.stmt] = [*(part for text in before for part in ast.parse(text).body), _assign(y, _parsed(last))]
+    names: list[str] = []
+    for text, weight in zip(asked.grad_outputs, parsed, strict=True):
+        names.append(text if weight is None else _unused("v" + "_" * len(names), [*statements, *added]))
+        added += [] if weight is None else [_assign(ast.Name(names[-1], ast.Store()), weight)]
+    return added, replace(asked, expression=y.id, grad_outputs=tuple(names))
 
 
 def _carried_text(name: str, earlier: Sequence[ast.stmt], code: str) -> str:

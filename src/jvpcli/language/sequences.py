@@ -139,7 +139,7 @@ def setitem(run: Run, equation: Equation) -> Operand:
     if entries is not None:
         run.turn()
         entries[run.key(key)] = run.listed(value)
-        limits.check_items(len(entries))
+        limits.check_entries(len(entries))
         return base
     if not (isinstance(base, Const) and isinstance(base.value, Items)):
         return run.plain(equation)
