@@ -71,6 +71,10 @@ PROGRAMS = {
         x = torch.rand(3, requires_grad=True)
         (x ** 2 * torch.rand(3)).backward(torch.randn(3))
     """,
+    "weights of a function's, that are drawn": """
+        x = torch.rand(3, requires_grad=True)
+        torch.autograd.backward((x ** 2, x * torch.rand(3)), (torch.rand(3), torch.randn(3)))
+    """,
     "dropout": """
         x = torch.rand(5, requires_grad=True)
         drop = torch.nn.Dropout(0.5)

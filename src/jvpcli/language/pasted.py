@@ -611,7 +611,9 @@ def _with_drawn_weights(asked: Pasted, statements: Sequence[ast.stmt]) -> tuple[
         return [], asked
     y = ast.Name(_unused("y", statements), ast.Store())
     *before, last = asked.expression.split("; ")  # parameters of a function, by the names of what is given for them
-    added: list[ast.stmt] = [*(part for text in before for part in ast.parse(text).body), _assign(y, _parsed(last))]
+    names_given = [text.split(" = ") for text in before]
+    added: list[ast.stmt] = [_assign(ast.Name(own, ast.Store()), _parsed(name)) for own, name in names_given]
+    added.append(_assign(y, _parsed(last)))
     names: list[str] = []
     for text, weight in zip(asked.grad_outputs, parsed, strict=True):
         names.append(text if weight is None else _unused("v" + "_" * len(names), [*statements, *added]))
