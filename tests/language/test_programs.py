@@ -408,6 +408,8 @@ def test_every_step_is_the_text_of_its_place(name: str) -> None:
         ">>> y = x\n>>> for i in range(2):\n...     y = y * x\n...\n>>> y\ntensor([1., 8.])\n>>> y.sum()\ntensor(9.)",
         "In [1]: y = x\n\nIn [2]: for i in range(2):\n   ...:     y = y * x\n   ...:\n\nIn [3]: y.sum()\nOut[3]: tensor(9.)",
         "    y = x\n    for i in range(2):\n        y = y * x\n\n    y.sum()\n",
+        "In [1]:\ny = x\nfor i in range(2):\n    y = y * x\n\ny\nOut[1]:\ntensor([1., 8.])\n\n"
+        "In [2]:\ny.sum()\n\nOut[2]:\ntensor(9.)",
         "y = x\n    for i in range(2):\n        y = y * x  # a comment\n    # and another\n    y.sum()",
     ],
 )

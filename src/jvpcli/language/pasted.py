@@ -113,7 +113,7 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[str, ...]:
     """What of a program is not carried out, as a note: `print`, assertions, the steps of an optimizer."""
     found = []
     for node in ast.walk(tree):
-        shows = node is tree.body[-1] and isinstance(node, ast.Expr)  # what it prints is what is asked
+        shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
         if isinstance(node, ast.stmt) and _is_passed_over(node) and not shows:
             line = text.source.count("\n", 0, text.span(node)[0]) + 1
             found.append(f"{'assert' if isinstance(node, ast.Assert) else _called(node)} on line {line}")
@@ -344,7 +344,8 @@ def _from_intermediates(
     if any(len(found) != 1 or _made(kept[found[0]]) != [name] for name, found in places.items()):
         return None
     rest = [part for k, part in enumerate(kept) if [k] not in places.values()]
-    later = " ".join([*(_text(part, code) for k, part in enumerate(kept) if k > min(places[own[0]])), asked.expression])
+    after = [part for k, part in enumerate(kept) if k > min(places[own[0]]) and _asked(_last(part), code) is None]
+    later = " ".join([*(_text(part, code) for part in after), asked.expression])
     if any(not re.search(rf"\b{re.escape(name)}\b", later) for name in own):
         return None
     values = dict(leaves)
