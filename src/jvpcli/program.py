@@ -76,13 +76,15 @@ class Known:
 class Parameters:
     """What a function of the program takes: names with their slots.
 
-    `positional` ones may be named too, but for the first `unnamed`; `named` ones must be; `rest` is the slot of `*args`.
+    `positional` ones may be named too, but for the first `unnamed`; `named` ones must be; `rest` is the slot of `*args`, and
+    `others` that of `**kwargs`.
     """
 
     positional: tuple[tuple[str, int], ...]
     named: tuple[tuple[str, int], ...] = ()
     rest: int | None = None
     unnamed: int = 0
+    others: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Equation:
     ==================== ========================================================================
     `call:torch.outer`   a function of a namespace, by its path in the catalogue
     `call:import.my_op`  a function of the user's own file (`--import`); keywords with a dot are parameters of modules
+    `call:…`, `**`       in a program (never on a tape) the keyword `**` is a dictionary of further keywords
     `builtin:len`        a helper builtin
     `method:sum`         a method of the first operand
     `attr:T`             a property of the first operand, or a field of a named result (`attr:values`)
@@ -120,10 +123,14 @@ class Equation:
     `for`, `while`       loops, with a body for what follows `else` last; a `while` has its condition as its first body
     `with:torch.no_grad` a body that runs inside of what is named
     `return`, `break`, … leave a function, a loop, a turn; `raise` the program
+    `random:seed`        random numbers begin anew from operand 0; `random:construct`: they go on as behind the making of a module
     `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
+    `outer`, `unset`     the same for a name of what is around the function (`global`, `nonlocal`); `del` of a name
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
     `apply`              a call of operand 0, which is a function of the program
-    `list:append`        a method of a list
+    `dict`, `dict:of`    a dictionary of pairs (a star: the items of another); of a list of pairs, and keywords
+    `list:append`        a method of a list or dictionary
+    `delitem`            `del items[i]`
     `transform:grad`, …  what torch.func and torch.autograd.functional offer, of functions of the program
     `derive:grad`, …     a derivative call: on a tape a function of all inputs, whose keyword `by` knows what it does
     ==================== ========================================================================

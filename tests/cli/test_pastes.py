@@ -246,7 +246,14 @@ MEANT = [
     ("x = torch.ones(3, requires_grad=True)\ny = x ** 2\ny.backward(torch.ones(3))\nx.grad",
      'read as: jvp inspect "y = x ** 2; y" --x "torch.ones(3)" --grad-outputs "torch.ones(3)"\n'),
     ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    loss = (x * k).sum()\n    loss.backward()",
-     'read as: jvp inspect "k = list(range(5))[0]; loss = (x * k).sum(); loss" --x "torch.ones(2)" --grad-outputs implicit\n'
+     'read as: jvp inspect "total = 0\nfor k in range(5):\n    loss = (x * k).sum()\n    total = total + loss\ntotal" '
+     '--x "torch.ones(2)" --grad-outputs implicit\n'
+     "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result.\n"),
+    ("x = torch.ones(2, requires_grad=True)\nfor k in range(5):\n    (g,) = torch.autograd.grad((x * k).sum(), x)\n    print(g)",
+     'read as: jvp inspect "k = list(range(5))[-1]; (x * k).sum()" --x "torch.ones(2)" --grad-outputs implicit --wrt x\n'
+     "of the loop the last turn is shown.\npassed over: print on line 4.\n"),
+    ("x = torch.ones(2, requires_grad=True)\nk = 0\nwhile k < 5:\n    loss = (x * k).sum()\n    loss.backward()\n    k += 1",
+     'read as: jvp inspect "k = 0; loss = (x * k).sum(); loss" --x "torch.ones(2)" --grad-outputs implicit\n'
      "of the loop the first turn is shown.\n"),
 ]  # fmt: skip
 
@@ -254,6 +261,37 @@ MEANT = [
 @pytest.mark.parametrize(("paste", "told"), MEANT)
 def test_what_was_read_is_told(jvp, paste, told):
     assert jvp("inspect", paste).err == told
+
+
+SECOND_TIME = [
+    "y.backward()\ny.backward()", "y.backward()\nz = (h * 2).sin().sum()\nz.backward()",
+    "y.backward()\ntorch.autograd.grad(y, x)",
+    "torch.autograd.grad(y, x)\ny.backward()", "y.backward(retain_graph=True)\ny.backward()\ny.backward()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("calls", SECOND_TIME)
+def test_a_graph_that_was_freed(jvp, calls):
+    paste = f"x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\ny = (h * x).sum()\n{calls}"
+    with pytest.raises(RuntimeError) as caught:
+        exec(paste, {"torch": torch})
+    document = json.loads(jvp("inspect", paste, "--json").out)
+    assert document["error"]["code"] == "evaluation"
+    assert document["error"]["torch_message"] == str(caught.value)
+
+
+ADDED_UP = [
+    "y.backward(retain_graph=True)\ny.backward()", "y.backward()\ny = (x ** 4).sum()\ny.backward()",
+    "y.backward()\nz = x.exp()\nz.backward(x.detach())", "y.backward(retain_graph=True)\ny = h.sin()\ny.backward(torch.ones(2))",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("calls", ADDED_UP)
+def test_gradients_that_add_up(jvp, calls):
+    paste = f"x = torch.tensor([1., 2.], requires_grad=True)\nh = x ** 2\ny = (h * x).sum()\n{calls}\nx.grad"
+    expected = gradients(paste)["x"]
+    found = json.loads(jvp("inspect", paste, "--json").out)["vjp"]["x"]["value"]
+    torch.testing.assert_close(torch.tensor(found), expected)
 
 
 def test_by_a_value_that_the_program_makes(jvp):

@@ -57,7 +57,7 @@ FAMILIES: dict[str, list[str]] = {
         "F.handle_torch_function(x)", "torch.library.custom_op('a::b')", "F.has_torch_function(x)",
     ],
     "functions and classes as values": [
-        "torch.sin", "F.relu", "[torch.sin][0](x)", "f = torch.sin; f(x)", "(torch.sin if x else torch.cos)(x)", "abs",
+        "torch.sin", "F.relu", "[torch.sin][0](x)", "(torch.sin if x else torch.cos)(x)", "abs",
         "[abs][0](x)", "f = abs; f(x)", "torch.Tensor", "torch.Tensor(x)", "torch.Tensor.sum(x)", "torch.Tensor.__init__",
         "torch.Size([1])", "torch.Generator()", "torch.dtype", "torch", "F", "math", "torch.linalg",
         "torch.nn", "x.sum", "x(0)", "x.T(0)", "(x)(1)", "torch.pi()", "math.pi()", "'a'()", "[x]()", "len.sum(x)",
@@ -76,7 +76,7 @@ FAMILIES: dict[str, list[str]] = {
         "x.tensor(1, requires_grad=True)", "torch.autograd.set_detect_anomaly(True)", "torch.detach_(x)", "x.volatile",
     ],
     "global settings": [
-        "torch.manual_seed(0)", "torch.seed()", "torch.set_rng_state(x)", "torch.default_generator.manual_seed(1)",
+        "torch.manual_seed()", "torch.seed()", "torch.set_rng_state(x)", "torch.default_generator.manual_seed(1)",
         "torch.set_default_dtype(torch.float64)", "torch.set_num_threads(1)", "torch.set_default_device('cuda')",
         "torch.use_deterministic_algorithms(True)", "torch.set_printoptions(1)", "torch.backends.mkl", "torch.get_num_threads()",
         "torch.autocast('cpu')", "torch.set_flush_denormal(True)", "torch.set_warn_always(True)", "torch.cuda.init()",
@@ -89,16 +89,16 @@ FAMILIES: dict[str, list[str]] = {
         "torch.jit.script('x')", "torch.ops.aten.add(x, x)", "torch.classes.a.b", "-'a'", "x % 'a'", "'a' @ x",
     ],
     "keyword arguments": [
-        "torch.add(x, x, out=x)", "torch.sin(x, out=torch.zeros(3))", "torch.rand(3, generator=None)", "x.sum(**{})",
+        "torch.add(x, x, out=x)", "torch.sin(x, out=torch.zeros(3))", "torch.rand(3, generator=None)", "x.sum(**x)",
         "torch.zeros(3, requires_grad=True)", "torch.zeros(3, pin_memory=True)", "torch.zeros(3, layout=torch.sparse_coo)",
         "torch.zeros(3, names=['a'])", "F.softmax(x, 0, _stacklevel=5)", "torch.sum(x, __class__=1)", "x.sum(out=x)",
         "torch.tensor([1.], requires_grad=True)", "torch.normal(x, x, generator=x)", "torch.sum(*[], **x)",
     ],
     "statements and syntax": [
-        "def f(): pass", "class A: pass", "(y := x)", "x.a = 1",
+        "def f(): pass", "class A: pass", "x.a = 1",
         "x.data = x", "while True: pass", "for i in x: pass", "if x: pass", "with x: pass",
-        "try:\n x\nfinally:\n x", "global x", "raise x", "return x", "yield x", "await x", "async def f(): pass",
-        "{1: 2}", "{x}", "{k: k for k in x}", "{k for k in x}", "@x\ndef f(): pass", "print >> x",
+        "try:\n x\nfinally:\n x", "raise x", "return x", "yield x", "await x", "async def f(): pass",
+        "{x}", "{k for k in x}", "@x\ndef f(): pass", "print >> x",
         "torch = x", "math = x", "__x__ = 1", "[torch for torch in [x]]", "x.real += 1", "match = 1\nmatch x:\n case 1: 2",
     ],
     "names in disguise": [

@@ -272,6 +272,74 @@ PROGRAMS = {
             return z
         newton(torch.ones_like(x), x.abs() + 1)
     """,
+    "dictionaries": """
+        layers = {"w": W[0], "b": x[0] * 2, 3: x}
+        def step(p, rate=0.1):
+            return {name: value - rate * value.sin() for name, value in p.items()}
+        for k in range(3):
+            layers = step(layers, rate=0.1 * k)
+        layers["b"] = layers.get("c", layers["b"] * 2) + layers.pop(3)
+        layers.update(d=x, **{"e": x * 3})
+        layers.setdefault("d", 1.0)
+        both = {**layers, "n": len(layers)}
+        del both["e"]
+        sum(both[name].sum() for name in both if name != "n") * both["n"] + ("e" in both) + ("e" in layers)
+    """,
+    "keywords": """
+        def outer(*given, scale=1.0, **others):
+            return inner(*given[::-1], **others) * scale
+        def inner(a, b=2.0, /, c=3.0, *, d=4.0):
+            return a * b + c * d
+        options = dict(scale=0.5, d=W.sum())
+        pick = lambda **k: k["t"] * len(k)
+        outer(x, x.sum(), **options) + outer(x, c=x) + torch.sum(W, **{"dim": 0, "keepdim": True}).sum() + pick(t=x, u=0)
+    """,
+    "names of what is around": """
+        count, total = 0, x * 0
+        def add(t):
+            global count, total
+            count += 1
+            total = total + t * count
+        def make(start):
+            value = start
+            def following(by=1.0):
+                nonlocal value
+                value = value * 2 + by
+                return value
+            return following
+        first, second = make(x), make(W)
+        for k in range(3):
+            add(x.sin() * k)
+        first() + first(0.5) * second().sum() + second().sum() + total + count
+    """,
+    "names inside of expressions": """
+        k = 0
+        y = x
+        while (k := k + 1) < 4:
+            y = y * (z := y.sin()) + z
+        if (total := y.sum()) != 0:
+            y = y / total
+        [(last := y * j) for j in range(3)]
+        [a := x * 2, a * 3][1] + last + (b := y) + b
+    """,
+    "functions under other names": """
+        f = torch.sin
+        table = {"relu": torch.relu, "tanh": torch.tanh}
+        @torch.no_grad()
+        def half(t):
+            return t * 0.5
+        y = f(x) + table["tanh"](x) + half(x) * x
+        del f, table
+        y
+    """,
+    "text that is only printed": """
+        for k in range(2):
+            message = f"turn {k}: {x.sum():.2f}"
+            print(message)
+        def f(message):
+            return message * 2
+        f(x)
+    """,
     "RNN": """
         h = torch.zeros(3, dtype=x.dtype)
         hidden = []
@@ -340,6 +408,8 @@ def test_every_step_is_the_text_of_its_place(name: str) -> None:
         ">>> y = x\n>>> for i in range(2):\n...     y = y * x\n...\n>>> y\ntensor([1., 8.])\n>>> y.sum()\ntensor(9.)",
         "In [1]: y = x\n\nIn [2]: for i in range(2):\n   ...:     y = y * x\n   ...:\n\nIn [3]: y.sum()\nOut[3]: tensor(9.)",
         "    y = x\n    for i in range(2):\n        y = y * x\n\n    y.sum()\n",
+        "In [1]:\ny = x\nfor i in range(2):\n    y = y * x\n\ny\nOut[1]:\ntensor([1., 8.])\n\n"
+        "In [2]:\ny.sum()\n\nOut[2]:\ntensor(9.)",
         "y = x\n    for i in range(2):\n        y = y * x  # a comment\n    # and another\n    y.sum()",
     ],
 )
@@ -426,7 +496,8 @@ REFUSED = [
     ("y = x\ntry:\n    y = x\nfinally:\n    pass\ny", ForbiddenError, "try:", "`try` is not part of the language."),
     ("with open('a') as f:\n    pass\nx", ForbiddenError, "open('a')", "Only torch.enable_grad"),
     ("with torch.no_grad() as g:\n    pass\nx", ForbiddenError, "torch.no_grad()", "Only torch.enable_grad"),
-    ("@torch.no_grad()\ndef f(t):\n    return t\nf(x)", ForbiddenError, "torch.no_grad()", "Decorators are not part"),
+    ("@torch.jit.script\ndef f(t):\n    return t\nf(x)", ForbiddenError, "torch.jit.script",
+     "This decorator can't be carried out"),
     ("def f(t):\n    return t",
      ExpressionSyntaxError, "def f(t):", "The program ends where `f` is defined, and nothing calls it."),
     ("for i in range(3):\n    print(i)", ExpressionSyntaxError, "for i in range(3):", "The program ends with a statement that"),
@@ -434,10 +505,13 @@ REFUSED = [
     ("if x.sum() > 0:\n    break\nx", ExpressionSyntaxError, "break", "`break` stands outside of a loop."),
     ("for i in x:\n    def f(t):\n        continue\nx",
      ExpressionSyntaxError, "continue", "`continue` stands outside of a loop."),
-    ("def f(t):\n    global y\n    y = t\nf(x)", ForbiddenError, "global y", "A function of the language can't assign names"),
-    ("def f(**k):\n    return x\nf()", ForbiddenError, "k", "`**` can't be used in a function's parameters."),
-    ("f = lambda t: t\nf(**x)", ForbiddenError, "**x", "`**` can't be used in a call."),
+    ("def f(t):\n    nonlocal y\n    y = t\nf(x)",
+     ExpressionSyntaxError, "def f(t):\n    nonlocal y\n    y = t", "No function around this one has a name `y`."),
+    ("def f(t):\n    global y\n    for y in t:\n        pass\nf(x)", ForbiddenError, "y",
+     "`y` belongs to what is around"),
+    ("torch.func.grad(**{'func': torch.sin})(x)", ForbiddenError, "**{'func': torch.sin}", "`**` can't be used in a call."),
     ("for x.T in W:\n    pass\nx", ExpressionSyntaxError, "x.T", "A loop's variable must be a name"),
+    ("for k in x:\n    s = f'{k}'\ntorch.einsum(s, x)", ForbiddenError, "s", "Text can't be formatted inside an expression."),
     ("async def f():\n    pass\nx", ForbiddenError, "async def f():", "`async` is not part of the language."),
     ("def f(t):\n    yield t\nf(x)", ForbiddenError, "yield t", "`yield` is not part of the language."),
     ("import os\nos.system('ls')\nx", (ForbiddenError, UnknownNameError), "os.system", None),
@@ -466,6 +540,20 @@ FAILING = [
     ("a = []\na.pop()\nx", "a.pop()", "A list of 0 items has no item -1 to take out."),
     ("a = [x]\na.append(x)\na[5] = x\nx", "a[5]", "A list of 2 items has no item 5."),
     ("y = x\ny.append(x)", "y.append(x)", "`.append` can't be used on a tensor of shape (4,)."),
+    ("f = lambda t: t\nf(**x)", "f(**x)", "What follows `**` in a call must be a dictionary."),
+    ("f = lambda t: t\nf(**{'t': x}, **{'t': x})", "f(**{'t': x}, **{'t': x})", "`t` is given twice."),
+    ("f = lambda t: t\nf(**{'t.weight': x})", "f(**{'t.weight': x})",
+     "The keys of a dictionary that follows `**` must be names."),
+    ("d = {'a': x, 2: x}\nd['b']", "d['b']", "The dictionary has no 'b'; its keys are 'a', 2."),
+    ("d = {x: 1}\nx", "{x: 1}", "A key is text, a number or a tuple of such here, and this is a tensor of shape (4,)."),
+    ("d = {'a': x}\nd.append(x)", "d.append(x)", "`.append` can't be used on a dictionary."),
+    ("d = [x]\nd.keys()", "d.keys()", "`.keys` can't be used on a list."),
+    ("d = {'a': x}\ntorch.stack(d)", "torch.stack(d)", "A dictionary can't stand here: what it holds is taken by its keys"),
+    ("d = dict([x])", "dict([x])", "A dictionary is made of pairs of a key and a value."),
+    ("torch.manual_seed(2**64)\nx", "torch.manual_seed(2**64)", "A seed is a whole number"),
+    ("torch.manual_seed(x)\nx", "torch.manual_seed(x)", "A seed is a whole number"),
+    ("y = x * 2\ndel y\ny", "y", "`y` has no value here."),
+    ("a = [x]\ndel a[3]\nx", "a[3]", "A list of 1 items has no item 3 to take out."),
     ("def f(t):\n    return t.reshape(3)\nf(x)", "t.reshape(3)", "The shapes in `reshape` don't fit"),
     ("y = x * 1\nwith torch.no_grad():\n    y += 1\ny", "y += 1", "`y` is changed in place where autograd does not see it."),
 ]
@@ -489,7 +577,7 @@ ENDLESS = [
     "def f(n):\n    return 0 if n == 0 else f(n - 1) + f(n - 1)\nf(30) * x",
     "f = lambda g: g(g)\nf(f)",
     "def f(t):\n    for k in range(100000):\n        for j in range(100000):\n            pass\n    return t\nf(x)",
-    "a = [x]\nfor i in range(1000):\n    a = [a, a]\nx",
+    "a = [x]\nfor i in range(1000):\n    a = [a, a]\na",
     "a = [x]\nfor i in range(1000):\n    a = [a]\nlen(a) * x",
     "a = [x]\na.append(a)\nsum(a)",
     "a = [x]\na.append(a)\na",
@@ -503,6 +591,15 @@ ENDLESS = [
     "def f(*a):\n    return f(*a, *a)\nf(x)",
     "n = 0\nfor k in range(50000):\n    " + "n = n + 1; m = n; " * 100 + "\nx * n",
     "def f(g, n):\n    return lambda t: f(g, n + 1)(t)\nf(x, 0)(x)",
+    "d = {}\nn = 0\nwhile True:\n    d[n] = n\n    n += 1\nx",
+    "d = {}\nwhile True:\n    d = {**d, len(d): d}\nx",
+    "d = {}\nwhile True:\n    d.update({len(d): 0})\n    e = d.copy()\nx",
+    "d = {k: k for k in range(10**9)}\nx",
+    "d = {k * (2**61 - 1): 0 for k in range(90000)}\nx",
+    "d = {}\nfor k in range(90000):\n    d.setdefault(k * (2**61 - 1), 0)\nx",
+    "def f(**k):\n    return f(a=k)\nf()",
+    "def f(t):\n    nonlocal_ = t\n    return f(**{'t': nonlocal_})\nf(x)",
+    "while (n := 0) == 0:\n    pass\nx",
 ]
 
 
@@ -529,6 +626,15 @@ BREAKING_OUT = [
     "[f for f in [lambda: x]][0].__closure__", "(lambda *a: a)(x).__class__", "def f():\n    return f\nf().__dict__",
     "exec = torch.sin\n(lambda: exec.__self__)()", "for torch in [x]:\n    pass\nx", "for __x__ in [x]:\n    pass\nx",
     "def f(__x__):\n    return x\nf(x)", "lambda __class__: x",
+    "d = {}\nd.__class__", "d = {}\nd.keys.__self__", "d = {'a': x}\nd.entries", "dict.__subclasses__()", "dict.fromkeys",
+    "{}.__class__",
+    "x.sum(**{'__class__': 1})", "torch.sum(x, **{'out': x})", "torch.zeros(3, **{'requires_grad': True})",
+    "d = {'a': x}\nd.fromkeys(x)",
+    "f = lambda **k: k\nf(out=x)", "(torch := x)", "(__class__ := x)", "def f():\n    global torch\n    torch = x\nf()",
+    "def f():\n    global __builtins__\n    __builtins__ = x\nf()", "@open\ndef f(t):\n    return t\nf('a')",
+    "@torch.load\ndef f(t):\n    return t\nf", "del torch.sin\nx", "del x.data\nx", "x.to(**{'device': 'meta'})",
+    "f = torch.zeros\nf(3, **{'out': x})", "d = {'f': torch.load}\nx", "f = torch.load\nf('a')",
+    "F.dropout(x, **{'_stacklevel': 3}, __class__=1)",
 ]  # fmt: skip
 
 

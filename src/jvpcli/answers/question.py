@@ -139,7 +139,8 @@ def _read(request: Request) -> Problem:
     from jvpcli.language.modules import construct, expanded
 
     imports = load(request.imports)
-    made = construct(request.expression, seed, limit) if may_construct(request.expression) else None
+    values = _values(request)
+    made = construct(request.expression, seed, limit, values) if may_construct(request.expression) else None
     if made is not None:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)
@@ -148,7 +149,7 @@ def _read(request: Request) -> Problem:
     listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
-    inputs = read_inputs(request, program.inputs)
+    inputs = _used(request, values, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
     wrt = _wrt(request, inputs, imports.parameters)
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
@@ -237,6 +238,11 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
     Raises:
         UsageError: an input that neither the expression nor another VALUE uses.
     """
+    return _used(request, _values(request), wanted)
+
+
+def _values(request: Request) -> dict[str, Tensor]:
+    """The tensors of all inputs; a VALUE may use the inputs given before it."""
     values: dict[str, Tensor] = {}
     for position, (name, value) in enumerate(request.inputs.items()):
         try:
@@ -252,6 +258,10 @@ def read_inputs(request: Request, wanted: tuple[str, ...]) -> dict[str, Tensor]:
             )
         except (EvaluationError, ShapeMismatchError) as error:
             raise _explained(error, name, values) from error
+    return values
+
+
+def _used(request: Request, values: Mapping[str, Tensor], wanted: tuple[str, ...]) -> dict[str, Tensor]:
     _refuse_unused(request, wanted)
     return {name: values[name] for name in values if name in wanted}
 

@@ -260,11 +260,17 @@ def _corrected(argv: list[str], given: _Given, near: str, options: Options) -> l
 
 def _used_names(source: str, parts: _Sorted) -> set[str]:
     """The free names of the expression and of the VALUEs."""
+    from jvpcli.language import may_ask_for_derivative
     from jvpcli.language.parse import parse
 
     used = set(parse(source, {*parse(source).inputs, *parts.inputs}).inputs)  # an input may hide a builtin's name
     if all(name in used for name in parts.inputs):
         return used
+    if may_ask_for_derivative(source):
+        from jvpcli.language.pasted import read_pasted  # few texts do
+
+        pasted = read_pasted(source)
+        used |= {*pasted.inputs} if pasted is not None else set()  # leaves that the text makes, which a VALUE stands for
     values = [given.value for given in parts.inputs.values() if given.value is not None]
     for value in (*values, *(word.partition("=")[2] for word in parts.known)):
         used |= _free_names(value) & set(parts.inputs)

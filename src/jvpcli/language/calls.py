@@ -411,14 +411,15 @@ def is_block(statement: ast.AST) -> bool:
 
 def text_of(node: ast.AST, source: str) -> str:
     """The text of a part of a program as it stands there; of one that was made, as Python writes it."""
-    if isinstance(node, ast.stmt) and is_block(node) and node.col_offset:  # its lines have the margin of what it stood in
+    in_block = getattr(node, "col_offset", None)  # its lines have the margin of what it stands in
+    if isinstance(node, ast.stmt) and is_block(node) and in_block:
         return ast.unparse(node)
     return ast.get_source_segment(source, node) or ast.unparse(node)
 
 
 def parsed(text: str) -> ast.expr:
-    """An expression of its own, whose text stands nowhere in a program."""
-    return without_places(ast.parse(text, mode="eval").body)
+    """An expression of its own, whose text, which may have line breaks, stands nowhere in a program."""
+    return without_places(ast.parse(f"({text}\n)", mode="eval").body)
 
 
 def without_places(node: T) -> T:

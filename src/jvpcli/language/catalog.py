@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-ALIASES: Mapping[str, str] = {"F": "torch.nn.functional"}
+ALIASES: Mapping[str, str] = {"F": "torch.nn.functional", "nn": "torch.nn"}
 """Names of the language for a namespace of torch."""
 
 NAMESPACES = frozenset(
@@ -186,8 +186,8 @@ def changes_arguments(op: str) -> bool:
 
 
 def is_random(op: str) -> bool:
-    """Whether an equation's `op` draws random numbers."""
-    return "r" in _flags(op)
+    """Whether an equation's `op` draws random numbers, or begins them anew."""
+    return "r" in _flags(op) or op.startswith("random:")
 
 
 def is_pointwise(op: str) -> bool:
@@ -324,6 +324,6 @@ def why_forbidden(path: str) -> str | None:
         reason = None if prefix in NAMESPACES else MODULE_REASONS.get(prefix, forbidden.get(prefix))
         if reason:
             return reason
-    if path.startswith("torch.nn.") and not path.startswith("torch.nn.functional."):
+    if path.startswith("torch.nn.") and parts[2][:1].isupper():
         return MODULE_REASONS["torch.nn"]
     return None

@@ -17,7 +17,7 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, JvpError
 from jvpcli.language.operations import apply_operation, check_result, read_operand
 from jvpcli.language.run import Handler, Run
-from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Ref, refs
+from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,13 +26,16 @@ class Live:
 
     Attributes:
         values: slot to value.
-        leaves: the slots of the inputs that `backward` gives a gradient.
+        leaves: the slots that `backward` gives a gradient: of inputs, and of leaves that the program makes itself.
         grads: what `.grad` of each slot holds.
+        freed: the nodes of the graph whose buffers PyTorch would have freed by now.  They are kept, for the answer's own
+            passes; what asks for them again fails as in PyTorch.
     """
 
     values: dict[int, Any]
     leaves: Sequence[int]
     grads: dict[int, Tensor] = field(default_factory=dict)
+    freed: set[Any] = field(default_factory=set)
 
     def step(self, equation: Equation, functions: Mapping[str, Callable[..., Any]]) -> Any:
         """Carry out one step, as it stands in the history of a run."""
@@ -40,7 +43,7 @@ class Live:
         keywords = {name: read_operand(operand, self.values) for name, operand in equation.keywords}
         if equation.op == GRAD:
             _check_count(keywords["outputs"], keywords.get("grad_outputs"))
-            return tuple(torch.autograd.grad(**keywords))
+            return tuple(self.gradients(**keywords))
         if equation.op == BACKWARD:
             return self.backward(equation, keywords)
         if equation.op in (READ, CLEAR):
@@ -52,26 +55,85 @@ class Live:
         """Add the gradients to what the leaves hold, as torch does."""
         options = dict(keywords)
         tensors, weights, chosen = options.pop("tensors"), options.pop("grad_tensors", None), options.pop("inputs", None)
-        slots = list(self.leaves)
+        slots = [slot for slot in self.leaves if slot in self.values]
         if chosen is not None:
-            slots = [slot for name, operand in equation.keywords if name == "inputs" for slot in refs(operand)]
+            given = [operand for name, operand in equation.keywords if name == "inputs"]
+            items = given[0].items if isinstance(given[0], Pack) else given
+            if not all(isinstance(item, Ref) and isinstance(self.values[item.slot], Tensor) for item in items):
+                raise EvaluationError("`inputs` of backward are tensors of the program.")
+            slots = [self.leaf(slot) for operand in items for slot in refs(operand)]
         leaves = [self.values[slot] for slot in slots]
         if not any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
             torch.autograd.backward(tensors, weights, **options)  # which says what is wrong
             return
-        found = torch.autograd.grad(tensors, leaves, weights, allow_unused=True, **options)
+        found = self.gradients(tensors, leaves, grad_outputs=weights, allow_unused=True, **options)
         for slot, gradient in zip(slots, found, strict=True):
             if gradient is not None:
                 self.grads[slot] = gradient if slot not in self.grads else self.grads[slot] + gradient
 
+    def gradients(self, outputs: Any, inputs: Any, **options: Any) -> Sequence[Tensor | None]:
+        """What torch.autograd.grad gives, and raises; the graph stays.
+
+        Raises:
+            RuntimeError: what it needs has been freed, in torch's own words, or whatever else torch raises.
+        """
+        keeps = options.get("retain_graph")
+        keeps = bool(options.get("create_graph")) if keeps is None else bool(keeps)
+        nodes = _passed(outputs, inputs) if self.freed or not keeps else set()
+        if not self.freed.isdisjoint(nodes):
+            _ask_twice()
+        found: Sequence[Tensor | None] = torch.autograd.grad(outputs, inputs, **{**options, "retain_graph": True})
+        self.freed.update(() if keeps else filter(_has_buffers, nodes))
+        return found
+
+    def leaf(self, slot: int) -> int:
+        """The slot under which the gradient of a tensor is kept: of a leaf, also where it was changed in place, its first."""
+        return next((leaf for leaf in self.leaves if self.values.get(leaf) is self.values[slot]), slot)
+
     def held(self, equation: Equation) -> Tensor | None:
         """`x.grad`, or that it holds nothing from here on."""
-        slots = [slot for operand in equation.operands for slot in refs(operand)]
+        slots = [self.leaf(slot) for operand in equation.operands for slot in refs(operand)]
         if equation.op == READ:
             return self.grads.get(slots[0])
         for slot in slots or list(self.grads):
             self.grads.pop(slot, None)
         return None
+
+
+def _passed(outputs: Any, inputs: Any) -> set[Any]:
+    """The nodes of the graph that a backward pass from outputs to inputs goes through."""
+    ends = {_node(x) for x in (inputs if isinstance(inputs, (tuple, list)) else [inputs])}
+    starts = [_node(y) for y in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+    leads: dict[Any, bool] = dict.fromkeys(ends, True)
+    waiting = [(node, False) for node in starts if node is not None]
+    while waiting:
+        node, done = waiting.pop()
+        if done:
+            leads[node] = leads[node] or any(leads.get(after, False) for after, _ in node.next_functions if after is not None)
+        elif node not in leads:
+            leads[node] = False
+            waiting += [(node, True), *((after, False) for after, _ in node.next_functions if after is not None)]
+    return {node for node, goes in leads.items() if goes} - ends
+
+
+def _node(x: Any) -> Any:
+    """Where a tensor stands in the graph."""
+    return torch.autograd.graph.get_gradient_edge(x).node if isinstance(x, Tensor) and x.requires_grad else None
+
+
+def _has_buffers(node: Any) -> bool:
+    """Whether a node holds tensors that are freed when it has been passed."""
+    names = [name[4:] for name in dir(node) if name.startswith("_raw_saved_")]
+    held = [getattr(node, name, None) if hasattr(node, name) else getattr(node, name[1:], None) for name in names]
+    return any(part is not None and part != () for part in held)
+
+
+def _ask_twice() -> None:
+    """Raises what torch does where a graph was freed."""
+    x = torch.ones((), requires_grad=True)
+    y = x * x
+    torch.autograd.grad(y, x)
+    torch.autograd.grad(y, x)
 
 
 def _check_count(outputs: Any, weights: Any) -> None:
@@ -93,7 +155,7 @@ class Derivative:
         history: the steps of the run, of which the first `count` come before the call.
         call: the call itself, on the slots of the history.
         part: which of the gradients that the call gives; None: it gives one.
-        inputs: the slots of the program's inputs; `leaves`: those that are differentiated.
+        inputs: the slots of the program's inputs; `leaves`: those that are differentiated, and leaves of the program's own.
         state: where random numbers begin.
         functions: the imported functions.
     """
@@ -113,7 +175,7 @@ class Derivative:
             slot: value.clone() if isinstance(value, Tensor) and slot not in self.leaves else value
             for slot, value in zip(self.inputs, values, strict=True)
         }
-        for slot in self.leaves:
+        for slot in given.keys() & {*self.leaves}:
             leaf = given[slot]
             given[slot] = leaf.view_as(leaf) if leaf.requires_grad else leaf.detach().requires_grad_()
         assert self.state is not None  # a program with derivative calls has one
@@ -148,7 +210,11 @@ def open_(run: Run, equation: Equation) -> Operand:
     x = run.read(operand)
     if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
         raise EvaluationError("Only tensors of floating point can require a gradient.")
-    return operand if x.requires_grad else run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+    if x.requires_grad:
+        return operand
+    opened = run.do("derive:open", (operand,), equation.span, (("by", Const(OPENING)),))
+    run.leaves += refs(opened)
+    return opened
 
 
 def derive(run: Run, equation: Equation) -> Operand:
@@ -160,9 +226,9 @@ def derive(run: Run, equation: Equation) -> Operand:
 
 def derived(run: Run, call: Equation) -> Operand:
     """What a derivative call gives, whose operands are those of the tape."""
-    leaves = [slot for slot in run.inputs if isinstance(x := run.values[slot], Tensor) and x.requires_grad]
+    leaves = tuple(run.leaves)
     try:
-        found = Live(run.values, leaves, run.grads).step(call, run.functions)
+        found = Live(run.values, leaves, run.grads, run.freed).step(call, run.functions)
     except JvpError:
         raise
     except Exception as error:

@@ -21,7 +21,7 @@ from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, Usa
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import HARMLESS, describe, is_imported
 from jvpcli.language.readings import Readings
-from jvpcli.language.run import Run
+from jvpcli.language.run import Run, entries_in
 from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -213,8 +213,22 @@ def run_program(
     return _named_outputs(run, program, list(_parts(run, program)))
 
 
+def draw(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> None:
+    """Run a program for the random numbers that it draws.
+
+    Raises: as `evaluate`.
+    """
+    check_inputs(program, scope)
+    _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions).run(program.equations)
+
+
 def evaluate_value(
-    program: Program, scope: Mapping[str, Tensor], *, seed: int = 0, memory_limit: int | None = None
+    program: Program,
+    scope: Mapping[str, Tensor],
+    *,
+    seed: int = 0,
+    memory_limit: int | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Any:
     """What a VALUE's expression gives: a tensor, a number, or a list of such; no gradient is recorded.
 
@@ -223,10 +237,11 @@ def evaluate_value(
     check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
-    run = _run(program, values, memory_limit)
-    with seeded(seed, values.values()), torch.no_grad():
+    run = _run(program, values, memory_limit, functions)
+    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):  # for derivatives that it takes itself
         run.run(program.equations)
-        return run.read(run.on_tape(program.result))
+        found = run.read(run.on_tape(program.result))
+    return found.detach() if isinstance(found, Tensor) else found
 
 
 def evaluate_function(
@@ -436,6 +451,12 @@ def _named_outputs(run: Run, program: Program, parts: Sequence[tuple[str | None,
 
 def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
     """The outputs as operands of the tape, with the names that the text gives them; nested results are flat."""
+    entries = entries_in(run.held(program.result)) if isinstance(program.result, Ref) else None
+    if entries is not None:  # the values of a dictionary, by their keys
+        for key, value in entries.items():
+            named = isinstance(key, str) and key.isidentifier()
+            yield from ((key if named else None, part) for part in _flat(run, run.written_out(value)))
+        return
     result, names = run.on_tape(program.result), program.result_names
     if names is not None and len(names) == 1:
         elements: list[tuple[str | None, Operand]] = [(names[0], result)]

@@ -12,7 +12,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned
+from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -28,6 +28,9 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 }  # fmt: skip
 """Syntax to the name in the module `operator`."""
 
+
+MANUAL_SEED = "torch.manual_seed"
+"""What begins random numbers anew."""
 
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
@@ -226,7 +229,7 @@ class Expressions(Lowering):
     def hide(self, target: ast.Name) -> int:
         """The slot of a comprehension's variable, which hides what else has its name."""
         slot = self.new_slot()
-        self.scope.names[self.own_name(target.id, target)] = Ref(slot)
+        self.scope.names[self.loop_name(target.id, target)] = Ref(slot)
         return slot
 
     def loop_target(self, target: ast.expr, slot_of: Callable[[ast.Name], int]) -> Any:
@@ -240,8 +243,6 @@ class Expressions(Lowering):
 
     def function(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Ref:
         """A function of the program: its defaults are evaluated here, its body where it is called."""
-        if node.args.kwarg is not None:
-            raise self.at(node.args.kwarg, ForbiddenError("`**` can't be used in a function's parameters."))
         arguments = node.args
         defaults = tuple(self.expr(default, depth) for default in arguments.defaults)
         named = tuple(
@@ -250,11 +251,12 @@ class Expressions(Lowering):
             if default is not None
         )
         parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        parameters += [arguments.vararg] if arguments.vararg else []
+        parameters += [parameter for parameter in (arguments.vararg, arguments.kwarg) if parameter]
         own = [self.own_name(parameter.arg, parameter) for parameter in parameters]
-        local = assigned(node.body) if isinstance(node, ast.FunctionDef) else []
+        body: Sequence[ast.AST] = node.body if isinstance(node, ast.FunctionDef) else [node.body]
         self.around.append(self.scope)
-        self.scope = Scope(assigned=frozenset([*own, *local]))
+        outer = {name: self.owner(name, is_global, node) for name, is_global in declared(body).items()}
+        self.scope = Scope(assigned=frozenset([*own, *assigned(body)]) - {*outer}, outer=outer)
         for name in self.scope.assigned:
             self.scope.names[name] = self.variable(name, self.scope)
         with self.block() as equations:
@@ -267,10 +269,18 @@ class Expressions(Lowering):
             tuple((parameter.arg, slots[parameter.arg]) for parameter in arguments.kwonlyargs),
             slots[arguments.vararg.arg] if arguments.vararg else None,
             len(arguments.posonlyargs),
+            slots[arguments.kwarg.arg] if arguments.kwarg else None,
         )
-        body = Block(taken, tuple(equations), result)
+        block = Block(taken, tuple(equations), result)
         name = node.name if isinstance(node, ast.FunctionDef) else "lambda"
-        return self.emit(f"function:{name}", defaults, node, named, (body,))
+        return self.emit(f"function:{name}", defaults, node, named, (block,))
+
+    def owner(self, name: str, is_global: bool, node: ast.AST) -> tuple[Scope, int]:
+        """The scope that a name declared `global` or `nonlocal` belongs to, and how many functions lie between."""
+        for levels, scope in enumerate(reversed(self.around), 1):
+            if scope is self.around[0] if is_global else name in scope.assigned and scope is not self.around[0]:
+                return scope, levels
+        raise self.at(node, ExpressionSyntaxError(f"No function around this one has a name `{name}`."))
 
     def function_body(self, node: ast.Lambda | ast.FunctionDef, depth: int) -> Operand:
         """What a function gives where it doesn't return before its end."""
@@ -331,9 +341,11 @@ class Expressions(Lowering):
         func = node.func
         assert isinstance(func, ast.Attribute)
         if func.attr in LIST_METHODS and self.is_program:
-            return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth))
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit(f"list:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         owner = _plain_owner(left)
-        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data":
+        gradient = dotted(func.value).endswith(".grad.data")  # which has no graph anyway
+        if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
         if owner is None and func.attr == "requires_grad_" and self.is_program:
             return self.emit("derive:open", (left,), node)
@@ -341,9 +353,8 @@ class Expressions(Lowering):
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
         if owner is None and catalog.is_method(func.attr):
-            return self.emit(
-                f"method:{func.attr}", (left, *self.arguments(node, depth)), node, self.keywords(node, depth)
-            )
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
 
     def dot_name(self, node: ast.Attribute) -> Span:
@@ -356,22 +367,40 @@ class Expressions(Lowering):
         imported = self.imported(func)
         if imported is not None:
             arguments, keywords = self.arguments(node, depth), self.keywords(node, depth)
+            if self.is_module(func):
+                self.constructed(imported, func)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
         if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
             owner = ".".join(self.dotted(func.value) or [])
             if owner in self.functions and not self.is_value(owner):
                 return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
-        spelled = self.older(node, depth)
+        spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
         if self.is_program and not isinstance(func, ast.Attribute) and not self.is_known(func):
             callee = self.expr(func, depth)
-            return self.emit("apply", (callee, *self.arguments(node, depth)), node, self.keywords(node, depth))
+            keywords = self.keywords(node, depth, spread=True)
+            return self.emit("apply", (callee, *self.arguments(node, depth)), node, keywords)
         op = self.callee(func)
+        if op == "random:seed" and (len(node.args) != 1 or node.keywords):
+            raise self.at(node, ExpressionSyntaxError("torch.manual_seed takes the seed alone here."))
         if op in CALLS:
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
-        return self.emit(op, self.arguments(node, depth), node, self.keywords(node, depth))
+        keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
+        return self.emit(op, self.arguments(node, depth), node, keywords)
+
+    def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
+        """`torch.zeros(3, requires_grad=True)` and nn.Parameter(…) inside of a program: a leaf of its own; None for others."""
+        path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+        flags = [keyword for keyword in node.keywords if keyword.arg == "requires_grad"]
+        makes = all(isinstance(flag.value, ast.Constant) and flag.value.value is True for flag in flags)
+        if not self.is_program or not path or not makes or not (flags or path.endswith(".Parameter")):
+            return None
+        rest = [keyword for keyword in node.keywords if keyword not in flags]
+        plain = ast.copy_location(ast.Call(node.func, node.args, rest), node)
+        value = self.call(plain, depth) if flags else self.older(plain, depth)
+        return None if value is None else self.emit("derive:open", (value,), node)
 
     def older(self, node: ast.Call, depth: int) -> Operand | None:
         """`torch.FloatTensor([1, 2])` and other ways to say what has a newer one; None for any other call."""
@@ -424,6 +453,8 @@ class Expressions(Lowering):
             function = catalog.canonical(".".join(parts))
             if function in DERIVATIVES:
                 return DERIVATIVES[function]
+            if function == MANUAL_SEED:
+                return "random:seed"
             if self.is_program and function in TRANSFORMS:
                 return f"transform:{TRANSFORMS[function]}"
             if not catalog.is_function(function):
@@ -432,6 +463,8 @@ class Expressions(Lowering):
         if not isinstance(func, ast.Name):
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
+        if func.id == "dict" and self.is_program and not self.is_value("dict"):
+            return "dict:of"
         refused = refusals.called_name(func.id, self.is_value(func.id))
         if refused is not None:
             raise self.at(func, refusals.not_imported(refused, func.id, self.functions))
@@ -447,6 +480,11 @@ class Expressions(Lowering):
             name = func.id if isinstance(func, ast.Name) else ""
         return name if name in self.functions and not self.is_value(name) else None
 
+    def constructed(self, name: str, node: ast.AST) -> None:
+        """Where a module is made: random numbers go on as they do behind it, if any are drawn."""
+        if self.draws:
+            self.emit("random:construct", (), node, (("module", Const(name)),))
+
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""
         return id(_constructor(node)) in self.modules
@@ -455,15 +493,43 @@ class Expressions(Lowering):
         """The positional arguments."""
         return tuple(self.item(argument, depth) for argument in node.args)
 
-    def keywords(self, node: ast.Call, depth: int) -> tuple[tuple[str, Operand], ...]:
-        """The keyword arguments."""
+    def keywords(self, node: ast.Call, depth: int, spread: bool = False) -> tuple[tuple[str, Operand], ...]:
+        """The keyword arguments; `spread`: `**` may stand among them, whose names are looked at when it runs."""
         lowered = []
         for keyword in node.keywords:
+            if keyword.arg is None and spread and self.is_program:
+                lowered.append(("**", self.expr(keyword.value, depth)))
+                continue
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
             lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
         return tuple(lowered)
+
+    # Dictionaries, and names that are set inside of an expression
+
+    def dictionary(self, node: ast.Dict, depth: int) -> Operand:
+        """{"a": x, **others}"""
+        pairs: list[Operand] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is None:
+                pairs.append(self.pack("star", [self.expr(value, depth)], value))
+            else:
+                pairs.append(self.pack("tuple", [self.expr(key, depth), self.expr(value, depth)], value))
+        return self.emit("dict", tuple(pairs), node)
+
+    def dictionary_comprehension(self, node: ast.DictComp, depth: int) -> Operand:
+        """{key: value for … in …}: a dictionary of the pairs."""
+        pair = ast.copy_location(ast.Tuple([node.key, node.value], ast.Load()), node.value)
+        pairs = ast.copy_location(ast.ListComp(pair, node.generators), node)
+        return self.emit("dict:of", (self.comprehension(pairs, depth),), node)
+
+    def named(self, node: ast.NamedExpr, depth: int) -> Operand:
+        """(y := value)"""
+        value = self.settled(self.expr(node.value, depth), node)
+        self.bind(node.target, value)
+        return value
+
 
 LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Constant: Expressions.constant,
@@ -479,6 +545,9 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.ListComp: Expressions.comprehension,
     ast.GeneratorExp: Expressions.comprehension,
     ast.Lambda: Expressions.function,
+    ast.Dict: Expressions.dictionary,
+    ast.DictComp: Expressions.dictionary_comprehension,
+    ast.NamedExpr: Expressions.named,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 

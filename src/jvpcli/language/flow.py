@@ -6,16 +6,19 @@ change (`Items`), which is written out where a step takes it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
 from jvpcli.language import limits
 from jvpcli.language.operations import describe
-from jvpcli.language.run import FunctionValue, Handler, Items, Run
-from jvpcli.program import Block, Const, Equation, Known, Operand, Parameters
+from jvpcli.language.run import Entries, FunctionValue, Handler, Items, Run, entries_in
+from jvpcli.language.sequences import entry
+from jvpcli.program import Block, Const, Equation, Known, Operand, Pack, Parameters, Ref
 
 
 class Frame(dict[int, Operand]):
@@ -98,6 +101,28 @@ class Continue(Leaving):
 def set_name(run: Run, equation: Equation) -> Operand:
     """`y = value`: `Run.run` puts what is given here into the slot of the name."""
     return run.listed(run.held(equation.operands[0]))
+
+
+def set_outer(run: Run, equation: Equation) -> Operand:
+    """`y = value`, where y is a name of what is around the function by so many levels."""
+    value, levels, slot = equation.operands
+    assert isinstance(levels, Const)
+    assert isinstance(slot, Const)
+    frame = run.bound
+    for _ in range(levels.value):
+        assert isinstance(frame, Frame)
+        frame = frame.around
+    frame[slot.value] = run.listed(run.held(value))
+    return Const(None)
+
+
+def unset(run: Run, equation: Equation) -> Operand:
+    """`del y`"""
+    (name,) = equation.operands
+    assert isinstance(name, Ref)
+    run.held(name)  # which says where there is no value
+    run.bound.pop(name.slot, None)
+    return Const(None)
 
 
 def for_each(run: Run, equation: Equation) -> Operand:
@@ -186,7 +211,7 @@ def defined(run: Run, equation: Equation) -> Operand:
 def applied(run: Run, equation: Equation) -> Operand:
     """A call of a value: of a function of the program, or of one of the language's under another name."""
     callee, *arguments = run.held_items(equation.operands)
-    keywords = {name: run.held(operand) for name, operand in equation.keywords}
+    keywords = {name: run.held(operand) for name, operand in run.spread(equation.keywords)}
     return call_value(run, callee, arguments, keywords, equation)
 
 
@@ -222,7 +247,11 @@ def _filled(
         raise EvaluationError(f"`{name}` takes {count} positional argument{'s' * (count != 1)}, and {len(arguments)} were given.")
     given.update(zip((parameter for parameter, _ in taken.positional), arguments, strict=False))
     nameable = {parameter for parameter, _ in (*taken.positional[taken.unnamed :], *taken.named)}
+    others: dict[Any, Operand] = {}
     for keyword, value in keywords.items():
+        if keyword not in nameable and taken.others is not None:
+            others[keyword] = value
+            continue
         if keyword not in nameable:
             raise EvaluationError(f"`{name}` has no parameter `{keyword}`.")
         if keyword in given:
@@ -239,14 +268,22 @@ def _filled(
         yield slot, given[parameter]
     if taken.rest is not None:
         yield taken.rest, run.pack("tuple", arguments[count:])
+    if taken.others is not None:
+        yield taken.others, _made(run, others)
 
 
-# Lists that change
+# Lists and dictionaries that change
 
 
 def list_method(run: Run, equation: Equation) -> Operand:
-    """`items.append(value)` and its like."""
+    """`items.append(value)`, `entries.get(key)` and their like."""
     target, *arguments = run.held_items(equation.operands)
+    entries = entries_in(target)
+    if entries is not None and equation.target in _DICTIONARY_METHODS:
+        return _of_dictionary(run, entries, equation, arguments)
+    if entries is not None or equation.target not in _LIST_METHODS:
+        what = "a dictionary" if entries is not None else describe(run.read(run.written_out(target)))
+        raise ForbiddenError(f"`.{equation.target}` can't be used on {what}.")
     if not (isinstance(target, Const) and isinstance(target.value, Items)):
         raise ForbiddenError(f"`.{equation.target}` can't be used on {describe(run.read(run.written_out(target)))}.")
     if equation.keywords:
@@ -260,6 +297,18 @@ def list_method(run: Run, equation: Equation) -> Operand:
     run.count_items(items if equation.target in ("insert", "pop", "copy", "reverse") else ())
     limits.check_items(len(items))
     return result
+
+
+def _of_dictionary(run: Run, entries: dict[Any, Operand], equation: Equation, arguments: Sequence[Operand]) -> Operand:
+    run.turn()
+    method, most = _DICTIONARY_METHODS[equation.target]
+    keywords = run.spread(equation.keywords)
+    if len(arguments) not in most or (keywords and equation.target != "update"):
+        raise EvaluationError(f"`.{equation.target}` takes {' or '.join(map(str, most))} arguments.")
+    found = method(run, entries, arguments)
+    entries.update((name, run.listed(run.held(operand))) for name, operand in keywords)
+    limits.check_entries(len(entries))
+    return found
 
 
 def _append(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Operand:
@@ -298,9 +347,119 @@ def _copy(run: Run, items: list[Operand], arguments: Sequence[Operand]) -> Opera
     return Const(Items(list(items)))
 
 
+def dictionary(run: Run, equation: Equation) -> Operand:
+    """`{"a": x, **others}`"""
+    limits.check_entries(len(equation.operands))
+    entries: dict[Any, Operand] = {}
+    for pair in equation.operands:
+        assert isinstance(pair, Pack)
+        if pair.kind == "star":
+            _update(run, entries, [run.held(pair.items[0])])
+        else:
+            key, value = pair.items
+            entries[run.key(run.held(key))] = run.listed(run.held(value))
+    return _made(run, entries)
+
+
+def dictionary_of(run: Run, equation: Equation) -> Operand:
+    """`dict(pairs, a=x)`"""
+    entries: dict[Any, Operand] = {}
+    if len(equation.operands) > 1:
+        raise EvaluationError("`dict` takes pairs or a dictionary, and names with their values.")
+    _update(run, entries, run.held_items(equation.operands))
+    entries.update((name, run.listed(run.held(operand))) for name, operand in run.spread(equation.keywords))
+    return _made(run, entries)
+
+
+def _made(run: Run, entries: dict[Any, Operand]) -> Operand:
+    run.lists_change = True
+    run.count_items([*entries])
+    limits.check_entries(len(entries))
+    return Const(Entries(entries))
+
+
+def _update(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    for argument in arguments:
+        given = entries_in(argument)
+        items = [] if given is not None else run.items_of(argument)
+        limits.check_entries(max(len(items), len(given or ())))
+        pairs = [run.items_of(item) for item in items]
+        if any(len(pair) != 2 for pair in pairs):
+            raise EvaluationError("A dictionary is made of pairs of a key and a value.")
+        added = given if given is not None else {run.key(pair[0]): run.listed(pair[1]) for pair in pairs}
+        run.count_items([*added])
+        entries.update(added)
+    return Const(None)
+
+
+def _keys(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    return run.pack("list", [Const(key) for key in entries])
+
+
+def _values(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    return run.pack("list", [run.newest(value) for value in entries.values()])
+
+
+def _pairs(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    return run.pack("list", [run.pack("tuple", (Const(key), run.newest(value))) for key, value in entries.items()])
+
+
+def _get(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    default = arguments[1] if len(arguments) > 1 else Const(None)
+    return run.newest(entries.get(run.key(arguments[0]), default))
+
+
+def _set_default(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    default = arguments[1] if len(arguments) > 1 else Const(None)
+    return run.newest(entries.setdefault(run.key(arguments[0]), run.listed(default)))
+
+
+def _take(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    found = arguments[1] if len(arguments) > 1 and run.key(arguments[0]) not in entries else entry(entries, run.key(arguments[0]))
+    entries.pop(run.key(arguments[0]), None)
+    return run.newest(found)
+
+
+def _empty(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    entries.clear()
+    return Const(None)
+
+
+def _copied(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
+    return _made(run, dict(entries))
+
+
+_DICTIONARY_METHODS: Mapping[str, tuple[Callable[[Run, dict[Any, Operand], Sequence[Operand]], Operand], Sequence[int]]] = {
+    "items": (_pairs, (0,)),
+    "keys": (_keys, (0,)),
+    "values": (_values, (0,)),
+    "get": (_get, (1, 2)),
+    "update": (_update, (0, 1)),
+    "setdefault": (_set_default, (1, 2)),
+    "pop": (_take, (1, 2)),
+    "clear": (_empty, (0,)),
+    "copy": (_copied, (0,)),
+}
+
+
+def delete_item(run: Run, equation: Equation) -> Operand:
+    """`del items[i]`, `del entries[key]`"""
+    target, key = run.held_items(equation.operands)
+    entries = entries_in(target)
+    run.turn()
+    if entries is not None:
+        _take(run, entries, [key])
+    elif isinstance(target, Const) and isinstance(target.value, Items):
+        run.count_items(target.value.items)
+        _pop(run, target.value.items, [key])
+    else:
+        raise ForbiddenError(f"Items of {describe(run.read(run.written_out(target)))} can't be deleted.")
+    return Const(None)
+
+
 def _index(run: Run, operand: Operand) -> int:
     value = run.decided_by(run.written_out(operand))
-    if not isinstance(value, int):
+    if not isinstance(value, int) or abs(value) > sys.maxsize:
         raise EvaluationError(f"{describe(value).capitalize()} is no index of a list.")
     return value
 
@@ -318,6 +477,11 @@ _LIST_METHODS: Mapping[str, tuple[Callable[[Run, list[Operand], Sequence[Operand
 
 HANDLERS: Mapping[str, Handler] = {
     "set": set_name,
+    "outer": set_outer,
+    "unset": unset,
+    "dict": dictionary,
+    "dict:of": dictionary_of,
+    "delitem": delete_item,
     "for": for_each,
     "while": while_true,
     "with": with_mode,

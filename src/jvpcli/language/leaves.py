@@ -6,11 +6,12 @@ import ast
 import copy
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import Pasted, is_block, path, text_of, without_places
+from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
+from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned
-from jvpcli.language.statements import assignment, free_names, is_known, names_imported, names_made, of_leaf
+from jvpcli.language.statements import assignment, free_names, names_made, of_leaf, unused_name
 
 
 def separate(statement: ast.stmt) -> list[ast.stmt]:
@@ -82,6 +83,7 @@ class _Renamed:
 def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
     """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
     switched = {name for statement in statements for name in _switches(statement)}
+    draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
     for statement in statements:
@@ -90,7 +92,8 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
             value = statement.value
         if value is not None and len(names) == 1 and names[0].isidentifier():
-            leaves[names[0]] = _value_text(value, kept, code)
+            leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
+            kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
         elif not _switches(statement) and not _is_setting(statement):
             kept.append(statement)
     return kept, leaves
@@ -107,51 +110,54 @@ def _switches(statement: ast.stmt) -> list[str]:
 
 
 SETTINGS = frozenset(
-    {"torch.manual_seed", "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
 )
 """Calls that change how torch works, for which the answer has options."""
 
 
 def _is_setting(statement: ast.stmt) -> bool:
-    """`torch.manual_seed(0)` and the like, which change how torch works: the answer has options for that."""
+    """`torch.set_printoptions(…)` and the like, which change how torch works: the answer has options for that."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     called = path(value.func) if isinstance(value, ast.Call) else ""
     return called.endswith(".retain_grad") or called in SETTINGS
 
 
-def seed_of(statement: ast.stmt) -> int | None:
-    """`torch.manual_seed(0)`"""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    if not (isinstance(value, ast.Call) and path(value.func) == "torch.manual_seed" and len(value.args) == 1):
-        return None
-    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
-    return number if type(number) is int else None
+def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first: bool = False) -> str:
+    """A value as text, with the statements before it that it needs; the first value begins with the seed by itself."""
+    parts = needed(value, before)
+    if is_first and len(parts) == 1 and seed_of(parts[0]) is not None:
+        parts = []
+    separator = "\n" if any(map(is_block, parts)) else "; "
+    return separator.join([*(text_of(part, code) for part in parts), text_of(value, code)])
 
 
-def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str) -> str:
-    """A value as text, with the statements before it that it needs."""
-    needed = _needed(value, before)
-    separator = "\n" if any(map(is_block, needed)) else "; "
-    return separator.join([*(text_of(part, code) for part in needed), text_of(value, code)])
+def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], Pasted]:
+    """A request with the weights that the program makes, and the statements that it needs besides.
 
-
-def _needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements before that a value needs, in order."""
-    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
-    found: list[ast.stmt] = []
-    for statement in reversed(statements):
-        made = {*assigned([statement]), *([] if is_known(statement) else names_imported(statement))}
-        if made & wanted:
-            found.insert(0, statement)
-            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return found
+    Weights that are drawn at random stand in variables of the program, drawn behind all else.  A tangent is there before the
+    program runs: it is a VALUE that says itself what it is made of.
+    """
+    meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
+    draws = drawing(kept)
+    weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
+    if not any(weight is not None and draws(weight) for weight in weights):
+        return [], meant
+    *before, last = meant.expression.split("; ")  # parameters of a function, by the names of what is given for them
+    added: list[ast.stmt] = [assignment(own, given) for own, given in (text.split(" = ") for text in before)]
+    y = unused_name("y", [*kept, *added])
+    added.append(assignment(y, last))
+    names: list[str] = []
+    for text, weight in zip(meant.grad_outputs, weights, strict=True):
+        names.append(text if weight is None else unused_name("v" + "_" * len(names), [*kept, *added]))
+        added += [] if weight is None else [assignment(names[-1], weight)]
+    return added, replace(meant, expression=y, grad_outputs=tuple(names))
 
 
 def without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
     """Without the imports of what is there anyway, or that nothing reads."""
     nodes = [node for part in (*statements, ast.parse(expression)) for node in ast.walk(part)]
     read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return [part for part in statements if not names_imported(part) or (read & {*names_imported(part)} and not is_known(part))]
+    return [part for part in statements if not imported(part) or (read & {*imported(part)} and not is_known(part))]
 
 
 def from_intermediates(
@@ -168,14 +174,27 @@ def from_intermediates(
     places = {name: [k for k, part in enumerate(kept) if name in assigned([part])] for name in own}
     if any(len(found) != 1 or names_made(kept[found[0]]) != [name] for name, found in places.items()):
         return None
-    rest = [part for k, part in enumerate(kept) if [k] not in places.values()]
-    later = " ".join([*(text_of(part, code) for k, part in enumerate(kept) if k > min(places[own[0]])), meant.expression])
+    draws = drawing(kept)
+    made = {place: part for (place,) in places.values() if isinstance(part := kept[place], ast.Assign)}
+    rest: list[ast.stmt] = []
+    before: dict[int, list[ast.stmt]] = {}
+    for place, part in enumerate(kept):
+        before[place] = [*rest]
+        if place not in made:
+            rest.append(part)
+        elif draws(made[place].value):
+            rest.append(ast.Expr(made[place].value))  # what is drawn after it comes after it
+    after = [part for place, part in enumerate(kept) if place > min(places[own[0]]) and not _derives(part, code)]
+    later = " ".join([*(text_of(part, code) for part in after), meant.expression])
     if any(not re.search(rf"\b{re.escape(name)}\b", later) for name in own):
         return None
     values = dict(leaves)
     for name in own:
-        made = kept[places[name][0]]
-        assert isinstance(made, ast.Assign)
-        before = [part for part in kept[: places[name][0]] if not set(assigned([part])) & set(own)]
-        values[name] = _value_text(made.value, before, code)
+        (place,) = places[name]
+        values[name] = _value_text(made[place].value, before[place], code, is_first=not values)
     return rest, values
+
+
+def _derives(statement: ast.stmt, code: str) -> bool:
+    """Whether a statement is a derivative call, which reads what it is by, and makes nothing of it."""
+    return any(asked(layer, code) for layer in layers(getattr(statement, "value", None)))

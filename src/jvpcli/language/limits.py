@@ -63,6 +63,16 @@ def check_moved(count: int) -> None:
         raise LimitError(f"The expression copies more than {MAX_MOVED:,} list items.")
 
 
+MAX_ENTRIES = 1000
+"""Entries of a dictionary: keys may be chosen so that each look-up goes through all of them."""
+
+
+def check_entries(count: int) -> None:
+    """Refuse a dictionary of more entries than the limit."""
+    if count > MAX_ENTRIES:
+        raise LimitError(f"A dictionary would hold {count:,} entries; at most {MAX_ENTRIES:,} are allowed.")
+
+
 def check_items(count: int) -> None:
     """Refuse a list beyond the limit."""
     if count > MAX_ITEMS:

@@ -23,12 +23,15 @@ class Scope:
             by every assignment as it runs.  Empty in any other text.
         inputs: those of them that are read before, and so are inputs.
         slots: the slots of the assigned names.
+        outer: names that a function declares to be of a scope around it (`global`, `nonlocal`), with that scope and how many
+            functions lie between.
     """
 
     names: dict[str, Operand] = field(default_factory=dict)
     assigned: Collection[str] = ()
     inputs: Collection[str] = ()
     slots: dict[str, Ref] = field(default_factory=dict)
+    outer: Mapping[str, tuple[Scope, int]] = field(default_factory=dict)
 
 
 class Lowering:
@@ -39,6 +42,8 @@ class Lowering:
         is_program: whether names get their values as the text runs (`names.is_program`).
         imported_names: what `import` gives a name to: a path of the catalogue's.
         modules: the names of the modules that constructors in the text make, by the identity of their nodes.
+        draws: whether the text may draw random numbers besides.
+        texts: names of formatted text, which nothing may read.
         derives: whether there is a derivative call; `derived`: slots that one asks for.
     """
 
@@ -50,6 +55,7 @@ class Lowering:
         input_count: int,
         scope: Scope | None = None,
         modules: Mapping[int, str] | None = None,
+        draws: bool = False,
     ) -> None:
         self.text = text
         self.given = None if input_names is None else frozenset(input_names)
@@ -59,9 +65,11 @@ class Lowering:
         self.equations: list[Equation] = []
         self.is_program = scope is not None
         self.modules = modules or {}
+        self.draws = draws
         self.scope = scope or Scope()
         self.around: list[Scope] = []
         self.imported_names: dict[str, str] = {}
+        self.texts: set[str] = set()
         self.derives = False
         self.derived: set[int] = set()
         self.inputs: dict[str, int] = {}
@@ -73,6 +81,9 @@ class Lowering:
         """What a name that the text assigns stands for here; None for any other."""
         if name in self.scope.names:
             return self.scope.names[name]
+        if name in self.scope.outer:
+            scope, _ = self.scope.outer[name]
+            return scope.names.get(name) or self.variable(name, scope)
         for scope in reversed(self.around):
             if name in scope.names:
                 return scope.names[name]
@@ -94,6 +105,8 @@ class Lowering:
         """A name: assigned before, an input, or something that only makes sense in a call."""
         name = node.id
         value = self.value_of(name)
+        if name in self.texts and value is None:
+            raise self.at(node, refusals.node(ast.JoinedStr))
         if value is not None:
             return value
         if self.given is None:
@@ -126,6 +139,10 @@ class Lowering:
         last = self.equations[-1] if self.equations else None
         if last is not None and last.name is None and value == Ref(last.slot):
             self.equations[-1] = replace(last, name=name)
+        if name in self.scope.outer:
+            scope, levels = self.scope.outer[name]
+            self.emit("outer", (value, Const(levels), Const(self.variable(name, scope).slot)), target)
+            return
         if name in self.scope.assigned:
             slot = self.variable(name, self.scope)
             self.equations.append(Equation("set", (value,), slot.slot, self.text.span(target)))
@@ -137,6 +154,13 @@ class Lowering:
         if name in ("torch", "math") or name.startswith("__"):
             raise self.at(node, ForbiddenError(f"`{name}` can't be assigned."))
         return name
+
+    def loop_name(self, name: str, node: ast.AST) -> str:
+        """A name that a loop may give to its items."""
+        if name in self.scope.outer:
+            message = f"`{name}` belongs to what is around the function: a loop needs a name of its own."
+            raise self.at(node, ForbiddenError(message))
+        return self.own_name(name, node)
 
     def settled(self, operand: Operand, node: ast.AST) -> Operand:
         """An operand that no later assignment to a name changes."""

@@ -7,20 +7,25 @@ there.  They are made before the program runs and are called as imported functio
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
-from jvpcli.language.evaluate import seeded
+from jvpcli.language.dependence import drawing, needed
+from jvpcli.language.evaluate import draw, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
 from jvpcli.language.names import constructed, without_mode
 from jvpcli.language.operations import describe
+from jvpcli.language.parse import parse
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -52,10 +57,25 @@ MOST_BITS = 30
 
 MOST_MODULES = 1000
 
+MARGIN = 1024
+"""Bytes by which a module may take more than the product of its sizes: kernels of several axes, gates, four bytes a number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Module(ImportedFunction):
-    """A module that the program has constructed."""
+    """A module that the program has constructed.
+
+    Attributes:
+        left: the state of random numbers behind its construction, which began from `seed`.
+    """
+
+    seed: int = 0
+    left: Tensor = field(default_factory=torch.default_generator.get_state)
+
+    def leave(self) -> None:
+        """Random numbers go on as behind the construction, where they began from the same seed."""
+        if torch.default_generator.initial_seed() == self.seed:
+            torch.default_generator.set_state(self.left)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it with tensors; keywords with a dot in their name are values of parameters.
@@ -82,8 +102,12 @@ def _flat(values: tuple[Any, ...]) -> Iterator[Any]:
             yield value
 
 
-def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Imports | None:
+def construct(
+    source: str, seed: int = 0, memory_limit: int | None = None, inputs: Mapping[str, Tensor] | None = None
+) -> Imports | None:
     """The modules that a program's text constructs, with random numbers from `seed`; None where it constructs none.
+
+    Random numbers are drawn in the order of the text: what draws before a constructor, maybe of `inputs`, is run for that.
 
     Raises:
         ForbiddenError: a class or an argument that there isn't here, a module whose name means something else too, one with
@@ -101,11 +125,20 @@ def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Im
     bound = _bound(tree)
     held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
+    functions: dict[str, Module] = {}
+    draws = drawing(tree.body, constructors=False)
+    done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     with seeded(seed):
         for name, (node, classes) in found.items():
             maker.classes = classes
+            before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
+            if any(map(draws, before[done:])):
+                _draw(needed(node, before), inputs or {}, functions, seed)
+            done = len(before)
             modules[name] = maker.make(node)
+            state = torch.default_generator.get_state()
+            functions[name] = Module(name, modules[name], (), modules, seed=torch.default_generator.initial_seed(), left=state)
             if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
@@ -115,8 +148,17 @@ def construct(source: str, seed: int = 0, memory_limit: int | None = None) -> Im
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
-    functions = {name: Module(name, module, (), modules) for name, module in modules.items()}
     return Imports(functions, modules)
+
+
+def _draw(
+    statements: Sequence[ast.stmt], inputs: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
+) -> None:
+    """Leave random numbers as statements do that begin with `seed`."""
+    torch.default_generator.manual_seed(seed)
+    with suppress(JvpError):  # what is wrong there is said when all of it runs
+        program = parse("\n".join([*map(ast.unparse, statements), "0"]), inputs, dict.fromkeys(functions, ()))
+        draw(program, inputs, functions)
 
 
 def _check_names(
@@ -267,20 +309,40 @@ class _Maker:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
-        self.check_size(node, [*arguments, *keywords.values()])
+        integers = self.check_size(node, [*arguments, *keywords.values()])
         try:
+            if name != "Sequential" and self.may_not_fit(integers):
+                with torch.device("meta"):  # where nothing takes memory
+                    self.check_memory(node, getattr(nn, name)(*arguments, **keywords))
             made: nn.Module = getattr(nn, name)(*arguments, **keywords)
+        except LimitError:
+            raise
         except Exception as error:
             if is_out_of_memory(error) or TOO_LARGE.search(str(error)) or isinstance(error, OverflowError):
                 raise self.at(node, LimitError(f"`nn.{name}` can't be made of that: {_first(error)}.")) from None
             refused = EvaluationError(f"`nn.{name}` refuses its arguments: {_first(error)}.", torch_message=str(error))
             raise self.at(node, refused) from None
         if name != "Sequential":
-            self.held += sum(part.nbytes for part in (*made.parameters(), *made.buffers()))
-        if self.memory_limit is not None and self.held > self.memory_limit:
-            needed, allowed = in_words(self.held), in_words(self.memory_limit)
-            raise self.at(node, LimitError(f"The modules up to `nn.{name}` take {needed}; {allowed} are allowed."))
+            self.held = self.check_memory(node, made)
         return made
+
+    def may_not_fit(self, integers: list[int]) -> bool:
+        """Whether a module of these sizes might take more than is left: its parameters are products of them."""
+        sizes = [abs(value) for value in integers if value]
+        most = max(math.prod(sizes), max(sizes, default=0) ** 2) * MARGIN
+        return self.memory_limit is not None and self.held + most > self.memory_limit
+
+    def check_memory(self, node: ast.Call, made: nn.Module) -> int:
+        """The bytes that all modules take with this one.
+
+        Raises:
+            LimitError: they are more than are allowed.
+        """
+        held = self.held + sum(part.nbytes for part in (*made.parameters(), *made.buffers()))
+        if self.memory_limit is not None and held > self.memory_limit:
+            needed, allowed, name = in_words(held), in_words(self.memory_limit), self.classes[id(node)]
+            raise self.at(node, LimitError(f"The modules up to `nn.{name}` take {needed}; {allowed} are allowed."))
+        return held
 
     def argument(self, node: ast.expr) -> Any:
         """A module, or a plain value."""
@@ -312,8 +374,8 @@ class _Maker:
         """An argument that is neither."""
         raise self.at(node, ForbiddenError("A constructor takes plain numbers, words and modules here."))
 
-    def check_size(self, node: ast.expr, values: list[Any]) -> None:
-        """Refuse integers that could make sizes overflow, or take too much."""
+    def check_size(self, node: ast.expr, values: list[Any]) -> list[int]:
+        """The integers; refused where they could make sizes overflow, or take too much."""
         written = tuple(tuple(value) if isinstance(value, list) else value for value in values)
         integers = [value for value in _flat(written) if type(value) is int]
         if any(value < -1 for value in integers):
@@ -322,6 +384,7 @@ class _Maker:
             raise self.at(node, LimitError("The sizes of this constructor are larger than what is taken."))
         if len(values) > MOST_MODULES:
             raise self.at(node, LimitError(f"A constructor takes at most {MOST_MODULES:,} arguments."))
+        return integers
 
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""

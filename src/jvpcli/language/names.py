@@ -5,13 +5,20 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LIST_METHODS = frozenset({"append", "extend", "insert", "pop", "reverse", "clear", "copy"})
-"""Methods that a list has and a tensor has not."""
+from jvpcli.language import catalog
+
+LIST_METHODS = frozenset(
+    {"append", "extend", "insert", "pop", "reverse", "clear", "copy", "items", "keys", "values", "get", "update", "setdefault"}
+)
+"""Methods that a list or dictionary has and a tensor has not."""
 
 FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
-"""Words without which no text of assignments alone has functions as values."""
+"""Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
-SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)
+CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))
+"""Words without which no text of assignments alone has what changes as it runs: dictionaries, lists, names set in expressions."""
+
+SIMPLE = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.Pass, ast.Assert)
 """Statements that neither hold others nor leave where they stand."""
 
 Use = tuple[str, bool]
@@ -25,12 +32,35 @@ def is_program(tree: ast.Module, source: str) -> bool:
     """
     if not all(isinstance(statement, SIMPLE) for statement in tree.body):
         return True
-    return any(word in source for word in (*FUNCTION_WORDS, *(f".{method}" for method in LIST_METHODS)))
+    values = [statement.value for statement in tree.body if isinstance(statement, ast.Assign)]
+    if any(isinstance(value, ast.Attribute) and catalog.is_function(catalog.canonical(dotted(value))) for value in values):
+        return True
+    return any(word in source for word in (*FUNCTION_WORDS, *CHANGING))
 
 
-def assigned(statements: Iterable[ast.stmt]) -> list[str]:
+def dotted(node: ast.AST) -> str:
+    """`torch.linalg.inv` of a dotted name; `.inv` where it begins with something else, and nothing where it is no name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
+
+
+def assigned(statements: Iterable[ast.AST]) -> list[str]:
     """The names that statements assign, their functions' own names left out, in order and each once."""
     return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
+
+
+def declared(nodes: Iterable[ast.AST]) -> dict[str, bool]:
+    """The names that the statements of a function declare to be another scope's, and whether it is the outermost."""
+    found: dict[str, bool] = {}
+    for node in nodes:
+        if isinstance(node, (ast.Global, ast.Nonlocal)):
+            found.update((name, isinstance(node, ast.Global)) for name in node.names)
+        elif not isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            found.update(declared(ast.iter_child_nodes(node)))
+    return found
 
 
 def read_first(statements: Iterable[ast.stmt]) -> set[str]:
@@ -63,7 +93,7 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     inner: set[int] = set()
     calls: list[ast.Call] = []
     for node in ast.walk(tree):
-        name = _class_of(node.func, paths) if isinstance(node, ast.Call) else ""
+        name = class_of(node.func, paths) if isinstance(node, ast.Call) else ""
         if name and isinstance(node, ast.Call):
             calls.append(node)
             classes[id(node)] = name
@@ -90,7 +120,7 @@ def without_mode(node: ast.expr) -> ast.expr:
     return node
 
 
-def _class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
+def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     """`Linear` of nn.Linear and torch.nn.Linear; empty where it is no class of torch.nn."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -124,6 +154,7 @@ def _uses(node: ast.AST) -> Iterator[Use]:
     elif isinstance(node, ast.FunctionDef):
         yield from _of_all(_defaults(node.args))
         yield node.name, True
+        yield from ((name, True) for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names)
     elif isinstance(node, ast.Lambda):
         yield from _of_all(_defaults(node.args))
     elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):

@@ -39,6 +39,8 @@ def apply_operation(
         Whatever torch raises.
     """
     kind, _, target = op.partition(":")
+    if kind == "random":
+        return _restart(target, arguments, keywords or {}, functions or {})
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
     guards.check_arguments(op, arguments, keywords or {})
@@ -143,6 +145,19 @@ _BUILTINS: Mapping[str, Callable[..., Any]] = {
     "zip": lambda *columns: list(zip(*columns, strict=False)),
     "enumerate": lambda items, start=0: list(enumerate(items, start)),
 }  # fmt: skip
+
+def _restart(name: str, arguments: Arguments, keywords: Keywords, functions: Mapping[str, Any]) -> None:
+    """`torch.manual_seed(n)`, of the evaluation's own stream; or what the construction of a module has left of it."""
+    if name == "construct":
+        functions[keywords["module"]].leave()
+        return
+    (seed,) = arguments
+    if type(seed) is not int or not -(2**63) <= seed < 2**64:
+        raise EvaluationError("A seed is a whole number from -2**63 to 2**64 - 1.")
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
 
 def _derivative(name: str, arguments: Arguments, keywords: Keywords) -> Any:
     return keywords["by"].at(arguments)

@@ -13,10 +13,11 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
+from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import read_source
-from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program
+from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program, Ref
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -55,11 +56,12 @@ def _parse(
         raise LimitError("The program has an expression that is too long to be read.", source=source)
     made = names.constructed(tree) if functions else {}
     modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
+    draws = bool(modules) and any(map(drawing(tree.body, constructors=False), tree.body))
     assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
     input_count = 0
     while True:
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
-        program = _Statements(text, input_names, dict(functions), input_count, scope, modules).program(tree)
+        program = _Statements(text, input_names, dict(functions), input_count, scope, modules, draws).program(tree)
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
@@ -162,8 +164,12 @@ class _Statements(Expressions):
         """`a = b = value`; optimizers are passed over, as their steps are."""
         if isinstance(node.value, ast.Call) and ".".join(self.dotted(node.value.func) or []).startswith("torch.optim."):
             return
+        if isinstance(node.value, ast.JoinedStr) and all(isinstance(target, ast.Name) for target in node.targets):
+            self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
+            return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
-            return  # it is made before the program runs
+            self.constructed(node.targets[0].id, node.value)  # it is made before the program runs
+            return
         value = self.expr(node.value, 0)
         for target in node.targets:
             self.assign(target, value, node.value)
@@ -227,7 +233,7 @@ class _Statements(Expressions):
 
     def looping(self, target: ast.Name) -> int:
         """The slot of a loop statement's variable, which goes on after the loop."""
-        slot = self.variable(self.own_name(target.id, target), self.scope)
+        slot = self.variable(self.loop_name(target.id, target), self.scope)
         self.scope.names[target.id] = slot
         return slot.slot
 
@@ -259,8 +265,13 @@ class _Statements(Expressions):
 
     def definition(self, node: ast.FunctionDef) -> None:
         """`def`"""
-        if node.decorator_list:
-            raise self.at(node.decorator_list[0], ForbiddenError("Decorators are not part of the language."))
+        modes = node.decorator_list
+        for mode in modes:
+            if ".".join(self.dotted(mode.func if isinstance(mode, ast.Call) else mode) or []) not in MANAGERS:
+                raise self.at(mode, refusals.decorator(MANAGERS))
+        if modes:  # `@torch.no_grad()`: what the function does, it does inside of that
+            inside = ast.copy_location(ast.With([ast.withitem(mode) for mode in modes], node.body), node)
+            node = ast.copy_location(ast.FunctionDef(node.name, node.args, [inside], []), node)
         with self.nested(node, in_loop=False):
             made = self.function(node, 0)
         self.bind(ast.copy_location(ast.Name(node.name, ast.Store()), node), made)
@@ -285,6 +296,17 @@ class _Statements(Expressions):
             raise self.at(node, ExpressionSyntaxError(f"`{kind}` stands outside of a loop."))
         self.emit(kind, (), node)
 
+    def deletion(self, node: ast.Delete) -> None:
+        """`del y`, `del items[i]`; `del x.grad` is `x.grad = None`."""
+        for target in node.targets:
+            for part in flat_parts(target):
+                if isinstance(part, ast.Subscript):
+                    self.emit("delitem", (self.expr(part.value, 0), self.subscript(part.slice, 1)), part)
+                elif isinstance(part, ast.Attribute):
+                    self.assign(part, Const(None), part)
+                elif isinstance(part, ast.Name) and isinstance(value := self.value_of(part.id), Ref):
+                    self.emit("unset", (value,), part)
+
     def raising(self, node: ast.Raise) -> None:
         """`raise`: an error where it is reached."""
         self.emit("raise", (), node)
@@ -306,6 +328,8 @@ class _Statements(Expressions):
         if target is None:
             raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
+        if any(name not in self.scope.names for name in result_names):  # a module is no value
+            raise self.at(node, refusals.no_result(node))
         if not isinstance(target, (ast.Tuple, ast.List)):
             return self.scope.names[result_names[0]], (result_names[0],)
         return limits.pack("tuple", [self.scope.names[name] for name in result_names]), tuple(result_names)
@@ -360,6 +384,11 @@ class _Statements(Expressions):
     def augmented(self, node: ast.AugAssign) -> None:
         """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
+        if isinstance(target, ast.Attribute) and target.attr == "data" and self.is_program:  # as under torch.no_grad()
+            with self.block() as equations:
+                self.changed(node, self.expr(target.value, 0))
+            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
+            return
         if isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         if isinstance(target, ast.Name):
@@ -387,7 +416,9 @@ STATEMENTS: Mapping[type[ast.stmt], Callable[[_Statements, Any], None]] = {
     ast.ImportFrom: _Statements.imports,
     ast.Pass: _Statements.passed_over,
     ast.Assert: _Statements.passed_over,
-    ast.Delete: _Statements.passed_over,
+    ast.Delete: _Statements.deletion,
+    ast.Global: _Statements.passed_over,
+    ast.Nonlocal: _Statements.passed_over,
     ast.If: _Statements.conditional_statement,
     ast.For: _Statements.for_statement,
     ast.While: _Statements.while_statement,

@@ -10,17 +10,20 @@ from dataclasses import replace
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
+from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.leaves import (
     from_intermediates,
-    seed_of,
     separate,
     with_own_names,
+    with_weights,
     without_leaves,
     without_needless_imports,
 )
+from jvpcli.language.names import assigned
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, needed, opened
-from jvpcli.language.subject import Reader, calls_of, first_turn, follows
+from jvpcli.language.statements import called_by, is_passed_over, opened
+from jvpcli.language.subject import Reader, calls_of, follows
+from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
 from jvpcli.request import Request
@@ -44,7 +47,8 @@ def as_meant(request: Request) -> Request:
     if not isinstance(text, str):
         return request
     own = not request.imports or is_torchs_own(text)
-    pasted = read_pasted(text, request.call, request.command == "hessian") if own else None
+    seed = request.seed if request.seed_given else None
+    pasted = read_pasted(text, request.call, request.command == "hessian", seed) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -110,11 +114,12 @@ def _refuse_lacking(request: Request) -> None:
             raise UsageError(f"jvp {request.command} {reason}; jvp inspect answers it", hints=(instead,) if instead else ())
 
 
-def read_pasted(source: str, number: int | None = None, twice: bool = False) -> Pasted | None:
+def read_pasted(source: str, number: int | None = None, twice: bool = False, seed: int | None = None) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
-    for anyway, and a call of it means its function.  None where there is no call and no leaf, or the text can't be read.
+    for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
+    gives way to it.  None where there is no call and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -126,8 +131,9 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
     except JvpError:
         return None
     code = "\n".join(text.lines)
-    parts = [part for statement in opened(tree.body) for part in separate(statement)]
-    written, notes = first_turn(parts, code)
+    parts, own_seed = with_seed([part for statement in opened(tree.body) for part in separate(statement)], seed)
+    turn = one_turn(parts, code)
+    written = turn.statements
     places = list(calls_of(written, code))
     nodes = [each.node for each in places]
     if number is not None and places and not 0 < number <= len(places):
@@ -135,7 +141,8 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
     end = len(written) if number is None or not places else places[number - 1].place + 1
     statements = [*with_own_names(written[:end]), *written[end:]]
     calls = list(calls_of(statements, code))
-    reader = Reader(statements, code, twice, calls)
+    others = {*assigned(statements)} - {*assigned(written)}
+    reader = Reader(statements, code, twice, calls, others)
     subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
     before, found = (statements, None) if subject is None else (subject.before, subject.asked)
     kept, leaves = without_leaves(before, code)
@@ -152,22 +159,30 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False) -> 
     if text.pieces or (not calls and not leaves):
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
+    of_turn = subject is None or subject.calls[-1].place >= turn.start
+    if found is not None and of_turn and (left := turn.left(code)):
+        found = replace(found, wrt=found.wrt or tuple(leaves))
+        kept = [part for part in kept if not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
+        leaves = {**leaves, **left}
     told = Pasted(source, calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     kept = [statement for statement in kept if not is_passed_over(statement)]
     if found is not None and statements != written:  # what only concerns leaves before the last is another question
-        kept = needed(words([found.expression, *found.wrt, *found.grad_outputs, *found.tangent]), kept)
+        kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
+    if found is not None:
+        added, found = with_weights(found, kept, code)
+        kept = [*kept, *added]
+    kept = without_needless_draws(kept, [] if found is None else ast.parse(found.expression).body)
     kept = without_needless_imports(kept, "" if found is None else found.expression)
     lines = [*(text_of(statement, code) for statement in kept), *([] if found is None else [found.expression])]
     expression = ("\n" if any(map(is_block, kept)) else "; ").join(lines)
-    seeds = [seed for statement in statements if (seed := seed_of(statement)) is not None]
     found = replace(
         found or told,
         expression=expression,
         inputs=leaves,
-        seed=seeds[-1] if seeds else None,
-        notes=(*notes, *(found or told).notes),
+        seed=own_seed,
+        notes=(*(turn.notes if of_turn else ()), *(found or told).notes),
         calls=told.calls,
         passed_over=told.passed_over,
     )
@@ -181,7 +196,7 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
     """The statements of a program that are not carried out: `print`, assertions, the steps of an optimizer."""
     found = []
     for node in ast.walk(tree):
-        shows = node is tree.body[-1] and isinstance(node, ast.Expr)  # what it prints is what is asked
+        shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
         if isinstance(node, ast.stmt) and is_passed_over(node) and not shows:
             found.append(PassedOver("assert" if isinstance(node, ast.Assert) else called_by(node), _line(node, text)))
     return tuple(found)

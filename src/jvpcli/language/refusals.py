@@ -12,21 +12,16 @@ from jvpcli.language import catalog
 
 NODES: dict[type[ast.AST], str] = {
     ast.JoinedStr: "text can't be formatted inside an expression",
-    ast.NamedExpr: "`:=` is not part of the language; assign with `y = …;` before",
     ast.Await: "`await` is not part of the language",
     ast.Yield: "`yield` is not part of the language",
     ast.YieldFrom: "`yield` is not part of the language",
-    ast.Dict: "dictionaries are not part of the language",
     ast.Set: "sets are not part of the language; use a list",
-    ast.DictComp: "dictionaries are not part of the language",
     ast.SetComp: "sets are not part of the language; use a list",
     ast.AsyncFunctionDef: "`async` is not part of the language",
     ast.AsyncFor: "`async` is not part of the language",
     ast.AsyncWith: "`async` is not part of the language",
     ast.ClassDef: "a `class` runs only from a file of yours",
     ast.Try: "`try` is not part of the language",
-    ast.Global: "a function of the language can't assign names of what is around it",
-    ast.Nonlocal: "a function of the language can't assign names of what is around it",
     ast.Starred: "`*` can't stand here",
     ast.Slice: "a slice can only stand in a subscript, as in x[1:3]",
 }
@@ -34,7 +29,7 @@ NODES: dict[type[ast.AST], str] = {
 
 FOREIGN_ROOTS = {
     "np": "torch", "numpy": "torch", "jnp": "torch", "jax": "torch", "tf": "torch", "scipy": "torch",
-    "nn": "torch.nn", "functional": "torch.nn.functional", "linalg": "torch.linalg", "fft": "torch.fft",
+    "functional": "torch.nn.functional", "linalg": "torch.linalg", "fft": "torch.fft",
 }  # fmt: skip
 """Names under which people know what the language has under another."""
 
@@ -58,6 +53,14 @@ def manager(managers: Collection[str]) -> JvpError:
     return ForbiddenError(f"Only {', '.join(sorted(managers))} can follow `with`.")
 
 
+def decorator(managers: Collection[str]) -> JvpError:
+    """What follows `@`, and isn't one of those that the language has."""
+    return ForbiddenError(
+        f"This decorator can't be carried out: only {', '.join(sorted(managers))} can follow `@` here.",
+        hints=["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"],
+    )
+
+
 def no_result(node: ast.stmt) -> JvpError:
     """A program whose last statement gives nothing."""
     if isinstance(node, ast.FunctionDef):
@@ -71,7 +74,8 @@ def no_result(node: ast.stmt) -> JvpError:
 def value_name(name: str, given: Collection[str]) -> JvpError:
     """A bare name that stands for no value."""
     if name in catalog.ROOTS:
-        hint = f"Call one of its functions, as in {name}.{'relu' if name == 'F' else 'sqrt'}(x)."
+        example = {"F": "relu", "nn": "functional.relu"}.get(name, "sqrt")
+        hint = f"Call one of its functions, as in {name}.{example}(x)."
         return ForbiddenError(f"`{name}` is a namespace, not a value.", hints=[hint])
     if name in catalog.BUILTINS:
         return ForbiddenError(f"`{name}` is a function: call it, as in {name}(x).")
@@ -133,6 +137,9 @@ def _no_such_path(root: str, written: str) -> JvpError:
         near = catalog.suggest(FOREIGN_ROOTS[root] + written[len(root) :])
         message = f"There is no `{root}` here; an expression has torch, math and F."
         return UnknownNameError(message, hints=_did_you_mean(near or catalog.suggest(written.rpartition(".")[2])))
+    owner, _, name = whole.rpartition(".")
+    if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):
+        return UnknownNameError(f"There is no `{written}`: the function is `F.{name}`.", hints=_did_you_mean([f"F.{name}"]))
     reason = catalog.why_forbidden(whole)
     if reason:
         return ForbiddenError(f"`{written}` can't be used: {reason}.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, Span
-from jvpcli.language import forecast, limits
+from jvpcli.language import forecast, limits, refusals
 from jvpcli.language.operations import (
     apply_operation,
     check_result,
@@ -23,8 +23,8 @@ from jvpcli.language.operations import (
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
 
-WRONG = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
-"""What Python and torch raise where operands don't fit."""
+PLAIN = (str, int, float, complex, bool)
+"""What a key of a dictionary may be, besides None and tuples of these."""
 
 Handler = Callable[["Run", Equation], Operand]
 """What carries out an equation; it gives what its slot stands for."""
@@ -47,6 +47,13 @@ class Items:
     items: list[Operand]
 
 
+@dataclass(slots=True, eq=False)
+class Entries:
+    """A dictionary, whose keys are plain values; who holds it sees its changes."""
+
+    entries: dict[Any, Operand]
+
+
 class FunctionValue:
     """A function as a value of the program."""
 
@@ -67,8 +74,9 @@ class Run:
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
-    carried out, derivative calls among them; `grads` are what those have left in `.grad` of a slot; `state` is where
-    random numbers begin; `decisions` are the slots whose values decided what ran.
+    carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
+    calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
+    `decisions` are the slots whose values decided what ran.
     """
 
     def __init__(
@@ -91,6 +99,8 @@ class Run:
         self.history: list[Equation] = []
         self.inputs = range(len(inputs))
         self.grads: dict[int, Tensor] = {}
+        self.freed: set[Any] = set()
+        self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
         self.newer: dict[int, int] = {}
@@ -122,19 +132,12 @@ class Run:
     def step(self, equation: Equation) -> Operand:
         """One equation; what its slot stands for on the tape."""
         handler = self.handlers.get(equation.op) or self.handlers.get(equation.kind)
-        if handler is None:
-            return self.plain(equation)
-        try:
-            return handler(self, equation)
-        except (JvpError, MemoryError, RecursionError):
-            raise
-        except WRONG as error:  # what was given does not fit: an index beyond any list, a number where a tuple belongs
-            raise self.failure(error, equation, (), {}) from None
+        return self.plain(equation) if handler is None else handler(self, equation)
 
     def plain(self, equation: Equation) -> Operand:
         """A call, operator, attribute: one step of the tape."""
         operands = self.operands(equation)
-        keywords = tuple((name, self.on_tape(operand)) for name, operand in equation.keywords)
+        keywords = tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
         made = (operands, keywords, slot, self.recording)
         if made != (equation.operands, equation.keywords, equation.slot, equation.recorded):
@@ -156,7 +159,7 @@ class Run:
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
-        if overwritten is not None and not self.recording and overwritten.requires_grad:
+        if overwritten is not None and not self.recording and overwritten.requires_grad and not self.is_own_leaf(overwritten):
             raise _unseen(step, self.label)
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
@@ -170,6 +173,10 @@ class Run:
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
+
+    def is_own_leaf(self, x: Tensor) -> bool:
+        """Whether a tensor is a leaf that the program makes itself: no input reaches it, whose gradient could miss a change."""
+        return any(self.values[slot] is x for slot in self.leaves if slot not in self.inputs)
 
     def failure(
         self, error: Exception, step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any]
@@ -199,7 +206,7 @@ class Run:
 
         `source` is the step as it was carried out, where it stands as something else on the tape.
         """
-        if is_plain(value) and not any(True for operand in _all_operands(step) for _ in refs(operand)):
+        if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
         self.tape.append(step)
@@ -238,7 +245,8 @@ class Run:
     def named(self) -> dict[str, Tensor]:
         """The tensors that the text gives names to, as they are now."""
         found = [(name, operand) for name, operand in self.program.names if isinstance(operand, Ref)]
-        values = ((name, self.read(self.on_tape(operand))) for name, operand in found if operand.slot in self.bound)
+        held = ((name, self.held(operand)) for name, operand in found if operand.slot in self.bound)
+        values = ((name, self.read(operand)) for name, operand in held if isinstance(operand, Ref))
         return {name: value for name, value in values if isinstance(value, Tensor)}
 
     # Operands
@@ -256,6 +264,30 @@ class Run:
             else:
                 written.append(self.on_tape(item))
         return tuple(written)
+
+    def spread(self, keywords: Sequence[tuple[str, Operand]]) -> Sequence[tuple[str, Operand]]:
+        """Keywords with those of a dictionary (`**`) written out.
+
+        Raises:
+            ForbiddenError, EvaluationError: a name that no call may use, or one that is given twice.
+        """
+        if all(name != "**" for name, _ in keywords):
+            return keywords
+        found: dict[str, Operand] = {}
+        for name, operand in keywords:
+            entries = entries_in(self.held(operand)) if name == "**" else {name: operand}
+            if entries is None:
+                raise EvaluationError("What follows `**` in a call must be a dictionary.")
+            for key, value in entries.items():
+                if not isinstance(key, str) or not key.isidentifier():
+                    raise EvaluationError("The keys of a dictionary that follows `**` must be names.")
+                refused = refusals.keyword(key) if name == "**" else None
+                if refused is not None:
+                    raise refused
+                if key in found:
+                    raise EvaluationError(f"`{key}` is given twice.")
+                found[key] = value
+        return tuple(found.items())
 
     def on_tape(self, operand: Operand) -> Operand:
         """What an operand of the program stands for on the tape."""
@@ -306,6 +338,8 @@ class Run:
             raise LimitError(f"Lists can't be nested more than {limits.MAX_LEVELS} deep.")
         if isinstance(operand, Const) and isinstance(operand.value, Items):
             operand = Pack("list", tuple(operand.value.items))
+        elif entries_in(operand) is not None:
+            raise EvaluationError("A dictionary can't stand here: what it holds is taken by its keys, or as .values().")
         elif isinstance(operand, Ref) or not isinstance(operand, Pack):
             return self.newest(operand)
         return self.pack(operand.kind, [self.written_out(item, level + 1) for item in operand.items])
@@ -340,6 +374,17 @@ class Run:
         """The value of an operand of the tape."""
         return read_operand(operand, self.values, self.count_items)
 
+    def key(self, operand: Operand) -> Any:
+        """A key of a dictionary.
+
+        Raises:
+            EvaluationError: it is no plain value.
+        """
+        value = self.decided_by(self.written_out(operand))
+        if all(one is None or type(one) in PLAIN for one in (value if type(value) is tuple else [value])):
+            return value
+        raise EvaluationError(f"A key is text, a number or a tuple of such here, and this is {describe(value)}.")
+
     def count_items(self, items: Sequence[Any]) -> None:
         """Count what a list, tuple or slice of these items moves."""
         ranges = sum(limits.length(item) for item in items if type(item) is range)  # torch goes through them
@@ -348,7 +393,9 @@ class Run:
 
     def items_of(self, operand: Operand) -> list[Operand]:
         """The items of a sequence, as operands of the tape; those of a tensor or a result are subscript steps."""
-        items = items_in(operand)
+        items, entries = items_in(operand), entries_in(operand)
+        if entries is not None:
+            return [Const(key) for key in entries]
         if items is not None:
             return [self.newest(item) for item in items] if self.newer else list(items)
         value = self.read(operand)
@@ -428,6 +475,8 @@ class Run:
 
     def truth(self, operand: Operand, equation: Equation) -> bool:
         """Whether a condition holds."""
+        if (entries := entries_in(operand)) is not None:
+            return bool(entries)
         operand = self.written_out(operand) if self.lists_change else operand
         value = self.decided_by(operand)
         try:
@@ -442,6 +491,11 @@ def items_in(operand: Operand) -> Sequence[Operand] | None:
     if isinstance(operand, Pack):
         return operand.items if operand.kind in ("list", "tuple") else None
     return operand.value.items if isinstance(operand, Const) and isinstance(operand.value, Items) else None
+
+
+def entries_in(operand: Operand) -> dict[Any, Operand] | None:
+    """What a dictionary holds, by its keys; None for anything else."""
+    return operand.value.entries if isinstance(operand, Const) and isinstance(operand.value, Entries) else None
 
 
 def kind_of(operand: Operand) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError
 from jvpcli.language import catalog, limits
 from jvpcli.language.operations import describe, is_scalar
-from jvpcli.language.run import Handler, Items, Run, items_in, kind_of
+from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand
 
 # Comprehensions and conditions
@@ -37,7 +38,7 @@ def loop(run: Run, equation: Equation) -> Operand:
 
 def choose(run: Run, equation: Equation) -> Operand:
     """`a if condition else b`, and the statement: only the branch taken runs."""
-    condition = run.truth(run.on_tape(equation.operands[0]), equation)
+    condition = run.truth(run.held(equation.operands[0]), equation)
     return run.body(equation.bodies[0 if condition else 1])
 
 
@@ -54,6 +55,8 @@ def both(run: Run, equation: Equation) -> Operand:
 def unpack(run: Run, equation: Equation) -> Operand:
     """One item of a tuple assignment."""
     operand = run.held(equation.operands[0])
+    if entries_in(operand) is not None:
+        operand = run.pack("tuple", run.items_of(operand))
     index = dict(equation.keywords)["index"]
     assert isinstance(index, Const)
     count, or_more = int(equation.target.rstrip("+")), equation.target.endswith("+")
@@ -74,19 +77,70 @@ def unpack(run: Run, equation: Equation) -> Operand:
 def getitem(run: Run, equation: Equation) -> Operand:
     """A subscript; of a list with a known index it is just the item."""
     left, key = run.held_items(equation.operands)
+    entries = entries_in(left)
+    if entries is not None:
+        return run.called(entry(entries, run.key(key)), equation.name)
     items = items_in(left)
     if items is not None:
         at = run.decided_by(run.written_out(key))
         if isinstance(at, slice):
-            return run.pack(kind_of(left), [run.newest(item) for item in items[at]])
+            return run.pack(kind_of(left), [run.newest(item) for item in items[_bounds(at)]])
         if isinstance(at, int) and -len(items) <= at < len(items):
             return run.called(items[at], equation.name)
     return run.plain(equation)
 
 
+def _bounds(part: slice) -> slice:
+    """A slice of a list.
+
+    Raises:
+        EvaluationError: its bounds are no whole numbers, or it has no step.
+    """
+    bounds = (part.start, part.stop, part.step)
+    wrong = [one for one in bounds if one is not None and not isinstance(one, int) and not _is_whole(one)]
+    if wrong or (part.step is not None and int(part.step) == 0):
+        what = f"{describe(wrong[0])} is given" if wrong else "the step is 0"
+        raise EvaluationError(f"A slice of a list takes whole numbers, and a step that is not 0: {what}.")
+    return part
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
+
+
+def entry(entries: Mapping[Any, Operand], key: Any) -> Operand:
+    """What a dictionary holds by a key.
+
+    Raises:
+        EvaluationError: nothing.
+    """
+    if key in entries:
+        return entries[key]
+    shown = ", ".join(repr(one) for one in list(entries)[:20])
+    raise EvaluationError(f"The dictionary has no {key!r}; its keys are {shown}." if shown else "The dictionary is empty.")
+
+
+def contains(run: Run, equation: Equation) -> Operand:
+    """`key in entries`, or a step."""
+    entries, key = entries_in(run.held(equation.operands[0])), run.held(equation.operands[1])
+    return run.plain(equation) if entries is None else Const(run.key(key) in entries)
+
+
+def count(run: Run, equation: Equation) -> Operand:
+    """`len(entries)`, or a step."""
+    entries = entries_in(run.held(equation.operands[0])) if len(equation.operands) == 1 else None
+    return run.plain(equation) if entries is None else Const(len(entries))
+
+
 def setitem(run: Run, equation: Equation) -> Operand:
-    """`items[i] = value`, of a list that may change; of a tensor it is a step."""
+    """`items[i] = value`, of a list or dictionary that may change; of a tensor it is a step."""
     base, key, value = run.held_items(equation.operands)
+    entries = entries_in(base)
+    if entries is not None:
+        run.turn()
+        entries[run.key(key)] = run.listed(value)
+        limits.check_entries(len(entries))
+        return base
     if not (isinstance(base, Const) and isinstance(base.value, Items)):
         return run.plain(equation)
     items = base.value.items
@@ -179,9 +233,11 @@ HANDLERS: Mapping[str, Handler] = {
     "unpack": unpack,
     "op:getitem": getitem,
     "op:setitem": setitem,
+    "op:contains": contains,
     "op:add": add,
     "op:mul": multiply,
     **{f"op:{name}": augmented for name in catalog.AUGMENTED},
+    "builtin:len": count,
     "builtin:zip": zip_,
     "builtin:enumerate": enumerate_,
     "builtin:list": sequence,

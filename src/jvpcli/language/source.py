@@ -97,6 +97,9 @@ BLANKS = " \t\f"
 PROMPT = re.compile(r"[ \t]*(?:>>>|In \[\d+\]:|\.\.\.:?)(?: |$)")
 """What a session of Python or IPython puts before a line that was typed."""
 
+ANSWER = re.compile(r"[ \t]*Out ?\[\d+\]:")
+"""What a notebook puts before an answer: a cell whose code stands below its prompt ends there."""
+
 Line = tuple[int, str]
 """Where a line begins, and its text."""
 
@@ -122,8 +125,13 @@ def _lines(source: str) -> list[Line]:
         begin = match.end()
     if not any(line.lstrip(BLANKS).startswith((">>>", "In [")) and PROMPT.match(line) for _, line in lines):
         return lines
-    typed = [(start, line, PROMPT.match(line)) for start, line in lines]
-    return [(start + found.end(), line[found.end() :]) if found else (start, "") for start, line, found in typed]
+    typed: list[Line] = []
+    in_cell = False
+    for start, line in lines:
+        found = PROMPT.match(line)
+        in_cell = not line[found.end() :].strip() and "In [" in line if found else in_cell and not ANSWER.match(line)
+        typed.append((start + found.end(), line[found.end() :]) if found else (start, line if in_cell else ""))
+    return typed
 
 
 def _without_margin(lines: Sequence[Line]) -> list[Line]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import is_true, items, name_of, parsed, path
+from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
+from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -36,18 +37,6 @@ def called_by(statement: ast.stmt) -> str:
     return path(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
 
 
-def is_known(statement: ast.stmt) -> bool:
-    """Whether a statement imports nothing but what is there anyway."""
-    names = names_imported(statement)
-    return bool(names) and {"torch", "math", "F"}.issuperset(names)
-
-
-def names_imported(statement: ast.stmt) -> list[str]:
-    """The names that an import gives."""
-    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
-    return [alias.asname or alias.name.partition(".")[0] for alias in names]
-
-
 def names_made(statement: ast.stmt) -> list[str]:
     """The names that an assignment gives values to, in order."""
     targets = statement.targets[:1] if isinstance(statement, ast.Assign) else []
@@ -60,30 +49,33 @@ def method_of(statement: ast.stmt) -> str:
     return value.func.attr if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) else ""
 
 
-def clears(statement: ast.stmt) -> bool:
-    """`x.grad.zero_()`, `x.grad = None`, `optimizer.zero_grad()`."""
+def cleared(statement: ast.stmt) -> set[str]:
+    """What a statement clears the gradients of: by `x.grad.zero_()`, `x.grad = None`; `*` for all, by `optimizer.zero_grad()`."""
+    if isinstance(statement, ast.With):
+        return set().union(*map(cleared, statement.body))
+    if is_block(statement):
+        parts = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and not is_block(part)]
+        return {"*"} if any(map(cleared, parts)) else set()
     if isinstance(statement, ast.Assign):
-        return path(statement.targets[0]).endswith(".grad")
-    return method_of(statement) in ("zero_grad", "zero_")
+        return {root_of(each) for each in statement.targets if path(each).endswith(".grad")}
+    if method_of(statement) == "zero_grad":
+        return {"*"}
+    return {root_of(statement.value)} if isinstance(statement, ast.Expr) and method_of(statement) == "zero_" and reads_grad(
+        statement
+    ) else set()
 
 
 def updates(statement: ast.stmt) -> bool:
     """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
     if isinstance(statement, ast.With):
         return all(map(updates, statement.body))
-    return isinstance(statement, ast.AugAssign) or clears(statement) or method_of(statement) in ("step", "sub_", "add_", "copy_")
+    moves = method_of(statement) in ("step", "sub_", "add_", "copy_")
+    return isinstance(statement, ast.AugAssign) or moves or bool(cleared(statement))
 
 
 def reads_grad(node: ast.AST) -> bool:
     """Whether `.grad` of something stands in a part of a program."""
     return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))
-
-
-def root_of(node: ast.expr) -> str:
-    """The name that an expression begins with; empty where there is none."""
-    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def free_names(node: ast.AST) -> set[str]:
@@ -129,19 +121,6 @@ def sources(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
     return found | open_
 
 
-def needed(names: set[str], before: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements that what some names mean at the end of a program comes from, or is changed by."""
-    wanted, found = set(names), list[ast.stmt]()
-    for statement in reversed(before):
-        whole = {*names_made(statement)} if isinstance(statement, ast.Assign) else set()
-        afresh = whole if all(map(str.isidentifier, whole)) else set()
-        if (afresh or {*names_changed(statement), *names_imported(statement)}) & wanted:
-            found.insert(0, statement)
-            wanted -= afresh
-            wanted |= free_names(statement.value if afresh and isinstance(statement, ast.Assign) else statement)
-    return found
-
-
 def names_changed(statement: ast.stmt) -> set[str]:
     """The names whose values a statement may give or change."""
     if isinstance(statement, ast.Assign) and of_leaf(statement.value):
@@ -170,6 +149,14 @@ def of_leaf(value: ast.expr) -> ast.expr | None:
     return ast.Call(value.func, value.args, [keyword for keyword in value.keywords if keyword.arg != "requires_grad"])
 
 
-def assignment(name: str, text: str) -> ast.Assign:
-    """`name = text`, as a statement of its own."""
-    return ast.Assign([ast.Name(name, ast.Store())], parsed(text), lineno=0)
+def assignment(name: str, value: str | ast.expr) -> ast.Assign:
+    """`name = value`, as a statement of its own."""
+    return ast.Assign([ast.Name(name, ast.Store())], parsed(value) if isinstance(value, str) else value, lineno=0)
+
+
+def unused_name(name: str, statements: Sequence[ast.stmt]) -> str:
+    """The name, or with lines behind it, so that nothing in the program is called so."""
+    taken = {node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)}
+    while name in taken:
+        name += "_"
+    return name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import (
+    GRAPH_OPTIONS,
     Pasted,
     asked,
     asked_twice,
@@ -16,6 +17,7 @@ from jvpcli.language.calls import (
     is_block,
     is_constant,
     is_functional,
+    is_true,
     is_vjp,
     items,
     layers,
@@ -26,18 +28,20 @@ from jvpcli.language.calls import (
     text_of,
     transformed,
 )
+from jvpcli.language.dependence import needed, root_of
 from jvpcli.language.names import assigned
 from jvpcli.language.statements import (
+    NAMESPACES,
     all_read,
     assignment,
-    clears,
+    cleared,
     free_names,
     is_passed_over,
     method_of,
     names_changed,
     names_made,
+    of_leaf,
     reads_grad,
-    root_of,
     sources,
     updates,
 )
@@ -125,16 +129,18 @@ class Reader:
     """The statements of a program, and its calls: which of them is meant.
 
     Attributes:
-        statements: in order, those of a loop's first turn among them.
+        statements: in order, those of one turn of a loop among them.
         code: the program's text, in which they stand.
         twice: whether a call of a second derivative means its function.
         calls: all calls for derivatives.
+        others: leaves that another one has taken the name of.
     """
 
     statements: list[ast.stmt]
     code: str
     twice: bool
     calls: Sequence[Place]
+    others: Collection[str] = ()
 
     def ending(self) -> _Subject | None:
         """The call that the program ends with.
@@ -143,7 +149,7 @@ class Reader:
         """
         for each in reversed(self.calls):
             statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
-            shown = _around(statement, each.node)
+            shown = around(statement, each.node)
             if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
                 return None
             if _is_used(statement, each.call, rest) or (has_graph(each.call) and (rest or not is_backward(each.call))):
@@ -184,32 +190,50 @@ class Reader:
         """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""
         return sources(free_names(each.call), self.statements[: each.place])
 
+    def _adds(self, each: Place, last: Place) -> bool:
+        """Whether what a call of backward adds to `.grad` is there yet at a later one, and is not only about other leaves."""
+        statement, made = self.statements[each.place], self._made_of(each)
+        gone = set().union(*map(cleared, self.statements[each.place + 1 : last.place]))
+        if not (is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node):
+            return False
+        return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
+
+    def _frees(self, last: Place) -> bool:
+        """Whether a call before has freed a part of the graph that a call goes through again."""
+        own = self._graph(last)
+        return _uses_graph(last.call) and any(
+            _uses_graph(each.call) and not _keeps_graph(each.call) and not own.isdisjoint(self._graph(each))
+            for each in self.calls
+            if each.place < last.place
+        )
+
+    def _graph(self, each: Place) -> set[ast.stmt]:
+        """The statements that make what a call differentiates of something else."""
+        before = needed(each.call, self.statements[: each.place])
+        return {part for part in before if isinstance(part, (ast.Assign, ast.AugAssign)) and self._is_step(part)}
+
+    def _is_step(self, statement: ast.Assign | ast.AugAssign) -> bool:
+        return of_leaf(statement.value) is None and bool(free_names(statement.value) - NAMESPACES)
+
     def _added_up(self, subject: _Subject) -> _Subject:
-        """A call of backward together with those before it whose gradients `.grad` holds as well."""
+        """A call of backward together with those before it whose gradients `.grad` holds as well.
+
+        Where one before frees what another goes through, they stay where they are: what PyTorch raises there is raised.
+        """
         (last,) = subject.calls
-        earlier: list[Place] = []
-        for each in reversed([one for one in self.calls if one.place < last.place] if is_backward(last.call) else []):
-            if any(map(clears, self.statements[each.place + 1 : (earlier or [last])[-1].place])):
-                break
-            statement = self.statements[each.place]
-            if is_backward(each.call) and isinstance(statement, ast.Expr) and statement.value is each.node:
-                earlier.append(each)
-        shared = self._made_of(last)
-        found = {
-            each: part
-            for each in earlier
-            if (part := asked(each.call, self.code)) is not None and shared & self._made_of(each)
-        }
-        if not found:
-            return subject
+        stays = [ast.copy_location(ast.Expr(last.node), last.node)] if self._frees(last) else []
+        earlier = [each for each in reversed(self.calls) if each.place < last.place and self._adds(each, last)]
+        found = {each: part for each in earlier if (part := asked(each.call, self.code)) is not None}
+        if not is_backward(last.call) or not found:
+            return replace(subject, before=[*subject.before, *stays])
         if any(part.wrt != subject.asked.wrt for part in found.values()):
             note = "what earlier calls of backward, by other inputs, have added to .grad is not in the result"
             return replace(subject, asked=replace(subject.asked, notes=(note, *subject.asked.notes)))
         kept, outputs, weights = [*subject.before], _outputs(subject.asked), [*subject.asked.grad_outputs]
         for each, part in found.items():  # the last first, so that places stay
-            later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not _shows(one, set())]
+            later = [one for one in kept[each.place + 1 :] if not is_passed_over(one) and not shows(one, set())]
             changed = set().union(*map(names_changed, later))
-            kept[each.place : each.place + 1] = [_with_graph_kept(each.call)] if any(map(reads_grad, later)) else []
+            kept[each.place : each.place + 1] = [self.statements[each.place]] if stays or any(map(reads_grad, later)) else []
             number = self.calls.index(each) + 1
             named = ((outputs, _outputs(part), f"backward_{number}"), (weights, part.grad_outputs, f"v_{number}"))
             for texts, own, name in named:
@@ -226,7 +250,7 @@ class Reader:
             grad_outputs=tuple(weights),
             notes=(note, *subject.asked.notes),
         )
-        return _Subject(kept, combined, (*reversed(found), last))
+        return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
 def _reads(text: str, names: set[str]) -> bool:
@@ -239,12 +263,14 @@ def _outputs(meant: Pasted) -> list[str]:
     return [meant.expression] if len(meant.grad_outputs) == 1 else [ast.unparse(each) for each in items(parsed(meant.expression))]
 
 
-def _with_graph_kept(call: ast.Call) -> ast.Expr:
-    """A call of backward that leaves the graph to the answer, which goes through it again."""
-    again = copy.deepcopy(call)
-    again.keywords = [keyword for keyword in again.keywords if keyword.arg != "retain_graph"]
-    again.keywords.append(ast.keyword("retain_graph", ast.Constant(True)))
-    return ast.Expr(parsed(ast.unparse(again)))
+def _uses_graph(call: ast.Call) -> bool:
+    """Whether a call goes through the graph of what there is: `y.backward()`, `torch.autograd.grad(y, x)`."""
+    return not isinstance(call.func, ast.Call) and name_of(call) in ("grad", "backward")
+
+
+def _keeps_graph(call: ast.Call) -> bool:
+    """Whether a call that goes through the graph leaves it as it is."""
+    return any(keyword.arg in GRAPH_OPTIONS and is_true(keyword.value) for keyword in call.keywords)
 
 
 def _called_at_once(made: ast.expr, call: ast.Call) -> ast.Call:
@@ -259,7 +285,7 @@ PLAIN_METHODS = frozenset({"size", "dim", "numel", "tolist", "item", "numpy", "d
 LOOKED_AT = "is made of what the call gives, and has no derivative in PyTorch: the call itself is explained"
 
 
-def _around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
+def around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
     """What a statement makes of a call that it shows, the last first; None where the call is a part of something else.
 
     To print it, or to take it out of its tuple, is not to make something of it.
@@ -355,7 +381,7 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
-        if not used or _shows(part, results, is_constant(call)) or updates(part):
+        if not used or shows(part, results, is_constant(call)) or updates(part):
             continue
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):
             return True
@@ -366,11 +392,20 @@ SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "
 """What calls that only show something begin with, as people name it."""
 
 
-def _shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
+COMPARING = frozenset({"allclose", "equal", "isclose", "assert_close", "assert_allclose"})
+"""Calls that only compare what there is."""
+
+
+def _compares(layer: ast.expr) -> bool:
+    return isinstance(layer, ast.Compare) or (isinstance(layer, ast.Call) and name_of(layer) in COMPARING)
+
+
+def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
     looks = _looks(statement, results)
     printed = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and root_of(statement.value) in SHOWING
-    return isinstance(statement, ast.Assert) or printed or (
+    compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
+    return isinstance(statement, ast.Assert) or printed or compared or (
         looks is not None and (constant or not looks or any(map(_is_plain, looks)))
     )
 
@@ -379,26 +414,5 @@ def _looks(statement: ast.stmt, results: set[str]) -> list[ast.expr] | None:
     """What a statement makes of one of the results, or of `x.grad`, alone; None where it does something else."""
     for layer in layers(statement.value if isinstance(statement, ast.Expr) else None):
         if (isinstance(layer, ast.Name) and layer.id in results) or (isinstance(layer, ast.Attribute) and layer.attr == "grad"):
-            return _around(statement, layer)
+            return around(statement, layer)
     return None
-
-
-def _asks(statements: Sequence[ast.stmt], code: str) -> bool:
-    """Whether one of some statements is a call for a derivative."""
-    return any(_around(statements[each.place], each.node) is not None for each in calls_of(statements, code))
-
-
-def first_turn(statements: list[ast.stmt], code: str) -> tuple[list[ast.stmt], tuple[str, ...]]:
-    """A loop that ends a program and asks for derivatives, as its first turn; else the program."""
-    while len(statements) > 1 and isinstance(statements[-1], ast.Expr) and _shows(statements[-1], set()):
-        if any(isinstance(layer, ast.Attribute) and layer.attr == "grad" for layer in layers(statements[-1].value)):
-            break
-        statements = statements[:-1]
-    last = statements[-1] if statements else None
-    if not isinstance(last, (ast.For, ast.While)) or not _asks(last.body, code):
-        return statements, ()
-    head: list[ast.stmt] = []
-    if isinstance(last, ast.For):
-        turns = ast.Call(ast.Name("list", ast.Load()), [last.iter], [])
-        head = [ast.Assign([last.target], ast.Subscript(turns, ast.Constant(0), ast.Load()), lineno=0)]
-    return [*statements[:-1], *head, *last.body], ("of the loop the first turn is shown",)

@@ -147,7 +147,7 @@ class Transformed(FunctionValue):
     def evaluated(self, call: Call, arguments: Arguments, keywords: Keywords) -> tuple[Operand, list[Operand], bool, Operand]:
         """The function's value, the arguments that it is derived by, whether they are one alone, and what else it gives."""
         chosen = call.plain(self.options.get("argnums"), 0)
-        numbers = [chosen] if isinstance(chosen, int) else list(chosen)
+        numbers = list(chosen) if isinstance(chosen, (tuple, list)) else [chosen]
         if not all(isinstance(number, int) and -len(arguments) <= number < len(arguments) for number in numbers):
             raise EvaluationError(f"argnums={chosen} does not fit {len(arguments)} arguments.")
         given = list(arguments)
@@ -155,13 +155,20 @@ class Transformed(FunctionValue):
             given[number] = call.opened(given[number])
         value = call.value(self.function, given, keywords)
         auxiliary: Operand = Const(None)
-        if call.plain(self.options.get("has_aux"), False):
+        if self.has_aux(call):
             value, auxiliary = _pair(call, value)
         return value, [given[number] for number in numbers], isinstance(chosen, int), auxiliary
 
     def result(self, call: Call, found: Operand, auxiliary: Operand) -> Operand:
         """With what else the function gives, where that is asked for."""
-        return call.run.pack("tuple", [found, auxiliary]) if call.plain(self.options.get("has_aux"), False) else found
+        return call.run.pack("tuple", [found, auxiliary]) if self.has_aux(call) else found
+
+    def has_aux(self, call: Call) -> bool:
+        """Whether the function gives something else besides."""
+        flag = call.plain(self.options.get("has_aux"), False)
+        if isinstance(flag, bool):
+            return flag
+        raise EvaluationError(f"has_aux is True or False, and {describe(flag)} is given.")
 
 
 def _grad(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
@@ -194,8 +201,10 @@ def _hessian(f: Transformed, call: Call, arguments: Arguments, keywords: Keyword
 def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """Row by row, and the results stacked."""
     dims = call.plain(f.options.get("in_dims"), 0)
-    axes = [dims] * len(arguments) if dims is None or isinstance(dims, int) else list(dims)
-    if len(axes) != len(arguments):
+    axes = list(dims) if isinstance(dims, (tuple, list)) else [dims] * len(arguments)
+    ranks = [call.tensor(x).dim() if axis is not None else 0 for x, axis in zip(arguments, axes, strict=False)]
+    fit = (axis is None or (isinstance(axis, int) and -rank <= axis < rank) for axis, rank in zip(axes, ranks, strict=False))
+    if len(axes) != len(arguments) or not all(fit):
         raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments.")
     sizes = {call.tensor(x).shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None}
     if len(sizes) != 1:

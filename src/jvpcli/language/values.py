@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import BadValueError, ExpressionSyntaxError
+from jvpcli.language import may_construct
 from jvpcli.language.evaluate import evaluate_value, ordinary
 from jvpcli.language.literals import (
     NON_FINITE,
@@ -238,8 +239,9 @@ class _Reader:
 
     def expression(self, text: str) -> Tensor:
         """An expression over torch and the inputs before."""
+        functions = self.modules(text) if may_construct(text) else {}
         try:
-            program = parse(text)
+            program = parse(text, functions=dict.fromkeys(functions, ()))
         except ExpressionSyntaxError as error:
             raise BadValueError("it is neither numbers, JSON, a file (@…) nor an expression", span=error.span,
                                 source=text, explanation=error.message) from None  # fmt: skip
@@ -247,13 +249,20 @@ class _Reader:
             if name not in self.scope:
                 raise self.no_such_name(name, text, span)
         # the seed as it is, so that torch.manual_seed(seed) gives the same numbers; the caller keeps two inputs apart
-        result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit)
+        result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit, functions=functions)
         if isinstance(result, Tensor):
             return result
         if isinstance(result, (tuple, list)) and any(isinstance(item, Tensor) for item in result):
             raise BadValueError("it gives several tensors, and one is needed", source=text,
                                 hints=["Join them with torch.stack or torch.cat."])  # fmt: skip
         return to_tensor(result, self.dtype)
+
+    def modules(self, text: str) -> Mapping[str, Callable[..., Any]]:
+        """The modules that an expression constructs."""
+        from jvpcli.language.modules import construct  # few values construct any
+
+        made = construct(text, self.seed, self.memory_limit, self.scope)
+        return {} if made is None else made.functions
 
     def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> BadValueError:
         """A word that is no earlier input."""

@@ -143,6 +143,9 @@ class _Replay:
         """One equation of the tape."""
         template = [read_operand(operand, self.held) for operand in equation.operands]
         keywords = {name: read_operand(operand, self.held) for name, operand in equation.keywords}
+        if equation.kind == "random":  # random numbers begin anew, which is no step
+            self.hold(equation.slot, apply_operation(equation.op, template, keywords, self.evaluation.functions))
+            return
         parts: list[tuple[int | str, Any]] = [*enumerate(template), *keywords.items()]
         placed = [(place, primal) for place, part in parts for primal in flat(part, Primal)]
         operands = tuple([primal for _, primal in placed])

@@ -1,0 +1,166 @@
+"""Which statements of a program a value depends on: those that make its names, and, where it draws random numbers, all that
+draw before it, since they take from one stream.  Loads no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from jvpcli.language import catalog
+from jvpcli.language.expressions import MANUAL_SEED
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, dotted, imported_paths
+
+
+def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
+    """Tells of each part of a program whether it may draw random numbers, or begin them anew, as it runs.
+
+    So do functions that are random, by the catalogue, `constructors` of modules, and calls of what does so itself.
+    """
+    tree = ast.Module(list(statements), [])
+    paths = imported_paths(tree)
+    names: set[str] = set()
+
+    def draws(node: ast.AST) -> bool:
+        return any(isinstance(part, ast.Call) and of_call(part) for part in _running(node))
+
+    def of_call(node: ast.Call) -> bool:
+        if class_of(node.func, paths):
+            return constructors
+        if isinstance(node.func, ast.Name) and node.func.id in names:
+            return True
+        root, _, rest = dotted(node.func).partition(".")
+        path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
+
+    def random_module(node: ast.AST) -> bool:
+        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and class_of(part.func, paths)]
+        words = {part.arg or "" for call in calls for part in call.keywords} | {class_of(call.func, paths) for call in calls}
+        return any(re.search("(?i)dropout|Transformer", word) for word in words)
+
+    while True:  # until no further name stands for what draws
+        new: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and any(map(draws, node.body)):
+                new.add(node.name)
+            elif isinstance(node, ast.Assign):
+                bodies = [part.body for part in ast.walk(node.value) if isinstance(part, ast.Lambda)]
+                if any(map(draws, bodies)) or random_module(node.value):
+                    new.update(assigned([node]))
+        if new <= names:
+            return draws
+        names |= new
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a node that run where it does: not the bodies of functions."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if not isinstance(part, (ast.FunctionDef, ast.Lambda)):
+            waiting += ast.iter_child_nodes(part)
+
+
+def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements before that a value needs, in order."""
+    draws = drawing(statements)
+    found = _needed(value, statements, lambda _: False)
+    return _needed(value, statements, draws) if any(map(draws, (value, *found))) else found
+
+
+def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:
+    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    found: list[ast.stmt] = []
+    for statement in reversed(statements):
+        made = {*assigned([statement]), *changed(statement), *([] if is_known(statement) else imported(statement))}
+        if made & wanted or also(statement):
+            found.insert(0, statement)
+            afresh = isinstance(statement, ast.Assign) and not changed(statement)
+            wanted -= made if afresh else set()  # what these names meant before is not read
+            read = statement.value if isinstance(statement, ast.Assign) and afresh else statement
+            wanted |= {node.id for node in ast.walk(read) if isinstance(node, ast.Name)}
+    return found
+
+
+def changed(statement: ast.AST) -> set[str]:
+    """The names of what a statement changes where it is: by `y[0] = 1`, `y.data -= 1`, `y.mul_(2)`, `items.append(y)`.
+
+    A function that is called for nothing that it gives may change what it is given.
+    """
+    owners: list[ast.expr] = []
+    for node in ast.walk(statement):
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            owners.append(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name = node.func.attr
+            owners += [node.func.value] if name in LIST_METHODS or (name.endswith("_") and not name.startswith("_")) else []
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+            owners += node.value.args if node.value.func.id != "print" else []
+    return {root for owner in owners if (root := root_of(owner)) and "grad" not in dotted(owner).split(".")}
+
+
+def root_of(node: ast.expr) -> str:
+    """The name that an expression begins with; empty where there is none."""
+    while isinstance(node, (ast.Call, ast.Attribute, ast.Subscript)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imported(statement: ast.stmt) -> list[str]:
+    """The names that an import gives."""
+    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
+    return [alias.asname or alias.name.partition(".")[0] for alias in names]
+
+
+def is_known(statement: ast.stmt) -> bool:
+    """Whether a statement imports nothing but what is there anyway."""
+    names = imported(statement)
+    return bool(names) and {"torch", "math", "F"}.issuperset(names)
+
+
+# Where the stream begins
+
+
+def seed_of(statement: ast.stmt) -> int | None:
+    """The number in `torch.manual_seed(0)`; None for any other statement."""
+    value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+    if not (isinstance(value, ast.Call) and dotted(value.func) == MANUAL_SEED and len(value.args) == 1):
+        return None
+    number = value.args[0].value if isinstance(value.args[0], ast.Constant) else None
+    return number if type(number) is int else None
+
+
+def with_seed(statements: Sequence[ast.stmt], given: int | None) -> tuple[list[ast.stmt], int | None]:
+    """The statements behind one that begins the stream, where any draws, and the seed that the program begins it with.
+
+    The program's own seed, which stands before all that draws, gives way to the one that is `given`.
+    """
+    draws, own = drawing(statements), None
+    rest = list(statements)
+    while (place := next((k for k, part in enumerate(rest) if draws(part)), None)) is not None:
+        seed = seed_of(rest[place])
+        if seed is None:
+            begins = own if given is None and own is not None else given or 0
+            function = ast.Attribute(ast.Name("torch", ast.Load()), "manual_seed", ast.Load())
+            return [ast.Expr(ast.Call(function, [ast.Constant(begins)], [])), *rest], own
+        own = seed
+        del rest[place]
+    return rest, own
+
+
+def without_needless_draws(statements: Sequence[ast.stmt], last: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements of `with_seed` without the first, whose seed is said apart, and without those that do nothing but draw
+    where nothing behind them draws."""
+    draws = drawing([*statements, *last])
+    kept: list[ast.stmt] = []
+    drawn = any(map(draws, last))
+    for place, statement in reversed(list(enumerate(statements))):
+        is_draw = isinstance(statement, ast.Expr) and draws(statement)
+        if is_draw and (not drawn or (place == 0 and seed_of(statement) is not None)):
+            continue
+        drawn = drawn or draws(statement)
+        kept.insert(0, statement)
+    return kept
