@@ -21,6 +21,7 @@ from jvpcli.jacobians.graph import Graph, Spine, accumulate, pull_back, read_gra
 from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
+from jvpcli.jacobians.local.node import is_fused
 from jvpcli.jacobians.local.table import is_stated
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
@@ -57,7 +58,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    return Sweep(by_engine if graph.whole or len(graph.order) > LONG else by_nodes, graph.output, chunk, doubtful)
+    by = by_engine if graph.whole or (len(graph.order) > LONG and not any(map(is_fused, graph.order))) else by_nodes
+    return Sweep(by, graph.output, chunk, doubtful)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:

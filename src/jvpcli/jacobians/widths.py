@@ -20,7 +20,7 @@ ONE_TO_ONE = frozenset(
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset(
     {"Softmax", "SafeSoftmax", "LogSoftmax", "SoftmaxBackwardData", "LogSoftmaxBackwardData"}
-    | {"Cumsum", "Cumprod", "Logcumsumexp"}
+    | {"Cumsum", "Cumprod", "Logcumsumexp", "LinalgCross"}
 )
 """Operations along one axis, the others one by one."""
 
