@@ -183,25 +183,30 @@ def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Nod
     useful: dict[Node, bool] = {}
     leaf_of: dict[int, Node] = {}
     finished: list[Node] = []
-    stack: list[tuple[Node, bool]] = [(root, False)]
+    stack: list[tuple[Node, Sequence[tuple[Node, int]] | None]] = [(root, None)]
     while stack:
-        node, children_done = stack.pop()
-        if children_done:
-            if any(edge is not None and useful[edge] for edge, _ in node.next_functions):
-                useful[node] = True
-                finished.append(node)
+        node, done = stack.pop()
+        if done is not None:  # all that its edges lead to
+            for edge, _ in done:
+                if edge is not None and useful[edge]:
+                    useful[node] = True
+                    finished.append(node)
+                    break
             continue
         if node in useful:
             continue
         useful[node] = False
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            if id(variable) in wanted:
+        edges = node.next_functions
+        if edges:
+            stack.append((node, edges))
+            for edge, _ in edges:
+                if edge is not None and edge not in useful:
+                    stack.append((edge, None))
+        else:
+            variable = getattr(node, "variable", None)
+            if variable is not None and id(variable) in wanted:
                 leaf_of[id(variable)] = node
                 useful[node] = True
-            continue
-        stack.append((node, True))
-        stack.extend([(edge, False) for edge, _ in node.next_functions if edge is not None and edge not in useful])
     finished.reverse()
     return finished, leaf_of
 

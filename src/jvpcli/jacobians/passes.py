@@ -7,7 +7,9 @@ one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("do
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -136,7 +138,10 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
         return tuple([gradient for gradient in pulled if gradient is not None])
 
     try:
-        stacks = iter(at_rows(pull, [cotangents]))
+        with warnings.catch_warnings() if sweep.doubtful else nullcontext():
+            if sweep.doubtful:  # torch complains of an operation that it takes one by one
+                warnings.simplefilter("ignore", UserWarning)
+            stacks = iter(at_rows(pull, [cotangents]))
     except (RuntimeError, ValueError):
         return None
     found = [next(stacks) if there else None for there in reached]

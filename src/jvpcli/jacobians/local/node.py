@@ -102,11 +102,11 @@ class Op:
 def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, ...]:
     """What a node makes of the cotangents of some of its outputs, by number: those of its operands; None: zero."""
     metas = node._input_metadata
-    if is_fused(node) and any(map(is_batchedtensor, cotangents.values())):
-        with torch.enable_grad():
-            together = node(*[cotangents.get(nr) for nr in range(len(metas))])
-        return tuple([None if each is None else each.detach() for each in together])
     if callable(node):
+        if is_fused(node.name()) and any(map(is_batchedtensor, cotangents.values())):
+            with torch.enable_grad():
+                together = node(*[cotangents.get(nr) for nr in range(len(metas))])
+            return tuple([None if each is None else each.detach() for each in together])
         pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
     else:  # a custom autograd.Function wants tensors
         given = [torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) for meta in metas]
@@ -114,9 +114,9 @@ def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, .
     return pulled if isinstance(pulled, tuple) else (pulled,)
 
 
-def is_fused(node: Node) -> bool:
-    """Whether many cotangents are pulled back through it together only as if its backward pass were differentiated."""
-    return callable(node) and base_name(node.name()) in FUSED
+def is_fused(name: str) -> bool:
+    """Whether a node of this name takes many cotangents together only as if its backward pass were to be differentiated."""
+    return base_name(name) in FUSED
 
 
 def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
