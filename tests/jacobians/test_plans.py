@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -248,6 +249,16 @@ def test_a_plan_is_made_once_for_a_program():
         (x,) = leaves_of([r(100)])
         engine.compute(Told(read_graph(function(x), [x])), work)
     assert choices == [1, 2]
+
+
+def test_nobody_hears_that_an_operation_takes_one_row_at_a_time():
+    """Taking them together is jvp's own doing, so that torch's advice about it is for nobody who runs a program."""
+    x = r(4, 5).requires_grad_()
+    y = torch.cummax(x, 1).values
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = by_rows(read_graph(y, [x]))
+    torch.testing.assert_close(found, oracle(y, [x])[0])
 
 
 def test_a_cross_product_reads_few_entries():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -138,9 +137,8 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
         return tuple([gradient for gradient in pulled if gradient is not None])
 
     try:
-        with warnings.catch_warnings() if sweep.doubtful else nullcontext():
-            if sweep.doubtful:  # torch complains of an operation that it takes one by one
-                warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
             stacks = iter(at_rows(pull, [cotangents]))
     except (RuntimeError, ValueError):
         return None
