@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -69,6 +70,11 @@ BATCHES = {
     "two batches": (lambda x, y: torch.tanh(x @ r(3, 3)) * (y @ r(2, 3)).exp(), [r(4, 3), r(4, 2)]),
     "one sample": (lambda x, w: torch.tanh(x @ w) @ r(4, 3), [r(1, 5), r(5, 4)]),
     "nothing fills": (lambda x: torch.sin(x) * 2, [r(4, 3)]),
+    "pieces joined": (lambda x: torch.cat([torch.tanh(x[:, :2] @ r(2, 3)), x[:, 2:]], -1) @ r(6, 2), [r(4, 5)]),
+    "pieces stacked": (lambda x: torch.stack([x @ r(3, 4), torch.sin(x @ r(3, 4))], -1).flatten(1) @ r(8, 2), [r(5, 3)]),
+    "cross product": (lambda x: torch.linalg.cross(torch.sin(x), x @ r(3, 3)) @ r(3, 2), [r(5, 3)]),
+    "samples joined": (lambda x, y: torch.tanh(torch.cat([x, y @ r(2, 3)]) @ r(3, 2)), [r(2, 3), r(2, 2)]),
+    "samples stacked": (lambda x, y: torch.tanh(torch.stack([x, y]) @ r(3, 2)), [r(2, 3), r(2, 3)]),
     "not every input is reached": (lambda x, w: torch.tanh(x @ r(3, 4)) @ r(4, 2), [r(5, 3), r(7)]),
 }
 
@@ -100,10 +106,13 @@ def test_which_functions_keep_samples_apart():
         leaves = leaves_of(values)
         return read_graph(function(*leaves), leaves).spine
 
-    for name in ("mlp", "conv", "residual", "attention", "recurrent", "two batches"):
+    for name in ("mlp", "conv", "residual", "attention", "recurrent", "two batches", "pieces joined", "cross product"):
         assert spine(name).apart == BATCHES[name][1][0].shape[0]
         assert 0 in spine(name).leaves
     assert spine("not every input is reached").leaves == [0]
+    assert spine("pieces stacked").leaves == [0]
+    assert not spine("samples joined").leaves
+    assert not spine("samples stacked").leaves
     for name in ("one sample", "nothing fills"):
         assert spine(name) is None
     assert not spine("samples moved").leaves
@@ -240,3 +249,59 @@ def test_a_plan_is_made_once_for_a_program():
         (x,) = leaves_of([r(100)])
         engine.compute(Told(read_graph(function(x), [x])), work)
     assert choices == [1, 2]
+
+
+def test_nobody_hears_that_an_operation_takes_one_row_at_a_time():
+    """Taking them together is jvp's own doing, so that torch's advice about it is for nobody who runs a program."""
+    x = r(4, 5).requires_grad_()
+    y = torch.cummax(x, 1).values
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = by_rows(read_graph(y, [x]))
+    torch.testing.assert_close(found, oracle(y, [x])[0])
+
+
+def test_a_cross_product_reads_few_entries():
+    """Points that are turned, by the residuals of many views of them: their local maps are short."""
+    seen = torch.arange(600) % 40
+    x = r(40, 3).requires_grad_()
+    y = torch.linalg.cross(r(600, 3), x[seen].sin())
+    planned = engine.plan(y, [x])
+    assert planned.chosen.strategy == "accumulated"
+    (found,) = engine.compute(planned).maps
+    (expected,) = oracle(y[:40], [x])
+    torch.testing.assert_close(found.to_dense().reshape(1800, 120)[:120], expected)
+    assert found.nnz == 600 * 6  # each entry of a cross product reads two entries of a point
+
+
+class Backwards(TorchDispatchMode):
+    """Counts the backward passes of a fused LSTM."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.mkldnn_rnn_layer_backward.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("way", [lambda graph: by_rows(graph), lambda graph: accumulate(graph, Workspace())])
+@pytest.mark.parametrize("to_parameters", [False, True])
+def test_a_fused_lstm_is_passed_through_by_many_rows_at_once(to_parameters, way):
+    torch.manual_seed(0)
+    net, x = nn.LSTM(2, 3, batch_first=True), torch.randn(2, 6, 2, requires_grad=not to_parameters)
+    net.requires_grad_(to_parameters)
+    leaves = list(net.parameters()) if to_parameters else [x]
+    output = net(x)[0]
+    graph = read_graph(output, leaves)
+    if not any("MkldnnRnnLayer" in name for name in graph.names):
+        pytest.skip("this torch does not fuse the steps of an LSTM")
+    with Backwards() as counted:
+        found = way(graph)
+    assert counted.count < output.numel() / 2
+    exact = nn.LSTM(2, 3, batch_first=True).double()
+    exact.load_state_dict(net.state_dict())
+    wide = x.detach().double().requires_grad_()
+    expected = oracle(exact(wide)[0], list(exact.parameters()) if to_parameters else [wide])
+    maps = found if isinstance(found[0], Tensor) else [each.matrix() for each in structured(graph, found, Workspace())]
+    for matrix, right in zip(maps, expected, strict=True):
+        torch.testing.assert_close(matrix.double(), right, rtol=1e-4, atol=1e-6)

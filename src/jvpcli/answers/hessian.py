@@ -178,7 +178,7 @@ class _Second:
     @cached_property
     def weighed(self) -> bool:
         """Whether the inputs' values may tell in other ways than by the graph what is computed."""
-        return self.problem.weighed or self.problem.is_own
+        return self.problem.weighed or self.problem.decided or self.problem.is_own
 
     @cached_property
     def matrix(self) -> Symmetric:

@@ -21,7 +21,7 @@ from jvpcli.jacobians.graph import Graph, Spine, accumulate, pull_back, read_gra
 from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
-from jvpcli.jacobians.local.table import is_stated
+from jvpcli.jacobians.local.node import is_fused
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
@@ -45,7 +45,7 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
     chunk = 1 if chunk <= FEW and len(graph.order) <= SHORT else chunk
-    doubtful = chunk > 1 and not all(is_stated(node) for node in graph.order)
+    doubtful = chunk > 1 and not graph.stated
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -57,7 +57,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    return Sweep(by_engine if graph.whole or len(graph.order) > LONG else by_nodes, graph.output, chunk, doubtful)
+    engine = graph.whole or (len(graph.order) > LONG and not any(map(is_fused, set(graph.names))))
+    return Sweep(by_engine if engine else by_nodes, graph.output, chunk, doubtful)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
@@ -105,8 +106,7 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
         return rows.expand(-1, spine.apart, -1).reshape(stop - start, *graph.output.shape)
 
     chunk = int(max(1, min(count, room // max(1, graph.footprint))))
-    doubtful = not all(is_stated(node) for node in spine.nodes)
-    found = gathered(Sweep(pull, graph.output, chunk, doubtful), count, seeds, tell)
+    found = gathered(Sweep(pull, graph.output, chunk, not graph.stated), count, seeds, tell)
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
         if rows is not None and tuple(rows.shape[1:]) == shape:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, read_op
-from jvpcli.jacobians.local.table import local_maps
+from jvpcli.jacobians.local.table import is_stated, local_maps
 from jvpcli.jacobians.operations import Nature, leading, natures_of
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_pulled, pull_through
@@ -56,9 +56,9 @@ class Graph:
         order: the nodes on the way, the output's first, each before those that it passes cotangents to.
         leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
+        hooked: the function has registered hooks, of which no node tells.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
         others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
-        whole: only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks.
     """
 
     output: Tensor
@@ -66,9 +66,29 @@ class Graph:
     order: tuple[Node, ...]
     leaves: tuple[Node | None, ...]
     like: Tensor
-    whole: bool = False
+    hooked: bool = False
     weighed: bool = False
     others: tuple[Graph, ...] | None = None
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks."""
+        return self.hooked or any(meta.dtype.is_complex for metas in self.metas for meta in metas)
+
+    @cached_property
+    def metas(self) -> list[Sequence[Any]]:
+        """What each node tells of its operation's outputs."""
+        return [node._input_metadata for node in self.order]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the nodes."""
+        return tuple([node.name() for node in self.order])
+
+    @cached_property
+    def stated(self) -> bool:
+        """Whether rules state the patterns of all operations; a custom function may be called anything."""
+        return all(map(callable, self.order)) and all(map(is_stated, set(self.names)))
 
     @property
     def m(self) -> int:
@@ -94,8 +114,8 @@ class Graph:
         """
         reached = {*self.order, *[leaf for leaf in self.leaves if leaf is not None]}
         found: dict[Node, list[Edge]] = {}
-        for node in self.order:
-            shapes = [tuple(meta.shape) for meta in node._input_metadata]
+        for node, metas in zip(self.order, self.metas, strict=True):
+            shapes = [tuple(meta.shape) for meta in metas]
             found[node] = edges = []
             for operand, (to, nr) in enumerate(node.next_functions):
                 if to in reached:
@@ -112,7 +132,7 @@ class Graph:
     @cached_property
     def sizes(self) -> list[int]:
         """Entries of what each node takes: of its operation's outputs."""
-        return [prod(meta.shape) for node in self.order for meta in node._input_metadata]
+        return [prod(meta.shape) for metas in self.metas for meta in metas]
 
     @cached_property
     def footprint(self) -> int:
@@ -145,9 +165,8 @@ def read_graph(
         dtype = torch.promote_types(dtype, x.dtype)
     order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
-    whole = hooked or any(meta.dtype.is_complex for node in order for meta in node._input_metadata)
     like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
-    return Graph(output, tuple(inputs), tuple(order), leaves, like, whole, weighed, elsewhere)
+    return Graph(output, tuple(inputs), tuple(order), leaves, like, hooked, weighed, elsewhere)
 
 
 def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:

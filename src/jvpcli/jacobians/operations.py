@@ -199,14 +199,16 @@ def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], 
     leaf_of: dict[int, Node] = {}
     order: list[Node] = []
     for node in nodes:
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            if id(variable) in wanted:
+        edges = node.next_functions
+        if edges:
+            if not useful.isdisjoint([edge for edge, _ in edges]):
+                useful.add(node)
+                order.append(node)
+        else:
+            variable = getattr(node, "variable", None)
+            if variable is not None and id(variable) in wanted:
                 leaf_of[id(variable)] = node
                 useful.add(node)
-        elif not useful.isdisjoint([edge for edge, _ in node.next_functions]):
-            useful.add(node)
-            order.append(node)
     order.reverse()
     return order, leaf_of
 

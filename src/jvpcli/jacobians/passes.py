@@ -7,6 +7,7 @@ one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("do
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -136,7 +137,9 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
         return tuple([gradient for gradient in pulled if gradient is not None])
 
     try:
-        stacks = iter(at_rows(pull, [cotangents]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
+            stacks = iter(at_rows(pull, [cotangents]))
     except (RuntimeError, ValueError):
         return None
     found = [next(stacks) if there else None for there in reached]

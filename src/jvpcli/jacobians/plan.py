@@ -66,8 +66,7 @@ class GraphPlan:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """Names the choice: programs of the same operations and sizes have the same."""
-        names = tuple([node.name() for node in self.graph.order])
-        return ("plan", self.mode, self.limit, self.graph.m, tuple([x.numel() for x in self.graph.inputs]), names)
+        return ("plan", self.mode, self.limit, self.graph.m, tuple([x.numel() for x in self.graph.inputs]), self.graph.names)
 
     @cached_property
     def chosen(self) -> Way:
@@ -195,11 +194,11 @@ class GraphPlan:
 
 def _products(node: Node, count: int | None = None) -> int:
     """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
+    name = base_name(node.name()) if callable(node) else ""
+    if name not in PRODUCT_NAMES and name != "Convolution":
+        return 0
     shape = tuple(node._input_metadata[0].shape)
     count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
-    if not callable(node):
-        return 0
-    name = base_name(node.name())
     if name == "Convolution":
         return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, shape))
     if name in FACTORS:
@@ -211,9 +210,8 @@ def _products(node: Node, count: int | None = None) -> int:
         if other is not None:
             inner = operand_shape(other, other_nr)
             return count * prod(shape) * (inner[-2] if len(inner) > 1 else inner[-1])
-    if name == "Linear":
-        return count * prod(shape) * node._saved_weight.shape[-1] if node._saved_weight is not None else prod(shape)
-    return 0
+        return 0
+    return count * prod(shape) * node._saved_weight.shape[-1] if node._saved_weight is not None else prod(shape)
 
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))

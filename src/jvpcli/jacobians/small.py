@@ -292,7 +292,7 @@ class _Operations:
 
         problem, elsewhere = self.problem, read_others(self.elsewhere(), self.name, self.output)
         leaves, hooked = list(problem.leaves.values()), problem.evaluation.hooked
-        graph = read_graph(self.output, leaves, hooked, problem.weighed, elsewhere)
+        graph = read_graph(self.output, leaves, hooked, problem.weighed, problem.nodes[self.name], elsewhere)
         if graph.whole:
             raise UnsupportedError("only torch's own engine knows the backward pass")
         return graph

@@ -152,7 +152,7 @@ def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, we
         return [op.pull(v)[0] if weight is None else _through_convolution(op, v, weight)]
 
     chunk = max(1, CHUNK_BYTES // max(1, 4 * largest * cotangents.element_size()))
-    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_stated(op.node))
+    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_stated(op.node.name()))
     (found,) = gathered(sweep, count, lambda start, stop: cotangents[start:stop])
     if found is None or tuple(found.shape[1:]) != shape:
         return None

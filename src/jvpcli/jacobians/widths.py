@@ -20,7 +20,7 @@ ONE_TO_ONE = frozenset(
 SEGMENTS = frozenset({"Sum", "Mean", *reduce.REDUCTION_NAMES.split(), "Amax", "Amin", "Max", "Min", "Median"})
 ALONG = frozenset(
     {"Softmax", "SafeSoftmax", "LogSoftmax", "SoftmaxBackwardData", "LogSoftmaxBackwardData"}
-    | {"Cumsum", "Cumprod", "Logcumsumexp"}
+    | {"Cumsum", "Cumprod", "Logcumsumexp", "LinalgCross"}
 )
 """Operations along one axis, the others one by one."""
 
@@ -95,7 +95,9 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
         order = [_axis(d, dims) for d in node._saved_dims]
         return next((place for place, axis in enumerate(order) if place != axis), dims)
     named = getattr(node, "_saved_dim", None)
-    if name in CUT or name in ALONG or name in ("Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min"):
+    if name == "Stack":
+        return _axis(node._saved_dim, dims + 1)
+    if name in CUT or name in ALONG or name in ("Cat", "Sum", "Mean", "Logsumexp", "Amax", "Amin", "Max", "Min"):
         axes = (named,) if isinstance(named, int) else named or (0,)
         return min(_axis(d, dims) for d in axes) if dims else 0
     return 0

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 
 from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 
 Node = Any
@@ -25,6 +27,10 @@ Locals = Sequence[tuple[Term, ...] | None]
 """For each operand the pieces of ∂output/∂operand; empty: zero; None: no gradient is asked for."""
 
 Rule = Callable[["Op"], Locals]
+
+
+FUSED = frozenset(["MkldnnRnnLayer"])
+"""Operations whose backward pass torch takes one cotangent at a time, but where it is to be differentiated itself."""
 
 
 class NoRuleError(Exception):
@@ -97,11 +103,20 @@ def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, .
     """What a node makes of the cotangents of some of its outputs, by number: those of its operands; None: zero."""
     metas = node._input_metadata
     if callable(node):
+        if is_fused(node.name()) and any(map(is_batchedtensor, cotangents.values())):
+            with torch.enable_grad():
+                together = node(*[cotangents.get(nr) for nr in range(len(metas))])
+            return tuple([None if each is None else each.detach() for each in together])
         pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
     else:  # a custom autograd.Function wants tensors
         given = [torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) for meta in metas]
         pulled = node.apply(*[cotangents.get(nr, zero) for nr, zero in enumerate(given)])
     return pulled if isinstance(pulled, tuple) else (pulled,)
+
+
+def is_fused(name: str) -> bool:
+    """Whether a node of this name takes many cotangents together only as if its backward pass were to be differentiated."""
+    return base_name(name) in FUSED
 
 
 def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:

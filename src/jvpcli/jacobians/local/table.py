@@ -13,7 +13,7 @@ from jvpcli.jacobians.local import (
     reduce,
     windows,
 )
-from jvpcli.jacobians.local.node import Locals, Node, NoRuleError, Op, Rule
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.terms import UnsupportedError
 
@@ -30,9 +30,9 @@ RULES: dict[str, Rule] = {
 }
 
 
-def is_stated(node: Node) -> bool:
-    """Whether a rule states the operation's pattern, so that it need not be found out."""
-    return callable(node) and RULES.get(base_name(node.name()), detect.detect) is not detect.detect
+def is_stated(name: str) -> bool:
+    """Whether a rule states the pattern of the operation of a node of this name, so that it need not be found out."""
+    return RULES.get(base_name(name), detect.detect) is not detect.detect
 
 
 def stated_maps(op: Op) -> Locals | None:
