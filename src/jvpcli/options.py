@@ -321,7 +321,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("device", TEXT, ANSWERS, ("--device",), "DEVICE",
            "Where the inputs go, as in --device cuda:0. Default: cpu.", "cpu", words=("cpu",)),
     Option("seed", WHOLE, ("inspect", "trace", "hessian", "jacobian"), ("--seed",), "N",
-           "Makes random functions repeatable, as in --seed 7. Default: 0.", 0),
+           "Makes random functions repeatable, as in --seed 7. Default: 0."),
     Option("seed", WHOLE, ("check",), ("--seed",), "N",
            "Hold random functions fast. Without it a function that draws random numbers fails the check."),
     Option("mode", CHOICE, ("check",), ("--mode",), "MODE",

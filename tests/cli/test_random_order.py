@@ -139,6 +139,6 @@ def test_the_command_that_a_paste_is_read_as(jvp: Callable[..., Any]) -> None:
     source = "w = torch.rand(2)\nx = torch.rand(2, requires_grad=True)\nb = torch.rand(2)\n(w * x * b).sum().backward()"
     run = jvp("inspect", source)
     assert run.err.startswith(
-        "read as: jvp inspect 'w = torch.rand(2); torch.rand(2); b = torch.rand(2); (w * x * b).sum()' "
-        "--x 'torch.manual_seed(0); w = torch.rand(2); torch.rand(2)' --grad-outputs implicit\n"
+        'read as: jvp inspect "w = torch.rand(2); torch.rand(2); b = torch.rand(2); (w * x * b).sum()" '
+        '--x "torch.manual_seed(0); w = torch.rand(2); torch.rand(2)" --grad-outputs implicit\n'
     )
