@@ -239,7 +239,7 @@ def inspect(
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     mode: str = "auto",
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
@@ -272,7 +272,8 @@ def inspect(
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
         device: where the inputs go.
-        seed: makes random functions repeatable; the global generator is left as it was.
+        seed: makes random functions repeatable (0 where it is not given; a program may begin with its own); the global generator is
+            left as it was.
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes, or text as on the command line, as in "200MB".
@@ -302,7 +303,7 @@ def jacobian(
     call: int | None = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     mode: str = "auto",
     memory_limit: int | str | None = None,
     create_graph: bool = False,
@@ -340,7 +341,7 @@ def trace(
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     step: int | str | None = None,
     memory_limit: int | str | None = None,
     **named: Any,
@@ -416,7 +417,7 @@ def hessian(
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
-    seed: int = 0,
+    seed: int | None = None,
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
