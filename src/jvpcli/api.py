@@ -194,7 +194,7 @@ class HessianResult(_Result):
         maps: the same as linear maps, which hold only what is not zero.
         gradient: input name to ∂L/∂input, of the input's shape.
         hvp: input name to the product with the direction, H u, of the input's shape; empty without a tangent.
-        symmetric: whether the order of differentiation makes no difference; if not, a backward of your own is wrong; None
+        symmetric: whether the order of differentiation makes no difference; if not, a backward is wrong; None
             where entries are not finite and could not be compared.
         definite: `positive`, `positive_semi`, `negative`, `negative_semi`, `indefinite`, `zero` or `unknown`, at this point.
         eigenvalues: the extreme ones, `.least` and `.greatest`, and whether they are `.exact`.
