@@ -136,33 +136,39 @@ def hostile(random: Random) -> str:
     return "\n".join([*lines, last])
 
 
-def _expression(random: Random, depth: int = 0) -> str:
+def _expression(random: Random, loops: int, depth: int = 0) -> str:
+    """Derivatives of derivatives double their graph with each turn: none stand in loops within loops."""
     one, other = random.choice(NAMES), random.choice(NAMES)
-    sub = _expression(random, depth + 1) if depth < 2 else one
-    return random.choice(
-        (
-            f"{one} + {other}", f"{one} * 0.5", f"torch.sin({sub})", f"f({one})", f"f({sub}, u={other})", "items[-1] * 1.0",
-            f"({sub} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {sub})", f"net({sub})",
-            f"d({one}, x)", f"d(({sub}).sum(), {random.choice(('x', 'w'))})", f"d(d({one} * x ** 2, x), x)",
-            f"d({one}, w, {other})", f"torch.func.grad(lambda t: (t * {one}).sin().sum())({other})",
-            f"torch.func.jacrev(f)({one}) @ {other}",
-            f"torch.vmap(lambda t: t ** 2 + t)({sub})", f"torch.func.jvp(torch.sin, ({one},), ({other},))[1]",
+    sub = _expression(random, loops, depth + 1) if depth < 2 else one
+    choices = [
+        f"{one} + {other}", f"{one} * 0.5", f"torch.sin({sub})", f"f({one})", f"f({sub}, u={other})", "items[-1] * 1.0",
+        f"({sub} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {sub})", f"net({sub})",
+        f"torch.vmap(lambda t: t ** 2 + t)({sub})", f"torch.stack([t for t in ({one}, {other})]).mean(0)",
+        f"torch.where({one} > 0, {sub}, {other})", f"{one}.detach() * x",
+    ]  # fmt: skip
+    if loops < 2:
+        choices += [
+            f"d({one}, x)", f"d(({sub}).sum(), {random.choice(('x', 'w'))})", f"d({one}, w, {other})",
+            f"torch.func.grad(lambda t: (t * {one}).sin().sum())({other})", f"torch.func.jacrev(f)({one}) @ {other}",
+            f"torch.func.jvp(torch.sin, ({one},), ({other},))[1]",
+        ]  # fmt: skip
+    if loops < 1:
+        choices += [
+            f"d(d({one} * x ** 2, x), x)", f"torch.func.hessian(lambda t: (t ** 3).sum() * t[0])({one}) @ {other}",
             f"torch.autograd.functional.vhp(lambda t: (t ** 3).sum(), {one}, {other}, create_graph=True)[1]",
-            f"torch.stack([t for t in ({one}, {other})]).mean(0)", f"torch.where({one} > 0, {sub}, {other})",
-            f"{one}.detach() * x",
-        )
-    )  # fmt: skip
+        ]  # fmt: skip
+    return random.choice(choices)
 
 
 def _block(random: Random, lines: list[str], indent: str, depth: int) -> None:
     for _ in range(random.randrange(1, 5 if depth == 0 else 3)):
         kind, name = random.randrange(14 if depth < 3 else 7), random.choice(NAMES)
         if kind <= 3:
-            lines.append(f"{indent}{name} = {_expression(random)}")
+            lines.append(f"{indent}{name} = {_expression(random, depth)}")
         elif kind == 4:
             lines.append(f"{indent}{name} {random.choice(('+=', '*=', '-='))} {random.choice(('0.5', 'x', 'w'))}")
         elif kind == 5:
-            lines.append(f"{indent}items.append({_expression(random)})")
+            lines.append(f"{indent}items.append({_expression(random, depth)})")
         elif kind == 6:
             lines.append(f"{indent}{name}[{random.randrange(3)}] = {random.choice(NAMES)}.sum()")
         elif kind == 7:
@@ -182,11 +188,12 @@ def _block(random: Random, lines: list[str], indent: str, depth: int) -> None:
             lines.append(f"{indent}    {name} = {name} * 0.5 + v{depth} * k{depth}")
         elif kind == 11:
             lines.append(f"{indent}with torch.no_grad():")
-            lines.append(f"{indent}    {name} = {_expression(random)}")
+            lines.append(f"{indent}    {name} = {_expression(random, depth)}")
         elif kind == 12:
             lines += [f"{indent}n{depth} = 0", f"{indent}while n{depth} < {random.randrange(4)}:", f"{indent}    n{depth} += 1"]
-            lines.append(f"{indent}    {name} = {_expression(random)}")
+            lines.append(f"{indent}    {name} = {_expression(random, depth)}")
         else:
             lines += [f"{indent}def p{depth}(t, k={random.choice(NAMES)}):", f"{indent}    u = t * k"]
-            lines.append(f"{indent}    return {random.choice(('d(u.sum(), t)', 'u + b', 'd(u, x)', 'u if u.sum() > 0 else t'))}")
+            derived = ("d(u.sum(), t)", "d(u, x)") if depth < 2 else ()
+            lines.append(f"{indent}    return {random.choice(('u + b', 'u if u.sum() > 0 else t', *derived))}")
             lines.append(f"{indent}{name} = p{depth}({random.choice(NAMES)})")
