@@ -213,11 +213,7 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     axes = [dims] * len(arguments) if dims is None or isinstance(dims, int) else list(dims)
     if len(axes) != len(arguments):
         raise EvaluationError(f"in_dims={dims} does not fit {len(arguments)} arguments.")
-    mapped = [(call.tensor(x).shape, axis) for x, axis in zip(arguments, axes, strict=True) if axis is not None]
-    for shape, axis in mapped:
-        if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
-            raise EvaluationError(f"torch.vmap maps axis {axis!r}, which a tensor of shape {tuple(shape)} does not have.")
-    sizes = {shape[axis] for shape, axis in mapped}
+    sizes = {call.tensor(x).shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None}
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
     results = []
