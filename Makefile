@@ -14,7 +14,7 @@ PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 FUZZ_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers bench bench-nets bench-cli browser docs picture screenshots catalog fuzz clean
+.PHONY: help demo test check lint types layers bench bench-nets bench-cli browser docs picture screenshots catalog fuzz operators clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -45,8 +45,12 @@ layers: $(VENV)/.dev ## no import from a lower floor to a higher one
 	@$(BIN)/python -m pytest tests/test_layers.py
 
 fuzz: $(VENV)/.dev ## every fuzzer by turns, with new examples, for FUZZ_MINUTES=60
-	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, command lines, claims and property tests'
+	@echo '→ $(FUZZ_MINUTES) minutes of mutated calls, expressions, programs, command lines, claims and property tests'
 	@$(BIN)/python tools/fuzz.py --minutes $(FUZZ_MINUTES)
+
+operators: $(VENV)/.dev ## all small samples of torch's operator database, first and second derivatives
+	@echo '→ the operator database'
+	@JVP_OP_DB_SAMPLES=100 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/language/test_op_db.py tests/language/test_op_db_second.py
 
 bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes
 	@echo '→ benchmarks'

@@ -24,6 +24,7 @@ sys.path.insert(0, str(TESTS / "language"))
 TURNS = {
     "mutated calls": ("language/child_tries.py", "--count", "2000"),
     "expressions": ("language/child_tries.py", "--expressions", "--count", "2000"),
+    "programs": ("language/program_tries.py", "--count", "5000"),
     "command lines": ("cli/hostile_commands.py", "--count", "60"),
     "claims": ("claims/examined_claims.py", "--count", "5000"),
 }
@@ -32,8 +33,8 @@ TURNS = {
 EXAMPLES = 100
 """Of each property test in its turn."""
 
-FINE = {"ok", "none", "hangs", "bad_value", "evaluation", "file", "forbidden", "limit", "not_differentiable", "shape_mismatch",
-        "stands", "syntax", "undecided", "unknown_name", "usage",
+FINE = {"ok", "raises", "none", "hangs", "bad_value", "evaluation", "file", "forbidden", "limit", "not_differentiable",
+        "shape_mismatch", "stands", "syntax", "undecided", "unknown_name", "usage",
         *(f"exit {code}" for code in (0, 2, 3, 4, 5, 6, 7, 8))}  # fmt: skip
 """What may become of a try."""
 

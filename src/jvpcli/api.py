@@ -200,7 +200,7 @@ class HessianResult(_Result):
         maps: the same as linear maps, which hold only what is not zero.
         gradient: input name to ∂L/∂input, of the input's shape.
         hvp: input name to the product with the direction, H u, of the input's shape; empty without a tangent.
-        symmetric: whether the order of differentiation makes no difference; if not, a backward of your own is wrong; None
+        symmetric: whether the order of differentiation makes no difference; if not, a backward is wrong; None
             where entries are not finite and could not be compared.
         definite: `positive`, `positive_semi`, `negative`, `negative_semi`, `indefinite`, `zero` or `unknown`, at this point.
         eigenvalues: the extreme ones, `.least` and `.greatest`, and whether they are `.exact`.
@@ -272,8 +272,8 @@ def inspect(
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
         device: where the inputs go.
-        seed: makes random functions repeatable (0 where it is not given; a program may begin with its own); the global generator is
-            left as it was.
+        seed: makes random functions repeatable (0 where it is not given, unless a program begins with its own); the global
+            generator is left as it was.
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes, or text as on the command line, as in "200MB".

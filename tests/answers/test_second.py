@@ -332,9 +332,21 @@ def test_a_wrong_entry_is_an_error(monkeypatch):
         spoilt(monkeypatch, lambda matrix: matrix[0, 0].add_(1))
 
 
-def test_an_asymmetry_of_torch_s_own_is_an_error(monkeypatch):
+def test_an_operation_that_reads_half_of_a_matrix_makes_it_asymmetric():
+    a = torch.tensor([[2.0, 0.5], [0.25, 1.0]], dtype=torch.float64)
+    c = torch.tensor([[1.0, 3.0], [0.5, 2.0]], dtype=torch.float64)
+    result = jvpcli.hessian("(torch.linalg.pinv(a, hermitian=True) * c).sin().sum()", a=a, c=c, wrt="a")
+    expected = torch.autograd.functional.hessian(lambda t: (torch.linalg.pinv(t, hermitian=True) * c).sin().sum(), a)
+    assert not torch.allclose(expected.reshape(4, 4), expected.reshape(4, 4).T)
+    torch.testing.assert_close(result.hessian["a", "a"], expected)
+    assert (result.symmetric, result.definite) == (False, "unknown")
+    (warning,) = [each for each in result.report.warnings if each.code == "asymmetric"]
+    assert warning.message.endswith("a backward of PyTorch's is not the derivative of its forward")
+
+
+def test_an_asymmetry_that_pytorch_s_own_products_lack_is_an_error(monkeypatch):
     monkeypatch.setattr(answers._Second, "checked", lambda self, u: answers.NOTHING)
-    with pytest.raises(InternalError, match="the Hessian is not symmetric"):
+    with pytest.raises(InternalError, match="are not symmetric, as PyTorch's products are"):
         spoilt(monkeypatch, lambda matrix: matrix[0, 1].add_(1))
 
 

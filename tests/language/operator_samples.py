@@ -20,6 +20,34 @@ SEED = 42
 """The seed that the database's random operators set themselves."""
 
 
+INTERNAL = "it is an internal of torch: its name begins with an underscore"
+BACKWARD = "it is the backward of another operator, with no public name"
+CANNOT_BE_WRITTEN = {
+    "_softmax_backward_data": INTERNAL,
+    "_native_batch_norm_legit": INTERNAL,
+    "_batch_norm_with_update": INTERNAL,
+    "_unsafe_masked_index": INTERNAL,
+    "_unsafe_masked_index_put_accumulate": INTERNAL,
+    "torch.ops.aten._safe_softmax.default": INTERNAL,
+    "max_pool2d_with_indices_backward": BACKWARD,
+    "native_dropout_backward": BACKWARD,
+    "sparse.sampled_addmm": "it takes a sparse tensor",
+    "sparse.mm.reduce": "it takes a sparse tensor",
+    "to_sparse": "it gives a sparse tensor",
+    "nn.functional.linear_cross_entropy.chunked": "it takes a Python object with options",
+    "nn.functional.linear_cross_entropy.chunked_none": "it takes a Python object with options",
+}
+"""The operators that can't be written, each with its reason."""
+
+NOT_COMPARABLE = {
+    "nn.functional.one_hot": "it takes integers only, so there is nothing to differentiate",
+    "torch.ops.aten._flash_attention_forward": "it is an internal of torch for CUDA, and has no samples on a CPU",
+    "torch.ops.aten._efficient_attention_forward": "it is an internal of torch for CUDA, and has no samples on a CPU",
+    "nn.functional.batch_norm.without_cudnn": "it is batch_norm with a switch for CUDA, and has no samples on a CPU",
+}
+"""Entries of the database that are no differentiable operators on this machine."""
+
+
 class CannotBeWrittenError(Exception):
     """Why a sample has no text."""
 

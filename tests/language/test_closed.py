@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from jvpcli.errors import ExitCode, ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
+from jvpcli.answers.question import pose
+from jvpcli.errors import ExitCode, ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.language import run
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
+from jvpcli.request import Request
 
 SECRET = "the canary sings"
 
@@ -175,3 +177,115 @@ def test_nothing_global_is_touched() -> None:
     assert torch.get_default_dtype() is torch.float32
     assert torch.is_grad_enabled()
     assert threading.active_count() == threads
+
+
+NET = "net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())\ny = net(x)\n"
+
+PROGRAMS: dict[str, list[str]] = {
+    "optimizers": [
+        "torch.optim.os.remove('CANARY')", "o = torch.optim.SGD([x], lr=0.1)\no.__class__",
+        "o = torch.optim.Adam(net.parameters())\no.state_dict()",
+        "o = torch.optim.Adam(net.parameters())\no.param_groups[0]['params']", "torch.optim.Optimizer([x], {})",
+        "torch.optim.lr_scheduler.LambdaLR(net, open)",
+        "o = torch.optim.SGD([x], lr=0.1)\no.load_state_dict(torch.load('CANARY'))",
+        "o = torch.optim.SGD([x], lr=0.1)\no.register_step_post_hook(open)", "torch.optim.SGD.__init__.__globals__",
+    ],
+    "hooks": [
+        "net.register_forward_hook(lambda m, i, o: o * 0)", "net.register_forward_pre_hook(open)",
+        "net.register_full_backward_hook(open)", "net[0].register_forward_hook(open)",
+        "torch.nn.modules.module.register_module_forward_hook(open)", "nn.modules.module.register_module_forward_hook(open)",
+        "h = x * 2\nh.register_hook(lambda g: g * 0)", "h = x * 2\nh.register_hook(open)",
+        "torch.autograd.graph.saved_tensors_hooks(open, open)", "with torch.autograd.graph.save_on_cpu(): y = x",
+        "net._forward_hooks", "net._forward_hooks[0] = open", "net.register_buffer('a', x)", "net.register_parameter('a', x)",
+        "net.register_module('a', net)", "net.add_module('a', net)",
+    ],
+    "parametrizations": [
+        "nn.utils.parametrize.register_parametrization(net[0], 'weight', net)",
+        "torch.nn.utils.parametrize.register_parametrization(net[0], 'weight', open)",
+        "nn.utils.parametrizations.orthogonal(net[0])", "nn.utils.parametrizations.weight_norm(net[0])",
+        "nn.utils.spectral_norm(net[0])", "nn.utils.weight_norm(net[0], name='__class__')",
+        "nn.utils.prune.l1_unstructured(net[0], 'weight', 0.5)", "nn.utils.vector_to_parameters(x, net.parameters())",
+        "nn.utils.clip_grad_norm_(net.parameters(), open)", "nn.utils.stateless.functional_call(net, {}, x)",
+        "net[0].weight = x", "net.weight.data = x", "net[0].weight.data[0] = open", "nn.init.__builtins__",
+        "nn.init.constant_(net[0].weight, open)", "nn.init.os",
+    ],
+    "pickling": [
+        "import pickle\npickle.loads(b'cos')", "import pickle\npickle.dumps(net)", "from pickle import loads\nloads(b'')",
+        "import copy\ncopy.deepcopy(net)", "import marshal\nmarshal.loads(b'')", "import dill\ndill.loads(b'')",
+        "import joblib\njoblib.load('CANARY')", "import io\ntorch.save(net, io.BytesIO())", "net.__reduce_ex__(2)",
+        "net.__getstate__()", "net.__setstate__({})", "x.__reduce__()", "torch.serialization.add_safe_globals([open])",
+        "torch._utils._rebuild_tensor_v2(x)", "net.load_state_dict(torch.load('CANARY'))", "net.state_dict().__class__",
+        "import numpy as np\nnp.load('CANARY', allow_pickle=True)", "np.fromfile('CANARY')", "np.save('CANARY', x)", "np.lib",
+        "np.ndarray.tofile(x, 'CANARY')",
+    ],
+    "modules' methods": [
+        "net.apply(open)", "net.to('cuda').__class__", "net.forward.__func__", "net.__call__(x).__class__", "net.__dict__",
+        "net._modules", "net._parameters", "net.named_modules()", "net.modules()", "net.children()",
+        "net.get_submodule('0').__class__", "net.get_parameter('0.weight').data", "net.compile()", "net.share_memory()",
+        "net.train.__func__", "net[0].__class__", "net[0].in_features.__class__", "net.type(torch.load)", "net.half()",
+        "net.extra_repr()", "net._call_impl(x)", "net.dump_patches", "net.T_destination", "nn.Module()",
+        "nn.Module.__subclasses__()", "nn.Sequential.forward", "nn.Sequential(open)", "nn.Sequential(lambda t: t)",
+        "nn.ModuleList([net])", "nn.ModuleDict({'a': net})", "nn.ParameterList([x])", "nn.DataParallel(net)",
+        "nn.LazyLinear(3)", "nn.Container", "nn.modules.os", "nn.functional.os", "nn.parallel.os",
+        "nn.Linear(2, 2).__init__(3, 3)", "nn.Linear(10**9, 10**9)", "nn.Transformer(custom_encoder=open)",
+        "nn.TransformerEncoderLayer(4, 2, activation=open)", "nn.TripletMarginWithDistanceLoss(distance_function=open)",
+    ],
+    "functional_call": [
+        "torch.func.functional_call(net, {'__class__': x}, x)", "torch.func.functional_call(net, {'0.weight.__class__': x}, x)",
+        "torch.func.functional_call(open, {}, x)", "torch.func.functional_call(x, {}, x)",
+        "torch.func.functional_call(torch.os, {}, x)", "torch.func.stack_module_state([net])", "torch.func.functionalize(open)",
+        "torch.func.linearize(open, x)", "torch.func.grad(open)('CANARY')", "torch.func.vjp(torch.load, 'CANARY')",
+        "torch.vmap(torch.save)(x, x)", "torch.func.jacrev(torch.os.remove)('CANARY')",
+        "torch.func.grad(net.register_forward_hook)(x)", "torch.func.grad(torch.func.grad)(x).__wrapped__",
+        "torch.autograd.functional.jacobian(open, x)", "torch.autograd.functional.os", "torch.func.grad.__globals__",
+        "torch.func.debug_unwrap(x)",
+    ],
+    "closures": [
+        "f = lambda: x\nf.__closure__[0].cell_contents", "def f():\n    k = open\n    return lambda: k\nf()('CANARY')",
+        "def f(k=open):\n    return k('CANARY')\nf()", "f = lambda *a, **k: open(*a, **k)\nf('CANARY')",
+        "def f():\n    return torch.load\nf()('CANARY')", "fs = [torch.sin, torch.load]\nfs[1]('CANARY')",
+        "f = torch.sin if x.sum() > 100 else torch.load\nf('CANARY')", "def f(g):\n    return g.__globals__\nf(torch.sin)",
+        "def f(g):\n    return g.__self__\nf(x.sum)", "g = x.numpy\ng().tofile('CANARY')",
+        "import os as torch_\ntorch_.remove('CANARY')", "def f():\n    import os\n    return os\nf().remove('CANARY')",
+        "def f():\n    from os import remove\n    remove('CANARY')\nf()", "def print(t):\n    return open(t)\nprint('CANARY')",
+        "print(open('CANARY'))", "print(torch.save(x, 'CANARY'))",
+    ],
+}  # fmt: skip
+"""What programs with a module in them may try; of some, what comes before them runs."""
+
+
+@pytest.mark.parametrize("family", PROGRAMS)
+def test_a_program_with_a_module_reaches_nothing(family: str, canary: Path) -> None:
+    for attempt in PROGRAMS[family]:
+        with pytest.raises(JvpError) as caught:
+            pose(Request(f"{NET}{attempt.replace('CANARY', str(canary))}", {"x": "1,2"}))
+        assert caught.value.exit_code is ExitCode.REFUSED, attempt
+        assert caught.value.span is not None, attempt
+        assert SECRET not in f"{caught.value.message}{caught.value.explanation}{caught.value.hints}"
+    assert canary.read_text() == SECRET
+    assert [path.name for path in canary.parent.iterdir()] == ["canary"]
+
+
+def test_what_is_passed_over_does_not_run(canary: Path) -> None:
+    for line in ("assert open('CANARY', 'w')", "print(open('CANARY', 'w'))\nz = y", "assert y, torch.save(y, 'CANARY')"):
+        pose(Request(f"{NET}{line.replace('CANARY', str(canary))}\ny", {"x": "1,2"}))
+    assert canary.read_text() == SECRET
+
+
+BOMBS = [
+    "f = torch.func.grad(lambda t: f(t))\nf(x)", "g = lambda t: torch.func.jacrev(g)(t)\ng(x)",
+    "def f(t):\n    return torch.autograd.functional.jacobian(f, t)\nf(x)",
+    "f = lambda t: (t ** 2).sum()\nfor k in range(100000):\n    f = torch.func.grad(f)\nf(x[0])",
+    "f = lambda t: t * 1\nfor k in range(100000):\n    f = torch.vmap(f)\nf(x)",
+    "def f(n):\n    return lambda t: f(n + 1)\ng = f(0)\nwhile True:\n    g = g(x)",
+    "def f(t, k=[]):\n    k.append(k)\n    return f(t)\nf(x)", "def a(t):\n    return b(t)\ndef b(t):\n    return a(t)\na(x)",
+    "f = lambda t: net(f(t))\nf(x)", "fs = []\nwhile True:\n    fs.append(lambda t: fs)\nx",
+    "f = lambda h: lambda t: h(h(t))\ng = lambda t: t + 1\nfor k in range(60):\n    g = f(g)\ng(x)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_functions_of_functions_end_at_a_limit(bomb: str) -> None:
+    """Recursion through derivatives and modules, and closures over closures."""
+    with pytest.raises(LimitError):
+        pose(Request(f"{NET}{bomb}", {"x": "1,2"}))

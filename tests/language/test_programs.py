@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jvpcli.errors import EvaluationError, ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.language.evaluate import Evaluation, evaluate
@@ -415,80 +413,6 @@ def test_every_step_is_the_text_of_its_place(name: str) -> None:
 )
 def test_sessions_and_indented_texts(pasted: str) -> None:
     torch.testing.assert_close(run(pasted, x=X).outputs["out"], (X**3).sum())
-
-
-NAMES = st.sampled_from(["a", "b", "c"])
-
-
-@st.composite
-def programs(draw: st.DrawFn) -> str:
-    """Programs of loops, branches, functions, lists and aliases, which end."""
-    lines = ["a = x.clone()", "b = x * 2", "c = a", "items = [a, b]"]
-
-    def expression(depth: int = 0) -> str:
-        kind = draw(st.integers(0, 7))
-        one, other = draw(NAMES), draw(NAMES)
-        return [
-            f"{one} + {other}", f"{one} * 0.5", f"torch.sin({one})", f"f({one})", f"f({one}, {other})", "items[-1] * 1.0",
-            f"({one} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {other})",
-        ][kind]  # fmt: skip
-
-    def block(indent: str, depth: int) -> None:
-        for _ in range(draw(st.integers(1, 3))):
-            kind = draw(st.integers(0, 9 if depth < 3 else 5))
-            name = draw(NAMES)
-            if kind <= 2:
-                lines.append(f"{indent}{name} = {expression()}")
-            elif kind == 3:
-                lines.append(f"{indent}{name} {draw(st.sampled_from(['+=', '*=', '-=']))} 0.5")
-            elif kind == 4:
-                lines.append(f"{indent}items.append({expression()})")
-            elif kind == 5:
-                lines.append(f"{indent}{name}[{draw(st.integers(0, 3))}] = {draw(NAMES)}.sum()")
-            elif kind == 6:
-                lines.append(f"{indent}if {name}.sum() > {draw(st.integers(-3, 3))}:")
-                block(indent + "    ", depth + 1)
-                lines.append(f"{indent}else:")
-                block(indent + "    ", depth + 1)
-            elif kind == 7:
-                lines.append(f"{indent}for i{depth} in range({draw(st.integers(0, 3))}):")
-                block(indent + "    ", depth + 1)
-                if draw(st.booleans()):
-                    lines.append(f"{indent}    if {name}.abs().max() > 4: break")
-            elif kind == 8:
-                lines.append(f"{indent}{name}, {draw(NAMES)} = {draw(NAMES)} * 1, {draw(NAMES)}")
-            else:
-                lines.append(f"{indent}for v{depth} in items[:2]:")
-                lines.append(f"{indent}    {name} = {name} + v{depth}")
-        return
-
-    lines += ["def g(h, t):", "    return h(t) * 0.5"]
-    lines += ["def f(t, u=None):", "    if u is None:", "        return t.cos() + a.sum()", "    t = t - u", "    return t"]
-    block("", 0)
-    lines.append("(a, b, c, sum(items), len(items) * x)")
-    return "\n".join(lines)
-
-
-@settings(max_examples=150, deadline=None)
-@given(programs())
-def test_random_programs(source: str) -> None:
-    leaf = X.clone().requires_grad_()
-    expected = by_python(source, {"x": leaf})
-    evaluation = run(source, wrt=("x",), x=X)
-    torch.testing.assert_close(list(evaluation.outputs.values()), list(expected))
-    totals = [sum(y.sum() for y in ys) for ys in (evaluation.outputs.values(), expected)]
-
-    def gradient(total: torch.Tensor, leaf: torch.Tensor) -> Any:
-        try:
-            return torch.autograd.grad(total, leaf)[0]
-        except RuntimeError as error:  # in place, on what is needed
-            return str(error)[:60]
-
-    found, theirs = gradient(totals[0], evaluation.inputs["x"]), gradient(totals[1], leaf)
-    if isinstance(theirs, str):
-        assert found == theirs
-    else:
-        torch.testing.assert_close(found, theirs)
 
 
 REFUSED = [

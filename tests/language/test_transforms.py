@@ -92,6 +92,15 @@ PROGRAMS = {
             return jvp(grad(f), (primal,), (tangent,))[1]
         hvp(lambda t: (t ** 3).sum() * t.prod(), x, v)
     """,
+    "where nothing is recorded around": """
+        from torch.func import grad, hessian, vjp
+        with torch.no_grad():
+            a = grad(lambda t: (t ** 3).sum())(x)
+            b = hessian(lambda t: (t ** 3).sum())(x) @ v
+            value, pull = vjp(torch.sin, x)
+            kept = torch.autograd.functional.vhp(lambda t: (t ** 3).sum(), x, v, create_graph=True)[1]
+        a + b + value + x * kept
+    """,
     "functions in a list": """
         fs = [torch.sin, lambda t: t ** 2, torch.exp]
         total = 0

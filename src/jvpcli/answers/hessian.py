@@ -355,22 +355,28 @@ def _definite(found: _Second, values: Extremes | None) -> str:
 def _asymmetry(found: _Second) -> Notice | None:
     """Where the second derivative depends on the order, as by a backward that is not the derivative of its forward.
 
+    PyTorch has some itself: that of a function which reads half of a symmetric matrix takes the other half to move along.
+
     Raises:
-        InternalError: it does so in operations of torch's own alone.
+        InternalError: it does so in the blocks, and not by PyTorch's own passes.
     """
-    where = _differing(found)
+    root, slack = math.sqrt(found.eps), _slack(found)
+    where = _differing(found, root, slack)
     if where is None:
         return None
-    if found.problem.is_own:
-        return said("asymmetric", "asymmetric", entry=where[0], other=where[1])
-    fact = f"the second derivatives by {where[0]} and by {where[1]} depend on the order: the Hessian is not symmetric"
-    raise InternalError(fact, explanation="PyTorch's own second derivative is wrong here; please report this expression.")
+    if not found.problem.is_own and _differing_products(found, root, slack) is None:
+        raise InternalError(f"the blocks of {where[0]} and {where[1]} are not symmetric, as PyTorch's products are")
+    whose = "your own" if found.problem.is_own else "PyTorch's"
+    return said("asymmetric", "asymmetric", entry=where[0], other=where[1], whose=whose)
 
 
-def _differing(found: _Second) -> tuple[str, str] | None:
+def _slack(found: _Second) -> float:
+    """What rounding may make of an entry of H u."""
+    return largest(found.noise(found.probe, [found.times(found.probe)])) + ROUNDINGS * found.eps * found.terms
+
+
+def _differing(found: _Second, root: float, slack: float) -> tuple[str, str] | None:
     """An entry of an input, and an input, whose mixed derivatives differ by more than rounding; None where none do."""
-    noise = largest(found.noise(found.probe, [found.times(found.probe)]))
-    root, slack = math.sqrt(found.eps), noise + ROUNDINGS * found.eps * found.terms
     if not found.matrix.held:
         return _differing_products(found, root, slack)
     for (x, w), block in found.maps.items():

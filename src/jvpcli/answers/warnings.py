@@ -68,7 +68,7 @@ SENTENCES = {
     "second_jump": "the second derivatives jump at this point: with all entries moved a little, to the one side and to the "
     "other, one by {entry} differs, and the one shown is of this point alone",
     "asymmetric": "the second derivatives by {entry} and by {other} depend on the order: the Hessian is not symmetric; a "
-    "backward of your own is not the derivative of its forward",
+    "backward of {whose} is not the derivative of its forward",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",

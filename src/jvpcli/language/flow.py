@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,14 +169,21 @@ def with_mode(run: Run, equation: Equation) -> Operand:
     if not all(isinstance(value, bool) for value in arguments) or len(arguments) > takes_flag:
         raise EvaluationError(f"{equation.target} takes {'True or False' if takes_flag else 'nothing'} here.")
     flag = arguments[0] if arguments else True
-    recording = {"torch.enable_grad": True, "torch.set_grad_enabled": flag, "torch.inference_mode": not flag}
-    outer, run.recording = run.recording, recording.get(equation.target, False)
+    meant = {"torch.enable_grad": True, "torch.set_grad_enabled": flag, "torch.inference_mode": not flag}
+    with recording(run, meant.get(equation.target, False)):
+        run.run(equation.bodies[0].equations)
+    return Const(None)
+
+
+@contextmanager
+def recording(run: Run, flag: bool) -> Iterator[None]:
+    """Whether steps are recorded for derivatives."""
+    outer, run.recording = run.recording, flag
     try:
-        with torch.set_grad_enabled(run.recording):
-            run.run(equation.bodies[0].equations)
+        with torch.set_grad_enabled(flag):
+            yield
     finally:
         run.recording = outer
-    return Const(None)
 
 
 def returned(run: Run, equation: Equation) -> Operand:

@@ -98,6 +98,9 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
             calls.append(node)
             classes[id(node)] = name
             inner.update(id(part) for argument in (*node.args, *node.keywords) for part in ast.walk(argument))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):  # which can't be read itself
+            inner.update(id(part) for part in ast.walk(node))
     found: dict[str, tuple[ast.Call, Mapping[int, str]]] = {}
     named = {id(without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

@@ -12,6 +12,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
 
@@ -97,8 +98,16 @@ BLANKS = " \t\f"
 PROMPT = re.compile(r"[ \t]*(?:>>>|In \[\d+\]:|\.\.\.:?)(?: |$)")
 """What a session of Python or IPython puts before a line that was typed."""
 
-ANSWER = re.compile(r"[ \t]*Out ?\[\d+\]:")
-"""What a notebook puts before an answer: a cell whose code stands below its prompt ends there."""
+CELL = re.compile(r"[ \t]*In ?\[[\d ]*\]:[ \t]*")
+"""What stands alone above a cell of a notebook."""
+
+OUT = re.compile(r"[ \t]*Out ?\[[\d ]*\]:")
+ANSWER = re.compile(r"[(\[{]*(?:tensor\(|torch\.Size\(|array\(|OrderedDict\(|<|\d|-\d)|(?:True|False|None)\b")
+"""How what a cell shows begins, where it could be read as Python."""
+
+QUOTES = re.compile(r"\"{3}|'{3}")
+CONTINUED = ("else", "elif", "except", "finally", ")", "]", "}")
+"""How a paragraph of code begins that is none by itself."""
 
 Line = tuple[int, str]
 """Where a line begins, and its text."""
@@ -125,13 +134,45 @@ def _lines(source: str) -> list[Line]:
         begin = match.end()
     if not any(line.lstrip(BLANKS).startswith((">>>", "In [")) and PROMPT.match(line) for _, line in lines):
         return lines
-    typed: list[Line] = []
-    in_cell = False
-    for start, line in lines:
-        found = PROMPT.match(line)
-        in_cell = not line[found.end() :].strip() and "In [" in line if found else in_cell and not ANSWER.match(line)
-        typed.append((start + found.end(), line[found.end() :]) if found else (start, line if in_cell else ""))
-    return typed
+    if any(CELL.fullmatch(line) for _, line in lines):
+        return _cells(lines)
+    typed = [(start, line, PROMPT.match(line)) for start, line in lines]
+    return [(start + found.end(), line[found.end() :]) if found else (start, "") for start, line, found in typed]
+
+
+def _cells(lines: Sequence[Line]) -> list[Line]:
+    """Of a notebook whose cells stand below their prompt, what was typed: a cell ends where an answer begins.
+
+    That is at `Out[3]:`, or, where outputs have no such mark, below an empty line at what is no Python or what a tensor prints.
+    """
+    kept: list[Line] = []
+    typed = begun = below_empty = quoted = False
+    for number, (start, line) in enumerate(lines):
+        if (found := PROMPT.match(line)) and not CELL.fullmatch(line):  # typed behind its prompt
+            typed, start, line = False, start + found.end(), line[found.end() :]
+        elif CELL.fullmatch(line):
+            typed, begun, quoted, line = True, False, False, ""
+        elif OUT.match(line) or (begun and below_empty and not quoted and _answers(lines, number)):
+            typed = False
+        below_empty = not line.strip(BLANKS)
+        begun = typed and (begun or not below_empty)
+        quoted ^= len(QUOTES.findall(line)) % 2 == 1
+        kept.append((start, line if typed or found else ""))
+    return kept
+
+
+def _answers(lines: Sequence[Line], number: int) -> bool:
+    """Whether the lines from there to the next empty one are no part of a program."""
+    if lines[number][1][:1] in (*BLANKS, ""):  # of a block that began before
+        return False
+    paragraph = list(takewhile(str.strip, (lines[k][1] for k in range(number, len(lines)))))
+    if ANSWER.match(paragraph[0]):
+        return True
+    try:
+        ast.parse("\n".join(paragraph))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return not paragraph[0].startswith(CONTINUED)
+    return False
 
 
 def _without_margin(lines: Sequence[Line]) -> list[Line]:

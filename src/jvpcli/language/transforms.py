@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError
 from jvpcli.language.derivatives import OPENING, derived
-from jvpcli.language.flow import call_value
+from jvpcli.language.flow import call_value, recording
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Run, items_in
 from jvpcli.program import GRAD, Const, Equation, Known, Operand, Pack
@@ -62,6 +62,19 @@ class Call:
     def value(self, function: Operand, arguments: Arguments, keywords: Keywords | None = None) -> Operand:
         """What a function gives."""
         return call_value(self.run, function, arguments, keywords or {}, self.equation)
+
+    def recorded(self, derive: Callable[[], Operand]) -> Operand:
+        """What is derived has a graph of its own, under torch.no_grad() too, where what comes out has none."""
+        with recording(self.run, True):
+            found = derive()
+        return found if self.run.recording else self.detached(found)
+
+    def detached(self, operand: Operand) -> Operand:
+        """A value without its graph."""
+        items = items_in(operand)
+        if items is not None:
+            return self.run.pack("tuple", [self.detached(item) for item in items])
+        return operand if isinstance(operand, Const) else self.do("method:detach", operand)
 
     def parts(self, operand: Operand) -> list[Operand]:
         """The tensors of a tuple; a tensor alone is one."""
@@ -142,7 +155,10 @@ class Transformed(FunctionValue):
 
     def called(self, run: Run, arguments: Arguments, keywords: Keywords, equation: Equation) -> Operand:
         """What it gives."""
-        return TRANSFORMS[self.name](self, Call(run, equation), arguments, keywords)
+        call = Call(run, equation)
+        if self.name == "vmap":
+            return _vmap(self, call, arguments, keywords)
+        return call.recorded(lambda: TRANSFORMS[self.name](self, call, arguments, keywords))
 
     def evaluated(self, call: Call, arguments: Arguments, keywords: Keywords) -> tuple[Operand, list[Operand], bool, Operand]:
         """The function's value, the arguments that it is derived by, whether they are one alone, and what else it gives."""
@@ -248,10 +264,9 @@ TRANSFORMS: Mapping[str, Callable[[Transformed, Call, Arguments, Keywords], Oper
     "jacrev": _jac,
     "jacfwd": _jac,
     "hessian": _hessian,
-    "vmap": _vmap,
     "pulled": _pulled,
 }
-"""What a transformed function gives."""
+"""What a transformed function gives, where a derivative is taken."""
 
 
 # Calls that give values at once
@@ -295,15 +310,8 @@ class _At:
 
     def given(self, found: Sequence[Operand], single: bool | None = None) -> Operand:
         """As many as there are inputs, without a graph unless one is asked for."""
-        parts = list(found) if self.create_graph else [self.detached(part) for part in found]
+        parts = list(found) if self.create_graph else [self.call.detached(part) for part in found]
         return parts[0] if (self.single if single is None else single) else self.call.run.pack("tuple", parts)
-
-    def detached(self, operand: Operand) -> Operand:
-        """A value without its graph."""
-        items = items_in(operand)
-        if items is not None:
-            return self.call.run.pack("tuple", [self.detached(item) for item in items])
-        return self.call.do("method:detach", operand)
 
     def tangents(self, v: Operand | None) -> list[Operand]:
         """One for each input; ones where none are given."""
@@ -313,7 +321,7 @@ class _At:
 
     def output(self) -> Operand:
         """The function's value."""
-        return self.value if self.create_graph else self.detached(self.value)
+        return self.value if self.create_graph else self.call.detached(self.value)
 
 
 def _functional_jacobian(call: Call, function: Operand, inputs: Operand, **options: Operand) -> Operand:
@@ -396,7 +404,10 @@ def transform(run: Run, equation: Equation) -> Operand:
     function, *rest = arguments
     if name in CALLS:
         try:
-            return CALLS[name](call, function, *rest, **keywords)
+            if name.startswith("functional."):  # whose results lose their graph by create_graph alone
+                with recording(run, True):
+                    return CALLS[name](call, function, *rest, **keywords)
+            return call.recorded(lambda: CALLS[name](call, function, *rest, **keywords))
         except TypeError:
             raise EvaluationError(f"The arguments don't fit `{name}`.") from None
     options = dict(zip(OPTIONS[name], rest, strict=False))

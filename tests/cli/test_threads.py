@@ -1,0 +1,227 @@
+"""What people paste into threads about gradients, in our own words: as a script, a session and notebooks, against Python."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.autograd import Variable
+
+Cells = list[str]
+
+GRADIENTS: dict[str, Cells] = {
+    "a weight for each entry": [
+        "import torch\nv = torch.tensor([0.5, 2., -1.])",
+        "p = torch.tensor([1., 2., 3.], requires_grad=True)\nq = p * 3\nwhile q.data.norm() < 50:\n    q = q * 3\n\nprint(q)",
+        "q.backward(v)\nprint(p.grad)",
+    ],
+    "cleared between two": [
+        '"""\nWhat is differentiated first\n"""\nz = torch.arange(3.)\nz',
+        "z.requires_grad_(True)\ns = 3 * torch.dot(z, z)\ns",
+        "s.backward()\nz.grad",
+        "# of each entry for itself\n\nz.grad.zero_()\ns = z ** 3\ns.backward(gradient=torch.ones(len(s)))\nz.grad",
+    ],
+    "two leaves under a tuple's names": [
+        "a, b = torch.tensor([2., 5.], requires_grad=True), torch.tensor([1., 3.], requires_grad=True)",
+        "r = (a ** 2 - a * b).mean()\nr.backward()\nprint('a:', a.grad, 'b:', b.grad)",
+    ],
+    "a helper that prints nothing, between blank lines": [
+        "def energy(t, stiffness=2.):\n    '''of a spring'''\n\n    stretched = t[1:] - t[:-1]\n\n"
+        "    return stiffness * (stretched ** 2).sum()",
+        "t = torch.tensor([0., 1., 3., 3.5], requires_grad=True)\nenergy(t, stiffness=3.).backward()\nt.grad",
+    ],
+    "orders, one after the other": [
+        "k = 1.5\nt = torch.tensor(k, requires_grad=True)\ny = t ** 4\nprint(f'at {k}: {y}')",
+        "y.backward(retain_graph=True)\nprint(f'first {t.grad}')",
+        "t.grad.zero_()\nd1 = torch.autograd.grad(y, t, create_graph=True)[0]\n"
+        "d2 = torch.autograd.grad(d1, t, create_graph=True)[0]\n"
+        "d2.backward(gradient=torch.tensor(1.0))\nprint(f'third {t.grad}')",
+    ],
+    "a residual by .grad": [
+        "t = torch.linspace(0.1, 0.9, 5)\nt.requires_grad = True\nk = torch.tensor(2., requires_grad=True)",
+        "u = torch.sin(k * t)\nu.backward(torch.ones_like(t), create_graph=True)\nu_t = t.grad.clone()",
+        "t.grad.zero_()\nu_t.backward(torch.ones_like(t), create_graph=True)\nu_tt = t.grad.clone()",
+        "t.grad.zero_()\nk.grad.zero_()\nloss = ((u_tt + u) ** 2).sum()\nloss.backward()\nprint(k.grad)",
+    ],
+    "a branch that is not taken": [
+        "q = torch.tensor([-2., 0.25, 9.], requires_grad=True)\nr = torch.where(q > 0, q.sqrt(), q * 2).sum()\n"
+        "r.backward()\nprint(r)",
+        "print(q.grad)",
+    ],
+    "entries set one by one, beside a mask": [
+        "p = torch.tensor([0., 2., 3.], requires_grad=True)\nq = torch.tensor([0., 2., 3.], requires_grad=True)",
+        "out = q.clone().detach()\nfor i in range(len(q)):\n    if q[i] > 2:\n        out[i] = torch.log(q[i])\n"
+        "    else:\n        out[i] = 3 * q[i]",
+        "mask = p <= 2\nother = torch.ones_like(p)\nother[mask] = torch.exp(p[mask])\nother[~mask] = 0.",
+        "first = out.sum()\nsecond = other.sum()\nfirst.backward()\nsecond.backward()\nprint(p.grad, q.grad)",
+    ],
+    "old names": [
+        "from torch.autograd import Variable\nimport numpy as np",
+        "m = Variable(torch.FloatTensor([[1, 2], [3, 4]]))\nx = Variable(torch.FloatTensor([[2, 1]]), requires_grad=True)",
+        "torch.mm(x, m).backward(torch.FloatTensor([[0, 1]]))\nx.grad",
+    ],
+    "a chain whose numbers are all in a list": [
+        "w = nn.Parameter(torch.tensor([0.5, -0.25]))\nh = torch.ones(2)\nstates = []",
+        "for step in range(4):\n    h = torch.tanh(h * w + step)\n    states.append(h)\n\n"
+        "loss = torch.stack(states).pow(2).mean()",
+        "loss.backward()\nw.grad",
+    ],
+}
+"""Cells that end with gradients in `.grad`."""
+
+VALUES: dict[str, Cells] = {
+    "an order that is asked for": [
+        "from torch.autograd import grad\n\ndef nth(f, by, n=3):\n    for _ in range(n):\n"
+        "        g = grad(f, by, create_graph=True)[0]\n"
+        "        f = g.sum()\n\n    return g",
+        "s = torch.tensor(2., requires_grad=True)\nf = s ** 3 + s ** 5",
+        "nth(f, s)",
+    ],
+    "a residual by a function": [
+        "def along(u, inputs):\n    for t in inputs:\n"
+        "        u = torch.autograd.grad(u, t, grad_outputs=torch.ones_like(u), create_graph=True)[0]\n    return u",
+        "net = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1))\n"
+        "x = torch.linspace(0, 1, 4).reshape(-1, 1).requires_grad_()\n"
+        "y = torch.linspace(1, 2, 4).reshape(-1, 1).requires_grad_()",
+        "u = net(torch.cat([x, y], dim=1))\nalong(u, [x, x]) + 0.5 * along(u, [y, y])",
+    ],
+}
+"""Cells that end with a value."""
+
+ERRORS: dict[str, Cells] = {
+    "a weight of the input's shape": [
+        "x = torch.tensor([1., 2.], requires_grad=True)\ny = torch.outer(x, x)",
+        "torch.autograd.grad(y, x, grad_outputs=torch.ones_like(x))",
+    ],
+    "numbers without their graph": [
+        "a = torch.tensor(0.5, requires_grad=True)\nb = torch.tensor([a.sin(), a.cos()])",
+        "b.sum().backward()",
+    ],
+    "a leaf in place": ["w = torch.ones(3, requires_grad=True)\nw += 1\nw.sum().backward()"],
+    "an exponential in place": [
+        "t = torch.arange(3., requires_grad=True)\nu = (2 * t).exp()\nu[0] = 7.",
+        "u.sum().backward()",
+    ],
+    "entries of what is needed in place": [
+        "h = torch.zeros(4)\nw = torch.ones(4, requires_grad=True)\nh[0] = w[0]\nfor i in range(3):\n"
+        "    h[i+1] = torch.sin(h[i]) * w[i]",
+        "h.sum().backward()",
+    ],
+    "a gradient by a gradient": [
+        "x = torch.ones(4, 2, requires_grad=True)\ny = (x ** 2).sum(1, keepdim=True)",
+        "g, = torch.autograd.grad(inputs=x, outputs=y, grad_outputs=torch.ones_like(y))",
+        "g2, = torch.autograd.grad(inputs=g, outputs=y, grad_outputs=torch.ones_like(y))",
+    ],
+    "a constant first derivative": [
+        "x = torch.ones(3, requires_grad=True)\ng = torch.autograd.grad((2 * x).sum(), x, create_graph=True)[0]",
+        "torch.autograd.grad(g.sum(), x)[0]",
+    ],
+}
+"""Cells that PyTorch refuses."""
+
+
+def script(cells: Cells) -> str:
+    return "\n\n".join(cells)
+
+
+def session(cells: Cells) -> str:
+    """As Python shows it, with an answer here and there."""
+    lines = []
+    for number, cell in enumerate(cells):
+        for line in cell.split("\n"):
+            blank_or_inside = not line or line[0] in " )"
+            lines.append(f"{'...' if blank_or_inside else '>>>'} {line}".rstrip())
+        lines.append("..." if lines[-1].startswith("...") else f"tensor({number}., grad_fn=<SumBackward0>)")
+    return "\n".join(lines)
+
+
+def notebook(cells: Cells) -> str:
+    """As IPython shows it."""
+    shown = []
+    for number, cell in enumerate(cells, 1):
+        first, *rest = cell.split("\n")
+        dots = " " * (len(f"In [{number}]:") - len("...:")) + "...:"
+        shown.append("\n".join([f"In [{number}]: {first}", *(f"{dots} {line}" for line in rest)]))
+        shown.append(f"Out[{number}]: tensor([{number}.])")
+    return "\n\n".join(shown)
+
+
+def page(cells: Cells) -> str:
+    """As the page of a notebook is copied: a cell below its prompt, and what it shows below an empty line or a mark."""
+    answers = ("tensor([1., 2.], grad_fn=<MulBackward0>)", "Out[7]:\ntensor(3.)", "RuntimeError: no such thing", "True False 3")
+    return "\n\n".join(f"In [{k + 1}]:\n{cell}\n\n{answers[k % len(answers)]}\n" for k, cell in enumerate(cells))
+
+
+CLOTHES = (script, session, notebook, page)
+
+
+def run(cells: Cells) -> tuple[dict[str, Any], Any]:
+    """The names that Python leaves, and what the last line gives."""
+    torch.manual_seed(0)
+    scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "print": lambda *_: None}
+    text, _, last = script(cells).rpartition("\n")
+    exec(text, scope)
+    try:
+        return scope, eval(last, scope)
+    except SyntaxError:
+        exec(last, scope)
+        return scope, None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("clothes", CLOTHES)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_what_is_in_grad(jvp, name, clothes):
+    scope, _ = run(GRADIENTS[name])
+    leaves = {key: value for key, value in scope.items() if isinstance(value, torch.Tensor) and value.is_leaf}
+    expected = {key: leaf.grad for key, leaf in leaves.items() if leaf.requires_grad and leaf.grad is not None}
+    done = jvp("inspect", "-", "--json", stdin=clothes(GRADIENTS[name]))
+    assert done.code == 0, done.out
+    found = {key: torch.tensor(_numbers(x["value"])) for key, x in json.loads(done.out)["vjp"].items()}
+    torch.testing.assert_close(found, {key: value.detach() for key, value in expected.items()}, equal_nan=True)
+
+
+def _numbers(value: Any) -> Any:
+    """A document's numbers, of which those that are not finite are words."""
+    return [_numbers(each) for each in value] if isinstance(value, list) else float(value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("clothes", CLOTHES)
+@pytest.mark.parametrize("name", VALUES)
+def test_what_the_last_cell_gives(jvp, name, clothes):
+    _, expected = run(VALUES[name])
+    done = jvp("inspect", "-", "--json", stdin=clothes(VALUES[name]))
+    assert done.code == 0, done.out
+    (found,) = json.loads(done.out)["outputs"].values()
+    torch.testing.assert_close(torch.tensor(found["value"]), expected.detach())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("clothes", CLOTHES)
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_pytorch_raises_is_the_answer(jvp, name, clothes):
+    with pytest.raises(RuntimeError) as caught:
+        run(ERRORS[name])
+    error = json.loads(jvp("inspect", "-", "--json", stdin=clothes(ERRORS[name])).out)["error"]
+    assert error["torch_message"] == str(caught.value)
+
+
+CLASSES = [
+    "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(2, 1)\n\n"
+    "    def forward(self, t):\n        return self.l(t)",
+    "class Square(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n        return t ** 2",
+]
+
+
+@pytest.mark.parametrize("clothes", CLOTHES)
+@pytest.mark.parametrize("written", CLASSES)
+def test_a_class_is_named_itself(jvp, written, clothes):
+    cells = ["x = torch.ones(2, requires_grad=True)", written, "y = (x ** 2).sum()\ny.backward()"]
+    error = json.loads(jvp("inspect", "-", "--json", stdin=clothes(cells)).out)["error"]
+    assert error["message"] == "A `class` runs only from a file of yours."

@@ -1,0 +1,39 @@
+"""Programs of functions, loops, modules and nested derivatives mean what Python says; hostile ones end in documented errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from program_tries import attempt
+from random_programs import by_jvp, by_python, program
+
+COUNT = 200
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("block", range(0, COUNT, 50))
+def test_a_program_means_what_python_says(block: int) -> None:
+    values = 0
+    for seed in range(block, block + 50):
+        source = program(Random(seed))
+        expected, found = by_python(source), by_jvp(source)
+        if isinstance(expected, str):
+            assert found == expected, source
+        else:
+            values += 1
+            torch.testing.assert_close(found, expected, equal_nan=True, msg=lambda told, source=source: f"{source}\n{told}")
+    assert values >= 40
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_program_ends_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tried = [attempt(Random(f"0:{number}")) for number in range(COUNT)]
+    assert [said for kind, said in tried if said] == []
+    kinds = Counter(kind for kind, _ in tried)
+    assert kinds["ok"] > COUNT // 3
+    assert kinds["forbidden"] > COUNT // 10
