@@ -179,6 +179,28 @@ for t in range(1):
         print(t, loss.item())
     loss.backward()
 """,
+    "one of two leaves is cleared": """
+w = torch.ones(2, requires_grad=True)
+(w * 3).sum().backward()
+inp = torch.ones(2, requires_grad=True)
+(inp * 2).sum().backward()
+inp.grad.zero_()
+(inp * 5).sum().backward()
+print(inp.grad)
+""",
+    "what is changed before it is a leaf": """
+from torch.autograd import Variable
+def twice(t):
+    t *= 2
+a = torch.ones(2)
+a.zero_()
+b = torch.ones(2)
+twice(b)
+v = Variable(a, requires_grad=True)
+w = b.clone().requires_grad_()
+n = v.sum() * 3 + (v ** 2 * w ** 2).sum() + (w ** 3).sum()
+n.backward()
+""",
     "what only shows": """
 import numpy as np
 x = torch.linspace(0, 1, 5, requires_grad=True)

@@ -125,6 +125,64 @@ def test_a_given_leaf_leaves_the_others_as_they_are(jvp: Callable[..., Any], nam
     compare(json.loads(run.out), by_python(source, 0, x=x))
 
 
+TRANSFORMS = {
+    "tangents": """
+        x = torch.randn(5)
+        y = torch.randn(5)
+        v = torch.rand(5)
+        f = lambda x, y: x * y
+        _, out = torch.func.jvp(f, (x, y), (v, torch.rand(5)))
+    """,
+    "what is not derived is drawn first": """
+        from torch.func import jacrev
+        x = torch.randn(3)
+        weight, bias = torch.randn(2, 3), torch.randn(2)
+        def predict(weight, bias, x):
+            return torch.tanh(weight @ x + bias)
+        out = jacrev(predict, argnums=(0, 1))(weight, bias, x)
+    """,
+    "row by row": """
+        x = torch.randn(4)
+        out = torch.func.vmap(torch.func.grad(torch.sin))(x)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_inputs_of_a_transform_are_pytorchs(jvp: Callable[..., Any], name: str) -> None:
+    source = textwrap.dedent(TRANSFORMS[name]).strip()
+    document = json.loads(jvp("inspect", source, "--json", "--quiet").out)
+    assert document["ok"], document
+    scope: dict[str, Any] = {"torch": torch}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(source, scope)
+    for key, given in document["inputs"].items():
+        torch.testing.assert_close(torch.tensor(given["value"]), scope[key])
+    blocks = document["jacobian"]
+    if name == "tangents":
+        torch.testing.assert_close(torch.tensor(document["jvp"]["out"]["value"]), scope["out"])
+    elif name == "row by row":
+        torch.testing.assert_close(torch.tensor(blocks["y"]["x"]["value"]), torch.diag(-scope["x"].sin()))
+    else:
+        for key, expected in zip(("weight", "bias"), scope["out"], strict=True):
+            torch.testing.assert_close(torch.tensor(blocks["y"][key]["value"]), expected)
+
+
+def test_the_seed_of_a_program_counts_where_none_is_given(jvp: Callable[..., Any]) -> None:
+    import jvpcli
+
+    source = "torch.manual_seed(7); x = torch.rand(3, requires_grad=True); (x ** 2).sum().backward()"
+    for given in (None, 0, 7):
+        with torch.random.fork_rng():
+            torch.manual_seed(7 if given is None else given)
+            expected = 2 * torch.rand(3)
+        options = {} if given is None else {"seed": given}
+        words = [] if given is None else ["--seed", str(given)]
+        torch.testing.assert_close(jvpcli.inspect(source, **options).vjp["x"], expected)
+        compare(json.loads(jvp("inspect", source, *words, "--json", "--quiet").out), {"x": expected})
+
+
 def test_a_seed_stays_inside() -> None:
     """What a program begins anew is its own stream, and not the process's."""
     import jvpcli

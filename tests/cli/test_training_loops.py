@@ -90,6 +90,24 @@ LOOPS = {
         KEEP(x)
         print(x.grad)
     """,
+    "a loop in a loop": """
+        a = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+        for i in range(2):
+            for j in range(3):
+                out = a[i, j] ** (j + 1)
+                out.backward()
+        KEEP(a)
+        print(a.grad)
+    """,
+    "a loop in a loop that clears": """
+        a = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        for i in range(3):
+            a.grad = None
+            scale = i + 1
+            for j in range(3):
+                (a[j] ** 2 * scale).backward()
+        KEEP(a)
+    """,
     "an optimizer's steps are left out": """
         x = torch.tensor([1.0, 2.0], requires_grad=True)
         for i in range(3):

@@ -11,6 +11,19 @@ from jvpcli.language.parse import parse
 
 X = torch.tensor([0.3, 1.7, 1.1, 0.9])
 
+
+
+def test_the_rows_of_vmap_are_one_call() -> None:
+    source = "y = x ** 2\njacobian = torch.vmap(lambda v: torch.autograd.grad(y, x, v)[0])(torch.eye(4))\n"
+    found = evaluate(parse(source + "jacobian * x", ["x"]), {"x": X}, wrt=("x",)).outputs
+    torch.testing.assert_close(next(iter(found.values())), torch.diag(2 * X) * X)
+    with pytest.raises(JvpError) as caught:
+        evaluate(parse(source + "y.sum().backward()\nx", ["x"]), {"x": X}, wrt=("x",))
+    with pytest.raises(RuntimeError) as expected:
+        exec(source + "y.sum().backward()", {"torch": torch, "x": X.clone().requires_grad_()})
+    assert caught.value.torch_message == str(expected.value)
+
+
 SHARED = [
     "x * 2", "x + 1", "x ** 2", "x.sin()", "x.sum()", "x * x", "x / 3", "3 / x", "x.exp()", "x.relu()", "x[1:]",
     "x.reshape(2, 2)", "x.reshape(2, 2).T @ x.reshape(2, 2)", "torch.cat([x, x])", "x.mean()", "x.clamp(0.5, 1)",

@@ -227,6 +227,9 @@ def derive(run: Run, equation: Equation) -> Operand:
 def derived(run: Run, call: Equation) -> Operand:
     """What a derivative call gives, whose operands are those of the tape."""
     leaves = tuple(run.leaves)
+    if run.keeps_graph and call.op == GRAD:
+        others = [(name, operand) for name, operand in call.keywords if name != "retain_graph"]
+        call = replace(call, keywords=(*others, ("retain_graph", Const(True))))
     try:
         found = Live(run.values, leaves, run.grads, run.freed).step(call, run.functions)
     except JvpError:

@@ -14,12 +14,15 @@ from jvpcli.language.names import assigned
 from jvpcli.language.statements import assignment, free_names, names_made, of_leaf, unused_name
 
 
-def separate(statement: ast.stmt) -> list[ast.stmt]:
-    """`x, w = a, b` as two statements, where one of them makes a leaf."""
+def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
+    """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs."""
     if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple) and len(statement.targets) == 1):
         return [statement]
     (target,), values = statement.targets, statement.value.elts
-    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values) and any(map(of_leaf, values))):
+    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values)):
+        return [statement]
+    made = {*names_made(statement)}
+    if made & free_names(statement.value) or not (made & {*inputs} or any(map(of_leaf, values))):
         return [statement]
     return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
 
@@ -167,7 +170,8 @@ def from_intermediates(
 
     None where that cannot be: the value is made more than once or with others, or nothing reads it afterwards.
     """
-    kept = [*kept, *(assignment(name, text) for name, text in meant.inputs.items())]
+    kept = [part for statement in kept for part in separate(statement, meant.wrt)]
+    kept += [assignment(name, text) for name, text in meant.inputs.items()]
     own = [name for name in meant.wrt if name in assigned(kept)]
     if not own:
         return kept, leaves

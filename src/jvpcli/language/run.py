@@ -73,6 +73,7 @@ class Run:
     `bound` says what each slot of the program stands for on the tape; `values` holds the values of the tape's slots, and
     `reported` the same but for tensors that were changed in place later, which stand there as they were; `newer` leads
     from a slot whose tensor was changed in place to that of the changed one.  `recording`: whether torch records a graph;
+    `keeps_graph`: whether what runs is run again on the same graph, as the rows of vmap, so that it frees nothing of it;
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
@@ -111,6 +112,7 @@ class Run:
         self.span: Span = (0, 0)
         self.in_loop = False
         self.recording = True
+        self.keeps_graph = False
         self.calls = 0
         self.lists_change = False
         self.decisions: set[int] = set()

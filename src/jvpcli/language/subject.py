@@ -29,6 +29,7 @@ from jvpcli.language.calls import (
     transformed,
 )
 from jvpcli.language.dependence import needed, root_of
+from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned
 from jvpcli.language.statements import (
     NAMESPACES,
@@ -184,7 +185,15 @@ class Reader:
         if _make_graph(list(layers(value))[depth or 0]):
             notes = (AS_VALUE,)
         expression = ast.unparse(value) if notes or depth is None else text_of(shown[0], self.code)
-        return _Subject(self.statements[: each.place], Pasted(expression, notes=notes), (each,))
+        before = self.statements[: each.place]
+        return _Subject(before, Pasted(expression, wrt=self._arguments(each, before), notes=notes), (each,))
+
+    def _arguments(self, each: Place, before: Sequence[ast.stmt]) -> tuple[str, ...]:
+        """What a function is derived at, by its names: the inputs of a program that has neither leaves nor names to be given."""
+        made = {*assigned(before)}
+        if transformed(each.call) is None or without_leaves(before, self.code)[1] or not self._made_of(each) <= made:
+            return ()
+        return tuple(dict.fromkeys(argument.id for argument in each.call.args if isinstance(argument, ast.Name)))
 
     def _made_of(self, each: Place) -> set[str]:
         """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""

@@ -226,7 +226,9 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
     if len(sizes) != 1:
         raise EvaluationError(f"torch.vmap needs one size along the mapped axes, and there are {sorted(sizes) or 'none'}.")
     results = []
-    for index in range(sizes.pop()):
+    rows, outer = sizes.pop(), call.run.keeps_graph
+    for index in range(rows):
+        call.run.keeps_graph = outer or index < rows - 1  # for PyTorch all rows are one call
         given = [
             x if axis is None else call.do("method:select", x, Const(axis), Const(index))
             for x, axis in zip(arguments, axes, strict=True)
