@@ -185,3 +185,39 @@ def test_a_bare_run_needs_a_program(jvp):
     outcome = jvp("run", "--watch")
     assert outcome.code == 2
     assert "SCRIPT.py is missing" in outcome.err
+
+RESIDUAL = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+x = torch.rand(3, 2, requires_grad=True)
+u = net(x)
+du, = torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)
+dxx, = torch.autograd.grad(du[:, :1], x, torch.ones_like(u), create_graph=True)
+loss = (du[:, 1:] + u * du[:, :1] - 0.1 * dxx[:, :1]).square().mean()
+loss.backward()
+"""
+
+
+@pytest.mark.parametrize("command", ["inspect", "trace", "check"])
+def test_derivatives_inside_of_a_program_are_steps_of_it(jvp, tmp_path, monkeypatch, capsys, command):
+    """The residual of a differential equation: its loss holds first and second derivatives by the inputs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "residual.py").write_text(RESIDUAL)
+    outcome = jvp("run", f"--{command}", "11", "--json", "residual.py")
+    document = json.loads(outcome.out)
+    found = {"__name__": "__main__"}
+    exec(RESIDUAL, found)
+    if command == "check":
+        assert (document["passed"], document["verdict"]) == (True, "pass")
+        return
+    for name, parameter in found["net"].named_parameters():
+        got = torch.tensor(document["vjp"][f"net.{name}"]["value"])
+        assert torch.allclose(got, parameter.grad, rtol=1e-4, atol=1e-6), name
+    if command == "trace":
+        assert [s["source"] for s in document["steps"] if s["op"].startswith("torch.autograd.grad")] == [
+            "torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)",
+            "torch.autograd.grad(du[:, :1], x, torch.ones_like(u), create_graph=True)",
+        ]

@@ -87,7 +87,7 @@ class Watched:
         """Notes a derivative call, answers for it if it is the one, and makes it."""
         call = read_call(func, args, keywords)
         if self.listing and len(self.calls) < MOST_CALLS:
-            self.calls.append(_listed(len(self.calls), call))
+            self.calls.append(_call(len(self.calls), call))
         if call.place is not None:
             self.lines.add((call.place.file, call.place.line))
         if self.asked is not None and not self.answered and self.asked.meets(self._in_script(call)):
@@ -135,7 +135,7 @@ def read_asked(command: str, text: str) -> Asked:
     return Asked(command, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 1, file)
 
 
-def _listed(index: int, call: Derivative) -> GradCall:
+def _call(index: int, call: Derivative) -> GradCall:
     place = call.place
     return GradCall(
         index=index,
@@ -202,7 +202,7 @@ def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
     )
 
 
-def report_of(watched: Watched, error: JvpError | None) -> RunReport:
+def listed(watched: Watched, error: JvpError | None) -> RunReport:
     """The derivative calls of a program that has ended, and how it ended."""
     alarms = None if watched.watch is None else tuple(watched.watch.alarms)
     return RunReport(tuple(watched.calls), None if error is None else error.to_dict(), alarms)

@@ -62,7 +62,7 @@ def opened_problem(request: Request) -> Problem:
         JvpError: as `pose`.
     """
     problem = pose(request)
-    if not problem.is_own:
+    if isinstance(request.expression, Problem) or not problem.is_own:
         return problem
     from jvpcli.recording.opened import as_program, opened  # loaded only where code of the user's own runs
 

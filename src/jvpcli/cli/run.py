@@ -6,15 +6,18 @@ import gc
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jvpcli.cli.compute import Pictures, report_of
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.cli.typed import examples
 from jvpcli.errors import ExitCode, JvpError, UsageError
 
 if TYPE_CHECKING:
-    from jvpcli.answers.run import Asked
+    from rich.console import Console
+
     from jvpcli.recording.places import Point
     from jvpcli.request import Request
 
@@ -78,14 +81,16 @@ def command(
     lines = {name: text for name, text in (("inspect", inspect), ("trace", trace), ("check", check)) if text is not None}
     if len(lines) > 1:
         raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
+    pictures = Pictures(html, None, False)
+    pictures.check(as_json=as_json)
     if html is not None and not lines:
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
-    from jvpcli.answers.run import Watched, ended, read_asked, report_of, unanswered, warned
+    from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
     from jvpcli.answers.watch import Watch
     from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
-    shown = _Shown(context, asked, as_json, full, depth, quiet, html)
+    shown = _Shown(context, as_json, quiet, full, depth, pictures)
     watched = Watched(
         asked,
         shown.answer,
@@ -123,7 +128,7 @@ def command(
     if grad_calls or (watch and as_json):
         from jvpcli.render.run import render_calls
 
-        emit(context, report_of(watched, failure), as_json, render_calls)
+        emit(context, listed(watched, failure), as_json, render_calls)
     if failure is not None and not quiet:
         context.err.write("\n")
         emit_error(context, failure, as_json and not grad_calls and not shown.told)
@@ -145,55 +150,45 @@ def _code(left: SystemExit, context: Context) -> int:
     return 1
 
 
+@dataclass
 class _Shown:
-    """Prints the answer for one derivative call, in the middle of the program."""
+    """Prints the answer for one derivative call, in the middle of the program.
 
-    def __init__(
-        self,
-        context: Context,
-        asked: Asked | None,
-        as_json: bool,
-        full: bool,
-        depth: int | None,
-        quiet: bool,
-        html: str | None,
-    ) -> None:
-        self.context, self.asked, self.as_json, self.full, self.depth = context, asked, as_json, full, depth
-        self.quiet, self.html = quiet, html
-        self.told = False
+    `told`: whether it has.
+    """
+
+    context: Context
+    as_json: bool
+    quiet: bool
+    full: bool
+    depth: int | None
+    pictures: Pictures
+    told: bool = False
 
     def answer(self, request: Request) -> None:
-        """The answer for a call, on stdout."""
-        assert self.asked is not None
+        """The answer for a call, on stdout; a failure of it ends nothing else."""
         self.told = True
         sys.stdout.flush()
         try:
-            report, render = self._report(request)
+            report = report_of(request)
+            self.pictures.write(report)
         except JvpError as error:
             emit_error(self.context, error, self.as_json)
             return
-        emit(self.context, report, self.as_json, render)
-        if self.html is not None:
-            from jvpcli.cli.compute import Pictures
-
-            Pictures(self.html, None, False).write(report)
+        emit(self.context, report, self.as_json, lambda report, console: self._render(request.command, report, console))
         if not (self.quiet or self.as_json):
             emit_warnings(self.context, report.warnings)
 
-    def _report(self, request: Request) -> tuple[Any, Any]:
-        assert self.asked is not None
-        full = self.full
-        if self.asked.command == "inspect":
-            from jvpcli.answers.inspect import inspect
+    def _render(self, command: str, report: Any, console: Console) -> None:
+        if command == "inspect":
             from jvpcli.render.text import render_inspect
 
-            return inspect(request), lambda report, console: render_inspect(report, console, full=full)
-        if self.asked.command == "trace":
-            from jvpcli.answers.trace import trace
+            render_inspect(report, console, full=self.full)
+        elif command == "trace":
             from jvpcli.render.trace import render_trace
 
-            return trace(request), lambda report, console: render_trace(report, console, full=full, depth=self.depth)
-        from jvpcli.answers.check import check
-        from jvpcli.render.check import render_check
+            render_trace(report, console, full=self.full, depth=self.depth)
+        else:
+            from jvpcli.render.check import render_check
 
-        return check(request), render_check
+            render_check(report, console)

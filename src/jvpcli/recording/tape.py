@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
-from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
+from jvpcli.language.operations import apply_operation, is_in_place, read_operand
+from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.places import Place, pieces
 from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
 
@@ -208,6 +209,10 @@ class _Writer:
         op, arguments = self.operation(call, place)
         operands = tuple(map(self.operand, arguments))
         keywords = tuple((key, self.operand(value)) for key, value in call.keywords.items())
+        if call.function is torch.autograd.grad:
+            derived = self.derived(operands, keywords)
+            self.functions[op.removeprefix(f"call:{IMPORTED}")] = derived
+            operands, keywords = tuple(map(Ref, derived.inputs)), ()
         self.site = site
         self.held[call.number, ()] = self.add(Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded))
 
@@ -244,6 +249,19 @@ class _Writer:
             self.held[key] = self.add(Equation("op:getitem", (whole, Const(path[-1])), 0, (0, 0)))
         return self.held[key]
 
+    def derived(self, operands: tuple[Operand, ...], keywords: tuple[tuple[str, Operand], ...]) -> Derived:
+        """A call of `torch.autograd.grad` as a function of what the program begins with."""
+        wanted = {slot for operand in (*operands, *(o for _, o in keywords)) for slot in refs(operand)}
+        behind: list[Equation] = []
+        for equation in reversed(self.equations):
+            read = [slot for o in (*equation.operands, *(o for _, o in equation.keywords)) for slot in refs(o)]
+            if equation.slot in wanted or (is_in_place(equation.op) and not wanted.isdisjoint(read)):
+                behind.append(equation)
+                wanted.update(read)
+        first = self.equations[0].slot if self.equations else self.next_slot
+        inputs = tuple(sorted(slot for slot in wanted if slot < first))
+        return Derived(tuple(reversed(behind)), inputs, operands, keywords, dict(self.functions))
+
     def operation(self, call: Call, place: Place | None) -> tuple[str, Sequence[Any]]:
         """How a call is named in the program, with its arguments in the order of that."""
         arguments: Sequence[Any] = call.arguments
@@ -261,6 +279,46 @@ class _Writer:
             number += 1
         self.functions[free] = _from_state(call.function, call.state)
         return f"call:{IMPORTED}{free}", arguments
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A derivative taken inside of a program, as a function of the program's inputs: their graph is made anew, and kept.
+
+    Attributes:
+        equations: the steps to what the call was given.
+        inputs: the slots of the tensors that it is called with.
+        operands, keywords: of the call of `torch.autograd.grad`.
+        functions: what the steps call that the catalogue does not know.
+    """
+
+    equations: tuple[Equation, ...]
+    inputs: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    keywords: tuple[tuple[str, Operand], ...]
+    functions: Mapping[str, Callable[..., Any]]
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """The gradients; with a graph to the tensors, where the call keeps one."""
+        held: dict[int, Any] = dict(zip(self.inputs, map(_with_graph, tensors), strict=True))
+        with torch.enable_grad():
+            for step in self.equations:
+                arguments = [read_operand(operand, held) for operand in step.operands]
+                named = {name: read_operand(operand, held) for name, operand in step.keywords}
+                with torch.set_grad_enabled(step.recorded):
+                    held[step.slot] = apply_operation(step.op, arguments, named, self.functions)
+            arguments = [read_operand(operand, held) for operand in self.operands]
+            named = {name: read_operand(operand, held) for name, operand in self.keywords}
+            keeps = bool(named.get("create_graph"))
+            found = torch.autograd.grad(*arguments, **{**named, "create_graph": keeps, "retain_graph": keeps})
+        return tuple(found)
+
+
+def _with_graph(x: Tensor) -> Tensor:
+    """The tensor, or where it carries no gradient, a leaf with its numbers: it may be what is differentiated by."""
+    if x.requires_grad or not (x.is_floating_point() or x.is_complex()):
+        return x
+    return x.detach().requires_grad_()
 
 
 def _as_written(op: str, place: Place | None, arguments: Sequence[Any]) -> str | None:
@@ -282,6 +340,8 @@ def _shown(function: Callable[..., Any]) -> str:
     owner = getattr(function, "__self__", None)
     if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
         return f"{owner.__name__}.apply"
+    if function is torch.autograd.grad:
+        return "torch.autograd.grad"
     path = resolve_name(function) or getattr(function, "__name__", "call")
     return path.replace("torch.nn.functional.", "F.").removeprefix("torch.")
 
