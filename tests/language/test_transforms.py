@@ -161,9 +161,9 @@ def test_traces_and_checks_go_through(name: str) -> None:
     source = sources()[name]
     used = {key: value for key, value in SCOPE.items() if key in parse(source, SCOPE).inputs}
     inspected, traced = jvpcli.inspect(source, **used), jvpcli.trace(source, **used)
-    for key in used:
-        found = torch.as_tensor(traced.to_dict()["vjp"][key]["value"], dtype=torch.float64)
-        torch.testing.assert_close(found, inspected.vjp[key])
+    found = {key: torch.as_tensor(part["value"], dtype=torch.float64) for key, part in traced.to_dict()["vjp"].items()}
+    assert found
+    torch.testing.assert_close(found, {**inspected.vjp})
     assert jvpcli.check(source, **used).passed
 
 
