@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -94,6 +95,42 @@ def in_words(values):
     if not below and not above:
         return "zero"
     return ("negative" if below else "positive") + ("" if bool((values.abs() > 1e-9).all()) else "_semi")
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("name", ["huber_loss", "smooth_l1_loss"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_a_loss_that_is_straight_here_is_not_so_everywhere(name, reduction, scale):
+    text = f"F.{name}(x, w, reduction='{reduction}')"
+    inputs = {"x": scale * torch.tensor([[1.0, -1.5, 0.3]]).double(), "w": scale * torch.tensor([[2.0, 2.0, 0.1]]).double()}
+    result = jvpcli.hessian(text, inputs)
+    loss = eval(f"lambda x, w: {text}.sum()", {"F": F})
+    expected = torch.autograd.functional.hessian(loss, tuple(inputs.values()))
+    for (i, x), (j, w) in itertools.product(enumerate(inputs), repeat=2):
+        torch.testing.assert_close(result.hessian[x, w], expected[i][j])
+        assert result.maps[x, w].structure == "diagonal"
+    assert (HERE in result.report.notes) == (scale == 10.0)
+
+
+@pytest.mark.parametrize(("shape", "running"), [((3, 2, 4), True), ((1, 2, 3), True), ((2, 2, 3), False)])
+def test_instances_are_normalised_apart(shape, running):
+    """The derivative of a normalisation has three results, of other shapes than what is normalised."""
+    generator = torch.Generator().manual_seed(4)
+    x, m, s, w, b, v = (torch.rand(n, generator=generator).double() for n in (shape, (2,), (2,), (2,), (2,), shape))
+    given = "m, s, " if running else "None, None, "
+    text = f"F.instance_norm(x, {given}w, b, use_input_stats=True)"
+    inputs = {"x": x, "w": w, "b": b, **({"m": m, "s": s} if running else {})}
+    result = jvpcli.hessian(text, inputs, wrt=("x", "w", "b"), grad_outputs=v)
+    leaves = (x, w, b)
+    expected = torch.autograd.functional.hessian(lambda x, w, b: (v * F.instance_norm(x, None, None, w, b)).sum(), leaves)
+    for (i, a), (j, c) in itertools.product(enumerate("xwb"), repeat=2):
+        torch.testing.assert_close(result.hessian[a, c], expected[i][j])
+
+
+def test_what_rounding_makes_of_nothing_is_nothing_at_any_point():
+    """The sum of what is normalised is zero, so that its second derivatives are roundings."""
+    result = jvpcli.hessian("F.instance_norm(x).sum()", x=torch.ones(3, 2, 4, dtype=torch.float64))
+    assert result.report.notes == (TRIED,)
 
 
 def test_parts_of_the_python_api():

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from evidence import Claim, Evidence, RefutedError, direction, moves, refute
-from plain_programs import UndecidedError, quiet
+from plain_programs import PlainProgram, UndecidedError, quiet
+from second_oracles import slope_of
 from torch import Tensor
 
 
-def what_torch_says(evidence: Evidence, given: Tensor | None) -> str | None:
+def what_torch_says(program: PlainProgram, given: Tensor | None) -> str | None:
     """What is raised where Python runs the program and PyTorch differentiates it, with a v or ones; None: nothing."""
-    program = evidence.program
     try:
         with quiet(double=False):
             anything = any(map(moves, program.leaves))
@@ -30,13 +33,29 @@ def what_torch_says(evidence: Evidence, given: Tensor | None) -> str | None:
 
 def said_by_torch(evidence: Evidence) -> list[str | None]:
     """What is raised for the v that was given, for ones, and for random numbers, as which eigenvectors refuse."""
-    given = evidence.document.get("given")
+    program, given = evidence.program, evidence.document.get("given")
     try:
-        outputs = evidence.program.run(*evidence.program.leaves)
+        outputs = program.run(*program.leaves)
     except Exception:
         outputs = []
     drawn = [direction(outputs[0], 5)] if len(outputs) == 1 else [None]
-    return [what_torch_says(evidence, v) for v in (given, None, *drawn)]
+    said = [what_torch_says(program, v) for v in (given, None, *drawn)]
+    if given is not None:
+        said += [what_torch_says(each, None) for each in handed(program, given)]
+    if evidence.document.get("command") == "hessian" and outputs:
+        slope = slope_of(program, [torch.ones_like(y) for y in outputs])
+        said.append(what_torch_says(slope, None))
+    return said
+
+
+def handed(program: PlainProgram, given: Tensor) -> Iterator[PlainProgram]:
+    """The program with this v handed to one of its calls of `torch.autograd.grad`."""
+    tree = ast.parse(program.text)
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func) == "torch.autograd.grad":
+            before, call.args = call.args, [*call.args[:2], ast.Name("given")]
+            yield replace(program, text=ast.unparse(tree), inputs={**program.inputs, "given": given})
+            call.args = before
 
 
 def raises(evidence: Evidence, claim: Claim) -> None:

@@ -208,8 +208,10 @@ class Examined:
 
 
 def examine(case: Case, command: str, document: Mapping[str, Any]) -> Iterator[Examined]:
-    """The claims that a document makes of a case, each examined by its oracle."""
-    evidence = Evidence(PlainProgram(case.text, case.inputs, case.wrt), document)
+    """The claims that a document makes of a case, each examined by its oracle: of a derivative call, those of what it is of."""
+    pasted = "torch.autograd.grad" in case.text and command != FUNCTION
+    text = document.get("expression", case.text) if pasted else case.text
+    evidence = Evidence(PlainProgram(text, case.inputs, case.wrt), document)
     claims = [claim for claim in claims_of(document) if claim.code not in WITHOUT_ORACLE]
     for claim in claims if len(claims) <= MOST_CLAIMS else Random(0).sample(claims, MOST_CLAIMS):
         try:
@@ -232,7 +234,7 @@ def answered(case: Case, command: str) -> Iterator[Examined]:
         document = getattr(jvpcli, command)(case.text, inputs, wrt=case.wrt, **more).to_dict()
     except JvpError as error:
         given = case.grad_outputs if isinstance(case.grad_outputs, torch.Tensor) else None
-        document = {"error": error.to_dict(), "given": given}
+        document = {"error": error.to_dict(), "given": given, "command": command}
     except Exception as error:
         yield Examined(Claim("answer", "there is one"), "crash", f"{type(error).__name__}: {error}", case, command)
         return

@@ -6,7 +6,7 @@ The gradient of L = Σ ⟨v, y⟩ is a program of its own here, made by PyTorch'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,12 +39,16 @@ class PlainGradient(PlainProgram):
             return list(torch.autograd.grad(total, fresh, create_graph=True, materialize_grads=True))
 
 
+def slope_of(program: PlainProgram, weights: Sequence[Tensor | None]) -> PlainGradient:
+    """The gradient of L, of these cotangents, as a program."""
+    given = {name: getattr(program, name) for name in ("text", "inputs", "wrt", "seed", "double")}
+    return PlainGradient(**given, cotangents=tuple(weights))
+
+
 def gradient_of(evidence: Evidence) -> Evidence:
     """The evidence of ∂L/∂x as an output of the name of x."""
-    program = evidence.program
-    given = {name: getattr(program, name) for name in ("text", "inputs", "wrt", "seed", "double")}
-    slope = PlainGradient(**given, cotangents=tuple(cotangents(evidence)))
-    return Evidence(slope, {**evidence.document, "outputs": dict.fromkeys(program.wrt)})
+    slope = slope_of(evidence.program, cotangents(evidence))
+    return Evidence(slope, {**evidence.document, "outputs": dict.fromkeys(evidence.program.wrt)})
 
 
 def of_gradient(oracle: Callable[[Evidence, Claim], None]) -> Callable[[Evidence, Claim], None]:

@@ -8,6 +8,7 @@ import re
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def is_cut(evidence: Evidence, claim: Claim) -> None:
                 after = program.run(*[other if i == j else leaf for i, leaf in enumerate(leaves)])
             except Exception:  # not defined there
                 continue
-            if k >= len(after) or after[k].shape != before.shape or not torch.equal(after[k].nan_to_num(), before.nan_to_num()):
+            if k >= len(after) or after[k].shape != before.shape or not torch.allclose(after[k], before, 0, 0, equal_nan=True):
                 return
     raise RefutedError(f"{y} does not change with {x}")
 
@@ -216,12 +217,12 @@ def has_kink(evidence: Evidence, claim: Claim) -> None:
     entry = 0
     for length, n in zip(x.shape, map(int, named["index"].split(",")) if named["index"] else (), strict=True):
         entry = entry * length + n
-    scale = max(float(x.reshape(-1)[entry].abs()), 1.0)
+    size = float(x.reshape(-1)[entry].abs())
     undecided = 0
-    for seed in range(4):
+    for seed, scale in product(range(4), {max(size, 1.0), size or 1.0}):  # a small number may end a function soon
         v = [direction(y, 30 + seed) if moves(y) else None for y in program.run(*program.leaves)]
 
-        def line(t: float, v: list[Tensor | None] = v) -> Tensor:
+        def line(t: float, v: list[Tensor | None] = v, scale: float = scale) -> Tensor:
             moved = x.clone()
             moved.reshape(-1)[entry] += t * scale
             found = program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)])

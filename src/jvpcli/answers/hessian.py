@@ -432,6 +432,7 @@ def _tried(found: _Second) -> Iterator[bool]:
             here, *beside = (
                 _flat(_pulled(slope, u, moved(point, by, seed=5 + number))) for number, by in enumerate((0.0, NEARBY, -NEARBY))
             )
-            yield bool((here.abs() <= SURE * torch.stack([(there - here).abs() for there in beside]).amax(0)).all())
+            rounded = torch.stack([there - here for there in beside]).abs().max()  # of one entry alone it may be none, by chance
+            yield bool((here.abs() <= SURE * rounded).all())
         except Exception:  # any failure of the user's function off the point only costs the look
             continue

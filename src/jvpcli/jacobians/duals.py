@@ -21,7 +21,7 @@ def dual_maps(problem: Problem, outputs: Named) -> dict[tuple[str, str], DenseMa
     """∂output/∂input of real tensors for every differentiated input.
 
     Raises:
-        NotImplementedError, RuntimeError: an operation has no forward formula.
+        NotImplementedError, RuntimeError: an operation has no forward formula, or an entry is NaN.
     """
     inputs = problem.leaves
     columns: dict[tuple[str, str], list[Tensor]] = {(y, x): [] for y in outputs for x in inputs}
@@ -37,6 +37,8 @@ def _map(columns: Sequence[Tensor], output: Tensor, x: Tensor) -> DenseMap:
     """The map whose matrix (m, n) has these columns, each of the output's shape."""
     empty = x.new_zeros((output.numel(), 0))
     matrix = torch.stack([column.reshape(-1) for column in columns], 1) if columns else empty
+    if matrix.isnan().any():  # as in passes.by_columns
+        raise RuntimeError("dual numbers give NaN")
     return DenseMap(tuple(output.shape), tuple(x.shape), matrix)
 
 

@@ -1,7 +1,7 @@
 """What the names of torch's backward nodes tell of a function before anything is computed.
 
 rigid    the map is the same at every point: what is moved, added up, or scaled by one number
-picking  entries are copied, which ones may differ from point to point (the largest, the sorted)
+picking  entries are copied as they are, which ones may differ from point to point (the largest, the sorted)
 still    which entries depend on which is the same at every point: nothing picks by value on the way
 placed   nor does anything pick by an index, which may have been made from values
 certain  it is known of every local map where it is zero at every point
@@ -46,6 +46,12 @@ NativeBatchNorm NativeBatchNormLegit LinalgInvEx LinalgSolveEx LinalgSolveTriang
 LinalgSlogdet LinalgCholeskyEx CholeskySolve LinalgMatrixExp LinalgEigh LinalgSvd LinalgQr LinalgCross
 FftR2C FftC2R FftC2C ViewAsComplex ViewAsReal Real Imag Complex Conj ConjPhysical
 """
+ADDING_NAMES = """
+Add Sub Rsub Neg Sum Mean Trace Cumsum Col2Im UpsampleLinear1D UpsampleBilinear2D UpsampleBicubic2D UpsampleTrilinear3D
+UpsampleBilinear2DAa UpsampleBicubic2DAa AvgPool2D AvgPool3D AdaptiveAvgPool2D AdaptiveAvgPool3D
+"""
+"""Rigid operations that do more than to copy entries: they add some up, or scale them."""
+
 BY_VALUE_NAMES = """
 Sort Topk Kthvalue Mode Cummax Cummin Max Min Amax Amin Aminmax Median Nanmedian
 MaxPool2DWithIndices MaxPool3DWithIndices AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D FractionalMaxPool3D
@@ -67,6 +73,9 @@ ORDERED = frozenset(("LinalgEigh", "LinalgSvd"))
 
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
+COPYING = PICKING | (RIGID - frozenset(ADDING_NAMES.split()))
+"""Operations that copy entries, and change none."""
+
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
 SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
 
@@ -139,18 +148,26 @@ def natures_of(
             moves = by_value or (weighed and picks_by_index(name, operand))
             below = bits[edge]
             rigid = scales or name in RIGID or ADDED.get(name) == operand
-            reached |= below[0]
             bent |= below[1] if rigid else below[0]
-            mixed |= below[2] if rigid or name in PICKING or not name else below[0]
+            mixed |= below[2] if _copies(node, name, operand) else below[0]
+            mixed |= reached & below[0] if name == "Add" else 0  # what comes by two ways is added up
             factors = [] if name in RIGID else [other for k, (other, _) in enumerate(node.next_functions) if k != operand]
             rough |= below[3] if smooth and kinked.isdisjoint(factors) else below[0]
             moved |= below[0] if moves else below[4]
             loose |= below[0] if name in INDEXED else below[5]
+            reached |= below[0]
         bits[node] = reached, bent, mixed, rough, moved, loose
     _, *unlike = bits[order[0]] if order else (0, 0, 0, 0, 0, 0)
     found = [Nature(*[not bits_ >> k & 1 for bits_ in unlike]) for k in range(len(leaves))]
     # where nothing is picked by an index, what is a copy here may be multiplied by another number elsewhere
     return [replace(each, picking=False) if weighed and each.placed else each for each in found]
+
+
+def _copies(node: Node, name: str, operand: int) -> bool:
+    """Whether it only copies entries of an operand, or may be anything that the values tell."""
+    if name in ("Add", "Sub"):
+        return operand == 0 or (name == "Add" and getattr(node, "_saved_alpha", 1) == 1)
+    return name in COPYING or ADDED.get(name) == operand or not name
 
 
 def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:

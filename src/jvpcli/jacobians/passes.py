@@ -227,7 +227,7 @@ def by_columns(
         tell: is told how far it is.
 
     Raises:
-        RuntimeError: an operation of the graph cannot be differentiated twice.
+        RuntimeError: an operation of the graph cannot be differentiated twice, or an entry is NaN.
     """
     weights, gradients = _transposed(output, inputs)
     results = []
@@ -242,6 +242,8 @@ def by_columns(
                         tell("forward passes, one a column", stop, x.numel())
             if not _adds_up(weights.detach().reshape(-1), matrix, gradient.detach().reshape(-1)):
                 raise RuntimeError("an operation's backward cannot be differentiated")
+            if matrix.isnan().any():  # a pass backwards may be spared it: a mask takes 0·∞ away that comes before it here
+                raise RuntimeError("double backward gives NaN")
         results.append(matrix)
     return results
 

@@ -190,7 +190,7 @@ class Unvalued:
     def maps(self, op: Op, local: Locals) -> Locals:
         """The local maps of an operation."""
         found = self._maps(op, local)
-        return widened(self.weighed, op.node, found) if self.widens else found
+        return widened(self.weighed, op, found) if self.widens else found
 
     def weight(self, op: Op, weight: Tensor) -> Tensor:
         """The weight of an operation."""
@@ -199,9 +199,9 @@ class Unvalued:
     def _maps(self, op: Op, local: Locals) -> Locals:
         node, name = op.node, _name(op.node)
         if name in ALONG and name not in BY_VALUE:
-            return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
+            return [shapes and (_along(node, *shapes),) for shapes in _ends(op, local)]
         if name not in STATED:
-            ends = _ends(node, local)
+            ends = _ends(op, local)
             return [shapes and _block(node, name, pieces or (), *shapes) for pieces, shapes in zip(local, ends, strict=True)]
         constant = self._is_constant(node)
         if name in PADDED and not constant:
@@ -223,11 +223,10 @@ def _name(node: Node) -> str:
     return base_name(node.name()) if callable(node) else ""
 
 
-def _ends(node: Node, local: Locals) -> Iterator[tuple[Shape, Shape] | None]:
+def _ends(op: Op, local: Locals) -> Iterator[tuple[Shape, Shape] | None]:
     """For each operand the shapes of the output and its own; None where no gradient is asked for."""
-    shape = next((pieces[0].out_shape for pieces in local if pieces), tuple(node._input_metadata[0].shape))
-    for pieces, (edge, nr) in zip(local, node.next_functions, strict=False):
-        yield None if pieces is None else (shape, operand_shape(edge, nr))
+    for pieces, (edge, nr) in zip(local, op.node.next_functions, strict=False):
+        yield None if pieces is None else (op.shape, operand_shape(edge, nr))
 
 
 def _like(node: Node) -> Tensor:
@@ -268,26 +267,26 @@ def _ones(term: Term, keep: bool, constant: bool) -> Term:
     return bare(term)
 
 
-def widened(weighed: bool, node: Node, local: Locals) -> Locals:
-    """The local maps of a node that picks by value, to all entries that it might pick; those of any other as they are.
+def widened(weighed: bool, op: Op, local: Locals) -> Locals:
+    """The local maps of an operation that picks by value, to all entries that it might pick; those of any other as they are.
 
     `weighed`: an index may follow from the inputs, and so be by value.
     """
-    name = _name(node)
+    node, name = op.node, _name(op.node)
     if weighed and picks_by_index(name, operand=1):
-        ends = _ends(node, local)
+        ends = _ends(op, local)
         return [
             shapes and ((_every(node, 0, *shapes),) if picks_by_index(name, k) else pieces)
             for k, (shapes, pieces) in enumerate(zip(ends, local, strict=False))
         ]
     if name in ("ScatterReduce", "IndexReduce"):
-        return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(node, local))]
+        return [shapes and (_scattered(node, k, *shapes),) for k, shapes in enumerate(_ends(op, local))]
     if not _picks(node) or name == "SegmentReduce":
         return local
     if "Pool" in name or "Grid" in name:
         first, *others = local
         return [first and (windows_of_node(node, first[0]),), *others]
-    return [shapes and (_along(node, *shapes),) for shapes in _ends(node, local)]
+    return [shapes and (_along(node, *shapes),) for shapes in _ends(op, local)]
 
 
 def _scattered(node: Node, operand: int, out_shape: Shape, shape: Shape) -> Term:

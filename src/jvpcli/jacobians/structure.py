@@ -42,7 +42,7 @@ def classify(
     nnz = rows.size
     if nnz == 0:
         return "zero"
-    selects = ones and nature.picking and nnz <= m and np.bincount(rows).max() <= 1
+    selects = ones and (nature.rigid or nature.picking) and nnz <= m and np.bincount(rows).max() <= 1
     if m == n and np.array_equal(rows, cols) and (nature.rigid or nature.placed or not selects):
         return "identity" if constant and nature.rigid and nnz == n else "diagonal"
     if selects:

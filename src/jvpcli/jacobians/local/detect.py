@@ -394,8 +394,7 @@ UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
 UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
 Im2Col MaxUnpool2D MaxUnpool3D PixelShuffle PixelUnshuffle ChannelShuffle Rot90 DiagEmbed BlockDiag NarrowCopy
 AsStrided UnsafeMaskedIndex NativeDropoutBackward Fill Zero
-SelectBackward SliceBackward DiagonalBackward HardshrinkBackward MseLossBackward SmoothL1LossBackward HuberLossBackward
-SoftMarginLossBackward BinaryCrossEntropyBackward
+SelectBackward SliceBackward DiagonalBackward
 """
 """Every entry of the output reads one entry of each operand at most."""
 

@@ -5,11 +5,14 @@ One call of the node with a cotangent of ones gives the diagonal to every operan
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from jvpcli.jacobians.kronecker import KroneckerMap, dense, diagonal
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.local.detect import detect
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, broadcast_labels
 
 NAMES = """
@@ -22,7 +25,7 @@ Sin Sinh Softplus Softshrink SpecialEntr SpecialErfcx SpecialI0E SpecialI1 Speci
 SpecialNdtri SpecialXlog1Py SpecialZeta Sqrt Tan Tanh Threshold Trunc Where Xlogy NativeDropout FusedDropout
 RreluWithNoise Bernoulli Tril Triu GeluBackward TanhBackward SigmoidBackward ThresholdBackward
 LeakyReluBackward EluBackward SoftplusBackward HardtanhBackward HardswishBackward LogSigmoidBackward
-SoftshrinkBackward
+SoftshrinkBackward HardshrinkBackward
 """
 
 
@@ -159,7 +162,18 @@ def _row(op: Op, shape: Shape, pulled: Tensor) -> KroneckerMap:
     return dense(op.shape, shape, pulled.reshape(1, -1), op.like)
 
 
+def loss_slope(op: Op) -> Locals:
+    """The derivative of such a loss: a diagonal to each operand of its own shape, with zeros where it bends elsewhere alone."""
+    pulled = op.pull(op.ones())
+    weights = detect(replace(op, shapes=tuple([None if shape == op.shape else shape for shape in op.shapes])))
+    return [
+        found if shape is None or shape != op.shape else () if grad is None else (_diagonal(op, shape, grad),)
+        for shape, grad, found in zip(op.shapes, pulled, weights, strict=True)
+    ]
+
+
 RULES: dict[str, Rule] = {
+    **{f"{name}Backward": loss_slope for name in LOSS_NAMES},
     **dict.fromkeys(LOSS_NAMES, loss),
     **dict.fromkeys(NAMES.split(), elementwise),
     **dict.fromkeys(STEPS, step),
