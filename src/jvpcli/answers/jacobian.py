@@ -12,7 +12,6 @@ from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.readings import custom_in
 from jvpcli.problem import Problem
 from jvpcli.request import Request
 
@@ -47,7 +46,7 @@ def _run_own_backward(problem: Problem) -> None:
 
     Raises: what the pass raises.
     """
-    if custom_in(problem.nodes.values()):
+    if problem.custom:
         for y in problem.differentiable.values():
             vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
 

@@ -39,13 +39,17 @@ class Readings(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.weighed = self.read = False
+        self._quiet = True  # nothing was taken yet
         self._held = WeakValueDictionary[int, Tensor]()  # it keeps nobody's memory
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        # nearly every call: what comes out has a gradient, and nothing without one was taken before
+        if self._quiet and isinstance(result, Tensor) and carries(result):
+            return result
         if not self.read:
             self._note(name_of(func), args, kwargs or {}, result)
         return result
@@ -62,7 +66,9 @@ class Readings(TorchFunctionMode):
             self.weighed |= id(written) not in self._held  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
-        self._held.update({id(tensor): tensor for tensor in made if not carries(tensor)})
+        taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
+        self._held.update(taken)
+        self._quiet = self._quiet and not taken
         if not made and not isinstance(result, FORMS):
             self.read = self.weighed = True
 
@@ -111,7 +117,7 @@ def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
 def custom_in(graphs: Iterable[Sequence[Node]]) -> tuple[type[Function], ...]:
     """The `torch.autograd.Function`s in graphs that `nodes_below` has given, each once, the last first."""
     custom = [type(node) for nodes in graphs for node in reversed(nodes) if isinstance(node, BackwardCFunction)]
-    return tuple(dict.fromkeys(cls._forward_cls for cls in custom))  # type: ignore[attr-defined]
+    return tuple(dict.fromkeys([cls._forward_cls for cls in custom]))  # type: ignore[attr-defined]
 
 
 def nodes_below(root: Node | None) -> list[Node]:
