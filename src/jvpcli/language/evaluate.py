@@ -540,7 +540,7 @@ def name_outputs(
 def _default_names(own: Sequence[str | None], taken: Collection[str]) -> list[str]:
     """A name for each output that has none of its own; where that name is taken, another."""
     defaults, base = _defaults("y", len(own)), "out"
-    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
+    while any([name is None and default in taken for name, default in zip(own, defaults, strict=True)]):
         defaults, base = _defaults(base, len(own)), base + "_"
     return defaults
 

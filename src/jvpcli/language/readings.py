@@ -39,8 +39,7 @@ class Readings(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.weighed = self.read = False
-        self._quiet = True  # nothing was taken yet
-        self._held = WeakValueDictionary[int, Tensor]()  # it keeps nobody's memory
+        self._held: WeakValueDictionary[int, Tensor] | None = None  # what was taken; it keeps nobody's memory
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -48,7 +47,7 @@ class Readings(TorchFunctionMode):
         """torch's hook: every call of a torch function."""
         result = func(*args, **kwargs) if kwargs else func(*args)
         # nearly every call: what comes out has a gradient, and nothing without one was taken before
-        if self._quiet and isinstance(result, Tensor) and carries(result):
+        if self._held is None and isinstance(result, Tensor) and carries(result):
             return result
         if not self.read:
             self._note(name_of(func), args, kwargs or {}, result)
@@ -57,18 +56,20 @@ class Readings(TorchFunctionMode):
     def _note(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         plain = name.strip("_")
         given = list(tensors_in((args[1:] if _takes_form(plain) else args, keywords)))
-        held = any(id(tensor) in self._held and not carries(tensor) for tensor in given)
+        before = {} if self._held is None else self._held
+        held = any(id(tensor) in before and not carries(tensor) for tensor in given)
         if not held and not any(map(carries, given)):
             return
         made = list(tensors_in(result))
         written = _written(name, args)
         if written is not None and not carries(written):
-            self.weighed |= id(written) not in self._held  # whatever else sees its memory holds them, too
+            self.weighed |= id(written) not in before  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
         taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
-        self._held.update(taken)
-        self._quiet = self._quiet and not taken
+        if taken:
+            self._held = WeakValueDictionary() if self._held is None else self._held
+            self._held.update(taken)
         if not made and not isinstance(result, FORMS):
             self.read = self.weighed = True
 
