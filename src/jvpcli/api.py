@@ -53,6 +53,8 @@ def _recorded(function: Callable[P, T]) -> Callable[P, T]:
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):
                 return recorded(*args, **kwargs)
+        if torch.is_grad_enabled():
+            return function(*args, **kwargs)
         with torch.enable_grad():
             return function(*args, **kwargs)
 

@@ -166,11 +166,11 @@ def _names(option: Option, value: Any, door: str) -> tuple[str, ...]:
 
 def _inputs(option: Option, value: Any, door: str) -> Mapping[str, Any]:
     """`NAME=VALUE` texts by name, or what is by name already."""
-    name = option.called(door)
     if door != COMMAND_LINE:
         if not isinstance(value, Mapping):
-            raise UsageError(f"{name} is {'an object' if door == BATCH else 'a mapping'} of NAME: VALUE")
+            raise UsageError(f"{option.called(door)} is {'an object' if door == BATCH else 'a mapping'} of NAME: VALUE")
         return value
+    name = option.called(door)
     values: dict[str, str] = {}
     for text in value:
         key, equals, given = text.partition("=")

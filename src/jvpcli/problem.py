@@ -109,7 +109,12 @@ class Problem:
     @cached_property
     def decided(self) -> bool:
         """Whether values that follow from what is differentiated may decide what runs; in custom functions nobody knows."""
-        return is_decided(self.evaluation) or (self.is_own and bool(custom_in(self.nodes.values())))
+        return is_decided(self.evaluation) or (self.is_own and bool(self.custom))
+
+    @cached_property
+    def custom(self) -> tuple[type[torch.autograd.Function], ...]:
+        """The `torch.autograd.Function`s in the graphs of the outputs, each once."""
+        return custom_in(self.nodes.values())
 
     def _reaches(self, y: Tensor) -> bool:
         """Whether an output's graph leads to what is differentiated, and not to further inputs alone."""

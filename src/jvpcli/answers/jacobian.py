@@ -12,7 +12,6 @@ from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.readings import custom_in
 from jvpcli.problem import Problem
 from jvpcli.request import Request
 
@@ -47,7 +46,7 @@ def _run_own_backward(problem: Problem) -> None:
 
     Raises: what the pass raises.
     """
-    if custom_in(problem.nodes.values()):
+    if problem.custom:
         for y in problem.differentiable.values():
             vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
 
@@ -55,7 +54,7 @@ def _run_own_backward(problem: Problem) -> None:
 def _maps(
     problem: Problem, request: Request, workspace: Callable[[Hashable], Workspace] | None
 ) -> Mapping[tuple[str, str], LinearMap]:
-    shapes = tuple((name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items())
+    shapes = tuple([(name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items()])
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
     maps = plan(problem, request.mode, "maps", work).maps()

@@ -13,7 +13,7 @@ from jvpcli.language.readings import Node
 
 def has_tangent(x: Tensor) -> bool:
     """Whether a tensor is a dual number, whose tangent no graph of ours hands on."""
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
+    return forward_ad.unpack_dual(x).tangent is not None
 
 
 def differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], own: Iterable[Tensor] = ()) -> bool:
@@ -23,5 +23,6 @@ def differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], 
     """
     mine = set(map(id, own))
     leaves = [x for x in tensors if x.grad_fn is None]
-    leaves += [leaf for nodes in graphs for node in nodes if (leaf := getattr(node, "variable", None)) is not None]
+    ends = [node for nodes in graphs for node in nodes if not node.next_functions]
+    leaves += [leaf for node in ends if (leaf := getattr(node, "variable", None)) is not None]
     return any(id(leaf) not in mine and getattr(leaf, MARK, False) for leaf in leaves)

@@ -17,7 +17,6 @@ from jvpcli.jacobians.nearby import all_finite, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Derivatives, SmallPlan
-from jvpcli.language.readings import custom_in
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice
 from jvpcli.request import Request
@@ -205,7 +204,7 @@ def _own(pair: _Pair) -> str | None:
     """The user's own code that takes part in a backward pass; None where there is none."""
     from jvpcli.gradcheck.modes import named  # seldom needed
 
-    functions = custom_in(pair.problem.nodes.values())
+    functions = pair.problem.custom
     return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if pair.problem.evaluation.hooked else None)
 
 

@@ -85,7 +85,7 @@ def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
         tensors, own = evaluation.outputs.values(), evaluation.inputs.values()
     from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
 
-    if any(map(has_tangent, tensors)):
+    if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
         raise _constant("of dual numbers")
     if not request.create_graph and differentiates(tensors, graphs, own):
         raise UsageError(
@@ -262,6 +262,8 @@ def _values(request: Request) -> dict[str, Tensor]:
 
 
 def _used(request: Request, values: Mapping[str, Tensor], wanted: tuple[str, ...]) -> dict[str, Tensor]:
+    if values.keys() <= set(wanted):
+        return dict(values)
     _refuse_unused(request, wanted)
     return {name: values[name] for name in values if name in wanted}
 

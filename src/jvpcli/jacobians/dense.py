@@ -22,17 +22,11 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.passes import FEW, Sweep, gathered
+from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.request import Tell
-
-SHORT = 16
-"""Few passes over more operations than this are taken together too."""
-
-LONG = 64
-"""More operations than this are passed through by torch's engine."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -44,7 +38,6 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
-    chunk = 1 if chunk <= FEW and len(graph.order) <= SHORT else chunk
     doubtful = chunk > 1 and not graph.stated
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
@@ -52,13 +45,13 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             return pull_back(graph, v)
 
     def by_engine(v: Tensor) -> Sequence[Tensor | None]:
-        """By torch's own engine, which goes faster from node to node, but checks and copies more."""
+        """By torch's own engine, which goes faster from node to node."""
         return _engine_run_backward(
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    engine = graph.whole or (len(graph.order) > LONG and not any(map(is_fused, set(graph.names))))
-    return Sweep(by_engine if engine else by_nodes, graph.output, chunk, doubtful)
+    fused = not graph.whole and any(map(is_fused, set(graph.names)))
+    return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:

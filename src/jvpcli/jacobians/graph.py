@@ -162,7 +162,7 @@ def read_graph(
         raise UnsupportedError("complex tensors")
     dtype = output.dtype
     for x in inputs:
-        dtype = torch.promote_types(dtype, x.dtype)
+        dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
     order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
     leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -102,11 +102,7 @@ def _double(graph: Graph) -> Tensor:
 def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[StructuredMap]:
     """The maps that pieces for every input of a graph make; they know what can be asked of the operations."""
 
-    @cache
-    def everywhere() -> Sequence[Terms] | None:
-        return _anywhere(graph, work)
-
-    found: list[StructuredMap] = []
+    everywhere, found = _Everywhere(graph, work), list[StructuredMap]()
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         shapes = tuple(graph.output.shape), tuple(x.shape)
         wide = partial(_wide_map, graph, work, everywhere, position)
@@ -127,8 +123,20 @@ def _picks(node: Node) -> bool:
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
 
 
+@dataclass(frozen=True, eq=False)
+class _Everywhere:
+    """Where ∂output/∂input can be other than zero, at any point: found out once for all inputs, where it is asked for."""
+
+    graph: Graph
+    work: Workspace
+
+    @cached_property
+    def places(self) -> Sequence[Terms] | None:
+        """For every input; None where that can't be found out."""
+        return _anywhere(self.graph, self.work)
+
+
 def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
-    """Where ∂output/∂input can be other than zero, at any point, for every input; None where that can't be found out."""
     graphs = [graph, *(graph.others or ())]
     if graph.others == () or any(each.whole for each in graphs):
         return None
@@ -143,10 +151,10 @@ def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
 
 
 def _wide_map(
-    graph: Graph, work: Workspace, everywhere: Callable[[], Sequence[Terms] | None], position: int
+    graph: Graph, work: Workspace, everywhere: _Everywhere, position: int
 ) -> StructuredMap | None:
     """The map to one input of what is known of all; None where nothing is."""
-    known = everywhere()
+    known = everywhere.places
     if known is None:
         return None
     shapes = tuple(graph.output.shape), tuple(graph.inputs[position].shape)

@@ -113,7 +113,7 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
 
 def is_weighed(evaluation: Evaluation) -> bool:
     """Whether derivatives take numbers that follow from the differentiated inputs and carry no gradient."""
-    return evaluation.weighed or bool(weighed(evaluation))
+    return evaluation.weighed or (evaluation.program is not None and bool(weighed(evaluation)))
 
 
 def is_decided(evaluation: Evaluation) -> bool:
@@ -121,11 +121,13 @@ def is_decided(evaluation: Evaluation) -> bool:
 
     So they do in a condition, as a number of turns, and as a whole number that an operation takes: a shift, a size, a place.
     """
+    if evaluation.program is None or evaluation.read:
+        return evaluation.read
     found = followers(evaluation, _leaf_slots(evaluation))
     whole = {slot for slot in found if _is_whole(evaluation.values.get(slot))}
     takers = [step for step in evaluation.tape if not whole.isdisjoint(numbers_read(step))] if whole else []
     takes = any(_carries_gradient(evaluation.values.get(step.slot)) for step in takers)
-    return takes or evaluation.read or not found.isdisjoint(evaluation.decisions)
+    return takes or not found.isdisjoint(evaluation.decisions)
 
 
 def _leaf_slots(evaluation: Evaluation) -> list[int]:
@@ -261,12 +263,15 @@ def evaluate_function(
         Whatever the function itself raises.
     """
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
-    given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
-    with seeded(seed, leaves.values()), torch.enable_grad(), Readings() as readings:
-        outputs = call_function(function, given, arguments)
+    free: Mapping[str, Any] = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
+    given = free if arguments is None else arguments.filled(free)
+    with seeded(seed, leaves.values()), torch.enable_grad():
+        with Readings() as readings:
+            result = _called(function, given, arguments)
+        outputs = _outputs_of(result, given, arguments)
         elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
-    differentiated, noted = tuple(name for name in leaves if name in wrt), {"weighed": readings.weighed, "read": readings.read}
+    differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
     return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, **noted)
 
 
@@ -281,10 +286,19 @@ def call_function(
 
     Raises: as `evaluate_function`.
     """
-    given: Mapping[str, Any] = inputs if arguments is None else arguments.filled(inputs)
+    given = inputs if arguments is None else arguments.filled(inputs)
+    return _outputs_of(_called(function, given, arguments), given, arguments)
+
+
+def _called(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Any:
+    """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
-    result = function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
+    return function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
+
+
+def _outputs_of(result: Any, given: Mapping[str, Any], arguments: Arguments | None) -> dict[str, Tensor]:
+    """The outputs by name that a function gave for its arguments."""
     return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
 
 

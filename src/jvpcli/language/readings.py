@@ -39,13 +39,16 @@ class Readings(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.weighed = self.read = False
-        self._held = WeakValueDictionary[int, Tensor]()  # it keeps nobody's memory
+        self._held: WeakValueDictionary[int, Tensor] | None = None  # what was taken; it keeps nobody's memory
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        # nearly every call: what comes out has a gradient, and nothing without one was taken before
+        if self._held is None and isinstance(result, Tensor) and carries(result):
+            return result
         if not self.read:
             self._note(name_of(func), args, kwargs or {}, result)
         return result
@@ -53,16 +56,20 @@ class Readings(TorchFunctionMode):
     def _note(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         plain = name.strip("_")
         given = list(tensors_in((args[1:] if _takes_form(plain) else args, keywords)))
-        held = any(id(tensor) in self._held and not carries(tensor) for tensor in given)
+        before = {} if self._held is None else self._held
+        held = any(id(tensor) in before and not carries(tensor) for tensor in given)
         if not held and not any(map(carries, given)):
             return
         made = list(tensors_in(result))
         written = _written(name, args)
         if written is not None and not carries(written):
-            self.weighed |= id(written) not in self._held  # whatever else sees its memory holds them, too
+            self.weighed |= id(written) not in before  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
-        self._held.update({id(tensor): tensor for tensor in made if not carries(tensor)})
+        taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
+        if taken:
+            self._held = WeakValueDictionary() if self._held is None else self._held
+            self._held.update(taken)
         if not made and not isinstance(result, FORMS):
             self.read = self.weighed = True
 
@@ -111,7 +118,7 @@ def custom_functions(outputs: Iterable[Tensor]) -> tuple[type[Function], ...]:
 def custom_in(graphs: Iterable[Sequence[Node]]) -> tuple[type[Function], ...]:
     """The `torch.autograd.Function`s in graphs that `nodes_below` has given, each once, the last first."""
     custom = [type(node) for nodes in graphs for node in reversed(nodes) if isinstance(node, BackwardCFunction)]
-    return tuple(dict.fromkeys(cls._forward_cls for cls in custom))  # type: ignore[attr-defined]
+    return tuple(dict.fromkeys([cls._forward_cls for cls in custom]))  # type: ignore[attr-defined]
 
 
 def nodes_below(root: Node | None) -> list[Node]:

@@ -33,7 +33,7 @@ class Arguments:
 
     def filled(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """The arguments with other tensors at their key paths; whatever is no tensor is handed on as it is."""
-        return {name: _filled(value, name, tensors) for name, value in self.given.items()}
+        return {n: tensors[n] if n in tensors else _filled(value, n, tensors) for n, value in self.given.items()}
 
 
 def leaves(value: Any, path: str, within: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:

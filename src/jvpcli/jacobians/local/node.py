@@ -103,7 +103,7 @@ def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, .
     """What a node makes of the cotangents of some of its outputs, by number: those of its operands; None: zero."""
     metas = node._input_metadata
     if callable(node):
-        if is_fused(node.name()) and any(map(is_batchedtensor, cotangents.values())):
+        if any(map(is_batchedtensor, cotangents.values())) and is_fused(node.name()):
             with torch.enable_grad():
                 together = node(*[cotangents.get(nr) for nr in range(len(metas))])
             return tuple([None if each is None else each.detach() for each in together])
