@@ -157,7 +157,9 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         from jvpcli.jacobians.kinks import what_happens  # loaded only where there is something to look at
 
         claim = what_happens(problem, kink)
-    except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
+    except Exception as error:  # the function ends here: there is no other side to look at
+        if not (problem.is_own or isinstance(error, (JvpError, RuntimeError))):
+            raise
         return
     if claim is not None and not (order and claim == "step"):
         yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")
