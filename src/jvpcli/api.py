@@ -318,7 +318,8 @@ def inspect(
             `batch["ids"]`; integer tensors, whole numbers, text, None and other objects are handed on as they are.
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate, by name or by position as in `wrt=0` or `wrt=(0, 1)`; that of a dict (or the like)
-            means all that it holds.  By default all that are floating or complex.
+            means all that it holds.  By default all that are floating or complex.  Of a module also its parameters, by their
+            names in `state_dict`, by the submodule that they are in, or by a pattern: `"0.weight"`, `"0"`, `"*.weight"`.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
@@ -574,7 +575,9 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
         return make_request({**given, "inputs": {**(inputs or {}), **given["named"]}}, PYTHON, command)
-    from jvpcli.answers.arguments import below, by_name, inputs_of, named
+    if given["imports"] is not None:
+        raise UsageError("imports are for the text of an expression; a function has imported what it calls")
+    from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
     from jvpcli.language.trees import Arguments
 
     names = named(function, positional) if positional else dict(inputs or {})
@@ -586,6 +589,9 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     wrt = wrt if wrt is None else by_name(wrt, list(names))
     request = make_request({**given, "inputs": names, "wrt": wrt}, PYTHON, command)
     arguments = Arguments(names, len(positional) if positional else None, request.ignore)
+    if isinstance(function, torch.nn.Module):
+        function, arguments, wanted = of_module(function, arguments, request.wrt)
+        request = replace(request, expression=function, wrt=None if request.wrt is None else tuple(wanted))
     values = inputs_of(arguments, request.wrt or ())
     chosen = None if request.wrt is None else tuple(below(request.wrt, values))
     return replace(request, inputs=values, wrt=chosen, arguments=arguments)

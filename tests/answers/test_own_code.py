@@ -47,7 +47,7 @@ def by_position(a, b, /):
 
 
 class Scale(torch.nn.Module):
-    """A module: its parameters are (*args, **kwargs)."""
+    """A module: its parameters are those of its `forward`."""
 
     def forward(self, a, b):
         return a**2 * b
@@ -73,7 +73,7 @@ CALLED = [
     (functools.partial(power, W), ("b",), "w**2 * x"),
     (functools.partial(power, b=W), ("a",), "x**2 * w"),
     (torch.mul, ("x", "w"), "x * w"),
-    (Scale(), ("b", "a"), "x**2 * w"),
+    (Scale(), ("b", "a"), "w**2 * x"),
     (lambda *args: args[0] ** 2 * args[1], ("p", "q"), "x**2 * w"),
     (torch.func.grad(lambda x: (x**3).sum()), ("x",), "3 * x**2"),
     (torch.func.grad(lambda x: (x**3).sum()), ("anything",), "3 * x**2"),
