@@ -106,11 +106,19 @@ class _Result(ABC):
         from jvpcli.render.terminal import Terminal
 
         stream = io.StringIO()
-        self._render(Terminal(file=stream, width=120))
+        self._render(Terminal(file=stream, width=120, color_system=None))
         return stream.getvalue().rstrip("\n")
 
+    def _name(self) -> str:
+        """What it is the answer to."""
+        return f"of {self.report.expression!r}"
+
     def __repr__(self) -> str:
-        return f"<jvpcli.{type(self).__name__} of {self.report.expression!r}>"
+        return f"<jvpcli.{type(self).__name__} {self._name()}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The text, where IPython shows a result as such."""
+        printer.text(repr(self) if cycle else str(self))
 
 
 class InspectResult(_Result):
@@ -209,8 +217,8 @@ class CheckResult(_Result):
 
         render_check(self.report, console)
 
-    def __repr__(self) -> str:
-        return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"
+    def _name(self) -> str:
+        return f"{super()._name()}: {self.verdict}"
 
 
 class HessianResult(_Result):
@@ -278,8 +286,8 @@ class ExplainResult(_Result):
 
         render_explanation(self.report, console)
 
-    def __repr__(self) -> str:
-        return f"<jvpcli.ExplainResult: {self.title}>"
+    def _name(self) -> str:
+        return f"of {self.matched!r}"
 
 
 @_asked
@@ -503,6 +511,15 @@ def hessian(
         JvpError: a subclass for each kind of failure.
     """
     return HessianResult(_request("hessian", locals()))
+
+
+RESULTS: Mapping[str, Callable[..., _Result]] = {
+    "inspect": InspectResult,
+    "trace": TraceResult,
+    "check": CheckResult,
+    "hessian": HessianResult,
+}
+"""What a request for each command is answered by; a trace takes `step` and `depth` too."""
 
 
 def explain(text: str) -> ExplainResult:

@@ -124,6 +124,11 @@ def _is_value(value: Any) -> bool:
     return _is_array(value) or numbers
 
 
+def holds_numbers(value: Any) -> bool:
+    """Whether it is a tensor, an array, a number or a list of numbers."""
+    return _is_array(value) or _is_numbers(value)
+
+
 def _may_be_value(value: Any) -> bool:
     return isinstance(value, str) or _is_numbers(value)
 

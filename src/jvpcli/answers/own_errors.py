@@ -42,5 +42,5 @@ def shown(error: JvpError) -> str:
     from jvpcli.render.terminal import Terminal
 
     stream = io.StringIO()
-    render_error(error, Terminal(file=stream, width=100))
+    render_error(error, Terminal(file=stream, width=100, color_system=None))
     return stream.getvalue().rstrip("\n")
