@@ -1,4 +1,4 @@
-"""`%load_ext jvpcli` in a real kernel: `%jvp`, `%%jvp`, their completion, and errors of cells explained below their tracebacks."""
+"""`%load_ext jvpcli` in a real kernel: `%jvp`, `%%jvp`, their completion, and errors of cells explained."""
 
 from __future__ import annotations
 
