@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "jvpcli"
 
 FLOORS = {
-    "errors": 0, "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
+    "errors": 0, "version": 0, "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
     "render": 0.5,
     "language": 1,
     "problem": 1.5,
@@ -20,8 +20,8 @@ FLOORS = {
     "jacobians": 2,
     "tracing": 3, "gradcheck": 3.1,
     "answers": 4,
-    "api": 4.5, "__init__": 4.6,
-    "cli": 5, "__main__": 6,
+    "api": 4.5,
+    "cli": 5, "notebook": 5.5, "__init__": 5.6, "__main__": 6,
 }  # fmt: skip
 RENDERERS_NEVER = (
     "torch",

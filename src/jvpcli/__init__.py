@@ -15,12 +15,23 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.errors import JvpError
+from jvpcli.version import __version__
 
 if TYPE_CHECKING or "torch" in sys.modules:
-    from jvpcli.api import check, hessian, inspect, jacobian, trace
+    from jvpcli.api import assert_gradients, batch, check, explain, hessian, inspect, jacobian, trace
 
-__version__ = "0.1.0"
-__all__ = ["JvpError", "__version__", "check", "hessian", "inspect", "jacobian", "trace"]
+__all__ = [
+    "JvpError",
+    "__version__",
+    "assert_gradients",
+    "batch",
+    "check",
+    "explain",
+    "hessian",
+    "inspect",
+    "jacobian",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,3 +41,10 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'jvpcli' has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext jvpcli` calls: adds `%jvp` and the explanations of errors to an IPython shell."""
+    from jvpcli.notebook import load
+
+    load(shell)

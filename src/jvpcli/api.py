@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect as python
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import lru_cache, wraps
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import lru_cache, partial, wraps
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -14,22 +17,20 @@ from torch import Tensor
 
 from jvpcli.answers.independent import with_zeros
 from jvpcli.answers.jacobian import linear_maps
-from jvpcli.errors import UsageError
+from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
-from jvpcli.options import ANSWERS, PYTHON, options_of, request_fields
+from jvpcli.options import ANSWERS, PYTHON, options_of, read, request_fields
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jvpcli.answers.hessian import Hessian
-    from jvpcli.answers.inspect import Inspection
-    from jvpcli.answers.trace import Tracing
-    from jvpcli.report import InspectReport
+    from jvpcli.report import InspectReport, Shape
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.hessian import Eigenvalues, HessianReport
+    from jvpcli.report.lookup import Explanation
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
 
 P = ParamSpec("P")
@@ -45,20 +46,35 @@ OPTIONS = {command: options_of(PYTHON, command) for command in ANSWERS}
 """What each function here takes, read from the table once: a repeated call of a small function is as short as that."""
 
 
-def _recorded(function: Callable[P, T]) -> Callable[P, T]:
-    """Autograd records inside, whatever mode the caller is in: `no_grad`, `inference_mode`."""
+def recording() -> ExitStack:
+    """Inside, autograd records, whatever mode the caller is in: `no_grad`, `inference_mode`."""
+    modes = ExitStack()
+    modes.enter_context(torch.inference_mode(False))
+    modes.enter_context(torch.enable_grad())
+    return modes
 
-    @wraps(function)
-    def recorded(*args: P.args, **kwargs: P.kwargs) -> T:
-        if torch.is_inference_mode_enabled():
-            with torch.inference_mode(False):
-                return recorded(*args, **kwargs)
-        if torch.is_grad_enabled():
-            return function(*args, **kwargs)
-        with torch.enable_grad():
-            return function(*args, **kwargs)
 
-    return recorded
+def _asked(question: Callable[P, T]) -> Callable[P, T]:
+    """The question, while autograd records; what a function of the user's own raises comes out of it as itself."""
+
+    @wraps(question)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+                return question(*args, **kwargs)
+            with recording():
+                return question(*args, **kwargs)
+        except Exception as error:
+            if isinstance(args[0] if args else kwargs.get("expression"), str):
+                raise
+            from jvpcli.answers.own_errors import as_own  # loaded only where something has failed
+
+            own = as_own(error)
+            if own is error:
+                raise
+        raise own
+
+    return asked
 
 
 class _WrittenOut(Mapping[tuple[str, str], Tensor]):
@@ -96,11 +112,19 @@ class _Result(ABC):
         from jvpcli.render.terminal import Terminal
 
         stream = io.StringIO()
-        self._render(Terminal(file=stream, width=120))
+        self._render(Terminal(file=stream, width=120, color_system=None))
         return stream.getvalue().rstrip("\n")
 
+    def _name(self) -> str:
+        """What it is the answer to."""
+        return f"of {self.report.expression!r}"
+
     def __repr__(self) -> str:
-        return f"<jvpcli.{type(self).__name__} of {self.report.expression!r}>"
+        return f"<jvpcli.{type(self).__name__} {self._name()}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The text, where IPython shows a result as such."""
+        printer.text(repr(self) if cycle else str(self))
 
 
 class InspectResult(_Result):
@@ -114,7 +138,10 @@ class InspectResult(_Result):
         report: all of this as plain data.
     """
 
-    def __init__(self, inspection: Inspection) -> None:
+    def __init__(self, request: Request) -> None:
+        from jvpcli.answers.inspect import investigate
+
+        inspection = investigate(request)
         self.report: InspectReport = inspection.report
         live, products = inspection.live, inspection.products
         outputs = {name: y.detach() for name, y in inspection.evaluation.outputs.items()}
@@ -143,7 +170,12 @@ class TraceResult(_Result):
         report: everything as plain data.
     """
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, request: Request, step: int | str | None = None, depth: int | None = None) -> None:
+        from jvpcli.answers.trace import follow
+        from jvpcli.render.trace import render_trace
+
+        tracing = follow(request, step=step)
+        self._shown = partial(render_trace, step=step, depth=depth)
         self.report: TraceReport = tracing.report
         self.vjp: Mapping[str, Tensor] = tracing.vjp
         self.steps: Sequence[TraceStep] = tracing.report.steps
@@ -156,9 +188,7 @@ class TraceResult(_Result):
         return to_dot(self.report)
 
     def _render(self, console: Console) -> None:
-        from jvpcli.render.trace import render_trace
-
-        render_trace(self.report, console)
+        self._shown(self.report, console)
 
     def _repr_html_(self) -> str | None:
         return _fragment(self.report)
@@ -175,8 +205,11 @@ class CheckResult(_Result):
         report: everything as plain data.
     """
 
-    def __init__(self, report: CheckReport) -> None:
-        self.report = report
+    def __init__(self, request: Request) -> None:
+        from jvpcli.answers.check import check as answer
+
+        self.report: CheckReport = answer(request)
+        report = self.report
         self.passed: bool = report.passed
         self.verdict: str = report.verdict
         self.max_error: float = report.max_error
@@ -190,8 +223,8 @@ class CheckResult(_Result):
 
         render_check(self.report, console)
 
-    def __repr__(self) -> str:
-        return f"<jvpcli.CheckResult of {self.report.expression!r}: {self.verdict}>"
+    def _name(self) -> str:
+        return f"{super()._name()}: {self.verdict}"
 
 
 class HessianResult(_Result):
@@ -209,7 +242,10 @@ class HessianResult(_Result):
         report: all of this as plain data.
     """
 
-    def __init__(self, found: Hessian) -> None:
+    def __init__(self, request: Request) -> None:
+        from jvpcli.answers.hessian import investigate
+
+        found = investigate(request)
         self.report: HessianReport = found.report
         self.maps: Mapping[tuple[str, str], LinearMap] = found.maps
         self.hessian: Mapping[tuple[str, str], Tensor] = _WrittenOut(found.maps)
@@ -228,7 +264,39 @@ class HessianResult(_Result):
         return _fragment(self.report)
 
 
-@_recorded
+class ExplainResult(_Result):
+    """The answer of :func:`explain`.
+
+    Attributes:
+        title: what has happened, in one sentence.
+        meaning: what that means, in plain words.
+        causes, cures: what it usually comes from and what helps, the likeliest first.
+        matched: the message, as it was recognised in the text.
+        shapes: the shapes that it tells.
+        report: all of this as plain data.
+    """
+
+    def __init__(self, text: str) -> None:
+        from jvpcli.messages.matcher import explain_message
+
+        self.report: Explanation = explain_message(text)
+        self.title: str = self.report.title
+        self.meaning: str = self.report.meaning
+        self.causes: Sequence[str] = self.report.causes
+        self.cures: Sequence[str] = self.report.cures
+        self.matched: str = self.report.matched
+        self.shapes: Sequence[Shape] = self.report.shapes
+
+    def _render(self, console: Console) -> None:
+        from jvpcli.render.lookup import render_explanation
+
+        render_explanation(self.report, console)
+
+    def _name(self) -> str:
+        return f"of {self.matched!r}"
+
+
+@_asked
 def inspect(
     expression: Expression,
     inputs: Any = None,
@@ -266,7 +334,8 @@ def inspect(
             `batch["ids"]`; integer tensors, whole numbers, text, None and other objects are handed on as they are.
         imports: files of yours whose functions and modules the expression may call; they are run.
         wrt: the inputs to differentiate, by name or by position as in `wrt=0` or `wrt=(0, 1)`; that of a dict (or the like)
-            means all that it holds.  By default all that are floating or complex.
+            means all that it holds.  By default all that are floating or complex.  Of a module also its parameters, by their
+            names in `state_dict`, by the submodule that they are in, or by a pattern: `"0.weight"`, `"0"`, `"*.weight"`.
         call: where the expression is a program with several derivative calls, which of them is asked about, counted from 1
             as `report.calls` has them.  By default the last.
         grad_outputs: the cotangent: a VALUE, a list of VALUEs (several outputs), or a mapping by output name.
@@ -289,13 +358,10 @@ def inspect(
     Raises:
         JvpError: a subclass for each kind of failure, with the fields of the JSON contract's `error`.
     """
-    request = _request("inspect", locals())
-    from jvpcli.answers.inspect import investigate
-
-    return InspectResult(investigate(request))
+    return InspectResult(_request("inspect", locals()))
 
 
-@_recorded
+@_asked
 def jacobian(
     expression: Expression,
     inputs: Any = None,
@@ -332,37 +398,41 @@ def _workspace(program: Hashable) -> Workspace:
     return Workspace()
 
 
-@_recorded
+@_asked
 def trace(
-    expression: str,
-    inputs: Mapping[str, Any] | None = None,
-    *,
+    expression: Expression,
+    inputs: Any = None,
+    *arguments: Any,
     imports: Paths | None = None,
-    wrt: str | Sequence[str] | None = None,
+    wrt: Wanted | None = None,
     call: int | None = None,
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int | None = None,
     step: int | str | None = None,
+    depth: int | None = None,
     memory_limit: int | str | None = None,
+    ignore: str | Sequence[str] | None = None,
     **named: Any,
 ) -> TraceResult:
     """The chain rule step by step: at each operation what arrives, its local Jacobians, and what flows on.
 
-    Args: as :func:`inspect`; the expression is text (of a function only the result is known), and the local Jacobians of
-        step number `step` are written out.
+    A function of yours is opened: its steps are the calls of torch that it makes, with their files, lines and modules.
+
+    Args: as :func:`inspect`.
+        step: the number of a step whose local Jacobians are written out, or the dotted path of a module whose steps are shown.
+        depth: of a model's steps the text shows the modules to this depth; by default as deep as stays readable.
 
     Raises:
         JvpError: a subclass for each kind of failure.
     """
-    request = _request("trace", locals())
-    from jvpcli.answers.trace import follow
+    given = locals()
+    shown = read({"step": step, "depth": depth}, OPTIONS["trace"], PYTHON)
+    return TraceResult(_request("trace", given), **shown)
 
-    return TraceResult(follow(request, step=step))
 
-
-@_recorded
+@_asked
 def check(
     expression: Expression,
     inputs: Any = None,
@@ -401,13 +471,34 @@ def check(
     Raises:
         JvpError: a subclass for each kind of failure; a wrong gradient is an answer and no failure.
     """
-    request = _request("check", locals())
-    from jvpcli.answers.check import check as check_request
-
-    return CheckResult(check_request(request))
+    return CheckResult(_request("check", locals()))
 
 
-@_recorded
+def _asserting(question: Callable[P, CheckResult]) -> Callable[P, None]:
+    """The question as an assertion, of the same arguments."""
+
+    def assert_gradients(*args: P.args, **kwargs: P.kwargs) -> None:
+        """Passes where :func:`check` finds the gradient right; for tests.
+
+        Args: as :func:`check`.
+
+        Raises:
+            AssertionError: the gradient is wrong; its text is the report.
+            JvpError: a subclass for each kind of failure.
+        """
+        __tracebackhide__ = True  # pytest shows the line of the test
+        result = question(*args, **kwargs)
+        if not result.passed:
+            raise AssertionError(str(result))
+
+    assert_gradients.__signature__ = python.signature(question).replace(return_annotation="None")  # type: ignore[attr-defined]
+    return assert_gradients
+
+
+assert_gradients = _asserting(check)
+
+
+@_asked
 def hessian(
     expression: Expression,
     inputs: Any = None,
@@ -423,6 +514,7 @@ def hessian(
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
+    ignore: str | Sequence[str] | None = None,
     **named: Any,
 ) -> HessianResult:
     """The second derivative of L = ⟨v, y⟩, its product with a direction, and whether it is definite at this point.
@@ -433,10 +525,73 @@ def hessian(
     Raises:
         JvpError: a subclass for each kind of failure.
     """
-    request = _request("hessian", locals())
-    from jvpcli.answers.hessian import investigate
+    return HessianResult(_request("hessian", locals()))
 
-    return HessianResult(investigate(request))
+
+RESULTS: Mapping[str, Callable[..., _Result]] = {
+    "inspect": InspectResult,
+    "trace": TraceResult,
+    "check": CheckResult,
+    "hessian": HessianResult,
+}
+"""What a request for each command is answered by; a trace takes `step` and `depth` too."""
+
+
+def explain(text: str) -> ExplainResult:
+    """What one of PyTorch's autograd or shape error messages means: why it comes up, and what to do.
+
+    Args:
+        text: the message, a traceback or a whole log.
+
+    Raises:
+        EvaluationError: the message is unknown; nothing is guessed.
+        UsageError: there is no text.
+    """
+    return ExplainResult(text)
+
+
+def batch(requests: Iterable[Mapping[str, Any]], memory_limit: int | str | None = None) -> Iterator[dict[str, Any]]:
+    """The answers to many requests, one after the other, each the JSON document as plain data.
+
+    They are computed here, in this process, each when it is asked for; `jvp batch` uses several, and can give up on one.
+    A request that fails has its error in its place (`ok` is false there), and the rest go on.
+
+    Args:
+        requests: dicts with `expression`, `inputs` and the other fields of a line of `jvp batch`; `id` comes back in the answer.
+        memory_limit: bytes that each may take, or text as on the command line, as in "200MB".
+
+    Raises:
+        UsageError: `memory_limit` is no size.
+    """
+    limit = read({"memory_limit": memory_limit}, options_of(PYTHON, "batch"), PYTHON).get("memory_limit")
+    return (_answer(fields, limit) for fields in requests)
+
+
+def _answer(fields: Mapping[str, Any], most_memory: int | None) -> dict[str, Any]:
+    """The document of one request."""
+    from jvpcli.answers import report_of
+    from jvpcli.answers.batch import request_of
+    from jvpcli.render.json import error_document, to_dict
+
+    identity = {}
+    try:
+        if not isinstance(fields, Mapping):
+            raise UsageError(f"a request is a dict with an `expression`, not {type(fields).__name__}")
+        identity = {"id": fields["id"]} if "id" in fields else {}
+        request = request_of(fields)
+        if request.timeout is not None:
+            raise UsageError(
+                "`timeout` can't be kept here: it ends the process, which is yours",
+                hints=("`jvp batch` answers each line in a process of its own, and can give up on one",),
+            )
+        allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
+        with recording():
+            report = report_of(replace(request, memory_limit=allowed))
+        return {**identity, **to_dict(report)}
+    except JvpError as error:
+        return {**identity, **error_document(error)}
+    except Exception as error:
+        return {**identity, **error_document(as_error(error))}
 
 
 def _request(command: str, given: Mapping[str, Any]) -> Request:
@@ -459,9 +614,11 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
 
         return as_meant(request)
+    if given["imports"] is not None:
+        raise UsageError("imports are for the text of an expression; a function has imported what it calls")
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
-    from jvpcli.answers.arguments import below, by_name, inputs_of, named
+    from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
     from jvpcli.language.trees import Arguments
 
     names = named(function, positional) if positional else dict(inputs or {})
@@ -474,6 +631,9 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     fields = request_fields({**given, "inputs": names, "wrt": wrt}, OPTIONS[command], PYTHON, command)
     chosen = fields.get("wrt")
     arguments = Arguments(names, len(positional) if positional else None, fields.get("ignore", ()))
+    if isinstance(function, torch.nn.Module):
+        fields["expression"], arguments, wanted = of_module(function, arguments, chosen)
+        chosen = None if chosen is None else tuple(wanted)
     values = inputs_of(arguments, chosen or ())
     chosen = None if chosen is None else tuple(below(chosen, values))
     return Request(**{**fields, "inputs": values, "wrt": chosen, "arguments": arguments})

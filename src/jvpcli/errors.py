@@ -7,6 +7,7 @@ adds it with :meth:`JvpError.with_context`.  Renderers turn the fields into a pa
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -196,6 +197,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or torch could not get the memory it wanted."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(wording in text for wording in NO_MEMORY)
+
+
+def as_error(error: Exception) -> JvpError:
+    """An unexpected exception as what the user is told."""
+    text = str(error)
+    if is_out_of_memory(error) or "size calculation overflowed" in text:
+        words = None if isinstance(error, MemoryError) else text.partition("\n")[0]
+        return LimitError("there is not enough memory for this", torch_message=words, hints=LESS_MEMORY)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({where[0].name}, line {where[0].lineno})" if where else ""
+    return InternalError(
+        f"{type(error).__name__}: {text or 'no message'}{place}",
+        explanation="This is a bug in jvp. --debug shows where it happened.",
+    )
 
 
 def too_late(seconds: float) -> LimitError:

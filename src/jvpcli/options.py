@@ -241,6 +241,7 @@ CHOICE = Kind(str, _choice, _STRING)
 NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".join(names),))
 INPUTS = Kind(list[str], _inputs, _OF_VALUES)
 WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
+OBJECTS = Kind(list[str], _as_given, {"type": "array"})
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
 COMPUTING = ("inspect", "trace", "check", "hessian")
@@ -268,7 +269,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("file", TEXT, ("batch",), (), "[FILE]",
            "JSON objects, one a line; `-` or nothing: standard input.", "-", doors=SHELL),
     Option("text", WORDS, ("explain",), (), "TEXT",
-           "The message, a traceback or a whole log; - reads it from stdin.", doors=SHELL),
+           "The message, a traceback or a whole log; - reads it from stdin.", doors=(COMMAND_LINE, PYTHON)),
+    Option("requests", OBJECTS, ("batch",), doors=(PYTHON,)),
     Option("program", WORDS, ("run",), (), "SCRIPT.py [ARGS]...",
            "Your program, and its own arguments: all that follows is the program's.", doors=SHELL),
     Option("module", TEXT, ("run",), ("--module", "-m"), "MODULE", "Run a module, as python -m does.", doors=SHELL),
@@ -312,7 +314,8 @@ OPTIONS: tuple[Option, ...] = (
            "Open one step: its values, and its local Jacobians in full; or the steps of a module by its name, as in "
            "--step 0.attn.", doors=(COMMAND_LINE, PYTHON)),
     Option("depth", COUNT, ("trace", "run"), ("--depth",), "N",
-           "Of a model's steps show the modules to this depth. Default: as deep as stays readable.", doors=SHELL),
+           "Of a model's steps show the modules to this depth. Default: as deep as stays readable.",
+           doors=(COMMAND_LINE, PYTHON)),
     Option("dot", PATH, ("trace",), ("--dot",), "FILE", "Write the graph for Graphviz, shapes on the edges.", doors=SHELL),
     *_pictures("trace"),
     Option("dtype", TEXT, ANSWERS, ("--dtype",), "DTYPE",
@@ -359,7 +362,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout", SECONDS, ("batch",), ("--timeout",), "SECONDS",
            "Give up on a line after this long. Default: 60.", 60.0, doors=SHELL),
     Option("memory_limit", SIZE, ("batch",), ("--memory-limit",), "SIZE",
-           "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.", doors=SHELL),
+           "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
+           doors=(COMMAND_LINE, PYTHON)),
     Option("save", PATH, ("inspect",), ("--save",), "FILE",
            "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file.",
            doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
@@ -370,7 +374,7 @@ OPTIONS: tuple[Option, ...] = (
            "Add the leading singular values of each Jacobian.", False),
     Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("strict", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
-    Option("ignore", NAMES, ("inspect", "jacobian", "check"), doors=(PYTHON,)),
+    Option("ignore", NAMES, ANSWERS, doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     *_pictures("inspect"),

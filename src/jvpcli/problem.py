@@ -196,7 +196,8 @@ class Problem:
         inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}
         # each with memory of its own, as the points around it have
         inputs = {name: x.clone(memory_format=torch.contiguous_format) for name, x in inputs.items()}
-        return replace(self, inputs=inputs, functions=in_double(self.functions), dtype=torch.float64)
+        functions = {name: in_double(function) for name, function in self.functions.items()}
+        return replace(self, function=in_double(self.function), inputs=inputs, functions=functions, dtype=torch.float64)
 
     def _looked_at(self, outputs: Named) -> dict[str, Tensor]:
         return {name: outputs[name] for name in (outputs if self.only is None else self.only)}

@@ -47,7 +47,7 @@ def by_position(a, b, /):
 
 
 class Scale(torch.nn.Module):
-    """A module: its parameters are (*args, **kwargs)."""
+    """A module: its parameters are those of its `forward`."""
 
     def forward(self, a, b):
         return a**2 * b
@@ -73,7 +73,7 @@ CALLED = [
     (functools.partial(power, W), ("b",), "w**2 * x"),
     (functools.partial(power, b=W), ("a",), "x**2 * w"),
     (torch.mul, ("x", "w"), "x * w"),
-    (Scale(), ("b", "a"), "x**2 * w"),
+    (Scale(), ("b", "a"), "w**2 * x"),
     (lambda *args: args[0] ** 2 * args[1], ("p", "q"), "x**2 * w"),
     (torch.func.grad(lambda x: (x**3).sum()), ("x",), "3 * x**2"),
     (torch.func.grad(lambda x: (x**3).sum()), ("anything",), "3 * x**2"),
@@ -231,12 +231,15 @@ def test_every_door_refuses_what_torch_raises(name, mode):
         torch.autograd.grad(function(*leaves).sum(), leaves)
     told = []
     for door, options in ((jvpcli.jacobian, {"mode": mode}), (jvpcli.inspect, {"mode": mode}), (jvpcli.check, {})):
-        with pytest.raises(jvpcli.JvpError) as ours:
+        with pytest.raises((jvpcli.JvpError, ZeroDivisionError)) as ours:
             door(function, inputs, **options)
-        told.append((ours.value.code, ours.value.message, ours.value.torch_message))
-    assert told[0] == told[1] == told[2]
-    assert told[0][0] == "evaluation"
-    assert str(theirs.value).splitlines()[0] in (told[0][2] or told[0][1])
+        told.append(ours.value)
+    if isinstance(theirs.value, ZeroDivisionError):  # their own code's exception is what they get
+        assert {type(error) for error in told} == {ZeroDivisionError}
+        return
+    assert len({(error.code, error.message, error.torch_message) for error in told}) == 1
+    assert told[0].code == "evaluation"
+    assert str(theirs.value).splitlines()[0] in (told[0].torch_message or told[0].message)
 
 
 def test_checkpoints_that_are_not_reentrant_are_answered():

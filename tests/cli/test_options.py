@@ -42,6 +42,14 @@ def test_a_function_s_signature_is_the_table_s(name):
     assert not [key for key in table if f"{key}:" not in explained and f"`{key}`" not in explained]
 
 
+@pytest.mark.parametrize("name", ["explain", "batch"])
+def test_a_function_that_asks_for_no_derivative_has_the_table_s_options_too(name):
+    declared = inspect.signature(getattr(jvpcli, name)).parameters
+    table = options_of(PYTHON, name)
+    assert list(declared) == list(table)
+    assert [p.default for p in declared.values() if p.default is not p.empty] == [o.default for o in table.values()][1:]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_takes_its_own_options_by_name(name):
     """All that a Request doesn't hold; the door itself sees to --debug, and a batch always answers in JSON."""

@@ -6,6 +6,7 @@ something; hooks; several outputs, complex ones, ones of other shapes, ones with
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from torch.autograd import Function, functional, gradcheck
 from torch.autograd.function import once_differentiable
 
 import jvpcli
-from jvpcli.errors import EvaluationError, JvpError
+from jvpcli.errors import EvaluationError
 
 
 class Jitter(Function):
@@ -531,7 +532,7 @@ def our_verdict(situation: Situation) -> bool:
     function = of_inputs(situation.function, len(situation.inputs))
     try:
         return jvpcli.check(function, dict(zip("ab", situation.inputs, strict=False)), **situation.ours).passed
-    except JvpError:
+    except Exception:  # here too
         return False
 
 
@@ -621,8 +622,9 @@ def test_a_jvp_that_raises_is_said():
     (notice,) = report.warnings
     assert notice.message.startswith("`Failing.jvp` (test_gradcheck_situations.py, line ")
     assert notice.message.endswith(") raises RuntimeError: no forward today, so forward mode was not compared")
-    with pytest.raises(EvaluationError, match=r"Forward mode failed: `Failing\.jvp`"):
+    with pytest.raises(RuntimeError, match="no forward today") as caught:
         jvpcli.check(lambda x: Failing.apply(x, True, False), x=draw(2), mode="forward")
+    assert sys.version_info < (3, 11) or "Forward mode failed: `Failing.jvp`" in caught.value.__notes__[0]
 
 
 def test_a_function_without_a_backward_is_checked_in_forward_mode():

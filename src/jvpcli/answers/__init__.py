@@ -1,1 +1,13 @@
 """The answers: a file each, which reads from top to bottom in the order of its stages."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from jvpcli.request import Request
+
+
+def report_of(request: Request) -> Any:
+    """The answer of the command that a request is for, as data; its module is loaded here, and no other."""
+    return getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)(request)

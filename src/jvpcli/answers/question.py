@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,7 +126,7 @@ def _read(request: Request) -> Problem:
     seed, limit = request.seed, request.memory_limit
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
-        wrt = _wrt(request, inputs)
+        wrt = _wrt(request, inputs, _parameters(request.expression))
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
         arguments = request.arguments
         return Problem(
@@ -153,6 +154,12 @@ def _read(request: Request) -> Problem:
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
     wrt = _wrt(request, inputs, imports.parameters)
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
+
+
+def _parameters(function: Any) -> list[str]:
+    """The names of the parameters of a module; none of another function."""
+    module = getattr(function, "__wrapped__", None)
+    return [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
 
 
 def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[str] = ()) -> tuple[str, ...]:
@@ -225,8 +232,9 @@ def text_of(request: Request) -> str:
     if isinstance(request.expression, Problem):
         return ", ".join(request.expression.evaluation.outputs)
     expression: Any = request.expression
-    name = getattr(expression, "__name__", None)
-    return str(name or (type(expression).__name__ if isinstance(expression, torch.nn.Module) else repr(expression)))
+    while isinstance(expression, partial):
+        expression = expression.func
+    return str(getattr(expression, "__name__", type(expression).__name__))
 
 
 # The tensors that a request gives

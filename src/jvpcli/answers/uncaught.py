@@ -66,23 +66,25 @@ class Cause:
     cure: str | None = None
 
 
-def explained(error: BaseException, recorder: Recorder) -> JvpError | None:
+def explained(error: BaseException, recorder: Recorder | None) -> JvpError | None:
     """What an uncaught error means; None where nothing is known of it.
 
     Its place is the innermost frame of the user's own; the operands are those that the call of torch that raised it was given.
+    Without a recorder they are those that the sub-expression names, and nothing is said of what came before.
     """
     own = [trace for trace in frames_of(error) if not is_library(trace.tb_frame.f_code.co_filename)]
     if not own:
         return None
     place, text = place_of(own[-1]), str(error).strip()
-    attempt = recorder.failed if recorder.failed is not None and recorder.failed.error is error else None
+    attempt = recorder.failed if recorder is not None else None
+    attempt = attempt if attempt is not None and attempt.error is error else None
     match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
     if match is None and attempt is None:
         return None
     operands = list(_operands(attempt, own[-1], place, recorder))
     op = "" if attempt is None else operation_of(attempt.function)
     known = None if match is None else explanation(match, tuple((o.name, tuple(o.tensor.shape)) for o in operands), op)
-    cause = _cause(text, recorder, attempt, operands, own[-1], place)
+    cause = None if recorder is None else _cause(text, recorder, attempt, operands, own[-1], place)
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     first = text.splitlines()[0] if text else type(error).__name__
     shown = place if cause is None or cause.place is None else cause.place
@@ -128,7 +130,9 @@ def _table(operands: Sequence[Operand]) -> Iterator[str]:
 # The operands
 
 
-def _operands(attempt: Attempt | None, trace: TracebackType, place: Place, recorder: Recorder) -> Iterator[Operand]:
+def _operands(
+    attempt: Attempt | None, trace: TracebackType, place: Place, recorder: Recorder | None
+) -> Iterator[Operand]:
     """The tensors that the failing call was given; where no call of torch failed, those that the sub-expression names."""
     if attempt is None:
         for name, x in _named_in(place, trace):
@@ -150,9 +154,9 @@ def _operands(attempt: Attempt | None, trace: TracebackType, place: Place, recor
         yield Operand(written or f"operand {number}", x, made)
 
 
-def _made(x: Tensor, recorder: Recorder, place: Place) -> Place | None:
-    """Where a tensor was made, if that is another place."""
-    origin = recorder.origin(x)
+def _made(x: Tensor, recorder: Recorder | None, place: Place) -> Place | None:
+    """Where a tensor was made, if that was seen and is another place."""
+    origin = None if recorder is None else recorder.origin(x)
     found = origin.call.place if isinstance(origin, Result) else None
     return None if found is None or (found.file, found.line) == (place.file, place.line) else found
 

@@ -120,8 +120,9 @@ def _leaves(problem: Problem, output: str) -> Iterator[str]:
 
 def _named(problem: Problem) -> Iterator[tuple[str, Tensor]]:
     """The tensors that the user's own functions know by a name, with that name."""
-    if isinstance(problem.function, nn.Module):
-        yield from problem.function.named_parameters()
+    module = getattr(problem.function, "__wrapped__", problem.function)
+    if isinstance(module, nn.Module):
+        yield from module.named_parameters()
     own = [] if isinstance(problem.function, Program) else [problem.function]
     imported = {name: getattr(function, "function", function) for name, function in problem.functions.items()}
     for name, value in (*imported.items(), *(each for f in (*own, *imported.values()) for each in _known(f))):

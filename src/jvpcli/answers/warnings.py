@@ -161,7 +161,9 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         kink = kink or kinks.find_leap(problem)
         if kink is None:
             return
-    except (JvpError, RuntimeError):  # the function ends here: there is no other side to look at
+    except Exception as error:  # the function ends here: there is no other side to look at
+        if not (problem.is_own or isinstance(error, (JvpError, RuntimeError))):
+            raise
         return
     if claim is not None and not (order and claim == "step"):
         yield said("kink", order + claim, entry=entry_label(kink.input, kink.index), value=f"{kink.value:g}")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from jvpcli.cli.compute import FREE_PART, memory_limit, refuse, report_of
+from jvpcli.answers import report_of
+from jvpcli.answers.batch import request_of
+from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
 from jvpcli.cli.output import failures_as_errors
-from jvpcli.errors import BadValueError, JvpError, UsageError
+from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import free_memory, json_float
-from jvpcli.language.pasted import as_meant
-from jvpcli.options import BATCH, make_request, options_of
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
-from jvpcli.request import Request
 
 NOT_READ = object()
 """The id of a line that could not be read."""
@@ -59,32 +58,6 @@ def read_object(line: bytes) -> dict[str, Any]:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f'{word} is not JSON; it is written "{word}", as a string')
-
-
-def request_of(fields: Mapping[str, Any]) -> Request:
-    """What a line's object asks for.
-
-    Raises:
-        UsageError: a field that there isn't, one that is missing, or one of the wrong type.
-    """
-    known = options_of(BATCH)
-    for name in fields:
-        if name not in known:
-            raise _unknown(name, known)
-    if not isinstance(fields.get("expression"), str):
-        raise UsageError("a request needs `expression`, a string")
-    return as_meant(make_request(fields, BATCH))
-
-
-def _unknown(name: str, known: Collection[str]) -> UsageError:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1)
-    return UsageError(
-        f"a request has no field `{name}`",
-        explanation=f"The fields are {', '.join(known)}.",
-        hints=(f"Did you mean {near[0]}?",) if near else (),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ A command's module is loaded when it is named, and typer with it; the program's 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
@@ -56,7 +57,7 @@ def run(argv: Sequence[str], context: Context) -> int:
     """One run of the program; every failure is told and becomes an exit code."""
     try:
         with failures_as_errors():
-            code = _dispatch([readable(word) for word in argv], context)
+            code = dispatch([readable(word) for word in argv], context)
             context.flush()
             return code
     except ReaderGone:
@@ -69,27 +70,36 @@ def run(argv: Sequence[str], context: Context) -> int:
         return emit_error(context, error, has_flag(argv, "--json"))
 
 
-def _dispatch(argv: list[str], context: Context) -> int:
-    """The program's own options, or the command that the first word names."""
+def load_command(name: str) -> Any:
+    """The module of a command."""
+    return import_module(f"jvpcli.cli.{name}")
+
+
+def dispatch(argv: list[str], context: Context, load: Callable[[str], Any] = load_command) -> int:
+    """The program's own options, or the command that the first word names; `load` gives its module.
+
+    Raises:
+        JvpError: what is wrong.
+    """
     if not argv or argv[0] in HELP_FLAGS:
         from jvpcli.cli.help import render_root
 
         render_root(ABOUT, COMMANDS, OPTIONS, EXAMPLES, context.console)
         return ExitCode.OK
     if argv[0] == "--version":
-        from jvpcli import __version__
+        from jvpcli.version import __version__
 
         context.out.say(__version__ + "\n")
         return ExitCode.OK
     if argv[0] not in COMMANDS:
         raise _unknown_command(argv)
-    return _command(argv[0], argv[1:], context)
+    return _command(argv[0], argv[1:], context, load(argv[0]))
 
 
-def _command(name: str, argv: list[str], context: Context) -> int:
+def _command(name: str, argv: list[str], context: Context, module: Any) -> int:
     from jvpcli.cli import typed
 
-    command = typed.build(name, import_module(f"jvpcli.cli.{name}"))
+    command = typed.build(name, module)
     if name == "run":  # what follows the program's name is the program's
         from jvpcli.cli.run import own_words
 

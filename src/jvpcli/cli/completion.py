@@ -63,7 +63,7 @@ def command(context: Context, *, shell: str, line: str | None) -> None:
 
 def complete(line: str) -> list[str]:
     """The words that the last word of a command line can become, all of them whole."""
-    words = _words(line)
+    words = words_of(line)
     *before, current = words
     from jvpcli.cli.app import COMMANDS, OPTIONS
 
@@ -86,7 +86,7 @@ def complete(line: str) -> list[str]:
     return list(_in_expression(current))
 
 
-def _words(line: str) -> list[str]:
+def words_of(line: str) -> list[str]:
     """The words of a command line; the last one as it stands, an open quote included."""
     words: list[str] = []
     current = quote = ""

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jvpcli.answers import report_of
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
@@ -72,11 +72,6 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             start_threads()
         with memory_limit(allowed):
             yield replace(request, memory_limit=allowed), shown.close
-
-
-def report_of(request: Request) -> Any:
-    """The answer of the command that a request is for, as data; its module is loaded here, and no other."""
-    return getattr(import_module(f"jvpcli.answers.{request.command}"), request.command)(request)
 
 
 def answer(

@@ -329,7 +329,7 @@ class Context:
         from jvpcli.render.terminal import Terminal
 
         return Terminal(
-            file=output,  # type: ignore[arg-type]
+            file=output,
             width=self._width(output),
             height=HEIGHT,  # rich takes the width as it is only with a height
             _environ=self.environ,

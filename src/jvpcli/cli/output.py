@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone
-from jvpcli.errors import (
-    LESS_MEMORY,
-    FileError,
-    InternalError,
-    InterruptedByUser,
-    JvpError,
-    LimitError,
-    is_out_of_memory,
-)
+from jvpcli.errors import FileError, InterruptedByUser, JvpError, as_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,22 +86,5 @@ def failures_as_errors() -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         raise InterruptedByUser("interrupted") from error
-    except MemoryError as error:
-        raise LimitError("there is not enough memory for this", hints=LESS_MEMORY) from error
     except Exception as error:
         raise as_error(error) from error
-
-
-def as_error(error: Exception) -> JvpError:
-    """An unexpected exception as what the user is told."""
-    text = str(error)
-    if is_out_of_memory(error) or "size calculation overflowed" in text:
-        return LimitError(
-            "there is not enough memory for this", torch_message=text.partition("\n")[0], hints=LESS_MEMORY
-        )
-    where = traceback.extract_tb(error.__traceback__)[-1:]
-    place = f" ({where[0].name}, line {where[0].lineno})" if where else ""
-    return InternalError(
-        f"{type(error).__name__}: {text or 'no message'}{place}",
-        explanation="This is a bug in jvp. --debug shows where it happened.",
-    )

@@ -9,7 +9,8 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import Pictures, report_of
+from jvpcli.answers import report_of
+from jvpcli.cli.compute import Pictures
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.cli.typed import examples

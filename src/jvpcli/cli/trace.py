@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
@@ -36,11 +36,6 @@ jvp trace "torch.sin(x) * x" --x 1,2 --html trace.html
 # the graph as a picture
 jvp trace "torch.sin(x) * x" --x 1,2 --dot graph.dot && dot -Tsvg graph.dot -o graph.svg
 """
-
-
-def opened_step(step: int | str | None) -> dict[str, Any]:
-    """What `--step` opens: a step by its number, or a module by its path."""
-    return {"step": step} if isinstance(step, int) else {"module": step}
 
 
 def command(
@@ -79,6 +74,6 @@ def command(
     def render(report: TraceReport, console: Console) -> None:
         from jvpcli.render.trace import render_trace  # a document does without
 
-        render_trace(report, console, **opened_step(step), depth=depth, full=full)
+        render_trace(report, console, step=step, depth=depth, full=full)
 
     answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures, compute=compute)

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
@@ -293,7 +293,7 @@ def call_function(
 def _called(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Any:
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
-    positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
+    positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
     return function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
 
 
@@ -327,7 +327,7 @@ def _results(result: Any, given: Collection[str], ignored: Collection[str]) -> l
     return [(path, part) for path, part in found if not any(is_below(path, name) for name in ignored)]
 
 
-def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
+def arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str], list[str]]:
     """Which inputs a function gets by position, in this order, and which by name."""
     parameters, keyword_only = parameters_of(function)
     if names == parameters:
@@ -344,8 +344,11 @@ def _arranged(function: Callable[..., Any], names: list[str]) -> tuple[list[str]
 def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     """The names of a function's parameters, and of those that are keyword-only.
 
-    Of a function that wraps another they are the other's: the wrapper hands on what comes by position.
+    Of a function that wraps another they are the other's: the wrapper hands on what comes by position.  A module's are those of
+    its `forward`.
     """
+    module = getattr(function, "__wrapped__", function)
+    function = module.forward if isinstance(module, nn.Module) else function
     if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):  # without the time a signature takes
         code = function.__code__
         return list(code.co_varnames[: code.co_argcount]), list(

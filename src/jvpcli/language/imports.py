@@ -34,6 +34,8 @@ DOUBLE: Mapping[torch.dtype, torch.dtype] = {
 }
 """The double-precision dtype of each dtype that has one."""
 
+TORCH = str(Path(torch.__file__).parent)
+
 
 @dataclass(frozen=True, eq=False)
 class ImportedFunction:
@@ -208,6 +210,35 @@ def _code_within(code: CodeType) -> Iterator[CodeType]:
 # Modules with other parameters
 
 
+@dataclass(frozen=True)
+class ModuleFunction:
+    """A module as a function of its arguments and of some of its parameters, which leaves the module as it was.
+
+    Attributes:
+        module: the module.
+        parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
+        double: whether its other parameters and its buffers are taken in double precision.
+    """
+
+    module: nn.Module
+    parameters: tuple[str, ...] = ()
+    double: bool = False
+
+    @property
+    def __name__(self) -> str:
+        return type(self.module).__name__
+
+    @property
+    def __wrapped__(self) -> nn.Module:
+        return self.module
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it; keywords with the names of `parameters` are their values."""
+        given = {f".{name}": keywords.pop(name) for name in self.parameters}
+        with substituted({"": self.module}, given, self.double):
+            return self.module(*arguments, **keywords)
+
+
 @contextmanager
 def substituted(modules: Mapping[str, nn.Module], parameters: Mapping[str, Tensor], double: bool) -> Iterator[None]:
     """Inside, the modules have these parameters (a shared one everywhere) and copies of their buffers."""
@@ -252,12 +283,9 @@ def _in_double(tensor: Tensor) -> Tensor:
     return tensor.detach().to(DOUBLE.get(tensor.dtype, tensor.dtype))
 
 
-def in_double(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Imported functions with their modules in double precision."""
-    return {
-        name: replace(function, double=True) if isinstance(function, ImportedFunction) else function
-        for name, function in functions.items()
-    }
+def in_double(function: Any) -> Any:
+    """An imported function with its modules, or a module, in double precision; another as it is."""
+    return replace(function, double=True) if isinstance(function, (ImportedFunction, ModuleFunction)) else function
 
 
 # Errors of the user's own code
@@ -291,8 +319,13 @@ def place_of(error: BaseException, files: Collection[str]) -> tuple[str, int] | 
 def files_of(functions: Mapping[str, Callable[..., Any]], expression: Any = None) -> tuple[str, ...]:
     """The files that the user's code is in: those of the imported functions, or of a Python function."""
     files = {file for f in functions.values() if isinstance(f, ImportedFunction) for file in f.files}
-    if callable(expression):
+    owner = getattr(expression, "__self__", None)  # of an autograd.Function's `apply` its class
+    if isinstance(expression, ModuleFunction):
+        owners: set[Any] = {type(module) for module in expression.module.modules()}
+    else:
+        owners = {owner if isinstance(owner, type) else inspect.unwrap(expression)} if callable(expression) else set()
+    for each in owners:
         with suppress(TypeError):  # a builtin or an object: it has no file
-            owner = getattr(expression, "__self__", None)  # of an autograd.Function's `apply` its class
-            files.add(str(inspect.getsourcefile(owner if isinstance(owner, type) else inspect.unwrap(expression))))
+            file = str(inspect.getsourcefile(each))
+            files |= set() if file.startswith(TORCH) else {file}
     return tuple(sorted(files))

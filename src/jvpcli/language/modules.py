@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -396,10 +397,12 @@ def _first(error: Exception) -> str:
 
 
 def expanded(wanted: tuple[str, ...], parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Names of what to differentiate; `net`, `net.*`, `net.0.*` and `net.parameters()` are the parameters that they mean."""
+    """Names of what to differentiate: a module's, `net.parameters()` and patterns (`net.*`, `*.weight`) as the parameters that
+    they mean.
+    """
     names: list[str] = []
     for name in wanted:
-        root = name.removesuffix(".parameters()").removesuffix(".*")
-        under = [key for key in parameters if key.startswith(f"{root}.")]
+        root = name.removesuffix(".parameters()")
+        under = [key for key in parameters if key.startswith(f"{root}.") or ("*" in root and fnmatchcase(key, root))]
         names += under if name not in parameters and under else [name]
     return tuple(dict.fromkeys(names))

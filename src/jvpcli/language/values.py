@@ -275,9 +275,25 @@ class _Reader:
 
 def _dense(tensor: Tensor) -> Tensor:
     """The tensor, if it is one that has plain values."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta" or tensor.is_nested:
-        raise BadValueError("it is sparse, nested, quantized or without values, and a dense tensor is needed")
+    why = not_dense(tensor)
+    if why is not None:
+        fact, cure = why
+        raise BadValueError(f"it is {fact}, and derivatives are taken of dense tensors with numbers", hints=[cure])
     return ordinary(tensor)
+
+
+def not_dense(tensor: Tensor) -> tuple[str, str] | None:
+    """What a tensor is that derivatives can't be taken of, and what to give in its place; None where they can."""
+    if tensor.is_nested:
+        return "nested", "Give its parts one by one, or padded: x.to_padded_tensor(0.0)."
+    if tensor.layout is not torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        return f"sparse ({layout})", "Give x.to_dense(). A function of yours is given it as it is where `wrt` names other inputs."
+    if tensor.is_quantized:
+        return "quantized", "Give x.dequantize()."
+    if tensor.device.type == "meta":
+        return "on torch's meta device, without values", "Give numbers, as torch.randn(x.shape) does."
+    return None
 
 
 def _from_array(value: Any) -> Tensor:

@@ -32,6 +32,10 @@ class Terminal(Console):
     column goes on in the next line, and a line that must not be broken is left for the terminal to break.
     """
 
+    def __init__(self, **options: Any) -> None:
+        """Rich's own, which writes to its file in a notebook too."""
+        super().__init__(force_jupyter=False, **options)
+
     def print(self, *objects: Any, **options: Any) -> None:
         """Rich's own, which cuts no line off."""
         super().print(*objects, **{"crop": False, **options})

@@ -65,12 +65,12 @@ def render_trace(
     report: TraceReport,
     console: Console,
     *,
-    step: int | None = None,
-    module: str | None = None,
+    step: int | str | None = None,
     depth: int | None = None,
     full: bool = False,
 ) -> None:
-    """Prints the whole trace, step number `step` in full, or the steps of a submodule; `full` leaves nothing out of arrays.
+    """Prints the whole trace, step number `step` in full, or the steps of the submodule that `step` names; `full` leaves
+    nothing out of arrays.
 
     A model of many steps is shown by submodule: their dotted paths cut to `depth` parts, or as deep as stays readable.
     """
@@ -78,11 +78,11 @@ def render_trace(
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_calls(report.calls, console)
     render_refusal(report.refusal, console)
-    depth = None if full or module is not None else depth or depth_for(report.steps)
-    if step is not None:
+    depth = None if full or isinstance(step, str) else depth or depth_for(report.steps)
+    if isinstance(step, int):
         sections = _opened(page, report.steps[step], full)
-    elif module is not None:
-        sections = _sections(replace(page, shown=inside(report.steps, module)))
+    elif step is not None:
+        sections = _sections(replace(page, shown=inside(report.steps, step)))
     else:
         sections = _sections(page) if depth is None else _by_module(page, depth)
     for title, body, prose in sections:

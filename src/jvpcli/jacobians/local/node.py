@@ -58,8 +58,9 @@ class Op:
     work: Workspace
 
     def saved(self, name: str, default: Any = None) -> Any:
-        """What the forward operation saved under the name."""
-        return getattr(self.node, "_saved_" + name, default)
+        """What the forward operation saved under the name; a sparse tensor written out."""
+        value = getattr(self.node, "_saved_" + name, default)
+        return value.to_dense() if isinstance(value, Tensor) and value.layout is not torch.strided else value
 
     def dim(self, value: int, dims: int) -> int:
         """A saved axis number, counted from the front."""
