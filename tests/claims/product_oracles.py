@@ -102,6 +102,32 @@ def is_banded(evidence: Evidence, claim: Claim) -> None:
     refute(highest - lowest + 1 > min(m, n), f"the band is {highest - lowest + 1} wide, of {m} by {n}")
 
 
+def is_strided(evidence: Evidence, claim: Claim) -> None:
+    """At every point the indices along the two axes are equal wherever there is a nonzero."""
+    axes = re.findall(r"axis (\d+)", claim.about["facts"]["axes"])
+    if len(axes) != 2:
+        raise UndecidedError("the axes are not named")
+    places, shape = union(matrices(evidence, claim)), claim.about["jacobian"]["shape"]
+    splits = [k for k in range(len(shape) + 1) if prod(shape[:k]) == len(places)]
+    index = places.reshape(shape).nonzero()
+    held = any(k + int(axes[1]) < len(shape) and bool((index[:, int(axes[0])] == index[:, k + int(axes[1])]).all()) for k in splits)
+    refute(not held, "entries with different indices along the axes have to do with each other")
+
+
+def is_triangular(evidence: Evidence, claim: Claim) -> None:
+    """At every point there is nothing on the one side of the diagonal, of entries or of equal blocks."""
+    places, facts = union(matrices(evidence, claim)), claim.about["facts"]
+    m, n = places.shape
+    blocks = facts.get("blocks", str(n))
+    if not blocks.isdecimal():
+        raise UndecidedError("the blocks are not counted")
+    refute("blocks" not in facts and m != n, "it is not square")
+    rows, columns = places.nonzero(as_tuple=True)
+    offsets = columns // (n // int(blocks)) - rows // (m // int(blocks))
+    beyond = {"later": offsets > 0, "earlier": offsets < 0}
+    refute(all(bool(beyond[side].any()) for side in beyond if side in facts["side"]), "there are entries beyond the diagonal")
+
+
 def is_block_diagonal(evidence: Evidence, claim: Claim) -> None:
     places = union(matrices(evidence, claim))
     m, n = places.shape

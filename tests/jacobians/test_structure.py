@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,14 @@ CASES = [
     (torch.tensor([[1.0, 0, 0, 1], [0, 0, 2, 0], [1, 0, 0, 0]]), "sparse"),
     (torch.rand(3, 4) + 1, "dense"),
     (torch.rand(1, 4) + 1, "dense"),
-    (torch.tril(torch.rand(6, 6) + 1), "sparse"),
+    (torch.tril(torch.rand(6, 6) + 1), "triangular"),
+    (torch.triu(torch.rand(6, 6) + 1), "triangular"),
+    (torch.tril(torch.rand(6, 6) + 1, 1), "sparse"),
+    (torch.tril(torch.rand(6, 6) + 1).flip(0), "sparse"),
+    (torch.kron(torch.tril(torch.ones(3, 3)), torch.rand(2, 2) + 1), "block_triangular"),
+    (torch.kron(torch.triu(torch.ones(3, 3)), torch.rand(2, 3) + 1), "block_triangular"),
+    (torch.kron(torch.tril(torch.ones(3, 3)), torch.rand(2, 2) + 1) + torch.diag(torch.ones(5), 1), "sparse"),
+    (torch.kron(torch.tril(torch.ones(3, 3)), torch.rand(2, 2) + 1).roll(1, 1), "sparse"),
     (torch.tril(torch.rand(6, 6) + 1, 1).t()[:4], "sparse"),
     (torch.diag(torch.ones(3)) + torch.diag(torch.ones(2), 1), "banded"),
     (torch.diag(torch.ones(3), 2), "selection"),
@@ -38,7 +47,7 @@ CASES = [
     (2 * torch.eye(8)[:, :4], "sparse"),
     (2 * torch.eye(8)[:3], "sparse"),
     (torch.tensor([[2.0, 0.0, 0.0]]), "sparse"),
-    (torch.diag(torch.tensor([2.0]), 4), "sparse"),
+    (torch.diag(torch.tensor([2.0]), 4), "triangular"),
     (torch.block_diag(torch.eye(2) + 1, torch.tril(torch.ones(2, 2))), "block_diagonal"),
 ]
 
@@ -122,7 +131,7 @@ def test_zeros_of_the_operations_stay_zeros(function, size):
 
 
 def test_no_sentence_claims_more_than_is_known():
-    result = jvpcli.inspect("torch.stack([x[0]*x[1], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
+    result = jvpcli.inspect("torch.stack([x[0]*x[3], x[1]*x[2]*x[3]+x[0]])", x=[1.0, 2, 3, 4])
     told, words = result.report.jacobian["y"]["x"], result.report.contraction["y"]["x"].product
     assert (told.structure, told.nnz) == ("sparse", 6)
     assert "6 of the 8 entries" in words
@@ -138,7 +147,7 @@ def test_no_sentence_claims_more_than_is_known():
         (lambda x: x.sort().values + x, "sparse"),
         (lambda x: x.sort(descending=True).values.flip(0), "selection"),
         (lambda x: 2 * x.view(2, -1).max(0).values, "sparse"),
-        (lambda x: 3 * x.cummax(0).values, "sparse"),
+        (lambda x: 3 * x.cummax(0).values, "triangular"),
         (lambda x: torch.relu(x.flip(0)).flip(0), "diagonal"),
         (lambda x: x * x.detach().sum(), "diagonal"),
         (lambda x: x @ torch.eye(len(x)), "diagonal"),
@@ -250,8 +259,8 @@ def test_what_is_said_at_a_special_point_is_true_of_others(name, special):
         ("x.argmax() * x", "diagonal"),
         ("(x > 5) * x", "diagonal"),
         ("x.detach().sum() * x", "diagonal"),
-        ("torch.outer((x > 1).float(), x)", "sparse"),
-        ("torch.tril(x.new_ones(3, 3)) @ x", "sparse"),
+        ("torch.outer((x > 1).float(), x)", "strided_blocks"),
+        ("torch.tril(x.new_ones(3, 3)) @ x", "triangular"),
         ("x - x.max().detach()", "identity"),
     ],
 )
@@ -264,7 +273,7 @@ def test_numbers_that_follow_from_the_inputs_are_no_constants(text, kind):
 DECIDED = [
     ("x if x.sum() > 0 else -x", "diagonal"),
     ("x if x.sum() > 0 else x.flip(0)", "sparse"),
-    ("x if x.sum() < 0 else torch.outer(x, x)[0]", "sparse"),
+    ("x if x.sum() < 0 else torch.outer(x, x)[0]", "triangular"),
     ("torch.stack([v if v > 0 else 0.1 * v for v in x])", "diagonal"),
     ("torch.stack([v * 2 for v in x if abs(v.item()) > 0])", "diagonal"),
     ("x.roll(int(x[0] > 0))", "sparse"),
@@ -366,3 +375,53 @@ def test_what_is_zero_here_may_be_other_than_zero_elsewhere(text, kinds):
     inputs = {"x": torch.tensor([1.0, 2.0, -1.0, 3.0]), "w": torch.tensor([1.0, -2.0, 3.0, 4.0])}
     found = jvpcli.jacobian(text, {name: inputs[name] for name in kinds})
     assert {name: found["y", name].structure for name in kinds} == kinds
+
+
+PLACED = [
+    ("x.cumsum(0) * x", "triangular"),
+    ("x.flip(0).cumsum(0).flip(0).sin()", "triangular"),
+    ("torch.tril(torch.outer(x, x)) @ x", "dense"),
+    ("torch.tril(x.new_ones(len(x), len(x))) @ x", "triangular"),
+    ("x.view(-1, 2).sin().cumsum(0) @ x.new_ones(2, 2)", "block_triangular"),
+    ("x.view(-1, 2).sin().cumsum(0) @ x.new_ones(2, 3)", "block_triangular"),
+    ("x.view(-1, 2).cumsum(0) * x.view(-1, 2)", "strided_blocks"),
+    ("x.view(2, -1).softmax(0)", "strided_blocks"),
+    ("x.view(2, -1).softmax(1)", "block_diagonal"),
+    ("2 * x.view(2, -1).t()", "strided_blocks"),
+    ("x.new_ones(3, 2) @ x.view(2, -1)", "strided_blocks"),
+    ("torch.einsum('iaj,iaj->ja', x.view(2, 2, -1), x.view(2, 2, -1))", "strided_blocks"),
+    ("(x.view(-1, 2) @ x.view(-1, 2).t()).masked_fill(torch.ones(len(x)//2, len(x)//2).triu(1) > 0, -torch.inf)"
+     ".softmax(-1) @ x.view(-1, 2) @ x.new_ones(2, 3)", "block_triangular"),
+    ("(x.view(-1, 2) @ x.view(-1, 2).t()).masked_fill(x.view(-1, 2) @ x.view(-1, 2).t() > 1, -torch.inf).softmax(-1)",
+     "unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [8, 12, 28])
+@pytest.mark.parametrize(("text", "kind"), PLACED)
+def test_kinds_that_say_where_the_zeros_are(text, kind, size, dtype):
+    """They are the same at every size, and torch's own Jacobians at several points have all their zeros where they say."""
+
+    def function(x):
+        return eval(text, {"torch": torch, "x": x, "len": len})
+
+    points = [torch.randn(size, dtype=dtype, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    found = [jvpcli.inspect(each, x=points[0]).report for each in (text, function)]
+    linear = jvpcli.jacobian(text, x=points[0])["y", "x"]
+    assert {linear.structure, *(each.jacobian["y"]["x"].structure for each in found)} == {kind}
+    exact = [torch.autograd.functional.jacobian(function, x.double()) for x in points]
+    shape, places = exact[0].shape[:-1], sum((J != 0).int() for J in exact).bool().reshape(-1, size)
+    rows, cols = places.nonzero(as_tuple=True)
+    words = found[0].contraction["y"]["x"].product
+    if kind == "strided_blocks":
+        a, b = (int(number) for number in re.findall(r"axis (\d+)", words))
+        inner = linear.in_shape
+        assert inner == (size,)
+        assert shape[a] == inner[b]
+    if kind == "triangular":
+        assert bool((cols <= rows).all() if "no later" in words else (cols >= rows).all())
+    if kind == "block_triangular":
+        blocks = int(re.search(r"into (\d+) equal", words)[1])
+        assert blocks == size // 2
+        assert bool((cols // 2 <= rows // (places.shape[0] // blocks)).all())

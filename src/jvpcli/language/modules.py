@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
@@ -333,10 +334,10 @@ def _first(error: Exception) -> str:
 
 
 def expanded(wanted: tuple[str, ...], parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Names of what to differentiate; `net`, `net.*`, `net.0.*` and `net.parameters()` are the parameters that they mean."""
+    """Names of what to differentiate; `net`, `net.*`, `*.bias` and `net.parameters()` are the parameters that they mean."""
     names: list[str] = []
     for name in wanted:
-        root = name.removesuffix(".parameters()").removesuffix(".*")
-        under = [key for key in parameters if key.startswith(f"{root}.")]
+        root = name.removesuffix(".parameters()")
+        under = [key for key in parameters if key.startswith(f"{root}.") or fnmatchcase(key, root)]
         names += under if name not in parameters and under else [name]
     return tuple(dict.fromkeys(names))

@@ -306,9 +306,10 @@ class _Statements(Expressions):
         if target is None:
             raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.no_result(node))
         result_names = [_base_name(part) for part in flat_parts(target)]
+        results = [self.name(ast.copy_location(ast.Name(name), target), 0) for name in result_names]
         if not isinstance(target, (ast.Tuple, ast.List)):
-            return self.scope.names[result_names[0]], (result_names[0],)
-        return limits.pack("tuple", [self.scope.names[name] for name in result_names]), tuple(result_names)
+            return results[0], (result_names[0],)
+        return limits.pack("tuple", results), tuple(result_names)
 
     def assigned_name(self, node: ast.expr) -> str | None:
         """The name, if `node` is one that the text assigned."""
