@@ -139,7 +139,7 @@ CASES: dict[str, tuple[Function, list[Tensor], str]] = {
     "conv1d": (lambda x: F.conv1d(x[None, None], W[None, None, 0, :5], padding=2)[0, 0], [r(30)], "banded"),
     "laplacian": (laplacian, [r(6, 5)], "banded"),
     "blocks": (lambda x: torch.tanh(x.view(10, 8) @ W[:8, :8].T).reshape(-1), [r(80)], ""),
-    "cumsum": (lambda x: x.cumsum(0), [r(9)], "sparse"),
+    "cumsum": (lambda x: x.cumsum(0), [r(9)], "triangular"),
     "brusselator": (brusselator, [r(32)], "sparse"),
     "sum of squares": (lambda x: (x * x).sum(), [r(50)], "dense"),
     "inverse": (torch.linalg.inv, [r(4, 4)], "dense"),
