@@ -210,7 +210,8 @@ def test_false_numbers_are_refuted():
 
 LOCAL = {
     "zero": "x ** 2", "identity": "torch.relu(x)", "diagonal": "x.flip(0)", "selection": "x * 2", "banded": "x.flip(0)",
-    "block_diagonal": "x.cumsum(0)", "sparse": "x.softmax(0)", "dense": "x.cumsum(0)",
+    "block_diagonal": "x.cumsum(0)", "strided_blocks": "x.cumsum(0)", "triangular": "x.flip(0)",
+    "block_triangular": "x.flip(0)", "sparse": "x.softmax(0)", "dense": "x.cumsum(0)",
     "sum": "x.cumsum(0)", "unknown": "x.cumsum(0)",
 }  # fmt: skip
 """Kind to a step that is of another."""
