@@ -103,7 +103,7 @@ def is_banded(evidence: Evidence, claim: Claim) -> None:
 
 
 def is_strided(evidence: Evidence, claim: Claim) -> None:
-    """At every point the indices along the two axes are equal wherever there is a nonzero; along some two where none are named."""
+    """At every point the indices along the two axes are equal at each nonzero; along some two where none are named."""
     places, about = union(matrices(evidence, claim)), claim.about
     shape = about["local" if "local" in about else "jacobian"]["shape"]
     named = [int(axis) for axis in re.findall(r"axis (\d+)", about.get("facts", {}).get("axes", ""))]
