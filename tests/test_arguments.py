@@ -204,9 +204,14 @@ def test_results_that_are_ignored():
     assert [y for y, _ in jvpcli.jacobian(function, X, ignore=both)] == ["out[0]", 'out[1]["more"]']
     assert list(jvpcli.inspect(lambda x: (x, 3), X, ignore="y1").outputs) == ["y0"]
     assert jvpcli.check(function, X, ignore="out[1]").passed
-    with pytest.raises(jvpcli.JvpError, match="not a tensor") as caught:
-        jvpcli.jacobian(function, X)
-    assert list(caught.value.hints) == ["ignore='out[1][\"note\"]' leaves this part of the result out."]
+    assert [y for y, _ in jvpcli.jacobian(function, X)] == ["out[0]", 'out[1]["more"]']  # what is no tensor is left out
+    told = jvpcli.inspect(function, X).to_dict()["warnings"]
+    assert [each["message"] for each in told] == [
+        'out[1]["note"] is text, not a tensor, and is left out',
+        'out[1]["size"] is a plain number, not a tensor, and is left out',
+    ]
+    with pytest.raises(jvpcli.JvpError, match="gives text, not a tensor"):
+        jvpcli.jacobian(lambda x: "text", X)
     with pytest.raises(jvpcli.JvpError, match="names 'aux', which is none of the outputs: y") as caught:
         jvpcli.jacobian(lambda x: x, X, ignore="aux")
     assert caught.value.code == "usage"

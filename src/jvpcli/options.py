@@ -196,7 +196,7 @@ def _weights(option: Option, value: Any, door: str) -> tuple[tuple[str | None, A
 
 def _split_name(text: str) -> tuple[str | None, str]:
     """`NAME=VALUE` apart; a VALUE alone has no name (`torch.ones(4, dtype=…)` is one, `a==b` too)."""
-    match = re.match(r"\s*([^\W\d][\w.]*)=(?!=)", text)
+    match = re.match(r"\s*([^\W\d][\w.]*(?:\[[^]]*\][\w.]*)*)=(?!=)", text)
     return (match[1], text[match.end() :]) if match else (None, text)
 
 

@@ -102,6 +102,42 @@ def is_banded(evidence: Evidence, claim: Claim) -> None:
     refute(highest - lowest + 1 > min(m, n), f"the band is {highest - lowest + 1} wide, of {m} by {n}")
 
 
+def is_strided(evidence: Evidence, claim: Claim) -> None:
+    """At every point the indices along the two axes are equal at each nonzero; along some two where none are named."""
+    places, about = union(matrices(evidence, claim)), claim.about
+    shape = about["local" if "local" in about else "jacobian"]["shape"]
+    named = [int(axis) for axis in re.findall(r"axis (\d+)", about.get("facts", {}).get("axes", ""))]
+    index = places.reshape(shape).nonzero()
+    splits = [k for k in range(len(shape) + 1) if prod(shape[:k]) == len(places)]
+    pairs = [(a, k + b) for k in splits for a in range(k) for b in range(len(shape) - k) if named in ([], [a, b])]
+    held = any(shape[a] == shape[b] > 1 and bool((index[:, a] == index[:, b]).all()) for a, b in pairs)
+    refute(not held, "entries with different indices along the axes have to do with each other")
+
+
+def is_triangular(evidence: Evidence, claim: Claim) -> None:
+    places = union(matrices(evidence, claim))
+    refute(places.shape[0] != places.shape[1], "it is not square")
+    _is_triangular(places, claim, [len(places)])
+
+
+def is_block_triangular(evidence: Evidence, claim: Claim) -> None:
+    places = union(matrices(evidence, claim))
+    counts = [k for k in range(2, gcd(*places.shape) + 1) if gcd(*places.shape) % k == 0]
+    named = claim.about.get("facts", {}).get("blocks", "some")
+    _is_triangular(places, claim, [int(named)] if named.isdecimal() else counts)
+
+
+def _is_triangular(places: Tensor, claim: Claim, counts: Sequence[int]) -> None:
+    """At every point there is nothing on the one side of the diagonal of a grid of so many equal blocks."""
+    m, n = places.shape
+    rows, columns = places.nonzero(as_tuple=True)
+    named, held = claim.about.get("facts", {}).get("side", "later or earlier"), False
+    for count in counts:
+        offsets = columns // (n // count) - rows // (m // count)
+        held |= bool(("later" in named and (offsets <= 0).all()) or ("earlier" in named and (offsets >= 0).all()))
+    refute(not held, "there are entries beyond the diagonal")
+
+
 def is_block_diagonal(evidence: Evidence, claim: Claim) -> None:
     places = union(matrices(evidence, claim))
     m, n = places.shape

@@ -144,6 +144,9 @@ FALSE = {
     "product.selection": ("torch.relu(x) ** 2 / 2", "1,1", {}, {}),
     "product.banded": ("x.flip(0) * 2", "1,2,3,4", {}, {}),
     "product.block_diagonal": ("x.cumsum(0)", "1,2,3,4", {}, {}),
+    "product.strided_blocks": ("x.cumsum(0)", "1,2", {"axes": "axis 0 of y and axis 0 of x"}, {}),
+    "product.triangular": ("x.flip(0) * 2", "1,2", {"side": "later"}, {}),
+    "product.block_triangular": ("x.flip(0) * 2", "1,2,3,4", {"side": "earlier", "blocks": "2"}, {}),
     "product.sparse": ("x.cumsum(0)", "1,2", {}, {"nnz": 2}),
     "product.dense": ("x.cumsum(0)", "1,2", {}, {"nnz": 4}),
     "product.mostly_filled": ("x.cumsum(0)", "1,2", {}, {"nnz": 2}),
@@ -207,7 +210,8 @@ def test_false_numbers_are_refuted():
 
 LOCAL = {
     "zero": "x ** 2", "identity": "torch.relu(x)", "diagonal": "x.flip(0)", "selection": "x * 2", "banded": "x.flip(0)",
-    "block_diagonal": "x.cumsum(0)", "sparse": "x.softmax(0)", "dense": "x.cumsum(0)",
+    "block_diagonal": "x.cumsum(0)", "strided_blocks": "x.cumsum(0)", "triangular": "x.flip(0)",
+    "block_triangular": "x.flip(0)", "sparse": "x.softmax(0)", "dense": "x.cumsum(0)",
     "sum": "x.cumsum(0)", "unknown": "x.cumsum(0)",
 }  # fmt: skip
 """Kind to a step that is of another."""

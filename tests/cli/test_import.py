@@ -91,7 +91,17 @@ HOSTILE = [
     ("def f(x):\n    return f(x)\n", "f(x)", 5, "RecursionError"),
     ("def f(x):\n    return x.nope\n", "f(x)", 5, "line 2: AttributeError"),
     ("def f(x, w):\n    return x\n", "f(x)", 5, "missing 1 required positional argument"),
-    ("def f(x):\n    return {'a': x}\n", "f(x)", 5, "`f` returns a dict"),
+    ("def f(x):\n    return {x}\n", "f(x)", 5, "`f` returns a set"),
+    ("def f(x):\n    return {'a': x}\n", "f(x).b", 3, "`.b` can't be read from the dict, which has [\"a\"]"),
+    ("def f(x):\n    return {'a': x}\n", "f(x)['b']", 5, "no item 'b' in the dict, which has [\"a\"]"),
+    ("def f(x):\n    return {'a': x}\n", "f(x)['__class__']", 5, "no item '__class__'"),
+    ("def f(x):\n    return {'a': x}\n", "f(x).__class__", 3, "names that begin with an underscore"),
+    ("def f(x):\n    return {'a': x}\n", "torch.sin(f(x))", 5, "This is the dict, which has [\"a\"]: use one of those."),
+    ("def f(x):\n    return {'a': x}\n", "f(f(x))", 5, "use one of those"),
+    ("def f(x):\n    return {'a': x}\n", "[a for a in f(x)]", 5, "has no items to go through"),
+    ("def f(x):\n    return {'a': 3}\n", "f(x)", 6, "plain number 3"),
+    ("def f(x):\n    return x\n", "f(x).nope", 3, "A tensor has no `.nope`"),
+    ("def f(x):\n    return x.to('meta')\n", "f(x)", 5, "on the device meta, which has a shape and no numbers"),
     ("def f(x):\n    return x.detach().numpy()\n", "f(x)", 5, "`f` returns a ndarray"),
     ("def f(x):\n    return 3\n", "f(x)", 6, "plain number 3"),
     ("def f(x):\n    return None\n", "f(x)", 6, "gives None"),
@@ -155,3 +165,165 @@ def test_the_help_says_that_code_runs(jvp):
         text = " ".join(jvp(command, "--help").out.split())
         assert "Runs this file of yours" in text
         assert "No other code of yours ever runs" in text
+
+
+NAMED = """
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+import torch
+
+Pair = namedtuple("Pair", "first second")
+
+
+@dataclass
+class Result:
+    logits: torch.Tensor
+    loss: torch.Tensor
+    step: int = 7
+    cache: object = None
+
+
+class Output(OrderedDict):
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def as_dict(x):
+    return {"logits": x**2, "rest": (x.sum(), {"deep": x * 3}), "note": "text", 0: x.exp()}
+
+
+def as_dataclass(x):
+    return Result(x**2, x.sum(), cache=open)
+
+
+def as_output(x):
+    return Output(logits=x**2, loss=x.sum())
+
+
+def as_pair(x):
+    return Pair(x**2, x.sum())
+
+
+def several(x):
+    return x**2, None, "text", x.sum()
+
+
+def sparse(x):
+    return {"y": torch.diag(x).to_sparse()}
+"""
+
+SQUARE, SUM = "x**2", "x.sum()"
+
+
+@pytest.mark.parametrize(
+    ("expression", "same", "left_out"),
+    [
+        ("as_dict(x)['logits']", {"y": SQUARE}, []),
+        ("as_dict(x)['rest'][1]['deep'] * 2", {"y": "x * 6"}, []),
+        ("as_dict(x)[0]", {"y": "x.exp()"}, []),
+        ("as_dataclass(x).logits.sum()", {"y": f"({SQUARE}).sum()"}, []),
+        ("h = as_dataclass(x); h.logits * h.loss * h.step", {"y": f"{SQUARE} * {SUM} * 7"}, []),
+        ("as_output(x).logits + as_output(x)['loss']", {"y": f"{SQUARE} + {SUM}"}, []),
+        ("a, b = as_pair(x); a * b", {"y": f"{SQUARE} * {SUM}"}, []),
+        ("as_pair(x).second", {"y": SUM}, []),
+        ("def f(z):\n    return as_dict(z)['logits'].sum()\nf(x * 2)", {"y": "(4 * x**2).sum()"}, []),
+        ("as_dict(x)",
+         {'y["logits"]': SQUARE, 'y["rest"][0]': SUM, 'y["rest"][1]["deep"]': "x * 3", "y[0]": "x.exp()"}, ['y["note"]']),
+        ("as_dataclass(x)", {"y.logits": SQUARE, "y.loss": SUM}, ["y.step", "y.cache"]),
+        ("out = as_output(x)", {"out.logits": SQUARE, "out.loss": SUM}, []),
+        ("as_pair(x)", {"y.first": SQUARE, "y.second": SUM}, []),
+        ("several(x)", {"y0": SQUARE, "y1": SUM}, ["y[2]"]),
+        ("as_dict(x)['rest'], x * 2", {"y0[0]": SUM, 'y0[1]["deep"]': "x * 3", "y1": "x * 2"}, []),
+        ("sparse(x)['y']", {"y": "torch.diag(x)"}, []),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["inspect", "trace", "check"])
+def test_named_parts_of_results(jvp, written, command, expression, same, left_out):
+    """Each part is what the function computes it by; what is no tensor is left out, and said so."""
+    arguments = ("--x", "1,2,3", "--dtype", "float64", "--json")
+    found = json.loads(jvp(command, expression, "--import", written(NAMED), *arguments).out)
+    plain = json.loads(jvp(command, f"{', '.join(same.values())}", *arguments).out)
+    assert found["ok"], found
+    if command == "check":
+        assert found["passed"]
+        return
+    assert list(found["outputs"]) == list(same)
+    values = [each["value"] for each in plain["outputs"].values()]
+    assert [each["value"] for each in found["outputs"].values()] == values
+    assert found["vjp"]["x"]["value"] == pytest.approx(plain["vjp"]["x"]["value"])
+    if command == "inspect":
+        told = [each["message"] for each in found["warnings"] if each["claim"] == "no_tensor"]
+        assert [message.partition(" is ")[0] for message in told] == left_out
+        assert [each["x"]["structure"] for each in found["jacobian"].values()] != []
+
+
+def test_cotangents_by_the_names_of_parts(jvp, written):
+    weights = ("-g", 'o["logits"]=1,10,100', "-g", 'o["rest"][0]=2', "-g", 'o["rest"][1]["deep"]=none', "-g", "o[0]=none")
+    found = json.loads(jvp("inspect", "o = as_dict(x)", "--import", written(NAMED), "--x", "1,2,3", *weights, "--json").out)
+    assert found["vjp"]["x"]["value"] == [2 * 1 + 2, 2 * 2 * 10 + 2, 2 * 3 * 100 + 2]
+
+
+NET = """
+import torch
+from torch import nn
+
+torch.manual_seed(3)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(2, 3), nn.Sequential(nn.Tanh(), nn.Linear(3, 1))])
+        self.heads = nn.ModuleDict({"a": nn.Linear(2, 2)})
+        self.ids = nn.Embedding(4, 2)
+
+    def forward(self, x, scale=1.0, *, mask=None):
+        h = self.layers[1](self.layers[0](x))
+        return (h if mask is None else h * mask) * scale
+
+
+net = Net()
+other = nn.Linear(2, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "same"),
+    [
+        ("net.layers[0](x)", "net.layers.0(x)"),
+        ("net.layers.1.1(net.layers.0(x)) * 1.5", "net.layers[1][1](net.layers[0](x)) * 1.5"),
+        ("net.layers[-1][-1](net.layers[-2](x))", "net.layers[1][1](net.layers[0](x))"),
+        ('net.heads["a"](x)', "net.heads.a(x)"),
+        ("é = net.layers.0(x); net.layers.1(é)", "net(x)"),
+        ("net(x, scale=2.0, mask=x[:, :1])", "net(x) * 2 * x[:, :1]"),
+    ],
+)
+def test_submodules_by_number(jvp, written, expression, same):
+    arguments = ("--import", written(NET), "--x", "1,2;3,4;5,6", "--wrt", "x,*.weight", "--json")
+    found, expected = (json.loads(jvp("inspect", text, *arguments).out) for text in (expression, same))
+    assert found["ok"], found
+    assert found["vjp"].items() <= expected["vjp"].items()
+    assert set(found["vjp"]) > {"x"}
+    assert not any(name.startswith("other") for name in found["vjp"])
+
+
+@pytest.mark.parametrize(
+    ("expression", "options", "code", "message", "hint"),
+    [
+        ("net.layers[7](x)", (), 3, "There is no `net.layers.7` to call.", "Did you mean net.layers.1?"),
+        ("x.0", (), 3, "Invalid syntax.", None),
+        ("net.layers[0](x)", ("--wrt", "net.layers.0.wieght"), 2, "the inputs are x; the parameters are net.layers.0.weight,",
+         "Did you mean net.layers.0.weight?"),
+        ("net.layers[0](x)", ("--wrt", "*.nothing"), 2, "--wrt names '*.nothing', which is not an input", None),
+        ("net.ids(torch.tensor([1, 2])) + i", (), 6, "there is nothing to differentiate: i is int64", 'jvp inspect "net.ids('),
+    ],
+)  # fmt: skip
+def test_what_is_not_there(jvp, written, expression, options, code, message, hint):
+    given = ("--i", "torch.tensor([1, 2])") if "i" in expression.split() else ("--x", "1,2;3,4")
+    found = jvp("inspect", expression, "--import", written(NET), *given, *options, "--json")
+    assert found.code == code
+    assert message in json.loads(found.out)["error"]["message"]
+    assert hint is None or any(each.startswith(hint) for each in json.loads(found.out)["error"]["hints"])

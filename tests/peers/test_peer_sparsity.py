@@ -26,8 +26,8 @@ def brusselator(x):
 
 PATTERNS = [
     (lambda x: x**2, 4, "diagonal", 4),
-    (lambda x: torch.stack([x[0], x[0] + x[1], x[:3].sum()]), 3, "sparse", 6),
-    (lambda x: torch.stack([x.sum(), x[1:].sum(), x[2]]), 3, "sparse", 6),
+    (lambda x: torch.stack([x[0], x[0] + x[1], x[:3].sum()]), 3, "triangular", 6),
+    (lambda x: torch.stack([x.sum(), x[1:].sum(), x[2]]), 3, "triangular", 6),
     (lambda x: torch.stack([x[0] ** 2, 2 * x[0] * x[1] ** 2, x[2].sin()]), 3, "banded", 4),
     (lambda x: (x[1:] - x[:-1]) ** 2, 6, "banded", 10),
     (lambda x: torch.stack([x[0] + x[1], x[0] * x[1], x[2] + x[3], x[2] * x[3]]), 4, "block_diagonal", 8),

@@ -364,7 +364,7 @@ def maps_of(text, **inputs):
         ("x.expand(3, 4)", ["selection"]),
         ("torch.flip(x, (0,))", ["selection"]),
         ("torch.outer(x, x)", ["sparse", "sparse"]),
-        ("torch.cumsum(x, 0)", ["sparse"]),
+        ("torch.cumsum(x, 0)", ["triangular"]),
         ("torch.softmax(x, 0)", ["dense"]),
         ("x.dot(x)", ["dense", "dense"]),
         ("x**2", ["diagonal"]),

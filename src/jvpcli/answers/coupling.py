@@ -10,6 +10,7 @@ from torch import Tensor
 from jvpcli.jacobians.contraction import index_letters, indexed, work_out
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.operations import ADDED, BY_VALUE, PICKING, RIGID, Node, base_name, is_of_complex, topological
+from jvpcli.jacobians.structure import PLACED
 from jvpcli.problem import Named
 from jvpcli.report import Contraction
 from jvpcli.report.hessian import block_product
@@ -99,6 +100,8 @@ def _kind(block: LinearMap) -> str:
         return "diagonal" if block.scale is None else kind
     if kind in ("diagonal", "block_diagonal", "banded", "sparse"):
         return kind
+    if kind in PLACED:
+        return "sparse"
     return "dense" if block.nnz == block.m * block.n else "filled"
 
 

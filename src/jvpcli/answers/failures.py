@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -226,15 +226,30 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
     return f"{what} gives numbers without a gradient: the graph ends here.", None
 
 
-def nothing_to_differentiate(request: Request, inputs: Mapping[str, Tensor]) -> JvpError:
-    """None of the inputs is of floating point."""
+MOST_NAMED = 6
+"""Parameters that a message names."""
+
+
+def parameters_in_words(names: Sequence[str]) -> str:
+    """The parameters that --wrt may name: a few, and how many there are."""
+    shown = ", ".join(names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"the parameters are {shown}{more}"
+
+
+def nothing_to_differentiate(
+    request: Request, inputs: Mapping[str, Tensor], parameters: Sequence[str] = ()
+) -> JvpError:
+    """None of the inputs is of floating point; `parameters` of the user's modules could be differentiated instead."""
     kinds = ", ".join(f"{name} is {dtype_name(x.dtype)}" for name, x in inputs.items())
-    floats = command(_in_floats(request)) if kinds else None
+    roots = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in parameters))
+    cure = command(replace(request, wrt=roots) if roots else _in_floats(request)) if kinds or roots else None
     none = "the expression uses no input" if isinstance(request.expression, str) else "the function is given no tensor"
     error = NotDifferentiableError(
         "there is nothing to differentiate: " + (kinds or none),
-        explanation="A derivative needs at least one floating or complex input.",
-        hints=(floats,) if floats else (),
+        explanation="A derivative needs at least one floating or complex input"
+        + (f", and what is named by --wrt may be a parameter: {parameters_in_words(parameters)}." if parameters else "."),
+        hints=(cure,) if cure else (),
         torch_message="only Tensors of floating point and complex dtype can require gradients" if kinds else None,
     )
     return worded(error)

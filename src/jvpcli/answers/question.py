@@ -4,7 +4,9 @@ and tangents that it gives (ones, zeros, randn, onehot:1,2, none, or any VALUE).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -126,7 +128,7 @@ def _read(request: Request) -> Problem:
     seed, limit = request.seed, request.memory_limit
     if not isinstance(request.expression, str):
         inputs = read_inputs(request, tuple(request.inputs))
-        wrt = _wrt(request, inputs, _parameters(request.expression))
+        wrt = _wrt(request, inputs, lambda: _parameters(request.expression))
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
         arguments = request.arguments
         return Problem(
@@ -152,7 +154,12 @@ def _read(request: Request) -> Problem:
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = _used(request, values, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
-    wrt = _wrt(request, inputs, imports.parameters)
+    if wanted is not None:  # of those that a pattern means what the expression uses
+        meant = tuple(name for name in request.wrt or () if name in wanted or name in program.inputs)
+        request = replace(request, wrt=meant or wanted)
+    words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
+    called = [name for name in imports.functions if name.partition(".")[0] in words]
+    wrt = _wrt(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
 
 
@@ -162,8 +169,12 @@ def _parameters(function: Any) -> list[str]:
     return [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
 
 
-def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[str] = ()) -> tuple[str, ...]:
+def _wrt(
+    request: Request, inputs: Mapping[str, Tensor], parameters: Callable[[], Sequence[str]] = tuple
+) -> tuple[str, ...]:
     """The names of the inputs to differentiate: those asked for, else all that are floating or complex.
+
+    `parameters` finds out which of the user's modules the expression may use, where a message names them.
 
     Raises:
         UsageError: a name that is no input, or an input that is neither floating nor complex.
@@ -171,9 +182,14 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[
     """
     for name in request.wrt or ():
         if name not in inputs:
-            there = f"; the parameters are {', '.join(parameters)}" if parameters else ""
+            from jvpcli.answers.failures import parameters_in_words  # loaded only where something has failed
+
+            own = parameters()
+            there = f"; {parameters_in_words(own)}" if own else ""
+            near = difflib.get_close_matches(name, [*inputs, *own], 3)
             raise UsageError(
-                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}{there}"
+                f"--wrt names {name!r}, which is not an input; the inputs are {', '.join(inputs) or 'none'}{there}",
+                hints=[f"Did you mean {found}?" for found in near],
             )
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(
@@ -184,7 +200,7 @@ def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[
     if not chosen:
         from jvpcli.answers.failures import nothing_to_differentiate  # loaded only where something has failed
 
-        raise nothing_to_differentiate(request, inputs)
+        raise nothing_to_differentiate(request, inputs, parameters())
     return tuple([name for name in inputs if name in chosen])
 
 

@@ -44,6 +44,7 @@ def notices(
         *derivatives.notices,
         *_unreached(problem, products),
         *_not_differentiable(evaluation),
+        *(said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items()),
         *_silent_failures(problem, products, losses),
         *coupled_samples(evaluation),
         *not_finite(evaluation.outputs),
@@ -57,6 +58,7 @@ def notices(
 
 SENTENCES = {
     "left_out": "{name} ({dtype}) carries no gradient and is left out of L",
+    "no_tensor": "{name} is {what}, not a tensor, and is left out",
     "not_finite": "{count} of {size} entries of {name} {are} not finite, the first {entry} = {number}",
     "kink": "there is a kink at {entry} = {value}: the derivatives from below and from above differ, and the one shown is "
     "PyTorch's choice",

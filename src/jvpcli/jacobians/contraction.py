@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.structure import PLACED, shared_axes, triangle
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry
 
 LETTERS = ascii_lowercase[8:] + ascii_lowercase[:8] + ascii_uppercase
@@ -79,8 +80,22 @@ def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     facts = {
         "y": y, "x": x, "m": jacobian.m, "n": jacobian.n, "size": jacobian.m * jacobian.n, "nnz": jacobian.nnz,
         "in_shape": jacobian.in_shape, "out_shape": jacobian.out_shape, "number": _number(jacobian),
+        **_places(y, x, jacobian),
     }  # fmt: skip
     return " ".join(SENTENCES[claim].format(**facts) for claim in claims(jacobian))
+
+
+def _places(y: str, x: str, jacobian: LinearMap) -> dict[str, object]:
+    """Where the zeros of a kind are that is told by them."""
+    if jacobian.structure not in PLACED or jacobian.nnz is None:
+        return {"axes": "an axis", "side": "later or no earlier", "blocks": "some"}
+    rows, cols, _ = jacobian.entries()
+    where = rows.cpu().numpy(), cols.cpu().numpy()
+    if jacobian.structure == "strided_blocks":
+        (a, b), *_ = shared_axes(*where, jacobian.shapes)
+        return {"axes": f"axis {a} of {y} and axis {b} of {x}"}
+    side, blocks = triangle(*where, jacobian.m, jacobian.n)
+    return {"side": side, "blocks": blocks}
 
 
 def claims(jacobian: LinearMap) -> list[str]:
@@ -174,6 +189,18 @@ SENTENCES: Mapping[str, str] = {
     "block_diagonal": (
         "The Jacobian is block-diagonal: the product comes down to one small vector-matrix product a block, none of which "
         "sees the others."
+    ),
+    "strided_blocks": (
+        "The Jacobian falls apart into blocks along {axes}: entries of {y} and of {x} have to do with each other only where "
+        "their indices there are equal, and the product comes down to one small vector-matrix product for each index."
+    ),
+    "triangular": (
+        "It is a matrix product, not an element-wise one, but triangular: in flattened order each entry of {y} depends on no "
+        "{side} entry of {x}."
+    ),
+    "block_triangular": (
+        "It is a matrix product, not an element-wise one, but block-triangular: cut into {blocks} equal parts each, no part of "
+        "{y} depends on {side} parts of {x}."
     ),
     "sparse": (
         "It is a matrix product, not an element-wise one; {nnz} of the {size} entries of the Jacobian are not zero, and "

@@ -159,7 +159,7 @@ class PulledMap(DenseMap):
             return "dense"
         if self.graph.whole:
             nature = self.graph.natures[self.position]
-            return classify_values([self.matrix], nature) if nature.smooth else unproved(self.matrix)
+            return classify_values([self.matrix], nature, self.shapes) if nature.smooth else unproved(self.matrix)
         known = self.told()
         return unproved(self.matrix) if known is None else known[self.position]
 

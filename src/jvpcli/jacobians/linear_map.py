@@ -32,6 +32,11 @@ class LinearMap(ABC):
         return f"<jvpcli.{type(self).__name__} from {self.in_shape} to {self.out_shape}>"
 
     @property
+    def shapes(self) -> tuple[Shape, Shape]:
+        """The shapes of output and input."""
+        return self.out_shape, self.in_shape
+
+    @property
     def m(self) -> int:
         """Number of output entries."""
         return prod(self.out_shape)

@@ -68,6 +68,9 @@ PICKED = frozenset(["Index", "UnsafeIndex", "UnsafeMaskedIndex", "IndexSelect", 
 PUT = frozenset(["IndexPut", "IndexCopy", "Scatter", "MaskedScatter"])
 """Operations that put entries of their other operands where an index or a mask tells."""
 
+MASKED = frozenset(["Where", "MaskedFill"])
+"""Operations that take entries from here or there as a mask tells: where that is the same at every point, they are smooth."""
+
 ORDERED = frozenset(("LinalgEigh", "LinalgSvd"))
 """Smooth operations whose results stand in the order of their values, which is another at another point."""
 
@@ -137,6 +140,7 @@ def natures_of(
         name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
+        smooth = smooth or (name in MASKED and not weighed)
         scales = not floors and not weighed and _scales(node, name, bits)
         if not smooth or any(edge in kinked for edge, _ in node.next_functions):
             kinked.add(node)

@@ -19,7 +19,7 @@ from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
-from jvpcli.jacobians.structure import classify_complex, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import PLACED, classify_complex, classify_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
@@ -105,10 +105,7 @@ class SmallPlan:
         around = _look_around(problem, plan.mode) if together else None
         if around is None:
             maps, plan, notices = self._maps()
-            # code of the user's own is not run for what its operations tell: of real tensors, all
-            told = problem.is_own and not any(isinstance(each, ComplexMap) for each in maps.values())
-            sample: Callable[[], Maps] = dict if told else cache(lambda: _sample(problem, plan))
-            return Derivatives(with_kinds(problem, outputs, maps, sample), plan, notices)
+            return Derivatives(with_kinds(problem, outputs, maps, cache(lambda: _sample(problem, plan))), plan, notices)
         seen = around.sample
         sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
         return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
@@ -216,6 +213,9 @@ def with_kinds(
             jacobian = maps[key]
             if isinstance(jacobian, ComplexMap):
                 found[key] = replace(jacobian, kind=_of_complex(jacobian, sample, key, nature))
+            elif isinstance(jacobian, DenseMap) and problem.is_own:  # whose code is not run for what its operations tell
+                told = operations.told(jacobian, position)
+                found[key] = (told.structure == "unknown" and _by_values(jacobian, sample, key, nature)) or told
             elif isinstance(jacobian, DenseMap):
                 found[key] = _by_values(jacobian, sample, key, nature) or operations.told(jacobian, position)
     return found
@@ -233,7 +233,8 @@ def _by_values(
     matrix, artefacts = jacobian.matrix, 0
     if not all_finite(matrix):
         matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
-    kind = classify_values([matrix, other.matrix], nature)
+    kind = classify_values([matrix, other.matrix], nature, jacobian.shapes)
+    kind = "sparse" if kind in PLACED and not nature.still else kind
     if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
         return None
     return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)

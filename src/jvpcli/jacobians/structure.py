@@ -1,6 +1,7 @@
 """What kind of matrix a pattern of nonzeros is: the most special kind of the contract's list that holds.
 
-In this order: zero, identity (times a number), diagonal, selection, block_diagonal, banded, sparse, dense.  No kind
+In this order: zero, identity (times a number), diagonal, selection, block_diagonal, strided_blocks, banded, triangular,
+block_triangular, sparse, dense.  No kind
 depends on how large a matrix is: blocks are blocks and a band is a band however full they are, and dense is what has no
 structural zero at all.  A pattern is given as the row and column of each possible nonzero of an m-by-n matrix.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 import torch
@@ -17,7 +18,13 @@ from torch import Tensor
 
 from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.jacobians.operations import ALWAYS, Nature
-from jvpcli.report import Notice
+from jvpcli.report import Notice, Shape
+
+Shapes = tuple[Shape, Shape]
+"""Of an output and of an input."""
+
+PLACED = frozenset({"strided_blocks", "triangular", "block_triangular"})
+"""Kinds of sparse matrices that say where their zeros are."""
 
 
 def classify(
@@ -29,6 +36,7 @@ def classify(
     *,
     constant: bool = False,
     ones: bool = False,
+    shapes: Shapes = ((), ()),
 ) -> str:
     """The kind of the pattern.
 
@@ -38,6 +46,7 @@ def classify(
         nature: of the operations: what is an identity here is called one only where it is one at every point.
         constant: all nonzeros are one and the same number.
         ones: all nonzeros are exactly 1.
+        shapes: of the output and of the input, which the matrix has as its rows and columns, where they are known.
     """
     nnz = rows.size
     if nnz == 0:
@@ -49,12 +58,55 @@ def classify(
         return "selection"
     if block_count(rows, cols, m, n) > 1:
         return "block_diagonal"
+    if nnz == m * n:
+        return "dense"
+    if shared_axes(rows, cols, shapes):
+        return "strided_blocks"
     if min(m, n) > 1 and _bandwidth(rows, cols, m, n) < min(m, n) + (m != n):  # it leaves corners out
         return "banded"
-    return "sparse" if nnz < m * n else "dense"
+    _, blocks = triangle(rows, cols, m, n)
+    if blocks > 1:
+        return "triangular" if blocks == m == n else "block_triangular"
+    return "sparse"
 
 
-def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
+def shared_axes(rows: np.ndarray, cols: np.ndarray, shapes: Shapes) -> list[tuple[int, int]]:
+    """The axes of the output and of the input, of the same length, whose indices are equal wherever there is a nonzero.
+
+    Along them the matrix falls apart into blocks, one for each index, whose rows and columns do not lie side by side.
+    """
+    if not rows.size:
+        return []
+    out_shape, in_shape = shapes
+    found = []
+    for a, length in enumerate(out_shape):
+        index = rows // prod(out_shape[a + 1 :]) % length
+        for b, other in enumerate(in_shape):
+            if length == other > 1 and np.array_equal(index, cols // prod(in_shape[b + 1 :]) % length):
+                found.append((a, b))
+    return found
+
+
+def triangle(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> tuple[str, int]:
+    """Which entries of the input have no part in those of the output, and the largest number of equal blocks that shows it.
+
+    The blocks are those of a grid: either all nonzeros lie in blocks on the diagonal and left of it ("later" entries of the
+    input have no part), or on it and right of it ("earlier").  The number is 1 where there is no such grid, and where
+    blocks on the diagonal of a matrix that is not square are empty: its corners were empty for another reason.
+    """
+    beyond = np.sign(cols // (n // gcd(m, n)) - rows // (m // gcd(m, n)))
+    counts = [(block_count(rows[beyond == sign], cols[beyond == sign], m, n), side) for side, sign in SIDES]
+    blocks, side = max(counts)
+    on = rows // (m // blocks)
+    if m != n and np.unique(on[on == cols // (n // blocks)]).size < blocks:
+        blocks = 1
+    return side, blocks
+
+
+SIDES = (("later", 1), ("earlier", -1))
+
+
+def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS, shapes: Shapes = ((), ())) -> str:
     """The kind of the matrices (m, n) of one map, sampled at the point and elsewhere.
 
     A NaN at the point (0·∞ in a chain) says nothing about the structure where there is a sample that does.
@@ -70,7 +122,8 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS) -> str:
     entries = [array[rows, cols] for array in arrays]
     constant = all((each == each[:1]).all() and each.all() for each in entries)
     m, n = pattern.shape
-    return classify(rows, cols, m, n, nature, constant=constant, ones=constant and all((e[:1] == 1).all() for e in entries))
+    ones = constant and all((e[:1] == 1).all() for e in entries)
+    return classify(rows, cols, m, n, nature, constant=constant, ones=ones, shapes=shapes)
 
 
 def classify_complex(maps: Sequence[ComplexMap], nature: Nature) -> str:
@@ -79,7 +132,7 @@ def classify_complex(maps: Sequence[ComplexMap], nature: Nature) -> str:
     Zero is what is zero at every point; and where Re v and Im v go ways of their own, no one number or copy stands for both.
     """
     known = replace(nature, rigid=False, picking=False) if any(each.aside is not None for each in maps) else nature
-    kind = classify_values([part for each in maps for part in each.parts], known)
+    kind = classify_values([part for each in maps for part in each.parts], known, maps[0].shapes)
     return unproved(maps[0].filled) if kind == "zero" and not nature.rigid else kind
 
 

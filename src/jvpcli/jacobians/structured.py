@@ -115,7 +115,7 @@ class StructuredMap(LinearMap):
             rows = torch.div(places, self.n, rounding_mode="floor")
             cols = places - rows * self.n
         where = rows.cpu().numpy(), cols.cpu().numpy()
-        return classify(*where, self.m, self.n, self.nature, constant=constant, ones=ones)
+        return classify(*where, self.m, self.n, self.nature, constant=constant, ones=ones, shapes=self.shapes)
 
     @cached_property
     def nnz(self) -> int | None:

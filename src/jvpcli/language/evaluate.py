@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
-from jvpcli.language.operations import HARMLESS, describe, is_imported
+from jvpcli.language.operations import HARMLESS, Record, describe, is_imported
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
-from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
+from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
@@ -54,6 +54,7 @@ class Evaluation:
         decisions: the slots whose values decided what ran.
         weighed, read: of code of the user's own: what `Readings` noted.
         random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
+        left_out: what a function of the user's own gave beside tensors, in words, by name.
     """
 
     program: Program | None
@@ -71,6 +72,7 @@ class Evaluation:
     decisions: frozenset[int] = frozenset()
     weighed: bool = False
     read: bool = False
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def drew(self) -> bool:
@@ -176,7 +178,7 @@ def evaluate(
     with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
         run = _run(program, leaves, memory_limit, functions)
         run.run(program.equations)
-        parts = list(_parts(run, program))
+        parts, left_out = _parts(run, program)
     if functions:
         _refuse_overwritten(leaves, inputs, wrt)
     outputs = _named_outputs(run, program, parts)
@@ -197,6 +199,7 @@ def evaluate(
         decisions=frozenset(run.decisions),
         weighed=readings is not None and readings.weighed,
         read=readings is not None and readings.read,
+        left_out=left_out,
     )
 
 
@@ -212,7 +215,7 @@ def run_program(
         given = {name: _with_graph(x) for name, x in given.items()}
     run = _run(program, given, None, functions)
     run.run(program.equations)
-    return _named_outputs(run, program, list(_parts(run, program)))
+    return _named_outputs(run, program, _parts(run, program)[0])
 
 
 def draw(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> None:
@@ -268,11 +271,11 @@ def evaluate_function(
     with seeded(seed, leaves.values()), torch.enable_grad():
         with Readings() as readings:
             result = _called(function, given, arguments)
-        outputs = _outputs_of(result, given, arguments)
+        outputs, left_out = _outputs_of(result, given, arguments)
         elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
     differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
-    return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, **noted)
+    return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, left_out=left_out, **noted)
 
 
 def call_function(
@@ -287,7 +290,7 @@ def call_function(
     Raises: as `evaluate_function`.
     """
     given = inputs if arguments is None else arguments.filled(inputs)
-    return _outputs_of(_called(function, given, arguments), given, arguments)
+    return _outputs_of(_called(function, given, arguments), given, arguments)[0]
 
 
 def _called(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Any:
@@ -297,9 +300,16 @@ def _called(function: Callable[..., Any], given: Mapping[str, Any], arguments: A
     return function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
 
 
-def _outputs_of(result: Any, given: Mapping[str, Any], arguments: Arguments | None) -> dict[str, Tensor]:
-    """The outputs by name that a function gave for its arguments."""
-    return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
+def _outputs_of(
+    result: Any, given: Mapping[str, Any], arguments: Arguments | None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The outputs by name that a function gave for its arguments, and in words what else it gave."""
+    found = _results(result, given, () if arguments is None else arguments.ignored)
+    parts = [(name, part) for name, part in found if isinstance(part, Tensor)]
+    if not parts or len(parts) == len(found):
+        return name_outputs(found, tuple(given)), {}
+    beside = {str(name): describe(part) for name, part in found if not isinstance(part, Tensor)}
+    return name_outputs(parts, tuple(given)), beside
 
 
 def _results(result: Any, given: Collection[str], ignored: Collection[str]) -> list[tuple[str | None, Any]]:
@@ -466,14 +476,19 @@ def _named_outputs(run: Run, program: Program, parts: Sequence[tuple[str | None,
     return name_outputs(values, program.inputs, program.source, [name for name, _ in program.names])
 
 
-def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
-    """The outputs as operands of the tape, with the names that the text gives them; nested results are flat."""
+def _parts(run: Run, program: Program) -> tuple[list[tuple[str | None, Operand]], dict[str, str]]:
+    """The outputs as operands of the tape, with the names that the text gives them, and in words what is left out.
+
+    Nested results are flat.
+    """
     entries = entries_in(run.held(program.result)) if isinstance(program.result, Ref) else None
     if entries is not None:  # the values of a dictionary, by their keys
-        for key, value in entries.items():
-            named = isinstance(key, str) and key.isidentifier()
-            yield from ((key if named else None, part) for part in _flat(run, run.written_out(value)))
-        return
+        values = [
+            (key if isinstance(key, str) and key.isidentifier() else None, part)
+            for key, value in entries.items()
+            for _, part, _ in _flat(run, run.written_out(value))
+        ]
+        return values, {}
     result, names = run.on_tape(program.result), program.result_names
     if names is not None and len(names) == 1:
         elements: list[tuple[str | None, Operand]] = [(names[0], result)]
@@ -484,24 +499,54 @@ def _parts(run: Run, program: Program) -> Iterator[tuple[str | None, Operand]]:
     else:
         elements = [(None, result)]
     taken = {name for name, _ in program.names}
-    for name, operand in elements:
-        flat = list(_flat(run, operand))
+    found: list[tuple[str | None, Operand]] = []
+    left_out: dict[str, str] = {}
+    defaults = _default_names([None] * len(elements), program.inputs)
+    named = any(_has_names(run.read(operand)) for _, operand in elements)
+    for (name, operand), default in zip(elements, defaults, strict=True):
+        base = name or default
+        parts = [(base + path, part, run.read(part), given) for path, part, given in _flat(run, operand)]
+        flat = [(path, part) for path, part, value, given in parts if isinstance(value, Tensor) or not given]
+        if flat:
+            left_out |= {path: describe(value) for path, _, value, given in parts if given and not isinstance(value, Tensor)}
+        else:
+            flat = [(path, part) for path, part, *_ in parts]
+        if _has_names(run.read(operand)):
+            found += flat
+            continue
+        name = base if named else name
         if name is not None and len(flat) > 1:
             while not taken.isdisjoint(f"{name}{index}" for index in range(len(flat))):
                 name += "_"
-        for index, part in enumerate(flat):
-            yield (name if name is None or len(flat) == 1 else f"{name}{index}"), part
+        for index, (_, part) in enumerate(flat):
+            found.append((name if name is None or len(flat) == 1 else f"{name}{index}", part))
+    return found, left_out
 
 
-def _flat(run: Run, operand: Operand) -> Iterator[Operand]:
-    """The tensors of a result; those of a tuple that a function gave become steps of their own."""
-    value = run.read(operand)
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        for item in run.items_of(operand):
-            if run.read(item) is not None:
-                yield from _flat(run, item)
-    else:
-        yield operand
+def _flat(run: Run, operand: Operand, path: str = "", given: bool = False) -> Iterator[tuple[str, Operand, bool]]:
+    """The parts of a result that are not None, with their paths, and whether a function gave them with others.
+
+    Those become steps of their own.
+    """
+    value, within = run.read(operand), given or isinstance(operand, Ref)
+    if isinstance(value, Record):
+        for step, op, key in value.steps:
+            yield from _flat(run, run.part(operand, op, key), path + step, within)
+        for step, other in value.others.items():
+            yield path + step, Const(other), within
+    elif isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        names = getattr(value, "_fields", None)
+        for index, item in enumerate(run.items_of(operand)):
+            yield from _flat(run, item, path + (f".{names[index]}" if names else f"[{index}]"), within)
+    elif value is not None or not path:
+        yield path, operand, given
+
+
+def _has_names(value: Any) -> bool:
+    """Whether a result has named parts, which are then called by their paths."""
+    if isinstance(value, Record):
+        return True
+    return isinstance(value, (tuple, list)) and (hasattr(value, "_fields") or any(map(_has_names, value)))
 
 
 # The outputs
@@ -543,10 +588,9 @@ def name_outputs(
     """
     if not parts:
         raise NotDifferentiableError("The expression gives no tensor.", source=source)
-    for name, value in parts:
+    for _, value in parts:
         if not isinstance(value, Tensor):
-            beside = source is None and len(parts) > 1
-            raise _no_tensor(value, source, [f"ignore={name!r} leaves this part of the result out."] if beside else ())
+            raise _no_tensor(value, source)
     own = [None if name in inputs else name for name, _ in parts]
     taken = {*inputs, *assigned}
     defaults = _default_names(own, taken)
@@ -573,12 +617,11 @@ def _defaults(base: str, count: int) -> list[str]:
     return [base] if count == 1 else [f"{base}{index}" for index in range(count)]
 
 
-def _no_tensor(value: Any, source: str | None, hints: Sequence[str] = ()) -> JvpError:
+def _no_tensor(value: Any, source: str | None) -> JvpError:
     if isinstance(value, (int, float, complex)):
         return NotDifferentiableError(
             f"The expression gives the plain number {value!r}, which no gradient reaches.",
             explanation="`.item()`, `float(…)`, `len(…)`, sizes and numbers alone are not tensors: the graph ends there.",
             source=source,
-            hints=hints,
         )
-    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source, hints=hints)
+    return NotDifferentiableError(f"The expression gives {describe(value)}, not a tensor.", source=source)

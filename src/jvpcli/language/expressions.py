@@ -32,6 +32,9 @@ OPERATORS: Mapping[type[ast.AST], str] = {
 MANUAL_SEED = "torch.manual_seed"
 """What begins random numbers anew."""
 
+MAX_PARTS = 16
+"""Parts of a dotted path that is looked up."""
+
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
@@ -292,10 +295,17 @@ class Expressions(Lowering):
     def dotted(self, node: ast.expr) -> list[str] | None:
         """`torch.linalg.inv` as its parts, if the root is a namespace or import that no value hides; None otherwise."""
         parts: list[str] = []
-        while isinstance(node, ast.Attribute) and len(parts) < 8:
-            parts.append(node.attr)
+        indexed = False
+        while isinstance(node, (ast.Attribute, ast.Subscript)) and len(parts) < MAX_PARTS:
+            part: Any = node.attr if isinstance(node, ast.Attribute) else _plain_key(node.slice)
+            if part is None:
+                return None
+            indexed |= isinstance(node, ast.Subscript)
+            parts.append(str(part))
             node = node.value
         if not isinstance(node, ast.Name) or self.value_of(node.id) is not None:
+            return None
+        if indexed and node.id not in self.function_roots:  # of a module alone: `net.layer1[0]`
             return None
         if node.id in self.imported_names:
             return [*self.imported_names[node.id].split("."), *reversed(parts)]
@@ -332,9 +342,14 @@ class Expressions(Lowering):
             return self.emit(READ, (left,), node)
         if owner is None and node.attr == "data":  # read, it is the tensor without its graph
             return self.emit("method:detach", (left,), node)
-        if owner is None and catalog.is_attribute(node.attr):
+        if owner is None and (catalog.is_attribute(node.attr) or self.may_have(node.attr, left)):
             return self.emit(f"attr:{node.attr}", (left,), node)
         raise self.at(self.dot_name(node), refusals.member(node.attr, False, owner))
+
+    def may_have(self, name: str, operand: Operand) -> bool:
+        """Whether an operand may be what a function of the user's own gave, with a part of this name; running tells."""
+        own = bool(self.functions) and not name.startswith("_") and not catalog.is_method(name)
+        return own and isinstance(operand, Ref) and operand not in self.inputs.values()
 
     def method(self, node: ast.Call, left: Operand, depth: int) -> Operand:
         """x.sum(0)."""
@@ -458,8 +473,10 @@ class Expressions(Lowering):
             if self.is_program and function in TRANSFORMS:
                 return f"transform:{TRANSFORMS[function]}"
             if not catalog.is_function(function):
-                raise self.at(func, refusals.path(parts, called=True))
+                raise self.at(func, refusals.path(parts, called=True, functions=self.functions))
             return f"call:{function}"
+        if isinstance(func, ast.Subscript) and self.dotted(func):
+            raise self.at(func, refusals.path(self.dotted(func) or [], called=True, functions=self.functions))
         if not isinstance(func, ast.Name):
             message = "Only functions of torch, math and F, and methods of tensors can be called."
             raise self.at(func, ForbiddenError(message))
@@ -474,8 +491,8 @@ class Expressions(Lowering):
         """The name of the imported function that is called, if it is one that no value hides."""
         if self.is_module(func):
             return self.modules[id(_constructor(func))]
-        if isinstance(func, ast.Attribute):
-            name = ".".join(self.dotted(func) or [])
+        if isinstance(func, (ast.Attribute, ast.Subscript)):
+            name = self.submodule(self.dotted(func) or [])
         else:
             name = func.id if isinstance(func, ast.Name) else ""
         return name if name in self.functions and not self.is_value(name) else None
@@ -484,6 +501,16 @@ class Expressions(Lowering):
         """Where a module is made: random numbers go on as they do behind it, if any are drawn."""
         if self.draws:
             self.emit("random:construct", (), node, (("module", Const(name)),))
+
+    def submodule(self, parts: Sequence[str]) -> str:
+        """The dotted name of a submodule; a number below zero counts from the last of its siblings."""
+        name = ""
+        for part in parts:
+            if part.startswith("-"):
+                siblings = {each[len(name) :].partition(".")[0] for each in self.functions if each.startswith(name)}
+                part = str(int(part) + sum(map(str.isdecimal, siblings)))
+            name += f"{part}."
+        return name[:-1]
 
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""
@@ -561,6 +588,16 @@ def flat_parts(node: ast.expr) -> Iterator[ast.expr]:
         yield from flat_parts(node.value)
     else:
         yield node
+
+
+def _plain_key(node: ast.expr) -> str | int | None:
+    """A text or whole number in brackets; None for anything else."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        key = _plain_key(node.operand)
+        return -key if isinstance(key, int) else None
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int)) and not isinstance(node.value, bool):
+        return node.value
+    return None
 
 
 def _constructor(node: ast.expr) -> ast.expr:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
-from jvpcli.language.operations import check_result, describe
+from jvpcli.language.operations import check_result, describe, is_usable
 
 DOUBLE: Mapping[torch.dtype, torch.dtype] = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
@@ -70,16 +70,25 @@ class ImportedFunction:
         except (Exception, SystemExit) as error:
             raise failure_in(error, self.files, f"`{self.name}`") from error
 
-
     def _usable(self, result: Any) -> Any:
-        """What the function returned, if an expression can go on with it.
+        """What the function returned, as an expression goes on with it.
 
         Raises:
             EvaluationError: it can't.
         """
+        if not isinstance(result, Tensor) or result.layout is not torch.strided:
+            from jvpcli.language.trees import recorded  # most functions give one dense tensor
+
+            result = recorded(result, is_usable)
         try:
             check_result(result, f"call:{self.name}")
         except ForbiddenError as error:
+            if isinstance(result, Tensor) and result.is_meta:
+                raise EvaluationError(
+                    f"`{self.name}` returns a tensor on the device meta, which has a shape and no numbers: nothing can be "
+                    "differentiated there.",
+                    hints=["Make the module, and its tensors, on the CPU."],
+                ) from error
             arrays = type(result).__module__ == "numpy"
             raise EvaluationError(
                 f"`{self.name}` returns {describe(result)}, and an expression goes on with tensors, numbers, and tuples or "
@@ -113,6 +122,13 @@ class Imports:
             used = {id(p) for module in self._modules_of(imported.function) for p in module.parameters()}
             found[name] = tuple(key for key, parameter in mine.items() if id(parameter) in used)
         return found
+
+    def read_by(self, functions: Collection[str]) -> tuple[str, ...]:
+        """The parameters that some of the callables use, a shared one by its first name."""
+        reads = self.reads(self.parameters)
+        used = {name for function in functions for name in reads[function]}
+        first = {id(parameter): name for name, parameter in reversed(self.parameters.items())}
+        return tuple(name for name, parameter in self.parameters.items() if name in used and first[id(parameter)] == name)
 
     def _modules_of(self, function: Callable[..., Any]) -> Iterator[nn.Module]:
         """The modules that a callable may use; all of them where its code can't be looked at."""

@@ -403,6 +403,6 @@ def expanded(wanted: tuple[str, ...], parameters: Mapping[str, Tensor]) -> tuple
     names: list[str] = []
     for name in wanted:
         root = name.removesuffix(".parameters()")
-        under = [key for key in parameters if key.startswith(f"{root}.") or ("*" in root and fnmatchcase(key, root))]
+        under = [key for key in parameters if key.startswith(f"{root}.") or fnmatchcase(key, root)]
         names += under if name not in parameters and under else [name]
     return tuple(dict.fromkeys(names))

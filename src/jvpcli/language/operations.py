@@ -5,6 +5,7 @@ Everything is looked up in the catalogue when it is called, by what the object a
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,8 +16,60 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import catalog, guards
+from jvpcli.language import catalog, guards, refusals
 from jvpcli.program import IMPORTED, Const, Operand, Ref
+
+
+class Record(tuple[Any, ...]):
+    """What a function of the user's own gave under names, a dict or a dataclass, as the tuple of its parts.
+
+    An expression reaches those alone, and nothing else of the user's class.
+
+    Attributes:
+        kind: the name of the class.
+        fields: the places of the parts that are read as `y.name`.
+        keys: the places of the parts that are read as `y[key]`.
+        others: by the steps of a path what those parts are that an expression can't use.
+    """
+
+    kind: str
+    fields: Mapping[str, int]
+    keys: Mapping[Any, int]
+    others: Mapping[str, str]
+
+    def __new__(
+        cls, parts: Sequence[Any], kind: str, fields: Mapping[str, int], keys: Mapping[Any, int], others: Mapping[str, str]
+    ) -> Record:
+        """The parts, in order, and how they are read."""
+        made = super().__new__(cls, parts)
+        made.kind, made.fields, made.keys, made.others = kind, fields, keys, others
+        return made
+
+    def _make(self, parts: Sequence[Any]) -> Record:
+        """A record with other parts under the same names, as a named tuple makes one."""
+        return Record(parts, self.kind, self.fields, self.keys, self.others)
+
+    def field(self, name: str) -> Any:
+        """The part that is read as `y.name`."""
+        return tuple.__getitem__(self, self.fields[name])
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, (str, int)) or key not in self.keys:
+            raise EvaluationError(f"There is no item {key!r} in {describe(self)}.")
+        return tuple.__getitem__(self, self.keys[key])
+
+    @property
+    def steps(self) -> list[tuple[str, str, Any]]:
+        """How each part is read: the text behind the record's name, the operation, and the key of an item."""
+        names = {place: (f".{name}", f"attr:{name}", None) for name, place in self.fields.items()}
+        items = {place: (f"[{quoted(key)}]", "op:getitem", key) for key, place in self.keys.items()}
+        return [names.get(place) or items[place] for place in range(len(self))]
+
+
+def quoted(key: Any) -> str:
+    """The key of an item as it stands in brackets."""
+    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else repr(key)
+
 
 Arguments = Sequence[Any]
 Keywords = Mapping[str, Any]
@@ -41,6 +94,9 @@ def apply_operation(
     kind, _, target = op.partition(":")
     if kind == "random":
         return _restart(target, arguments, keywords or {}, functions or {})
+    if functions and kind != "attr" and op != "op:getitem":
+        for record in [value for value in arguments if isinstance(value, Record)]:
+            raise EvaluationError(f"This is {describe(record)}: use one of those.")
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
     guards.check_arguments(op, arguments, keywords or {})
@@ -114,8 +170,10 @@ def _method(name: str, arguments: Arguments, keywords: Keywords) -> Any:
 def _attribute(name: str, arguments: Arguments, keywords: Keywords) -> Any:
     (owner,) = arguments
     if name not in readable(owner):
+        if isinstance(owner, Tensor) and not catalog.is_attribute(name):
+            raise refusals.member(name, called=False)
         raise ForbiddenError(f"`.{name}` can't be read from {describe(owner)}.")
-    return getattr(owner, name)
+    return owner.field(name) if isinstance(owner, Record) else getattr(owner, name)
 
 
 def _operator(name: str, arguments: Arguments, keywords: Keywords) -> Any:
@@ -125,7 +183,8 @@ def _operator(name: str, arguments: Arguments, keywords: Keywords) -> Any:
             raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
         target[key] = value
         return target
-    if name not in _ON_TEXT and any(isinstance(argument, str) for argument in arguments):
+    keyed = name == "getitem" and isinstance(arguments[0], Record)
+    if not keyed and name not in _ON_TEXT and any(isinstance(argument, str) for argument in arguments):
         raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
     return getattr(operator, name)(*arguments)
 
@@ -225,6 +284,10 @@ def readable(owner: Any) -> Collection[str]:
     """What may be read from an object, by what it is."""
     if isinstance(owner, Tensor):
         return _PROPERTIES
+    if isinstance(owner, Record):
+        return owner.fields
+    if isinstance(owner, tuple) and hasattr(owner, "_fields"):
+        return tuple(owner._fields)
     if type(owner).__module__ == "torch.return_types":
         return [name for name in vars(type(owner)) if catalog.is_field(name)]
     return next((catalog.object_fields(fields) for kinds, fields in _OBJECTS if isinstance(owner, kinds)), ())
@@ -270,9 +333,25 @@ def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
         raise ForbiddenError(f"`{op.partition(':')[2]}` gave {describe(value)}, which an expression can't use.")
 
 
+def is_usable(value: Any) -> bool:
+    """Whether an expression can go on with a value."""
+    try:
+        check_result(value, "")
+    except ForbiddenError:
+        return False
+    return True
+
+
+def sentence(words: str) -> str:
+    """Words with which a sentence begins; names in them stay as they are."""
+    return words[:1].upper() + words[1:]
+
+
 def is_scalar(value: Any) -> bool:
     """Whether a value has no items to go through."""
-    return value.ndim == 0 if isinstance(value, Tensor) else not isinstance(value, (tuple, list, range))
+    if isinstance(value, Tensor):
+        return value.ndim == 0
+    return isinstance(value, Record) or not isinstance(value, (tuple, list, range))
 
 
 def describe(value: Any) -> str:
@@ -287,4 +366,6 @@ def describe(value: Any) -> str:
         return "text"
     if type(value).__module__ == "torch.return_types":
         return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
+    if isinstance(value, Record):
+        return f"the {value.kind}, which has {', '.join(text for text, *_ in value.steps) or 'no parts'}"
     return f"a {type(value).__name__}"

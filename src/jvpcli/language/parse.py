@@ -330,9 +330,10 @@ class _Statements(Expressions):
         result_names = [_base_name(part) for part in flat_parts(target)]
         if any(name not in self.scope.names for name in result_names):  # a module is no value
             raise self.at(node, refusals.no_result(node))
+        results = [self.name(ast.copy_location(ast.Name(name), target), 0) for name in result_names]
         if not isinstance(target, (ast.Tuple, ast.List)):
-            return self.scope.names[result_names[0]], (result_names[0],)
-        return limits.pack("tuple", [self.scope.names[name] for name in result_names]), tuple(result_names)
+            return results[0], (result_names[0],)
+        return limits.pack("tuple", results), tuple(result_names)
 
     def assigned_name(self, node: ast.expr) -> str | None:
         """The name, if `node` is one that the text assigned."""

@@ -116,8 +116,16 @@ def not_imported(refused: JvpError, name: str, functions: Collection[str]) -> Jv
     return refused
 
 
-def path(parts: Sequence[str], called: bool) -> JvpError:
-    """A dotted path that is not what it is used as: a function that isn't called, a constant that is, or nothing."""
+def path(parts: Sequence[str], called: bool, functions: Collection[str] = ()) -> JvpError:
+    """A dotted path that is not what it is used as: a function that isn't called, a constant that is, or nothing.
+
+    `functions` are the names of the user's own, modules and their submodules among them.
+    """
+    if parts[0] in functions:
+        written = ".".join(parts)
+        below = [name for name in functions if name.startswith(f"{parts[0]}.")]
+        near = difflib.get_close_matches(written, functions, 3) or below[:3]
+        return UnknownNameError(f"There is no `{written}` to call.", hints=_did_you_mean(near))
     for length in range(2, len(parts) + 1):
         written, prefix = ".".join(parts[:length]), catalog.canonical(".".join(parts[:length]))
         if catalog.is_function(prefix):

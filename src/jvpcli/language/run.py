@@ -20,6 +20,7 @@ from jvpcli.language.operations import (
     is_plain,
     is_scalar,
     read_operand,
+    sentence,
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
 
@@ -402,7 +403,7 @@ class Run:
             return [self.newest(item) for item in items] if self.newer else list(items)
         value = self.read(operand)
         if is_scalar(value):
-            raise EvaluationError(f"{describe(value).capitalize()} has no items to go through.")
+            raise EvaluationError(f"{sentence(describe(value))} has no items to go through.")
         limits.check_turns(limits.length(value))
         if isinstance(value, range):
             self.decisions.update(refs(operand))
@@ -416,10 +417,16 @@ class Run:
         step = Equation("op:getitem", (operand, Const(index)), self.new_slot(), self.span)
         return self.record(step, item)
 
+    def part(self, operand: Operand, op: str, key: Any) -> Operand:
+        """A part of a record, read as no text asks for: an attribute, or the item of a key."""
+        operands = (operand,) if op.startswith("attr:") else (operand, Const(key))
+        step = Equation(op, operands, self.new_slot(), self.span)
+        return self.record(step, apply_operation(op, [self.read(each) for each in operands]))
+
     def is_sequence(self, operand: Operand) -> bool:
         """Whether an operand is a list or tuple, written or as a value."""
         return items_in(operand) is not None or (
-            isinstance(operand, Ref | Const) and isinstance(self.read(operand), list | tuple)
+            isinstance(operand, Ref | Const) and isinstance(value := self.read(operand), list | tuple) and not is_scalar(value)
         )
 
     def new_slot(self) -> int:

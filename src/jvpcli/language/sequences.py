@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError
 from jvpcli.language import catalog, limits
-from jvpcli.language.operations import describe, is_scalar
+from jvpcli.language.operations import describe, is_scalar, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand
 
@@ -63,7 +63,7 @@ def unpack(run: Run, equation: Equation) -> Operand:
     known = items_in(operand)
     value = run.read(operand) if known is None else known
     if is_scalar(value):
-        raise EvaluationError(f"{describe(value).capitalize()} can't be unpacked into {count} names.")
+        raise EvaluationError(f"{sentence(describe(value))} can't be unpacked into {count} names.")
     items = limits.length(value)
     if items < count or (items > count and not or_more):
         wanted = f"{count} or more" if or_more else str(count)

@@ -112,8 +112,18 @@ CONTINUED = ("else", "elif", "except", "finally", ")", "]", "}")
 Line = tuple[int, str]
 """Where a line begins, and its text."""
 
+CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")
+"""Names joined by dots in front of a bracket, and a number among them."""
+
 
 def _readings(source: str) -> Iterator[SourceText]:
+    """The text as Python reads it; then with parts of modules by number, which no Python reads."""
+    yield from _indentations(source)
+    if any(True for _ in _numbered(source)):
+        yield from map(_with_brackets, _indentations(source))
+
+
+def _indentations(source: str) -> Iterator[SourceText]:
     """The text without any indentation, which means nothing where there are no blocks; then with it, without its margin.
 
     The last is for a text whose first line was copied without its margin.
@@ -123,6 +133,27 @@ def _readings(source: str) -> Iterator[SourceText]:
     if any(line[:1] in BLANKS and line.strip(BLANKS) for _, line in lines):
         yield _text(source, _without_margin(lines))
         yield _text(source, [*lines[:1], *_without_margin(lines[1:])])
+
+
+def _with_brackets(text: SourceText) -> SourceText:
+    """The text with `net.0` read as `net[0]`, as modules name their parts; places stay those of the text as given."""
+    lines, columns = [], []
+    for line in text.lines:
+        written, places, end = "", list[int](), 0
+        for start, number in _numbered(line):
+            written += f"{line[end:start]}[{number}]"
+            places += [*range(end, start + 1 + len(number)), start + 1 + len(number)]
+            end = start + 1 + len(number)
+        lines.append(written + line[end:])
+        places += range(end, len(line) + 1)
+        columns.append([places[index] for index in characters_by_byte(lines[-1]) or range(len(lines[-1]) + 1)])
+    return replace(text, lines=tuple(lines), columns=tuple(columns))
+
+
+def _numbered(line: str) -> Iterator[tuple[int, str]]:
+    """Each number that stands for a name behind a dot: the dot's place, and the number."""
+    for chain in CHAIN.finditer(line):
+        yield from ((chain.start() + match.start(), match[1]) for match in NUMBER.finditer(chain[0]))
 
 
 def _lines(source: str) -> list[Line]:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from jvpcli.language.operations import Record, describe, quoted
 
 Built = Callable[[Sequence[Any]], Any]
 
@@ -55,7 +56,7 @@ def parts(value: Any) -> tuple[list[tuple[str, Any]], Built] | None:
         return [(f".{name}", getattr(value, name, None)) for name in names], lambda new: _with_fields(value, names, new)
     if isinstance(value, Mapping):
         keys = list(value)
-        return [(f"[{_key(key)}]", value[key]) for key in keys], lambda new: _with_items(value, keys, new)
+        return [(f"[{quoted(key)}]", value[key]) for key in keys], lambda new: _with_items(value, keys, new)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return [(f".{name}", part) for name, part in zip(value._fields, value, strict=True)], lambda new: type(value)(*new)
     if isinstance(value, (tuple, list)):
@@ -72,6 +73,42 @@ def _registered(value: Any) -> tuple[list[tuple[str, Any]], Built] | None:
         return None
     children, context = node.flatten_fn(value)
     return [(f"[{k}]", part) for k, part in enumerate(children)], lambda new: node.unflatten_fn(list(new), context)
+
+
+def recorded(value: Any, usable: Callable[[Any], bool]) -> Any:
+    """What a function gave, as an expression goes on with it: a `Record` for what has named parts, a sparse tensor dense.
+
+    Named parts that are not usable are told by the record, and can't be read from it.
+    """
+    if isinstance(value, Tensor):
+        return value if value.layout is torch.strided else value.to_dense()
+    opened = parts(value)
+    if opened is None:
+        return value
+    steps, build = opened
+    new = [recorded(part, usable) for _, part in steps]
+    if isinstance(value, (tuple, list)):
+        return value if all(a is b for a, (_, b) in zip(new, steps, strict=True)) else build(new)
+    if not (dataclasses.is_dataclass(value) or isinstance(value, Mapping)):
+        return value
+    kept = [(step, part) for (step, _), part in zip(steps, new, strict=True) if usable(part)]
+    others = {step: describe(part) for (step, _), part in zip(steps, new, strict=True) if not usable(part)}
+    places = {step: place for place, (step, _) in enumerate(kept)}
+    fields = {step[1:]: place for step, place in places.items() if step.startswith(".")}
+    keys = {}
+    for key in value if isinstance(value, Mapping) else ():
+        assert isinstance(value, Mapping)
+        place = places.get(f"[{quoted(key)}]", fields.get(key))
+        if place is not None:
+            keys[key] = place
+            if type(value) is not dict and _is_attribute(value, key):
+                fields[key] = place
+    return Record([part for _, part in kept], type(value).__name__, fields, keys, others)
+
+
+def _is_attribute(value: Mapping[Any, Any], key: Any) -> bool:
+    """Whether an item can be read as an attribute, too."""
+    return isinstance(key, str) and key.isidentifier() and getattr(value, key, None) is value[key]
 
 
 def is_named(value: Any) -> bool:
@@ -95,11 +132,6 @@ def _filled(value: Any, path: str, tensors: Mapping[str, Tensor], within: tuple[
         return value
     new = [_filled(part, path + step, tensors, (*within, id(value))) for step, part in opened[0]]
     return value if all(a is b for a, (_, b) in zip(new, opened[0], strict=True)) else opened[1](new)
-
-
-def _key(key: Any) -> str:
-    """The key as it stands in brackets."""
-    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else repr(key)
 
 
 def _with_fields(value: Any, names: Sequence[str], new: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian, vjp
 from jvpcli.jacobians.pattern import structured
-from jvpcli.jacobians.structure import block_count, classify_complex, unproved, without_artefacts
+from jvpcli.jacobians.structure import PLACED, block_count, classify_complex, shared_axes, unproved, without_artefacts
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.tracing.replay import Chain, Step
@@ -236,14 +236,16 @@ def _with_kind(
 def _named(found: LinearMap, told: StructuredMap | None, rigid: bool) -> str:
     """The kind as a trace names it: `sum` where entries are added up; blocks of a single row or column are only sparse."""
     kind, (m, n) = found.structure, (found.m, found.n)
-    if kind not in ("banded", "block_diagonal", "sparse", "dense") or found.nnz is None:
+    if kind not in ("banded", "block_diagonal", *PLACED, "sparse", "dense") or found.nnz is None:
         return kind
     if rigid and _sums(found):
         return "sum"
-    if kind == "block_diagonal" and max(m, n) % min(m, n) == 0:
+    if kind in ("block_diagonal", "strided_blocks") and max(m, n) % min(m, n) == 0:
         wide = told and told.wide and told.wide()
         rows, cols, _ = (wide or found).entries()
-        if block_count(rows.cpu().numpy(), cols.cpu().numpy(), m, n) == min(m, n):
+        where = rows.cpu().numpy(), cols.cpu().numpy()
+        along = prod(found.out_shape[axis] for axis in {a for a, _ in shared_axes(*where, found.shapes)})
+        if min(m, n) in (along, block_count(*where, m, n)):
             return "sparse"
     return kind
 
