@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
@@ -18,6 +18,7 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation, call_function, evaluate, evaluate_function, run_program, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
+from jvpcli.language.substitution import DOUBLE, modules_of
 from jvpcli.program import Block, Equation, Program
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Problem:
 
         return files_of(self.functions, None if isinstance(self.function, Program) else self.function)
 
+    @cached_property
+    def modules(self) -> Sequence[nn.Module]:
+        """The modules that code of the user's own may use."""
+        return modules_of(*self.functions.values()) if isinstance(self.function, Program) else modules_of(self.function)
+
     @property
     def is_own(self) -> bool:
         """Whether code of the user's own runs: a Python function, or imported ones."""
@@ -147,9 +153,8 @@ class Problem:
                     functions=functions,
                 )
             else:
-                evaluation = evaluate_function(
-                    self.function, inputs, self.wrt, self.tracked, seed, self.arguments
-                )
+                own = self.arguments, self.modules, self.dtype is not None
+                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
@@ -160,7 +165,7 @@ class Problem:
         with _default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            return self._looked_at(call_function(self.function, inputs, self.arguments))
+            return self._looked_at(call_function(self.function, inputs, self.arguments, self.modules, self.dtype is not None))
 
     def retry(self, expression: str) -> Problem:
         """A problem with the same inputs, whose program is another text.
@@ -172,7 +177,7 @@ class Problem:
 
     def in_double(self) -> Problem:
         """The problem in double precision: inputs, imported modules, and tensors that the function makes out of nothing."""
-        from jvpcli.language.imports import DOUBLE, in_double
+        from jvpcli.language.imports import in_double
 
         inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}
         # each with memory of its own, as the points around it have

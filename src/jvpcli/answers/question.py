@@ -18,6 +18,7 @@ from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatc
 from jvpcli.language import may_construct
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
+from jvpcli.language.substitution import unwritten
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
 from jvpcli.problem import Problem
@@ -193,14 +194,15 @@ def refuse_cut(problem: Problem) -> None:
 
 @contextmanager
 def backward_failures(problem: Problem) -> Iterator[None]:
-    """What autograd, or the user's own backward, raises inside comes out as an EvaluationError.
+    """What autograd, or the user's own backward, raises inside comes out as an EvaluationError; modules keep their buffers.
 
     Raises:
         EvaluationError: the backward pass failed.
         Exception: whatever else was raised.
     """
     try:
-        yield
+        with unwritten(problem.modules):
+            yield
     except (JvpError, MemoryError):
         raise
     except (Exception, SystemExit) as error:

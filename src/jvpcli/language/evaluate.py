@@ -10,17 +10,19 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import Parameter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import describe, is_imported
 from jvpcli.language.run import Run
+from jvpcli.language.substitution import run_with
 from jvpcli.program import Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -195,6 +197,8 @@ def evaluate_function(
     tracked: Collection[str] = (),
     seed: int = 0,
     arguments: Arguments | None = None,
+    modules: Sequence[nn.Module] = (),
+    double: bool = False,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
@@ -207,27 +211,33 @@ def evaluate_function(
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     given = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # the function may write to those
     with seeded(seed, leaves.values()), torch.enable_grad():
-        outputs = call_function(function, given, arguments)
+        outputs = call_function(function, given, arguments, modules, double)
         elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
     return Evaluation(None, leaves, outputs, (), {}, tuple(name for name in leaves if name in wrt), random=random)
 
 
 def call_function(
-    function: Callable[..., Any], inputs: Mapping[str, Tensor], arguments: Arguments | None = None
+    function: Callable[..., Any],
+    inputs: Mapping[str, Tensor],
+    arguments: Arguments | None = None,
+    modules: Sequence[nn.Module] = (),
+    double: bool = False,
 ) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
     Inputs with the names of keyword-only parameters are given by name, all others by position: in the order of the
     parameters where they have those names, else in the order of the inputs.  `arguments` say otherwise, and what it is
-    called with where that is more than the inputs alone.
+    called with where that is more than the inputs alone.  The `modules` that it uses are left as they are, and taken in
+    double precision where that is asked for.
 
     Raises: as `evaluate_function`.
     """
     given: Mapping[str, Any] = inputs if arguments is None else arguments.filled(inputs)
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = _arranged(function, names) if split is None else (names[:split], names[split:])
-    result = function(*(given[name] for name in positional), **{name: given[name] for name in by_name})
+    call = partial(function, *(given[name] for name in positional), **{name: given[name] for name in by_name})
+    result = run_with(call, inputs.values(), modules, {}, double) if modules else call()
     return name_outputs(_results(result, given, () if arguments is None else arguments.ignored), tuple(given))
 
 
