@@ -48,6 +48,7 @@ class Problem:
         reads: for each of them the inputs that it takes without the text's giving them, as `parse` wants to know.
         dtype: the floating dtype of tensors that the function makes out of nothing; None: torch's default.
         only: the names of the outputs that are looked at; None: all.
+        tied: other names of differentiated parameters that modules share, and the name that each stands under in `wrt`.
         arguments: what a Python function is called with, where that is more than the inputs.
         away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
             at the point itself.
@@ -64,6 +65,7 @@ class Problem:
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
     tracked: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     arguments: Arguments | None = None
     away: list[bool] = field(default_factory=list, repr=False)
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next

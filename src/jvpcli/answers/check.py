@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -21,7 +22,13 @@ def check(request: Request) -> CheckReport:
     Raises:
         JvpError: the expression is refused, or fails; a gradient that is found wrong is an answer and no error.
     """
-    return report_of(examine(request), text_of(request))
+    found = examine(request)
+    report = report_of(found, text_of(request))
+    if found.function is None or not found.function.problem.tied:
+        return report
+    from jvpcli.answers.warnings import tied  # seldom needed
+
+    return replace(report, warnings=(*tied(found.function.problem), *report.warnings))
 
 
 def examine(request: Request) -> Outcome:

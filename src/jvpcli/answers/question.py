@@ -140,14 +140,16 @@ def _read(request: Request) -> Problem:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)
     wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
-    request = replace(request, wrt=None if wanted is None else expanded(wanted, imports.parameters))
+    named = None if wanted is None else expanded(wanted, imports.parameters)
+    tied = imports.tied(named or ())
+    request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
     listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = read_inputs(request, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
     wrt = _wrt(request, inputs, imports.parameters)
-    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
+    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
 
 
 def _wrt(request: Request, inputs: Mapping[str, Tensor], parameters: Collection[str] = ()) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
-from jvpcli.answers.warnings import torch_warnings
+from jvpcli.answers.warnings import tied, torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
@@ -129,6 +129,6 @@ def _report(
         findings=find(traced, request),
         comparison=comparison,
         product=product,
-        warnings=(*about_sweep, *about_product, *torch_warnings(evaluation)),
+        warnings=(*about_sweep, *about_product, *tied(traced.problem), *torch_warnings(evaluation)),
         refusal=refused(traced.problem, weights),
     )

@@ -107,6 +107,13 @@ class Imports:
             for path, parameter in module.named_parameters(remove_duplicate=False)
         }
 
+    def tied(self, wanted: Sequence[str]) -> dict[str, str]:
+        """The names in `wanted` of parameters that stand there under an earlier name too, and that name."""
+        first: dict[int, str] = {}
+        parameters = self.parameters
+        known = {name: first.setdefault(id(parameters[name]), name) for name in wanted if name in parameters}
+        return {name: other for name, other in known.items() if name != other}
+
     def reads(self, wanted: Collection[str]) -> dict[str, tuple[str, ...]]:
         """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions."""
         mine = {name: parameter for name, parameter in self.parameters.items() if name in wanted}

@@ -125,7 +125,7 @@ def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
 def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> None:
     """Have the backward passes of a result find modules as they were left, and leave them as before."""
 
-    def enter(_: Tensor) -> None:
+    def enter(_: Tensor | None) -> None:
         """A gradient arrives."""
 
         def leave() -> None:
@@ -135,9 +135,9 @@ def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> Non
         torch.autograd.Variable._execution_engine.queue_callback(leave)
         left.put_copies()
 
-    def follow(gradient: Tensor) -> None:
-        """A pass backwards from a gradient with a graph of its own comes by the same operations."""
-        if gradient.grad_fn is not None:
+    def follow(gradient: Tensor | None) -> None:
+        """A pass backwards from a gradient with a graph of its own comes by the same operations; None: there is none."""
+        if gradient is not None and gradient.grad_fn is not None:
             _attend(gradient, enter)
 
     outputs = [y for y in _tensors(result) if y.grad_fn is not None]
@@ -150,7 +150,7 @@ def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> Non
         _run_inside(node, left, before)
 
 
-def _attend(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
+def _attend(tensor: Tensor, hook: Callable[[Any], None]) -> None:
     """As `tensor.register_hook` does, without counting as a hook that the user's code has registered."""
     hooks: dict[Any, Any] | None = tensor._backward_hooks
     if hooks is None:
