@@ -102,10 +102,10 @@ def make_cases() -> list[Case]:
             with_parameters("resnet18", lambda f: f(picture), head), zoo.resnet18,
         ),
         simple("ViT", "vit", picture[:, :, :8, :8].contiguous(), "block_diagonal", samples=True),
-        simple("GPT", "gpt", embedded, "sparse"),
+        simple("GPT", "gpt", embedded, "unknown"),
         simple("LSTM", "lstm", sequence, "sparse"),
         simple("GRU", "gru", sequence, "sparse"),
-        simple("batch norm in training", "normed", batch, "dense"),
+        simple("batch norm in training", "normed", batch, "dense", plain=zoo.normed_plain),
         Case(
             "PINN", "pinn(x, t)", {"x": place, "t": time}, {"x": "diagonal", "t": "diagonal"}, zoo.pinn_plain, zoo.pinn,
             lambda x, t: zoo.pinn_plain(x[None], t[None])[0],
@@ -118,7 +118,7 @@ def make_cases() -> list[Case]:
         solved("neural ODE by an adjoint, to a weight", "ode_adjoint"),
         simple("neural ODE by an adjoint", "ode_adjoint", state, "block_diagonal", samples=True, plain=zoo.ode),
         simple("coupling flow", "coupling", four, "block_diagonal", samples=True),
-        simple("masked autoregressive flow", "autoregressive", six, "sparse"),
+        simple("masked autoregressive flow", "autoregressive", six, "dense"),
         simple("graph network", "messages", h, "sparse"),
         Case(
             "Kalman filter", "kalman(z, noise)", {"z": z, "noise": noise}, {"z": "dense", "noise": "dense"},

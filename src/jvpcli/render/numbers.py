@@ -34,7 +34,7 @@ def kind_text(structure: str, scale: np.ndarray | None) -> str:
 SHORTER = ((60, 4), (0, 4), (0, 3), (0, 2), (0, 1))
 """Up to how many entries all are shown, and how many at both ends of an axis otherwise: more and more is left out."""
 
-MOST_LINES = 12
+MOST_LINES = 10
 """As many lines an array takes where leaving entries out can make it so short."""
 
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 NUMBERS = "The numbers"
 
-MOST_ROWS = 24
+MOST_ROWS = 20
 """Rows of all matrices that are shown together, but for the fewest that each has."""
 
 FEWEST_ROWS = 8
