@@ -29,12 +29,14 @@ HEAD = """\
 against what is said here. A row is
 
 ```sh
-jvp inspect "{expression}" --import benchmarks/models/zoo.py --x @x.npy --wrt …
+jvp inspect "QUESTION" --import benchmarks/models/zoo.py --x @x.npy --wrt …
 ```
 
 Times are of one thread, the median of {rounds} runs, the evaluation included: `jvpcli.jacobian`, the derivative alone, and the
 quickest of torch's ways: `jacrev`, `jacfwd`, `autograd.functional.jacobian`, and `vmap` over the samples where they are
-independent, with the blocks alone as the result. Memory is what the result holds. Lines are those of the text of `jvp inspect`.
+independent, with the blocks alone as the result. Where transforms don't go through a model as it is (a Function without rules for
+them, a checkpoint), torch's time is that of the same model written without. At these sizes a call's fixed costs count.
+Memory is what the result holds. Lines are those of the text of `jvp inspect`. –: a parameter, by `--import` alone.
 
 | model | question | ∂y/∂x | structure | not zero | jvp | torch's best | ratio | held by jvp | dense | lines |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -44,7 +44,8 @@ def run_with(
         parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
         double: whether all others are taken in double precision.
     """
-    places = tuple(_places(modules))
+    kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
+    places = tuple(_places(modules, kinds))
     if not places:
         return function()
     before = _Held(places, tuple([place.tensor for place in places]))
@@ -55,22 +56,17 @@ def run_with(
         left = _Held(places, tuple([place.tensor for place in places]))
     finally:
         before.put()
-    if parameters or double or any(place.is_buffer for place in places):
-        _keep(result, inputs, left, before)
+    _keep(result, inputs, left, before)
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a module holds a tensor."""
+    """Where a module holds a tensor: in its dictionary of parameters, or of buffers."""
 
-    module: nn.Module
+    tensors: dict[str, Any]
     name: str
     is_buffer: bool
-
-    @property
-    def tensors(self) -> dict[str, Any]:
-        return self.module._buffers if self.is_buffer else self.module._parameters
 
     @property
     def tensor(self) -> Any:
@@ -95,10 +91,11 @@ class _Held:
             place.tensors[place.name] = tensor.clone() if place.is_buffer and tensor is not None else tensor
 
 
-def _places(modules: Iterable[nn.Module]) -> Iterator[_Place]:
+def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[_Place]:
     for part in {id(part): part for module in modules for part in module.modules()}.values():
-        for is_buffer, tensors in ((False, part._parameters), (True, part._buffers)):
-            yield from (_Place(part, name, is_buffer) for name, tensor in tensors.items() if tensor is not None)
+        for kind in kinds:
+            tensors = getattr(part, kind)
+            yield from [_Place(tensors, name, kind == "_buffers") for name, tensor in tensors.items() if tensor is not None]
 
 
 def _in_double(tensor: Tensor) -> Tensor:
@@ -108,8 +105,7 @@ def _in_double(tensor: Tensor) -> Tensor:
 @contextmanager
 def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
     """The modules' buffers are as before when this is left, whatever has written to them inside."""
-    places = [place for place in _places(modules) if place.is_buffer]
-    kept = [(place, place.tensor, place.tensor.clone()) for place in places]
+    kept = [(place, place.tensor, place.tensor.clone()) for place in _places(modules, ("_buffers",))]
     try:
         yield
     finally:
