@@ -14,7 +14,7 @@ PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 FUZZ_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers bench bench-nets bench-cli browser docs picture screenshots catalog fuzz operators clean
+.PHONY: help demo test check lint types layers bench bench-nets models bench-cli browser docs picture screenshots catalog fuzz operators clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -59,6 +59,10 @@ bench: $(VENV)/.dev ## the derivative engine against its peers, under 20 minutes
 bench-nets: $(VENV)/.dev ## whether plans choose well: nets and programs by every way of ours and of torch's
 	@echo '→ nets'
 	@$(BIN)/python -m benchmarks.nets
+
+models: $(VENV)/.dev ## models as in their papers: what is found, time and memory beside torch's best way
+	@echo '→ docs/models.md'
+	@$(BIN)/python -m benchmarks.models
 
 bench-cli: $(VENV)/.dev ## how fast the commands start, against importing torch; how many lines a second batch answers
 	@echo '→ docs/startup.md'

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
@@ -27,6 +27,7 @@ from jvpcli.language.evaluate import (
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, custom_in, nodes_below
+from jvpcli.language.substitution import DOUBLE, ModuleFunction, modules_of
 from jvpcli.program import Block, Equation, Program
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Problem:
         reads: for each of them the inputs that it takes without the text's giving them, as `parse` wants to know.
         dtype: the floating dtype of tensors that the function makes out of nothing; None: torch's default.
         only: the names of the outputs that are looked at; None: all.
+        tied: other names of differentiated parameters that modules share, and the name that each stands under in `wrt`.
         arguments: what a Python function is called with, where that is more than the inputs.
         away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
             at the point itself.
@@ -72,6 +74,7 @@ class Problem:
     dtype: torch.dtype | None = None
     only: tuple[str, ...] | None = None
     tracked: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     arguments: Arguments | None = None
     away: list[bool] = field(default_factory=list, repr=False)
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
@@ -136,6 +139,13 @@ class Problem:
 
         return files_of(self.functions, None if isinstance(self.function, Program) else self.function)
 
+    @cached_property
+    def modules(self) -> Sequence[nn.Module]:
+        """The modules that code of the user's own may use, but for one that is the function itself, which sees to that."""
+        if isinstance(self.function, ModuleFunction):
+            return ()
+        return modules_of(*self.functions.values()) if isinstance(self.function, Program) else modules_of(self.function)
+
     @property
     def is_own(self) -> bool:
         """Whether code of the user's own runs: a Python function, or imported ones."""
@@ -166,9 +176,8 @@ class Problem:
                     functions=functions,
                 )
             else:
-                evaluation = evaluate_function(
-                    self.function, inputs, self.wrt, self.tracked, seed, self.arguments
-                )
+                own = self.arguments, self.modules, self.dtype is not None
+                evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
     def run(self, tensors: Named) -> dict[str, Tensor]:
@@ -179,7 +188,7 @@ class Problem:
         with _making(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            return self._looked_at(call_function(self.function, inputs, self.arguments))
+            return self._looked_at(call_function(self.function, inputs, self.arguments, self.modules, self.dtype is not None))
 
     def retry(self, expression: str) -> Problem:
         """A problem with the same inputs, whose program is another text.
@@ -191,7 +200,7 @@ class Problem:
 
     def in_double(self) -> Problem:
         """The problem in double precision: inputs, imported modules, and tensors that the function makes out of nothing."""
-        from jvpcli.language.imports import DOUBLE, in_double
+        from jvpcli.language.imports import in_double
 
         inputs = {name: x.detach().to(DOUBLE.get(x.dtype, x.dtype)) for name, x in self.inputs.items()}
         # each with memory of its own, as the points around it have

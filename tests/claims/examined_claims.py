@@ -190,6 +190,7 @@ WITHOUT_ORACLE = {
     "definite.unknown": "that nothing is known",
     "warning.no_tensor": "what jvp leaves out of an answer",
     "warning.fallback": "how jvp has computed, and nothing of the function",
+    "warning.tied": "which names of the user's modules mean one tensor",
     "warning.no_graph": "what jvp keeps of the caller's graph",
     "warning.replay_differs": "that two evaluations of jvp differ",
     "warning.product_differs": "that two ways of jvp differ",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 MODEL = """
 import torch
@@ -327,3 +328,149 @@ def test_what_is_not_there(jvp, written, expression, options, code, message, hin
     assert found.code == code
     assert message in json.loads(found.out)["error"]["message"]
     assert hint is None or any(each.startswith(hint) for each in json.loads(found.out)["error"]["hints"])
+
+
+AGAIN = """
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+torch.manual_seed(0)
+
+
+class Growth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, y):
+        return self.a * y
+
+
+growth = Growth()
+
+
+def solved(y):
+    for _ in range(4):
+        y = y + growth(y) / 4
+    return y
+
+
+class Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, *parameters):
+        ctx.save_for_backward(y)
+        ctx.parameters = parameters
+        return solved(y)
+
+    @staticmethod
+    def backward(ctx, g):
+        with torch.enable_grad():
+            y = ctx.saved_tensors[0].detach().requires_grad_()
+            return torch.autograd.grad(solved(y), (y, *ctx.parameters), g)
+
+
+def adjoint(y):
+    return Adjoint.apply(y, *growth.parameters())
+
+
+def nested(y):
+    return torch.tanh(adjoint(2 * y))
+
+
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.BatchNorm1d(3))
+
+
+def stored(y):
+    return checkpoint(net, y, use_reentrant=False)
+
+
+first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+second.weight = first.weight
+
+
+def tied(y):
+    return second(torch.tanh(first(y)))
+"""
+
+PLAIN = {
+    "adjoint(y)": lambda y, a: y * (1 + a / 4) ** 4,
+    "nested(y)": lambda y, a: torch.tanh(2 * y * (1 + a / 4) ** 4),
+}
+
+
+@pytest.mark.parametrize("expression", PLAIN)
+def test_a_module_that_runs_again_in_backward_has_the_parameters_that_are_asked_about(jvp, written, expression):
+    """The closed form of four Euler steps, differentiated by torch in double precision."""
+    path, y = written(AGAIN), [1.0, -0.25]
+    values = torch.tensor(y, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+    by_y, by_a = torch.autograd.functional.jacobian(PLAIN[expression], values)
+    more = ("--import", path, "--y", "1,-0.25", "--wrt", "y,growth.a", "--json")
+    document = json.loads(jvp("inspect", expression, *more).out)
+    (jacobian,) = document["jacobian"].values()
+    torch.testing.assert_close(torch.tensor(jacobian["y"]["value"]), by_y.float())
+    torch.testing.assert_close(torch.tensor(jacobian["growth.a"]["value"]), by_a.float())
+    for command in ("inspect", "trace"):
+        vjp = json.loads(jvp(command, expression, *more).out)["vjp"]
+        torch.testing.assert_close(torch.tensor(vjp["growth.a"]["value"]), by_a.sum().float())
+    checked = json.loads(jvp("check", expression, *more).out)
+    assert (checked["verdict"], checked["max_error"] < 1e-8) == ("pass", True)
+
+
+def test_a_checkpointed_module_in_every_answer(jvp, written):
+    """Its batch norm couples the samples, and counts its runs; double precision goes through the checkpoint too."""
+    path = written(AGAIN)
+    given = ("--import", path, "--y", "1,2;0.5,-1;3,0", "--wrt", "net.0.weight,net.2.weight", "--json")
+    documents = {
+        expression: {c: json.loads(jvp(c, expression, *given).out) for c in ("inspect", "trace", "check", "hessian")}
+        for expression in ("stored(y)", "net(y)")
+    }
+    for command, plain in documents["net(y)"].items():
+        stored = documents["stored(y)"][command]
+        assert stored["ok"], stored
+        if command == "check":
+            assert stored["verdict"] == "pass"
+        else:
+            for name, entry in plain["vjp" if command != "hessian" else "gradient"].items():
+                found = stored["vjp" if command != "hessian" else "gradient"][name]
+                torch.testing.assert_close(torch.tensor(found["value"]), torch.tensor(entry["value"]))
+    for x, row in documents["net(y)"]["hessian"]["hessian"].items():
+        for w, entry in row.items():
+            found = documents["stored(y)"]["hessian"]["hessian"][x][w]
+            torch.testing.assert_close(torch.tensor(found["value"]), torch.tensor(entry["value"]))
+
+
+@pytest.mark.parametrize("command", ["inspect", "trace", "check", "hessian"])
+@pytest.mark.parametrize(("wrt", "kept", "other"), [
+    ("first.weight,second.weight", "first.weight", "second.weight"),
+    ("second.weight,first.bias,first.weight", "second.weight", "first.weight"),
+])  # fmt: skip
+def test_tied_parameters_are_one(jvp, written, command, wrt, kept, other):
+    path = written(AGAIN)
+    document = json.loads(jvp(command, "tied(y)", "--import", path, "--y", "1,2", "--wrt", wrt, "--json").out)
+    assert [w["message"] for w in document["warnings"] if w["code"] == "tied"] == [
+        f"{other} is the same parameter as {kept}: what stands under {kept} is the derivative by both together"
+    ]
+    if command == "inspect":
+        torch.manual_seed(0)
+        alone = json.loads(jvp("inspect", "tied(y)", "--import", path, "--y", "1,2", "--wrt", other, "--json").out)
+        assert document["vjp"][kept] == alone["vjp"][other]
+        assert other not in document["inputs"]
+        assert not [w for w in alone["warnings"] if w["code"] == "tied"]
+
+
+def test_tied_parameters_sum_their_places(jvp, written):
+    """What stands under the one name is the sum of the partial derivatives by the two places."""
+    torch.manual_seed(0)
+    namespace = {}
+    exec(AGAIN, namespace)
+    first, second, y = namespace["first"], namespace["second"], torch.tensor([1.0, 2.0])
+
+    def places(a, b):
+        return torch.nn.functional.linear(torch.tanh(torch.nn.functional.linear(y, a, first.bias)), b, second.bias)
+
+    parts = torch.autograd.functional.jacobian(places, (first.weight, first.weight))
+    given = ("--import", written(AGAIN), "--y", "1,2", "--wrt", "first.weight,second.weight", "--json")
+    found = json.loads(jvp("inspect", "tied(y)", *given).out)["jacobian"]["out"]["first.weight"]["value"]
+    torch.testing.assert_close(torch.tensor(found), parts[0] + parts[1])
+

@@ -77,7 +77,7 @@ def test_whole_text_of_a_hessian(name):
 
 def test_a_truncated_table_says_how_much_it_hides_and_full_shows_it():
     text = text_of(REQUESTS["wide"])
-    assert "16 of 40 rows and" in text
+    assert "20 of 40 rows and" in text
     assert "--full shows all" in text
     assert "y[20]" not in text
     full = text_of(REQUESTS["wide"], full=True)

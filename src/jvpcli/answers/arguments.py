@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from jvpcli.errors import UsageError
 from jvpcli.language.evaluate import arranged, parameters_of
-from jvpcli.language.imports import ModuleFunction
 from jvpcli.language.modules import expanded
+from jvpcli.language.substitution import ModuleFunction
 from jvpcli.language.trees import Arguments, is_below, leaves, parts
 from jvpcli.language.values import not_dense
 

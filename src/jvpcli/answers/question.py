@@ -22,6 +22,7 @@ from jvpcli.language import may_construct
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, nodes_below
+from jvpcli.language.substitution import unwritten
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
 from jvpcli.problem import Problem
@@ -148,7 +149,9 @@ def _read(request: Request) -> Problem:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)
     wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
-    request = replace(request, wrt=None if wanted is None else expanded(wanted, imports.parameters))
+    named = None if wanted is None else expanded(wanted, imports.parameters)
+    tied = imports.tied(named or ())
+    request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
     listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
@@ -160,7 +163,7 @@ def _read(request: Request) -> Problem:
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
-    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, handles=handles)
+    return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
 
 
 def _parameters(function: Any) -> list[str]:
@@ -222,14 +225,15 @@ def refuse_cut(problem: Problem) -> None:
 
 @contextmanager
 def backward_failures(problem: Problem) -> Iterator[None]:
-    """What autograd, or the user's own backward, raises inside comes out as an EvaluationError.
+    """What autograd, or the user's own backward, raises inside comes out as an EvaluationError; modules keep their buffers.
 
     Raises:
         EvaluationError: the backward pass failed.
         Exception: whatever else was raised.
     """
     try:
-        yield
+        with unwritten(problem.modules):
+            yield
     except (JvpError, MemoryError):
         raise
     except (Exception, SystemExit) as error:

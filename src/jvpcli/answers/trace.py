@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
-from jvpcli.answers.warnings import not_finite, torch_warnings
+from jvpcli.answers.warnings import not_finite, tied, torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
 from jvpcli.problem import Problem
@@ -131,7 +131,7 @@ def _report(
         findings=findings,
         comparison=comparison,
         product=product,
-        warnings=(*about_sweep, *about_product, *not_finite(untold), *torch_warnings(evaluation)),
+        warnings=(*about_sweep, *about_product, *not_finite(untold), *tied(traced.problem), *torch_warnings(evaluation)),
         refusal=refused(traced.problem, weights),
         calls=request.calls,
         passed_over=request.passed_over,

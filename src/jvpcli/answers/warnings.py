@@ -42,6 +42,7 @@ def notices(
     evaluation = problem.evaluation
     return (
         *derivatives.notices,
+        *tied(problem),
         *_unreached(problem, products),
         *_not_differentiable(evaluation),
         *(said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items()),
@@ -74,6 +75,7 @@ SENTENCES = {
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
+    "tied": "{other} is the same parameter as {name}: what stands under {name} is the derivative by both together",
     "truncated": "{name} has {size} entries: more than {most} are not written out",
 }
 """By the code of a claim its sentence."""
@@ -82,6 +84,11 @@ SENTENCES = {
 def said(code: str, claim: str, **words: object) -> Notice:
     """The notice with the sentence of its claim."""
     return Notice(code, SENTENCES[claim].format(**words), claim)
+
+
+def tied(problem: Problem) -> Iterator[Notice]:
+    """That several names are those of one parameter."""
+    yield from (said("tied", "tied", other=other, name=name) for other, name in problem.tied.items())
 
 
 def _unreached(problem: Problem, products: Products) -> Iterator[Notice]:

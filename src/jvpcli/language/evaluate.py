@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import Parameter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import HARMLESS, Record, describe, is_imported
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
+from jvpcli.language.substitution import run_with
 from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -256,6 +258,8 @@ def evaluate_function(
     tracked: Collection[str] = (),
     seed: int = 0,
     arguments: Arguments | None = None,
+    modules: Sequence[nn.Module] = (),
+    double: bool = False,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
@@ -270,7 +274,7 @@ def evaluate_function(
     given = free if arguments is None else arguments.filled(free)
     with seeded(seed, leaves.values()), torch.enable_grad():
         with Readings() as readings:
-            result = _called(function, given, arguments)
+            result = _called(function, given, arguments, modules, double)
         outputs, left_out = _outputs_of(result, given, arguments)
         elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
@@ -279,25 +283,37 @@ def evaluate_function(
 
 
 def call_function(
-    function: Callable[..., Any], inputs: Mapping[str, Tensor], arguments: Arguments | None = None
+    function: Callable[..., Any],
+    inputs: Mapping[str, Tensor],
+    arguments: Arguments | None = None,
+    modules: Sequence[nn.Module] = (),
+    double: bool = False,
 ) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
     Inputs with the names of keyword-only parameters are given by name, all others by position: in the order of the
     parameters where they have those names, else in the order of the inputs.  `arguments` say otherwise, and what it is
-    called with where that is more than the inputs alone.
+    called with where that is more than the inputs alone.  The `modules` that it uses are left as they are, and taken in
+    double precision where that is asked for.
 
     Raises: as `evaluate_function`.
     """
     given = inputs if arguments is None else arguments.filled(inputs)
-    return _outputs_of(_called(function, given, arguments), given, arguments)[0]
+    return _outputs_of(_called(function, given, arguments, modules, double), given, arguments)[0]
 
 
-def _called(function: Callable[..., Any], given: Mapping[str, Any], arguments: Arguments | None) -> Any:
+def _called(
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    arguments: Arguments | None,
+    modules: Sequence[nn.Module],
+    double: bool,
+) -> Any:
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
-    return function(*[given[name] for name in positional], **{name: given[name] for name in by_name})
+    call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
+    return run_with(call, given.values(), modules, {}, double) if modules else call()
 
 
 def _outputs_of(

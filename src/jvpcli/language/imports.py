@@ -16,10 +16,11 @@ import linecache
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -27,12 +28,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
 from jvpcli.language.operations import check_result, describe, is_usable
-
-DOUBLE: Mapping[torch.dtype, torch.dtype] = {
-    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
-    **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
-}
-"""The double-precision dtype of each dtype that has one."""
+from jvpcli.language.substitution import ModuleFunction, code_within, run_with
 
 TORCH = str(Path(torch.__file__).parent)
 
@@ -63,12 +59,21 @@ class ImportedFunction:
         """
         parameters = {name: keywords.pop(name) for name in list(keywords) if "." in name}
         try:
-            with substituted(self.modules, parameters, self.double):
-                return self._usable(self.function(*arguments, **keywords))
+            return self._usable(self._called(arguments, keywords, parameters))
         except JvpError:
             raise
         except (Exception, SystemExit) as error:
             raise failure_in(error, self.files, f"`{self.name}`") from error
+
+    def _called(self, arguments: Any, keywords: Any, parameters: Mapping[str, Tensor]) -> Any:
+        replaced = {
+            id(parameter): parameters[f"{name}.{path}"]
+            for name, module in (self.modules.items() if parameters else ())
+            for path, parameter in module.named_parameters(remove_duplicate=False)
+            if f"{name}.{path}" in parameters
+        }
+        call = partial(self.function, *arguments, **keywords)
+        return run_with(call, (arguments, keywords, parameters), self.modules.values(), replaced, self.double)
 
     def _usable(self, result: Any) -> Any:
         """What the function returned, as an expression goes on with it.
@@ -114,6 +119,13 @@ class Imports:
             for path, parameter in module.named_parameters(remove_duplicate=False)
         }
 
+    def tied(self, wanted: Sequence[str]) -> dict[str, str]:
+        """The names in `wanted` of parameters that stand there under an earlier name too, and that name."""
+        first: dict[int, str] = {}
+        parameters = self.parameters
+        known = {name: first.setdefault(id(parameters[name]), name) for name in wanted if name in parameters}
+        return {name: other for name, other in known.items() if name != other}
+
     def reads(self, wanted: Collection[str]) -> dict[str, tuple[str, ...]]:
         """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions."""
         mine = {name: parameter for name, parameter in self.parameters.items() if name in wanted}
@@ -143,7 +155,7 @@ class Imports:
             if code is None:
                 yield from self.modules.values()
                 return
-            new = {word for part in _code_within(code) for word in part.co_names} - words
+            new = {word for part in code_within(code) for word in part.co_names} - words
             words |= new
             waiting += [self.functions[word].function for word in new & self.functions.keys() - self.modules.keys()]
         yield from (module for name, module in self.modules.items() if name in words)
@@ -213,90 +225,6 @@ def _defined_in(value: Any, module: str) -> bool:
         return (owner if isinstance(owner, type) else type(owner)).__module__ == module or isinstance(owner, nn.Module)
     inner = getattr(value, "func", value)  # functools.partial
     return getattr(inner, "__module__", None) == module
-
-
-def _code_within(code: CodeType) -> Iterator[CodeType]:
-    """A function's code and that of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _code_within(constant)
-
-
-# Modules with other parameters
-
-
-@dataclass(frozen=True)
-class ModuleFunction:
-    """A module as a function of its arguments and of some of its parameters, which leaves the module as it was.
-
-    Attributes:
-        module: the module.
-        parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
-        double: whether its other parameters and its buffers are taken in double precision.
-    """
-
-    module: nn.Module
-    parameters: tuple[str, ...] = ()
-    double: bool = False
-
-    @property
-    def __name__(self) -> str:
-        return type(self.module).__name__
-
-    @property
-    def __wrapped__(self) -> nn.Module:
-        return self.module
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call it; keywords with the names of `parameters` are their values."""
-        given = {f".{name}": keywords.pop(name) for name in self.parameters}
-        with substituted({"": self.module}, given, self.double):
-            return self.module(*arguments, **keywords)
-
-
-@contextmanager
-def substituted(modules: Mapping[str, nn.Module], parameters: Mapping[str, Tensor], double: bool) -> Iterator[None]:
-    """Inside, the modules have these parameters (a shared one everywhere) and copies of their buffers."""
-    by_identity: dict[int, Tensor] = {}
-    for name, module in modules.items():
-        for path, parameter in module.named_parameters(remove_duplicate=False):
-            if f"{name}.{path}" in parameters:
-                by_identity[id(parameter)] = parameters[f"{name}.{path}"]
-    places = list(_places(modules.values()))
-    try:
-        for tensors, key, tensor in places:
-            tensors[key] = by_identity.get(id(tensor), _in_double(tensor) if double else tensor)
-        for module in _submodules(modules.values()):
-            for key, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[key] = buffer.clone()
-        yield
-    finally:
-        for tensors, key, tensor in places:
-            tensors[key] = tensor
-
-
-def _submodules(modules: Collection[nn.Module]) -> Iterator[nn.Module]:
-    seen: set[int] = set()
-    for root in modules:
-        for module in root.modules():
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield module
-
-
-def _places(modules: Collection[nn.Module]) -> Iterator[tuple[dict[str, Any], str, Tensor]]:
-    """Where each parameter and buffer is held."""
-    for module in _submodules(modules):
-        for tensors in (module._parameters, module._buffers):
-            for key, tensor in tensors.items():
-                if tensor is not None:
-                    yield tensors, key, tensor
-
-
-def _in_double(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(DOUBLE.get(tensor.dtype, tensor.dtype))
 
 
 def in_double(function: Any) -> Any:

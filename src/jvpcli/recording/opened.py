@@ -30,7 +30,8 @@ def as_program(problem: Problem, name: str) -> Problem:
     names, outputs = tuple(inputs), tuple(problem.evaluation.outputs)
 
     def called(*tensors: Tensor) -> Any:
-        found = tuple(call_function(function, dict(zip(names, tensors, strict=True)), problem.arguments).values())
+        given = dict(zip(names, tensors, strict=True))
+        found = tuple(call_function(function, given, problem.arguments, problem.modules, problem.dtype is not None).values())
         return found[0] if len(found) == 1 else found
 
     step = Equation(f"call:{IMPORTED}{name}", tuple(map(Ref, range(len(names)))), len(names), (0, len(name)))
@@ -256,8 +257,12 @@ def _refs(operand: Operand) -> list[int]:
     return [slot for item in operand.items for slot in _refs(item)] if isinstance(operand, Pack) else []
 
 
+
 def _same(made: Problem, problem: Problem) -> bool:
-    """Whether the opened program gives the same outputs, by steps that all give dense tensors: others have no local maps."""
+    """Whether the opened program gives the same outputs, and gradients, by steps that all give dense tensors.
+
+    Others have no local maps; and a backward may run modules that the program has not recorded.
+    """
     try:
         outputs = made.evaluation.outputs
     except JvpError:
@@ -266,8 +271,37 @@ def _same(made: Problem, problem: Problem) -> bool:
     if any(isinstance(x, Tensor) and not_dense(x) for x in values):
         return False
     before = problem.evaluation.outputs
-    return outputs.keys() == before.keys() and all(
-        torch.equal(outputs[name].nan_to_num(), y.nan_to_num()) for name, y in before.items()
-    )
+    if outputs.keys() != before.keys() or not all(_equal(outputs[name], y) for name, y in before.items()):
+        return False
+    try:
+        expected = _gradients(problem)
+    except Exception:  # it is told where the trace meets it
+        return True
+    try:
+        found = _gradients(made)
+    except Exception:  # whatever the user's own raises where it is called in another way
+        return False
+    return all(g is h if g is None or h is None else _near(g, h) for g, h in zip(expected, found, strict=True))
 
 
+def _gradients(problem: Problem) -> list[Tensor | None]:
+    """Those of a weighted sum of all outputs; None: not reached."""
+    total = torch.zeros((), dtype=torch.float64)
+    for y in problem.differentiable.values():
+        entries = torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
+        weights = torch.linspace(0.5, 1.5, entries.numel(), dtype=entries.dtype, device=entries.device)
+        total = total + (entries.reshape(-1) * weights).sum().double().cpu()
+    leaves = list(problem.leaves.values())
+    if not total.requires_grad:
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(total, leaves, retain_graph=True, allow_unused=True))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def _near(a: Tensor, b: Tensor) -> bool:
+    """Whether two gradients differ by roundings alone, of sums in another order."""
+    a, b = a.to_dense().nan_to_num(), b.to_dense().nan_to_num()
+    return a.shape == b.shape and bool((a - b).norm() <= torch.finfo(a.dtype).eps ** 0.5 * b.norm())

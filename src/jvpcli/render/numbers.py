@@ -31,20 +31,32 @@ def kind_text(structure: str, scale: np.ndarray | None) -> str:
     return f"({number}) × {kind}" if np.iscomplexobj(scale) else f"{number} × {kind}"
 
 
+SHORTER = ((60, 4), (0, 4), (0, 3), (0, 2), (0, 1))
+"""Up to how many entries all are shown, and how many at both ends of an axis otherwise: more and more is left out."""
+
+MOST_LINES = 10
+"""As many lines an array takes where leaving entries out can make it so short."""
+
+
 def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100) -> str:
     """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out unless `full`."""
     if array is None:
         return "(too large to be written out)"
-    return np.array2string(
-        array,
-        separator=", ",
-        precision=4,
-        threshold=array.size + 1 if full else 60,
-        edgeitems=4,
-        max_line_width=width,
-        floatmode="maxprec",
-        suppress_small=_moderate(array),
-    )
+    text, moderate = "", _moderate(array)
+    for most, edge in [(array.size, 4)] if full else SHORTER:
+        text = np.array2string(
+            array,
+            separator=", ",
+            precision=4,
+            threshold=most,
+            edgeitems=edge,
+            max_line_width=width,
+            floatmode="maxprec",
+            suppress_small=moderate,
+        )
+        if text.count("\n") < MOST_LINES:
+            break
+    return text
 
 
 def _moderate(array: np.ndarray) -> bool:

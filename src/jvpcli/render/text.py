@@ -36,6 +36,11 @@ T = TypeVar("T")
 
 NUMBERS = "The numbers"
 
+MOST_ROWS = 20
+"""Rows of all matrices that are shown together, but for the fewest that each has."""
+
+FEWEST_ROWS = 8
+
 MOST_WEIGHTS = 6
 """Of several v so many are shown beside the matrix."""
 
@@ -44,14 +49,19 @@ MOST_WEIGHTS = 6
 class Window:
     """How much of an array is shown: the most rows and columns; None for all."""
 
-    rows: int | None = 24
+    rows: int | None = MOST_ROWS
     columns: int | None = 16
     outputs: int | None = 24
 
 
+def _rows(tables: int) -> int:
+    """How many rows each of so many matrices has."""
+    return max(MOST_ROWS // max(tables, 1), FEWEST_ROWS)
+
+
 def render_inspect(report: InspectReport, console: Console, *, full: bool = False) -> None:
     """Prints the whole answer; `full` leaves nothing out."""
-    window = Window(None, None, None) if full else Window()
+    window = Window(None, None, None) if full else Window(rows=_rows(sum(map(len, report.jacobian.values()))))
     hidden = 0 if window.outputs is None else max(len(report.outputs) - window.outputs, 0)
     shown = _first_outputs(report, window.outputs) if hidden else report
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)

@@ -1,0 +1,141 @@
+"""Writes docs/models.md: what jvp finds of each model, and what it takes beside the best plain way of torch.
+
+    python -m benchmarks.models            # make models
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import jvpcli
+from benchmarks.models.cases import FILE, Case, make_cases
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+ROUNDS = 5
+
+HEAD = """\
+# Models
+
+`make models` writes this page. Each model is small, has random weights in double precision and is written as in its paper
+([the file](../benchmarks/models/zoo.py)); `tests/cli/test_models.py` holds every value against `torch.func` and every structure
+against what is said here. A row is
+
+```sh
+jvp inspect "QUESTION" --import benchmarks/models/zoo.py --x @x.npy --wrt …
+```
+
+Times are of one thread, the median of {rounds} runs, the evaluation included: `jvpcli.jacobian`, the derivative alone, and the
+quickest of torch's ways: `jacrev`, `jacfwd`, `autograd.functional.jacobian`, and `vmap` over the samples where they are
+independent, with the blocks alone as the result. Where transforms don't go through a model as it is (a Function without rules for
+them, a checkpoint), torch's time is that of the same model written without. At these sizes a call's fixed costs count.
+Memory is what the result holds. Lines are those of the text of `jvp inspect`. –: a parameter, by `--import` alone.
+
+| model | question | ∂y/∂x | structure | not zero | jvp | torch's best | ratio | held by jvp | dense | lines |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def ways(case: Case) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Torch's ways to the Jacobians of a case."""
+    values, places = case.values, tuple(range(len(case.values)))
+    yield "jacrev", lambda: torch.func.jacrev(case.plain, places)(*values)
+    yield "jacfwd", lambda: torch.func.jacfwd(case.plain, places)(*values)
+    yield "autograd.functional.jacobian", lambda: torch.autograd.functional.jacobian(case.plain, values)
+    if case.samples is not None:
+        one = torch.func.jacrev(case.samples, places)
+        yield "vmap over samples", lambda: torch.vmap(one)(*values)
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """The median time of some runs behind a first one."""
+    run()
+    taken = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
+
+
+def best(case: Case) -> tuple[str, float]:
+    """Torch's quickest way, of those that work."""
+    found = {}
+    for name, way in ways(case):
+        try:
+            found[name] = seconds(way)
+        except Exception:  # transforms refuse what changes captured tensors
+            continue
+    return min(found.items(), key=lambda item: item[1])
+
+
+def held(value: Any) -> int:
+    """Bytes of the tensors that an object holds, each storage once."""
+    seen: dict[int, int] = {}
+    known: set[int] = set()
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in known:
+            continue
+        known.add(id(part))
+        if isinstance(part, Tensor):
+            storage = part.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(part, (tuple, list)):
+            waiting += part
+        elif type(part).__module__.startswith("jvpcli"):
+            waiting += vars(part).values() if hasattr(part, "__dict__") else []
+            waiting += [getattr(part, name, None) for name in getattr(part, "__slots__", ())]
+    return sum(seen.values())
+
+
+def row(case: Case) -> str:
+    """A line of the table."""
+    inputs = dict(case.inputs)
+    wrt = list(case.structure)
+    result = jvpcli.inspect(case.expression, inputs, imports=[FILE], wrt=wrt)
+    kinds = [result.report.jacobian[y][x] for y, x in result.jacobian]
+    name, theirs = best(case)
+    if set(wrt) <= set(inputs):
+        ours = seconds(lambda: jvpcli.jacobian(case.function, inputs, wrt=wrt))
+        maps = jvpcli.jacobian(case.function, inputs, wrt=wrt)
+        times = [_time(ours), f"{_time(theirs)} ({name})", f"{ours / theirs:.2f}", _bytes(sum(map(held, maps.values())))]
+    else:
+        times = ["–", f"{_time(theirs)} ({name})", "–", "–"]
+    dense = sum(torch.Size(kind.shape).numel() * 8 for kind in kinds)
+    cells = [
+        case.name, f"`{case.expression}` by {', '.join(wrt)}", " · ".join(str(tuple(kind.shape)) for kind in kinds),
+        " · ".join(kind.structure.replace("_", "-") for kind in kinds), " · ".join(f"{kind.nnz}" for kind in kinds),
+        *times, _bytes(dense), str(len(str(result).splitlines())),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(value: float) -> str:
+    return f"{1000 * value:.1f} ms"
+
+
+def _bytes(value: int) -> str:
+    return f"{value / 1024:.0f} KiB" if value >= 10240 else f"{value} B"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = []
+    for case in make_cases():
+        rows.append(row(case))
+        print(rows[-1], flush=True)
+    PAGE.write_text(HEAD.replace("{rounds}", str(ROUNDS)) + "\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Modules that have other tensors for a time: while a function that uses them runs, and while backward passes of it do.
+
+A backward pass may run a module again: a checkpoint does, and the backward of an `autograd.Function` that solves an equation.
+It finds the parameters there that the run forwards had.  No run leaves anything behind in the modules' buffers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+
+DOUBLE: Mapping[torch.dtype, torch.dtype] = {
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
+    **dict.fromkeys((torch.complex32, torch.complex64), torch.complex128),
+}
+"""The double-precision dtype of each dtype that has one."""
+
+
+def run_with(
+    function: Callable[[], Any],
+    inputs: Iterable[Any],
+    modules: Iterable[nn.Module],
+    parameters: Mapping[int, Tensor],
+    double: bool = False,
+) -> Any:
+    """What a function gives while modules have other parameters, and copies of their buffers.
+
+    The modules are as before when this returns.  Backward passes of the result find them as the function has left them.
+
+    Args:
+        function: it may use the modules.
+        inputs: the result is computed from the tensors among these, and from the modules.
+        modules: those that the function may use.
+        parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
+        double: whether all others are taken in double precision.
+    """
+    kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
+    places = tuple(_places(modules, kinds))
+    if not places:
+        return function()
+    before = _Held(places, tuple([place.tensor for place in places]))
+    others = [parameters.get(id(x), _in_double(x) if double else x) for x in before.tensors]
+    try:
+        _Held(places, tuple(others)).put_copies()
+        result = function()
+        left = _Held(places, tuple([place.tensor for place in places]))
+    finally:
+        before.put()
+    _keep(result, inputs, left, before)
+    return result
+
+
+@dataclass(frozen=True)
+class ModuleFunction:
+    """A module as a function of its arguments and of some of its parameters, which leaves the module as it was.
+
+    Attributes:
+        module: the module.
+        parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
+        double: whether its other parameters and its buffers are taken in double precision.
+    """
+
+    module: nn.Module
+    parameters: tuple[str, ...] = ()
+    double: bool = False
+
+    @property
+    def __name__(self) -> str:
+        return type(self.module).__name__
+
+    @property
+    def __wrapped__(self) -> nn.Module:
+        return self.module
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it; keywords with the names of `parameters` are their values."""
+        given = {name: keywords.pop(name) for name in self.parameters}
+        own = dict(self.module.named_parameters(remove_duplicate=False))
+        replaced = {id(own[name]): value for name, value in given.items()}
+        call = partial(self.module, *arguments, **keywords)
+        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a module holds a tensor: in its dictionary of parameters, or of buffers."""
+
+    tensors: dict[str, Any]
+    name: str
+    is_buffer: bool
+
+    @property
+    def tensor(self) -> Any:
+        return self.tensors.get(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Places, and a tensor for each (or None)."""
+
+    places: tuple[_Place, ...]
+    tensors: tuple[Any, ...]
+
+    def put(self) -> None:
+        """Put the tensors in their places."""
+        for place, tensor in zip(self.places, self.tensors, strict=True):
+            place.tensors[place.name] = tensor
+
+    def put_copies(self) -> None:
+        """Put the tensors in their places; of buffers copies, which may be written to."""
+        for place, tensor in zip(self.places, self.tensors, strict=True):
+            place.tensors[place.name] = tensor.clone() if place.is_buffer and tensor is not None else tensor
+
+
+def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[_Place]:
+    for part in {id(part): part for module in modules for part in module.modules()}.values():
+        for kind in kinds:
+            tensors = getattr(part, kind)
+            yield from [_Place(tensors, name, kind == "_buffers") for name, tensor in tensors.items() if tensor is not None]
+
+
+def _in_double(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(DOUBLE.get(tensor.dtype, tensor.dtype)).requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """The modules' buffers are as before when this is left, whatever has written to them inside."""
+    kept = [(place, place.tensor, place.tensor.clone()) for place in _places(modules, ("_buffers",))]
+    try:
+        yield
+    finally:
+        for place, tensor, copy in kept:
+            place.tensors[place.name] = tensor
+            if not torch.equal(tensor, copy):  # torch counts not every change as a new version
+                tensor.copy_(copy)
+
+
+# In backward passes
+
+
+def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> None:
+    """Have the backward passes of a result find modules as they were left, and leave them as before."""
+
+    def enter(_: Tensor | None) -> None:
+        """A gradient arrives."""
+
+        def leave() -> None:
+            """What the pass holds until its end, also where it fails."""
+
+        weakref.finalize(leave, before.put).atexit = False
+        torch.autograd.Variable._execution_engine.queue_callback(leave)
+        left.put_copies()
+
+    def follow(gradient: Tensor | None) -> None:
+        """A pass backwards from a gradient with a graph of its own comes by the same operations; None: there is none."""
+        if gradient is not None and gradient.grad_fn is not None:
+            _attend(gradient, enter)
+
+    outputs = [y for y in _tensors(result) if y.grad_fn is not None]
+    given = [x for x in _tensors(tuple(inputs)) if x.requires_grad]
+    for y in outputs:
+        _attend(y, enter)
+    for x in given:
+        _attend(x, follow)
+    for node in _own_nodes(outputs, given):
+        _run_inside(node, left, before)
+
+
+def _attend(tensor: Tensor, hook: Callable[[Any], None]) -> None:
+    """As `tensor.register_hook` does, without counting as a hook that the user's code has registered."""
+    hooks: dict[Any, Any] | None = tensor._backward_hooks
+    if hooks is None:
+        hooks = tensor._backward_hooks = OrderedDict()
+        if tensor.grad_fn is not None:
+            tensor.grad_fn._register_hook_dict(tensor)
+    hooks[id(hook)] = hook
+
+
+def _own_nodes(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Iterator[Any]:
+    """The nodes of `autograd.Function`s between some tensors."""
+    seen = {x.grad_fn for x in inputs}
+    waiting = [y.grad_fn for y in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [edge for edge, _ in node.next_functions]
+            if isinstance(node, BackwardCFunction):
+                yield node
+
+
+def _run_inside(node: Any, left: _Held, before: _Held) -> None:
+    """Have a node find modules as they were left, whoever calls it."""
+    kind, reference = type(node), weakref.ref(node)
+
+    def apply(*gradients: Any) -> Any:
+        left.put_copies()
+        try:
+            return kind.apply(reference(), *gradients)
+        finally:
+            before.put()
+
+    node.apply = apply
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+
+
+# The modules of a Python function
+
+MOST = 1000
+"""Up to so many items of a list or dict are looked at."""
+
+
+def modules_of(*functions: Any) -> tuple[nn.Module, ...]:
+    """The modules that Python functions may use: themselves, what they are bound to, their closures, globals that they name."""
+    found: dict[int, nn.Module] = {}
+    seen: set[int] = set()
+    waiting = list(functions)
+    while waiting:
+        value = waiting.pop()
+        if id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, nn.Module):
+                found[id(value)] = value
+            else:
+                waiting += _within(value)
+    return tuple(found.values())
+
+
+def _within(value: Any) -> list[Any]:
+    """What a function refers to, or an object holds, that may be modules or functions that use some."""
+    if isinstance(value, FunctionType):
+        if value.__module__.partition(".")[0] == "torch":
+            return []
+        names = {name for code in code_within(value.__code__) for name in code.co_names}
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return [*cells, *(value.__globals__.get(name) for name in names), *vars(value).values()]
+    if isinstance(value, MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, (list, tuple, dict)):
+        held = value.values() if isinstance(value, dict) else value
+    else:
+        held = () if isinstance(value, (type, ModuleType, Tensor)) else getattr(value, "__dict__", {}).values()
+    return [part for part in held if isinstance(part, (nn.Module, FunctionType, dict))] if len(held) <= MOST else []
+
+
+def code_within(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_within(constant)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # a name that is bound later
+        return False
+    return True
