@@ -145,3 +145,46 @@ def test_no_circle_of_imports():
 )
 def test_circles_are_seen(graph, found):
     assert circle(graph) == found
+
+
+# What depends on the operating system
+
+UNIX = {
+    "fcntl", "grp", "msvcrt", "pwd", "resource", "select", "selectors", "termios",
+    *(f"os.{name}" for name in (
+        "fork", "forkpty", "getpgid", "getuid", "kill", "killpg", "mkfifo", "posix_spawn", "register_at_fork",
+        "sched_getaffinity", "setsid", "sysconf", "wait", "waitpid", "waitstatus_to_exitcode", "writev",
+    )),
+    *(f"signal.{name}" for name in (
+        "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "alarm", "pthread_sigmask", "setitimer",
+    )),
+}  # fmt: skip
+"""What not every system has: modules, functions and signals."""
+
+
+def of_one_system(source: str) -> set[str]:
+    """What a source uses of that, by these names, and files that only Linux has."""
+    nodes = [*ast.walk(ast.parse(source))]
+    attributes = {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    docstrings = {n.value.value for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)} - docstrings
+    return (attributes | imports(source)) & UNIX | {text for text in texts if text.startswith(("/proc", "/sys"))}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) != "system"], ids=lambda path: str(path.relative_to(SOURCE)))
+def test_one_room_knows_the_operating_system(path):
+    assert not of_one_system(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("try:\n    import fcntl\nexcept ImportError:\n    pass", {"fcntl"}),
+        ("def f():\n    from os import fork", {"os.fork"}),
+        ("import os, signal\nos.kill(1, signal.SIGKILL)", {"os.kill", "signal.SIGKILL"}),
+        ('"""Under /proc."""\nopen(f"/proc/{n}/fd")', {"/proc/"}),
+        ("import os, signal\nos.read(0, 1), signal.SIGINT, '/dev/fd/1'", set()),
+    ],
+)
+def test_what_is_of_one_system_is_seen(source, found):
+    assert of_one_system(source) == found

@@ -1,10 +1,10 @@
 """Takes away, from every Python that finds this in its PYTHONPATH, what only Unix, or only Linux, has.
 
-What `subprocess` needs to start and to end a process stays, and `os.set_blocking`: only on Windows does Python hear signals without.
+What `subprocess` needs to start and to end a process stays, as does what torch itself asks for (`os.register_at_fork`), and
+`os.set_blocking`, without which Python hears signals on Windows alone.
 """
 
 import builtins
-import importlib.abc
 import io
 import mmap
 import os
@@ -25,7 +25,7 @@ NAMES = {
 }  # fmt: skip
 
 
-class _Refusing(importlib.abc.MetaPathFinder):
+class _Refusing:
     def find_spec(self, name, path=None, target=None):
         if name in MODULES:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -49,5 +49,6 @@ for module, names in NAMES.items():
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
-for module, name in ((builtins, "open"), (io, "open"), *((os, name) for name in ("open", "stat", "lstat", "readlink", "listdir"))):
-    setattr(module, name, _without_proc(getattr(module, name)))
+for module, names in {builtins: ("open",), io: ("open",), os: ("open", "stat", "lstat", "readlink", "listdir")}.items():
+    for name in names:
+        setattr(module, name, _without_proc(getattr(module, name)))
