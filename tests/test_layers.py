@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,14 @@ def test_the_ground_imports_no_torch():
     for path in MODULES:
         if FLOORS.get(room(path), 1) < 0.5:
             assert not [name for name in imports(path.read_text()) if name.split(".")[0] in ("torch", "rich", "typer")]
+
+
+def test_what_is_imported_is_declared():
+    """A package that happens to be there with another one is not there for everybody."""
+    declared = re.findall(r'^(?:    "|\w+ = \[")([\w-]+)', (SOURCE.parents[1] / "pyproject.toml").read_text(), re.MULTILINE)
+    used = {name.split(".")[0] for path in MODULES for name in imports(path.read_text())} - sys.stdlib_module_names
+    assert {"torch", "executing"} <= used
+    assert used - {"jvpcli", "markupsafe"} <= set(declared)  # jinja2 has that one
 
 
 def module_of(path: Path) -> str:

@@ -31,15 +31,16 @@ class _Refusing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def _without_proc(function):
-    """The function, for which there is nothing under /proc and /sys."""
+class _WithoutProc:
+    """A function of files, for which there is nothing under /proc and /sys; no method of whoever keeps it in a class."""
 
-    def call(path, *rest, **named):
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, path, *rest, **named):
         if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(("/proc", "/sys/")):
             raise FileNotFoundError(2, "No such file or directory", path)
-        return function(path, *rest, **named)
-
-    return call
+        return self.function(path, *rest, **named)
 
 
 sys.meta_path.insert(0, _Refusing())
@@ -51,4 +52,4 @@ for module, names in NAMES.items():
             delattr(module, name)
 for module, names in {builtins: ("open",), io: ("open",), os: ("open", "stat", "lstat", "readlink", "listdir")}.items():
     for name in names:
-        setattr(module, name, _without_proc(getattr(module, name)))
+        setattr(module, name, _WithoutProc(getattr(module, name)))
