@@ -1,4 +1,4 @@
-"""What torch 2.6, the oldest, does otherwise than the tests have it (and Python 3.10 where it says so): parts of tests' ids, and why."""
+"""What torch 2.6, the oldest, does otherwise than the tests have it (Python 3.10 where it says so): parts of ids, and why."""
 
 TORCH_2_6 = {
     "(torch.fft.ifft(((torch.fft.fft(x)).conj()))).sum()-False": "torch itself raises: MKL refuses the strides",

@@ -17,7 +17,7 @@ MODULES = {"fcntl", "grp", "pwd", "resource", "termios"}
 NAMES = {
     os: (
         "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_TMPFILE", "fchdir", "fchmod", "fchown", "fork", "forkpty", "getuid", "mkfifo",
-        "posix_fallocate", "sysconf", "writev",
+        "posix_fallocate", "writev",
     ),
     signal: ("SIGALRM", "SIGCHLD", "SIGHUP", "alarm", "pthread_sigmask", "setitimer"),
     select: ("PIPE_BUF", "epoll", "poll"),
@@ -43,6 +43,14 @@ class _WithoutProc:
         return self.function(path, *rest, **named)
 
 
+def _without_free_pages(name, sysconf=os.sysconf):
+    """As on macOS."""
+    if name == "SC_AVPHYS_PAGES":
+        raise ValueError("unrecognized configuration name")
+    return sysconf(name)
+
+
+os.sysconf = _without_free_pages
 sys.meta_path.insert(0, _Refusing())
 for name in MODULES:
     sys.modules.pop(name, None)
