@@ -3,18 +3,27 @@
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(CONSTRAINTS)
 # The wheels of torch without CUDA; where there is no network, pip's own sources have to do.
 CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 
 # The tests: a process for each core, which takes whole files in their order.
 PARALLEL ?= -n auto --dist loadfile --no-loadscope-reorder
 
+# The Python of `make test-oldest`, and the tests that it runs: those that need no operator database and no page.
+OLDEST ?= python3.10
+CORE ?= $(wildcard tests/test_*.py) tests/answers tests/tracing tests/gradcheck tests/repairs/test_plain_errors.py \
+  tests/repairs/test_diagnosis.py $(addprefix tests/language/test_,evaluate.py programs.py derivative_calls.py transforms.py parse.py \
+  values.py limits.py) $(addprefix tests/jacobians/test_,structure.py local_rules.py plans.py vmap.py save.py) \
+  $(addprefix tests/render/test_,text.py trace_text.py json.py) tests/messages/test_messages.py \
+  $(addprefix tests/cli/test_,inspect.py trace.py verdicts.py portable.py batch.py run_calls.py import.py attendant.py)
+
 # How long `make fuzz` goes on.
 FUZZ_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers bench bench-nets models bench-cli browser docs picture screenshots catalog fuzz operators clean
+.PHONY: help demo test test-oldest test-core check lint types layers bench bench-nets models bench-cli browser docs picture screenshots catalog fuzz operators clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
@@ -26,6 +35,13 @@ demo: $(VENV)/.installed ## install jvp into .venv and run the example
 test: $(VENV)/.dev browser ## install what the tests need and run them
 	@echo '→ running the tests'
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations=20
+
+test-oldest: ## the core of the tests on the oldest versions: OLDEST=/path/to/python3.10, in an environment of its own
+	@$(MAKE) --no-print-directory test-core VENV=.venv-oldest PYTHON="$(OLDEST)" CONSTRAINTS=constraints-oldest.txt
+
+test-core: $(VENV)/.dev
+	@echo '→ running the core of the tests on $(CONSTRAINTS)'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(CORE)
 
 browser: ## Chromium for the tests of the pages, from Debian (as root); without it they are skipped
 	@sh tools/get_browser.sh
@@ -93,7 +109,7 @@ $(VENV)/.made:
 	@sh tools/make_venv.sh $(VENV) "$(PYTHON)"
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/.made
 	@echo '→ installing jvp (torch is large: this takes a minute)'
 	@$(PIP) --no-deps --no-index torch 2>/dev/null \
 	  || $(PIP) --no-deps --retries 1 --timeout 20 --extra-index-url $(CPU_WHEELS) torch || true

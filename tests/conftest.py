@@ -14,12 +14,23 @@ import torch.nn.functional as F
 from hypothesis import settings
 from torch import Tensor
 
+from older_torch import TORCH_2_6
+
 torch.set_num_threads(1)
 
 # The same examples in every run, so that a change is judged by what it changes; `make fuzz` looks for new ones.
 settings.register_profile("usual", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("JVP_EXAMPLES", "20000")))
 settings.load_profile("usual")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is known to be otherwise with the oldest torch is expected to be."""
+    if torch.__version__.startswith("2.6."):
+        for item in items:
+            for part, reason in TORCH_2_6.items():
+                if part in item.nodeid:
+                    item.add_marker(pytest.mark.xfail(reason=reason))
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "jvpcli"
 
 FLOORS = {
-    "errors": 0, "version": 0, "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
+    "errors": 0, "system": 0, "version": 0, "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
     "render": 0.5,
     "language": 1,
     "problem": 1.5,
@@ -107,6 +109,14 @@ def test_the_ground_imports_no_torch():
             assert not [name for name in imports(path.read_text()) if name.split(".")[0] in ("torch", "rich", "typer")]
 
 
+def test_what_is_imported_is_declared():
+    """A package that happens to be there with another one is not there for everybody."""
+    declared = re.findall(r'^(?:    "|\w+ = \[")([\w-]+)', (SOURCE.parents[1] / "pyproject.toml").read_text(), re.MULTILINE)
+    used = {name.split(".")[0] for path in MODULES for name in imports(path.read_text())} - sys.stdlib_module_names
+    assert {"torch", "executing"} <= used
+    assert used - {"jvpcli", "markupsafe"} <= set(declared)  # jinja2 has that one
+
+
 def module_of(path: Path) -> str:
     parts = ("jvpcli", *path.relative_to(SOURCE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -145,3 +155,46 @@ def test_no_circle_of_imports():
 )
 def test_circles_are_seen(graph, found):
     assert circle(graph) == found
+
+
+# What depends on the operating system
+
+UNIX = {
+    "fcntl", "grp", "msvcrt", "pwd", "resource", "select", "selectors", "termios",
+    *(f"os.{name}" for name in (
+        "fork", "forkpty", "getpgid", "getuid", "kill", "killpg", "mkfifo", "posix_spawn", "register_at_fork",
+        "sched_getaffinity", "setsid", "sysconf", "wait", "waitpid", "waitstatus_to_exitcode", "writev",
+    )),
+    *(f"signal.{name}" for name in (
+        "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "alarm", "pthread_sigmask", "setitimer",
+    )),
+}  # fmt: skip
+"""What not every system has: modules, functions and signals."""
+
+
+def of_one_system(source: str) -> set[str]:
+    """What a source uses of that, by these names, and files that only Linux has."""
+    nodes = [*ast.walk(ast.parse(source))]
+    attributes = {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    docstrings = {n.value.value for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)} - docstrings
+    return (attributes | imports(source)) & UNIX | {text for text in texts if text.startswith(("/proc", "/sys"))}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) != "system"], ids=lambda path: str(path.relative_to(SOURCE)))
+def test_one_room_knows_the_operating_system(path):
+    assert not of_one_system(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("try:\n    import fcntl\nexcept ImportError:\n    pass", {"fcntl"}),
+        ("def f():\n    from os import fork", {"os.fork"}),
+        ("import os, signal\nos.kill(1, signal.SIGKILL)", {"os.kill", "signal.SIGKILL"}),
+        ('"""Under /proc."""\nopen(f"/proc/{n}/fd")', {"/proc/"}),
+        ("import os, signal\nos.read(0, 1), signal.SIGINT, '/dev/fd/1'", set()),
+    ],
+)
+def test_what_is_of_one_system_is_seen(source, found):
+    assert of_one_system(source) == found

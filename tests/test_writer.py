@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jvpcli import writer
 from jvpcli.errors import FileError
 from jvpcli.jacobians.files import _take_room
+from jvpcli.system import files
 from jvpcli.writer import check_writable, write_whole, written
 from processes import children, gone, until
 
@@ -28,7 +28,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="need
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With files that have no name until they are whole, and as on a system that has none."""
     if request.param == "named":
-        monkeypatch.setattr(writer, "UNNAMED", None)
+        monkeypatch.setattr(files, "UNNAMED", None)
     return request.param
 
 
@@ -213,8 +213,9 @@ def test_room_on_the_disk_is_taken_before_it_is_needed(tmp_path):
 SLOW = """
 import signal, sys
 from jvpcli import writer
+from jvpcli.system import files
 if sys.argv[1] == "named":
-    writer.UNNAMED = None
+    files.UNNAMED = None
 with writer.written(sys.argv[2]) as stream:
     stream.write(bytes(50_000_000))
     stream.flush()
@@ -369,7 +370,7 @@ def test_where_the_file_system_has_no_locks(tmp_path, system, monkeypatch):
         raise OSError(37, "No locks available")
 
     (tmp_path / ".a.1.0123abcd.jvp-part").write_bytes(b"perhaps another machine's")
-    monkeypatch.setattr(writer.fcntl, "flock", refusing)
+    monkeypatch.setattr(files.fcntl, "flock", refusing)
     write_whole(tmp_path / "a", b"1")
     assert sorted(os.listdir(tmp_path)) == [".a.1.0123abcd.jvp-part", "a"]
 
@@ -384,6 +385,6 @@ def test_where_the_file_system_has_no_unnamed_files(tmp_path, monkeypatch):
             raise OSError(95, "Operation not supported")
         return real(path, flags, *rest, **named)
 
-    monkeypatch.setattr(writer.os, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     write_whole(tmp_path / "a", b"1")
     assert os.listdir(tmp_path) == ["a"]

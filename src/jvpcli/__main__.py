@@ -21,6 +21,7 @@ def main() -> None:
     from jvpcli.cli.app import COMPUTING, run
     from jvpcli.cli.argv import has_flag
     from jvpcli.cli.context import Context
+    from jvpcli.system.processes import CAN_FORK
 
     argv = sys.argv[1:]
     if has_flag(argv, "--debug") and sys.stderr is not None:
@@ -29,7 +30,7 @@ def main() -> None:
         faulthandler.enable()
     computes = argv[:1] and argv[0] in COMPUTING
     context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
-    if computes and hasattr(os, "fork"):
+    if computes and CAN_FORK:
         from jvpcli.cli.attendant import attended
 
         os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))

@@ -17,21 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from jvpcli.errors import FileError, why
-
-try:
-    import fcntl
-except ImportError:  # not on this system: what a killed writer leaves stays there
-    fcntl = None  # type: ignore[assignment]
-
-UNNAMED: int | None = getattr(os, "O_TMPFILE", None)
-"""How a file is opened that has no name; None where the system has none."""
+from jvpcli.system.files import CAN_LOCK, link, lock, own_descriptor, unnamed
 
 LONGEST_NAME = 150
 """Bytes of a file's name that the name of its unfinished part repeats; a name has 255 at most."""
-
-MOST_LINKS = 40
-"""Links that are followed one after another, as Linux does."""
-
 
 def write_whole(path: str | Path, content: bytes) -> None:
     """Writes a file.
@@ -100,28 +89,13 @@ def _status(path: str | Path) -> os.stat_result | None:
 
 def _pipe_or_device(path: str | Path) -> int | None:
     """A descriptor of what is written to as it is; None for a file, which is replaced."""
-    own = _own_descriptor(os.fspath(path))
+    own = own_descriptor(os.fspath(path))
     if own is not None:
         return os.dup(own)
     status = _status(path)
     if status is None or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
     return os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
-
-
-def _own_descriptor(path: str) -> int | None:
-    """The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 stands for.
-
-    Opened by its path, a file that stdout goes to would be written over from its beginning.
-    """
-    for _ in range(MOST_LINKS):
-        directory, name = os.path.split(path)
-        if name.isdecimal() and os.path.realpath(directory) == f"/proc/{os.getpid()}/fd":
-            return int(name)
-        if not os.path.islink(path):
-            break
-        path = os.path.join(directory, os.readlink(path))
-    return None
 
 
 # Files
@@ -137,9 +111,11 @@ def _put(target: str) -> Iterator[IO[bytes]]:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     _take_away_left(target)
     mode = 0o666 if before is None else 0o600  # the umask takes its part of it
-    unnamed = _unnamed(os.path.dirname(target), mode)
-    temporary, descriptor = (_beside(target), unnamed) if unnamed is not None else _named(target, mode)
-    named = unnamed is None
+    without_name = unnamed(os.path.dirname(target), mode)
+    named = without_name is None
+    temporary, descriptor = _named(target, mode) if without_name is None else (_beside(target), without_name)
+    if not named:
+        _lock_if_possible(descriptor)  # for when it has a name
     try:
         with os.fdopen(descriptor, "w+b") as stream:
             yield stream
@@ -147,10 +123,10 @@ def _put(target: str) -> Iterator[IO[bytes]]:
             if before is not None:
                 _as_before(descriptor, before)
             if not named:
-                if before is None and _link(descriptor, target):
+                if before is None and link(descriptor, target):
                     return
-                named = _link(descriptor, temporary)
-            if fcntl is None:
+                named = link(descriptor, temporary)
+            if not CAN_LOCK:
                 stream.close()
             os.replace(temporary, target)  # before its lock is gone
     except BaseException:
@@ -158,32 +134,6 @@ def _put(target: str) -> Iterator[IO[bytes]]:
             with suppress(OSError):
                 os.unlink(temporary)
         raise
-
-
-def _unnamed(directory: str, mode: int) -> int | None:
-    """A file without a name; None where the system, or the file system, has none that can be given one."""
-    if UNNAMED is None:
-        return None
-    try:
-        descriptor = os.open(directory, UNNAMED | os.O_RDWR, mode)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
-            return None
-        raise
-    if not os.path.exists(f"/proc/self/fd/{descriptor}"):
-        os.close(descriptor)
-        return None
-    _lock_if_possible(descriptor)  # for when it has a name
-    return descriptor
-
-
-def _link(descriptor: int, name: str) -> bool:
-    """Gives a file without a name one, unless that is taken."""
-    try:  # with a directory's descriptor, which an absolute path makes no use of, the link in /proc is followed
-        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _as_before(descriptor: int, before: os.stat_result) -> None:
@@ -226,7 +176,7 @@ def _named(target: str, mode: int) -> tuple[str, int]:
 
 def _take_away_left(target: str) -> None:
     """Takes away what writers to `target` left that are gone: nobody locks it."""
-    if fcntl is None:
+    if not CAN_LOCK:
         return
     ours = re.compile(rf"\.{re.escape(_stem(target))}\.\d+\.[0-9a-f]{{8}}\.jvp-part")
     directory = os.path.dirname(target)
@@ -239,26 +189,16 @@ def _take_away_left(target: str) -> None:
 def _take_away(left: str) -> None:
     descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        _lock(descriptor)
+        lock(descriptor)
         os.unlink(left)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    """Locks a file for as long as this process has it open.
-
-    Raises:
-        BlockingIOError: another process has it locked.
-    """
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def _lock_if_possible(descriptor: int) -> None:
-    """Locks a file as `_lock` does, where the file system has locks; elsewhere nothing is locked, and nothing taken away."""
+    """Locks a file as `lock` does, where the file system has locks; elsewhere nothing is locked, and nothing taken away."""
     try:
-        _lock(descriptor)
+        lock(descriptor)
     except BlockingIOError:
         raise
     except OSError:

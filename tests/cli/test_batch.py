@@ -346,8 +346,8 @@ def test_a_worker_that_dies_costs_one_line(tmp_path):
 
 def test_threads_are_divided():
     code = (
-        "import torch; from jvpcli.cli import batch\n"
-        "print(*(batch._crew(jobs, None, None).settings.threads for jobs in (1, 2, 100)), torch.get_num_threads())"
+        "import torch; from jvpcli.cli import batch; from jvpcli.system.pipes import pipes\n"
+        "print(*(batch._crew(pipes(), jobs, None, None).settings.threads for jobs in (1, 2, 100)), torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     one, two, hundred, threads = map(int, done.stdout.split())

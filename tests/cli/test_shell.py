@@ -153,14 +153,14 @@ def test_the_timeout_holds_while_torch_is_loaded(shell):
 
 
 MEMORY = """
-from jvpcli.cli.compute import memory_limit
+from jvpcli.system.memory import limited
 def fits(size):
     try:
         return len(bytearray(size)) == size
     except MemoryError:
         return False
 assert fits(300_000_000)
-with memory_limit(100_000_000):
+with limited(100_000_000):
     assert not fits(300_000_000)
     assert fits(50_000_000)
 assert fits(300_000_000)

@@ -183,7 +183,7 @@ def test_no_piece_is_long_and_a_small_document_is_one():
 MEMORY = """
 import sys, numpy as np
 from dataclasses import dataclass
-from jvpcli.cli.compute import memory_limit
+from jvpcli.system.memory import limited
 from jvpcli.render.json import layout, pieces
 @dataclass(frozen=True)
 class Box:
@@ -191,7 +191,7 @@ class Box:
 many = Box(tuple(np.full(10**6, k + 1 / 3) for k in range(int(sys.argv[1]))))
 texts = Box(tuple(Box(str(k) * 5000) for k in range(int(sys.argv[2]))))
 try:
-    with memory_limit(0):
+    with limited(0):
         print(sum(map(len, pieces(layout((many if int(sys.argv[1]) else texts))))))
 except MemoryError:
     print("refused")

@@ -11,12 +11,13 @@ from typing import IO, Any
 
 from jvpcli.answers import report_of
 from jvpcli.answers.batch import request_of
-from jvpcli.cli.compute import FREE_PART, memory_limit, refuse
+from jvpcli.cli.compute import FREE_PART, refuse
 from jvpcli.cli.output import failures_as_errors
 from jvpcli.errors import BadValueError, JvpError
-from jvpcli.language.limits import free_memory, json_float
+from jvpcli.language.limits import json_float
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
+from jvpcli.system import memory
 
 NOT_READ = object()
 """The id of a line that could not be read."""
@@ -117,7 +118,7 @@ def failed_as(document: bytes) -> Answer:
 
 def limited(size: int | None) -> AbstractContextManager[None]:
     """The memory limit, if there is one."""
-    return nullcontext() if size is None else memory_limit(size)
+    return nullcontext() if size is None else memory.limited(size)
 
 
 def with_id(document: bytes, identity: Any) -> bytes:
@@ -146,5 +147,5 @@ def identity_of(fields: Mapping[str, Any]) -> Any:
 
 def default_memory(jobs: int) -> int | None:
     """What a line may take if nothing else was asked for: its job's part of the free memory."""
-    free = free_memory()
+    free = memory.free_memory()
     return int(FREE_PART * free / jobs) if free else None

@@ -8,18 +8,26 @@ the one to the other; through it comes a line for each thing that the waiting on
 from __future__ import annotations
 
 import os
-import select
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from jvpcli.cli.context import Context, Watch, hear, interrupts_are_heard, patience
+from jvpcli.cli.context import Context, Watch, patience
 from jvpcli.cli.output import emit_error, panel
 from jvpcli.errors import InternalError, InterruptedByUser, JvpError, LimitError, too_late
+from jvpcli.system.pipes import PIECE, pipes
+from jvpcli.system.processes import (
+    CHILD_ENDED,
+    Process,
+    fork,
+    hear,
+    interrupts_are_heard,
+    leave_with_parent,
+    leave_with_parent_at_once,
+    signal_of,
+)
 
 BEGUN, ANSWERED, DONE = b"begun", b"answered", b"done"
 """What the computing process tells: its expression and timeout; that only writing is left; that it ends as it should."""
@@ -31,18 +39,24 @@ LONGEST = 400
 
 def attended(work: Callable[[Context], int], context: Context, as_json: bool) -> int:
     """Runs `work` in a process of its own; the exit code, of the work or of what ended it."""
-    signals = hear(signal.SIGCHLD, *([signal.SIGINT] if interrupts_are_heard() else []))
+    signals = hear(CHILD_ENDED, *([signal.SIGINT] if interrupts_are_heard() else []))
     reader, writer = os.pipe()
     life = os.pipe()
-    pid = os.fork()
-    if pid == 0:
+
+    def computing() -> int:
         os.close(reader)
         os.close(life[1])
-        _compute(work, context, writer, life[0])
+        leave_with_parent(life[0])
+        line = _Line(writer)
+        code = work(replace(context, watch=line))
+        line.done()
+        return code
+
+    process = fork(computing)
     os.close(writer)
     os.close(life[0])
     os.set_blocking(reader, False)
-    run = _Run(pid, reader)
+    run = _Run(process, reader)
     ended = _wait(run, signals)
     if ended is None:
         return run.code
@@ -52,48 +66,20 @@ def attended(work: Callable[[Context], int], context: Context, as_json: bool) ->
     return int(ended.exit_code) if isinstance(ended, InterruptedByUser) else panel(context, ended)
 
 
-def why_ended(status: int, expression: str = "") -> JvpError:
-    """What is told of a process that did not end as it should, from its status as the system gives it."""
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+def why_ended(code: int, expression: str = "") -> JvpError:
+    """What is told of a process that did not end as it should, from its exit code."""
+    name = signal_of(code)
     of = f" `{_shortened(expression)}`" if expression else " it"
-    if number == signal.SIGKILL:
+    if name == "SIGKILL":
         return LimitError(
             f"the process that computed{of} was killed from outside (SIGKILL): most likely the machine ran out of memory",
             hints=("make the inputs smaller, or lower --memory-limit or --jobs",),
         )
-    how = f"was ended by {_signal_name(number)}" if number else "ended by itself"
+    how = f"was ended by {name}" if name else "ended by itself"
     return InternalError(
         f"the process that computed{of} {how}",
         explanation="This is a bug in jvp or in torch." + (" --debug shows where it happened." if expression else ""),
     )
-
-
-def leave_with_parent(life: int) -> None:
-    """From now on this process ends when its parent, which alone holds the other end of the pipe `life`, is gone."""
-
-    def watch() -> None:
-        os.read(life, 1)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def leave_with_parent_at_once() -> None:
-    """This process ends with its parent at once, where the system can see to it: even under the interpreter's lock.
-
-    For a process that has called `leave_with_parent`, and loads torch: this loads `ctypes`, as torch does.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def flush_c_streams() -> None:
-    """What C code has printed gets out, before the process leaves at once."""
-    ctypes = sys.modules.get("ctypes")  # without it no code ran that could have printed
-    if ctypes is not None and os.name == "posix":
-        ctypes.CDLL(None).fflush(None)
 
 
 @dataclass(frozen=True)
@@ -132,39 +118,26 @@ class _Line(Watch):
             rest = rest[os.write(self._writer, rest) :]
 
 
-def _compute(work: Callable[[Context], int], context: Context, writer: int, life: int) -> None:
-    """The process that computes, from its beginning to its end."""
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)  # Ctrl-C reaches the whole group, and is passed over here: the one that waits ends us
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        leave_with_parent(life)
-        line = _Line(writer)
-        code = work(replace(context, watch=line))
-        line.done()
-        flush_c_streams()
-    finally:
-        os._exit(code)
-
-
 class _Run:
     """The waiting process's side: what it has been told, and when that is too late."""
 
-    def __init__(self, pid: int, reader: int) -> None:
-        self.pid = pid
+    def __init__(self, process: Process, reader: int) -> None:
+        self.process = process
         self.reader = reader
+        self.reading = True
         self.state = _State()
-        self.status = 0
+        self.code = 0
         self.deadline: float | None = None
         self._rest = b""
 
     def listen(self) -> None:
-        """Reads what there is in the pipe."""
+        """Reads what there is in the pipe; once its other end is closed, the process is ending."""
         with suppress(BlockingIOError):
-            while piece := os.read(self.reader, 1 << 16):
+            while piece := os.read(self.reader, PIECE):
                 *lines, self._rest = (self._rest + piece).split(b"\n")
                 for line in lines:
                     self._hear(line)
+            self.reading = False
 
     def _hear(self, line: bytes) -> None:
         word, *rest = line.split(b"\t")
@@ -178,40 +151,32 @@ class _Run:
         elif word == DONE:
             self.state = replace(self.state, done=True)
 
-    @property
-    def code(self) -> int:
-        """The exit code of a process that ended by itself."""
-        return os.waitstatus_to_exitcode(self.status)
-
-    def ended(self, options: int = os.WNOHANG) -> bool:
-        """Whether the process is gone; then `status` is set, and `state` complete."""
-        pid, self.status = os.waitpid(self.pid, options)
+    def ended(self) -> bool:
+        """Whether the process is gone; then `code` is set, and `state` complete."""
+        code = self.process.ended()
         self.listen()
-        return bool(pid)
+        self.code = code or 0
+        return code is not None
 
     def end(self) -> None:
         """Ends the process, whatever it is doing."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.ended(0)
+        self.code = self.process.end()
+        self.listen()
 
 
 def _wait(run: _Run, signals: int) -> JvpError | None:
     """Waits for the process to end, or ends it; None if it ended as it should."""
-    poll = select.poll()
-    poll.register(signals, select.POLLIN)
-    poll.register(run.reader, select.POLLIN)
+    ends = pipes()
     while True:
-        ready = dict(poll.poll(patience(run.deadline)))
+        ready = ends.wait([signals, run.reader] if run.reading else [signals], (), patience(run.deadline))
         if run.reader in ready:
             run.listen()
-            if not ready[run.reader] & select.POLLIN:
-                poll.unregister(run.reader)  # its other end is closed: the process is ending
-        heard = os.read(signals, 64) if signals in ready else b""
+        heard = ends.read(signals) if signals in ready else b""
         if signal.SIGINT in heard:
             run.end()
             return InterruptedByUser("interrupted")
         if run.ended():
-            return None if run.state.done else why_ended(run.status, run.state.expression)
+            return None if run.state.done else why_ended(run.code, run.state.expression)
         if run.deadline is not None and run.deadline <= time.monotonic():
             run.end()
             return None if run.state.done else too_late(run.state.timeout or 0)
@@ -229,10 +194,3 @@ def _take_progress_away(context: Context) -> None:
 
 def _shortened(expression: str) -> str:
     return expression if len(expression) <= LONGEST else f"{expression[:LONGEST]}…"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import select
-import stat
-import struct
 import tempfile
 import time
 from collections import deque
@@ -15,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import check_folder
+from jvpcli.cli.compute import check_folder, tell_limit
 from jvpcli.cli.context import Context, OutputFailed, ReaderGone, patience
 from jvpcli.errors import ExitCode, FileError, JvpError, LimitError, UsageError, too_late, why
+from jvpcli.system.pipes import Pipes, pipes, wait_for_room
 
 if TYPE_CHECKING:
     from jvpcli.cli.answers import Answer
@@ -49,15 +47,11 @@ PIECE = 1 << 20
 LOOKING = 60.0
 """Seconds in which a worker finds the id of a line that has taken its worker down."""
 
-LONGEST_WAIT = 20.0
-"""Milliseconds between two looks at a pipe that its reader has not emptied."""
-
-
 def command(context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
-    if not hasattr(os, "fork"):
-        raise UsageError("jvp batch needs a system that can fork processes: Linux, macOS or another Unix")
     check_folder()
+    if memory_limit is not None:
+        tell_limit(context)
     with _opened(file, context) as source:
         failed, count = _Stream(context, source, jobs, timeout, memory_limit).run()
     if failed and not quiet:
@@ -93,8 +87,9 @@ def _opened(file: str, context: Context) -> Iterator[int]:
 class _Lines:
     """The lines of a descriptor, as they come in; an empty line is none."""
 
-    def __init__(self, source: int) -> None:
+    def __init__(self, pipes: Pipes, source: int) -> None:
         self.source = source
+        self._pipes = pipes
         self.ended = False
         self.waiting: deque[bytearray | None] = deque()
         self._rest = bytearray()
@@ -103,7 +98,7 @@ class _Lines:
     def read(self) -> None:
         """Reads once; what is there is cut into lines, None for one that is too long."""
         try:
-            piece = os.read(self.source, 1 << 16)
+            piece = self._pipes.read(self.source)
         except OSError as error:
             raise FileError(f"the requests cannot be read: {error.strerror}") from None
         *whole, rest = piece.split(b"\n")
@@ -136,9 +131,10 @@ class _Stream:
         self, context: Context, source: int, jobs: int, timeout: float | None, memory_limit: int | None
     ) -> None:
         self.context = context
-        self.lines = _Lines(source)
+        self.pipes = pipes()
+        self.lines = _Lines(self.pipes, source)
         self.timeout = timeout
-        self.crew = _crew(jobs, timeout, memory_limit)
+        self.crew = _crew(self.pipes, jobs, timeout, memory_limit)
         self.again: deque[Line] = deque()
         self.done: dict[int, Answer] = {}
         self.read = self.written = self.failed = self.kept = 0
@@ -191,16 +187,10 @@ class _Stream:
         """Sleeps until something can be read or sent, or a line is late; reads and sends."""
         workers = {worker.answers: worker for worker in self.heard()}
         sending = {worker.requests: worker for worker in self.crew.workers if worker.outgoing}
-        poll = select.poll()
-        for fd in workers:
-            poll.register(fd, select.POLLIN)
-        for fd in sending:
-            poll.register(fd, select.POLLOUT)
-        if not (self.lines.ended or self.lines.waiting):
-            poll.register(self.lines.source, select.POLLIN)
+        source = () if self.lines.ended or self.lines.waiting else (self.lines.source,)
         if not (workers or sending) and self.lines.ended:
             return
-        for fd, _ in poll.poll(self.patience()):
+        for fd in self.pipes.wait((*workers, *source), sending, self.patience()):
             if fd in workers:
                 self.receive(workers[fd])
             elif fd not in sending:
@@ -225,8 +215,8 @@ class _Stream:
             else:
                 self.keep(line.number, answer)
         if not alive:
-            status, unanswered = self.crew.replace(worker)
-            self.give_up(unanswered, why_ended(status))
+            code, unanswered = self.crew.replace(worker)
+            self.give_up(unanswered, why_ended(code))
 
     def end_late(self) -> None:
         """Ends the workers whose line has taken too long."""
@@ -266,7 +256,7 @@ class _Stream:
             self.kept -= answer.size
 
 
-def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
+def _crew(pipes: Pipes, jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
     """The workers' side, with torch loaded once for all of them."""
     import torch
 
@@ -275,7 +265,7 @@ def _crew(jobs: int, timeout: float | None, memory_limit: int | None) -> Crew:
     from jvpcli.cli.workers import Crew, Settings
 
     threads = max(1, torch.get_num_threads() // jobs)
-    return Crew(jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
+    return Crew(pipes, jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
 
 
 def _write_line(context: Context, document: bytes | IO[bytes]) -> None:
@@ -305,39 +295,3 @@ def _write(context: Context, text: bytes) -> None:
         raise ReaderGone from None
     except OSError as error:
         raise OutputFailed(error.strerror) from None
-
-
-def wait_for_room(descriptor: int, size: int) -> None:
-    """Before a long line into a pipe, waits until its reader has emptied it.
-
-    Up to PIPE_BUF bytes (4096) the system writes whole or not at all.  A longer write into a pipe that is nearly full
-    stops halfway until the reader goes on, and if the writer is killed meanwhile the half stays.  An empty pipe takes
-    as much as it holds at once: 64 KiB, and up to 1 MiB if it is asked to.  Beyond that, and where the system cannot
-    tell, nothing is waited for.
-    """
-    if size <= select.PIPE_BUF or not stat.S_ISFIFO(os.fstat(descriptor).st_mode) or not _holds(descriptor, size):
-        return
-    hangup = select.poll()
-    hangup.register(descriptor, 0)  # a reader who leaves is told whatever is asked for
-    wait = 0.5
-    while _unread(descriptor) and not hangup.poll(wait):
-        wait = min(2 * wait, LONGEST_WAIT)
-
-
-def _holds(descriptor: int, size: int) -> bool:
-    """Whether the pipe, made larger if need be, holds so many bytes; False where that cannot be known."""
-    try:
-        from fcntl import F_GETPIPE_SZ, F_SETPIPE_SZ, fcntl
-
-        return fcntl(descriptor, F_GETPIPE_SZ) >= size or fcntl(descriptor, F_SETPIPE_SZ, size) >= size
-    except (ImportError, OSError):  # not Linux, or more than the system lets a pipe have
-        return False
-
-
-def _unread(descriptor: int) -> int:
-    """Bytes in the pipe."""
-    from fcntl import ioctl
-    from termios import FIONREAD
-
-    (count,) = struct.unpack("i", ioctl(descriptor, FIONREAD, b"\0" * 4))
-    return int(count)

@@ -14,6 +14,7 @@ from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
 from jvpcli.request import Request, Tell
+from jvpcli.system import memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,21 +24,11 @@ if TYPE_CHECKING:
     from jvpcli.report.hessian import HessianReport
     from jvpcli.report.trace import TraceReport
 
-try:
-    import resource
-except ImportError:  # not on this system: sizes that can be known are still refused beforehand
-    resource = None  # type: ignore[assignment]
-
 LINE_PATIENCE = 0.5
 """Seconds in which a line of a batch that is being written may still become whole."""
 
 FREE_PART = 0.75
 """The part of the free memory that a command may take if nothing else was asked for."""
-
-INTERPRETER = 16 * 2**20
-"""Bytes that Python itself may take while it computes: modules that are loaded on the way, messages, garbage."""
-
-PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 PATIENCE = 1.0
 """Seconds before the line of progress is shown."""
@@ -61,16 +52,15 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
     own_prints = redirect_stdout(context.err) if request.imports else nullcontext()  # stdout is for results
     with own_prints, ExitStack() as shown:
         request = replace(request, tell=shown.enter_context(progress(context)))
-        from jvpcli.language.limits import free_memory
-
-        free = free_memory()
+        free = memory.free_memory()
         allowed = request.memory_limit or (int(FREE_PART * free) if free else None)
         if allowed is None:
             yield request, shown.close
             return
         if request.memory_limit is not None:
+            tell_limit(context)
             start_threads()
-        with memory_limit(allowed):
+        with memory.limited(allowed):
             yield replace(request, memory_limit=allowed), shown.close
 
 
@@ -116,6 +106,15 @@ def check_folder() -> None:
     """
     if not has_folder():
         raise FileError("the current folder has been removed", hints=("change to a folder that is there, with cd",))
+
+
+def tell_limit(context: Context) -> None:
+    """Says so where --memory-limit can't do all that it says."""
+    if not memory.can_limit():
+        context.err.say(
+            "--memory-limit: the memory of a process cannot be limited on this system; "
+            "what is known beforehand to take more is refused all the same\n"
+        )
 
 
 def start_threads() -> None:
@@ -170,34 +169,6 @@ def end_run(context: Context, error: JvpError, as_json: bool) -> None:
             emit_error(context, error, as_json)
     finally:
         os._exit(int(error.exit_code))
-
-
-# The operating system's limit on memory
-
-
-@contextmanager
-def memory_limit(size: int) -> Iterator[None]:
-    """Lets the process take `size` bytes more than it has now; beyond, allocations fail.  Inside another, the narrower holds."""
-    used = data_size()
-    if resource is None or used is None:
-        yield
-        return
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    bounds = [bound for bound in before if bound != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([used + size + INTERPRETER, *bounds]), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def data_size() -> int | None:
-    """Bytes of private writable memory that the process has mapped, its stack with it; None where that cannot be known."""
-    try:
-        with open("/proc/self/statm", "rb", buffering=0) as statm:  # a tenth of the time that `status` takes
-            return int(statm.read().split()[5]) * PAGE
-    except OSError:
-        return None
 
 
 # How far a long computation is: a line on stderr that appears after a second, on a terminal, and goes away again

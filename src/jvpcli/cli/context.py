@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from jvpcli.errors import BadValueError, LimitError, UsageError
 from jvpcli.render import visible
+from jvpcli.system.files import STDOUT
+from jvpcli.system.processes import hear, interrupts_are_heard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,9 +116,6 @@ class Output:
 PIPE_WIDTH = 10_000
 """Columns of a console that is no terminal: whatever a line needs."""
 
-STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-"""What people call standard output where a file's name is asked for."""
-
 USUAL_WIDTH, HEIGHT = 80, 25
 """Of a terminal that does not tell."""
 
@@ -177,11 +175,6 @@ def on_interrupt(end: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def interrupts_are_heard() -> bool:
-    """Whether Ctrl-C is to end this process: `nohup` and a shell's `&` start it with that signal ignored."""
-    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 LONGEST_POLL = 3_600_000.0
 """Milliseconds that are waited at once; the system takes no more than 2³¹."""
 
@@ -192,20 +185,6 @@ def patience(deadline: float | None) -> float | None:
     It may be less, so the clock is to be looked at again after the wait.
     """
     return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000 + 1, LONGEST_POLL)
-
-
-def hear(*numbers: int) -> int:
-    """A descriptor from which a byte can be read, the signal's number, for each of these signals that comes in."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in numbers:
-        signal.signal(number, pass_over)
-    return reader
-
-
-def pass_over(number: int, frame: FrameType | None) -> None:
-    """A handler that leaves a signal to others: Python writes it to the wakeup descriptor before it gets here."""
 
 
 # The process

@@ -1,8 +1,8 @@
 """Processes that answer lines: one that hangs or dies costs its line and nothing else.
 
-The parent has loaded torch and never computes, so that a new worker is a fork away.  Two pipes lead to each worker: a
-line goes in with its length before it, its document comes out in parts, each with its length before it.  A third pipe,
-which nobody writes to, tells the workers that the parent is gone.
+The parent has loaded torch and never computes, so that a new worker is a fork away (where the system has no fork, a
+Python started anew).  Two pipes lead to each worker: a line goes in with its length before it, its document comes out in
+parts, each with its length before it.  A third pipe, which nobody writes to, tells the forks that the parent is gone.
 
 The parent reads no line: a worker tells it what time the line may take, and where a line has taken its worker down, the
 next one is asked for the line's id.  What the parent holds is bounded, however long lines and answers are.
@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,9 +25,18 @@ from itertools import islice
 from typing import IO
 
 from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
-from jvpcli.cli.attendant import flush_c_streams, leave_with_parent, leave_with_parent_at_once
 from jvpcli.cli.compute import start_threads
 from jvpcli.errors import FileError, JvpError
+from jvpcli.system.pipes import PIECE, Pipes
+from jvpcli.system.processes import (
+    CAN_FORK,
+    Process,
+    flush_c_streams,
+    fork,
+    leave_with_parent,
+    leave_with_parent_at_once,
+    spawn,
+)
 
 AHEAD = 4
 """Lines that wait at a worker, so that it never waits for the parent."""
@@ -34,14 +44,14 @@ AHEAD = 4
 AHEAD_BYTES = 1 << 20
 """Bytes of lines that wait at a worker: a long line waits for an idle one."""
 
-PIECE = 1 << 16
-"""Bytes that are read at a time."""
-
 IN_MEMORY = 1 << 20
 """Bytes of an answer that the parent holds in memory; a longer one is kept in a file without a name."""
 
 HEADER = struct.Struct("<BQ")
 """Before a part of an answer: what it is, and its length."""
+
+READY = 5
+"""The part of no answer by which a worker that was started anew tells, beside what `cli/answers.py` has, that it is there."""
 
 LENGTHS = struct.Struct("<QQ")
 """Before a line: its length, and that of the document that tells how it failed, if it did."""
@@ -126,13 +136,17 @@ class Kept:
 class Worker:
     """A process, its two pipes, the lines that it has been given and the bytes on the way.
 
+    Its clock runs once it is `ready`: a process that was started anew has torch to load.
+
     `kind` and `left` are of the part that is coming in, and how many bytes of it are still to come; `kept` is what has
     come of an answer.
     """
 
-    pid: int
+    process: Process
+    pipes: Pipes
     requests: int
     answers: int
+    ready: bool
     lines: deque[Line] = field(default_factory=deque)
     outgoing: deque[memoryview] = field(default_factory=deque)
     incoming: bytearray = field(default_factory=bytearray)
@@ -160,9 +174,7 @@ class Worker:
     def send(self) -> None:
         """As much of what is on the way as the pipe takes; a worker that is gone is noticed where it is read."""
         try:
-            sent = os.writev(self.requests, [*islice(self.outgoing, 16)])
-        except BlockingIOError:
-            return
+            sent = self.pipes.write(self.requests, [*islice(self.outgoing, 16)])
         except BrokenPipeError:
             self.outgoing.clear()
             return
@@ -173,7 +185,7 @@ class Worker:
 
     def receive(self) -> tuple[list[tuple[Line, Answer | JvpError]], bool]:
         """The answers that have come in, or why one is lost, and whether the worker is still there."""
-        piece = os.read(self.answers, PIECE)
+        piece = self.pipes.read(self.answers)
         self.incoming += piece
         found: list[tuple[Line, Answer | JvpError]] = []
         while self._in_a_part():
@@ -201,6 +213,10 @@ class Worker:
         if kind == PART:
             return []
         kept, self.kept = self.kept, Kept()
+        if kind == READY:
+            self.ready = True
+            self.since = time.monotonic()
+            return []
         if kind == TIMEOUT:
             (seconds,) = SECONDS.unpack(kept.all())
             line = self.lines[0]
@@ -213,24 +229,23 @@ class Worker:
     def deadline(self) -> float | None:
         """When its first line has taken too long; an answer that is already coming in is in time."""
         coming = self.incoming or self.kind is not None or self.kept.size
-        if coming or not self.lines or self.lines[0].timeout is None:
+        if coming or not self.ready or not self.lines or self.lines[0].timeout is None:
             return None
         return self.since + self.lines[0].timeout
 
     def end(self) -> int:
-        """Ends the process, whatever it is doing; its status."""
-        os.close(self.requests)
-        os.close(self.answers)
+        """Ends the process, whatever it is doing; its exit code."""
+        self.pipes.close(self.requests)
+        self.pipes.close(self.answers)
         self.kept.close()
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        return os.waitpid(self.pid, 0)[1]
+        return self.process.end()
 
 
 class Crew:
     """The workers, each started when it is first needed."""
 
-    def __init__(self, jobs: int, settings: Settings) -> None:
+    def __init__(self, pipes: Pipes, jobs: int, settings: Settings) -> None:
+        self.pipes = pipes
         self.jobs = jobs
         self.settings = settings
         self.workers: list[Worker] = []
@@ -252,19 +267,27 @@ class Crew:
         """A new worker: a process with two pipes."""
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
+
+
+        def forked() -> int:
             theirs = [fd for worker in self.workers for fd in (worker.requests, worker.answers)]
             for fd in (request_write, answer_read, self.life[1], *theirs):
                 os.close(fd)
-            _work(request_read, answer_write, self.life[0], self.settings)
+            leave_with_parent(self.life[0])
+            leave_with_parent_at_once()
+            return _work(request_read, answer_write, self.settings)
+
+        if CAN_FORK:
+            process = fork(forked)
+        else:
+            process = spawn(serve, (self.settings.threads, self.settings.memory), request_read, answer_write)
         os.close(request_read)
         os.close(answer_write)
-        os.set_blocking(request_write, False)
-        return Worker(pid, request_write, answer_read)
+        self.pipes.unblock(request_write)
+        return Worker(process, self.pipes, request_write, answer_read, ready=CAN_FORK)
 
     def replace(self, worker: Worker) -> tuple[int, list[Line]]:
-        """Ends a worker; its status, and the lines that it had not answered."""
+        """Ends a worker; its exit code, and the lines that it had not answered."""
         self.workers.remove(worker)
         return worker.end(), list(worker.lines)
 
@@ -275,21 +298,45 @@ class Crew:
         self.workers.clear()
 
 
-def _work(requests: int, answers: int, life: int, settings: Settings) -> None:
-    """The process of a worker, from its beginning to its end."""
+def serve(threads: int, memory: int | None) -> None:
+    """A worker that was started anew, from its beginning to its end: lines come on stdin, answers leave on stdout."""
+    requests, answers = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
-        gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
-        gc.enable()
-        leave_with_parent(life)
-        leave_with_parent_at_once()
-        _set_threads(settings.threads)
-        with os.fdopen(requests, "rb") as stream:
-            _answer_all(stream.read, answers, settings.memory)
-        flush_c_streams()
-    finally:
+        os.dup2(2, 1)  # what else is printed goes to stderr
+    except OSError:
+        os.dup2(nowhere, 1)
+    from jvpcli.answers import inspect  # noqa: F401  (and torch with it: the clock of the first line does not run yet)
+
+    _write_all(answers, HEADER.pack(READY, 0))
+    _work(_until_gone(requests), answers, Settings(None, memory, threads))
+    flush_c_streams()
+    os._exit(0)
+
+
+def _until_gone(requests: int) -> int:
+    """Another pipe with the same in it; the process ends when its parent, who alone writes to this one, is gone."""
+    reader, writer = os.pipe()
+
+    def pass_on() -> None:
+        while piece := os.read(requests, PIECE):
+            _write_all(writer, piece)
         os._exit(0)
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    return reader
+
+
+def _work(requests: int, answers: int, settings: Settings) -> int:
+    """Answers lines until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
+    gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
+    gc.enable()
+    _set_threads(settings.threads)
+    with os.fdopen(requests, "rb") as stream:
+        _answer_all(stream.read, answers, settings.memory)
+    return 0
 
 
 def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) -> None:
@@ -297,9 +344,13 @@ def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) 
         length, known = LENGTHS.unpack(header)
         line, verdict = read(length), read(known)
         for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory):
-            rest = memoryview(HEADER.pack(kind, len(part)) + part)
-            while rest:
-                rest = rest[os.write(answers, rest) :]
+            _write_all(answers, HEADER.pack(kind, len(part)) + part)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _set_threads(count: int) -> None:

@@ -27,10 +27,10 @@ from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-from jvpcli.language.limits import free_memory
 from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
+from jvpcli.system.memory import free_memory
 
 SURE_TO_FIT = 1 << 28
 """Bytes of a result for which nobody looks at what is free."""

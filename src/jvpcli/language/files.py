@@ -23,8 +23,8 @@ from torch import Tensor
 
 from jvpcli.errors import BadValueError, FileError, JvpError, LimitError, has_folder
 from jvpcli.language.forecast import in_words
-from jvpcli.language.limits import free_memory
 from jvpcli.language.literals import NotANumberError
+from jvpcli.system.memory import free_memory
 
 READABLE = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".csv")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jvpcli.errors import LimitError
 from jvpcli.language import catalog, limits
+from jvpcli.system.memory import free_memory
 
 SMALL = 1 << 26
 """Bytes below which nothing is asked, until as much is held."""
@@ -61,7 +62,7 @@ def places(shape: Sequence[int]) -> int:
 
 def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: int | None) -> None:
     if memory_limit is None:
-        held, memory_limit = 0, limits.free_memory() * 3 // 4
+        held, memory_limit = 0, free_memory() * 3 // 4
     if not memory_limit or elements * width + held <= memory_limit:
         return
     name = op.partition(":")[2].removeprefix("torch.")

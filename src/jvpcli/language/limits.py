@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jvpcli.errors import LimitError
@@ -161,34 +160,6 @@ _RESULT_BITS: Mapping[str, Callable[..., int]] = {
 def _count(number: int) -> str:
     """A number that may itself be too long to write."""
     return f"{number:,}" if number.bit_length() < 200 else f"2**{number.bit_length()}"
-
-
-def free_memory() -> int:
-    """Bytes that the machine and the control group that the process is in have free; 0 where that can't be known."""
-    known = [value for value in (_machine_free(), _group_free()) if value is not None]
-    return min(known, default=0)
-
-
-def _machine_free() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-
-
-def _group_free() -> int | None:
-    """What the control group leaves (version 2, then version 1); None without a limit."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            return max(int(Path(limit).read_text()) - int(Path(used).read_text()), 0)
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 # Numbers of JSON that no float holds, such as 1e400: Python reads them as infinity, and what was asked would be answered

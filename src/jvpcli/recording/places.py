@@ -122,8 +122,7 @@ def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, An
     try:
         found = Source.executing(frame)
         node, source = _whole(found.node), found.source
-        text = " ".join(source.get_text(node).split()) if node is not None and hasattr(source, "get_text") else ""
-        text = text or _text_of(node, source.text)
+        text = _text_of(node, source.text)
     except Exception:  # a file that is gone, or has changed since: the line's number stays true
         node, text = None, ""
     if not text:

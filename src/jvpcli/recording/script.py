@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from jvpcli.errors import FileError, why
-from jvpcli.recording.places import Point, is_library, user_point
+from jvpcli.recording.places import PYTHON, Point, is_library, user_point
 
 OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
-MACHINERY = ("<frozen runpy>", "<frozen importlib", OURS, HANDED_ON)
+RUNPY = str(Path(PYTHON) / "runpy.py")  # in Python 3.10; later ones have it frozen
+MACHINERY = ("<frozen runpy>", RUNPY, "<frozen importlib", OURS, HANDED_ON)
 """What the names of files begin with that a program's own traceback would not show."""
 
 
