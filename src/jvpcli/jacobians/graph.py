@@ -158,7 +158,7 @@ def read_graph(
         UnsupportedError: a complex tensor at either end.
     """
     tensors = (output, *inputs)
-    if any([t.is_complex() for t in tensors]):
+    if any(map(torch.is_complex, tensors)):
         raise UnsupportedError("complex tensors")
     dtype = output.dtype
     for x in inputs:

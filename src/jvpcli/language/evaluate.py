@@ -254,7 +254,7 @@ def evaluate_function(
         with Readings() as readings:
             result = _called(function, given, arguments)
         outputs = _outputs_of(result, given, arguments)
-        elsewhere = any([tensor.device.type != "cpu" for tensor in leaves.values()])  # with numbers of their own
+        elsewhere = not {tensor.device.type for tensor in leaves.values()} <= {"cpu"}  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
     differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
     return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, **noted)
@@ -540,7 +540,7 @@ def name_outputs(
 def _default_names(own: Sequence[str | None], taken: Collection[str]) -> list[str]:
     """A name for each output that has none of its own; where that name is taken, another."""
     defaults, base = _defaults("y", len(own)), "out"
-    while any([name is None and default in taken for name, default in zip(own, defaults, strict=True)]):
+    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
         defaults, base = _defaults(base, len(own)), base + "_"
     return defaults
 
