@@ -25,6 +25,15 @@ def attention(x):
     return torch.softmax(q @ k.transpose(-1, -2), -1) @ v + x
 
 
+def heads(x, w, u):
+    """As in torch's multi-head attention: places before samples, heads as samples of their own."""
+    samples, places, wide = x.shape
+    packed = F.linear(x.transpose(0, 1), w).unflatten(-1, (3, wide)).unsqueeze(0).transpose(0, -2).squeeze(-2).contiguous()
+    q, k, v = (packed[part].reshape(places, 2 * samples, wide // 2).transpose(0, 1) for part in range(3))
+    mixed = torch.softmax(q @ k.transpose(-2, -1), -1) @ v
+    return F.linear(mixed.transpose(0, 1).reshape(places * samples, wide), u).view(places, samples, wide).transpose(0, 1)
+
+
 def recurrent(x, w, u):
     h = x.new_zeros(x.shape[0], w.shape[1])
     for t in range(x.shape[1]):
@@ -60,6 +69,17 @@ BATCHES = {
         [r(5, 3), r(3, 4)],
     ),
     "attention": (attention, [r(2, 4, 6)]),
+    "heads": (heads, [r(2, 3, 4), r(12, 4), r(4, 4)]),
+    "heads, as many samples as places": (heads, [r(3, 3, 4), r(12, 4), r(4, 4)]),
+    "samples in the middle": (lambda x, w: (x @ w).tanh().transpose(0, 1).flatten(1) @ r(12, 2), [r(4, 3, 5), r(5, 3)]),
+    "samples last": (lambda x: (x.permute(2, 0, 1).flatten(1) @ r(6, 6)).tanh() @ r(6, 3), [r(2, 3, 4)]),
+    "samples halved": (lambda x, w: (x @ w).tanh().view(2, 3, 4).transpose(0, 1).flatten(1) @ r(8, 2), [r(6, 3), r(3, 4)]),
+    "samples before and after": (
+        lambda x, w: ((x @ w).tanh() + (x.transpose(0, 1) @ w).sin()).flatten(1) @ r(12, 2), [r(3, 3, 2), r(2, 4)],
+    ),
+    "broadcast before the samples": (
+        lambda x, b, w: (x * b).tanh().transpose(0, 1).flatten(1) @ w, [r(2, 3, 4), r(1, 3, 4), r(8, 2)],
+    ),
     "recurrent": (recurrent, [r(3, 4, 2), r(2, 4), r(4, 4)]),
     "embedding": (lambda w: torch.tanh(F.embedding(torch.tensor([[0, 1], [1, 3], [2, 2]]), w)).mean(1) @ r(3, 2), [r(4, 3)]),
     "samples meet at the end": (lambda x, w: (x @ w).tanh() - (x @ w).mean(0), [r(4, 3), r(3, 2)]),
@@ -109,6 +129,10 @@ def test_which_functions_keep_samples_apart():
     for name in ("mlp", "conv", "residual", "attention", "recurrent", "two batches", "pieces joined", "cross product"):
         assert spine(name).apart == BATCHES[name][1][0].shape[0]
         assert 0 in spine(name).leaves
+    for name in ("heads", "heads, as many samples as places", "samples in the middle", "samples last", "samples halved"):
+        assert 0 in spine(name).leaves
+    assert not spine("samples before and after").leaves
+    assert spine("broadcast before the samples").leaves == [0]
     assert spine("not every input is reached").leaves == [0]
     assert spine("pieces stacked").leaves == [0]
     assert not spine("samples joined").leaves

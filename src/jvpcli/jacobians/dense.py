@@ -103,10 +103,10 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
         if rows is not None and tuple(rows.shape[1:]) == shape:
-            values = rows.reshape(count, spine.apart, -1).to(graph.like.dtype)
-            sizes = {0: spine.apart, 1: count, 2: values.shape[2]}
-            factor = Factor(values, (1, 0, 2))
-            start[place] = [kronecker(tuple(graph.output.shape), shape, (0, 1), (0, 2), sizes, graph.like, [factor])]
+            values = rows.reshape(count, spine.outer[place[0]], spine.apart, -1).to(graph.like.dtype)
+            sizes = {0: spine.apart, 1: count, 2: values.shape[1], 3: values.shape[3]}
+            factor = Factor(values, (1, 2, 0, 3))
+            start[place] = [kronecker(tuple(graph.output.shape), shape, (0, 1), (2, 0, 3), sizes, graph.like, [factor])]
     return accumulate(graph, work, "reverse", tell, start=start, only=spine.only)
 
 
