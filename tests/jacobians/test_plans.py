@@ -14,8 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from jvpcli.jacobians import engine
-from jvpcli.jacobians.dense import by_batches, by_rows
+from jvpcli.jacobians.dense import LIGHT, by_batches, by_rows, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
 
@@ -154,6 +156,56 @@ def test_other_dtypes(dtype):
         assert found.to_dense().dtype == dtype
         limit = 60 * torch.finfo(dtype).eps
         torch.testing.assert_close(found.to_dense().reshape(matrix.shape).double(), matrix, rtol=limit, atol=limit)
+
+
+LIGHT_STEPS = {
+    "Add": lambda x: x + x[:1], "Sub": lambda x: x - x[:, :1], "Rsub": lambda x: 3 - x, "Neg": lambda x: -x,
+    "Mul": lambda x: x * x[0], "Div": lambda x: x / (2 + x[1] * x[1]), "Exp": lambda x: (-x * 0.1).exp(),
+    "Log": lambda x: (x.exp() + 3).log(), "Sum": lambda x: x - x.sum(0),
+    "Logsumexp": lambda x: x - x.logsumexp(1, True),
+    "Mm": lambda x: (x @ x.T) / 9, "Clone": lambda x: x.clone(), "View": lambda x: x.view(-1).view(3, 3),
+    "Unsqueeze": lambda x: x.unsqueeze(1).squeeze(1), "Squeeze": lambda x: x[None].squeeze(),
+    "Expand": lambda x: x[:1].expand(3, 3) + x,
+    "Permute": lambda x: x.permute(1, 0), "Transpose": lambda x: x.transpose(0, 1), "T": lambda x: x.t(),
+    "Select": lambda x: x + x[1], "Slice": lambda x: x + x[:, 1:2], "Unbind": lambda x: x + x.unbind()[1],
+    "Stack": lambda x: torch.stack(x.unbind(), 1), "Cat": lambda x: torch.cat([x[1:], x[:1]]),
+}  # fmt: skip
+
+
+def slow_rules(task):
+    """What torch warns of as it takes operations of a batch one by one."""
+    torch._C._debug_only_display_vmap_fallback_warnings(True)
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            task()
+        return [str(each.message) for each in found if "performance drop" in str(each.message)]
+    finally:
+        torch._C._debug_only_display_vmap_fallback_warnings(False)
+
+
+def test_long_chains_of_light_operations():
+    """Each of them is there, many times; rows are those of single passes, and none of them goes row by row inside."""
+
+    def chain(x):
+        for _ in range(3):
+            for step in LIGHT_STEPS.values():
+                x = step(x) / 2
+        return x.sum(1)
+
+    (x,) = leaves_of([r(3, 3)])
+    output = chain(x)
+    graph = read_graph(output, [x])
+    swept = sweep(graph)
+    assert swept.light
+    assert LIGHT == LIGHT_STEPS.keys() == {base_name(name) for name in graph.names}
+    assert not sweep(read_graph(output.tanh(), [x])).light
+    together = rows_of(swept, [x])[0]
+    single = torch.stack([torch.autograd.grad(each, x, retain_graph=True)[0].reshape(-1) for each in output])
+    torch.testing.assert_close(together, single)
+    for function, count in ((chain, 0), (torch.tanh, 1)):  # which has no such rule
+        y = function(x) if count == 0 else function(x).sum(1)
+        assert len(slow_rules(lambda y=y: torch.autograd.grad(y, x, torch.eye(3, dtype=x.dtype), is_grads_batched=True))) == count
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
