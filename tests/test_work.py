@@ -10,10 +10,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import jvpcli
 from jvpcli.answers import inspect as inspecting
+from jvpcli.language.evaluate import evaluate_function
 from jvpcli.render.json import to_json
 from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
@@ -103,3 +106,66 @@ def test_the_text_shows_the_first_of_many_outputs():
     everything = text_of(100, full=True)
     assert "not shown" not in everything
     assert "∂y99/∂x" in everything
+
+
+# What a repeated call runs
+
+
+class Operations(TorchDispatchMode):
+    """Counts torch's operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def calls_of(task: Callable[[], Any]) -> int:
+    """How many functions of the program's own a task calls."""
+    count = 0
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call" and frame.f_code.co_filename.startswith(OURS)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        task()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("function", "size", "calls", "operations"),
+    [
+        (lambda x: torch.sin(x), 4096, 170, 9),
+        (lambda x: torch.outer(x, x), 64, 260, 13),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 210, 34),
+    ],
+    ids=["sin", "outer", "small"],
+)
+def test_a_repeated_call_stays_within_its_budget(function, size, calls, operations):
+    x = torch.linspace(-1, 1, size)
+    jvpcli.jacobian(function, x=x)
+    assert calls_of(lambda: jvpcli.jacobian(function, x=x)) <= calls
+    with Operations() as counted:
+        jvpcli.jacobian(function, x=x)
+    assert counted.count <= operations
+
+
+def test_watching_a_function_adds_a_call_or_two_for_each_operation():
+    """A function of the user's own is watched for numbers that it takes out of the graph: few calls where it takes none."""
+
+    def chain(count: int) -> Callable[[], Any]:
+        def steps(x: torch.Tensor) -> torch.Tensor:
+            for _ in range(count):
+                x = x + 1
+            return x
+
+        return lambda: evaluate_function(steps, {"x": torch.ones(2)}, ("x",))
+
+    few, many = calls_of(chain(10)), calls_of(chain(110))
+    assert (many - few) / 100 <= 2

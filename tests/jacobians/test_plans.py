@@ -14,8 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from jvpcli.jacobians import engine
-from jvpcli.jacobians.dense import by_batches, by_rows
+from jvpcli.jacobians.dense import LIGHT, by_batches, by_rows, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
 
@@ -23,6 +25,15 @@ from jvpcli.jacobians.terms import Workspace
 def attention(x):
     q, k, v = (x @ r(6, 18)).chunk(3, -1)
     return torch.softmax(q @ k.transpose(-1, -2), -1) @ v + x
+
+
+def heads(x, w, u):
+    """As in torch's multi-head attention: places before samples, heads as samples of their own."""
+    samples, places, wide = x.shape
+    packed = F.linear(x.transpose(0, 1), w).unflatten(-1, (3, wide)).unsqueeze(0).transpose(0, -2).squeeze(-2).contiguous()
+    q, k, v = (packed[part].reshape(places, 2 * samples, wide // 2).transpose(0, 1) for part in range(3))
+    mixed = torch.softmax(q @ k.transpose(-2, -1), -1) @ v
+    return F.linear(mixed.transpose(0, 1).reshape(places * samples, wide), u).view(places, samples, wide).transpose(0, 1)
 
 
 def recurrent(x, w, u):
@@ -60,6 +71,17 @@ BATCHES = {
         [r(5, 3), r(3, 4)],
     ),
     "attention": (attention, [r(2, 4, 6)]),
+    "heads": (heads, [r(2, 3, 4), r(12, 4), r(4, 4)]),
+    "heads, as many samples as places": (heads, [r(3, 3, 4), r(12, 4), r(4, 4)]),
+    "samples in the middle": (lambda x, w: (x @ w).tanh().transpose(0, 1).flatten(1) @ r(12, 2), [r(4, 3, 5), r(5, 3)]),
+    "samples last": (lambda x: (x.permute(2, 0, 1).flatten(1) @ r(6, 6)).tanh() @ r(6, 3), [r(2, 3, 4)]),
+    "samples halved": (lambda x, w: (x @ w).tanh().view(2, 3, 4).transpose(0, 1).flatten(1) @ r(8, 2), [r(6, 3), r(3, 4)]),
+    "samples before and after": (
+        lambda x, w: ((x @ w).tanh() + (x.transpose(0, 1) @ w).sin()).flatten(1) @ r(12, 2), [r(3, 3, 2), r(2, 4)],
+    ),
+    "broadcast before the samples": (
+        lambda x, b, w: (x * b).tanh().transpose(0, 1).flatten(1) @ w, [r(2, 3, 4), r(1, 3, 4), r(8, 2)],
+    ),
     "recurrent": (recurrent, [r(3, 4, 2), r(2, 4), r(4, 4)]),
     "embedding": (lambda w: torch.tanh(F.embedding(torch.tensor([[0, 1], [1, 3], [2, 2]]), w)).mean(1) @ r(3, 2), [r(4, 3)]),
     "samples meet at the end": (lambda x, w: (x @ w).tanh() - (x @ w).mean(0), [r(4, 3), r(3, 2)]),
@@ -109,6 +131,10 @@ def test_which_functions_keep_samples_apart():
     for name in ("mlp", "conv", "residual", "attention", "recurrent", "two batches", "pieces joined", "cross product"):
         assert spine(name).apart == BATCHES[name][1][0].shape[0]
         assert 0 in spine(name).leaves
+    for name in ("heads", "heads, as many samples as places", "samples in the middle", "samples last", "samples halved"):
+        assert 0 in spine(name).leaves
+    assert not spine("samples before and after").leaves
+    assert spine("broadcast before the samples").leaves == [0]
     assert spine("not every input is reached").leaves == [0]
     assert spine("pieces stacked").leaves == [0]
     assert not spine("samples joined").leaves
@@ -130,6 +156,56 @@ def test_other_dtypes(dtype):
         assert found.to_dense().dtype == dtype
         limit = 60 * torch.finfo(dtype).eps
         torch.testing.assert_close(found.to_dense().reshape(matrix.shape).double(), matrix, rtol=limit, atol=limit)
+
+
+LIGHT_STEPS = {
+    "Add": lambda x: x + x[:1], "Sub": lambda x: x - x[:, :1], "Rsub": lambda x: 3 - x, "Neg": lambda x: -x,
+    "Mul": lambda x: x * x[0], "Div": lambda x: x / (2 + x[1] * x[1]), "Exp": lambda x: (-x * 0.1).exp(),
+    "Log": lambda x: (x.exp() + 3).log(), "Sum": lambda x: x - x.sum(0),
+    "Logsumexp": lambda x: x - x.logsumexp(1, True),
+    "Mm": lambda x: (x @ x.T) / 9, "Clone": lambda x: x.clone(), "View": lambda x: x.view(-1).view(3, 3),
+    "Unsqueeze": lambda x: x.unsqueeze(1).squeeze(1), "Squeeze": lambda x: x[None].squeeze(),
+    "Expand": lambda x: x[:1].expand(3, 3) + x,
+    "Permute": lambda x: x.permute(1, 0), "Transpose": lambda x: x.transpose(0, 1), "T": lambda x: x.t(),
+    "Select": lambda x: x + x[1], "Slice": lambda x: x + x[:, 1:2], "Unbind": lambda x: x + x.unbind()[1],
+    "Stack": lambda x: torch.stack(x.unbind(), 1), "Cat": lambda x: torch.cat([x[1:], x[:1]]),
+}  # fmt: skip
+
+
+def slow_rules(task):
+    """What torch warns of as it takes operations of a batch one by one."""
+    torch._C._debug_only_display_vmap_fallback_warnings(True)
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            task()
+        return [str(each.message) for each in found if "performance drop" in str(each.message)]
+    finally:
+        torch._C._debug_only_display_vmap_fallback_warnings(False)
+
+
+def test_long_chains_of_light_operations():
+    """Each of them is there, many times; rows are those of single passes, and none of them goes row by row inside."""
+
+    def chain(x):
+        for _ in range(3):
+            for step in LIGHT_STEPS.values():
+                x = step(x) / 2
+        return x.sum(1)
+
+    (x,) = leaves_of([r(3, 3)])
+    output = chain(x)
+    graph = read_graph(output, [x])
+    swept = sweep(graph)
+    assert swept.light
+    assert LIGHT == LIGHT_STEPS.keys() == {base_name(name) for name in graph.names}
+    assert not sweep(read_graph(output.tanh(), [x])).light
+    together = rows_of(swept, [x])[0]
+    single = torch.stack([torch.autograd.grad(each, x, retain_graph=True)[0].reshape(-1) for each in output])
+    torch.testing.assert_close(together, single)
+    for function, count in ((chain, 0), (torch.tanh, 1)):  # which has no such rule
+        y = function(x) if count == 0 else function(x).sum(1)
+        assert len(slow_rules(lambda y=y: torch.autograd.grad(y, x, torch.eye(3, dtype=x.dtype), is_grads_batched=True))) == count
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------

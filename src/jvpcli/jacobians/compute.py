@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+import torch
+
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.problem import Problem
 from jvpcli.report import OutputPlan
@@ -56,7 +58,7 @@ def plan(problem: Problem, mode: str = "auto", wanted: str = "all", work: Worksp
     outputs, inputs = problem.differentiable, problem.leaves
     entries = sum([y.numel() for y in outputs.values()]) * sum([x.numel() for x in inputs.values()])
     forward = mode == "forward" and (entries <= SMALL or problem.is_own)  # the mode itself, as one's own code has it
-    if (wanted == "all" and entries <= SMALL) or forward or any(t.is_complex() for t in (*outputs.values(), *inputs.values())):
+    if (wanted == "all" and entries <= SMALL) or forward or any(map(torch.is_complex, (*outputs.values(), *inputs.values()))):
         return SmallPlan(problem, mode, outputs)
     from jvpcli.jacobians.engine import LargePlan  # a small problem does without
 

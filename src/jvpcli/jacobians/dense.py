@@ -22,11 +22,22 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
+from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.request import Tell
+
+LONG = 64
+"""In a chain of more operations than this what each of them takes besides its arithmetic decides."""
+
+LIGHT_NAMES = """
+Add Sub Rsub Neg Mul Div Exp Log Sum Logsumexp Mm Clone View Unsqueeze Squeeze Expand Permute Transpose T Select Slice Unbind
+Stack Cat
+"""
+LIGHT = frozenset(LIGHT_NAMES.split())
+"""Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -51,7 +62,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
         )
 
     fused = not graph.whole and any(map(is_fused, set(graph.names)))
-    return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful)
+    light = len(graph.order) > LONG and LIGHT.issuperset(map(base_name, set(graph.names)))
+    return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful, light)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
@@ -103,10 +115,10 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
         if rows is not None and tuple(rows.shape[1:]) == shape:
-            values = rows.reshape(count, spine.apart, -1).to(graph.like.dtype)
-            sizes = {0: spine.apart, 1: count, 2: values.shape[2]}
-            factor = Factor(values, (1, 0, 2))
-            start[place] = [kronecker(tuple(graph.output.shape), shape, (0, 1), (0, 2), sizes, graph.like, [factor])]
+            values = rows.reshape(count, spine.outer[place[0]], spine.apart, -1).to(graph.like.dtype)
+            sizes = {0: spine.apart, 1: count, 2: values.shape[1], 3: values.shape[3]}
+            factor = Factor(values, (1, 2, 0, 3))
+            start[place] = [kronecker(tuple(graph.output.shape), shape, (0, 1), (2, 0, 3), sizes, graph.like, [factor])]
     return accumulate(graph, work, "reverse", tell, start=start, only=spine.only)
 
 

@@ -23,7 +23,7 @@ from jvpcli.jacobians.local.table import is_stated, local_maps
 from jvpcli.jacobians.operations import Nature, leading, natures_of
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_pulled, pull_through
-from jvpcli.jacobians.widths import carried, width
+from jvpcli.jacobians.widths import carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
@@ -158,7 +158,7 @@ def read_graph(
         UnsupportedError: a complex tensor at either end.
     """
     tensors = (output, *inputs)
-    if any(t.is_complex() for t in tensors):
+    if any(map(torch.is_complex, tensors)):
         raise UnsupportedError("complex tensors")
     dtype = output.dtype
     for x in inputs:
@@ -290,6 +290,7 @@ class Spine:
         only: for each of them the operands that local maps lead to: those that leave the spine, and before the rows are full
             those at which they are not full yet.
         leaves: the positions of the inputs that belong to it.
+        outer: for each of its nodes and leaves how many places lie before the samples, as `widths.followed` has it.
     """
 
     apart: int
@@ -297,6 +298,7 @@ class Spine:
     full: frozenset[Node]
     only: Mapping[Node, Sequence[int]]
     leaves: Sequence[int]
+    outer: Mapping[Node, int]
 
 
 def read_spine(graph: Graph) -> Spine | None:
@@ -305,11 +307,11 @@ def read_spine(graph: Graph) -> Spine | None:
     if apart < 2 or graph.whole or not graph.order or not graph.m:
         return None
     root, leaves = graph.order[0], {leaf: k for k, leaf in enumerate(graph.leaves) if leaf is not None}
-    inside, widths, sizes = {root: True}, {root: 1}, {root: graph.m}
+    inside, widths, sizes = {root: 1}, {root: 1}, {root: graph.m}
     for node, edges in graph.edges.items():
         for edge in edges:
-            keeps = inside[node] and all(places % apart == 0 for places in edge.carried)
-            inside[edge.to] = inside.get(edge.to, True) and keeps
+            keeps = _keeps(node, edge, inside[node], apart)
+            inside[edge.to] = keeps if inside.get(edge.to, keeps) == keeps else 0
             size = sizes[edge.to] = prod(edge.shape)
             widths[edge.to] = min(size, widths.get(edge.to, 0) + (widths[node] * max(edge.widths) if keeps else 0))
     full = {node for node, kept in inside.items() if kept and MOSTLY * widths[node] * apart >= sizes[node]}
@@ -324,7 +326,16 @@ def read_spine(graph: Graph) -> Spine | None:
                 if not inside[edge.to] or (node not in full and edge.to not in full and only[edge.to])
             ]
     nodes = frozenset(only)
-    return Spine(apart, nodes, nodes & full, only, [k for leaf, k in leaves.items() if inside[leaf]])
+    return Spine(apart, nodes, nodes & full, only, [k for leaf, k in leaves.items() if inside[leaf]], inside)
+
+
+def _keeps(node: Node, edge: Edge, outer: int, apart: int) -> int:
+    """Where the samples lie in an operand, by all outputs of an operation; 0: they don't stay apart, or did not before."""
+    if not outer:
+        return 0
+    metas = zip(node._input_metadata, edge.carried, strict=True)
+    found = {followed(node, edge.shape, tuple(meta.shape), kept, outer, apart) for meta, kept in metas}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _pulled_through(op: Op, total: Terms, change: Change | None) -> tuple[list[Term], Terms]:

@@ -70,6 +70,38 @@ def carried(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
     return prod(shape[: min(alike, _leading(node, name, operand, shape))])
 
 
+def followed(node: Node, shape: Shape, out_shape: Shape, kept: int, outer: int, apart: int) -> int:
+    """Where the samples of a batch lie in an operand, if they stay apart; 0: they don't.
+
+    Samples lie in a tensor as the middle one of three axes (outer, apart, inner) that it can be viewed with.
+
+    Args:
+        node: the operation.
+        shape, out_shape: of the operand and of the output.
+        kept: how many leading places are carried from the one to the other, as `carried` tells.
+        outer, apart: where they lie in the output.
+
+    Returns:
+        outer for the operand.
+    """
+    if kept % (outer * apart) == 0:
+        return outer
+    name = base_name(node.name()) if callable(node) else ""
+    before = [prod(out_shape[:axis]) for axis in range(len(out_shape))]
+    axis = next((k for k, size in enumerate(out_shape) if before[k] == outer and size % apart == 0), None)
+    if axis is None or name not in ("Transpose", "Permute", "Select"):
+        return 0
+    dims = len(shape)
+    if name == "Select":
+        axis += axis >= _axis(node._saved_dim, dims)
+    elif name == "Permute":
+        axis = _axis(node._saved_dims[axis], dims)
+    else:
+        pair = _axis(node._saved_dim0, dims), _axis(node._saved_dim1, dims)
+        axis = pair[1 - pair.index(axis)] if axis in pair else axis
+    return prod(shape[:axis])
+
+
 def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
     """How many leading axes an operation that does more than copying or scaling leaves to themselves."""
     dims = len(shape)

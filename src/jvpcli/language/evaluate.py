@@ -276,7 +276,7 @@ def evaluate_function(
         with Readings() as readings:
             result = _called(function, given, arguments, modules, double)
         outputs, left_out = _outputs_of(result, given, arguments)
-        elsewhere = any(tensor.device.type != "cpu" for tensor in leaves.values())  # with numbers of their own
+        elsewhere = not {tensor.device.type for tensor in leaves.values()} <= {"cpu"}  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
     differentiated, noted = tuple([name for name in leaves if name in wrt]), {"weighed": readings.weighed, "read": readings.read}
     return Evaluation(None, leaves, outputs, (), {}, differentiated, random=random, left_out=left_out, **noted)
