@@ -40,21 +40,22 @@ def said_by_torch(evidence: Evidence) -> list[str | None]:
         outputs = []
     drawn = [direction(outputs[0], 5)] if len(outputs) == 1 else [None]
     said = [what_torch_says(program, v) for v in (given, None, *drawn)]
-    if given is not None:
-        said += [what_torch_says(each, None) for each in handed(program, given)]
+    said += [what_torch_says(each, None) for each in handed(program, given)]
     if evidence.document.get("command") == "hessian" and outputs:
         slope = slope_of(program, [torch.ones_like(y) for y in outputs])
         said.append(what_torch_says(slope, None))
     return said
 
 
-def handed(program: PlainProgram, given: Tensor) -> Iterator[PlainProgram]:
-    """The program with this v handed to one of its calls of `torch.autograd.grad`."""
-    tree = ast.parse(program.text)
+def handed(program: PlainProgram, given: Tensor | None) -> Iterator[PlainProgram]:
+    """The program with a v handed to one of its calls of `torch.autograd.grad`: the one that was given, and ones."""
+    tree, inputs = ast.parse(program.text), program.inputs if given is None else {**program.inputs, "given": given}
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         if ast.unparse(call.func) == "torch.autograd.grad":
-            before, call.args = call.args, [*call.args[:2], ast.Name("given")]
-            yield replace(program, text=ast.unparse(tree), inputs={**program.inputs, "given": given})
+            before, (y, x, *_) = call.args, call.args
+            for v in ["given"] * (given is not None) + [f"torch.ones_like({ast.unparse(y)})"]:
+                call.args = [y, x, ast.parse(v, mode="eval").body]
+                yield replace(program, text=ast.unparse(tree), inputs=inputs)
             call.args = before
 
 

@@ -204,7 +204,10 @@ def are_artefacts(evidence: Evidence, claim: Claim) -> None:
     elsewhere = [J for J in evidence.jacobians_of(y, x)[1:] if bool(J.isfinite().all())]
     if elsewhere:
         zero_somewhere = torch.stack([J == 0 for J in elsewhere]).any(0)
-        refute(int((nan & zero_somewhere).sum()) < said, "fewer are zero anywhere")
+        fewer = int((nan & zero_somewhere).sum()) < said
+        if fewer and len(elsewhere) < 4:  # another entry is picked at one of them, perhaps
+            raise UndecidedError("it runs at too few points")
+        refute(fewer, "fewer are zero anywhere")
 
 
 def has_kink(evidence: Evidence, claim: Claim) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import jvpcli
 from jvpcli.answers.trace import follow, trace
 from jvpcli.errors import EvaluationError, NotDifferentiableError, UsageError
 from jvpcli.request import Request
@@ -468,3 +469,11 @@ def test_a_cure_is_compared_where_the_original_is_finite_though_that_is_far_off(
 def test_a_cure_that_spoils_the_value_is_not_shown():
     _, found = only("(x / (x > 0)).sum()", x="0,1")
     assert found.rewrite is None
+
+
+def test_the_nan_of_a_basis_vector_is_no_derivative():
+    """A backward pass of one row adds 1/0 and 0/0 along what is broadcast; of ones it gives ∞, as torch.autograd.grad does."""
+    x, w = torch.ones(5, 1, requires_grad=True), torch.zeros(5)
+    assert torch.autograd.grad((x / w).sum(), x)[0].isinf().all()
+    (found,) = jvpcli.trace("torch.div(x, w)", x=x.detach(), w=w, wrt="x").to_dict()["findings"][:1]
+    assert "the derivative there is ∞: 1/0 already in the forward pass" in found["message"]

@@ -205,10 +205,13 @@ def _factors(traced: Traced, fault: Fault) -> tuple[complex, complex, int] | Non
         v = arrived[local.result]
         if local.position != fault.position or v is None:
             continue
+        ones = [torch.ones_like(v) if k == local.result else None for k in range(len(arrived))]
         if isinstance(local.jacobian, DenseMap):
             column, row = local.jacobian.matrix[:, fault.entry], None
+            if column.isnan().any() and not column.isinf().any():  # each may be the 0·∞ of a basis vector: ones have no 0
+                slope = pull_back(step, ones)[fault.position]
+                column = column if slope is None else column.where(~column.isnan(), slope.reshape(-1)[fault.entry])
         elif local.structure in ("diagonal", "identity") and local.in_shape == local.out_shape:
-            ones = [torch.ones_like(v) if k == local.result else None for k in range(len(arrived))]
             slope = pull_back(step, ones)[fault.position]
             column, row = v if slope is None else slope.reshape(-1), fault.entry
         else:
