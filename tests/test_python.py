@@ -105,7 +105,7 @@ MESSAGE = "grad can be implicitly created only for scalar outputs"
 
 def test_an_explanation_is_that_of_the_command():
     found = jvpcli.explain(f"Traceback (most recent call last):\n  …\nRuntimeError: {MESSAGE}")
-    assert (found.matched, found.title) == (MESSAGE, "backward() was called on a tensor with several entries")
+    assert (found.matched, found.title) == (MESSAGE, "backward() or grad() was called on a tensor with several entries")
     assert found.meaning
     assert found.causes
     assert found.cures

@@ -98,13 +98,13 @@ def make_cases() -> list[Case]:
     return [
         simple("ResNet-18", "resnet18", picture, "block_diagonal", samples=True),
         Case(
-            "ResNet-18, to its head", "resnet18(x)", {"x": picture}, {head: "sparse"},
+            "ResNet-18, to its head", "resnet18(x)", {"x": picture}, {head: "strided_blocks"},
             with_parameters("resnet18", lambda f: f(picture), head), zoo.resnet18,
         ),
         simple("ViT", "vit", picture[:, :, :8, :8].contiguous(), "block_diagonal", samples=True),
-        simple("GPT", "gpt", embedded, "unknown"),
-        simple("LSTM", "lstm", sequence, "sparse"),
-        simple("GRU", "gru", sequence, "sparse"),
+        simple("GPT", "gpt", embedded, "block_triangular"),
+        simple("LSTM", "lstm", sequence, "strided_blocks"),
+        simple("GRU", "gru", sequence, "strided_blocks"),
         simple("batch norm in training", "normed", batch, "dense", plain=zoo.normed_plain),
         Case(
             "PINN", "pinn(x, t)", {"x": place, "t": time}, {"x": "diagonal", "t": "diagonal"}, zoo.pinn_plain, zoo.pinn,

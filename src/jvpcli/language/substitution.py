@@ -101,7 +101,7 @@ class _Place:
 
     @property
     def tensor(self) -> Any:
-        return self.tensors.get(self.name)
+        return self.tensors[self.name] if self.name in self.tensors else None
 
 
 @dataclass(frozen=True, slots=True)
