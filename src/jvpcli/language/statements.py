@@ -79,9 +79,12 @@ def reads_grad(node: ast.AST) -> bool:
 
 
 def free_names(node: ast.AST) -> set[str]:
-    """The names that a part of a program uses, without those that functions in it have of their own."""
+    """The names that a part of a program uses, without those that functions and comprehensions in it have of their own."""
     if isinstance(node, ast.Name):
         return {node.id}
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+        of_its_own = {name for each in node.generators for name in assigned([each.target])}
+        return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
     if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
         return set().union(*map(free_names, ast.iter_child_nodes(node)))
     own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
