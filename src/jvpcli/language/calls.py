@@ -335,8 +335,8 @@ def _parameters(function: ast.expr) -> list[str] | None:
 
 
 def _is_function(node: ast.expr) -> bool:
-    """Whether a call gives a function: one of torch.func that gives the derivative as one, or vmap."""
-    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap")
+    """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
+    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap", "partial")
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

@@ -73,6 +73,8 @@ def _read(value: ast.AST) -> list[str]:
         if name_of(maker(value)) == "vjp":
             parts = maker(value).args[1:]
         return [name for part in parts for name in _read(part)]
+    elif isinstance(value, ast.Call) and (transformed(value) is not None or name_of(value) in ("vjp", "jvp")):
+        parts = [*value.args[1:], *(keyword.value for keyword in value.keywords if keyword.arg != "func")]
     names = free_names(value)  # without those of comprehensions
     return [name for part in parts for name in _read(part) if name in names]
 

@@ -14,8 +14,10 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number."""
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
     for statement in statements:
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+            continue
         test = statement.test if isinstance(statement, ast.If) else None
         is_main = isinstance(test, ast.Compare) and path(test.left) == "__name__"
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
