@@ -88,7 +88,7 @@ def asked_twice(call: ast.expr | None, source: str) -> Pasted | None:
         found = _of_function(functions, items(argument(call, 1, "inputs")), source)
         return found and replace(found, tangent=_texts(argument(call, 2, "v"), source))
     if name == "hessian":
-        chosen = _numbers(argument(made, 1, "argnums"), len(call.args))
+        chosen = picked(argument(made, 1, "argnums"), len(call.args))
         return None if chosen is None else _of_function(functions, call.args, source, chosen)
     inner = functions[0] if functions else None
     if not isinstance(inner, ast.Call) or name_of(inner) not in COMPOSED or len(inner.args) + len(inner.keywords) != 1:
@@ -173,7 +173,7 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
 LOOKING = ("print", "list", "tuple", "len", "float", "abs")
 """Functions of Python's own that people look at a result by."""
 
-def _numbers(argnums: ast.expr | None, count: int) -> list[int] | None:
+def picked(argnums: ast.expr | None, count: int) -> list[int] | None:
     """Which of so many arguments `argnums` picks: the first, where it is not given.  None where it can't be read."""
     try:
         chosen = 0 if argnums is None else ast.literal_eval(argnums)
@@ -263,14 +263,14 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
 def _transform(made: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pasted | None:
     """jacrev(f)(x), grad(f)(x), hessian(f)(x), where f may be another transform of a function."""
     name, argnums, functions = name_of(made), argument(made, 1, "argnums"), _function(made)
-    chosen = _numbers(argnums, len(arguments))
+    chosen = picked(argnums, len(arguments))
     if name not in (*COMPOSED, "hessian") or not functions or chosen is None:
         return None
     if name != "hessian":
         found = _of_function(functions, arguments, source, chosen)
         return found and (replace(found, grad_outputs=("implicit:grad",)) if name == "grad" else found)
-    picked = "" if argnums is None else f", argnums={text_of(argnums, source)}"
-    jacobian = parsed(f"torch.func.jacrev({text_of(functions[0], source)}{picked})")
+    wording = "" if argnums is None else f", argnums={text_of(argnums, source)}"
+    jacobian = parsed(f"torch.func.jacrev({text_of(functions[0], source)}{wording})")
     found = _of_function([jacobian], arguments, source, chosen)
     note = "the Hessian is the Jacobian of the first derivative, which stands here as what is differentiated"
     return found and replace(found, notes=(note,))
@@ -335,8 +335,8 @@ def _parameters(function: ast.expr) -> list[str] | None:
 
 
 def _is_function(node: ast.expr) -> bool:
-    """Whether a call gives a function: one of torch.func that gives the derivative as one, or vmap."""
-    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap")
+    """Whether a call gives a function: one of torch.func that gives the derivative as one, vmap, or functools.partial."""
+    return isinstance(node, ast.Call) and name_of(node) in (*COMPOSED, "hessian", "vmap", "partial")
 
 
 def _new_name(parameter: Sequence[str], source: str, function: str, given: Mapping[str, str]) -> str:

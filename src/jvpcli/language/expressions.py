@@ -56,7 +56,7 @@ TRANSFORMS: Mapping[str, str] = {
        for name in ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "vjp", "jvp")},
     **{f"torch.autograd.functional.{name}": f"functional.{name}"
        for name in ("jacobian", "hessian", "vjp", "jvp", "hvp", "vhp")},
-    "torch.vmap": "vmap",
+    "torch.vmap": "vmap", "functools.partial": "partial",
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 

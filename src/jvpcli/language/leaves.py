@@ -27,13 +27,14 @@ def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt
     return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
 
 
-def with_own_names(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, where a leaf is made anew under a name the one before under a name of its own: `x_1`.
+def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:
+    """The statements, where a leaf, or one of some inputs, is made anew under a name the one before under its own: `x_1`.
 
     A function that reads the name finds what it stands for when it is called; of such a program nothing is renamed.
     """
+    statements = [part for statement in statements for part in separate(statement, inputs)]
     found = [*statements]
-    switched = {name for statement in statements for name in _switches(statement)}
+    switched = {name for statement in statements for name in _switches(statement)} | {*inputs}
     taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
     made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
     for name in dict.fromkeys(each for names in made for each in names):

@@ -12,7 +12,7 @@ LIST_METHODS = frozenset(
 )
 """Methods that a list or dictionary has and a tensor has not."""
 
-FUNCTION_WORDS = ("lambda", "torch.func", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
+FUNCTION_WORDS = ("lambda", "torch.func", "functools", "functorch", "autograd.functional", "vmap", "jacrev", "jacfwd", "hessian")
 """Words without which no text of assignments alone has functions as values, but for those of the language under a new name."""
 
 CHANGING = ("{", "dict(", ":=", *(f".{method}(" for method in sorted(LIST_METHODS)))

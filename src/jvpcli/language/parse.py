@@ -83,11 +83,13 @@ def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _is_passed_over(node: ast.stmt) -> bool:
-    """Whether a statement gives nothing to what follows it: imports, assertions, `print` of nothing but text."""
+    """Whether a statement gives nothing to what follows it: imports, assertions, a text, `print` of nothing but text."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)):
         return True
     if isinstance(node, ast.AnnAssign):
         return node.value is None
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return True
     return _is_print(node) and len(_printed(node)) != 1
 
 

@@ -139,27 +139,32 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     if number is not None and places and not 0 < number <= len(places):
         raise _no_such_call(number, _listed(nodes, (), text, code))
     end = len(written) if number is None or not places else places[number - 1].place + 1
-    statements = [*with_own_names(written[:end]), *written[end:]]
-    calls = list(calls_of(statements, code))
-    others = {*assigned(statements)} - {*assigned(written)}
-    reader = Reader(statements, code, twice, calls, others)
-    subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
+    inputs: tuple[str, ...] = ()
+    while True:
+        statements = [*with_own_names(written[:end], inputs), *written[end:]]
+        calls = list(calls_of(statements, code))
+        others = {*assigned(statements)} - {*assigned(written)}
+        reader = Reader(statements, code, twice, calls, others)
+        subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
+        if inputs or subject is None or not subject.asked.wrt or without_leaves(subject.before, code)[1].keys() & subject.asked.wrt:
+            break
+        inputs = subject.asked.wrt  # made anew under one name, each has its own
     before, found = (statements, None) if subject is None else (subject.before, subject.asked)
     kept, leaves = without_leaves(before, code)
     if subject is not None and found is not None:
-        if follows(subject, kept):
+        if subject.calls and follows(subject, kept):
             subject = reader.as_value(subject)
             found = subject.asked
         cut = from_intermediates(found, kept, leaves, code)
         if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
-            kept, leaves = without_leaves(statements[: subject.calls[-1].place + 1], code)
+            kept, leaves = without_leaves(statements[: subject.calls[-1].place + 1] if subject.calls else statements, code)
             subject = found = None
         else:
             kept, leaves = cut
-    if text.pieces or (not calls and not leaves):
+    if text.pieces or (not calls and not leaves and subject is None):
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
-    of_turn = subject is None or subject.calls[-1].place >= turn.start
+    of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
     if found is not None and of_turn and (left := turn.left(code)):
         found = replace(found, wrt=found.wrt or tuple(leaves))
         kept = [part for part in kept if not {*assigned([part])} or not {*assigned([part])} <= left.keys()]

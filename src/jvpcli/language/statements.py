@@ -14,8 +14,10 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number."""
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
     for statement in statements:
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+            continue
         test = statement.test if isinstance(statement, ast.If) else None
         is_main = isinstance(test, ast.Compare) and path(test.left) == "__name__"
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
@@ -79,9 +81,12 @@ def reads_grad(node: ast.AST) -> bool:
 
 
 def free_names(node: ast.AST) -> set[str]:
-    """The names that a part of a program uses, without those that functions in it have of their own."""
+    """The names that a part of a program uses, without those that functions and comprehensions in it have of their own."""
     if isinstance(node, ast.Name):
         return {node.id}
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+        of_its_own = {name for each in node.generators for name in assigned([each.target])}
+        return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
     if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
         return set().union(*map(free_names, ast.iter_child_nodes(node)))
     own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}

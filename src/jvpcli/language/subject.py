@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +28,10 @@ from jvpcli.language.calls import (
     path,
     text_of,
     transformed,
+    without_places,
 )
-from jvpcli.language.dependence import needed, root_of
+from jvpcli.language.dependence import imported, needed, root_of
+from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned
 from jvpcli.language.statements import (
@@ -67,7 +70,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The call that is meant: what comes before it, what it asks for, and it itself with those that it adds up with."""
+    """What is meant: what comes before it, what it asks for, and the call with those that it adds up with; none of a value."""
 
     before: list[ast.stmt]
     asked: Pasted
@@ -144,13 +147,39 @@ class Reader:
     others: Collection[str] = ()
 
     def ending(self) -> _Subject | None:
-        """The call that the program ends with.
+        """The call that the program ends with, or the value that it makes of derivatives by no leaf.
 
-        None where something is made of what it gives: it is one of the program's equations then.
+        None where something is made of what the call gives: it is one of the program's equations then.
         """
-        for each in reversed(self.calls):
+        return self._ending_call() or self._ending_value()
+
+    def _ending_value(self) -> _Subject | None:
+        """The last value that is made of derivatives, where it reads no leaf: by the tensors that they are given."""
+        for place in reversed(range(len(self.statements))):
+            statement, before = self.statements[place], self.statements[:place]
+            value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+            if value is None or shows(statement, {*assigned(before)}) or not derives(value, before):
+                continue
+            wrt = self._given(value, before)
+            if not wrt and not is_parts(value, before):
+                return None
+            (*before, last), changed = _with_graphs([*before, ast.Expr(value)])
+            assert isinstance(last, ast.Expr)
+            return _Subject(before, Pasted(text_of(last.value, self.code), wrt=wrt, notes=(AS_VALUE,) if changed else ()), ())
+        return None
+
+    def _given(self, value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
+        """The tensors that the derivatives in a value are given, where it is made of neither leaves nor names to be given."""
+        made_of = sources(free_names(value), before) - {*dir(builtins)}.union(*map(imported, before))
+        return given(value, before) if made_of <= {*assigned(before)} - {*without_leaves(before, self.code)[1]} else ()
+
+    def _ending_call(self) -> _Subject | None:
+        carried_out = [each for each in self.calls if not isinstance(self.statements[each.place], ast.Assert)]
+        for each in reversed(carried_out or self.calls):
             statement, rest = self.statements[each.place], self.statements[each.place + 1 :]
             shown = around(statement, each.node)
+            if shown is None and isinstance(statement, (ast.Expr, ast.Assign)) and self._is_only_graphless(statement.value, each):
+                shown = [statement.value]
             if shown is None or (shown and not is_constant(each.call) and not any(map(_is_plain, shown))):
                 return None
             if _is_used(statement, each.call, rest) or (has_graph(each.call) and (rest or not is_backward(each.call))):
@@ -160,6 +189,16 @@ class Reader:
             notes = tuple(f"{ast.unparse(layer)} {LOOKED_AT}" for layer in looks[:1])
             return replace(found, asked=replace(found.asked, notes=(*found.asked.notes, *notes)))
         return None
+
+    def _is_only_graphless(self, value: ast.expr, each: Place) -> bool:
+        """Whether what is made of a call's result has no graph, as the result has none, nor what else it is made of."""
+        if not is_constant(each.call) or is_backward(each.call):
+            return False
+        beside = _read_with_graph(value, each.node)
+        before = self.statements[: each.place]
+        return not any(derives(part, before) for part in beside) and not (
+            all_read({part.id for part in beside}, before) & without_leaves(before, self.code)[1].keys()
+        )
 
     def chosen(self, each: Place) -> _Subject:
         """A call as what is meant."""
@@ -186,14 +225,7 @@ class Reader:
             notes = (AS_VALUE,)
         expression = ast.unparse(value) if notes or depth is None else text_of(shown[0], self.code)
         before = self.statements[: each.place]
-        return _Subject(before, Pasted(expression, wrt=self._arguments(each, before), notes=notes), (each,))
-
-    def _arguments(self, each: Place, before: Sequence[ast.stmt]) -> tuple[str, ...]:
-        """What a function is derived at, by its names: the inputs of a program that has neither leaves nor names to be given."""
-        made = {*assigned(before)}
-        if transformed(each.call) is None or without_leaves(before, self.code)[1] or not self._made_of(each) <= made:
-            return ()
-        return tuple(dict.fromkeys(argument.id for argument in each.call.args if isinstance(argument, ast.Name)))
+        return _Subject(before, Pasted(expression, wrt=self._given(each.call, before), notes=notes), (each,))
 
     def _made_of(self, each: Place) -> set[str]:
         """The names that stand for something by themselves, and that what a call of backward differentiates is made of."""
@@ -343,6 +375,34 @@ def _make_graph(call: ast.expr) -> bool:
     return True
 
 
+def _with_graphs(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], bool]:
+    """The statements with what calls for derivatives give as values with a graph, and whether any is changed by that."""
+    found: list[ast.stmt] = []
+    own = {name for part in statements for name in assigned([part])}
+    for statement in statements:
+        again = copy.deepcopy(statement)
+        calls = [part for part in ast.walk(again) if isinstance(part, ast.Call)]
+        functions = [part for call in calls for part in (call.func, *call.args[:1])]  # torch.func.grad(f), which is called
+        changed = [_make_graph(part) for part in calls if part not in functions and root_of(part) not in own]
+        found.append(without_places(again) if any(changed) else statement)
+    return found, any(old is not new for old, new in zip(statements, found, strict=True))
+
+
+GRAPHLESS = frozenset({"ones_like", "zeros_like", "full_like", "rand_like", "randn_like", "empty_like", "eye"})
+"""Functions whose results have no graph, whatever they are given."""
+
+
+def _read_with_graph(value: ast.AST, beside: ast.AST) -> list[ast.Name]:
+    """The names that a value reads, but for those in a part of it, and those of which it takes nothing that has a graph."""
+    if value is beside or (isinstance(value, ast.Call) and name_of(value) in GRAPHLESS) or (
+        isinstance(value, ast.expr) and _is_plain(value)
+    ):
+        return []
+    if isinstance(value, ast.Name):
+        return [] if value.id in NAMESPACES else [value]
+    return [name for part in ast.iter_child_nodes(value) for name in _read_with_graph(part, beside)]
+
+
 UNDERSTOOD = frozenset(
     {"func", "inputs", "v", "primals", "tangents", "argnums", "has_aux", "create_graph", "strict", "vectorize", "strategy",
      "outer_jacobian_strategy", "chunk_size", "randomness"}
@@ -390,6 +450,9 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
+        if used and isinstance(part, ast.Assign) and _is_named(part, results):
+            results |= {*names_made(part)}
+            continue
         if not used or shows(part, results, is_constant(call)) or updates(part):
             continue
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):
@@ -417,6 +480,11 @@ def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool
     return isinstance(statement, ast.Assert) or printed or compared or (
         looks is not None and (constant or not looks or any(map(_is_plain, looks)))
     )
+
+
+def _is_named(statement: ast.Assign, results: set[str]) -> bool:
+    """Whether a statement only gives a name to one of the results, a part of it, or `x.grad`."""
+    return _looks(ast.Expr(statement.value), results) == [] and all(isinstance(each, ast.Name) for each in statement.targets)
 
 
 def _looks(statement: ast.stmt, results: set[str]) -> list[ast.expr] | None:

@@ -1,0 +1,153 @@
+"""What a program derives by where it makes no leaf: the tensors that its derivative is given.  Only the text is read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+from jvpcli.language.calls import (
+    FUNCTIONAL,
+    TRANSFORMS,
+    argument,
+    is_backward,
+    is_constant,
+    is_functional,
+    is_true,
+    items,
+    maker,
+    name_of,
+    picked,
+    transformed,
+)
+from jvpcli.language.dependence import imported
+from jvpcli.language.names import assigned
+from jvpcli.language.statements import NAMESPACES, free_names, names_made
+
+FUNCTIONS = (ast.Lambda, ast.FunctionDef)
+
+
+def derives(node: ast.AST, before: Sequence[ast.stmt]) -> bool:
+    """Whether a part of a program calls for a derivative, by itself or by what the names in it stand for."""
+    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+    if any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL) or name_of(maker(call)) in TRANSFORMS for call in calls):
+        return True
+    return any(derives(before[place], before[:place]) for place in _makers(node, before))
+
+
+def _makers(node: ast.AST, before: Sequence[ast.stmt]) -> Iterator[int]:
+    """The places of the statements that the names in a part of a program stand for."""
+    names = free_names(node) - NAMESPACES
+    for place in reversed(range(len(before))):
+        made = {*assigned([before[place]])}
+        if made & names and isinstance(before[place], (ast.Assign, ast.FunctionDef)):
+            names -= made
+            yield place
+
+
+def given(value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
+    """The names of the tensors that the derivatives in a value are given; of a function that is derived, those of `argnums`."""
+    found: dict[str, None] = {}
+    for name in _read(value):
+        maker_ = next((k for k in reversed(range(len(before))) if name in assigned([before[k]])), None)
+        statement = None if maker_ is None else before[maker_]
+        if not isinstance(statement, ast.Assign) or isinstance(statement.value, ast.Lambda):
+            continue
+        earlier = before[:maker_]
+        if derives(statement.value, earlier):
+            found.update(dict.fromkeys(given(statement.value, earlier)))
+        elif _is_tensor(_part(statement, name), earlier):
+            found[name] = None
+    return tuple(found)
+
+
+def _read(value: ast.AST) -> list[str]:
+    """The names that a value reads, in order; of a call of a derived function those of the arguments that are derived by."""
+    if isinstance(value, FUNCTIONS):
+        return []
+    if isinstance(value, ast.Name):
+        return [value.id]
+    parts: Sequence[ast.AST] = list(ast.iter_child_nodes(value))
+    if isinstance(value, ast.Call) and transformed(value) is not None and maker(value) is not value:
+        chosen = picked(_argnums(maker(value)), len(value.args))
+        parts = value.args if chosen is None else [value.args[place] for place in chosen]
+        if name_of(maker(value)) == "vjp":
+            parts = maker(value).args[1:]
+        return [name for part in parts for name in _read(part)]
+    elif isinstance(value, ast.Call) and (transformed(value) is not None or name_of(value) in ("vjp", "jvp")):
+        parts = [*value.args[1:], *(keyword.value for keyword in value.keywords if keyword.arg != "func")]
+    names = free_names(value)  # without those of comprehensions
+    return [name for part in parts for name in _read(part) if name in names]
+
+
+def _argnums(made: ast.Call) -> ast.expr | None:
+    """Which arguments a function is derived by: what the innermost transform that says so says."""
+    inner = argument(made, 0, "func")
+    if isinstance(inner, ast.Call) and (name_of(inner) in TRANSFORMS or name_of(inner) == "vmap"):
+        return _argnums(inner)
+    return None if name_of(made) == "vmap" else argument(made, 1, "argnums")
+
+
+def _part(statement: ast.Assign, name: str) -> ast.expr:
+    """What an assignment gives to one of its names, where that stands there by itself; else all that it gives."""
+    made, values = names_made(statement), items(statement.value)
+    return values[made.index(name)] if name in made and len(values) == len(made) else statement.value
+
+
+def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> bool:
+    """Whether a value is nothing but what calls for derivatives give, taken apart and put together: rows of a Jacobian.
+
+    Where they are carried out again and again, not `alone`, they leave the graph as it is, or go through one of their own.
+    """
+    if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
+        return is_parts(value.elt, before, False)
+    if isinstance(value, (ast.Tuple, ast.List)):
+        return bool(value.elts) and all(is_parts(part, before, alone) for part in value.elts)
+    if isinstance(value, (ast.Subscript, ast.Starred)):
+        return is_parts(value.value, before, alone)
+    if isinstance(value, ast.Name):
+        place = next(_makers(value, before), None)
+        return place is not None and isinstance(part := before[place], ast.Assign) and is_parts(part.value, before[:place], alone)
+    if not isinstance(value, ast.Call):
+        return False
+    if is_constant(value) and not is_backward(value):
+        keeps = any(keyword.arg == "retain_graph" and is_true(keyword.value) for keyword in value.keywords)
+        return alone or keeps or is_functional(value) or isinstance(argument(value, 0, "outputs"), ast.Call)
+    if transformed(value) is not None and maker(value) is not value:
+        return True
+    if name_of(value) in PUTTING_TOGETHER and value.args:
+        return is_parts(value.args[0], before, alone)
+    if isinstance(value.func, ast.Attribute) and value.func.attr in REARRANGING:
+        return is_parts(value.func.value, before, alone)
+    mapped = isinstance(value.func, ast.Call) and name_of(value.func) == "vmap"  # for PyTorch all rows are one call
+    function = argument(value.func, 0, "func") if mapped and isinstance(value.func, ast.Call) else value.func
+    if isinstance(function, ast.Lambda):
+        return is_parts(function.body, before, alone)
+    place = next(_makers(function, before), None) if isinstance(function, ast.Name) else None
+    definition = None if place is None else before[place]
+    if isinstance(definition, ast.Assign) and isinstance(definition.value, ast.Lambda):
+        return is_parts(definition.value.body, before, alone)
+    if not isinstance(definition, ast.FunctionDef):
+        return False
+    found = [part.value for part in ast.walk(definition) if isinstance(part, ast.Return) and part.value is not None]
+    inside = [part for part in ast.walk(definition) if isinstance(part, ast.Assign)]
+    return bool(found) and all(is_parts(part, [*before, *inside], alone) for part in found)
+
+
+PUTTING_TOGETHER = frozenset({"stack", "cat", "concat", "concatenate", "vstack", "hstack", "list", "tuple"})
+REARRANGING = frozenset({"reshape", "view", "flatten", "squeeze", "unsqueeze", "t", "transpose", "permute", "movedim", "detach", "clone"})
+
+
+def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:
+    """Whether a value is made by torch: no number, size or function."""
+    if not isinstance(value, (ast.Call, ast.Subscript, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Name)):
+        return False
+    if isinstance(value, ast.Attribute) and value.attr in ("shape", "ndim", "dtype", "device"):
+        return False
+    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    torchs = {name for part in before for name in imported(part)} | NAMESPACES
+    makes = any(isinstance(part, ast.Call) and not isinstance(part.func, ast.Name) for part in ast.walk(value))
+    if makes and names & torchs:
+        return True
+    return any(
+        isinstance(part := before[place], ast.Assign) and _is_tensor(part.value, before[:place]) for place in _makers(value, before)
+    )
