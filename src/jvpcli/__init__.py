@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from jvpcli.errors import JvpError
 
 if TYPE_CHECKING or "torch" in sys.modules:
-    from jvpcli.api import check, hessian, inspect, jacobian, trace
+    from jvpcli.api import check, derive, hessian, inspect, jacobian, trace
 
 __version__ = "0.1.0"
-__all__ = ["JvpError", "__version__", "check", "hessian", "inspect", "jacobian", "trace"]
+__all__ = ["JvpError", "__version__", "check", "derive", "hessian", "inspect", "jacobian", "trace"]
 
 
 def __getattr__(name: str) -> Any:

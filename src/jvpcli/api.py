@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jvpcli.answers.inspect import Inspection
     from jvpcli.answers.trace import Tracing
     from jvpcli.report import InspectReport
+    from jvpcli.report.derive import Case, DeriveReport, Product
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.hessian import Eigenvalues, HessianReport
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
@@ -218,6 +219,45 @@ class HessianResult(_Result):
 
     def _repr_html_(self) -> str | None:
         return _fragment(self.report)
+
+
+class DeriveResult(_Result):
+    """The answer of :func:`derive`: formulas as text, as LaTeX and as PyTorch code.
+
+    Attributes:
+        formula: (output name, input name) to the Jacobian in indices; None where it has no closed form.
+        cases: (output name, input name) to the Jacobian by cases: each has `.when` and `.value`.
+        vjp: input name to the vector-Jacobian product: `.formula`, `.matrix`, `.torch`, `.latex`, and `.given` for the given v.
+        jvp: output name to the Jacobian-vector product, as `vjp`; empty without a tangent.
+        torch: input name to the PyTorch code of the vector-Jacobian product.
+        latex: all equations, a line each.
+        code: a torch.autograd.Function as text; None where an input has no code.
+        report: all of this as plain data.
+    """
+
+    def __init__(self, report: DeriveReport) -> None:
+        from jvpcli.render.derive import latex_lines
+
+        pairs = {(y, x): form for y, others in report.jacobian.items() for x, form in others.items()}
+        self.report: DeriveReport = report
+        self.formula: Mapping[tuple[str, str], str | None] = {pair: form.formula for pair, form in pairs.items()}
+        self.cases: Mapping[tuple[str, str], tuple[Case, ...]] = {pair: form.cases for pair, form in pairs.items()}
+        self.vjp: Mapping[str, Product] = report.vjp
+        self.jvp: Mapping[str, Product] = report.jvp or {}
+        self.torch: Mapping[str, str | None] = {x: product.torch for x, product in report.vjp.items()}
+        self.latex: str = "\n".join(latex_lines(report))
+        self.code: str | None = report.code
+
+    def _render(self, console: Console) -> None:
+        from jvpcli.render.derive import render_derive
+
+        render_derive(self.report, console)
+
+    def _repr_latex_(self) -> str:
+        lines = self.latex.replace(" = ", " &= ", 1) if "\n" not in self.latex else " \\\\\n".join(
+            line.replace(" = ", " &= ", 1) for line in self.latex.split("\n")
+        )
+        return f"$$\\begin{{aligned}}\n{lines}\n\\end{{aligned}}$$"
 
 
 @_recorded
@@ -420,6 +460,34 @@ def hessian(
     from jvpcli.answers.hessian import investigate
 
     return HessianResult(investigate(request))
+
+
+@_recorded
+def derive(
+    expression: str,
+    inputs: Any = None,
+    *,
+    imports: Paths | None = None,
+    wrt: Wanted | None = None,
+    grad_outputs: Weights = None,
+    tangent: Weights = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    memory_limit: int | str | None = None,
+    **named: Any,
+) -> DeriveResult:
+    """The derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd.
+
+    Args: as :func:`inspect`; `expression` is text, and `tangent` asks for the product J u too.
+
+    Raises:
+        JvpError: a subclass for each kind of failure.
+    """
+    request = _request("derive", locals())
+    from jvpcli.answers.derive import derive as answer
+
+    return DeriveResult(answer(request))
 
 
 def _request(command: str, given: Mapping[str, Any]) -> Request:

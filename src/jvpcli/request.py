@@ -46,7 +46,7 @@ class Request:
         strict: whether an output that does not depend on an input is refused.
         ignore: names of a Python function's results that are left out.
         arguments: what a Python function is called with (`language.trees.Arguments`); None: its inputs.
-        command: "inspect", "trace", "check" or "hessian": what is asked, which an error shows in a command that works.
+        command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
     """

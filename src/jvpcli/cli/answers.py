@@ -215,9 +215,16 @@ def _hessian(request: Request) -> tuple[Any, bool]:
     return hessian(request), False
 
 
+def _derive(request: Request) -> tuple[Any, bool]:
+    from jvpcli.answers.derive import derive
+
+    return derive(request), False
+
+
 COMMANDS: Mapping[str, Callable[[Request], tuple[Any, bool]]] = {
     "inspect": _inspect,
     "trace": _trace,
     "check": _check,
     "hessian": _hessian,
+    "derive": _derive,
 }

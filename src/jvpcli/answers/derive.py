@@ -1,0 +1,57 @@
+"""The answer of `jvp derive`: problem → index forms → Jacobian, VJP and JVP in indices, matrices and code, each verified → report."""
+
+from __future__ import annotations
+
+from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
+from jvpcli.symbolic.closed import Closed, steps
+from jvpcli.symbolic.functions import autograd_function
+from jvpcli.errors import UsageError
+from jvpcli.jacobians import figures
+from jvpcli.program import Program
+from jvpcli.report.derive import DeriveReport
+from jvpcli.request import Request
+
+
+def derive(request: Request) -> DeriveReport:
+    """The answer to a request.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
+    problem = pose(request)
+    with backward_failures(problem):
+        refuse_cut(problem)
+        if not isinstance(problem.function, Program):
+            raise UsageError(
+                "derive reads an expression, and this is a Python function",
+                hints=("pass its text, as in jvpcli.derive(\"torch.outer(x, x)\", x=x)",),
+            )
+        for name, x in problem.leaves.items():
+            if x.is_complex():
+                raise UsageError(
+                    f"derive is for real inputs, and {name} is {str(x.dtype).removeprefix('torch.')}",
+                    explanation="Closed forms are of real numbers: a complex input is two real ones.",
+                    hints=(f"Write {name} as torch.complex(a, b), and give a and b as real inputs.",),
+                )
+        evaluation = problem.evaluation
+        cotangents = read_cotangents(request, evaluation)
+        tangents = read_tangents(request, evaluation)
+        v = {y: weight.value for y, weight in cotangents.items()}
+        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()})
+        vjp = {x: closed.vjp(x) for x in evaluation.wrt}
+        return DeriveReport(
+            expression=text_of(request),
+            inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
+            outputs={name: figures.value(y) for name, y in evaluation.outputs.items()},
+            grad_outputs={y: figures.cotangent(weight.source, weight.value) for y, weight in cotangents.items()},
+            indices=closed.indices,
+            names={**closed.v_names, **(closed.u_names if tangents else {})},
+            function={y: closed.function(y) for y in v},
+            jacobian={y: {x: closed.jacobian(y, x) for x in evaluation.wrt} for y in v},
+            vjp=vjp,
+            steps=tuple(steps(closed)),
+            verified=closed.verified,
+            code=autograd_function(problem.function, closed, vjp),
+            jvp={y: closed.jvp(y) for y in v} if tangents else None,
+            tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
+        )

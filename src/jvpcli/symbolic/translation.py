@@ -1,0 +1,112 @@
+"""Programs in indices: each step of a tape as a tensor whose entries are forms of the entries of its operands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from jvpcli.symbolic.forms import Lam, Sym, fresh, of
+from jvpcli.symbolic.operations import OPERATIONS
+from jvpcli.symbolic.rules import NoClosedFormError
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.operations import is_in_place, read_operand
+from jvpcli.program import Equation, refs
+
+
+def symbol(name: str, shape: Sequence[int]) -> Lam:
+    """A tensor that is known by its name."""
+    over = tuple(fresh(size) for size in shape)
+    return Lam(over, of(Sym(name, over)))
+
+
+def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None) -> dict[int, Any]:
+    """Slot to what it holds: a Lam for a tensor; the value itself for what is none.
+
+    `kept` are slots whose tensors are taken as they are, under a name.
+
+    Raises:
+        NoClosedFormError: a step that an output needs has no index form, with the reason.
+    """
+    kept = kept or {}
+    values: dict[int, Any] = {
+        slot: symbol(name, x.shape) for slot, (name, x) in enumerate(evaluation.inputs.items())
+    }
+    for step in evaluation.tape:
+        value = evaluation.values.get(step.slot)
+        if step.slot in kept and isinstance(value, Tensor):
+            values[step.slot] = symbol(kept[step.slot], value.shape)
+            continue
+        try:
+            values[step.slot] = _step(step, values, evaluation)
+        except NoClosedFormError as error:
+            values[step.slot] = error
+    return values
+
+
+def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> Any:
+    value = evaluation.values.get(step.slot)
+    slots = [slot for operand in (*step.operands, *(o for _, o in step.keywords)) for slot in refs(operand)]
+    for slot in slots:
+        if isinstance(values.get(slot), NoClosedFormError):
+            raise values[slot]
+    if isinstance(value, Tensor) and not value.is_floating_point() and value.is_complex():
+        raise NoClosedFormError("complex numbers have no closed forms here")
+    if not _has_tensors(value):
+        return value
+    text = evaluation.program.step_text(step) if evaluation.program else step.op
+    if not step.recorded:
+        raise NoClosedFormError(f"`{text}` runs under no_grad")
+    if is_in_place(step.op) or step.op in ("op:setitem", "op:iadd", "op:isub", "op:imul", "op:itruediv"):
+        raise NoClosedFormError(f"`{text}` changes a tensor in place")
+    arguments = [read_operand(operand, values) for operand in step.operands]
+    keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+    if step.kind == "unpack" or (isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"):
+        return arguments[0][keywords["index"] if step.kind == "unpack" else arguments[1]]
+    name = step.target.rpartition(".")[2]
+    if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
+        return _constant(value, text, slots)
+    rule = OPERATIONS.get(step.op) or OPERATIONS.get(name)
+    if rule is None:
+        raise NoClosedFormError(f"`{text}`: {name} has no index form here")
+    return _called(rule, name, arguments, keywords)
+
+
+def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    try:
+        inspect.signature(rule).bind(*arguments, **keywords)
+    except TypeError:
+        raise NoClosedFormError(f"{name} with these arguments has no index form here") from None
+    return rule(*arguments, **keywords)
+
+
+def _constant(value: Any, text: str, slots: Sequence[int]) -> Any:
+    """A tensor made of no input: a number where it is one, else its own text."""
+    if isinstance(value, Tensor):
+        if value.dim() == 0 and not value.is_complex():
+            return Lam((), _number(value))
+        if not slots:
+            return symbol(text if text.isidentifier() else f"{text}", value.shape)
+    raise NoClosedFormError(f"`{text}` is a constant without a name")
+
+
+def _number(value: Tensor) -> Any:
+    from jvpcli.symbolic.forms import number
+
+    item = value.item()
+    return number(Fraction(str(float(item))))
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_has_tensors, value)))
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [item for part in value for item in _flat(part)]
+    if isinstance(value, Mapping):
+        return [item for part in value.values() for item in _flat(part)]
+    return [value]

@@ -1,0 +1,195 @@
+"""Index forms as text and as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from jvpcli.symbolic.forms import ADJOINT, Atom, Axis, Delta, Factor, Fn, Index, Lam, Move, Poly, Power, Sym, Term, indices
+from jvpcli.symbolic.scalars import SCALARS
+
+LETTERS = "ijklmnpqrstabcdefgh"
+
+
+@dataclass
+class Letters:
+    """Which letter each index is written with; those of inputs and outputs are given, and bound ones get what is free."""
+
+    given: Mapping[Index, str] = field(default_factory=dict)
+
+    def among(self, taken: Iterable[str]) -> str:
+        used = set(taken)
+        return next((c for c in LETTERS if c not in used), None) or next(
+            f"{c}{k}" for k in range(1, 99) for c in LETTERS if f"{c}{k}" not in used
+        )
+
+
+SUPERSCRIPT = str.maketrans("-0123456789/", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᐟ")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the pieces of a form are put on paper."""
+
+    latex: bool
+
+    def entry(self, name: str, at: str) -> str:
+        if not at:
+            return self.name(name)
+        return f"{self.name(name)}_{{{at}}}" if self.latex else f"{name}_{at}"
+
+    def name(self, name: str) -> str:
+        if not self.latex or len(name) == 1:
+            return name
+        return rf"\mathrm{{{name}}}".replace("_", r"\_")
+
+    def number(self, value: Fraction) -> str:
+        if value.denominator == 1:
+            return str(value)
+        if value.denominator <= 1000:
+            if self.latex:
+                return rf"{'-' if value < 0 else ''}\tfrac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+            return str(value)
+        return f"{float(value):.12g}"
+
+    @property
+    def dot(self) -> str:
+        return r" \, " if self.latex else "·"
+
+    @property
+    def minus(self) -> str:
+        return "-" if self.latex else "−"
+
+
+TEXT, LATEX = Style(False), Style(True)
+
+
+def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT) -> str:
+    """A form as text; `letters` name its free indices, and those bound ones that have a letter already."""
+    if not poly:
+        return "0"
+    free = {letters[i] for i in indices(poly) if i in letters}
+    pieces = []
+    for k, term in enumerate(poly):
+        text = _term(term, letters, free, style)
+        if k == 0:
+            pieces.append((style.minus if term.coefficient < 0 else "") + text)
+        else:
+            pieces.append(f" {style.minus if term.coefficient < 0 else '+'} {text}")
+    return "".join(pieces)
+
+
+def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
+    """A term without its sign."""
+    size = abs(term.coefficient)
+    used = set(taken)
+    letters = dict(letters)
+    for s in term.sums:
+        if letters.get(s) is None or letters[s] in used:
+            letters[s] = Letters().among(used)
+        used.add(letters[s])
+    above = [f for f in term.factors if not (isinstance(f, Power) and f.exponent < 0)]
+    below = [Power(f.base, -f.exponent) for f in term.factors if isinstance(f, Power) and f.exponent < 0]
+    outside = [f for f in above if not (set(indices(f)) & set(term.sums))] if term.sums else above
+    below_outside = [f for f in below if not (set(indices(f)) & set(term.sums))]
+    inside = [f for f in above if f not in outside] if term.sums else []
+    below_inside = [f for f in below if f not in below_outside]
+    pieces = [style.number(size)] if size != 1 else []
+    pieces += [_factor(f, letters, used, style) for f in sorted(outside, key=_rank)]
+    alone = not pieces and not inside and not below_inside and len(outside) <= 1
+    if term.sums:
+        sign = r"\sum_{%s} " % " ".join(letters[s] for s in term.sums) if style.latex else f"Σ_{''.join(letters[s] for s in term.sums)} "
+        inner = style.dot.join(_factor(f, letters, used, style, alone=not below_inside and len(inside) == 1 and False) for f in sorted(inside, key=_rank)) or "1"
+        pieces.append(sign + _quotient(inner, below_inside, letters, used, style))
+    del alone
+    return _quotient(style.dot.join(pieces) or "1", below_outside, letters, used, style, bool(term.sums))
+
+
+def _rank(factor: Factor) -> int:
+    return 0 if isinstance(factor, Delta) else 2 if isinstance(factor, Power) and factor.exponent == 1 else 1
+
+
+def _quotient(above: str, below: list[Power], letters: Mapping[Index, str], taken: set[str], style: Style, wrap: bool = False) -> str:
+    if not below:
+        return above
+    under = style.dot.join(_factor(f if f.exponent != 1 else f, letters, taken, style, alone=style.latex and len(below) == 1) for f in below)
+    if style.latex:
+        return rf"\frac{{{above}}}{{{under}}}"
+    above = f"({above})" if wrap else above
+    return f"{above}/{under}" if len(below) == 1 else f"{above}/({under})"
+
+
+def _factor(factor: Factor, letters: Mapping[Index, str], taken: Iterable[str], style: Style, alone: bool = False) -> str:
+    def axes(at: tuple[Axis, ...]) -> str:
+        names = [str(a) if isinstance(a, int) else letters.get(a, "?") for a in at]
+        return ("," if any(len(n) > 1 or n.isdigit() for n in names) and len(names) > 1 else "").join(names)
+
+    def inner(poly: Poly) -> str:
+        used = {letters[i] for i in indices(poly) if i in letters} | set(taken)
+        return _with(poly, letters, used, style)
+
+    match factor:
+        case Sym(name, at):
+            return style.entry(name, axes(at))
+        case Delta(a, b):
+            by_letter = sorted((a, b), key=lambda c: (isinstance(c, int), LETTERS.find(letters.get(c, "?"))))  # type: ignore
+            return style.entry(r"\delta" if style.latex else "δ", axes(tuple(by_letter))).replace(r"\mathrm{\delta}", r"\delta")
+        case Power(base, e):
+            text = inner(base)
+            plain = len(base) == 1 and base[0].coefficient == 1 and len(base[0].factors) == 1 and not base[0].sums
+            is_power = plain and isinstance(base[0].factors[0], Power)
+            if e == Fraction(1, 2):
+                return rf"\sqrt{{{text}}}" if style.latex else f"√({text})" if not plain or is_power else f"√{text}"
+            if e == 1:
+                return text if alone or (plain and not is_power) else f"({text})"
+            if not plain or is_power or (isinstance(base[0].factors[0], Fn) and SCALARS[base[0].factors[0].name].text[:1] in "{"):
+                text = rf"\left({text}\right)" if style.latex else f"({text})"
+            return f"{{{text}}}^{{{e}}}" if style.latex else text + str(e).translate(SUPERSCRIPT)
+        case Fn(name, args):
+            form = SCALARS[name].latex if style.latex else SCALARS[name].text
+            texts = [inner(a) for a in args]
+            if name == "power":
+                texts = [t if t.isidentifier() or t.isdigit() else f"({t})" for t in texts]
+            return form.format(*texts)
+        case Atom(name, args, at, params):
+            shown = [_tensor(lam, letters, taken, style) for lam in args]
+            name = params[0] if name == "move" else name
+            label = {"inv": "inv", "is_max": "is_max"}.get(name, name.replace(ADJOINT, ""))
+            if name.startswith(ADJOINT):
+                label += "ᵀ" if not style.latex else "^T"
+            if style.latex:
+                label = rf"\operatorname{{{label}}}".replace("^T}", "}^T").replace("_", r"\_")
+            return style_entry(f"{label}({', '.join(shown)})", axes(at), style)
+        case Move(name, _, out, into):
+            return style_entry(rf"\operatorname{{{name}}}" if style.latex else name, axes((*out, *into)), style)
+    raise AssertionError(factor)
+
+
+def style_entry(text: str, at: str, style: Style) -> str:
+    return text if not at else f"{text}_{{{at}}}" if style.latex else f"{text}_{at}"
+
+
+def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Style) -> str:
+    if not poly:
+        return "0"
+    pieces = []
+    for k, term in enumerate(poly):
+        text = _term(term, letters, taken, style)
+        sign = style.minus if term.coefficient < 0 else ("+" if k else "")
+        pieces.append(f"{sign}{text}" if k == 0 else f" {sign} {text}")
+    return "".join(pieces)
+
+
+def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
+    """A tensor: its name alone where it is one, else its entry with dots for what runs."""
+    only = lam.body[0].factors[0] if len(lam.body) == 1 and len(lam.body[0].factors) == 1 and not lam.body[0].sums else None
+    if isinstance(only, Sym) and lam.body[0].coefficient == 1 and only.at == lam.over:
+        return style.name(only.name)
+    dots = {index: "•" if not style.latex else r"\bullet" for index in lam.over} if len(lam.over) == 1 else {}
+    used = set(taken)
+    names = dict(letters)
+    for index in lam.over:
+        names[index] = dots.get(index) or Letters().among(used)
+        used.add(names[index])
+    return _with(lam.body, names, used, style)
