@@ -102,7 +102,7 @@ def _forms(entry: str, whole: str, form: Product | Given) -> Iterator[Renderable
         yield Text(f"{entry}: {form.reason}", style=QUIET)
         return
     yield Text(f"{entry} = {form.formula}", style=FORMULA)
-    if form.matrix is not None:
+    if form.matrix is not None and form.matrix not in (form.formula, form.torch):
         yield Text(f"{whole} = {form.matrix}", style=FORMULA)
     yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
 
@@ -115,6 +115,10 @@ def _steps(report: DeriveReport) -> Iterator[RenderableType]:
 
 
 def _verified(report: DeriveReport) -> Iterator[RenderableType]:
+    shown = [f.formula for f in report.function.values()] + [p.formula for p in report.vjp.values()]
+    if not any(text is not None for text in shown):
+        yield Text("There is no form to verify.")
+        return
     points, largest = report.verified.points, report.verified.largest_difference
     others = f" and {points - 1} random one{'s' if points > 2 else ''}" if points > 1 else ""
     yield Text(

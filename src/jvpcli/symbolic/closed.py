@@ -59,9 +59,25 @@ class Closed:
         self.v_names = {y: _free("v" if len(v) == 1 else f"v_{y}", taken) for y in v}
         self.u_names = {x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt}
         self.letters: dict[Index, str] = {}
-        self.at = {x: self._lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
+        self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
-    def _lettered(self, shape: Sequence[int]) -> tuple[Index, ...]:
+    def holds_on_the_way(self, poly: Poly, at: tuple[Index, ...], name: str) -> bool:
+        """Whether a form of ∂L/∂(a name of the program) is right; it may use the values of other names, and ∂L/∂ those."""
+
+        def tensors(place: Place) -> dict[str, Tensor]:
+            named = {n: t for n, t in place.evaluation.named.items() if t.requires_grad and n not in place.evaluation.inputs}
+            total = sum(((place.evaluation.outputs[y] * place.tensors[v]).sum() for y, v in self.v_names.items()), torch.zeros(()))
+            assert isinstance(total, Tensor)
+            slopes = torch.autograd.grad(total, list(named.values()), retain_graph=True, allow_unused=True)
+            arriving = {f"∂L/∂{n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), slopes, strict=True)}
+            return {**place.tensors, **{n: t.detach() for n, t in named.items()}, **arriving}
+
+        def theirs(place: Place) -> Tensor:
+            return tensors(place)[f"∂L/∂{name}"] if name not in self.at else self._gradient(place, name, None)
+
+        return self._holds(lambda p: value(poly, at, tensors(p)), theirs)
+
+    def lettered(self, shape: Sequence[int]) -> tuple[Index, ...]:
         """Indices with letters of their own."""
         axes = tuple(map(fresh, shape))
         for index in axes:
@@ -83,7 +99,7 @@ class Closed:
         for y in self.v:
             form = held.get(self.evaluation.output_slots.get(y, -1), NoClosedFormError(f"{y} has no step of its own"))
             if isinstance(form, Lam):
-                over = self._lettered(form.shape)
+                over = self.lettered(form.shape)
                 form = Lam(over, form(*over))
                 if not self._holds(lambda p, form=form: value(form.body, form.over, p.tensors), lambda p, y=y: p.evaluation.outputs[y]):
                     form = NoClosedFormError(NOT_VERIFIED)
@@ -340,7 +356,8 @@ def _no_product(reason: str) -> Product:
 
 
 def steps(closed: Closed) -> Iterable[Rule]:
-    """How the VJP comes out of the function, a rule a line."""
+    """How the VJP comes out of the function, a rule a line; of a program with names that of each name too."""
+    yield from _chain(closed)
     for y in closed.v:
         form = closed.forms[y]
         if isinstance(form, NoClosedFormError):
@@ -368,6 +385,50 @@ def steps(closed: Closed) -> Iterable[Rule]:
                 together = min(variants(poly), key=lambda p: len(closed.text(p)))
                 if closed.text(together) != closed.text(poly):
                     yield Rule("common factors in front", f"∂L/∂{entry} = {closed.text(together)}")
+
+
+def _chain(closed: Closed) -> Iterable[Rule]:
+    """∂L/∂y for each name y that the program gives a step on the way, from the last to the first, and what the inputs get of it.
+
+    Each is verified as the forms are; what has no form, or a wrong one, is left out.
+    """
+    evaluation = closed.evaluation
+    outputs = set(evaluation.output_slots.values())
+    kept = {
+        step.slot: step.name for step in evaluation.tape
+        if step.name and step.slot not in outputs and getattr(evaluation.values.get(step.slot), "requires_grad", False)
+        and step.name not in evaluation.inputs
+    }  # fmt: skip
+    if not kept or len(set(kept.values())) < len(kept):
+        return
+    held = translated(evaluation, kept)
+    own = {}  # each name's own form in terms of the names before it
+    for slot, name in kept.items():
+        others = {s: n for s, n in kept.items() if s != slot}
+        own[name] = translated(evaluation, others).get(slot)
+    consumers: list[tuple[str, Lam]] = []
+    for y in closed.v:
+        form = held.get(evaluation.output_slots.get(y, -1))
+        if not isinstance(form, Lam):
+            return
+        consumers.append((closed.v_names[y], form))
+    names = list(kept.values())
+    for name in [*reversed(names), *closed.at]:
+        x = held[next(s for s, n in kept.items() if n == name)] if name in names else None
+        at = closed.lettered(x.shape) if x is not None else closed.at[name]
+        try:
+            poly = add(*(pulled(f.body, of(Sym(weight, f.over)), f.over, name, at) for weight, f in consumers))
+        except NoClosedFormError:
+            return
+        left = f"∂L/∂{closed.entry(name, at)}"
+        if closed.holds_on_the_way(poly, at, name):
+            rule = "what arrives at " + name if name in names else "from there to " + name
+            yield Rule(rule, f"{left} = {closed.text(poly)}")
+        if name in names:
+            form = own[name]
+            if not isinstance(form, Lam):
+                return
+            consumers.append((f"∂L/∂{name}", form))
 
 
 def _rule(poly: Poly, x: str) -> str:

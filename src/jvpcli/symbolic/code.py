@@ -353,14 +353,16 @@ class Writer:
             return permuted(t, want).expr
         if like is None:
             shape = ", ".join(str(i.size) for i in want)
+            if t.expr.op == "number":
+                return call(f"torch.full(({shape}{',' * (len(want) == 1)}), {{0}})", t.expr, ndim=len(want))
             return postfix(aligned(t, want), f".expand({shape})", len(want))
         if t.axes:
             return call("{0}.expand_as(%s)" % like, Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want))
         if t.expr.op == "number":
             if t.expr.text == "0":
-                return name(f"torch.zeros_like({like})", len(want))
+                return call(f"torch.zeros_like({like})", ndim=len(want), matrix="0")
             if t.expr.text == "1":
-                return name(f"torch.ones_like({like})", len(want))
+                return call(f"torch.ones_like({like})", ndim=len(want), matrix="𝟏")
         ones = call(f"torch.ones_like({like})", ndim=len(want), matrix="𝟏")
         return Expr("mul", (t.expr, ones), ndim=len(want))
 

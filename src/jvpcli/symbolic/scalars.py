@@ -35,7 +35,7 @@ def _plain(name: str, *partials: Partial, text: str | None = None, latex: str | 
     compute_all: Any = compute
     return Scalar(
         f"{path}({arguments})", compute_all, partials, text or f"{name}({arguments})",
-        latex or rf"\operatorname{{{name}}}\left({arguments}\right)",
+        latex or rf"\operatorname{{{{{name}}}}}\left({arguments}\right)",
     )  # fmt: skip
 
 

@@ -69,15 +69,7 @@ def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT) -> st
     """A form as text; `letters` name its free indices, and those bound ones that have a letter already."""
     if not poly:
         return "0"
-    free = {letters[i] for i in indices(poly) if i in letters}
-    pieces = []
-    for k, term in enumerate(poly):
-        text = _term(term, letters, free, style)
-        if k == 0:
-            pieces.append((style.minus if term.coefficient < 0 else "") + text)
-        else:
-            pieces.append(f" {style.minus if term.coefficient < 0 else '+'} {text}")
-    return "".join(pieces)
+    return _with(poly, letters, {letters[i] for i in indices(poly) if i in letters}, style)
 
 
 def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
@@ -174,6 +166,8 @@ def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Styl
     if not poly:
         return "0"
     pieces = []
+    if poly[0].coefficient < 0:  # no sum begins with a minus that need not
+        poly = tuple(sorted(poly, key=lambda term: term.coefficient < 0))
     for k, term in enumerate(poly):
         text = _term(term, letters, taken, style)
         sign = style.minus if term.coefficient < 0 else ("+" if k else "")
