@@ -59,7 +59,7 @@ COOKBOOK = [
     ("x.norm(p=1)", {"x": (4,)}, {"x": "torch.sign(x)"}),
     ("torch.linalg.vector_norm(x, 3)", {"x": (4,)}, {"x": None}),
     # traces
-    ("torch.trace(X)", {"X": SQUARE}, {"X": "torch.eye(3)"}),
+    ("torch.trace(X)", {"X": SQUARE}, {"X": "torch.eye(3).to(X)"}),
     ("torch.trace(X @ A)", {"X": WIDE, "A": (4, 3)}, {"X": "A.T"}),
     ("torch.trace(A @ X @ B)", {"X": WIDE, "A": (2, 3), "B": (4, 2)}, {"X": "A.T @ B.T"}),
     ("torch.trace(A @ X.T @ B)", {"X": WIDE, "A": (2, 4), "B": (3, 2)}, {"X": "B @ A"}),
@@ -81,8 +81,8 @@ COOKBOOK = [
     ("torch.trace((A @ X @ B + C) @ (A @ X @ B + C).T)", {"X": SQUARE, "A": SQUARE, "B": SQUARE, "C": SQUARE},
      {"X": "2*A.T @ (A @ X @ B + C) @ B.T"}),
     ("torch.trace(torch.linalg.matrix_power(X, 3))", {"X": SQUARE}, {"X": "3*(X @ X).T"}),
-    ("torch.trace(torch.kron(X, X))", {"X": (2, 2)}, {"X": "2*torch.trace(X)*torch.eye(2)"}),
-    ("torch.trace(X)**2", {"X": SQUARE}, {"X": "2*torch.trace(X)*torch.eye(3)"}),
+    ("torch.trace(torch.kron(X, X))", {"X": (2, 2)}, {"X": "2*torch.trace(X)*torch.eye(2).to(X)"}),
+    ("torch.trace(X)**2", {"X": SQUARE}, {"X": "2*torch.trace(X)*torch.eye(3).to(X)"}),
 ]  # fmt: skip
 
 CALCULUS = [
@@ -102,7 +102,7 @@ CALCULUS = [
     ("x*y", {"x": (3,), "y": (3,)}, {"x": "y"}),
     ("A*B", {"A": WIDE, "B": WIDE}, {"A": "B"}),
     ("torch.diag(x) @ A", {"x": (3,), "A": WIDE}, {"x": "A.sum(1)", "A": "x[:, None].expand_as(A)"}),
-    ("torch.diag(A)", {"A": SQUARE}, {"A": "torch.eye(3)"}),
+    ("torch.diag(A)", {"A": SQUARE}, {"A": "torch.eye(3).to(A)"}),
     ("torch.dot(x, y)**2", {"x": (3,), "y": (3,)}, {"x": "2*(x @ y)*y"}),
     ("1/(x @ x)", {"x": (3,)}, {"x": "-2*x/(x @ x)**2"}),
     ("torch.exp(-(x @ x)/2)", {"x": (3,)}, {"x": "-torch.exp(-(x @ x)/2)*x"}),
@@ -207,7 +207,7 @@ SHAPES = [
     ("x.triu()*y", {"x": SQUARE, "y": SQUARE}, {"x": "y.triu()"}),
     ("x[:, None]*y", {"x": (3,), "y": (4,)}, {"x": "y.sum()*torch.ones_like(x)"}),
     ("x.expand(3, 4)*y", {"x": (4,), "y": WIDE}, {"x": "y.sum(0)"}),
-    ("x*y", {"x": (3, 1), "y": (4,)}, {"x": None, "y": "x.sum().expand_as(y)"}),
+    ("x*y", {"x": (3, 1), "y": (4,)}, {"x": None, "y": None}),
     ("torch.kron(x, y)", {"x": (2, 2), "y": (2, 3)}, {"x": None}),
     ("torch.einsum('bij,bjk->bik', x, y)", {"x": (2, 3, 4), "y": (2, 4, 5)}, {"x": None}),
     ("torch.bmm(x, y)*z", {"x": (2, 3, 4), "y": (2, 4, 5), "z": (2, 3, 5)}, {"x": "z @ y.mT", "y": "x.mT @ z"}),

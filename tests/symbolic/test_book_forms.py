@@ -56,14 +56,15 @@ def test_there_are_enough():
 @pytest.mark.parametrize(("expression", "inputs", "book"), ROWS, ids=[row[0] for row in ROWS])
 def test_form(expression, inputs, book):
     tensors = point(inputs, 0)
-    result = jvpcli.derive(expression, **tensors)
+    chosen = list(book) if "batch_norm" in expression else None  # whose running statistics have no derivative in PyTorch
+    result = jvpcli.derive(expression, tensors, wrt=chosen)
     if expression in WITHOUT:
         assert all(product.torch is None and product.reason for product in result.vjp.values())
         return
-    floats = [name for name, x in tensors.items() if x.is_floating_point()]
-    assert list(result.vjp) == floats
+    floats = chosen or [name for name, x in tensors.items() if x.is_floating_point()]
+    assert set(result.vjp) == set(floats)
     for seed in (1, 2):
-        elsewhere = {name: x.requires_grad_(x.is_floating_point()) for name, x in point(inputs, seed).items()}
+        elsewhere = {name: x.requires_grad_(name in floats) for name, x in point(inputs, seed).items()}
         y = plain(expression, elsewhere)
         v = torch.randn(y.shape, dtype=torch.float64)
         for weight, which in ((v, "general"), (torch.ones_like(y), "given")):

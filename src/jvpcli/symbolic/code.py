@@ -25,10 +25,14 @@ from jvpcli.symbolic.forms import (
     Power,
     Sym,
     Term,
+    IDEMPOTENT,
     collected,
     constant_of,
     expanded,
     indices,
+    number,
+    scaled,
+    symmetric,
 )
 from jvpcli.symbolic.moves import MOVES
 from jvpcli.symbolic.rules import NoClosedFormError
@@ -147,7 +151,7 @@ def matrix_text(expr: Expr) -> str | None:
 
 def operations(expr: Expr) -> int:
     """How many operations an expression has."""
-    own = 0 if expr.op in ("name", "number") else 1
+    own = 0 if expr.op in ("name", "number") or expr.text.startswith(".to(") else 1
     if expr.text.startswith("torch.einsum"):
         own = 2 * len(expr.args) - 1 if len(expr.args) > 1 else 3
     return own + sum(map(operations, expr.args))
@@ -265,6 +269,11 @@ def einsum(operands: Sequence[Tensor], want: Sequence[Index]) -> Tensor:
 def summed(t: Tensor, over: Iterable[Index]) -> Tensor:
     """The sum over some axes of one tensor."""
     t, over = upright(t), set(over)
+    if len(over) == len(t.axes) == 1:
+        if t.expr.op == "postfix" and t.expr.text == ".diagonal()" and t.expr.args[0].ndim == 2:
+            return Tensor(call("torch.trace({0})", t.expr.args[0], ndim=0, matrix="tr({0})"), ())
+        if t.expr.op == "pow" and t.expr.args[1].text == "2" and t.expr.args[0].op == "name":
+            return Tensor(Expr("matmul", (t.expr.args[0], t.expr.args[0])), ())
     count = math.prod(i.size for i in over)
     left = tuple(i for i in t.axes if i not in over)
     if not left:
@@ -359,6 +368,9 @@ class Writer:
         if t.axes:
             return call("{0}.expand_as(%s)" % like, Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want))
         if t.expr.op == "number":
+            if t.expr.text.startswith("1/"):
+                ones = call(f"torch.ones_like({like})", ndim=len(want), matrix="𝟏")
+                return Expr("div", (ones, Expr("number", text=t.expr.text[2:])), ndim=len(want))
             if t.expr.text == "0":
                 return call(f"torch.zeros_like({like})", ndim=len(want), matrix="0")
             if t.expr.text == "1":
@@ -507,17 +519,22 @@ class Writer:
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
                 if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
-                    return [Tensor(call("({1} > {0})", *texts, ndim=len(axes)), axes)]
+                    return self._truths(Tensor(call("({1} > {0})", *texts, ndim=len(axes)), axes))
                 if own in BOUNDS and any(t.op == "number" for t in texts):
                     texts = sorted(texts, key=lambda t: t.op == "number")
                     return [Tensor(call(f"torch.clamp({{0}}, {BOUNDS[own]}={{1}})", *texts, ndim=len(axes)), axes)]
                 matrix = scalar.text if len(args) == 1 else None
-                return [Tensor(call(scalar.torch, *texts, ndim=len(axes), matrix=matrix), axes)]
+                found = Tensor(call(scalar.torch, *texts, ndim=len(axes), matrix=matrix), axes)
+                return self._truths(found) if own in IDEMPOTENT else [found]
             case Atom():
                 return self._atom(factor, want)
             case Move(own, params, out, into):
                 raise NoClosedFormError(f"the matrix of {own} is not written out")
         raise AssertionError(factor)
+
+    def _truths(self, t: Tensor) -> list[Tensor]:
+        """A tensor of truths as it is, and as numbers, which products of matrices need."""
+        return [t, Tensor(postfix(t.expr, self.kind, t.expr.ndim), t.axes)]
 
     def _order(self, polys: Sequence[Poly], want: tuple[Index, ...]) -> tuple[Index, ...]:
         free = frozenset().union(*map(indices, polys))
@@ -550,18 +567,25 @@ class Writer:
     def _atom(self, atom: Atom, want: tuple[Index, ...]) -> list[Tensor]:
         found = []
         lam = atom.args[0]
+        if atom.name == "inv" and symmetric(lam):  # its indices may stand in any order
+            atom = replace(atom, at=tuple(sorted(atom.at, key=lambda i: want.index(i) if i in want else -1)))
         wished = tuple(
             lam.over[atom.at.index(i)] if i in atom.at and len(lam.over) == len(atom.at) else i for i in want
         )
-        for form in variants(lam.body):
-            for t in self.ways(form, wished):
+        for form, order in itertools.product(variants(lam.body), dict.fromkeys((wished, (*lam.over, *wished)))):
+            for t in self.ways(form, tuple(dict.fromkeys(order))):
                 t = upright(t)
                 missing = [i for i in lam.over if i not in t.axes]
                 if missing:
                     axes = (*(i for i in t.axes if i not in lam.over), *lam.over)
                     shape = ", ".join(str(i.size) if i in missing else "-1" for i in axes)
-                    t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
+                    if t.expr.op == "number":
+                        t = Tensor(call(f"torch.full(({shape},), {{0}}){self.kind}", t.expr, ndim=len(axes)), axes)
+                    else:
+                        t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
                 found.append(self._apply(atom, lam, t))
+        if atom.name in ("is_max", "is_min", "one_hot"):
+            found = [u for t in found for u in self._truths(t)]
         return sorted(found, key=lambda t: cost(t.expr))[:2]
 
     def _apply(self, atom: Atom, lam: Lam, t: Tensor) -> Tensor:
@@ -576,7 +600,9 @@ class Writer:
                 by = dict(zip(lam.over, atom.at, strict=True))
                 return self._entry(expr, tuple(by.get(i, i) for i in t.axes))
             return Tensor(expr, tuple(rest))
-        t = permuted(t, (*rest, *lam.over))
+        either = atom.name in ("det", "logdet") or (atom.name == "inv" and symmetric(lam))
+        if not (either and t.axes[len(rest) :] == lam.over[::-1]):
+            t = permuted(t, (*rest, *lam.over))
         if atom.name == "move":
             own, *params = atom.params
             text = MOVES[own.removeprefix("adjoint ")].code(own.startswith("adjoint "), tuple(params), len(rest))
@@ -632,7 +658,12 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
     """A power of a tensor, element-wise."""
     t = upright(t)
     size, ndim = abs(e), t.expr.ndim
-    if size == Fraction(1, 2):
+    square = t.expr.args[0] if t.expr.op == "postfix" and t.expr.text == ".sum()" else None
+    if size == Fraction(1, 2) and square is not None and square.op == "pow" and square.args[1].text == "2":
+        expr = postfix(square.args[0], ".norm()", ndim, "‖{0}‖")
+    elif size == Fraction(1, 2) and t.expr.op == "matmul" and t.expr.args[0] == t.expr.args[1]:
+        expr = postfix(t.expr.args[0], ".norm()", ndim, "‖{0}‖")
+    elif size == Fraction(1, 2):
         expr = call("torch.sqrt({0})", t.expr, ndim=ndim, matrix="√({0})" if not ndim else None)
     elif size == 1:
         expr = t.expr
@@ -649,4 +680,11 @@ def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
     apart = expanded(poly)
     ways = (form for whole in (poly, apart) for form in (whole, collected(whole, through=False), collected(whole)))
-    return tuple(dict.fromkeys(ways))
+    return tuple(dict.fromkeys(other for form in ways for other in (form, *_numbered(form))))
+
+
+def _numbered(poly: Poly) -> Iterator[Poly]:
+    """The form with a number in front of a bracket."""
+    size = abs(poly[0].coefficient) if len(poly) > 1 else Fraction(1)
+    if size != 1:
+        yield (Term(size, (), (Power(scaled(poly, 1 / size), Fraction(1)),)),)

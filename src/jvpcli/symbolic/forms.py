@@ -416,6 +416,11 @@ def normal(term: Term) -> Poly:
         if place in sums and once and not any(place in indices(lam.body) for lam in factor.args):
             factors.remove(factor)
             sums.remove(place)  # type: ignore[arg-type]
+    for factor in factors:
+        if isinstance(factor, Power) and factor.exponent == 1:
+            alone = [s for s in sums if s in indices(factor) and sum(s in indices(f) for f in factors) == 1]
+            if any(not add(*(total((t,), (s,)) for t in factor.base)) for s in alone):
+                return ()  # as of what is left of entries when their mean is taken off
     if coefficient < 0:
         for k, factor in enumerate(factors):
             if isinstance(factor, Power) and factor.exponent == 1 and any(t.coefficient < 0 for t in factor.base):
@@ -546,16 +551,21 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
             continue
         for bound, others, name in ((move.out, move.into, ADJOINT + move.name), (move.into, move.out, move.name)):
             over = [a for a in bound if isinstance(a, Index)]
-            if len(over) != len(bound) or len(set(over)) != len(over) or not set(over) <= set(sums):
+            if len(over) != len(bound) or not over or not set(over) <= set(sums):
                 continue
+            twins: list[Factor] = []  # an index that stands twice is two that are equal
+            for n, a in enumerate(list(over)):
+                if a in over[:n]:
+                    over[n] = fresh(a.size)
+                    twins.append(Delta(a, over[n]))
             inside = [n for n, f in enumerate(factors) if n != k and indices(f) & set(over)]
             taken = [factors[n] for n in inside]
             if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(isinstance(f, Delta) for f in taken):
                 continue
             with_own = [s for s in sums if s not in over and s in _of_all(taken) and not any(
                 s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)]
-            body = normal(Term(Fraction(1), tuple(with_own), tuple(taken)))
-            for s in (*over, *with_own):
+            body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
+            for s in {*over, *with_own} & set(sums):
                 sums.remove(s)
             factors[:] = [f for n, f in enumerate(factors) if n != k and n not in inside]
             factors.append(Atom("move", (Lam(tuple(over), body),), others, (name, *move.params)))
