@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from jvpcli.answers.inspect import Inspection
     from jvpcli.answers.trace import Tracing
     from jvpcli.report import InspectReport
-    from jvpcli.report.derive import Case, DeriveReport, Product
     from jvpcli.report.check import CheckedEntry, CheckReport
+    from jvpcli.report.derive import Case, DeriveReport, Product
     from jvpcli.report.hessian import Eigenvalues, HessianReport
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
 

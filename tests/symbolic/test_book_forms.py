@@ -6,10 +6,10 @@ import ast
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  as the expressions call it
+import torch.nn.functional as F
+from book_forms import ROWS
 
 import jvpcli
-from book_forms import ROWS
 
 WITHOUT = {"F.gaussian_nll_loss(x, y, s)"}
 """What the language has and no index form is known of."""
@@ -22,11 +22,11 @@ def operations(text: str) -> int:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             count += 2 * (len(node.args) - 1) - 1 if name == "torch.einsum" else 1
-        elif isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
-            count += 1
-        elif isinstance(node, (ast.BinOp, ast.Subscript, ast.Compare)):
-            count += 1
-        elif isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant):
+        elif (
+            (isinstance(node, ast.Attribute) and node.attr in ("T", "mT"))
+            or isinstance(node, (ast.BinOp, ast.Subscript, ast.Compare))
+            or (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant))
+        ):
             count += 1
     return count
 
@@ -56,7 +56,9 @@ def test_there_are_enough():
 @pytest.mark.parametrize(("expression", "inputs", "book"), ROWS, ids=[row[0] for row in ROWS])
 def test_form(expression, inputs, book):
     tensors = point(inputs, 0)
-    chosen = list(book) if "batch_norm" in expression else None  # whose running statistics have no derivative in PyTorch
+    chosen = (
+        list(book) if "batch_norm" in expression else None
+    )  # whose running statistics have no derivative in PyTorch
     result = jvpcli.derive(expression, tensors, wrt=chosen)
     if expression in WITHOUT:
         assert all(product.torch is None and product.reason for product in result.vjp.values())
@@ -68,7 +70,9 @@ def test_form(expression, inputs, book):
         y = plain(expression, elsewhere)
         v = torch.randn(y.shape, dtype=torch.float64)
         for weight, which in ((v, "general"), (torch.ones_like(y), "given")):
-            wanted = torch.autograd.grad(y, [elsewhere[x] for x in floats], weight.to(y.dtype), retain_graph=True, allow_unused=True)
+            wanted = torch.autograd.grad(
+                y, [elsewhere[x] for x in floats], weight.to(y.dtype), retain_graph=True, allow_unused=True
+            )
             for x, want in zip(floats, wanted, strict=True):
                 product = result.vjp[x]
                 text = product.torch if which == "general" else product.given.torch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
-from jvpcli.symbolic.closed import Closed, steps
-from jvpcli.symbolic.functions import autograd_function
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
 from jvpcli.program import Program
 from jvpcli.report.derive import DeriveReport
 from jvpcli.request import Request
+from jvpcli.symbolic.closed import Closed, steps
+from jvpcli.symbolic.functions import autograd_function
 
 
 def derive(request: Request) -> DeriveReport:
@@ -24,7 +24,7 @@ def derive(request: Request) -> DeriveReport:
         if not isinstance(problem.function, Program):
             raise UsageError(
                 "derive reads an expression, and this is a Python function",
-                hints=("pass its text, as in jvpcli.derive(\"torch.outer(x, x)\", x=x)",),
+                hints=('pass its text, as in jvpcli.derive("torch.outer(x, x)", x=x)',),
             )
         for name, x in problem.leaves.items():
             if x.is_complex():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.symbolic.forms import Delta, Index, Poly, add, normal, substitute, Term
+from jvpcli.symbolic.forms import Delta, Index, Poly, Term, add, normal, substitute
 from jvpcli.symbolic.verification import Named, value
 
 MOST_PAIRS = 4
@@ -59,7 +59,9 @@ def _without(poly: Poly, equal: list[tuple[Index, Index]], pairs: list[tuple[Ind
     holds = {frozenset(p) for p in equal}
     kept = []
     for term in poly:
-        deltas = [f for f in term.factors if isinstance(f, Delta) and isinstance(f.a, Index) and isinstance(f.b, Index)]
+        deltas = [
+            f for f in term.factors if isinstance(f, Delta) and isinstance(f.a, Index) and isinstance(f.b, Index)
+        ]
         if all(frozenset((d.a, d.b)) in holds for d in deltas):
             kept.append(normal(Term(term.coefficient, term.sums, tuple(f for f in term.factors if f not in deltas))))
     return add(*kept)

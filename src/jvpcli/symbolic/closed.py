@@ -10,6 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.nearby import elsewhere, moved, sampled
+from jvpcli.jacobians.passes import vjp
+from jvpcli.language.evaluate import Evaluation, evaluate_value
+from jvpcli.language.parse import parse
+from jvpcli.problem import Problem
+from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import by_cases, condition, patterns
 from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
 from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh, of, replace_entries, times
@@ -17,12 +23,6 @@ from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_o
 from jvpcli.symbolic.translation import translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, LETTERS, TEXT, Style, written
-from jvpcli.jacobians.nearby import elsewhere, moved, sampled
-from jvpcli.jacobians.passes import vjp
-from jvpcli.language.evaluate import Evaluation, evaluate_value
-from jvpcli.language.parse import parse
-from jvpcli.problem import Problem
-from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
 
 RANDOM_POINTS = 3
 """Beside the point itself."""
@@ -57,7 +57,9 @@ class Closed:
         self.largest = 0.0
         taken = {*self.evaluation.inputs}
         self.v_names = {y: _free("v" if len(v) == 1 else f"v_{y}", taken) for y in v}
-        self.u_names = {x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt}
+        self.u_names = {
+            x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt
+        }
         self.letters: dict[Index, str] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
@@ -65,11 +67,21 @@ class Closed:
         """Whether a form of ∂L/∂(a name of the program) is right; it may use the values of other names, and ∂L/∂ those."""
 
         def tensors(place: Place) -> dict[str, Tensor]:
-            named = {n: t for n, t in place.evaluation.named.items() if t.requires_grad and n not in place.evaluation.inputs}
-            total = sum(((place.evaluation.outputs[y] * place.tensors[v]).sum() for y, v in self.v_names.items()), torch.zeros(()))
+            named = {
+                n: t
+                for n, t in place.evaluation.named.items()
+                if t.requires_grad and n not in place.evaluation.inputs
+            }
+            total = sum(
+                ((place.evaluation.outputs[y] * place.tensors[v]).sum() for y, v in self.v_names.items()),
+                torch.zeros(()),
+            )
             assert isinstance(total, Tensor)
             slopes = torch.autograd.grad(total, list(named.values()), retain_graph=True, allow_unused=True)
-            arriving = {f"∂L/∂{n}": torch.zeros_like(t) if g is None else g for (n, t), g in zip(named.items(), slopes, strict=True)}
+            arriving = {
+                f"∂L/∂{n}": torch.zeros_like(t) if g is None else g
+                for (n, t), g in zip(named.items(), slopes, strict=True)
+            }
             return {**place.tensors, **{n: t.detach() for n, t in named.items()}, **arriving}
 
         def theirs(place: Place) -> Tensor:
@@ -82,7 +94,9 @@ class Closed:
         axes = tuple(map(fresh, shape))
         for index in axes:
             used = set(self.letters.values())
-            self.letters[index] = next(c for c in (*LETTERS, *(f"{c}{n}" for n in range(1, 9) for c in LETTERS)) if c not in used)
+            self.letters[index] = next(
+                c for c in (*LETTERS, *(f"{c}{n}" for n in range(1, 9) for c in LETTERS)) if c not in used
+            )
         return axes
 
     @cached_property
@@ -101,7 +115,10 @@ class Closed:
             if isinstance(form, Lam):
                 over = self.lettered(form.shape)
                 form = Lam(over, form(*over))
-                if not self._holds(lambda p, form=form: value(form.body, form.over, p.tensors), lambda p, y=y: p.evaluation.outputs[y]):
+                if not self._holds(
+                    lambda p, form=form: value(form.body, form.over, p.tensors),
+                    lambda p, y=y: p.evaluation.outputs[y],
+                ):
                     form = NoClosedFormError(NOT_VERIFIED)
             found[y] = form
         return found
@@ -114,10 +131,15 @@ class Closed:
         found = [self._place(self.evaluation)]
         inputs = {name: x.detach() for name, x in self.double.inputs.items() if x.is_floating_point()}
         for seed in range(1, RANDOM_POINTS + 1):
-            for points in (elsewhere(inputs, seed), sampled(inputs, 0.3, seed), moved(inputs, 0.03, seed), moved(inputs, 1e-3, seed)):
+            for points in (
+                elsewhere(inputs, seed),
+                sampled(inputs, 0.3, seed),
+                moved(inputs, 0.03, seed),
+                moved(inputs, 1e-3, seed),
+            ):
                 try:
                     evaluation = self.double.at(points)
-                except Exception:  # another point of the same seed is nearer  # noqa: S112
+                except Exception:  # another point of the same seed is nearer
                     continue
                 place = self._place(evaluation)
                 if evaluation.tape == self.evaluation.tape and self._finite(place):
@@ -160,7 +182,11 @@ class Closed:
         leaves = [place.evaluation.inputs[x] for x in u]
         pulled_back = torch.autograd.grad((output * v).sum(), leaves, create_graph=True, allow_unused=True)
         total = sum(((g * u[x]).sum() for x, g in zip(u, pulled_back, strict=True) if g is not None), torch.zeros(()))
-        (found,) = torch.autograd.grad(total, v, allow_unused=True) if isinstance(total, Tensor) and total.requires_grad else (None,)
+        (found,) = (
+            torch.autograd.grad(total, v, allow_unused=True)
+            if isinstance(total, Tensor) and total.requires_grad
+            else (None,)
+        )
         return torch.zeros_like(output) if found is None else found
 
     def _holds(self, mine: Callable[[Place], Tensor], theirs: Callable[[Place], Tensor]) -> bool:
@@ -207,7 +233,8 @@ class Closed:
         cases: tuple[Case, ...] = ()
         found = patterns(poly, [*self.at[x], *form.over])
         if found is not None and all(
-            torch.allclose(by_cases(found, axes, p.tensors), value(poly, axes, p.tensors), equal_nan=True) for p in self.places
+            torch.allclose(by_cases(found, axes, p.tensors), value(poly, axes, p.tensors), equal_nan=True)
+            for p in self.places
         ):
             told = [(condition(p, self.letters), self.text(shortest(p.entry, self.text))) for p in found]
             nothing = [text for when, text in told if text != "0"]
@@ -233,7 +260,9 @@ class Closed:
 
         def pulled_back(place: Place) -> Tensor:
             output = place.evaluation.outputs[y]
-            (found,) = vjp(output, place.tensors[v], [place.evaluation.inputs[x]]) if output.requires_grad else (None,)
+            (found,) = (
+                vjp(output, place.tensors[v], [place.evaluation.inputs[x]]) if output.requires_grad else (None,)
+            )
             return torch.zeros_like(place.evaluation.inputs[x]) if found is None else found
 
         if not self._holds(contracted, pulled_back):
@@ -270,7 +299,9 @@ class Closed:
         except NoClosedFormError as error:
             return _no_product(str(error))
         given = self._with(poly, {self.u_names[x]: (self.at[x], u) for x, u in self.u.items()})
-        general = self._product(poly, form.over, None, lambda p: self._pushed(p, y, {x: p.tensors[self.u_names[x]] for x in self.u}), {})
+        general = self._product(
+            poly, form.over, None, lambda p: self._pushed(p, y, {x: p.tensors[self.u_names[x]] for x in self.u}), {}
+        )
         scope = {self.u_names[x]: u.to(torch.float64) for x, u in self.u.items()}
         here = {x: u.to(torch.float64) for x, u in self.u.items()}
         return self._both(general, self._product(given, form.over, None, lambda p: self._pushed(p, y, here), scope))
@@ -294,7 +325,12 @@ class Closed:
         return Product(general.formula, general.matrix, general.torch, general.latex, given, general.reason)
 
     def _product(
-        self, poly: Poly, at: tuple[Index, ...], like: str | None, want: Callable[[Place], Tensor], scope: Mapping[str, Tensor]
+        self,
+        poly: Poly,
+        at: tuple[Index, ...],
+        like: str | None,
+        want: Callable[[Place], Tensor],
+        scope: Mapping[str, Tensor],
     ) -> Given:
         """A product's forms, each verified."""
         poly = shortest(poly, self.text) if scope or len(self.text(poly)) > LONG else poly
@@ -379,7 +415,11 @@ def steps(closed: Closed) -> Iterable[Rule]:
             summed = f"Σ_{over} {v}·{inner}" if over else f"{v}·{inner}"
             if len(closed.v) == 1:
                 yield Rule("chain rule: v times the Jacobian", f"∂L/∂{entry} = {summed}")
-                rule = "Σ_j δ_ij f_j = f_i: the deltas are summed away" if any(isinstance(f, Delta) for t in found for f in t.factors) else "brought together"
+                rule = (
+                    "Σ_j δ_ij f_j = f_i: the deltas are summed away"
+                    if any(isinstance(f, Delta) for t in found for f in t.factors)
+                    else "brought together"
+                )
                 if closed.text(poly) != summed:
                     yield Rule(rule, f"∂L/∂{entry} = {closed.text(poly)}")
                 together = min(variants(poly), key=lambda p: len(closed.text(p)))

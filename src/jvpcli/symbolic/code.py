@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import cache, reduce
 
 from jvpcli.symbolic.forms import (
+    IDEMPOTENT,
     Atom,
     Delta,
     Factor,
@@ -25,12 +26,10 @@ from jvpcli.symbolic.forms import (
     Power,
     Sym,
     Term,
-    IDEMPOTENT,
     collected,
     constant_of,
     expanded,
     indices,
-    number,
     scaled,
     symmetric,
 )
@@ -74,9 +73,15 @@ def strength(expr: Expr) -> int:
         return PRODUCT
     if expr.op == "number" and expr.text.startswith("-"):
         return NEGATIVE
-    return {"matmul": PRODUCT, "mul": PRODUCT, "div": PRODUCT, "add": SUM, "sub": SUM, "neg": NEGATIVE, "pow": POWER}.get(
-        expr.op, ATOM
-    )
+    return {
+        "matmul": PRODUCT,
+        "mul": PRODUCT,
+        "div": PRODUCT,
+        "add": SUM,
+        "sub": SUM,
+        "neg": NEGATIVE,
+        "pow": POWER,
+    }.get(expr.op, ATOM)
 
 
 def torch_text(expr: Expr) -> str:
@@ -129,7 +134,11 @@ def matrix_text(expr: Expr) -> str | None:
             return f"{at(0, PRODUCT)}·{at(1, PRODUCT)}" if max(a.ndim, b.ndim) <= 2 else None
         case "mul":
             a, b = expr.args
-            return f"{at(0, PRODUCT)}{'∘' if a.ndim and b.ndim else '·'}{at(1, PRODUCT)}" if a.ndim == b.ndim or not a.ndim * b.ndim else None
+            return (
+                f"{at(0, PRODUCT)}{'∘' if a.ndim and b.ndim else '·'}{at(1, PRODUCT)}"
+                if a.ndim == b.ndim or not a.ndim * b.ndim
+                else None
+            )
         case "div":
             a, b = expr.args
             sign = "⊘" if a.ndim and b.ndim else "/"
@@ -153,7 +162,7 @@ def operations(expr: Expr) -> int:
     """How many operations an expression has."""
     own = 0 if expr.op in ("name", "number") or expr.text.startswith(".to(") else 1
     if expr.text.startswith("torch.einsum"):
-        own = 2 * len(expr.args) - 1 if len(expr.args) > 1 else 3
+        own = 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
     return own + sum(map(operations, expr.args))
 
 
@@ -209,7 +218,9 @@ def permuted(t: Tensor, want: Sequence[Index]) -> Tensor:
     if order == [*range(n - 2), n - 1, n - 2]:
         return Tensor(postfix(t.expr, ".mT", n), tuple(want), t.below)
     swapped = [k for k in range(n) if order[k] != k]
-    text = f".transpose({swapped[0]}, {swapped[1]})" if len(swapped) == 2 else f".permute({', '.join(map(str, order))})"
+    text = (
+        f".transpose({swapped[0]}, {swapped[1]})" if len(swapped) == 2 else f".permute({', '.join(map(str, order))})"
+    )
     return Tensor(postfix(t.expr, text, n), tuple(want), t.below)
 
 
@@ -366,7 +377,9 @@ class Writer:
                 return call(f"torch.full(({shape}{',' * (len(want) == 1)}), {{0}})", t.expr, ndim=len(want))
             return postfix(aligned(t, want), f".expand({shape})", len(want))
         if t.axes:
-            return call("{0}.expand_as(%s)" % like, Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want))
+            return call(
+                "{0}.expand_as(%s)" % like, Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want)
+            )
         if t.expr.op == "number":
             if t.expr.text.startswith("1/"):
                 ones = call(f"torch.ones_like({like})", ndim=len(want), matrix="𝟏")
@@ -427,8 +440,11 @@ class Writer:
             if term.sums and tensors:
                 kept = [i for i in want if any(i in t.axes for t in tensors)]
                 found.append(self._joined(term.coefficient, scalars, [einsum(tensors, kept)], want))
-        found = sorted({torch_text(t.expr) + str(t.below): t for t in found}.values(), key=lambda t: cost(permuted(t, [i for i in want if i in t.axes]).expr))
-        return found[:4]
+        found = sorted(
+            {torch_text(t.expr) + str(t.below): t for t in found}.values(),
+            key=lambda t: cost(permuted(t, [i for i in want if i in t.axes]).expr),
+        )
+        return found[:6]
 
     def _summed(self, tensors: list[Tensor], sums: list[Index], want: tuple[Index, ...]) -> Iterator[list[Tensor]]:
         """The operands with indices summed away, one after the other."""
@@ -439,9 +455,7 @@ class Writer:
         with_it = [t for t in tensors if index in t.axes]
         rest = [t for t in tensors if index not in t.axes]
         while len(with_it) > 2:
-            pair = next(
-                ((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None
-            )
+            pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
             if pair is None:
                 kept = [i for i in dict.fromkeys(i for t in with_it for i in t.axes) if i != index]
                 with_it = [einsum(with_it, kept)]
@@ -462,20 +476,26 @@ class Writer:
         for t in contracted(a, b, over, set(want)):
             yield from self._summed([*rest, t], left, want)
 
-    def _joined(self, coefficient: Fraction, scalars: list[Tensor], tensors: list[Tensor], want: tuple[Index, ...]) -> Tensor:
+    def _joined(
+        self, coefficient: Fraction, scalars: list[Tensor], tensors: list[Tensor], want: tuple[Index, ...]
+    ) -> Tensor:
         """Everything multiplied, numbers first; a sum over as many entries as it is divided by is a mean."""
         for k, t in enumerate(tensors):
             n = t.expr.entries
             if n > 1 and coefficient.denominator % n == 0:
                 text, matrix = t.expr.text.replace(".sum(", ".mean("), t.expr.matrix and "mean({0})"
-                tensors = [*tensors[:k], Tensor(replace(t.expr, text=text, matrix=matrix, entries=0), t.axes), *tensors[k + 1 :]]
+                tensors = [
+                    *tensors[:k],
+                    Tensor(replace(t.expr, text=text, matrix=matrix, entries=0), t.axes),
+                    *tensors[k + 1 :],
+                ]
                 coefficient *= n
         scalars = [*scalars, *(t for t in tensors if not t.axes)]
         tensors = sorted((t for t in tensors if t.axes), key=lambda t: t.below)
         parts: list[Tensor] = []
         top, bottom = abs(coefficient.numerator), coefficient.denominator
         decimal = constant(abs(coefficient))
-        if decimal.text.count("/") and (scalars or tensors) :
+        if decimal.text.count("/") and (scalars or tensors):
             if top != 1:
                 parts.append(Tensor(constant(Fraction(top)), ()))
             over = Tensor(constant(Fraction(bottom)), (), below=True)
@@ -515,7 +535,10 @@ class Writer:
             case Fn(own, args):
                 scalar = SCALARS[own]
                 axes = tuple(i for i in self._order(args, want))
-                texts = [min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost) for a in args]
+                texts = [
+                    min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost)
+                    for a in args
+                ]
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
                 if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
@@ -584,9 +607,8 @@ class Writer:
                     else:
                         t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
                 found.append(self._apply(atom, lam, t))
-        if atom.name in ("is_max", "is_min", "one_hot"):
-            found = [u for t in found for u in self._truths(t)]
-        return sorted(found, key=lambda t: cost(t.expr))[:2]
+        found = sorted(found, key=lambda t: cost(t.expr))[:2]
+        return [u for t in found for u in self._truths(t)] if atom.name in ("is_max", "is_min", "one_hot") else found
 
     def _apply(self, atom: Atom, lam: Lam, t: Tensor) -> Tensor:
         """An atom's operation on the tensor of its argument."""
@@ -611,7 +633,10 @@ class Writer:
             return self._entry(moved, (*rest, *atom.at))
         text, matrix = WHOLE[atom.name]
         text = text % atom.params if atom.params else text
-        return self._entry(call(text, t.expr, ndim=len(rest) + len(atom.at), matrix=(matrix or None) if not rest else None), (*rest, *atom.at))
+        return self._entry(
+            call(text, t.expr, ndim=len(rest) + len(atom.at), matrix=(matrix or None) if not rest else None),
+            (*rest, *atom.at),
+        )
 
 
 def _along(text: str, whole: str | None = None) -> Callable[[Expr, str, bool, int], Expr]:

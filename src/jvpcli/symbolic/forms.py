@@ -165,7 +165,11 @@ def _renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
         fresh_sums = {s: fresh(s.size) for s in clash}
         inner |= fresh_sums
         found.append(
-            Term(term.coefficient, tuple(fresh_sums.get(s, s) for s in term.sums), tuple(_rename(f, inner) for f in term.factors))
+            Term(
+                term.coefficient,
+                tuple(fresh_sums.get(s, s) for s in term.sums),
+                tuple(_rename(f, inner) for f in term.factors),
+            )
         )
     return tuple(found)
 
@@ -177,7 +181,9 @@ def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
             inner = {a: b for a, b in by.items() if a not in lam.over}
             clash = {s: fresh(s.size) for s in lam.over if s in inner.values()}
             args.append(Lam(tuple(clash.get(s, s) for s in lam.over), _renamed(lam.body, {**inner, **clash})))
-        return replace(factor, args=tuple(args), at=tuple(by.get(a, a) if isinstance(a, Index) else a for a in factor.at))
+        return replace(
+            factor, args=tuple(args), at=tuple(by.get(a, a) if isinstance(a, Index) else a for a in factor.at)
+        )
     return mapped(factor, lambda a: by.get(a, a) if isinstance(a, Index) else a, lambda p: _renamed(p, by))
 
 
@@ -283,7 +289,8 @@ def factor_key(factor: Factor, bound: Mapping[Index, Any]) -> Any:
             return ("power", key(base, bound), str(exponent))
         case Atom(name, args, at, params):
             inner = [
-                key(lam.body, {**bound, **{s: ("l", len(bound) + k, s.size) for k, s in enumerate(lam.over)}}) for lam in args
+                key(lam.body, {**bound, **{s: ("l", len(bound) + k, s.size) for k, s in enumerate(lam.over)}})
+                for lam in args
             ]
             return ("atom", name, tuple(inner), tuple(map(axis, at)), repr(params))
         case Move(name, params, out, into):
@@ -313,7 +320,9 @@ def times(*polys: Poly) -> Poly:
         used = _of_all(factors) | set(sums)
         clash = {s: fresh(s.size) for s in term.sums if s in used}
         own = indices(poly)
-        taken = {s: fresh(s.size) for s in sums if s in own}  # a free index of this one is bound in what stands already
+        taken = {
+            s: fresh(s.size) for s in sums if s in own
+        }  # a free index of this one is bound in what stands already
         factors = [_rename(f, taken) for f in factors] if taken else factors
         sums = [taken.get(s, s) for s in sums]
         coefficient *= term.coefficient
@@ -375,7 +384,11 @@ def expanded(poly: Poly) -> Poly:
         for factor in term.factors:
             factor = mapped(factor, lambda a: a, expanded)
             inner = normal(Term(Fraction(1), (), (factor,)))
-            product = add(*(times((a,), (b,)) for a in product for b in inner)) if len(product) * len(inner) <= 64 else times(product, inner)
+            product = (
+                add(*(times((a,), (b,)) for a in product for b in inner))
+                if len(product) * len(inner) <= 64
+                else times(product, inner)
+            )
         found += [total((one,), term.sums) for one in product]
     return add(*found)
 
@@ -499,7 +512,9 @@ def _inline(sums: list[Index], factors: list[Factor]) -> tuple[bool, Fraction] |
         only = inner.factors[0]
         bare = inner.coefficient == 1 and len(inner.factors) == 1
         if bare and (not isinstance(only, Power) or (e.denominator != 1 and only.exponent != -1)):
-            if isinstance(only, Power) or not (isinstance(only, Delta) or (isinstance(only, Fn) and only.name in IDEMPOTENT)):
+            if isinstance(only, Power) or not (
+                isinstance(only, Delta) or (isinstance(only, Fn) and only.name in IDEMPOTENT)
+            ):
                 continue
             if e > 0:
                 factors[k] = only
@@ -526,7 +541,11 @@ def _gathered(factors: list[Factor]) -> list[Factor]:
     """Equal factors as powers of one."""
     found: dict[Any, tuple[Factor, Fraction]] = {}
     for factor in factors:
-        base, e = (factor.base, factor.exponent) if isinstance(factor, Power) else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+        base, e = (
+            (factor.base, factor.exponent)
+            if isinstance(factor, Power)
+            else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+        )
         same = key(base)
         before = found.get(same)
         once = isinstance(factor, Delta) or (isinstance(factor, Fn) and factor.name in IDEMPOTENT)
@@ -560,10 +579,17 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
                     twins.append(Delta(a, over[n]))
             inside = [n for n, f in enumerate(factors) if n != k and indices(f) & set(over)]
             taken = [factors[n] for n in inside]
-            if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(isinstance(f, Delta) for f in taken):
+            if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(
+                isinstance(f, Delta) for f in taken
+            ):
                 continue
-            with_own = [s for s in sums if s not in over and s in _of_all(taken) and not any(
-                s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)]
+            with_own = [
+                s
+                for s in sums
+                if s not in over
+                and s in _of_all(taken)
+                and not any(s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)
+            ]
             body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
             for s in {*over, *with_own} & set(sums):
                 sums.remove(s)
@@ -617,11 +643,13 @@ def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
             normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
             normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
         )
-        if not set(shared) <= set(renamed_sums) :
+        if not set(shared) <= set(renamed_sums):
             continue
         if best is None or len(common) > best[0]:
-            whole = times((Term(scale, (), tuple(common)),), rest) if not shared else normal(
-                Term(scale, tuple(shared), (*common, Power(rest, Fraction(1))))
+            whole = (
+                times((Term(scale, (), tuple(common)),), rest)
+                if not shared
+                else normal(Term(scale, tuple(shared), (*common, Power(rest, Fraction(1)))))
             )
             best = (len(common), whole)
     return best
@@ -638,12 +666,18 @@ def _renamings(s: Term, t: Term) -> Iterator[dict[Index, Axis]]:
             continue
         seen.add(choice)
         taken = set(s.sums)
-        yield {own: c if c is not None else (fresh(own.size) if own in taken else own)
-               for own, c in zip(t.sums, choice, strict=True)}
+        yield {
+            own: c if c is not None else (fresh(own.size) if own in taken else own)
+            for own, c in zip(t.sums, choice, strict=True)
+        }
 
 
 def _split(factor: Factor) -> tuple[Poly, Fraction]:
-    return (factor.base, factor.exponent) if isinstance(factor, Power) else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+    return (
+        (factor.base, factor.exponent)
+        if isinstance(factor, Power)
+        else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+    )
 
 
 def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list[Factor], list[Factor]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jvpcli.symbolic.closed import Closed
 from jvpcli.program import Program
 from jvpcli.report.derive import Product
+from jvpcli.symbolic.closed import Closed
 
 
 def autograd_function(program: Program, closed: Closed, vjp: Mapping[str, Product]) -> str | None:

@@ -38,9 +38,7 @@ MOVES: Mapping[str, Moving] = {
     # params: dims, rank
     "flip": Moving(lambda p, b: f".flip({_dims(p[0], p[1])})", lambda p, b: f".flip({_dims(p[0], p[1])})"),
     # params: shift, dim, rank
-    "roll": Moving(
-        lambda p, b: f".roll({p[0]}, {p[1] - p[2]})", lambda p, b: f".roll({-p[0]}, {p[1] - p[2]})"
-    ),
+    "roll": Moving(lambda p, b: f".roll({p[0]}, {p[1] - p[2]})", lambda p, b: f".roll({-p[0]}, {p[1] - p[2]})"),
     # params: diagonal
     "tril": Moving(lambda p, b: f".tril({p[0] or ''})", lambda p, b: f".tril({p[0] or ''})"),
     "triu": Moving(lambda p, b: f".triu({p[0] or ''})", lambda p, b: f".triu({p[0] or ''})"),

@@ -109,7 +109,7 @@ def where(condition: Operand, x: Operand, y: Operand) -> Lam:
     return elementwise(lambda c, p, q: fn("where", c, p, q), condition, x, y)
 
 
-def clamp(x: Operand, min: Operand = None, max: Operand = None) -> Lam:  # torch's own names  # noqa: A002
+def clamp(x: Operand, min: Operand = None, max: Operand = None) -> Lam:  # torch's own names
     x = x if min is None else _scalar("maximum")(x, min)
     return x if max is None else _scalar("minimum")(x, max)
 
@@ -193,8 +193,8 @@ def norm(x: Lam, p: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any
     raise NoClosedFormError(f"the norm of order {p} has no closed form here")
 
 
-def linalg_norm(x: Lam, ord: Any = None, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Lam:  # noqa: A002
-    matrix = len(x.over) == 2 and dim is None or isinstance(dim, (tuple, list)) and len(dim) == 2
+def linalg_norm(x: Lam, ord: Any = None, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Lam:
+    matrix = (len(x.over) == 2 and dim is None) or (isinstance(dim, (tuple, list)) and len(dim) == 2)
     if matrix and ord not in (None, "fro"):
         raise NoClosedFormError(f"the matrix norm {ord} has no closed form here")
     return norm(x, 2 if ord is None else ord, dim, keepdim)
@@ -602,7 +602,9 @@ def joined(tensors: Sequence[Lam], dim: int = 0) -> Lam:
     for x in tensors:
         before, after = start, whole - start - x.shape[at]
         widths = (0, 0) * (rank - 1 - at) + (before, after)
-        cuts = ", ".join(f"{before or ''}:{before + x.shape[at] if after else ''}" if k == at else ":" for k in range(rank))
+        cuts = ", ".join(
+            f"{before or ''}:{before + x.shape[at] if after else ''}" if k == at else ":" for k in range(rank)
+        )
         part = moved(x, "pad", (widths, cuts), shape)
         found = part if found is None else plus(found, part)
         start += x.shape[at]
@@ -633,14 +635,18 @@ def kron(a: Lam, b: Lam) -> Lam:
     a, b = (reshaped(x, (1,) * (rank - len(x.over)) + x.shape) for x in (a, b))
     left, right = tuple(fresh(s) for s in a.shape), tuple(fresh(s) for s in b.shape)
     both = tuple(i for pair in zip(left, right, strict=True) for i in pair)
-    return reshaped(Lam(both, times(a(*left), b(*right))), tuple(p * q for p, q in zip(a.shape, b.shape, strict=True)))
+    return reshaped(
+        Lam(both, times(a(*left), b(*right))), tuple(p * q for p, q in zip(a.shape, b.shape, strict=True))
+    )
 
 
 # --- losses and layers -----------------------------------------------------------------------------------------------
 
 
 def _reduction(x: Lam, reduction: str) -> Lam:
-    return {"mean": mean, "sum": summed, "none": same, "batchmean": lambda y: over(summed(y), lam(y).shape[0])}[reduction](x)
+    return {"mean": mean, "sum": summed, "none": same, "batchmean": lambda y: over(summed(y), lam(y).shape[0])}[
+        reduction
+    ](x)
 
 
 def mse_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
@@ -657,12 +663,20 @@ def huber_loss(x: Lam, target: Lam, reduction: str = "mean", delta: float = 1.0)
         minus(x, target)), reduction)  # fmt: skip
 
 
-def smooth_l1_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0) -> Lam:
+def smooth_l1_loss(
+    x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0
+) -> Lam:
     scale = Fraction(1) / Fraction(str(beta))
-    return over(times_of(huber_loss(x, target, reduction, beta), 1), beta) if beta != 1 else huber_loss(x, target, reduction, float(scale))
+    return (
+        over(times_of(huber_loss(x, target, reduction, beta), 1), beta)
+        if beta != 1
+        else huber_loss(x, target, reduction, float(scale))
+    )
 
 
-def binary_cross_entropy(x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
+def binary_cross_entropy(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
     def entry(p: Poly, t: Poly) -> Poly:
         others = add(ONE, scaled(t, -1))
         return scaled(add(times(t, fn("log", p)), times(others, fn("log", add(ONE, scaled(p, -1))))), -1)
@@ -670,11 +684,20 @@ def binary_cross_entropy(x: Lam, target: Lam, weight: None = None, size_average:
     return _reduction(elementwise(entry, x, target), reduction)
 
 
-def with_logits(x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
+def with_logits(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
     return _reduction(elementwise(lambda p, t: add(fn("softplus", p), scaled(times(t, p), -1)), x, target), reduction)
 
 
-def kl_div(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean", log_target: bool = False) -> Lam:
+def kl_div(
+    x: Lam,
+    target: Lam,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Lam:
     def entry(p: Poly, t: Poly) -> Poly:
         if log_target:
             return times(fn("exp", t), add(t, scaled(p, -1)))
@@ -687,7 +710,15 @@ def soft_margin_loss(x: Lam, target: Lam, reduction: str = "mean") -> Lam:
     return _reduction(elementwise(lambda p, t: fn("softplus", scaled(times(p, t), -1)), x, target), reduction)
 
 
-def nll_loss(x: Lam, target: Lam, weight: None = None, size_average: None = None, ignore_index: int = -100, reduce: None = None, reduction: str = "mean") -> Lam:
+def nll_loss(
+    x: Lam,
+    target: Lam,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Lam:
     if len(target.over) != len(x.over) - 1 or len(x.over) > 2:
         raise NoClosedFormError("such a loss has no index form here")
     c = fresh(x.shape[-1])
@@ -696,7 +727,16 @@ def nll_loss(x: Lam, target: Lam, weight: None = None, size_average: None = None
     return _reduction(Lam(batch, scaled(total(times(hot, x(*batch, c)), (c,)), -1)), reduction)
 
 
-def cross_entropy(x: Lam, target: Lam, weight: None = None, size_average: None = None, ignore_index: int = -100, reduce: None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Lam:
+def cross_entropy(
+    x: Lam,
+    target: Lam,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Lam:
     if label_smoothing or len(x.over) > 2:
         raise NoClosedFormError("such a loss has no index form here")
     logs = log_softmax(x, -1)
@@ -706,7 +746,9 @@ def cross_entropy(x: Lam, target: Lam, weight: None = None, size_average: None =
     return nll_loss(logs, target, reduction=reduction)
 
 
-def layer_norm(x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None, bias: Lam | None = None, eps: float = 1e-5) -> Lam:
+def layer_norm(
+    x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None, bias: Lam | None = None, eps: float = 1e-5
+) -> Lam:
     dims = list(range(-len(normalized_shape), 0))
     y = over(minus(x, mean(x, dims, True)), root(plus(var(x, dims, False, True), eps)))
     y = y if weight is None else times_of(y, weight)
@@ -721,7 +763,16 @@ def rms_norm(x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None,
     return y if weight is None else times_of(y, weight)
 
 
-def batch_norm(x: Lam, running_mean: Lam, running_var: Lam, weight: Lam | None = None, bias: Lam | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Lam:
+def batch_norm(
+    x: Lam,
+    running_mean: Lam,
+    running_var: Lam,
+    weight: Lam | None = None,
+    bias: Lam | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Lam:
     if training:
         raise NoClosedFormError("batch_norm in training has no index form here")
 
@@ -737,7 +788,15 @@ def normalize(x: Lam, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Lam:
     return over(x, norm(x, p, dim, True))
 
 
-def attention(query: Lam, key: Lam, value: Lam, attn_mask: None = None, dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None) -> Lam:
+def attention(
+    query: Lam,
+    key: Lam,
+    value: Lam,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Lam:
     if attn_mask is not None or dropout_p or is_causal:
         raise NoClosedFormError("attention with a mask or dropout has no index form here")
     scores = matmul(query, transposed(key))
@@ -816,7 +875,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "xlogy": lambda x, y: times_of(x, _scalar("log")(y)),
     "logaddexp": lambda x, y: plus(y, _scalar("softplus")(minus(x, y))),
     "lt": _scalar("less"), "less": _scalar("less"), "gt": lambda x, y: _scalar("less")(y, x), "greater": lambda x, y: _scalar("less")(y, x),
-    "clamp": clamp, "clip": clamp, "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max),  # noqa: A006
+    "clamp": clamp, "clip": clamp, "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max),
     "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "relu": relu,
     "dropout": dropout,
     "sum": summed, "mean": mean, "var": var, "std": std, "norm": norm, "vector_norm": lambda x, ord=2, dim=None, keepdim=False: norm(x, ord, dim, keepdim),

@@ -26,7 +26,9 @@ class Scalar:
     latex: str
 
 
-def _plain(name: str, *partials: Partial, text: str | None = None, latex: str | None = None, path: str = "") -> Scalar:
+def _plain(
+    name: str, *partials: Partial, text: str | None = None, latex: str | None = None, path: str = ""
+) -> Scalar:
     compute = torch
     path = path or f"torch.{name}"
     for part in path.split(".")[1:]:
@@ -73,7 +75,9 @@ def _compared(name: str) -> Callable[..., Any]:
 
 
 def _comparison(sign: str, name: str, latex: str) -> Scalar:
-    return Scalar(f"({{0}} {sign} {{1}})", _compared(name), (_zero, _zero), f"[{{0}} {latex} {{1}}]", rf"[{{0}} {latex} {{1}}]")
+    return Scalar(
+        f"({{0}} {sign} {{1}})", _compared(name), (_zero, _zero), f"[{{0}} {latex} {{1}}]", rf"[{{0}} {latex} {{1}}]"
+    )
 
 
 SCALARS: Mapping[str, Scalar] = {

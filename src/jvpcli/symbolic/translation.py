@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.symbolic.forms import Lam, Sym, fresh, of
-from jvpcli.symbolic.operations import OPERATIONS
-from jvpcli.symbolic.rules import NoClosedFormError
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import is_in_place, read_operand
 from jvpcli.program import Equation, refs
+from jvpcli.symbolic.forms import Lam, Sym, fresh, of
+from jvpcli.symbolic.operations import OPERATIONS
+from jvpcli.symbolic.rules import NoClosedFormError
 
 
 def symbol(name: str, shape: Sequence[int]) -> Lam:
@@ -32,9 +32,7 @@ def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None) ->
         NoClosedFormError: a step that an output needs has no index form, with the reason.
     """
     kept = kept or {}
-    values: dict[int, Any] = {
-        slot: symbol(name, x.shape) for slot, (name, x) in enumerate(evaluation.inputs.items())
-    }
+    values: dict[int, Any] = {slot: symbol(name, x.shape) for slot, (name, x) in enumerate(evaluation.inputs.items())}
     for step in evaluation.tape:
         value = evaluation.values.get(step.slot)
         if step.slot in kept and isinstance(value, Tensor):
@@ -64,7 +62,9 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         raise NoClosedFormError(f"`{text}` changes a tensor in place")
     arguments = [read_operand(operand, values) for operand in step.operands]
     keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
-    if step.kind == "unpack" or (isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"):
+    if step.kind == "unpack" or (
+        isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"
+    ):
         return arguments[0][keywords["index"] if step.kind == "unpack" else arguments[1]]
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):

@@ -6,7 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from jvpcli.symbolic.forms import ADJOINT, Atom, Axis, Delta, Factor, Fn, Index, Lam, Move, Poly, Power, Sym, Term, indices
+from jvpcli.symbolic.forms import (
+    ADJOINT,
+    Atom,
+    Axis,
+    Delta,
+    Factor,
+    Fn,
+    Index,
+    Lam,
+    Move,
+    Poly,
+    Power,
+    Sym,
+    Term,
+    indices,
+)
 from jvpcli.symbolic.scalars import SCALARS
 
 LETTERS = "ijklmnpqrstabcdefgh"
@@ -91,8 +106,18 @@ def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style:
     pieces += [_factor(f, letters, used, style) for f in sorted(outside, key=_rank)]
     alone = not pieces and not inside and not below_inside and len(outside) <= 1
     if term.sums:
-        sign = r"\sum_{%s} " % " ".join(letters[s] for s in term.sums) if style.latex else f"Σ_{''.join(letters[s] for s in term.sums)} "
-        inner = style.dot.join(_factor(f, letters, used, style, alone=not below_inside and len(inside) == 1 and False) for f in sorted(inside, key=_rank)) or "1"
+        sign = (
+            r"\sum_{%s} " % " ".join(letters[s] for s in term.sums)
+            if style.latex
+            else f"Σ_{''.join(letters[s] for s in term.sums)} "
+        )
+        inner = (
+            style.dot.join(
+                _factor(f, letters, used, style, alone=not below_inside and len(inside) == 1 and False)
+                for f in sorted(inside, key=_rank)
+            )
+            or "1"
+        )
         pieces.append(sign + _quotient(inner, below_inside, letters, used, style))
     del alone
     return _quotient(style.dot.join(pieces) or "1", below_outside, letters, used, style, bool(term.sums))
@@ -102,17 +127,24 @@ def _rank(factor: Factor) -> int:
     return 0 if isinstance(factor, Delta) else 2 if isinstance(factor, Power) and factor.exponent == 1 else 1
 
 
-def _quotient(above: str, below: list[Power], letters: Mapping[Index, str], taken: set[str], style: Style, wrap: bool = False) -> str:
+def _quotient(
+    above: str, below: list[Power], letters: Mapping[Index, str], taken: set[str], style: Style, wrap: bool = False
+) -> str:
     if not below:
         return above
-    under = style.dot.join(_factor(f if f.exponent != 1 else f, letters, taken, style, alone=style.latex and len(below) == 1) for f in below)
+    under = style.dot.join(
+        _factor(f if f.exponent != 1 else f, letters, taken, style, alone=style.latex and len(below) == 1)
+        for f in below
+    )
     if style.latex:
         return rf"\frac{{{above}}}{{{under}}}"
     above = f"({above})" if wrap else above
     return f"{above}/{under}" if len(below) == 1 else f"{above}/({under})"
 
 
-def _factor(factor: Factor, letters: Mapping[Index, str], taken: Iterable[str], style: Style, alone: bool = False) -> str:
+def _factor(
+    factor: Factor, letters: Mapping[Index, str], taken: Iterable[str], style: Style, alone: bool = False
+) -> str:
     def axes(at: tuple[Axis, ...]) -> str:
         names = [str(a) if isinstance(a, int) else letters.get(a, "?") for a in at]
         return ("," if any(len(n) > 1 or n.isdigit() for n in names) and len(names) > 1 else "").join(names)
@@ -126,7 +158,9 @@ def _factor(factor: Factor, letters: Mapping[Index, str], taken: Iterable[str], 
             return style.entry(name, axes(at))
         case Delta(a, b):
             by_letter = sorted((a, b), key=lambda c: (isinstance(c, int), LETTERS.find(letters.get(c, "?"))))  # type: ignore
-            return style.entry(r"\delta" if style.latex else "δ", axes(tuple(by_letter))).replace(r"\mathrm{\delta}", r"\delta")
+            return style.entry(r"\delta" if style.latex else "δ", axes(tuple(by_letter))).replace(
+                r"\mathrm{\delta}", r"\delta"
+            )
         case Power(base, e):
             text = inner(base)
             plain = len(base) == 1 and base[0].coefficient == 1 and len(base[0].factors) == 1 and not base[0].sums
@@ -135,7 +169,11 @@ def _factor(factor: Factor, letters: Mapping[Index, str], taken: Iterable[str], 
                 return rf"\sqrt{{{text}}}" if style.latex else f"√({text})" if not plain or is_power else f"√{text}"
             if e == 1:
                 return text if alone or (plain and not is_power) else f"({text})"
-            if not plain or is_power or (isinstance(base[0].factors[0], Fn) and SCALARS[base[0].factors[0].name].text[:1] in "{"):
+            if (
+                not plain
+                or is_power
+                or (isinstance(base[0].factors[0], Fn) and SCALARS[base[0].factors[0].name].text[:1] in "{")
+            ):
                 text = rf"\left({text}\right)" if style.latex else f"({text})"
             return f"{{{text}}}^{{{e}}}" if style.latex else text + str(e).translate(SUPERSCRIPT)
         case Fn(name, args):
@@ -177,10 +215,14 @@ def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Styl
 
 def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
     """A tensor: its name alone where it is one, else its entry with dots for what runs."""
-    only = lam.body[0].factors[0] if len(lam.body) == 1 and len(lam.body[0].factors) == 1 and not lam.body[0].sums else None
+    only = (
+        lam.body[0].factors[0]
+        if len(lam.body) == 1 and len(lam.body[0].factors) == 1 and not lam.body[0].sums
+        else None
+    )
     if isinstance(only, Sym) and lam.body[0].coefficient == 1 and only.at == lam.over:
         return style.name(only.name)
-    dots = {index: "•" if not style.latex else r"\bullet" for index in lam.over} if len(lam.over) == 1 else {}
+    dots = dict.fromkeys(lam.over, "•" if not style.latex else r"\bullet") if len(lam.over) == 1 else {}
     used = set(taken)
     names = dict(letters)
     for index in lam.over:
