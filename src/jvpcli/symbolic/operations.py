@@ -18,6 +18,7 @@ from jvpcli.symbolic.forms import (
     add,
     fn,
     fresh,
+    key,
     number,
     of,
     power,
@@ -72,7 +73,8 @@ def _scalar(name: str) -> Callable[..., Lam]:
         return elementwise(lambda p: fn(name, p), x)
 
     def binary(x: Operand, y: Operand) -> Lam:
-        return elementwise(lambda p, q: fn(name, p, q), x, y)
+        both_ways = name in ("maximum", "minimum")  # of one and the same it is that
+        return elementwise(lambda p, q: p if both_ways and key(p) == key(q) else fn(name, p, q), x, y)
 
     return unary if len(SCALARS[name].partials) == 1 else binary
 
