@@ -277,6 +277,19 @@ def einsum(operands: Sequence[Tensor], want: Sequence[Index]) -> Tensor:
     return Tensor(call(text, *(upright(t).expr for t in operands), ndim=len(want)), tuple(want))
 
 
+def numeric(t: Tensor, kind: str) -> Tensor:
+    """Itself; of truths, zeros and ones, which sums and products of matrices need."""
+    t = upright(t)
+    return replace(t, expr=postfix(t.expr, kind, t.expr.ndim)) if is_truth(t.expr) else t
+
+
+def is_truth(expr: Expr) -> bool:
+    """Whether code gives truths, or whole numbers that stand for them."""
+    if expr.op == "postfix":
+        return expr.text.startswith((".T", ".mT", ".transpose", ".permute", "[")) and is_truth(expr.args[0])
+    return expr.op == "truth" or (expr.op == "mul" and all(map(is_truth, expr.args)))
+
+
 def summed(t: Tensor, over: Iterable[Index]) -> Tensor:
     """The sum over some axes of one tensor."""
     t, over = upright(t), set(over)
@@ -294,9 +307,9 @@ def summed(t: Tensor, over: Iterable[Index]) -> Tensor:
     return Tensor(replace(postfix(t.expr, text, len(left)), entries=count), left)
 
 
-def contracted(a: Tensor, b: Tensor, over: set[Index], kept: set[Index]) -> Iterator[Tensor]:
+def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Tensor]:
     """Ways to multiply two tensors and sum over the indices that no other has."""
-    a, b = upright(a), upright(b)
+    a, b = numeric(a, kind), numeric(b, kind)
     batch = [i for i in a.axes if i in b.axes and i not in over]
     left = [i for i in a.axes if i not in over and i not in batch]
     right = [i for i in b.axes if i not in over and i not in batch]
@@ -368,7 +381,7 @@ class Writer:
         return sorted(found.values(), key=cost)
 
     def _whole(self, t: Tensor, want: tuple[Index, ...], like: str | None) -> Expr:
-        t = upright(t)
+        t = numeric(t, self.kind)
         if set(t.axes) == set(want):
             return permuted(t, want).expr
         if like is None:
@@ -414,7 +427,7 @@ class Writer:
             for term in terms:
                 sign = term.coefficient < 0
                 positive = Term(abs(term.coefficient), term.sums, term.factors)
-                options = [aligned(upright(t), axes) for t in self._term(positive, axes)]
+                options = [aligned(numeric(t, self.kind), axes) for t in self._term(positive, axes)]
                 one = min(options, key=cost)
                 if expr is None:
                     expr = Expr("neg", (one,), ndim=one.ndim) if sign else one
@@ -439,7 +452,7 @@ class Writer:
                     found.append(self._joined(term.coefficient, scalars, done, want))
             if term.sums and tensors:
                 kept = [i for i in want if any(i in t.axes for t in tensors)]
-                found.append(self._joined(term.coefficient, scalars, [einsum(tensors, kept)], want))
+                found.append(self._joined(term.coefficient, scalars, [einsum([numeric(t, self.kind) for t in tensors], kept)], want))
         found = sorted(
             {torch_text(t.expr) + str(t.below): t for t in found}.values(),
             key=lambda t: cost(permuted(t, [i for i in want if i in t.axes]).expr),
@@ -458,7 +471,7 @@ class Writer:
             pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
             if pair is None:
                 kept = [i for i in dict.fromkeys(i for t in with_it for i in t.axes) if i != index]
-                with_it = [einsum(with_it, kept)]
+                with_it = [einsum([numeric(t, self.kind) for t in with_it], kept)]
                 yield from self._summed([*rest, *with_it], sums[1:], want)
                 return
             s, t = pair
@@ -468,12 +481,12 @@ class Writer:
         if len(with_it) == 1:
             over = {i for i in only if i in with_it[0].axes}
             left = [i for i in sums if i not in over]
-            yield from self._summed([*rest, summed(with_it[0], over)], left, want)
+            yield from self._summed([*rest, summed(numeric(with_it[0], self.kind), over)], left, want)
             return
         a, b = with_it
         over = {i for i in only if i in a.axes and i in b.axes}
         left = [i for i in sums if i not in over]
-        for t in contracted(a, b, over, set(want)):
+        for t in contracted(a, b, over, self.kind):
             yield from self._summed([*rest, t], left, want)
 
     def _joined(
@@ -515,7 +528,7 @@ class Writer:
             whole = product(whole, t, want) if whole is not None else t
         assert whole is not None
         if coefficient < 0:
-            whole = upright(whole)
+            whole = numeric(whole, self.kind)
             whole = Tensor(Expr("neg", (whole.expr,), ndim=whole.expr.ndim), whole.axes)
         return whole
 
@@ -542,22 +555,18 @@ class Writer:
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
                 if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
-                    return self._truths(Tensor(call("({1} > {0})", *texts, ndim=len(axes)), axes))
+                    return [Tensor(Expr("truth", tuple(texts), "({1} > {0})", len(axes)), axes)]
                 if own in BOUNDS and any(t.op == "number" for t in texts):
                     texts = sorted(texts, key=lambda t: t.op == "number")
                     return [Tensor(call(f"torch.clamp({{0}}, {BOUNDS[own]}={{1}})", *texts, ndim=len(axes)), axes)]
                 matrix = scalar.text if len(args) == 1 else None
-                found = Tensor(call(scalar.torch, *texts, ndim=len(axes), matrix=matrix), axes)
-                return self._truths(found) if own in IDEMPOTENT else [found]
+                op = "truth" if own in IDEMPOTENT else "call"
+                return [Tensor(Expr(op, tuple(texts), scalar.torch, len(axes), matrix), axes)]
             case Atom():
                 return self._atom(factor, want)
             case Move(own, params, out, into):
                 raise NoClosedFormError(f"the matrix of {own} is not written out")
         raise AssertionError(factor)
-
-    def _truths(self, t: Tensor) -> list[Tensor]:
-        """A tensor of truths as it is, and as numbers, which products of matrices need."""
-        return [t, Tensor(postfix(t.expr, self.kind, t.expr.ndim), t.axes)]
 
     def _order(self, polys: Sequence[Poly], want: tuple[Index, ...]) -> tuple[Index, ...]:
         free = frozenset().union(*map(indices, polys))
@@ -597,7 +606,7 @@ class Writer:
         )
         for form, order in itertools.product(variants(lam.body), dict.fromkeys((wished, (*lam.over, *wished)))):
             for t in self.ways(form, tuple(dict.fromkeys(order))):
-                t = upright(t)
+                t = numeric(t, self.kind)
                 missing = [i for i in lam.over if i not in t.axes]
                 if missing:
                     axes = (*(i for i in t.axes if i not in lam.over), *lam.over)
@@ -608,7 +617,7 @@ class Writer:
                         t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
                 found.append(self._apply(atom, lam, t))
         found = sorted(found, key=lambda t: cost(t.expr))[:2]
-        return [u for t in found for u in self._truths(t)] if atom.name in ("is_max", "is_min", "one_hot") else found
+        return found
 
     def _apply(self, atom: Atom, lam: Lam, t: Tensor) -> Tensor:
         """An atom's operation on the tensor of its argument."""
@@ -634,7 +643,13 @@ class Writer:
         text, matrix = WHOLE[atom.name]
         text = text % atom.params if atom.params else text
         return self._entry(
-            call(text, t.expr, ndim=len(rest) + len(atom.at), matrix=(matrix or None) if not rest else None),
+            Expr(
+                "truth" if atom.name == "one_hot" else "call",
+                (t.expr,),
+                text,
+                len(rest) + len(atom.at),
+                (matrix or None) if not rest else None,
+            ),
             (*rest, *atom.at),
         )
 
@@ -645,6 +660,10 @@ def _along(text: str, whole: str | None = None) -> Callable[[Expr, str, bool, in
         return call(form.replace("DIM", dim), x, ndim=ndim, matrix=None)
 
     return write
+
+
+def _truth(text: str) -> Callable[[Expr, str, bool, int], Expr]:
+    return lambda x, dim, all_axes, ndim: Expr("truth", (x,), text.replace("DIM", dim), ndim)
 
 
 def _method(text: str, whole: str) -> Callable[[Expr, str, bool, int], Expr]:
@@ -665,8 +684,8 @@ ALONG: Mapping[str, Callable[[Expr, str, bool, int], Expr]] = {
     "prod": _method(".prod(DIM)", ".prod()"),
     "amax": _method(".amax(DIM)", ".amax()"),
     "amin": _method(".amin(DIM)", ".amin()"),
-    "is_max": _along("({0} == {0}.amax(DIM, keepdim=True))"),
-    "is_min": _along("({0} == {0}.amin(DIM, keepdim=True))"),
+    "is_max": _truth("({0} == {0}.amax(DIM, keepdim=True))"),
+    "is_min": _truth("({0} == {0}.amin(DIM, keepdim=True))"),
 }
 """Atoms along axes, wherever those stand."""
 

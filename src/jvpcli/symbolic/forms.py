@@ -154,10 +154,11 @@ def substitute(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
     by = {a: b for a, b in by.items() if a != b}
     if not by:
         return poly
-    return add(*(normal(term) for term in _renamed(poly, by)))
+    return add(*(normal(term) for term in renamed(poly, by)))
 
 
-def _renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
+def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
+    """The form with axes in the place of free indices, term by term as it stands."""
     found = []
     for term in poly:
         inner = {a: b for a, b in by.items() if a not in term.sums}
@@ -180,11 +181,11 @@ def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
         for lam in factor.args:
             inner = {a: b for a, b in by.items() if a not in lam.over}
             clash = {s: fresh(s.size) for s in lam.over if s in inner.values()}
-            args.append(Lam(tuple(clash.get(s, s) for s in lam.over), _renamed(lam.body, {**inner, **clash})))
+            args.append(Lam(tuple(clash.get(s, s) for s in lam.over), renamed(lam.body, {**inner, **clash})))
         return replace(
             factor, args=tuple(args), at=tuple(by.get(a, a) if isinstance(a, Index) else a for a in factor.at)
         )
-    return mapped(factor, lambda a: by.get(a, a) if isinstance(a, Index) else a, lambda p: _renamed(p, by))
+    return mapped(factor, lambda a: by.get(a, a) if isinstance(a, Index) else a, lambda p: renamed(p, by))
 
 
 def indices(item: Poly | Factor) -> frozenset[Index]:

@@ -28,7 +28,7 @@ from jvpcli.symbolic.forms import (
     of,
     power,
     scaled,
-    substitute,
+    renamed,
     times,
     total,
 )
@@ -94,8 +94,9 @@ def pulled(poly: Poly, weight: Poly, over: tuple[Index, ...], name: str, at: tup
     """Σ_over weight·∂(form)/∂(entry `at` of `name`), from the outside in: what arrives at an argument stays one factor."""
     found: list[Poly] = []
     for term in poly:
-        renamed = {s: fresh(s.size) for s in term.sums}
-        term = substitute_all(term, renamed)
+        own = {s: fresh(s.size) for s in term.sums}
+        (inner,) = renamed((Term(term.coefficient, (), term.factors),), own)
+        term = Term(term.coefficient, tuple(own.values()), inner.factors)
         every = (*over, *term.sums)
         for k, factor in enumerate(term.factors):
             if name not in names((Term(Fraction(1), (), (factor,)),)):
@@ -103,14 +104,6 @@ def pulled(poly: Poly, weight: Poly, over: tuple[Index, ...], name: str, at: tup
             arriving = times(weight, (Term(term.coefficient, (), (*term.factors[:k], *term.factors[k + 1 :])),))
             found.append(_into(factor, arriving, every, name, at))
     return add(*found)
-
-
-def substitute_all(term: Term, by: Mapping[Index, Index]) -> Term:
-    """A term with its sums renamed."""
-    if not by:
-        return term
-    (renamed,) = substitute((Term(term.coefficient, (), term.factors),), by) or (Term(Fraction(0)),)
-    return Term(renamed.coefficient, (*by.values(), *renamed.sums), renamed.factors)
 
 
 def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
