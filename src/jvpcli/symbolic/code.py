@@ -637,6 +637,7 @@ class Writer:
         if atom.name == "move":
             own, *params = atom.params
             text = MOVES[own.removeprefix("adjoint ")].code(own.startswith("adjoint "), tuple(params), len(rest))
+            text = text.replace("KIND", self.kind)
             ndim = len(rest) + len(atom.at)
             moved = postfix(t.expr, text, ndim) if text.startswith((".", "[")) else call(text, t.expr, ndim=ndim)
             return self._entry(moved, (*rest, *atom.at))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from jvpcli.symbolic.rules import NoClosedFormError
 
 Params = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Moving:
-    """Code that is appended to a tensor (or formats it) for the operation and for its transpose, behind so many other axes."""
+    """Code that is appended to a tensor (or formats it) for the operation and for its transpose, behind so many other axes.
+
+    KIND in it stands for what makes a tensor of the kind of the inputs.
+    """
 
     forward: Callable[[Params, int], str]
     backward: Callable[[Params, int], str]
@@ -21,10 +27,8 @@ class Moving:
 
 
 def _shape(sizes: tuple[int, ...], before: int) -> str:
-    leading = "" if not before else None
-    if leading is None:
-        raise ValueError("reshape behind other axes")
-    return f".reshape({', '.join(map(str, sizes))})" if sizes else ".reshape(())"
+    _refuse_others(before)
+    return f".reshape({_sizes(sizes)})"
 
 
 def _dims(dims: tuple[int, ...], rank: int) -> str:
@@ -51,9 +55,33 @@ MOVES: Mapping[str, Moving] = {
     "pad": Moving(lambda p, b: f"torch.nn.functional.pad({{0}}, {p[0]})", lambda p, b: f"[..., {p[1]}]"),
     # params: slices, widths that undo it
     "slice": Moving(lambda p, b: f"[..., {p[0]}]", lambda p, b: f"torch.nn.functional.pad({{0}}, {p[1]})"),
-    # params: dim, places, size before, rank
+    # params: for each entry of the result which entry it is, counted from 1 (0: none), shape before, shape after
     "pick": Moving(
-        lambda p, b: f".index_select({p[0] - p[3]}, torch.tensor({list(p[1])}))",
-        lambda p, b: f"torch.nn.functional.one_hot(torch.tensor({list(p[1])}), {p[2]})",
+        lambda p, b: _picked(p, b),
+        lambda p, b: _spread(p, b),
     ),
 }
+
+
+def _picked(params: Params, before: int) -> str:
+    places, _, shape = params
+    _refuse_others(before)
+    flat = f"torch.nn.functional.pad(torch.ravel({{0}}), (1, 0))[torch.tensor({list(places)})]"
+    return f"{flat}.reshape({_sizes(shape)})"
+
+
+def _spread(params: Params, before: int) -> str:
+    places, shape, _ = params
+    _refuse_others(before)
+    size = math.prod(shape) + 1
+    flat = f"torch.zeros({size})KIND.index_add(0, torch.tensor({list(places)}), torch.ravel({{0}}))[1:]"
+    return f"{flat}.reshape({_sizes(shape)})"
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape)) or "()"
+
+
+def _refuse_others(before: int) -> None:
+    if before:
+        raise NoClosedFormError("entries are picked behind other axes, for which there is no code")

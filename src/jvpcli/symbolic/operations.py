@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
+
 from jvpcli.symbolic.forms import (
     ONE,
     Atom,
@@ -415,8 +417,9 @@ def solve(a: Lam, b: Lam, left: bool = True) -> Lam:
     return matmul(inverse(a), b) if left else matmul(b, inverse(a))
 
 
-def slogdet(x: Lam) -> tuple[Any, Lam]:
-    raise NoClosedFormError("slogdet has no index form here; logdet has")
+def slogdet(x: Lam) -> tuple[Lam, Lam]:
+    size = det(x)
+    return _scalar("sign")(size), _scalar("log")(_scalar("abs")(size))
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -862,6 +865,184 @@ ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
     "xlogy": lambda p: times(p, fn("log", p)), "entr": lambda p: scaled(times(p, fn("log", p)), -1), "detach": lambda p: fn("detach", p),
 }  # fmt: skip
 
+def masked_fill(x: Lam, mask: Lam, value: Operand) -> Lam:
+    return where(mask, value, x)
+
+
+def remainder(x: Operand, y: Operand) -> Lam:
+    return minus(x, times_of(y, _scalar("floor")(over(x, y))))
+
+
+def fmod(x: Operand, y: Operand) -> Lam:
+    return minus(x, times_of(y, _scalar("trunc")(over(x, y))))
+
+
+def difference(x: Lam, n: int = 1, dim: int = -1, prepend: None = None, append: None = None) -> Lam:
+    for _ in range(n):
+        size = x.shape[dim]
+        x = minus(narrowed(x, dim % len(x.over), 1, size - 1), narrowed(x, dim % len(x.over), 0, size - 1))
+    return x
+
+
+def pairwise_distance(x1: Lam, x2: Lam, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Lam:
+    return norm(plus(minus(x1, x2), eps), p, -1, keepdim)
+
+
+def cdist(x1: Lam, x2: Lam, p: float = 2.0, compute_mode: str | None = None) -> Lam:
+    return norm(minus(unsqueezed(x1, -2), unsqueezed(x2, -3)), p, -1)
+
+
+def group_norm(x: Lam, num_groups: int, weight: Lam | None = None, bias: Lam | None = None, eps: float = 1e-5) -> Lam:
+    n, c, *rest = x.shape
+    groups = reshaped(x, (n, num_groups, c // num_groups * math.prod(rest)))
+    y = over(minus(groups, mean(groups, -1, True)), root(plus(var(groups, -1, False, True), eps)))
+    y = reshaped(y, x.shape)
+    for factor, combine in ((weight, times_of), (bias, plus)):
+        if factor is not None:
+            y = combine(y, Lam((*factor.over, *(fresh(1) for _ in rest)), factor.body))
+    return y
+
+
+def glu(x: Lam, dim: int = -1) -> Lam:
+    a, b = chunk(x, 2, dim % len(x.over))
+    return times_of(a, _scalar("sigmoid")(b))
+
+
+def prelu(x: Lam, weight: Lam) -> Lam:
+    slope = weight if math.prod(weight.shape) == 1 or len(x.over) < 2 else Lam((*weight.over, *(fresh(1) for _ in x.over[2:])), weight.body)
+    return where(_positive(x), x, times_of(slope, x))
+
+
+def _positive(x: Operand) -> Lam:
+    return elementwise(lambda p: fn("positive", p), x)
+
+
+def threshold(x: Lam, threshold: float, value: float, inplace: bool = False) -> Lam:
+    return where(_scalar("less")(threshold, x), x, value)
+
+
+def softshrink(x: Lam, lambd: float = 0.5) -> Lam:
+    size = elementwise(lambda p: fn("relu", add(fn("abs", p), number(-lambd))), x)
+    return times_of(_scalar("sign")(x), size)
+
+
+def hardshrink(x: Lam, lambd: float = 0.5) -> Lam:
+    return where(elementwise(lambda p: fn("less", number(lambd), fn("abs", p)), x), x, 0)
+
+
+def celu(x: Lam, alpha: float = 1.0, inplace: bool = False) -> Lam:
+    return elementwise(lambda p: fn("where", fn("positive", p), p, scaled(fn("expm1", scaled(p, 1 / alpha)), alpha)), x)
+
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+def selu(x: Lam, inplace: bool = False) -> Lam:
+    return times_of(elu(x, SELU_ALPHA), SELU_SCALE)
+
+
+def hardsigmoid(x: Lam, inplace: bool = False) -> Lam:
+    return over(clamp(plus(x, 3), 0, 6), 6)
+
+
+def hardswish(x: Lam, inplace: bool = False) -> Lam:
+    return times_of(x, hardsigmoid(x))
+
+
+def gaussian_nll_loss(x: Lam, target: Lam, var: Lam, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Lam:
+    if full:
+        raise NoClosedFormError("the constant of the full loss is left out here")
+    var = _scalar("maximum")(var, eps)
+    each = times_of(plus(_scalar("log")(var), over(square(minus(x, target)), var)), 0.5)
+    return _reduction(each, reduction)
+
+
+def margin_ranking_loss(
+    x1: Lam, x2: Lam, target: Lam, margin: float = 0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    return _reduction(relu(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
+
+
+def poisson_nll_loss(
+    x: Lam, target: Lam, log_input: bool = True, full: bool = False, size_average: None = None, eps: float = 1e-8,
+    reduce: None = None, reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    if full:
+        raise NoClosedFormError("Stirling's term of the full loss has no form here")
+    each = minus(_scalar("exp")(x), times_of(target, x)) if log_input else minus(x, times_of(target, _scalar("log")(plus(x, eps))))
+    return _reduction(each, reduction)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Lam, ...]:
+    parts = list(tensors[0]) if isinstance(tensors[0], (list, tuple)) else list(tensors)
+    over = [fresh(x.shape[0] if x.over else 1) for x in parts]
+    grids = [Lam(tuple(over), x(over[k]) if x.over else x()) for k, x in enumerate(parts)]
+    return tuple(transposed(g, 0, 1) if indexing == "xy" and len(parts) > 1 else g for g in grids)
+
+
+MOST_PICKED = 256
+"""Entries of patches whose positions are written out."""
+
+
+def _each_axis(value: Any, count: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return values * count if len(values) == 1 else values
+
+
+def patches(x: Lam, kernel: Sequence[int], stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Lam:
+    """The windows of an image: its first two axes, then where each stands, then its entries (0 in the padding)."""
+    n = len(kernel)
+    strides, widths, gaps = (_each_axis(v, n) for v in (stride, padding, dilation))
+    places = torch.arange(1, math.prod(x.shape) + 1).reshape(x.shape)
+    places = torch.nn.functional.pad(places, [w for width in reversed(widths) for w in (width, width)])
+    for k in range(n):
+        places = places.unfold(2 + k, (kernel[k] - 1) * gaps[k] + 1, strides[k])[..., :: gaps[k]]
+    if places.numel() > MOST_PICKED:
+        raise NoClosedFormError("the windows have too many entries to write them out: give a smaller example")
+    return moved(x, "pick", (tuple(places.reshape(-1).tolist()), x.shape, tuple(places.shape)), places.shape)
+
+
+def _convolution(n: int) -> Callable[..., Lam]:
+    def convolve(
+        x: Lam, weight: Lam, bias: Lam | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> Lam:
+        if groups != 1 or isinstance(padding, str):
+            raise NoClosedFormError("a convolution in groups, or with padding by a word, has no index form here")
+        if len(x.over) == n + 1:
+            return squeezed(convolve(unsqueezed(x, 0), weight, bias, stride, padding, dilation), 0)
+        windows = patches(x, weight.shape[2:], stride, padding, dilation)
+        batch, channel, *rest = windows.over
+        out = fresh(weight.shape[0])
+        places, entries = tuple(rest[:n]), tuple(rest[n:])
+        y = Lam((batch, out, *places), total(times(windows.body, weight(out, channel, *entries)), (channel, *entries)))
+        return y if bias is None else plus(y, Lam((*bias.over, *(fresh(1) for _ in places)), bias.body))
+
+    return convolve
+
+
+def _pooling(n: int, pool: Callable[..., Lam]) -> Callable[..., Lam]:
+    def pooled(x: Lam, kernel_size: Any, stride: Any = None, padding: Any = 0, *others: Any, **more: Any) -> Lam:
+        if any(others) and others != (1,) or any(_each_axis(padding, 1)) or any(v not in (False, None, 1, (1,), True) for v in more.values()) or more.get("ceil_mode"):
+            raise NoClosedFormError("a pooling with padding, dilation or ceil_mode has no index form here")
+        kernel = _each_axis(kernel_size, n)
+        if len(x.over) == n + 1:
+            return squeezed(pooled(unsqueezed(x, 0), kernel, stride), 0)
+        return pool(patches(x, kernel, kernel if stride is None or stride == [] else stride), list(range(-n, 0)))
+
+    return pooled
+
+
+def column_stack(tensors: Sequence[Lam]) -> Lam:
+    return joined([reshaped(x, (math.prod(x.shape), 1)) if len(x.over) < 2 else x for x in tensors], 1)
+
+
+def cross(a: Lam, b: Lam, dim: int = -1) -> Lam:
+    def turned(x: Lam, by: int) -> Lam:
+        return rolled(x, by, dim)
+
+    return minus(times_of(turned(a, -1), turned(b, -2)), times_of(turned(a, -2), turned(b, -1)))
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _scalar(name) for name in SCALARS if name not in ("where", "power", "less", "positive", "normal_cdf", "not")},
     **{name: _of_entry(f) for name, f in ENTRIES.items()},
@@ -879,7 +1060,23 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "lt": _scalar("less"), "less": _scalar("less"), "gt": lambda x, y: _scalar("less")(y, x), "greater": lambda x, y: _scalar("less")(y, x),
     "clamp": clamp, "clip": clamp, "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max),
     "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "relu": relu,
-    "dropout": dropout,
+    **{f"conv{n}d": _convolution(n) for n in (1, 2, 3)}, **{f"avg_pool{n}d": _pooling(n, mean) for n in (1, 2, 3)},
+    **{f"max_pool{n}d": _pooling(n, _extreme("amax")) for n in (1, 2, 3)},
+    "dropout": dropout, "masked_fill": masked_fill, "remainder": remainder, "mod": remainder, "fmod": fmod, "diff": difference,
+    "pairwise_distance": pairwise_distance, "cdist": cdist, "group_norm": group_norm, "glu": glu, "prelu": prelu, "threshold": threshold,
+    "softshrink": softshrink, "hardshrink": hardshrink, "celu": celu, "selu": selu, "hardsigmoid": hardsigmoid, "hardswish": hardswish,
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0, inplace=False: clamp(x, min_val, max_val), "gaussian_nll_loss": gaussian_nll_loss,
+    "margin_ranking_loss": margin_ranking_loss, "poisson_nll_loss": poisson_nll_loss, "meshgrid": meshgrid, "column_stack": column_stack,
+    "cross": cross, "xlog1py": lambda x, y: times_of(x, _scalar("log1p")(y)), "conj_physical": same,
+    "logaddexp2": lambda x, y: plus(y, over(_scalar("softplus")(times_of(minus(x, y), math.log(2))), math.log(2))),
+    "ldexp": lambda x, y: times_of(x, _scalar("exp2")(y)), "hinge_embedding_loss": lambda x, target, margin=1.0, reduction="mean": _reduction(
+        where(_positive(target), x, relu(minus(margin, x))), reduction),
+    "var_mean": lambda *a, **k: (var(*a, **k), mean(a[0], k.get("dim", a[1] if len(a) > 1 and not isinstance(a[1], bool) else None), k.get("keepdim", False))),
+    "std_mean": lambda *a, **k: (std(*a, **k), mean(a[0], k.get("dim", a[1] if len(a) > 1 and not isinstance(a[1], bool) else None), k.get("keepdim", False))),
+    "addbmm": lambda c, a, b, beta=1, alpha=1: plus(times_of(c, beta), summed(matmul(a, b), 0), alpha),
+    "nansum": summed, "nanmean": mean, "inv_ex": lambda x: (inverse(x), None), "aminmax": lambda x, dim=None, keepdim=False: (
+        _extreme("amin")(x, dim, keepdim), _extreme("amax")(x, dim, keepdim)),
+    "dropout1d": dropout, "dropout2d": dropout, "dropout3d": dropout, "alpha_dropout": dropout,
     "sum": summed, "mean": mean, "var": var, "std": std, "norm": norm, "vector_norm": lambda x, ord=2, dim=None, keepdim=False: norm(x, ord, dim, keepdim),
     "call:torch.linalg.norm": linalg_norm, "matrix_norm": linalg_norm, "dist": distance, "softmax": softmax, "log_softmax": log_softmax,
     "softmin": softmin, "logsumexp": logsumexp, "prod": prod, "amax": _extreme("amax"), "amin": _extreme("amin"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.language.operations import is_in_place, read_operand
+from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
 from jvpcli.symbolic.forms import Lam, Sym, fresh, of
-from jvpcli.symbolic.operations import OPERATIONS
+from jvpcli.symbolic.operations import OPERATIONS, moved
 from jvpcli.symbolic.rules import NoClosedFormError
 
 
@@ -70,9 +72,54 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, text, slots)
     rule = OPERATIONS.get(step.op) or OPERATIONS.get(name)
-    if rule is None:
-        raise NoClosedFormError(f"`{text}`: {name} has no index form here")
-    return _called(rule, name, arguments, keywords)
+    try:
+        if rule is None:
+            raise NoClosedFormError(f"`{text}`: {name} has no index form here")
+        return _called(rule, name, arguments, keywords)
+    except NoClosedFormError:
+        if name not in SELECTIONS:
+            raise
+        return _selection(step, arguments, evaluation)
+
+
+def _selection(step: Equation, arguments: Sequence[Any], evaluation: Evaluation) -> Any:
+    """What only picks entries of its first operand: which ones is told by running it on their positions, counted from 1."""
+    x = arguments[0]
+    if not isinstance(x, Lam) or math.prod(x.shape) > MOST_PICKED:
+        raise NoClosedFormError("it picks entries of a tensor that is too large to write their positions out")
+    given = [read_operand(operand, evaluation.values | dict(enumerate(evaluation.inputs.values()))) for operand in step.operands]
+    keywords = {
+        name: read_operand(operand, evaluation.values | dict(enumerate(evaluation.inputs.values())))
+        for name, operand in step.keywords
+    }
+    if any(isinstance(a, Tensor) and a.requires_grad for a in [*given[1:], *keywords.values()]):
+        raise NoClosedFormError("it takes more than entries of its first operand")
+    positions = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
+    found = apply_operation(step.op, [positions, *given[1:]], keywords)
+
+    def picked(part: Tensor) -> Lam:
+        if part.numel() > MOST_PICKED:
+            raise NoClosedFormError("it gives too many entries to write their positions out")
+        return moved(x, "pick", (tuple(int(p) for p in part.reshape(-1).tolist()), x.shape, tuple(part.shape)), part.shape)
+
+    return picked(found) if isinstance(found, Tensor) else tuple(map(picked, found))
+
+
+MOST_PICKED = 64
+"""Entries whose positions are written out."""
+
+SELECTIONS = frozenset(
+    {
+        "gather", "index_select", "take", "take_along_dim", "repeat", "tile", "repeat_interleave", "unfold", "unfold_copy",
+        "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal", "diagonal_copy", "diag", "diag_embed", "diagflat",
+        "getitem", "rot90", "flip", "roll", "fftshift", "ifftshift", "expand_copy", "permute_copy", "t_copy", "transpose_copy",
+        "squeeze_copy", "unsqueeze_copy", "alias_copy", "view_copy", "embedding", "masked_select", "combinations", "unflatten",
+        "vsplit", "hsplit", "dsplit", "tensor_split", "split", "split_with_sizes", "unbind_copy", "unsafe_chunk", "unsafe_split",
+        "narrow_copy", "select", "squeeze", "tril", "triu", "atleast_1d", "atleast_2d", "atleast_3d",
+        "upsample_nearest", "swapaxes", "movedim", "flatten", "select_copy", "slice", "chunk", "split_copy",
+    }
+)  # fmt: skip
+"""Operations each entry of whose result is an entry of their first operand, or zero."""
 
 
 def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from jvpcli.symbolic.forms import (
     ADJOINT,
@@ -184,16 +185,31 @@ def _factor(
             return form.format(*texts)
         case Atom(name, args, at, params):
             shown = [_tensor(lam, letters, taken, style) for lam in args]
-            name = params[0] if name == "move" else name
+            name = moved_name(params) if name == "move" else name
             label = {"inv": "inv", "is_max": "is_max"}.get(name, name.replace(ADJOINT, ""))
             if name.startswith(ADJOINT):
                 label += "ᵀ" if not style.latex else "^T"
             if style.latex:
                 label = rf"\operatorname{{{label}}}".replace("^T}", "}^T").replace("_", r"\_")
             return style_entry(f"{label}({', '.join(shown)})", axes(at), style)
-        case Move(name, _, out, into):
+        case Move(name, params, out, into):
+            name = moved_name((name, *params))
             return style_entry(rf"\operatorname{{{name}}}" if style.latex else name, axes((*out, *into)), style)
     raise AssertionError(factor)
+
+
+def moved_name(params: tuple[Any, ...]) -> str:
+    """What a move is called, with what tells it from others of its kind."""
+    own, *more = params
+    told: Any = more[0]
+    match own.replace(ADJOINT, ""):
+        case "reshape":
+            told = "×".join(map(str, more[1]))
+        case "pad":
+            told = more[1]
+        case "flip" | "pick":
+            told = ",".join(map(str, more[0]))
+    return f"{own}[{told}]" if told != 0 or own.replace(ADJOINT, "") not in ("tril", "triu") else own
 
 
 def style_entry(text: str, at: str, style: Style) -> str:
