@@ -21,7 +21,17 @@ UNARY = ["torch.sin({})", "torch.tanh({})", "torch.exp(-{}**2)", "torch.sigmoid(
          "{}.cumsum(-1)", "1/(1 + {}**2)", "{}/(1 + {}.norm())"]  # fmt: skip
 BINARY = ["{} + {}", "{}*{}", "{} - 2*{}", "{}*{}.sum()", "torch.maximum({}, {})", "torch.outer({}, {}) @ x"]
 LINEAR = ["A @ {}", "{} @ A", "A @ torch.diag({}) @ y"]
-LAST = ["{}", "{}.sum()", "({}**2).sum()", "{} @ y", "torch.outer({}, y)", "torch.logsumexp({}, 0)", "{}.norm()", "{}.var()", "{}[1:]"]
+LAST = [
+    "{}",
+    "{}.sum()",
+    "({}**2).sum()",
+    "{} @ y",
+    "torch.outer({}, y)",
+    "torch.logsumexp({}, 0)",
+    "{}.norm()",
+    "{}.var()",
+    "{}[1:]",
+]
 
 
 @st.composite
@@ -44,8 +54,12 @@ def expressions(draw):
 def test_what_is_shown_is_true(expression):
     generator = torch.Generator().manual_seed(5)
     x, y = (torch.randn(3, generator=generator, dtype=torch.float64) for _ in range(2))
-    A = torch.randn(3, 3, generator=generator, dtype=torch.float64)  # noqa: N806
-    tensors = {name: t for name, t in {"x": x, "y": y, "A": A}.items() if name in expression.replace("exp", "").replace("max", "")}
+    A = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    tensors = {
+        name: t
+        for name, t in {"x": x, "y": y, "A": A}.items()
+        if name in expression.replace("exp", "").replace("max", "")
+    }
     result = jvpcli.derive(expression, tensors)
     leaves = {name: tensors[name].clone().requires_grad_() for name in result.vjp}
     out = eval(expression, {"torch": torch, "F": torch.nn.functional, **leaves})
@@ -54,7 +68,9 @@ def test_what_is_shown_is_true(expression):
     for (name, product), want in zip(result.vjp.items(), wanted, strict=True):
         assert product.torch is not None, (name, product)
         got = torch.as_tensor(eval(product.torch, {"torch": torch, "v": v, **tensors}))
-        torch.testing.assert_close(got, torch.zeros_like(leaves[name]) if want is None else want, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(
+            got, torch.zeros_like(leaves[name]) if want is None else want, rtol=1e-7, atol=1e-8
+        )
 
 
 CASES = {
@@ -70,22 +86,41 @@ CASES = {
 def broken_rules():
     """(what is broken, how): each a rule of its own made wrong."""
     scalar = scalars.SCALARS["sin"]
-    wrong = type(scalar)(scalar.torch, scalar.compute, (lambda p: forms.scaled(forms.fn("cos", p), Fraction(3, 2)),), scalar.text, scalar.latex)
+    wrong = type(scalar)(
+        scalar.torch,
+        scalar.compute,
+        (lambda p: forms.scaled(forms.fn("cos", p), Fraction(3, 2)),),
+        scalar.text,
+        scalar.latex,
+    )
     yield "sin", lambda patch: patch.setitem(scalars.SCALARS, "sin", wrong)
     for name in ("softmax", "inv"):
         rule = rules.ATOMS[name, 0]
-        yield name, lambda patch, name=name, rule=rule: patch.setitem(
-            rules.ATOMS, (name, 0), lambda *given: forms.scaled(rule(*given), -1)
+        yield (
+            name,
+            lambda patch, name=name, rule=rule: patch.setitem(
+                rules.ATOMS, (name, 0), lambda *given: forms.scaled(rule(*given), -1)
+            ),
         )
-    yield "matmul", lambda patch: patch.setitem(operations.OPERATIONS, "matmul", lambda a, b: operations.matmul(operations.times_of(a, 2), b))
-    yield "product", lambda patch: patch.setattr(rules, "of_factor", lambda *given: forms.scaled(_of_factor(*given), 2))
+    yield (
+        "matmul",
+        lambda patch: patch.setitem(
+            operations.OPERATIONS, "matmul", lambda a, b: operations.matmul(operations.times_of(a, 2), b)
+        ),
+    )
+    yield (
+        "product",
+        lambda patch: patch.setattr(rules, "of_factor", lambda *given: forms.scaled(_of_factor(*given), 2)),
+    )
     yield "power", lambda patch: patch.setattr(rules, "power", lambda base, e: forms.power(base, e + 1))
 
 
 _of_factor = rules.of_factor
 
 
-@pytest.mark.parametrize(("name", "breaks"), list(broken_rules()), ids=lambda given: given if isinstance(given, str) else "")
+@pytest.mark.parametrize(
+    ("name", "breaks"), list(broken_rules()), ids=lambda given: given if isinstance(given, str) else ""
+)
 def test_a_wrong_rule_is_never_shown(name, breaks, monkeypatch):
     expression, shapes = CASES[name]
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The answer of `jvp derive`: problem → index forms → Jacobian, VJP and JVP in indices, matrices and code, each verified → report."""
+"""The answer of `jvp derive`: problem → index forms → products in indices, in matrices and as code, each verified → report."""
 
 from __future__ import annotations
 

@@ -122,7 +122,8 @@ def _verified(report: DeriveReport) -> Iterator[RenderableType]:
     points, largest = report.verified.points, report.verified.largest_difference
     others = f" and {points - 1} random one{'s' if points > 2 else ''}" if points > 1 else ""
     yield Text(
-        f"Every form above was compared with torch.autograd in float64 at the point{others}: the largest difference is {largest:.1g}."
+        f"Every form above was compared with torch.autograd in float64 at the point{others}: "
+        f"the largest difference is {largest:.1g}."
     )
 
 
@@ -137,7 +138,7 @@ def latex_lines(report: DeriveReport) -> Iterator[str]:
 
     def entry(name: str) -> str:
         letters = report.indices.get(name, "")
-        shown = name if len(name) == 1 else r"\mathrm{%s}" % name.replace("_", r"\_")
+        shown = name if len(name) == 1 else r"\mathrm{" + name.replace("_", r"\_") + "}"
         return f"{shown}_{{{letters}}}" if letters else shown
 
     for y, form in report.function.items():

@@ -22,7 +22,7 @@ from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh,
 from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_of
 from jvpcli.symbolic.translation import translated
 from jvpcli.symbolic.verification import value
-from jvpcli.symbolic.writing import LATEX, LETTERS, TEXT, Style, written
+from jvpcli.symbolic.writing import LATEX, TEXT, Style, unused, written
 
 RANDOM_POINTS = 3
 """Beside the point itself."""
@@ -94,9 +94,7 @@ class Closed:
         axes = tuple(map(fresh, shape))
         for index in axes:
             used = set(self.letters.values())
-            self.letters[index] = next(
-                c for c in (*LETTERS, *(f"{c}{n}" for n in range(1, 9) for c in LETTERS)) if c not in used
-            )
+            self.letters[index] = unused(used)
         return axes
 
     @cached_property
@@ -115,13 +113,13 @@ class Closed:
             if isinstance(form, Lam):
                 over = self.lettered(form.shape)
                 form = Lam(over, form(*over))
-                if not self._holds(
-                    lambda p, form=form: value(form.body, form.over, p.tensors),
-                    lambda p, y=y: p.evaluation.outputs[y],
-                ):
+                if not self._is_output(form, y):
                     form = NoClosedFormError(NOT_VERIFIED)
             found[y] = form
         return found
+
+    def _is_output(self, form: Lam, y: str) -> bool:
+        return self._holds(lambda p: value(form.body, form.over, p.tensors), lambda p: p.evaluation.outputs[y])
 
     # Points
 
@@ -212,6 +210,7 @@ class Closed:
     # What is told
 
     def text(self, poly: Poly, style: Style = TEXT) -> str:
+        """A form with the letters of this answer."""
         return written(poly, self.letters, style)
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
@@ -219,12 +218,14 @@ class Closed:
         return style.entry(name, "".join(self.letters[i] for i in over))
 
     def function(self, y: str) -> Function:
+        """An output in indices."""
         form = self.forms[y]
         if isinstance(form, NoClosedFormError):
             return Function(None, None, str(form))
         return Function(self.text(form.body), self.text(form.body, LATEX))
 
     def jacobian(self, y: str, x: str) -> JacobianForm:
+        """∂output/∂input in indices and by cases."""
         try:
             form, poly = self._jacobian(y, x)
         except NoClosedFormError as error:
@@ -344,12 +345,16 @@ class Closed:
             found, reason = [], str(error)
         for expr in found:
             text = torch_text(expr)
-            if self._holds(lambda p, text=text: evaluated(text, {**p.tensors, **scope}), want):
+            if self._runs(text, scope, want):
                 return Given(formula, matrix_text(expr), text, latex)
         return Given(formula, None, None, latex, reason or "no code was found that gives PyTorch's own numbers")
 
+    def _runs(self, text: str, scope: Mapping[str, Tensor], want: Callable[[Place], Tensor]) -> bool:
+        return self._holds(lambda p: evaluated(text, {**p.tensors, **scope}), want)
+
     @property
     def verified(self) -> Verified:
+        """What was compared, so far."""
         return Verified(len(self.places), self.largest)
 
 

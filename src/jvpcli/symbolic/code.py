@@ -181,6 +181,7 @@ def cost(expr: Expr) -> tuple[int, int, int]:
 
 
 def name(text: str, ndim: int = 0) -> Expr:
+    """A tensor by its name."""
     return Expr("name", text=text, ndim=ndim)
 
 
@@ -195,10 +196,12 @@ def constant(value: Fraction) -> Expr:
 
 
 def call(text: str, *args: Expr, ndim: int, matrix: str | None = None) -> Expr:
+    """A function of tensors; `text` is its format."""
     return Expr("call", args, text, ndim, matrix)
 
 
 def postfix(of: Expr, text: str, ndim: int, matrix: str | None = None) -> Expr:
+    """What is written behind a tensor: a method, a property, a subscript."""
     return Expr("postfix", (of,), text, ndim, matrix)
 
 
@@ -348,7 +351,7 @@ def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Te
                     ),
                     axes,
                 )
-    yield einsum((a, b), [i for i in (*batch, *left, *right)])
+    yield einsum((a, b), (*batch, *left, *right))
 
 
 class Writer:
@@ -368,7 +371,8 @@ class Writer:
         Raises:
             NoClosedFormError: there is none.
         """
-        want, found, failed = tuple(want), {}, None
+        want, failed = tuple(want), None
+        found: dict[str, Expr] = {}
         for form in variants(poly):
             try:
                 for t in self.ways(form, want):
@@ -391,7 +395,7 @@ class Writer:
             return postfix(aligned(t, want), f".expand({shape})", len(want))
         if t.axes:
             return call(
-                "{0}.expand_as(%s)" % like, Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want)
+                f"{{0}}.expand_as({like})", Expr("postfix", (aligned(t, want),), "", t.expr.ndim), ndim=len(want)
             )
         if t.expr.op == "number":
             if t.expr.text.startswith("1/"):
@@ -452,7 +456,11 @@ class Writer:
                     found.append(self._joined(term.coefficient, scalars, done, want))
             if term.sums and tensors:
                 kept = [i for i in want if any(i in t.axes for t in tensors)]
-                found.append(self._joined(term.coefficient, scalars, [einsum([numeric(t, self.kind) for t in tensors], kept)], want))
+                found.append(
+                    self._joined(
+                        term.coefficient, scalars, [einsum([numeric(t, self.kind) for t in tensors], kept)], want
+                    )
+                )
         found = sorted(
             {torch_text(t.expr) + str(t.below): t for t in found}.values(),
             key=lambda t: cost(permuted(t, [i for i in want if i in t.axes]).expr),
@@ -521,7 +529,7 @@ class Writer:
         whole = reduce(lambda a, b: product(a, b, want), tensors) if tensors else None
         number = reduce(lambda a, b: product(a, b, want), parts) if parts else None
         if number is not None and whole is not None:
-            whole = product(number, whole, want) if not whole.below else product(number, whole, want)
+            whole = product(number, whole, want)
         elif whole is None:
             whole = number
         for t in below:
@@ -564,7 +572,7 @@ class Writer:
                 return [Tensor(Expr(op, tuple(texts), scalar.torch, len(axes), matrix), axes)]
             case Atom():
                 return self._atom(factor, want)
-            case Move(own, params, out, into):
+            case Move(own):
                 raise NoClosedFormError(f"the matrix of {own} is not written out")
         raise AssertionError(factor)
 

@@ -1,6 +1,6 @@
 """Index forms: sums over indices of products of entries, scalar functions, powers, deltas and named functions of tensors.
 
-A `Poly` is a sum of terms, and a number for any values of its free indices; a `Lam` is a tensor: a Poly over indices that it binds.
+A `Poly` is a sum of terms, a number for any values of its free indices; a `Lam` is a tensor: a Poly over indices that it binds.
 Everything is frozen; the functions here keep what a form means and bring it to a shorter one.
 """
 
@@ -101,9 +101,11 @@ class Lam:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The sizes of its axes."""
         return tuple(index.size for index in self.over)
 
     def __call__(self, *at: Axis) -> Poly:
+        """Its entry at these places."""
         return substitute(self.body, dict(zip(self.over, at, strict=True)))
 
 
@@ -313,7 +315,9 @@ def add(*polys: Poly) -> Poly:
 
 def times(*polys: Poly) -> Poly:
     """The product; sums stay brackets."""
-    coefficient, sums, factors = Fraction(1), [], []
+    coefficient = Fraction(1)
+    sums: list[Index] = []
+    factors: list[Factor] = []
     for poly in polys:
         if not poly:
             return ()
@@ -424,13 +428,13 @@ def normal(term: Term) -> Poly:
             continue
         break
     factors = _gathered([_ordered(f) for f in factors])
-    for factor in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
-        (place,) = factor.at
+    for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
+        (place,) = parting.at
         once = sum(place in indices(f) for f in factors) == 1
-        if place in sums and once and not any(place in indices(lam.body) for lam in factor.args):
-            factors.remove(factor)
-            sums.remove(place)  # type: ignore[arg-type]
-    for factor in factors:
+        if place in sums and once and not any(place in indices(lam.body) for lam in parting.args):
+            factors.remove(parting)
+            sums.remove(place)
+    for factor in list(factors):
         if isinstance(factor, Power) and factor.exponent == 1:
             alone = [s for s in sums if s in indices(factor) and sum(s in indices(f) for f in factors) == 1]
             if any(not add(*(total((t,), (s,)) for t in factor.base)) for s in alone):
@@ -471,10 +475,10 @@ def _delta(sums: list[Index], factors: list[Factor]) -> bool | None:
             del factors[k]
             return True
         for gone, stays in ((a, b), (b, a)):
-            if gone in sums:
+            if isinstance(gone, Index) and gone in sums:
                 del factors[k]
-                sums.remove(gone)  # type: ignore[arg-type]
-                factors[:] = [_rename(f, {gone: stays}) for f in factors]  # type: ignore[dict-item]
+                sums.remove(gone)
+                factors[:] = [_rename(f, {gone: stays}) for f in factors]
                 return True
     return False
 
@@ -639,7 +643,7 @@ def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
             continue
         scale = s.coefficient
         shared = [x for x in s.sums if x in _of_all(common)]
-        renamed_sums = tuple(renaming.get(x, x) for x in t.sums)
+        renamed_sums = tuple(a for x in t.sums if isinstance(a := renaming.get(x, x), Index))
         rest = add(
             normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
             normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),

@@ -23,6 +23,7 @@ class Moving:
     backward: Callable[[Params, int], str]
 
     def code(self, adjoint: bool, params: Params, before: int) -> str:
+        """The code, of the operation or of its transpose."""
         return (self.backward if adjoint else self.forward)(params, before)
 
 

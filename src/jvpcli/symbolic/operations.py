@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jvpcli.symbolic.forms import (
     ONE,
@@ -537,8 +538,8 @@ def diagonal_of(x: Lam, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Lam:
 
 
 def item(x: Lam, key: Any) -> Lam:
-    keys = list(key) if isinstance(key, (tuple, list)) and not (isinstance(key, list)) else [key]
-    if any(isinstance(k, (Lam, list)) or isinstance(k, bool) for k in keys):
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if any(isinstance(k, (Lam, list, bool)) for k in keys):
         raise NoClosedFormError("an index of several positions has no index form here")
     given = sum(1 for k in keys if k is not None and k is not Ellipsis)
     if Ellipsis in keys:
@@ -649,9 +650,14 @@ def kron(a: Lam, b: Lam) -> Lam:
 
 
 def _reduction(x: Lam, reduction: str) -> Lam:
-    return {"mean": mean, "sum": summed, "none": same, "batchmean": lambda y: over(summed(y), lam(y).shape[0])}[
-        reduction
-    ](x)
+    match reduction:
+        case "mean":
+            return mean(x)
+        case "sum":
+            return summed(x)
+        case "batchmean":
+            return over(summed(x), x.shape[0])
+    return x
 
 
 def mse_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
@@ -664,7 +670,7 @@ def l1_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None,
 
 def huber_loss(x: Lam, target: Lam, reduction: str = "mean", delta: float = 1.0) -> Lam:
     return _reduction(elementwise(lambda p: fn("where", fn("less", fn("abs", p), number(delta)),
-        scaled(power(p, 2), Fraction(1, 2)), add(scaled(fn("abs", p), delta), number(Fraction(str(delta)) ** 2 * Fraction(-1, 2)))),
+        scaled(power(p, 2), Fraction(1, 2)), add(scaled(fn("abs", p), delta), number(Fraction(str(delta)) ** 2 / -2))),
         minus(x, target)), reduction)  # fmt: skip
 
 
@@ -856,14 +862,16 @@ ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
     "sqrt": lambda p: power(p, "1/2"), "rsqrt": lambda p: power(p, "-1/2"), "square": lambda p: power(p, 2),
     "reciprocal": lambda p: power(p, -1), "neg": lambda p: scaled(p, -1), "negative": lambda p: scaled(p, -1),
     "silu": lambda p: times(p, fn("sigmoid", p)), "mish": lambda p: times(p, fn("tanh", fn("softplus", p))),
-    "softsign": lambda p: times(p, power(add(ONE, fn("abs", p)), -1)), "tanhshrink": lambda p: add(p, scaled(fn("tanh", p), -1)),
-    "logit": lambda p: fn("log", times(p, power(add(ONE, scaled(p, -1)), -1))), "sinc": lambda p: times(
-        fn("sin", times(number(math.pi), p)), power(times(number(math.pi), p), -1)),
+    "softsign": lambda p: times(p, power(add(ONE, fn("abs", p)), -1)),
+    "tanhshrink": lambda p: add(p, scaled(fn("tanh", p), -1)),
+    "logit": lambda p: fn("log", times(p, power(add(ONE, scaled(p, -1)), -1))),
+    "sinc": lambda p: times(fn("sin", times(number(math.pi), p)), power(times(number(math.pi), p), -1)),
     "deg2rad": lambda p: scaled(p, math.pi / 180), "rad2deg": lambda p: scaled(p, 180 / math.pi),
     "relu6": lambda p: fn("minimum", fn("relu", p), number(6)), "frac": lambda p: add(p, scaled(fn("trunc", p), -1)),
-    "hardtanh": lambda p: fn("minimum", fn("maximum", p, number(-1)), number(1)),
-    "xlogy": lambda p: times(p, fn("log", p)), "entr": lambda p: scaled(times(p, fn("log", p)), -1), "detach": lambda p: fn("detach", p),
+    "hardtanh": lambda p: fn("minimum", fn("maximum", p, number(-1)), number(1)), "xlogy": lambda p: times(p, fn("log", p)),
+    "entr": lambda p: scaled(times(p, fn("log", p)), -1), "detach": lambda p: fn("detach", p),
 }  # fmt: skip
+
 
 def masked_fill(x: Lam, mask: Lam, value: Operand) -> Lam:
     return where(mask, value, x)
@@ -909,7 +917,11 @@ def glu(x: Lam, dim: int = -1) -> Lam:
 
 
 def prelu(x: Lam, weight: Lam) -> Lam:
-    slope = weight if math.prod(weight.shape) == 1 or len(x.over) < 2 else Lam((*weight.over, *(fresh(1) for _ in x.over[2:])), weight.body)
+    slope = (
+        weight
+        if math.prod(weight.shape) == 1 or len(x.over) < 2
+        else Lam((*weight.over, *(fresh(1) for _ in x.over[2:])), weight.body)
+    )
     return where(_positive(x), x, times_of(slope, x))
 
 
@@ -931,7 +943,9 @@ def hardshrink(x: Lam, lambd: float = 0.5) -> Lam:
 
 
 def celu(x: Lam, alpha: float = 1.0, inplace: bool = False) -> Lam:
-    return elementwise(lambda p: fn("where", fn("positive", p), p, scaled(fn("expm1", scaled(p, 1 / alpha)), alpha)), x)
+    return elementwise(
+        lambda p: fn("where", fn("positive", p), p, scaled(fn("expm1", scaled(p, 1 / alpha)), alpha)), x
+    )
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -949,7 +963,9 @@ def hardswish(x: Lam, inplace: bool = False) -> Lam:
     return times_of(x, hardsigmoid(x))
 
 
-def gaussian_nll_loss(x: Lam, target: Lam, var: Lam, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> Lam:
+def gaussian_nll_loss(
+    x: Lam, target: Lam, var: Lam, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Lam:
     if full:
         raise NoClosedFormError("the constant of the full loss is left out here")
     var = _scalar("maximum")(var, eps)
@@ -958,7 +974,13 @@ def gaussian_nll_loss(x: Lam, target: Lam, var: Lam, full: bool = False, eps: fl
 
 
 def margin_ranking_loss(
-    x1: Lam, x2: Lam, target: Lam, margin: float = 0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    x1: Lam,
+    x2: Lam,
+    target: Lam,
+    margin: float = 0,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
 ) -> Lam:
     return _reduction(relu(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
 
@@ -969,7 +991,11 @@ def poisson_nll_loss(
 ) -> Lam:  # fmt: skip
     if full:
         raise NoClosedFormError("Stirling's term of the full loss has no form here")
-    each = minus(_scalar("exp")(x), times_of(target, x)) if log_input else minus(x, times_of(target, _scalar("log")(plus(x, eps))))
+    each = (
+        minus(_scalar("exp")(x), times_of(target, x))
+        if log_input
+        else minus(x, times_of(target, _scalar("log")(plus(x, eps))))
+    )
     return _reduction(each, reduction)
 
 
@@ -981,7 +1007,22 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Lam, ...]:
 
 
 MOST_PICKED = 256
-"""Entries of patches whose positions are written out."""
+"""Entries whose positions are written out."""
+
+
+def picked(x: Lam, places: Tensor) -> Lam:
+    """The entries of a tensor at places, counted from 1 through all of it; 0 stands for none.
+
+    Raises:
+        NoClosedFormError: there are too many to write them out.
+    """
+    if max(places.numel(), math.prod(x.shape)) > MOST_PICKED:
+        raise NoClosedFormError("it picks too many entries to write their positions out: give a smaller example")
+    flat = tuple(int(p) for p in places.reshape(-1).tolist())
+    bare, shape = squeezed(x), tuple(size for size in places.shape if size != 1)
+    found = moved(bare, "pick", (flat, bare.shape, shape), shape)
+    rest = iter(found.over)
+    return Lam(tuple(fresh(1) if size == 1 else next(rest) for size in places.shape), found.body)
 
 
 def _each_axis(value: Any, count: int) -> tuple[int, ...]:
@@ -997,14 +1038,18 @@ def patches(x: Lam, kernel: Sequence[int], stride: Any = 1, padding: Any = 0, di
     places = torch.nn.functional.pad(places, [w for width in reversed(widths) for w in (width, width)])
     for k in range(n):
         places = places.unfold(2 + k, (kernel[k] - 1) * gaps[k] + 1, strides[k])[..., :: gaps[k]]
-    if places.numel() > MOST_PICKED:
-        raise NoClosedFormError("the windows have too many entries to write them out: give a smaller example")
-    return moved(x, "pick", (tuple(places.reshape(-1).tolist()), x.shape, tuple(places.shape)), places.shape)
+    return picked(x, places)
 
 
 def _convolution(n: int) -> Callable[..., Lam]:
     def convolve(
-        x: Lam, weight: Lam, bias: Lam | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+        x: Lam,
+        weight: Lam,
+        bias: Lam | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
     ) -> Lam:
         if groups != 1 or isinstance(padding, str):
             raise NoClosedFormError("a convolution in groups, or with padding by a word, has no index form here")
@@ -1014,7 +1059,9 @@ def _convolution(n: int) -> Callable[..., Lam]:
         batch, channel, *rest = windows.over
         out = fresh(weight.shape[0])
         places, entries = tuple(rest[:n]), tuple(rest[n:])
-        y = Lam((batch, out, *places), total(times(windows.body, weight(out, channel, *entries)), (channel, *entries)))
+        y = Lam(
+            (batch, out, *places), total(times(windows.body, weight(out, channel, *entries)), (channel, *entries))
+        )
         return y if bias is None else plus(y, Lam((*bias.over, *(fresh(1) for _ in places)), bias.body))
 
     return convolve
@@ -1022,7 +1069,13 @@ def _convolution(n: int) -> Callable[..., Lam]:
 
 def _pooling(n: int, pool: Callable[..., Lam]) -> Callable[..., Lam]:
     def pooled(x: Lam, kernel_size: Any, stride: Any = None, padding: Any = 0, *others: Any, **more: Any) -> Lam:
-        if any(others) and others != (1,) or any(_each_axis(padding, 1)) or any(v not in (False, None, 1, (1,), True) for v in more.values()) or more.get("ceil_mode"):
+        if (
+            (any(others)
+            and others != (1,))
+            or any(_each_axis(padding, 1))
+            or any(v not in (False, None, 1, (1,), True) for v in more.values())
+            or more.get("ceil_mode")
+        ):
             raise NoClosedFormError("a pooling with padding, dilation or ceil_mode has no index form here")
         kernel = _each_axis(kernel_size, n)
         if len(x.over) == n + 1:
@@ -1030,6 +1083,23 @@ def _pooling(n: int, pool: Callable[..., Lam]) -> Callable[..., Lam]:
         return pool(patches(x, kernel, kernel if stride is None or stride == [] else stride), list(range(-n, 0)))
 
     return pooled
+
+
+def _with_mean(spread: Callable[..., Lam]) -> Callable[..., tuple[Lam, Lam]]:
+    def both(
+        x: Lam, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, correction: int = 1
+    ) -> tuple[Lam, Lam]:
+        return spread(x, dim, unbiased, keepdim, correction), mean(x, None if isinstance(dim, bool) else dim, keepdim)
+
+    return both
+
+
+def hinge_embedding_loss(x: Lam, target: Lam, margin: float = 1.0, reduction: str = "mean") -> Lam:
+    return _reduction(where(_positive(target), x, relu(minus(margin, x))), reduction)
+
+
+def extremes(x: Lam, dim: int | None = None, keepdim: bool = False) -> tuple[Lam, Lam]:
+    return _extreme("amin")(x, dim, keepdim), _extreme("amax")(x, dim, keepdim)
 
 
 def column_stack(tensors: Sequence[Lam]) -> Lam:
@@ -1045,58 +1115,61 @@ def cross(a: Lam, b: Lam, dim: int = -1) -> Lam:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _scalar(name) for name in SCALARS if name not in ("where", "power", "less", "positive", "normal_cdf", "not")},
-    **{name: _of_entry(f) for name, f in ENTRIES.items()},
-    "expit": _scalar("sigmoid"), "absolute": _scalar("abs"), "arcsin": _scalar("asin"), "arccos": _scalar("acos"), "arctan": _scalar("atan"),
-    "arcsinh": _scalar("asinh"), "arccosh": _scalar("acosh"), "arctanh": _scalar("atanh"), "arctan2": _scalar("atan2"), "ndtr": _scalar("normal_cdf"),
+    **{name: _of_entry(f) for name, f in ENTRIES.items()}, "expit": _scalar("sigmoid"), "absolute": _scalar("abs"),
+    "arcsin": _scalar("asin"), "arccos": _scalar("acos"), "arctan": _scalar("atan"), "arcsinh": _scalar("asinh"),
+    "arccosh": _scalar("acosh"), "arctanh": _scalar("atanh"), "arctan2": _scalar("atan2"), "ndtr": _scalar("normal_cdf"),
     "gammaln": _scalar("lgamma"), "psi": _scalar("digamma"), "sgn": _scalar("sign"), "fix": _scalar("trunc"),
-    "fmax": _scalar("maximum"), "fmin": _scalar("minimum"),
-    "op:pos": same, "positive": same, "clone": same, "contiguous": same, "float": same, "double": same, "alias": same, "resolve_conj": same, "resolve_neg": same,
-    "real": same, "conj": same, "requires_grad_": same, "identity": same, "detach_copy": _of_entry(ENTRIES["detach"]), "clone_": same,
-    "add": plus, "sub": minus, "subtract": minus, "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
+    "fmax": _scalar("maximum"), "fmin": _scalar("minimum"), "op:pos": same, "positive": same, "clone": same, "contiguous": same,
+    "float": same, "double": same, "alias": same, "resolve_conj": same, "resolve_neg": same, "real": same, "conj": same,
+    "requires_grad_": same, "identity": same, "detach_copy": _of_entry(ENTRIES["detach"]), "clone_": same, "add": plus,
+    "sub": minus, "subtract": minus, "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
     "div": over, "divide": over, "truediv": over, "true_divide": over, "pow": raised, "float_power": raised, "where": where,
-    "hypot": lambda x, y: root(plus(square(x), square(y))),
-    "xlogy": lambda x, y: times_of(x, _scalar("log")(y)),
-    "logaddexp": lambda x, y: plus(y, _scalar("softplus")(minus(x, y))),
-    "lt": _scalar("less"), "less": _scalar("less"), "gt": lambda x, y: _scalar("less")(y, x), "greater": lambda x, y: _scalar("less")(y, x),
-    "clamp": clamp, "clip": clamp, "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max),
-    "lerp": lerp, "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus, "relu": relu,
-    **{f"conv{n}d": _convolution(n) for n in (1, 2, 3)}, **{f"avg_pool{n}d": _pooling(n, mean) for n in (1, 2, 3)},
-    **{f"max_pool{n}d": _pooling(n, _extreme("amax")) for n in (1, 2, 3)},
-    "dropout": dropout, "masked_fill": masked_fill, "remainder": remainder, "mod": remainder, "fmod": fmod, "diff": difference,
-    "pairwise_distance": pairwise_distance, "cdist": cdist, "group_norm": group_norm, "glu": glu, "prelu": prelu, "threshold": threshold,
-    "softshrink": softshrink, "hardshrink": hardshrink, "celu": celu, "selu": selu, "hardsigmoid": hardsigmoid, "hardswish": hardswish,
-    "hardtanh": lambda x, min_val=-1.0, max_val=1.0, inplace=False: clamp(x, min_val, max_val), "gaussian_nll_loss": gaussian_nll_loss,
-    "margin_ranking_loss": margin_ranking_loss, "poisson_nll_loss": poisson_nll_loss, "meshgrid": meshgrid, "column_stack": column_stack,
-    "cross": cross, "xlog1py": lambda x, y: times_of(x, _scalar("log1p")(y)), "conj_physical": same,
+    "hypot": lambda x, y: root(plus(square(x), square(y))), "xlogy": lambda x, y: times_of(x, _scalar("log")(y)),
+    "logaddexp": lambda x, y: plus(y, _scalar("softplus")(minus(x, y))), "lt": _scalar("less"), "less": _scalar("less"),
+    "gt": lambda x, y: _scalar("less")(y, x), "greater": lambda x, y: _scalar("less")(y, x), "clamp": clamp, "clip": clamp,
+    "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max), "lerp": lerp,
+    "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus,
+    "relu": relu, **{f"conv{n}d": _convolution(n) for n in (1, 2, 3)},
+    **{f"avg_pool{n}d": _pooling(n, mean) for n in (1, 2, 3)},
+    **{f"max_pool{n}d": _pooling(n, _extreme("amax")) for n in (1, 2, 3)}, "dropout": dropout, "masked_fill": masked_fill,
+    "remainder": remainder, "mod": remainder, "fmod": fmod, "diff": difference, "pairwise_distance": pairwise_distance,
+    "cdist": cdist, "group_norm": group_norm, "glu": glu, "prelu": prelu, "threshold": threshold, "softshrink": softshrink,
+    "hardshrink": hardshrink, "celu": celu, "selu": selu, "hardsigmoid": hardsigmoid, "hardswish": hardswish,
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0, inplace=False: clamp(x, min_val, max_val),
+    "gaussian_nll_loss": gaussian_nll_loss, "margin_ranking_loss": margin_ranking_loss, "poisson_nll_loss": poisson_nll_loss,
+    "meshgrid": meshgrid, "column_stack": column_stack, "cross": cross,
+    "xlog1py": lambda x, y: times_of(x, _scalar("log1p")(y)), "conj_physical": same,
     "logaddexp2": lambda x, y: plus(y, over(_scalar("softplus")(times_of(minus(x, y), math.log(2))), math.log(2))),
-    "ldexp": lambda x, y: times_of(x, _scalar("exp2")(y)), "hinge_embedding_loss": lambda x, target, margin=1.0, reduction="mean": _reduction(
-        where(_positive(target), x, relu(minus(margin, x))), reduction),
-    "var_mean": lambda *a, **k: (var(*a, **k), mean(a[0], k.get("dim", a[1] if len(a) > 1 and not isinstance(a[1], bool) else None), k.get("keepdim", False))),
-    "std_mean": lambda *a, **k: (std(*a, **k), mean(a[0], k.get("dim", a[1] if len(a) > 1 and not isinstance(a[1], bool) else None), k.get("keepdim", False))),
-    "addbmm": lambda c, a, b, beta=1, alpha=1: plus(times_of(c, beta), summed(matmul(a, b), 0), alpha),
-    "nansum": summed, "nanmean": mean, "inv_ex": lambda x: (inverse(x), None), "aminmax": lambda x, dim=None, keepdim=False: (
-        _extreme("amin")(x, dim, keepdim), _extreme("amax")(x, dim, keepdim)),
-    "dropout1d": dropout, "dropout2d": dropout, "dropout3d": dropout, "alpha_dropout": dropout,
-    "sum": summed, "mean": mean, "var": var, "std": std, "norm": norm, "vector_norm": lambda x, ord=2, dim=None, keepdim=False: norm(x, ord, dim, keepdim),
-    "call:torch.linalg.norm": linalg_norm, "matrix_norm": linalg_norm, "dist": distance, "softmax": softmax, "log_softmax": log_softmax,
-    "softmin": softmin, "logsumexp": logsumexp, "prod": prod, "amax": _extreme("amax"), "amin": _extreme("amin"),
+    "ldexp": lambda x, y: times_of(x, _scalar("exp2")(y)), "hinge_embedding_loss": hinge_embedding_loss,
+    "var_mean": _with_mean(var), "std_mean": _with_mean(std),
+    "addbmm": lambda c, a, b, beta=1, alpha=1: plus(times_of(c, beta), summed(matmul(a, b), 0), alpha), "nansum": summed,
+    "nanmean": mean, "inv_ex": lambda x: (inverse(x), None), "aminmax": extremes, "dropout1d": dropout, "dropout2d": dropout,
+    "dropout3d": dropout, "alpha_dropout": dropout, "sum": summed, "mean": mean, "var": var, "std": std, "norm": norm,
+    "vector_norm": lambda x, ord=2, dim=None, keepdim=False: norm(x, ord, dim, keepdim), "call:torch.linalg.norm": linalg_norm,
+    "matrix_norm": linalg_norm, "dist": distance, "softmax": softmax, "log_softmax": log_softmax, "softmin": softmin,
+    "logsumexp": logsumexp, "prod": prod, "amax": _extreme("amax"), "amin": _extreme("amin"),
     "max": _max_or_min("amax", "maximum"), "min": _max_or_min("amin", "minimum"), "cumsum": cumsum, "trace": trace,
-    "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul, "vdot": matmul, "inner": inner, "outer": outer, "ger": outer,
-    "einsum": einsum, "tensordot": tensordot, "linear": linear, "bilinear": bilinear, "addmm": addmm, "addmv": addmm, "addr": addr, "baddbmm": addmm,
-    "multi_dot": multi_dot, "chain_matmul": multi_dot, "matrix_power": matrix_power, "vecdot": vecdot, "cosine_similarity": cosine_similarity, "kron": kron,
-    "inv": inverse, "inverse": inverse, "det": det, "logdet": logdet, "solve": solve, "slogdet": slogdet,
-    "T": reversed_axes, "mT": transposed, "t": reversed_axes, "H": reversed_axes, "mH": transposed, "adjoint": transposed,
-    "transpose": transposed, "swapaxes": transposed, "swapdims": transposed,
-    "permute": permuted, "movedim": movedim, "moveaxis": movedim, "unsqueeze": unsqueezed, "squeeze": squeezed,
-    "view": reshaped, "reshape": reshaped, "view_as": lambda x, y: reshaped(x, y.shape), "reshape_as": lambda x, y: reshaped(x, y.shape),
-    "flatten": flattened, "ravel": flattened, "unflatten": lambda x, dim, sizes: reshaped(x, (*x.shape[: dim % len(x.over)], *sizes, *x.shape[dim % len(x.over) + 1 :])),
-    "expand": expanded, "expand_as": expanded_as, "broadcast_to": expanded,
-    "flip": flipped, "fliplr": lambda x: flipped(x, 1), "flipud": lambda x: flipped(x, 0), "roll": rolled, "tril": _triangle("tril"), "triu": _triangle("triu"),
-    "diag": diag, "diag_embed": embedded, "diagflat": lambda x: embedded(flattened(x)), "diagonal": diagonal_of, "op:getitem": item, "select": selected, "narrow": narrowed,
-    "stack": stacked, "cat": joined, "concat": joined, "concatenate": joined, "split": split, "chunk": chunk, "unbind": unbound,
-    "vstack": lambda xs: joined([x if len(x.over) > 1 else unsqueezed(x, 0) for x in xs]), "hstack": lambda xs: joined(xs, 0 if len(xs[0].over) == 1 else 1),
-    "mse_loss": mse_loss, "l1_loss": l1_loss, "huber_loss": huber_loss, "smooth_l1_loss": smooth_l1_loss, "binary_cross_entropy": binary_cross_entropy,
-    "binary_cross_entropy_with_logits": with_logits, "kl_div": kl_div, "soft_margin_loss": soft_margin_loss, "nll_loss": nll_loss, "cross_entropy": cross_entropy,
-    "layer_norm": layer_norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "normalize": normalize, "scaled_dot_product_attention": attention,
+    "matmul": matmul, "mm": matmul, "bmm": matmul, "mv": matmul, "dot": matmul, "vdot": matmul, "inner": inner, "outer": outer,
+    "ger": outer, "einsum": einsum, "tensordot": tensordot, "linear": linear, "bilinear": bilinear, "addmm": addmm,
+    "addmv": addmm, "addr": addr, "baddbmm": addmm, "multi_dot": multi_dot, "chain_matmul": multi_dot,
+    "matrix_power": matrix_power, "vecdot": vecdot, "cosine_similarity": cosine_similarity, "kron": kron, "inv": inverse,
+    "inverse": inverse, "det": det, "logdet": logdet, "solve": solve, "slogdet": slogdet, "T": reversed_axes, "mT": transposed,
+    "t": reversed_axes, "H": reversed_axes, "mH": transposed, "adjoint": transposed, "transpose": transposed,
+    "swapaxes": transposed, "swapdims": transposed, "permute": permuted, "movedim": movedim, "moveaxis": movedim,
+    "unsqueeze": unsqueezed, "squeeze": squeezed, "view": reshaped, "reshape": reshaped,
+    "view_as": lambda x, y: reshaped(x, y.shape), "reshape_as": lambda x, y: reshaped(x, y.shape), "flatten": flattened,
+    "ravel": flattened,
+    "unflatten": lambda x, dim, sizes: reshaped(x, (*x.shape[: dim % len(x.over)], *sizes, *x.shape[dim % len(x.over) + 1 :])),
+    "expand": expanded, "expand_as": expanded_as, "broadcast_to": expanded, "flip": flipped, "fliplr": lambda x: flipped(x, 1),
+    "flipud": lambda x: flipped(x, 0), "roll": rolled, "tril": _triangle("tril"), "triu": _triangle("triu"), "diag": diag,
+    "diag_embed": embedded, "diagflat": lambda x: embedded(flattened(x)), "diagonal": diagonal_of, "op:getitem": item,
+    "select": selected, "narrow": narrowed, "stack": stacked, "cat": joined, "concat": joined, "concatenate": joined,
+    "split": split, "chunk": chunk, "unbind": unbound,
+    "vstack": lambda xs: joined([x if len(x.over) > 1 else unsqueezed(x, 0) for x in xs]),
+    "hstack": lambda xs: joined(xs, 0 if len(xs[0].over) == 1 else 1), "mse_loss": mse_loss, "l1_loss": l1_loss,
+    "huber_loss": huber_loss, "smooth_l1_loss": smooth_l1_loss, "binary_cross_entropy": binary_cross_entropy,
+    "binary_cross_entropy_with_logits": with_logits, "kl_div": kl_div, "soft_margin_loss": soft_margin_loss,
+    "nll_loss": nll_loss, "cross_entropy": cross_entropy, "layer_norm": layer_norm, "rms_norm": rms_norm,
+    "batch_norm": batch_norm, "normalize": normalize, "scaled_dot_product_attention": attention,
 }  # fmt: skip
 """By the last part of an operation's name, or by its whole name where that is not enough."""

@@ -27,8 +27,8 @@ from jvpcli.symbolic.forms import (
     number,
     of,
     power,
-    scaled,
     renamed,
+    scaled,
     times,
     total,
 )
@@ -152,6 +152,7 @@ AtomRule = Callable[[tuple[Lam, ...], tuple[Axis, ...], tuple[Index, ...], tuple
 
 
 def atom(name: str, *args: Lam, at: tuple[Axis, ...] = (), params: tuple = ()) -> Poly:
+    """A form of one entry of an atom."""
     return of(Atom(name, args, at, params))
 
 

@@ -109,7 +109,9 @@ SCALARS: Mapping[str, Scalar] = {
     "normal_cdf": _plain("ndtr", _gaussian, path="torch.special.ndtr", text="Φ({0})", latex=r"\Phi\left({0}\right)"),
     "lgamma": _plain("lgamma", lambda x: fn("digamma", x), text="lnΓ({0})"),
     "digamma": _plain("digamma", lambda x: fn("trigamma", x), text="ψ({0})"),
-    "trigamma": Scalar("torch.special.polygamma(1, {0})", lambda x: torch.special.polygamma(1, x), (), "ψ′({0})", r"\psi'\left({0}\right)"),
+    "trigamma": Scalar(
+        "torch.special.polygamma(1, {0})", lambda x: torch.special.polygamma(1, x), (), "ψ′({0})", r"\psi'\left({0}\right)"
+    ),
     "abs": _plain("abs", lambda x: fn("sign", x), text="|{0}|", latex=r"\left|{0}\right|"),
     "sign": _plain("sign", _zero),
     "relu": _plain("relu", lambda x: fn("positive", x)),
@@ -119,9 +121,11 @@ SCALARS: Mapping[str, Scalar] = {
     "detach": Scalar("{0}.detach()", lambda x: x.detach(), (_zero,), "const({0})", r"\operatorname{{const}}({0})"),
     "where": Scalar(
         "torch.where({0}, {1}, {2})", lambda c, x, y: torch.where(c != 0, x, y),
-        (_zero, lambda c, x, y: c, lambda c, x, y: fn("not", c)), "({1} if {0} else {2})", r"({1} \text{{ if }} {0} \text{{ else }} {2})",
+        (_zero, lambda c, x, y: c, lambda c, x, y: fn("not", c)), "({1} if {0} else {2})",
+        r"({1} \text{{ if }} {0} \text{{ else }} {2})",
     ),
-    "floor": _plain("floor", _zero), "ceil": _plain("ceil", _zero), "round": _plain("round", _zero), "trunc": _plain("trunc", _zero),
+    "floor": _plain("floor", _zero), "ceil": _plain("ceil", _zero),
+    "round": _plain("round", _zero), "trunc": _plain("trunc", _zero),
     "power": Scalar("{0}**{1}", torch.pow, (
         lambda x, e: times(e, fn("power", x, add(e, number(-1)))),
         lambda x, e: times(fn("power", x, e), logarithm(x)),

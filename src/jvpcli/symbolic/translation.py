@@ -15,7 +15,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
 from jvpcli.symbolic.forms import Lam, Sym, fresh, of
-from jvpcli.symbolic.operations import OPERATIONS, moved
+from jvpcli.symbolic.operations import OPERATIONS, picked
 from jvpcli.symbolic.rules import NoClosedFormError
 
 
@@ -85,28 +85,18 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
 def _selection(step: Equation, arguments: Sequence[Any], evaluation: Evaluation) -> Any:
     """What only picks entries of its first operand: which ones is told by running it on their positions, counted from 1."""
     x = arguments[0]
-    if not isinstance(x, Lam) or math.prod(x.shape) > MOST_PICKED:
-        raise NoClosedFormError("it picks entries of a tensor that is too large to write their positions out")
-    given = [read_operand(operand, evaluation.values | dict(enumerate(evaluation.inputs.values()))) for operand in step.operands]
-    keywords = {
-        name: read_operand(operand, evaluation.values | dict(enumerate(evaluation.inputs.values())))
-        for name, operand in step.keywords
-    }
+    if not isinstance(x, Lam):
+        raise NoClosedFormError("it picks entries of no tensor")
+    held = {**evaluation.values, **dict(enumerate(evaluation.inputs.values()))}
+    given = [read_operand(operand, held) for operand in step.operands]
+    keywords = {name: read_operand(operand, held) for name, operand in step.keywords}
     if any(isinstance(a, Tensor) and a.requires_grad for a in [*given[1:], *keywords.values()]):
         raise NoClosedFormError("it takes more than entries of its first operand")
     positions = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
     found = apply_operation(step.op, [positions, *given[1:]], keywords)
 
-    def picked(part: Tensor) -> Lam:
-        if part.numel() > MOST_PICKED:
-            raise NoClosedFormError("it gives too many entries to write their positions out")
-        return moved(x, "pick", (tuple(int(p) for p in part.reshape(-1).tolist()), x.shape, tuple(part.shape)), part.shape)
+    return picked(x, found) if isinstance(found, Tensor) else tuple(picked(x, part) for part in found)
 
-    return picked(found) if isinstance(found, Tensor) else tuple(map(picked, found))
-
-
-MOST_PICKED = 64
-"""Entries whose positions are written out."""
 
 SELECTIONS = frozenset(
     {

@@ -1,4 +1,4 @@
-"""That a form is true: forms are evaluated entry by entry, and their code as it stands, and compared with PyTorch's own numbers."""
+"""What a form is worth: evaluated sum by sum as it is written, to be compared with PyTorch's own numbers."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def _size(a: Index | int) -> int:
 
 def _entries(x: Tensor, at: Sequence[Index | int], axes: Sequence[Index]) -> Tensor:
     """The entries of `x` at the places that `at` names, an axis for each index."""
-    for k in reversed(range(len(at))):
-        if isinstance(at[k], int):
-            x = x.select(k, int(at[k]))  # type: ignore[call-overload]
+    for k, place in reversed(list(enumerate(at))):
+        if isinstance(place, int):
+            x = x.select(k, place)
     left = [a for a in at if isinstance(a, Index)]
     number = {i: k for k, i in enumerate(axes)}
     return torch.einsum(x, [number[i] for i in left], list(range(len(axes))))

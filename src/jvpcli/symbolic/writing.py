@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -28,17 +28,11 @@ from jvpcli.symbolic.scalars import SCALARS
 LETTERS = "ijklmnpqrstabcdefgh"
 
 
-@dataclass
-class Letters:
-    """Which letter each index is written with; those of inputs and outputs are given, and bound ones get what is free."""
-
-    given: Mapping[Index, str] = field(default_factory=dict)
-
-    def among(self, taken: Iterable[str]) -> str:
-        used = set(taken)
-        return next((c for c in LETTERS if c not in used), None) or next(
-            f"{c}{k}" for k in range(1, 99) for c in LETTERS if f"{c}{k}" not in used
-        )
+def unused(taken: Iterable[str]) -> str:
+    """A letter for an index that none of `taken` is."""
+    used = set(taken)
+    more = (f"{c}{k}" for k in range(1, 99) for c in LETTERS)
+    return next(c for c in (*LETTERS, *more) if c not in used)
 
 
 SUPERSCRIPT = str.maketrans("-0123456789/", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᐟ")
@@ -51,16 +45,19 @@ class Style:
     latex: bool
 
     def entry(self, name: str, at: str) -> str:
+        """How an entry of a tensor is written."""
         if not at:
             return self.name(name)
         return f"{self.name(name)}_{{{at}}}" if self.latex else f"{name}_{at}"
 
     def name(self, name: str) -> str:
+        """How a tensor is."""
         if not self.latex or len(name) == 1:
             return name
         return rf"\mathrm{{{name}}}".replace("_", r"\_")
 
     def number(self, value: Fraction) -> str:
+        """How a number is, without digits that are not there."""
         if value.denominator == 1:
             return str(value)
         if value.denominator <= 1000:
@@ -71,10 +68,12 @@ class Style:
 
     @property
     def dot(self) -> str:
+        """Between factors."""
         return r" \, " if self.latex else "·"
 
     @property
     def minus(self) -> str:
+        """In front of what is taken off."""
         return "-" if self.latex else "−"
 
 
@@ -95,7 +94,7 @@ def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style:
     letters = dict(letters)
     for s in term.sums:
         if letters.get(s) is None or letters[s] in used:
-            letters[s] = Letters().among(used)
+            letters[s] = unused(used)
         used.add(letters[s])
     above = [f for f in term.factors if not (isinstance(f, Power) and f.exponent < 0)]
     below = [Power(f.base, -f.exponent) for f in term.factors if isinstance(f, Power) and f.exponent < 0]
@@ -105,22 +104,19 @@ def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style:
     below_inside = [f for f in below if f not in below_outside]
     pieces = [style.number(size)] if size != 1 else []
     pieces += [_factor(f, letters, used, style) for f in sorted(outside, key=_rank)]
-    alone = not pieces and not inside and not below_inside and len(outside) <= 1
     if term.sums:
         sign = (
-            r"\sum_{%s} " % " ".join(letters[s] for s in term.sums)
+            rf"\sum_{{{' '.join(letters[s] for s in term.sums)}}} "
             if style.latex
             else f"Σ_{''.join(letters[s] for s in term.sums)} "
         )
         inner = (
             style.dot.join(
-                _factor(f, letters, used, style, alone=not below_inside and len(inside) == 1 and False)
-                for f in sorted(inside, key=_rank)
+                _factor(f, letters, used, style) for f in sorted(inside, key=_rank)
             )
             or "1"
         )
         pieces.append(sign + _quotient(inner, below_inside, letters, used, style))
-    del alone
     return _quotient(style.dot.join(pieces) or "1", below_outside, letters, used, style, bool(term.sums))
 
 
@@ -134,8 +130,7 @@ def _quotient(
     if not below:
         return above
     under = style.dot.join(
-        _factor(f if f.exponent != 1 else f, letters, taken, style, alone=style.latex and len(below) == 1)
-        for f in below
+        _factor(f, letters, taken, style, alone=style.latex and len(below) == 1) for f in below
     )
     if style.latex:
         return rf"\frac{{{above}}}{{{under}}}"
@@ -198,6 +193,10 @@ def _factor(
     raise AssertionError(factor)
 
 
+MOST_TOLD = 12
+"""Of picked places, how many a formula tells."""
+
+
 def moved_name(params: tuple[Any, ...]) -> str:
     """What a move is called, with what tells it from others of its kind."""
     own, *more = params
@@ -208,11 +207,12 @@ def moved_name(params: tuple[Any, ...]) -> str:
         case "pad":
             told = more[1]
         case "flip" | "pick":
-            told = ",".join(map(str, more[0]))
+            told = ",".join(map(str, more[0][:MOST_TOLD])) + (",…" if len(more[0]) > MOST_TOLD else "")
     return f"{own}[{told}]" if told != 0 or own.replace(ADJOINT, "") not in ("tril", "triu") else own
 
 
 def style_entry(text: str, at: str, style: Style) -> str:
+    """How an entry of a function of tensors is written."""
     return text if not at else f"{text}_{{{at}}}" if style.latex else f"{text}_{at}"
 
 
@@ -242,6 +242,6 @@ def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style:
     used = set(taken)
     names = dict(letters)
     for index in lam.over:
-        names[index] = dots.get(index) or Letters().among(used)
+        names[index] = dots.get(index) or unused(used)
         used.add(names[index])
     return _with(lam.body, names, used, style)
