@@ -157,7 +157,8 @@ LEARNING = [
     ("F.kl_div(F.log_softmax(x, 0), p, reduction='sum')", {"x": (4,), "p": "torch.rand(4)"},
      {"x": "p.sum()*torch.softmax(x, 0) - p"}),
     ("F.binary_cross_entropy(torch.sigmoid(x), t)", {"x": (4,), "t": "torch.rand(4)"}, {"x": None}),
-    ("F.gaussian_nll_loss(x, y, s)", {"x": (4,), "y": (4,), "s": POSITIVE}, {}),
+    ("F.gaussian_nll_loss(x, y, s)", {"x": (4,), "y": (4,), "s": POSITIVE}, {"x": None}),
+    ("torch.linalg.svdvals(X)", {"X": SQUARE}, {}),
     ("F.layer_norm(x, [4])", {"x": (4,)}, {"x": None}),
     ("(x - x.mean())/x.std()", {"x": (4,)}, {"x": None}),
     ("F.batch_norm(x, m, s, w, b)", {"x": WIDE, "m": (4,), "s": POSITIVE, "w": (4,), "b": (4,)},
@@ -222,6 +223,13 @@ SHAPES = [
     ("x.unsqueeze(0)*y", {"x": (3,), "y": (2, 3)}, {"x": "y.sum(0)"}),
     ("3*x + 2", {"x": ()}, {"x": "3"}),
     ("x*y", {"x": (0,), "y": (0,)}, {"x": "y"}),
+    ("F.conv1d(x, w, b)", {"x": (2, 3, 5), "w": (4, 3, 2), "b": (4,)}, {"x": None, "w": None, "b": None}),
+    ("F.conv2d(x, w, stride=2, padding=1)", {"x": (1, 2, 4, 4), "w": (2, 2, 3, 3)}, {"x": None, "w": None}),
+    ("F.avg_pool2d(x, 2)", {"x": (1, 1, 4, 4)}, {"x": None}),
+    ("F.max_pool1d(x, 2)", {"x": (1, 2, 6)}, {"x": None}),
+    ("torch.gather(x, 1, i)", {"x": WIDE, "i": "torch.tensor([[0, 2], [1, 1], [3, 0]])"}, {"x": None}),
+    ("x[::2]*y", {"x": (5,), "y": (3,)}, {"x": None}),
+    ("torch.logsumexp(x, (0, 1))", {"x": WIDE}, {"x": None}),
     ("x.sum()", {"x": (0, 3)}, {"x": "torch.ones_like(x)"}),
 ]  # fmt: skip
 

@@ -30,6 +30,7 @@ from jvpcli.symbolic.forms import (
     constant_of,
     expanded,
     indices,
+    parts,
     scaled,
     symmetric,
 )
@@ -290,7 +291,7 @@ def is_truth(expr: Expr) -> bool:
     """Whether code gives truths, or whole numbers that stand for them."""
     if expr.op == "postfix":
         return expr.text.startswith((".T", ".mT", ".transpose", ".permute", "[")) and is_truth(expr.args[0])
-    return expr.op == "truth" or (expr.op == "mul" and all(map(is_truth, expr.args)))
+    return expr.op in ("truth", "whole") or (expr.op == "mul" and all(map(is_truth, expr.args)))
 
 
 def summed(t: Tensor, over: Iterable[Index]) -> Tensor:
@@ -431,7 +432,8 @@ class Writer:
             for term in terms:
                 sign = term.coefficient < 0
                 positive = Term(abs(term.coefficient), term.sums, term.factors)
-                options = [aligned(numeric(t, self.kind), axes) for t in self._term(positive, axes)]
+                ways = (t if t.expr.op == "whole" else numeric(t, self.kind) for t in self._term(positive, axes))
+                options = [aligned(t, axes) for t in ways]
                 one = min(options, key=cost)
                 if expr is None:
                     expr = Expr("neg", (one,), ndim=one.ndim) if sign else one
@@ -513,21 +515,21 @@ class Writer:
                 coefficient *= n
         scalars = [*scalars, *(t for t in tensors if not t.axes)]
         tensors = sorted((t for t in tensors if t.axes), key=lambda t: t.below)
-        parts: list[Tensor] = []
+        pieces: list[Tensor] = []
         top, bottom = abs(coefficient.numerator), coefficient.denominator
         decimal = constant(abs(coefficient))
         if decimal.text.count("/") and (scalars or tensors):
             if top != 1:
-                parts.append(Tensor(constant(Fraction(top)), ()))
+                pieces.append(Tensor(constant(Fraction(top)), ()))
             over = Tensor(constant(Fraction(bottom)), (), below=True)
         else:
             over = None
             if abs(coefficient) != 1 or not (scalars or tensors):
-                parts.append(Tensor(decimal, ()))
+                pieces.append(Tensor(decimal, ()))
         below = [t for t in scalars if t.below] + ([over] if over else [])
-        parts += [t for t in scalars if not t.below]
+        pieces += [t for t in scalars if not t.below]
         whole = reduce(lambda a, b: product(a, b, want), tensors) if tensors else None
-        number = reduce(lambda a, b: product(a, b, want), parts) if parts else None
+        number = reduce(lambda a, b: product(a, b, want), pieces) if pieces else None
         if number is not None and whole is not None:
             whole = product(number, whole, want)
         elif whole is None:
@@ -653,7 +655,7 @@ class Writer:
         text = text % atom.params if atom.params else text
         return self._entry(
             Expr(
-                "truth" if atom.name == "one_hot" else "call",
+                "whole" if atom.name == "one_hot" else "call",
                 (t.expr,),
                 text,
                 len(rest) + len(atom.at),
@@ -731,9 +733,20 @@ BOUNDS = {"maximum": "min", "minimum": "max"}
 @cache
 def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
+    if weight(poly) > LARGEST_EXPANDED:
+        return tuple(dict.fromkeys((poly, collected(poly, through=False))))
     apart = expanded(poly)
     ways = (form for whole in (poly, apart) for form in (whole, collected(whole, through=False), collected(whole)))
     return tuple(dict.fromkeys(other for form in ways for other in (form, *_numbered(form))))
+
+
+LARGEST_EXPANDED = 60
+"""Factors up to which a form is multiplied out in search of a shorter one."""
+
+
+def weight(poly: Poly) -> int:
+    """How many factors a form has, at all depths."""
+    return sum(1 + sum(map(weight, parts(f))) for term in poly for f in term.factors)
 
 
 def _numbered(poly: Poly) -> Iterator[Poly]:

@@ -429,9 +429,9 @@ def normal(term: Term) -> Poly:
         break
     factors = _gathered([_ordered(f) for f in factors])
     for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
-        (place,) = parting.at
+        place = parting.at[0] if len(parting.at) == 1 else None
         once = sum(place in indices(f) for f in factors) == 1
-        if place in sums and once and not any(place in indices(lam.body) for lam in parting.args):
+        if isinstance(place, Index) and place in sums and once and not any(place in indices(lam.body) for lam in parting.args):
             factors.remove(parting)
             sums.remove(place)
     for factor in list(factors):

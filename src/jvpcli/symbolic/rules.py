@@ -21,6 +21,7 @@ from jvpcli.symbolic.forms import (
     add,
     collected,
     distributed,
+    fn,
     fresh,
     indices,
     names,
@@ -166,7 +167,9 @@ def _log_softmax(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, .
 
 
 def _logsumexp(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return atom("softmax", *args, at=by)
+    if len(by) == 1:
+        return atom("softmax", *args, at=by)
+    return fn("exp", add(args[0](*by), scaled(atom("logsumexp", *args), -1)))
 
 
 def _inv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
