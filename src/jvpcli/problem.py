@@ -134,7 +134,7 @@ class Problem:
         """The function evaluated anew, with other values of some inputs, and maybe another seed."""
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
-        with _default_dtype(self.dtype):
+        with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 limit, functions = self.memory_limit, self.functions
                 evaluation = evaluate(
@@ -157,7 +157,7 @@ class Problem:
         given = self.evaluation.inputs.items()
         self.away.append(True)
         inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
-        with _default_dtype(self.dtype):
+        with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
             return self._looked_at(call_function(self.function, inputs, self.arguments))
@@ -253,7 +253,7 @@ def decides(part: Equation | Block) -> bool:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
     """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
     if dtype is None:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -123,8 +124,13 @@ def _verified(report: DeriveReport) -> Iterator[RenderableType]:
     others = f" and {points - 1} random one{'s' if points > 2 else ''}" if points > 1 else ""
     yield Text(
         f"Every form above was compared with torch.autograd in float64 at the point{others}: "
-        f"the largest difference is {largest:.1g}."
+        f"the largest difference is {_at_most(largest)}."
     )
+
+
+def _at_most(difference: float) -> str:
+    """A power of ten that a difference does not exceed: its digits are those of the machine's rounding."""
+    return "0" if not difference else f"at most {10.0 ** math.ceil(math.log10(max(difference, 1e-15))):.0e}"
 
 
 def render_latex(report: DeriveReport, console: Console) -> None:

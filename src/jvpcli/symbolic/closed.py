@@ -14,13 +14,13 @@ from jvpcli.jacobians.nearby import elsewhere, moved, sampled
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.parse import parse
-from jvpcli.problem import Problem
+from jvpcli.problem import Problem, default_dtype
 from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import by_cases, condition, patterns
 from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
 from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh, of, replace_entries, times
 from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_of
-from jvpcli.symbolic.translation import translated
+from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, unused, written
 
@@ -147,7 +147,7 @@ class Closed:
 
     def _place(self, evaluation: Evaluation) -> Place:
         generator = torch.Generator().manual_seed(20)
-        given = {name: x.detach() for name, x in evaluation.inputs.items()}
+        given = {**constants(evaluation), **{name: x.detach() for name, x in evaluation.inputs.items()}}
         random = {
             **{self.v_names[y]: self.v[y].shape for y in self.v},
             **{self.u_names[x]: evaluation.inputs[x].shape for x in evaluation.wrt},
@@ -378,8 +378,9 @@ def shortest(poly: Poly, text: Callable[[Poly], str]) -> Poly:
 
 def evaluated(text: str, scope: Mapping[str, Tensor]) -> Tensor:
     """What an expression of the language gives."""
-    program = parse(text, scope.keys())
-    found: Tensor = torch.as_tensor(evaluate_value(program, {name: scope[name] for name in program.inputs}))
+    program = parse(text, [name for name in scope if name.isidentifier()])
+    with default_dtype(torch.float64):
+        found = torch.as_tensor(evaluate_value(program, {name: scope[name] for name in program.inputs}))
     return found.to(torch.float64)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
@@ -49,7 +50,7 @@ def translated(evaluation: Evaluation, kept: Mapping[int, str] | None = None) ->
 
 def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> Any:
     value = evaluation.values.get(step.slot)
-    slots = [slot for operand in (*step.operands, *(o for _, o in step.keywords)) for slot in refs(operand)]
+    slots = _slots(step)
     for slot in slots:
         if isinstance(values.get(slot), NoClosedFormError):
             raise values[slot]
@@ -70,7 +71,7 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         return arguments[0][keywords["index"] if step.kind == "unpack" else arguments[1]]
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
-        return _constant(value, text, slots)
+        return _constant(value, step, text, slots)
     rule = OPERATIONS.get(step.op) or OPERATIONS.get(name)
     try:
         if rule is None:
@@ -117,16 +118,32 @@ def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywo
         inspect.signature(rule).bind(*arguments, **keywords)
     except TypeError:
         raise NoClosedFormError(f"{name} with these arguments has no index form here") from None
-    return rule(*arguments, **keywords)
+    try:
+        return rule(*arguments, **keywords)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # a form of argument that no rule is for
+        raise NoClosedFormError(f"{name} with these arguments has no index form here") from None
 
 
-def _constant(value: Any, text: str, slots: Sequence[int]) -> Any:
+def constants(evaluation: Evaluation) -> dict[str, Tensor]:
+    """The tensors that a program makes out of nothing, by their texts, which are their names in forms."""
+    program, values = evaluation.program, evaluation.values
+    made = (step for step in evaluation.tape if program and isinstance(values.get(step.slot), Tensor) and not _slots(step))
+    return {program.step_text(step): values[step.slot] for step in made if program}
+
+
+def _slots(step: Equation) -> list[int]:
+    return [slot for operand in (*step.operands, *(o for _, o in step.keywords)) for slot in refs(operand)]
+
+
+def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> Any:
     """A tensor made of no input: a number where it is one, else its own text."""
+    if catalog.is_random(step.op):
+        raise NoClosedFormError(f"`{text}` draws random numbers")
     if isinstance(value, Tensor):
         if value.dim() == 0 and not value.is_complex():
             return Lam((), _number(value))
         if not slots:
-            return symbol(text if text.isidentifier() else f"{text}", value.shape)
+            return symbol(text, value.shape)
     raise NoClosedFormError(f"`{text}` is a constant without a name")
 
 
