@@ -474,12 +474,14 @@ def derive(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     seed: int = 0,
+    shape: Mapping[str, str] | None = None,
     memory_limit: int | str | None = None,
     **named: Any,
 ) -> DeriveResult:
     """The derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd.
 
-    Args: as :func:`inspect`; `expression` is text, and `tangent` asks for the product J u too.
+    Args: as :func:`inspect`; `expression` is text, `tangent` asks for the product J u too, and `shape` gives inputs by their
+        sizes alone, as in {"W": "m,n", "x": "n"}: a letter is any size, the same wherever it stands.
 
     Raises:
         JvpError: a subclass for each kind of failure.

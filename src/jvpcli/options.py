@@ -241,6 +241,10 @@ CHOICE = Kind(str, _choice, _STRING)
 NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".join(names),))
 INPUTS = Kind(list[str], _inputs, _OF_VALUES)
 WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
+SIZES = Kind(
+    list[str], _inputs, {"type": "object", "additionalProperties": _STRING},
+    lambda sizes: (f"{name}={shape}" for name, shape in sizes.items()),
+)  # fmt: skip
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
 COMPUTING = ("inspect", "trace", "check", "hessian", "derive")
@@ -371,6 +375,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("ignore", NAMES, ("inspect", "jacobian", "check"), doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
+    Option("shape", SIZES, ("derive",), ("--shape",), "NAME=SIZES",
+           "An input by its shape alone, whose sizes may be letters, as in --shape W=m,n --shape x=n."),
     Option("steps", FLAG, ("derive",), ("--steps",), None,
            "Show the steps in between, a rule a line.", False, doors=SHELL),
     Option("latex", FLAG, ("derive",), ("--latex",), None,

@@ -110,6 +110,23 @@ def test_refusals(jvp, argv, code):
     assert jvp("derive", *argv).code == code
 
 
+def test_shapes_alone(jvp):
+    document = json.loads(jvp("derive", "torch.tanh(W @ x)", "--shape", "W=m,n", "--shape", "x=n", "--json").out)
+    assert_valid(document)
+    assert (document["sizes"], document["any_size"]) == ({"m": 3, "n": 4}, True)
+    assert document["inputs"]["W"]["shape"] == [3, 4]
+    assert document["vjp"]["x"]["torch"] == "W.T @ ((1 - torch.tanh(W @ x)**2)*v)"
+    of_a_mean = jvpcli.derive("x.mean()", shape={"x": "n"})
+    assert of_a_mean.report.any_size is False
+    assert "The forms are those for n = 3: numbers or code in them depend on the sizes." in str(of_a_mean)
+    assert jvpcli.derive("x.mean()", shape={"x": "5"}).report.any_size is None
+
+
+@pytest.mark.parametrize("shape", ["x=n+1", "x=a,b,c,d,e,f,g", "y=n", "x"])
+def test_shapes_that_are_none(jvp, shape):
+    assert jvp("derive", "x.sum()", "--shape", shape).code in (2, 3)
+
+
 def test_a_function_of_python_is_refused():
     with pytest.raises(jvpcli.JvpError, match="derive reads an expression"):
         jvpcli.derive(lambda x: x * x, {"x": torch.ones(2)})

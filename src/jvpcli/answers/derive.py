@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
@@ -18,6 +21,45 @@ def derive(request: Request) -> DeriveReport:
     Raises:
         JvpError: whatever is wrong, as data.
     """
+    if not request.shape:
+        return _derived(request)
+    one, other = (_sized(request, sizes) for sizes in SIZES)
+    report = _derived(one[0])
+    if not one[1]:
+        return report
+    elsewhere = _derived(other[0])
+    same = (report.function, report.jacobian, report.vjp) == (elsewhere.function, elsewhere.jacobian, elsewhere.vjp)
+    return replace(report, sizes=one[1], any_size=same)
+
+
+SIZES = ((3, 4, 5, 6, 7, 8), (4, 2, 7, 3, 5, 6))
+"""What letters stand for, in their order: all are different, so that nothing holds by chance."""
+
+
+def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, int]]:
+    """The request with tensors of those shapes, and the sizes of the letters.
+
+    Raises:
+        UsageError: a shape that is none, or too many letters.
+    """
+    letters: dict[str, int] = {}
+    inputs = dict(request.inputs)
+    for name, shape in request.shape.items():
+        if name in inputs:
+            raise UsageError(f"the input {name!r} was given twice: by its value and by its shape")
+        found = []
+        for size in (part.strip() for part in shape.split(",") if part.strip()):
+            if size.isdecimal():
+                found.append(int(size))
+            elif size.isidentifier() and (size in letters or len(letters) < len(sizes)):
+                found.append(letters.setdefault(size, sizes[len(letters)]))
+            else:
+                raise UsageError(f"--shape takes sizes and letters, as in {name}=m,n or {name}=3,n, not {shape!r}")
+        inputs[name] = f"torch.rand({found})*0.5 + 0.25"
+    return replace(request, inputs=inputs, shape={}), letters
+
+
+def _derived(request: Request) -> DeriveReport:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)

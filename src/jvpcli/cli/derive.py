@@ -21,6 +21,9 @@ jvp derive "torch.outer(x,x)" --x 1,2,3,4
 # least squares, with all steps in between
 jvp derive "((A @ x - b)**2).sum()" --A "1,2;3,4;5,6" --x 1,2 --b 1,0,1 --wrt x --steps
 
+# by shapes alone: a letter is any size
+jvp derive "W @ x" --shape W=m,n --shape x=n
+
 # the product J u too
 jvp derive "F.softmax(x, 0)" --x 1,2,3 --tangent ones
 

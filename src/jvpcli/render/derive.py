@@ -38,6 +38,8 @@ def _sections(report: DeriveReport, steps: bool) -> Iterator[tuple[str, Iterator
         yield f"For {sources}", _pushed_given(report)
     if steps:
         yield "How", _steps(report)
+    if report.sizes:
+        yield "Sizes", _sizes(report)
     yield "Verified", _verified(report)
 
 
@@ -126,6 +128,14 @@ def _verified(report: DeriveReport) -> Iterator[RenderableType]:
         f"Every form above was compared with torch.autograd in float64 at the point{others}: "
         f"the largest difference is {_at_most(largest)}."
     )
+
+
+def _sizes(report: DeriveReport) -> Iterator[RenderableType]:
+    letters = ", ".join(f"{letter} = {size}" for letter, size in (report.sizes or {}).items())
+    if report.any_size:
+        yield Text(f"The forms were derived for {letters}, and once more for other sizes, with the same result.")
+    else:
+        yield Text(f"The forms are those for {letters}: numbers or code in them depend on the sizes.")
 
 
 def _at_most(difference: float) -> str:

@@ -86,6 +86,7 @@ class DeriveReport:
 
     `indices` says which letters stand for the axes of each input and output; `jacobian` has the output's name and then the
     input's; `vjp` is by input, `jvp` (with a tangent) by output.  `names` are the vectors: output to its v, input to its u.
+    `sizes` are those that stood for the letters of shapes, and `any_size` says whether the forms were the same at others.
     """
 
     expression: str
@@ -100,5 +101,7 @@ class DeriveReport:
     steps: tuple[Rule, ...]
     verified: Verified
     code: str | None
+    sizes: Mapping[str, int] | None = None
+    any_size: bool | None = None
     jvp: Mapping[str, Product] | None = None
     tangent: Mapping[str, Cotangent] | None = None
