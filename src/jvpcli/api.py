@@ -229,6 +229,7 @@ class DeriveResult(_Result):
         cases: (output name, input name) to the Jacobian by cases: each has `.when` and `.value`.
         vjp: input name to the vector-Jacobian product: `.formula`, `.matrix`, `.torch`, `.latex`, and `.given` for the given v.
         jvp: output name to the Jacobian-vector product, as `vjp`; empty without a tangent.
+        hessian: (input name, input name) to ∂²L/∂x∂w, as `vjp`; empty unless asked for.
         torch: input name to the PyTorch code of the vector-Jacobian product.
         latex: all equations, a line each.
         code: a torch.autograd.Function as text; None where an input has no code.
@@ -244,6 +245,8 @@ class DeriveResult(_Result):
         self.cases: Mapping[tuple[str, str], tuple[Case, ...]] = {pair: form.cases for pair, form in pairs.items()}
         self.vjp: Mapping[str, Product] = report.vjp
         self.jvp: Mapping[str, Product] = report.jvp or {}
+        second = (report.hessian or {}).items()
+        self.hessian: Mapping[tuple[str, str], Product] = {(x, w): p for x, others in second for w, p in others.items()}
         self.torch: Mapping[str, str | None] = {x: product.torch for x, product in report.vjp.items()}
         self.latex: str = "\n".join(latex_lines(report))
         self.code: str | None = report.code
@@ -475,13 +478,15 @@ def derive(
     device: str | torch.device = "cpu",
     seed: int = 0,
     shape: Mapping[str, str] | None = None,
+    hessian: bool = False,
     memory_limit: int | str | None = None,
     **named: Any,
 ) -> DeriveResult:
     """The derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd.
 
     Args: as :func:`inspect`; `expression` is text, `tangent` asks for the product J u too, and `shape` gives inputs by their
-        sizes alone, as in {"W": "m,n", "x": "n"}: a letter is any size, the same wherever it stands.
+        sizes alone, as in {"W": "m,n", "x": "n"}: a letter is any size, the same wherever it stands; `hessian` asks for the
+        second derivative of L = ⟨v, y⟩ too.
 
     Raises:
         JvpError: a subclass for each kind of failure.

@@ -377,6 +377,8 @@ OPTIONS: tuple[Option, ...] = (
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
     Option("shape", SIZES, ("derive",), ("--shape",), "NAME=SIZES",
            "An input by its shape alone, whose sizes may be letters, as in --shape W=m,n --shape x=n."),
+    Option("hessian", FLAG, ("derive",), ("--hessian",), None,
+           "Add the second derivative of L = ⟨v, y⟩, in the same forms.", False),
     Option("steps", FLAG, ("derive",), ("--steps",), None,
            "Show the steps in between, a rule a line.", False, doors=SHELL),
     Option("latex", FLAG, ("derive",), ("--latex",), None,

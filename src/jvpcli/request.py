@@ -45,6 +45,7 @@ class Request:
         create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
         strict: whether an output that does not depend on an input is refused.
         shape: input to its sizes, numbers or letters, where a derivative is asked for in general: "m,n".
+        hessian: whether a derivation goes on to the second derivative.
         ignore: names of a Python function's results that are left out.
         arguments: what a Python function is called with (`language.trees.Arguments`); None: its inputs.
         command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
@@ -77,6 +78,7 @@ class Request:
     create_graph: bool = False
     strict: bool = False
     shape: Mapping[str, str] = field(default_factory=dict)
+    hessian: bool = False
     ignore: tuple[str, ...] = ()
     arguments: Any = None
     command: str = "inspect"

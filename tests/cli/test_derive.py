@@ -122,6 +122,41 @@ def test_shapes_alone(jvp):
     assert jvpcli.derive("x.mean()", shape={"x": "5"}).report.any_size is None
 
 
+def test_the_second_derivative(jvp):
+    argv = ("((A @ x - b)**2).sum()", "--A", "1,2;3,4;5,6", "--x", "1,2", "--b", "1,0,1", "--wrt", "x", "--hessian")
+    document = json.loads(jvp("derive", *argv, "--json").out)
+    assert_valid(document)
+    block = document["hessian"]["x"]["x"]
+    assert (block["formula"], block["matrix"]) == ("2·v·Σ_k A_ki·A_kj", "2·v·Aᵀ·A")
+    assert block["given"]["torch"] == "2*A.T @ A"
+    assert "∂²L/∂x_i∂x_j = 2·Σ_k A_ki·A_kj" in jvp("derive", *argv).out
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["torch.sin(x)*y", "torch.logsumexp(x*y, 0)", "(x @ y)**3", "x/x.norm()", "torch.outer(x, x)", "x.sum()", "F.silu(x)"],
+)
+def test_second_derivatives_by_double_backward(expression):
+    torch.manual_seed(0)
+    inputs = {name: torch.randn(3, dtype=torch.float64) for name in ("x", "y") if name in expression}
+    result = jvpcli.derive(expression, inputs, hessian=True)
+    leaves = [inputs[name].clone().requires_grad_() for name in inputs]
+    v = torch.randn_like(result_of(expression, dict(zip(inputs, leaves, strict=True))))
+
+    def loss(*xs):
+        return (result_of(expression, dict(zip(inputs, xs, strict=True))) * v).sum()
+
+    wanted = torch.autograd.functional.hessian(loss, tuple(leaves))
+    for (k, x), (m, w) in ((a, b) for a in enumerate(inputs) for b in enumerate(inputs)):
+        code = result.hessian[x, w].torch
+        got = torch.as_tensor(eval(code, {"torch": torch, "v": v, **inputs})).double()
+        torch.testing.assert_close(got, wanted[k][m])
+
+
+def result_of(expression, tensors):
+    return eval(expression, {"torch": torch, "F": torch.nn.functional, **tensors})
+
+
 @pytest.mark.parametrize("shape", ["x=n+1", "x=a,b,c,d,e,f,g", "y=n", "x"])
 def test_shapes_that_are_none(jvp, shape):
     assert jvp("derive", "x.sum()", "--shape", shape).code in (2, 3)

@@ -81,7 +81,9 @@ def _derived(request: Request) -> DeriveReport:
         v = {y: weight.value for y, weight in cotangents.items()}
         closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()})
         vjp = {x: closed.vjp(x) for x in evaluation.wrt}
+        hessian = {x: {w: closed.second(x, w) for w in evaluation.wrt} for x in evaluation.wrt} if request.hessian else None
         return DeriveReport(
+            hessian=hessian,
             expression=text_of(request),
             inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
             outputs={name: figures.value(y) for name, y in evaluation.outputs.items()},

@@ -27,6 +27,9 @@ jvp derive "W @ x" --shape W=m,n --shape x=n
 # the product J u too
 jvp derive "F.softmax(x, 0)" --x 1,2,3 --tangent ones
 
+# the second derivative in the same forms
+jvp derive "torch.logsumexp(x, 0)" --x 1,2,3 --hessian
+
 # a torch.autograd.Function for a file of yours
 jvp derive "torch.tanh(W @ x)" --W "1,2;3,4" --x 1,2 --code
 

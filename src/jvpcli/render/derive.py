@@ -29,13 +29,15 @@ def _sections(report: DeriveReport, steps: bool) -> Iterator[tuple[str, Iterator
     yield "The Jacobian", _jacobian(report)
     names = ", ".join(report.names[y] for y in report.grad_outputs)
     yield f"The vector-Jacobian product, for any {names}", _products(report)
-    sources = ", ".join(f"{report.names[y]} = {weight.source}" for y, weight in report.grad_outputs.items())
-    yield f"For {sources}", _given(report)
+    yield f"For {sources_of(report)}", _given(report)
     if report.jvp is not None:
         directions = ", ".join(report.names[x] for x in report.tangent or {})
         yield f"The Jacobian-vector product, for any {directions}", _pushed(report)
         sources = ", ".join(f"{report.names[x]} = {weight.source}" for x, weight in (report.tangent or {}).items())
         yield f"For {sources}", _pushed_given(report)
+    if report.hessian is not None:
+        yield f"The second derivative, for any {names}", _second(report, given=False)
+        yield f"The second derivative, for {sources_of(report)}", _second(report, given=True)
     if steps:
         yield "How", _steps(report)
     if report.sizes:
@@ -108,6 +110,20 @@ def _forms(entry: str, whole: str, form: Product | Given) -> Iterator[Renderable
     if form.matrix is not None and form.matrix not in (form.formula, form.torch):
         yield Text(f"{whole} = {form.matrix}", style=FORMULA)
     yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
+
+
+def sources_of(report: DeriveReport) -> str:
+    """What the given v are."""
+    return ", ".join(f"{report.names[y]} = {weight.source}" for y, weight in report.grad_outputs.items())
+
+
+def _second(report: DeriveReport, *, given: bool) -> Iterator[RenderableType]:
+    for x, others in (report.hessian or {}).items():
+        for w, product in others.items():
+            letters = report.indices.get(f"d {w}", "")
+            by = f"{w}_{letters}" if letters else w
+            form = product.given if given else product
+            yield from _forms(f"∂²L/∂{_entry(report, x)}∂{by}", f"∂²L/∂{x}∂{w}", form)
 
 
 def _steps(report: DeriveReport) -> Iterator[RenderableType]:

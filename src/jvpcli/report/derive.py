@@ -86,6 +86,7 @@ class DeriveReport:
 
     `indices` says which letters stand for the axes of each input and output; `jacobian` has the output's name and then the
     input's; `vjp` is by input, `jvp` (with a tangent) by output.  `names` are the vectors: output to its v, input to its u.
+    `hessian` (where asked for) has ∂²L/∂x∂w under x and then w; `indices` has the letters of w then, under `d NAME`.
     `sizes` are those that stood for the letters of shapes, and `any_size` says whether the forms were the same at others.
     """
 
@@ -105,3 +106,4 @@ class DeriveReport:
     any_size: bool | None = None
     jvp: Mapping[str, Product] | None = None
     tangent: Mapping[str, Cotangent] | None = None
+    hessian: Mapping[str, Mapping[str, Product]] | None = None

@@ -33,6 +33,9 @@ TOLERANCE = 1e-8
 LARGEST = 1_000_000
 """Entries of a Jacobian up to which its form is written out and verified."""
 
+LARGEST_SECOND = 10_000
+"""Entries of a Hessian up to which it is written out and verified."""
+
 LONG = 60
 """Characters from which a shorter form is looked for."""
 
@@ -98,9 +101,43 @@ class Closed:
         return axes
 
     @cached_property
+    def again(self) -> dict[str, tuple[Index, ...]]:
+        """The indices of the inputs that a second derivative is by; only where there is one."""
+        return {}
+
+    def second(self, x: str, w: str) -> Product:
+        """∂²L/∂x∂w for any v and for the given one."""
+        if w not in self.again:
+            self.again[w] = self.lettered(self.evaluation.inputs[w].shape)
+        at = (*self.at[x], *self.again[w])
+        try:
+            if math.prod(i.size for i in at) > LARGEST_SECOND:
+                raise NoClosedFormError("its entries are too many to verify it at this size: give a smaller example")
+            poly = derivative(self.pulled_to(x), w, self.again[w])
+            given = self._with(poly, {self.v_names[y]: (self._form(y).over, v) for y, v in self.v.items()})
+        except NoClosedFormError as error:
+            return _no_product(str(error))
+        general = self._product(poly, at, None, lambda p: self._twice(p, x, w, None), {})
+        scope = {self.v_names[y]: v.to(torch.float64) for y, v in self.v.items()}
+        return self._both(general, self._product(given, at, None, lambda p: self._twice(p, x, w, self.v), scope))
+
+    def _twice(self, place: Place, x: str, w: str, v: Mapping[str, Tensor] | None) -> Tensor:
+        """∂²L/∂x∂w by double backward, a row at a time."""
+        leaf, other = place.evaluation.inputs[x], place.evaluation.inputs[w]
+        weights = {y: place.tensors[self.v_names[y]] if v is None else v[y].to(torch.float64) for y in self.v}
+        total = torch.stack([(place.evaluation.outputs[y] * weight).sum() for y, weight in weights.items()]).sum()
+        (slope,) = torch.autograd.grad(total, leaf, create_graph=True, allow_unused=True)
+        if slope is None or not slope.requires_grad:
+            return torch.zeros(*leaf.shape, *other.shape, dtype=torch.float64)
+        rows = [torch.autograd.grad(entry, other, retain_graph=True, allow_unused=True)[0] for entry in slope.reshape(-1)]
+        found = [torch.zeros_like(other) if row is None else row for row in rows]
+        return torch.stack(found).reshape(*leaf.shape, *other.shape) if found else torch.zeros(*leaf.shape, *other.shape)
+
+    @cached_property
     def indices(self) -> dict[str, str]:
         """The letters of each input and output."""
-        axes = {**self.at, **{y: lam.over for y, lam in self.forms.items() if isinstance(lam, Lam)}}
+        again = {f"d {x}": at for x, at in self.again.items()}
+        axes = {**self.at, **again, **{y: lam.over for y, lam in self.forms.items() if isinstance(lam, Lam)}}
         return {name: "".join(self.letters[i] for i in over) for name, over in axes.items()}
 
     @cached_property

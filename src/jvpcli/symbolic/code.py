@@ -245,6 +245,9 @@ def aligned(t: Tensor, want: Sequence[Index]) -> Expr:
 
 def product(a: Tensor, b: Tensor, want: Sequence[Index]) -> Tensor:
     """The element-wise product (or quotient), broadcast."""
+    for one, other in ((a, b), (b, a)):
+        if one.expr.matrix == "I" and len(other.axes) == 1 and other.axes[0] in one.axes and not other.below:
+            return Tensor(call("torch.diag({0})", other.expr, ndim=2, matrix="diag({0})"), one.axes)
     axes = tuple(i for i in want if i in a.axes or i in b.axes)
     if a.below and b.below:
         return Tensor(_product(aligned(a, axes), aligned(b, axes), len(axes)), axes, below=True)
