@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from jvpcli.report import InspectReport, Shape
     from jvpcli.report.check import CheckedEntry, CheckReport
+    from jvpcli.report.derive import Case, DeriveReport, Product
     from jvpcli.report.hessian import Eigenvalues, HessianReport
     from jvpcli.report.lookup import Explanation
     from jvpcli.report.trace import Finding, TraceReport, TraceStep
@@ -296,6 +297,50 @@ class ExplainResult(_Result):
         return f"of {self.matched!r}"
 
 
+class DeriveResult(_Result):
+    """The answer of :func:`derive`: formulas as text, as LaTeX and as PyTorch code.
+
+    Attributes:
+        formula: (output name, input name) to the Jacobian in indices; None where it has no closed form.
+        cases: (output name, input name) to the Jacobian by cases: each has `.when` and `.value`.
+        vjp: input name to the vector-Jacobian product: `.formula`, `.matrix`, `.torch`, `.latex`, and `.given` for the given v.
+        jvp: output name to the Jacobian-vector product, as `vjp`; empty without a tangent.
+        hessian: (input name, input name) to ∂²L/∂x∂w, as `vjp`; empty unless asked for.
+        torch: input name to the PyTorch code of the vector-Jacobian product.
+        latex: all equations, a line each.
+        code: a torch.autograd.Function as text; None where an input has no code.
+        report: all of this as plain data.
+    """
+
+    def __init__(self, request: Request) -> None:
+        from jvpcli.answers.derive import derive as answer
+        from jvpcli.render.derive import latex_lines
+
+        report = answer(request)
+        pairs = {(y, x): form for y, others in report.jacobian.items() for x, form in others.items()}
+        self.report: DeriveReport = report
+        self.formula: Mapping[tuple[str, str], str | None] = {pair: form.formula for pair, form in pairs.items()}
+        self.cases: Mapping[tuple[str, str], tuple[Case, ...]] = {pair: form.cases for pair, form in pairs.items()}
+        self.vjp: Mapping[str, Product] = report.vjp
+        self.jvp: Mapping[str, Product] = report.jvp or {}
+        second = (report.hessian or {}).items()
+        self.hessian: Mapping[tuple[str, str], Product] = {(x, w): p for x, others in second for w, p in others.items()}
+        self.torch: Mapping[str, str | None] = {x: product.torch for x, product in report.vjp.items()}
+        self.latex: str = "\n".join(latex_lines(report))
+        self.code: str | None = report.code
+
+    def _render(self, console: Console) -> None:
+        from jvpcli.render.derive import render_derive
+
+        render_derive(self.report, console)
+
+    def _repr_latex_(self) -> str:
+        lines = self.latex.replace(" = ", " &= ", 1) if "\n" not in self.latex else " \\\\\n".join(
+            line.replace(" = ", " &= ", 1) for line in self.latex.split("\n")
+        )
+        return f"$$\\begin{{aligned}}\n{lines}\n\\end{{aligned}}$$"
+
+
 @_asked
 def inspect(
     expression: Expression,
@@ -533,6 +578,7 @@ RESULTS: Mapping[str, Callable[..., _Result]] = {
     "trace": TraceResult,
     "check": CheckResult,
     "hessian": HessianResult,
+    "derive": DeriveResult,
 }
 """What a request for each command is answered by; a trace takes `step` and `depth` too."""
 
@@ -592,6 +638,36 @@ def _answer(fields: Mapping[str, Any], most_memory: int | None) -> dict[str, Any
         return {**identity, **error_document(error)}
     except Exception as error:
         return {**identity, **error_document(as_error(error))}
+
+
+@_asked
+def derive(
+    expression: str,
+    inputs: Any = None,
+    *,
+    imports: Paths | None = None,
+    wrt: Wanted | None = None,
+    call: int | None = None,
+    grad_outputs: Weights = None,
+    tangent: Weights = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    seed: int | None = None,
+    shape: Mapping[str, str] | None = None,
+    hessian: bool = False,
+    memory_limit: int | str | None = None,
+    **named: Any,
+) -> DeriveResult:
+    """The derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd.
+
+    Args: as :func:`inspect`; `expression` is text, `tangent` asks for the product J u too, and `shape` gives inputs by their
+        sizes alone, as in {"W": "m,n", "x": "n"}: a letter is any size, the same wherever it stands; `hessian` asks for the
+        second derivative of L = ⟨v, y⟩ too.
+
+    Raises:
+        JvpError: a subclass for each kind of failure.
+    """
+    return DeriveResult(_request("derive", locals()))
 
 
 def _request(command: str, given: Mapping[str, Any]) -> Request:

@@ -242,9 +242,13 @@ NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".joi
 INPUTS = Kind(list[str], _inputs, _OF_VALUES)
 WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
 OBJECTS = Kind(list[str], _as_given, {"type": "array"})
+SIZES = Kind(
+    list[str], _inputs, {"type": "object", "additionalProperties": _STRING},
+    lambda sizes: (f"{name}={shape}" for name, shape in sizes.items()),
+)  # fmt: skip
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
-COMPUTING = ("inspect", "trace", "check", "hessian")
+COMPUTING = ("inspect", "trace", "check", "hessian", "derive")
 ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
 JSON = (*COMPUTING, "run", "explain", "batch", "ops", "schema")  # what prints a document with --json
 SHELL = (COMMAND_LINE,)
@@ -300,7 +304,7 @@ OPTIONS: tuple[Option, ...] = (
            "Repeat it for several outputs.", words=("ones", "zeros", "randn", "onehot:", "none", "implicit")),
     Option("is_grads_batched", FLAG, ("inspect",), ("--is-grads-batched",), None,
            "Each v has an axis in front, of several that are pulled back: the result has a row for each.", False),
-    Option("tangent", WEIGHTS, ("inspect", "check"), ("--tangent", "-t"), "[NAME=]VALUE",
+    Option("tangent", WEIGHTS, ("inspect", "check", "derive"), ("--tangent", "-t"), "[NAME=]VALUE",
            "A direction u in the input's space: adds the JVP J u, as in -t ones.",
            words=DIRECTIONS),
     Option("tangent", WEIGHTS, ("hessian",), ("--tangent", "-t"), "[NAME=]VALUE",
@@ -323,7 +327,7 @@ OPTIONS: tuple[Option, ...] = (
            words=("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool")),
     Option("device", TEXT, ANSWERS, ("--device",), "DEVICE",
            "Where the inputs go, as in --device cuda:0. Default: cpu.", "cpu", words=("cpu",)),
-    Option("seed", WHOLE, ("inspect", "trace", "hessian", "jacobian"), ("--seed",), "N",
+    Option("seed", WHOLE, ("inspect", "trace", "hessian", "derive", "jacobian"), ("--seed",), "N",
            "Makes random functions repeatable, as in --seed 7. Default: 0."),
     Option("seed", WHOLE, ("check",), ("--seed",), "N",
            "Hold random functions fast. Without it a function that draws random numbers fails the check."),
@@ -374,9 +378,19 @@ OPTIONS: tuple[Option, ...] = (
            "Add the leading singular values of each Jacobian.", False),
     Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("strict", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
-    Option("ignore", NAMES, ANSWERS, doors=(PYTHON,)),
+    Option("ignore", NAMES, tuple(name for name in ANSWERS if name != "derive"), doors=(PYTHON,)),
     Option("explain_plan", FLAG, ("inspect",), ("--explain-plan",), None,
            "Show how it would be computed; compute nothing.", False, doors=SHELL),
+    Option("shape", SIZES, ("derive",), ("--shape",), "NAME=SIZES",
+           "An input by its shape alone, whose sizes may be letters, as in --shape W=m,n --shape x=n."),
+    Option("hessian", FLAG, ("derive",), ("--hessian",), None,
+           "Add the second derivative of L = ⟨v, y⟩, in the same forms.", False),
+    Option("steps", FLAG, ("derive",), ("--steps",), None,
+           "Show the steps in between, a rule a line.", False, doors=SHELL),
+    Option("latex", FLAG, ("derive",), ("--latex",), None,
+           "Print the forms as LaTeX, an equation a line.", False, doors=SHELL),
+    Option("code", FLAG, ("derive",), ("--code",), None,
+           "Print a torch.autograd.Function with this forward and backward, ready for a file.", False, doors=SHELL),
     *_pictures("inspect"),
     *_pictures("hessian"),
     Option("line", TEXT, ("completion",), ("--line",), "TEXT",

@@ -163,7 +163,7 @@ class Problem:
         """The function evaluated anew, with other values of some inputs, and maybe another seed."""
         self.away.append(points is not None or seed is not None or self.dtype is not None)
         inputs, seed = {**self.inputs, **(points or {})}, self.seed if seed is None else seed
-        with _making(self.dtype):
+        with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 limit, functions = self.memory_limit, self.functions
                 evaluation = evaluate(
@@ -185,7 +185,7 @@ class Problem:
         given = self.evaluation.inputs.items()
         self.away.append(True)
         inputs = {name: x.detach().clone().requires_grad_(name in self.tracked) for name, x in given} | dict(tensors)
-        with _making(self.dtype):
+        with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
             return self._looked_at(call_function(self.function, inputs, self.arguments, self.modules, self.dtype is not None))
@@ -281,13 +281,13 @@ def decides(part: Equation | Block) -> bool:
     return part.kind in DECIDING or any(map(decides, part.bodies))
 
 
-def _making(dtype: torch.dtype | None) -> AbstractContextManager[None]:
+def default_dtype(dtype: torch.dtype | None) -> AbstractContextManager[None]:
     """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
-    return nullcontext() if dtype is None else _default_dtype(dtype)
+    return nullcontext() if dtype is None else _set_dtype(dtype)
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def _set_dtype(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

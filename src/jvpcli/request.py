@@ -47,12 +47,14 @@ class Request:
         imports: files of the user's own whose functions the expression calls; they are run.
         create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
         strict: whether an output that does not depend on an input is refused.
+        shape: input to its sizes, numbers or letters, where a derivative is asked for in general: "m,n".
+        hessian: whether a derivation goes on to the second derivative.
         ignore: names of a Python function's results that are left out.
         arguments: what a Python function is called with (`language.trees.Arguments`); None: its inputs.
         call: which derivative call of a program is asked about, from 1; None: the one that it ends with.
         calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
         notes: what is to be said of how it was read.
-        command: "inspect", "trace", "check" or "hessian": what is asked, which an error shows in a command that works.
+        command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
     """
@@ -81,6 +83,8 @@ class Request:
     imports: tuple[str, ...] = ()
     create_graph: bool = False
     strict: bool = False
+    shape: Mapping[str, str] = field(default_factory=dict)
+    hessian: bool = False
     ignore: tuple[str, ...] = ()
     arguments: Any = None
     call: int | None = None

@@ -23,7 +23,7 @@ from jvpcli.options import BATCH, COMMAND_LINE, DOORS, OPTIONS, PYTHON, Option, 
 from jvpcli.render.schema import schema
 from jvpcli.request import Request
 
-FUNCTIONS = ("inspect", "jacobian", "trace", "check", "hessian")
+FUNCTIONS = ("inspect", "jacobian", "trace", "check", "hessian", "derive")
 DEFAULTS = {field.name: field.default for field in fields(Request)}
 
 
@@ -166,7 +166,7 @@ def test_values_in_python_may_be_several_in_order():
         (COMMAND_LINE, "mode", "up", "--mode is one of auto, forward, reverse, not 'up'"),
         (BATCH, "mode", "up", "`mode` is one of auto, forward, reverse, not 'up'"),
         (PYTHON, "mode", "up", "mode is one of auto, forward, reverse, not 'up'"),
-        (BATCH, "command", "batch", "`command` is one of inspect, trace, check, hessian, not 'batch'"),
+        (BATCH, "command", "batch", "`command` is one of inspect, trace, check, hessian, derive, not 'batch'"),
         (COMMAND_LINE, "memory_limit", "much", "--memory-limit takes a size such as 200MB or 2GiB, not 'much'"),
         (BATCH, "memory_limit", True, "`memory_limit` takes a size such as 200MB or 2GiB, not 'True'"),
         (PYTHON, "memory_limit", -1, "memory_limit takes a size such as 200MB or 2GiB, not '-1'"),

@@ -36,7 +36,7 @@ SELDOM = {
     "jvpcli.answers.failures", "jvpcli.answers.mismatch", "jvpcli.answers.silent", "jvpcli.gradcheck", "jvpcli.jacobians.engine",
     "jvpcli.jacobians.local", "jvpcli.language.failures", "jvpcli.language.files", "jvpcli.language.imports",
     "jvpcli.language.pasted", "jvpcli.messages", "jvpcli.render.check", "jvpcli.render.matrix", "jvpcli.render.trace",
-    "jvpcli.repairs", "jvpcli.report.check", "jvpcli.report.trace", "jvpcli.tracing", "jvpcli.writer",
+    "jvpcli.repairs", "jvpcli.report.check", "jvpcli.report.trace", "jvpcli.symbolic", "jvpcli.tracing", "jvpcli.writer",
     *(f"jvpcli.language.guards.{name}" for name in ("binding", "extents", "overflow", "recurrent", "trusted")),
 }  # fmt: skip
 """Parts of the program that an inspection of plain operations does without, where nothing fails."""
@@ -58,7 +58,7 @@ def loaded(*argv, torch=False):
     [
         ["--help"], ["--version"], [], ["ops", "soft"], ["ops", "soft", "--json"], ["schema"], ["completion", "zsh"],
         ["completion", "--line", "jvp inspect torch.so"], ["inspect", "--help"], ["trace", "--help"], ["batch", "--help"],
-        ["hessian", "--help"],
+        ["hessian", "--help"], ["derive", "--help"],
         ["inspect", "x", "--jsn"], ["inspekt", "x"], ["inspect"], ["inspect", "torch.sinn(x)", "--x", "1"],
         ["inspect", "x +", "--x", "1"], ["inspect", "x.__class__", "--x", "1"], ["inspect", "x*y", "--x", "1"],
         ["explain", "element 0 of tensors does not require grad and does not have a grad_fn"],
@@ -73,7 +73,7 @@ def test_what_does_not_compute_loads_no_torch(argv):
     assert not {name.partition(".")[0] for name in modules} & (HEAVY - allowed)
     others = {name for name in modules if name.startswith("jvpcli.cli.")} & {
         f"jvpcli.cli.{name}"
-        for name in ("inspect", "trace", "check", "hessian", "batch", "explain", "ops", "schema", "completion")
+        for name in ("inspect", "trace", "check", "hessian", "derive", "batch", "explain", "ops", "schema", "completion")
     }
     assert len(others) <= 2  # the command that is named, and (for completion) the one on the line
 

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "trace": "Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong.",
     "check": "Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause.",
     "hessian": "Show the second derivative: its shapes and structure, H times a direction, and whether it is definite here.",
+    "derive": "Show the derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd.",
     "run": "Run a program of yours as Python would; explain its autograd and shape errors, and answer for its derivative calls.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
@@ -31,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 
-COMPUTING = frozenset({"inspect", "trace", "check", "hessian"})
+COMPUTING = frozenset({"inspect", "trace", "check", "hessian", "derive"})
 """The commands that compute; a batch gives that to workers."""
 
 OPTIONS: Mapping[str, str] = {"--version": "Print the version and leave.", "-h, --help": "Show this message and leave."}

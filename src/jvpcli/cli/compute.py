@@ -137,7 +137,7 @@ def refuse(request: Request, command: str) -> None:
     if request.imports or may_construct(request.expression):  # what they define is known only once they have run
         return
     try:
-        parse(request.expression, request.inputs.keys())
+        parse(request.expression, request.inputs.keys() | request.shape.keys())
     except UnknownNameError as error:
         raise _with_command(error, request, command) from None
 
@@ -150,7 +150,7 @@ def _with_command(error: UnknownNameError, request: Request, command: str) -> Jv
 
     assert isinstance(request.expression, str)
     try:
-        missing = [name for name in parse(request.expression).inputs if name not in request.inputs]
+        missing = [name for name in parse(request.expression).inputs if name not in {*request.inputs, *request.shape}]
     except JvpError:  # it is not the inputs alone
         return error
     name = request.expression[slice(*error.span)] if error.span else ""

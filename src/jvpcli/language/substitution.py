@@ -101,7 +101,7 @@ class _Place:
 
     @property
     def tensor(self) -> Any:
-        return self.tensors[self.name] if self.name in self.tensors else None
+        return self.tensors[self.name] if self.name in self.tensors else None  # noqa: SIM401  TorchScript has no `get`
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from jvpcli.errors import JvpError
 from jvpcli.options import BATCH, options_of
 from jvpcli.report import InspectReport, PlanReport
 from jvpcli.report.check import CheckReport
+from jvpcli.report.derive import DeriveReport
 from jvpcli.report.hessian import HessianReport
 from jvpcli.report.lookup import Explanation, OpsReport
 from jvpcli.report.run import RunReport
@@ -29,6 +30,7 @@ DOCUMENTS: Mapping[str, tuple[type, str]] = {
     "trace": (TraceReport, "What `jvp trace` prints."),
     "check": (CheckReport, "What `jvp check` prints."),
     "hessian": (HessianReport, "What `jvp hessian` prints."),
+    "derive": (DeriveReport, "What `jvp derive` prints."),
     "run": (RunReport, "What `jvp run --grad-calls` prints."),
     "explain": (Explanation, "What `jvp explain` prints."),
     "ops": (OpsReport, "What `jvp ops` prints."),

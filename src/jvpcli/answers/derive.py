@@ -1,0 +1,101 @@
+"""The answer of `jvp derive`: problem → index forms → products in indices, in matrices and as code, each verified → report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
+from jvpcli.errors import UsageError
+from jvpcli.jacobians import figures
+from jvpcli.program import Program
+from jvpcli.report.derive import DeriveReport
+from jvpcli.request import Request
+from jvpcli.symbolic.closed import Closed, steps
+from jvpcli.symbolic.functions import autograd_function
+
+
+def derive(request: Request) -> DeriveReport:
+    """The answer to a request.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
+    if not request.shape:
+        return _derived(request)
+    one, other = (_sized(request, sizes) for sizes in SIZES)
+    report = _derived(one[0])
+    if not one[1]:
+        return report
+    elsewhere = _derived(other[0])
+    same = (report.function, report.jacobian, report.vjp) == (elsewhere.function, elsewhere.jacobian, elsewhere.vjp)
+    return replace(report, sizes=one[1], any_size=same)
+
+
+SIZES = ((3, 4, 5, 6, 7, 8), (4, 2, 7, 3, 5, 6))
+"""What letters stand for, in their order: all are different, so that nothing holds by chance."""
+
+
+def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, int]]:
+    """The request with tensors of those shapes, and the sizes of the letters.
+
+    Raises:
+        UsageError: a shape that is none, or too many letters.
+    """
+    letters: dict[str, int] = {}
+    inputs = dict(request.inputs)
+    for name, shape in request.shape.items():
+        if name in inputs:
+            raise UsageError(f"the input {name!r} was given twice: by its value and by its shape")
+        found = []
+        for size in (part.strip() for part in shape.split(",") if part.strip()):
+            if size.isdecimal():
+                found.append(int(size))
+            elif size.isidentifier() and (size in letters or len(letters) < len(sizes)):
+                found.append(letters.setdefault(size, sizes[len(letters)]))
+            else:
+                raise UsageError(f"--shape takes sizes and letters, as in {name}=m,n or {name}=3,n, not {shape!r}")
+        inputs[name] = f"torch.rand({found})*0.5 + 0.25"
+    return replace(request, inputs=inputs, shape={}), letters
+
+
+def _derived(request: Request) -> DeriveReport:
+    problem = pose(request)
+    with backward_failures(problem):
+        refuse_cut(problem)
+        if not isinstance(problem.function, Program):
+            raise UsageError(
+                "derive reads an expression, and this is a Python function",
+                hints=('pass its text, as in jvpcli.derive("torch.outer(x, x)", x=x)',),
+            )
+        for name, x in problem.leaves.items():
+            if x.is_complex():
+                raise UsageError(
+                    f"derive is for real inputs, and {name} is {str(x.dtype).removeprefix('torch.')}",
+                    explanation="Closed forms are of real numbers: a complex input is two real ones.",
+                    hints=(f"Write {name} as torch.complex(a, b), and give a and b as real inputs.",),
+                )
+        evaluation = problem.evaluation
+        cotangents = read_cotangents(request, evaluation)
+        tangents = read_tangents(request, evaluation)
+        v = {y: weight.value for y, weight in cotangents.items()}
+        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()})
+        vjp = {x: closed.vjp(x) for x in evaluation.wrt}
+        hessian = {x: {w: closed.second(x, w) for w in evaluation.wrt} for x in evaluation.wrt} if request.hessian else None
+        return DeriveReport(
+            hessian=hessian,
+            expression=text_of(request),
+            inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
+            outputs={name: figures.value(y) for name, y in evaluation.outputs.items()},
+            grad_outputs={y: figures.cotangent(weight.source, weight.value) for y, weight in cotangents.items()},
+            indices=closed.indices,
+            names={**closed.v_names, **(closed.u_names if tangents else {})},
+            function={y: closed.function(y) for y in v},
+            jacobian={y: {x: closed.jacobian(y, x) for x in evaluation.wrt} for y in v},
+            vjp=vjp,
+            steps=tuple(steps(closed)),
+            verified=closed.verified,
+            code=autograd_function(problem.function, closed, vjp),
+            jvp={y: closed.jvp(y) for y in v} if tangents else None,
+            tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
+        )

@@ -1,0 +1,1 @@
+"""Closed forms of derivatives: a program in indices, differentiated, and brought back to matrices and PyTorch code."""

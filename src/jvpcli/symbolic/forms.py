@@ -1,0 +1,705 @@
+"""Index forms: sums over indices of products of entries, scalar functions, powers, deltas and named functions of tensors.
+
+A `Poly` is a sum of terms, a number for any values of its free indices; a `Lam` is a tensor: a Poly over indices that it binds.
+Everything is frozen; the functions here keep what a form means and bring it to a shorter one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index that runs from 0 to `size - 1`; each has a number of its own."""
+
+    number: int
+    size: int
+
+
+Axis = Index | int
+"""An index, or a fixed position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sym:
+    """An entry of a tensor that has a name."""
+
+    name: str
+    at: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """1 where both are equal, else 0."""
+
+    a: Axis
+    b: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Fn:
+    """A scalar function of a form."""
+
+    name: str
+    args: tuple[Poly, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """A power of a form; a sum to the power 1 is a bracket."""
+
+    base: Poly
+    exponent: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """An entry of a function of tensors that keeps its name, as of inv(X); `params` are its other arguments."""
+
+    name: str
+    args: tuple[Lam, ...]
+    at: tuple[Axis, ...]
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An entry of the matrix (of zeros and ones) of an operation that moves or adds up entries: `name` with `params`."""
+
+    name: str
+    params: tuple[Any, ...]
+    out: tuple[Axis, ...]
+    into: tuple[Axis, ...]
+
+
+Factor = Sym | Delta | Fn | Power | Atom | Move
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A coefficient times the sum, over `sums`, of a product."""
+
+    coefficient: Fraction
+    sums: tuple[Index, ...] = ()
+    factors: tuple[Factor, ...] = ()
+
+
+Poly = tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lam:
+    """A tensor: its entry for each value of the indices `over`."""
+
+    over: tuple[Index, ...]
+    body: Poly
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of its axes."""
+        return tuple(index.size for index in self.over)
+
+    def __call__(self, *at: Axis) -> Poly:
+        """Its entry at these places."""
+        return substitute(self.body, dict(zip(self.over, at, strict=True)))
+
+
+_numbers = itertools.count()
+
+
+def fresh(size: int) -> Index:
+    """An index that is in no other form."""
+    return Index(next(_numbers), size)
+
+
+def number(value: Any) -> Poly:
+    """A constant."""
+    value = value if isinstance(value, Fraction) else Fraction(str(value))
+    return (Term(value),) if value else ()
+
+
+ONE = number(1)
+
+
+def of(factor: Factor) -> Poly:
+    """A form of one factor."""
+    return normal(Term(Fraction(1), (), (factor,)))
+
+
+# --- what a form is made of ------------------------------------------------------------------------------------------
+
+
+def mapped(factor: Factor, axis: Any, poly: Any) -> Factor:
+    """A factor with each of its axes and each of its forms replaced; a Lam's own indices are axes of its form."""
+    match factor:
+        case Sym(name, at):
+            return Sym(name, tuple(map(axis, at)))
+        case Delta(a, b):
+            return Delta(axis(a), axis(b))
+        case Fn(name, args):
+            return Fn(name, tuple(map(poly, args)))
+        case Power(base, exponent):
+            return Power(poly(base), exponent)
+        case Atom(name, args, at, params):
+            return Atom(name, tuple(Lam(a.over, poly(a.body)) for a in args), tuple(map(axis, at)), params)
+        case Move(name, params, out, into):
+            return Move(name, params, tuple(map(axis, out)), tuple(map(axis, into)))
+
+
+def substitute(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
+    """The form with axes in the place of free indices, brought to its normal form."""
+    by = {a: b for a, b in by.items() if a != b}
+    if not by:
+        return poly
+    return add(*(normal(term) for term in renamed(poly, by)))
+
+
+def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
+    """The form with axes in the place of free indices, term by term as it stands."""
+    found = []
+    for term in poly:
+        inner = {a: b for a, b in by.items() if a not in term.sums}
+        clash = [s for s in term.sums if s in inner.values()]
+        fresh_sums = {s: fresh(s.size) for s in clash}
+        inner |= fresh_sums
+        found.append(
+            Term(
+                term.coefficient,
+                tuple(fresh_sums.get(s, s) for s in term.sums),
+                tuple(_rename(f, inner) for f in term.factors),
+            )
+        )
+    return tuple(found)
+
+
+def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
+    if isinstance(factor, Atom):  # what a Lam binds stays bound
+        args = []
+        for lam in factor.args:
+            inner = {a: b for a, b in by.items() if a not in lam.over}
+            clash = {s: fresh(s.size) for s in lam.over if s in inner.values()}
+            args.append(Lam(tuple(clash.get(s, s) for s in lam.over), renamed(lam.body, {**inner, **clash})))
+        return replace(
+            factor, args=tuple(args), at=tuple(by.get(a, a) if isinstance(a, Index) else a for a in factor.at)
+        )
+    return mapped(factor, lambda a: by.get(a, a) if isinstance(a, Index) else a, lambda p: renamed(p, by))
+
+
+def indices(item: Poly | Factor) -> frozenset[Index]:
+    """The free indices of a form or a factor."""
+    if isinstance(item, tuple):
+        return frozenset().union(*((_of_all(t.factors) - set(t.sums)) for t in item)) if item else frozenset()
+    match item:
+        case Sym(_, at):
+            found: Iterable[Axis] = at
+        case Delta(a, b):
+            found = (a, b)
+        case Fn(_, args):
+            return frozenset().union(*map(indices, args))
+        case Power(base, _):
+            return indices(base)
+        case Atom(_, args, at, _):
+            inner = frozenset().union(*(indices(lam.body) - set(lam.over) for lam in args))
+            return inner | {a for a in at if isinstance(a, Index)}
+        case Move(_, _, out, into):
+            found = (*out, *into)
+    return frozenset(a for a in found if isinstance(a, Index))
+
+
+def _of_all(factors: Iterable[Factor]) -> frozenset[Index]:
+    return frozenset().union(*map(indices, factors))
+
+
+def names(poly: Poly) -> set[str]:
+    """The names of the tensors in a form."""
+    found: set[str] = set()
+    for factor in (f for term in poly for f in term.factors):
+        if isinstance(factor, Sym):
+            found.add(factor.name)
+        for inner in parts(factor):
+            found |= names(inner)
+    return found
+
+
+def parts(factor: Factor) -> tuple[Poly, ...]:
+    """The forms inside a factor."""
+    match factor:
+        case Fn(_, args):
+            return args
+        case Power(base, _):
+            return (base,)
+        case Atom(_, args, _, _):
+            return tuple(lam.body for lam in args)
+    return ()
+
+
+def replace_entries(poly: Poly, name: str, by: Lam) -> Poly:
+    """The form with a tensor's entries written out by another form."""
+
+    def factor_of(factor: Factor) -> Poly:
+        if isinstance(factor, Sym) and factor.name == name:
+            return by(*factor.at)
+        return of(mapped(factor, lambda a: a, lambda p: replace_entries(p, name, by)))
+
+    found = []
+    for term in poly:
+        product = times(number(term.coefficient), *map(factor_of, term.factors))
+        found.append(total(product, term.sums))
+    return add(*found)
+
+
+# --- equality up to the names of what is bound -----------------------------------------------------------------------
+
+
+def key(poly: Poly, bound: Mapping[Index, Any] | None = None) -> Any:
+    """Equal for two forms that differ by the names of bound indices and by order alone."""
+    return tuple(sorted(((key_of(term, bound or {}), str(term.coefficient)) for term in poly), key=repr))
+
+
+def key_of(term: Term, bound: Mapping[Index, Any]) -> Any:
+    """The key of a term without its coefficient."""
+    depth = len(bound)
+    orders: Iterable[tuple[Index, ...]] = (
+        itertools.permutations(term.sums) if 1 < len(term.sums) <= 4 else (tuple(term.sums),)
+    )
+    best = None
+    for order in orders:
+        inner = {**bound, **{s: ("b", depth + k, s.size) for k, s in enumerate(order)}}
+        found = tuple(sorted((factor_key(f, inner) for f in term.factors), key=repr))
+        best = found if best is None or repr(found) < repr(best) else best
+    return (tuple(sorted(s.size for s in term.sums)), best)
+
+
+def factor_key(factor: Factor, bound: Mapping[Index, Any]) -> Any:
+    """The key of a factor, where `bound` gives the indices bound around it their names."""
+
+    def axis(a: Axis) -> Any:
+        return bound.get(a, a) if isinstance(a, Index) else a
+
+    match factor:
+        case Sym(name, at):
+            return ("sym", name, tuple(map(axis, at)))
+        case Delta(a, b):
+            return ("delta", *sorted((axis(a), axis(b)), key=repr))
+        case Fn(name, args):
+            return ("fn", name, tuple(key(a, bound) for a in args))
+        case Power(base, exponent):
+            return ("power", key(base, bound), str(exponent))
+        case Atom(name, args, at, params):
+            inner = [
+                key(lam.body, {**bound, **{s: ("l", len(bound) + k, s.size) for k, s in enumerate(lam.over)}})
+                for lam in args
+            ]
+            return ("atom", name, tuple(inner), tuple(map(axis, at)), repr(params))
+        case Move(name, params, out, into):
+            return ("move", name, repr(params), tuple(map(axis, out)), tuple(map(axis, into)))
+
+
+# --- algebra ---------------------------------------------------------------------------------------------------------
+
+
+def add(*polys: Poly) -> Poly:
+    """The sum, with like terms put together."""
+    found: dict[Any, Term] = {}
+    for term in itertools.chain.from_iterable(polys):
+        same = key_of(term, {})
+        before = found.get(same)
+        found[same] = term if before is None else replace(before, coefficient=before.coefficient + term.coefficient)
+    return tuple(term for term in found.values() if term.coefficient)
+
+
+def times(*polys: Poly) -> Poly:
+    """The product; sums stay brackets."""
+    coefficient = Fraction(1)
+    sums: list[Index] = []
+    factors: list[Factor] = []
+    for poly in polys:
+        if not poly:
+            return ()
+        term = poly[0] if len(poly) == 1 else Term(Fraction(1), (), (Power(poly, Fraction(1)),))
+        used = _of_all(factors) | set(sums)
+        clash = {s: fresh(s.size) for s in term.sums if s in used}
+        own = indices(poly)
+        taken = {
+            s: fresh(s.size) for s in sums if s in own
+        }  # a free index of this one is bound in what stands already
+        factors = [_rename(f, taken) for f in factors] if taken else factors
+        sums = [taken.get(s, s) for s in sums]
+        coefficient *= term.coefficient
+        sums += [clash.get(s, s) for s in term.sums]
+        factors += [_rename(f, clash) for f in term.factors] if clash else term.factors
+    return normal(Term(coefficient, tuple(sums), tuple(factors)))
+
+
+def scaled(poly: Poly, by: Any) -> Poly:
+    """Each term times a number."""
+    by = number(by)
+    return tuple(replace(term, coefficient=term.coefficient * by[0].coefficient) for term in poly) if by else ()
+
+
+def distributed(by: Poly, poly: Poly) -> Poly:
+    """by times each term of a sum."""
+    return add(*(times(by, (term,)) for term in poly))
+
+
+def power(base: Poly, exponent: Any) -> Poly:
+    """base to a power."""
+    return of(Power(base, Fraction(str(exponent))))
+
+
+def total(poly: Poly, over: Iterable[Index]) -> Poly:
+    """The sum over indices."""
+    over = tuple(over)
+    if not over:
+        return poly
+    if len(poly) > 1:
+        return normal(Term(Fraction(1), over, (Power(poly, Fraction(1)),)))
+    return add(*(normal(replace(term, sums=(*over, *term.sums))) for term in poly))
+
+
+def fn(name: str, *args: Poly) -> Poly:
+    """A scalar function of forms."""
+    return of(Fn(name, args))
+
+
+def constant_of(poly: Poly) -> Fraction | None:
+    """The number that a form is, if it is one."""
+    if not poly:
+        return Fraction(0)
+    (first, *more) = poly
+    return first.coefficient if not more and not first.factors and not first.sums else None
+
+
+def symmetric(lam: Lam) -> bool:
+    """Whether a matrix is its own transpose, by its form."""
+    a, b = lam.over
+    return a.size == b.size and key(lam.body) == key(lam(b, a))
+
+
+def expanded(poly: Poly) -> Poly:
+    """The form with every bracket multiplied out, also inside of powers and functions, so that terms may cancel."""
+    found: list[Poly] = []
+    for term in poly:
+        product: Poly = (Term(term.coefficient),)
+        for factor in term.factors:
+            factor = mapped(factor, lambda a: a, expanded)
+            inner = normal(Term(Fraction(1), (), (factor,)))
+            product = (
+                add(*(times((a,), (b,)) for a in product for b in inner))
+                if len(product) * len(inner) <= 64
+                else times(product, inner)
+            )
+        found += [total((one,), term.sums) for one in product]
+    return add(*found)
+
+
+IDEMPOTENT = frozenset({"positive", "less", "not"})
+"""Functions that are 0 or 1: their powers are themselves."""
+
+
+PARTITIONS = frozenset({"softmax", "one_hot"})
+"""Atoms whose entries add up to 1."""
+
+
+def normal(term: Term) -> Poly:
+    """A term in normal form: deltas summed away, single terms inlined, equal factors put together."""
+    coefficient, sums, factors = term.coefficient, list(term.sums), list(term.factors)
+    while True:
+        if not coefficient:
+            return ()
+        step = _delta(sums, factors)
+        if step is None:
+            return ()
+        if step:
+            continue
+        inlined = _inline(sums, factors)
+        if inlined is None:
+            return ()
+        changed, number_left = inlined
+        coefficient *= number_left
+        if changed:
+            continue
+        if _moved(sums, factors):
+            continue
+        break
+    factors = _gathered([_ordered(f) for f in factors])
+    for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
+        place = parting.at[0] if len(parting.at) == 1 else None
+        once = sum(place in indices(f) for f in factors) == 1
+        if isinstance(place, Index) and place in sums and once and not any(place in indices(lam.body) for lam in parting.args):
+            factors.remove(parting)
+            sums.remove(place)
+    for factor in list(factors):
+        if isinstance(factor, Power) and factor.exponent == 1:
+            alone = [s for s in sums if s in indices(factor) and sum(s in indices(f) for f in factors) == 1]
+            if any(not add(*(total((t,), (s,)) for t in factor.base)) for s in alone):
+                return ()  # as of what is left of entries when their mean is taken off
+    if coefficient < 0:
+        for k, factor in enumerate(factors):
+            if isinstance(factor, Power) and factor.exponent == 1 and any(t.coefficient < 0 for t in factor.base):
+                factors[k] = Power(scaled(factor.base, -1), Fraction(1))
+                coefficient = -coefficient
+                break
+    used = _of_all(factors)
+    for index in [s for s in sums if s not in used]:
+        coefficient *= index.size
+        sums.remove(index)
+    if not coefficient:
+        return ()
+    only = factors[0] if len(factors) == 1 else None
+    if isinstance(only, Power) and only.exponent == 1 and not sums and coefficient == 1:
+        return only.base
+    return (Term(coefficient, tuple(sums), tuple(factors)),)
+
+
+def _delta(sums: list[Index], factors: list[Factor]) -> bool | None:
+    """Sum one delta away; None: it is zero, False: there is none to sum away."""
+    for k, factor in enumerate(factors):
+        if not isinstance(factor, Delta):
+            continue
+        a, b = factor.a, factor.b
+        if isinstance(a, int) and isinstance(b, int):
+            if a != b:
+                return None
+            del factors[k]
+            return True
+        if a == b or any(isinstance(s, int) and isinstance(t, Index) and t.size == 1 for s, t in ((a, b), (b, a))):
+            del factors[k]
+            return True
+        if isinstance(a, Index) and isinstance(b, Index) and a.size == b.size == 1:
+            del factors[k]
+            return True
+        for gone, stays in ((a, b), (b, a)):
+            if isinstance(gone, Index) and gone in sums:
+                del factors[k]
+                sums.remove(gone)
+                factors[:] = [_rename(f, {gone: stays}) for f in factors]
+                return True
+    return False
+
+
+def _inline(sums: list[Index], factors: list[Factor]) -> tuple[bool, Fraction] | None:
+    """Put the factors of one power of a single term in its place: whether there was one, and its number; None: it is zero."""
+    for k, factor in enumerate(factors):
+        if not isinstance(factor, Power):
+            continue
+        base, e = factor.base, factor.exponent
+        if e == 0:
+            del factors[k]
+            return True, Fraction(1)
+        if not base:
+            if e > 0:
+                return None
+            continue
+        if len(base) != 1:
+            continue
+        (inner,) = base
+        if e == 1:
+            used = _of_all(f for n, f in enumerate(factors) if n != k) | set(sums)
+            clash = {s: fresh(s.size) for s in inner.sums if s in used}
+            sums += [clash.get(s, s) for s in inner.sums]
+            factors[k : k + 1] = [_rename(f, clash) for f in inner.factors] if clash else inner.factors
+            return True, inner.coefficient
+        if inner.sums:
+            continue
+        if not inner.factors:
+            if inner.coefficient < 0 and e.denominator != 1:
+                continue
+            del factors[k]
+            if e.denominator == 1:
+                return True, inner.coefficient**e.numerator
+            return True, Fraction(str(float(inner.coefficient) ** float(e)))
+        only = inner.factors[0]
+        bare = inner.coefficient == 1 and len(inner.factors) == 1
+        if bare and (not isinstance(only, Power) or (e.denominator != 1 and only.exponent != -1)):
+            if isinstance(only, Power) or not (
+                isinstance(only, Delta) or (isinstance(only, Fn) and only.name in IDEMPOTENT)
+            ):
+                continue
+            if e > 0:
+                factors[k] = only
+                return True, Fraction(1)
+            continue
+        if e.denominator != 1 and not bare:
+            continue
+        factors[k : k + 1] = [
+            Power(f.base, f.exponent * e) if isinstance(f, Power) else Power((Term(Fraction(1), (), (f,)),), e)
+            for f in inner.factors
+        ]
+        return True, inner.coefficient**e.numerator if e.denominator == 1 else Fraction(1)
+    return False, Fraction(1)
+
+
+def _ordered(factor: Factor) -> Factor:
+    """The inverse of a symmetric matrix is symmetric: its indices stand in one order."""
+    if isinstance(factor, Atom) and factor.name == "inv" and symmetric(factor.args[0]):
+        return replace(factor, at=tuple(sorted(factor.at, key=lambda a: a.number if isinstance(a, Index) else -1)))
+    return factor
+
+
+def _gathered(factors: list[Factor]) -> list[Factor]:
+    """Equal factors as powers of one."""
+    found: dict[Any, tuple[Factor, Fraction]] = {}
+    for factor in factors:
+        base, e = (
+            (factor.base, factor.exponent)
+            if isinstance(factor, Power)
+            else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+        )
+        same = key(base)
+        before = found.get(same)
+        once = isinstance(factor, Delta) or (isinstance(factor, Fn) and factor.name in IDEMPOTENT)
+        if before is None:
+            found[same] = (factor, e)
+        elif not once:
+            found[same] = (before[0], before[1] + e)
+    out: list[Factor] = []
+    for factor, e in found.values():
+        base = factor.base if isinstance(factor, Power) else (Term(Fraction(1), (), (factor,)),)
+        if e == 1 and len(base) == 1 and base[0].coefficient == 1 and not base[0].sums:
+            out += base[0].factors
+        elif e:
+            out.append(factor if isinstance(factor, Power) and factor.exponent == e else Power(base, e))
+    return out
+
+
+def _moved(sums: list[Index], factors: list[Factor]) -> bool:
+    """Sum the matrix of a move away: what it moves is a tensor then."""
+    for k, move in enumerate(factors):
+        if not isinstance(move, Move):
+            continue
+        for bound, others, name in ((move.out, move.into, ADJOINT + move.name), (move.into, move.out, move.name)):
+            over = [a for a in bound if isinstance(a, Index)]
+            if len(over) != len(bound) or not over or not set(over) <= set(sums):
+                continue
+            twins: list[Factor] = []  # an index that stands twice is two that are equal
+            for n, a in enumerate(list(over)):
+                if a in over[:n]:
+                    over[n] = fresh(a.size)
+                    twins.append(Delta(a, over[n]))
+            inside = [n for n, f in enumerate(factors) if n != k and indices(f) & set(over)]
+            taken = [factors[n] for n in inside]
+            if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(
+                isinstance(f, Delta) for f in taken
+            ):
+                continue
+            with_own = [
+                s
+                for s in sums
+                if s not in over
+                and s in _of_all(taken)
+                and not any(s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)
+            ]
+            body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
+            for s in {*over, *with_own} & set(sums):
+                sums.remove(s)
+            factors[:] = [f for n, f in enumerate(factors) if n != k and n not in inside]
+            factors.append(Atom("move", (Lam(tuple(over), body),), others, (name, *move.params)))
+            return True
+    return False
+
+
+ADJOINT = "adjoint "
+"""What stands before the name of a move whose matrix is transposed."""
+
+
+# --- collecting ------------------------------------------------------------------------------------------------------
+
+
+def collected(poly: Poly, through: bool = True) -> Poly:
+    """The sum with common factors taken out, greedily; with `through` also those that a sum over indices runs over."""
+    terms = list(poly)
+    while len(terms) > 1:
+        best: tuple[int, int, int, Poly] | None = None
+        for i, j in itertools.combinations(range(len(terms)), 2):
+            found = _together(terms[i], terms[j], through)
+            if found is not None and len(found[1]) == 1 and (best is None or found[0] > best[0]):
+                best = (found[0], i, j, found[1])
+        if best is None:
+            break
+        _, i, j, merged = best
+        terms = [t for n, t in enumerate(terms) if n not in (i, j)]
+        terms.insert(min(i, len(terms)), merged[0])
+    return add(tuple(terms))
+
+
+def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
+    """Two terms as one with their common factors in front, and how many those are."""
+    best: tuple[int, Poly] | None = None
+    for renaming in _renamings(s, t):
+        other = [_rename(f, renaming) for f in t.factors]
+        common, left, right = _common(list(s.factors), other)
+        if not through and (left or right):  # but for equal terms
+            bound = {*s.sums, *renaming.values()}
+            left += [f for f in common if indices(f) & bound]
+            right += [f for f in common if indices(f) & bound]
+            common = [f for f in common if not indices(f) & bound]
+        if not common:
+            continue
+        scale = s.coefficient
+        shared = [x for x in s.sums if x in _of_all(common)]
+        renamed_sums = tuple(a for x in t.sums if isinstance(a := renaming.get(x, x), Index))
+        rest = add(
+            normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
+            normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
+        )
+        if not set(shared) <= set(renamed_sums):
+            continue
+        if best is None or len(common) > best[0]:
+            whole = (
+                times((Term(scale, (), tuple(common)),), rest)
+                if not shared
+                else normal(Term(scale, tuple(shared), (*common, Power(rest, Fraction(1)))))
+            )
+            best = (len(common), whole)
+    return best
+
+
+def _renamings(s: Term, t: Term) -> Iterator[dict[Index, Axis]]:
+    """Ways to call the sums of `t` as those of `s`; a sum that gets no such name keeps its own, or a new one."""
+    if len(s.sums) > 4 or len(t.sums) > 4:
+        return
+    slots = [*s.sums, *([None] * len(t.sums))]
+    seen = set()
+    for choice in itertools.permutations(slots, len(t.sums)):
+        if choice in seen or any(c is not None and c.size != own.size for c, own in zip(choice, t.sums, strict=True)):
+            continue
+        seen.add(choice)
+        taken = set(s.sums)
+        yield {
+            own: c if c is not None else (fresh(own.size) if own in taken else own)
+            for own, c in zip(t.sums, choice, strict=True)
+        }
+
+
+def _split(factor: Factor) -> tuple[Poly, Fraction]:
+    return (
+        (factor.base, factor.exponent)
+        if isinstance(factor, Power)
+        else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+    )
+
+
+def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list[Factor], list[Factor]]:
+    """The factors that both have (of powers the lower one), and what remains of each."""
+    common = []
+    for factor in list(left):
+        base, e = _split(factor)
+        for other in right:
+            base2, e2 = _split(other)
+            if key(base) != key(base2) or (e > 0) != (e2 > 0):
+                continue
+            least = min(e, e2, key=abs)
+            left.remove(factor)
+            right.remove(other)
+            common.append(factor if e == least else other)
+            for side, excess in ((left, e - least), (right, e2 - least)):
+                if excess:
+                    side.append(Power(base, excess))
+            break
+    return common, left, right

@@ -1,0 +1,221 @@
+"""Derivatives of index forms: the rule of sums, of products, of powers, of scalar functions, and of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+from jvpcli.symbolic.forms import (
+    Atom,
+    Axis,
+    Delta,
+    Factor,
+    Fn,
+    Index,
+    Lam,
+    Move,
+    Poly,
+    Power,
+    Sym,
+    Term,
+    add,
+    collected,
+    distributed,
+    fn,
+    fresh,
+    indices,
+    names,
+    number,
+    of,
+    power,
+    renamed,
+    scaled,
+    times,
+    total,
+)
+from jvpcli.symbolic.scalars import SCALARS
+
+
+class NoClosedFormError(Exception):
+    """Says why there is none."""
+
+
+def derivative(poly: Poly, name: str, at: tuple[Index, ...]) -> Poly:
+    """∂(form)/∂(entry `at` of the tensor `name`)."""
+    found: list[Poly] = []
+    for term in poly:
+        for k, factor in enumerate(term.factors):
+            inner = of_factor(factor, name, at)
+            if inner:
+                others = (Term(term.coefficient, (), (*term.factors[:k], *term.factors[k + 1 :])),)
+                found.append(add(*(total(times(others, (one,)), term.sums) for one in inner)))
+    return add(*found)
+
+
+def of_factor(factor: Factor, name: str, at: tuple[Index, ...]) -> Poly:
+    """The derivative of one factor."""
+    match factor:
+        case Sym(own, axes):
+            if own != name:
+                return ()
+            return times(*(of(Delta(a, b)) for a, b in zip(axes, at, strict=True))) if at else number(1)
+        case Power(base, e):
+            inner = derivative(base, name, at)
+            return distributed(times(number(e), power(base, e - 1)), inner) if inner else ()
+        case Fn(own, args):
+            found = []
+            for k, arg in enumerate(args):
+                inner = derivative(arg, name, at)
+                if inner:
+                    partials = SCALARS[own].partials
+                    if not partials:
+                        raise NoClosedFormError(f"the derivative of {own} has no closed form here")
+                    found.append(distributed(partials[k](*args), inner))
+            return add(*found)
+        case Atom(own, args, axes, params):
+            found = []
+            for k, lam in enumerate(args):
+                places = tuple(fresh(index.size) for index in lam.over)
+                inner = derivative(lam(*places), name, at)
+                if inner:
+                    if (own, k) not in ATOMS:
+                        raise NoClosedFormError(f"the derivative of {own} has no closed form here")
+                    outer = ATOMS[own, k](args, axes, places, params)
+                    found.append(total_of(outer, inner, places))
+            return add(*found)
+    return ()
+
+
+def total_of(outer: Poly, inner: Poly, over: tuple[Index, ...]) -> Poly:
+    """Σ outer·inner, term by term, so that deltas are summed away."""
+    return add(*(total(times((a,), (b,)), over) for a in outer for b in inner))
+
+
+def pulled(poly: Poly, weight: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
+    """Σ_over weight·∂(form)/∂(entry `at` of `name`), from the outside in: what arrives at an argument stays one factor."""
+    found: list[Poly] = []
+    for term in poly:
+        own = {s: fresh(s.size) for s in term.sums}
+        (inner,) = renamed((Term(term.coefficient, (), term.factors),), own)
+        term = Term(term.coefficient, tuple(own.values()), inner.factors)
+        every = (*over, *term.sums)
+        for k, factor in enumerate(term.factors):
+            if name not in names((Term(Fraction(1), (), (factor,)),)):
+                continue
+            arriving = times(weight, (Term(term.coefficient, (), (*term.factors[:k], *term.factors[k + 1 :])),))
+            found.append(_into(factor, arriving, every, name, at))
+    return add(*found)
+
+
+def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
+    match factor:
+        case Sym():
+            return total_of(arriving, of_factor(factor, name, at), over)
+        case Power(base, e):
+            return _onward(times(arriving, number(e), power(base, e - 1)), base, over, name, at)
+        case Fn(own, args):
+            partials = SCALARS[own].partials
+            if len(partials) < len(args):
+                raise NoClosedFormError(f"the derivative of {own} has no closed form here")
+            return add(
+                *(
+                    _onward(times(arriving, partials[k](*args)), arg, over, name, at)
+                    for k, arg in enumerate(args)
+                    if name in names(arg)
+                )
+            )
+        case Atom(own, args, axes, params):
+            found = []
+            for k, lam in enumerate(args):
+                if name not in names(lam.body):
+                    continue
+                if (own, k) not in ATOMS:
+                    raise NoClosedFormError(f"the derivative of {own} has no closed form here")
+                places = tuple(fresh(index.size) for index in lam.over)
+                inner = lam(*places)
+                outer = ATOMS[own, k](args, axes, places, params)
+                kept = tuple(i for i in over if i in indices(inner))
+                gone = tuple(i for i in over if i not in kept)
+                weight = collected(total_of(arriving, outer, gone), through=False)
+                found.append(pulled(inner, weight, (*kept, *places), name, at))
+            return add(*found)
+    return ()
+
+
+def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
+    """What arrives at an argument, summed over what the argument does not depend on, goes on into it."""
+    kept = tuple(i for i in over if i in indices(arg))
+    gone = tuple(i for i in over if i not in kept)
+    return pulled(arg, collected(total(weight, gone), through=False), kept, name, at)
+
+
+AtomRule = Callable[[tuple[Lam, ...], tuple[Axis, ...], tuple[Index, ...], tuple], Poly]
+
+
+def atom(name: str, *args: Lam, at: tuple[Axis, ...] = (), params: tuple = ()) -> Poly:
+    """A form of one entry of an atom."""
+    return of(Atom(name, args, at, params))
+
+
+def _softmax(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    here = atom("softmax", *args, at=at)
+    return add(times(here, of(Delta(at[0], by[0]))), scaled(times(here, atom("softmax", *args, at=by)), -1))
+
+
+def _log_softmax(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return add(of(Delta(at[0], by[0])), scaled(atom("softmax", *args, at=by), -1))
+
+
+def _logsumexp(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    if len(by) == 1:
+        return atom("softmax", *args, at=by)
+    return fn("exp", add(args[0](*by), scaled(atom("logsumexp", *args), -1)))
+
+
+def _inv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return scaled(times(atom("inv", *args, at=(at[0], by[0])), atom("inv", *args, at=(by[1], at[1]))), -1)
+
+
+def _det(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return times(atom("det", *args), atom("inv", *args, at=by[::-1]))
+
+
+def _logdet(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return atom("inv", *args, at=by[::-1])
+
+
+def _prod(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return times(atom("prod", *args), power(args[0](*by), -1))
+
+
+def _amax(name: str) -> AtomRule:
+    def rule(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+        return of(Atom(name, args, by))
+
+    return rule
+
+
+def _move(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    name, *more = params
+    if name.startswith("adjoint "):
+        return of(Move(name.removeprefix("adjoint "), tuple(more), by, at))
+    return of(Move(name, tuple(more), at, by))
+
+
+ATOMS: Mapping[tuple[str, int], AtomRule] = {
+    ("softmax", 0): _softmax,
+    ("log_softmax", 0): _log_softmax,
+    ("logsumexp", 0): _logsumexp,
+    ("inv", 0): _inv,
+    ("det", 0): _det,
+    ("logdet", 0): _logdet,
+    ("prod", 0): _prod,
+    ("amax", 0): _amax("is_max"),
+    ("amin", 0): _amax("is_min"),
+    ("is_max", 0): lambda *_: (),
+    ("is_min", 0): lambda *_: (),
+    ("move", 0): _move,
+}
+"""∂(entry `at` of an atom)/∂(entry `by` of its argument)."""
+
+HALF = Fraction(1, 2)

@@ -1,0 +1,114 @@
+"""What a form is worth: evaluated sum by sum as it is written, to be compared with PyTorch's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.symbolic.forms import Atom, Delta, Factor, Fn, Index, Move, Poly, Power, Sym, Term, indices
+from jvpcli.symbolic.moves import MOVES
+from jvpcli.symbolic.scalars import SCALARS
+
+Named = Mapping[str, Tensor]
+
+
+def value(poly: Poly, axes: Sequence[Index], tensors: Named) -> Tensor:
+    """A form as a tensor with the axes that are given: every sum is carried out as it is written."""
+    found = torch.zeros([i.size for i in axes], dtype=torch.float64)
+    for term in poly:
+        found = found + _term(term, axes, tensors)
+    return found
+
+
+def _term(term: Term, axes: Sequence[Index], tensors: Named) -> Tensor:
+    operands: list[Any] = [torch.tensor(float(term.coefficient), dtype=torch.float64), []]
+    numbers: dict[Index, int] = {}
+    for i in (*axes, *term.sums):
+        operands += [torch.ones(i.size, dtype=torch.float64), [numbers.setdefault(i, len(numbers))]]
+    for factor in term.factors:
+        own = sorted(indices(factor), key=lambda i: i.number)
+        operands += [_factor(factor, own, tensors), [numbers[i] for i in own]]
+    return torch.einsum(*operands, [numbers[i] for i in axes])
+
+
+def _factor(factor: Factor, axes: Sequence[Index], tensors: Named) -> Tensor:
+    match factor:
+        case Sym(name, at):
+            return _entries(tensors[name].to(torch.float64), at, axes)
+        case Delta(a, b):
+            size = max(i.size for i in (a, b) if isinstance(i, Index))
+            return _entries(torch.eye(size, dtype=torch.float64), (a, b), axes)
+        case Power(base, e):
+            return value(base, axes, tensors) ** (int(e) if e.denominator == 1 else float(e))
+        case Fn(name, args):
+            return torch.as_tensor(SCALARS[name].compute(*(value(a, axes, tensors) for a in args))).to(torch.float64)
+        case Move(name, params, out, into):
+            return _entries(_matrix(name, params, [_size(a) for a in into]), (*out, *into), axes)
+        case Atom(name, args, at, params):
+            (lam,) = args
+            rest = sorted(indices(lam.body) - set(lam.over), key=lambda i: i.number)
+            inner = value(lam.body, (*rest, *lam.over), tensors)
+            return _entries(_atom(name, inner, len(rest), params, bool(at)), (*rest, *at), axes)
+    raise AssertionError(factor)
+
+
+def _size(a: Index | int) -> int:
+    return a.size if isinstance(a, Index) else a + 1
+
+
+def _entries(x: Tensor, at: Sequence[Index | int], axes: Sequence[Index]) -> Tensor:
+    """The entries of `x` at the places that `at` names, an axis for each index."""
+    for k, place in reversed(list(enumerate(at))):
+        if isinstance(place, int):
+            x = x.select(k, place)
+    left = [a for a in at if isinstance(a, Index)]
+    number = {i: k for k, i in enumerate(axes)}
+    return torch.einsum(x, [number[i] for i in left], list(range(len(axes))))
+
+
+def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool) -> Tensor:
+    dims = tuple(range(rest, x.dim()))
+    match name:
+        case "softmax" | "log_softmax":
+            return getattr(torch, name)(x, dims[0])
+        case "logsumexp":
+            return torch.logsumexp(x, dims)
+        case "prod":
+            return x.prod(dims[0])
+        case "amax" | "amin":
+            return getattr(x, name)(dims)
+        case "is_max" | "is_min":
+            return (x == getattr(x, f"a{name[3:]}")(dims, keepdim=True)).to(torch.float64)
+        case "inv" | "det":
+            return getattr(torch.linalg, name)(x)
+        case "logdet":
+            return torch.logdet(x)
+        case "one_hot":
+            return torch.nn.functional.one_hot(x.long(), params[0]).to(torch.float64)
+        case "move":
+            own, *more = params
+            shape = x.shape[rest:]
+            moved = MOVES[own.removeprefix("adjoint ")]
+            text = moved.code(own.startswith("adjoint "), tuple(more), 0)
+            rows = [_run(text, row) for row in x.reshape(-1, *shape)]
+            return torch.stack(rows).reshape(*x.shape[:rest], *rows[0].shape)
+    raise AssertionError(name)
+
+
+def _run(text: str, x: Tensor) -> Tensor:
+    """The code of a move, which is our own text, on a tensor."""
+    text = text.replace("KIND", ".double()")
+    code = f"(x){text}" if text.startswith((".", "[")) else text.format("x")
+    found: Tensor = eval(code, {"torch": torch, "x": x})
+    return found
+
+
+def _matrix(name: str, params: tuple[Any, ...], shape: Sequence[int]) -> Tensor:
+    """The matrix of a move: output axes, then input axes."""
+    size = int(torch.tensor(shape).prod()) if shape else 1
+    basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    rows = torch.stack([_run(MOVES[name].code(False, params, 0), row) for row in basis])
+    return rows.movedim(0, -1).reshape(*rows.shape[1:], *shape)

@@ -1,0 +1,180 @@
+"""`jvp derive`: the question's own closed form, and all that is printed of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from documents import assert_valid
+
+import jvpcli
+
+OUTER = """\
+torch.outer(x,x)
+
+The function
+  y_jk = x_j·x_k
+
+The Jacobian
+  ∂y_jk/∂x_i = δ_ij·x_k + δ_ik·x_j
+    x_k     if i = j ≠ k
+    x_j     if i = k ≠ j
+    2·x_i   if i = j = k
+    0       otherwise
+
+The vector-Jacobian product, for any v
+  ∂L/∂x_i = Σ_k v_ik·x_k + Σ_j v_ji·x_j
+  ∂L/∂x = (v + vᵀ)·x
+  (v + v.T) @ x
+
+For v = ones
+  ∂L/∂x_i = 2·Σ_k x_k
+  ∂L/∂x = 2·sum(x)·𝟏
+  2*x.sum()*torch.ones_like(x)
+"""
+
+
+def test_the_question_s_own_closed_form(jvp):
+    shown = jvp("derive", "torch.outer(x,x)", "--x", "1,2,3,4")
+    assert shown.code == 0
+    assert not shown.err
+    text, verified = shown.out.split("\nVerified\n")
+    assert text == OUTER
+    assert verified.startswith("  Every form above was compared with torch.autograd in float64 at the point and 3 random ones: ")
+
+
+def test_the_document(jvp):
+    document = json.loads(jvp("derive", "torch.outer(x,x)", "--x", "1,2,3,4", "--tangent", "ones", "--json").out)
+    assert_valid(document)
+    assert document["indices"] == {"x": "i", "y": "jk"}
+    assert document["function"] == {"y": {"formula": "x_j·x_k", "latex": r"x_{j} \, x_{k}"}}
+    jacobian = document["jacobian"]["y"]["x"]
+    assert jacobian["formula"] == "δ_ij·x_k + δ_ik·x_j"
+    assert {"when": "i = j = k", "value": "2·x_i"} in jacobian["cases"]
+    vjp = document["vjp"]["x"]
+    assert (vjp["formula"], vjp["matrix"], vjp["torch"]) == ("Σ_k v_ik·x_k + Σ_j v_ji·x_j", "(v + vᵀ)·x", "(v + v.T) @ x")
+    assert vjp["given"]["formula"] == "2·Σ_k x_k"
+    assert vjp["given"]["torch"] == "2*x.sum()*torch.ones_like(x)"
+    assert document["verified"]["points"] == 4
+    assert document["verified"]["largest_difference"] < 1e-12
+    assert document["jvp"]["y"]["torch"] is not None
+
+
+def test_a_program_name_by_name(jvp):
+    steps = json.loads(jvp("derive", "y = torch.outer(x, x); z = y**2", "--x", "1,2,3", "--json").out)["steps"]
+    assert steps[0] == {"rule": "what arrives at y", "formula": "∂L/∂y_lm = 2·v_lm·y_lm"}
+    assert steps[1] == {"rule": "from there to x", "formula": "∂L/∂x_i = Σ_j ∂L/∂y_ij·x_j + Σ_j ∂L/∂y_ji·x_j"}
+
+
+@pytest.mark.parametrize("expression", ["torch.outer(x,x)", "y = torch.sin(x); z = y*y.sum()", "(W @ x).tanh()", "x.norm()"])
+def test_the_function_passes_gradcheck(jvp, expression):
+    inputs = {"x": torch.tensor([0.3, 0.7, -0.4])} | ({"W": torch.randn(2, 3)} if "W" in expression else {})
+    result = jvpcli.derive(expression, inputs)
+    scope: dict = {}
+    exec(result.code, scope)
+    order = list(result.report.inputs)
+    leaves = [inputs[name].double().requires_grad_() for name in order]
+    assert torch.autograd.gradcheck(scope["Derived"].apply, leaves)
+    arguments = [word for name in order for word in (f"--{name}", json.dumps(inputs[name].tolist()))]
+    assert jvp("derive", expression, *arguments, "--code").out.rstrip("\n") == result.code
+
+
+def test_latex(jvp):
+    assert jvp("derive", "torch.logdet(X)", "--X", "2,1;1,3", "--latex").out == (
+        "y = \\operatorname{logdet}(X)\n"
+        "\\frac{\\partial y}{\\partial X_{ij}} = \\operatorname{inv}(X)_{ji}\n"
+        "\\frac{\\partial L}{\\partial X_{ij}} = v \\, \\operatorname{inv}(X)_{ji}\n"
+    )
+    assert jvpcli.derive("x*x", x=[1.0, 2.0])._repr_latex_().startswith("$$\\begin{aligned}\ny_{j} &= ")
+
+
+def test_what_has_no_form_says_why(jvp):
+    document = json.loads(jvp("derive", "torch.linalg.svdvals(x)", "--x", "1,2;3,4", "--json").out)
+    assert_valid(document)
+    assert document["vjp"]["x"]["torch"] is None
+    assert "svdvals has no index form" in document["vjp"]["x"]["reason"]
+    assert document["code"] is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["x.abs()", "--x", "1+2j"], 2),
+        (["x.detach()", "--x", "1,2"], 6),
+        (["x +", "--x", "1"], 3),
+        (["torch.outer(x, x)", "--x", "1,2", "-g", "1,2"], 4),
+    ],
+)
+def test_refusals(jvp, argv, code):
+    assert jvp("derive", *argv).code == code
+
+
+def test_shapes_alone(jvp):
+    document = json.loads(jvp("derive", "torch.tanh(W @ x)", "--shape", "W=m,n", "--shape", "x=n", "--json").out)
+    assert_valid(document)
+    assert (document["sizes"], document["any_size"]) == ({"m": 3, "n": 4}, True)
+    assert document["inputs"]["W"]["shape"] == [3, 4]
+    assert document["vjp"]["x"]["torch"] == "W.T @ ((1 - torch.tanh(W @ x)**2)*v)"
+    of_a_mean = jvpcli.derive("x.mean()", shape={"x": "n"})
+    assert of_a_mean.report.any_size is False
+    assert "The forms are those for n = 3: numbers or code in them depend on the sizes." in str(of_a_mean)
+    assert jvpcli.derive("x.mean()", shape={"x": "5"}).report.any_size is None
+
+
+def test_the_second_derivative(jvp):
+    argv = ("((A @ x - b)**2).sum()", "--A", "1,2;3,4;5,6", "--x", "1,2", "--b", "1,0,1", "--wrt", "x", "--hessian")
+    document = json.loads(jvp("derive", *argv, "--json").out)
+    assert_valid(document)
+    block = document["hessian"]["x"]["x"]
+    assert (block["formula"], block["matrix"]) == ("2·v·Σ_k A_ki·A_kj", "2·v·Aᵀ·A")
+    assert block["given"]["torch"] == "2*A.T @ A"
+    assert "∂²L/∂x_i∂x_j = 2·Σ_k A_ki·A_kj" in jvp("derive", *argv).out
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["torch.sin(x)*y", "torch.logsumexp(x*y, 0)", "(x @ y)**3", "x/x.norm()", "torch.outer(x, x)", "x.sum()", "F.silu(x)"],
+)
+def test_second_derivatives_by_double_backward(expression):
+    torch.manual_seed(0)
+    inputs = {name: torch.randn(3, dtype=torch.float64) for name in ("x", "y") if name in expression}
+    result = jvpcli.derive(expression, inputs, hessian=True)
+    leaves = [inputs[name].clone().requires_grad_() for name in inputs]
+    v = torch.randn_like(result_of(expression, dict(zip(inputs, leaves, strict=True))))
+
+    def loss(*xs):
+        return (result_of(expression, dict(zip(inputs, xs, strict=True))) * v).sum()
+
+    wanted = torch.autograd.functional.hessian(loss, tuple(leaves))
+    for (k, x), (m, w) in ((a, b) for a in enumerate(inputs) for b in enumerate(inputs)):
+        code = result.hessian[x, w].torch
+        got = torch.as_tensor(eval(code, {"torch": torch, "v": v, **inputs})).double()
+        torch.testing.assert_close(got, wanted[k][m])
+
+
+def result_of(expression, tensors):
+    return eval(expression, {"torch": torch, "F": torch.nn.functional, **tensors})
+
+
+@pytest.mark.parametrize("shape", ["x=n+1", "x=a,b,c,d,e,f,g", "y=n", "x"])
+def test_shapes_that_are_none(jvp, shape):
+    assert jvp("derive", "x.sum()", "--shape", shape).code in (2, 3)
+
+
+def test_a_function_of_python_is_refused():
+    with pytest.raises(jvpcli.JvpError, match="derive reads an expression"):
+        jvpcli.derive(lambda x: x * x, {"x": torch.ones(2)})
+
+
+def test_v_and_u_may_be_inputs():
+    result = jvpcli.derive("v*u", v=torch.tensor([1.0, 2.0]), u=torch.tensor([3.0, 4.0]))
+    assert result.report.names["y"] == "v_"
+    assert result.vjp["v"].torch == "v_*u"
+
+
+def test_a_batch(jvp, tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"id": 1, "command": "derive", "expression": "x*x", "inputs": {"x": [1.0, 2.0]}}\n')
+    answer = json.loads(jvp("batch", str(path)).out)
+    assert (answer["id"], answer["vjp"]["x"]["torch"]) == (1, "2*v*x")

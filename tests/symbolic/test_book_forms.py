@@ -1,0 +1,89 @@
+"""Every form that books write is derived: true by PyTorch's own autograd on plain Python, and no longer than the book's."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+import torch
+import torch.nn.functional as F
+from book_forms import ROWS
+
+import jvpcli
+
+WITHOUT = {"torch.linalg.svdvals(X)"}
+"""What the language has and no index form is known of."""
+
+
+def operations(text: str) -> int:
+    """How many operations an expression has; an einsum counts as the products that it is."""
+    count = 0
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            count += 2 * (len(node.args) - 1) - 1 if name == "torch.einsum" else 1
+        elif (
+            (isinstance(node, ast.Attribute) and node.attr in ("T", "mT"))
+            or isinstance(node, (ast.BinOp, ast.Subscript, ast.Compare))
+            or (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant))
+        ):
+            count += 1
+    return count
+
+
+def plain(text: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What Python itself makes of a text, statements and all."""
+    *before, last = [ast.unparse(s) for s in ast.parse(text.replace("; ", "\n")).body]
+    scope = {"torch": torch, "F": F, **tensors}
+    for statement in before:
+        exec(statement, scope)
+    return torch.as_tensor(eval(last, scope))
+
+
+def point(inputs: dict[str, object], seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    found = {}
+    for name, given in inputs.items():
+        x = eval(given, {"torch": torch}) if isinstance(given, str) else torch.randn(given)
+        found[name] = x.double() if x.is_floating_point() else x
+    return found
+
+
+def test_there_are_enough():
+    assert len({row[0] for row in ROWS}) >= 120
+
+
+@pytest.mark.parametrize(("expression", "inputs", "book"), ROWS, ids=[row[0] for row in ROWS])
+def test_form(expression, inputs, book):
+    tensors = point(inputs, 0)
+    chosen = (
+        list(book) if "batch_norm" in expression else None
+    )  # whose running statistics have no derivative in PyTorch
+    result = jvpcli.derive(expression, tensors, wrt=chosen)
+    if expression in WITHOUT:
+        assert all(product.torch is None and product.reason for product in result.vjp.values())
+        return
+    floats = chosen or [name for name, x in tensors.items() if x.is_floating_point()]
+    assert set(result.vjp) == set(floats)
+    for seed in (1, 2):
+        elsewhere = {name: x.requires_grad_(name in floats) for name, x in point(inputs, seed).items()}
+        y = plain(expression, elsewhere)
+        v = torch.randn(y.shape, dtype=torch.float64)
+        for weight, which in ((v, "general"), (torch.ones_like(y), "given")):
+            wanted = torch.autograd.grad(
+                y, [elsewhere[x] for x in floats], weight.to(y.dtype), retain_graph=True, allow_unused=True
+            )
+            for x, want in zip(floats, wanted, strict=True):
+                product = result.vjp[x]
+                text = product.torch if which == "general" else product.given.torch
+                assert text is not None, product
+                got = torch.as_tensor(plain(text, {**{n: t.detach() for n, t in elsewhere.items()}, "v": v})).double()
+                want = torch.zeros_like(elsewhere[x]) if want is None else want
+                assert got.shape == want.shape
+                torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8, equal_nan=True)
+    for x, form in book.items():
+        if form is not None:
+            here = plain(form, {n: t.detach() for n, t in elsewhere.items()}).double()
+            torch.testing.assert_close(here, wanted[floats.index(x)], rtol=1e-6, atol=1e-8)  # the book is right
+            mine = result.vjp[x].given.torch
+            assert operations(mine) <= operations(form), f"{mine} is longer than {form}"
