@@ -46,6 +46,7 @@ def command(
     latex: bool,
     code: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show the derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd."""
 
@@ -59,4 +60,4 @@ def command(
         else:
             render_derive(report, console, steps=steps)
 
-    answer(context, request, render, as_json=as_json, quiet=True)  # it gives no warnings
+    answer(context, request, render, as_json=as_json, quiet=quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jvpcli.report import Cotangent, InputValue, Value
+from jvpcli.report import Cotangent, InputValue, Notice, Value
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,4 @@ class DeriveReport:
     jvp: Mapping[str, Product] | None = None
     tangent: Mapping[str, Cotangent] | None = None
     hessian: Mapping[str, Mapping[str, Product]] | None = None
+    warnings: tuple[Notice, ...] = ()
