@@ -217,5 +217,3 @@ ATOMS: Mapping[tuple[str, int], AtomRule] = {
     ("move", 0): _move,
 }
 """∂(entry `at` of an atom)/∂(entry `by` of its argument)."""
-
-HALF = Fraction(1, 2)
