@@ -82,6 +82,21 @@ VALUES: dict[str, Cells] = {
         "s = torch.tensor(2., requires_grad=True)\nf = s ** 3 + s ** 5",
         "nth(f, s)",
     ],
+    "rows in a comprehension": [
+        "t = torch.tensor([0.5, 1., 2.], requires_grad=True)\nu = torch.sin(t) * t.sum()",
+        "rows = [torch.autograd.grad(u, t, e, retain_graph=True)[0] for e in torch.eye(3)]",
+        "torch.stack(rows)",
+    ],
+    "a product by a function of the program's own, where no leaf is made": [
+        "from torch.func import grad, jvp\n\ndef product(f, at, along):\n    return jvp(grad(f), at, along)[1]",
+        "f = lambda t: (t ** 3).sum()\nt = torch.randn(3)\nu = torch.randn(3)",
+        "product(f, (t,), (u,))",
+    ],
+    "rows of a mapped Jacobian by the last argument": [
+        "from torch.func import jacrev, vmap\n\ndef layer(w, b, t):\n    return torch.tanh(w @ t + b)",
+        "w = torch.randn(2, 3)\nb = torch.randn(2)\nt = torch.randn(3)\nt = torch.randn(4, 3)",
+        "vmap(jacrev(layer, argnums=2), in_dims=(None, None, 0))(w, b, t)",
+    ],
     "a residual by a function": [
         "def along(u, inputs):\n    for t in inputs:\n"
         "        u = torch.autograd.grad(u, t, grad_outputs=torch.ones_like(u), create_graph=True)[0]\n    return u",

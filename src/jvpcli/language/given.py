@@ -134,7 +134,9 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
 
 
 PUTTING_TOGETHER = frozenset({"stack", "cat", "concat", "concatenate", "vstack", "hstack", "list", "tuple"})
-REARRANGING = frozenset({"reshape", "view", "flatten", "squeeze", "unsqueeze", "t", "transpose", "permute", "movedim", "detach", "clone"})
+REARRANGING = frozenset(
+    {"reshape", "view", "flatten", "squeeze", "unsqueeze", "t", "transpose", "permute", "movedim", "detach", "clone"}
+)
 
 
 def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:
@@ -148,6 +150,5 @@ def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:
     makes = any(isinstance(part, ast.Call) and not isinstance(part.func, ast.Name) for part in ast.walk(value))
     if makes and names & torchs:
         return True
-    return any(
-        isinstance(part := before[place], ast.Assign) and _is_tensor(part.value, before[:place]) for place in _makers(value, before)
-    )
+    makers = ((place, before[place]) for place in _makers(value, before))
+    return any(isinstance(part, ast.Assign) and _is_tensor(part.value, before[:place]) for place, part in makers)

@@ -196,8 +196,24 @@ def from_intermediates(
     values = dict(leaves)
     for name in own:
         (place,) = places[name]
-        values[name] = _value_text(made[place].value, before[place], code, is_first=not values)
+        values[name] = _value_text(_without_flags(made[place].value), before[place], code, is_first=not values)
     return rest, values
+
+
+def _without_flags(value: ast.expr) -> ast.expr:
+    """A value without `requires_grad=True` in it: what it is differentiated by is the value itself."""
+    if not any(map(of_leaf, (part for part in ast.walk(value) if isinstance(part, ast.expr)))):
+        return value
+    return without_places(_Plain().visit(copy.deepcopy(value)))
+
+
+class _Plain(ast.NodeTransformer):
+    """Replaces leaves by what they are made of."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call, and those in it."""
+        plain = of_leaf(node)
+        return self.generic_visit(node) if plain is None else self.visit(plain)
 
 
 def _derives(statement: ast.stmt, code: str) -> bool:

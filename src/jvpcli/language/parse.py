@@ -16,7 +16,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
 from jvpcli.language.lowering import Scope
-from jvpcli.language.source import read_source
+from jvpcli.language.source import is_text, read_source
 from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program, Ref
 
 SHORT = 1000
@@ -83,14 +83,22 @@ def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _is_passed_over(node: ast.stmt) -> bool:
-    """Whether a statement gives nothing to what follows it: imports, assertions, a text, `print` of nothing but text."""
+    """Whether a statement gives nothing to what follows: imports, assertions, a text, a look at the graph, `print` of text."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass, ast.Assert, ast.Delete)):
         return True
     if isinstance(node, ast.AnnAssign):
         return node.value is None
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+    if is_text(node) or _is_look(node):
         return True
     return _is_print(node) and len(_printed(node)) != 1
+
+
+def _is_look(node: ast.stmt) -> bool:
+    """`y.grad_fn` and the like, which a session shows: what autograd knows of a value, and no number."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Attribute) and value.attr in ("grad_fn", "is_leaf", "requires_grad") and bool(
+        names.dotted(value.value).strip(".")
+    )
 
 
 def _is_print(node: ast.stmt) -> bool:
@@ -155,7 +163,7 @@ class _Statements(Expressions):
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]
             self.bind(target, self.expr(node.value, 0))
-        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not _is_print(node) and method != "step":
+        elif not isinstance(node.value, (ast.Constant, ast.Name)) and not (_is_print(node) or _is_look(node) or method == "step"):
             self.expr(node.value, 0)
 
     def sets_mode(self, owner: ast.expr) -> bool:

@@ -403,3 +403,9 @@ def characters_by_byte(line: str) -> Sequence[int]:
         return ()
     table = [index for index, character in enumerate(line) for _ in character.encode(errors="surrogatepass")]
     return [*table, len(line)]
+
+
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a text alone, as a docstring, or an output that was pasted between quotes."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import assigned
+from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 """What a `with` may name where its statements do what they do without it."""
@@ -16,7 +17,7 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
     for statement in statements:
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+        if is_text(statement):
             continue
         test = statement.test if isinstance(statement, ast.If) else None
         is_main = isinstance(test, ast.Compare) and path(test.left) == "__name__"

@@ -161,7 +161,7 @@ class Reader:
             if value is None or shows(statement, {*assigned(before)}) or not derives(value, before):
                 continue
             wrt = self._given(value, before)
-            if not wrt and not is_parts(value, before):
+            if not wrt and not (without_leaves(before, self.code)[1] and is_parts(value, before)):
                 return None
             (*before, last), changed = _with_graphs([*before, ast.Expr(value)])
             assert isinstance(last, ast.Expr)
