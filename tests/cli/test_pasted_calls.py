@@ -491,3 +491,26 @@ def test_a_session_is_read_alike_at_every_door(jvp, command, call):
         assert typed["vjp"]["x"]["value"] == [12.0 if call == 1 else 24.0] * 3
         ((_, of),) = jvpcli.jacobian(**given).items()
         assert of.to_dense().tolist() == typed["jacobian"]["y"]["x"]["value"]
+
+
+@pytest.mark.parametrize("call", ["jacobian(mixed, inputs)", "vjp(mixed, inputs, v)", "jvp(mixed, inputs, u)"])
+def test_inputs_in_a_tuple_that_has_a_name(jvp, call):
+    """Each is an input of its own; the numbers are those of the same text run by Python."""
+    text = (
+        "from torch.autograd.functional import jacobian, vjp, jvp\n"
+        "def mixed(x, w):\n    return x.exp() * w + x\n"
+        "inputs = (torch.rand(2), torch.rand(2))\nu = (torch.ones(2), torch.arange(2.))\nv = torch.arange(1., 3.)\n"
+    )
+    torch.manual_seed(0)
+    found = {}
+    exec(f"import torch\n{text}result = {call}", found)
+    document = json.loads(jvp("inspect", text + call, "--json").out)
+    assert [x["value"] for x in document["inputs"].values()] == [pytest.approx(x.tolist()) for x in found["inputs"]]
+    names, result = list(document["inputs"]), found["result"]
+    if call.startswith("jacobian"):
+        got = [document["jacobian"]["y"][name]["value"] for name in names]
+        torch.testing.assert_close(torch.tensor(got), torch.stack(result))
+    elif call.startswith("vjp"):
+        torch.testing.assert_close(torch.tensor([document["vjp"][name]["value"] for name in names]), torch.stack(result[1]))
+    else:
+        torch.testing.assert_close(torch.tensor(document["jvp"]["y"]["value"]), result[1])

@@ -11,6 +11,7 @@ from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
+from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
     separate,
@@ -141,7 +142,7 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     end = len(written) if number is None or not places else places[number - 1].place + 1
     inputs: tuple[str, ...] = ()
     while True:
-        statements = [*with_own_names(written[:end], inputs), *written[end:]]
+        statements = [*with_own_names(with_open_tuples(written[:end]), inputs), *written[end:]]
         calls = list(calls_of(statements, code))
         others = {*assigned(statements)} - {*assigned(written)}
         reader = Reader(statements, code, twice, calls, others)
