@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -221,3 +222,29 @@ def test_derivatives_inside_of_a_program_are_steps_of_it(jvp, tmp_path, monkeypa
             "torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)",
             "torch.autograd.grad(du[:, :1], x, torch.ones_like(u), create_graph=True)",
         ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [("4", "x"), ("loss.py:4", "inner"), ("lib/loss.py:4", "inner"), ("oss.py:4", None), ("calls.py:4", "x")],
+)
+def test_a_line_is_of_the_program_s_own_file_or_of_the_one_that_is_named(jvp, tmp_path, monkeypatch, asked, answered):
+    """Two files have a call on their line 4; a module that is run is asked as a file that is run."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "loss.py").write_text(
+        "import torch\ndef gradient():\n    inner = torch.ones(2, requires_grad=True)\n    inner.sum().backward()\n"
+    )
+    (folder / "calls.py").write_text(
+        "import torch\nfrom lib import loss\nloss.gradient(); x = torch.ones(3, requires_grad=True)\nx.prod().backward()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("lib", "lib.loss", "lib.calls"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    outcome = jvp("run", "--inspect", asked, "--json", "-m", "lib.calls")
+    document = json.loads(outcome.out)
+    assert document["ok"] == (answered is not None)
+    if answered is not None:
+        assert list(document["vjp"]) == [answered]

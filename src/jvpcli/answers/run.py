@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ MOST_CALLS = 100_000
 
 @dataclass(frozen=True)
 class Asked:
-    """Which derivative call is asked about: the one at a line, the `nth` time that it is made; `file` is the end of a path."""
+    """Which derivative call is asked about: the one at a line, the `nth` time that it is made.
+
+    `file` is the end of a path, of whole parts; None: the line is one of the program's main file.
+    """
 
     command: str
     line: int
@@ -44,7 +48,9 @@ class Asked:
         place = call.place
         if place is None or place.line != self.line:
             return False
-        return self.file is None or Path(place.file).as_posix().endswith(self.file)
+        if self.file is None:
+            return place.file == main_file()
+        return f"/{Path(place.file).as_posix()}".endswith(f"/{Path(self.file).as_posix()}")
 
     @property
     def where(self) -> str:
@@ -62,7 +68,7 @@ class Watched:
         listing: whether derivative calls are listed.
         watch: what gradients are looked at with, after each backward pass; None: they are not.
         alarmed: is handed what that finds.
-        script: the file that lines without a file's name are in; None: any.
+        script: the program's path as it was given, by which calls in it are listed; None: a module.
     """
 
     asked: Asked | None
@@ -87,10 +93,10 @@ class Watched:
         """Notes a derivative call, answers for it if it is the one, and makes it."""
         call = read_call(func, args, keywords)
         if self.listing and len(self.calls) < MOST_CALLS:
-            self.calls.append(_call(len(self.calls), call))
+            self.calls.append(_call(len(self.calls), call, self.script))
         if call.place is not None:
             self.lines.add((call.place.file, call.place.line))
-        if self.asked is not None and not self.answered and self.asked.meets(self._in_script(call)):
+        if self.asked is not None and not self.answered and self.asked.meets(call):
             self.met += 1
             if self.met == self.asked.nth:
                 self.answered = True
@@ -113,12 +119,10 @@ class Watched:
         for alarm in watch.look(call, gradients, problem):
             self.alarmed(alarm)
 
-    def _in_script(self, call: Derivative) -> Derivative:
-        """The call, without its place where only the script's own lines are asked about and it is in another file."""
-        elsewhere = self.asked is not None and self.asked.file is None and call.place is not None
-        if elsewhere and self.script is not None and call.place is not None and call.place.file != self.script:
-            return replace(call, place=None)
-        return call
+
+def main_file() -> str | None:
+    """The file of the program that runs, as its code has it."""
+    return getattr(sys.modules["__main__"], "__file__", None)
 
 
 def read_asked(command: str, text: str) -> Asked:
@@ -135,11 +139,12 @@ def read_asked(command: str, text: str) -> Asked:
     return Asked(command, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 1, file)
 
 
-def _call(index: int, call: Derivative) -> GradCall:
+def _call(index: int, call: Derivative, script: str | None) -> GradCall:
     place = call.place
+    file = "" if place is None else place.file
     return GradCall(
         index=index,
-        file="" if place is None else place.file,
+        file=script if script is not None and file == main_file() and file.endswith(script) else file,
         line=0 if place is None else place.line,
         function=call.function,
         source="" if place is None else place.text,
