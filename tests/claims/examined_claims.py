@@ -192,6 +192,7 @@ WITHOUT_ORACLE = {
     "warning.fallback": "how jvp has computed, and nothing of the function",
     "warning.tied": "which names of the user's modules mean one tensor",
     "warning.no_graph": "what jvp keeps of the caller's graph",
+    "warning.other_gradient": "that a program's own call and jvp differ",
     "warning.replay_differs": "that two evaluations of jvp differ",
     "warning.product_differs": "that two ways of jvp differ",
     "finding.whole_only": "that two evaluations of jvp differ",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from seeded_bugs import BUGS, HEAD
@@ -48,7 +49,7 @@ def test_the_guilty_line_and_sub_expression_are_named(jvp, program, capsys, what
 
 
 @pytest.mark.parametrize("what", [w for w, (options, _) in BUGS.items() if not options and "last axis" not in w])
-def test_the_message_and_the_exit_code_are_python_s(jvp, program, capsys, what):
+def test_the_message_and_the_exit_code_are_python_s(jvp, program, tmp_path, capsys, what):
     """The same text run by Python in this process raises the same; the frames shown are the program's and torch's."""
     source = program(BUGS[what][1])
     with pytest.raises(Exception) as raised:  # noqa: PT011
@@ -59,7 +60,7 @@ def test_the_message_and_the_exit_code_are_python_s(jvp, program, capsys, what):
     message = str(raised.value).strip().splitlines()[0]
     assert f"{type(raised.value).__name__}: {message}" in shown
     assert "jvpcli" not in shown
-    assert shown.startswith("Traceback (most recent call last):\n  File \"program.py\", line ")
+    assert shown.startswith(f"Traceback (most recent call last):\n  File \"{tmp_path / 'program.py'}\", line ")
 
 
 def test_the_whole_of_an_explanation(jvp, program, capsys):
@@ -155,3 +156,62 @@ if __name__ == "__main__":
     ours = subprocess.run([sys.executable, "-m", "jvpcli", "run", str(path)], capture_output=True, text=True, timeout=300)
     assert own.returncode == 0, own.stderr
     assert (ours.returncode, ours.stdout) == (0, own.stdout), ours.stderr
+
+
+SPEAKING = """
+import sys, torch, helper
+x: torch.Tensor = torch.ones(2, requires_grad=True)
+helper.total(x).backward()
+print(__name__, __file__, __package__, __doc__, type(__loader__).__name__, list(globals()))
+print(sys.argv, sys.path[0], helper.__file__, sys.modules["__main__"].x is x)
+(x @ torch.ones(3))
+"""
+
+
+def as_folder(path):
+    path.mkdir()
+    (path / "__main__.py").write_text(SPEAKING)
+    (path / "helper.py").write_text("def total(x):\n    return x.sum()\n")
+
+
+def as_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", SPEAKING)
+        archive.writestr("helper.py", "def total(x):\n    return x.sum()\n")
+
+
+def as_file(path):
+    as_folder(path.parent / "files")
+    (path.parent / "files" / "__main__.py").rename(path)
+    (path.parent / "files" / "helper.py").rename(path.parent / "helper.py")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "spoken"),
+    [
+        (as_file, "program.py", "./program.py"),
+        (as_file, "prögram mé.py", "prögram mé.py"),
+        (as_folder, "folder", "folder"),
+        (as_archive, "program.zip", "program.zip"),
+    ],
+)
+def test_a_program_knows_itself_by_the_names_that_python_gives_it(tmp_path, make, name, spoken):
+    make(tmp_path / name)
+    own, ours = (
+        subprocess.run([sys.executable, *words, spoken, "a"], capture_output=True, timeout=120, text=True, cwd=tmp_path)
+        for words in ((), ("-m", "jvpcli", "run", "--quiet"))
+    )
+    assert own.returncode == ours.returncode == 1
+    assert ours.stdout == own.stdout != ""
+    told, expected = (
+        [line for line in run.stderr.splitlines() if not line.startswith("    ") and "<frozen runpy>" not in line]
+        for run in (ours, own)
+    )  # without the text of the lines, which Python doesn't show of an archive
+    assert told == expected
+
+
+def test_a_folder_without_a_main_file_is_no_program(jvp, tmp_path):
+    (tmp_path / "folder").mkdir()
+    outcome = jvp("run", str(tmp_path / "folder"))
+    assert outcome.code == 2
+    assert "there is no __main__.py in it" in outcome.err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 
 import pytest
 import torch
@@ -221,3 +223,90 @@ def test_derivatives_inside_of_a_program_are_steps_of_it(jvp, tmp_path, monkeypa
             "torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)",
             "torch.autograd.grad(du[:, :1], x, torch.ones_like(u), create_graph=True)",
         ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [("4", "x"), ("loss.py:4", "inner"), ("lib/loss.py:4", "inner"), ("oss.py:4", None), ("calls.py:4", "x")],
+)
+def test_a_line_is_of_the_program_s_own_file_or_of_the_one_that_is_named(jvp, tmp_path, monkeypatch, asked, answered):
+    """Two files have a call on their line 4; a module that is run is asked as a file that is run."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "loss.py").write_text(
+        "import torch\ndef gradient():\n    inner = torch.ones(2, requires_grad=True)\n    inner.sum().backward()\n"
+    )
+    (folder / "calls.py").write_text(
+        "import torch\nfrom lib import loss\nloss.gradient(); x = torch.ones(3, requires_grad=True)\nx.prod().backward()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("lib", "lib.loss", "lib.calls"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    outcome = jvp("run", "--inspect", asked, "--json", "-m", "lib.calls")
+    document = json.loads(outcome.out)
+    assert document["ok"] == (answered is not None)
+    if answered is not None:
+        assert list(document["vjp"]) == [answered]
+
+
+HELD_BACK = """
+import torch
+torch.manual_seed(0)
+x = torch.randn(3, requires_grad=True)
+def norm(x):
+    with torch.no_grad():
+        return x.norm()
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "((x / norm(x)) ** 2).sum().backward()",
+        "(x * norm(x)).sum().backward()",
+        "s = x * 2; torch._foreach_add_([torch.zeros(1)], 1); t = s.detach() * s; t.sum().backward()",
+        "torch.autograd.backward([x.sum(), (x**2).sum()], [torch.tensor(2.0), None])",
+        "x.grad, = torch.autograd.grad([x.exp().sum(), x.sin()], [x], [None, torch.ones(3)])",
+    ],
+)
+@pytest.mark.parametrize("command", ["inspect", "trace"])
+def test_the_answer_is_the_gradient_that_the_program_itself_gets(jvp, tmp_path, command, lines):
+    """What ran under no_grad is a constant, and a cotangent that is None is 1 for a single number."""
+    path = tmp_path / "program.py"
+    path.write_text(HELD_BACK.format(lines))
+    found = {"__name__": "__main__"}
+    exec(HELD_BACK.format(lines), found)
+    document = json.loads(jvp("run", f"--{command}", "8", "--json", str(path)).out)
+    assert document["vjp"]["x"]["value"] == pytest.approx(found["x"].grad.tolist(), rel=1e-5)
+    assert "other_gradient" not in [warning["code"] for warning in document["warnings"]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "factor"),
+    [
+        ("h = x * 2; h.register_hook(lambda g: g * 0.5); h.sum().backward()", 0.5),
+        ("x.register_hook(lambda g: -g); (x**2).sum().backward()", -1),
+        ("x.grad = torch.ones(3); x.register_hook(lambda g: g * 3); (x**2).sum().backward()", 3),
+        ("s = x.clone(); s.data.mul_(4); (s**2).sum().backward()", 4),
+        ("x.register_hook(lambda g: g * 5); torch.autograd.grad(x.exp().sum(), x)", 5),
+    ],
+)
+def test_a_gradient_that_a_hook_changes_is_told(jvp, tmp_path, lines, factor):
+    """The steps give their own gradient; what the program's call gives besides is `factor` times that."""
+    path = tmp_path / "program.py"
+    path.write_text(HELD_BACK.format(lines))
+    document = json.loads(jvp("run", "--inspect", "8", "--json", str(path)).out)
+    warning = next(w["message"] for w in document["warnings"] if w["code"] == "other_gradient")
+    told = re.match(r"the program's own call gave x\[0\] the gradient (\S+), and these steps give (\S+):", warning)
+    given, ours = told.groups()
+    assert float(ours) == pytest.approx(document["vjp"]["x"]["value"][0], rel=1e-4)
+    assert float(given) == pytest.approx(factor * float(ours), rel=1e-4)
+
+
+def test_an_input_that_the_program_computed_needs_no_word(jvp, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(HELD_BACK.format("h = x.exp(); torch.autograd.grad((h * h).sum(), h)"))
+    assert json.loads(jvp("run", "--inspect", "8", "--json", str(path)).out)["warnings"] == []

@@ -149,6 +149,13 @@ ZEROS = [
         "x.detach()",
         [".detach() ends the graph", "treats x as a constant"],
     ),
+    (
+        "with torch.no_grad():\n    c = x * 2\n(x * c).sum()",
+        {"x": "1,2"},
+        "structural",
+        "x * 2",
+        ["unrecorded, under torch.no_grad() or the like, ends the graph", "treats x as a constant"],
+    ),
     ("x*x.sum().item()", {"x": "1,2"}, "structural", "x.sum().item()", ["a plain float"]),
     ("torch.round(x)", {"x": "1.2,2.6"}, "structural", "torch.round(x)", ["piecewise constant", "2 of 2"]),
     ("torch.sign(x)", {"x": "1.2,-2.6"}, "structural", "torch.sign(x)", ["piecewise constant"]),

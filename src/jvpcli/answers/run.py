@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +22,15 @@ from jvpcli.recording.derivatives import Derivative, read_call
 from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import NotRecorded, record_of
+from jvpcli.report import Notice
 from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
 from jvpcli.request import Request
 
 MOST_LINES = 8
 """Lines that an error lists."""
+
+ROUNDING = 4.0
+"""How many times the root of the rounding unit two gradients may differ, relative to the largest entry."""
 
 MOST_CALLS = 100_000
 """Derivative calls that are listed."""
@@ -32,7 +38,10 @@ MOST_CALLS = 100_000
 
 @dataclass(frozen=True)
 class Asked:
-    """Which derivative call is asked about: the one at a line, the `nth` time that it is made; `file` is the end of a path."""
+    """Which derivative call is asked about: the one at a line, the `nth` time that it is made.
+
+    `file` is the end of a path, of whole parts; None: the line is one of the program's main file.
+    """
 
     command: str
     line: int
@@ -44,7 +53,9 @@ class Asked:
         place = call.place
         if place is None or place.line != self.line:
             return False
-        return self.file is None or Path(place.file).as_posix().endswith(self.file)
+        if self.file is None:
+            return place.file == main_file()
+        return f"/{Path(place.file).as_posix()}".endswith(f"/{Path(self.file).as_posix()}")
 
     @property
     def where(self) -> str:
@@ -58,15 +69,15 @@ class Watched:
 
     Attributes:
         asked: the derivative call to answer for, if any.
-        answer: is handed the Request of that call and prints its answer.
+        answer: is handed the Request of that call, once it has been made, and what it gave each input; prints its answer.
         listing: whether derivative calls are listed.
         watch: what gradients are looked at with, after each backward pass; None: they are not.
         alarmed: is handed what that finds.
-        script: the file that lines without a file's name are in; None: any.
+        script: the program's path as it was given, by which calls in it are listed; None: a module.
     """
 
     asked: Asked | None
-    answer: Callable[[Request], None]
+    answer: Callable[[Request, Mapping[str, Tensor]], None]
     listing: bool
     watch: Watch | None = None
     alarmed: Callable[[Alarm], None] = lambda alarm: None
@@ -87,15 +98,24 @@ class Watched:
         """Notes a derivative call, answers for it if it is the one, and makes it."""
         call = read_call(func, args, keywords)
         if self.listing and len(self.calls) < MOST_CALLS:
-            self.calls.append(_call(len(self.calls), call))
+            self.calls.append(_call(len(self.calls), call, self.script))
         if call.place is not None:
             self.lines.add((call.place.file, call.place.line))
-        if self.asked is not None and not self.answered and self.asked.meets(self._in_script(call)):
+        request, before = None, {}
+        if self.asked is not None and not self.answered and self.asked.meets(call):
             self.met += 1
             if self.met == self.asked.nth:
                 self.answered = True
-                self.answer(request_of(call, self.recorder, self.asked.command))
-        result = make()
+                request = request_of(call, self.recorder, self.asked.command)
+                before = {name: None if x.grad is None else x.grad.clone() for name, x in call.inputs.items() if x.is_leaf}
+        try:
+            result = make()
+        except BaseException:
+            if request is not None:
+                self.answer(request, {})
+            raise
+        if request is not None:
+            self.answer(request, _given_to(call, result, before))
         if self.watch is not None:
             self._look(self.watch, call, result)
         return result
@@ -113,12 +133,10 @@ class Watched:
         for alarm in watch.look(call, gradients, problem):
             self.alarmed(alarm)
 
-    def _in_script(self, call: Derivative) -> Derivative:
-        """The call, without its place where only the script's own lines are asked about and it is in another file."""
-        elsewhere = self.asked is not None and self.asked.file is None and call.place is not None
-        if elsewhere and self.script is not None and call.place is not None and call.place.file != self.script:
-            return replace(call, place=None)
-        return call
+
+def main_file() -> str | None:
+    """The file of the program that runs, as its code has it."""
+    return getattr(sys.modules["__main__"], "__file__", None)
 
 
 def read_asked(command: str, text: str) -> Asked:
@@ -135,11 +153,12 @@ def read_asked(command: str, text: str) -> Asked:
     return Asked(command, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 1, file)
 
 
-def _call(index: int, call: Derivative) -> GradCall:
+def _call(index: int, call: Derivative, script: str | None) -> GradCall:
     place = call.place
+    file = "" if place is None else place.file
     return GradCall(
         index=index,
-        file="" if place is None else place.file,
+        file=script if script is not None and file == main_file() and file.endswith(script) else file,
         line=0 if place is None else place.line,
         function=call.function,
         source="" if place is None else place.text,
@@ -176,12 +195,49 @@ def request_of(call: Derivative, recorder: Recorder, command: str) -> Request:
         ) from error
     return Request(
         problem,
-        inputs=dict(problem.inputs),
+        inputs={name: x.detach() if isinstance(x, Tensor) else x for name, x in problem.inputs.items()},
         wrt=tuple(call.inputs),
         grad_outputs=_weights(call),
         is_grads_batched=call.is_grads_batched and command == "inspect",
         command=command,
     )
+
+
+def _given_to(call: Derivative, result: Any, before: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """The gradients that a call gave its inputs: what it returned, or what it has added to those from before."""
+    if result is not None:
+        return {name: g for name, g in zip(call.inputs, result, strict=False) if isinstance(g, Tensor)}
+    found = {}
+    for name, old in before.items():
+        new = call.inputs[name].grad
+        if new is not None and new.layout is torch.strided:
+            found[name] = new.detach().clone() if old is None else new.detach() - old
+            if old is not None and old.norm() * torch.finfo(new.dtype).eps ** 0.5 > found[name].norm() / 10:
+                del found[name]  # of which rounding has left too little
+    return found
+
+
+def told_apart(report: Any, given: Mapping[str, Tensor]) -> Notice | None:
+    """That the program's own call gave other gradients than the steps that were noted down."""
+    for name, g in given.items():
+        ours = getattr(report, "vjp", {}).get(name)
+        if ours is None or ours.value is None or tuple(g.shape) != tuple(ours.shape) or g.layout is not torch.strided:
+            continue
+        expected = torch.as_tensor(ours.value).to(g.dtype).cpu().flatten()
+        here = g.detach().cpu().flatten()
+        tolerance = ROUNDING * (torch.finfo(g.dtype).eps ** 0.5) * (expected.abs().max() if len(expected) else 0)
+        apart = ~((here - expected).abs() <= tolerance) & (here.isfinite() | expected.isfinite())
+        if apart.any():
+            k = int(apart.nonzero()[0, 0])
+            at = "".join(f"[{', '.join(map(str, index))}]" for index in [np.unravel_index(k, tuple(g.shape))] if index)
+            return Notice(
+                "other_gradient",
+                f"the program's own call gave {name}{at} the gradient {here[k].item():.6g}, and these steps give "
+                f"{expected[k].item():.6g}: something that is not among them takes part, such as a hook on a gradient, or a "
+                "value that was changed through .data",
+                "other_gradient",
+            )
+    return None
 
 
 def problem_of(call: Derivative, recorder: Recorder) -> Problem:
@@ -197,9 +253,14 @@ def problem_of(call: Derivative, recorder: Recorder) -> Problem:
 def _weights(call: Derivative) -> tuple[tuple[str | None, Any], ...]:
     if call.grad_outputs is None:
         return ((None, "implicit"),) if any(y.numel() != 1 for y in call.outputs.values()) else ()
-    return tuple(
-        (name, "none" if v is None else v.detach()) for name, v in zip(call.outputs, call.grad_outputs, strict=False)
-    )
+    return tuple((name, _weight(call.outputs[name], v)) for name, v in zip(call.outputs, call.grad_outputs, strict=False))
+
+
+def _weight(y: Tensor, v: Tensor | None) -> Any:
+    """A cotangent; the one that PyTorch takes where None is given for a single number is 1."""
+    if v is None:
+        return "ones" if y.numel() == 1 else "none"
+    return v.detach()
 
 
 def listed(watched: Watched, error: JvpError | None) -> RunReport:

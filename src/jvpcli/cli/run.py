@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.answers import report_of
@@ -166,12 +166,16 @@ class _Shown:
     pictures: Pictures
     told: bool = False
 
-    def answer(self, request: Request) -> None:
-        """The answer for a call, on stdout; a failure of it ends nothing else."""
+    def answer(self, request: Request, given: Mapping[str, Any]) -> None:
+        """The answer for a call that gave its inputs these gradients, on stdout; a failure of it ends nothing else."""
+        from jvpcli.answers.run import told_apart
+
         self.told = True
         sys.stdout.flush()
         try:
-            report = report_of(request)
+            report: Any = report_of(request)
+            apart = told_apart(report, given)
+            report = report if apart is None else replace(report, warnings=(*report.warnings, apart))
             self.pictures.write(report)
         except JvpError as error:
             emit_error(self.context, error, self.as_json)

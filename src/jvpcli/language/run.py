@@ -142,9 +142,10 @@ class Run:
         operands = self.operands(equation)
         keywords = tuple((name, self.on_tape(operand)) for name, operand in self.spread(equation.keywords))
         slot = self.new_slot() if self.in_loop else equation.slot
-        made = (operands, keywords, slot, self.recording)
+        recorded = self.recording and equation.recorded  # what was watched as it ran may have run under no_grad
+        made = (operands, keywords, slot, recorded)
         if made != (equation.operands, equation.keywords, equation.slot, equation.recorded):
-            equation = replace(equation, operands=operands, keywords=keywords, slot=slot, recorded=self.recording)
+            equation = replace(equation, operands=operands, keywords=keywords, slot=slot, recorded=recorded)
         return self.execute(equation)
 
     def do(
@@ -166,7 +167,8 @@ class Run:
             raise _unseen(step, self.label)
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
-            value = apply_operation(step.op, arguments, keywords, self.functions)
+            with torch.set_grad_enabled(step.recorded and torch.is_grad_enabled()):
+                value = apply_operation(step.op, arguments, keywords, self.functions)
         except JvpError:
             raise
         except Exception as error:

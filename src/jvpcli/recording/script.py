@@ -5,14 +5,16 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import pkgutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 import torch
@@ -28,17 +30,28 @@ MACHINERY = ("<frozen runpy>", RUNPY, "<frozen importlib", OURS, HANDED_ON)
 
 
 def run_script(path: str, arguments: Sequence[str]) -> None:
-    """Runs a file as `python PATH ARGUMENTS…` does.
+    """Runs a file, or a folder or archive that holds a `__main__.py`, as `python PATH ARGUMENTS…` does.
 
     Raises:
         FileError: it can't be read.
         Whatever the program raises, a SystemExit too.
     """
-    code = _compiled(path)
+    where = os.path.join(os.getcwd(), path)  # as Python itself has it, dots and all
+    importer: Any = pkgutil.get_importer(where)
+    if importer is None:
+        code = _compiled(where, path)
+        folder = os.path.dirname(os.path.realpath(path))
+        names = {"__loader__": SourceFileLoader("__main__", where), "__file__": where, "__cached__": None}
+    else:
+        spec = importer.find_spec("__main__")
+        if spec is None or spec.loader is None:
+            raise FileError(f"the program {path} can't be run: there is no __main__.py in it")
+        code, folder, names = spec.loader.get_code("__main__"), where, vars(module_from_spec(spec))
     main = ModuleType("__main__")
-    main.__dict__.update(__file__=path, __cached__=None, __builtins__=builtins)
-    main.__loader__ = SourceFileLoader("__main__", path)
-    with _as_python([path, *arguments], os.path.dirname(os.path.realpath(path)), main):
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
+    main.__dict__.update({"__builtins__": builtins, **names})
+    with _as_python([path, *arguments], folder, main):
         exec(code, main.__dict__)
 
 
@@ -75,13 +88,10 @@ def _as_python(arguments: list[str], folder: str, main: ModuleType | None) -> It
             sys.path[0] = first
 
 
-def _compiled(path: str) -> Any:
-    target = path
-    if os.path.isdir(path):
-        target = os.path.join(path, "__main__.py")
+def _compiled(where: str, path: str) -> CodeType:
     try:
-        with io.open_code(os.path.abspath(target)) as file:
-            return compile(file.read(), path, "exec", dont_inherit=True)
+        with io.open_code(where) as file:
+            return compile(file.read(), where, "exec", dont_inherit=True)
     except OSError as error:
         raise FileError(f"the program {path} can't be read: {why(error, path)}") from None
 

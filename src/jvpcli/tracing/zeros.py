@@ -430,6 +430,8 @@ def _cut_finding(traced: Traced, index: int) -> Finding:
 
 
 def _cutter(step: Step) -> str:
+    if not step.equation.recorded:
+        return "running it unrecorded, under torch.no_grad() or the like,"
     if not step.results:
         return f"a plain {type(step.value).__name__}"
     dtype = step.results[0].primal.tensor.dtype
