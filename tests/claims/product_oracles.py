@@ -103,10 +103,18 @@ def is_banded(evidence: Evidence, claim: Claim) -> None:
 
 
 def is_strided(evidence: Evidence, claim: Claim) -> None:
-    """At every point the indices along the two axes are equal at each nonzero; along some two where none are named."""
+    """At every point the indices along two axes are equal at each nonzero: along those named, unless that is said of here."""
     places, about = union(matrices(evidence, claim)), claim.about
+    axes = about.get("facts", {}).get("axes", "")
+    named = [int(axis) for axis in re.findall(r"axis (\d+)", axes)]
     shape = about["local" if "local" in about else "jacobian"]["shape"]
-    named = [int(axis) for axis in re.findall(r"axis (\d+)", about.get("facts", {}).get("axes", ""))]
+    if axes.endswith(" here"):
+        _is_strided(filled(exact(evidence, claim)), shape, named)
+        named = []
+    _is_strided(places, shape, named)
+
+
+def _is_strided(places: Tensor, shape: Sequence[int], named: list[int]) -> None:
     index = places.reshape(shape).nonzero()
     splits = [k for k in range(len(shape) + 1) if prod(shape[:k]) == len(places)]
     pairs = [(a, k + b) for k in splits for a in range(k) for b in range(len(shape) - k) if named in ([], [a, b])]
@@ -123,15 +131,17 @@ def is_triangular(evidence: Evidence, claim: Claim) -> None:
 def is_block_triangular(evidence: Evidence, claim: Claim) -> None:
     places = union(matrices(evidence, claim))
     counts = [k for k in range(2, gcd(*places.shape) + 1) if gcd(*places.shape) % k == 0]
-    named = claim.about.get("facts", {}).get("blocks", "some")
-    _is_triangular(places, claim, [int(named)] if named.isdecimal() else counts)
+    facts = claim.about.get("facts", {})
+    if facts.get("blocks", "some").isdecimal():  # how many, and on which side, is said of here
+        _is_triangular(filled(exact(evidence, claim)), claim, [int(facts["blocks"])])
+    _is_triangular(places, claim, counts, "later or earlier")
 
 
-def _is_triangular(places: Tensor, claim: Claim, counts: Sequence[int]) -> None:
-    """At every point there is nothing on the one side of the diagonal of a grid of so many equal blocks."""
+def _is_triangular(places: Tensor, claim: Claim, counts: Sequence[int], named: str = "") -> None:
+    """There is nothing on the one side of the diagonal of a grid of so many equal blocks."""
     m, n = places.shape
     rows, columns = places.nonzero(as_tuple=True)
-    named, held = claim.about.get("facts", {}).get("side", "later or earlier"), False
+    named, held = named or claim.about.get("facts", {}).get("side", "later or earlier"), False
     for count in counts:
         offsets = columns // (n // count) - rows // (m // count)
         held |= bool(("later" in named and (offsets <= 0).all()) or ("earlier" in named and (offsets >= 0).all()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 
 import pytest
 
@@ -131,3 +132,13 @@ def test_an_identity_says_what_it_is_times(jvp):
     assert "→ x  -2.5 × identity (2, 2), 2 of 4  -2.5 · v_i  = [-2.5, -2.5]" in outcome.out
     (step,) = document(jvp("trace", "-2.5*x", "--x", "1,2", "--json"))["steps"]
     assert [(j["structure"], j["scale"]) for j in step["local_jacobians"]] == [("identity", -2.5)]
+
+
+def test_numbers_of_half_precision_are_written_without_a_warning(jvp):
+    """Half precision ends at 65504, below the number that sizes are compared with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = jvp("trace", "(x*x).sum()", "--x", "torch.tensor([300., 1.], dtype=torch.float16)")
+    assert outcome.code == 0
+    assert "∂L/∂x = [300., 1.]" in outcome.out
+    assert outcome.err == "warning (nonfinite): 1 of 1 entries of y is not finite, the first y = inf\n"

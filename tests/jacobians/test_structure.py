@@ -447,3 +447,29 @@ def test_kinds_that_say_where_the_zeros_are(text, further, kind, length, dtype):
         rows, cols = places.reshape(linear.m, linear.n).nonzero(as_tuple=True)
         beyond = (cols // (linear.n // length)) - (rows // (linear.m // length))
         assert bool((beyond <= 0).all() if "no later" in words or "later parts" in words else (beyond >= 0).all())
+
+
+HIDDEN = {
+    "axes": (lambda W, X: W @ X, (torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])), "strided_blocks", " here"),
+    "axes of one row": (lambda M, X: M @ X, (torch.tensor([[0.0, 0], [0, 1]]), torch.rand(2, 2) + 1), "strided_blocks", " here"),
+    "side": (lambda w, X: (X * w).flip(0).cumsum(0).flip(0), (torch.tensor([1.0, 0, 0]), torch.rand(3) + 1), "triangular",
+             "no later or no earlier"),
+    "nothing but zeros": (lambda W, X: W @ X, (torch.zeros(2, 2), torch.rand(2, 2)), "strided_blocks", "zero here"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_places_that_only_the_numbers_here_show_are_not_said_of_every_point(case):
+    """The Jacobian at other weights has entries where the zeros of these weights hide them."""
+    function, (weights, x), kind, words = HIDDEN[case]
+    found = jvpcli.inspect(function, weights.double(), x.double()).report
+    name = list(found.jacobian["y"])[1]
+    assert found.jacobian["y"][name].structure == kind
+    assert words in found.contraction["y"][name].product
+    other = torch.rand(weights.shape, dtype=torch.float64) + 1
+    here, elsewhere = (
+        torch.autograd.functional.jacobian(lambda t, w=w: function(w, t), x.double()).flatten() != 0
+        for w in (weights.double(), other)
+    )
+    assert bool((elsewhere & ~here).any())
+    assert words not in jvpcli.inspect(function, other, x.double()).report.contraction["y"][name].product

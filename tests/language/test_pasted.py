@@ -47,7 +47,7 @@ KEPT = "{}=True changes no number here: it is about the graph, which is kept for
         ("x = torch.ones(2, requires_grad=True); w = torch.ones(2, requires_grad=True)\n"
          "torch.autograd.grad(x.sum(), (x, w), allow_unused=True, materialize_grads=False)",
          Pasted("x.sum()", {"x": "torch.ones(2)"}, ("x",), ("implicit",), unused=("w",), notes=(
-             "allow_unused=True: of an input that no gradient reaches PyTorch gives None, shown as zeros here",
+             "allow_unused=True: of an input that no gradient reaches PyTorch gives None",
              "nothing reads w, which is left out here: the result is for the others"))),
         ("torch.autograd.grad(x.sum(), x, materialize_grads=True)", Pasted("x.sum()", {}, ("x",), ("implicit",), notes=(
              "materialize_grads=True: of an input that no gradient reaches PyTorch gives zeros, as here",))),

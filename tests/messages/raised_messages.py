@@ -66,6 +66,9 @@ RAISED = [
     ("functional-not-tensors", "float hessian", "hessian(lambda t: t, 1.5)"),
     ("functional-not-tensors", "dict", "jacobian(lambda t: {'out': t}, torch.ones(4))"),
     ("functional-not-tensors", "float number 1", "jacobian(lambda a, b: a, (torch.ones(4), 2.))"),
+    ("functional-forward-mode", "vectorize=True jacfwd", "jacobian(torch.tanh, torch.ones(2), strategy='forward-mode')"),
+    ("functional-forward-mode", "vectorize=True", "hessian(lambda t: t.tanh().sum(), torch.ones(2), "
+                                                  "outer_jacobian_strategy='forward-mode')"),
     ("functional-v-none", "torch.ones_like(f(x))", "avjp(lambda t: t * 3, torch.ones(2, 2))"),
     ("functional-v-none", "torch.ones_like(x)", "ajvp(lambda t: t * 3, torch.ones(2, 2))"),
     ("functional-v-shape", "(2,) (2, 2)", "avjp(lambda t: torch.outer(t, t), torch.ones(2), torch.ones(2))"),
@@ -157,6 +160,15 @@ RAISED = [
             def backward(ctx, g): return 2 * g
         vmap(New.apply)(torch.ones(2))"""),
     ("function-without-backward", "backward", "Function_.apply(leaf(2)).sum().backward()"),
+    ("function-without-backward", "forward mode save_for_forward def jvp", """
+        class New(Function):
+            @staticmethod
+            def forward(a): return a * 2
+            @staticmethod
+            def setup_context(ctx, inputs, output): pass
+            @staticmethod
+            def backward(ctx, g): return 2 * g
+        torch.func.jvp(New.apply, (torch.ones(2),), (torch.ones(2),))"""),
     ("backward-returned-no-tensor", "float", """
         class Number(Function_):
             @staticmethod
@@ -190,6 +202,7 @@ RAISED = [
     ("out-argument", "add", "torch.add(leaf(3), 1, out=torch.ones(3))"),
     ("inference-tensor", "no_grad", "with torch.inference_mode(): a = torch.ones(3)\n(a * leaf(3)).sum()"),
     ("view-in-place", "Unbind", "a, b = (leaf(2, 3) * 2).unbind(0); a.mul_(2)"),
+    ("view-in-place", "comes from Slice", "a, b = (leaf(2, 3) * 2).unbind(0); a[:2].mul_(2)"),
     ("view-made-without-grad", "no_grad", "x = leaf(3)\nwith torch.no_grad(): v = x[:2]\nv.mul_(2)"),
     ("reference-cycle", "autograd.grad", "warns:leaf(3).exp().sum().backward(create_graph=True)"),
     ("copy-construct", "clone", "warns:torch.tensor(leaf(2))"),

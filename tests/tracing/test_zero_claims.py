@@ -243,3 +243,21 @@ def test_a_mean_does_not_cancel_what_is_drawn_at_random(width):
     (found,) = claims(f"F.layer_norm(x, ({width},))", dtype="float32", x=",".join(["2"] * width))
     assert found.claim == "cancelled"
     assert "at x[0] = 2" in found.message
+
+
+BEFORE = [
+    # expression, inputs, the steps that make a zero of what arrives; none of those that a zero has come to
+    ("(x.norm() - 1).abs()", {"x": "0,1"}, [2]),
+    ("x.norm()**2", {"x": "0,0"}, [1]),
+    ("torch.tanh(x @ W1) @ W2", {"x": "1,2", "W1": "1,2;3,40", "W2": "0,0"}, [2]),
+    ("torch.relu(x) * m", {"x": "-1,2,-3", "m": "0,0,1"}, [0, 1, 1]),
+    ("torch.relu(x).pow(3)", {"x": "0,-1,2"}, [1]),
+    ("torch.relu(x).cumsum(0)[0] * 0.5", {"x": "1,-2"}, [2]),
+]
+
+
+@pytest.mark.parametrize(("expression", "inputs", "steps"), BEFORE)
+def test_a_step_that_a_zero_comes_to_does_not_make_it(expression, inputs, steps):
+    report = trace(Request(expression, inputs, dtype="float64"))
+    found = [finding for finding in report.findings if finding.code == "zero"]
+    assert [finding.step for finding in found] == steps, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import ascii_lowercase, ascii_uppercase
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,6 +76,10 @@ def indexed(name: str, axes: str) -> str:
     return f"{name}_{axes}" if axes else name
 
 
+EITHER_SIDE = "later or no earlier"
+"""Entries that no gradient goes to, where it is not known which: what is zero here alone looks the same."""
+
+
 def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     """Which product this is: what the flattened sizes are and what the Jacobian's kind reduces it to."""
     facts = {
@@ -87,13 +92,15 @@ def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
 
 def _places(y: str, x: str, jacobian: LinearMap) -> dict[str, object]:
     """Where the zeros of a kind are that is told by them."""
-    if jacobian.structure not in PLACED or jacobian.nnz is None:
-        return {"axes": "an axis", "side": "later or no earlier", "blocks": "some"}
+    if jacobian.structure not in PLACED or not jacobian.nnz:
+        return {"axes": "an axis", "side": EITHER_SIDE, "blocks": "some"}
     rows, cols, _ = jacobian.entries()
     where = rows.cpu().numpy(), cols.cpu().numpy()
     if jacobian.structure == "strided_blocks":
-        (a, b), *_ = shared_axes(*where, jacobian.shapes)
-        return {"axes": f"axis {a} of {y} and axis {b} of {x}"}
+        (a, b), *others = shared_axes(*where, jacobian.shapes)  # more than hold at every point, where numbers are zero here
+        return {"axes": f"axis {a} of {y} and axis {b} of {x}{' here' if others else ''}"}
+    if jacobian.structure == "triangular" and np.array_equal(*where):
+        return {"side": EITHER_SIDE}
     side, blocks = triangle(*where, jacobian.m, jacobian.n)
     return {"side": side, "blocks": blocks}
 
@@ -191,16 +198,16 @@ SENTENCES: Mapping[str, str] = {
         "sees the others."
     ),
     "strided_blocks": (
-        "The Jacobian falls apart into blocks along {axes}: entries of {y} and of {x} have to do with each other only where "
-        "their indices there are equal, and the product comes down to one small vector-matrix product for each index."
+        "The Jacobian falls apart into blocks along {axes}: each entry of {y} sends its gradient only to entries of {x} "
+        "whose index there is equal to its own, and the product comes down to one small vector-matrix product for each index."
     ),
     "triangular": (
-        "It is a matrix product, not an element-wise one, but triangular: in flattened order each entry of {y} depends on no "
-        "{side} entry of {x}."
+        "It is a matrix product, not an element-wise one, but triangular: in flattened order each entry of {y} sends "
+        "its gradient to no {side} entry of {x}."
     ),
     "block_triangular": (
         "It is a matrix product, not an element-wise one, but block-triangular: cut into {blocks} equal parts each, no part of "
-        "{y} depends on {side} parts of {x}."
+        "{y} sends its gradient to {side} parts of {x} here."
     ),
     "sparse": (
         "It is a matrix product, not an element-wise one; {nnz} of the {size} entries of the Jacobian are not zero, and "

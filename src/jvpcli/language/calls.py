@@ -383,7 +383,7 @@ def _about_graph(call: ast.Call, position: int) -> tuple[str, ...]:
     )
 
 
-UNUSED_OPTIONS = {"allow_unused": (6, "None, shown as zeros here"), "materialize_grads": (8, "zeros, as here")}
+UNUSED_OPTIONS = {"allow_unused": (6, "None"), "materialize_grads": (8, "zeros, as here")}
 
 
 def _about_unused(call: ast.Call) -> tuple[str, ...]:

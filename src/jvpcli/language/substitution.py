@@ -249,7 +249,7 @@ def modules_of(*functions: Any) -> tuple[nn.Module, ...]:
 def _within(value: Any) -> list[Any]:
     """What a function refers to, or an object holds, that may be modules or functions that use some."""
     if isinstance(value, FunctionType):
-        if value.__module__.partition(".")[0] == "torch":
+        if (value.__module__ or "").partition(".")[0] == "torch":  # code that is evaluated may have no module
             return []
         names = {name for code in code_within(value.__code__) for name in code.co_names}
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]

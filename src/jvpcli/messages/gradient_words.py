@@ -38,6 +38,11 @@ def changed_view(found: Found) -> Pieces:
     return {"replica": operation_of(found) == "Broadcast"}
 
 
+def missing_method(found: Found) -> Pieces:
+    """Whether what a Function lacks is the method of forward mode."""
+    return {"forward_mode": found.text("missing") == "jvp"}
+
+
 def batched_cotangents(found: Found) -> Pieces:
     """The shape of a batch of cotangents."""
     expected = found.shape("expected")

@@ -62,7 +62,7 @@ def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100
 def _moderate(array: np.ndarray) -> bool:
     """Whether all entries read well without exponents."""
     sizes = np.abs(array[np.isfinite(array) & (array != 0)]) if array.size else array
-    return bool(sizes.size) and sizes.max() < 1e5 and sizes.min() >= 1e-3
+    return bool(sizes.size) and float(sizes.max()) < 1e5 and float(sizes.min()) >= 1e-3  # halves end below 1e5
 
 
 def bytes_text(size: float) -> str:

@@ -46,10 +46,11 @@ SENTENCES = {
     "saturated": MADE
     + "it is saturated (dead) there: around this value its numbers do not change with this entry, and its "
     "derivative comes out as 0",
-    "flat": MADE + "its derivative is 0 here and around here, and not far away",
+    "flat": MADE + "its derivative comes out as 0 here and around here, and not far away",
     "kink": MADE + "it has a kink there (the derivatives to its two sides differ), and PyTorch chooses 0",
     "leap": MADE + "its value jumps there, so that it has no derivative, and PyTorch gives 0",
-    "jump": MADE + "its derivative is 0 here, and not as near to this point as numbers of this precision can tell",
+    "jump": MADE
+    + "its derivative by PyTorch is 0 here, and not as near to this point as numbers of this precision can tell",
     "stationary": MADE + "it is stationary there: its derivative is 0 at this point, and not a little beside it",
     "value": MADE + "its derivative is 0 because of the value of {because} here, and is not with another",
     "values": MADE + "its derivative is 0 because of the values of its operands here, and is not with others",
@@ -74,6 +75,10 @@ KINDS = {
     "stationary": "stationary",
 }
 """By the code of a claim the kind of zero."""
+
+
+IDLE = ("unused", "unused_here")
+"""Of entries that a step does not read: this is so whatever arrives; all other causes make a zero of what does."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ def _of_value(
         assert passed is not None
         idle = torch.zeros_like(entries)
         for zero in _of_use(traced, following, (index, position), entries & (passed == 0), pending):
-            if zero.claim in ("unused", "unused_here"):
+            if zero.claim in IDLE:
                 idle = idle | zero.entries
                 here = here | (zero.entries if zero.claim == "unused_here" else False)
             else:
@@ -239,22 +244,56 @@ def _of_use(
     for place in (k for k, p in enumerate(step.operands) if p.number == primal.number):  # through all places where it stands
         felt = sensitivity(replace(passage, position=place))
         flat = flat if felt is None else flat & (felt == 0)
+    reached = _reached(traced, index, results, position)
+    before = torch.zeros_like(entries)  # of these a zero had come already, which nothing in this step made
     for why in why_flat(passage, flat) if bool(flat.any()) else ():
+        made = why.entries if why.cause in IDLE else why.entries & reached
+        before = before | (why.entries & ~made)
         because = None if why.because is None else step.operands[why.because]
-        yield Zero(
-            "values" if why.cause == "value" and because is None else why.cause, (index,), primal, why.entries, because
-        )
+        if bool(made.any()):
+            yield Zero("values" if why.cause == "value" and because is None else why.cause, (index,), primal, made, because)
+    for k in results if bool(before.any()) else ():
+        v = arrived[k]
+        assert v is not None
+        _put_down(pending, step.results[k].primal.number, _own(traced, (index, k, position), before, v) & (v == 0))
     rest = entries & ~flat
     for k in results if bool(rest.any()) else ():
         v = arrived[k]
         assert v is not None
         rows, cancelled, lost = _terms(traced, index, (k, position), rest, v)
-        number = step.results[k].primal.number
-        if bool(rows.any()):
-            pending[number] = pending[number] | rows if number in pending else rows
+        _put_down(pending, step.results[k].primal.number, rows)
         for claim, mask in (("cancelled", cancelled), ("underflow", lost)):
             if bool(mask.any()):
                 yield Zero(claim, (index,), primal, mask)
+
+
+def _reached(traced: Traced, index: int, results: Sequence[int], position: int) -> Tensor:
+    """The entries of an operand on whose way back something other than zero arrives at the step."""
+    primal = traced.chain.steps[index].operands[position]
+    reached = torch.zeros_like(primal.tensor, dtype=torch.bool)
+    for k in results:
+        v = traced.swept.arrived[index][k]
+        assert v is not None
+        reached = reached | ((v != 0).reshape(reached.shape) if _is_own(traced, index, k, position) else (v != 0).any())
+    return reached
+
+
+def _own(traced: Traced, way: tuple[int, int, int], entries: Tensor, v: Tensor) -> Tensor:
+    """The entries of a result through which those of an operand (a mask) get their gradients."""
+    return entries.reshape(v.shape) if _is_own(traced, *way) else torch.ones_like(v, dtype=torch.bool)
+
+
+def _is_own(traced: Traced, index: int, result: int, position: int) -> bool:
+    """Whether each entry of an operand gets its gradient from its own entry of the result alone, at every point."""
+    local = next((m for m in traced.maps[index] if m.result == result and m.position == position), None)
+    jacobian = None if local is None else local.jacobian
+    return jacobian is not None and jacobian.structure in ("diagonal", "identity") and jacobian.m == jacobian.n
+
+
+def _put_down(pending: dict[int, Tensor], number: int, entries: Tensor) -> None:
+    """Adds entries whose zero is still to be explained."""
+    if bool(entries.any()):
+        pending[number] = pending[number] | entries if number in pending else entries
 
 
 def _terms(
