@@ -148,7 +148,7 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         reader = Reader(statements, code, twice, calls, others)
         subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
         own = {} if subject is None else without_leaves(subject.before, code)[1]
-        if inputs or subject is None or own.keys() & subject.asked.wrt:
+        if inputs or subject is None or not subject.asked.wrt or own.keys() & subject.asked.wrt:
             break
         inputs = subject.asked.wrt  # made anew under one name, each has its own
     before, found = (statements, None) if subject is None else (subject.before, subject.asked)
