@@ -25,4 +25,4 @@ def differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], 
     leaves = [x for x in tensors if x.grad_fn is None]
     ends = [node for nodes in graphs for node in nodes if not node.next_functions]
     leaves += [leaf for node in ends if (leaf := getattr(node, "variable", None)) is not None]
-    return any(id(leaf) not in mine and getattr(leaf, MARK, False) for leaf in leaves)
+    return not {id(leaf) for leaf in leaves if getattr(leaf, MARK, False)} <= mine

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -232,7 +232,7 @@ def backward_failures(problem: Problem) -> Iterator[None]:
         Exception: whatever else was raised.
     """
     try:
-        with unwritten(problem.modules):
+        with unwritten(problem.modules) if problem.modules else nullcontext():
             yield
     except (JvpError, MemoryError):
         raise

@@ -321,6 +321,8 @@ def _outputs_of(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The outputs by name that a function gave for its arguments, and in words what else it gave."""
     found = _results(result, given, () if arguments is None else arguments.ignored)
+    if isinstance(result, Tensor):
+        return name_outputs(found, tuple(given)), {}
     parts = [(name, part) for name, part in found if isinstance(part, Tensor)]
     if not parts or len(parts) == len(found):
         return name_outputs(found, tuple(given)), {}
@@ -624,7 +626,7 @@ def name_outputs(
 def _default_names(own: Sequence[str | None], taken: Collection[str]) -> list[str]:
     """A name for each output that has none of its own; where that name is taken, another."""
     defaults, base = _defaults("y", len(own)), "out"
-    while any(name is None and default in taken for name, default in zip(own, defaults, strict=True)):
+    while not {default for name, default in zip(own, defaults, strict=True) if name is None}.isdisjoint(taken):
         defaults, base = _defaults(base, len(own)), base + "_"
     return defaults
 

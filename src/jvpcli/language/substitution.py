@@ -232,6 +232,8 @@ MOST = 1000
 
 def modules_of(*functions: Any) -> tuple[nn.Module, ...]:
     """The modules that Python functions may use: themselves, what they are bound to, their closures, globals that they name."""
+    if len(functions) == 1 and _names_packages_alone(functions[0]):
+        return ()
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
     waiting = list(functions)
@@ -244,6 +246,15 @@ def modules_of(*functions: Any) -> tuple[nn.Module, ...]:
             else:
                 waiting += _within(value)
     return tuple(found.values())
+
+
+def _names_packages_alone(function: Any) -> bool:
+    """Whether a function refers to packages, such as torch, and to nothing else: most small ones do, and are called often."""
+    if type(function) is not FunctionType or function.__closure__ or function.__dict__:
+        return False
+    code, scope = function.__code__, function.__globals__
+    held = [scope[name] for name in code.co_names if name in scope]
+    return {*map(type, held)} <= {ModuleType} and CodeType not in {*map(type, code.co_consts)}
 
 
 def _within(value: Any) -> list[Any]:
