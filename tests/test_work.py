@@ -141,9 +141,9 @@ def calls_of(task: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     ("function", "size", "calls", "operations"),
     [
-        (lambda x: torch.sin(x), 4096, 170, 9),
+        (lambda x: torch.sin(x), 4096, 175, 9),
         (lambda x: torch.outer(x, x), 64, 260, 13),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 210, 34),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 215, 34),
     ],
     ids=["sin", "outer", "small"],
 )

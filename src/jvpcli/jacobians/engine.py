@@ -145,7 +145,7 @@ def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[Lin
     if way.strategy == "matrix_free":
         shape = tuple(graph.output.shape)
         return [OperatorMap(shape, tuple(x.shape), graph.output, x, min(BATCH_BYTES, limit / 8)) for x in graph.inputs]
-    size = sum(graph.m * x.numel() * x.element_size() for x in graph.inputs)
+    size = sum([graph.m * x.numel() * x.element_size() for x in graph.inputs])
     if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
     by_passes = by_columns if (way.strategy, way.mode) == ("dense", "forward") else by_rows
@@ -160,7 +160,7 @@ def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
     if graph.m * graph.n > EXACT_NONFINITE:
         return True
     values = []
-    for term in (t for terms in pieces for t in terms):
+    for term in [t for terms in pieces for t in terms]:
         if isinstance(term, KroneckerMap):
             values += [f.values for f in term.factors]
         elif isinstance(term, SparseMap) and term.values is not None:
@@ -220,7 +220,7 @@ class LargePlan:
             for planned, (_, done, _) in zip(self.graphs.values(), parts, strict=True)
         ]
         worst = max(plans, key=lambda plan: plan.peak_bytes)  # the costliest tells the reason
-        plan = replace(worst, passes=sum(plan.passes for plan in plans))
+        plan = replace(worst, passes=sum([plan.passes for plan in plans]))
         return Derivatives(maps, plan, tuple([notice for _, _, notices in parts for notice in notices]))
 
     def _alone(self, name: str) -> Named:
