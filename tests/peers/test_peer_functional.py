@@ -133,7 +133,7 @@ def test_the_callers_mode(mode):
 
 def test_errors():
     """A function that gives no tensor; a v or u of another shape, or too few."""
-    for wrong in (lambda x: (x, 2), lambda x: "text", lambda x: 3.0):
+    for wrong in (lambda x: (2, 3.0), lambda x: "text", lambda x: 3.0):
         with pytest.raises(jvpcli.JvpError) as caught:
             jvpcli.jacobian(wrong, X)
         assert caught.value.code == "not_differentiable"

@@ -85,7 +85,7 @@ def test_names_are_the_notebook_s_tensors_unless_they_are_given(outputs):
 
 def test_other_commands_print_as_in_a_shell(outputs):
     assert printed(outputs["json"]).startswith('{"schema":1,"ok":true,"expression":"x * 2"')
-    assert printed(outputs["explain"]).startswith("backward() was called on a tensor with several entries\n")
+    assert printed(outputs["explain"]).startswith("backward() or grad() was called on a tensor with several entries\n")
     assert printed(outputs["batch"]).startswith('{"id":7,"schema":1,"ok":true,')
 
 

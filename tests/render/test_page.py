@@ -233,13 +233,13 @@ def test_several_outputs_share_their_v_and_add_up(show):
 
 def test_infinite_and_undefined_numbers_are_shown(show):
     report = inspect(
-        Request("torch.stack([torch.log(x[0]), -1/x[0], x[1]])", {"x": "0,4"}, grad_outputs=((None, "0,nan,1"),))
+        Request("torch.log(x)", {"x": "0,4"}, grad_outputs=((None, "0,nan"),))
     )
     browser = show(page(report))
     entries = [number_text(d) for d in report.jacobian["y"]["x"].value.reshape(-1)]
     assert "inf" in entries
     assert [cell.text for cell in browser.all(".jvp-entry")] == entries
-    assert [field.get_attribute("value") for field in browser.all(".jvp-weight input")] == ["0", "nan", "1"]
+    assert [field.get_attribute("value") for field in browser.all(".jvp-weight input")] == ["0", "nan"]
 
 
 @pytest.mark.parametrize(
