@@ -73,8 +73,8 @@ FAMILIES: dict[str, list[str]] = {
     ],
     "autograd's state": [
         "x.grad_fn.next_functions", "x.data.mul_(2)", "x.requires_grad_()", "x.detach_()",
-        "x.retain_grad()", "x.requires_grad", "torch.no_grad()", "torch.enable_grad()", "torch.inference_mode()",
-        "torch.set_grad_enabled(False)", "torch.ones(3, requires_grad=True)", "x.is_leaf",
+        "x.retain_grad()", "torch.no_grad()", "torch.enable_grad()", "torch.inference_mode()",
+        "torch.set_grad_enabled(False)", "torch.ones(3, requires_grad=True)",
         "x.tensor(1, requires_grad=True)", "torch.autograd.set_detect_anomaly(True)", "torch.detach_(x)", "x.volatile",
     ],
     "global settings": [
