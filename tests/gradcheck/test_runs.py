@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd import Function, gradcheck
+from changed_backwards import with_backward
+from torch.autograd import gradcheck
 
 import jvpcli
 from many_functions import FUNCTIONS
@@ -52,26 +53,6 @@ def test_a_large_problem_runs_a_few_times():
     assert len(runs) <= 11
 
 
-def changed(function, change):
-    """The function, whose own gradient is changed."""
-
-    class Changed(Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return function(x).clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            (x,) = ctx.saved_tensors
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(function(leaf), leaf, g)
-            return change(gradient)
-
-    return lambda x: Changed.apply(x)
-
-
 SEVERAL = {
     "loss": lambda x: (x.sin() ** 2).mean(),
     "logsumexp": lambda x: (3 * x).logsumexp(0),
@@ -95,9 +76,9 @@ CHANGES = {
 @pytest.mark.parametrize("name", SEVERAL)
 def test_along_one_direction_wrong_entries_do_not_cancel(name, size):
     x = draw(size)
-    assert jvpcli.check(changed(SEVERAL[name], lambda g: g), x).passed
+    assert jvpcli.check(with_backward(SEVERAL[name], lambda g: g), x).passed
     for change in CHANGES.values():
-        wrong = changed(SEVERAL[name], change)
+        wrong = with_backward(SEVERAL[name], change)
         if not gradcheck(wrong, (x.clone().requires_grad_(),), raise_exception=False, check_undefined_grad=False):
             assert jvpcli.check(wrong, x).verdict == "wrong_backward"
 
@@ -113,7 +94,7 @@ def test_along_one_direction_a_kink_is_seen(size):
 
 def test_a_gradient_that_is_plainly_wrong_is_not_looked_at_closely_everywhere():
     runs = []
-    wrong = changed(lambda x: runs.append(1) or x**2, lambda g: 1.5 * g)
+    wrong = with_backward(lambda x: runs.append(1) or x**2, lambda g: 1.5 * g)
     result = jvpcli.check(wrong, draw(10))
     assert (result.verdict, result.worst.analytic) == ("wrong_backward", pytest.approx(1.5 * result.worst.numeric, rel=1e-6))
     assert len(runs) < 200

@@ -305,34 +305,30 @@ FACTORIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor", "f
 
 def _made_of_numbers(call: Call) -> Call | None:
     """The call on the way to a tensor that made one of plain numbers."""
-    waiting, seen = [call], set[int]()
-    while waiting:
-        here = waiting.pop()
-        if here.number in seen:
-            continue
-        seen.add(here.number)
-        if getattr(here.function, "__name__", "") in FACTORIES:
-            return here
-        waiting += [o.call for o in pieces((here.arguments, here.keywords)) if isinstance(o, Result)]
-    return None
+    return next((here for here in _back_from(call) if getattr(here.function, "__name__", "") in FACTORIES), None)
 
 
 def _number_behind(call: Call, recorder: Recorder) -> Call | None:
     """The call that gave a plain number from which another call made its tensor anew."""
+    for here in _back_from(call):
+        for part in pieces((here.arguments, here.keywords)):
+            if isinstance(part, (float, int)) and not isinstance(part, bool):
+                for value, source in reversed(recorder.numbers):
+                    if value is part or (isinstance(value, list) and any(v is part for v in value)):
+                        return source
+    return None
+
+
+def _back_from(call: Call) -> Iterator[Call]:
+    """The call, then those whose results it was given, and so on, each once."""
     waiting, seen = [call], set[int]()
     while waiting:
         here = waiting.pop()
         if here.number in seen:
             continue
         seen.add(here.number)
-        for part in pieces((here.arguments, here.keywords)):
-            if isinstance(part, Result):
-                waiting.append(part.call)
-            elif isinstance(part, (float, int)) and not isinstance(part, bool):
-                for value, source in reversed(recorder.numbers):
-                    if value is part or (isinstance(value, list) and any(v is part for v in value)):
-                        return source
-    return None
+        yield here
+        waiting += [part.call for part in pieces((here.arguments, here.keywords)) if isinstance(part, Result)]
 
 
 def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -> Cause | None:
