@@ -335,9 +335,7 @@ class DeriveResult(_Result):
         render_derive(self.report, console)
 
     def _repr_latex_(self) -> str:
-        lines = self.latex.replace(" = ", " &= ", 1) if "\n" not in self.latex else " \\\\\n".join(
-            line.replace(" = ", " &= ", 1) for line in self.latex.split("\n")
-        )
+        lines = " \\\\\n".join(line.replace(" = ", " &= ", 1) for line in self.latex.split("\n"))
         return f"$$\\begin{{aligned}}\n{lines}\n\\end{{aligned}}$$"
 
 

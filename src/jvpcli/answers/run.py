@@ -121,17 +121,18 @@ class Watched:
         return result
 
     def _look(self, watch: Watch, call: Derivative, result: Any) -> None:
-        """Looks at the gradients of a pass; its steps are put together only where something is wrong."""
+        """Looks at the gradients of a pass."""
         parts: Iterable[Any] = (x.grad for x in call.inputs.values()) if result is None else pieces(result)
         gradients = {name: g.detach() for name, g in zip(call.inputs, parts, strict=False) if isinstance(g, Tensor)}
-        problem = None
-        if watch.wants(gradients):
-            try:
-                problem = problem_of(call, self.recorder)
-            except NotRecorded:
-                problem = None
-        for alarm in watch.look(call, gradients, problem):
+        for alarm in watch.look(call, gradients, lambda: self._problem(call)):
             self.alarmed(alarm)
+
+    def _problem(self, call: Derivative) -> Problem | None:
+        """The steps of a derivative call; None where one of them was not seen."""
+        try:
+            return problem_of(call, self.recorder)
+        except NotRecorded:
+            return None
 
 
 def main_file() -> str | None:
@@ -281,7 +282,7 @@ def warned(message: str, point: Point) -> str | None:
     if known is None:
         return None
     place = point.place()
-    return f"{place.short}, `{place.text}`: {known.message}"
+    return f"{place.cited}: {known.message}"
 
 
 def unanswered(watched: Watched) -> UsageError | None:

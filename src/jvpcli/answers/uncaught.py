@@ -136,7 +136,7 @@ def _operands(
     """The tensors that the failing call was given; where no call of torch failed, those that the sub-expression names."""
     if attempt is None:
         for name, x in _named_in(place, trace):
-            yield Operand(name, x, _made(x, recorder, place))
+            yield Operand(name, x, _made_before(x, recorder, place))
         return
     if attempt.function in DERIVATIVES:
         call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
@@ -144,20 +144,25 @@ def _operands(
         for name, v in zip(call.outputs, call.grad_outputs or (), strict=False):
             shown |= {} if v is None else {f"v for {name}": v}
         for name, x in shown.items():
-            yield Operand(name, x, _made(x, recorder, place))
+            yield Operand(name, x, _made_before(x, recorder, place))
         return
     known, texts = names_of_frame(trace.tb_frame), _texts(place, attempt)
     tensors = {id(x): x for x in pieces((attempt.arguments, attempt.keywords)) if isinstance(x, Tensor)}
     for number, (key, x) in enumerate(tensors.items()):
-        made = _made(x, recorder, place)
+        made = _made_before(x, recorder, place)
         written = known.get(key) or texts.get(key) or (made.text if made is not None else None) or _role(attempt, x)
         yield Operand(written or f"operand {number}", x, made)
 
 
-def _made(x: Tensor, recorder: Recorder | None, place: Place) -> Place | None:
+def _made(x: Tensor, recorder: Recorder) -> Place | None:
+    """Where a tensor was made, if that was seen."""
+    origin = recorder.origin(x)
+    return origin.call.place if isinstance(origin, Result) else None
+
+
+def _made_before(x: Tensor, recorder: Recorder | None, place: Place) -> Place | None:
     """Where a tensor was made, if that was seen and is another place."""
-    origin = None if recorder is None else recorder.origin(x)
-    found = origin.call.place if isinstance(origin, Result) else None
+    found = None if recorder is None else _made(x, recorder)
     return None if found is None or (found.file, found.line) == (place.file, place.line) else found
 
 
@@ -248,15 +253,15 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
         place, left = made.place, recorder.numbers[-1][1].place
         if place is not None and left is not None:
             return Cause(
-                f"{name} carries no gradient: {place.short}, `{place.text}`, makes a tensor of plain numbers, which have no "
-                f"graph. Numbers were taken out of a graph at {left.short}, `{left.text}`.",
+                f"{name} carries no gradient: {place.cited}, makes a tensor of plain numbers, which have no "
+                f"graph. Numbers were taken out of a graph at {left.cited}.",
                 place if left.line == place.line else left,
                 "stay with tensors: they can be added up like numbers",
             )
     if call is None:
         return Cause(f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad.")
     place, function = call.place, getattr(call.function, "__name__", "")
-    where = f"{place.short}, `{place.text}`" if place is not None else f"a call of {function}"
+    where = place.cited if place is not None else f"a call of {function}"
     if not call.recorded:
         return Cause(
             f"{name} carries no gradient: the graph ends at {where}, which runs under torch.no_grad().",
@@ -340,10 +345,9 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     for name, x in call.inputs.items():
         reached = any(getattr(n, "variable", None) is x for n in nodes) or (x.grad_fn is not None and x.grad_fn in nodes)
         if not reached:
-            origin = recorder.origin(x)
-            made = origin.call.place if isinstance(origin, Result) else None
+            made = _made(x, recorder)
             if made is not None:
-                words = f"No step from {name} leads to {', '.join(call.outputs)}: it was made at {made.short}, `{made.text}`."
+                words = f"No step from {name} leads to {', '.join(call.outputs)}: it was made at {made.cited}."
                 return Cause(words, made)
             return Cause(f"No step from {name} leads to {', '.join(call.outputs)}.")
     return None
@@ -365,7 +369,7 @@ def _written(text: str, recorder: Recorder) -> Cause | None:
         return None
     place = chosen[0].point.place()
     return Cause(
-        f"It was changed in place at {place.short}, `{place.text}`, after a step had kept it for its own derivative.",
+        f"It was changed in place at {place.cited}, after a step had kept it for its own derivative.",
         place,
         "make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …",
     )
@@ -384,7 +388,7 @@ def _freed(operands: Sequence[Operand]) -> Cause | None:
         return None
     place = point.place()
     return Cause(
-        f"The backward pass at {place.short}, `{place.text}`, went through {len(marks)} of the same steps before, and freed what "
+        f"The backward pass at {place.cited}, went through {len(marks)} of the same steps before, and freed what "
         "they had kept.",
         place,
         "retain_graph=True in the earlier call, or one call for the sum of both; what an earlier turn of a loop computed and "
@@ -410,9 +414,8 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
         if not x.requires_grad:
             return end_of_graph(name, x, recorder) or Cause(f"{name} does not require grad, so it gets no gradient.")
         if not x.is_leaf:
-            origin = recorder.origin(x)
-            made = origin.call.place if isinstance(origin, Result) else None
-            where = f"at {made.short}, `{made.text}`" if made is not None else "by a step"
+            made = _made(x, recorder)
+            where = f"at {made.cited}" if made is not None else "by a step"
             words = f"{name}.grad is None: {name} is no leaf, it was computed {where}, and only leaves keep their gradient."
             return Cause(words, made, f"{name}.retain_grad() before the backward pass; or torch.autograd.grad(loss, {name})")
         if recorder.last_pass is None:
@@ -426,7 +429,7 @@ def _at(point: Point | None) -> str:
     if point is None:
         return "not in your code"
     place = point.place()
-    return f"at {place.short}, `{place.text}`"
+    return f"at {place.cited}"
 
 
 def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:

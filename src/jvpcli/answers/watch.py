@@ -6,7 +6,7 @@ by one, to find where it began.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,20 +39,22 @@ class Watch:
     known: set[str] = field(default_factory=set)
     broken: bool = False
 
-    def look(self, call: Derivative, gradients: Mapping[str, Tensor], problem: Problem | None) -> Iterator[Alarm]:
-        """What is wrong with the gradients of a pass that was not before; `problem` is the pass, where its steps are known."""
+    def look(
+        self, call: Derivative, gradients: Mapping[str, Tensor], problem_of: Callable[[], Problem | None]
+    ) -> Iterator[Alarm]:
+        """What is wrong with the gradients of a pass that was not before.
+
+        `problem_of` puts the steps of the pass together, where they are known; it is called only where something is wrong.
+        """
         self.passes += 1
         found = {code: names for code, names in _troubles(gradients).items() if self._is_new(code, names)}
+        problem = problem_of() if found else None
         for code, names in found.items():
             self.known.update(names if code == "zero" else ())
             self.broken |= code != "zero"
             alarm = _alarm(code, names, self.passes, call, problem)
             self.alarms.append(alarm)
             yield alarm
-
-    def wants(self, gradients: Mapping[str, Tensor]) -> bool:
-        """Whether the gradients hold something that was not there before."""
-        return any(self._is_new(code, names) for code, names in _troubles(gradients).items())
 
     def _is_new(self, code: str, names: Sequence[str]) -> bool:
         return not self.broken and (code != "zero" or not self.known.issuperset(names))

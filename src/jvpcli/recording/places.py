@@ -71,6 +71,11 @@ class Place:
         return f"{Path(self.file).name}:{self.line}"
 
     @property
+    def cited(self) -> str:
+        """The place and its text, as sentences name it."""
+        return f"{self.short}, `{self.text}`"
+
+    @property
     def span(self) -> tuple[int, int]:
         """Where in its line the sub-expression stands: all of the line, where it goes on in others."""
         start = self.source.find(self.text)

@@ -274,12 +274,9 @@ def matmul(a: Lam, b: Lam) -> Lam:
     rows = (fresh(a.shape[-2]),) if ra > 1 else ()
     columns = (fresh(b.shape[-1]),) if rb > 1 else ()
 
-    def entry(p: Poly, q: Poly) -> Poly:
-        return times(p, q)
-
     left = Lam(a.over[:-2], a(*a.over[:-2], *rows, k)) if ra > 1 else Lam((), a(k))
     right = Lam(b.over[:-2], b(*b.over[:-2], k, *columns)) if rb > 1 else Lam((), b(k))
-    batch = elementwise(entry, left, right)
+    batch = times_of(left, right)
     return Lam((*batch.over, *rows, *columns), total(batch.body, (k,)))
 
 
