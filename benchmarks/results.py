@@ -207,6 +207,39 @@ def report(data: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def card(rows: Iterable[Row], device: str) -> str:
+    """RESULTS.DEVICE.md: the repeated calls on a graphics card."""
+    import torch
+
+    rows = list(rows)
+    structured = [row for row in rows if row["structured"]]
+    dense = [row for row in rows if not row["structured"]]
+    first = {row["case"]: best_warm(row) / row["first"] for row in structured}
+    lines = [
+        mean("structured, first seen, against torch's best warm call", first, 0),
+        mean("structured, again", {row["case"]: best_warm(row) / row["median"]["ours"] for row in structured}, 0),
+        mean("dense, again", {row["case"]: best_warm(row) / row["median"]["ours dense"] for row in dense}, 0),
+    ]
+    parts = [
+        f"# Results of the benchmarks on {device}",
+        f"torch {torch.__version__}, {torch.cuda.get_device_name(device)}, {processor()}; `python -m benchmarks.run --device "
+        f"{device}`. Times in ms, medians, the card's work waited for; the tensors are on the card, and so are the results.",
+        table(["", "measured"], [[text, value] for text, value, _ in filter(None, lines)]),
+        table(
+            ["case", "m×n", "nnz", "structure", "first seen", "again", "dense", *TORCH, "torch / first seen", "torch / again"],
+            [
+                [
+                    row["case"], f"{row['m']}×{row['n']}", str(row["nnz"]), row["structure"], number(row["first"]),
+                    *(number(row["median"].get(way)) for way in ("ours", "ours dense", *TORCH)),
+                    f"{best_warm(row) / row['first']:.3g}×", f"{best_warm(row) / row['median']['ours']:.3g}×",
+                ]
+                for row in rows
+            ],
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
 def reasons(lines: Iterable[Line]) -> list[str]:
     """Why the missed goals are missed."""
     missed = [text for text, _, met in lines if not met]

@@ -1,6 +1,7 @@
 """Measures every case and writes RESULTS.md and cost.svg; under 20 minutes.
 
 python -m benchmarks.run [--only WORD] [--data FILE] [--resume FILE]
+python -m benchmarks.run --device cuda [--only WORD]     the same cases on a graphics card: RESULTS.cuda.md
 """
 
 from __future__ import annotations
@@ -81,7 +82,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name holds this word; the report is printed")
     parser.add_argument("--resume", type=Path, help="a file of --data: what is in it is not measured again")
     parser.add_argument("--data", type=Path, help="write the numbers as JSON too, after every case")
+    parser.add_argument("--device", default="cpu", help="where the cases' tensors are; another than cpu has a table of its own")
     options = parser.parse_args()
+    if options.device != "cpu":
+        rows = []
+        for name in make_cases():
+            if options.only in name and (row := worker("card", name, options.device)):
+                rows.append(row)
+                (HERE / f"RESULTS.{options.device}.md").write_text(results.card(rows, options.device))
+        return
     start = time.perf_counter()
     data: dict[str, Any] = {"rows": {}, "scale": [], "seconds": 0.0}
     if options.resume and options.resume.exists():

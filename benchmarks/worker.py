@@ -1,6 +1,7 @@
 """One measurement in a process of its own; prints one line of JSON.
 
 python -m benchmarks.worker warm CASE         every way, interleaved, after a warm-up
+python -m benchmarks.worker card CASE DEVICE  the same on a graphics card, its work waited for
 python -m benchmarks.worker cold CASE WAY     one way's first call
 python -m benchmarks.worker peak CASE         the engine's peak memory, over its result
 python -m benchmarks.worker scale NAME SIZE   the engine at size
@@ -33,9 +34,11 @@ ENDLESS = 8000.0
 
 
 def timed(way: Callable[[], Any]) -> float:
-    """Milliseconds."""
+    """Milliseconds, what a graphics card still works at included."""
     start = time.perf_counter()
     result = way()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     del result
     return seconds * 1e3
@@ -45,22 +48,33 @@ def median(numbers: list[float]) -> float:
     return sorted(numbers)[len(numbers) // 2]
 
 
-def run_another(name: str) -> None:
+def run_another(name: str, cases: dict[str, Case]) -> None:
     """A program that is not the case's: what the engine loads when first called is loaded then."""
-    cases = make_cases()
     peers.ours(cases["attention to Q" if name != "attention to Q" else "conv1d 2048"])()
 
 
 def warm(name: str) -> dict[str, Any]:
     """Medians in ms; `first`: a program that this process has not run, after another has."""
     cases = make_cases()
+    return measured(name, cases, peers.our_ways)
+
+
+def card(name: str, device: str) -> dict[str, Any]:
+    """Medians in ms, with the function's tensors on that device."""
+    with torch.device(device):
+        cases = make_cases()
+    return measured(name, cases, lambda case: {"ours": peers.ours(case), "ours dense": peers.ours_dense(case)})
+
+
+def measured(name: str, cases: dict[str, Case], our_ways: Callable[[Case], dict[str, peers.Way]]) -> dict[str, Any]:
+    """Our ways of a case and torch's, in turns."""
     case = cases[name]
-    run_another(name)
+    run_another(name, cases)
     case.function(*case.inputs)  # what torch sets up for the function itself (kernels made by oneDNN) is no part of it
     first = timed(peers.ours(case))
     for way in peers.possible_peers(cases["small: MLP 16"]).values():
         way()  # what a way loads when first called is no part of its repeated call
-    ways = peers.our_ways(case) | peers.possible_peers(case)
+    ways = our_ways(case) | peers.possible_peers(case)
     once = tried(name, ways)
     samples: dict[str, list[float]] = {label: [milliseconds] for label, milliseconds in once.items()}
     start = time.perf_counter()
@@ -112,7 +126,7 @@ def cold(name: str, way: str) -> dict[str, Any]:
 def peak(name: str) -> dict[str, Any]:
     """MiB over what the process holds before, and of the result: dense, or the nonzeros with their places."""
     case = make_cases()[name]
-    run_another(name)
+    run_another(name, make_cases())
     case.function(*case.inputs)
     call = peers.ours_written(case) if case.structured else peers.ours_dense(case)
     with Watched() as memory:
@@ -148,7 +162,7 @@ SCALE = {
 
 def scale(name: str, size: int) -> dict[str, Any]:
     """Seconds and MiB of a first-seen Jacobian, and with all its nonzeros written out."""
-    run_another("")
+    run_another("", make_cases())
     case = Case(name, SCALE[name], (torch.randn(size),), True)
     call = peers.ours(Case(name, lambda x: SCALE[name](x), case.inputs, True))
     with Watched() as memory:
@@ -172,5 +186,5 @@ def rival(name: str, way: str) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # with more, whoever else uses the machine decides the time
     kind, *rest = sys.argv[1:]
-    kinds = {"warm": warm, "cold": cold, "peak": peak, "rival": rival, "scale": lambda n, s: scale(n, int(s))}
+    kinds = {"warm": warm, "card": card, "cold": cold, "peak": peak, "rival": rival, "scale": lambda n, s: scale(n, int(s))}
     print(json.dumps(kinds[kind](*rest)))

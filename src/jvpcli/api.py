@@ -351,7 +351,7 @@ def inspect(
     is_grads_batched: bool = False,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     mode: str = "auto",
     jacobian: str = "auto",
@@ -385,7 +385,7 @@ def inspect(
         is_grads_batched: whether each cotangent has an axis in front, of several; the vjp then has a row for each.
         tangent: a direction for the JVP: a VALUE, a list of VALUEs (several inputs), or a mapping by input name.
         dtype: of numbers and lists; tensors and arrays keep their own.
-        device: where the inputs go.
+        device: where the inputs go; None: tensors stay where they are, numbers and arrays go to the CPU.
         seed: makes random functions repeatable (0 where it is not given, unless a program begins with its own); the global
             generator is left as it was.
         mode: "auto", "forward" or "reverse".
@@ -413,7 +413,7 @@ def jacobian(
     wrt: Wanted | None = None,
     call: int | None = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     mode: str = "auto",
     memory_limit: int | str | None = None,
@@ -451,7 +451,7 @@ def trace(
     call: int | None = None,
     grad_outputs: Weights = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     step: int | str | None = None,
     depth: int | None = None,
@@ -486,7 +486,7 @@ def check(
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     mode: str = "auto",
     atol: float | None = None,
@@ -552,7 +552,7 @@ def hessian(
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
@@ -649,7 +649,7 @@ def derive(
     grad_outputs: Weights = None,
     tangent: Weights = None,
     dtype: str | torch.dtype = "float32",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     seed: int | None = None,
     shape: Mapping[str, str] | None = None,
     hessian: bool = False,

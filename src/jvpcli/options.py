@@ -326,7 +326,7 @@ OPTIONS: tuple[Option, ...] = (
            "Of numbers and JSON, as in --dtype float64; files and expressions keep theirs. Default: float32.", "float32",
            words=("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "int64", "bool")),
     Option("device", TEXT, ANSWERS, ("--device",), "DEVICE",
-           "Where the inputs go, as in --device cuda:0. Default: cpu.", "cpu", words=("cpu",)),
+           "Where the inputs go, as in --device cuda:0. Default: cpu.", words=("cpu",)),
     Option("seed", WHOLE, ("inspect", "trace", "hessian", "derive", "jacobian"), ("--seed",), "N",
            "Makes random functions repeatable, as in --seed 7. Default: 0."),
     Option("seed", WHOLE, ("check",), ("--seed",), "N",

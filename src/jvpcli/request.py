@@ -32,7 +32,7 @@ class Request:
         is_grads_batched: whether each cotangent has an axis in front, of several that are pulled back one by one.
         tangent: (input name or None, VALUE) pairs; empty: no JVP is asked for.
         dtype: of numbers and JSON; files and expressions keep their own.
-        device: where the inputs go.
+        device: where the inputs go; None: tensors stay where they are, all else is made on the CPU.
         seed: makes random functions repeatable.
         seed_given: whether the seed was asked for; if not, a check tries others too.
         mode: "auto", "forward" or "reverse"; of a check what is checked.
@@ -66,7 +66,7 @@ class Request:
     is_grads_batched: bool = False
     tangent: tuple[tuple[str | None, Value], ...] = ()
     dtype: str = "float32"
-    device: str = "cpu"
+    device: str | None = None
     seed: int = 0
     seed_given: bool = False
     mode: str = "auto"

@@ -54,7 +54,7 @@ def _run_own_backward(problem: Problem) -> None:
 def _maps(
     problem: Problem, request: Request, workspace: Callable[[Hashable], Workspace] | None
 ) -> Mapping[tuple[str, str], LinearMap]:
-    shapes = tuple([(name, tuple(x.shape), x.dtype) for name, x in problem.evaluation.inputs.items()])
+    shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
     maps = plan(problem, request.mode, "maps", work).maps()

@@ -61,7 +61,24 @@ def pose(request: Request) -> Problem:
         raise explain_failure(error, request, problem, _read_weights) from error
     if not isinstance(request.expression, str):
         _refuse_detached(request, problem)
+    _refuse_two_devices(problem)
     return problem
+
+
+def _refuse_two_devices(problem: Problem) -> None:
+    """Refuse a Jacobian whose rows would be on another device than its columns.
+
+    Raises:
+        UsageError: that is so.
+    """
+    places = {name: x.device for name, x in (*problem.leaves.items(), *problem.differentiable.items())}
+    if len(set(places.values())) > 1:
+        where = ", ".join(f"{name} on {device}" for name, device in places.items())
+        raise UsageError(
+            f"the differentiated inputs and the outputs are on several devices: {where}",
+            explanation="A Jacobian and its products are computed on one device.",
+            hints=("Put all inputs on one device, and leave out what moves an output (`.cpu()`, `.to(…)`).",),
+        )
 
 
 def _refuse_detached(request: Request, problem: Problem | None = None) -> None:

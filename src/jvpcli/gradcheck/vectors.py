@@ -57,17 +57,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """How named tensors lie in a vector, one after the other in row-major order."""
+    """How named tensors, on any device, lie in a vector of the CPU, one after the other in row-major order."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
+    devices: tuple[torch.device, ...]
 
     @classmethod
     def of(cls, tensors: Named) -> Layout:
         """The layout of these tensors."""
         values = tensors.values()
-        return cls(tuple(tensors), tuple(tuple(t.shape) for t in values), tuple(t.dtype for t in values))
+        return cls(
+            tuple(tensors),
+            tuple(tuple(t.shape) for t in values),
+            tuple(t.dtype for t in values),
+            tuple(t.device for t in values),
+        )
 
     @property
     def sizes(self) -> list[int]:
@@ -88,15 +94,15 @@ class Layout:
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """A vector as named tensors of the layout's shapes and dtypes."""
+        """A vector as named tensors of the layout's shapes, dtypes and devices."""
         found = {}
-        for name, shape, dtype, part in zip(
-            self.names, self.shapes, self.dtypes, vector.split(self.sizes), strict=True
+        for name, shape, dtype, device, part in zip(
+            self.names, self.shapes, self.dtypes, self.devices, vector.split(self.sizes), strict=True
         ):
             if dtype.is_complex:
-                found[name] = torch.view_as_complex(part.reshape(*shape, 2).clone()).to(dtype)
+                found[name] = torch.view_as_complex(part.reshape(*shape, 2).clone()).to(device, dtype)
             else:
-                found[name] = part.reshape(shape).to(dtype, copy=True)  # memory of its own, as the input has
+                found[name] = part.reshape(shape).to(device, dtype, copy=True)  # memory of its own, as the input has
         return found
 
     def slices(self) -> dict[str, slice]:

@@ -40,7 +40,7 @@ def read_value(
     *,
     name: str,
     dtype: str = "float32",
-    device: str = "cpu",
+    device: str | None = None,
     scope: Mapping[str, Tensor] | None = None,
     stdin: Callable[[], str] | None = None,
     seed: int = 0,
@@ -50,7 +50,8 @@ def read_value(
 
     Text is numbers, JSON, `@file`, `-` or an expression over torch and `scope`; other objects are tensors, arrays,
     numbers, nested lists and `{"value": …, "dtype": …}`.  Numbers and JSON take `dtype`; files, arrays, tensors and
-    expressions keep their own.  Random functions of an expression start from `seed`.
+    expressions keep their own.  Random functions of an expression start from `seed`.  The tensor goes to `device`;
+    without one a tensor stays where it is, and all else is made on the CPU.
 
     Raises:
         BadValueError: it can't be read; the message names the input.
@@ -59,7 +60,8 @@ def read_value(
     """
     reader = _Reader(name, read_dtype(dtype), scope or {}, stdin, seed, memory_limit)
     try:
-        return reader.read(value).to(read_device(device))
+        tensor = reader.read(value)
+        return tensor if device is None else tensor.to(read_device(device))
     except BadValueError as error:
         if not error.message.startswith(("There is no", "The device")):
             error.message = f"The value of `{name}` can't be read: {error.message}."
