@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, log2
 
 import torch
@@ -190,7 +191,7 @@ def _stair(side: Sequence[Tensor], steps: Sequence[float]) -> Tensor:
     exp(x) − 1 is a multiple of 2**-53 around 0, where its own value tells nothing of a rounding.
     """
     changes = [t * difference.abs() for t, difference in zip(steps, side, strict=True)]
-    stairs = [torch.where(narrower == 0, wider, 0.0) for wider, narrower in zip(changes, changes[1:], strict=False)]
+    stairs = [torch.where(narrower == 0, wider, 0.0) for wider, narrower in pairwise(changes)]
     return torch.stack(stairs).amax(0).nan_to_num(nan=0.0)
 
 

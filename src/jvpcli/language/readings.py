@@ -6,7 +6,7 @@ What a `torch.autograd.Function` keeps for its backward is seen by nobody: the g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -61,9 +61,8 @@ class Readings(TorchFunctionMode):
         if not held and not any(map(carries, given)):
             return
         made = list(tensors_in(result))
-        written = _written(name, args)
-        if written is not None and not carries(written):
-            self.weighed |= id(written) not in before  # whatever else sees its memory holds them, too
+        for written in written_by(name, args, keywords):
+            self.weighed |= not carries(written) and id(written) not in before  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
         taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
@@ -86,10 +85,18 @@ def carries(tensor: Tensor) -> bool:
     return tensor.requires_grad
 
 
-def _written(name: str, args: tuple[Any, ...]) -> Tensor | None:
-    """The tensor that a call changes in place; None: none."""
-    changes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-    return args[0] if changes and args and isinstance(args[0], Tensor) else None
+WRITERS = frozenset(
+    {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
+     "lshift", "rshift", "matmul", "div"))}
+)  # fmt: skip
+
+
+def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that a function of torch changes in place, by its name and what it is given."""
+    if keywords.get("out") is not None:
+        return list(tensors_in(keywords["out"]))
+    writes = (name.endswith("_") and not name.endswith("__")) or name in WRITERS or keywords.get("inplace") is True
+    return list(tensors_in(args[:1] or keywords)) if writes else []
 
 
 def name_of(func: Callable[..., Any]) -> str:

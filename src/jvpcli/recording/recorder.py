@@ -20,6 +20,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
+from jvpcli.language.readings import written_by
 from jvpcli.recording.places import Place, Point, pieces, user_point
 
 DEEPEST = 32
@@ -227,7 +228,7 @@ class Recorder(TorchFunctionMode):
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
         tensors = [x for x in pieces((args, keywords)) if isinstance(x, Tensor)]
-        writes = _may_write(func, keywords)
+        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled())
@@ -447,16 +448,6 @@ def _version(x: Tensor) -> int:
     except RuntimeError:  # under inference_mode nothing is counted
         return -1
 
-
-def _may_write(func: Callable[..., Any], keywords: Mapping[str, Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name in WRITERS or keywords.get("inplace") is True
-
-
-WRITERS = frozenset(
-    {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
-     "lshift", "rshift", "matmul", "div"))}
-)  # fmt: skip
 
 DRAWING = frozenset(
     {"dropout", "rrelu", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "bernoulli", "multinomial", "normal",
