@@ -77,7 +77,8 @@ class Watch(TorchFunctionMode):
         if live is None:
             return func(*args, **(kwargs or {}))
         name = name_of(func)
-        change = Change.of(_unseen(func, name, args, kwargs or {}))
+        unseen = name == "data=" or not torch.is_grad_enabled()
+        change = Change.of(written_by(name, args, kwargs or {}) if unseen else [])
         result = func(*args, **(kwargs or {}))
         self._note_remainder(name, args)
         kind = UNSEEN if change else _kind(name, kwargs or {}, result)
@@ -140,13 +141,6 @@ class Change:
 
 def _adds(t: Tensor, old: Tensor) -> bool:
     return t.requires_grad and t.shape == old.shape
-
-
-def _unseen(func: Callable[..., Any], name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors whose numbers a call changes while autograd records nothing, or by `x.data = …`."""
-    if name == "__set__":
-        return list(args[:1]) if getattr(getattr(func, "__self__", None), "__name__", "") == "data" else []
-    return [] if torch.is_grad_enabled() else written_by(name, args, keywords)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,8 +36,9 @@ class Readings(TorchFunctionMode):
         read: such numbers went to Python, where they may enter anything, and decide what runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, writing: Callable[[list[Tensor]], None] | None = None) -> None:
         super().__init__()
+        self._writing = writing  # hears of tensors before they are written to
         self.weighed = self.read = False
         self._held: WeakValueDictionary[int, Tensor] | None = None  # what was taken; it keeps nobody's memory
 
@@ -45,6 +46,10 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
+        if self._writing is not None and (kwargs or getattr(func, "__name__", "_")[-1:] == "_"):
+            written = written_by(name_of(func), args, kwargs or {})
+            if written:
+                self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
         # nearly every call: what comes out has a gradient, and nothing without one was taken before
         if self._held is None and isinstance(result, Tensor) and carries(result):
@@ -86,8 +91,8 @@ def carries(tensor: Tensor) -> bool:
 
 
 WRITERS = frozenset(
-    {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
-     "lshift", "rshift", "matmul", "div"))}
+    {"data=", "__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and",
+     "or", "xor", "lshift", "rshift", "matmul", "div"))}
 )  # fmt: skip
 
 
@@ -95,14 +100,16 @@ def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> l
     """The tensors that a function of torch changes in place, by its name and what it is given."""
     if keywords.get("out") is not None:
         return list(tensors_in(keywords["out"]))
-    writes = (name.endswith("_") and not name.endswith("__")) or name in WRITERS or keywords.get("inplace") is True
+    writes = name in WRITERS or (name.endswith("_") and not name.endswith("__")) or keywords.get("inplace") is True
     return list(tensors_in(args[:1] or keywords)) if writes else []
 
 
 def name_of(func: Callable[..., Any]) -> str:
-    """A function's name; that of the property for a property's getter."""
+    """A function's name; of a property that is read its name, of one that is set that with `=`."""
     name = getattr(func, "__name__", "")
-    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+    if name not in ("__get__", "__set__"):
+        return name
+    return getattr(getattr(func, "__self__", None), "__name__", name) + ("=" if name == "__set__" else "")
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
