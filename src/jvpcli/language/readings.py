@@ -46,10 +46,12 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        if self._writing is not None and (kwargs or getattr(func, "__name__", "_")[-1:] == "_"):
-            written = written_by(name_of(func), args, kwargs or {})
-            if written:
-                self._writing(written)
+        if self._writing is not None:
+            name = getattr(func, "__name__", "")
+            if kwargs or (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)):
+                written = written_by(name_of(func), args, kwargs or {})
+                if written:
+                    self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
         # nearly every call: what comes out has a gradient, and nothing without one was taken before
         if self._held is None and isinstance(result, Tensor) and carries(result):

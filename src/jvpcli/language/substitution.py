@@ -299,7 +299,10 @@ def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else id(tensor)
+    try:
+        return tensor.untyped_storage()._cdata
+    except RuntimeError:  # a sparse tensor, or one that a transform of torch.func has wrapped
+        return id(tensor)
 
 
 def _variables(value: Any) -> Iterator[tuple[Any, Sequence[str]]]:
