@@ -607,6 +607,20 @@ def test_an_infinite_derivative_agrees_with_no_difference(expression, x):
     assert "smooth" not in report.explanation
 
 
+@pytest.mark.parametrize(("expression", "x"), [("x.var()", "1,"), ("torch.log(x)", "-1,-2"), ("torch.asin(x).sum()", "2,0")])
+def test_what_has_no_value_has_no_derivative_that_passes(expression, x):
+    report = check(expression, x=x).report
+    point = torch.tensor([float(part) for part in x.split(",") if part])
+    assert not torch.isfinite(eval(expression, {"torch": torch, "x": point})).any()
+    assert (report.verdict, report.passed, report.worst) == ("kink", False, None)
+    assert report.explanation == "No output is finite at this point: the function has no derivative here that could be compared."
+    assert report.comparisons[0].agrees is None
+
+
+def test_an_output_of_no_entries_passes():
+    assert check("x[:0] / 0", x="1,2").verdict == "pass"
+
+
 def test_a_nan_is_named_as_that():
     """x² has the derivative 0 at 0; sqrt(x⁴) has ∞ · 0."""
     report = jvpcli.check("torch.sqrt(x**4)", x=[0.0, 2.0]).report

@@ -103,6 +103,8 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
         return f"{'Forward mode' if _is_forward(outcome) else 'Autograd'} agrees with finite differences."
     if outcome.verdict == NONDETERMINISTIC:
         return _unsteady(outcome)
+    if outcome.verdict == KINK and worst is None:
+        return "No output is finite at this point: the function has no derivative here that could be compared."
     if worst is None or outcome.entry is None or outcome.function is None:
         assert outcome.reason is not None
         return _wrong_backward(outcome, outcome.reason)
@@ -273,8 +275,9 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     if compared is not None:
         dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
         wrong = bool(compared.mismatches)
+        nothing = outcome.verdict == KINK and outcome.entry is None
         kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
-        agrees = None if compared.kinks and not wrong else not wrong
+        agrees = None if nothing or (compared.kinks and not wrong) else not wrong
         about = f"{compared.compared} {compared.what} in {dtype}{kinks}"
         yield Comparing("finite differences", agrees, compared.largest, about)
     if modes.fault == LINEAR:
