@@ -262,6 +262,11 @@ def norm(x):
 """
 
 
+def numbers(values):
+    """As they stand in JSON."""
+    return ["NaN" if value != value else value for value in values]
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -270,6 +275,8 @@ def norm(x):
         "s = x * 2; torch._foreach_add_([torch.zeros(1)], 1); t = s.detach() * s; t.sum().backward()",
         "torch.autograd.backward([x.sum(), (x**2).sum()], [torch.tensor(2.0), None])",
         "x.grad, = torch.autograd.grad([x.exp().sum(), x.sin()], [x], [None, torch.ones(3)])",
+        "torch.where(x > 0, x.clamp(min=0).sqrt(), 0 * x).sum().backward()",
+        "torch.nn.Embedding(4, 3, padding_idx=1)(torch.tensor([0, 1])).mul(x**2).sum().backward()",
     ],
 )
 @pytest.mark.parametrize("command", ["inspect", "trace"])
@@ -280,7 +287,7 @@ def test_the_answer_is_the_gradient_that_the_program_itself_gets(jvp, tmp_path, 
     found = {"__name__": "__main__"}
     exec(HELD_BACK.format(lines), found)
     document = json.loads(jvp("run", f"--{command}", "8", "--json", str(path)).out)
-    assert document["vjp"]["x"]["value"] == pytest.approx(found["x"].grad.tolist(), rel=1e-5)
+    assert document["vjp"]["x"]["value"] == pytest.approx(numbers(found["x"].grad.tolist()), rel=1e-5)
     assert "other_gradient" not in [warning["code"] for warning in document["warnings"]]
 
 

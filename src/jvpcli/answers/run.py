@@ -287,7 +287,7 @@ def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> tuple[str, Any, An
         return None
     expected, here = ours.detach().to(theirs.dtype).cpu().flatten(), theirs.detach().cpu().flatten()
     rounding = torch.finfo(theirs.dtype).eps ** 0.5 if theirs.is_floating_point() or theirs.is_complex() else 0.0
-    tolerance = ROUNDING * rounding * (expected.abs().max() if len(expected) else 0)
+    tolerance = ROUNDING * rounding * expected.abs().nan_to_num(nan=0.0, posinf=0.0).max() if len(expected) else 0.0
     apart = ~((here - expected).abs() <= tolerance) & (here.isfinite() | expected.isfinite())
     if not bool(apart.any()):
         return None

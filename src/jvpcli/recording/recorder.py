@@ -235,7 +235,7 @@ class Recorder(TorchFunctionMode):
         self._count += 1
         before = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
-        producers = ["" if x.grad_fn is None else x.grad_fn.name() for x in tensors] if writes else []
+        producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
@@ -269,7 +269,7 @@ class Recorder(TorchFunctionMode):
         """Notes a call down: what it was given, and which tensors it gave or changed."""
         results = list(_paths(result))
         news = [(path, x) for path, x in results if id(x) not in origins]
-        graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and not x.is_leaf]
+        graphs = [x for x in (*(x for _, x in news), *changed) if node_of(x) is not None]
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
         call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
@@ -440,6 +440,17 @@ def _numbers(origin: Result, x: Tensor) -> Cut:
     with torch._C.DisableTorchFunction():
         alias = x.detach()
     return Cut(alias, _version(alias), weakref.ref(origin.call), origin.path)
+
+
+def node_of(x: Tensor) -> Any:
+    """The node of autograd's graph that a tensor comes from; None of a view that torch would refuse to find one for.
+
+    So it is of one made under no_grad whose memory was written to since: an nn.Embedding with a padding_idx does that.
+    """
+    try:
+        return x.grad_fn
+    except RuntimeError:
+        return None
 
 
 def _version(x: Tensor) -> int:
