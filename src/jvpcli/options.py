@@ -276,7 +276,7 @@ OPTIONS: tuple[Option, ...] = (
            "The message, a traceback or a whole log; - reads it from stdin.", doors=(COMMAND_LINE, PYTHON)),
     Option("requests", OBJECTS, ("batch",), doors=(PYTHON,)),
     Option("program", WORDS, ("run",), (), "SCRIPT.py [ARGS]...",
-           "Your program, and its own arguments: all that follows is the program's.", doors=SHELL),
+           "Your program (- reads it from stdin), and its own arguments: all that follows is the program's.", doors=SHELL),
     Option("module", TEXT, ("run",), ("--module", "-m"), "MODULE", "Run a module, as python -m does.", doors=SHELL),
     Option("grad_calls", FLAG, ("run",), ("--grad-calls",), None,
            "List every torch.autograd.grad and backward by line, with the shapes.", False, doors=SHELL),

@@ -27,7 +27,7 @@ from jvpcli.language.evaluate import (
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, custom_in, nodes_below
-from jvpcli.language.substitution import DOUBLE, ModuleFunction, modules_of
+from jvpcli.language.substitution import DOUBLE, ModuleFunction, Place, modules_of
 from jvpcli.program import Block, Equation, Program
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Problem:
         arguments: what a Python function is called with, where that is more than the inputs.
         away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
             at the point itself.
+        written: where the function holds tensors from outside that it writes to, as far as that is known.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -77,6 +78,7 @@ class Problem:
     tied: Mapping[str, str] = field(default_factory=dict)
     arguments: Arguments | None = None
     away: list[bool] = field(default_factory=list, repr=False)
+    written: list[Place] = field(default_factory=list, repr=False)
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -176,7 +178,8 @@ class Problem:
                     functions=functions,
                 )
             else:
-                own = self.arguments, self.modules, self.dtype is not None
+                written = self.function.written if isinstance(self.function, ModuleFunction) else self.written
+                own = self.arguments, self.modules, self.dtype is not None, written
                 evaluation = evaluate_function(self.function, inputs, self.wrt, self.tracked, seed, *own)
         return evaluation if self.only is None else replace(evaluation, outputs=self._looked_at(evaluation.outputs))
 
@@ -188,7 +191,8 @@ class Problem:
         with default_dtype(self.dtype):
             if isinstance(self.function, Program):
                 return self._looked_at(run_program(self.function, inputs, self.functions))
-            return self._looked_at(call_function(self.function, inputs, self.arguments, self.modules, self.dtype is not None))
+            own = self.arguments, self.modules, self.dtype is not None, self.written
+            return self._looked_at(call_function(self.function, inputs, *own))
 
     def retry(self, expression: str) -> Problem:
         """A problem with the same inputs, whose program is another text.

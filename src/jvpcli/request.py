@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.errors import UsageError
@@ -94,6 +94,10 @@ class Request:
     command: str = "inspect"
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None
+
+    def checked(self) -> Request:
+        """As a check takes several v: none of them is special, and many are pulled back at once besides."""
+        return replace(self, is_grads_batched=False, batched=True, grad_outputs=()) if self.is_grads_batched else self
 
 
 UNITS = {

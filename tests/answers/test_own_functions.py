@@ -128,3 +128,60 @@ def test_mixed_precision_is_judged_by_its_coarsest_dtype():
     assert torch.allclose(result.jacobian["y", "x"], expected, atol=2e-2)
     assert result.report.warnings == ()
     assert jvpcli.check(half, x=X).passed
+
+
+class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * g
+
+
+class Bounded(Scaled):
+    @staticmethod
+    def backward(ctx, g):
+        return g.clamp(max=1.0)
+
+
+def clipping_hook(x):
+    y = x * 2
+    y.register_hook(lambda g: g.clamp(-0.1, 0.1))
+    return y.sum()
+
+
+def scaling_hook(x):
+    y = x * 2
+    y.register_hook(lambda g: g * 5)
+    return y.sum()
+
+
+def twice_or_nothing(x):
+    return Bounded.apply(x * 2).sum(), (x * x).sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "who"),
+    [
+        (clipping_hook, "A hook"),
+        (lambda x: Bounded.apply(x), "`Bounded.backward`"),
+        (twice_or_nothing, "`Bounded.backward`"),
+        (scaling_hook, None),
+        (lambda x: Scaled.apply(x), None),
+        (lambda x: Scaled.apply(x * 1j), None),
+        (torch.tanh, None),
+    ],
+)
+def test_a_backward_that_is_no_product_is_told(function, who):
+    """One v, and twice that, through PyTorch itself."""
+    x = torch.tensor([0.5, 2.0], requires_grad=True)
+    outputs = function(x)
+    y = torch.cat([part.reshape(-1) for part in (outputs if isinstance(outputs, tuple) else (outputs,))])
+    v = torch.tensor([0.7, -0.9])[: len(y)].to(y.dtype)
+    once, twice = (torch.autograd.grad(y, x, times * v, retain_graph=True)[0] for times in (1, 2))
+    assert torch.allclose(2 * once, twice) == (who is None)
+    told = [notice for notice in jvpcli.inspect(function, x=x.detach()).report.warnings if notice.code == "nonlinear"]
+    assert len(told) == (who is not None)
+    assert all(notice.message.startswith(who) for notice in told)

@@ -142,6 +142,7 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.second_jump": about.curvature_jumps,
     "warning.asymmetric": about.is_asymmetric,
     "warning.repeated": about.is_repeated,
+    "warning.nonlinear": about.is_not_linear,
     "warning.coupled": about.is_coupled,
     "warning.truncated": about.is_large,
     "warning.torch_warning": about.torch_warns,

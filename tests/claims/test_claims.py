@@ -310,6 +310,7 @@ FALSE_WARNINGS = {
     "warning.second_jump": (*SMOOTH, "the second derivatives jump at this point: one by x[0] differs"),
     "warning.asymmetric": (*SMOOTH, "the second derivatives by x[0] and by x depend on the order"),
     "warning.repeated": ("torch.linalg.eigvalsh(torch.diag(x))", "1,2", None, "the eigenvalue 1 of a decomposition is repeated"),
+    "warning.nonlinear": (*SMOOTH, "A hook is not linear: a multiple of the gradient that arrives"),
     "warning.coupled": ("x.view(2, 2) * 2", "1,2,3,4", None, "`x.view(2, 2) * 2` normalises over the batch"),
     "warning.truncated": (*SMOOTH, "x has 2 entries: more than 1000000 are not written out"),
     "warning.torch_warning": (*SMOOTH, "A target of another size."),
@@ -320,6 +321,17 @@ FALSE_WARNINGS = {
     "verdict.wrong_backward": (*SMOOTH, "Autograd's formula gives another derivative"),
     "verdict.nondeterministic": (*SMOOTH, "`x ** 2` gives other values under another seed"),
 }
+
+
+def test_false_sides_and_values_of_a_kink_are_refuted():
+    ends = evidence_of("torch.where(x > 0, x, 2*(torch.exp(x) - 1))", "0,1")
+    worst = {"output": "y", "output_index": [0], "input": "x", "input_index": [0], "analytic": 2.0, "numeric": 1.5}
+    ORACLES["verdict.kink"](ends, Claim("verdict.kink", "has a kink", {"worst": {**worst, "below": 2.0, "above": 1.0}}))
+    refutes("verdict.kink", ends, "has a kink", worst={**worst, "below": 0.0, "above": 1.0})
+    refutes("verdict.kink", ends, "has a kink", worst={**worst, "below": 2.0, "above": 1.5})
+    refutes("verdict.kink", ends, "No output is finite at this point", worst=None)
+    nothing = evidence_of("torch.log(x)", "-1,-2")
+    ORACLES["verdict.kink"](nothing, Claim("verdict.kink", "No output is finite at this point", {"worst": None}))
 
 
 @pytest.mark.parametrize("code", FALSE_WARNINGS)

@@ -386,6 +386,18 @@ def is_coupled(evidence: Evidence, claim: Claim) -> None:
     refute(not bool((off > 1e-9 * by_sample.max()).any()), "each sample depends on itself alone")
 
 
+def is_not_linear(evidence: Evidence, claim: Claim) -> None:
+    """A backward pass of twice a cotangent gives something else than twice what that of the cotangent gives."""
+    leaves = [x.detach().clone().requires_grad_() for x in evidence.program.leaves]
+    outputs = [y for y in evidence.program.run(*leaves) if y.requires_grad]
+    v = [torch.randn_like(y) for y in outputs]
+    once, twice = (
+        torch.autograd.grad(outputs, leaves, [times * w for w in v], retain_graph=True, allow_unused=True) for times in (1, 2)
+    )
+    pairs = [(a, b) for a, b in zip(once, twice, strict=True) if a is not None]
+    refute(all(torch.allclose(2 * a, b, rtol=1e-3, equal_nan=True) for a, b in pairs), "it is linear")
+
+
 def is_large(evidence: Evidence, claim: Claim) -> None:
     tensors = [*evidence.program.inputs.values(), *evidence.program.run(*evidence.program.leaves)]
     refute(max(t.numel() for t in tensors) <= 1_000_000, "nothing is so large")
@@ -489,8 +501,14 @@ def _follows(evidence: Evidence, worst: Mapping[str, Any]) -> bool:
 
 
 def is_at_a_kink(evidence: Evidence, claim: Claim) -> None:
-    """The one-sided derivatives of an output's entry to an input's differ, or there are none; or autograd's is neither."""
+    """The one-sided derivatives of an output's entry to an input's differ, or there are none; or autograd's is neither.
+
+    With no entry that is the worst, no output is finite.
+    """
     worst = claim.about["worst"]
+    if worst is None:
+        refute(any(bool(y.isfinite().any()) for y in evidence.program.run(*evidence.program.leaves)), "an output is finite")
+        return
     if "other shapes" in claim.sentence:
         raise UndecidedError("of shapes")
     if worst["input"] not in evidence.program.wrt or "output_part" in worst or "input_part" in worst:
@@ -514,6 +532,10 @@ def is_at_a_kink(evidence: Evidence, claim: Claim) -> None:
     size = max(abs(below), abs(above), 1e-30)
     smooth = abs(above - below) < 1e-4 * size and off < 1e-4 * size
     refute(smooth and abs(above - analytic) < 1e-4 * size, "it is smooth there, and autograd is right")
+    for side, found in (("below", below), ("above", above)):
+        said = worst.get(side)
+        if off < 1e-4 * size and isinstance(said, float) and math.isfinite(said):
+            refute(abs(said * scale - found) > 1e-2 * size, f"from {side} it is {found / scale}")
 
 
 def is_not_deterministic(evidence: Evidence, claim: Claim) -> None:

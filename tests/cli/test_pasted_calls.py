@@ -46,12 +46,19 @@ def test_a_row_for_each_v(jvp):
 
 
 def test_one_at_a_time_where_one_is_followed(jvp, tmp_path):
-    for command in ("trace", "check"):
-        told = jvp(command, SEVERAL, *INPUTS)
-        assert told.code == 2
-        assert "takes one v, and is_grads_batched=True gives several" in " ".join(told.err.split())
+    told = jvp("trace", SEVERAL, *INPUTS)
+    assert told.code == 2
+    assert "takes one v, and is_grads_batched=True gives several" in " ".join(told.err.split())
     told = jvp("inspect", "x*2", "--x", "1,2", "-g", "torch.eye(2)", "--is-grads-batched", "--html", str(tmp_path / "a.html"))
     assert told.code == 2
+
+
+def test_several_are_checked_as_any_and_together(jvp):
+    told = jvp("check", SEVERAL, *INPUTS)
+    assert told.err.startswith('read as: jvp check "W@x" ')
+    same = jvp("check", "W@x", *INPUTS, "--wrt", "x", "--batched")
+    assert (told.code, told.out) == (same.code, same.out)
+    assert "many cotangents at once   agree" in told.out
 
 
 @pytest.mark.parametrize("option", ["allow_unused", "materialize_grads"])

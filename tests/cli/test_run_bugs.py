@@ -193,12 +193,16 @@ def as_file(path):
         (as_file, "prögram mé.py", "prögram mé.py"),
         (as_folder, "folder", "folder"),
         (as_archive, "program.zip", "program.zip"),
+        (as_file, "program.py", "-"),
     ],
 )
 def test_a_program_knows_itself_by_the_names_that_python_gives_it(tmp_path, make, name, spoken):
     make(tmp_path / name)
+    stdin = SPEAKING if spoken == "-" else ""
     own, ours = (
-        subprocess.run([sys.executable, *words, spoken, "a"], capture_output=True, timeout=120, text=True, cwd=tmp_path)
+        subprocess.run(
+            [sys.executable, *words, spoken, "a"], input=stdin, capture_output=True, timeout=120, text=True, cwd=tmp_path
+        )
         for words in ((), ("-m", "jvpcli", "run", "--quiet"))
     )
     assert own.returncode == ours.returncode == 1

@@ -218,6 +218,10 @@ KINKS = [
     ("x.norm()", {"x": "0,0"}, (), (0,), 0, (-1, 1)),
     ("torch.maximum(x, w)", {"x": "1,3", "w": "0,3"}, (1,), (1,), 0.5, (0, 1)),
     ("x if x > 0 else -x", {"x": "0"}, (), (), -1, (-1, 1)),
+    # exp(x) - 1 is exactly 0 from 1e-16 on, which is a rounding and no side of the function
+    ("torch.where(x > 0, x, 2*(torch.exp(x) - 1))", {"x": "0,1"}, (0,), (0,), 2, (2, 1)),
+    ("torch.where(x < 0, x, 3*torch.log(1 + x))", {"x": "0,1"}, (0,), (0,), 3, (1, 3)),
+    ("torch.where(x < 0, -x, torch.cos(x) - 1)", {"x": "1,0"}, (1,), (1,), 0, (-1, 0)),
 ]
 
 
@@ -522,7 +526,12 @@ def test_extrapolated_differences(callable_, point, derivative):
 
 @pytest.mark.parametrize(
     ("callable_", "below", "above"),
-    [(torch.abs, -1, 1), (torch.relu, 0, 1), (lambda x: torch.where(x < 0, 2 * x, torch.sin(x)), 2, 1)],
+    [
+        (torch.abs, -1, 1),
+        (torch.relu, 0, 1),
+        (lambda x: torch.where(x < 0, 2 * x, torch.sin(x)), 2, 1),
+        (lambda x: torch.where(x < 0, torch.exp(x) - 1, 3 * ((1 + x) ** 0.5 - 1)), 1, 1.5),
+    ],
 )
 def test_one_sided_differences(callable_, below, above):
     function = function_of(callable_, x=torch.tensor(0.0, dtype=torch.float64))
@@ -531,6 +540,11 @@ def test_one_sided_differences(callable_, below, above):
     assert (float(found.below), float(found.above)) == pytest.approx((below, above), abs=1e-6)
     smooth = estimate(Line(function_of(lambda x: x * x.abs(), x=torch.tensor(0.0, dtype=torch.float64)), torch.ones(1)))
     assert not bool(smooth.kink)
+
+
+@pytest.mark.parametrize("expression", ["torch.where(x > 0, x, torch.exp(x) - 1)", "torch.where(x < 0, x, torch.log(1 + x))"])
+def test_a_side_that_rounding_makes_flat_is_no_kink(expression):
+    assert check(expression, x="0,1").verdict == "pass"
 
 
 def test_roundings_inside_are_seen():
@@ -591,6 +605,20 @@ def test_an_infinite_derivative_agrees_with_no_difference(expression, x):
     assert (report.verdict, report.worst.output_index, report.worst.input_index) == ("kink", (0,), (0,))
     assert math.isinf(report.worst.analytic)
     assert "smooth" not in report.explanation
+
+
+@pytest.mark.parametrize(("expression", "x"), [("x.var()", "1,"), ("torch.log(x)", "-1,-2"), ("torch.asin(x).sum()", "2,0")])
+def test_what_has_no_value_has_no_derivative_that_passes(expression, x):
+    report = check(expression, x=x).report
+    point = torch.tensor([float(part) for part in x.split(",") if part])
+    assert not torch.isfinite(eval(expression, {"torch": torch, "x": point})).any()
+    assert (report.verdict, report.passed, report.worst) == ("kink", False, None)
+    assert report.explanation == "No output is finite at this point: the function has no derivative here that could be compared."
+    assert report.comparisons[0].agrees is None
+
+
+def test_an_output_of_no_entries_passes():
+    assert check("x[:0] / 0", x="1,2").verdict == "pass"
 
 
 def test_a_nan_is_named_as_that():

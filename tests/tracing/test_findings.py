@@ -473,6 +473,14 @@ def test_a_cure_is_compared_where_the_original_is_finite_though_that_is_far_off(
     assert abs(other - original) > 0.1
 
 
+@pytest.mark.parametrize("expression", ["(x.half() * 300 * 300).float().sum()", "(x.half() ** 9 * 300).float()"])
+def test_what_overflows_by_a_product_is_not_clamped_as_an_exponent(expression):
+    """With the operand within ±5 the gradient is finite, and 0 where in truth it is large."""
+    _, found = only(expression, x="4,3")
+    assert found.code == "inf"
+    assert "clamp" not in found.message
+
+
 def test_a_cure_that_spoils_the_value_is_not_shown():
     _, found = only("(x / (x > 0)).sum()", x="0,1")
     assert found.rewrite is None

@@ -33,6 +33,7 @@ def check(request: Request) -> CheckReport:
 
 def examine(request: Request) -> Outcome:
     """What a check of the gradients of a request finds, as tensors."""
+    request = request.checked()
     problem = pose(request)
     with backward_failures(problem):
         cotangents = read_cotangents(request, problem.evaluation) if request.grad_outputs else {}

@@ -200,12 +200,12 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
     )
 
 
-def _own(pair: _Pair) -> str | None:
+def own_backward(problem: Problem) -> str | None:
     """The user's own code that takes part in a backward pass; None where there is none."""
     from jvpcli.gradcheck.modes import named  # seldom needed
 
-    functions = pair.problem.custom
-    return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if pair.problem.evaluation.hooked else None)
+    functions = problem.custom
+    return " or ".join(named(cls, "backward") for cls in functions) or ("A hook" if problem.evaluation.hooked else None)
 
 
 def _pulled(pair: _Pair, v: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ def _pulled(pair: _Pair, v: Tensor) -> Tensor:
 
 def _unsteady(pair: _Pair, direct: Tensor, off: float) -> JvpError | None:
     """What is wrong with a backward of the user's own that gives another gradient each time: that is what two ways differ by."""
-    who = _own(pair)
+    who = own_backward(pair.problem)
     if who is None or not largest(_pulled(pair, pair.v) - direct) > off / 10:
         return None
     return EvaluationError(
@@ -226,7 +226,7 @@ def _unsteady(pair: _Pair, direct: Tensor, off: float) -> JvpError | None:
 
 def _own_fault(pair: _Pair) -> JvpError | None:
     """What is wrong with a backward of the user's own, where something is: two ways differ then without a bug of jvp's."""
-    who = _own(pair)
+    who = own_backward(pair.problem)
     if who is None:
         return None
     first = torch.zeros_like(pair.v)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.answers.question import pose, read_cotangents
 from jvpcli.answers.uncaught import explained
 from jvpcli.answers.watch import Watch
 from jvpcli.errors import EvaluationError, JvpError, UsageError
+from jvpcli.gradcheck.check import GRAPH_BREAK, WRONG_BACKWARD
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
@@ -23,8 +25,10 @@ from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report import Notice
+from jvpcli.report.check import CheckReport, Comparing
 from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
 from jvpcli.request import Request
+from jvpcli.tracing.chain import gradients_of
 
 MOST_LINES = 8
 """Lines that an error lists."""
@@ -63,13 +67,21 @@ class Asked:
         return f"line {self.line}" + (f" of {self.file}" if self.file else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What the program itself has of a derivative call: the outputs, and the gradients that it gave; none if it failed."""
+
+    outputs: Mapping[str, Tensor]
+    gradients: Mapping[str, Tensor]
+
+
 @dataclass(eq=False)
 class Watched:
     """What is noted while a program runs.
 
     Attributes:
         asked: the derivative call to answer for, if any.
-        answer: is handed the Request of that call, once it has been made, and what it gave each input; prints its answer.
+        answer: is handed the Request of that call, once it has been made, and what came of it; prints its answer.
         listing: whether derivative calls are listed.
         watch: what gradients are looked at with, after each backward pass; None: they are not.
         alarmed: is handed what that finds.
@@ -77,7 +89,7 @@ class Watched:
     """
 
     asked: Asked | None
-    answer: Callable[[Request, Mapping[str, Tensor]], None]
+    answer: Callable[[Request, Made], None]
     listing: bool
     watch: Watch | None = None
     alarmed: Callable[[Alarm], None] = lambda alarm: None
@@ -112,10 +124,10 @@ class Watched:
             result = make()
         except BaseException:
             if request is not None:
-                self.answer(request, {})
+                self.answer(request, Made(call.outputs, {}))
             raise
         if request is not None:
-            self.answer(request, _given_to(call, result, before))
+            self.answer(request, Made(call.outputs, _given_to(call, result, before)))
         if self.watch is not None:
             self._look(self.watch, call, result)
         return result
@@ -199,7 +211,7 @@ def request_of(call: Derivative, recorder: Recorder, command: str) -> Request:
         inputs={name: x.detach() if isinstance(x, Tensor) else x for name, x in problem.inputs.items()},
         wrt=tuple(call.inputs),
         grad_outputs=_weights(call),
-        is_grads_batched=call.is_grads_batched and command == "inspect",
+        is_grads_batched=call.is_grads_batched,
         command=command,
     )
 
@@ -218,27 +230,70 @@ def _given_to(call: Derivative, result: Any, before: Mapping[str, Tensor | None]
     return found
 
 
-def told_apart(report: Any, given: Mapping[str, Tensor]) -> Notice | None:
-    """That the program's own call gave other gradients than the steps that were noted down."""
-    for name, g in given.items():
-        ours = getattr(report, "vjp", {}).get(name)
-        if ours is None or ours.value is None or tuple(g.shape) != tuple(ours.shape) or g.layout is not torch.strided:
-            continue
-        expected = torch.as_tensor(ours.value).to(g.dtype).cpu().flatten()
-        here = g.detach().cpu().flatten()
-        tolerance = ROUNDING * (torch.finfo(g.dtype).eps ** 0.5) * (expected.abs().max() if len(expected) else 0)
-        apart = ~((here - expected).abs() <= tolerance) & (here.isfinite() | expected.isfinite())
-        if apart.any():
-            k = int(apart.nonzero()[0, 0])
-            at = "".join(f"[{', '.join(map(str, index))}]" for index in [np.unravel_index(k, tuple(g.shape))] if index)
-            return Notice(
-                "other_gradient",
-                f"the program's own call gave {name}{at} the gradient {here[k].item():.6g}, and these steps give "
-                f"{expected[k].item():.6g}: something that is not among them takes part, such as a hook on a gradient, or a "
-                "value that was changed through .data",
-                "other_gradient",
-            )
-    return None
+def compared(report: Any, request: Request, made: Made) -> Any:
+    """The answer for a derivative call, and whether the program's own call gave other gradients than the steps noted down do."""
+    ours = _gradients(request) if made.gradients else {}
+    apart = next((found for x, g in made.gradients.items() if (found := _apart(x, g, ours.get(x))) is not None), None)
+    if apart is None:
+        return report
+    at, given, expected = apart
+    told = f"the program's own call gave {at} the gradient {given:.6g}, and these steps give {expected:.6g}"
+    if isinstance(report, CheckReport) and report.passed:
+        evaluation = request.expression.evaluation
+        other = next((y for y in made.outputs if _apart(y, made.outputs[y], evaluation.outputs.get(y)) is not None), None)
+        why = (
+            ", which finite differences confirm: something else takes part in the backward pass, such as a hook on a gradient."
+            if other is None
+            else f", and {other} another value than the program has: one was changed out of autograd's sight, as through .data."
+        )
+        return replace(
+            report,
+            passed=False,
+            verdict=WRONG_BACKWARD if other is None else GRAPH_BREAK,
+            max_error=abs(given - expected),
+            worst=None,
+            explanation=f"{told[0].upper()}{told[1:]}{why}",
+            comparisons=(*report.comparisons, Comparing("the program's own call", False, abs(given - expected), f"of {at}")),
+        )
+    notice = Notice(
+        "other_gradient",
+        f"{told}: something that is not among them takes part, such as a hook on a gradient, or a value that was changed through "
+        ".data",
+        "other_gradient",
+    )
+    return replace(report, warnings=(*report.warnings, notice))
+
+
+def _gradients(request: Request) -> dict[str, Tensor]:
+    """What the steps that were noted down give each input that they reach; a row for each v where there are several."""
+    problem = pose(request)
+    weights = read_cotangents(replace(request, command="inspect"), problem.evaluation)
+    outputs, leaves = problem.evaluation.outputs, problem.leaves
+    values = [(outputs[name], weight.value) for name, weight in weights.items()]
+    if not request.is_grads_batched:
+        return _reached(leaves, gradients_of(values, list(leaves.values())))
+    count = len(values[0][1])
+    rows = [_reached(leaves, gradients_of([(y, v[k]) for y, v in values], list(leaves.values()))) for k in range(count)]
+    return {name: torch.stack([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def _reached(leaves: Mapping[str, Tensor], gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    return {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
+
+
+def _apart(name: str, theirs: Tensor, ours: Tensor | None) -> tuple[str, Any, Any] | None:
+    """The first entry in which two tensors differ by more than rounding, and the two numbers."""
+    if ours is None or theirs.shape != ours.shape or theirs.layout is not torch.strided:
+        return None
+    expected, here = ours.detach().to(theirs.dtype).cpu().flatten(), theirs.detach().cpu().flatten()
+    rounding = torch.finfo(theirs.dtype).eps ** 0.5 if theirs.is_floating_point() or theirs.is_complex() else 0.0
+    tolerance = ROUNDING * rounding * expected.abs().nan_to_num(nan=0.0, posinf=0.0).max() if len(expected) else 0.0
+    apart = ~((here - expected).abs() <= tolerance) & (here.isfinite() | expected.isfinite())
+    if not bool(apart.any()):
+        return None
+    k = int(apart.nonzero()[0, 0])
+    index = np.unravel_index(k, tuple(theirs.shape))
+    return name + (f"[{', '.join(map(str, index))}]" if index else ""), here[k].item(), expected[k].item()
 
 
 def problem_of(call: Derivative, recorder: Recorder) -> Problem:

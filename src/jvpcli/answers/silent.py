@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from jvpcli.answers.products import Products
 from jvpcli.errors import JvpError
-from jvpcli.gradcheck.causes import Reason, masked_step, placed, told, value_with
+from jvpcli.gradcheck.causes import Reason, in_words, masked_step, placed, told, value_with
 from jvpcli.gradcheck.differences import Line, quick
-from jvpcli.gradcheck.losses import CUT, ROUNDING, Loss
+from jvpcli.gradcheck.losses import CUT, ROUNDING, UNSEEN, Loss
 from jvpcli.gradcheck.modes import random_pair
 from jvpcli.gradcheck.staircase import used_as_number
 from jvpcli.gradcheck.vectors import RealFunction
@@ -69,9 +68,9 @@ def _losses(function: RealFunction, reached: Tensor) -> Iterator[Notice]:
     for loss in losses:
         if loss.kind == ROUNDING and not loss.remainder and used_as_number(function, loss):
             yield _said("graph_break", "staircase", told(ROUNDING, loss, evaluation), evaluation)
-    cuts = [loss for loss in losses if loss.kind == CUT]
-    for loss in _that_matter(function, cuts, reached):
-        yield _said("graph_break", "part_cut", told(CUT, loss, evaluation), evaluation)
+    cuts = [loss for loss in losses if loss.kind in (CUT, UNSEEN)]
+    mattering = [told(CUT, loss, evaluation) for loss in _that_matter(function, cuts, reached)]
+    yield from dict.fromkeys(_said("graph_break", "part_cut", reason, evaluation) for reason in mattering)
 
 
 def _that_matter(function: RealFunction, cuts: list[Loss], reached: Tensor) -> list[Loss]:
@@ -117,14 +116,4 @@ def _masked(function: RealFunction, products: Products) -> Iterator[Notice]:
 
 def _said(code: str, claim: str, reason: Reason, evaluation: Evaluation) -> Notice:
     """The notice with the sentence of its claim."""
-    return Notice(code, SENTENCES[claim].format(step=_text(reason, evaluation)), claim)
-
-
-def _text(reason: Reason, evaluation: Evaluation) -> str:
-    """The step as it stands in the expression, or its file and line."""
-    if reason.place is not None:
-        file, line = reason.place
-        return f"`{reason.name.strip('_')}` ({Path(file).name}, line {line})"
-    if reason.equation is not None and evaluation.program is not None:
-        return f"`{evaluation.program.step_text(reason.equation)}`"
-    return f"`{reason.name.strip('_')}`"
+    return Notice(code, SENTENCES[claim].format(step=in_words(reason, evaluation.program)), claim)

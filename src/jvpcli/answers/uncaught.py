@@ -21,7 +21,18 @@ from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.derivatives import names_of_frame, read_call
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
-from jvpcli.recording.recorder import DERIVATIVES, FREED, Attempt, Call, Cut, Given, Recorder, Result, graph_nodes
+from jvpcli.recording.recorder import (
+    DERIVATIVES,
+    FREED,
+    Attempt,
+    Call,
+    Cut,
+    Given,
+    Recorder,
+    Result,
+    graph_nodes,
+    node_of,
+)
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 
@@ -46,8 +57,8 @@ class Operand:
     @property
     def line(self) -> str:
         """Its shape, dtype, whether a gradient reaches it, and where it was made."""
-        x = self.tensor
-        grad = f", {x.grad_fn.name()}" if x.grad_fn is not None else ", requires_grad" if x.requires_grad else ", no gradient"
+        x, node = self.tensor, node_of(self.tensor)
+        grad = f", {node.name()}" if node is not None else ", requires_grad" if x.requires_grad else ", no gradient"
         made = f"   {self.made.short}: {shortened(self.made.text)}" if self.made is not None else ""
         return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from jvpcli.answers.products import Products
+from jvpcli.answers.products import Products, own_backward
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.contraction import entry_label
 from jvpcli.jacobians.figures import LARGEST_DENSE
@@ -47,6 +48,7 @@ def notices(
         *_not_differentiable(evaluation),
         *(said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items()),
         *_silent_failures(problem, products, losses),
+        *_nonlinear(problem),
         *coupled_samples(evaluation),
         *not_finite(evaluation.outputs),
         *not_finite(products.vjp, "∂L/∂"),
@@ -74,6 +76,8 @@ SENTENCES = {
     "backward of {whose} is not the derivative of its forward",
     "repeated": "the {kind} {number} of a decomposition is repeated here: the {vectors} of a repeated {kind} are not "
     "differentiable; only what does not depend on the choice among them has a derivative",
+    "nonlinear": "{who} is not linear: a multiple of the gradient that arrives from {name} does not make that multiple of what "
+    "it sends on, so that for another v the result need not be the product with this Jacobian",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
     "tied": "{other} is the same parameter as {name}: what stands under {name} is the derivative by both together",
     "truncated": "{name} has {size} entries: more than {most} are not written out",
@@ -234,6 +238,20 @@ def _suspicious(step: Equation, evaluation: Evaluation) -> bool:
         numbers = value.is_floating_point() or value.is_complex() or name in CASTS
         return numbers and not value.requires_grad
     return isinstance(value, (float, complex)) or (name in CASTS and not isinstance(value, bool))
+
+
+def _nonlinear(problem: Problem) -> Iterator[Notice]:
+    """That a backward or a hook of the user's own is no product with a Jacobian at all, such as one that clips."""
+    if not problem.is_own or not (problem.custom or problem.evaluation.hooked):
+        return
+    leaves = list(problem.leaves.values())
+    for name, y in problem.differentiable.items():
+        v = direction(y.detach(), 23)
+        once = vjp(y, v, leaves)
+        pairs = [(t, g, w) for t in (2, -2) for g, w in zip(once, vjp(y, t * v, leaves), strict=True) if g is not None]
+        if any(w is None or not torch.allclose(t * g, w, rtol=1e-3, equal_nan=True) for t, g, w in pairs):
+            yield said("nonlinear", "nonlinear", who=own_backward(problem), name=name)
+            return
 
 
 def _truncated(evaluation: Evaluation) -> Iterator[Notice]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.answers import report_of
@@ -19,6 +19,7 @@ from jvpcli.errors import ExitCode, JvpError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jvpcli.answers.run import Made
     from jvpcli.recording.places import Point
     from jvpcli.request import Request
 
@@ -166,16 +167,14 @@ class _Shown:
     pictures: Pictures
     told: bool = False
 
-    def answer(self, request: Request, given: Mapping[str, Any]) -> None:
-        """The answer for a call that gave its inputs these gradients, on stdout; a failure of it ends nothing else."""
-        from jvpcli.answers.run import told_apart
+    def answer(self, request: Request, made: Made) -> None:
+        """The answer for a call that has been made, on stdout; a failure of it ends nothing else."""
+        from jvpcli.answers.run import compared
 
         self.told = True
         sys.stdout.flush()
         try:
-            report: Any = report_of(request)
-            apart = told_apart(report, given)
-            report = report if apart is None else replace(report, warnings=(*report.warnings, apart))
+            report = compared(report_of(request), request, made)
             self.pictures.write(report)
         except JvpError as error:
             emit_error(self.context, error, self.as_json)

@@ -6,9 +6,11 @@ the cuts are held fast.
 
 from __future__ import annotations
 
+import linecache
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +18,12 @@ from torch import Tensor
 
 from jvpcli.gradcheck.compare import Entry
 from jvpcli.gradcheck.differences import quick_step, scales
-from jvpcli.gradcheck.losses import CUT, Call, Loss, Record, Watch, equation_of
+from jvpcli.gradcheck.losses import CUT, UNSEEN, Call, Loss, Record, Watch, equation_of
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.nearby import direction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.program import Equation
+from jvpcli.program import Equation, Program
 
 MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "nansum", "nanmean"})
 """Functions that leave out entries of what they take, but send a zero cotangent there."""
@@ -59,7 +61,7 @@ def _cut(function: RealFunction, entry: Entry, losses: list[Loss]) -> Reason | N
         for loss in losses
     }
     culprit = max(losses, key=lambda loss: (effects[loss.position] > 1e-3 * gap, -loss.position))
-    return told(CUT, culprit, function.evaluation)
+    return told(UNSEEN if culprit.kind == UNSEEN else CUT, culprit, function.evaluation)
 
 
 def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any]) -> float:
@@ -156,6 +158,25 @@ class Reason:
     entry: Entry | None = None
     over: float | None = None
     rightly: bool = False
+
+
+LONGEST_SOURCE = 60
+"""A longer line of the user's code is named by the function in it that matters."""
+
+
+def in_words(reason: Reason, program: Program | None) -> str:
+    """The step that is to blame as it stands in the text, or the line of the user's own code with its place."""
+    source, place = "", ""
+    if reason.place is not None:
+        source, place = code_at(*reason.place), f" ({Path(reason.place[0]).name}, line {reason.place[1]})"
+    elif reason.equation is not None and program is not None:
+        source = program.step_text(reason.equation)
+    return f"`{source if 0 < len(source) <= LONGEST_SOURCE else reason.name.strip('_')}`{place}"
+
+
+def code_at(file: str, line: int) -> str:
+    """A line of the user's own code."""
+    return linecache.getline(file, line).strip()
 
 
 def placed(function: RealFunction) -> list[Loss]:

@@ -173,6 +173,8 @@ def check(
     if compared.kinks:
         worst = compared.kinks[0]
         return Outcome(KINK, entry=worst, reason=kinked_step(function, worst), **known)
+    if function.n and 0 < compared.unfinite == function.m:
+        return Outcome(KINK, **known)
     cancelled = _cancelled(function, jacobian, rounded)
     if cancelled is not None:
         return Outcome(PRECISION, entry=cancelled, **known)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, log2
 
 import torch
@@ -159,19 +160,15 @@ def estimate(line: Line) -> Estimate:
     above: list[Tensor] = []
     below: list[Tensor] = []
     central: list[Tensor] = []
-    noise: list[Tensor] = []
-    moved = torch.zeros(here.shape, dtype=torch.bool)
     t = 2.0**first
-    while t >= 2.0**last or (t >= NARROWEST and _changing(central, noise)):
+    while t >= 2.0**last or (t >= NARROWEST and _changing(central, 4 * line.noise / steps[-1])):
         steps.append(t)
         above.append((line(t) - here) / t)
         below.append((here - line(-t)) / t)
         central.append((above[-1] + below[-1]) / 2)
-        still = (above[-1] == 0) & (below[-1] == 0)  # on one stair of rounding, if the steps before have moved evenly
-        even = (above[-1] - below[-1]).abs() < 0.5 * torch.maximum(above[-1].abs(), below[-1].abs())
-        moved = moved | (even & ~still)
-        noise.append(4 * torch.where(still & moved, line.noise.clamp(min=line.function.least), line.noise) / t)
         t /= RATIO
+    scatter = torch.maximum(line.noise, torch.maximum(_stair(above, steps), _stair(below, steps)).clamp(max=line.function.least))
+    noise = [4 * scatter / t for t in steps]
     both, error = _extrapolated(central, noise, power=2)
     up, up_error = _nearer_of(_extrapolated(above, noise, power=1), _accelerated(above, noise))
     down, down_error = _nearer_of(_extrapolated(below, noise, power=1), _accelerated(below, noise))
@@ -179,7 +176,7 @@ def estimate(line: Line) -> Estimate:
     derivative = torch.where(edge, torch.where(up.isnan(), down, up), both)
     error = torch.where(edge, torch.where(up.isnan(), down_error, up_error), error)
     growing = [_growing(side) for side in (above, below)]
-    kink = _lasting(torch.stack(above), torch.stack(below), both, line, steps) | (edge & (growing[0] | growing[1]))
+    kink = _lasting(torch.stack(above), torch.stack(below), both, line, scatter, steps) | (edge & (growing[0] | growing[1]))
     up, down = (
         torch.where(kink & grows, side[-1] * torch.inf, limit)
         for grows, side, limit in zip(growing, (above, below), (up, down), strict=True)
@@ -188,10 +185,20 @@ def estimate(line: Line) -> Estimate:
     return Estimate(derivative, error, down, up, kink, torch.stack(central), torch.stack(noise))
 
 
-def _changing(central: Sequence[Tensor], noise: Sequence[Tensor]) -> bool:
+def _stair(side: Sequence[Tensor], steps: Sequence[float]) -> Tensor:
+    """The last change of the values before a narrower step changes nothing (m,): what they are rounded to; 0 if each does.
+
+    exp(x) − 1 is a multiple of 2**-53 around 0, where its own value tells nothing of a rounding.
+    """
+    changes = [t * difference.abs() for t, difference in zip(steps, side, strict=True)]
+    stairs = [torch.where(narrower == 0, wider, 0.0) for wider, narrower in pairwise(changes)]
+    return torch.stack(stairs).amax(0).nan_to_num(nan=0.0)
+
+
+def _changing(central: Sequence[Tensor], noise: Tensor) -> bool:
     """Whether the differences still change with the step, beyond rounding: what the function does there is faster yet."""
     before, last = central[-2], central[-1]
-    return bool(((last - before).abs() > 1e-6 * last.abs() + 10 * noise[-1]).any())
+    return bool(((last - before).abs() > 1e-6 * last.abs() + 10 * noise).any())
 
 
 def _reach(line: Line) -> float:
@@ -245,14 +252,16 @@ def _nearer_of(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tupl
     return torch.where(surer, other[0], one[0]), torch.where(surer, other[1], one[1])
 
 
-def _lasting(above: Tensor, below: Tensor, middle: Tensor, line: Line, steps: Sequence[float]) -> Tensor:
+def _lasting(
+    above: Tensor, below: Tensor, middle: Tensor, line: Line, scatter: Tensor, steps: Sequence[float]
+) -> Tensor:
     """Whether the jump between the sides, or of the value itself, stays or grows down to the smallest steps at which rounding
     can tell.
 
     above, below: (K, m), for ever smaller steps; middle: what the central differences go to (m,), which a kink leaves in
-    peace and rounding does not.
+    peace and rounding does not; scatter: how far rounding moves the values (m,).
     """
-    here, scatter, eps = line.base, line.noise, line.function.eps
+    here, eps = line.base, line.function.eps
     tiny = torch.finfo(here.dtype).tiny  # below it numbers stand apart by more than their rounding
     jumps = (above - below).abs()
     slopes = torch.maximum(above.abs(), below.abs())

@@ -8,7 +8,7 @@ measured and not guessed: the program runs at other inputs with that call's resu
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import CASTS, ROUNDINGS
-from jvpcli.language.readings import name_of, tensors_in
+from jvpcli.language.readings import name_of, tensors_in, written_by
 from jvpcli.program import Equation
 
-CUT, ROUNDING, DECISION = "cut", "rounding", "decision"
+CUT, ROUNDING, DECISION, UNSEEN = "cut", "rounding", "decision", "unseen"
 
 STEPS = frozenset({"sign", "sign_", "sgn", "sgn_", "heaviside", "heaviside_"})
 """Staircases that stand for a choice."""
@@ -35,8 +35,8 @@ class Loss:
         position: its number among the losses of a run.
         name: of the function, as torch calls it.
         kind: "cut": a number as it is, without its gradient; "rounding": a staircase or cast to integers;
-            "decision": a comparison, sign or index.
-        value: what it gave.
+            "decision": a comparison, sign or index; "unseen": a change in place that autograd does not see.
+        value: what it gave; of a change in place what is constant about it.
         operand: the first tensor with a gradient that it took.
         place: file and line in the user's own code, if the call stands there.
         remainder: whether its result was taken from its operand: x − floor(x), whose derivative is right.
@@ -74,20 +74,25 @@ class Watch(TorchFunctionMode):
     ) -> Any:
         """torch's hook: every call of a torch function."""
         live = next((t for t in tensors_in((args, kwargs or {})) if t.requires_grad), None)
-        result = func(*args, **(kwargs or {}))
         if live is None:
-            return result
+            return func(*args, **(kwargs or {}))
         name = name_of(func)
+        unseen = name == "data=" or not torch.is_grad_enabled()
+        change = Change.of(written_by(name, args, kwargs or {}) if unseen else [])
+        result = func(*args, **(kwargs or {}))
         self._note_remainder(name, args)
-        kind = _kind(name, kwargs or {}, result)
+        kind = UNSEEN if change else _kind(name, kwargs or {}, result)
         if kind is None:
             return result
         place, inside = _caller(self.files)
         if inside:
             return result
         position = len(self.losses)
-        self.losses.append(Loss(position, name, kind, result, live, place))
-        other = self.replaced.get(position, result)
+        value = change.made() if change else result
+        self.losses.append(Loss(position, name, kind, value, live, place))
+        if change and position in self.replaced:
+            change.remake(self.replaced[position])
+        other = result if change else self.replaced.get(position, result)
         return other(result) if callable(other) else other
 
     def found(self) -> list[Loss]:
@@ -104,6 +109,38 @@ class Watch(TorchFunctionMode):
             self.remainders |= {
                 loss.position for loss in self.losses if loss.value is args[1] and loss.operand is args[0]
             }
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Tensors that a call changes in place where autograd does not see it, and their numbers from before.
+
+    Autograd counts what has been added to a tensor with a gradient as constant, and one without is a constant itself.
+    """
+
+    tensors: tuple[Tensor, ...]
+    before: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Change | None:
+        """Of these tensors, which are about to be changed."""
+        return cls(tuple(tensors), tuple(t.detach().clone() for t in tensors)) if tensors else None
+
+    def made(self) -> tuple[Tensor, ...]:
+        """What is constant about the change that was made."""
+        return tuple(
+            t.detach() - old if _adds(t, old) else t.detach().clone()
+            for t, old in zip(self.tensors, self.before, strict=True)
+        )
+
+    def remake(self, constants: Sequence[Tensor]) -> None:
+        """The numbers as another change would have made them."""
+        for t, old, constant in zip(self.tensors, self.before, constants, strict=True):
+            t.data.copy_(old + constant if _adds(t, old) else constant)
+
+
+def _adds(t: Tensor, old: Tensor) -> bool:
+    return t.requires_grad and t.shape == old.shape
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.causes import Reason, moved, placed, told, value_with
 from jvpcli.gradcheck.compare import Entry, halved
-from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, Loss
+from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN, Loss
 from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
@@ -140,7 +140,7 @@ def _disconnected(function: RealFunction, losses: list[Loss]) -> Reason | None:
             ]
             culprit = losses[next((i for i, effect in enumerate(effects) if effect > 0), 0)]
             entry, over = _secant(function, None, row, column, step)
-            rightly = culprit.kind == CUT or culprit.rightly
+            rightly = culprit.kind in (CUT, UNSEEN) or culprit.rightly
             return told(culprit.kind, culprit, evaluation, entry=entry, over=over, rightly=rightly)
     return None
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from torch.autograd import Function
 
-from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason
+from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason, code_at, in_words
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
 from jvpcli.gradcheck.compare import Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
-from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING
+from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, named, without_backward
 from jvpcli.gradcheck.vectors import Place
 from jvpcli.jacobians import figures
@@ -35,9 +34,6 @@ CURES: Mapping[str, str] = {
     "as_tensor": "torch.stack([…]) puts tensors together with their gradients; torch.as_tensor([…]) copies bare numbers.",
 }
 """What to do about a cut, by the function's name."""
-
-LONGEST_SOURCE = 60
-"""A longer line of the user's code is named by the function in it that matters."""
 
 STRAIGHT_THROUGH = "To pass the gradient straight through a rounding: x + (torch.round(x) - x).detach()."
 
@@ -90,19 +86,13 @@ def _step(outcome: Outcome) -> GuiltyStep | None:
 def _place_of(outcome: Outcome, reason: Reason) -> GuiltyStep | None:
     if reason.place is not None:
         file, line = reason.place
-        return GuiltyStep(_code_at(file, line), None if reason.equation is None else reason.equation.span, file, line)
+        return GuiltyStep(code_at(file, line), None if reason.equation is None else reason.equation.span, file, line)
     return None if reason.equation is None else _in_text(outcome, reason.equation)
 
 
 def _in_text(outcome: Outcome, equation: Equation) -> GuiltyStep | None:
     program = outcome.base.program
     return None if program is None else GuiltyStep(program.step_text(equation), equation.span)
-
-
-def _code_at(file: str, line: int) -> str:
-    import linecache
-
-    return linecache.getline(file, line).strip()
 
 
 # Why
@@ -113,6 +103,8 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
         return f"{'Forward mode' if _is_forward(outcome) else 'Autograd'} agrees with finite differences."
     if outcome.verdict == NONDETERMINISTIC:
         return _unsteady(outcome)
+    if outcome.verdict == KINK and worst is None:
+        return "No output is finite at this point: the function has no derivative here that could be compared."
     if worst is None or outcome.entry is None or outcome.function is None:
         assert outcome.reason is not None
         return _wrong_backward(outcome, outcome.reason)
@@ -159,6 +151,11 @@ def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
             f"{text} cuts the graph: its number goes on, the derivative that leads through it does not. With that number "
             f"held fast the differences give autograd's {_number(worst.analytic)} too."
         )
+    if reason.cause == UNSEEN:
+        return (
+            f"{text} changes numbers in place where autograd records nothing: the values go on changed, their derivative does "
+            f"not. With that change held fast the differences give autograd's {_number(worst.analytic)} too."
+        )
     if reason.cause in (ROUNDING, DECISION):
         return f"{text} {_staircase(reason.cause, worst)}"
     if reason.cause == MASKED:
@@ -189,10 +186,7 @@ def _staircase(cause: str, worst: CheckedEntry) -> str:
 
 
 def _text(outcome: Outcome, reason: Reason) -> str:
-    """The step that is to blame, and its place in the user's own code."""
-    step = _place_of(outcome, reason)
-    text = f"`{step.source}`" if step and len(step.source) <= LONGEST_SOURCE else f"`{reason.name.strip('_')}`"
-    return f"{text} ({Path(step.file).name}, line {step.line})" if step and step.file else text
+    return in_words(reason, outcome.base.program)
 
 
 def _wrong_backward(outcome: Outcome, reason: Reason) -> str:
@@ -258,6 +252,8 @@ def _hints(outcome: Outcome) -> Iterator[str]:
         yield "Return None (or zeros) for a gradient that is None; --undefined none leaves this out of the check."
     elif reason.cause == CUT and reason.name in CURES:
         yield CURES[reason.name]
+    elif reason.cause == UNSEEN:
+        yield "Make a new tensor instead, outside of torch.no_grad() and not through .data: y = f(y)."
     elif reason.cause == ROUNDING:
         yield STRAIGHT_THROUGH
     elif reason.cause == NOT_HERMITIAN:
@@ -279,8 +275,9 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     if compared is not None:
         dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
         wrong = bool(compared.mismatches)
+        nothing = outcome.verdict == KINK and outcome.entry is None
         kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
-        agrees = None if compared.kinks and not wrong else not wrong
+        agrees = None if nothing or (compared.kinks and not wrong) else not wrong
         about = f"{compared.compared} {compared.what} in {dtype}{kinks}"
         yield Comparing("finite differences", agrees, compared.largest, about)
     if modes.fault == LINEAR:

@@ -23,7 +23,7 @@ from jvpcli.language import catalog, refusals, sequences
 from jvpcli.language.operations import HARMLESS, Record, describe, is_imported
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
-from jvpcli.language.substitution import run_with
+from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
 from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
@@ -260,21 +260,31 @@ def evaluate_function(
     arguments: Arguments | None = None,
     modules: Sequence[nn.Module] = (),
     double: bool = False,
+    written: list[Place] | None = None,
 ) -> Evaluation:
     """Run a Python function of tensors, called as `call_function` does; there is no program and no tape.
 
-    `wrt` and `tracked` are as for `evaluate`.
+    `wrt` and `tracked` are as for `evaluate`.  `written` holds the places of tensors from outside that the function writes to,
+    which are left as they are; those that turn out are added.
 
     Raises:
         NotDifferentiableError: an output is not a tensor.
         Whatever the function itself raises.
     """
+    written = [] if written is None else written
+    owner = function.module if isinstance(function, ModuleFunction) else function
     leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     free: Mapping[str, Any] = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
     given = free if arguments is None else arguments.filled(free)
     with seeded(seed, leaves.values()), torch.enable_grad():
-        with Readings() as readings:
-            result = _called(function, given, arguments, modules, double)
+        while True:
+            try:
+                with Readings(partial(_refuse_outside, owner=owner, written=written)) as readings:
+                    result = _called(function, given, arguments, modules, double, written)
+                break
+            except WrittenError as error:
+                written.extend(error.places)
+                given = free if arguments is None else arguments.filled(free)
         outputs, left_out = _outputs_of(result, given, arguments)
         elsewhere = not {tensor.device.type for tensor in leaves.values()} <= {"cpu"}  # with numbers of their own
         random = None if elsewhere else (seed, torch.default_generator.get_state())
@@ -288,6 +298,7 @@ def call_function(
     arguments: Arguments | None = None,
     modules: Sequence[nn.Module] = (),
     double: bool = False,
+    written: Sequence[Place] = (),
 ) -> dict[str, Tensor]:
     """The outputs of a Python function by name, at tensors that are used as they are.
 
@@ -299,7 +310,7 @@ def call_function(
     Raises: as `evaluate_function`.
     """
     given = inputs if arguments is None else arguments.filled(inputs)
-    return _outputs_of(_called(function, given, arguments, modules, double), given, arguments)[0]
+    return _outputs_of(_called(function, given, arguments, modules, double, written), given, arguments)[0]
 
 
 def _called(
@@ -308,12 +319,27 @@ def _called(
     arguments: Arguments | None,
     modules: Sequence[nn.Module],
     double: bool,
+    written: Sequence[Place],
 ) -> Any:
     """What a Python function gives for its arguments by name."""
     names, split = list(given), None if arguments is None else arguments.positional
     positional, by_name = arranged(function, names) if split is None else (names[:split], names[split:])
     call = partial(function, *[given[name] for name in positional], **{name: given[name] for name in by_name})
-    return run_with(call, given.values(), modules, {}, double) if modules else call()
+    if isinstance(function, ModuleFunction):  # which sees to that itself
+        return call()
+    return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
+
+
+def _refuse_outside(tensors: Sequence[Tensor], owner: Any, written: Collection[Place]) -> None:
+    """Stop a function before it writes to tensors that it finds outside of itself.
+
+    Raises:
+        WrittenError: it is about to, and has no copy there yet.
+    """
+    known = {place.key for place in written}
+    new = [place for place in holding(tensors, owner) if place.key not in known]
+    if new:
+        raise WrittenError(new)
 
 
 def _outputs_of(

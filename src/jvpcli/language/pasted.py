@@ -76,6 +76,7 @@ def as_meant(request: Request) -> Request:
     )
     if pasted.seed is not None and not request.seed_given:
         meant = replace(meant, seed=pasted.seed, seed_given=True)
+    meant = meant.checked() if request.command == "check" else meant
     _refuse_lacking(meant)
     return meant
 

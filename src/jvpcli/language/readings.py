@@ -6,7 +6,7 @@ What a `torch.autograd.Function` keeps for its backward is seen by nobody: the g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -36,8 +36,9 @@ class Readings(TorchFunctionMode):
         read: such numbers went to Python, where they may enter anything, and decide what runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, writing: Callable[[list[Tensor]], None] | None = None) -> None:
         super().__init__()
+        self._writing = writing  # hears of tensors before they are written to
         self.weighed = self.read = False
         self._held: WeakValueDictionary[int, Tensor] | None = None  # what was taken; it keeps nobody's memory
 
@@ -45,6 +46,12 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
+        if self._writing is not None:
+            name = getattr(func, "__name__", "")
+            if kwargs or (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)):
+                written = written_by(name_of(func), args, kwargs or {})
+                if written:
+                    self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
         # nearly every call: what comes out has a gradient, and nothing without one was taken before
         if self._held is None and isinstance(result, Tensor) and carries(result):
@@ -61,9 +68,8 @@ class Readings(TorchFunctionMode):
         if not held and not any(map(carries, given)):
             return
         made = list(tensors_in(result))
-        written = _written(name, args)
-        if written is not None and not carries(written):
-            self.weighed |= id(written) not in before  # whatever else sees its memory holds them, too
+        for written in written_by(name, args, keywords):
+            self.weighed |= not carries(written) and id(written) not in before  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
         taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
@@ -86,16 +92,26 @@ def carries(tensor: Tensor) -> bool:
     return tensor.requires_grad
 
 
-def _written(name: str, args: tuple[Any, ...]) -> Tensor | None:
-    """The tensor that a call changes in place; None: none."""
-    changes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-    return args[0] if changes and args and isinstance(args[0], Tensor) else None
+WRITERS = frozenset(
+    {"data=", "__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and",
+     "or", "xor", "lshift", "rshift", "matmul", "div"))}
+)  # fmt: skip
+
+
+def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that a function of torch changes in place, by its name and what it is given."""
+    if keywords.get("out") is not None:
+        return list(tensors_in(keywords["out"]))
+    writes = name in WRITERS or (name.endswith("_") and not name.endswith("__")) or keywords.get("inplace") is True
+    return list(tensors_in(args[:1] or keywords)) if writes else []
 
 
 def name_of(func: Callable[..., Any]) -> str:
-    """A function's name; that of the property for a property's getter."""
+    """A function's name; of a property that is read its name, of one that is set that with `=`."""
     name = getattr(func, "__name__", "")
-    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+    if name not in ("__get__", "__set__"):
+        return name
+    return getattr(getattr(func, "__self__", None), "__name__", name) + ("=" if name == "__set__" else "")
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

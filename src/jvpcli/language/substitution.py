@@ -1,7 +1,8 @@
 """Modules that have other tensors for a time: while a function that uses them runs, and while backward passes of it do.
 
 A backward pass may run a module again: a checkpoint does, and the backward of an `autograd.Function` that solves an equation.
-It finds the parameters there that the run forwards had.  No run leaves anything behind in the modules' buffers.
+It finds the parameters there that the run forwards had.  No run leaves anything behind in the modules' buffers, nor in other
+tensors that a function writes to: where it begins to, it is run again from the start, with copies in their places.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ def run_with(
     modules: Iterable[nn.Module],
     parameters: Mapping[int, Tensor],
     double: bool = False,
+    written: Iterable[Place] = (),
 ) -> Any:
     """What a function gives while modules have other parameters, and copies of their buffers.
 
@@ -43,13 +45,17 @@ def run_with(
         modules: those that the function may use.
         parameters: by the `id` of a parameter or buffer what stands for it, wherever it is shared.
         double: whether all others are taken in double precision.
+        written: further places of tensors that it writes to, which have copies meanwhile.
     """
     kinds = ("_parameters", "_buffers") if parameters or double else ("_buffers",)
-    places = tuple(_places(modules, kinds))
+    own = {place.key: place for place in _places(modules, kinds)}
+    own |= {place.key: place for place in written if place.key in own}
+    places = (*own.values(), *(place for place in written if place.key not in own))
     if not places:
         return function()
     before = _Held(places, tuple([place.tensor for place in places]))
-    others = [parameters.get(id(x), _in_double(x) if double else x) for x in before.tensors]
+    doubled = [double and position < len(own) for position in range(len(places))]
+    others = [parameters.get(id(x), _in_double(x) if twice else x) for x, twice in zip(before.tensors, doubled, strict=True)]
     try:
         _Held(places, tuple(others)).put_copies()
         result = function()
@@ -68,11 +74,13 @@ class ModuleFunction:
         module: the module.
         parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
         double: whether its other parameters and its buffers are taken in double precision.
+        written: the places of further tensors that it writes to, as far as that is known.
     """
 
     module: nn.Module
     parameters: tuple[str, ...] = ()
     double: bool = False
+    written: list[Place] = field(default_factory=list, compare=False)
 
     @property
     def __name__(self) -> str:
@@ -88,19 +96,28 @@ class ModuleFunction:
         own = dict(self.module.named_parameters(remove_duplicate=False))
         replaced = {id(own[name]): value for name, value in given.items()}
         call = partial(self.module, *arguments, **keywords)
-        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double)
+        return run_with(call, (arguments, keywords, given), (self.module,), replaced, self.double, self.written)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a module holds a tensor: in its dictionary of parameters, or of buffers."""
+class Place:
+    """Where a tensor is held: in a module's dictionary of parameters or buffers, by a variable of a function or an object.
 
-    tensors: dict[str, Any]
+    While a function runs that may write to it, a copy is there.
+    """
+
+    tensors: Any
     name: str
-    is_buffer: bool
+    is_copied: bool
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """The same for the same variable, whatever is there."""
+        return id(self.tensors.cell if isinstance(self.tensors, _Cell) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
+        """What is there; None: nothing."""
         return self.tensors[self.name] if self.name in self.tensors else None  # noqa: SIM401  TorchScript has no `get`
 
 
@@ -108,7 +125,7 @@ class _Place:
 class _Held:
     """Places, and a tensor for each (or None)."""
 
-    places: tuple[_Place, ...]
+    places: tuple[Place, ...]
     tensors: tuple[Any, ...]
 
     def put(self) -> None:
@@ -117,16 +134,20 @@ class _Held:
             place.tensors[place.name] = tensor
 
     def put_copies(self) -> None:
-        """Put the tensors in their places; of buffers copies, which may be written to."""
+        """Put the tensors in their places; of some copies, which may be written to."""
         for place, tensor in zip(self.places, self.tensors, strict=True):
-            place.tensors[place.name] = tensor.clone() if place.is_buffer and tensor is not None else tensor
+            place.tensors[place.name] = _copy(tensor) if place.is_copied and tensor is not None else tensor
 
 
-def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[_Place]:
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_() if tensor.requires_grad and tensor.is_leaf else tensor.clone()
+
+
+def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[Place]:
     for part in {id(part): part for module in modules for part in module.modules()}.values():
         for kind in kinds:
             tensors = getattr(part, kind)
-            yield from [_Place(tensors, name, kind == "_buffers") for name, tensor in tensors.items() if tensor is not None]
+            yield from [Place(tensors, name, kind == "_buffers") for name, tensor in tensors.items() if tensor is not None]
 
 
 def _in_double(tensor: Tensor) -> Tensor:
@@ -246,6 +267,73 @@ def modules_of(*functions: Any) -> tuple[nn.Module, ...]:
             else:
                 waiting += _within(value)
     return tuple(found.values())
+
+
+class WrittenError(BaseException):
+    """A function begins to write to a tensor that it did not make: it is to run again, with copies in these places."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        super().__init__("a tensor from outside of a function is written to")
+        self.places = places
+
+
+def holding(tensors: Iterable[Tensor], *functions: Any) -> list[Place]:
+    """Where Python functions find the memory of some tensors: in what they refer to, as `modules_of` looks for modules."""
+    memory = {_memory(tensor) for tensor in tensors}
+    found: list[Place] = []
+    seen: set[int] = set()
+    waiting = list(functions)
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, Tensor):
+            continue
+        seen.add(id(value))
+        waiting += [*value.modules()] if isinstance(value, nn.Module) else _within(value)
+        for held, names in _variables(value):
+            found += [
+                Place(held, name, True)
+                for name in names
+                if isinstance(held[name], Tensor) and _memory(held[name]) in memory
+            ]
+    return list({place.key: place for place in found}.values())
+
+
+def _memory(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage()._cdata
+    except RuntimeError:  # a sparse tensor, or one that a transform of torch.func has wrapped
+        return id(tensor)
+
+
+def _variables(value: Any) -> Iterator[tuple[Any, Sequence[str]]]:
+    """What a function or an object has tensors in, by name."""
+    if isinstance(value, FunctionType):
+        names = {name for code in code_within(value.__code__) for name in code.co_names}
+        yield value.__globals__, [name for name in names if name in value.__globals__]
+        yield from [(_Cell(cell), ("",)) for cell in value.__closure__ or () if _is_filled(cell)]
+    elif isinstance(value, dict):
+        yield value, list(value) if len(value) <= MOST else ()
+    elif isinstance(value, nn.Module):
+        yield value._parameters, list(value._parameters)
+        yield vars(value), list(vars(value))
+    elif not isinstance(value, (type, ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
+        yield held, list(held)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A variable of a closure, as a dictionary of one value."""
+
+    cell: CellType
+
+    def __contains__(self, name: str) -> bool:
+        return _is_filled(self.cell)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.cell.cell_contents
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.cell.cell_contents = value
 
 
 def _names_packages_alone(function: Any) -> bool:

@@ -31,7 +31,8 @@ def as_program(problem: Problem, name: str) -> Problem:
 
     def called(*tensors: Tensor) -> Any:
         given = dict(zip(names, tensors, strict=True))
-        found = tuple(call_function(function, given, problem.arguments, problem.modules, problem.dtype is not None).values())
+        own = problem.arguments, problem.modules, problem.dtype is not None, problem.written
+        found = tuple(call_function(function, given, *own).values())
         return found[0] if len(found) == 1 else found
 
     step = Equation(f"call:{IMPORTED}{name}", tuple(map(Ref, range(len(names)))), len(names), (0, len(name)))

@@ -20,6 +20,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
+from jvpcli.language.readings import written_by
 from jvpcli.recording.places import Place, Point, pieces, user_point
 
 DEEPEST = 32
@@ -227,14 +228,14 @@ class Recorder(TorchFunctionMode):
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
         tensors = [x for x in pieces((args, keywords)) if isinstance(x, Tensor)]
-        writes = _may_write(func, keywords)
+        writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
         call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled())
         self._count += 1
         before = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
-        producers = ["" if x.grad_fn is None else x.grad_fn.name() for x in tensors] if writes else []
+        producers = [node.name() if (node := node_of(x)) is not None else "" for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
@@ -268,7 +269,7 @@ class Recorder(TorchFunctionMode):
         """Notes a call down: what it was given, and which tensors it gave or changed."""
         results = list(_paths(result))
         news = [(path, x) for path, x in results if id(x) not in origins]
-        graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and not x.is_leaf]
+        graphs = [x for x in (*(x for _, x in news), *changed) if node_of(x) is not None]
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
         call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
@@ -441,22 +442,23 @@ def _numbers(origin: Result, x: Tensor) -> Cut:
     return Cut(alias, _version(alias), weakref.ref(origin.call), origin.path)
 
 
+def node_of(x: Tensor) -> Any:
+    """The node of autograd's graph that a tensor comes from; None of a view that torch would refuse to find one for.
+
+    So it is of one made under no_grad whose memory was written to since: an nn.Embedding with a padding_idx does that.
+    """
+    try:
+        return x.grad_fn
+    except RuntimeError:
+        return None
+
+
 def _version(x: Tensor) -> int:
     try:
         return int(x._version)
     except RuntimeError:  # under inference_mode nothing is counted
         return -1
 
-
-def _may_write(func: Callable[..., Any], keywords: Mapping[str, Any]) -> bool:
-    name = getattr(func, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or name in WRITERS or keywords.get("inplace") is True
-
-
-WRITERS = frozenset(
-    {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
-     "lshift", "rshift", "matmul", "div"))}
-)  # fmt: skip
 
 DRAWING = frozenset(
     {"dropout", "rrelu", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "bernoulli", "multinomial", "normal",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import linecache
 import os
 import pkgutil
 import sys
@@ -11,8 +12,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec
+from importlib.machinery import BuiltinImporter, SourceFileLoader
+from importlib.util import decode_source, module_from_spec
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -25,20 +26,26 @@ from jvpcli.recording.places import PYTHON, Point, is_library, user_point
 OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
 RUNPY = str(Path(PYTHON) / "runpy.py")  # in Python 3.10; later ones have it frozen
+STDIN = "<stdin>"
+"""The name of the file that a program comes from stdin in."""
+
 MACHINERY = ("<frozen runpy>", RUNPY, "<frozen importlib", OURS, HANDED_ON)
 """What the names of files begin with that a program's own traceback would not show."""
 
 
 def run_script(path: str, arguments: Sequence[str]) -> None:
-    """Runs a file, or a folder or archive that holds a `__main__.py`, as `python PATH ARGUMENTS…` does.
+    """Runs a file, a folder or archive that holds a `__main__.py`, or (`-`) what stdin has, as `python PATH ARGUMENTS…` does.
 
     Raises:
         FileError: it can't be read.
         Whatever the program raises, a SystemExit too.
     """
     where = os.path.join(os.getcwd(), path)  # as Python itself has it, dots and all
-    importer: Any = pkgutil.get_importer(where)
-    if importer is None:
+    names: dict[str, Any]
+    importer: Any = None if path == "-" else pkgutil.get_importer(where)
+    if path == "-":
+        code, folder, names = _from_stdin(), "", {"__loader__": BuiltinImporter, "__file__": STDIN, "__cached__": None}
+    elif importer is None:
         code = _compiled(where, path)
         folder = os.path.dirname(os.path.realpath(path))
         names = {"__loader__": SourceFileLoader("__main__", where), "__file__": where, "__cached__": None}
@@ -94,6 +101,13 @@ def _compiled(where: str, path: str) -> CodeType:
             return compile(file.read(), where, "exec", dont_inherit=True)
     except OSError as error:
         raise FileError(f"the program {path} can't be read: {why(error, path)}") from None
+
+
+def _from_stdin() -> CodeType:
+    source = sys.stdin.buffer.read()
+    lines = decode_source(source).splitlines(keepends=True)
+    linecache.cache[STDIN] = len(source), None, lines, STDIN  # for what looks at its lines: nobody can read them again
+    return compile(source, STDIN, "exec", dont_inherit=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor, inf, log, log10
+from math import copysign, floor, inf, log, log10
 
 import torch
 from torch import Tensor
@@ -141,7 +141,7 @@ def _replacements(traced: Traced, index: int, position: int, entry: int, place: 
         yield f"{atom}.clamp_min({small})", True
     if _ends_at_one(step, position, entry):
         yield f"{atom}.clamp(-1 + {small}, 1 - {small})", True
-    if float(large) < abs(number) < FAR_OUT:
+    if float(large) < abs(number) < FAR_OUT and _grows_exponentially(step, position, entry, copysign(float(large), number)):
         yield f"{atom}.clamp(-{large}, {large})", True
 
 
@@ -159,6 +159,22 @@ def _ends_at_one(step: Step, position: int, entry: int) -> bool:
     return bad[0] > bad[1]
 
 
+def _grows_exponentially(step: Step, position: int, entry: int, end: float) -> bool:
+    """Whether a result grows up to there by equal factors over equal ways, as an exponential's does and no power's."""
+    points = [primal.tensor for primal in step.operands]
+    values = []
+    for part in (1 / 2, 3 / 4, 1):
+        moved = points[position].clone().reshape(-1)
+        moved[entry] = part * end
+        try:
+            values.append(step.again([*points[:position], moved.reshape(points[position].shape), *points[position + 1 :]])[0])
+        except Exception:  # each operation has its own
+            return False
+    half, further, whole = (y.detach().abs().double().reshape(-1) for y in values)
+    first, second = (further / half).log(), (whole / further).log()
+    return bool(((first > 0) & (second > EXPONENTIALLY * first) & whole.isfinite()).any())
+
+
 def _undefined(step: Step, points: Sequence[Tensor]) -> float:
     """How many NaNs a step gives at other operands; infinitely many where it refuses them."""
     try:
@@ -169,6 +185,9 @@ def _undefined(step: Step, points: Sequence[Tensor]) -> float:
 
 FAR_OUT = 1e6
 """Operands beyond this overflow of themselves, not by an exponential."""
+
+EXPONENTIALLY = 0.85
+"""The part of its growth, from a half to three quarters of the way, that a result has at least in the rest: 0.71 of a power."""
 
 TO_ONE = 1e-3
 """So near to 1 counts as at 1."""

@@ -1,0 +1,114 @@
+"""Functions that write to tensors from outside of themselves: every question leaves those as they are, and has one answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import jvpcli
+
+X = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+weight = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64, requires_grad=True)
+count = torch.zeros((), dtype=torch.float64)
+settings = {"scale": torch.ones(1, dtype=torch.float64), "name": "none"}
+
+
+def halved(x):
+    with torch.no_grad():
+        weight.mul_(0.5)
+    return weight * x**2
+
+
+def counted(x):
+    count.add_(1)
+    return (count * x).sin()
+
+
+def by_data(x):
+    weight.data = weight.data + 1
+    return (weight * x).sum()
+
+
+def by_entry(x):
+    with torch.no_grad():
+        weight[1:][0] = 7.0
+    return (weight * x).sum() * x
+
+
+def in_a_dict(x):
+    settings["scale"].mul_(3)
+    return settings["scale"] * x
+
+
+def of_a_closure():
+    kept = torch.zeros(2, 3, dtype=torch.float64)
+
+    def moving(x):
+        kept[1].add_(1.0)
+        return kept * x**3
+
+    return moving, kept
+
+
+class Averaged(nn.Module):
+    """A second set of weights that follows the first, as momentum contrast has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fast = nn.Parameter(torch.tensor([2.0, 4.0, 6.0], dtype=torch.float64))
+        self.slow = nn.Parameter(torch.ones(3, dtype=torch.float64), requires_grad=False)
+        self.last = torch.zeros(3, dtype=torch.float64)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x):
+        self.slow.data = 0.5 * self.slow.data + 0.5 * self.fast.data
+        self.steps += 1
+        self.last.copy_(x.detach())
+        return (self.slow * x).tanh() * self.fast
+
+
+moving, kept = of_a_closure()
+averaged = Averaged()
+
+FUNCTIONS = [
+    # function, the tensors that it writes to, its value by what those are before
+    (halved, lambda: [weight], lambda x: weight.detach() * 0.5 * x**2),
+    (counted, lambda: [count], lambda x: ((count + 1) * x).sin()),
+    (by_data, lambda: [weight], lambda x: ((weight.detach() + 1) * x).sum()),
+    (by_entry, lambda: [weight], lambda x: (torch.tensor([1.0, 7.0, 2.0], dtype=torch.float64) * x).sum() * x),
+    (in_a_dict, lambda: [settings["scale"]], lambda x: 3 * x),
+    (moving, lambda: [kept], lambda x: torch.tensor([[0.0], [1.0]], dtype=torch.float64) * x**3),
+    (averaged, lambda: [*averaged.state_dict().values(), averaged.last],
+     lambda x: (torch.tensor([1.5, 2.5, 3.5], dtype=torch.float64) * x).tanh() * averaged.fast.detach()),
+]  # fmt: skip
+QUESTIONS = [jvpcli.inspect, jvpcli.trace, jvpcli.check, jvpcli.hessian, jvpcli.jacobian]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize(("function", "written", "plain"), FUNCTIONS)
+def test_a_question_leaves_the_tensors_of_a_function_as_they_are(question, function, written, plain):
+    before = [(tensor, tensor.detach().clone()) for tensor in written()]
+    for _ in range(2):
+        question(function, x=X)
+    assert all(a is b for (a, _), b in zip(before, written(), strict=True)) or function is averaged
+    assert all(torch.equal(tensor, copy) for tensor, copy in before)
+    assert all(torch.equal(tensor, copy) for tensor, (_, copy) in zip(written(), before, strict=True))
+
+
+@pytest.mark.parametrize(("function", "written", "plain"), FUNCTIONS)
+def test_its_derivative_is_that_of_one_call(function, written, plain):
+    expected = torch.autograd.functional.jacobian(plain, X)
+    assert torch.allclose(jvpcli.inspect(function, x=X, wrt="x").jacobian["y", "x"].to_dense(), expected)
+    assert torch.allclose(jvpcli.trace(function, x=X, wrt="x").vjp["x"], expected.reshape(-1, 3).sum(0))
+    assert jvpcli.check(function, x=X, wrt="x").verdict == "pass"
+
+
+def test_a_function_that_follows_its_input_through_one_is_cut_there():
+    def remembering(x):
+        count.add_(x.detach().sum())
+        return count * x
+
+    result = jvpcli.check(remembering, x=X)
+    assert (result.verdict, float(count)) == ("graph_break", 0.0)
+    assert result.report.step.source == "count.add_(x.detach().sum())"
