@@ -220,13 +220,16 @@ def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Styl
     if not poly:
         return "0"
     pieces = []
-    if poly[0].coefficient < 0:  # no sum begins with a minus that need not
-        poly = tuple(sorted(poly, key=lambda term: term.coefficient < 0))
-    for k, term in enumerate(poly):
+    for k, term in enumerate(ordered(poly)):
         text = _term(term, letters, taken, style)
         sign = style.minus if term.coefficient < 0 else ("+" if k else "")
         pieces.append(f"{sign}{text}" if k == 0 else f" {sign} {text}")
     return "".join(pieces)
+
+
+def ordered(poly: Poly) -> Poly:
+    """The terms in the order in which they are written: no sum begins with a minus that need not."""
+    return tuple(sorted(poly, key=lambda term: term.coefficient < 0)) if poly and poly[0].coefficient < 0 else poly
 
 
 def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
