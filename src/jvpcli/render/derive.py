@@ -51,7 +51,7 @@ def products(report: DeriveReport) -> Iterator[tuple[str, list[Statement]]]:
     """The products of an answer under their titles: those for any vector, and those for the given one."""
     names = ", ".join(report.names[y] for y in report.grad_outputs)
     sources = _sources(report, report.grad_outputs)
-    slopes = [(_slope(report, x), f"∂L/∂{x}", product) for x, product in report.vjp.items()]
+    slopes = [(slope_of(report, x), f"∂L/∂{x}", product) for x, product in report.vjp.items()]
     yield f"The vector-Jacobian product, for any {names}", [Statement(*slope) for slope in slopes]
     yield f"For {sources}", [Statement(entry, whole, product.given) for entry, whole, product in slopes]
     if report.jvp is not None:
@@ -64,7 +64,7 @@ def products(report: DeriveReport) -> Iterator[tuple[str, list[Statement]]]:
         )
     if report.hessian is not None:
         second = [
-            (f"∂²L/∂{_entry(report, x)}∂{_entry(report, w, again=True)}", f"∂²L/∂{x}∂{w}", product)
+            (f"∂²L/∂{entry_of(report, x)}∂{entry_of(report, w, again=True)}", f"∂²L/∂{x}∂{w}", product)
             for x, others in report.hessian.items()
             for w, product in others.items()
         ]
@@ -97,14 +97,15 @@ def has_matrix(form: Form) -> bool:
     return form.matrix is not None and form.matrix not in (form.formula, form.torch)
 
 
-def _entry(report: DeriveReport, name: str, *, again: bool = False) -> str:
+def entry_of(report: DeriveReport, name: str, *, again: bool = False) -> str:
     """An entry of a tensor; `again`: of an input that is differentiated by a second time."""
     letters = report.indices.get(f"d {name}" if again else name, "")
     return f"{name}_{letters}" if letters else name
 
 
-def _slope(report: DeriveReport, x: str) -> str:
-    return f"∂L/∂{_entry(report, x)}"
+def slope_of(report: DeriveReport, x: str) -> str:
+    """An entry of what arrives at an input."""
+    return f"∂L/∂{entry_of(report, x)}"
 
 
 def _function(report: DeriveReport) -> Iterator[RenderableType]:
@@ -112,13 +113,13 @@ def _function(report: DeriveReport) -> Iterator[RenderableType]:
         if form.formula is None:
             yield Text(f"{y} has no index form: {form.reason}", style=QUIET)
         else:
-            yield Text(f"{_entry(report, y)} = {form.formula}", style=FORMULA)
+            yield Text(f"{entry_of(report, y)} = {form.formula}", style=FORMULA)
 
 
 def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
     for y, others in report.jacobian.items():
         for x, form in others.items():
-            left = f"∂{_entry(report, y)}/∂{_entry(report, x)}"
+            left = f"∂{entry_of(report, y)}/∂{entry_of(report, x)}"
             if form.formula is None:
                 yield Text(f"{left}: {form.reason}", style=QUIET)
                 continue

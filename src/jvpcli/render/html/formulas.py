@@ -49,15 +49,15 @@ def math(text: str, kinds: Kinds, *, block: bool = False) -> Markup:
     return _set(text, body, block)
 
 
-def summands(text: str, kinds: Kinds) -> Sequence[Markup]:
-    """The terms that a sum has at its outermost, each with its sign and as MathML of its own; the whole where it has none."""
+def summands(text: str, kinds: Kinds) -> Sequence[tuple[str, Markup]]:
+    """The terms that a sum has at its outermost, each with its sign: its text, and MathML of its own."""
     reader = _Reader(text, kinds)
     try:
         terms = reader.terms()
         reader.end()
     except NotAFormulaError:
-        return [math(text, kinds)]
-    return [_set(shown, body) for shown, body in terms]
+        return [(text, math(text, kinds))]
+    return [(shown, _set(shown, body)) for shown, body in terms]
 
 
 def _set(text: str, body: Markup, block: bool = False) -> Markup:
@@ -101,7 +101,7 @@ class _Reader:
                 return found
             body = self._product()
             if sign:
-                body = Markup("<mo>{}</mo>{}").format(sign, body)
+                body = Markup('<mo form="{}">{}</mo>{}').format("infix" if found else "prefix", sign, body)
             found.append((self.text[start : self.at].strip(), body))
 
     def _relations(self) -> list[Markup]:
@@ -169,7 +169,7 @@ class _Reader:
         if self._skip("∂"):
             return self._slope(), None
         if self._skip("𝟏"):
-            return Markup('<mn mathvariant="bold">1</mn>'), None
+            return _element("mn", "𝟏"), None
         for name in self.names:
             after = self.at + len(name)
             if self.text.startswith(name, self.at) and not re.match(r"[^\W_]|\(|_\w*\(", self._plain(after)):

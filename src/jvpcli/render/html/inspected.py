@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from jvpcli.render.html.data import facts, index_letters, inspect_data, script_block, split_einsum
+from jvpcli.render.html.data import facts, index_letters, inspect_data, split_einsum
 from jvpcli.render.html.formulas import IN, OUT, Kinds, math
 from jvpcli.render.matrix import Matrix, jacobians
 from jvpcli.render.numbers import shape_text
@@ -68,7 +68,7 @@ def view(report: InspectReport, words: Mapping[str, str] = WORDS) -> Mapping[str
         "pairs": [_pair(report, y, x, jacobian, matrix, words) for y, x, jacobian, matrix in jacobians(report)],
         "open": OPEN,
         "agreement": agreement(report.comparison),
-        "data": script_block(inspect_data(report, words)),
+        "data": inspect_data(report, words),
     }
 
 

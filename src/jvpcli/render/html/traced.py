@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from jvpcli.render.html.data import script_block
 from jvpcli.render.html.formulas import IN, OUT
 from jvpcli.render.html.inspected import agreement, contracted
 from jvpcli.render.numbers import number_text
@@ -96,7 +95,7 @@ def view(report: TraceReport) -> Mapping[str, Any]:
         "agreement": agreement(report.comparison),
         "cells": cells,
         "formula": _formula,
-        "data": script_block(_data(report, graph)),
+        "data": _data(report, graph),
     }
 
 
