@@ -207,15 +207,14 @@ class _Reader:
             return function
         arguments = Markup().join(self._listed())
         self._expect(")")
-        return Markup("<mrow>{}<mo>(</mo>{}<mo>)</mo></mrow>").format(function, arguments)
+        return Markup("<mrow>{}{}</mrow>").format(function, _fenced("(", arguments, ")"))
 
     def _bracket(self, opening: str) -> tuple[Markup, Markup | None]:
         self.at += 1
         words = [Markup("<mtext>not&nbsp;</mtext>")] if opening == "[" and self._skip("not ") else []
         inner = Markup().join([*words, *self._relations()])
         self._expect(PAIRS[opening])
-        shown = Markup('<mrow><mo form="prefix">{}</mo>{}<mo form="postfix">{}</mo></mrow>').format(opening, inner, PAIRS[opening])
-        return shown, inner if opening == "(" else None
+        return _fenced(opening, inner, PAIRS[opening]), inner if opening == "(" else None
 
     def _slope(self) -> Markup:
         """∂y_jk/∂x_i, or ∂²L/∂x_i∂x_j; the ∂ of the numerator is read already."""
@@ -276,6 +275,13 @@ class _Reader:
 
 def _row(body: Markup) -> Markup:
     return Markup("<mrow>{}</mrow>").format(body)
+
+
+def _fenced(opening: str, inner: Markup, closing: str) -> Markup:
+    """In brackets, which are as tall as a fraction inside, and else as the line."""
+    tall = "true" if "<mfrac>" in inner else "false"
+    fence = Markup('<mrow><mo form="prefix" stretchy="{0}">{1}</mo>{2}<mo form="postfix" stretchy="{0}">{3}</mo></mrow>')
+    return fence.format(tall, opening, inner, closing)
 
 
 def _element(tag: str, text: str) -> Markup:
