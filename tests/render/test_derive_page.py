@@ -15,14 +15,14 @@ from jvpcli.render.html.formulas import Kinds, math
 from jvpcli.request import Request
 
 OUTER = Request("torch.outer(x,x)", {"x": "1,2,3,4"}, command="derive")
-J, K, I = np.meshgrid(range(4), range(4), range(4), indexing="ij")  # the axes of ∂y_jk/∂x_i
+OUT_J, OUT_K, IN_I = np.meshgrid(range(4), range(4), range(4), indexing="ij")  # the axes of ∂y_jk/∂x_i
 PIECES = {
-    "δ_ij·x_k": J == I,
-    "+ δ_ik·x_j": K == I,
-    "x_k, if i = j ≠ k": (J == I) & (K != I),
-    "x_j, if i = k ≠ j": (K == I) & (J != I),
-    "2·x_i, if i = j = k": (J == I) & (K == I),
-    "0, otherwise": (J != I) & (K != I),
+    "δ_ij·x_k": OUT_J == IN_I,
+    "+ δ_ik·x_j": OUT_K == IN_I,
+    "x_k, if i = j ≠ k": (OUT_J == IN_I) & (OUT_K != IN_I),
+    "x_j, if i = k ≠ j": (OUT_K == IN_I) & (OUT_J != IN_I),
+    "2·x_i, if i = j = k": (OUT_J == IN_I) & (OUT_K == IN_I),
+    "0, otherwise": (OUT_J != IN_I) & (OUT_K != IN_I),
 }
 
 
@@ -137,8 +137,9 @@ def test_everything_that_is_printed_stands_there(show):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_all_of_it(show, dark):
-    found = explore(Request("torch.tanh(W @ x + b)*x.sum()", {"W": "1,2;3,4", "x": "1,2", "b": "1,1"}, hessian=True, command="derive"))
-    browser = show(page(found), width=380, height=700, dark=dark)
+    inputs = {"W": "1,2;3,4", "x": "1,2", "b": "1,1"}
+    request = Request("torch.tanh(W @ x + b)*x.sum()", inputs, hessian=True, command="derive")
+    browser = show(page(explore(request)), width=380, height=700, dark=dark)
     assert browser.js("document.documentElement.scrollWidth") == 380
 
 

@@ -93,7 +93,7 @@ class _Reader:
 
     def terms(self) -> list[tuple[str, Markup]]:
         """The terms of a sum: the text of each, and its MathML."""
-        found = []
+        found: list[tuple[str, Markup]] = []
         while True:
             start = self.at
             sign = self._take("sign")

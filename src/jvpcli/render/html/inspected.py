@@ -76,13 +76,14 @@ def _pair(
     report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, words: Mapping[str, str]
 ) -> Pair:
     contraction = report.contraction.get(y, {}).get(x)
+    names = {y: OUT, words["weight"]: OUT, x: IN}
     return Pair(
         y=y,
         x=x,
         jacobian=jacobian,
         matrix=matrix,
         contraction=contraction,
-        formula=contracted(contraction.formula, contraction.einsum, {y: OUT, words["weight"]: OUT, x: IN}) if contraction else None,
+        formula=contracted(contraction.formula, contraction.einsum, names) if contraction else None,
         diagram=diagram(report, y, x, contraction, matrix, words) if contraction else None,
         facts=facts(matrix),
     )
