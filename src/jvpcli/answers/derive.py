@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
@@ -55,10 +55,10 @@ def investigate(request: Request) -> Derivation:
     if not request.shape:
         return _derived(request)
     one, other = (_sized(request, sizes) for sizes in SIZES)
-    found = _derived(one[0])
+    found = _derived(*one)
     if not one[1]:
         return found
-    report, elsewhere = found.report, _derived(other[0]).report
+    report, elsewhere = found.report, _derived(*other).report
     same = (report.function, report.jacobian, report.vjp) == (elsewhere.function, elsewhere.jacobian, elsewhere.vjp)
     return replace(found, report=replace(report, sizes=one[1], any_size=same))
 
@@ -90,7 +90,7 @@ def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, i
     return replace(request, inputs=inputs, shape={}), letters
 
 
-def _derived(request: Request) -> Derivation:
+def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)
@@ -110,7 +110,7 @@ def _derived(request: Request) -> Derivation:
         cotangents = read_cotangents(request, evaluation)
         tangents = read_tangents(request, evaluation)
         v = {y: weight.value for y, weight in cotangents.items()}
-        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()})
+        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()}, sizes)
         vjp = {x: closed.vjp(x) for x in evaluation.wrt}
         hessian = {x: {w: closed.second(x, w) for w in evaluation.wrt} for x in evaluation.wrt} if request.hessian else None
         report = DeriveReport(

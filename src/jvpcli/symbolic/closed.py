@@ -51,9 +51,14 @@ class Place:
 
 
 class Closed:
-    """The closed forms of a problem at cotangents `v` (output to tensor) and tangents `u` (input to tensor)."""
+    """The closed forms of a problem at cotangents `v` (output to tensor) and tangents `u` (input to tensor).
 
-    def __init__(self, problem: Problem, v: Mapping[str, Tensor], u: Mapping[str, Tensor]) -> None:
+    No index is called as a tensor is, nor as one of `sizes`, which are letters that stand for sizes.
+    """
+
+    def __init__(
+        self, problem: Problem, v: Mapping[str, Tensor], u: Mapping[str, Tensor], sizes: Iterable[str] = ()
+    ) -> None:
         self.problem, self.v, self.u = problem, v, u
         self.double = problem.in_double()
         self.evaluation = self.double.evaluation
@@ -63,6 +68,7 @@ class Closed:
         self.u_names = {
             x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt
         }
+        self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
@@ -96,8 +102,7 @@ class Closed:
         """Indices with letters of their own."""
         axes = tuple(map(fresh, shape))
         for index in axes:
-            used = set(self.letters.values())
-            self.letters[index] = unused(used)
+            self.letters[index] = unused({*self.letters.values(), *self.taken})
         return axes
 
     @cached_property
@@ -248,7 +253,7 @@ class Closed:
 
     def text(self, poly: Poly, style: Style = TEXT) -> str:
         """A form with the letters of this answer."""
-        return written(poly, self.letters, style)
+        return written(poly, self.letters, style, self.taken)
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
         """How an entry of a tensor is written."""

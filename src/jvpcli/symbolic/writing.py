@@ -80,11 +80,14 @@ class Style:
 TEXT, LATEX = Style(False), Style(True)
 
 
-def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT) -> str:
-    """A form as text; `letters` name its free indices, and those bound ones that have a letter already."""
+def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT, taken: Iterable[str] = ()) -> str:
+    """A form as text; `letters` name its free indices, and those bound ones that have a letter already.
+
+    No other is called as one of `taken`.
+    """
     if not poly:
         return "0"
-    return _with(poly, letters, {letters[i] for i in indices(poly) if i in letters}, style)
+    return _with(poly, letters, {letters[i] for i in indices(poly) if i in letters} | set(taken), style)
 
 
 def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
