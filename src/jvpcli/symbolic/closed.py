@@ -70,6 +70,7 @@ class Closed:
         }
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
+        self.texts: dict[tuple[Poly, Style], str] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
     def holds_on_the_way(self, poly: Poly, at: tuple[Index, ...], name: str) -> bool:
@@ -253,7 +254,9 @@ class Closed:
 
     def text(self, poly: Poly, style: Style = TEXT) -> str:
         """A form with the letters of this answer."""
-        return written(poly, self.letters, style, self.taken)
+        if (poly, style) not in self.texts:
+            self.texts[poly, style] = written(poly, self.letters, style, self.taken)
+        return self.texts[poly, style]
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
         """How an entry of a tensor is written."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, reduce
+from functools import lru_cache, reduce
 
 from jvpcli.symbolic.forms import (
     IDEMPOTENT,
@@ -781,7 +781,7 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
 BOUNDS = {"maximum": "min", "minimum": "max"}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
     if weight(poly) > LARGEST_EXPANDED:

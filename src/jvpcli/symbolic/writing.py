@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,8 +32,8 @@ LETTERS = "ijklmnpqrstabcdefgh"
 def unused(taken: Iterable[str]) -> str:
     """A letter for an index that none of `taken` is."""
     used = set(taken)
-    more = (f"{c}{k}" for k in range(1, 99) for c in LETTERS)
-    return next(c for c in (*LETTERS, *more) if c not in used)
+    more = (f"{c}{k}" for k in itertools.count(1) for c in LETTERS)
+    return next(c for c in itertools.chain(LETTERS, more) if c not in used)
 
 
 SUPERSCRIPT = str.maketrans("-0123456789/", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᐟ")
