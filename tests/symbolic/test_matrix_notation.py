@@ -21,7 +21,7 @@ class Matrix:
 
     def __matmul__(self, other: Matrix) -> Matrix:
         a, b = self.entries, other.entries
-        return Matrix(a * b if 1 in (a.numel(), b.numel()) and a.shape[-1:] != b.shape[:1] or not a.dim() * b.dim() else a @ b)
+        return Matrix(a * b if (1 in (a.numel(), b.numel()) and a.shape[-1:] != b.shape[:1]) or not a.dim() * b.dim() else a @ b)
 
     def __mul__(self, other: Matrix) -> Matrix:
         assert self.entries.shape == other.entries.shape, "an element-wise product is of equal shapes"
@@ -49,7 +49,7 @@ class Matrix:
         return Matrix(self.entries**power)
 
     @property
-    def T(self) -> Matrix:  # noqa: N802
+    def T(self) -> Matrix:
         return Matrix(self.entries.T)
 
 
