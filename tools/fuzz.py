@@ -54,7 +54,7 @@ def tries(family: str, seed: str, seconds: float, environment: Mapping[str, str]
 def properties(seed: str, seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
     """One turn of the property tests: they are one try."""
     command = [sys.executable, "-m", "pytest", "-m", "hypothesis", "--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}"]
-    given = {**environment, "JVP_EXAMPLES": str(EXAMPLES)}
+    given = {**environment, "JVP_EXAMPLES": str(EXAMPLES), "JVP_COMPOSITIONS": "300"}
     try:
         done = subprocess.run(command, cwd=TESTS.parent, env=given, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -255,11 +255,16 @@ SHELL = (COMMAND_LINE,)
 DIRECTIONS = ("ones", "zeros", "randn", "onehot:")
 
 
+def _page(command: str) -> Option:
+    """The option for a page; each command shows it at a place of its own in its help."""
+    return Option("html", PATH, (command,), ("--html",), "FILE",
+                  "Write a page to explore: it needs no network, as in --html out.html.", doors=SHELL)  # fmt: skip
+
+
 def _pictures(command: str) -> tuple[Option, ...]:
-    """The options for pictures; each command shows them at a place of its own in its help."""
+    """The options for pictures."""
     return (
-        Option("html", PATH, (command,), ("--html",), "FILE",
-               "Write a page to explore: it needs no network, as in --html out.html.", doors=SHELL),
+        _page(command),
         Option("plot", PATH, (command,), ("--plot",), "FILE",
                "Write a picture to a .png or .svg file (with matplotlib).", doors=SHELL),
         Option("heatmap", FLAG, (command,), ("--heatmap",), None,
@@ -391,6 +396,7 @@ OPTIONS: tuple[Option, ...] = (
            "Print the forms as LaTeX, an equation a line.", False, doors=SHELL),
     Option("code", FLAG, ("derive",), ("--code",), None,
            "Print a torch.autograd.Function with this forward and backward, ready for a file.", False, doors=SHELL),
+    _page("derive"),
     *_pictures("inspect"),
     *_pictures("hessian"),
     Option("line", TEXT, ("completion",), ("--line",), "TEXT",

@@ -320,7 +320,7 @@ def test_no_text_becomes_markup(expression, name):
     assert markup(page(other)) == markup(page(report))
 
 
-MATH = {"msub", "mi", "mo", "mn", "mrow", "mfrac", "munder", "math", "code"}
+MATH = {"msub", "msup", "mi", "mo", "mn", "mrow", "mfrac", "munder", "mtext", "mspace", "msqrt", "math", "code"}
 """A formula whose name is none stands there as code instead."""
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
 from jvpcli.program import Program
-from jvpcli.report.derive import DeriveReport
+from jvpcli.report.derive import DeriveReport, Explored
 from jvpcli.request import Request
 from jvpcli.symbolic.closed import Closed, steps
 from jvpcli.symbolic.functions import autograd_function
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Everything that one answer was made from: the request with a value for each input, and its forms."""
+
+    request: Request
+    closed: Closed
+    report: DeriveReport
 
 
 def derive(request: Request) -> DeriveReport:
@@ -21,16 +30,38 @@ def derive(request: Request) -> DeriveReport:
     Raises:
         JvpError: whatever is wrong, as data.
     """
+    return investigate(request).report
+
+
+def explore(request: Request) -> Explored:
+    """The answer with the numbers of the same derivatives at the point, and which of them each part of a formula is about.
+
+    Raises:
+        JvpError: whatever is wrong, as data.
+    """
+    from jvpcli.answers.inspect import inspect  # loaded only where it is asked for
+
+    found = investigate(request)
+    numbers = inspect(replace(found.request, command="inspect"))
+    applying = {
+        y: {x: table for x in forms if (table := found.closed.applying(y, x)) is not None}
+        for y, forms in found.report.jacobian.items()
+    }
+    return Explored(found.report, numbers, applying)
+
+
+def investigate(request: Request) -> Derivation:
+    """The answer to a request with the forms that it was made from."""
     request = replace(request, device="cpu")  # a formula is that of every device
     if not request.shape:
         return _derived(request)
     one, other = (_sized(request, sizes) for sizes in SIZES)
-    report = _derived(one[0])
+    found = _derived(*one)
     if not one[1]:
-        return report
-    elsewhere = _derived(other[0])
+        return found
+    report, elsewhere = found.report, _derived(*other).report
     same = (report.function, report.jacobian, report.vjp) == (elsewhere.function, elsewhere.jacobian, elsewhere.vjp)
-    return replace(report, sizes=one[1], any_size=same)
+    return replace(found, report=replace(report, sizes=one[1], any_size=same))
 
 
 SIZES = ((3, 4, 5, 6, 7, 8), (4, 2, 7, 3, 5, 6))
@@ -60,7 +91,7 @@ def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, i
     return replace(request, inputs=inputs, shape={}), letters
 
 
-def _derived(request: Request) -> DeriveReport:
+def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)
@@ -80,10 +111,10 @@ def _derived(request: Request) -> DeriveReport:
         cotangents = read_cotangents(request, evaluation)
         tangents = read_tangents(request, evaluation)
         v = {y: weight.value for y, weight in cotangents.items()}
-        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()})
+        closed = Closed(problem, v, {x: weight.value for x, weight in tangents.items()}, sizes)
         vjp = {x: closed.vjp(x) for x in evaluation.wrt}
         hessian = {x: {w: closed.second(x, w) for w in evaluation.wrt} for x in evaluation.wrt} if request.hessian else None
-        return DeriveReport(
+        report = DeriveReport(
             hessian=hessian,
             expression=text_of(request),
             inputs={name: figures.input_value(x, name in evaluation.wrt) for name, x in evaluation.inputs.items()},
@@ -100,3 +131,4 @@ def _derived(request: Request) -> DeriveReport:
             jvp={y: closed.jvp(y) for y in v} if tangents else None,
             tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
         )
+        return Derivation(request, closed, report)

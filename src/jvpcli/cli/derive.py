@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jvpcli.cli.compute import answer
+from jvpcli.answers import report_of
+from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
 from jvpcli.request import Request
 
@@ -32,6 +33,9 @@ jvp derive "torch.logsumexp(x, 0)" --x 1,2,3 --hessian
 # a torch.autograd.Function for a file of yours
 jvp derive "torch.tanh(W @ x)" --W "1,2;3,4" --x 1,2 --code
 
+# a page whose formulas light up the entries that they are about
+jvp derive "torch.outer(x,x)" --x 1,2,3,4 --html outer.html
+
 # in LaTeX; in a script
 jvp derive "torch.logdet(X)" --X "2,1;1,3" --latex
 jvp derive "x @ A @ x" --x 1,2 --A "1,2;3,4" --json | jq -r .vjp.x.torch
@@ -45,10 +49,21 @@ def command(
     steps: bool,
     latex: bool,
     code: bool,
+    html: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Show the derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd."""
+    Pictures(html, plot=None, heatmap=False).check(as_json=as_json)
+
+    def written(request: Request) -> DeriveReport:
+        from jvpcli.answers.derive import explore
+        from jvpcli.render.html import write_html
+
+        assert html is not None
+        explored = explore(request)
+        write_html(explored, html)
+        return explored.forms
 
     def render(report: DeriveReport, console: Console) -> None:
         from jvpcli.render.derive import render_code, render_derive, render_latex
@@ -60,4 +75,5 @@ def command(
         else:
             render_derive(report, console, steps=steps)
 
-    answer(context, request, render, as_json=as_json, quiet=quiet)
+    compute = report_of if html is None else written
+    answer(context, request, render, as_json=as_json, quiet=quiet, compute=compute)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, echoed
-from jvpcli.report.derive import DeriveReport, Given, JacobianForm, Product
+from jvpcli.report import Cotangent
+from jvpcli.report.derive import DeriveReport, Form, JacobianForm
 
 FORMULA, CODE = "bold", "green"
 
@@ -27,31 +29,83 @@ def render_derive(report: DeriveReport, console: Console, *, steps: bool = False
 def _sections(report: DeriveReport, steps: bool) -> Iterator[tuple[str, Iterator[RenderableType]]]:
     yield "The function", _function(report)
     yield "The Jacobian", _jacobian(report)
-    names = ", ".join(report.names[y] for y in report.grad_outputs)
-    yield f"The vector-Jacobian product, for any {names}", _products(report)
-    yield f"For {sources_of(report)}", _given(report)
-    if report.jvp is not None:
-        directions = ", ".join(report.names[x] for x in report.tangent or {})
-        yield f"The Jacobian-vector product, for any {directions}", _pushed(report)
-        sources = ", ".join(f"{report.names[x]} = {weight.source}" for x, weight in (report.tangent or {}).items())
-        yield f"For {sources}", _pushed_given(report)
-    if report.hessian is not None:
-        yield f"The second derivative, for any {names}", _second(report, given=False)
-        yield f"The second derivative, for {sources_of(report)}", _second(report, given=True)
+    for title, statements in products(report):
+        yield title, (line for statement in statements for line in _lines(statement))
     if steps:
         yield "How", _steps(report)
     if report.sizes:
-        yield "Sizes", _sizes(report)
-    yield "Verified", _verified(report)
+        yield "Sizes", iter([Text(sizes_text(report))])
+    yield "Verified", iter([Text(verified_text(report))])
 
 
-def _entry(report: DeriveReport, name: str) -> str:
-    letters = report.indices.get(name, "")
+@dataclass(frozen=True)
+class Statement:
+    """What a product is, entry by entry (`∂L/∂x_i`) and as a whole (`∂L/∂x`)."""
+
+    entry: str
+    whole: str
+    form: Form
+
+
+def products(report: DeriveReport) -> Iterator[tuple[str, list[Statement]]]:
+    """The products of an answer under their titles: those for any vector, and those for the given one."""
+    names = ", ".join(report.names[y] for y in report.grad_outputs)
+    sources = _sources(report, report.grad_outputs)
+    slopes = [(slope_of(report, x), f"∂L/∂{x}", product) for x, product in report.vjp.items()]
+    yield f"The vector-Jacobian product, for any {names}", [Statement(*slope) for slope in slopes]
+    yield f"For {sources}", [Statement(entry, whole, product.given) for entry, whole, product in slopes]
+    if report.jvp is not None:
+        directions = ", ".join(report.names[x] for x in report.tangent or {})
+        pushed = [(f"(J u)_{report.indices.get(y, '')}".rstrip("_"), "J u", product) for y, product in report.jvp.items()]
+        yield f"The Jacobian-vector product, for any {directions}", [Statement(*each) for each in pushed]
+        yield (
+            f"For {_sources(report, report.tangent or {})}",
+            [Statement(entry, whole, product.given) for entry, whole, product in pushed],
+        )
+    if report.hessian is not None:
+        second = [
+            (f"∂²L/∂{entry_of(report, x)}∂{entry_of(report, w, again=True)}", f"∂²L/∂{x}∂{w}", product)
+            for x, others in report.hessian.items()
+            for w, product in others.items()
+        ]
+        yield f"The second derivative, for any {names}", [Statement(*each) for each in second]
+        yield (
+            f"The second derivative, for {sources}",
+            [Statement(entry, whole, product.given) for entry, whole, product in second],
+        )
+
+
+def _sources(report: DeriveReport, vectors: Mapping[str, Cotangent]) -> str:
+    """What the given vectors are."""
+    return ", ".join(f"{report.names[name]} = {weight.source}" for name, weight in vectors.items())
+
+
+def _lines(statement: Statement) -> Iterator[RenderableType]:
+    """In indices, in matrices, and as code; or why not."""
+    form = statement.form
+    if form.formula is None:
+        yield Text(f"{statement.entry}: {form.reason}", style=QUIET)
+        return
+    yield Text(f"{statement.entry} = {form.formula}", style=FORMULA)
+    if has_matrix(form):
+        yield Text(f"{statement.whole} = {form.matrix}", style=FORMULA)
+    yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
+
+
+def has_matrix(form: Form) -> bool:
+    """Whether the matrix form says anything that the others do not."""
+    return form.matrix is not None and form.matrix not in (form.formula, form.torch)
+
+
+def entry_of(report: DeriveReport, name: str, *, again: bool = False) -> str:
+    """An entry of a tensor; `again`: of an input that is differentiated by a second time."""
+    letters = report.indices.get(f"d {name}" if again else name, "")
     return f"{name}_{letters}" if letters else name
 
 
-def _slope(report: DeriveReport, x: str) -> str:
-    return f"∂L/∂{_entry(report, x)}"
+def slope_of(report: DeriveReport, x: str) -> str:
+    """An entry of what arrives at an input."""
+    return f"∂L/∂{entry_of(report, x)}"
 
 
 def _function(report: DeriveReport) -> Iterator[RenderableType]:
@@ -59,13 +113,13 @@ def _function(report: DeriveReport) -> Iterator[RenderableType]:
         if form.formula is None:
             yield Text(f"{y} has no index form: {form.reason}", style=QUIET)
         else:
-            yield Text(f"{_entry(report, y)} = {form.formula}", style=FORMULA)
+            yield Text(f"{entry_of(report, y)} = {form.formula}", style=FORMULA)
 
 
 def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
     for y, others in report.jacobian.items():
         for x, form in others.items():
-            left = f"∂{_entry(report, y)}/∂{_entry(report, x)}"
+            left = f"∂{entry_of(report, y)}/∂{entry_of(report, x)}"
             if form.formula is None:
                 yield Text(f"{left}: {form.reason}", style=QUIET)
                 continue
@@ -81,51 +135,6 @@ def _cases(form: JacobianForm) -> Table:
     return table
 
 
-def _products(report: DeriveReport) -> Iterator[RenderableType]:
-    for x, product in report.vjp.items():
-        yield from _forms(_slope(report, x), f"∂L/∂{x}", product)
-
-
-def _given(report: DeriveReport) -> Iterator[RenderableType]:
-    for x, product in report.vjp.items():
-        yield from _forms(_slope(report, x), f"∂L/∂{x}", product.given)
-
-
-def _pushed(report: DeriveReport) -> Iterator[RenderableType]:
-    for y, product in (report.jvp or {}).items():
-        yield from _forms(f"(J u)_{report.indices.get(y, '')}".rstrip("_"), "J u", product)
-
-
-def _pushed_given(report: DeriveReport) -> Iterator[RenderableType]:
-    for y, product in (report.jvp or {}).items():
-        yield from _forms(f"(J u)_{report.indices.get(y, '')}".rstrip("_"), "J u", product.given)
-
-
-def _forms(entry: str, whole: str, form: Product | Given) -> Iterator[RenderableType]:
-    """In indices, in matrices, and as code; or why not."""
-    if form.formula is None:
-        yield Text(f"{entry}: {form.reason}", style=QUIET)
-        return
-    yield Text(f"{entry} = {form.formula}", style=FORMULA)
-    if form.matrix is not None and form.matrix not in (form.formula, form.torch):
-        yield Text(f"{whole} = {form.matrix}", style=FORMULA)
-    yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
-
-
-def sources_of(report: DeriveReport) -> str:
-    """What the given v are."""
-    return ", ".join(f"{report.names[y]} = {weight.source}" for y, weight in report.grad_outputs.items())
-
-
-def _second(report: DeriveReport, *, given: bool) -> Iterator[RenderableType]:
-    for x, others in (report.hessian or {}).items():
-        for w, product in others.items():
-            letters = report.indices.get(f"d {w}", "")
-            by = f"{w}_{letters}" if letters else w
-            form = product.given if given else product
-            yield from _forms(f"∂²L/∂{_entry(report, x)}∂{by}", f"∂²L/∂{x}∂{w}", form)
-
-
 def _steps(report: DeriveReport) -> Iterator[RenderableType]:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     for step in report.steps:
@@ -133,25 +142,25 @@ def _steps(report: DeriveReport) -> Iterator[RenderableType]:
     yield table
 
 
-def _verified(report: DeriveReport) -> Iterator[RenderableType]:
+def verified_text(report: DeriveReport) -> str:
+    """With what the forms were compared."""
     shown = [f.formula for f in report.function.values()] + [p.formula for p in report.vjp.values()]
     if not any(text is not None for text in shown):
-        yield Text("There is no form to verify.")
-        return
+        return "There is no form to verify."
     points, largest = report.verified.points, report.verified.largest_difference
     others = f" and {points - 1} random one{'s' if points > 2 else ''}" if points > 1 else ""
-    yield Text(
+    return (
         f"Every form above was compared with torch.autograd in float64 at the point{others}: "
         f"the largest difference is {_at_most(largest)}."
     )
 
 
-def _sizes(report: DeriveReport) -> Iterator[RenderableType]:
+def sizes_text(report: DeriveReport) -> str:
+    """For which sizes the forms hold, where letters stand for them."""
     letters = ", ".join(f"{letter} = {size}" for letter, size in (report.sizes or {}).items())
     if report.any_size:
-        yield Text(f"The forms were derived for {letters}, and once more for other sizes, with the same result.")
-    else:
-        yield Text(f"The forms are those for {letters}: numbers or code in them depend on the sizes.")
+        return f"The forms were derived for {letters}, and once more for other sizes, with the same result."
+    return f"The forms are those for {letters}: numbers or code in them depend on the sizes."
 
 
 def _at_most(difference: float) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from jvpcli.report import Cotangent, InputValue, Notice, Value
+from jvpcli.report import Cotangent, InputValue, InspectReport, Notice, Value
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,11 @@ class JacobianForm:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A product for the vector that was given: in indices, in matrices where there is such a form, and as PyTorch code."""
+class Form:
+    """A product in indices, in matrices where there is such a form, and as PyTorch code.
+
+    `torch` is an expression over the inputs' names, the vectors' and `torch`; null, with a reason, where there is none.
+    """
 
     formula: str | None
     matrix: str | None
@@ -47,18 +54,10 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Product:
-    """A product with the Jacobian for any vector (v of a VJP, u of a JVP), and for the one that was given.
+class Product(Form):
+    """A product with the Jacobian for any vector (v of a VJP, u of a JVP), and for the one that was given."""
 
-    `torch` is an expression over the inputs' names, the vectors' and `torch`; null, with a reason, where there is none.
-    """
-
-    formula: str | None
-    matrix: str | None
-    torch: str | None
-    latex: str | None
-    given: Given
-    reason: str | None = None
+    given: Form = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -108,3 +107,26 @@ class DeriveReport:
     tangent: Mapping[str, Cotangent] | None = None
     hessian: Mapping[str, Mapping[str, Product]] | None = None
     warnings: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Applying:
+    """Which entries of a Jacobian each term of its formula says something of, and each of its cases, in their order.
+
+    Each is a table of the Jacobian's shape; a term says nothing of an entry for which one of its deltas is 0.
+    """
+
+    terms: tuple[np.ndarray, ...]
+    cases: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What the page of `jvp derive` shows: the forms, and the numbers at the point that they stand for.
+
+    `applying` is by output and then by input, of the Jacobians that have a form.
+    """
+
+    forms: DeriveReport
+    numbers: InspectReport
+    applying: Mapping[str, Mapping[str, Applying]]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from jvpcli.symbolic.forms import Delta, Index, Poly, Term, add, normal, substitute
+from jvpcli.symbolic.forms import Atom, Delta, Factor, Index, Lam, Move, Poly, Power, Term, add, normal, substitute
 from jvpcli.symbolic.verification import Named, value
 
 MOST_PAIRS = 4
@@ -93,16 +94,42 @@ def _apart(pattern: Pattern) -> Iterator[tuple[Index, Index]]:
         yield first.get(a, a), first.get(b, b)
 
 
+def where(pattern: Pattern, axes: Sequence[Index]) -> Tensor:
+    """A table over the axes: whether the case is this one."""
+    grids = dict(zip(axes, torch.meshgrid(*(torch.arange(i.size) for i in axes), indexing="ij"), strict=True))
+    found = torch.ones([i.size for i in axes], dtype=torch.bool)
+    for block in pattern.blocks:
+        for a, b in itertools.pairwise(block):
+            found &= grids[a] == grids[b]
+    for a, b in pattern.apart:
+        found &= grids[a] != grids[b]
+    return found
+
+
 def by_cases(found: Sequence[Pattern], axes: Sequence[Index], tensors: Named) -> Tensor:
     """The tensor that the cases make, so that they can be compared with the form that they came from."""
-    grids = dict(zip(axes, torch.meshgrid(*(torch.arange(i.size) for i in axes), indexing="ij"), strict=True))
     whole = torch.zeros([i.size for i in axes], dtype=torch.float64)
     for pattern in found:
-        mask = torch.ones_like(whole, dtype=torch.bool)
-        for block in pattern.blocks:
-            for a, b in itertools.pairwise(block):
-                mask &= grids[a] == grids[b]
-        for a, b in pattern.apart:
-            mask &= grids[a] != grids[b]
-        whole = whole + torch.where(mask, value(pattern.entry, axes, tensors), 0.0)
+        whole = whole + torch.where(where(pattern, axes), value(pattern.entry, axes, tensors), 0.0)
     return whole
+
+
+def applies(term: Term, axes: Sequence[Index]) -> Tensor:
+    """A table over the axes: whether the deltas and the moved places of a term let it be anything but zero."""
+    return value((_places(term),), axes, {}) != 0
+
+
+def _places(term: Term) -> Term:
+    """The term with nothing but what picks entries, and so with no way to cancel."""
+    return Term(Fraction(1), term.sums, tuple(picks for f in term.factors if (picks := _picking(f)) is not None))
+
+
+def _picking(factor: Factor) -> Factor | None:
+    match factor:
+        case Delta() | Move():
+            return factor
+        case Power(base, exponent) if exponent > 0:
+            return Power(tuple(map(_places, base)), Fraction(1))
+        case Atom("move", (lam,), at, params):
+            return Atom("move", (Lam(lam.over, tuple(map(_places, lam.body))),), at, params)
+    return None

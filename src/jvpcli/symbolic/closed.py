@@ -15,14 +15,14 @@ from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.parse import parse
 from jvpcli.problem import Problem, default_dtype
-from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
-from jvpcli.symbolic.cases import by_cases, condition, patterns
+from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product, Rule, Verified
+from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
 from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
 from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh, of, replace_entries, times
 from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_of
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
-from jvpcli.symbolic.writing import LATEX, TEXT, Style, unused, written
+from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
 
 RANDOM_POINTS = 3
 """Beside the point itself."""
@@ -51,9 +51,14 @@ class Place:
 
 
 class Closed:
-    """The closed forms of a problem at cotangents `v` (output to tensor) and tangents `u` (input to tensor)."""
+    """The closed forms of a problem at cotangents `v` (output to tensor) and tangents `u` (input to tensor).
 
-    def __init__(self, problem: Problem, v: Mapping[str, Tensor], u: Mapping[str, Tensor]) -> None:
+    No index is called as a tensor is, nor as one of `sizes`, which are letters that stand for sizes.
+    """
+
+    def __init__(
+        self, problem: Problem, v: Mapping[str, Tensor], u: Mapping[str, Tensor], sizes: Iterable[str] = ()
+    ) -> None:
         self.problem, self.v, self.u = problem, v, u
         self.double = problem.in_double()
         self.evaluation = self.double.evaluation
@@ -63,7 +68,9 @@ class Closed:
         self.u_names = {
             x: _free("u" if len(self.evaluation.wrt) == 1 else f"u_{x}", taken) for x in self.evaluation.wrt
         }
+        self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
+        self.texts: dict[tuple[Poly, Style], str] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
     def holds_on_the_way(self, poly: Poly, at: tuple[Index, ...], name: str) -> bool:
@@ -96,8 +103,7 @@ class Closed:
         """Indices with letters of their own."""
         axes = tuple(map(fresh, shape))
         for index in axes:
-            used = set(self.letters.values())
-            self.letters[index] = unused(used)
+            self.letters[index] = unused({*self.letters.values(), *self.taken})
         return axes
 
     @cached_property
@@ -119,7 +125,7 @@ class Closed:
             return _no_product(str(error))
         general = self._product(poly, at, None, lambda p: self._twice(p, x, w, None), {})
         scope = {self.v_names[y]: v.to(torch.float64) for y, v in self.v.items()}
-        return self._both(general, self._product(given, at, None, lambda p: self._twice(p, x, w, self.v), scope))
+        return Product(**vars(general), given=self._product(given, at, None, lambda p: self._twice(p, x, w, self.v), scope))
 
     def _twice(self, place: Place, x: str, w: str, v: Mapping[str, Tensor] | None) -> Tensor:
         """∂²L/∂x∂w by double backward, a row at a time."""
@@ -248,7 +254,9 @@ class Closed:
 
     def text(self, poly: Poly, style: Style = TEXT) -> str:
         """A form with the letters of this answer."""
-        return written(poly, self.letters, style)
+        if (poly, style) not in self.texts:
+            self.texts[poly, style] = written(poly, self.letters, style, self.taken)
+        return self.texts[poly, style]
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
         """How an entry of a tensor is written."""
@@ -267,19 +275,37 @@ class Closed:
             form, poly = self._jacobian(y, x)
         except NoClosedFormError as error:
             return JacobianForm(None, (), None, str(error))
+        cases = tuple(case for case, _ in self._cases(form, x, poly))
+        return JacobianForm(self.text(poly), cases, self.text(poly, LATEX))
+
+    def applying(self, y: str, x: str) -> Applying | None:
+        """Which entries each term of ∂output/∂input is about, and each of its cases; None where it has no form."""
+        try:
+            form, poly = self._jacobian(y, x)
+        except NoClosedFormError:
+            return None
+        terms = [applies(term, (*form.over, *self.at[x])) for term in ordered(poly)]
+        cases = [table for _, table in self._cases(form, x, poly)]
+        return Applying(tuple(table.numpy() for table in terms), tuple(table.numpy() for table in cases))
+
+    def _cases(self, form: Lam, x: str, poly: Poly) -> list[tuple[Case, Tensor]]:
+        """A Jacobian by cases, each with a table of where it is the case; none where its entries do not differ in kind."""
         axes = (*form.over, *self.at[x])
-        cases: tuple[Case, ...] = ()
         found = patterns(poly, [*self.at[x], *form.over])
-        if found is not None and all(
+        if found is None or not all(
             torch.allclose(by_cases(found, axes, p.tensors), value(poly, axes, p.tensors), equal_nan=True)
             for p in self.places
         ):
-            told = [(condition(p, self.letters), self.text(shortest(p.entry, self.text))) for p in found]
-            nothing = [text for when, text in told if text != "0"]
-            general = next((text for pattern, (_, text) in zip(found, told, strict=True) if not pattern.blocks), "0")
-            cases = tuple(Case(w, t) for p, (w, t) in zip(found, told, strict=True) if p.blocks and t != general)
-            cases = (*cases, Case("otherwise", general)) if nothing else ()
-        return JacobianForm(self.text(poly), cases, self.text(poly, LATEX))
+            return []
+        told = [(p, self.text(shortest(p.entry, self.text))) for p in found]
+        general = next((text for p, text in told if not p.blocks), "0")
+        if all(text == "0" for _, text in told):
+            return []
+        kept = [(Case(condition(p, self.letters), text), where(p, axes)) for p, text in told if p.blocks and text != general]
+        rest = torch.ones([i.size for i in axes], dtype=torch.bool)
+        for _, table in kept:
+            rest = rest & ~table
+        return [*kept, (Case("otherwise", general), rest)]
 
     def _jacobian(self, y: str, x: str) -> tuple[Lam, Poly]:
         """The output's form and its derivative.
@@ -323,7 +349,7 @@ class Closed:
             return _no_product(str(error))
         general = self._product(poly, at, x, lambda p: self._gradient(p, x, None), {})
         scope = {self.v_names[y]: v.to(torch.float64) for y, v in self.v.items()}
-        return self._both(general, self._product(given, at, x, lambda p: self._gradient(p, x, self.v), scope))
+        return Product(**vars(general), given=self._product(given, at, x, lambda p: self._gradient(p, x, self.v), scope))
 
     def jvp(self, y: str) -> Product:
         """J u for any u and for the given one."""
@@ -342,7 +368,7 @@ class Closed:
         )
         scope = {self.u_names[x]: u.to(torch.float64) for x, u in self.u.items()}
         here = {x: u.to(torch.float64) for x, u in self.u.items()}
-        return self._both(general, self._product(given, form.over, None, lambda p: self._pushed(p, y, here), scope))
+        return Product(**vars(general), given=self._product(given, form.over, None, lambda p: self._pushed(p, y, here), scope))
 
     def pulled_to(self, x: str) -> Poly:
         """∂L/∂x as a form of the inputs and of v."""
@@ -359,9 +385,6 @@ class Closed:
                 poly = replace_entries(poly, name, Lam(over, entry))
         return poly
 
-    def _both(self, general: Given, given: Given) -> Product:
-        return Product(general.formula, general.matrix, general.torch, general.latex, given, general.reason)
-
     def _product(
         self,
         poly: Poly,
@@ -369,11 +392,11 @@ class Closed:
         like: str | None,
         want: Callable[[Place], Tensor],
         scope: Mapping[str, Tensor],
-    ) -> Given:
+    ) -> Form:
         """A product's forms, each verified."""
         poly = shortest(poly, self.text) if scope or len(self.text(poly)) > LONG else poly
         if not self._holds(lambda p: value(poly, at, {**p.tensors, **scope}), want):
-            return Given(None, None, None, None, NOT_VERIFIED)
+            return Form(None, None, None, None, NOT_VERIFIED)
         formula, latex = self.text(poly), self.text(poly, LATEX)
         reason = None
         try:
@@ -383,8 +406,8 @@ class Closed:
         for expr in found:
             text = torch_text(expr)
             if self._runs(text, scope, want):
-                return Given(formula, matrix_text(expr), text, latex)
-        return Given(formula, None, None, latex, reason or "no code was found that gives PyTorch's own numbers")
+                return Form(formula, matrix_text(expr), text, latex)
+        return Form(formula, None, None, latex, reason or "no code was found that gives PyTorch's own numbers")
 
     def _runs(self, text: str, scope: Mapping[str, Tensor], want: Callable[[Place], Tensor]) -> bool:
         return self._holds(lambda p: evaluated(text, {**p.tensors, **scope}), want)
@@ -430,8 +453,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _no_product(reason: str) -> Product:
-    nothing = Given(None, None, None, None, reason)
-    return Product(None, None, None, None, nothing, reason)
+    nothing = Form(None, None, None, None, reason)
+    return Product(**vars(nothing), given=nothing)
 
 
 def steps(closed: Closed) -> Iterable[Rule]:
@@ -454,7 +477,7 @@ def steps(closed: Closed) -> Iterable[Rule]:
             yield Rule(_rule(form.body, x), f"∂{left}/∂{entry} = {closed.text(found)}")
             v = closed.entry(closed.v_names[y], form.over)
             inner = closed.text(found)
-            inner = f"({inner})" if len(found) > 1 else inner
+            inner = f"({inner})" if len(found) > 1 or inner.startswith("−") else inner
             summed = f"Σ_{over} {v}·{inner}" if over else f"{v}·{inner}"
             if len(closed.v) == 1:
                 yield Rule("chain rule: v times the Jacobian", f"∂L/∂{entry} = {summed}")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, reduce
+from functools import lru_cache, reduce
 
 from jvpcli.symbolic.forms import (
     IDEMPOTENT,
@@ -122,8 +123,10 @@ def matrix_text(expr: Expr) -> str | None:
     if any(a is None for a in inner):
         return None
 
-    def at(k: int, least: int) -> str:
-        return str(inner[k]) if strength(expr.args[k]) >= least else f"({inner[k]})"
+    def at(k: int, least: int, kind: str = "") -> str:
+        part = expr.args[k]
+        mixed = _product_of(part) not in ("", kind)  # a matrix product inside an element-wise one, or the other way
+        return str(inner[k]) if matrix_strength(part) >= least and not (kind and mixed) else f"({inner[k]})"
 
     match expr.op:
         case "name" | "number":
@@ -132,18 +135,21 @@ def matrix_text(expr: Expr) -> str | None:
             a, b = expr.args
             if a.ndim == b.ndim == 1:
                 return f"{at(0, POSTFIX)}ᵀ·{at(1, PRODUCT + 1)}"
-            return f"{at(0, PRODUCT)}·{at(1, PRODUCT)}" if max(a.ndim, b.ndim) <= 2 else None
+            if max(a.ndim, b.ndim) > 2:
+                return None
+            if a.ndim == 1:  # a vector is a column
+                return f"{at(1, POSTFIX)}ᵀ·{at(0, PRODUCT, '·')}"
+            return f"{at(0, PRODUCT, '·')}·{at(1, PRODUCT, '·')}"
         case "mul":
             a, b = expr.args
-            return (
-                f"{at(0, PRODUCT)}{'∘' if a.ndim and b.ndim else '·'}{at(1, PRODUCT)}"
-                if a.ndim == b.ndim or not a.ndim * b.ndim
-                else None
-            )
+            if not a.ndim * b.ndim:
+                return f"{at(0, PRODUCT)}·{at(1, PRODUCT)}"
+            return f"{at(0, PRODUCT, '∘')}∘{at(1, PRODUCT, '∘')}" if a.ndim == b.ndim else None
         case "div":
             a, b = expr.args
             sign = "⊘" if a.ndim and b.ndim else "/"
-            return f"{at(0, PRODUCT)}{sign}{at(1, PRODUCT + 1)}" if not b.ndim or a.ndim == b.ndim else None
+            kind = "∘" if a.ndim and b.ndim else ""
+            return f"{at(0, PRODUCT, kind)}{sign}{at(1, PRODUCT + 1)}" if not b.ndim or a.ndim == b.ndim else None
         case "add":
             return f"{at(0, SUM)} + {at(1, SUM)}" if expr.args[0].ndim == expr.args[1].ndim else None
         case "sub":
@@ -156,7 +162,29 @@ def matrix_text(expr: Expr) -> str | None:
             return at(0, ATOM) + expr.args[1].text.translate(SUPERSCRIPT) if not expr.args[0].ndim else None
     if expr.matrix is None:
         return None
-    return expr.matrix.format(*(at(k, ATOM) if expr.op == "postfix" else inner[k] for k in range(len(inner))))
+    return expr.matrix.format(*(at(k, *_place(expr.matrix, k)) for k in range(len(inner))))
+
+
+def matrix_strength(expr: Expr) -> int:
+    """How tightly the outermost operation binds in the notation of matrices, where an outer product is a product."""
+    return PRODUCT if expr.matrix and "·" in expr.matrix else strength(expr)
+
+
+def _product_of(expr: Expr) -> str:
+    """What kind of product of tensors an expression is, behind its numbers: of matrices, or element by element."""
+    if expr.op == "matmul" or (expr.matrix and "·" in expr.matrix):
+        return "·"
+    if expr.op in ("mul", "div"):
+        a, b = expr.args
+        return "∘" if a.ndim and b.ndim else _product_of(a if a.ndim else b)
+    return ""
+
+
+def _place(template: str, k: int) -> tuple[int, str]:
+    """How tightly what stands at a place of a template has to bind, and in which kind of product it is."""
+    if f"{{{k}}}ᵀ" in template:
+        return POSTFIX, ""
+    return (PRODUCT, "·") if "·" in template else (SUM, "")
 
 
 def operations(expr: Expr) -> int:
@@ -204,6 +232,25 @@ def call(text: str, *args: Expr, ndim: int, matrix: str | None = None) -> Expr:
 def postfix(of: Expr, text: str, ndim: int, matrix: str | None = None) -> Expr:
     """What is written behind a tensor: a method, a property, a subscript."""
     return Expr("postfix", (of,), text, ndim, matrix)
+
+
+def filled(number: Expr, shape: str, kind: str, ndim: int) -> Expr:
+    """A tensor of one number, of the kind of the inputs."""
+    if number.text in ("0", "1"):
+        return call(f"torch.{'ones' if number.text == '1' else 'zeros'}({shape}){kind}", ndim=ndim)
+    return call(f"torch.full(({shape},), {{0}}){kind}", number, ndim=ndim)
+
+
+FLIP = re.compile(r"\.flip\([^()]*\)")
+
+
+def behind(expr: Expr, text: str, ndim: int) -> Expr:
+    """A move written behind a tensor; a flip that undoes the one before it goes with it."""
+    first = FLIP.match(text)
+    if first is None or expr.op != "postfix" or expr.text != first[0]:
+        return postfix(expr, text, ndim)
+    rest = text[first.end() :]
+    return postfix(expr.args[0], rest, ndim) if rest else expr.args[0]
 
 
 def transposed(expr: Expr) -> Expr:
@@ -395,7 +442,7 @@ class Writer:
         if like is None:
             shape = ", ".join(str(i.size) for i in want)
             if t.expr.op == "number":
-                return call(f"torch.full(({shape}{',' * (len(want) == 1)}), {{0}})", t.expr, ndim=len(want))
+                return filled(t.expr, shape, self.kind, len(want))
             return postfix(aligned(t, want), f".expand({shape})", len(want))
         if t.axes:
             return call(
@@ -569,6 +616,7 @@ class Writer:
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
                 if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
                     return [Tensor(Expr("truth", tuple(texts), "({1} > {0})", len(axes)), axes)]
+                texts = [t if (c := constant_of(a)) is None else constant(c) for a, t in zip(args, texts, strict=True)]
                 if own in BOUNDS and any(t.op == "number" for t in texts):
                     texts = sorted(texts, key=lambda t: t.op == "number")
                     return [Tensor(call(f"torch.clamp({{0}}, {BOUNDS[own]}={{1}})", *texts, ndim=len(axes)), axes)]
@@ -625,7 +673,7 @@ class Writer:
                     axes = (*(i for i in t.axes if i not in lam.over), *lam.over)
                     shape = ", ".join(str(i.size) if i in missing else "-1" for i in axes)
                     if t.expr.op == "number":
-                        t = Tensor(call(f"torch.full(({shape},), {{0}}){self.kind}", t.expr, ndim=len(axes)), axes)
+                        t = Tensor(filled(t.expr, shape, self.kind, len(axes)), axes)
                     else:
                         t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
                 found.append(self._apply(atom, lam, t))
@@ -652,7 +700,7 @@ class Writer:
             text = MOVES[own.removeprefix("adjoint ")].code(own.startswith("adjoint "), tuple(params), len(rest))
             text = text.replace("KIND", self.kind)
             ndim = len(rest) + len(atom.at)
-            moved = postfix(t.expr, text, ndim) if text.startswith((".", "[")) else call(text, t.expr, ndim=ndim)
+            moved = behind(t.expr, text, ndim) if text.startswith((".", "[")) else call(text, t.expr, ndim=ndim)
             return self._entry(moved, (*rest, *atom.at))
         text, matrix = WHOLE[atom.name]
         text = text % atom.params if atom.params else text
@@ -733,7 +781,7 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
 BOUNDS = {"maximum": "min", "minimum": "max"}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def variants(poly: Poly) -> tuple[Poly, ...]:
     """Equal forms that may be shorter."""
     if weight(poly) > LARGEST_EXPANDED:

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 
@@ -258,7 +259,17 @@ def replace_entries(poly: Poly, name: str, by: Lam) -> Poly:
 
 def key(poly: Poly, bound: Mapping[Index, Any] | None = None) -> Any:
     """Equal for two forms that differ by the names of bound indices and by order alone."""
-    return tuple(sorted(((key_of(term, bound or {}), str(term.coefficient)) for term in poly), key=repr))
+    return _key(poly, bound) if bound else _outer_key(poly)
+
+
+def _key(poly: Poly, bound: Mapping[Index, Any]) -> Any:
+    return tuple(sorted(((key_of(term, bound), str(term.coefficient)) for term in poly), key=repr))
+
+
+@lru_cache(maxsize=4096)
+def _outer_key(poly: Poly) -> Any:
+    """That of a form which stands in no other; the same ones are compared over and over."""
+    return _key(poly, {})
 
 
 def key_of(term: Term, bound: Mapping[Index, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,8 +32,8 @@ LETTERS = "ijklmnpqrstabcdefgh"
 def unused(taken: Iterable[str]) -> str:
     """A letter for an index that none of `taken` is."""
     used = set(taken)
-    more = (f"{c}{k}" for k in range(1, 99) for c in LETTERS)
-    return next(c for c in (*LETTERS, *more) if c not in used)
+    more = (f"{c}{k}" for k in itertools.count(1) for c in LETTERS)
+    return next(c for c in itertools.chain(LETTERS, more) if c not in used)
 
 
 SUPERSCRIPT = str.maketrans("-0123456789/", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᐟ")
@@ -80,11 +81,14 @@ class Style:
 TEXT, LATEX = Style(False), Style(True)
 
 
-def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT) -> str:
-    """A form as text; `letters` name its free indices, and those bound ones that have a letter already."""
+def written(poly: Poly, letters: Mapping[Index, str], style: Style = TEXT, taken: Iterable[str] = ()) -> str:
+    """A form as text; `letters` name its free indices, and those bound ones that have a letter already.
+
+    No other is called as one of `taken`.
+    """
     if not poly:
         return "0"
-    return _with(poly, letters, {letters[i] for i in indices(poly) if i in letters}, style)
+    return _with(poly, letters, {letters[i] for i in indices(poly) if i in letters} | set(taken), style)
 
 
 def _term(term: Term, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:
@@ -220,13 +224,16 @@ def _with(poly: Poly, letters: Mapping[Index, str], taken: set[str], style: Styl
     if not poly:
         return "0"
     pieces = []
-    if poly[0].coefficient < 0:  # no sum begins with a minus that need not
-        poly = tuple(sorted(poly, key=lambda term: term.coefficient < 0))
-    for k, term in enumerate(poly):
+    for k, term in enumerate(ordered(poly)):
         text = _term(term, letters, taken, style)
         sign = style.minus if term.coefficient < 0 else ("+" if k else "")
         pieces.append(f"{sign}{text}" if k == 0 else f" {sign} {text}")
     return "".join(pieces)
+
+
+def ordered(poly: Poly) -> Poly:
+    """The terms in the order in which they are written: no sum begins with a minus that need not."""
+    return tuple(sorted(poly, key=lambda term: term.coefficient < 0)) if poly and poly[0].coefficient < 0 else poly
 
 
 def _tensor(lam: Lam, letters: Mapping[Index, str], taken: Iterable[str], style: Style) -> str:

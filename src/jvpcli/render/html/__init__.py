@@ -22,14 +22,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from jvpcli.render import escaped
-from jvpcli.render.html import curved, inspected, traced
+from jvpcli.render.html import curved, derived, inspected, traced
+from jvpcli.render.html.data import script_block
 from jvpcli.render.numbers import array_text, kind_text, number_text, shape_text
 from jvpcli.report import InspectReport
+from jvpcli.report.derive import Explored
 from jvpcli.report.hessian import HessianReport
 from jvpcli.report.trace import TraceReport
 from jvpcli.writer import write_whole
 
-Report = InspectReport | TraceReport | HessianReport
+Report = InspectReport | TraceReport | HessianReport | Explored
 
 SCRIPTS = ("numbers", "model", "words", "grid", "tables", "picture", "gestures", "heat", "explorer", "trace", "main")
 """The parts of the script, in the order in which they stand in a page."""
@@ -68,6 +70,8 @@ def _view(report: Report) -> Mapping[str, Any]:
     """What the templates need beside the report."""
     if isinstance(report, HessianReport):
         return curved.view(report)
+    if isinstance(report, Explored):
+        return derived.view(report)
     return traced.view(report) if isinstance(report, TraceReport) else inspected.view(report)
 
 
@@ -82,6 +86,7 @@ def _environment() -> Environment:
     environment.filters["number"] = number_text
     environment.filters["kind"] = kind_text
     environment.filters["prose"] = _prose
+    environment.filters["script_block"] = script_block
     return environment
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from markupsafe import Markup
-
 from jvpcli.render.hessian import DEFINITE, between, trace_text
 from jvpcli.render.html.inspected import view as inspected_view
 from jvpcli.report import Contraction, InspectReport
@@ -31,13 +29,7 @@ def view(report: HessianReport) -> Mapping[str, Any]:
         "its trace": trace_text(report.trace),
     }
     seen = inspected_view(_of_gradient(report), WORDS)
-    pairs = [replace(pair, formula=_plain(pair.contraction.formula)) if pair.contraction else pair for pair in seen["pairs"]]
-    return {**seen, "pairs": pairs, "command": "hessian", "facts_here": facts, "notes": report.notes}
-
-
-def _plain(formula: str) -> Markup:
-    """A formula of second derivatives as it stands: MathML is made of those of first ones."""
-    return Markup("<code>{}</code>").format(formula)
+    return {**seen, "command": "hessian", "facts_here": facts, "notes": report.notes}
 
 
 def _of_gradient(report: HessianReport) -> InspectReport:

@@ -26,6 +26,9 @@ BUDGET = 1_000_000
 LONGEST = 65_536
 """Rows or columns up to which v and the result are held entry by entry."""
 
+MOST_LIT = 65_536
+"""Entries of a Jacobian up to which a page holds where the parts of its formula apply."""
+
 MAP_SIDE = 400
 """Blocks along each side of the picture of a Jacobian that is too large for the page."""
 

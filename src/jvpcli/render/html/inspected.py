@@ -1,16 +1,16 @@
-"""What the templates of an `inspect` page show, beside the report itself: its formulas as MathML, its diagram of shapes."""
+"""What the templates of an `inspect` page show, beside the report itself: its formulas, its diagram of shapes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from markupsafe import Markup
 
-from jvpcli.render.html.data import facts, index_letters, inspect_data, script_block, split_einsum
+from jvpcli.render.html.data import facts, index_letters, inspect_data, split_einsum
+from jvpcli.render.html.formulas import IN, OUT, Kinds, math
 from jvpcli.render.matrix import Matrix, jacobians
 from jvpcli.render.numbers import shape_text
 from jvpcli.report import Comparison, Contraction, InspectReport, Jacobian, Shape
@@ -27,21 +27,6 @@ MOST_LINES = 16
 """A grid with more cells than this along a side is drawn without lines."""
 
 LONGEST_NAME = 14
-
-OUT, IN = "jvp-out", "jvp-in"
-
-_TOKEN = re.compile(
-    r"""\s*(?:
-      ∂(?P<above>\((?:Re|Im)\s[^)]*\)|[^\s/·+()]+)/∂(?P<below>[^\s·+()]+)
-    | (?P<part>Re|Im)\s
-    | Σ_(?P<over>\w+)
-    | (?P<symbol>[^\W\d][\w.]*)
-    | (?P<number>\d+)
-    | (?P<operator>[=·+()])
-    )""",
-    re.VERBOSE,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -83,7 +68,7 @@ def view(report: InspectReport, words: Mapping[str, str] = WORDS) -> Mapping[str
         "pairs": [_pair(report, y, x, jacobian, matrix, words) for y, x, jacobian, matrix in jacobians(report)],
         "open": OPEN,
         "agreement": agreement(report.comparison),
-        "data": script_block(inspect_data(report, words)),
+        "data": inspect_data(report, words),
     }
 
 
@@ -91,16 +76,24 @@ def _pair(
     report: InspectReport, y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, words: Mapping[str, str]
 ) -> Pair:
     contraction = report.contraction.get(y, {}).get(x)
+    names = {y: OUT, words["weight"]: OUT, x: IN}
     return Pair(
         y=y,
         x=x,
         jacobian=jacobian,
         matrix=matrix,
         contraction=contraction,
-        formula=math(contraction.formula, contraction.einsum) if contraction else None,
+        formula=contracted(contraction.formula, contraction.einsum, names) if contraction else None,
         diagram=diagram(report, y, x, contraction, matrix, words) if contraction else None,
         facts=facts(matrix),
     )
+
+
+def contracted(formula: str, einsum: str, names: Mapping[str, str]) -> Markup:
+    """The formula of a contraction, where `einsum` tells which axes are of the output and which of the input."""
+    out_axes, in_axes = split_einsum(einsum)
+    letters = dict.fromkeys(out_axes, OUT) | dict.fromkeys(in_axes, IN)
+    return math(formula, Kinds(names, letters), block=True)
 
 
 def agreement(comparison: Comparison) -> str:
@@ -270,64 +263,3 @@ def _lengths(axes: str, shape: Shape) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-# Formulas as MathML: what is of the output's space and of the input's carries a class each
-
-
-def math(text: str, einsum: str) -> Markup:
-    """A formula such as `∂L/∂x_i = Σ_jk v_jk · ∂y_jk/∂x_i`; `einsum` tells its axes from parts of names.
-
-    What is not in this form stands there as it is.
-    """
-    spaces = split_einsum(einsum)
-    parts = list(_tokens(text))
-    if sum(len(match[0]) for match in parts) != len(text):
-        return Markup("<code>{}</code>").format(text)
-    body = Markup().join(_rendered(match, spaces) for match in parts)
-    return Markup('<math display="block" alttext="{}"><mrow>{}</mrow></math>').format(text, body)
-
-
-def _tokens(text: str) -> Iterator[re.Match[str]]:
-    """The parts of a formula up to the first that is none."""
-    at = 0
-    while match := _TOKEN.match(text, at):
-        yield match
-        at = match.end()
-
-
-def _rendered(match: re.Match[str], spaces: tuple[str, str]) -> Markup:
-    if match["above"]:
-        fraction = Markup("<mfrac><mrow><mo>∂</mo>{}</mrow><mrow><mo>∂</mo>{}</mrow></mfrac>")
-        return fraction.format(_numerator(match["above"], spaces), _symbol(match["below"], spaces, IN))
-    if match["part"]:
-        return _part(match["part"])
-    if match["over"]:
-        return Markup('<munder><mo>∑</mo><mi class="{}">{}</mi></munder>').format(OUT, match["over"])
-    if match["symbol"]:
-        return _symbol(match["symbol"], spaces, OUT)
-    if match["number"]:
-        return Markup("<mn>{}</mn>").format(match["number"])
-    return Markup("<mo>{}</mo>").format(match["operator"])
-
-
-def _numerator(text: str, spaces: tuple[str, str]) -> Markup:
-    """`y_jk`, or the real or imaginary part of it in parentheses; L, which has no axes, is of neither space."""
-    if text == "L":
-        return Markup("<mi>L</mi>")
-    if not text.startswith("("):
-        return _symbol(text, spaces, OUT)
-    part, _, name = text[1:-1].partition(" ")
-    return Markup("<mo>(</mo>{}{}<mo>)</mo>").format(_part(part), _symbol(name, spaces, OUT))
-
-
-def _part(part: str) -> Markup:
-    return Markup("<mi>{}</mi><mo>&#x2061;</mo>").format(part)
-
-
-def _symbol(text: str, spaces: tuple[str, str], kind: str) -> Markup:
-    """`y_jk` as y with the axes below it; an underscore that is not before axes belongs to the name."""
-    name, _, axes = text.rpartition("_")
-    if not name or axes not in filter(None, spaces):
-        return Markup('<mi class="{}">{}</mi>').format(kind, text)
-    return Markup('<msub><mi class="{0}">{1}</mi><mi class="{0}">{2}</mi></msub>').format(kind, name, axes)

@@ -10,9 +10,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from jvpcli.render.html.data import script_block
-from jvpcli.render.html.inspected import agreement, math
+from jvpcli.render.html.formulas import IN, OUT
+from jvpcli.render.html.inspected import agreement, contracted
 from jvpcli.render.numbers import number_text
 from jvpcli.report import Shape
 from jvpcli.report.trace import Contribution, LocalJacobian, TraceReport, TraceStep
@@ -93,9 +94,15 @@ def view(report: TraceReport) -> Mapping[str, Any]:
         "findings": {step.index: [f for f in report.findings if f.step == step.index] for step in report.steps},
         "agreement": agreement(report.comparison),
         "cells": cells,
-        "math": math,
-        "data": script_block(_data(report, graph)),
+        "formula": _formula,
+        "data": _data(report, graph),
     }
+
+
+def _formula(step: TraceStep, local: LocalJacobian) -> Markup:
+    """What a step does for an operand; what has a long name is one of the letters a to h there, or z."""
+    names = dict.fromkeys("abcdefgh", IN) | dict.fromkeys(("v", "z", local.part or step.output), OUT) | {local.operand: IN}
+    return contracted(local.formula, local.einsum, names)
 
 
 def _data(report: TraceReport, graph: Graph | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Explorer {
     this.stage.addEventListener("focusin", (event) => this.#point(event, true));
     this.stage.addEventListener("pointerleave", () => this.held && this.select(this.held));
     problem.onChange((y) => y === pair.y && this.#changed());
+    this.pieces = this.#pieces();
     this.show(this.views[0]);
   }
 
@@ -30,6 +31,25 @@ class Explorer {
     if (n > 1 && this.pair.y.shape.length !== 0) views.push({ name: `Slices by ${this.pair.x.name}`, make: inputSlices });
     if (m > 1 && this.pair.x.shape.length !== 0) views.push({ name: `Slices by ${this.pair.y.name}`, make: outputSlices });
     return views;
+  }
+
+  // The pieces of the formula of this Jacobian: each lights up the entries that it is about.
+  #pieces() {
+    const found = [...this.place.parentElement.querySelectorAll("[data-light]")];
+    for (const piece of found) {
+      const selection = { kind: "light", at: Number(piece.dataset.light), name: piece.getAttribute("aria-label") };
+      piece.addEventListener("pointerenter", (event) => event.pointerType === "touch" || this.select(selection));
+      piece.addEventListener("pointerleave", () => this.held && this.select(this.held));
+      for (const kind of ["focus", "click"]) piece.addEventListener(kind, () => this.hold(selection));
+    }
+    return found;
+  }
+
+  // Whether a piece of the formula is what is selected, or is about the entry that is.
+  #isAbout(piece, { kind, at, k, i }) {
+    const light = Number(piece.dataset.light);
+    if (kind === "light") return light === at;
+    return kind === "J" && this.pair.lights[light].at(k * this.pair.J.n + i) === 1;
   }
 
   show(view) {
@@ -70,6 +90,7 @@ class Explorer {
   select(selection) {
     this.selection = selection;
     this.cells.light(selection);
+    for (const piece of this.pieces) piece.classList.toggle("jvp-on", this.#isAbout(piece, selection));
     this.say(describe(this.pair, selection), selection.kind === "y" || selection.kind === "v" ? "out" : "in");
     if (this.onehot && selection.k !== undefined) this.#aim(selection.k);
   }

@@ -324,12 +324,25 @@ class Heat {
     if (column) this.#bar(context, this.colours.in, x, 0, w, height);
     if (row) this.#bar(context, this.colours.out, left, y, width, h);
     context.globalAlpha = 1;
+    if (kind === "light") this.#pieces(context);
     if (kind === "J") {
       context.strokeStyle = this.colours.ink;
       context.lineWidth = 2;
       context.strokeRect(x - 3, y - 3, w + 6, h + 6);
     }
     context.restore();
+  }
+
+  // The entries that a piece of the formula is about: every other one is covered, so that their colours can still be told.
+  #pieces(context) {
+    const { k0, k1, i0, i1 } = this.window;
+    const light = this.pair.lights[this.selection.at];
+    context.globalAlpha = 0.75;
+    context.fillStyle = this.colours.paper;
+    for (let k = k0; k < k1; k++)
+      for (let i = i0; i < i1; i++)
+        if (!light.at(k * this.pair.J.n + i)) context.fillRect(this.#x(i), this.#y(k), this.#x(i + 1) - this.#x(i), this.#y(k + 1) - this.#y(k));
+    context.globalAlpha = 1;
   }
 
   // A thin line is filled; a band that is wide enough is framed, so that the colours inside can still be told.

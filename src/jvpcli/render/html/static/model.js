@@ -107,6 +107,7 @@ class Problem {
     const followable = J !== null && kind !== Blocks && y.v !== null && pair.exact !== false;
     const made = { ...pair, words: this.words, y, x, J, followable, editable: pair.editable && followable, result: null };
     if (followable) made.result = J.pullback(y.v);
+    made.lights = (pair.lights ?? []).map(decode); // for each piece of the formula: 1 for the entries that it is about
     return made;
   }
 

@@ -92,6 +92,7 @@ function coloursOf(place) {
   const colours = {
     zero: channels("raised"), positive: channels("pos"), negative: channels("neg"), nan: channels("warn"),
     ink: resolved("ink"), quiet: resolved("quiet"), line: resolved("quiet"), in: resolved("in"), out: resolved("out"),
+    paper: resolved("paper"),
   };
   probe.remove();
   return colours;

@@ -104,7 +104,9 @@ class Cells {
     };
     const at = (k, i) => this.J.get(k * J.n + i);
     const { kind, k, i } = selection;
-    if (kind === "J") {
+    if (kind === "light") {
+      for (const [entry, cell] of this.J) if (this.pair.lights[selection.at].at(entry)) mark(cell);
+    } else if (kind === "J") {
       for (const cell of [at(k, i), this.v.get(k), this.y.get(k), this.x.get(i), this.results.get(i)]) mark(cell);
     } else if (kind === "y" || kind === "v") {
       for (let other = 0; other < J.n; other++) mark(at(k, other), "jvp-band-out");

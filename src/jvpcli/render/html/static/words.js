@@ -15,9 +15,11 @@ const derivativeName = (pair, k, i) => `∂${entryName(pair.y, k)}/∂${entryNam
 const resultName = (pair, i) => `∂${pair.words.loss}/∂${entryName(pair.x, i)}`;
 const wholeResult = (pair) => `∂${pair.words.loss}/∂${pair.x.name}`;
 
-// A selection is {kind: "result" | "x" | "y" | "v" | "J", k, i}; k is an output's position, i an input's.
+// A selection is {kind: "result" | "x" | "y" | "v" | "J", k, i}; k is an output's position, i an input's. Of a piece of a formula
+// it is {kind: "light", at, name}: its number and its text.
 function describe(pair, selection) {
   const { kind, k, i } = selection;
+  if (kind === "light") return describePiece(pair, selection);
   if (kind === "J") return describeEntry(pair, k, i);
   return kind === "y" || kind === "v" ? describeRow(pair, k) : describeColumn(pair, i, kind);
 }
@@ -83,6 +85,16 @@ function describeEntry(pair, k, i) {
     const term = `${factorText(weight)}·${factorText(entry)} = ${numberText(mul(weight, entry))}`;
     made.append(element("div", "jvp-num", `It enters ${resultName(pair, i)} as ${weightName(pair, k)}·${derivativeName(pair, k, i)} = ${term}`));
   }
+  return made;
+}
+
+function describePiece(pair, { at, name }) {
+  const made = document.createDocumentFragment();
+  const [light, size] = [pair.lights[at], pair.J.m * pair.J.n];
+  let count = 0;
+  for (let entry = 0; entry < size; entry++) count += light.at(entry);
+  made.append(element("div", "jvp-num", name));
+  made.append(element("div", "jvp-quiet", `It is about ${grouped(count)} of ${size === 1 ? "1 entry" : `${grouped(size)} entries`} of ∂${pair.y.name}/∂${pair.x.name}.`));
   return made;
 }
 
