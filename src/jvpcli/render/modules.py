@@ -14,9 +14,6 @@ from jvpcli.render.numbers import number_text
 from jvpcli.render.terminal import NAME, QUIET
 from jvpcli.report.trace import TraceStep
 
-MOST_STEPS = 12
-"""Steps that are shown with all that flows; of more each has a line, or each module."""
-
 MOST_LINES = 24
 """Lines of modules at most: the depth is chosen so, and what is left over stands for those in the middle."""
 
@@ -51,10 +48,8 @@ def groups(steps: Sequence[TraceStep], depth: int) -> list[Group]:
     return [Group(path or " ".join(members[0].source.split()), members) for path, members in found]
 
 
-def depth_for(steps: Sequence[TraceStep]) -> int | None:
-    """The depth to which a trace is shown by module: as deep as it stays readable; None: step by step, with all that flows."""
-    if len(steps) <= MOST_STEPS:
-        return None
+def depth_for(steps: Sequence[TraceStep]) -> int:
+    """The depth to which a trace is shown by module: as deep as it stays readable."""
     deepest = max(len(levels(step)) for step in steps)
     fitting = [depth for depth in range(1, deepest + 1) if len(groups(steps, depth)) <= MOST_LINES]
     return fitting[-1] if fitting else 1

@@ -47,6 +47,15 @@ SHORTEST_ARRAY = 24
 LONGEST_NAME = 24
 """A longer name of an operand is cut."""
 
+MOST_STEPS = 12
+"""Steps that are shown with all that flows; of more each has a line, or each module."""
+
+SMALL = 64
+"""Entries of a tensor whose steps are shown so, however many lines that takes."""
+
+SHORT = 32
+"""Lines, without the titles, of larger tensors' steps that are shown so."""
+
 MOST_TERMS = 8
 """Contributions to one value that are listed."""
 
@@ -73,24 +82,33 @@ def render_trace(
     """Prints the whole trace, step number `step` in full, or the steps of the submodule that `step` names; `full` leaves
     nothing out of arrays.
 
-    Of many steps each has a line, or each submodule: their dotted paths cut to `depth` parts, or as deep as stays readable.
+    Of many steps, or of large tensors, each step has a line, or each submodule: their dotted paths cut to `depth` parts, or as
+    deep as stays readable.
     """
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_calls(report.calls, console)
     render_refusal(report.refusal, console)
-    most = MOST_LINES if depth is None else None
-    depth = None if full or isinstance(step, str) else depth or depth_for(report.steps)
     if isinstance(step, int):
         sections = _opened(page, report.steps[step], full)
     elif step is not None:
         sections = _sections(replace(page, shown=inside(report.steps, step)))
+    elif full or (depth is None and _is_short(page, console)):
+        sections = _sections(page)
     else:
-        sections = _sections(page) if depth is None else _by_module(page, depth, most)
+        sections = _by_module(page, depth or depth_for(report.steps), MOST_LINES if depth is None else None)
     for title, body, prose in sections:
         console.print()
         console.print(Text(title, style=HEADING))
         console.print(Indented(body, prose=prose))
+
+
+def _is_short(page: Page, console: Console) -> bool:
+    """Whether each step is shown with all that flows: of few steps of small tensors, or where that is no page."""
+    small = all(math.prod(step.shape) <= SMALL for step in page.steps)
+    if len(page.steps) > MOST_STEPS or small:
+        return len(page.steps) <= MOST_STEPS
+    return len(console.render_lines(Group(*(body for _, body, _ in _sections(page))), pad=False)) <= SHORT
 
 
 Section = tuple[str, RenderableType, bool]
