@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NUMBERS = "The numbers"
+BLOCKS = "The norms of the Jacobian's blocks"
 
 MOST_ROWS = 20
 """Rows of all matrices that are shown together, but for the fewest that each has."""
@@ -113,7 +115,7 @@ def _body(report: InspectReport, window: Window, width: int) -> Iterator[Rendera
     for title, body in _sections(shown, window, width, hidden):
         yield Text()
         yield Text(title, style=HEADING)
-        yield Indented(body, prose=title != NUMBERS)
+        yield Indented(body, prose=title not in (NUMBERS, BLOCKS))
     left_out = ", ".join(_left_out(report, shown, window))
     if left_out:
         yield Text()
@@ -184,6 +186,7 @@ def _first(report: InspectReport, window: Window) -> InspectReport:
         jacobian=pairs(report.jacobian),
         contraction=pairs(report.contraction),
         jvp=None if report.jvp is None else kept(report.jvp),
+        blocks=None if report.blocks is None else pairs(report.blocks),
         spectrum=None if report.spectrum is None else pairs(report.spectrum),
     )
 
@@ -197,6 +200,8 @@ def _sections(
     if window.rows != 0:
         yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
+    if report.blocks is not None:
+        yield BLOCKS, Group(*_blocks(report, window, width))
     if report.spectrum is not None:
         yield "The leading singular values", Group(*_spectra(report))
     if report.jvp is not None:
@@ -355,7 +360,9 @@ def matrix_table(
         ]
         return Group(*(_table(sheet, rows, block) for block in blocks))
     columns = _selected(matrix.shape[1], min(window.columns, fitting))
-    return Group(_table(sheet, rows, columns), *_hidden(sheet, rows, columns))
+    unseen = len(sheet.weights) - len(sheet.shown)
+    further = [f"{unseen} of {len(sheet.weights)} v"] if unseen else []
+    return Group(_table(sheet, rows, columns), *_hidden(matrix.shape, rows, columns, further))
 
 
 @dataclass(frozen=True)
@@ -434,15 +441,16 @@ def _fitting(sheet: _Sheet, width: int) -> int:
     return max(3, (width - margin) // (max(*labels, *numbers) + 2))
 
 
-def _hidden(sheet: _Sheet, rows: list[int | None], columns: list[int | None]) -> list[Text]:
+def _hidden(
+    shape: tuple[int, ...], rows: list[int | None], columns: list[int | None], further: Sequence[str] = ()
+) -> list[Text]:
     """What a truncated table hides, and how to see it."""
     parts = [
         f"{count - len(shown) + 1} of {count} {kind}"
-        for kind, count, shown in zip(("rows", "columns"), sheet.matrix.shape, (rows, columns), strict=True)
+        for kind, count, shown in zip(("rows", "columns"), shape, (rows, columns), strict=True)
         if None in shown
     ]
-    if len(sheet.weights) > len(sheet.shown):
-        parts.append(f"{len(sheet.weights) - len(sheet.shown)} of {len(sheet.weights)} v")
+    parts += further
     return [Text(f"{' and '.join(parts)} not shown; --full shows all", style=QUIET)] if parts else []
 
 
@@ -496,6 +504,41 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
             errors = (report.spectrum_error or {}).get(y, {}).get(x)
             if errors is not None:
                 yield labelled("  each within ", f"{array_text(errors, lines=None)} of a singular value", QUIET)
+
+
+def _blocks(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    """A table for each Jacobian: a row for each piece of the output, a column for each of the input."""
+    pairs = [(y, x, blocks) for y, by_input in (report.blocks or {}).items() for x, blocks in by_input.items()]
+    most = None if window.rows is None else max(MOST_ROWS // max(len(pairs), 1), FEWEST_ROWS)
+    for number, (y, x, blocks) in enumerate(pairs):
+        if number:
+            yield Text()
+        ends = _pieces(report.outputs[y].shape, blocks.output_sizes), _pieces(report.inputs[x].shape, blocks.input_sizes)
+        norms = blocks.norms.reshape(*map(len, ends))
+        cells = [[f"{norm:.3g}" for norm in row] for row in norms]
+        widest = max((len(text) for row in (*cells, ends[1]) for text in row), default=1)
+        corner = f"‖∂{y}/∂{x}‖"
+        fitting = max(3, (width - max(map(len, (corner, *(y + piece for piece in ends[0])))) - 4) // (widest + 2))
+        rows, columns = _selected(norms.shape[0], most), _selected(norms.shape[1], None if most is None else fitting)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+        table.add_column(Text(corner, style=NAME))
+        for column in columns:
+            table.add_column("…" if column is None else Text(x + ends[1][column] if norms.shape[1] == 1 else ends[1][column]))
+            table.columns[-1].justify = "right"
+        for row in rows:
+            shown = ("…" if column is None else "⋮" if row is None else cells[row][column] for column in columns)
+            table.add_row("⋮" if row is None else Text(y + ends[0][row], style=QUIET), *shown)
+        yield table
+        yield from _hidden(norms.shape, rows, columns)
+
+
+def _pieces(shape: tuple[int, ...], sizes: tuple[int, ...]) -> list[str]:
+    """What the pieces of a tensor are called: `[0]`, `[0,4:8]`, and nothing where it is whole."""
+    axes = [
+        [f"{start}" if size == 1 else f"{start}:{min(start + size, length)}" for start in range(0, length, size)]
+        for length, size in zip(shape, sizes, strict=False)
+    ]
+    return [f"[{','.join(places)}]" if places else "" for places in product(*axes)]
 
 
 def render_plan(report: PlanReport, console: Console) -> None:
