@@ -204,10 +204,7 @@ def _blocks(option: Option, value: Any, door: str) -> BlockSizes:
     """Two lists of sizes, from `2x3,4`, `[[2, 3], 4]` or what is between them."""
     given = value.split(",") if isinstance(value, str) else value
     try:
-        output, wrt = (
-            tuple(int(size) for size in (part.split("x") if isinstance(part, str) else part if _is_list(part) else (part,)))
-            for part in given
-        )
+        output, wrt = (tuple(map(_piece, part.split("x") if isinstance(part, str) else _listed(part))) for part in given)
     except (TypeError, ValueError):
         output, wrt = (), ()
     if not output or not wrt or min(*output, *wrt) < 1:
@@ -219,8 +216,14 @@ def _blocks(option: Option, value: Any, door: str) -> BlockSizes:
     return output, wrt
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (tuple, list))
+def _piece(size: Any) -> int:
+    if isinstance(size, bool):
+        raise TypeError
+    return int(size) if isinstance(size, str) else operator.index(size)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (tuple, list)) else (value,)
 
 
 def _paths(option: Option, value: Any, door: str) -> tuple[str, ...]:

@@ -43,6 +43,9 @@ MOST_ROWS = 20
 
 FEWEST_ROWS = 8
 
+MOST_PIECES = 12
+"""Rows of all tables of blocks that are shown together."""
+
 MOST_WEIGHTS = 6
 """Of several v so many are shown beside the matrix."""
 
@@ -509,7 +512,7 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
 def _blocks(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     """A table for each Jacobian: a row for each piece of the output, a column for each of the input."""
     pairs = [(y, x, blocks) for y, by_input in (report.blocks or {}).items() for x, blocks in by_input.items()]
-    most = None if window.rows is None else max(MOST_ROWS // max(len(pairs), 1), FEWEST_ROWS)
+    most = None if window.rows is None else max(MOST_PIECES // max(len(pairs), 1), 4)
     for number, (y, x, blocks) in enumerate(pairs):
         if number:
             yield Text()
@@ -519,7 +522,8 @@ def _blocks(report: InspectReport, window: Window, width: int) -> Iterator[Rende
         widest = max((len(text) for row in (*cells, ends[1]) for text in row), default=1)
         corner = f"‖∂{y}/∂{x}‖"
         fitting = max(3, (width - max(map(len, (corner, *(y + piece for piece in ends[0])))) - 4) // (widest + 2))
-        rows, columns = _selected(norms.shape[0], most), _selected(norms.shape[1], None if most is None else fitting)
+        rows = _selected(norms.shape[0], most)
+        columns = _selected(norms.shape[1], None if window.columns is None else min(fitting, window.columns))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
         table.add_column(Text(corner, style=NAME))
         for column in columns:
