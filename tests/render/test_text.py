@@ -86,13 +86,13 @@ def test_a_truncated_table_says_how_much_it_hides_and_full_shows_it():
 
 
 LARGE = {
-    "one large tensor": Request("x.sin() @ x", {"x": "torch.rand(30,30)"}),
-    "of many axes": Request("x.sin()", {"x": "torch.rand(2,3,4,5,6)"}),
-    "many inputs": Request("a @ b @ c @ d @ e", dict.fromkeys("abcde", "torch.rand(6,6)")),
-    "many outputs": Request("[x * w[i] for i in range(30)]", {"x": "torch.rand(5)", "w": "torch.rand(30,5)"}),
+    "one large tensor": Request("x.sin() @ x", {"x": "torch.rand(6,6)"}),
+    "of many axes": Request("x.sin()", {"x": "torch.rand(2,1,3,2,4)"}),
+    "many inputs": Request("a @ b @ c @ d @ e", dict.fromkeys("abcde", "torch.rand(3,3)")),
+    "many outputs": Request("[x * w[i] for i in range(9)]", {"x": "torch.rand(5)", "w": "torch.rand(9,5)"}),
     "many numbers": Request("[x * i for i in range(30)]", {"x": "3"}),
-    "with a tangent": Request("x.cumsum(0)", {"x": "torch.rand(50,4)"}, tangent=((None, "ones"),), spectrum=True),
-    "norms of blocks": Request("x.cumsum(0)", {"x": "torch.rand(50,4)"}, blocks=((1,), (1,))),
+    "with a tangent": Request("x.cumsum(0)", {"x": "torch.rand(15,2)"}, tangent=((None, "ones"),), spectrum=True),
+    "norms of blocks": Request("x.cumsum(0)", {"x": "torch.rand(15,2)"}, blocks=((1,), (1,))),
 }
 
 
@@ -101,7 +101,7 @@ def test_what_is_about_large_or_many_tensors_is_told_in_forty_lines(name):
     request = LARGE[name]
     text, full = text_of(request), text_of(request, full=True)
     assert len(text.splitlines()) <= 40
-    assert "--full shows all" in text
+    assert "--full shows all" in " ".join(text.split())
     assert len(full.splitlines()) > 40
     assert "--full" not in full
     for whole in (text, full):
@@ -112,11 +112,11 @@ def test_what_is_about_large_or_many_tensors_is_told_in_forty_lines(name):
 
 
 def test_no_more_lines_are_taken_by_more_tensors():
-    few, many = (text_of(Request(f"[x * i for i in range({n})]", {"x": "torch.rand(9)"})).splitlines() for n in (40, 400))
+    few, many = (text_of(Request(f"[x * i for i in range({n})]", {"x": "torch.rand(9)"})).splitlines() for n in (40, 140))
     assert len(few) == len(many)
     unseen = "how further products are made, the numbers of the Jacobians"
-    assert few[-1] == f"Not shown: 36 of 40 outputs, {unseen}; --full shows all."
-    assert many[-1] == few[-1].replace("36 of 40", "396 of 400")
+    assert " ".join(" ".join(few[-2:]).split()) == f"Not shown: 36 of 40 outputs, {unseen}; --full shows all."
+    assert many[-2] == few[-2].replace("36 of 40", "136 of 140")
 
 
 def test_no_line_ends_in_blanks():

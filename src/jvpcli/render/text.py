@@ -43,9 +43,6 @@ MOST_ROWS = 20
 
 FEWEST_ROWS = 8
 
-MOST_PIECES = 12
-"""Rows of all tables of blocks that are shown together."""
-
 MOST_WEIGHTS = 6
 """Of several v so many are shown beside the matrix."""
 
@@ -66,6 +63,7 @@ class Window:
         lines: of an array.
         products: so many of them, as formulas.
         sentences: of so many of these words say what the formula says.
+        pieces: rows of all tables of blocks together.
     """
 
     rows: int | None = MOST_ROWS
@@ -75,17 +73,19 @@ class Window:
     lines: int | None = LONGEST
     products: int | None = None
     sentences: int | None = None
+    pieces: int | None = 12
 
 
-WHOLE = Window(None, None, None, lines=None)
+WHOLE = Window(None, None, None, lines=None, pieces=None)
 
 SUMMARIES = (
     Window(FEWEST_ROWS, lines=6, sentences=2),
     Window(5, lines=6, sentences=1),
     Window(0, lines=6, sentences=1),
     Window(0, outputs=4, inputs=4, lines=3, products=1),
-    Window(0, outputs=2, inputs=3, lines=2, products=1),
-    Window(0, outputs=1, inputs=1, lines=2, products=1),
+    Window(0, outputs=4, inputs=4, lines=2, products=1, sentences=0),
+    Window(0, outputs=2, inputs=3, lines=2, products=1, sentences=0),
+    Window(0, outputs=1, inputs=1, lines=2, products=1, sentences=0, pieces=6),
 )
 """What is shown where MOST_LINES don't hold everything: of the numbers least, since the sums that they make are the result."""
 
@@ -133,7 +133,7 @@ def _left_out(report: InspectReport, shown: InspectReport, window: Window) -> It
         if gone:
             yield f"{gone} of {len(getattr(report, what))} {what}"
     if least < count:
-        yield "how further products are made" if window.products is not None else "further products in words"
+        yield "products in words" if window.products is None or count == 1 else "how further products are made"
     if window.rows == 0:
         yield "the numbers of the Jacobians"
 
@@ -512,7 +512,7 @@ def _spectra(report: InspectReport) -> Iterator[RenderableType]:
 def _blocks(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     """A table for each Jacobian: a row for each piece of the output, a column for each of the input."""
     pairs = [(y, x, blocks) for y, by_input in (report.blocks or {}).items() for x, blocks in by_input.items()]
-    most = None if window.rows is None else max(MOST_PIECES // max(len(pairs), 1), 4)
+    most = None if window.pieces is None else max(window.pieces // max(len(pairs), 1), 3)
     for number, (y, x, blocks) in enumerate(pairs):
         if number:
             yield Text()
