@@ -71,5 +71,5 @@ def test_the_result_is_counted():
     """A running sum of many numbers: its Jacobian alone is what the plan says at least."""
     x = torch.randn(500, requires_grad=True)
     planned = plan((x.sin() * x.exp()).cumsum(0), [x])
-    assert 500 * 500 * 4 <= planned.chosen.peak_bytes
-    assert 500 * 500 * 4 <= peak_of(lambda: compute(planned))
+    assert planned.chosen.peak_bytes >= 500 * 500 * 4
+    assert peak_of(lambda: compute(planned)) >= 500 * 500 * 4
