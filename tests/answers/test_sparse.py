@@ -92,6 +92,8 @@ def test_inputs_that_derivatives_are_not_taken_of(command, value, words):
     assert caught.value.code == "bad_value"
 
 
-def test_a_result_without_numbers():
-    with pytest.raises(JvpError, match="device meta, which has a shape and no numbers"):
-        jvpcli.inspect(lambda x: x.to("meta") * 2, x=X)
+@pytest.mark.parametrize("command", ["inspect", "jacobian", "trace", "check", "hessian"])
+def test_a_result_without_numbers(command):
+    with pytest.raises(JvpError, match="device meta, which has a shape and no numbers") as caught:
+        getattr(jvpcli, command)(lambda x: x.to("meta") * 2, x=X)
+    assert caught.value.code == "evaluation"
