@@ -431,7 +431,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("as_json", FLAG, JSON, ("--json",), None,
            "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
     Option("full", FLAG, ("inspect", "trace", "hessian", "run"), ("--full",), None,
-           "Leave nothing out of tables and arrays.", False, doors=SHELL),
+           "Leave nothing out, however long the answer becomes.", False, doors=SHELL),
     Option("quiet", FLAG, (*COMPUTING, "batch", "run"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
     Option("debug", FLAG, (*JSON, "completion"), ("--debug",), None,
            "Show the traceback of a failure.", False, doors=SHELL),
