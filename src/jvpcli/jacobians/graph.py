@@ -144,7 +144,8 @@ class Graph:
                     waiting[to, nr] = prod(to._input_metadata[nr].shape)
                     now += waiting[to, nr]
             most = max(most, now)
-            now -= sum([waiting.pop((node, nr), 0) for nr in range(len(metas))])
+            for nr in range(len(metas)):
+                now -= waiting.pop((node, nr), 0)
         largest = max([self.m, *self.sizes])
         return (max(4 * largest, most + 2 * largest) + 2 * self.n) * self.like.element_size()
 

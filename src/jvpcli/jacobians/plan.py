@@ -9,7 +9,7 @@ matrix_free   products with the Jacobian, which is never held
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, gcd, inf, prod
@@ -288,7 +288,8 @@ def reverse_cost(graph: Graph) -> Cost:
                     row = meter.itemsize * max(prod(out_shape), size)
                     beside = m * row * here.listed + min(4 * m * row, max(CHUNK_BYTES, 4 * row))
                 meter.hold((edge.to, edge.nr), m * found.width, m * size, beside)
-        meter.drop((node, nr) for nr in range(len(node._input_metadata)))
+        for nr in range(len(node._input_metadata)):
+            meter.drop((node, nr))
     ends = [reach.get((leaf, 0)) for leaf in graph.leaves]
     cost = meter.cost(sum(m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end))
     return replace(cost, outside=outside)
@@ -346,7 +347,9 @@ def forward_cost(graph: Graph) -> Cost:
                     reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n)
                     meter.hold((node, nr), size * min(n, wide), size * n, size * wide * (meter.itemsize + 8) if listed else 0)
         end = reach.get((graph.output.grad_fn, graph.output.output_nr))
-        meter.drop(place for place in reach if place != (graph.output.grad_fn, graph.output.output_nr))
+        for place in reach:
+            if place != (graph.output.grad_fn, graph.output.output_nr):
+                meter.drop(place)
         bound += graph.m * end.width if end else 0
     return meter.cost(bound)
 
@@ -384,10 +387,9 @@ class _Meter:
         self.held[place] = size
         self.peak = max(self.peak, self.now + max(size, beside))
 
-    def drop(self, places: Iterable[tuple[Node, int]]) -> None:
-        """The maps to these tensors are not needed any more."""
-        for place in places:
-            self.now -= self.held.pop(place, 0)
+    def drop(self, place: tuple[Node, int]) -> None:
+        """The map to a tensor is not needed any more."""
+        self.now -= self.held.pop(place, 0)
 
     def cost(self, bound: int) -> Cost:
         """The sum."""

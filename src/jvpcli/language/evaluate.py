@@ -325,8 +325,9 @@ def _outputs_of(
         EvaluationError: one of them has no numbers.
     """
     found = _results(result, given, () if arguments is None else arguments.ignored)
-    if any(isinstance(part, Tensor) and part.is_meta for _, part in found):
-        raise without_numbers("The function")
+    for _, part in found:
+        if isinstance(part, Tensor) and part.is_meta:
+            raise without_numbers("The function")
     if isinstance(result, Tensor):
         return name_outputs(found, tuple(given)), {}
     parts = [(name, part) for name, part in found if isinstance(part, Tensor)]
