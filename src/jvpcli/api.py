@@ -136,6 +136,8 @@ class InspectResult(_Result):
         vjp: input name to ∂L/∂input, of the input's shape.
         jacobian: (output name, input name) to the Jacobian, of shape output + input.
         jvp: output name to J u; empty without a tangent.
+        blocks: (output name, input name) to the norms of the Jacobian's blocks, with an axis for each axis that is cut, the
+            output's first; empty unless asked for.
         report: all of this as plain data.
     """
 
@@ -150,6 +152,10 @@ class InspectResult(_Result):
         self.vjp: Mapping[str, Tensor] = live.vjp if live else products.vjp
         self.jvp: Mapping[str, Tensor] = live.jvp if live else products.jvp or {}
         maps = live.maps if live else inspection.derivatives.maps
+        blocks = (self.report.blocks or {}).items()
+        self.blocks: Mapping[tuple[str, str], Tensor] = {
+            (y, x): torch.from_numpy(each.norms) for y, by_input in blocks for x, each in by_input.items()
+        }
         self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(maps and with_zeros(inspection.evaluation, maps))
 
     def _render(self, console: Console) -> None:
@@ -358,6 +364,7 @@ def inspect(
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
     spectrum: bool = False,
+    blocks: str | Sequence[int | Sequence[int]] | None = None,
     create_graph: bool = False,
     strict: bool = False,
     ignore: str | Sequence[str] | None = None,
@@ -393,6 +400,8 @@ def inspect(
         memory_limit: bytes, or text as on the command line, as in "200MB".
         save: a .npz or .npy file to write the Jacobians to.
         spectrum: whether the report has the leading singular values of each Jacobian.
+        blocks: sizes of pieces that outputs and inputs are cut into along their first axes, `(1, 1)`, or `((2, 3), 4)` for two
+            axes of an output: the result's `blocks` are then the norms of each Jacobian's blocks.
         create_graph: whether the result's tensors keep a graph to the tensors given, so that they can be differentiated again;
             without it they are constants, and a question inside a function that is being differentiated is refused.
         strict: whether an output that does not depend on an input, as far as autograd sees, is refused; else it gives zeros.

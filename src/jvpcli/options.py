@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
-from jvpcli.request import Request, parse_size
+from jvpcli.request import BlockSizes, Request, parse_size
 
 COMMAND_LINE, BATCH, PYTHON = DOORS = ("command line", "batch", "Python")
 """The doors: `jvp COMMAND`, an object on a line of `jvp batch`, and a call of `jvpcli.COMMAND`."""
@@ -200,6 +200,32 @@ def _split_name(text: str) -> tuple[str | None, str]:
     return (match[1], text[match.end() :]) if match else (None, text)
 
 
+def _blocks(option: Option, value: Any, door: str) -> BlockSizes:
+    """Two lists of sizes, from `2x3,4`, `[[2, 3], 4]` or what is between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    try:
+        output, wrt = (tuple(map(_piece, part.split("x") if isinstance(part, str) else _listed(part))) for part in given)
+    except (TypeError, ValueError):
+        output, wrt = (), ()
+    if not output or not wrt or min(*output, *wrt) < 1:
+        name = option.called(door)
+        raise UsageError(
+            f"{name} takes the sizes of the output's pieces and of the input's, along their first axes, as in 1,1 or 2x3,4; "
+            f"not {value!r}"
+        )
+    return output, wrt
+
+
+def _piece(size: Any) -> int:
+    if isinstance(size, bool):
+        raise TypeError
+    return int(size) if isinstance(size, str) else operator.index(size)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (tuple, list)) else (value,)
+
+
 def _paths(option: Option, value: Any, door: str) -> tuple[str, ...]:
     return tuple(_path(option, path, door) for path in ((value,) if isinstance(value, (str, os.PathLike)) else value))
 
@@ -239,6 +265,10 @@ BOUND = Kind(float, _bound, {"type": "number", "minimum": 0})
 SIZE = Kind(str, _size, {"type": ["string", "integer"], "description": "As in 200MB; at most what --memory-limit says."})
 CHOICE = Kind(str, _choice, _STRING)
 NAMES = Kind(str, _names, {"anyOf": [_STRINGS, _STRING]}, lambda names: (",".join(names),))
+BLOCKS = Kind(
+    str, _blocks, {"anyOf": [_STRING, {"type": "array", "minItems": 2, "maxItems": 2}]},
+    lambda sizes: (",".join("x".join(map(str, part)) for part in sizes),),
+)  # fmt: skip
 INPUTS = Kind(list[str], _inputs, _OF_VALUES)
 WEIGHTS = Kind(list[str], _weights, {"anyOf": [_VALUE, _OF_VALUES]}, _with_names)
 OBJECTS = Kind(list[str], _as_given, {"type": "array"})
@@ -381,6 +411,9 @@ OPTIONS: tuple[Option, ...] = (
            doors=(COMMAND_LINE, PYTHON), repeated=False),
     Option("spectrum", FLAG, ("inspect",), ("--spectrum",), None,
            "Add the leading singular values of each Jacobian.", False),
+    Option("blocks", BLOCKS, ("inspect",), ("--blocks",), "OUT,IN",
+           "Add the norms of each Jacobian's blocks: output and input cut into pieces of these sizes along their first axes, "
+           "as in --blocks 1,1, or 2x3,4 for two axes of the output."),
     Option("create_graph", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("strict", FLAG, ("inspect", "jacobian"), default=False, doors=(PYTHON,)),
     Option("ignore", NAMES, tuple(name for name in ANSWERS if name != "derive"), doors=(PYTHON,)),
@@ -404,7 +437,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("as_json", FLAG, JSON, ("--json",), None,
            "Print one JSON document on stdout, for a failure too.", False, doors=SHELL),
     Option("full", FLAG, ("inspect", "trace", "hessian", "run"), ("--full",), None,
-           "Leave nothing out of tables and arrays.", False, doors=SHELL),
+           "Leave nothing out, however long the answer becomes.", False, doors=SHELL),
     Option("quiet", FLAG, (*COMPUTING, "batch", "run"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
     Option("debug", FLAG, (*JSON, "completion"), ("--debug",), None,
            "Show the traceback of a failure.", False, doors=SHELL),

@@ -20,6 +20,10 @@ Tell = Callable[[str, int, int], None]
 """Told of progress: what is being done, how many are done, and of how many."""
 
 
+BlockSizes = tuple[tuple[int, ...], tuple[int, ...]]
+"""The sizes of the pieces that an output and an input are cut into, along their first axes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question about one expression.
@@ -44,6 +48,7 @@ class Request:
         timeout: seconds, or None.
         save: a file for the Jacobians (.npz or .npy), or None.
         spectrum: whether the leading singular values of every Jacobian are asked for.
+        blocks: of what blocks of every Jacobian the norms are asked for, or None.
         imports: files of the user's own whose functions the expression calls; they are run.
         create_graph: whether the result's tensors keep a graph to the caller's, so that they can be differentiated again.
         strict: whether an output that does not depend on an input is refused.
@@ -80,6 +85,7 @@ class Request:
     timeout: float | None = None
     save: str | None = None
     spectrum: bool = False
+    blocks: BlockSizes | None = None
     imports: tuple[str, ...] = ()
     create_graph: bool = False
     strict: bool = False

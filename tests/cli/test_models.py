@@ -70,7 +70,7 @@ def test_by_python(name):
         found = dict(zip(case.structure, result.jacobian.items(), strict=True))
     for x, jacobian in expected(case).items():
         torch.testing.assert_close(found[x][1], jacobian, **SAME)
-    assert len(str(result).splitlines()) < 60 * len(case.structure)
+    assert len(str(result).splitlines()) < 60
     assert all(torch.equal(x, before[key]) for key, x in zoo.normed.state_dict().items())
 
 

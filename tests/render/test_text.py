@@ -77,12 +77,46 @@ def test_whole_text_of_a_hessian(name):
 
 def test_a_truncated_table_says_how_much_it_hides_and_full_shows_it():
     text = text_of(REQUESTS["wide"])
-    assert "20 of 40 rows and" in text
+    assert "32 of 40 rows and" in text
     assert "--full shows all" in text
     assert "y[20]" not in text
     full = text_of(REQUESTS["wide"], full=True)
     assert "not shown" not in full
     assert all(f"y[{row}]" in full and f"x[{row}]" in full for row in range(40))
+
+
+LARGE = {
+    "one large tensor": Request("x.sin() @ x", {"x": "torch.rand(6,6)"}),
+    "of many axes": Request("x.sin()", {"x": "torch.rand(2,1,3,2,4)"}),
+    "many inputs": Request("a @ b @ c @ d @ e", dict.fromkeys("abcde", "torch.rand(3,3)")),
+    "many outputs": Request("[x * w[i] for i in range(9)]", {"x": "torch.rand(5)", "w": "torch.rand(9,5)"}),
+    "many numbers": Request("[x * i for i in range(30)]", {"x": "3"}),
+    "with a tangent": Request("x.cumsum(0)", {"x": "torch.rand(15,2)"}, tangent=((None, "ones"),), spectrum=True),
+    "norms of blocks": Request("x.cumsum(0)", {"x": "torch.rand(15,2)"}, blocks=((1,), (1,))),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_about_large_or_many_tensors_is_told_in_forty_lines(name):
+    request = LARGE[name]
+    text, full = text_of(request), text_of(request, full=True)
+    assert len(text.splitlines()) <= 40
+    assert "--full shows all" in " ".join(text.split())
+    assert len(full.splitlines()) > 40
+    assert "--full" not in full
+    for whole in (text, full):
+        assert [line for line in whole.splitlines() if line.startswith("  ∂L/∂")]
+        assert "torch.autograd.grad gives the same" in whole
+    for x in request.inputs:  # what is not shown at all is counted
+        assert f"∂L/∂{x} = " in text or "inputs, " in text
+
+
+def test_no_more_lines_are_taken_by_more_tensors():
+    few, many = (text_of(Request(f"[x * i for i in range({n})]", {"x": "torch.rand(9)"})).splitlines() for n in (40, 140))
+    assert len(few) == len(many)
+    unseen = "how further products are made, the numbers of the Jacobians"
+    assert " ".join(" ".join(few[-2:]).split()) == f"Not shown: 36 of 40 outputs, {unseen}; --full shows all."
+    assert many[-2] == few[-2].replace("36 of 40", "136 of 140")
 
 
 def test_no_line_ends_in_blanks():

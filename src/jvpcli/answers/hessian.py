@@ -37,6 +37,7 @@ from jvpcli.jacobians.nearby import elsewhere, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import paired, vjp
 from jvpcli.jacobians.small import Derivatives
+from jvpcli.language.evaluate import ordinary
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice, Plan
 from jvpcli.report.hessian import Eigenvalues, HessianReport, Trace, gradient_name
@@ -263,7 +264,7 @@ def _pulled(slope: Problem, u: Named, place: Named | None = None) -> dict[str, T
     paired_up = paired([g for g, _ in pairs], [w for _, w in pairs])
     found = torch.autograd.grad(paired_up, list(leaves.values()), retain_graph=True, allow_unused=True)
     return {
-        name: torch.zeros_like(x).detach() if each is None else each.detach()
+        name: torch.zeros_like(x).detach() if each is None else ordinary(each.detach())
         for (name, x), each in zip(leaves.items(), found, strict=True)
     }
 

@@ -27,8 +27,8 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
-from jvpcli.report import InspectReport, Notice, Value
-from jvpcli.request import Request
+from jvpcli.report import Blocks, InspectReport, Notice, Value
+from jvpcli.request import BlockSizes, Request, Tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +75,8 @@ def investigate(request: Request) -> Inspection:
             from jvpcli.answers.independent import refuse_independent  # loaded only where it is asked for
 
             refuse_independent(problem)
+        if request.blocks is not None:
+            _check_blocks(problem, request.blocks)
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
         derivatives, products = differentiate(problem, request, cotangents, tangents)
@@ -159,6 +161,7 @@ def _report(
         jvp=None if products.jvp is None else {name: figures.value(y) for name, y in products.jvp.items()},
         spectrum=spectrum,
         spectrum_error=errors or None,
+        blocks=None if request.blocks is None else _blocks(derivatives, request.blocks, tell),
         tangent=None if not tangents else {name: figures.cotangent(t.source, t.value) for name, t in tangents.items()},
         is_grads_batched=batched or None,
         refusal=refused(problem, cotangents),
@@ -202,6 +205,25 @@ def _spectrum(derivatives: Derivatives) -> tuple[dict[str, dict[str, np.ndarray]
         if found.errors.any():
             errors.setdefault(y, {})[x] = found.errors.numpy()
     return values, errors
+
+
+def _check_blocks(problem: Problem, sizes: BlockSizes) -> None:
+    from jvpcli.jacobians.blocks import check_blocks
+
+    for y in problem.differentiable.values():
+        for x in problem.leaves.values():
+            check_blocks(tuple(y.shape), tuple(x.shape), sizes)
+
+
+def _blocks(derivatives: Derivatives, sizes: BlockSizes, tell: Tell | None) -> dict[str, dict[str, Blocks]]:
+    """The norms of every Jacobian's blocks, by output and input."""
+    from jvpcli.jacobians.blocks import block_norms, grid
+
+    found: dict[str, dict[str, Blocks]] = {}
+    for (y, x), each in derivatives.maps.items():
+        cut = [part[: len(grid(shape, part))] for shape, part in zip(each.shapes, sizes, strict=True)]
+        found.setdefault(y, {})[x] = Blocks(cut[0], cut[1], block_norms(each, sizes, tell).numpy())
+    return found
 
 
 def _save(derivatives: Derivatives, problem: Problem, request: Request) -> None:

@@ -130,17 +130,28 @@ class Summary:
     diagonal: Tensor
 
 
+def rows_of(output: Tensor, x: Tensor, room: float, tell: Tell | None = None) -> Iterator[tuple[int, Tensor]]:
+    """The rows of ∂output/∂x that are not all zero, from the first on: where a block of them starts, and they (count, n).
+
+    No more than `room` bytes of rows are held at a time.
+
+    Raises:
+        UnsupportedError: complex tensors.
+    """
+    for start, stop, (found,) in row_blocks(read_graph(output, [x]), room):
+        if found is not None:
+            yield start, found.reshape(stop - start, -1)
+        if tell:
+            tell("backward passes, one a row", stop, output.numel())
+
+
 def summarize(output: Tensor, x: Tensor, room: float = BATCH_BYTES, tell: Tell | None = None) -> Summary:
     """The summary of ∂output/∂x by every row in turn; no more than `room` bytes of rows are held at a time."""
     m, squares = output.numel(), 0.0
     diagonal = x.detach().new_zeros(min(m, x.numel()))
-    for start, stop, (found,) in row_blocks(read_graph(output, [x]), room):
-        if found is not None:
-            rows = found.reshape(stop - start, -1)
-            squares += float(torch.linalg.vecdot(rows, rows).sum(dtype=torch.float64))
-            diagonal[start:stop] = rows.diagonal(start)
-        if tell:
-            tell("backward passes, one a row", stop, m)
+    for start, rows in rows_of(output, x, room, tell):
+        squares += float(torch.linalg.vecdot(rows, rows).sum(dtype=torch.float64))
+        diagonal[start : start + len(rows)] = rows.diagonal(start)
     return Summary(squares**0.5, diagonal)
 
 

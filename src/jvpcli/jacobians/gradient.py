@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.passes import paired
-from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.evaluate import Evaluation, ordinary
 from jvpcli.problem import Named, Problem
 from jvpcli.report.hessian import gradient_name
 
@@ -85,6 +85,6 @@ class _Gradient(Problem):
             loss = paired([outputs[name] for name in reached], weights)
             found = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
         return {
-            gradient_name(name): torch.zeros_like(x).detach() if gradient is None else gradient
+            gradient_name(name): torch.zeros_like(x).detach() if gradient is None else ordinary(gradient)
             for (name, x), gradient in zip(leaves.items(), found, strict=True)
         }

@@ -136,9 +136,18 @@ class Graph:
 
     @cached_property
     def footprint(self) -> int:
-        """Bytes that one pass may hold at a time: a few of the largest tensors."""
+        """Bytes that one pass may hold at a time: the cotangents that wait, and a few of the largest tensors."""
+        inside, waiting, now, most = set(self.order), {}, self.m, self.m
+        for node, metas in zip(self.order, self.metas, strict=True):
+            for to, nr in node.next_functions:
+                if to in inside and (to, nr) not in waiting:
+                    waiting[to, nr] = prod(to._input_metadata[nr].shape)
+                    now += waiting[to, nr]
+            most = max(most, now)
+            for nr in range(len(metas)):
+                now -= waiting.pop((node, nr), 0)
         largest = max([self.m, *self.sizes])
-        return (4 * largest + 2 * self.n) * self.like.element_size()
+        return (max(4 * largest, most + 2 * largest) + 2 * self.n) * self.like.element_size()
 
 
 def read_graph(

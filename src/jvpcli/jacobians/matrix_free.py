@@ -50,6 +50,11 @@ class OperatorMap(LinearMap):
         """Not counted: that would take every row."""
         return None
 
+    @property
+    def of_complex(self) -> tuple[bool, bool]:
+        """Whether the output is complex, and whether the input is."""
+        return self.output.is_complex(), self.input.is_complex()
+
     def _pull(self, v: Tensor) -> Tensor:
         """vᵀJ: (out_shape) to (in_shape)."""
         if is_batchedtensor(v):

@@ -20,7 +20,7 @@ from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.operations import base_name
-from jvpcli.jacobians.through import PER_ENTRY, PER_FLOP, is_pulled, taps, time_of_rows
+from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, is_pulled, taps, time_of_rows
 from jvpcli.jacobians.widths import FACTORS, has_rule
 from jvpcli.report import OutputPlan, Way
 
@@ -223,7 +223,7 @@ class Cost:
 
     Attributes:
         operations: multiplications.
-        peak_bytes: of the largest map held, with its index arrays.
+        peak_bytes: of the maps that are held at a time, with their index arrays and a copy of the largest.
         bound: entries of the final maps that can be other than zero.
         probed: entries of the dense local blocks of operations that no rule knows.
         nanoseconds: about what it takes.
@@ -283,7 +283,13 @@ def reverse_cost(graph: Graph) -> Cost:
                     time += PER_NUMBER * m * found.width
                 reach[edge.to, edge.nr] = found
                 meter.multiply(products, time)
-                meter.hold(m * found.width, m * size)
+                beside = products * (meter.itemsize + 8) if found.listed else 0
+                if edge.operand == 0 and is_pulled(node):  # rows are written out, and go through some at a time
+                    row = meter.itemsize * max(prod(out_shape), size)
+                    beside = m * row * here.listed + min(4 * m * row, max(CHUNK_BYTES, 4 * row))
+                meter.hold((edge.to, edge.nr), m * found.width, m * size, beside)
+        for nr in range(len(node._input_metadata)):
+            meter.drop((node, nr))
     ends = [reach.get((leaf, 0)) for leaf in graph.leaves]
     cost = meter.cost(sum(m * min(end.width, x.numel()) for end, x in zip(ends, graph.inputs, strict=True) if end))
     return replace(cost, outside=outside)
@@ -339,8 +345,11 @@ def forward_cost(graph: Graph) -> Cost:
                         wide += edge.widths[nr] * here.width
                 if wide:
                     reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n)
-                    meter.hold(size * min(n, wide), size * n)
+                    meter.hold((node, nr), size * min(n, wide), size * n, size * wide * (meter.itemsize + 8) if listed else 0)
         end = reach.get((graph.output.grad_fn, graph.output.output_nr))
+        for place in reach:
+            if place != (graph.output.grad_fn, graph.output.output_nr):
+                meter.drop(place)
         bound += graph.m * end.width if end else 0
     return meter.cost(bound)
 
@@ -350,7 +359,8 @@ class _Meter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.itemsize = graph, graph.like.element_size()
-        self.operations = self.peak = 0
+        self.operations = self.peak = self.now = 0
+        self.held: dict[tuple[Node, int], int] = {}
         self.nanoseconds = 0.0
         self.probed: dict[Node, int] = {}
 
@@ -366,10 +376,20 @@ class _Meter:
         self.operations += operations
         self.nanoseconds += nanoseconds
 
-    def hold(self, entries: int, full: int) -> None:
-        """A map of so many entries; one that is not full has index arrays, once before and once after a step."""
+    def hold(self, place: tuple[Node, int], entries: int, full: int, beside: int) -> None:
+        """A map of so many entries to a tensor; one that is not full has index arrays, once before and once after a step.
+
+        To make it takes a copy of it, or as many bytes beside what is held as are said.
+        """
         per_entry = self.itemsize if entries >= full else 2 * (self.itemsize + 8)
-        self.peak = max(self.peak, min(entries * per_entry, max(full, entries) * self.itemsize))
+        size = min(entries * per_entry, max(full, entries) * self.itemsize)
+        self.now += size - self.held.get(place, 0)
+        self.held[place] = size
+        self.peak = max(self.peak, self.now + max(size, beside))
+
+    def drop(self, place: tuple[Node, int]) -> None:
+        """The map to a tensor is not needed any more."""
+        self.now -= self.held.pop(place, 0)
 
     def cost(self, bound: int) -> Cost:
         """The sum."""

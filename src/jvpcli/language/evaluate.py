@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
-from jvpcli.language.operations import HARMLESS, Record, describe, is_imported
+from jvpcli.language.operations import HARMLESS, Record, describe, is_imported, without_numbers
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
 from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
@@ -345,8 +345,15 @@ def _refuse_outside(tensors: Sequence[Tensor], owner: Any, written: Collection[P
 def _outputs_of(
     result: Any, given: Mapping[str, Any], arguments: Arguments | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The outputs by name that a function gave for its arguments, and in words what else it gave."""
+    """The outputs by name that a function gave for its arguments, and in words what else it gave.
+
+    Raises:
+        EvaluationError: one of them has no numbers.
+    """
     found = _results(result, given, () if arguments is None else arguments.ignored)
+    for _, part in found:
+        if isinstance(part, Tensor) and part.is_meta:
+            raise without_numbers("The function")
     if isinstance(result, Tensor):
         return name_outputs(found, tuple(given)), {}
     parts = [(name, part) for name, part in found if isinstance(part, Tensor)]

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
-from jvpcli.language.operations import check_result, describe, is_usable
+from jvpcli.language.operations import check_result, describe, is_usable, without_numbers
 from jvpcli.language.substitution import ModuleFunction, code_within, run_with
 
 TORCH = str(Path(torch.__file__).parent)
@@ -89,11 +89,7 @@ class ImportedFunction:
             check_result(result, f"call:{self.name}")
         except ForbiddenError as error:
             if isinstance(result, Tensor) and result.is_meta:
-                raise EvaluationError(
-                    f"`{self.name}` returns a tensor on the device meta, which has a shape and no numbers: nothing can be "
-                    "differentiated there.",
-                    hints=["Make the module, and its tensors, on the CPU."],
-                ) from error
+                raise without_numbers(f"`{self.name}`") from error
             arrays = type(result).__module__ == "numpy"
             raise EvaluationError(
                 f"`{self.name}` returns {describe(result)}, and an expression goes on with tensors, numbers, and tuples or "

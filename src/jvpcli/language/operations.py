@@ -315,6 +315,14 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (isinstance(value, (tuple, list)) and all(map(is_plain, value)))
 
 
+def without_numbers(name: str) -> EvaluationError:
+    """What is wrong with a function of the user's own that gives a tensor on torch's meta device."""
+    return EvaluationError(
+        f"{name} returns a tensor on the device meta, which has a shape and no numbers: nothing can be differentiated there.",
+        hints=["Make the module, and its tensors, on the CPU."],
+    )
+
+
 def check_result(value: Any, op: str, devices: Collection[str] = ()) -> None:
     """Nothing but dense tensors, plain values and tuples of them comes out of a step.
 

@@ -14,6 +14,7 @@ from jvpcli.render.numbers import number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, echoed
 from jvpcli.render.text import (
     NUMBERS,
+    WHOLE,
     Window,
     add_tensors,
     filled,
@@ -40,7 +41,7 @@ DEFINITE = {
 
 def render_hessian(report: HessianReport, console: Console, *, full: bool = False) -> None:
     """Prints the whole answer; `full` leaves nothing out."""
-    window = Window(None, None, None) if full else Window()
+    window = WHOLE if full else Window()
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_calls(report.calls, console)
     for title, body in _sections(report, window, console.width):
@@ -95,7 +96,7 @@ def _pairs(report: HessianReport) -> list[tuple[str, str]]:
 
 def _numbers(report: HessianReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.gradient.items():
-        yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.rows is None, width)
+        yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.lines, width)
     pairs = _pairs(report)
     for x, w in pairs:
         yield Text()
@@ -120,7 +121,7 @@ def _direction(report: HessianReport, window: Window, width: int) -> Iterator[Re
         yield Text(f"{'u' if len(report.hessian) == 1 else f'u for {name}'} = {tangent.source}", style=QUIET)
     for name, product in (report.hvp or {}).items():
         label = "H u" if len(report.hessian) == 1 else f"H u for {name}"
-        yield labelled_array(f"{label} = ", product.value, window.rows is None, width)
+        yield labelled_array(f"{label} = ", product.value, window.lines, width)
     if report.comparison.compared:
         yield Text(_agreement(report), style=QUIET)
     yield Text()

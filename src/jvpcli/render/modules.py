@@ -1,4 +1,4 @@
-"""A trace of a model as a person reads it: a line for each submodule, instead of pages of steps."""
+"""A trace of many steps as a person reads it: a line for each submodule or step, instead of pages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from jvpcli.render.numbers import number_text
 from jvpcli.render.terminal import NAME, QUIET
 from jvpcli.report.trace import TraceStep
 
-MOST_STEPS = 24
-"""Steps that are shown one by one; more are shown by module, where there are modules."""
-
-MOST_LINES = 40
-"""Lines of modules at most: the depth is chosen so."""
+MOST_LINES = 24
+"""Lines of modules at most: the depth is chosen so, and what is left over stands for those in the middle."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,8 @@ def groups(steps: Sequence[TraceStep], depth: int) -> list[Group]:
     return [Group(path or " ".join(members[0].source.split()), members) for path, members in found]
 
 
-def depth_for(steps: Sequence[TraceStep]) -> int | None:
-    """The depth to which a trace is shown by module: as deep as it stays readable; None: step by step."""
-    if len(steps) <= MOST_STEPS or not any(step.module for step in steps):
-        return None
+def depth_for(steps: Sequence[TraceStep]) -> int:
+    """The depth to which a trace is shown by module: as deep as it stays readable."""
     deepest = max(len(levels(step)) for step in steps)
     fitting = [depth for depth in range(1, deepest + 1) if len(groups(steps, depth)) <= MOST_LINES]
     return fitting[-1] if fitting else 1
@@ -65,19 +60,25 @@ def inside(steps: Sequence[TraceStep], path: str) -> list[TraceStep]:
     return [step for step in steps if step.module == path or (step.module or "").startswith(f"{path}.")]
 
 
-def rows(steps: Sequence[TraceStep], depth: int, width: int, bars: dict[int, str]) -> Iterator[Text]:
+def rows(steps: Sequence[TraceStep], depth: int, width: int, bars: dict[int, str], most: int | None) -> Iterator[Text]:
     """A line for each group: its steps' numbers, its name, its result's shape, and the norm of what arrives there.
 
-    `bars` are those of the steps' norms by their numbers.
+    `bars` are those of the steps' norms by their numbers.  Of more than `most` groups one line stands for those in the middle.
     """
-    found = groups(steps, depth)
+    every = groups(steps, depth)
+    gone = 0 if most is None or len(every) <= most else len(every) - most + 1
+    head = (len(every) - gone + 1) // 2
+    found = every[:head] + every[head + gone :]
     counts = {group.numbers: f"{len(group.steps)} steps" if len(group.steps) > 1 else "" for group in found}
     numbers = max(len(group.numbers) for group in found)
     names = min(max(cell_len(group.name) for group in found), max(width // 3, 16))
     sizes = max(len(count) for count in counts.values())
     shapes = [str(tuple(group.steps[-1].shape)) for group in found]
     widest = max(map(len, shapes))
-    for group, shape in zip(found, shapes, strict=True):
+    for place, (group, shape) in enumerate(zip(found, shapes, strict=True)):
+        if gone and place == head:
+            count = sum(len(group.steps) for group in every[head : head + gone])
+            yield Text(f"{'⋮':>{numbers}}  {count} steps in between", style=QUIET)
         last = group.steps[-1]
         norm = "no gradient comes by" if last.norm is None else f"‖v‖ = {number_text(last.norm)}"
         name = group.name if cell_len(group.name) <= names else group.name[: names - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,19 @@ def kind_text(structure: str, scale: np.ndarray | None) -> str:
 SHORTER = ((60, 4), (0, 4), (0, 3), (0, 2), (0, 1))
 """Up to how many entries all are shown, and how many at both ends of an axis otherwise: more and more is left out."""
 
-MOST_LINES = 10
+LONGEST = 10
 """As many lines an array takes where leaving entries out can make it so short."""
 
 
-def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100) -> str:
-    """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out unless `full`."""
+def array_text(array: np.ndarray | None, *, lines: int | None = LONGEST, width: int = 100) -> str:
+    """An array as PyTorch prints it: `[20., 20., 20., 20.]`; the middle of a large one is left out, for so many lines.
+
+    Of many axes the ends alone take more: they stand one after the other.  None: nothing is left out.
+    """
     if array is None:
         return "(too large to be written out)"
     text, moderate = "", _moderate(array)
-    for most, edge in [(array.size, 4)] if full else SHORTER:
+    for most, edge in [(array.size, 4)] if lines is None else SHORTER:
         text = np.array2string(
             array,
             separator=", ",
@@ -54,9 +58,9 @@ def array_text(array: np.ndarray | None, *, full: bool = False, width: int = 100
             floatmode="maxprec",
             suppress_small=moderate,
         )
-        if text.count("\n") < MOST_LINES:
-            break
-    return text
+        if lines is None or text.count("\n") < lines:
+            return text
+    return fill(" ".join(text.split()).replace("[ ", "["), width, subsequent_indent=" ", break_on_hyphens=False)
 
 
 def _moderate(array: np.ndarray) -> bool:

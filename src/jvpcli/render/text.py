@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.numbers import array_text, bytes_text, index_text, kind_text, number_text, shape_text
+from jvpcli.render.numbers import LONGEST, array_text, bytes_text, index_text, kind_text, number_text, shape_text
 from jvpcli.render.terminal import HEADING, NAME, PROSE_WIDTH, QUIET, Indented, echoed
 from jvpcli.report import (
     Call,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NUMBERS = "The numbers"
+BLOCKS = "The norms of the Jacobian's blocks"
 
 MOST_ROWS = 20
 """Rows of all matrices that are shown together, but for the fewest that each has."""
@@ -44,33 +46,96 @@ FEWEST_ROWS = 8
 MOST_WEIGHTS = 6
 """Of several v so many are shown beside the matrix."""
 
+MOST_PAIRS = 4
+"""So many Jacobians, if all their entries are shown, are told of as they are, however long that becomes."""
+
+MOST_LINES = 40
+"""Lines of what is told of more or of larger Jacobians."""
+
 
 @dataclass(frozen=True)
 class Window:
-    """How much of an array is shown: the most rows and columns; None for all."""
+    """How much is shown; None for all.
+
+    Attributes:
+        rows, columns: of a matrix; no rows: no matrix, and no sum term by term.
+        outputs, inputs: so many of those that there are.
+        lines: of an array.
+        products: so many of them, as formulas.
+        sentences: of so many of these words say what the formula says.
+        pieces: rows of all tables of blocks together.
+    """
 
     rows: int | None = MOST_ROWS
     columns: int | None = 16
     outputs: int | None = 24
+    inputs: int | None = None
+    lines: int | None = LONGEST
+    products: int | None = None
+    sentences: int | None = None
+    pieces: int | None = 12
 
 
-def _rows(tables: int) -> int:
-    """How many rows each of so many matrices has."""
-    return max(MOST_ROWS // max(tables, 1), FEWEST_ROWS)
+WHOLE = Window(None, None, None, lines=None, pieces=None)
+
+SUMMARIES = (
+    Window(FEWEST_ROWS, lines=6, sentences=2),
+    Window(5, lines=6, sentences=1),
+    Window(0, lines=6, sentences=1),
+    Window(0, outputs=4, inputs=4, lines=3, products=1),
+    Window(0, outputs=4, inputs=4, lines=2, products=1, sentences=0),
+    Window(0, outputs=2, inputs=3, lines=2, products=1, sentences=0),
+    Window(0, outputs=1, inputs=1, lines=2, products=1, sentences=0, pieces=6),
+)
+"""What is shown where MOST_LINES don't hold everything: of the numbers least, since the sums that they make are the result."""
+
+
+def _windows(report: InspectReport) -> Sequence[Window]:
+    """How much may be shown, the most first: what is taken is the first that is short enough."""
+    sizes = [(prod(report.outputs[y].shape), prod(report.inputs[x].shape)) for y, of in report.jacobian.items() for x in of]
+    first = Window(rows=max(MOST_ROWS // max(len(sizes), 1), FEWEST_ROWS))
+    small = len(sizes) <= MOST_PAIRS and sum(m for m, _ in sizes) <= MOST_ROWS and all(n <= 16 for _, n in sizes)
+    return (first,) if small else (first, *SUMMARIES)
 
 
 def render_inspect(report: InspectReport, console: Console, *, full: bool = False) -> None:
-    """Prints the whole answer; `full` leaves nothing out."""
-    window = Window(None, None, None) if full else Window(rows=_rows(sum(map(len, report.jacobian.values()))))
-    hidden = 0 if window.outputs is None else max(len(report.outputs) - window.outputs, 0)
-    shown = _first_outputs(report, window.outputs) if hidden else report
+    """Prints the answer; `full` leaves nothing out, else what is about large or many tensors is told in MOST_LINES."""
+    body = Group()
+    for window in (WHOLE,) if full else _windows(report):
+        body = Group(*_body(report, window, console.width))
+        if len(console.render_lines(body, pad=False)) < MOST_LINES:  # one is the expression's
+            break
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_calls(report.calls, console)
     render_refusal(report.refusal, console)
-    for title, body in _sections(shown, window, console.width, hidden):
-        console.print()
-        console.print(Text(title, style=HEADING))
-        console.print(Indented(body, prose=title != NUMBERS))
+    console.print(body)
+
+
+def _body(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    """The sections, and what is left out of them."""
+    shown = _first(report, window)
+    hidden = len(report.outputs) - len(shown.outputs)
+    for title, body in _sections(shown, window, width, hidden):
+        yield Text()
+        yield Text(title, style=HEADING)
+        yield Indented(body, prose=title not in (NUMBERS, BLOCKS))
+    left_out = ", ".join(_left_out(report, shown, window))
+    if left_out:
+        yield Text()
+        yield Text(f"Not shown: {left_out}; --full shows all.", style=QUIET)
+
+
+def _left_out(report: InspectReport, shown: InspectReport, window: Window) -> Iterator[str]:
+    """What a window leaves out, but for what stands beside a table and the dots in arrays."""
+    count, least = len(_pairs(shown)), min(len(_pairs(shown)) if k is None else k for k in (window.products, window.sentences))
+    for what in ("outputs", "inputs"):
+        gone = len(getattr(report, what)) - len(getattr(shown, what))
+        if gone:
+            yield f"{gone} of {len(getattr(report, what))} {what}"
+    if least < count:
+        yield "products in words" if window.products is None or count == 1 else "how further products are made"
+    if window.rows == 0:
+        yield "the numbers of the Jacobians"
 
 
 def render_calls(calls: Sequence[Call] | None, console: Console) -> None:
@@ -101,21 +166,31 @@ def render_warnings(warnings: tuple[Notice, ...], console: Console) -> None:
         console.print(Text.assemble(("warning", "bold yellow"), f" ({notice.code}): {notice.message}"), soft_wrap=True)
 
 
-def _first_outputs(report: InspectReport, count: int | None) -> InspectReport:
-    """The report of the first outputs alone; what all outputs together give stays as it is."""
-    names = list(report.outputs)[:count]
+def _first(report: InspectReport, window: Window) -> InspectReport:
+    """The report of the first outputs and inputs alone; what all outputs together give to an input stays as it is."""
+    outputs, inputs = list(report.outputs)[: window.outputs], list(report.vjp)[: window.inputs]
+    inputs += [name for name, x in report.inputs.items() if not x.differentiated][: window.inputs]
+
+    def first(by_name: Mapping[str, T], names: list[str]) -> Mapping[str, T]:
+        return {name: each for name, each in by_name.items() if name in names}
 
     def kept(by_output: Mapping[str, T]) -> Mapping[str, T]:
-        return {name: by_output[name] for name in names if name in by_output}
+        return first(by_output, outputs)
+
+    def pairs(by_output: Mapping[str, Mapping[str, T]]) -> Mapping[str, Mapping[str, T]]:
+        return {name: first(by_input, inputs) for name, by_input in kept(by_output).items()}
 
     return replace(
         report,
         outputs=kept(report.outputs),
         grad_outputs=kept(report.grad_outputs),
-        jacobian=kept(report.jacobian),
-        contraction=kept(report.contraction),
+        inputs=first(report.inputs, inputs),
+        vjp=first(report.vjp, inputs),
+        jacobian=pairs(report.jacobian),
+        contraction=pairs(report.contraction),
         jvp=None if report.jvp is None else kept(report.jvp),
-        spectrum=None if report.spectrum is None else kept(report.spectrum),
+        blocks=None if report.blocks is None else pairs(report.blocks),
+        spectrum=None if report.spectrum is None else pairs(report.spectrum),
     )
 
 
@@ -123,11 +198,13 @@ def _sections(
     report: InspectReport, window: Window, width: int, hidden: int = 0
 ) -> Iterator[tuple[str, RenderableType]]:
     """Title and body of each section; `hidden` outputs are left out of the report."""
-    note = [Text(f"{hidden} of {hidden + len(report.outputs)} outputs not shown; --full shows all", style=QUIET)]
-    yield "Shapes", Group(_shapes(report), *(note if hidden else []))
-    yield "Which product", Group(*_products(report, hidden))
-    yield NUMBERS, Group(*_numbers(report, window, width))
+    yield "Shapes", Group(_shapes(report))
+    yield "Which product", Group(*_products(report, window, hidden))
+    if window.rows != 0:
+        yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
+    if report.blocks is not None:
+        yield BLOCKS, Group(*_blocks(report, window, width))
     if report.spectrum is not None:
         yield "The leading singular values", Group(*_spectra(report))
     if report.jvp is not None:
@@ -186,8 +263,8 @@ def filled(jacobian: Jacobian) -> str:
     return f"{kind_text(jacobian.structure, jacobian.scale)}{entries}"
 
 
-def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType]:
-    pairs = _pairs(report)
+def _products(report: InspectReport, window: Window, hidden: int) -> Iterator[RenderableType]:
+    pairs = _pairs(report)[: window.products]
     if len(report.grad_outputs) > 1:
         total = " + ".join([*(f"⟨v, {y}⟩" for y in report.grad_outputs), *(["…"] if hidden else [])])
         yield Text(f"L = {total}: the outputs' contributions to each input add up.")
@@ -196,7 +273,8 @@ def _products(report: InspectReport, hidden: int = 0) -> Iterator[RenderableType
             yield Text()
         yield Text(contraction.formula, style="bold green")
         yield Text(einsum_text(contraction.einsum, contraction.formula, y, x), style="green")
-        yield Text(contraction.product)
+        if window.sentences is None or number < window.sentences:
+            yield Text(contraction.product)
 
 
 def einsum_text(einsum: str, formula: str, y: str, x: str) -> str:
@@ -241,7 +319,7 @@ def summary(jacobian: Jacobian, window: Window, width: int) -> Iterator[Renderab
     if jacobian.frobenius_norm is not None:
         yield Text(f"its Frobenius norm: {number_text(jacobian.frobenius_norm)}")
     if jacobian.diagonal is not None:
-        yield labelled_array("its main diagonal, flattened: ", jacobian.diagonal, window.rows is None, width, style="")
+        yield labelled_array("its main diagonal, flattened: ", jacobian.diagonal, window.lines, width, style="")
 
 
 def matrix_table(
@@ -285,7 +363,9 @@ def matrix_table(
         ]
         return Group(*(_table(sheet, rows, block) for block in blocks))
     columns = _selected(matrix.shape[1], min(window.columns, fitting))
-    return Group(_table(sheet, rows, columns), *_hidden(sheet, rows, columns))
+    unseen = len(sheet.weights) - len(sheet.shown)
+    further = [f"{unseen} of {len(sheet.weights)} v"] if unseen else []
+    return Group(_table(sheet, rows, columns), *_hidden(matrix.shape, rows, columns, further))
 
 
 @dataclass(frozen=True)
@@ -364,15 +444,16 @@ def _fitting(sheet: _Sheet, width: int) -> int:
     return max(3, (width - margin) // (max(*labels, *numbers) + 2))
 
 
-def _hidden(sheet: _Sheet, rows: list[int | None], columns: list[int | None]) -> list[Text]:
+def _hidden(
+    shape: tuple[int, ...], rows: list[int | None], columns: list[int | None], further: Sequence[str] = ()
+) -> list[Text]:
     """What a truncated table hides, and how to see it."""
     parts = [
         f"{count - len(shown) + 1} of {count} {kind}"
-        for kind, count, shown in zip(("rows", "columns"), sheet.matrix.shape, (rows, columns), strict=True)
+        for kind, count, shown in zip(("rows", "columns"), shape, (rows, columns), strict=True)
         if None in shown
     ]
-    if len(sheet.weights) > len(sheet.shown):
-        parts.append(f"{len(sheet.weights) - len(sheet.shown)} of {len(sheet.weights)} v")
+    parts += further
     return [Text(f"{' and '.join(parts)} not shown; --full shows all", style=QUIET)] if parts else []
 
 
@@ -393,10 +474,10 @@ def _factor(value: float) -> str:
 
 def _results(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
     for name, gradient in report.vjp.items():
-        yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.rows is None, width)
+        yield labelled_array(f"∂L/∂{name} = ", gradient.value, window.lines, width)
         for output, by_input in (report.parts or {}).items():
             label = f"  of which by {output} "
-            yield labelled_array(label, by_input[name].value, window.rows is None, width, QUIET)
+            yield labelled_array(label, by_input[name].value, window.lines, width, QUIET)
     yield Text(_agreement(report.comparison), style=QUIET)
 
 
@@ -416,16 +497,52 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
     for name, tangent in (report.tangent or {}).items():
         yield Text(f"u for {name} = {tangent.source}", style=QUIET)
     for name, pushed in (report.jvp or {}).items():
-        yield labelled_array(f"J u for {name} = ", pushed.value, window.rows is None, width)
+        yield labelled_array(f"J u for {name} = ", pushed.value, window.lines, width)
 
 
 def _spectra(report: InspectReport) -> Iterator[RenderableType]:
     for y, by_input in (report.spectrum or {}).items():
         for x, values in by_input.items():
-            yield labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, full=True))
+            yield labelled(f"σ(∂{y}/∂{x}) = ", array_text(values, lines=None))
             errors = (report.spectrum_error or {}).get(y, {}).get(x)
             if errors is not None:
-                yield labelled("  each within ", f"{array_text(errors, full=True)} of a singular value", QUIET)
+                yield labelled("  each within ", f"{array_text(errors, lines=None)} of a singular value", QUIET)
+
+
+def _blocks(report: InspectReport, window: Window, width: int) -> Iterator[RenderableType]:
+    """A table for each Jacobian: a row for each piece of the output, a column for each of the input."""
+    pairs = [(y, x, blocks) for y, by_input in (report.blocks or {}).items() for x, blocks in by_input.items()]
+    most = None if window.pieces is None else max(window.pieces // max(len(pairs), 1), 3)
+    for number, (y, x, blocks) in enumerate(pairs):
+        if number:
+            yield Text()
+        ends = _pieces(report.outputs[y].shape, blocks.output_sizes), _pieces(report.inputs[x].shape, blocks.input_sizes)
+        norms = blocks.norms.reshape(*map(len, ends))
+        cells = [[f"{norm:.3g}" for norm in row] for row in norms]
+        widest = max((len(text) for row in (*cells, ends[1]) for text in row), default=1)
+        corner = f"‖∂{y}/∂{x}‖"
+        fitting = max(3, (width - max(map(len, (corner, *(y + piece for piece in ends[0])))) - 4) // (widest + 2))
+        rows = _selected(norms.shape[0], most)
+        columns = _selected(norms.shape[1], None if window.columns is None else min(fitting, window.columns))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+        table.add_column(Text(corner, style=NAME))
+        for column in columns:
+            table.add_column("…" if column is None else Text(x + ends[1][column] if norms.shape[1] == 1 else ends[1][column]))
+            table.columns[-1].justify = "right"
+        for row in rows:
+            shown = ("…" if column is None else "⋮" if row is None else cells[row][column] for column in columns)
+            table.add_row("⋮" if row is None else Text(y + ends[0][row], style=QUIET), *shown)
+        yield table
+        yield from _hidden(norms.shape, rows, columns)
+
+
+def _pieces(shape: tuple[int, ...], sizes: tuple[int, ...]) -> list[str]:
+    """What the pieces of a tensor are called: `[0]`, `[0,4:8]`, and nothing where it is whole."""
+    axes = [
+        [f"{start}" if size == 1 else f"{start}:{min(start + size, length)}" for start in range(0, length, size)]
+        for length, size in zip(shape, sizes, strict=False)
+    ]
+    return [f"[{','.join(places)}]" if places else "" for places in product(*axes)]
 
 
 def render_plan(report: PlanReport, console: Console) -> None:
@@ -444,10 +561,10 @@ def render_plan(report: PlanReport, console: Console) -> None:
         console.print(Indented(Group(Text(plan.reason), Text(), table), prose=False))
 
 
-def labelled_array(label: str, value: np.ndarray | None, full: bool, width: int, style: str = "bold green") -> Text:
-    """A label and an array, laid out for a console of so many columns; the middle of a large one is left out unless `full`."""
+def labelled_array(label: str, value: np.ndarray | None, lines: int | None, width: int, style: str = "bold green") -> Text:
+    """A label and an array, laid out for a console of so many columns: of a large one so many lines; None: all of it."""
     room = max(20, min(width, PROSE_WIDTH) - len(label) - 4)
-    return labelled(label, array_text(value, full=full, width=room), style)
+    return labelled(label, array_text(value, lines=lines, width=room), style)
 
 
 def labelled(label: str, text: str, style: str = "bold green") -> Text:

@@ -16,13 +16,14 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from jvpcli.render.error import underlined
-from jvpcli.render.modules import depth_for, inside, levels, rows
-from jvpcli.render.numbers import array_text, kind_text, number_text
+from jvpcli.render.modules import MOST_LINES, depth_for, inside, levels, rows
+from jvpcli.render.numbers import LONGEST, array_text, kind_text, number_text
 from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
 from jvpcli.render.text import (
     HEADING,
     NAME,
     QUIET,
+    WHOLE,
     Window,
     einsum_text,
     labelled,
@@ -46,6 +47,15 @@ SHORTEST_ARRAY = 24
 LONGEST_NAME = 24
 """A longer name of an operand is cut."""
 
+MOST_STEPS = 12
+"""Steps that are shown with all that flows; of more each has a line, or each module."""
+
+SMALL = 64
+"""Entries of a tensor whose steps are shown so, however many lines that takes."""
+
+SHORT = 32
+"""Lines, without the titles, of larger tensors' steps that are shown so."""
+
 MOST_TERMS = 8
 """Contributions to one value that are listed."""
 
@@ -53,7 +63,7 @@ MOST_FINDINGS = 4
 """Of a model's that are told."""
 
 MOST_RESULTS = 8
-"""Gradients that are shown in full; of more each gets a line."""
+"""Gradients that are shown in full; of more each of the first gets a line."""
 
 BAR = 8
 """Cells of the bar of a norm; each is a factor of ten below the largest."""
@@ -72,23 +82,33 @@ def render_trace(
     """Prints the whole trace, step number `step` in full, or the steps of the submodule that `step` names; `full` leaves
     nothing out of arrays.
 
-    A model of many steps is shown by submodule: their dotted paths cut to `depth` parts, or as deep as stays readable.
+    Of many steps, or of large tensors, each step has a line, or each submodule: their dotted paths cut to `depth` parts, or as
+    deep as stays readable.
     """
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     render_calls(report.calls, console)
     render_refusal(report.refusal, console)
-    depth = None if full or isinstance(step, str) else depth or depth_for(report.steps)
     if isinstance(step, int):
         sections = _opened(page, report.steps[step], full)
     elif step is not None:
         sections = _sections(replace(page, shown=inside(report.steps, step)))
+    elif full or (depth is None and _is_short(page, console)):
+        sections = _sections(page)
     else:
-        sections = _sections(page) if depth is None else _by_module(page, depth)
+        sections = _by_module(page, depth or depth_for(report.steps), MOST_LINES if depth is None else None)
     for title, body, prose in sections:
         console.print()
         console.print(Text(title, style=HEADING))
         console.print(Indented(body, prose=prose))
+
+
+def _is_short(page: Page, console: Console) -> bool:
+    """Whether each step is shown with all that flows: of few steps of small tensors, or where that is no page."""
+    small = all(math.prod(step.shape) <= SMALL for step in page.steps)
+    if len(page.steps) > MOST_STEPS or small:
+        return len(page.steps) <= MOST_STEPS
+    return len(console.render_lines(Group(*(body for _, body, _ in _sections(page))), pad=False)) <= SHORT
 
 
 Section = tuple[str, RenderableType, bool]
@@ -127,7 +147,7 @@ class Page:
 
 def array_line(value: np.ndarray | None, room: int | None) -> str:
     """An array on one line; what goes over `room` columns is cut off behind an entry."""
-    text = array_text(value, full=room is None, width=10**6).replace("...", "…")
+    text = array_text(value, lines=None if room is None else LONGEST, width=10**6).replace("...", "…")
     text = " ".join(text.split()).replace(" ,", ",").replace(" ]", "]").replace("[ ", "[")
     if room is None or cell_len(text) <= room:
         return text
@@ -146,10 +166,10 @@ def _sections(page: Page) -> Iterator[Section]:
     yield "The result", Group(*_results(page)), False
 
 
-def _by_module(page: Page, depth: int) -> Iterator[Section]:
+def _by_module(page: Page, depth: int, most: int | None) -> Iterator[Section]:
     bars = {step.index: bar(step.norm, page.largest_norm) for step in page.steps}
-    title = "Steps by module, with what arrives at each"
-    yield title, Group(*rows(page.steps, depth, page.width, bars), *_about_modules(page, depth)), False
+    title = f"Steps{' by module' if any(step.module for step in page.steps) else ''}, with what arrives at each"
+    yield title, Group(*rows(page.steps, depth, page.width, bars, most), *_about_modules(page, depth)), False
     if page.report.findings:
         yield "What to look at", Group(*_findings(page.report.findings[:MOST_FINDINGS]), *_more(page.report.findings)), True
     yield "The result", Group(*_results(page, most=0)), False
@@ -163,7 +183,8 @@ def _more(findings: Sequence[Finding]) -> Iterator[Text]:
 def _about_modules(page: Page, depth: int) -> Iterator[Text]:
     deepest = max(len(levels(step)) for step in page.steps)
     deeper = f"--depth {depth + 1} shows more, " if depth < deepest else ""
-    yield _line((f"{deeper}--step NAME the steps of a module, --full every step; v: what arrives; the bar: its norm", QUIET))
+    parts = "--step NAME the steps of a module" if deepest else "--step N shows one"
+    yield _line((f"{deeper}{parts}, --full every step; v: what arrives; the bar: its norm", QUIET))
 
 
 def _forward(page: Page) -> Iterator[Text]:
@@ -376,9 +397,11 @@ def _results(page: Page, most: int = MOST_RESULTS) -> Iterator[Text]:
         yield from _result(page, name, gradient)
     if len(shown) > most and not page.full:
         width = max(len(name) for name, _ in shown)
-        for name, gradient in shown:
+        for name, gradient in shown[:MOST_RESULTS]:
             lead = f"∂L/∂{name.ljust(width)}  {tuple(gradient.shape)}  "
             yield _line((lead, NAME), (page.array(gradient.value, page.width - cell_len(lead)), QUIET))
+        if len(shown) > MOST_RESULTS:
+            yield Text(f"… {len(shown) - MOST_RESULTS} more (--full shows all)", style=QUIET)
     yield from (Text(line, style=QUIET) for line in agreement(page.report.comparison, page.report.product))
 
 
@@ -388,7 +411,7 @@ def _result(page: Page, name: str, gradient: Value) -> Iterator[Text]:
     if len(sources) > 1:
         yield from addition(page, label, sources)
         label = " " * (len(label) - 2) + "= "
-    yield labelled_array(label, gradient.value, page.full, page.width)
+    yield labelled_array(label, gradient.value, None if page.full else LONGEST, page.width)
 
 
 def agreement(swept: Comparison, product: Comparison | None) -> Iterator[str]:
@@ -473,7 +496,7 @@ def _opened_operand(page: Page, step: TraceStep, local: LocalJacobian, full: boo
         jacobian = Jacobian(
             local.shape, v.dtype, local.nnz, local.structure, "operations", "dense", local.value, imaginary=local.imaginary
         )
-        window = Window(None, None) if full else Window()
+        window = WHOLE if full else Window()
         real = passed is not None and "complex" not in passed.dtype
         names, axes = (local.part or step.output, local.operand), v.value.ndim
         yield matrix_table(*names, jacobian, v.value, window, page.width, real=real, axes=axes)

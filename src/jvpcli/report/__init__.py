@@ -81,6 +81,19 @@ class Jacobian:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """The norms √Σ|J|² of a Jacobian's blocks: output and input are cut along their first axes into pieces of these sizes.
+
+    The last piece of an axis may be smaller; axes without a size stay whole.  `norms` has an axis for each axis that is cut, the
+    output's first, as long as it has pieces.
+    """
+
+    output_sizes: Shape
+    input_sizes: Shape
+    norms: np.ndarray
+
+
+@dataclass(frozen=True)
 class Term:
     """One product v·J of a worked-out entry: which output entry it comes from, and both factors."""
 
@@ -196,6 +209,7 @@ class InspectReport:
     jvp: Mapping[str, Value] | None = None
     spectrum: Mapping[str, Mapping[str, np.ndarray]] | None = None
     spectrum_error: Mapping[str, Mapping[str, np.ndarray]] | None = None
+    blocks: Mapping[str, Mapping[str, Blocks]] | None = None
     tangent: Mapping[str, Cotangent] | None = None
     is_grads_batched: bool | None = None
     refusal: Refusal | None = None
