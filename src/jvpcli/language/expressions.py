@@ -45,6 +45,15 @@ TYPED: Mapping[str, str | None] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
 
+USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim"}
+"""What names mean that people use without showing their import, where nothing else has them."""
+
+WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}
+"""Python's and numpy's names of dtypes, where torch has another for it."""
+
+NUMBERS = ("pi", "e", "inf", "nan")
+"""Numbers that numpy has under the names that math has them by."""
+
 SAME = frozenset(
     {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
      "Variable"}
@@ -177,6 +186,8 @@ class Expressions(Lowering):
     def conditional(self, node: ast.IfExp, depth: int) -> Operand:
         """a if condition else b."""
         condition = self.expr(node.test, depth)
+        if isinstance(condition, Const) and condition.path is None:
+            return self.expr(node.body if condition.value else node.orelse, depth)
         bodies = (self.branch(node.body, depth), self.branch(node.orelse, depth))
         return self.emit("if", (condition,), node, bodies=bodies)
 
@@ -307,9 +318,12 @@ class Expressions(Lowering):
             return None
         if indexed and node.id not in self.function_roots:  # of a module alone: `net.layer1[0]`
             return None
-        if node.id in self.imported_names:
-            return [*self.imported_names[node.id].split("."), *reversed(parts)]
         hidden = self.given is not None and node.id in self.given
+        meant = self.imported_names.get(node.id) or (None if hidden else USUAL.get(node.id))
+        if meant == "numpy" and (len(parts) > 1 or not _is_numpys(*parts)):
+            meant = None if node.id not in self.imported_names else meant
+        if meant is not None:
+            return [*meant.split("."), *reversed(parts)]
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
         if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
@@ -318,8 +332,8 @@ class Expressions(Lowering):
     def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
-        if parts[0] == "numpy" and parts[1:] in (["pi"], ["e"], ["inf"], ["nan"]):
-            parts[0] = "math"
+        if parts[0] == "numpy" and _is_numpys(*parts[1:]):
+            parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
             if catalog.is_constant(constant):
@@ -422,7 +436,7 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
-        if path == "torch.cuda.is_available" and not node.args:
+        if path in ("torch.cuda.is_available", "torch.accelerator.is_available") and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
@@ -530,8 +544,14 @@ class Expressions(Lowering):
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
-            lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
+            lowered.append((keyword.arg or "", self.dtype_word(keyword) or self.expr(keyword.value, depth)))
         return tuple(lowered)
+
+    def dtype_word(self, keyword: ast.keyword) -> Operand | None:
+        """`dtype=float`: Python's own names of dtypes; None for anything else."""
+        name = keyword.value.id if keyword.arg == "dtype" and isinstance(keyword.value, ast.Name) else ""
+        known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
+        return Const(None, f"torch.{WORDS[name]}") if known else None
 
     # Dictionaries, and names that are set inside of an expression
 
@@ -598,6 +618,11 @@ def _plain_key(node: ast.expr) -> str | int | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, int)) and not isinstance(node.value, bool):
         return node.value
     return None
+
+
+def _is_numpys(name: str = "", *rest: str) -> bool:
+    """Whether a name of numpy's has a meaning here: its array, its numbers, its dtypes."""
+    return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
 
 
 def _constructor(node: ast.expr) -> ast.expr:

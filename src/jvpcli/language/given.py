@@ -21,16 +21,17 @@ from jvpcli.language.calls import (
     transformed,
     without_places,
 )
-from jvpcli.language.dependence import imported
-from jvpcli.language.names import assigned
-from jvpcli.language.statements import NAMESPACES, free_names, names_made
+from jvpcli.language.dependence import imported, root_of
+from jvpcli.language.names import assigned, free_names
+from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
 
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
 def derives(node: ast.AST, before: Sequence[ast.stmt]) -> bool:
     """Whether a part of a program calls for a derivative, by itself or by what the names in it stand for."""
-    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+    own = {*assigned(before)}
+    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and root_of(part) not in own]
     if any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL) or name_of(maker(call)) in TRANSFORMS for call in calls):
         return True
     return any(derives(before[place], before[:place]) for place in _makers(node, before))
@@ -96,7 +97,7 @@ def _reads(statement: ast.stmt, name: str) -> bool:
 
 def _only_given(statements: Sequence[ast.stmt], name: str) -> bool:
     """Whether a name is nothing but an argument of calls for derivatives."""
-    nodes = [part for statement in statements for part in ast.walk(statement)]
+    nodes = [part for statement in statements if not is_passed_over(statement) for part in ast.walk(statement)]
     calls = [part for part in nodes if isinstance(part, ast.Call) and name_of(part) in FUNCTIONAL]
     given_ = [part for call in calls for part in call.args[1:] if isinstance(part, ast.Name) and part.id == name]
     read = [part for part in nodes if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load)]

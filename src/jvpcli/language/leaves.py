@@ -10,21 +10,17 @@ from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of
-from jvpcli.language.names import assigned
-from jvpcli.language.statements import assignment, free_names, names_made, of_leaf, unused_name
+from jvpcli.language.names import assigned, free_names, separated
+from jvpcli.language.statements import assignment, names_made, of_leaf, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
     """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs."""
-    if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple) and len(statement.targets) == 1):
+    parts = separated(statement) if isinstance(statement, ast.Assign) else []
+    if len(parts) < 2 or {*names_made(statement)} & set().union(*(free_names(part.value) for part in parts)):
         return [statement]
-    (target,), values = statement.targets, statement.value.elts
-    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values)):
-        return [statement]
-    made = {*names_made(statement)}
-    if made & free_names(statement.value) or not (made & {*inputs} or any(map(of_leaf, values))):
-        return [statement]
-    return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
+    makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
+    return [*parts] if makes else [statement]
 
 
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:

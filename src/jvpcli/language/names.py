@@ -47,9 +47,33 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
 
 
+def separated(statement: ast.Assign) -> list[ast.Assign]:
+    """`a, b = 1, 2` as an assignment for each name; any other as it is."""
+    (target, *others), value = statement.targets, statement.value
+    if others or not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)):
+        return [statement]
+    return [ast.Assign([part], each, lineno=0) for part, each in zip(target.elts, value.elts, strict=True)]
+
+
 def assigned(statements: Iterable[ast.AST]) -> list[str]:
     """The names that statements assign, their functions' own names left out, in order and each once."""
     return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
+
+
+def free_names(node: ast.AST) -> set[str]:
+    """The names that a part of a program uses, without those that functions and comprehensions in it have of their own."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+        of_its_own = {name for each in node.generators for name in assigned([each.target])}
+        return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
+    if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+        return set().union(*map(free_names, ast.iter_child_nodes(node)))
+    own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
+    body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+    if isinstance(node, ast.FunctionDef):
+        own |= {*assigned(node.body)}
+    return (set().union(*map(free_names, body)) - own) | free_names(node.args)
 
 
 def declared(nodes: Iterable[ast.AST]) -> dict[str, bool]:

@@ -20,7 +20,7 @@ from jvpcli.language.leaves import (
     without_leaves,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened
 from jvpcli.language.subject import Reader, calls_of, follows
@@ -141,10 +141,11 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         raise _no_such_call(number, _listed(nodes, (), text, code))
     end = len(written) if number is None or not places else places[number - 1].place + 1
     inputs: tuple[str, ...] = ()
+    plain = with_open_tuples(written[:end])
     while True:
-        statements = [*with_own_names(with_open_tuples(written[:end]), inputs), *written[end:]]
+        statements = [*with_own_names(plain, inputs), *written[end:]]
         calls = list(calls_of(statements, code))
-        others = {*assigned(statements)} - {*assigned(written)}
+        others = {*assigned(statements)} - {*assigned(plain)}
         reader = Reader(statements, code, twice, calls, others)
         subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
         own = {} if subject is None else without_leaves(subject.before, code)[1]
@@ -194,8 +195,7 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         passed_over=told.passed_over,
     )
     meant = _without_unused(_of_what_is_read(found))
-    renamed = [name for name in meant.inputs if name not in words([source])] if statements != written else []
-    about = (f"{name} is a leaf whose name is given to another one later" for name in renamed)
+    about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
 
 
@@ -237,10 +237,15 @@ def _no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
 
 def _of_what_is_read(pasted: Pasted) -> Pasted:
     """Without the leaves that nothing reads."""
-    read = words([pasted.expression, *pasted.grad_outputs, *pasted.tangent]) | {*pasted.wrt}
-    while more := words(text for name, text in pasted.inputs.items() if name in read) - read:
+    read = _read_by([pasted.expression, *pasted.grad_outputs, *pasted.tangent]) | {*pasted.wrt}
+    while more := _read_by(text for name, text in pasted.inputs.items() if name in read) - read:
         read |= more
     return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
+
+
+def _read_by(texts: Iterable[str]) -> set[str]:
+    """The names that parts of a program read."""
+    return {name for text in texts for part in ast.parse(text).body for name in free_names(part)}
 
 
 def _without_unused(pasted: Pasted) -> Pasted:

@@ -33,14 +33,15 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
+    SHOWING,
     all_read,
     assignment,
     cleared,
-    free_names,
     is_passed_over,
+    is_shown,
     method_of,
     names_changed,
     names_made,
@@ -460,10 +461,6 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
     return False
 
 
-SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
-"""What calls that only show something begin with, as people name it."""
-
-
 COMPARING = frozenset({"allclose", "equal", "isclose", "assert_close", "assert_allclose"})
 """Calls that only compare what there is."""
 
@@ -475,9 +472,8 @@ def _compares(layer: ast.expr) -> bool:
 def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
     looks = _looks(statement, results)
-    printed = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and root_of(statement.value) in SHOWING
     compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
-    return isinstance(statement, ast.Assert) or printed or compared or (
+    return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (
         looks is not None and (constant or not looks or any(map(_is_plain, looks)))
     )
 

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jvpcli.language.calls import argument, is_backward, layers, text_of
+from jvpcli.language.calls import argument, is_backward, text_of
 from jvpcli.language.dependence import changed, drawing, needed
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, read_first
@@ -50,10 +50,6 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  What stands
     `outside` comes before the statements.
     """
-    while len(statements) > 1 and isinstance(end := statements[-1], ast.Expr) and shows(end, set()):
-        if any(isinstance(layer, ast.Attribute) and layer.attr == "grad" for layer in layers(end.value)):
-            break
-        statements = statements[:-1]
     shown = statements
     while len(shown) > 1 and isinstance(end := shown[-1], ast.Expr) and (shows(end, set()) or isinstance(end.value, ast.Name)):
         shown = shown[:-1]
