@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
-from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of
+from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned, free_names, separated
 from jvpcli.language.statements import assignment, names_made, of_leaf, unused_name
 
@@ -34,7 +34,8 @@ def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ())
     taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
     made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
     for name in dict.fromkeys(each for names in made for each in names):
-        places = [place for place, names in enumerate(made) if name in names]
+        last = max(place for place, names in enumerate(made) if name in names)
+        places = [k for k, part in enumerate(statements[: last + 1]) if name in made[k] or _is_made_plain(part, name)]
         if len(places) < 2 or any(_reads_later(part, name) for part in statements):
             continue
         for number, (start, end) in enumerate(zip([0, *places[1:]], places[1:], strict=False), 1):
@@ -42,6 +43,10 @@ def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ())
             for place in range(start, end + 1):
                 found[place] = own.renamed(found[place], values_only=place == end, targets_only=place == start > 0)
     return found
+
+
+def _is_made_plain(statement: ast.stmt, name: str) -> bool:
+    return isinstance(statement, ast.Assign) and names_made(statement) == [name]
 
 
 def _makes_leaf(statement: ast.stmt, switched: Collection[str]) -> bool:
@@ -86,17 +91,35 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
-    for statement in statements:
+    for place, statement in enumerate(statements):
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
         if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
-            value = statement.value
+            value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
+        if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
+            names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
+            kept, made = [part for part in kept if not _only_makes(part, filled[0])], kept
+            leaves[filled[0]] = _value_text(value, made, code, is_first=not leaves)
+            continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
         elif not _switches(statement) and not _is_setting(statement):
             kept.append(statement)
     return kept, leaves
+
+
+def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:
+    """Whether a value is changed where it is before it becomes a leaf."""
+    switch = next(place for place, part in enumerate(after) if name in _switches(part)) if any(
+        name in _switches(part) for part in after
+    ) else 0
+    return any(name in changed(part) for part in after[:switch])
+
+
+def _only_makes(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement makes or changes that value, and nothing else."""
+    return {*assigned([statement]), *changed(statement)} == {name}
 
 
 def _switches(statement: ast.stmt) -> list[str]:

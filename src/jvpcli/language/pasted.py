@@ -170,12 +170,14 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
     if found is not None and of_turn and (left := turn.left(code)):
         found = replace(found, wrt=found.wrt or tuple(leaves))
-        kept = [part for part in kept if not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
+        stays = {id(part) for part in turn.statements[turn.start :]}
+        kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
     told = Pasted(source, calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
-    kept = [statement for statement in kept if not is_passed_over(statement)]
+    shown = kept[-1:] if found is None else []  # what a program prints last is its result
+    kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if found is not None and statements != written:  # what only concerns leaves before the last is another question
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
     if found is not None:

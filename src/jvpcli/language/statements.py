@@ -80,7 +80,7 @@ def cleared(statement: ast.stmt) -> set[str]:
 
 def updates(statement: ast.stmt) -> bool:
     """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
-    if isinstance(statement, ast.With):
+    if isinstance(statement, (ast.With, ast.For)):
         return all(map(updates, statement.body))
     moves = method_of(statement) in ("step", "sub_", "add_", "copy_")
     return isinstance(statement, ast.AugAssign) or moves or bool(cleared(statement))

@@ -358,11 +358,11 @@ def _is_plain(layer: ast.expr) -> bool:
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
-    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards."""
+    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards, and that of no leaf."""
     nodes = [node for part in rest for node in ast.walk(part)]
     read = {path(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
     kept = [root_of(part.value) for part in before if isinstance(part, ast.Expr) and method_of(part) == "retain_grad"]
-    return [name for name in kept if name in read]
+    return [name for name in kept if name in read] if read <= {*kept} else []
 
 
 def _make_graph(call: ast.expr) -> bool:
@@ -451,7 +451,9 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
-        if used and isinstance(part, ast.Assign) and _is_named(part, results):
+        if used and isinstance(part, ast.Assign) and (_is_named(part, results) or (
+            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results
+        )):
             results |= {*names_made(part)}
             continue
         if not used or shows(part, results, is_constant(call)) or updates(part):
@@ -476,6 +478,15 @@ def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool
     return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (
         looks is not None and (constant or not looks or any(map(_is_plain, looks)))
     )
+
+
+def _beside_gradients(node: ast.AST) -> set[str]:
+    """The names that a value reads, but those of which it reads the gradient alone."""
+    if isinstance(node, ast.Attribute) and node.attr == "grad":
+        return set()
+    if isinstance(node, ast.Name):
+        return {node.id} - NAMESPACES
+    return set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
 
 
 def _is_named(statement: ast.Assign, results: set[str]) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import argument, is_backward, text_of
-from jvpcli.language.dependence import changed, drawing, needed
+from jvpcli.language.calls import argument, is_backward, path, text_of
+from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, read_first
-from jvpcli.language.statements import assignment, cleared, unused_name
+from jvpcli.language.names import assigned, constructed, read_first
+from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, unused_name
 from jvpcli.language.subject import around, calls_of, shows
 
 
@@ -47,11 +47,11 @@ class Turn:
 def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] = ()) -> Turn:
     """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
 
-    Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  What stands
-    `outside` comes before the statements.
+    Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  Of a loop in a
+    loop it is a turn of both.  What stands `outside` comes before the statements.
     """
     shown = statements
-    while len(shown) > 1 and isinstance(end := shown[-1], ast.Expr) and (shows(end, set()) or isinstance(end.value, ast.Name)):
+    while len(shown) > 1 and _only_shows(shown[-1], shown[:-1]):
         shown = shown[:-1]
     last = shown[-1] if shown else None
     if not isinstance(last, (ast.For, ast.While)):
@@ -62,12 +62,24 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         last = copy.copy(last)
         last.body = inner.statements
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
-    if not calls:
+    if not calls and not inner.notes:
         return Turn(statements)
+    stepping = _steps(last)
+    alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
+    first = alone or stepping or bool(not calls and not inner.earlier)
+    head = [_assign(last.target, _item(last.iter, 0 if first else -1))] if isinstance(last, ast.For) else []
+    earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
+    start = len(before)
+    if not calls:
+        start += len(head) + inner.start
+        left_before = [*before, *earlier, *head, *inner.earlier] if inner.earlier else []
+        return replace(inner, statements=[*before, *head, *inner.statements], start=start, earlier=left_before)
     end_place = max(calls)
-    body, call, start = last.body[: end_place + 1], calls[end_place], len(before)
-    if isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body)):
-        head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
+    body, call = last.body[: end_place + 1], calls[end_place]
+    if stepping:
+        note = "of the loop the first turn is shown: what a step of an optimizer makes of the weights is left out"
+        return Turn([*before, *head, *body], start, (note,))
+    if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     wanted = needed(body[-1], [*before, *body[:-1]])
     body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
@@ -87,10 +99,29 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         ended = ast.Expr(ast.copy_location(whole, call))
         note = "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result"
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
-    earlier = ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)
     left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
-    turn = [*before, _assign(last.target, _item(last.iter, -1)), *body]
-    return Turn(turn, start, (f"of the loop the last turn is shown{left}",), False, carried, [*before, earlier])
+    note = f"of the loop the last turn is shown{left}"
+    return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+
+
+def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
+    """Whether a statement at the end only shows something, or takes a part of a module to show."""
+    value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+    if isinstance(statement, ast.If):
+        return all(_only_shows(part, before) for part in (*statement.body, *statement.orelse))
+    if isinstance(statement, ast.Assign):
+        tree = ast.Module([*before], [])
+        return isinstance(value, (ast.Subscript, ast.Attribute)) and root_of(value) in constructed(tree)
+    return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
+
+
+def _steps(loop: ast.stmt) -> bool:
+    """Whether the turns of a loop move weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
+    return any(
+        (isinstance(part, ast.stmt) and method_of(part) == "step")
+        or (isinstance(part, ast.For) and isinstance(part.iter, ast.Call) and path(part.iter.func).endswith("parameters"))
+        for part in ast.walk(loop)
+    )
 
 
 def _leaves_early(loop: ast.stmt) -> bool:
