@@ -120,11 +120,14 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
+    looking: set[int] = set()
+    """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
+        self.looking = {id(statement) for statement in names.looking_hooks(tree)} if ".register_hook" in self.text.source else set()
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(
@@ -149,6 +152,8 @@ class _Statements(Expressions):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
+        if id(node) in self.looking:
+            return
         handler = STATEMENTS.get(type(node))
         if handler is None:
             raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.statement(type(node)))
@@ -359,6 +364,16 @@ class _Statements(Expressions):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
             self.emit(CLEAR, (self.expr(target.value, 0),), target)
+        elif isinstance(target, ast.Attribute) and target.attr == "requires_grad" and value == Const(True) and (
+            self.is_program and isinstance(target.value, ast.Name)
+        ):
+            self.bind(target.value, self.emit("derive:open", (self.expr(target.value, 0),), target))
+        elif isinstance(target, ast.Attribute) and target.attr == "data" and isinstance(target.value, ast.Name) and self.is_program:
+            owner = self.expr(target.value, 0)  # filled with the values, as under torch.no_grad()
+            with self.block() as equations:
+                fitting = self.emit("method:reshape_as", (value, owner), value_node)
+                self.emit("method:copy_", (owner, fitting), target)
+            self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:

@@ -20,7 +20,7 @@ from jvpcli.language.leaves import (
     without_leaves,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened
 from jvpcli.language.subject import Reader, calls_of, follows
@@ -203,11 +203,12 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
     """The statements of a program that are not carried out: `print`, assertions, the steps of an optimizer."""
-    found = []
+    found, hooks = [], looking_hooks(tree)
     for node in ast.walk(tree):
         shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
-        if isinstance(node, ast.stmt) and is_passed_over(node) and not shows:
-            found.append(PassedOver("assert" if isinstance(node, ast.Assert) else called_by(node), _line(node, text)))
+        if isinstance(node, ast.stmt) and (is_passed_over(node) or node in hooks) and not shows:
+            what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
+            found.append(PassedOver(what, _line(node, text)))
     return tuple(found)
 
 

@@ -83,7 +83,8 @@ def updates(statement: ast.stmt) -> bool:
     if isinstance(statement, (ast.With, ast.For)):
         return all(map(updates, statement.body))
     moves = method_of(statement) in ("step", "sub_", "add_", "copy_")
-    return isinstance(statement, ast.AugAssign) or moves or bool(cleared(statement))
+    set_anew = isinstance(statement, ast.Assign) and path(statement.targets[0]).endswith(".data")
+    return isinstance(statement, ast.AugAssign) or moves or set_anew or bool(cleared(statement))
 
 
 def reads_grad(node: ast.AST) -> bool:
