@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import LIST_METHODS, assigned, class_of, dotted, free_names, imported_paths
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, default_set, dotted, free_names, imported_paths
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
@@ -76,7 +76,7 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     found: list[ast.stmt] = []
     for statement in reversed(statements):
         made = {*assigned([statement]), *changed(statement), *([] if is_known(statement) else imported(statement))}
-        if made & wanted or also(statement):
+        if made & wanted or also(statement) or default_set(statement):
             found.insert(0, statement)
             afresh = isinstance(statement, ast.Assign) and not changed(statement)
             wanted -= made if afresh else set()  # what these names meant before is not read

@@ -157,13 +157,19 @@ def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first
 def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], Pasted]:
     """A request with the weights that the program makes, and the statements that it needs besides.
 
-    Weights that are drawn at random stand in variables of the program, drawn behind all else.  A tangent is there before the
+    Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
+    something that the program makes, which may be no tensor.  A tangent is there before the
     program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
-    draws = drawing(kept)
+    draws, own = drawing(kept), {*assigned(kept)}
+
+    def takes_part(weight: ast.expr) -> bool:
+        parts = [part.value for part in ast.walk(weight) if isinstance(part, ast.Subscript)]
+        return any(isinstance(part, ast.Name) and part.id in own for part in parts)
+
     weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
-    if not any(weight is not None and draws(weight) for weight in weights):
+    if not any(weight is not None and (draws(weight) or takes_part(weight)) for weight in weights):
         return [], meant
     *before, last = meant.expression.split("; ")  # parameters of a function, by the names of what is given for them
     added: list[ast.stmt] = [assignment(own, given) for own, given in (text.split(" = ") for text in before)]

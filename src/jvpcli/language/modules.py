@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
 from jvpcli.language.dependence import drawing, needed
-from jvpcli.language.evaluate import draw, seeded
+from jvpcli.language.evaluate import default_dtype, draw, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import constructed, dotted, separated, without_mode
+from jvpcli.language.names import constructed, default_set, dotted, separated, without_mode
 from jvpcli.language.operations import describe
 from jvpcli.language.parse import parse
 from jvpcli.language.source import SourceText, read_source
@@ -130,7 +130,8 @@ def construct(
     draws = drawing(tree.body, constructors=False)
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
-    with seeded(seed):
+    dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
+    with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
             before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]

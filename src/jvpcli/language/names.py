@@ -140,6 +140,25 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     return found
 
 
+DTYPES = {"HalfTensor": "float16", "FloatTensor": "float32", "DoubleTensor": "float64", "BFloat16Tensor": "bfloat16",
+          "half": "float16", "float": "float32", "double": "float64"}  # fmt: skip
+"""Other names of the dtypes that new tensors may have."""
+
+
+def default_set(statement: ast.AST) -> str | None:
+    """`torch.float64` of `torch.set_default_dtype(torch.float64)`, and what the older spelling means; None for another statement."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or len(call.args) != 1 or call.keywords:
+        return None
+    if dotted(call.func) not in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
+        return None
+    (given,) = call.args
+    written = given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else dotted(given)
+    root, _, name = written.rpartition(".")
+    name = DTYPES.get(name, name)
+    return f"torch.{name}" if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
+
+
 def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     """The statements `y.register_hook(print)` whose function gives nothing back, so that the gradient stays what it is."""
     silent = {"print"} | {

@@ -95,7 +95,10 @@ def _is_passed_over(node: ast.stmt) -> bool:
 
 def _is_look(node: ast.stmt) -> bool:
     """`y.grad_fn` and the like, which a session shows: what autograd knows of a value, and no number."""
-    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(node, ast.Expr) and _looks_at_graph(node.value)
+
+
+def _looks_at_graph(value: ast.expr) -> bool:
     return isinstance(value, ast.Attribute) and value.attr in ("grad_fn", "is_leaf", "requires_grad") and bool(
         names.dotted(value.value).strip(".")
     )
@@ -112,7 +115,8 @@ def _printed(node: ast.stmt) -> list[ast.expr]:
         return []
     assert isinstance(node, ast.Expr)
     assert isinstance(node.value, ast.Call)
-    return [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
+    shown = [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
+    return [part for part in shown if not _looks_at_graph(part)]
 
 
 class _Statements(Expressions):
@@ -122,6 +126,7 @@ class _Statements(Expressions):
     in_loop = False
     looking: set[int] = set()
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
+    default: str | None = None
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
@@ -140,6 +145,7 @@ class _Statements(Expressions):
             input_spans=tuple(self.input_spans),
             names=tuple(self.scope.names.items()),
             has_statements=self.is_program or self.derives,
+            default=self.default,
             derived=tuple(name for name, slot in self.inputs.items() if slot in self.derived),
         )
 
@@ -153,6 +159,11 @@ class _Statements(Expressions):
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
         if id(node) in self.looking:
+            return
+        if (default := names.default_set(node)) is not None:
+            if self.level or self.around or any(not each.op.startswith("random:") for each in self.equations):
+                raise self.at(node, refusals.late_default())
+            self.default = default
             return
         handler = STATEMENTS.get(type(node))
         if handler is None:

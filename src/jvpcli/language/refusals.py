@@ -61,6 +61,11 @@ def decorator(managers: Collection[str]) -> JvpError:
     )
 
 
+def late_default() -> JvpError:
+    """A dtype for new tensors that is set where there are some."""
+    return ForbiddenError("The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first.")
+
+
 def no_result(node: ast.stmt) -> JvpError:
     """A program whose last statement gives nothing."""
     if isinstance(node, ast.FunctionDef):
