@@ -149,6 +149,19 @@ LOOPS = {
             print(epoch)
         print(w)
     """,
+    "weights that a function reads": """
+        w = torch.tensor([0.5, 2.0], requires_grad=True)
+        def model(t):
+            return t * w
+        loss_of = lambda t, y: ((model(t) - y) ** 2).sum()
+        for epoch in range(3):
+            for t, y in zip([1.0, 2.0], [3.0, 1.0]):
+                loss_of(t, y).backward()
+                KEEP(w)
+                w.data = w.data - 0.05 * w.grad.data
+                w.grad.data.zero_()
+        print(model(4.0))
+    """,
     "a loop in a loop, what each epoch begins with": """
         w = torch.tensor([0.5, 2.0], requires_grad=True)
         for epoch in range(2):

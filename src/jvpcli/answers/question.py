@@ -197,7 +197,9 @@ def _wrt(
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(
                 f"--wrt names {name!r}, which is {dtype_name(inputs[name].dtype)}; "
-                "only floating and complex tensors have derivatives"
+                "only floating and complex tensors have derivatives",
+                torch_message="Only Tensors of floating point and complex dtype can require gradients",
+                hints=["Write one of its numbers with a point, or give it a dtype: torch.tensor([2.]), dtype=torch.float32."],
             )
     chosen = request.wrt or [name for name, x in inputs.items() if _can_carry_gradient(x)]
     if not chosen:

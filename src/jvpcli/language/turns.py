@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import argument, is_backward, path, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, constructed, read_first
+from jvpcli.language.names import assigned, constructed, free_names, read_first
 from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, unused_name
 from jvpcli.language.subject import around, calls_of, shows
 
@@ -88,7 +88,8 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     own = {*assigned(around_it)} - {*assigned([_assign(last.target, last.iter)])}
     if changed(last) - own or any(isinstance(part, ast.AugAssign) and not {*assigned([part])} <= own for part in ast.walk(last)):
         made |= {*without_leaves(around_it, code)[1]}  # by another name
-    carried = tuple(name for name in assigned(around_it) if name in made & own & read_first(body))
+    read = read_first(body) | _read_by_functions(read_first(body), around_it)
+    carried = tuple(name for name in assigned(around_it) if name in made & own & read)
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or cleared(last) or argument(call, 0, "gradient")
     ):
@@ -102,6 +103,20 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
     note = f"of the loop the last turn is shown{left}"
     return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+
+
+def _read_by_functions(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """What the functions among some names, and those that they call, read of what is around them."""
+    functions = {
+        name: free_names(part if isinstance(part, ast.FunctionDef) else part.value)
+        for part in before
+        if isinstance(part, ast.FunctionDef) or (isinstance(part, ast.Assign) and isinstance(part.value, ast.Lambda))
+        for name in assigned([part])
+    }
+    found: set[str] = set()
+    while more := set().union(*(functions.get(name, set()) for name in names | found)) - found:
+        found |= more
+    return found
 
 
 def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
