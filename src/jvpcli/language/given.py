@@ -17,6 +17,7 @@ from jvpcli.language.calls import (
     items,
     maker,
     name_of,
+    path,
     picked,
     transformed,
     without_places,
@@ -161,14 +162,23 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
     Where they are carried out again and again, not `alone`, they leave the graph as it is, or go through one of their own.
     """
     if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
-        return is_parts(value.elt, before, False)
+        (loop, *others), element = value.generators, value.elt
+        if others or not isinstance(loop.target, ast.Name) or root_of(element) != loop.target.id:
+            return is_parts(element, before, False)
+        return is_parts(element, [*before, ast.Assign([loop.target], loop.iter, lineno=0)], alone)
     if isinstance(value, (ast.Tuple, ast.List)):
         return bool(value.elts) and all(is_parts(part, before, alone) for part in value.elts)
     if isinstance(value, (ast.Subscript, ast.Starred)):
         return is_parts(value.value, before, alone)
     if isinstance(value, ast.Name):
         place = next(_makers(value, before), None)
-        return place is not None and isinstance(part := before[place], ast.Assign) and is_parts(part.value, before[:place], alone)
+        part = None if place is None else before[place]
+        if not isinstance(part, ast.Assign):
+            return False
+        if isinstance(part.value, ast.List) and not part.value.elts:
+            added = [found for statement in before[place:] if (found := _appended(statement, value.id)) is not None]
+            return bool(added) and all(is_parts(each, before, False) for each in added)
+        return is_parts(part.value, before[:place], alone)
     if not isinstance(value, ast.Call):
         return False
     if is_constant(value) and not is_backward(value):
@@ -191,8 +201,15 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
     if not isinstance(definition, ast.FunctionDef):
         return False
     found = [part.value for part in ast.walk(definition) if isinstance(part, ast.Return) and part.value is not None]
-    inside = [part for part in ast.walk(definition) if isinstance(part, ast.Assign)]
+    inside = [part for part in ast.walk(definition) if isinstance(part, (ast.Assign, ast.Expr))]
     return bool(found) and all(is_parts(part, [*before, *inside], alone) for part in found)
+
+
+def _appended(statement: ast.stmt, name: str) -> ast.expr | None:
+    """What a statement appends to the list of that name; None where it does something else."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    appends = isinstance(call, ast.Call) and path(call.func) == f"{name}.append"
+    return call.args[0] if isinstance(call, ast.Call) and appends and call.args else None
 
 
 PUTTING_TOGETHER = frozenset({"stack", "cat", "concat", "concatenate", "vstack", "hstack", "list", "tuple"})

@@ -39,6 +39,7 @@ from jvpcli.language.statements import (
     SHOWING,
     all_read,
     assignment,
+    called_by,
     cleared,
     is_passed_over,
     is_shown,
@@ -159,7 +160,11 @@ class Reader:
         for place in reversed(range(len(self.statements))):
             statement, before = self.statements[place], self.statements[:place]
             value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
-            if value is None or shows(statement, {*assigned(before)}) or not derives(value, before):
+            printed = _printed_call(statement)
+            if printed is None and (value is None or shows(statement, {*assigned(before)})):
+                continue
+            value = printed or value
+            if value is None or not derives(value, before):
                 continue
             wrt = self._given(value, before)
             if not wrt and not (without_leaves(before, self.code)[1] and is_parts(value, before)):
@@ -344,6 +349,14 @@ def around(statement: ast.stmt, node: ast.expr) -> list[ast.expr] | None:
 def _takes_part(layer: ast.expr) -> bool:
     """Whether a layer around a call only prints it, or takes it out of its tuple."""
     return _prints(layer) or (isinstance(layer, ast.Subscript) and isinstance(layer.slice, ast.Constant))
+
+
+def _printed_call(statement: ast.stmt) -> ast.expr | None:
+    """`f(x)` of `print("f:", f(x))`; None for any other statement."""
+    call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
+    shown = [part for part in call.args if not isinstance(part, (ast.Constant, ast.JoinedStr))] if isinstance(call, ast.Call) else []
+    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, ast.Name)
+    return shown[0] if plain else None
 
 
 def _prints(layer: ast.expr) -> bool:
