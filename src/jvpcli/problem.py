@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import (
-    default_dtype,
     Evaluation,
     call_function,
+    default_dtype,
     evaluate,
     evaluate_function,
     is_decided,

@@ -152,7 +152,7 @@ def _read(request: Request) -> Problem:
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
     request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
-    listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
+    listed = tuple(imports.parameters) if "parameters()" in text_of(request) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = _used(request, values, program.inputs)

@@ -69,6 +69,9 @@ TRANSFORMS: Mapping[str, str] = {
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
 
+FUNCTIONAL_CALLS = frozenset({"torch.func.functional_call", "torch.nn.utils.stateless.functional_call"})
+"""What calls a module with other values of its parameters."""
+
 CALLS: Mapping[str, Sequence[str]] = {
     GRAD: ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused",
            "is_grads_batched", "materialize_grads"),
@@ -400,10 +403,15 @@ class Expressions(Lowering):
                 self.constructed(imported, func)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
-        if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
-            owner = ".".join(self.dotted(func.value) or [])
-            if owner in self.functions and not self.is_value(owner):
-                return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
+        if isinstance(func, ast.Attribute) and func.attr in ("parameters", "named_parameters") and not node.args:
+            owner = self.module_named(func.value)
+            if owner:
+                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in self.functions[owner]}
+                if func.attr == "parameters":
+                    return self.pack("list", [*inputs.values()], node)
+                return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
+        if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
+            return self.functional_call(node, depth)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
@@ -418,6 +426,20 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
+
+    def module_named(self, node: ast.expr) -> str:
+        """The name of the module that a path means; empty where it means none."""
+        owner = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) else ""
+        return owner if owner in self.functions and not self.is_value(owner) else ""
+
+    def functional_call(self, node: ast.Call, depth: int) -> Operand:
+        """`functional_call(net, parameters, arguments)`: a call of the module with other values of its parameters."""
+        owner = self.module_named(node.args[0]) if len(node.args) == 3 and not node.keywords else ""
+        if not owner or not self.is_program:
+            raise self.at(node, refusals.functional_call())
+        given = tuple(self.expr(part, depth) for part in node.args[1:])
+        reads = tuple((name, self.input(name, node)) for name in self.functions[owner])
+        return self.emit(f"functional:{owner}", given, node, reads)
 
     def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
         """`torch.zeros(3, requires_grad=True)` and nn.Parameter(…) inside of a program: a leaf of its own; None for others."""

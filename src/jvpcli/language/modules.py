@@ -73,6 +73,12 @@ class Module(ImportedFunction):
     seed: int = 0
     left: Tensor = field(default_factory=torch.default_generator.get_state)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its parameters, by their names in the program."""
+        assert isinstance(self.function, nn.Module)
+        return {f"{self.name}.{name}": tuple(x.shape) for name, x in self.function.named_parameters()}
+
     def leave(self) -> None:
         """Random numbers go on as behind the construction, where they began from the same seed."""
         if torch.default_generator.initial_seed() == self.seed:

@@ -61,6 +61,14 @@ def decorator(managers: Collection[str]) -> JvpError:
     )
 
 
+def functional_call() -> JvpError:
+    """A functional_call that isn't written as the language has it."""
+    return ForbiddenError(
+        "functional_call takes a module of the program, a dictionary of its parameters and the arguments here.",
+        hints=["Write it so: torch.func.functional_call(net, {**dict(net.named_parameters()), 'weight': w}, (x,))"],
+    )
+
+
 def late_default() -> JvpError:
     """A dtype for new tensors that is set where there are some."""
     return ForbiddenError("The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first.")

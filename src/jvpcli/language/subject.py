@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import (
     GRAPH_OPTIONS,
     Pasted,
+    argument,
     asked,
     asked_twice,
     has_graph,
@@ -36,7 +37,6 @@ from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
-    SHOWING,
     all_read,
     assignment,
     called_by,
@@ -212,6 +212,8 @@ class Reader:
         before, function = self.statements[: each.start], transformed(each.call)
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
+        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in meant.wrt]
+        meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
             meant = replace(meant, wrt=tuple(retained))
@@ -300,6 +302,14 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
+def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
+    """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
+    given_ = made[-1].args[0] if made and isinstance(made[-1], ast.Call) and path(made[-1].func) == "dict" and made[-1].args else None
+    called = path(given_.func) if isinstance(given_, ast.Call) else ""
+    return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+
+
 def _reads(text: str, names: set[str]) -> bool:
     """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
     return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
@@ -381,6 +391,9 @@ def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]
 def _make_graph(call: ast.expr) -> bool:
     """Make a call give a value with a graph, where it gives one without; whether that could be done."""
     if not isinstance(call, ast.Call) or not is_constant(call) or is_backward(call):
+        return False
+    inputs = argument(call, 1, "inputs")
+    if name_of(call) == "grad" and (inputs is None or isinstance(inputs, ast.Constant)):  # torch.func.grad(f), a function
         return False
     if is_functional(call) and len(call.args) > (2 if name_of(call) in ("jacobian", "hessian") else 3):
         return False
