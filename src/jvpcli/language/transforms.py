@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError
+from jvpcli.errors import EvaluationError, UnknownNameError
 from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
@@ -463,7 +463,7 @@ def functional_call(run: Run, equation: Equation) -> Operand:
     for name, value in named.items():
         shape = tuple(call.tensor(value).shape)
         if name not in shapes:
-            raise EvaluationError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
+            raise UnknownNameError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
         if shape != shapes[name]:
             raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
     keywords = tuple({**own, **named}.items())

@@ -131,7 +131,7 @@ def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
 
 
 def _steps(loop: ast.stmt) -> bool:
-    """Whether the turns of a loop move weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
+    """Whether a loop moves weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
     return any(
         (isinstance(part, ast.stmt) and method_of(part) == "step")
         or (isinstance(part, ast.For) and isinstance(part.iter, ast.Call) and path(part.iter.func).endswith("parameters"))
