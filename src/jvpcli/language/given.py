@@ -198,11 +198,16 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
     definition = None if place is None else before[place]
     if isinstance(definition, ast.Assign) and isinstance(definition.value, ast.Lambda):
         return is_parts(definition.value.body, before, alone)
-    if not isinstance(definition, ast.FunctionDef):
+    if not isinstance(definition, ast.FunctionDef) or any(map(_fills, ast.walk(definition))):  # what a graph may need
         return False
     found = [part.value for part in ast.walk(definition) if isinstance(part, ast.Return) and part.value is not None]
     inside = [part for part in ast.walk(definition) if isinstance(part, (ast.Assign, ast.Expr))]
     return bool(found) and all(is_parts(part, [*before, *inside], alone) for part in found)
+
+
+def _fills(node: ast.AST) -> bool:
+    """`one[i] = 1.`"""
+    return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
 
 
 def _appended(statement: ast.stmt, name: str) -> ast.expr | None:

@@ -98,7 +98,9 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
         if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
-            kept, made = [part for part in kept if not _only_makes(part, filled[0])], kept
+            made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
+            read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
+            kept = [part for part in made if part in kept or {*assigned([part]), *changed(part)} & read - {*filled}]
             leaves[filled[0]] = _value_text(value, made, code, is_first=not leaves)
             continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
@@ -117,9 +119,9 @@ def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:
     return any(name in changed(part) for part in after[:switch])
 
 
-def _only_makes(statement: ast.stmt, name: str) -> bool:
-    """Whether a statement makes or changes that value, and nothing else."""
-    return {*assigned([statement]), *changed(statement)} == {name}
+def _makes(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement makes or changes that value."""
+    return name in {*assigned([statement]), *changed(statement)}
 
 
 def _switches(statement: ast.stmt) -> list[str]:
