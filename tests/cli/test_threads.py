@@ -171,7 +171,8 @@ VALUES: dict[str, Cells] = {
     ],
     "gradients of each sample": [
         "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
-        "parameters = {key: value.detach() for key, value in net.named_parameters()}\nt = torch.randn(4, 2)\nu = torch.randn(4, 1)",
+        "parameters = {key: value.detach() for key, value in net.named_parameters()}",
+        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
         "def loss(parameters, t, u):\n    return F.mse_loss(functional_call(net, parameters, (t.unsqueeze(0),)), u.unsqueeze(0))",
         "each = vmap(grad(loss), in_dims=(None, 0, 0))",
         "each(parameters, t, u)['weight']",
@@ -334,7 +335,8 @@ def test_a_tuple_that_is_printed_too(jvp, clothes):
 
 
 def test_what_is_passed_over_is_named(jvp):
-    text = "def look(g):\n    print(g)\n\nx = torch.ones(2, requires_grad=True)\nx.register_hook(look)\nplt.plot(x)\n(x * x).sum().backward()"
+    text = "def look(g):\n    print(g)\n\nx = torch.ones(2, requires_grad=True)\nx.register_hook(look)\nplt.plot(x)\n"
+    text += "(x * x).sum().backward()"
     document = json.loads(jvp("inspect", "-", "--json", stdin=text).out)
     named = [(each["what"], each["line"]) for each in document["passed_over"]]
     assert sorted(named) == [("plot", 6), ("print", 2), ("register_hook", 5)]

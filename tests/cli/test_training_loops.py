@@ -162,6 +162,19 @@ LOOPS = {
                 w.grad.data.zero_()
         print(model(4.0))
     """,
+    "a loop in a loop, a scale that grows outside": """
+        w = torch.tensor([0.5, 2.0], requires_grad=True)
+        scale = 1.0
+        for epoch in range(3):
+            scale = scale * 2
+            for row in torch.arange(4.0).reshape(2, 2):
+                loss = ((w * row) ** 2).sum() * scale
+                loss.backward()
+                KEEP(w)
+                with torch.no_grad():
+                    w -= 0.01 * w.grad
+                w.grad = None
+    """,
     "a loop in a loop, what each epoch begins with": """
         w = torch.tensor([0.5, 2.0], requires_grad=True)
         for epoch in range(2):

@@ -176,7 +176,7 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
         if not isinstance(part, ast.Assign):
             return False
         if isinstance(part.value, ast.List) and not part.value.elts:
-            added = [found for statement in before[place:] if (found := _appended(statement, value.id)) is not None]
+            added = [each for statement in before[place:] if (each := _appended(statement, value.id)) is not None]
             return bool(added) and all(is_parts(each, before, False) for each in added)
         return is_parts(part.value, before[:place], alone)
     if not isinstance(value, ast.Call):

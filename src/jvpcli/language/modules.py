@@ -24,7 +24,7 @@ from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import constructed, default_set, dotted, separated, without_mode
+from jvpcli.language.names import assigned, constructed, default_set, dotted, free_names, separated, without_mode
 from jvpcli.language.operations import describe
 from jvpcli.language.parse import parse
 from jvpcli.language.source import SourceText, read_source
@@ -418,16 +418,12 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
         yield from written.elts
         return
     loop = written.generators[0] if isinstance(written, ast.ListComp) and len(written.generators) == 1 else None
-    count = loop.iter.args[0] if loop and isinstance(loop.iter, ast.Call) and dotted(loop.iter.func) == "range" else None
-    if loop is None or loop.ifs or not (isinstance(count, ast.Constant) and type(count.value) is int):
+    turns = loop.iter if loop is not None and isinstance(loop.iter, ast.Call) and not loop.ifs else None
+    count = turns.args[0] if turns is not None and dotted(turns.func) == "range" and len(turns.args) == 1 else None
+    if loop is None or not (isinstance(written, ast.ListComp) and isinstance(count, ast.Constant) and type(count.value) is int) or {*assigned([loop.target])} & free_names(written.elt):
         yield node
-        return
-    assert isinstance(written, ast.ListComp)
-    own = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
-    if len(loop.iter.args) > 1 or own & {part.id for part in ast.walk(written.elt) if isinstance(part, ast.Name)}:
-        yield node
-        return
-    yield from [written.elt] * min(count.value, MOST_MODULES + 1)
+    else:
+        yield from [written.elt] * min(count.value, MOST_MODULES + 1)
 
 
 def _first(error: Exception) -> str:

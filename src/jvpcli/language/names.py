@@ -146,7 +146,7 @@ DTYPES = {"HalfTensor": "float16", "FloatTensor": "float32", "DoubleTensor": "fl
 
 
 def default_set(statement: ast.AST) -> str | None:
-    """`torch.float64` of `torch.set_default_dtype(torch.float64)`, and what the older spelling means; None for another statement."""
+    """`torch.float64` of `torch.set_default_dtype(torch.float64)`, or of its older spelling; None for another statement."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     if not isinstance(call, ast.Call) or len(call.args) != 1 or call.keywords:
         return None

@@ -124,7 +124,7 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
-    looking: set[int] = set()
+    looking: frozenset[int] = frozenset()
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
 
@@ -132,7 +132,8 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        self.looking = {id(statement) for statement in names.looking_hooks(tree)} if ".register_hook" in self.text.source else set()
+        if ".register_hook" in self.text.source:
+            self.looking = frozenset(map(id, names.looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(
@@ -375,20 +376,25 @@ class _Statements(Expressions):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
             self.emit(CLEAR, (self.expr(target.value, 0),), target)
-        elif isinstance(target, ast.Attribute) and target.attr == "requires_grad" and value == Const(True) and (
-            self.is_program and isinstance(target.value, ast.Name)
+        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and self.is_program and (
+            target.attr == "data" or (target.attr == "requires_grad" and value == Const(True))
         ):
-            self.bind(target.value, self.emit("derive:open", (self.expr(target.value, 0),), target))
-        elif isinstance(target, ast.Attribute) and target.attr == "data" and isinstance(target.value, ast.Name) and self.is_program:
-            owner = self.expr(target.value, 0)  # filled with the values, as under torch.no_grad()
-            with self.block() as equations:
-                fitting = self.emit("method:reshape_as", (value, owner), value_node)
-                self.emit("method:copy_", (owner, fitting), target)
-            self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
+            self.assign_attribute(target, target.value, value, value_node)
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:
             raise self.at(target, refusals.node(type(target)))
+
+    def assign_attribute(self, target: ast.Attribute, owner: ast.Name, value: Operand, value_node: ast.expr) -> None:
+        """`x.requires_grad = True`; `w.data = value`, which fills it as under torch.no_grad()."""
+        held = self.expr(owner, 0)
+        if target.attr == "requires_grad":
+            self.bind(owner, self.emit("derive:open", (held,), target))
+            return
+        with self.block() as equations:
+            fitting = self.emit("method:reshape_as", (value, held), value_node)
+            self.emit("method:copy_", (held, fitting), target)
+        self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
 
     def unpack(self, target: ast.Tuple | ast.List, value: Operand, value_node: ast.expr) -> None:
         """`a, b = value` and `a, *b = value`."""

@@ -71,7 +71,8 @@ def functional_call() -> JvpError:
 
 def late_default() -> JvpError:
     """A dtype for new tensors that is set where there are some."""
-    return ForbiddenError("The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first.")
+    message = "The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first."
+    return ForbiddenError(message)
 
 
 def no_result(node: ast.stmt) -> JvpError:

@@ -305,8 +305,9 @@ class Reader:
 def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
     """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    given_ = made[-1].args[0] if made and isinstance(made[-1], ast.Call) and path(made[-1].func) == "dict" and made[-1].args else None
-    called = path(given_.func) if isinstance(given_, ast.Call) else ""
+    call = made[-1] if made else None
+    pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
+    called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
     return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import argument, is_backward, path, text_of
@@ -67,13 +67,24 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     stepping = _steps(last)
     alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
     first = alone or stepping or bool(not calls and not inner.earlier)
-    head = [_assign(last.target, _item(last.iter, 0 if first else -1))] if isinstance(last, ast.For) else []
-    earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
-    start = len(before)
+    start, around_it = len(before), [*outside, *before]
+    head: list[ast.stmt] = []
+    earlier: list[ast.stmt] = []
+    own = {*assigned(around_it)}
+    if isinstance(last, ast.For):
+        head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
+        earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
+        own -= {*assigned([_assign(last.target, last.iter)])}
     if not calls:
-        start += len(head) + inner.start
-        left_before = [*before, *earlier, *head, *inner.earlier] if inner.earlier else []
-        return replace(inner, statements=[*before, *head, *inner.statements], start=start, earlier=left_before)
+        outer = _carried(last, inner.statements, around_it, own) if earlier else ()
+        return replace(
+            inner,
+            statements=[*before, *head, *inner.statements],
+            start=start + len(head) + inner.start,
+            notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
+            carried=tuple(dict.fromkeys((*inner.carried, *outer))),
+            earlier=[*before, *earlier, *head, *inner.earlier] if inner.earlier else (),
+        )
     end_place = max(calls)
     body, call = last.body[: end_place + 1], calls[end_place]
     if stepping:
@@ -83,18 +94,15 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     wanted = needed(body[-1], [*before, *body[:-1]])
     body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
-    made = {*assigned([last]), *changed(last)}
-    around_it = [*outside, *before]
-    own = {*assigned(around_it)} - {*assigned([_assign(last.target, last.iter)])}
-    if changed(last) - own or any(isinstance(part, ast.AugAssign) and not {*assigned([part])} <= own for part in ast.walk(last)):
-        made |= {*without_leaves(around_it, code)[1]}  # by another name
-    read = read_first(body) | _read_by_functions(read_first(body), around_it)
-    carried = tuple(name for name in assigned(around_it) if name in made & own & read)
+    augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
+    elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
+    carried = _carried(last, body, around_it, own, {*without_leaves(around_it, code)[1]} if elsewhere else ())
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or cleared(last) or argument(call, 0, "gradient")
     ):
         total = unused_name("total", [*statements, *body])
         added = assignment(total, ast.BinOp(ast.Name(total, ast.Load()), ast.Add(), call.func.value))
+        assert isinstance(last, ast.For)
         again = ast.For(last.target, last.iter, [*body[:-1], added], [], lineno=0)
         whole = ast.Call(ast.Attribute(ast.Name(total, ast.Load()), "backward", ast.Load()), [], [])
         ended = ast.Expr(ast.copy_location(whole, call))
@@ -103,6 +111,15 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
     note = f"of the loop the last turn is shown{left}"
     return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+
+
+def _carried(
+    loop: ast.stmt, turn: Sequence[ast.stmt], around_it: Sequence[ast.stmt], own: set[str], also: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The names from around a loop that its turns make or change, and that a turn reads as the one before leaves them."""
+    made = {*assigned([loop]), *changed(loop), *also}
+    read = read_first(turn) | _read_by_functions(read_first(turn), around_it)
+    return tuple(name for name in assigned(around_it) if name in made & own & read)
 
 
 def _read_by_functions(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
