@@ -420,10 +420,11 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
     loop = written.generators[0] if isinstance(written, ast.ListComp) and len(written.generators) == 1 else None
     turns = loop.iter if loop is not None and isinstance(loop.iter, ast.Call) and not loop.ifs else None
     count = turns.args[0] if turns is not None and dotted(turns.func) == "range" and len(turns.args) == 1 else None
-    if loop is None or not (isinstance(written, ast.ListComp) and isinstance(count, ast.Constant) and type(count.value) is int) or {*assigned([loop.target])} & free_names(written.elt):
+    if loop is None or not (isinstance(written, ast.ListComp) and isinstance(count, ast.Constant) and type(count.value) is int):
         yield node
-    else:
-        yield from [written.elt] * min(count.value, MOST_MODULES + 1)
+        return
+    alike = {*assigned([loop.target])}.isdisjoint(free_names(written.elt))
+    yield from [written.elt] * min(count.value, MOST_MODULES + 1) if alike else [node]
 
 
 def _first(error: Exception) -> str:
