@@ -123,8 +123,10 @@ def _sections(
     report: InspectReport, window: Window, width: int, hidden: int = 0
 ) -> Iterator[tuple[str, RenderableType]]:
     """Title and body of each section; `hidden` outputs are left out of the report."""
+    shared = "v is the name of an input, too: a derivative by v is by the input, and any other v below is grad_outputs"
+    named = [Text(shared, style=QUIET)] if "v" in report.inputs else []
     note = [Text(f"{hidden} of {hidden + len(report.outputs)} outputs not shown; --full shows all", style=QUIET)]
-    yield "Shapes", Group(_shapes(report), *(note if hidden else []))
+    yield "Shapes", Group(_shapes(report), *named, *(note if hidden else []))
     yield "Which product", Group(*_products(report, hidden))
     yield NUMBERS, Group(*_numbers(report, window, width))
     yield "The result", Group(*_results(report, window, width))
