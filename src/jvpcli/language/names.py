@@ -159,14 +159,15 @@ def default_set(statement: ast.AST) -> str | None:
     return f"torch.{name}" if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
 
 
+def _gives(node: ast.AST) -> bool:
+    return isinstance(node, ast.Return) and node.value is not None
+
+
 def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     """The statements `y.register_hook(print)` whose function gives nothing back, so that the gradient stays what it is."""
-    silent = {"print"} | {
-        node.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-        and not any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))
-    }
+    defined = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    silent = {name for name, node in defined.items() if not any(map(_gives, ast.walk(node)))}
+    silent |= {"print"} - {*defined, *assigned(tree.body)}
     found: list[ast.stmt] = []
     for node in ast.walk(tree):
         call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
