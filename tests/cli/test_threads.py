@@ -351,3 +351,36 @@ def test_whole_numbers_have_no_gradient_as_in_pytorch(jvp):
         exec(text, {"torch": torch})
     error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
     assert error["torch_message"] == str(caught.value)
+
+
+ON_GPU = """
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh()).cuda()
+net = net.cuda()
+w = torch.randn(3, 2).cuda()
+w.requires_grad = True
+t = torch.cuda.FloatTensor([[1., -2.]])
+loss = (net(t.to("cuda:0")) @ w).pow(2).sum() + torch.ones(2, device="cuda") @ w[0]
+loss.backward()
+print(w.grad)
+"""
+
+
+def test_what_is_moved_to_a_gpu_stays_where_it_is(jvp):
+    here = ON_GPU.replace("net.cuda()", "net").replace(".cuda()", "").replace("torch.cuda.", "torch.")
+    scope, _ = run([here.replace('.to("cuda:0")', "").replace(', device="cuda"', "").strip()])
+    document = json.loads(jvp("inspect", "-", "--json", stdin=ON_GPU).out)
+    torch.testing.assert_close(torch.tensor(document["vjp"]["w"]["value"]), scope["w"].grad)
+    said = jvp("inspect", "-", stdin=ON_GPU).err
+    assert "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed." in said
+
+
+def test_a_leaf_that_is_moved_is_none_any_more(jvp):
+    text = "x = torch.arange(3., requires_grad=True).cuda()\n(x ** 2).backward(torch.ones(3).cuda())\nprint(x.grad)"
+    shown = jvp("inspect", "-", "--json", stdin=text)
+    assert json.loads(shown.out)["vjp"]["x_leaf"]["value"] == [0, 2, 4]
+    assert "x is a copy of the leaf x_leaf, and no leaf itself: its .grad is None in PyTorch." in jvp("inspect", "-", stdin=text).err
+
+
+def test_elsewhere_a_gpu_is_not_reached(jvp):
+    for text in ("x.cuda()", "torch.cuda.FloatTensor([1.]) * x"):
+        assert json.loads(jvp("inspect", text, "--x", "1,2", "--json").out)["error"]["code"] == "forbidden"

@@ -257,7 +257,8 @@ PROGRAMS: dict[str, list[str]] = {
         "y = x * 2\ny.register_hook(hook=print)\ny", "y = x * 2\ny.register_post_accumulate_grad_hook(print)\ny",
     ],
     "attributes": [
-        "x.data.foo = 1", "x.__class__ = x", "x.requires_grad = open\nx", "net.weight.data = x\nnet(x)", "x.data = open('CANARY')\nx",
+        "x.data.foo = 1", "x.__class__ = x", "x.requires_grad = open\nx", "net.weight.data = x\nnet(x)",
+        "x.data = open('CANARY')\nx",
         "y = x * 2\ny.names = None\ny", "y = x * 2\ny[0].data = x\ny", "y = x * 2\ny.data.data = x\ny",
     ],
     "settings": [
@@ -266,8 +267,10 @@ PROGRAMS: dict[str, list[str]] = {
         "def f():\n    torch.set_default_dtype(torch.float64)\n    return x\nf()", "torch.set_default_dtype(torch.int64)\nx",
     ],
     "usual names": [
-        "np.load('CANARY')", "np.array(open('CANARY'))", "np.os.remove('CANARY')", "np.save('CANARY', x)", "np.fromfile('CANARY')",
-        "np.array([1.]).tofile('CANARY')", "numpy.lib.os", "np.ctypeslib.os", "optim.os", "optim.SGD.__init__", "optim.Optimizer",
+        "np.load('CANARY')", "np.array(open('CANARY'))", "np.os.remove('CANARY')", "np.save('CANARY', x)",
+        "np.fromfile('CANARY')",
+        "np.array([1.]).tofile('CANARY')", "numpy.lib.os", "np.ctypeslib.os", "optim.os", "optim.SGD.__init__",
+        "optim.Optimizer",
         "optim.lr_scheduler.sys", "np.float32.__class__", "np.memmap('CANARY')", "torch.accelerator.os",
     ],
 }  # fmt: skip

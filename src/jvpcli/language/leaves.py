@@ -30,9 +30,11 @@ def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ())
     """
     statements = [part for statement in statements for part in separate(statement, inputs)]
     found = [*statements]
-    switched = {name for statement in statements for name in _switches(statement)} | {*inputs}
     taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
+    made = [
+        names_made(part) if _makes_leaf(part, {*_switched(statements[place:]), *inputs}) else []
+        for place, part in enumerate(statements)
+    ]
     for name in dict.fromkeys(each for names in made for each in names):
         last = max(place for place, names in enumerate(made) if name in names)
         places = [k for k, part in enumerate(statements[: last + 1]) if name in made[k] or _is_made_plain(part, name)]
@@ -87,14 +89,13 @@ class _Renamed:
 
 def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
     """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
-    switched = {name for statement in statements for name in _switches(statement)}
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
     for place, statement in enumerate(statements):
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
-        if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
+        if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
         if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
@@ -109,6 +110,11 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         elif not _switches(statement) and not _is_setting(statement):
             kept.append(statement)
     return kept, leaves
+
+
+def _switched(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names of what becomes a leaf later on."""
+    return {name for statement in statements for name in _switches(statement)}
 
 
 def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:

@@ -11,6 +11,7 @@ from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
+from jvpcli.language.devices import at_home
 from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -49,7 +50,8 @@ def as_meant(request: Request) -> Request:
         return request
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
-    pasted = read_pasted(text, request.call, request.command == "hessian", seed) if own else None
+    elsewhere = str(request.device or "cpu").startswith("cuda")
+    pasted = read_pasted(text, request.call, request.command == "hessian", seed, elsewhere) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -60,11 +62,11 @@ def as_meant(request: Request) -> Request:
     inputs = {name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused}
     weights = [value for _, value in (*request.grad_outputs, *request.tangent)]
     told = [pasted.expression, *pasted.wrt, *pasted.grad_outputs, *pasted.tangent, *weights, *inputs.values()]
-    elsewhere = words([text]) - words(told)  # what only the rest of the program reads
+    beside = words([text]) - words(told)  # what only the rest of the program reads
     meant = replace(
         request,
         expression=pasted.expression,
-        inputs=_in_order({name: x for name, x in inputs.items() if name not in elsewhere}),
+        inputs=_in_order({name: x for name, x in inputs.items() if name not in beside}),
         wrt=request.wrt or pasted.wrt or None,
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
@@ -115,12 +117,15 @@ def _refuse_lacking(request: Request) -> None:
             raise UsageError(f"jvp {request.command} {reason}; jvp inspect answers it", hints=(instead,) if instead else ())
 
 
-def read_pasted(source: str, number: int | None = None, twice: bool = False, seed: int | None = None) -> Pasted | None:
+def read_pasted(
+    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
+) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  None where there is no call and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
+    and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -132,7 +137,8 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     except JvpError:
         return None
     code = "\n".join(text.lines)
-    parts, own_seed = with_seed([part for statement in opened(tree.body) for part in separate(statement)], seed)
+    body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
+    parts, own_seed = with_seed([part for statement in opened(body) for part in separate(statement)], seed)
     turn = one_turn(parts, code)
     written = turn.statements
     places = list(calls_of(written, code))
@@ -192,7 +198,7 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         expression=expression,
         inputs=leaves,
         seed=own_seed,
-        notes=(*(turn.notes if of_turn else ()), *(found or told).notes),
+        notes=(*(turn.notes if of_turn else ()), *moved, *(found or told).notes),
         calls=told.calls,
         passed_over=told.passed_over,
     )
@@ -223,7 +229,7 @@ def _left_out(source: str) -> tuple[PassedOver, ...] | None:
 
 def _line(node: ast.stmt | ast.expr, text: SourceText) -> int:
     """The line of the text on which a part of it begins, from 1."""
-    return text.source.count("\n", 0, text.span(node)[0]) + 1
+    return text.source.count("\n", 0, text.position(node.lineno, node.col_offset)) + 1
 
 
 def _listed(nodes: Sequence[ast.Call], explained: Sequence[int], text: SourceText, code: str) -> tuple[Call, ...]:
