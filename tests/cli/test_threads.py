@@ -378,7 +378,8 @@ def test_a_leaf_that_is_moved_is_none_any_more(jvp):
     text = "x = torch.arange(3., requires_grad=True).cuda()\n(x ** 2).backward(torch.ones(3).cuda())\nprint(x.grad)"
     shown = jvp("inspect", "-", "--json", stdin=text)
     assert json.loads(shown.out)["vjp"]["x_leaf"]["value"] == [0, 2, 4]
-    assert "x is a copy of the leaf x_leaf, and no leaf itself: its .grad is None in PyTorch." in jvp("inspect", "-", stdin=text).err
+    said = jvp("inspect", "-", stdin=text).err
+    assert "x is a copy of the leaf x_leaf, and no leaf itself: its .grad is None in PyTorch." in said
 
 
 def test_elsewhere_a_gpu_is_not_reached(jvp):
