@@ -24,7 +24,7 @@ def at_home(tree: ast.Module) -> tuple[list[ast.stmt], list[str]]:
         if ast.dump(new) == ast.dump(old):
             kept.append(old)
             continue
-        value = new.value.func.value if isinstance(new, ast.Assign) and _is_copy(new.value) else None
+        value = _copied(new.value) if isinstance(new, ast.Assign) else None
         if isinstance(new, ast.Assign) and isinstance(new.targets[0], ast.Name) and value is not None and of_leaf(value):
             name = new.targets[0].id
             leaf = unused_name(f"{name}_leaf", tree.body)
@@ -35,8 +35,10 @@ def at_home(tree: ast.Module) -> tuple[list[ast.stmt], list[str]]:
     return kept, [*([NOTE] if kept != tree.body else []), *copies]
 
 
-def _is_copy(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "clone"
+def _copied(node: ast.expr) -> ast.expr | None:
+    """`x` of `x.clone()`; None for anything else."""
+    method = node.func if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+    return method.value if method is not None and method.attr == "clone" else None
 
 
 def _is_gpu(node: ast.expr) -> bool:
