@@ -141,7 +141,7 @@ def _switches(statement: ast.stmt) -> list[str]:
 
 
 SETTINGS = frozenset(
-    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed", "torch.set_default_device"}
 )
 """Calls that change how torch works, for which the answer has options."""
 

@@ -179,7 +179,8 @@ def read_pasted(
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
-    told = Pasted(source, calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
+    own_text = "\n".join(map(ast.unparse, body)) if moved else source
+    told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
@@ -198,7 +199,7 @@ def read_pasted(
         expression=expression,
         inputs=leaves,
         seed=own_seed,
-        notes=(*(turn.notes if of_turn else ()), *moved, *(found or told).notes),
+        notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
         passed_over=told.passed_over,
     )
