@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import (
     Evaluation,
     call_function,
+    default_dtype,
     evaluate,
     evaluate_function,
     is_decided,
@@ -283,18 +284,3 @@ def decides(part: Equation | Block) -> bool:
     if isinstance(part, Block):
         return bool(part.conditions) or any(map(decides, part.equations))
     return part.kind in DECIDING or any(map(decides, part.bodies))
-
-
-def default_dtype(dtype: torch.dtype | None) -> AbstractContextManager[None]:
-    """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
-    return nullcontext() if dtype is None else _set_dtype(dtype)
-
-
-@contextmanager
-def _set_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -136,3 +136,8 @@ def test_pictures_of_it(jvp, tmp_path):
     assert "H is positive definite: L curves upwards in every direction its eigenvalues from 6 to 12 its trace 18" in shown
     assert "cotangent" not in shown
     assert plot.stat().st_size > 1000
+
+
+def test_eigenvalues_that_no_number_tells(jvp):
+    shown = jvp("hessian", "torch.norm(x)", "--x", "0,0")
+    assert "its eigenvalues: not known, since entries of H are not finite" in shown.out

@@ -297,3 +297,17 @@ def test_standard_input_that_is_no_text(words: list[str], errors: str) -> None:
     assert done.returncode in (2, 3), done.stdout
     assert json.loads(done.stdout)["error"]["code"] in ("bad_value", "syntax")
     assert errors != "strict" or b"byte 2" in done.stdout
+
+
+def test_an_input_called_v_is_told_from_the_weights(jvp):
+    shown = jvp("inspect", "v * v", "--v", "1,2", "--grad-outputs", "3,4")
+    assert "v is the name of an input, too: a derivative by v is by the input, and any other v below is grad_outputs" in " ".join(
+        shown.out.split()
+    )
+    assert "∂L/∂v = [ 6., 16.]" in shown.out
+    assert "name of an input, too" not in jvp("inspect", "x * x", "--x", "1,2").out
+
+
+def test_numbers_as_python_writes_them(jvp):
+    shown = jvp("inspect", "x * x", "--x", "[[1., 2.], [3.5, -4.]]", "--json")
+    assert json.loads(shown.out)["vjp"]["x"]["value"] == [[2, 4], [7, -8]]

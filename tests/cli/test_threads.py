@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -71,6 +72,56 @@ GRADIENTS: dict[str, Cells] = {
         "loss = torch.stack(states).pow(2).mean()",
         "loss.backward()\nw.grad",
     ],
+    "a dtype for all that is new": [
+        "import torch\ntorch.set_default_dtype(torch.float64)",
+        "net = nn.Linear(3, 1)\nt = torch.linspace(0, 1, 3)\nk = torch.ones(3) / 3",
+        "net(t * k).pow(2).sum().backward()\nprint(net.weight.grad)",
+    ],
+    "a dtype by its older name, and one of Python's": [
+        "torch.set_default_tensor_type('torch.DoubleTensor')\nt = torch.tensor([1, 3], dtype=float, requires_grad=True)",
+        "(torch.full((2,), 0.1) * t ** 3).sum().backward()\nt.grad",
+    ],
+    "names without their import": [
+        "t = torch.tensor(np.array([[1., 2.], [0.5, -1.]], dtype=np.float32), requires_grad=True)",
+        "opt = optim.SGD([t], lr=0.1)\nloss = F.softplus(np.pi * t).sum()",
+        "opt.zero_grad()\nloss.backward()\nprint(t.grad)",
+    ],
+    "filled before it is a leaf": [
+        "h = torch.zeros(3, 4)\nfor k in range(3):\n    h[k, k] = k + 1.",
+        "h[:, 3:] = torch.arange(3.)[:, None]\nh.requires_grad_(True)",
+        "s = (torch.tanh(h) @ h.T).sum()\ns.backward()\ntorch.all(h.grad == h.grad)",
+    ],
+    "a name that meant something else before": [
+        "m = torch.randn(3, 3)\nm = (m @ m.T).div_(2).add_(torch.eye(3))\nm = m.detach().clone().requires_grad_(True)",
+        "n = m.detach().clone().requires_grad_(True)\np = m.inverse()\nq = torch.linalg.cholesky(n)",
+        "p.trace().backward()\nq.trace().backward()",
+        "even = n.grad.clone() / 2\neven = even.tril() + even.tril().t()\nprint(even, m.grad)",
+    ],
+    "a hook that only looks": [
+        "a = torch.tensor([1., -2.], requires_grad=True)\n\ndef look(g):\n    print('seen', g.norm())\n",
+        "b = a * 3\nb.register_hook(look)\nhandle = a.register_hook(lambda g: print(g))",
+        "torch.relu(b).sum().backward()\na.grad",
+    ],
+    "layers by a comprehension, of sizes by name": [
+        "count, width = 4, 3\nwide = width * 2\ndevice = 'cuda' if torch.cuda.is_available() else 'cpu'",
+        "net = nn.Sequential(nn.Linear(width, wide), *[nn.Linear(wide, wide) for _ in range(2)], nn.Tanh()).to(device)",
+        "t = torch.randn(count, width).to(device)\nnet = net.to(device)\nnet(t).pow(2).mean().backward()",
+    ],
+    "what is plotted": [
+        "import matplotlib.pyplot as plt\nt = torch.linspace(0., 1., 4, requires_grad=True)",
+        "u = torch.sin(3 * t)\nplt.plot(t.detach(), u.detach())",
+        "u.sum().backward()\nplt.plot(t.detach(), t.grad.detach())\nplt.show()",
+    ],
+    "another weight for a module": [
+        "net = nn.Linear(2, 1)\nw = torch.tensor([[1., -2.]], requires_grad=True)\nt = torch.randn(3, 2)",
+        "y = torch.func.functional_call(net, {'weight': w.exp()}, (t,))\ny.pow(2).sum().backward(inputs=[w])",
+        "w.grad",
+    ],
+    "parameters as a dictionary": [
+        "net = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid())\nt = torch.randn(3, 2)",
+        "twice = {key: 2 * value for key, value in net.named_parameters()}",
+        "torch.func.functional_call(net, twice, (t,)).sum().backward()",
+    ],
 }
 """Cells that end with gradients in `.grad`."""
 
@@ -104,6 +155,27 @@ VALUES: dict[str, Cells] = {
         "x = torch.linspace(0, 1, 4).reshape(-1, 1).requires_grad_()\n"
         "y = torch.linspace(1, 2, 4).reshape(-1, 1).requires_grad_()",
         "u = net(torch.cat([x, y], dim=1))\nalong(u, [x, x]) + 0.5 * along(u, [y, y])",
+    ],
+    "rows by functions called jacobian and hessian": [
+        "def jacobian(y, x, create_graph=False):\n    rows = []\n    flat = y.reshape(-1)\n    for one in torch.eye(len(flat)):\n"
+        "        g, = torch.autograd.grad(flat, x, one, retain_graph=True, create_graph=create_graph)\n"
+        "        rows.append(g.reshape(x.shape))\n    return torch.stack(rows).reshape(y.shape + x.shape)",
+        "def hessian(y, x):\n    return jacobian(jacobian(y, x, create_graph=True), x)",
+        "t = torch.tensor([0.5, 1.5], requires_grad=True)\n\ndef f(x):\n    return (x ** 4).prod()",
+        "hessian(f(t), t)",
+    ],
+    "a gradient taken apart and joined": [
+        "def flat(y, x):\n    g = torch.autograd.grad(y, x)\n    g = torch.cat([part.view(-1) for part in g])\n    return g",
+        "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
+        "flat((t ** 3).sum(), t)",
+    ],
+    "gradients of each sample": [
+        "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
+        "parameters = {key: value.detach() for key, value in net.named_parameters()}",
+        "t = torch.randn(4, 2)\nu = torch.randn(4, 1)",
+        "def loss(parameters, t, u):\n    return F.mse_loss(functional_call(net, parameters, (t.unsqueeze(0),)), u.unsqueeze(0))",
+        "each = vmap(grad(loss), in_dims=(None, 0, 0))",
+        "each(parameters, t, u)['weight']",
     ],
 }
 """Cells that end with a value."""
@@ -179,13 +251,16 @@ def run(cells: Cells) -> tuple[dict[str, Any], Any]:
     """The names that Python leaves, and what the last line gives."""
     torch.manual_seed(0)
     scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "print": lambda *_: None}
-    text, _, last = script(cells).rpartition("\n")
-    exec(text, scope)
+    scope |= {"optim": torch.optim, "plt": Mock()}
+    text, _, last = script(cells).replace("import matplotlib.pyplot as plt", "").rpartition("\n")
     try:
+        exec(text, scope)
         return scope, eval(last, scope)
     except SyntaxError:
         exec(last, scope)
         return scope, None
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -194,10 +269,13 @@ def run(cells: Cells) -> tuple[dict[str, Any], Any]:
 def test_what_is_in_grad(jvp, name, clothes):
     scope, _ = run(GRADIENTS[name])
     leaves = {key: value for key, value in scope.items() if isinstance(value, torch.Tensor) and value.is_leaf}
+    for key, module in scope.items():
+        leaves |= {f"{key}.{name}": x for name, x in module.named_parameters()} if isinstance(module, nn.Module) else {}
     expected = {key: leaf.grad for key, leaf in leaves.items() if leaf.requires_grad and leaf.grad is not None}
     done = jvp("inspect", "-", "--json", stdin=clothes(GRADIENTS[name]))
     assert done.code == 0, done.out
-    found = {key: torch.tensor(_numbers(x["value"])) for key, x in json.loads(done.out)["vjp"].items()}
+    values = json.loads(done.out)["vjp"]
+    found = {key: torch.tensor(_numbers(x["value"]), dtype=getattr(torch, x["dtype"])) for key, x in values.items()}
     torch.testing.assert_close(found, {key: value.detach() for key, value in expected.items()}, equal_nan=True)
 
 
@@ -240,3 +318,70 @@ def test_a_class_is_named_itself(jvp, written, clothes):
     cells = ["x = torch.ones(2, requires_grad=True)", written, "y = (x ** 2).sum()\ny.backward()"]
     error = json.loads(jvp("inspect", "-", "--json", stdin=clothes(cells)).out)["error"]
     assert error["message"] == "A `class` runs only from a file of yours."
+
+
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_a_tuple_that_is_printed_too(jvp, clothes):
+    cells = [
+        "def both(s, t):\n    return 2 * s.exp() + 3 * t ** 3",
+        "pair = (torch.rand(1), torch.rand(1))\nprint(pair)",
+        "torch.autograd.functional.jacobian(both, pair)",
+    ]
+    _, expected = run(cells)
+    done = jvp("inspect", "-", "--json", stdin=clothes(cells))
+    found = [torch.tensor(x["value"]).reshape(1, 1) for x in json.loads(done.out)["jacobian"]["y"].values()]
+    torch.testing.assert_close(tuple(found), expected)
+    assert not json.loads(done.out).get("notes", [])
+
+
+def test_what_is_passed_over_is_named(jvp):
+    text = "def look(g):\n    print(g)\n\nx = torch.ones(2, requires_grad=True)\nx.register_hook(look)\nplt.plot(x)\n"
+    text += "(x * x).sum().backward()"
+    document = json.loads(jvp("inspect", "-", "--json", stdin=text).out)
+    named = [(each["what"], each["line"]) for each in document["passed_over"]]
+    assert sorted(named) == [("plot", 6), ("print", 2), ("register_hook", 5)]
+    changed = text.replace("    print(g)", "    return 2 * g")
+    error = json.loads(jvp("inspect", "-", "--json", stdin=changed).out)["error"]
+    assert error["message"].startswith("`.register_hook` can't be used: a hook that gives a gradient back")
+
+
+def test_whole_numbers_have_no_gradient_as_in_pytorch(jvp):
+    text = "t = torch.tensor([2, 3], requires_grad=True)\ntorch.autograd.grad((t ** 2).sum(), t)"
+    with pytest.raises(RuntimeError) as caught:
+        exec(text, {"torch": torch})
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert error["torch_message"] == str(caught.value)
+
+
+ON_GPU = """
+net = nn.Sequential(nn.Linear(2, 3), nn.Tanh()).cuda()
+net = net.cuda()
+w = torch.randn(3, 2).cuda()
+w.requires_grad = True
+t = torch.cuda.FloatTensor([[1., -2.]])
+loss = (net(t.to("cuda:0")) @ w).pow(2).sum() + torch.ones(2, device="cuda") @ w[0]
+loss.backward()
+print(w.grad)
+"""
+
+
+def test_what_is_moved_to_a_gpu_stays_where_it_is(jvp):
+    here = ON_GPU.replace("net.cuda()", "net").replace(".cuda()", "").replace("torch.cuda.", "torch.")
+    scope, _ = run([here.replace('.to("cuda:0")', "").replace(', device="cuda"', "").strip()])
+    document = json.loads(jvp("inspect", "-", "--json", stdin=ON_GPU).out)
+    torch.testing.assert_close(torch.tensor(document["vjp"]["w"]["value"]), scope["w"].grad)
+    said = jvp("inspect", "-", stdin=ON_GPU).err
+    assert "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed." in said
+
+
+def test_a_leaf_that_is_moved_is_none_any_more(jvp):
+    text = "x = torch.arange(3., requires_grad=True).cuda()\n(x ** 2).backward(torch.ones(3).cuda())\nprint(x.grad)"
+    shown = jvp("inspect", "-", "--json", stdin=text)
+    assert json.loads(shown.out)["vjp"]["x_leaf"]["value"] == [0, 2, 4]
+    said = jvp("inspect", "-", stdin=text).err
+    assert "x is a copy of the leaf x_leaf, and no leaf itself: its .grad is None in PyTorch." in said
+
+
+def test_elsewhere_a_gpu_is_not_reached(jvp):
+    for text in ("x.cuda()", "torch.cuda.FloatTensor([1.]) * x"):
+        assert json.loads(jvp("inspect", text, "--x", "1,2", "--json").out)["error"]["code"] == "forbidden"

@@ -250,6 +250,29 @@ PROGRAMS: dict[str, list[str]] = {
         "def f():\n    from os import remove\n    remove('CANARY')\nf()", "def print(t):\n    return open(t)\nprint('CANARY')",
         "print(open('CANARY'))", "print(torch.save(x, 'CANARY'))",
     ],
+    "hooks of tensors": [
+        "y = x * 2\ny.register_hook(open)\ny", "y = x * 2\ny.register_hook(lambda g: open('CANARY'))\ny",
+        "y = x * 2\ny.register_hook(lambda g: g * 2)\ny", "def look(g):\n    return g\ny = x * 2\ny.register_hook(look)\ny",
+        "def print(g):\n    return g * 2\ny = x * 2\ny.register_hook(print)\ny", "y = x * 2\ny.register_hook(torch.save)\ny",
+        "y = x * 2\ny.register_hook(hook=print)\ny", "y = x * 2\ny.register_post_accumulate_grad_hook(print)\ny",
+    ],
+    "attributes": [
+        "x.data.foo = 1", "x.__class__ = x", "x.requires_grad = open\nx", "net.weight.data = x\nnet(x)",
+        "x.data = open('CANARY')\nx",
+        "y = x * 2\ny.names = None\ny", "y = x * 2\ny[0].data = x\ny", "y = x * 2\ny.data.data = x\ny",
+    ],
+    "settings": [
+        "torch.set_default_dtype(open)\nx", "torch.set_default_dtype('CANARY')\nx", "torch.set_default_device('cuda')\nx",
+        "torch.set_default_tensor_type(torch.load)\nx", "y = x * 2\ntorch.set_default_dtype(torch.float64)\ny",
+        "def f():\n    torch.set_default_dtype(torch.float64)\n    return x\nf()", "torch.set_default_dtype(torch.int64)\nx",
+    ],
+    "usual names": [
+        "np.load('CANARY')", "np.array(open('CANARY'))", "np.os.remove('CANARY')", "np.save('CANARY', x)",
+        "np.fromfile('CANARY')",
+        "np.array([1.]).tofile('CANARY')", "numpy.lib.os", "np.ctypeslib.os", "optim.os", "optim.SGD.__init__",
+        "optim.Optimizer",
+        "optim.lr_scheduler.sys", "np.float32.__class__", "np.memmap('CANARY')", "torch.accelerator.os",
+    ],
 }  # fmt: skip
 """What programs with a module in them may try; of some, what comes before them runs."""
 

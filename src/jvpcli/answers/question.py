@@ -169,7 +169,7 @@ def _read(request: Request) -> Problem:
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
     request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
-    listed = tuple(imports.parameters) if ".parameters()" in text_of(request) else ()
+    listed = tuple(imports.parameters) if "parameters()" in text_of(request) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = _used(request, values, program.inputs)
@@ -214,7 +214,9 @@ def _wrt(
         if not _can_carry_gradient(inputs[name]):
             raise UsageError(
                 f"--wrt names {name!r}, which is {dtype_name(inputs[name].dtype)}; "
-                "only floating and complex tensors have derivatives"
+                "only floating and complex tensors have derivatives",
+                torch_message="Only Tensors of floating point and complex dtype can require gradients",
+                hints=["Write one of its numbers with a point, or give it a dtype: torch.tensor([2.]), dtype=torch.float32."],
             )
     chosen = request.wrt or [name for name, x in inputs.items() if _can_carry_gradient(x)]
     if not chosen:

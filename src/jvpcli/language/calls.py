@@ -162,16 +162,17 @@ def layers(value: ast.expr | None) -> Iterator[ast.expr]:
             value = value.operand
         elif isinstance(value, (ast.Subscript, ast.Attribute)):
             value = value.value
-        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-            value = value.func.value
         elif isinstance(value, ast.Call) and path(value.func) in LOOKING and len(value.args) == 1:
             value = value.args[0]
+        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            value = value.func.value
         else:
             return
 
 
-LOOKING = ("print", "list", "tuple", "len", "float", "abs")
-"""Functions of Python's own that people look at a result by."""
+LOOKING = ("print", "list", "tuple", "len", "float", "abs", "bool", "torch.all", "torch.any", "torch.isnan", "torch.isfinite")
+"""Functions that people look at a result by."""
+
 
 def picked(argnums: ast.expr | None, count: int) -> list[int] | None:
     """Which of so many arguments `argnums` picks: the first, where it is not given.  None where it can't be read."""

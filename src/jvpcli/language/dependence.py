@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import LIST_METHODS, assigned, class_of, dotted, imported_paths
+from jvpcli.language.names import LIST_METHODS, assigned, class_of, default_set, dotted, free_names, imported_paths
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
@@ -72,16 +72,16 @@ def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:
-    wanted = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    wanted = free_names(value)
     found: list[ast.stmt] = []
     for statement in reversed(statements):
         made = {*assigned([statement]), *changed(statement), *([] if is_known(statement) else imported(statement))}
-        if made & wanted or also(statement):
+        if made & wanted or also(statement) or default_set(statement):
             found.insert(0, statement)
             afresh = isinstance(statement, ast.Assign) and not changed(statement)
             wanted -= made if afresh else set()  # what these names meant before is not read
             read = statement.value if isinstance(statement, ast.Assign) and afresh else statement
-            wanted |= {node.id for node in ast.walk(read) if isinstance(node, ast.Name)}
+            wanted |= free_names(read)
     return found
 
 

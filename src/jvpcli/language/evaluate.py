@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter
@@ -177,7 +177,7 @@ def evaluate(
     graph = {*wrt, *tracked, *program.derived}
     leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
     readings = Readings() if functions else None
-    with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
+    with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
         run = _run(program, leaves, memory_limit, functions)
         run.run(program.equations)
         parts, left_out = _parts(run, program)
@@ -216,7 +216,8 @@ def run_program(
     if program.has_statements:  # its derivative calls need a graph, maybe of dual numbers
         given = {name: _with_graph(x) for name, x in given.items()}
     run = _run(program, given, None, functions)
-    run.run(program.equations)
+    with default_of(program):
+        run.run(program.equations)
     return _named_outputs(run, program, _parts(run, program)[0])
 
 
@@ -226,7 +227,8 @@ def draw(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, 
     Raises: as `evaluate`.
     """
     check_inputs(program, scope)
-    _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions).run(program.equations)
+    with default_of(program):
+        _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions).run(program.equations)
 
 
 def evaluate_value(
@@ -245,7 +247,8 @@ def evaluate_value(
     copy = changes_inputs(program)
     values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
-    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):  # for derivatives that it takes itself
+    takes_derivatives = program.has_statements
+    with seeded(seed, values.values()), torch.set_grad_enabled(takes_derivatives), default_of(program):
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
     return found.detach() if isinstance(found, Tensor) else found
@@ -446,6 +449,27 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
             torch.cuda.set_rng_state(state, device)
+
+
+def default_dtype(dtype: torch.dtype | None) -> AbstractContextManager[None]:
+    """Inside, torch makes new tensors of this dtype; None: of whichever it makes."""
+    return nullcontext() if dtype is None else _set_dtype(dtype)
+
+
+@contextmanager
+def _set_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def default_of(program: Program) -> AbstractContextManager[None]:
+    """Inside, torch makes new tensors as the program says; in double precision they stay in double."""
+    keep = program.default is None or torch.get_default_dtype() is torch.float64
+    return default_dtype(None if keep else getattr(torch, str(program.default).removeprefix("torch.")))
 
 
 def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:

@@ -45,6 +45,15 @@ TYPED: Mapping[str, str | None] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
 
+USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim"}
+"""What names mean that people use without showing their import, where nothing else has them."""
+
+WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}
+"""Python's and numpy's names of dtypes, where torch has another for it."""
+
+NUMBERS = ("pi", "e", "inf", "nan")
+"""Numbers that numpy has under the names that math has them by."""
+
 SAME = frozenset(
     {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
      "Variable"}
@@ -59,6 +68,9 @@ TRANSFORMS: Mapping[str, str] = {
     "torch.vmap": "vmap", "functools.partial": "partial",
 }  # fmt: skip
 """What makes functions from functions, and derivatives of functions, by its path."""
+
+FUNCTIONAL_CALLS = frozenset({"torch.func.functional_call", "torch.nn.utils.stateless.functional_call"})
+"""What calls a module with other values of its parameters."""
 
 CALLS: Mapping[str, Sequence[str]] = {
     GRAD: ("outputs", "inputs", "grad_outputs", "retain_graph", "create_graph", "only_inputs", "allow_unused",
@@ -177,6 +189,8 @@ class Expressions(Lowering):
     def conditional(self, node: ast.IfExp, depth: int) -> Operand:
         """a if condition else b."""
         condition = self.expr(node.test, depth)
+        if isinstance(condition, Const) and condition.path is None:
+            return self.expr(node.body if condition.value else node.orelse, depth)
         bodies = (self.branch(node.body, depth), self.branch(node.orelse, depth))
         return self.emit("if", (condition,), node, bodies=bodies)
 
@@ -307,9 +321,12 @@ class Expressions(Lowering):
             return None
         if indexed and node.id not in self.function_roots:  # of a module alone: `net.layer1[0]`
             return None
-        if node.id in self.imported_names:
-            return [*self.imported_names[node.id].split("."), *reversed(parts)]
         hidden = self.given is not None and node.id in self.given
+        meant = self.imported_names.get(node.id) or (None if hidden else USUAL.get(node.id))
+        if meant == "numpy" and (len(parts) > 1 or not _is_numpys(*parts)):
+            meant = None if node.id not in self.imported_names else meant
+        if meant is not None:
+            return [*meant.split("."), *reversed(parts)]
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
         if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
@@ -318,8 +335,8 @@ class Expressions(Lowering):
     def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
-        if parts[0] == "numpy" and parts[1:] in (["pi"], ["e"], ["inf"], ["nan"]):
-            parts[0] = "math"
+        if parts[0] == "numpy" and _is_numpys(*parts[1:]):
+            parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
             if catalog.is_constant(constant):
@@ -386,10 +403,15 @@ class Expressions(Lowering):
                 self.constructed(imported, func)
             reads = tuple((name, self.input(name, func)) for name in self.functions[imported])
             return self.emit(f"call:{IMPORTED}{imported}", arguments, node, (*keywords, *reads))
-        if isinstance(func, ast.Attribute) and func.attr == "parameters" and not node.args:
-            owner = ".".join(self.dotted(func.value) or [])
-            if owner in self.functions and not self.is_value(owner):
-                return self.pack("list", [self.input(name, node) for name in self.functions[owner]], node)
+        if isinstance(func, ast.Attribute) and func.attr in ("parameters", "named_parameters") and not node.args:
+            owner = self.module_named(func.value)
+            if owner:
+                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in self.functions[owner]}
+                if func.attr == "parameters":
+                    return self.pack("list", [*inputs.values()], node)
+                return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
+        if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
+            return self.functional_call(node, depth)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled
@@ -404,6 +426,20 @@ class Expressions(Lowering):
             return self.derivative(op, node, CALLS[op], self.arguments(node, depth), self.keywords(node, depth))
         keywords = self.keywords(node, depth, spread=op.startswith(("call:", "dict:")))
         return self.emit(op, self.arguments(node, depth), node, keywords)
+
+    def module_named(self, node: ast.expr) -> str:
+        """The name of the module that a path means; empty where it means none."""
+        owner = ".".join(self.dotted(node) or []) if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) else ""
+        return owner if owner in self.functions and not self.is_value(owner) else ""
+
+    def functional_call(self, node: ast.Call, depth: int) -> Operand:
+        """`functional_call(net, parameters, arguments)`: a call of the module with other values of its parameters."""
+        owner = self.module_named(node.args[0]) if len(node.args) == 3 and not node.keywords else ""
+        if not owner or not self.is_program:
+            raise self.at(node, refusals.functional_call())
+        given = tuple(self.expr(part, depth) for part in node.args[1:])
+        reads = tuple((name, self.input(name, node)) for name in self.functions[owner])
+        return self.emit(f"functional:{owner}", given, node, reads)
 
     def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
         """`torch.zeros(3, requires_grad=True)` and nn.Parameter(…) inside of a program: a leaf of its own; None for others."""
@@ -422,7 +458,7 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
-        if path == "torch.cuda.is_available" and not node.args:
+        if path in ("torch.cuda.is_available", "torch.accelerator.is_available") and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
@@ -530,8 +566,14 @@ class Expressions(Lowering):
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
-            lowered.append((keyword.arg or "", self.expr(keyword.value, depth)))
+            lowered.append((keyword.arg or "", self.dtype_word(keyword) or self.expr(keyword.value, depth)))
         return tuple(lowered)
+
+    def dtype_word(self, keyword: ast.keyword) -> Operand | None:
+        """`dtype=float`: Python's own names of dtypes; None for anything else."""
+        name = keyword.value.id if keyword.arg == "dtype" and isinstance(keyword.value, ast.Name) else ""
+        known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
+        return Const(None, f"torch.{WORDS[name]}") if known else None
 
     # Dictionaries, and names that are set inside of an expression
 
@@ -598,6 +640,11 @@ def _plain_key(node: ast.expr) -> str | int | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, int)) and not isinstance(node.value, bool):
         return node.value
     return None
+
+
+def _is_numpys(name: str = "", *rest: str) -> bool:
+    """Whether a name of numpy's has a meaning here: its array, its numbers, its dtypes."""
+    return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
 
 
 def _constructor(node: ast.expr) -> ast.expr:

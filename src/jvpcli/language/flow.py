@@ -277,7 +277,7 @@ def _filled(
     if taken.rest is not None:
         yield taken.rest, run.pack("tuple", arguments[count:])
     if taken.others is not None:
-        yield taken.others, _made(run, others)
+        yield taken.others, made_of_entries(run, others)
 
 
 # Lists and dictionaries that change
@@ -366,7 +366,7 @@ def dictionary(run: Run, equation: Equation) -> Operand:
         else:
             key, value = pair.items
             entries[run.key(run.held(key))] = run.listed(run.held(value))
-    return _made(run, entries)
+    return made_of_entries(run, entries)
 
 
 def dictionary_of(run: Run, equation: Equation) -> Operand:
@@ -376,10 +376,11 @@ def dictionary_of(run: Run, equation: Equation) -> Operand:
         raise EvaluationError("`dict` takes pairs or a dictionary, and names with their values.")
     _update(run, entries, run.held_items(equation.operands))
     entries.update((name, run.listed(run.held(operand))) for name, operand in run.spread(equation.keywords))
-    return _made(run, entries)
+    return made_of_entries(run, entries)
 
 
-def _made(run: Run, entries: dict[Any, Operand]) -> Operand:
+def made_of_entries(run: Run, entries: dict[Any, Operand]) -> Operand:
+    """A dictionary."""
     run.lists_change = True
     run.count_items([*entries])
     limits.check_entries(len(entries))
@@ -434,7 +435,7 @@ def _empty(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) 
 
 
 def _copied(run: Run, entries: dict[Any, Operand], arguments: Sequence[Operand]) -> Operand:
-    return _made(run, dict(entries))
+    return made_of_entries(run, dict(entries))
 
 
 _DICTIONARY_METHODS: Mapping[str, tuple[Callable[[Run, dict[Any, Operand], Sequence[Operand]], Operand], Sequence[int]]] = {

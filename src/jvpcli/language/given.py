@@ -17,20 +17,22 @@ from jvpcli.language.calls import (
     items,
     maker,
     name_of,
+    path,
     picked,
     transformed,
     without_places,
 )
-from jvpcli.language.dependence import imported
-from jvpcli.language.names import assigned
-from jvpcli.language.statements import NAMESPACES, free_names, names_made
+from jvpcli.language.dependence import imported, root_of
+from jvpcli.language.names import assigned, free_names
+from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
 
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
 def derives(node: ast.AST, before: Sequence[ast.stmt]) -> bool:
     """Whether a part of a program calls for a derivative, by itself or by what the names in it stand for."""
-    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+    own = {*assigned(before)}
+    calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and root_of(part) not in own]
     if any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL) or name_of(maker(call)) in TRANSFORMS for call in calls):
         return True
     return any(derives(before[place], before[:place]) for place in _makers(node, before))
@@ -96,7 +98,7 @@ def _reads(statement: ast.stmt, name: str) -> bool:
 
 def _only_given(statements: Sequence[ast.stmt], name: str) -> bool:
     """Whether a name is nothing but an argument of calls for derivatives."""
-    nodes = [part for statement in statements for part in ast.walk(statement)]
+    nodes = [part for statement in statements if not is_passed_over(statement) for part in ast.walk(statement)]
     calls = [part for part in nodes if isinstance(part, ast.Call) and name_of(part) in FUNCTIONAL]
     given_ = [part for call in calls for part in call.args[1:] if isinstance(part, ast.Name) and part.id == name]
     read = [part for part in nodes if isinstance(part, ast.Name) and part.id == name and isinstance(part.ctx, ast.Load)]
@@ -160,14 +162,23 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
     Where they are carried out again and again, not `alone`, they leave the graph as it is, or go through one of their own.
     """
     if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
-        return is_parts(value.elt, before, False)
+        (loop, *others), element = value.generators, value.elt
+        if others or not isinstance(loop.target, ast.Name) or root_of(element) != loop.target.id:
+            return is_parts(element, before, False)
+        return is_parts(element, [*before, ast.Assign([loop.target], loop.iter, lineno=0)], alone)
     if isinstance(value, (ast.Tuple, ast.List)):
         return bool(value.elts) and all(is_parts(part, before, alone) for part in value.elts)
     if isinstance(value, (ast.Subscript, ast.Starred)):
         return is_parts(value.value, before, alone)
     if isinstance(value, ast.Name):
         place = next(_makers(value, before), None)
-        return place is not None and isinstance(part := before[place], ast.Assign) and is_parts(part.value, before[:place], alone)
+        part = None if place is None else before[place]
+        if not isinstance(part, ast.Assign):
+            return False
+        if isinstance(part.value, ast.List) and not part.value.elts:
+            added = [each for statement in before[place:] if (each := _appended(statement, value.id)) is not None]
+            return bool(added) and all(is_parts(each, before, False) for each in added)
+        return is_parts(part.value, before[:place], alone)
     if not isinstance(value, ast.Call):
         return False
     if is_constant(value) and not is_backward(value):
@@ -187,11 +198,23 @@ def is_parts(value: ast.AST, before: Sequence[ast.stmt], alone: bool = True) -> 
     definition = None if place is None else before[place]
     if isinstance(definition, ast.Assign) and isinstance(definition.value, ast.Lambda):
         return is_parts(definition.value.body, before, alone)
-    if not isinstance(definition, ast.FunctionDef):
+    if not isinstance(definition, ast.FunctionDef) or any(map(_fills, ast.walk(definition))):  # what a graph may need
         return False
     found = [part.value for part in ast.walk(definition) if isinstance(part, ast.Return) and part.value is not None]
-    inside = [part for part in ast.walk(definition) if isinstance(part, ast.Assign)]
+    inside = [part for part in ast.walk(definition) if isinstance(part, (ast.Assign, ast.Expr))]
     return bool(found) and all(is_parts(part, [*before, *inside], alone) for part in found)
+
+
+def _fills(node: ast.AST) -> bool:
+    """`one[i] = 1.`"""
+    return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+
+
+def _appended(statement: ast.stmt, name: str) -> ast.expr | None:
+    """What a statement appends to the list of that name; None where it does something else."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    appends = isinstance(call, ast.Call) and path(call.func) == f"{name}.append"
+    return call.args[0] if isinstance(call, ast.Call) and appends and call.args else None
 
 
 PUTTING_TOGETHER = frozenset({"stack", "cat", "concat", "concatenate", "vstack", "hstack", "list", "tuple"})

@@ -9,22 +9,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
-from jvpcli.language.dependence import drawing, imported, is_known, needed, seed_of
-from jvpcli.language.names import assigned
-from jvpcli.language.statements import assignment, free_names, names_made, of_leaf, unused_name
+from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
+from jvpcli.language.names import assigned, free_names, separated
+from jvpcli.language.statements import assignment, names_made, of_leaf, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
     """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs."""
-    if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Tuple) and len(statement.targets) == 1):
+    parts = separated(statement) if isinstance(statement, ast.Assign) else []
+    if len(parts) < 2 or {*names_made(statement)} & set().union(*(free_names(part.value) for part in parts)):
         return [statement]
-    (target,), values = statement.targets, statement.value.elts
-    if not (isinstance(target, ast.Tuple) and len(target.elts) == len(values)):
-        return [statement]
-    made = {*names_made(statement)}
-    if made & free_names(statement.value) or not (made & {*inputs} or any(map(of_leaf, values))):
-        return [statement]
-    return [ast.Assign([part], value, lineno=0) for part, value in zip(target.elts, values, strict=True)]
+    makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
+    return [*parts] if makes else [statement]
 
 
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -34,11 +30,14 @@ def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ())
     """
     statements = [part for statement in statements for part in separate(statement, inputs)]
     found = [*statements]
-    switched = {name for statement in statements for name in _switches(statement)} | {*inputs}
     taken = {node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    made = [names_made(part) if _makes_leaf(part, switched) else [] for part in statements]
+    made = [
+        names_made(part) if _makes_leaf(part, {*_switched(statements[place:]), *inputs}) else []
+        for place, part in enumerate(statements)
+    ]
     for name in dict.fromkeys(each for names in made for each in names):
-        places = [place for place, names in enumerate(made) if name in names]
+        last = max(place for place, names in enumerate(made) if name in names)
+        places = [k for k, part in enumerate(statements[: last + 1]) if name in made[k] or _is_made_plain(part, name)]
         if len(places) < 2 or any(_reads_later(part, name) for part in statements):
             continue
         for number, (start, end) in enumerate(zip([0, *places[1:]], places[1:], strict=False), 1):
@@ -46,6 +45,10 @@ def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ())
             for place in range(start, end + 1):
                 found[place] = own.renamed(found[place], values_only=place == end, targets_only=place == start > 0)
     return found
+
+
+def _is_made_plain(statement: ast.stmt, name: str) -> bool:
+    return isinstance(statement, ast.Assign) and names_made(statement) == [name]
 
 
 def _makes_leaf(statement: ast.stmt, switched: Collection[str]) -> bool:
@@ -86,21 +89,45 @@ class _Renamed:
 
 def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], dict[str, str]]:
     """The statements but those that make leaves, and those with their values as text, which may use the leaves before."""
-    switched = {name for statement in statements for name in _switches(statement)}
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
-    for statement in statements:
+    for place, statement in enumerate(statements):
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
-        if value is None and len(names) == 1 and names[0] in switched and isinstance(statement, ast.Assign):
-            value = statement.value
+        if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
+            value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
+        if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
+            names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
+            made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
+            read = set().union(*map(free_names, (*kept, *statements[place + 1 :])))
+            kept = [part for part in made if part in kept or {*assigned([part]), *changed(part)} & read - {*filled}]
+            leaves[filled[0]] = _value_text(value, made, code, is_first=not leaves)
+            continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
         elif not _switches(statement) and not _is_setting(statement):
             kept.append(statement)
     return kept, leaves
+
+
+def _switched(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names of what becomes a leaf later on."""
+    return {name for statement in statements for name in _switches(statement)}
+
+
+def _is_filled(name: str, after: Sequence[ast.stmt]) -> bool:
+    """Whether a value is changed where it is before it becomes a leaf."""
+    switch = next(place for place, part in enumerate(after) if name in _switches(part)) if any(
+        name in _switches(part) for part in after
+    ) else 0
+    return any(name in changed(part) for part in after[:switch])
+
+
+def _makes(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement makes or changes that value."""
+    return name in {*assigned([statement]), *changed(statement)}
 
 
 def _switches(statement: ast.stmt) -> list[str]:
@@ -114,7 +141,7 @@ def _switches(statement: ast.stmt) -> list[str]:
 
 
 SETTINGS = frozenset(
-    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed"}
+    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed", "torch.set_default_device"}
 )
 """Calls that change how torch works, for which the answer has options."""
 
@@ -138,13 +165,19 @@ def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first
 def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[list[ast.stmt], Pasted]:
     """A request with the weights that the program makes, and the statements that it needs besides.
 
-    Weights that are drawn at random stand in variables of the program, drawn behind all else.  A tangent is there before the
+    Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
+    something that the program makes, which may be no tensor.  A tangent is there before the
     program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
-    draws = drawing(kept)
+    draws, own = drawing(kept), {*assigned(kept)}
+
+    def takes_part(weight: ast.expr) -> bool:
+        parts = [part.value for part in ast.walk(weight) if isinstance(part, ast.Subscript)]
+        return any(isinstance(part, ast.Name) and part.id in own for part in parts)
+
     weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
-    if not any(weight is not None and draws(weight) for weight in weights):
+    if not any(weight is not None and (draws(weight) or takes_part(weight)) for weight in weights):
         return [], meant
     *before, last = meant.expression.split("; ")  # parameters of a function, by the names of what is given for them
     added: list[ast.stmt] = [assignment(own, given) for own, given in (text.split(" = ") for text in before)]

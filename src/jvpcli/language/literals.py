@@ -112,14 +112,18 @@ def _kind(token: str) -> str:
     return "more than one number" if len(words) > 1 and all(map(looks_like_numbers, words)) else "text"
 
 
+BARE_DOT = re.compile(r"(?<=\d)\.(?=[\s,\]}]|$)")
+"""The dot of `1.`, as Python writes it and JSON does not."""
+
+
 def parse_json(text: str) -> Any:
-    """The text as JSON; `NaN` and `Infinity` may stand bare, and what no float holds is `TOO_LARGE`.
+    """The text as JSON; `1.` is 1, `NaN` and `Infinity` may stand bare, and what no float holds is `TOO_LARGE`.
 
     Raises:
         BadValueError: with the place.
     """
     try:
-        return json.loads(text, parse_float=json_float)
+        return json.loads(BARE_DOT.sub(" ", text), parse_float=json_float)
     except json.JSONDecodeError as error:
         fact = error.msg.partition(": ")[0]  # without the character that is wrong
         message = f"it isn't valid JSON: {fact[:1].lower()}{fact[1:]}"

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
 from jvpcli.language.dependence import drawing, needed
-from jvpcli.language.evaluate import draw, seeded
+from jvpcli.language.evaluate import default_dtype, draw, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import constructed, without_mode
+from jvpcli.language.names import assigned, constructed, default_set, dotted, free_names, separated, without_mode
 from jvpcli.language.operations import describe
 from jvpcli.language.parse import parse
 from jvpcli.language.source import SourceText, read_source
@@ -72,6 +72,12 @@ class Module(ImportedFunction):
 
     seed: int = 0
     left: Tensor = field(default_factory=torch.default_generator.get_state)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its parameters, by their names in the program."""
+        assert isinstance(self.function, nn.Module)
+        return {f"{self.name}.{name}": tuple(x.shape) for name, x in self.function.named_parameters()}
 
     def leave(self) -> None:
         """Random numbers go on as behind the construction, where they began from the same seed."""
@@ -130,7 +136,8 @@ def construct(
     draws = drawing(tree.body, constructors=False)
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
-    with seeded(seed):
+    dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
+    with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
             before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
@@ -219,14 +226,21 @@ def _once(node: ast.AST) -> Iterator[ast.AST]:
             yield from _once(part)
 
 
-def _numbers(tree: ast.Module, bound: Mapping[str, list[ast.AST]]) -> dict[str, ast.Constant]:
-    """The names that stand for a plain number from the beginning to the end."""
-    return {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+def _numbers(tree: ast.Module, bound: Mapping[str, list[ast.AST]]) -> dict[str, ast.expr]:
+    """The names that stand for one value from the beginning to the end, with what they stand for."""
+    pairs = [
+        (target, node.value)
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for node in separated(statement)
         for target in node.targets
-        if isinstance(target, ast.Name) and len(bound[target.id]) == 1
+    ]
+    return {
+        target.id: value
+        for target, value in pairs
+        if isinstance(target, ast.Name)
+        and len(bound[target.id]) == 1
+        and not any(isinstance(part, ast.Call) for part in ast.walk(value))
     }
 
 
@@ -293,7 +307,7 @@ class _Maker:
 
     text: SourceText
     classes: Mapping[int, str]
-    numbers: Mapping[str, ast.Constant]
+    numbers: dict[str, ast.expr]
     memory_limit: int | None
     held: int = 0
 
@@ -303,7 +317,8 @@ class _Maker:
         if name not in CLASSES:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
-        arguments = [self.argument(part) for part in node.args]
+        given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
+        arguments = [self.argument(part) for part in given]
         keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
@@ -350,7 +365,11 @@ class _Maker:
         if isinstance(node, ast.Call) and id(node) in self.classes:
             return self.make(node)
         if isinstance(node, ast.Name) and node.id in self.numbers:
-            node = self.numbers[node.id]
+            written = self.numbers.pop(node.id)  # it can't be made of itself
+            value = self.argument(written)
+            plain = isinstance(value, (int, float, str))
+            self.numbers[node.id] = ast.copy_location(ast.Constant(value), written) if plain else written
+            return value
         if isinstance(node, (ast.Tuple, ast.List)):
             values = [self.argument(part) for part in node.elts]
             return tuple(values) if isinstance(node, ast.Tuple) else values
@@ -390,6 +409,22 @@ class _Maker:
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
         return error.with_context(span=self.text.span(node), source=self.text.source)
+
+
+def _spread(node: ast.expr) -> Iterator[ast.expr]:
+    """What an argument stands for: `*[nn.Tanh() for _ in range(3)]` and `*[a, b]` for several, any other for itself."""
+    written = node.value if isinstance(node, ast.Starred) else None
+    if isinstance(written, (ast.List, ast.Tuple)):
+        yield from written.elts
+        return
+    loop = written.generators[0] if isinstance(written, ast.ListComp) and len(written.generators) == 1 else None
+    turns = loop.iter if loop is not None and isinstance(loop.iter, ast.Call) and not loop.ifs else None
+    count = turns.args[0] if turns is not None and dotted(turns.func) == "range" and len(turns.args) == 1 else None
+    if loop is None or not (isinstance(written, ast.ListComp) and isinstance(count, ast.Constant) and type(count.value) is int):
+        yield node
+        return
+    alike = {*assigned([loop.target])}.isdisjoint(free_names(written.elt))
+    yield from [written.elt] * min(count.value, MOST_MODULES + 1) if alike else [node]
 
 
 def _first(error: Exception) -> str:

@@ -47,9 +47,33 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
 
 
+def separated(statement: ast.Assign) -> list[ast.Assign]:
+    """`a, b = 1, 2` as an assignment for each name; any other as it is."""
+    (target, *others), value = statement.targets, statement.value
+    if others or not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)):
+        return [statement]
+    return [ast.Assign([part], each, lineno=0) for part, each in zip(target.elts, value.elts, strict=True)]
+
+
 def assigned(statements: Iterable[ast.AST]) -> list[str]:
     """The names that statements assign, their functions' own names left out, in order and each once."""
     return list(dict.fromkeys(name for name, stored in _of_all(statements) if stored))
+
+
+def free_names(node: ast.AST) -> set[str]:
+    """The names that a part of a program uses, without those that functions and comprehensions in it have of their own."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+        of_its_own = {name for each in node.generators for name in assigned([each.target])}
+        return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
+    if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
+        return set().union(*map(free_names, ast.iter_child_nodes(node)))
+    own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
+    body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+    if isinstance(node, ast.FunctionDef):
+        own |= {*assigned(node.body)}
+    return (set().union(*map(free_names, body)) - own) | free_names(node.args)
 
 
 def declared(nodes: Iterable[ast.AST]) -> dict[str, bool]:
@@ -113,6 +137,46 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
         while name in found or (name in taken and not isinstance(target, ast.Name)):
             name += "_"
         found[name] = (call, classes)
+    return found
+
+
+DTYPES = {"HalfTensor": "float16", "FloatTensor": "float32", "DoubleTensor": "float64", "BFloat16Tensor": "bfloat16",
+          "half": "float16", "float": "float32", "double": "float64"}  # fmt: skip
+"""Other names of the dtypes that new tensors may have."""
+
+
+def default_set(statement: ast.AST) -> str | None:
+    """`torch.float64` of `torch.set_default_dtype(torch.float64)`, or of its older spelling; None for another statement."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or len(call.args) != 1 or call.keywords:
+        return None
+    if dotted(call.func) not in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
+        return None
+    (given,) = call.args
+    written = given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else dotted(given)
+    root, _, name = written.rpartition(".")
+    name = DTYPES.get(name, name)
+    return f"torch.{name}" if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
+
+
+def _gives(node: ast.AST) -> bool:
+    return isinstance(node, ast.Return) and node.value is not None
+
+
+def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
+    """The statements `y.register_hook(print)` whose function gives nothing back, so that the gradient stays what it is."""
+    defined = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    silent = {name for name, node in defined.items() if not any(map(_gives, ast.walk(node)))}
+    silent |= {"print"} - {*defined, *assigned(tree.body)}
+    found: list[ast.stmt] = []
+    for node in ast.walk(tree):
+        call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+        hooks = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "register_hook"
+        given = call.args[0] if isinstance(call, ast.Call) and hooks and len(call.args) == 1 and not call.keywords else None
+        body = given.body if isinstance(given, ast.Lambda) else None
+        named = body.func if isinstance(body, ast.Call) else given  # a lambda that only prints
+        if isinstance(named, ast.Name) and named.id in silent and isinstance(node, ast.stmt):
+            found.append(node)
     return found
 
 

@@ -95,7 +95,10 @@ def _is_passed_over(node: ast.stmt) -> bool:
 
 def _is_look(node: ast.stmt) -> bool:
     """`y.grad_fn` and the like, which a session shows: what autograd knows of a value, and no number."""
-    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(node, ast.Expr) and _looks_at_graph(node.value)
+
+
+def _looks_at_graph(value: ast.expr) -> bool:
     return isinstance(value, ast.Attribute) and value.attr in ("grad_fn", "is_leaf", "requires_grad") and bool(
         names.dotted(value.value).strip(".")
     )
@@ -112,7 +115,8 @@ def _printed(node: ast.stmt) -> list[ast.expr]:
         return []
     assert isinstance(node, ast.Expr)
     assert isinstance(node.value, ast.Call)
-    return [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
+    shown = [part for part in node.value.args if not isinstance(part, (ast.JoinedStr, ast.Constant, ast.Starred))]
+    return [part for part in shown if not _looks_at_graph(part)]
 
 
 class _Statements(Expressions):
@@ -120,11 +124,16 @@ class _Statements(Expressions):
 
     level = 0
     in_loop = False
+    looking: frozenset[int] = frozenset()
+    """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
+    default: str | None = None
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
+        if ".register_hook" in self.text.source:
+            self.looking = frozenset(map(id, names.looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(
@@ -137,6 +146,7 @@ class _Statements(Expressions):
             input_spans=tuple(self.input_spans),
             names=tuple(self.scope.names.items()),
             has_statements=self.is_program or self.derives,
+            default=self.default,
             derived=tuple(name for name, slot in self.inputs.items() if slot in self.derived),
         )
 
@@ -149,6 +159,13 @@ class _Statements(Expressions):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
+        if id(node) in self.looking:
+            return
+        if (default := names.default_set(node)) is not None:
+            if self.level or self.around or any(not each.op.startswith("random:") for each in self.equations):
+                raise self.at(node, refusals.late_default())
+            self.default = default
+            return
         handler = STATEMENTS.get(type(node))
         if handler is None:
             raise self.at(_head(node, self.text.source, self.text.span(node)), refusals.statement(type(node)))
@@ -359,10 +376,25 @@ class _Statements(Expressions):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
             self.emit(CLEAR, (self.expr(target.value, 0),), target)
+        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and self.is_program and (
+            target.attr == "data" or (target.attr == "requires_grad" and value == Const(True))
+        ):
+            self.assign_attribute(target, target.value, value, value_node)
         elif isinstance(target, ast.Attribute):
             raise self.at(target, ForbiddenError("Attributes can't be assigned."))
         else:
             raise self.at(target, refusals.node(type(target)))
+
+    def assign_attribute(self, target: ast.Attribute, owner: ast.Name, value: Operand, value_node: ast.expr) -> None:
+        """`x.requires_grad = True`; `w.data = value`, which fills it as under torch.no_grad()."""
+        held = self.expr(owner, 0)
+        if target.attr == "requires_grad":
+            self.bind(owner, self.emit("derive:open", (held,), target))
+            return
+        with self.block() as equations:
+            fitting = self.emit("method:reshape_as", (value, held), value_node)
+            self.emit("method:copy_", (held, fitting), target)
+        self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
 
     def unpack(self, target: ast.Tuple | ast.List, value: Operand, value_node: ast.expr) -> None:
         """`a, b = value` and `a, *b = value`."""

@@ -11,6 +11,7 @@ from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
+from jvpcli.language.devices import at_home
 from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -20,7 +21,7 @@ from jvpcli.language.leaves import (
     without_leaves,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned
+from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened
 from jvpcli.language.subject import Reader, calls_of, follows
@@ -49,7 +50,8 @@ def as_meant(request: Request) -> Request:
         return request
     own = not request.imports or is_torchs_own(text)
     seed = request.seed if request.seed_given else None
-    pasted = read_pasted(text, request.call, request.command == "hessian", seed) if own else None
+    elsewhere = str(request.device or "cpu").startswith("cuda")
+    pasted = read_pasted(text, request.call, request.command == "hessian", seed, elsewhere) if own else None
     if pasted is None:
         if request.call is not None:
             raise UsageError(
@@ -60,11 +62,11 @@ def as_meant(request: Request) -> Request:
     inputs = {name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused}
     weights = [value for _, value in (*request.grad_outputs, *request.tangent)]
     told = [pasted.expression, *pasted.wrt, *pasted.grad_outputs, *pasted.tangent, *weights, *inputs.values()]
-    elsewhere = words([text]) - words(told)  # what only the rest of the program reads
+    beside = words([text]) - words(told)  # what only the rest of the program reads
     meant = replace(
         request,
         expression=pasted.expression,
-        inputs=_in_order({name: x for name, x in inputs.items() if name not in elsewhere}),
+        inputs=_in_order({name: x for name, x in inputs.items() if name not in beside}),
         wrt=request.wrt or pasted.wrt or None,
         grad_outputs=request.grad_outputs or tuple((None, text) for text in pasted.grad_outputs),
         tangent=request.tangent or tuple((None, text) for text in pasted.tangent),
@@ -116,12 +118,15 @@ def _refuse_lacking(request: Request) -> None:
             raise UsageError(f"jvp {request.command} {reason}; jvp inspect answers it", hints=(instead,) if instead else ())
 
 
-def read_pasted(source: str, number: int | None = None, twice: bool = False, seed: int | None = None) -> Pasted | None:
+def read_pasted(
+    source: str, number: int | None = None, twice: bool = False, seed: int | None = None, on_gpu: bool = False
+) -> Pasted | None:
     """What a program's text asks for, by the leaves that it makes, and by a call for a derivative.
 
     That is the call number `number`, from 1, or the one that ends the program.  With `twice` the second derivative is asked
     for anyway, and a call of it means its function.  `seed` is where random numbers begin, if that is given: the program's own
-    gives way to it.  None where there is no call and no leaf, or the text can't be read.
+    gives way to it.  What it moves to a GPU stays where it is, unless the answer is `on_gpu`, too.  None where there is no call
+    and no leaf, or the text can't be read.
 
     Raises:
         UsageError: there is no call of that number.
@@ -133,7 +138,8 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     except JvpError:
         return None
     code = "\n".join(text.lines)
-    parts, own_seed = with_seed([part for statement in opened(tree.body) for part in separate(statement)], seed)
+    body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
+    parts, own_seed = with_seed([part for statement in opened(body) for part in separate(statement)], seed)
     turn = one_turn(parts, code)
     written = turn.statements
     places = list(calls_of(written, code))
@@ -142,10 +148,11 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         raise _no_such_call(number, _listed(nodes, (), text, code))
     end = len(written) if number is None or not places else places[number - 1].place + 1
     inputs: tuple[str, ...] = ()
+    plain = with_open_tuples(written[:end])
     while True:
-        statements = [*with_own_names(with_open_tuples(written[:end]), inputs), *written[end:]]
+        statements = [*with_own_names(plain, inputs), *written[end:]]
         calls = list(calls_of(statements, code))
-        others = {*assigned(statements)} - {*assigned(written)}
+        others = {*assigned(statements)} - {*assigned(plain)}
         reader = Reader(statements, code, twice, calls, others)
         subject = reader.ending() if number is None or not calls else reader.chosen(calls[number - 1])
         own = {} if subject is None else without_leaves(subject.before, code)[1]
@@ -170,12 +177,15 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
     if found is not None and of_turn and (left := turn.left(code)):
         found = replace(found, wrt=found.wrt or tuple(leaves))
-        kept = [part for part in kept if not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
+        stays = {id(part) for part in turn.statements[turn.start :]}
+        kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
-    told = Pasted(source, calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
+    own_text = "\n".join(map(ast.unparse, body)) if moved else source
+    told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told
-    kept = [statement for statement in kept if not is_passed_over(statement)]
+    shown = kept[-1:] if found is None else []  # what a program prints last is its result
+    kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if found is not None and statements != written:  # what only concerns leaves before the last is another question
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
     if found is not None:
@@ -190,23 +200,23 @@ def read_pasted(source: str, number: int | None = None, twice: bool = False, see
         expression=expression,
         inputs=leaves,
         seed=own_seed,
-        notes=(*(turn.notes if of_turn else ()), *(found or told).notes),
+        notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
         passed_over=told.passed_over,
     )
     meant = _without_unused(_of_what_is_read(found))
-    renamed = [name for name in meant.inputs if name not in words([source])] if statements != written else []
-    about = (f"{name} is a leaf whose name is given to another one later" for name in renamed)
+    about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
     """The statements of a program that are not carried out: `print`, assertions, the steps of an optimizer."""
-    found = []
+    found, hooks = [], looking_hooks(tree)
     for node in ast.walk(tree):
         shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
-        if isinstance(node, ast.stmt) and is_passed_over(node) and not shows:
-            found.append(PassedOver("assert" if isinstance(node, ast.Assert) else called_by(node), _line(node, text)))
+        if isinstance(node, ast.stmt) and (is_passed_over(node) or node in hooks) and not shows:
+            what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
+            found.append(PassedOver(what, _line(node, text)))
     return tuple(found)
 
 
@@ -221,7 +231,7 @@ def _left_out(source: str) -> tuple[PassedOver, ...] | None:
 
 def _line(node: ast.stmt | ast.expr, text: SourceText) -> int:
     """The line of the text on which a part of it begins, from 1."""
-    return text.source.count("\n", 0, text.span(node)[0]) + 1
+    return text.source.count("\n", 0, text.position(node.lineno, node.col_offset)) + 1
 
 
 def _listed(nodes: Sequence[ast.Call], explained: Sequence[int], text: SourceText, code: str) -> tuple[Call, ...]:
@@ -238,10 +248,15 @@ def _no_such_call(number: int, calls: Sequence[Call]) -> UsageError:
 
 def _of_what_is_read(pasted: Pasted) -> Pasted:
     """Without the leaves that nothing reads."""
-    read = words([pasted.expression, *pasted.grad_outputs, *pasted.tangent]) | {*pasted.wrt}
-    while more := words(text for name, text in pasted.inputs.items() if name in read) - read:
+    read = _read_by([pasted.expression, *pasted.grad_outputs, *pasted.tangent]) | {*pasted.wrt}
+    while more := _read_by(text for name, text in pasted.inputs.items() if name in read) - read:
         read |= more
     return replace(pasted, inputs={name: text for name, text in pasted.inputs.items() if name in read})
+
+
+def _read_by(texts: Iterable[str]) -> set[str]:
+    """The names that parts of a program read."""
+    return {name for text in texts for part in ast.parse(text).body for name in free_names(part)}
 
 
 def _without_unused(pasted: Pasted) -> Pasted:

@@ -61,6 +61,20 @@ def decorator(managers: Collection[str]) -> JvpError:
     )
 
 
+def functional_call() -> JvpError:
+    """A functional_call that isn't written as the language has it."""
+    return ForbiddenError(
+        "functional_call takes a module of the program, a dictionary of its parameters and the arguments here.",
+        hints=["Write it so: torch.func.functional_call(net, {**dict(net.named_parameters()), 'weight': w}, (x,))"],
+    )
+
+
+def late_default() -> JvpError:
+    """A dtype for new tensors that is set where there are some."""
+    message = "The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first."
+    return ForbiddenError(message)
+
+
 def no_result(node: ast.stmt) -> JvpError:
     """A program whose last statement gives nothing."""
     if isinstance(node, ast.FunctionDef):
@@ -166,6 +180,8 @@ def member(name: str, called: bool, owner: str | None = None) -> JvpError:
     if not called and catalog.is_method(name):
         return ExpressionSyntaxError(f"`.{name}` is a method: call it, as in .{name}().")
     reason = catalog.why_forbidden(f"torch.Tensor.{name}")
+    if name == "register_hook":
+        reason = "a hook that gives a gradient back is not carried out; one that only looks is passed over"
     if reason is None and any(hasattr(kind, name) for kind in (str, list, dict, set)):
         reason = "it belongs to Python's own types, not to tensors"
     if reason:

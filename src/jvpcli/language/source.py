@@ -76,7 +76,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
         try:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
-                return text, ast.parse(code)
+                return text, _Staying().visit(ast.parse(code))
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -92,6 +92,26 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             "The expression nests too deeply to be read.", source=source, hints=["Give parts a name: y = …; z = f(y)."]
         ) from None
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
+
+
+class _Staying(ast.NodeTransformer):
+    """Reads `x.to(device)` as x: what is computed here stays where the inputs are."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call, and those in it."""
+        self.generic_visit(node)
+        to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
+        moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in ("device", "dev")
+        return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """`net = net.to(device)` gives nothing another name."""
+        named = isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name) and len(node.targets) == 1
+        self.generic_visit(node)
+        same = named and isinstance(node.value, ast.Name) and isinstance(node.targets[0], ast.Name)
+        if same and isinstance(node.value, ast.Name) and node.value.id == node.targets[0].id:  # type: ignore[attr-defined]
+            return ast.copy_location(ast.Pass(), node)
+        return node
 
 
 BLANKS = " \t\f"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import assigned
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -29,9 +29,19 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
+SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
+"""What calls that only show something begin with, as people name it."""
+
+
 def is_passed_over(statement: ast.stmt) -> bool:
-    """`print(…)`, `assert`, and the step of an optimizer: they are not carried out."""
-    return isinstance(statement, ast.Assert) or called_by(statement) in ("print", "step")
+    """`print(…)`, `plt.plot(…)`, `assert`, and the step of an optimizer: they are not carried out."""
+    return isinstance(statement, ast.Assert) or called_by(statement) == "step" or is_shown(statement)
+
+
+def is_shown(statement: ast.stmt) -> bool:
+    """Whether a statement calls what only shows something."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Call) and root_of(value) in SHOWING
 
 
 def called_by(statement: ast.stmt) -> str:
@@ -70,31 +80,16 @@ def cleared(statement: ast.stmt) -> set[str]:
 
 def updates(statement: ast.stmt) -> bool:
     """Whether a statement moves weights along their gradient, or clears it, and gives nothing else."""
-    if isinstance(statement, ast.With):
+    if isinstance(statement, (ast.With, ast.For)):
         return all(map(updates, statement.body))
     moves = method_of(statement) in ("step", "sub_", "add_", "copy_")
-    return isinstance(statement, ast.AugAssign) or moves or bool(cleared(statement))
+    set_anew = isinstance(statement, ast.Assign) and path(statement.targets[0]).endswith(".data")
+    return isinstance(statement, ast.AugAssign) or moves or set_anew or bool(cleared(statement))
 
 
 def reads_grad(node: ast.AST) -> bool:
     """Whether `.grad` of something stands in a part of a program."""
     return any(isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(node))
-
-
-def free_names(node: ast.AST) -> set[str]:
-    """The names that a part of a program uses, without those that functions and comprehensions in it have of their own."""
-    if isinstance(node, ast.Name):
-        return {node.id}
-    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
-        of_its_own = {name for each in node.generators for name in assigned([each.target])}
-        return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
-    if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
-        return set().union(*map(free_names, ast.iter_child_nodes(node)))
-    own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
-    body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
-    if isinstance(node, ast.FunctionDef):
-        own |= {*assigned(node.body)}
-    return (set().union(*map(free_names, body)) - own) | free_names(node.args)
 
 
 def all_read(names: set[str], before: Sequence[ast.stmt]) -> set[str]:

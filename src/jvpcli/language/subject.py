@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import (
     GRAPH_OPTIONS,
     Pasted,
+    argument,
     asked,
     asked_twice,
     has_graph,
@@ -33,14 +34,15 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
     assignment,
+    called_by,
     cleared,
-    free_names,
     is_passed_over,
+    is_shown,
     method_of,
     names_changed,
     names_made,
@@ -158,7 +160,11 @@ class Reader:
         for place in reversed(range(len(self.statements))):
             statement, before = self.statements[place], self.statements[:place]
             value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
-            if value is None or shows(statement, {*assigned(before)}) or not derives(value, before):
+            printed = _printed_call(statement)
+            if printed is None and (value is None or shows(statement, {*assigned(before)})):
+                continue
+            value = printed or value
+            if value is None or not derives(value, before):
                 continue
             wrt = self._given(value, before)
             if not wrt and not (without_leaves(before, self.code)[1] and is_parts(value, before)):
@@ -206,6 +212,8 @@ class Reader:
         before, function = self.statements[: each.start], transformed(each.call)
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
+        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in meant.wrt]
+        meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
             meant = replace(meant, wrt=tuple(retained))
@@ -294,6 +302,15 @@ class Reader:
         return _Subject([*kept, *stays], combined, (*reversed(found), last))
 
 
+def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
+    """`net` of a name that is given to `dict(net.named_parameters())`; empty for any other name."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
+    call = made[-1] if made else None
+    pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
+    called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
+    return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+
+
 def _reads(text: str, names: set[str]) -> bool:
     """Whether an expression reads one of some names; a weight that is left to PyTorch reads none."""
     return not text.startswith("implicit") and bool(free_names(parsed(text)) & names)
@@ -345,6 +362,15 @@ def _takes_part(layer: ast.expr) -> bool:
     return _prints(layer) or (isinstance(layer, ast.Subscript) and isinstance(layer.slice, ast.Constant))
 
 
+def _printed_call(statement: ast.stmt) -> ast.expr | None:
+    """`f(x)` of `print("f:", f(x))`; None for any other statement."""
+    call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
+    given_ = call.args if isinstance(call, ast.Call) else []
+    shown = [part for part in given_ if not isinstance(part, (ast.Constant, ast.JoinedStr))]
+    plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, ast.Name)
+    return shown[0] if plain else None
+
+
 def _prints(layer: ast.expr) -> bool:
     return isinstance(layer, ast.Call) and path(layer.func) in ("print", "list", "tuple")
 
@@ -357,16 +383,19 @@ def _is_plain(layer: ast.expr) -> bool:
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
-    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards."""
+    """The values that keep their gradient, by `y.retain_grad()`, and whose `.grad` is read afterwards, and that of no leaf."""
     nodes = [node for part in rest for node in ast.walk(part)]
     read = {path(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
     kept = [root_of(part.value) for part in before if isinstance(part, ast.Expr) and method_of(part) == "retain_grad"]
-    return [name for name in kept if name in read]
+    return [name for name in kept if name in read] if read <= {*kept} else []
 
 
 def _make_graph(call: ast.expr) -> bool:
     """Make a call give a value with a graph, where it gives one without; whether that could be done."""
     if not isinstance(call, ast.Call) or not is_constant(call) or is_backward(call):
+        return False
+    inputs = argument(call, 1, "inputs")
+    if name_of(call) == "grad" and (inputs is None or isinstance(inputs, ast.Constant)):  # torch.func.grad(f), a function
         return False
     if is_functional(call) and len(call.args) > (2 if name_of(call) in ("jacobian", "hessian") else 3):
         return False
@@ -450,7 +479,9 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
         used = {node.id for node in ast.walk(part) if isinstance(node, ast.Name)} & results
         if is_backward(call) and reads_grad(part):
             used.add(".grad")
-        if used and isinstance(part, ast.Assign) and _is_named(part, results):
+        if used and isinstance(part, ast.Assign) and (_is_named(part, results) or (
+            is_constant(call) and not has_graph(call) and _beside_gradients(part.value) <= results
+        )):
             results |= {*names_made(part)}
             continue
         if not used or shows(part, results, is_constant(call)) or updates(part):
@@ -458,10 +489,6 @@ def _is_used(statement: ast.stmt, call: ast.Call, rest: Sequence[ast.stmt]) -> b
         if isinstance(part, (ast.Expr, ast.Assign, ast.AugAssign)):
             return True
     return False
-
-
-SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
-"""What calls that only show something begin with, as people name it."""
 
 
 COMPARING = frozenset({"allclose", "equal", "isclose", "assert_close", "assert_allclose"})
@@ -475,11 +502,19 @@ def _compares(layer: ast.expr) -> bool:
 def shows(statement: ast.stmt, results: set[str], constant: bool = True) -> bool:
     """`print(…)`, or one of the results, or `x.grad`, as it stands; of one that is constant also what is made of it alone."""
     looks = _looks(statement, results)
-    printed = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and root_of(statement.value) in SHOWING
     compared = isinstance(statement, ast.Expr) and any(map(_compares, layers(statement.value)))
-    return isinstance(statement, ast.Assert) or printed or compared or (
+    return isinstance(statement, ast.Assert) or is_shown(statement) or compared or (
         looks is not None and (constant or not looks or any(map(_is_plain, looks)))
     )
+
+
+def _beside_gradients(node: ast.AST) -> set[str]:
+    """The names that a value reads, but those of which it reads the gradient alone."""
+    if isinstance(node, ast.Attribute) and node.attr == "grad":
+        return set()
+    if isinstance(node, ast.Name):
+        return {node.id} - NAMESPACES
+    return set().union(*map(_beside_gradients, ast.iter_child_nodes(node)))
 
 
 def _is_named(statement: ast.Assign, results: set[str]) -> bool:

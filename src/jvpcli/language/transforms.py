@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError
+from jvpcli.errors import EvaluationError, UnknownNameError
 from jvpcli.language.derivatives import OPENING, derived
-from jvpcli.language.flow import call_value, recording
+from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
-from jvpcli.language.run import FunctionValue, Handler, Run, items_in
-from jvpcli.program import GRAD, Const, Equation, Known, Operand, Pack
+from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -54,6 +54,14 @@ class Call:
         if not (x.is_floating_point() or x.is_complex()):
             raise EvaluationError(f"Only tensors of floating point have derivatives, and this is {str(x.dtype)[6:]}.")
         return self.do("derive:open", operand, by=OPENING)
+
+    def each(self, function: Callable[..., Operand], *operands: Operand) -> Operand:
+        """What a function gives of tensors, or of the values of dictionaries of the same keys, by these."""
+        entries = [entries_in(operand) for operand in operands]
+        if entries[0] is None:
+            return function(*operands)
+        held = {key: [part[key] for part in entries if part is not None] for key in entries[0]}
+        return made_of_entries(self.run, {key: function(*parts) for key, parts in held.items()})
 
     def plain(self, operand: Operand | None, default: Any) -> Any:
         """The value of an option."""
@@ -168,7 +176,7 @@ class Transformed(FunctionValue):
             raise EvaluationError(f"argnums={chosen} does not fit {len(arguments)} arguments.")
         given = list(arguments)
         for number in numbers:
-            given[number] = call.opened(given[number])
+            given[number] = call.each(call.opened, given[number])
         value = call.value(self.function, given, keywords)
         auxiliary: Operand = Const(None)
         if self.has_aux(call):
@@ -202,18 +210,26 @@ class Partial(FunctionValue):
 
 def _grad(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     y, xs, single, auxiliary = f.evaluated(call, arguments, keywords)
-    found = call.gradient(y, xs, f"torch.func.{f.name}")
+    by = [leaf for x in xs for leaf in _leaves(x)]
+    left = iter(call.gradient(y, by, f"torch.func.{f.name}"))
+    found = [call.each(lambda _: next(left), x) for x in xs]
     gradients = found[0] if single else call.run.pack("tuple", found)
     if f.name == "grad":
         return f.result(call, gradients, auxiliary)
     return call.run.pack("tuple", [gradients, f.result(call, y, auxiliary)])
 
 
+def _leaves(x: Operand) -> list[Operand]:
+    """The tensors of an argument: itself, or the values of a dictionary."""
+    entries = entries_in(x)
+    return [x] if entries is None else [*entries.values()]
+
+
 def _jac(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     value, xs, single, auxiliary = f.evaluated(call, arguments, keywords)
 
     def of(y: Operand) -> Operand:
-        found = [call.jacobian(y, x) for x in xs]
+        found = [call.each(lambda leaf: call.jacobian(y, leaf), x) for x in xs]
         return found[0] if single else call.run.pack("tuple", found)
 
     items = items_in(value)
@@ -251,7 +267,7 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
         raise EvaluationError("torch.vmap over an axis of length 0 has nothing to tell what it gives.")
     out = call.plain(f.options.get("out_dims"), 0)
     if items_in(results[0]) is None:
-        return call.do("call:torch.stack", Pack("list", tuple(results)), dim=out)
+        return call.each(lambda *rows: call.do("call:torch.stack", Pack("list", rows), dim=out), *results)
     columns = zip(*map(call.parts, results), strict=True)
     places = out if isinstance(out, tuple) else [out] * len(call.parts(results[0]))
     if len(places) != len(call.parts(results[0])):
@@ -434,6 +450,26 @@ def transform(run: Run, equation: Equation) -> Operand:
     return Const(Transformed(name, function, {**options, **keywords}))
 
 
+def functional_call(run: Run, equation: Equation) -> Operand:
+    """A module with other values of parameters: `torch.func.functional_call(net, {"weight": w}, (x,))`."""
+    call = Call(run, equation)
+    given, arguments = run.held_items(equation.operands)
+    entries = entries_in(given)
+    own = {name: run.held(operand) for name, operand in equation.keywords}
+    shapes = dict(getattr(run.functions[equation.target], "shapes", {}))
+    if entries is None:
+        raise EvaluationError("functional_call takes a dictionary of parameters by their names.")
+    named = {f"{equation.target}.{key}": call.run.newest(value) for key, value in entries.items()}
+    for name, value in named.items():
+        shape = tuple(call.tensor(value).shape)
+        if name not in shapes:
+            raise UnknownNameError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
+        if shape != shapes[name]:
+            raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
+    keywords = tuple({**own, **named}.items())
+    return run.do(f"call:{IMPORTED}{equation.target}", call.parts(arguments), equation.span, keywords)
+
+
 def _is_function(operand: Operand) -> bool:
     return isinstance(operand, Const) and isinstance(operand.value, (FunctionValue, Known))
 
@@ -449,5 +485,5 @@ def _sizes(shape: Sequence[int]) -> Operand:
     return Pack("tuple", tuple(map(Const, shape)))
 
 
-HANDLERS: Mapping[str, Handler] = {"transform": transform}
+HANDLERS: Mapping[str, Handler] = {"transform": transform, "functional": functional_call}
 """Carries out what torch.func and torch.autograd.functional offer."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import argument, is_backward, layers, text_of
-from jvpcli.language.dependence import changed, drawing, needed
+from jvpcli.language.calls import argument, is_backward, path, text_of
+from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, read_first
-from jvpcli.language.statements import assignment, cleared, unused_name
+from jvpcli.language.names import assigned, constructed, free_names, read_first
+from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, unused_name
 from jvpcli.language.subject import around, calls_of, shows
 
 
@@ -47,15 +47,11 @@ class Turn:
 def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] = ()) -> Turn:
     """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
 
-    Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  What stands
-    `outside` comes before the statements.
+    Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  Of a loop in a
+    loop it is a turn of both.  What stands `outside` comes before the statements.
     """
-    while len(statements) > 1 and isinstance(end := statements[-1], ast.Expr) and shows(end, set()):
-        if any(isinstance(layer, ast.Attribute) and layer.attr == "grad" for layer in layers(end.value)):
-            break
-        statements = statements[:-1]
     shown = statements
-    while len(shown) > 1 and isinstance(end := shown[-1], ast.Expr) and (shows(end, set()) or isinstance(end.value, ast.Name)):
+    while len(shown) > 1 and _only_shows(shown[-1], shown[:-1]):
         shown = shown[:-1]
     last = shown[-1] if shown else None
     if not isinstance(last, (ast.For, ast.While)):
@@ -66,35 +62,98 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
         last = copy.copy(last)
         last.body = inner.statements
     calls = {each.place: each.call for each in calls_of(last.body, code) if around(last.body[each.place], each.node) is not None}
-    if not calls:
+    if not calls and not inner.notes:
         return Turn(statements)
+    stepping = _steps(last)
+    alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
+    first = alone or stepping or bool(not calls and not inner.earlier)
+    start, around_it = len(before), [*outside, *before]
+    head: list[ast.stmt] = []
+    earlier: list[ast.stmt] = []
+    own = {*assigned(around_it)}
+    if isinstance(last, ast.For):
+        head = [_assign(last.target, _item(last.iter, 0 if first else -1))]
+        earlier = [] if first else [ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)]
+        own -= {*assigned([_assign(last.target, last.iter)])}
+    if not calls:
+        outer = _carried(last, inner.statements, around_it, own) if earlier else ()
+        return replace(
+            inner,
+            statements=[*before, *head, *inner.statements],
+            start=start + len(head) + inner.start,
+            notes=(*(("of the outer loop the first turn is shown",) if first and inner.earlier else ()), *inner.notes),
+            carried=tuple(dict.fromkeys((*inner.carried, *outer))),
+            earlier=[*before, *earlier, *head, *inner.earlier] if inner.earlier else (),
+        )
     end_place = max(calls)
-    body, call, start = last.body[: end_place + 1], calls[end_place], len(before)
-    if isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body)):
-        head = [_assign(last.target, _item(last.iter, 0))] if isinstance(last, ast.For) else []
+    body, call = last.body[: end_place + 1], calls[end_place]
+    if stepping:
+        note = "of the loop the first turn is shown: what a step of an optimizer makes of the weights is left out"
+        return Turn([*before, *head, *body], start, (note,))
+    if first:
         return Turn([*before, *head, *last.body], start, ("of the loop the first turn is shown",))
     wanted = needed(body[-1], [*before, *body[:-1]])
     body = [part for place, part in enumerate(body) if part in wanted or place in calls]  # not what only keeps a record
-    made = {*assigned([last]), *changed(last)}
-    around_it = [*outside, *before]
-    own = {*assigned(around_it)} - {*assigned([_assign(last.target, last.iter)])}
-    if changed(last) - own or any(isinstance(part, ast.AugAssign) and not {*assigned([part])} <= own for part in ast.walk(last)):
-        made |= {*without_leaves(around_it, code)[1]}  # by another name
-    carried = tuple(name for name in assigned(around_it) if name in made & own & read_first(body))
+    augmented = [part for part in ast.walk(last) if isinstance(part, ast.AugAssign)]
+    elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
+    carried = _carried(last, body, around_it, own, {*without_leaves(around_it, code)[1]} if elsewhere else ())
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
         carried or cleared(last) or argument(call, 0, "gradient")
     ):
         total = unused_name("total", [*statements, *body])
         added = assignment(total, ast.BinOp(ast.Name(total, ast.Load()), ast.Add(), call.func.value))
+        assert isinstance(last, ast.For)
         again = ast.For(last.target, last.iter, [*body[:-1], added], [], lineno=0)
         whole = ast.Call(ast.Attribute(ast.Name(total, ast.Load()), "backward", ast.Load()), [], [])
         ended = ast.Expr(ast.copy_location(whole, call))
         note = "of the loop's calls of backward PyTorch adds the gradients up in .grad, and so does the result"
         return Turn([*before, assignment(total, "0"), again, ended], start, (note,), True)
-    earlier = ast.For(last.target, _item(last.iter, slice(None, -1)), last.body, [], lineno=0)
     left = f", at what the turns before it leave in {', '.join(carried)}" if carried else ""
-    turn = [*before, _assign(last.target, _item(last.iter, -1)), *body]
-    return Turn(turn, start, (f"of the loop the last turn is shown{left}",), False, carried, [*before, earlier])
+    note = f"of the loop the last turn is shown{left}"
+    return Turn([*before, *head, *body], start, (note,), False, carried, [*before, *earlier])
+
+
+def _carried(
+    loop: ast.stmt, turn: Sequence[ast.stmt], around_it: Sequence[ast.stmt], own: set[str], also: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The names from around a loop that its turns make or change, and that a turn reads as the one before leaves them."""
+    made = {*assigned([loop]), *changed(loop), *also}
+    read = read_first(turn) | _read_by_functions(read_first(turn), around_it)
+    return tuple(name for name in assigned(around_it) if name in made & own & read)
+
+
+def _read_by_functions(names: set[str], before: Sequence[ast.stmt]) -> set[str]:
+    """What the functions among some names, and those that they call, read of what is around them."""
+    functions = {
+        name: free_names(part if isinstance(part, ast.FunctionDef) else part.value)
+        for part in before
+        if isinstance(part, ast.FunctionDef) or (isinstance(part, ast.Assign) and isinstance(part.value, ast.Lambda))
+        for name in assigned([part])
+    }
+    found: set[str] = set()
+    while more := set().union(*(functions.get(name, set()) for name in names | found)) - found:
+        found |= more
+    return found
+
+
+def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
+    """Whether a statement at the end only shows something, or takes a part of a module to show."""
+    value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+    if isinstance(statement, ast.If):
+        return all(_only_shows(part, before) for part in (*statement.body, *statement.orelse))
+    if isinstance(statement, ast.Assign):
+        tree = ast.Module([*before], [])
+        return isinstance(value, (ast.Subscript, ast.Attribute)) and root_of(value) in constructed(tree)
+    return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
+
+
+def _steps(loop: ast.stmt) -> bool:
+    """Whether a loop moves weights in a way that is not carried out: by an optimizer, or over a module's parameters."""
+    return any(
+        (isinstance(part, ast.stmt) and method_of(part) == "step")
+        or (isinstance(part, ast.For) and isinstance(part.iter, ast.Call) and path(part.iter.func).endswith("parameters"))
+        for part in ast.walk(loop)
+    )
 
 
 def _leaves_early(loop: ast.stmt) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from math import isnan, prod
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -173,6 +173,8 @@ def between(values: Eigenvalues) -> str:
     """Between which numbers the eigenvalues lie, as far as is known."""
     if values.least is None or values.greatest is None:
         return "none, since H has no entries" if values.exact else "those of a symmetric matrix, which H is not"
+    if isnan(values.least) or isnan(values.greatest):
+        return "not known, since entries of H are not finite"
     least, greatest = (_or_zero(value, values.rounding) for value in (values.least, values.greatest))
     if values.exact:
         return f"from {least} to {greatest}"

@@ -198,7 +198,9 @@ def _sections(
     report: InspectReport, window: Window, width: int, hidden: int = 0
 ) -> Iterator[tuple[str, RenderableType]]:
     """Title and body of each section; `hidden` outputs are left out of the report."""
-    yield "Shapes", Group(_shapes(report))
+    shared = "v is the name of an input, too: a derivative by v is by the input, and any other v below is grad_outputs"
+    named = [Text(shared, style=QUIET)] if "v" in report.inputs else []
+    yield "Shapes", Group(_shapes(report), *named)
     yield "Which product", Group(*_products(report, window, hidden))
     if window.rows != 0:
         yield NUMBERS, Group(*_numbers(report, window, width))

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from jvpcli.jacobians.nearby import elsewhere, moved, sampled
 from jvpcli.jacobians.passes import vjp
-from jvpcli.language.evaluate import Evaluation, evaluate_value
+from jvpcli.language.evaluate import Evaluation, default_dtype, evaluate_value
 from jvpcli.language.parse import parse
-from jvpcli.problem import Problem, default_dtype
+from jvpcli.problem import Problem
 from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
 from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
