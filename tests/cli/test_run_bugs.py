@@ -118,7 +118,7 @@ sys.exit(7)
 
 
 def test_what_looks_into_torch_itself_runs_as_ever(tmp_path):
-    """Compiled functions and modules, transforms, checkpoints, workers, pickles: the output is Python's own."""
+    """Compiled functions and modules, transforms, checkpoints, workers, pickles, views under no_grad: the output is Python's own."""
     path = tmp_path / "program.py"
     path.write_text(
         HEAD
@@ -150,6 +150,15 @@ if __name__ == "__main__":
     with torch.inference_mode():
         print(torch.jit.trace(net, torch.ones(1, 3))(torch.ones(1, 3)).shape)
     (torch.eye(3).to_sparse() @ torch.ones(3, 2, requires_grad=True)).sum().backward()
+    words = nn.Embedding(4, 3, padding_idx=1)
+    with torch.no_grad():
+        row = words.weight[2]
+        row.fill_(0)  # from here on torch tells nothing of its graph
+        row.add_(2).mul_(3)
+        row[0] = 1
+        print(row.tolist(), words.weight.tolist())
+    words(torch.tensor([1, 2])).prod().backward()
+    print(words.weight.grad.tolist())
 """
     )
     own = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)

@@ -21,7 +21,7 @@ from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.derivatives import names_of_frame, read_call
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
-from jvpcli.recording.recorder import DERIVATIVES, FREED, Attempt, Call, Cut, Given, Recorder, Result, graph_nodes
+from jvpcli.recording.recorder import DERIVATIVES, FREED, Attempt, Call, Cut, Given, Recorder, Result, graph_nodes, node_of
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 
@@ -47,7 +47,8 @@ class Operand:
     def line(self) -> str:
         """Its shape, dtype, whether a gradient reaches it, and where it was made."""
         x = self.tensor
-        grad = f", {x.grad_fn.name()}" if x.grad_fn is not None else ", requires_grad" if x.requires_grad else ", no gradient"
+        node = node_of(x)
+        grad = f", {node.name()}" if node is not None else ", requires_grad" if x.requires_grad else ", no gradient"
         made = f"   {self.made.short}: {shortened(self.made.text)}" if self.made is not None else ""
         return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
 
@@ -343,7 +344,7 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
     nodes = graph_nodes(call.outputs.values())
     for name, x in call.inputs.items():
-        reached = any(getattr(n, "variable", None) is x for n in nodes) or (x.grad_fn is not None and x.grad_fn in nodes)
+        reached = any(getattr(n, "variable", None) is x for n in nodes) or node_of(x) in nodes
         if not reached:
             made = _made(x, recorder)
             if made is not None:
@@ -409,11 +410,11 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             x = evaluator[node.value]
         except Exception:  # it can't be told without running it
             continue
-        if not isinstance(x, Tensor) or (x.is_leaf and x.grad is not None):
+        if not isinstance(x, Tensor) or (node_of(x) is None and x.grad is not None):
             continue
         if not x.requires_grad:
             return end_of_graph(name, x, recorder) or Cause(f"{name} does not require grad, so it gets no gradient.")
-        if not x.is_leaf:
+        if node_of(x) is not None:
             made = _made(x, recorder)
             where = f"at {made.cited}" if made is not None else "by a step"
             words = f"{name}.grad is None: {name} is no leaf, it was computed {where}, and only leaves keep their gradient."

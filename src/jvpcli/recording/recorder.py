@@ -234,7 +234,7 @@ class Recorder(TorchFunctionMode):
         self._count += 1
         before = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
-        producers = ["" if x.grad_fn is None else x.grad_fn.name() for x in tensors] if writes else []
+        producers = ["" if (node := node_of(x)) is None else node.name() for x in tensors] if writes else []
         if _draws(func):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
@@ -268,7 +268,7 @@ class Recorder(TorchFunctionMode):
         """Notes a call down: what it was given, and which tensors it gave or changed."""
         results = list(_paths(result))
         news = [(path, x) for path, x in results if id(x) not in origins]
-        graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and not x.is_leaf]
+        graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and node_of(x) is not None]
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
         call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
@@ -279,7 +279,7 @@ class Recorder(TorchFunctionMode):
             else:
                 self._made.pop(id(x), None)  # its numbers are given from here on
         for path, x in news:
-            if not (x.is_leaf and x.requires_grad):
+            if not is_leaf(x):
                 self._mark(x, call, path)
         plain = not results and isinstance(result, (float, int, complex, list))
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
@@ -323,7 +323,7 @@ class Recorder(TorchFunctionMode):
         """Where a tensor comes from; with `copy` a given one is copied, since it is about to be changed."""
         made = self._made.get(id(x))
         if made is None or made.reference() is not x:
-            if copy and torch.is_grad_enabled() and not (x.is_leaf and x.requires_grad):
+            if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
             return Given(x, _version(x))
@@ -422,10 +422,26 @@ def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], po
     return marked
 
 
+def node_of(x: Tensor) -> Any:
+    """The node of the graph that made a tensor; None of a leaf, and where torch does not tell.
+
+    It does not of a view that was made under no_grad and whose memory has changed since.
+    """
+    try:
+        return x.grad_fn
+    except RuntimeError:
+        return None
+
+
+def is_leaf(x: Tensor) -> bool:
+    """Whether gradients end at a tensor: it was made to be differentiated by, and no step made it."""
+    return x.requires_grad and node_of(x) is None
+
+
 def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
     """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
     seen: dict[Any, None] = {}
-    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    waiting = [node for y in outputs if (node := node_of(y)) is not None]
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         if node not in seen:

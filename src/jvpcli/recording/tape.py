@@ -19,7 +19,7 @@ from jvpcli.language import catalog
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
+from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result, node_of
 
 REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
 OPERATORS = {
@@ -86,8 +86,8 @@ def record_of(
             known |= {key: tensor for key, tensor in alive.items() if tensor is not None}
     calls, given = _behind(starts, known)
     for origin in given:
-        if id(origin.tensor) not in ends and origin.tensor.grad_fn is not None:
-            what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({origin.tensor.grad_fn.name()})"
+        if id(origin.tensor) not in ends and (node := node_of(origin.tensor)) is not None:
+            what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({node.name()})"
             raise NotRecorded(f"{what} was not seen step by step")
     constants = {id(origin.tensor): origin.tensor for origin in given} | {id(x): x for x in known.values()}
     ordered = [calls[number] for number in sorted(calls)]
