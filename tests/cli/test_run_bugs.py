@@ -118,7 +118,7 @@ sys.exit(7)
 
 
 def test_what_looks_into_torch_itself_runs_as_ever(tmp_path):
-    """Compiled functions and modules, transforms, checkpoints, workers, pickles, views under no_grad: the output is Python's own."""
+    """Compiled functions and modules, transforms, checkpoints, workers, pickles, views under no_grad: the output is Python's."""
     path = tmp_path / "program.py"
     path.write_text(
         HEAD

@@ -19,8 +19,9 @@ from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
 from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
-from jvpcli.recording.recorder import Recorder, node_of
+from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report import Notice
 from jvpcli.report.run import Alarm, CallTensor, GradCall, RunReport
@@ -107,7 +108,8 @@ class Watched:
             if self.met == self.asked.nth:
                 self.answered = True
                 request = request_of(call, self.recorder, self.asked.command)
-                before = {name: None if x.grad is None else x.grad.clone() for name, x in call.inputs.items() if node_of(x) is None}
+                leaves = {name: x for name, x in call.inputs.items() if node_of(x) is None}
+                before = {name: None if x.grad is None else x.grad.clone() for name, x in leaves.items()}
         try:
             result = make()
         except BaseException:

@@ -20,8 +20,9 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.derivatives import names_of_frame, read_call
+from jvpcli.recording.nodes import FREED, graph_nodes, node_of
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
-from jvpcli.recording.recorder import DERIVATIVES, FREED, Attempt, Call, Cut, Given, Recorder, Result, graph_nodes, node_of
+from jvpcli.recording.recorder import DERIVATIVES, Attempt, Call, Cut, Given, Recorder, Result
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 

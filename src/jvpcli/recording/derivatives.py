@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jvpcli.recording.nodes import graph_nodes, is_leaf
 from jvpcli.recording.places import Place, Point, is_library, user_point
-from jvpcli.recording.recorder import graph_nodes, is_leaf
 
 
 @dataclass(frozen=True)

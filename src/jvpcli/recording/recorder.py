@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -20,16 +20,11 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
+from jvpcli.recording.nodes import FREED, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import Place, Point, pieces, user_point
 
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
-
-MOST_NODES = 100_000
-"""Nodes of a graph that are looked at."""
-
-FREED = "jvp: freed by"
-"""Under this key a node of a graph knows the backward pass that has freed what it had kept."""
 
 MOST_WRITES = 4096
 """Changes in place that are remembered, for an error that names one."""
@@ -420,34 +415,6 @@ def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], po
         return result
 
     return marked
-
-
-def node_of(x: Tensor) -> Any:
-    """The node of the graph that made a tensor; None of a leaf, and where torch does not tell.
-
-    It does not of a view that was made under no_grad and whose memory has changed since.
-    """
-    try:
-        return x.grad_fn
-    except RuntimeError:
-        return None
-
-
-def is_leaf(x: Tensor) -> bool:
-    """Whether gradients end at a tensor: it was made to be differentiated by, and no step made it."""
-    return x.requires_grad and node_of(x) is None
-
-
-def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
-    """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
-    seen: dict[Any, None] = {}
-    waiting = [node for y in outputs if (node := node_of(y)) is not None]
-    while waiting and len(seen) < MOST_NODES:
-        node = waiting.pop()
-        if node not in seen:
-            seen[node] = None
-            waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
-    return seen
 
 
 def _numbers(origin: Result, x: Tensor) -> Cut:

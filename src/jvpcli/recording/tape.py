@@ -18,8 +18,9 @@ from torch.overrides import resolve_name
 from jvpcli.language import catalog
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
+from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
-from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result, node_of
+from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
 
 REFLECTED = {f"__r{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")}
 OPERATORS = {
