@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -89,6 +90,56 @@ def test_the_whole_of_an_explanation(jvp, program, capsys):
 Leave it out where the gradient should pass
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (
+            "layers in a plain list",
+            ["deep.layers is a plain list: what it holds, 2 in all, is not registered, and deep has no other parameters.",
+             "nn.ModuleList(…) around it where deep.layers is made"],
+        ),
+        (
+            "an optimiser's step between forward and backward",
+            ["Compute what depends on it anew after the change, or change it after the last backward pass that needs it"],
+        ),
+        (
+            "a saved result changed in place",
+            ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_cause_and_the_cure_are_of_this_program(jvp, program, capsys, what, told):
+    program(BUGS[what][1])
+    words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", jvp("run", "program.py").err).split())
+    assert [sentence for sentence in told if sentence not in words] == []
+
+
+def test_an_error_that_ends_a_thread_is_explained_and_ends_nothing_else(jvp, program, monkeypatch, capsys):
+    source = program(
+        """
+import threading
+w = torch.ones(3, requires_grad=True)
+def work(x):
+    print(x @ w)
+for x in (torch.ones(2), torch.zeros(3)):
+    thread = threading.Thread(target=work, args=(x,))
+    thread.start()
+    thread.join()
+"""
+    )
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # which pytest has put its own in the place of
+    outcome = jvp("run", "program.py")
+    shown = capsys.readouterr()
+    assert threading.excepthook is threading.__excepthook__
+    assert (outcome.code, shown.out) == (0, "tensor(0., grad_fn=<DotBackward0>)\n")
+    assert "in work\n" in shown.err
+    assert "jvpcli" not in shown.err
+    number = 1 + source.splitlines().index("    print(x @ w)")
+    assert f"program.py:{number}, in work: x @ w" in outcome.err
+    assert "  x  shape (2,), float32, no gradient" in outcome.err
+    assert outcome.err.count("╭") == 1
 
 
 def test_nothing_is_added_to_a_program_that_ends_well(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.answers.uncaught import explained
+from jvpcli.answers.uncaught import explained_chain
 from jvpcli.answers.watch import Watch
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.language.values import dtype_name
@@ -275,7 +275,7 @@ def listed(watched: Watched, error: JvpError | None) -> RunReport:
 def ended(watched: Watched, error: BaseException) -> JvpError | None:
     """What a program's uncaught error means, from the operands at hand; None of one that torch did not raise."""
     with torch._C.DisableTorchFunction():
-        return explained(error, watched.recorder)
+        return explained_chain(error, watched.recorder)
 
 
 def warned(message: str, point: Point) -> str | None:
