@@ -222,6 +222,9 @@ for turn in range(3):
     ((b * h).sum() + (c if turn < 2 else c * 0).sum()).backward(inputs=[a, b] if turn < 2 else [c])
     c.grad = None
 a.sum().backward(torch.zeros(()))
+d = torch.ones(2, requires_grad=True)
+(d * 2).sum().backward()
+(d * -2).sum().backward()
 """,
         [
             "the gradient of a is 0 everywhere here: nothing of what arrives is passed on at watched.py:4, `torch.relu(a)`",

@@ -138,7 +138,9 @@ def _blamed(code: str, names: Sequence[str], traced: Traced | None) -> dict[Blam
         return {_broken(traced): list(names)}
     found: dict[Blame, list[str]] = {}
     for name in names:
-        found.setdefault(_zeroed(traced, name), []).append(name)
+        passed = traced.gradients.get(name)
+        if passed is None or not bool(passed.any()):  # else what earlier passes have left in .grad cancels it
+            found.setdefault(_zeroed(traced, name), []).append(name)
     return found
 
 
