@@ -210,6 +210,22 @@ if __name__ == "__main__":
         print(row.tolist(), words.weight.tolist())
     words(torch.tensor([1, 2])).prod().backward()
     print(words.weight.grad.tolist())
+    normed = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    print(sorted(copy.deepcopy(normed).state_dict()), copy.deepcopy([x.detach(), x.detach()])[1].tolist())
+
+    class Keeping(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, kept):
+            kept.append(x * 3)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2, None
+
+    kept = []
+    Keeping.apply(x, kept).sum().backward()
+    print(kept, x.grad.tolist())
 """
     )
     own = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)

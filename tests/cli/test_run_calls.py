@@ -381,3 +381,22 @@ def test_an_input_that_the_program_computed_needs_no_word(jvp, tmp_path):
     path = tmp_path / "program.py"
     path.write_text(HELD_BACK.format("h = x.exp(); torch.autograd.grad((h * h).sum(), h)"))
     assert json.loads(jvp("run", "--inspect", "8", "--json", str(path)).out)["warnings"] == []
+
+
+def test_only_what_the_steps_take_is_an_input(jvp, tmp_path):
+    """Not the data set, from which the batch was taken before the steps begin."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        """\
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+w = torch.randn(3, 2, requires_grad=True)
+for x, wanted in DataLoader(TensorDataset(torch.randn(8, 3), torch.randint(2, (8,))), batch_size=4):
+    torch.nn.functional.cross_entropy(x @ w, wanted).backward()
+"""
+    )
+    document = json.loads(jvp("run", "--inspect", "6:2", "--json", str(path)).out)
+    assert {name: x["shape"] for name, x in document["inputs"].items()} == {
+        "w": [3, 2], "x": [4, 3], "wanted": [4],
+    }  # fmt: skip

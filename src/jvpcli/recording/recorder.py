@@ -221,7 +221,8 @@ class Recorder(TorchFunctionMode):
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
-        tensors = [x for x in pieces((args, keywords)) if isinstance(x, Tensor)]
+        given = _as_given((tuple(args), keywords))
+        tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
         writes = _may_write(func, keywords)
         if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
@@ -234,7 +235,7 @@ class Recorder(TorchFunctionMode):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
         changed = [k for k, x in enumerate(tensors) if _version(x) != before[k]]
-        self._note(call, args, keywords, result, origins, tensors, [tensors[k] for k in changed])
+        self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
             x = tensors[k]
             if x.requires_grad:
@@ -253,8 +254,7 @@ class Recorder(TorchFunctionMode):
     def _note(
         self,
         call: Call,
-        args: Any,
-        keywords: Any,
+        given: Any,
         result: Any,
         origins: Mapping[int, Given | Result],
         tensors: Sequence[Tensor],
@@ -266,7 +266,7 @@ class Recorder(TorchFunctionMode):
         graphs = [x for x in (*(x for _, x in news), *changed) if x.requires_grad and node_of(x) is not None]
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
-        call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
+        call.arguments, call.keywords = _with_origins(given, kept)
         for x in changed:
             if any(x is y for y in graphs):
                 self._mark(x, call, next((path for path, y in results if y is x), ()))
@@ -389,7 +389,7 @@ PROPERTIES = (
 METHODS = (
     "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__",
     "storage_offset", "data_ptr", "__repr__", "__format__", "__hash__", "register_hook", "retain_grad", "is_shared",
-    "untyped_storage", "requires_grad_", "is_inference",
+    "untyped_storage", "requires_grad_", "is_inference", "__deepcopy__",
 )  # fmt: skip
 FUNCTIONS = ("is_floating_point", "is_complex", "is_tensor", "is_grad_enabled", "get_default_dtype", "numel", "is_inference")
 PASSED_OVER = frozenset(
@@ -397,7 +397,7 @@ PASSED_OVER = frozenset(
     + [getattr(Tensor, name) for name in METHODS if hasattr(Tensor, name)]
     + [getattr(torch, name) for name in FUNCTIONS]
 )
-"""What gives no numbers."""
+"""What gives no numbers, or a leaf of its own."""
 
 
 def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], point: Point | None) -> Callable[[], Any]:
@@ -453,6 +453,13 @@ DRAWING = frozenset(
 
 def _draws(func: Callable[..., Any]) -> bool:
     return getattr(func, "__name__", "") in DRAWING
+
+
+def _as_given(value: Any) -> Any:
+    """Arguments as they are before a call, which may change its lists and dicts."""
+    if isinstance(value, dict):
+        return {key: _as_given(part) for key, part in value.items()}
+    return type(value)(map(_as_given, value)) if type(value) in (tuple, list) else value
 
 
 def _with_origins(value: Any, origins: dict[int, Any]) -> Any:
