@@ -236,8 +236,8 @@ def told_apart(report: Any, given: Mapping[str, Tensor]) -> Notice | None:
             return Notice(
                 "other_gradient",
                 f"the program's own call gave {name}{at} the gradient {here[k].item():.6g}, and these steps give "
-                f"{expected[k].item():.6g}: something that is not among them takes part, such as a hook on a gradient, or a "
-                "value that was changed through .data",
+                f"{expected[k].item():.6g}: something that is not among them takes part, such as a hook on a gradient, a "
+                "value that was changed through .data, or autocast",
                 "other_gradient",
             )
     return None
