@@ -183,9 +183,9 @@ def explain_cell(result: Any) -> None:
     if error is None or hasattr(error, "_render_traceback_") or "torch" not in sys.modules:
         return
     from jvpcli.answers.own_errors import shown
-    from jvpcli.answers.uncaught import explained
+    from jvpcli.answers.uncaught import explained_chain
 
-    meaning = error if isinstance(error, JvpError) else explained(error, None)
+    meaning = error if isinstance(error, JvpError) else explained_chain(error, None)
     if meaning is None:
         return
     text = shown(meaning)

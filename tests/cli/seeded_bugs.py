@@ -328,6 +328,46 @@ x = torch.randn(6, 4, dtype=torch.float64)
 net(x).sum().backward()  # <- net(x)
 """,
     ),
+    "an error that is raised anew as another": (
+        (),
+        """
+w = torch.randn(4, requires_grad=True)
+try:
+    loss = (torch.randn(3, 2) @ w).sum()  # <- torch.randn(3, 2) @ w
+except RuntimeError as error:
+    raise ValueError("this batch is bad") from error
+""",
+    ),
+    "an error over which another comes up": (
+        (),
+        """
+losses = {}
+try:
+    losses["first"] = torch.randn(3, requires_grad=True).numpy()  # <- torch.randn(3, requires_grad=True).numpy()
+except RuntimeError:
+    print(losses["first"])
+""",
+    ),
+    "samples of several lengths": (
+        (),
+        """
+samples = [torch.arange(3), torch.arange(4)]
+for batch in torch.utils.data.DataLoader(samples, batch_size=2):  # <- torch.utils.data.DataLoader(samples, batch_size=2)
+    batch.sum()
+""",
+    ),
+    "layers in a plain list": (
+        (),
+        """
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(3, 3), nn.Linear(3, 3)]
+
+deep = Deep()
+torch.optim.SGD(deep.parameters(), lr=0.1)  # <- torch.optim.SGD(deep.parameters(), lr=0.1)
+""",
+    ),
     "numbers handed to NumPy with their graph": (
         (),
         """

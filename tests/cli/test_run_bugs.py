@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import zipfile
 
 import pytest
@@ -91,6 +92,56 @@ Leave it out where the gradient should pass
     )
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (
+            "layers in a plain list",
+            ["deep.layers is a plain list: what it holds, 2 in all, is not registered, and deep has no other parameters.",
+             "nn.ModuleList(…) around it where deep.layers is made"],
+        ),
+        (
+            "an optimiser's step between forward and backward",
+            ["Compute what depends on it anew after the change, or change it after the last backward pass that needs it"],
+        ),
+        (
+            "a saved result changed in place",
+            ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_cause_and_the_cure_are_of_this_program(jvp, program, capsys, what, told):
+    program(BUGS[what][1])
+    words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", jvp("run", "program.py").err).split())
+    assert [sentence for sentence in told if sentence not in words] == []
+
+
+def test_an_error_that_ends_a_thread_is_explained_and_ends_nothing_else(jvp, program, monkeypatch, capsys):
+    source = program(
+        """
+import threading
+w = torch.ones(3, requires_grad=True)
+def work(x):
+    print(x @ w)
+for x in (torch.ones(2), torch.zeros(3)):
+    thread = threading.Thread(target=work, args=(x,))
+    thread.start()
+    thread.join()
+"""
+    )
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # which pytest has put its own in the place of
+    outcome = jvp("run", "program.py")
+    shown = capsys.readouterr()
+    assert threading.excepthook is threading.__excepthook__
+    assert (outcome.code, shown.out) == (0, "tensor(0., grad_fn=<DotBackward0>)\n")
+    assert "in work\n" in shown.err
+    assert "jvpcli" not in shown.err
+    number = 1 + source.splitlines().index("    print(x @ w)")
+    assert f"program.py:{number}, in work: x @ w" in outcome.err
+    assert "  x  shape (2,), float32, no gradient" in outcome.err
+    assert outcome.err.count("╭") == 1
+
+
 def test_nothing_is_added_to_a_program_that_ends_well(tmp_path):
     """Streams and exit code are those of `python PROGRAM`, byte for byte."""
     path = tmp_path / "program.py"
@@ -118,7 +169,7 @@ sys.exit(7)
 
 
 def test_what_looks_into_torch_itself_runs_as_ever(tmp_path):
-    """Compiled functions and modules, transforms, checkpoints, workers, pickles: the output is Python's own."""
+    """Compiled functions and modules, transforms, checkpoints, workers, pickles, views under no_grad: the output is Python's."""
     path = tmp_path / "program.py"
     path.write_text(
         HEAD
@@ -150,6 +201,31 @@ if __name__ == "__main__":
     with torch.inference_mode():
         print(torch.jit.trace(net, torch.ones(1, 3))(torch.ones(1, 3)).shape)
     (torch.eye(3).to_sparse() @ torch.ones(3, 2, requires_grad=True)).sum().backward()
+    words = nn.Embedding(4, 3, padding_idx=1)
+    with torch.no_grad():
+        row = words.weight[2]
+        row.fill_(0)  # from here on torch tells nothing of its graph
+        row.add_(2).mul_(3)
+        row[0] = 1
+        print(row.tolist(), words.weight.tolist())
+    words(torch.tensor([1, 2])).prod().backward()
+    print(words.weight.grad.tolist())
+    normed = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    print(sorted(copy.deepcopy(normed).state_dict()), copy.deepcopy([x.detach(), x.detach()])[1].tolist())
+
+    class Keeping(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, kept):
+            kept.append(x * 3)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2, None
+
+    kept = []
+    Keeping.apply(x, kept).sum().backward()
+    print(kept, x.grad.tolist())
 """
     )
     own = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300)

@@ -173,6 +173,77 @@ for turn in range(5):
     assert outcome.err == f"jvp: {alarm['message']}\n"
 
 
+WATCHED = {
+    "an infinity that is written out is meant": (
+        """\
+import torch
+w = torch.tensor([[1.0, 2.0], [0.0, 0.0]], requires_grad=True)
+scores = w.masked_fill(torch.eye(2) > 0, float("-inf")).softmax(-1)
+((scores + w).sum() + (w**2).sum(-1).sqrt().sum()).backward()
+""",
+        ["the gradient of w holds NaN here: what flows back becomes infinite at watched.py:4, `(w**2).sum(-1).sqrt()`"],
+    ),
+    "what is made of it is not": (
+        """\
+import torch
+w = torch.tensor([1.0, 2.0], requires_grad=True)
+scores = (w + float("-inf")).softmax(0)
+scores.square().sum().backward()
+""",
+        ["the gradient of w holds NaN here: a value becomes NaN at watched.py:3, `(w + float(\"-inf\")).softmax(0)`"],
+    ),
+    "an infinite value of which a zero makes NaN": (
+        """\
+import torch
+p = torch.tensor([0.0, 0.5], requires_grad=True)
+rates = p.reciprocal()
+torch.where(p > 0, p * rates, p).sum().backward()
+""",
+        [
+            "the gradient of p holds NaN here: a value becomes infinite at watched.py:3, `p.reciprocal()`, and the backward "
+            "pass makes NaN of it at watched.py:4, `p * rates`"
+        ],
+    ),
+    "data": (
+        """\
+import torch
+w = torch.ones(2, requires_grad=True)
+for data in (torch.ones(2), torch.tensor([1.0, float("nan")])):
+    (w * data).square().sum().backward()
+""",
+        ["the gradient of w holds NaN here: data holds NaN itself"],
+    ),
+    "each zero with its own step, told once": (
+        """\
+import torch
+a, b, c = (torch.full((2,), number, requires_grad=True) for number in (-1.0, 2.0, 3.0))
+for turn in range(3):
+    h = torch.relu(a)
+    ((b * h).sum() + (c if turn < 2 else c * 0).sum()).backward(inputs=[a, b] if turn < 2 else [c])
+    c.grad = None
+a.sum().backward(torch.zeros(()))
+d = torch.ones(2, requires_grad=True)
+(d * 2).sum().backward()
+(d * -2).sum().backward()
+""",
+        [
+            "the gradient of a is 0 everywhere here: nothing of what arrives is passed on at watched.py:4, `torch.relu(a)`",
+            "the gradient of b is 0 everywhere here: nothing of what arrives is passed on at watched.py:5, `b * h`",
+            "the gradient of c is 0 everywhere here: nothing of what arrives is passed on at watched.py:5, `c * 0`",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WATCHED)
+def test_watching_names_what_the_trouble_comes_from(jvp, tmp_path, monkeypatch, what):
+    source, told = WATCHED[what]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "watched.py").write_text(source)
+    lines = jvp("run", "--watch", "watched.py").err.splitlines()
+    assert [re.sub(r"^jvp: in backward pass \d \(watched.py:\d\) ", "", line) for line in lines] == told
+
+
 def test_a_program_that_is_not_there_is_a_file_error(jvp, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     outcome = jvp("run", "gone.py")
@@ -343,3 +414,22 @@ def test_an_input_that_the_program_computed_needs_no_word(jvp, tmp_path):
     path = tmp_path / "program.py"
     path.write_text(HELD_BACK.format("h = x.exp(); torch.autograd.grad((h * h).sum(), h)"))
     assert json.loads(jvp("run", "--inspect", "8", "--json", str(path)).out)["warnings"] == []
+
+
+def test_only_what_the_steps_take_is_an_input(jvp, tmp_path):
+    """Not the data set, from which the batch was taken before the steps begin."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        """\
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+w = torch.randn(3, 2, requires_grad=True)
+for x, wanted in DataLoader(TensorDataset(torch.randn(8, 3), torch.randint(2, (8,))), batch_size=4):
+    torch.nn.functional.cross_entropy(x @ w, wanted).backward()
+"""
+    )
+    document = json.loads(jvp("run", "--inspect", "6:2", "--json", str(path)).out)
+    assert {name: x["shape"] for name, x in document["inputs"].items()} == {
+        "w": [3, 2], "x": [4, 3], "wanted": [4],
+    }  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.question import pose, read_cotangents
-from jvpcli.answers.uncaught import explained
+from jvpcli.answers.uncaught import explained_chain
 from jvpcli.answers.watch import Watch
 from jvpcli.errors import EvaluationError, JvpError, UsageError
 from jvpcli.gradcheck.check import GRAPH_BREAK, WRONG_BACKWARD
@@ -21,6 +21,7 @@ from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
 from jvpcli.recording.derivatives import Derivative, read_call
+from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
 from jvpcli.recording.recorder import Recorder
 from jvpcli.recording.tape import NotRecorded, record_of
@@ -119,7 +120,8 @@ class Watched:
             if self.met == self.asked.nth:
                 self.answered = True
                 request = request_of(call, self.recorder, self.asked.command)
-                before = {name: None if x.grad is None else x.grad.clone() for name, x in call.inputs.items() if x.is_leaf}
+                leaves = {name: x for name, x in call.inputs.items() if node_of(x) is None}
+                before = {name: None if x.grad is None else x.grad.clone() for name, x in leaves.items()}
         try:
             result = make()
         except BaseException:
@@ -257,8 +259,8 @@ def compared(report: Any, request: Request, made: Made) -> Any:
         )
     notice = Notice(
         "other_gradient",
-        f"{told}: something that is not among them takes part, such as a hook on a gradient, or a value that was changed through "
-        ".data",
+        f"{told}: something that is not among them takes part, such as a hook on a gradient, a value that was changed through "
+        ".data, or autocast",
         "other_gradient",
     )
     return replace(report, warnings=(*report.warnings, notice))
@@ -328,7 +330,7 @@ def listed(watched: Watched, error: JvpError | None) -> RunReport:
 def ended(watched: Watched, error: BaseException) -> JvpError | None:
     """What a program's uncaught error means, from the operands at hand; None of one that torch did not raise."""
     with torch._C.DisableTorchFunction():
-        return explained(error, watched.recorder)
+        return explained_chain(error, watched.recorder)
 
 
 def warned(message: str, point: Point) -> str | None:

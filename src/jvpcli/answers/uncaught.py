@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +20,9 @@ from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
 from jvpcli.recording.derivatives import names_of_frame, read_call
+from jvpcli.recording.nodes import FREED, graph_nodes, node_of
 from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
-from jvpcli.recording.recorder import (
-    DERIVATIVES,
-    FREED,
-    Attempt,
-    Call,
-    Cut,
-    Given,
-    Recorder,
-    Result,
-    graph_nodes,
-    node_of,
-)
+from jvpcli.recording.recorder import DERIVATIVES, Attempt, Call, Cut, Given, Recorder, Result
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
 
@@ -77,8 +67,21 @@ class Cause:
     cure: str | None = None
 
 
+def explained_chain(error: BaseException, recorder: Recorder | None) -> JvpError | None:
+    """What an uncaught error means, or else the one that it came up over, which stands above it in the traceback."""
+    met: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in met:
+        found = explained(here, recorder)
+        if found is not None:
+            return found
+        met.add(id(here))
+        here = here.__cause__ or (None if here.__suppress_context__ else here.__context__)
+    return None
+
+
 def explained(error: BaseException, recorder: Recorder | None) -> JvpError | None:
-    """What an uncaught error means; None where nothing is known of it.
+    """What an error means; None where nothing is known of it.
 
     Its place is the innermost frame of the user's own; the operands are those that the call of torch that raised it was given.
     Without a recorder they are those that the sub-expression names, and nothing is said of what came before.
@@ -99,7 +102,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     first = text.splitlines()[0] if text else type(error).__name__
     shown = place if cause is None or cause.place is None else cause.place
-    lines = [_where(place, attempt, recorder)] if shown is place else [_where(shown), f"raised at {_where(place)}"]
+    lines = [_where(place, attempt, recorder)] if shown == place else [_where(shown), f"raised at {_where(place)}"]
     return kind(
         message=known.title if known else f"{place.text} failed: {first}",
         explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning if known else ""))),
@@ -146,7 +149,7 @@ def _operands(
 ) -> Iterator[Operand]:
     """The tensors that the failing call was given; where no call of torch failed, those that the sub-expression names."""
     if attempt is None:
-        for name, x in _named_in(place, trace):
+        for name, x in _named_in(place, trace, Tensor):
             yield Operand(name, x, _made_before(x, recorder, place))
         return
     if attempt.function in DERIVATIVES:
@@ -212,8 +215,11 @@ def _role(attempt: Attempt, x: Tensor) -> str | None:
     return by_name or ("input" if attempt.arguments and attempt.arguments[0] is x else None)
 
 
-def _named_in(place: Place, trace: TracebackType) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a sub-expression names, as they are in the frame; nothing of it is run."""
+Named = TypeVar("Named", Tensor, nn.Module)
+
+
+def _named_in(place: Place, trace: TracebackType, kind: type[Named]) -> Iterator[tuple[str, Named]]:
+    """The tensors or modules that a sub-expression names, as they are in the frame; nothing of it is run."""
     from pure_eval import Evaluator
 
     evaluator, seen = Evaluator.from_frame(trace.tb_frame), set[int]()
@@ -224,7 +230,7 @@ def _named_in(place: Place, trace: TracebackType) -> Iterator[tuple[str, Tensor]
             value = evaluator[node]
         except Exception:  # it can't be told without running it
             continue
-        if isinstance(value, Tensor) and id(value) not in seen:
+        if isinstance(value, kind) and id(value) not in seen:
             seen.add(id(value))
             yield ast.unparse(node), value
 
@@ -249,6 +255,8 @@ def _cause(
         return _written(text, recorder)
     if "a second time" in text:
         return _freed(operands)
+    if "empty parameter list" in text:
+        return _unregistered(place, trace)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder)
     return None if attempt is None else _narrow(recorder, attempt)
@@ -354,7 +362,7 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
     nodes = graph_nodes(call.outputs.values())
     for name, x in call.inputs.items():
-        reached = any(getattr(n, "variable", None) is x for n in nodes) or (x.grad_fn is not None and x.grad_fn in nodes)
+        reached = any(getattr(n, "variable", None) is x for n in nodes) or node_of(x) in nodes
         if not reached:
             made = _made(x, recorder)
             if made is not None:
@@ -379,10 +387,13 @@ def _written(text: str, recorder: Recorder) -> Cause | None:
     if not chosen or chosen[0].point is None:
         return None
     place = chosen[0].point.place()
+    updated = not chosen[0].producer  # a leaf, which is changed under no_grad alone
     return Cause(
         f"It was changed in place at {place.cited}, after a step had kept it for its own derivative.",
         place,
-        "make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …",
+        "compute what depends on it anew after the change, or change it after the last backward pass that needs it"
+        if updated
+        else "make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …",
     )
 
 
@@ -420,11 +431,11 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             x = evaluator[node.value]
         except Exception:  # it can't be told without running it
             continue
-        if not isinstance(x, Tensor) or (x.is_leaf and x.grad is not None):
+        if not isinstance(x, Tensor) or (node_of(x) is None and x.grad is not None):
             continue
         if not x.requires_grad:
             return end_of_graph(name, x, recorder) or Cause(f"{name} does not require grad, so it gets no gradient.")
-        if not x.is_leaf:
+        if node_of(x) is not None:
             made = _made(x, recorder)
             where = f"at {made.cited}" if made is not None else "by a step"
             words = f"{name}.grad is None: {name} is no leaf, it was computed {where}, and only leaves keep their gradient."
@@ -433,6 +444,25 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             return Cause(f"{name}.grad is None: no backward pass has run yet.", None, "call loss.backward() before it")
         last = _at(recorder.last_pass)
         return Cause(f"{name}.grad is None: no backward pass has reached it since it was made or cleared; the last was {last}.")
+    return None
+
+
+def _unregistered(place: Place, trace: TracebackType) -> Cause | None:
+    """The plain list or dict of layers in a module that a sub-expression names, whose parameters it does not know."""
+    for name, module in _named_in(place, trace, nn.Module):
+        for path, owner in module.named_modules(prefix=name):
+            for key, value in vars(owner).items():
+                held = [] if key.startswith("_") else [x for x in pieces(value) if isinstance(x, (nn.Module, nn.Parameter))]
+                if not held or not isinstance(value, (list, tuple, dict)):
+                    continue
+                kind = "Module" if isinstance(held[0], nn.Module) else "Parameter"
+                made = f"nn.{kind}{'Dict' if isinstance(value, dict) else 'List'}"
+                return Cause(
+                    f"{path}.{key} is a plain {type(value).__name__}: what it holds, {len(held)} in all, is not registered, and "
+                    f"{name} has no other parameters.",
+                    None,
+                    f"{made}(…) around it where {path}.{key} is made",
+                )
     return None
 
 

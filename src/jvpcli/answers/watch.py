@@ -6,6 +6,7 @@ by one, to find where it began.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError
 from jvpcli.problem import Problem
-from jvpcli.program import Site
+from jvpcli.program import Const, Site
 from jvpcli.recording.derivatives import Derivative
 from jvpcli.report.run import Alarm, AlarmStep
+from jvpcli.tracing.faults import find_fault
 from jvpcli.tracing.replay import Step
 from jvpcli.tracing.steps import Traced, trace_problem
 
@@ -47,17 +49,34 @@ class Watch:
         `problem_of` puts the steps of the pass together, where they are known; it is called only where something is wrong.
         """
         self.passes += 1
-        found = {code: names for code, names in _troubles(gradients).items() if self._is_new(code, names)}
-        problem = problem_of() if found else None
+        found = {code: new for code, names in _troubles(gradients).items() if (new := self._new(code, names, call))}
+        traced = _traced(call, problem_of()) if found else None
         for code, names in found.items():
             self.known.update(names if code == "zero" else ())
             self.broken |= code != "zero"
-            alarm = _alarm(code, names, self.passes, call, problem)
-            self.alarms.append(alarm)
-            yield alarm
+            for blame, blamed in _blamed(code, names, traced).items():
+                alarm = _alarm(code, blamed, self.passes, call, blame)
+                self.alarms.append(alarm)
+                yield alarm
 
-    def _is_new(self, code: str, names: Sequence[str]) -> bool:
-        return not self.broken and (code != "zero" or not self.known.issuperset(names))
+    def _new(self, code: str, names: Sequence[str], call: Derivative) -> list[str]:
+        """What was not told before; a zero that was given is no trouble."""
+        if self.broken:
+            return []
+        if code != "zero":
+            return list(names)
+        given = call.grad_outputs
+        if given is not None and not any(v is None or bool(v.any()) for v in given):
+            return []
+        return [name for name in names if name not in self.known]
+
+
+@dataclass(frozen=True)
+class Blame:
+    """What a trouble comes from, in words, and the step that they name."""
+
+    why: str = ""
+    step: AlarmStep | None = None
 
 
 def _troubles(gradients: Mapping[str, Tensor]) -> dict[str, list[str]]:
@@ -80,72 +99,118 @@ def _troubles(gradients: Mapping[str, Tensor]) -> dict[str, list[str]]:
     return {"inf": found["inf"]} if "inf" in found else found
 
 
-def _alarm(code: str, names: Sequence[str], number: int, call: Derivative, problem: Problem | None) -> Alarm:
+def _alarm(code: str, names: Sequence[str], number: int, call: Derivative, blame: Blame) -> Alarm:
     place = call.place
-    step, why = _blamed(code, names, call, problem)
     shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     word = {"nan": "holds NaN", "inf": "is infinite", "zero": "is 0 everywhere"}[code]
     where = f" ({place.short})" if place is not None else ""
-    message = f"in backward pass {number}{where} the gradient of {shown} {word} here{why}"
     return Alarm(
         code=code,
         tensors=tuple(names),
         backward=number,
         file="" if place is None else place.file,
         line=0 if place is None else place.line,
-        message=message,
-        step=step,
+        message=f"in backward pass {number}{where} the gradient of {shown} {word} here{blame.why}",
+        step=blame.step,
     )
 
 
-def _blamed(
-    code: str, names: Sequence[str], call: Derivative, problem: Problem | None
-) -> tuple[AlarmStep | None, str]:
-    """The step at which the trouble began, and what is said of it."""
+def _traced(call: Derivative, problem: Problem | None) -> Traced | None:
+    """The steps of a pass, run again one by one; None where they are not known."""
     if problem is None:
-        return None, ""
+        return None
+    weights = call.grad_outputs or (None,) * len(call.outputs)
     cotangents = {
-        name: torch.ones_like(y).detach() if call.grad_outputs is None or v is None else v.detach()
-        for (name, y), v in zip(
-            problem.evaluation.outputs.items(), call.grad_outputs or (None,) * len(call.outputs), strict=False
-        )
+        name: torch.ones_like(y).detach() if v is None else v.detach()
+        for (name, y), v in zip(problem.evaluation.outputs.items(), weights, strict=False)
     }
     try:
-        traced = trace_problem(problem, cotangents, with_maps=False)
+        return trace_problem(problem, cotangents, with_maps=False)
     except (JvpError, RuntimeError):
-        return None, ""
-    found = _first_zero(traced, names[0]) if code == "zero" else _first_broken(traced)
-    if found is None:
-        return None, ""
-    step, why = found
-    assert problem.evaluation.program is not None
-    site = problem.evaluation.program.sites.get(step.equation.slot, Site("", "", 0, ""))
-    text = problem.evaluation.program.step_text(step.equation)
-    told = AlarmStep(site.file, site.line, text, site.module)
+        return None
+
+
+def _blamed(code: str, names: Sequence[str], traced: Traced | None) -> dict[Blame, list[str]]:
+    """What the trouble of each gradient comes from."""
+    if traced is None:
+        return {Blame(): list(names)}
+    if code != "zero":
+        return {_broken(traced): list(names)}
+    found: dict[Blame, list[str]] = {}
+    for name in names:
+        passed = traced.gradients.get(name)
+        if passed is None or not bool(passed.any()):  # else what earlier passes have left in .grad cancels it
+            found.setdefault(_zeroed(traced, name), []).append(name)
+    return found
+
+
+def _at(traced: Traced, step: Step) -> tuple[str, AlarmStep]:
+    """A step as sentences name it."""
+    site = traced.program.sites.get(step.equation.slot, Site("", "", 0, ""))
+    told = AlarmStep(site.file, site.line, traced.source(step), site.module)
     at = f"{Path(site.file).name}:{site.line}, " if site.file else ""
-    return told, f": {why} {at}`{text}`{f' (module {site.module})' if site.module else ''}"
+    return f"{at}`{told.source}`{f' (module {site.module})' if site.module else ''}", told
 
 
-def _first_broken(traced: Traced) -> tuple[Step, str] | None:
-    """The step that first gives what is not finite: forwards, or else in the backward pass."""
-    for step in traced.chain.steps:
-        if all(_finite(p.tensor) for p in step.operands) and not all(_finite(r.primal.tensor) for r in step.results):
-            return step, "its value becomes so at"
-    for index in reversed(range(len(traced.chain.steps))):
-        arrived, passed = traced.swept.arrived[index], traced.swept.contributions[index]
-        if all(v is None or _finite(v) for v in arrived) and not all(g is None or _finite(g) for g in passed):
-            return traced.chain.steps[index], "the backward pass makes it so at"
-    return None
+def _broken(traced: Traced) -> Blame:
+    """Where the gradients stop being finite: at a value that is not, or else in the backward pass."""
+    fault = find_fault(traced)
+    if fault is None:
+        return Blame()
+    last, passed = traced.chain.steps[fault.step], traced.swept.contributions[fault.step][fault.position]
+    flows, (there, told) = _word(passed), _at(traced, last)
+    born = _born(traced, fault.step)
+    if born is None:
+        return Blame(f": what flows back becomes {flows} at {there}", told)
+    if isinstance(born, str):
+        word = "holds NaN" if _has_nan(traced.chain.inputs[born].tensor) else "is infinite"
+        return Blame(f": {born} {word} itself")
+    at, told = _at(traced, born)
+    values = [r.primal.tensor for r in born.results]
+    word = _word(next((x for x in values if _has_nan(x)), values[0]))
+    turns = born is not last and (word, flows) == ("infinite", "NaN")
+    then = f", and the backward pass makes NaN of it at {there}" if turns else ""
+    return Blame(f": a value becomes {word} at {at}{then}", told)
+
+
+def _born(traced: Traced, last: int) -> Step | str | None:
+    """The step at which the values begin that are not finite in a step; an input that they come from; None: all are finite."""
+    step = traced.chain.steps[last]
+    followed = {p.number for p in (*step.operands, *(r.primal for r in step.results)) if not _finite(p.tensor)}
+    found: Step | str | None = None
+    for step in reversed(traced.chain.steps[: last + 1]):
+        if any(result.primal.number in followed for result in step.results):
+            followed.update(p.number for p in step.operands if not _finite(p.tensor))
+            found = step if _breaks(step) else found
+    return found or next((name for name, p in traced.chain.inputs.items() if p.number in followed), None)
+
+
+def _breaks(step: Step) -> bool:
+    """Whether a step makes NaN of what has none, or infinities of what is finite; one that is written out is meant."""
+    values = [result.primal.tensor for result in step.results]
+    if any(map(_has_nan, values)):
+        return not any(_has_nan(p.tensor) for p in step.operands)
+    arguments = (*step.equation.operands, *(value for _, value in step.equation.keywords))
+    written = any(isinstance(x, Const) and isinstance(x.value, float) and not math.isfinite(x.value) for x in arguments)
+    return not written and not all(map(_finite, values)) and all(_finite(p.tensor) for p in step.operands)
 
 
 def _finite(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex()) or bool(x.isfinite().all())
 
 
-def _first_zero(traced: Traced, name: str) -> tuple[Step, str] | None:
+def _has_nan(x: Tensor) -> bool:
+    return bool(x.isnan().any())
+
+
+def _word(x: Tensor | None) -> str:
+    return "NaN" if x is not None and _has_nan(x) else "infinite"
+
+
+def _zeroed(traced: Traced, name: str) -> Blame:
     """The step of the backward pass that gets a cotangent and passes on zeros towards an input."""
     if name not in traced.chain.inputs:
-        return None
+        return Blame()
     below = {traced.chain.inputs[name].number}
     for step in traced.chain.steps:
         if any(p.number in below for p in step.operands):
@@ -157,5 +222,6 @@ def _first_zero(traced: Traced, name: str) -> tuple[Step, str] | None:
         if not towards or not any(v is not None and bool(v.any()) for v in arrived):
             continue
         if all(g is None or not bool(g.any()) for g in towards):
-            return step, "nothing of what arrives is passed on at"
-    return None
+            at, told = _at(traced, step)
+            return Blame(f": nothing of what arrives is passed on at {at}", told)
+    return Blame()

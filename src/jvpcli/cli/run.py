@@ -89,7 +89,7 @@ def command(
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
     from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
     from jvpcli.answers.watch import Watch
-    from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show
+    from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show, threads_told
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
     shown = _Shown(context, as_json, quiet, full, depth, pictures)
@@ -107,11 +107,16 @@ def command(
         if told is not None:
             context.err.say(f"jvp: {told}\n")
 
+    def ended_thread(error: BaseException) -> None:
+        told = None if quiet else ended(watched, error)
+        if told is not None:
+            emit_error(context, told, False)
+
     gc.enable()  # which `main` has switched off: a program of hours makes garbage
     failure, code = None, int(ExitCode.OK)
     outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     try:
-        with outside, placed_warnings(heard), watched.recorder:
+        with outside, placed_warnings(heard), threads_told(ended_thread), watched.recorder:
             if module is not None:
                 run_module(module, words)
             else:

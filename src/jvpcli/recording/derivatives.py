@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jvpcli.recording.nodes import graph_nodes, is_leaf
 from jvpcli.recording.places import Place, Point, is_library, user_point
-from jvpcli.recording.recorder import graph_nodes
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _list(value: Any) -> list[Any]:
 def leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
     """The leaves that a backward pass reaches."""
     outputs = list(outputs)
-    found = [y for y in outputs if y.grad_fn is None and y.requires_grad]
+    found = [y for y in outputs if is_leaf(y)]
     found += [node.variable for node in graph_nodes(outputs) if hasattr(node, "variable")]
     return list({id(x): x for x in found}.values())
 

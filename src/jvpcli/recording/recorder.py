@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -21,16 +21,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
 from jvpcli.language.readings import written_by
+from jvpcli.recording.nodes import FREED, graph_nodes, is_leaf, node_of
 from jvpcli.recording.places import Place, Point, pieces, user_point
 
 DEEPEST = 32
 """Steps without a gradient, one upon the other, that are kept: a mask of a mask; beyond, a value counts as given."""
-
-MOST_NODES = 100_000
-"""Nodes of a graph that are looked at."""
-
-FREED = "jvp: freed by"
-"""Under this key a node of a graph knows the backward pass that has freed what it had kept."""
 
 MOST_WRITES = 4096
 """Changes in place that are remembered, for an error that names one."""
@@ -227,7 +222,8 @@ class Recorder(TorchFunctionMode):
             if self._derivative is not None:
                 derivative, inner = self._derivative, make
                 make = lambda: derivative(func, args, keywords, inner)  # noqa: E731
-        tensors = [x for x in pieces((args, keywords)) if isinstance(x, Tensor)]
+        given = _as_given((tuple(args), keywords))
+        tensors = [x for x in pieces(given) if isinstance(x, Tensor)]
         writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
@@ -240,7 +236,7 @@ class Recorder(TorchFunctionMode):
             call.state = torch.get_rng_state()
         result = self._attempted(make, func, args, keywords)
         changed = [k for k, x in enumerate(tensors) if _version(x) != before[k]]
-        self._note(call, args, keywords, result, origins, tensors, [tensors[k] for k in changed])
+        self._note(call, given, result, origins, tensors, [tensors[k] for k in changed])
         for k in changed if writes else ():
             x = tensors[k]
             if x.requires_grad:
@@ -259,8 +255,7 @@ class Recorder(TorchFunctionMode):
     def _note(
         self,
         call: Call,
-        args: Any,
-        keywords: Any,
+        given: Any,
         result: Any,
         origins: Mapping[int, Given | Result],
         tensors: Sequence[Tensor],
@@ -272,7 +267,7 @@ class Recorder(TorchFunctionMode):
         graphs = [x for x in (*(x for _, x in news), *changed) if node_of(x) is not None]
         call.differentiable = bool(graphs)
         kept = {id(x): self._kept(origins[id(x)], call, x) for x in tensors}
-        call.arguments, call.keywords = _with_origins(tuple(args), kept), _with_origins(dict(keywords), kept)
+        call.arguments, call.keywords = _with_origins(given, kept)
         for x in changed:
             if any(x is y for y in graphs):
                 self._mark(x, call, next((path for path, y in results if y is x), ()))
@@ -280,7 +275,7 @@ class Recorder(TorchFunctionMode):
             else:
                 self._made.pop(id(x), None)  # its numbers are given from here on
         for path, x in news:
-            if not (x.is_leaf and x.requires_grad):
+            if not is_leaf(x):
                 self._mark(x, call, path)
         plain = not results and isinstance(result, (float, int, complex, list))
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
@@ -324,7 +319,7 @@ class Recorder(TorchFunctionMode):
         """Where a tensor comes from; with `copy` a given one is copied, since it is about to be changed."""
         made = self._made.get(id(x))
         if made is None or made.reference() is not x:
-            if copy and torch.is_grad_enabled() and not (x.is_leaf and x.requires_grad):
+            if copy and torch.is_grad_enabled() and not is_leaf(x):
                 with torch._C.DisableTorchFunction():
                     return Given(x.detach().clone(), 0)
             return Given(x, _version(x))
@@ -395,7 +390,7 @@ PROPERTIES = (
 METHODS = (
     "size", "dim", "stride", "numel", "is_floating_point", "is_complex", "is_contiguous", "element_size", "__len__",
     "storage_offset", "data_ptr", "__repr__", "__format__", "__hash__", "register_hook", "retain_grad", "is_shared",
-    "untyped_storage", "requires_grad_", "is_inference",
+    "untyped_storage", "requires_grad_", "is_inference", "__deepcopy__",
 )  # fmt: skip
 FUNCTIONS = ("is_floating_point", "is_complex", "is_tensor", "is_grad_enabled", "get_default_dtype", "numel", "is_inference")
 PASSED_OVER = frozenset(
@@ -403,7 +398,7 @@ PASSED_OVER = frozenset(
     + [getattr(Tensor, name) for name in METHODS if hasattr(Tensor, name)]
     + [getattr(torch, name) for name in FUNCTIONS]
 )
-"""What gives no numbers."""
+"""What gives no numbers, or a leaf of its own."""
 
 
 def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], point: Point | None) -> Callable[[], Any]:
@@ -423,34 +418,11 @@ def _marking(make: Callable[[], Any], args: Any, keywords: Mapping[str, Any], po
     return marked
 
 
-def graph_nodes(outputs: Iterable[Tensor]) -> dict[Any, None]:
-    """The nodes of the graph that tensors were computed by, each once; of a graph beyond all bounds the first."""
-    seen: dict[Any, None] = {}
-    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
-    while waiting and len(seen) < MOST_NODES:
-        node = waiting.pop()
-        if node not in seen:
-            seen[node] = None
-            waiting += [following for following, _ in reversed(node.next_functions) if following is not None]
-    return seen
-
-
 def _numbers(origin: Result, x: Tensor) -> Cut:
     """The numbers of a tensor apart from the tensor itself, which may go."""
     with torch._C.DisableTorchFunction():
         alias = x.detach()
     return Cut(alias, _version(alias), weakref.ref(origin.call), origin.path)
-
-
-def node_of(x: Tensor) -> Any:
-    """The node of autograd's graph that a tensor comes from; None of a view that torch would refuse to find one for.
-
-    So it is of one made under no_grad whose memory was written to since: an nn.Embedding with a padding_idx does that.
-    """
-    try:
-        return x.grad_fn
-    except RuntimeError:
-        return None
 
 
 def _version(x: Tensor) -> int:
@@ -472,6 +444,13 @@ DRAWING = frozenset(
 
 def _draws(func: Callable[..., Any]) -> bool:
     return getattr(func, "__name__", "") in DRAWING
+
+
+def _as_given(value: Any) -> Any:
+    """Arguments as they are before a call, which may change its lists and dicts."""
+    if isinstance(value, dict):
+        return {key: _as_given(part) for key, part in value.items()}
+    return type(value)(map(_as_given, value)) if type(value) in (tuple, list) else value
 
 
 def _with_origins(value: Any, origins: dict[int, Any]) -> Any:

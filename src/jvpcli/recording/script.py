@@ -8,6 +8,7 @@ import linecache
 import os
 import pkgutil
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -129,6 +130,29 @@ def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
     finally:
         if warnings.showwarning is show_placed:
             warnings.showwarning = before
+
+
+@contextmanager
+def threads_told(tell: Callable[[BaseException], None]) -> Iterator[None]:
+    """Inside, `tell` hears of an error that ends a thread, below its traceback; a hook of the program's own counts."""
+    before = threading.excepthook
+
+    def show_thread(ended: Any) -> None:
+        error = ended.exc_value
+        if error is None:
+            before(ended)
+            return
+        own_traceback(error)
+        before(threading.ExceptHookArgs([ended.exc_type, error, error.__traceback__, ended.thread]))
+        if ended.exc_type is not SystemExit:
+            tell(error)
+
+    threading.excepthook = show_thread
+    try:
+        yield
+    finally:
+        if threading.excepthook is show_thread:
+            threading.excepthook = before
 
 
 def own_traceback(error: BaseException) -> BaseException:

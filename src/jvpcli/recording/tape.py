@@ -18,6 +18,7 @@ from torch.overrides import resolve_name
 from jvpcli.language import catalog
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
+from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
 from jvpcli.recording.recorder import Call, Cut, Given, Recorder, Result
 
@@ -86,13 +87,13 @@ def record_of(
             known |= {key: tensor for key, tensor in alive.items() if tensor is not None}
     calls, given = _behind(starts, known)
     for origin in given:
-        if id(origin.tensor) not in ends and origin.tensor.grad_fn is not None:
-            what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({origin.tensor.grad_fn.name()})"
+        if id(origin.tensor) not in ends and (node := node_of(origin.tensor)) is not None:
+            what = f"what made a tensor of shape {tuple(origin.tensor.shape)} ({node.name()})"
             raise NotRecorded(f"{what} was not seen step by step")
-    constants = {id(origin.tensor): origin.tensor for origin in given} | {id(x): x for x in known.values()}
     ordered = [calls[number] for number in sorted(calls)]
-    used = [id(o.tensor) for call in ordered for o in map(_found, _origins(call)) if isinstance(o, Given)]
-    constants = {key: constants[key] for key in (*(key for key in used if key in constants), *constants)}
+    met = map(_found, (*(origin for call in ordered for origin in _origins(call)), *starts))
+    taken = (o.tensor if isinstance(o, Given) else known.get((o.call.number, o.path)) for o in met)
+    constants = {id(x): x for x in taken if x is not None}
     return _written(ordered, constants, known, ends, recorder, outputs, inputs, names, root)
 
 
@@ -160,7 +161,7 @@ def _written(
         if key not in slots:
             slots[key] = len(values)
             values[free_name(names.get(key, "c"), values)] = x
-    writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items()}, len(values))
+    writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items() if id(x) in slots}, len(values))
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     last = {each: number for number, each in enumerate(instructions)}
     for number, call in enumerate(calls):
