@@ -22,7 +22,6 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
@@ -61,8 +60,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    fused = not graph.whole and any(map(is_fused, set(graph.names)))
-    light = len(graph.order) > LONG and LIGHT.issuperset(map(base_name, set(graph.names)))
+    fused = not graph.whole and any(map(is_fused, set(graph.operations)))
+    light = len(graph.order) > LONG and LIGHT.issuperset(graph.operations)
     return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful, light)
 
 

@@ -18,7 +18,7 @@ from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Node, Op
 from jvpcli.jacobians.local.table import is_stated
-from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import Term
@@ -47,57 +47,52 @@ CALL = 1.5e5
 
 
 PULLED = frozenset(("Convolution", "ConstantPadNd", *SPATIAL, *CUT))
-"""Operations whose local maps are held by index arrays."""
+"""Operations whose local maps are held by index arrays: rows may be pulled through them to their first operand."""
 
 
-def is_pulled(node: Node) -> bool:
-    """Whether rows may be pulled through an operation to its first operand."""
-    return callable(node) and base_name(node.name()) in PULLED
-
-
-def taps(node: Node, out_shape: Shape) -> int:
+def taps(node: Node, name: str, out_shape: Shape) -> int:
     """How many multiplications an output entry of a convolution takes."""
-    if base_name(node.name()) != "Convolution":
+    if name != "Convolution":
         return 1
     return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
 
 
-def time_of_rows(node: Node, rows: int, shape: Shape, out_shape: Shape) -> float:
+def time_of_rows(node: Node, name: str, rows: int, shape: Shape, out_shape: Shape) -> float:
     """Nanoseconds that it takes to pull so many rows through an operation."""
     size = prod(out_shape)
-    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, out_shape))
+    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, name, out_shape))
 
 
 def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | None:
     """The piece of ∂output/∂(the first operand), by rows; None where multiplying with the local map is better.
 
     Args:
-        op: one for which `is_pulled` holds.
+        op: one of those that are `PULLED`.
         total: a piece of ∂output/∂(its output).
         weight: of a convolution, in the place of its own.
     """
     shape = op.shapes[0]
     assert shape is not None
-    name = base_name(op.node.name())
+    name = operation(op.node)
     convolves = name == "Convolution"
     if isinstance(total, SparseMap):
         if not convolves:
             return None
-        if PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, total.m, shape, op.shape):
+        if PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, total.m, shape, op.shape):
             return None
         op.work.reserve(total.m * prod(op.shape), op.like.element_size())
         total = dense(total.out_shape, total.in_shape, total.matrix(), total.like)
     assert isinstance(total, KroneckerMap)
     if total.is_diagonal or len(set(total.out)) < len(total.out) or len(set(total.inn)) < len(total.inn):
         return None
-    cut = _cut(total, carried(op.node, 0, shape, op.shape))
+    cut = _cut(total, carried(op.node, name, 0, shape, op.shape))
     if cut is None:
         return None
     total, place = cut
     tail = total.inn[place:]
     mixed = [k for k in tail if k in total.out]
     rows = prod([total.sizes[k] for k in total.out if k not in total.inn[:place]])
-    if mixed and PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, rows, shape, op.shape):
+    if mixed and PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, rows, shape, op.shape):
         return None
     if not convolves and (mixed or (name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape))):
         return None

@@ -14,7 +14,7 @@ from jvpcli.jacobians.local import (
     windows,
 )
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule
-from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.operations import base_name, operation
 from jvpcli.jacobians.terms import UnsupportedError
 
 RULES: dict[str, Rule] = {
@@ -37,7 +37,7 @@ def is_stated(name: str) -> bool:
 
 def stated_maps(op: Op) -> Locals | None:
     """What a rule states; None where there is none, or where it does not cover this use."""
-    rule = RULES.get(base_name(op.node.name())) if callable(op.node) else None
+    rule = RULES.get(operation(op.node))
     if rule is None:
         return None
     try:
