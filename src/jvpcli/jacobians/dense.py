@@ -32,11 +32,15 @@ LONG = 64
 """In a chain of more operations than this what each of them takes besides its arithmetic decides."""
 
 LIGHT_NAMES = """
-Add Sub Rsub Neg Mul Div Exp Log Sum Logsumexp Mm Clone View Unsqueeze Squeeze Expand Permute Transpose T Select Slice Unbind
-Stack Cat
+Add Sub Rsub Neg Mul Div Pow Addcmul Lerp Exp Expm1 Log Log1P Sqrt Rsqrt Reciprocal Sin Cos Tan Atan Atan2 Sigmoid Erf Relu Abs
+Sum Mean Amax Logsumexp LinalgVectorNorm Mm Bmm Addmm Clone View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute
+Transpose T Select Slice Diagonal Split UnsafeSplit Unbind Stack Cat
 """
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
+
+ALONE = 2.5
+"""One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -61,7 +65,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
         )
 
     fused = not graph.whole and any(map(is_fused, set(graph.operations)))
-    light = len(graph.order) > LONG and LIGHT.issuperset(graph.operations)
+    count = len(graph.order)
+    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
     return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful, light)
 
 

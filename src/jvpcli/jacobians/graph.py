@@ -112,9 +112,10 @@ class Graph:
         return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
 
     @cached_property
-    def reached(self) -> frozenset[Node]:
-        """The nodes, with those of the inputs that are reached."""
-        return frozenset([*self.order, *[leaf for leaf in self.leaves if leaf is not None]])
+    def shapes(self) -> dict[Node, list[Shape]]:
+        """Of what each node takes: of its operation's outputs; with those of the inputs that are reached."""
+        found = {node: [tuple(meta.shape) for meta in metas] for node, metas in zip(self.order, self.metas, strict=True)}
+        return found | {leaf: [tuple(x.shape)] for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None}
 
     @cached_property
     def _edges(self) -> dict[int, list[Edge]]:
@@ -128,10 +129,10 @@ class Graph:
         """
         if place not in self._edges:
             node, name = self.order[place], self.operations[place]
-            shapes, found = [tuple(meta.shape) for meta in self.metas[place]], list[Edge]()
+            shapes, found = self.shapes[node], list[Edge]()
             for operand, (to, nr) in enumerate(node.next_functions):
-                if to in self.reached:
-                    shape = operand_shape(to, nr)
+                if to in self.shapes:
+                    shape = self.shapes[to][nr] if nr < len(self.shapes[to]) else operand_shape(to, nr)
                     widths = [width(node, name, operand, shape, out) for out in shapes]
                     kept = [carried(node, name, operand, shape, out) for out in shapes]
                     found.append(Edge(operand, to, nr, shape, widths, kept))
@@ -146,7 +147,7 @@ class Graph:
     @cached_property
     def sizes(self) -> list[int]:
         """Entries of what each node takes: of its operation's outputs."""
-        return [prod(meta.shape) for metas in self.metas for meta in metas]
+        return [prod(shape) for node in self.order for shape in self.shapes[node]]
 
     @cached_property
     def footprint(self) -> int:
@@ -257,7 +258,7 @@ def _backwards(
     only: Mapping[Node, Sequence[int]],
 ) -> list[Terms]:
     arrived = start_of(graph) if start is None else start
-    reached = graph.reached
+    reached = graph.shapes
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
@@ -358,9 +359,11 @@ def read_spine(graph: Graph) -> Spine | None:
 def _keeps(graph: Graph, place: int, edge: Edge, outer: int, apart: int) -> int:
     """Where the samples lie in an operand, by all outputs of an operation; 0: they don't stay apart."""
     node, name = graph.order[place], graph.operations[place]
-    metas = zip(graph.metas[place], edge.carried, strict=True)
-    found = {followed(node, name, edge.shape, tuple(meta.shape), kept, outer, apart) for meta, kept in metas}
-    return found.pop() if len(found) == 1 else 0
+    first, *others = [
+        followed(node, name, edge.shape, shape, kept, outer, apart)
+        for shape, kept in zip(graph.shapes[node], edge.carried, strict=True)
+    ]
+    return first if others == [first] * len(others) else 0
 
 
 def _pulled_through(op: Op, total: Terms, change: Change | None) -> tuple[list[Term], Terms]:
@@ -419,7 +422,7 @@ def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tenso
     root = graph.output.grad_fn
     if root is not None:
         arrived[root] = {graph.output.output_nr: cotangent}
-    reached = graph.reached
+    reached = graph.shapes
     for node in graph.order:
         here = arrived.pop(node, None)
         if here is None:

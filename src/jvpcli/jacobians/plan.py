@@ -15,7 +15,7 @@ from functools import cached_property
 from math import ceil, gcd, inf, prod
 
 from jvpcli.jacobians.dense import BATCH_BYTES
-from jvpcli.jacobians.graph import Edge, Graph
+from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
 from jvpcli.jacobians.local.node import Node, operand_shape
@@ -32,6 +32,9 @@ STEP = 6e4
 
 PASS = 8e3
 """Nanoseconds that an operation takes in a batch of passes, besides arithmetic."""
+
+READING = 6e3
+"""Nanoseconds that it takes to find out what is told of an operation for a choice."""
 
 PER_NUMBER = 0.4
 """Nanoseconds for each number that an operation reads or writes."""
@@ -78,7 +81,7 @@ class GraphPlan:
         graph, auto = self.graph, self.mode == "auto"
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
-        most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
+        most, steps = min([time for way, time in ways if way.fits], default=inf), (READING + STEP) * len(graph.order)
         if not graph.whole and not (auto and most < min(steps, self._leaving)):  # which is less than local maps take at least
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
@@ -126,7 +129,11 @@ class GraphPlan:
 
     def _cost(self, direction: str, most: float = inf) -> Cost:
         if direction not in self._costs:
-            cost = (reverse_cost if direction == "reverse" else forward_cost)(self.graph, most)
+            cost = (
+                reverse_cost(self.graph, self.graph.spine if self._batch else None, most)
+                if direction == "reverse"
+                else forward_cost(self.graph, most)
+            )
             if min(cost.nanoseconds, cost.outside) > most:
                 return cost  # or a part of it
             self._costs[direction] = cost
@@ -165,15 +172,18 @@ class GraphPlan:
 
     @cached_property
     def _batch(self) -> _Batch | None:
-        """The passes for all samples; None where these don't stay apart."""
-        graph, spine = self.graph, self.graph.spine
-        if spine is None:
+        """The passes for all samples; None where these don't stay apart, or where to find that out would take what it saves."""
+        graph = self.graph
+        least = graph.m // max(1, graph.output.shape[0] if graph.output.dim() > 1 else 1)
+        if (graph.m - least) * self._one < BATCH + READING * len(graph.order) or graph.spine is None:
             return None
-        count, operations = graph.m // spine.apart, zip(graph.order, graph.operations, graph.metas, strict=True)
-        inside = [each for each in operations if each[0] in spine.nodes]
+        spine = graph.spine
+        count = graph.m // spine.apart
+        inside = [each for each in zip(graph.order, graph.operations, strict=True) if each[0] in spine.nodes]
         room = max(graph.footprint, min(BATCH_BYTES, self.limit))
-        batches, numbers = ceil(count * graph.footprint / room), sum([prod(meta.shape) for *_, metas in inside for meta in metas])
-        one = PER_NUMBER * numbers + PER_PRODUCT * sum([_products(node, name, 1) for node, name, _ in inside])
+        batches = ceil(count * graph.footprint / room)
+        numbers = sum([prod(shape) for node, _ in inside for shape in graph.shapes[node]])
+        one = PER_NUMBER * numbers + PER_PRODUCT * sum([_products(node, name, 1) for node, name in inside])
         held = count * sum([graph.inputs[k].numel() for k in spine.leaves]) * graph.like.element_size()
         time = BATCH * (1 + batches) + batches * PASS * len(inside) + count * one
         leaves = len(graph.order) - len(inside) + sum(map(bool, spine.only.values()))
@@ -297,9 +307,9 @@ class _Reach:
     listed: bool
 
 
-def reverse_cost(graph: Graph, most: float = inf) -> Cost:
+def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
     """Of accumulating from the output backwards; of a part of it, where that takes more nanoseconds than `most`."""
-    m, spine = graph.m, graph.spine
+    m = graph.m
     reach = {(graph.output.grad_fn, graph.output.output_nr): _Reach(1, m, False)}
     meter, outside = _Meter(graph), inf if spine is None else 0.0
     for place, (node, name) in enumerate(zip(graph.order, graph.operations, strict=True)):
@@ -308,8 +318,8 @@ def reverse_cost(graph: Graph, most: float = inf) -> Cost:
             break
         meter.step(place)
         outside += STEP if only is None or only else 0.0
-        for nr, meta in enumerate(graph.metas[place]):
-            here, out_shape = reach.get((node, nr)), tuple(meta.shape)
+        for nr, out_shape in enumerate(graph.shapes[node]):
+            here = reach.get((node, nr))
             if here is None or not prod(out_shape):
                 continue
             for edge in edges:
@@ -370,8 +380,8 @@ def forward_cost(graph: Graph, most: float = inf) -> Cost:
                 continue
             pulled = name in PULLED
             meter.step(place)
-            for nr, meta in enumerate(graph.metas[place]):
-                size, wide, listed = prod(meta.shape), 0, False
+            for nr, shape in enumerate(graph.shapes[node]):
+                size, wide, listed = prod(shape), 0, False
                 for edge in edges:
                     here = reach.get((edge.to, edge.nr))
                     if here:
@@ -401,7 +411,7 @@ class _Meter:
         self.nanoseconds += STEP
         if self.graph.operations[place] not in RULES:  # it is called to find it out
             sizes = sum(prod(edge.shape) for edge in self.graph.edges(place))
-            self.probed[place] = sizes * sum(prod(meta.shape) for meta in self.graph.metas[place])
+            self.probed[place] = sizes * sum(map(prod, self.graph.shapes[self.graph.order[place]]))
 
     def multiply(self, operations: int, nanoseconds: float) -> None:
         """Something is multiplied with it."""

@@ -34,6 +34,9 @@ FACTORS = {
 
 
 MOVING = frozenset(movement._RESHAPE_NAMES.split())
+SPREAD = elementwise.RULES.keys() - elementwise.LOSS_NAMES | {"Expand"}
+"""Element by element, where an operand may be broadcast."""
+
 SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),
@@ -55,15 +58,15 @@ def carried(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape)
         node, name, operand: the operation, what it is called, and which of its operands.
         shape, out_shape: of the operand and of the output.
     """
+    if name in MOVING:
+        return prod(shape)
+    if name in SPREAD and (shape == out_shape or len(shape) != len(out_shape)):
+        return prod(shape) if shape == out_shape else 1
     alike = 0
     while alike < min(len(shape), len(out_shape)) and shape[alike] == out_shape[alike]:
         alike += 1
-    if name in MOVING:
-        return prod(shape)
-    if name in elementwise.RULES and name not in elementwise.LOSS_NAMES:
-        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
-    if name == "Expand":
-        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
+    if name in SPREAD:
+        return prod(shape[:alike])
     return prod(shape[: min(alike, _leading(node, name, operand, shape))])
 
 
