@@ -6,6 +6,7 @@ The maps are asked for as users do: a small problem is computed by passes, `insp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -15,10 +16,13 @@ from engine_cases import check_map, leaves_of, oracle
 from torch import Tensor
 
 import jvpcli
+from jvpcli.jacobians.dense import sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.local import detect, normalise, windows
-from jvpcli.jacobians.local.table import RULES, base_name
+from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import gathered
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.program import Equation
@@ -503,6 +507,24 @@ def test_a_rule_gives_the_same_kind_at_any_size(name):
     assert all(kind == kinds[0] for kind in kinds), kinds
     told = [kind for kind in traced if "unknown" not in kind]  # a few are too large for a trace
     assert all(kind == told[0] for kind in told), traced
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_trusted_gives_for_many_cotangents_what_it_gives_for_each(name):
+    function, sizes = CASES[name]
+    leaves = leaves_of([numbers(shape, k) for k, shape in enumerate(sizes[0])])
+    output = function(*leaves)
+    graph = read_graph(output, leaves)
+    together = replace(sweep(graph), chunk=3, doubtful=False, light=False)
+    cotangents = torch.stack([numbers(tuple(output.shape), seed) for seed in (1, 2, 3)])
+    one_by_one, at_once = (gathered(replace(together, chunk=k), 3, lambda a, b: cotangents[a:b]) for k in (1, 3))
+    same = all(
+        (many is None) == (each is None) and (many is None or torch.allclose(many, each, equal_nan=True))
+        for many, each in zip(at_once, one_by_one, strict=True)
+    )
+    assert graph.trusted == (name != "Cdist")
+    assert same or name == "Cdist"
 
 
 def test_every_rule_has_a_case():

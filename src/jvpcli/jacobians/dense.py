@@ -52,7 +52,7 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
-    doubtful = chunk > 1 and not graph.stated
+    doubtful = chunk > 1 and not graph.trusted
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -115,7 +115,7 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
         return rows.expand(-1, spine.apart, -1).reshape(stop - start, *graph.output.shape)
 
     chunk = int(max(1, min(count, room // max(1, graph.footprint))))
-    found = gathered(Sweep(pull, graph.output, chunk, not graph.stated), count, seeds, tell)
+    found = gathered(Sweep(pull, graph.output, chunk, not graph.trusted), count, seeds, tell)
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
         if rows is not None and tuple(rows.shape[1:]) == shape:

@@ -19,7 +19,7 @@ from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, read_op
-from jvpcli.jacobians.local.table import is_stated, local_maps
+from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, pull_through
@@ -92,9 +92,9 @@ class Graph:
         return [known[name] if callable(node) else "" for node, name in zip(self.order, self.names, strict=True)]
 
     @cached_property
-    def stated(self) -> bool:
-        """Whether rules state the patterns of all operations; a custom function may be called anything."""
-        return all(map(is_stated, set(self.operations)))
+    def trusted(self) -> bool:
+        """Whether all operations are trusted with many cotangents together; a custom function is not."""
+        return all(map(is_trusted, set(self.operations)))
 
     @property
     def m(self) -> int:

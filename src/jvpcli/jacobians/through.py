@@ -17,7 +17,7 @@ from jvpcli.jacobians.kronecker import KroneckerMap, dense, kronecker, split_lab
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Node, Op
-from jvpcli.jacobians.local.table import is_stated
+from jvpcli.jacobians.local.table import is_trusted
 from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.sparse_map import SparseMap
@@ -147,7 +147,7 @@ def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, we
         return [op.pull(v)[0] if weight is None else _through_convolution(op, v, weight)]
 
     chunk = max(1, CHUNK_BYTES // max(1, 4 * largest * cotangents.element_size()))
-    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_stated(op.node.name()))
+    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_trusted(operation(op.node)))
     (found,) = gathered(sweep, count, lambda start, stop: cotangents[start:stop])
     if found is None or tuple(found.shape[1:]) != shape:
         return None
