@@ -12,7 +12,7 @@ from math import prod
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import check_map, leaves_of, oracle
+from engine_cases import check_map, leaves_of, oracle, slow_rules
 from torch import Tensor
 
 import jvpcli
@@ -25,6 +25,8 @@ from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import gathered
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.jacobians.widths import SINGLE
+from jvpcli.problem import at_rows
 from jvpcli.program import Equation
 from jvpcli.tracing.chain import local_maps
 from jvpcli.tracing.replay import Primal, Result, Step
@@ -525,6 +527,24 @@ def test_what_is_trusted_gives_for_many_cotangents_what_it_gives_for_each(name):
     )
     assert graph.trusted == (name != "Cdist")
     assert same or name == "Cdist"
+
+
+def goes_one_by_one(function: Callable[..., Tensor], shapes: Shapes) -> bool:
+    """Whether torch says so as many cotangents are given to the backward passes of a function."""
+    leaves = leaves_of([numbers(shape, k) for k, shape in enumerate(shapes)])
+    output = function(*leaves)
+    pull = sweep(read_graph(output, leaves)).pull
+
+    def task() -> object:
+        return at_rows(lambda v: [g for g in pull(v) if g is not None], [torch.stack([output.detach()] * 3)])
+
+    return bool(slow_rules(task))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_which_operations_take_cotangents_one_by_one():
+    found = {name.partition(",")[0] for name, (function, sizes) in CASES.items() if goes_one_by_one(function, sizes[0])}
+    assert found == SINGLE - {"Cummin"}
 
 
 def test_every_rule_has_a_case():

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import check_map, leaves_of, oracle, r
+from engine_cases import check_map, leaves_of, oracle, r, slow_rules
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -181,18 +181,6 @@ LIGHT_STEPS = {
     "ReshapeAlias": lambda x: torch.einsum("ij,kj->ik", x, x) / 9, "Diagonal": lambda x: x + x.diagonal(),
     "Split": lambda x: torch.cat(x.split(2)), "UnsafeSplit": lambda x: torch.cat(x.unsafe_split(2)),
 }  # fmt: skip
-
-
-def slow_rules(task):
-    """What torch warns of as it takes operations of a batch one by one."""
-    torch._C._debug_only_display_vmap_fallback_warnings(True)
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            task()
-        return [str(each.message) for each in found if "performance drop" in str(each.message)]
-    finally:
-        torch._C._debug_only_display_vmap_fallback_warnings(False)
 
 
 def test_long_chains_of_light_operations():

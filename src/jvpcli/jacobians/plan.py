@@ -21,7 +21,7 @@ from jvpcli.jacobians.local import index
 from jvpcli.jacobians.local.node import Node, operand_shape
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.through import PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
-from jvpcli.jacobians.widths import FACTORS
+from jvpcli.jacobians.widths import FACTORS, SINGLE
 from jvpcli.report import OutputPlan, Way
 
 BATCH = 6e4
@@ -35,6 +35,9 @@ PASS = 8e3
 
 READING = 6e3
 """Nanoseconds that it takes to find out what is told of an operation for a choice."""
+
+ROW = 1.5e4
+"""Nanoseconds that an operation takes for each row, where it has no rule for many."""
 
 PER_NUMBER = 0.4
 """Nanoseconds for each number that an operation reads or writes."""
@@ -159,7 +162,8 @@ class GraphPlan:
     @cached_property
     def _one(self) -> float:
         """Nanoseconds of a pass, besides what it takes whatever it computes."""
-        return PER_NUMBER * self._work + PER_PRODUCT * sum(map(_products, self.graph.order, self.graph.operations))
+        graph, rows = self.graph, ROW * sum([name in SINGLE for name in self.graph.operations])
+        return PER_NUMBER * self._work + PER_PRODUCT * sum(map(_products, graph.order, graph.operations)) + rows
 
     def _batched(self, most: float = inf) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
@@ -184,6 +188,7 @@ class GraphPlan:
         batches = ceil(count * graph.footprint / room)
         numbers = sum([prod(shape) for node, _ in inside for shape in graph.shapes[node]])
         one = PER_NUMBER * numbers + PER_PRODUCT * sum([_products(node, name, 1) for node, name in inside])
+        one += ROW * sum([name in SINGLE for _, name in inside])
         held = count * sum([graph.inputs[k].numel() for k in spine.leaves]) * graph.like.element_size()
         time = BATCH * (1 + batches) + batches * PASS * len(inside) + count * one
         leaves = len(graph.order) - len(inside) + sum(map(bool, spine.only.values()))

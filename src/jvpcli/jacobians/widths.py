@@ -48,6 +48,14 @@ SPATIAL = {
 CUT = frozenset(("Slice", "Select", "Split", "SplitWithSizes", "UnsafeSplit", "UnsafeSplitWithSizes", "Unbind"))
 """Pieces along one axis."""
 
+SINGLE_NAMES = """
+Cummax Cummin EmbeddingBag LinalgHouseholderProduct MultiMarginLoss MultilabelMarginLoss ScaledDotProductFlashAttentionForCpu
+SegmentReduce SoftMarginLoss Take Trilinear Unfold UnfoldBackward UpsampleNearestExact1D UpsampleNearestExact2D
+UpsampleNearestExact3D
+"""
+SINGLE = frozenset(SINGLE_NAMES.split())
+"""Operations that take cotangents one by one, when many are given together."""
+
 CARRYING = {"Mm": (0,), "Addmm": (1,), "Linear": (0,), "Mv": (0,), "Addmv": (1,), "Bmm": (0, 1), "Baddbmm": (0, 1, 2)}
 """The operands of which a product keeps the leading axes."""
 
