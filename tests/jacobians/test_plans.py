@@ -20,6 +20,7 @@ from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.jacobians.through import is_turned
 
 
 def attention(x):
@@ -351,6 +352,38 @@ def test_a_cross_product_reads_few_entries():
     (expected,) = oracle(y[:40], [x])
     torch.testing.assert_close(found.to_dense().reshape(1800, 120)[:120], expected)
     assert found.nnz == 600 * 6  # each entry of a cross product reads two entries of a point
+
+
+TURNED = {
+    "one axis": (lambda x, w, b: F.conv1d(x, w, b, padding=2), [(2, 3, 9), (4, 3, 4), (4,)]),
+    "two": (lambda x, w, b: F.conv2d(x, w, b, padding=(1, 0)), [(2, 3, 5, 6), (4, 3, 3, 2), (4,)]),
+    "dilated": (lambda x, w, b: F.conv2d(x, w, b, padding=2, dilation=(2, 1)), [(2, 1, 6, 4), (2, 1, 2, 3), (2,)]),
+    "three": (lambda x, w, b: F.conv3d(x, w, b), [(1, 2, 4, 3, 3), (3, 2, 2, 1, 2), (3,)]),
+    "one sample": (lambda x, w, b: F.conv2d(x, w, b, padding=1), [(2, 5, 4), (3, 2, 3, 3), (3,)]),
+    "with strides": (lambda x, w, b: F.conv2d(x, w, b, stride=2), [(2, 2, 5, 5), (3, 2, 3, 3), (3,)]),
+    "much padded": (lambda x, w, b: F.conv2d(x, w, b, padding=3), [(1, 2, 2, 2), (2, 2, 2, 3), (2,)]),
+    "one number for all axes": (
+        lambda x, w, b: torch.convolution(x, w, b, [1], [1], [1], False, [0], 1), [(1, 2, 3, 4), (2, 2, 3, 3), (2,)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_going_back_through_a_convolution_by_another_one(name):
+    function, shapes = TURNED[name]
+    values = [r(*shape, seed=k) for k, shape in enumerate(shapes)]
+    turned = name not in ("with strides", "much padded", "one number for all axes")
+    for wanted in ((0, 1, 2), (0,), (0, 2)):
+        leaves = [x.float().requires_grad_(k in wanted) for k, x in enumerate(values)]
+        exact = [x.clone().requires_grad_(k in wanted) for k, x in enumerate(values)]
+        output, right = function(*leaves).sin(), function(*exact).sin()
+        asked = [leaves[k] for k in wanted]
+        expected = oracle(right, [exact[k] for k in wanted])
+        graph, work = read_graph(output, asked), Workspace()
+        assert any(map(is_turned, graph.order)) == turned
+        for maps in (by_rows(graph), [each.matrix() for each in structured(graph, accumulate(graph, work), work)]):
+            for matrix, other in zip(maps, expected, strict=True):
+                torch.testing.assert_close(matrix.double(), other, rtol=1e-4, atol=1e-5)
 
 
 class Backwards(TorchDispatchMode):

@@ -22,10 +22,11 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.passes import Sweep, gathered
+from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.jacobians.through import is_turned
 from jvpcli.request import Tell
 
 LONG = 64
@@ -64,10 +65,10 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    fused = not graph.whole and any(map(is_fused, set(graph.operations)))
+    fused, turned = any(map(is_fused, set(graph.operations))), chunk > FEW and any(map(is_turned, graph.order))
     count = len(graph.order)
     light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
-    return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful, light)
+    return Sweep(by_nodes if not graph.whole and (fused or turned) else by_engine, graph.output, chunk, doubtful, light)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
