@@ -65,7 +65,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    fused, turned = any(map(is_fused, set(graph.operations))), chunk > FEW and any(map(is_turned, graph.order))
+    fused = any(map(is_fused, set(graph.operations)))
+    turned = chunk > FEW and "Convolution" in graph.operations and any(map(is_turned, graph.order))
     count = len(graph.order)
     light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
     return Sweep(by_nodes if not graph.whole and (fused or turned) else by_engine, graph.output, chunk, doubtful, light)

@@ -147,7 +147,7 @@ class Graph:
     @cached_property
     def sizes(self) -> list[int]:
         """Entries of what each node takes: of its operation's outputs."""
-        return [prod(shape) for node in self.order for shape in self.shapes[node]]
+        return [prod(meta.shape) for metas in self.metas for meta in metas]
 
     @cached_property
     def footprint(self) -> int:

@@ -33,7 +33,7 @@ STEP = 6e4
 PASS = 8e3
 """Nanoseconds that an operation takes in a batch of passes, besides arithmetic."""
 
-READING = 6e3
+READING = 1.2e4
 """Nanoseconds that it takes to find out what is told of an operation for a choice."""
 
 ROW = 1.5e4
@@ -84,8 +84,9 @@ class GraphPlan:
         graph, auto = self.graph, self.mode == "auto"
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
-        most, steps = min([time for way, time in ways if way.fits], default=inf), (READING + STEP) * len(graph.order)
-        if not graph.whole and not (auto and most < min(steps, self._leaving)):  # which is less than local maps take at least
+        most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
+        least = READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
+        if not graph.whole and not (auto and most < least):
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
                 ways.append(self._accumulated(second, most))
