@@ -22,7 +22,7 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.passes import FEW, Sweep, gathered
+from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
@@ -42,6 +42,9 @@ LIGHT = frozenset(LIGHT_NAMES.split())
 
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
+
+LARGE = 1 << 17
+"""Entries of a tensor in all rows for which it pays to go from node to node by hand."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -66,7 +69,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
         )
 
     fused = any(map(is_fused, set(graph.operations)))
-    turned = chunk > FEW and "Convolution" in graph.operations and any(map(is_turned, graph.order))
+    large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
+    turned = large and any(map(is_turned, graph.order))
     count = len(graph.order)
     light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
     return Sweep(by_nodes if not graph.whole and (fused or turned) else by_engine, graph.output, chunk, doubtful, light)

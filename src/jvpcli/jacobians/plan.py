@@ -33,8 +33,8 @@ STEP = 6e4
 PASS = 8e3
 """Nanoseconds that an operation takes in a batch of passes, besides arithmetic."""
 
-READING = 1.2e4
-"""Nanoseconds that it takes to find out what is told of an operation for a choice."""
+READING = 6e3
+"""Nanoseconds that it takes to find out of an operation whether it keeps samples apart, and as many to weigh its local map."""
 
 ROW = 1.5e4
 """Nanoseconds that an operation takes for each row, where it has no rule for many."""
@@ -85,7 +85,7 @@ class GraphPlan:
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
-        least = READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
+        least = 2 * READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
         if not graph.whole and not (auto and most < least):
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
