@@ -258,7 +258,7 @@ def _backwards(
     only: Mapping[Node, Sequence[int]],
 ) -> list[Terms]:
     arrived = start_of(graph) if start is None else start
-    reached = graph.shapes
+    reached = {*graph.order, *graph.leaves} - {None}
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
@@ -422,7 +422,7 @@ def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tenso
     root = graph.output.grad_fn
     if root is not None:
         arrived[root] = {graph.output.output_nr: cotangent}
-    reached = graph.shapes
+    reached = {*graph.order, *graph.leaves} - {None}
     for node in graph.order:
         here = arrived.pop(node, None)
         if here is None:
