@@ -5,12 +5,14 @@
 For each case: what the chosen way takes, each strategy of our own, and each of torch's ways, in milliseconds of processor
 time of one thread, the evaluation included; index arrays of an earlier call are not used.  The ratios are the chosen way's
 time by that of our best strategy and of torch's best way, and that of a first call, which makes the plan too, by torch's
-best way: none should be over 1.3.
+best way: none should be over 1.3.  Where the system tells, the memory that the chosen way and torch's best one take at most
+is told, too, in MiB.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import sys
 import time
@@ -293,6 +295,111 @@ class First(nn.Module):
         return self.module(*[x] * self.times)[0]
 
 
+class UNet(nn.Module):
+    """Down and up once, with a bridge."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.up, self.last = nn.ConvTranspose2d(2 * width, width, 2, 2), nn.Conv2d(2 * width, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bridge = F.relu(self.first(x))
+        return self.last(torch.cat([bridge, self.up(F.relu(self.down(F.max_pool2d(bridge, 2))))], 1)).tanh()
+
+
+class Causal(nn.Module):
+    """Fused attention of several heads, which sees what was before alone."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        return x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+
+class Scan(nn.Module):
+    """A selective state space, step by step."""
+
+    def __init__(self, width: int, states: int) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(-torch.rand(width, states))
+        self.into, self.out, self.step = nn.Linear(width, states), nn.Linear(width, states), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(x.shape[0], *self.rate.shape), []
+        step, into, out = F.softplus(self.step(x))[..., None], self.into(x), self.out(x)
+        for t in range(x.shape[1]):
+            h = h * torch.exp(step[:, t] * self.rate) + step[:, t] * into[:, t, None] * x[:, t, :, None]
+            found.append((h * out[:, t, None]).sum(-1))
+        return torch.stack(found, 1)
+
+
+class Planar(nn.Module):
+    """Eight planar layers of a flow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.w, self.u = nn.Parameter(torch.randn(8, width) / 2), nn.Parameter(torch.randn(8, width) / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for w, u in zip(self.w, self.u, strict=True):
+            x = x + u * torch.tanh(x @ w)[..., None]
+        return x
+
+
+class Mixture(nn.Module):
+    """The log likelihood of a mixture of Gaussians, given by a net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(3, 20, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, mean, scale = self.net(x[:, :3]).chunk(3, -1)
+        return torch.logsumexp(F.log_softmax(weight, -1) - scale - ((x[:, 3:] - mean) / scale.exp()) ** 2 / 2, -1)
+
+
+def pendula(x: Tensor) -> Tensor:
+    """Double pendula, sixty steps."""
+    for _ in range(60):
+        a, b, p, q = x.unbind(-1)
+        s, c = torch.sin(a - b), torch.cos(a - b)
+        dp = (torch.sin(b) * c - s * (q**2 + p**2 * c) - 2 * torch.sin(a)) / (2 - c**2)
+        dq = (s * (2 * p**2 + q**2 * c) + 2 * torch.sin(a) * c - 2 * torch.sin(b)) / (2 - c**2)
+        x = x + 0.02 * torch.stack([p, q, dp, dq], -1)
+    return x
+
+
+def bodies(x: Tensor) -> Tensor:
+    """Five steps of bodies that attract each other."""
+    p, v = x[:, :2], x[:, 2:]
+    for _ in range(5):
+        d = p[None] - p[:, None]
+        v = v + 0.05 * (d / ((d**2).sum(-1, keepdim=True) + 0.1) ** 1.5).sum(1)
+        p = p + 0.05 * v
+    return torch.cat([p, v], 1)
+
+
+def newton(a: Tensor, b: Tensor) -> Tensor:
+    """Six of Newton's steps to a root."""
+    x = torch.zeros_like(b)
+    for _ in range(6):
+        x = x - torch.linalg.solve(a + torch.diag(3 * x**2), a @ x + x**3 - b)
+    return x
+
+
+def limited_flow(u: Tensor) -> Tensor:
+    """Twelve steps of advection with limited slopes."""
+    for _ in range(12):
+        a, b = u - torch.roll(u, 1), torch.roll(u, -1) - u
+        flux = u + 0.35 * torch.where(a * b > 0, torch.where(a.abs() < b.abs(), a, b), 0)
+        u = u - 0.3 * (flux - torch.roll(flux, 1))
+    return u
+
+
 def make_cases() -> list[Case]:
     """The table."""
     torch.manual_seed(0)
@@ -358,6 +465,22 @@ def make_cases() -> list[Case]:
         to_input("neural ODE", Motion(4), r(8, 4)),
         to_parameters("neural ODE", Motion(4), r(8, 4)),
         Case("finite volumes", volumes, (r(200),)),
+        to_input("U-net", UNet(4), r(1, 1, 16, 16)),
+        to_parameters("U-net", UNet(4), r(2, 1, 16, 16)),
+        to_parameters("residual CNN", Residual(norm=False), r(1, 3, 12, 12)),
+        to_parameters("residual CNN", Residual(norm=False), r(8, 3, 12, 12)),
+        to_input("causal attention", Causal(24, 3), r(2, 14, 24)),
+        to_parameters("causal attention", Causal(24, 3), r(2, 14, 24)),
+        to_input("selective scan", Scan(6, 4), r(2, 25, 6)),
+        to_parameters("selective scan", Scan(6, 4), r(1, 25, 6)),
+        to_input("planar flow", Planar(6), r(40, 6)),
+        to_input("mixture density", Mixture(), r(32, 4)),
+        to_parameters("mixture density", Mixture(), r(32, 4)),
+        Case("double pendulum", pendula, (r(4),)),
+        Case("double pendula", pendula, (r(30, 4),)),
+        Case("attracting bodies", bodies, (r(12, 4),)),
+        Case("Newton's method", newton, (r(6, 6) / 3 + 3 * torch.eye(6), r(6))),
+        Case("limited slopes", limited_flow, (r(256),)),
         bundle(40, 1000, 5000),
         bundle(4, 20, 60),
         Case("Gaussian process", likelihood, (r(30, 2), torch.tensor(0.7))),
@@ -412,6 +535,35 @@ def measure(way: Callable[[], Any]) -> float:
         if "Error" not in type(error).__name__:
             raise
     return 1e3 * min(times, default=float("inf"))
+
+
+def peak(way: Callable[[], Any]) -> float:
+    """MiB that a call takes at most over what there was before, in a fork; NaN where the system does not tell.
+
+    What was freed and is used again counts as nothing.
+    """
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            way()
+            with open("/proc/self/clear_refs", "w") as reset:
+                reset.write("5")
+            before = _kilobytes("VmRSS")
+            found = way()
+            os.write(writing, str(_kilobytes("VmHWM") - before).encode())
+            del found
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        told = answer.read()
+    os.waitpid(child, 0)
+    return max(0, int(told)) / 1024 if told else float("nan")
+
+
+def _kilobytes(name: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
 
 
 def our_ways(case: Case) -> dict[str, Callable[[], Any]]:
@@ -469,8 +621,8 @@ def main(words: list[str]) -> int:
         if words and not any(word.lower() in case.name.lower() for word in words):
             continue
         m, n = case.function(*case.inputs).numel(), sum(x.numel() for x in case.inputs)
-        ours = {name: measure(way) for name, way in our_ways(case).items()}
-        theirs = {name: measure(way) for name, way in torch_ways(case).items()}
+        our, their = our_ways(case), torch_ways(case)
+        ours, theirs = ({name: measure(way) for name, way in ways.items()} for ways in (our, their))
         leaves = [x.clone().requires_grad_() for x in case.inputs]
         way = plan(case.function(*leaves), leaves).chosen
         chosen, first, best = ours.pop("chosen"), ours.pop("first"), min(theirs.values())
@@ -478,7 +630,8 @@ def main(words: list[str]) -> int:
         ratios = chosen / min(ours.values()), chosen / best, first / best
         told = "  ".join(f"{name} {ms:.4g}" for name, ms in {**ours, **theirs, "evaluating": evaluating}.items())
         print(f"{case.name} ({m}×{n}): {way.strategy} {way.mode} {chosen:.4g} ms, at first {first:.4g} ms | {told}", flush=True)
-        mark = "  <-- over" if max(ratios) > ALLOWED else ""
+        held = peak(our["chosen"]), peak(their[min(theirs, key=lambda name: theirs[name])])
+        mark = f"; memory {held[0]:.1f} against {held[1]:.1f} MiB" + ("  <-- over" if max(ratios) > ALLOWED else "")
         told = f"by our best other {ratios[0]:.2f}, by torch's best {ratios[1]:.2f}, at first {ratios[2]:.2f}"
         print(f"    {told}{mark}", flush=True)
         logs += [log(ratios[1])] if ratios[1] else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -205,3 +206,15 @@ CASES: dict[str, tuple[Function, list[Tensor], str]] = {
     ),
     "split": (lambda x: torch.cat([p * p.sum() for p in x.split([1, 3, 2])]), [r(6)], ""),
 }
+
+
+def slow_rules(task: Callable[[], object]) -> list[str]:
+    """What torch warns of as it takes operations of a batch one by one."""
+    torch._C._debug_only_display_vmap_fallback_warnings(True)
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            task()
+        return [str(each.message) for each in found if "performance drop" in str(each.message)]
+    finally:
+        torch._C._debug_only_display_vmap_fallback_warnings(False)

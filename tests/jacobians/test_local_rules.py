@@ -6,21 +6,27 @@ The maps are asked for as users do: a small problem is computed by passes, `insp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import check_map, leaves_of, oracle
+from engine_cases import check_map, leaves_of, oracle, slow_rules
 from torch import Tensor
 
 import jvpcli
+from jvpcli.jacobians.dense import sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.local import detect, normalise, windows
-from jvpcli.jacobians.local.table import RULES, base_name
+from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.passes import gathered
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.jacobians.widths import SINGLE
+from jvpcli.problem import at_rows
 from jvpcli.program import Equation
 from jvpcli.tracing.chain import local_maps
 from jvpcli.tracing.replay import Primal, Result, Step
@@ -503,6 +509,42 @@ def test_a_rule_gives_the_same_kind_at_any_size(name):
     assert all(kind == kinds[0] for kind in kinds), kinds
     told = [kind for kind in traced if "unknown" not in kind]  # a few are too large for a trace
     assert all(kind == told[0] for kind in told), traced
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_trusted_gives_for_many_cotangents_what_it_gives_for_each(name):
+    function, sizes = CASES[name]
+    leaves = leaves_of([numbers(shape, k) for k, shape in enumerate(sizes[0])])
+    output = function(*leaves)
+    graph = read_graph(output, leaves)
+    together = replace(sweep(graph), chunk=3, doubtful=False, light=False)
+    cotangents = torch.stack([numbers(tuple(output.shape), seed) for seed in (1, 2, 3)])
+    one_by_one, at_once = (gathered(replace(together, chunk=k), 3, lambda a, b: cotangents[a:b]) for k in (1, 3))
+    same = all(
+        (many is None) == (each is None) and (many is None or torch.allclose(many, each, equal_nan=True))
+        for many, each in zip(at_once, one_by_one, strict=True)
+    )
+    assert graph.trusted == (name != "Cdist")
+    assert same or name == "Cdist"
+
+
+def goes_one_by_one(function: Callable[..., Tensor], shapes: Shapes) -> bool:
+    """Whether torch says so as many cotangents are given to the backward passes of a function."""
+    leaves = leaves_of([numbers(shape, k) for k, shape in enumerate(shapes)])
+    output = function(*leaves)
+    pull = sweep(read_graph(output, leaves)).pull
+
+    def task() -> object:
+        return at_rows(lambda v: [g for g in pull(v) if g is not None], [torch.stack([output.detach()] * 3)])
+
+    return bool(slow_rules(task))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_which_operations_take_cotangents_one_by_one():
+    found = {name.partition(",")[0] for name, (function, sizes) in CASES.items() if goes_one_by_one(function, sizes[0])}
+    assert found == SINGLE - {"Cummin"}
 
 
 def test_every_rule_has_a_case():

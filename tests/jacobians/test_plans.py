@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import check_map, leaves_of, oracle, r
+from engine_cases import check_map, leaves_of, oracle, r, slow_rules
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -20,6 +20,7 @@ from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.jacobians.through import is_turned
 
 
 def attention(x):
@@ -169,19 +170,18 @@ LIGHT_STEPS = {
     "Permute": lambda x: x.permute(1, 0), "Transpose": lambda x: x.transpose(0, 1), "T": lambda x: x.t(),
     "Select": lambda x: x + x[1], "Slice": lambda x: x + x[:, 1:2], "Unbind": lambda x: x + x.unbind()[1],
     "Stack": lambda x: torch.stack(x.unbind(), 1), "Cat": lambda x: torch.cat([x[1:], x[:1]]),
+    "Pow": lambda x: x + x**3 / 9, "Addcmul": lambda x: torch.addcmul(x, x, x.t(), value=0.1),
+    "Lerp": lambda x: x.lerp(x.t(), 0.3), "Expm1": lambda x: (x / 9).expm1(), "Log1P": lambda x: (x * x).log1p() - x,
+    "Sqrt": lambda x: (x * x + 1).sqrt(), "Rsqrt": lambda x: x + (x * x + 1).rsqrt(),
+    "Reciprocal": lambda x: (x * x + 1).reciprocal() - x, "Sin": torch.sin, "Cos": lambda x: x + x.cos(),
+    "Tan": lambda x: (x / 9).tan() + x, "Atan": torch.atan, "Atan2": lambda x: x.atan2(x * x + 1),
+    "Sigmoid": lambda x: x - x.sigmoid(), "Erf": lambda x: x + x.erf(), "Relu": lambda x: x + x.relu(),
+    "Abs": lambda x: x + x.abs(), "Mean": lambda x: x - x.mean(1, True), "Amax": lambda x: x - x.amax(1, True),
+    "LinalgVectorNorm": lambda x: x + x.norm(dim=1, keepdim=True), "Addmm": lambda x: torch.addmm(x, x, x.t()) / 9,
+    "Bmm": lambda x: torch.bmm(x[None], x.t()[None])[0], "UnsafeView": lambda x: x.t().reshape(9).view(3, 3),
+    "ReshapeAlias": lambda x: torch.einsum("ij,kj->ik", x, x) / 9, "Diagonal": lambda x: x + x.diagonal(),
+    "Split": lambda x: torch.cat(x.split(2)), "UnsafeSplit": lambda x: torch.cat(x.unsafe_split(2)),
 }  # fmt: skip
-
-
-def slow_rules(task):
-    """What torch warns of as it takes operations of a batch one by one."""
-    torch._C._debug_only_display_vmap_fallback_warnings(True)
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            task()
-        return [str(each.message) for each in found if "performance drop" in str(each.message)]
-    finally:
-        torch._C._debug_only_display_vmap_fallback_warnings(False)
 
 
 def test_long_chains_of_light_operations():
@@ -199,7 +199,11 @@ def test_long_chains_of_light_operations():
     swept = sweep(graph)
     assert swept.light
     assert LIGHT == LIGHT_STEPS.keys() == {base_name(name) for name in graph.names}
-    assert not sweep(read_graph(output.tanh(), [x])).light
+    assert sweep(read_graph(output.tanh(), [x])).light  # a few others cost little
+    others = output
+    for _ in range(len(graph.order)):
+        others = others.tanh()
+    assert not sweep(read_graph(others, [x])).light
     together = rows_of(swept, [x])[0]
     single = torch.stack([torch.autograd.grad(each, x, retain_graph=True)[0].reshape(-1) for each in output])
     torch.testing.assert_close(together, single)
@@ -348,6 +352,39 @@ def test_a_cross_product_reads_few_entries():
     (expected,) = oracle(y[:40], [x])
     torch.testing.assert_close(found.to_dense().reshape(1800, 120)[:120], expected)
     assert found.nnz == 600 * 6  # each entry of a cross product reads two entries of a point
+
+
+TURNED = {
+    "one axis": (lambda x, w, b: F.conv1d(x, w, b, padding=2), [(2, 3, 9), (4, 3, 4), (4,)]),
+    "two": (lambda x, w, b: F.conv2d(x, w, b, padding=(1, 0)), [(2, 3, 5, 6), (4, 3, 3, 2), (4,)]),
+    "dilated": (lambda x, w, b: F.conv2d(x, w, b, padding=2, dilation=(2, 1)), [(2, 1, 6, 4), (2, 1, 2, 3), (2,)]),
+    "three": (lambda x, w, b: F.conv3d(x, w, b), [(1, 2, 4, 3, 3), (3, 2, 2, 1, 2), (3,)]),
+    "one sample": (lambda x, w, b: F.conv2d(x, w, b, padding=1), [(2, 5, 4), (3, 2, 3, 3), (3,)]),
+    "with strides": (lambda x, w, b: F.conv2d(x, w, b, stride=2), [(2, 2, 5, 5), (3, 2, 3, 3), (3,)]),
+    "much padded": (lambda x, w, b: F.conv2d(x, w, b, padding=3), [(1, 2, 2, 2), (2, 2, 2, 3), (2,)]),
+    "one number for all axes": (
+        lambda x, w, b: torch.convolution(x, w, b, [1], [1], [1], False, [0], 1), [(1, 2, 3, 4), (2, 2, 3, 3), (2,)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_going_back_through_a_convolution_by_another_one(name, monkeypatch):
+    monkeypatch.setattr("jvpcli.jacobians.dense.LARGE", 0)
+    function, shapes = TURNED[name]
+    values = [r(*shape, seed=k) for k, shape in enumerate(shapes)]
+    turned = name not in ("with strides", "much padded", "one number for all axes")
+    for wanted in ((0, 1, 2), (0,), (0, 2)):
+        leaves = [x.float().requires_grad_(k in wanted) for k, x in enumerate(values)]
+        exact = [x.clone().requires_grad_(k in wanted) for k, x in enumerate(values)]
+        output, right = function(*leaves).sin(), function(*exact).sin()
+        asked = [leaves[k] for k in wanted]
+        expected = oracle(right, [exact[k] for k in wanted])
+        graph, work = read_graph(output, asked), Workspace()
+        assert any(map(is_turned, graph.order)) == turned
+        for maps in (by_rows(graph), [each.matrix() for each in structured(graph, accumulate(graph, work), work)]):
+            for matrix, other in zip(maps, expected, strict=True):
+                torch.testing.assert_close(matrix.double(), other, rtol=1e-4, atol=1e-5)
 
 
 class Backwards(TorchDispatchMode):

@@ -22,22 +22,29 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
-from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.jacobians.through import is_turned
 from jvpcli.request import Tell
 
 LONG = 64
 """In a chain of more operations than this what each of them takes besides its arithmetic decides."""
 
 LIGHT_NAMES = """
-Add Sub Rsub Neg Mul Div Exp Log Sum Logsumexp Mm Clone View Unsqueeze Squeeze Expand Permute Transpose T Select Slice Unbind
-Stack Cat
+Add Sub Rsub Neg Mul Div Pow Addcmul Lerp Exp Expm1 Log Log1P Sqrt Rsqrt Reciprocal Sin Cos Tan Atan Atan2 Sigmoid Erf Relu Abs
+Sum Mean Amax Logsumexp LinalgVectorNorm Mm Bmm Addmm Clone View UnsafeView ReshapeAlias Unsqueeze Squeeze Expand Permute
+Transpose T Select Slice Diagonal Split UnsafeSplit Unbind Stack Cat
 """
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
+
+ALONE = 2.5
+"""One of the others takes them row by row: a row costs so many times what a light operation saves."""
+
+LARGE = 1 << 17
+"""Entries of a tensor in all rows for which it pays to go from node to node by hand."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -49,7 +56,7 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
-    doubtful = chunk > 1 and not graph.stated
+    doubtful = chunk > 1 and not graph.trusted
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -61,9 +68,12 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    fused = not graph.whole and any(map(is_fused, set(graph.names)))
-    light = len(graph.order) > LONG and LIGHT.issuperset(map(base_name, set(graph.names)))
-    return Sweep(by_nodes if fused else by_engine, graph.output, chunk, doubtful, light)
+    fused = any(map(is_fused, set(graph.operations)))
+    large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
+    turned = large and any(map(is_turned, graph.order))
+    count = len(graph.order)
+    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
+    return Sweep(by_nodes if not graph.whole and (fused or turned) else by_engine, graph.output, chunk, doubtful, light)
 
 
 def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
@@ -111,7 +121,7 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
         return rows.expand(-1, spine.apart, -1).reshape(stop - start, *graph.output.shape)
 
     chunk = int(max(1, min(count, room // max(1, graph.footprint))))
-    found = gathered(Sweep(pull, graph.output, chunk, not graph.stated), count, seeds, tell)
+    found = gathered(Sweep(pull, graph.output, chunk, not graph.trusted), count, seeds, tell)
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
         if rows is not None and tuple(rows.shape[1:]) == shape:

@@ -19,10 +19,10 @@ from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, read_op
-from jvpcli.jacobians.local.table import is_stated, local_maps
-from jvpcli.jacobians.operations import Nature, leading, natures_of
+from jvpcli.jacobians.local.table import is_trusted, local_maps
+from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
-from jvpcli.jacobians.through import is_pulled, pull_through
+from jvpcli.jacobians.through import PULLED, convolved, is_turned, pull_through
 from jvpcli.jacobians.widths import carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
@@ -73,7 +73,7 @@ class Graph:
     @cached_property
     def whole(self) -> bool:
         """Whether only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks."""
-        return self.hooked or any(meta.dtype.is_complex for metas in self.metas for meta in metas)
+        return self.hooked or any(dtype.is_complex for dtype in {meta.dtype for metas in self.metas for meta in metas})
 
     @cached_property
     def metas(self) -> list[Sequence[Any]]:
@@ -86,9 +86,15 @@ class Graph:
         return tuple([node.name() for node in self.order])
 
     @cached_property
-    def stated(self) -> bool:
-        """Whether rules state the patterns of all operations; a custom function may be called anything."""
-        return all(map(callable, self.order)) and all(map(is_stated, set(self.names)))
+    def operations(self) -> list[str]:
+        """What the operation of each node is called; nothing of a custom function, which may be called anything."""
+        known = {name: base_name(name) for name in set(self.names)}
+        return [known[name] if callable(node) else "" for node, name in zip(self.order, self.names, strict=True)]
+
+    @cached_property
+    def trusted(self) -> bool:
+        """Whether all operations are trusted with many cotangents together; a custom function is not."""
+        return all(map(is_trusted, set(self.operations)))
 
     @property
     def m(self) -> int:
@@ -106,23 +112,32 @@ class Graph:
         return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
 
     @cached_property
-    def edges(self) -> dict[Node, list[Edge]]:
-        """Of each node the edges that lead on to an input.
+    def shapes(self) -> dict[Node, list[Shape]]:
+        """Of what each node takes: of its operation's outputs; with those of the inputs that are reached."""
+        found = {node: [tuple(meta.shape) for meta in metas] for node, metas in zip(self.order, self.metas, strict=True)}
+        return found | {leaf: [tuple(x.shape)] for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None}
+
+    @cached_property
+    def _edges(self) -> dict[int, list[Edge]]:
+        return {}
+
+    def edges(self, place: int) -> list[Edge]:
+        """Of the node at a place of the order the edges that lead on to an input.
 
         Raises:
             UnsupportedError: an operand without a known shape.
         """
-        reached = {*self.order, *[leaf for leaf in self.leaves if leaf is not None]}
-        found: dict[Node, list[Edge]] = {}
-        for node, metas in zip(self.order, self.metas, strict=True):
-            shapes = [tuple(meta.shape) for meta in metas]
-            found[node] = edges = []
+        if place not in self._edges:
+            node, name = self.order[place], self.operations[place]
+            shapes, found = self.shapes[node], list[Edge]()
             for operand, (to, nr) in enumerate(node.next_functions):
-                if to in reached:
-                    shape = operand_shape(to, nr)
-                    widths = [width(node, operand, shape, out) for out in shapes]
-                    edges.append(Edge(operand, to, nr, shape, widths, [carried(node, operand, shape, out) for out in shapes]))
-        return found
+                if to in self.shapes:
+                    shape = self.shapes[to][nr] if nr < len(self.shapes[to]) else operand_shape(to, nr)
+                    widths = [width(node, name, operand, shape, out) for out in shapes]
+                    kept = [carried(node, name, operand, shape, out) for out in shapes]
+                    found.append(Edge(operand, to, nr, shape, widths, kept))
+            self._edges[place] = found
+        return self._edges[place]
 
     @cached_property
     def spine(self) -> Spine | None:
@@ -252,7 +267,7 @@ def _backwards(
     only: Mapping[Node, Sequence[int]],
 ) -> list[Terms]:
     arrived = start_of(graph) if start is None else start
-    reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
+    reached = {*graph.order, *graph.leaves} - {None}
     for done, node in enumerate(graph.order):
         if tell:
             tell("local Jacobians multiplied together", done, len(graph.order))
@@ -316,40 +331,53 @@ def read_spine(graph: Graph) -> Spine | None:
     if apart < 2 or graph.whole or not graph.order or not graph.m:
         return None
     root, leaves = graph.order[0], {leaf: k for k, leaf in enumerate(graph.leaves) if leaf is not None}
-    inside, widths, sizes = {root: 1}, {root: 1}, {root: graph.m}
-    for node, edges in graph.edges.items():
-        for edge in edges:
-            keeps = _keeps(node, edge, inside[node], apart)
-            inside[edge.to] = keeps if inside.get(edge.to, keeps) == keeps else 0
-            size = sizes[edge.to] = prod(edge.shape)
-            widths[edge.to] = min(size, widths.get(edge.to, 0) + (widths[node] * max(edge.widths) if keeps else 0))
-    full = {node for node, kept in inside.items() if kept and MOSTLY * widths[node] * apart >= sizes[node]}
-    if not full or any(inside[leaf] and widths[leaf] * apart < sizes[leaf] for leaf in leaves):
+    outer, widths, sizes, waiting = {root: 1}, {root: 1}, {root: graph.m}, {root}
+    places = dict[Node, int]()
+    for place, node in enumerate(graph.order):
+        if not waiting:
+            break  # nothing is left in which they are apart
+        waiting.discard(node)
+        if outer[node]:
+            places[node] = place
+            for edge in graph.edges(place):
+                keeps = _keeps(graph, place, edge, outer[node], apart)
+                outer[edge.to] = keeps if outer.get(edge.to, keeps) == keeps else 0
+                size = sizes[edge.to] = prod(edge.shape)
+                widths[edge.to] = min(size, widths.get(edge.to, 0) + (widths[node] * max(edge.widths) if keeps else 0))
+                (waiting.add if outer[edge.to] else waiting.discard)(edge.to)
+        else:
+            for to, _ in node.next_functions:
+                outer[to] = 0
+                waiting.discard(to)
+    inside = {node for node, kept in outer.items() if kept}
+    full = {node for node in inside if MOSTLY * widths[node] * apart >= sizes[node]}
+    reached = [leaf for leaf in leaves if leaf in inside]
+    if not full or any(widths[leaf] * apart < sizes[leaf] for leaf in reached):
         return None
     only: dict[Node, list[int]] = {}
-    for node in reversed(graph.order):
-        if inside[node]:  # what is not full yet matters where it leads out of the spine
-            only[node] = [
-                edge.operand
-                for edge in graph.edges[node]
-                if not inside[edge.to] or (node not in full and edge.to not in full and only[edge.to])
-            ]
+    for node, place in reversed(places.items()):  # what is not full yet matters where it leads out of the spine
+        only[node] = [
+            edge.operand
+            for edge in graph.edges(place)
+            if edge.to not in inside or (node not in full and edge.to not in full and only[edge.to])
+        ]
     nodes = frozenset(only)
-    return Spine(apart, nodes, nodes & full, only, [k for leaf, k in leaves.items() if inside[leaf]], inside)
+    return Spine(apart, nodes, nodes & full, only, [leaves[leaf] for leaf in reached], outer)
 
 
-def _keeps(node: Node, edge: Edge, outer: int, apart: int) -> int:
-    """Where the samples lie in an operand, by all outputs of an operation; 0: they don't stay apart, or did not before."""
-    if not outer:
-        return 0
-    metas = zip(node._input_metadata, edge.carried, strict=True)
-    found = {followed(node, edge.shape, tuple(meta.shape), kept, outer, apart) for meta, kept in metas}
-    return found.pop() if len(found) == 1 else 0
+def _keeps(graph: Graph, place: int, edge: Edge, outer: int, apart: int) -> int:
+    """Where the samples lie in an operand, by all outputs of an operation; 0: they don't stay apart."""
+    node, name = graph.order[place], graph.operations[place]
+    first, *others = [
+        followed(node, name, edge.shape, shape, kept, outer, apart)
+        for shape, kept in zip(graph.shapes[node], edge.carried, strict=True)
+    ]
+    return first if others == [first] * len(others) else 0
 
 
 def _pulled_through(op: Op, total: Terms, change: Change | None) -> tuple[list[Term], Terms]:
     """The pieces that are pulled through to the first operand, and those that are to be multiplied with its local map."""
-    if op.shapes[0] is None or not is_pulled(op.node):
+    if op.shapes[0] is None or operation(op.node) not in PULLED:
         return [], total
     weight = None
     if change is not None:
@@ -403,12 +431,18 @@ def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tenso
     root = graph.output.grad_fn
     if root is not None:
         arrived[root] = {graph.output.output_nr: cotangent}
-    reached = set(graph.order) | {leaf for leaf in graph.leaves if leaf is not None}
+    reached = {*graph.order, *graph.leaves} - {None}
     for node in graph.order:
         here = arrived.pop(node, None)
         if here is None:
             continue
-        for (edge, nr), grad in zip(node.next_functions, call(node, here), strict=False):
+        edges = node.next_functions
+        pulled: Sequence[Tensor | None] = (
+            convolved(node, here[0], node._saved_weight.detach(), [edge in reached for edge, _ in edges])
+            if is_turned(node)
+            else call(node, here)
+        )
+        for (edge, nr), grad in zip(edges, pulled, strict=False):
             if grad is None or edge not in reached:
                 continue
             grad = _fit(grad, edge._input_metadata[nr])

@@ -137,7 +137,7 @@ def natures_of(
     bits = {leaf: (1 << position, 0, 0, 0, 0, 0) for position, leaf in enumerate(leaves) if leaf is not None}
     kinked = set[Node]()  # whose values are not smooth: a zero of such a factor may be one at every point that is tried
     for node in reversed(order):
-        name = base_name(node.name()) if callable(node) else ""  # a custom function may be called anything
+        name = operation(node)
         floors = name == "Div" and bool(getattr(node, "_saved_rounding_mode", None))
         smooth = (name in SMOOTH and not floors and not (weighed and name not in RIGID)) or is_of_complex(node, name)
         smooth = smooth or (name in MASKED and not weighed)
@@ -207,6 +207,11 @@ def is_of_complex(node: Node, name: str) -> bool:
 def base_name(name: str) -> str:
     """`Mul` of `MulBackward0`; `View` of `ViewBackward0_copy`; `CopySlices` of `torch::autograd::CopySlices`."""
     return re.sub(r"Backward\d*(_copy)?$", "", name.rpartition("::")[2])
+
+
+def operation(node: Node) -> str:
+    """What a node's operation is called; nothing of a custom function, which may be called anything."""
+    return base_name(node.name()) if callable(node) else ""
 
 
 def topological(root: Node, wanted: set[int]) -> tuple[list[Node], dict[int, Node]]:

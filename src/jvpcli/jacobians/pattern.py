@@ -33,7 +33,7 @@ from jvpcli.jacobians.operations import (
     DECIDED,
     VARYING,
     Nature,
-    base_name,
+    operation,
     picks_by_index,
 )
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
@@ -114,12 +114,12 @@ def _nature(graph: Graph, position: int) -> Nature:
     """What the operations make of ∂output/∂input, asked for only where the kind is."""
     if graph.others is not None:
         return DECIDED
-    certain = all(_name(node) in STATED for node in graph.order)
+    certain = all(operation(node) in STATED for node in graph.order)
     return replace(graph.natures[position], certain=certain)
 
 
 def _picks(node: Node) -> bool:
-    name = _name(node)
+    name = operation(node)
     return name in BY_VALUE or (name in BY_OTHER_NAMES and node.next_functions[1][0] is not None)
 
 
@@ -205,7 +205,7 @@ class Unvalued:
         return (weight != 0).double() if self._is_constant(op.node) else torch.ones_like(weight, dtype=torch.float64)
 
     def _maps(self, op: Op, local: Locals) -> Locals:
-        node, name = op.node, _name(op.node)
+        node, name = op.node, operation(op.node)
         if name in ALONG and name not in BY_VALUE:
             return [shapes and (_along(node, *shapes),) for shapes in _ends(op, local)]
         if name not in STATED:
@@ -222,13 +222,8 @@ class Unvalued:
 
     def _is_constant(self, node: Node) -> bool:
         """Whether what it multiplies an operand with is the same at every point."""
-        edges = [edge for operand, (edge, _) in enumerate(node.next_functions) if operand != ADDED.get(_name(node))]
+        edges = [edge for operand, (edge, _) in enumerate(node.next_functions) if operand != ADDED.get(operation(node))]
         return not self.weighed and sum(edge is not None for edge in edges) <= 1
-
-
-def _name(node: Node) -> str:
-    """The operation's; nothing of a custom function, which may be called anything."""
-    return base_name(node.name()) if callable(node) else ""
 
 
 def _ends(op: Op, local: Locals) -> Iterator[tuple[Shape, Shape] | None]:
@@ -280,7 +275,7 @@ def widened(weighed: bool, op: Op, local: Locals) -> Locals:
 
     `weighed`: an index may follow from the inputs, and so be by value.
     """
-    node, name = op.node, _name(op.node)
+    node, name = op.node, operation(op.node)
     if weighed and picks_by_index(name, operand=1):
         ends = _ends(op, local)
         return [
@@ -321,7 +316,7 @@ def _along(node: Node, out_shape: Shape, shape: Shape) -> Term:
     sizes |= {label: out_shape[axis] for axis, label in fresh.items()}
     out = [fresh.get(axis, axis) for axis in labels if axis in fresh or axis not in dims]
     factors = []
-    reads = ALONG.get(base_name(node.name()))
+    reads = ALONG.get(operation(node))
     if reads and shape:
         (axis,) = dims
         label = fresh[axis]

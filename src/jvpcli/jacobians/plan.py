@@ -15,13 +15,13 @@ from functools import cached_property
 from math import ceil, gcd, inf, prod
 
 from jvpcli.jacobians.dense import BATCH_BYTES
-from jvpcli.jacobians.graph import Edge, Graph
+from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
 from jvpcli.jacobians.local.node import Node, operand_shape
-from jvpcli.jacobians.operations import base_name
-from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, is_pulled, taps, time_of_rows
-from jvpcli.jacobians.widths import FACTORS, has_rule
+from jvpcli.jacobians.local.table import RULES
+from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
+from jvpcli.jacobians.widths import FACTORS, SINGLE
 from jvpcli.report import OutputPlan, Way
 
 BATCH = 6e4
@@ -32,6 +32,12 @@ STEP = 6e4
 
 PASS = 8e3
 """Nanoseconds that an operation takes in a batch of passes, besides arithmetic."""
+
+READING = 6e3
+"""Nanoseconds that it takes to find out of an operation whether it keeps samples apart, and as many to weigh its local map."""
+
+ROW = 1.5e4
+"""Nanoseconds that an operation takes for each row, where it has no rule for many."""
 
 PER_NUMBER = 0.4
 """Nanoseconds for each number that an operation reads or writes."""
@@ -75,20 +81,17 @@ class GraphPlan:
         Raises:
             UnsupportedError: an operand without a known shape.
         """
-        (rows, time), graph = self._rows, self.graph
-        shortest = STEP * len(graph.order)
-        if graph.output.dim() > 1 and graph.output.shape[0] > 1:  # passes for all samples at once may do
-            shortest = min(shortest, 3 * (BATCH + PASS * len(graph.order)))
-        if self.mode == "auto" and rows.fits and time < shortest and not graph.whole:
-            return rows  # less than the mere steps of any other way
+        graph, auto = self.graph, self.mode == "auto"
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
-        ways = self._ways(first)
-        if self.mode == "auto" and graph.m > graph.n:
-            ways.append(self._passes(second))
-            if not graph.whole and min([time for way, time in ways if way.fits], default=inf) > HARDLY * STEP * len(graph.order):
-                ways.append(self._accumulated(second))
+        ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
+        most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
+        least = 2 * READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
+        if not graph.whole and not (auto and most < least):
+            ways += self._by_maps(first, most)
+            if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
+                ways.append(self._accumulated(second, most))
         fitting = [each for each in ways if each[0].fits]
-        if not fitting and self.mode == "auto":
+        if not fitting and auto:
             fitting = [each for each in self._ways(second) if each[0].fits]
         return min(fitting, key=lambda each: each[1])[0] if fitting else self._products
 
@@ -105,30 +108,43 @@ class GraphPlan:
             bound = min(bound, *[self._cost(direction).bound for direction in ("reverse", "forward")])
         return OutputPlan(graph.m, graph.n, bound, (chosen, *[way for way in ways if way != chosen]), reason)
 
-    @cached_property
-    def _rows(self) -> tuple[Way, float]:
-        return self._passes("reverse")
-
     def _ways(self, direction: str) -> list[tuple[Way, float]]:
         """The ways in one direction, and about how many nanoseconds each takes."""
-        ways = [self._rows if direction == "reverse" else self._passes(direction)]
-        if not self.graph.whole:
-            ways.insert(0, self._accumulated(direction))
-            if direction == "reverse" and self.graph.spine:
-                ways.append(self._batched())
-        return ways
+        return [*([] if self.graph.whole else self._by_maps(direction)), *self._by_passes(direction)]
+
+    def _by_passes(self, direction: str) -> list[tuple[Way, float]]:
+        """Those that multiply no local maps."""
+        batched = [self._batched()] if direction == "reverse" and self._batch and not self._batch.leaves else []
+        return [self._passes(direction), *batched]
+
+    def _by_maps(self, direction: str, most: float = inf) -> list[tuple[Way, float]]:
+        """Those that do; what takes more nanoseconds than `most` is not weighed to its end."""
+        batched = [self._batched(most)] if direction == "reverse" and self._batch and self._batch.leaves else []
+        return [self._accumulated(direction, most), *batched]
+
+    @property
+    def _leaving(self) -> float:
+        """Nanoseconds that passes for all samples take at least where local maps follow them; infinite where none do."""
+        return self._batch.nanoseconds + STEP * self._batch.leaves if self._batch and self._batch.leaves else inf
 
     @cached_property
     def _costs(self) -> dict[str, Cost]:
         return {}
 
-    def _cost(self, direction: str) -> Cost:
+    def _cost(self, direction: str, most: float = inf) -> Cost:
         if direction not in self._costs:
-            self._costs[direction] = (reverse_cost if direction == "reverse" else forward_cost)(self.graph)
+            cost = (
+                reverse_cost(self.graph, self.graph.spine if self._batch else None, most)
+                if direction == "reverse"
+                else forward_cost(self.graph, most)
+            )
+            if min(cost.nanoseconds, cost.outside) > most:
+                return cost  # or a part of it
+            self._costs[direction] = cost
         return self._costs[direction]
 
-    def _accumulated(self, direction: str) -> tuple[Way, float]:
-        cost, full, itemsize = self._cost(direction), self.graph.m * self.graph.n, self.graph.like.element_size()
+    def _accumulated(self, direction: str, most: float = inf) -> tuple[Way, float]:
+        cost, full, itemsize = self._cost(direction, most), self.graph.m * self.graph.n, self.graph.like.element_size()
         held = min(cost.bound * (2 * itemsize + 24), 3 * full * itemsize) if cost.bound < full else full * itemsize
         peak = cost.peak_bytes + held
         return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit), cost.nanoseconds
@@ -141,20 +157,43 @@ class GraphPlan:
         room = max(footprint, min(BATCH_BYTES, self.limit - result))
         peak = int(result + min(passes * footprint, room))
         batches = ceil(passes * footprint / room)
-        one = PER_NUMBER * self._work + PER_PRODUCT * sum([_products(node) for node in graph.order])
-        time = BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * one)
+        time = BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * self._one)
         return Way("dense", direction, passes, passes * self._work, peak, peak <= self.limit), time
 
-    def _batched(self) -> tuple[Way, float]:
+    @cached_property
+    def _one(self) -> float:
+        """Nanoseconds of a pass, besides what it takes whatever it computes."""
+        graph, rows = self.graph, ROW * sum([name in SINGLE for name in self.graph.operations])
+        return PER_NUMBER * self._work + PER_PRODUCT * sum(map(_products, graph.order, graph.operations)) + rows
+
+    def _batched(self, most: float = inf) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
-        graph, cost, spine = self.graph, self._cost("reverse"), self.graph.spine
-        assert spine is not None
-        count, way = graph.m // spine.apart, self._accumulated("reverse")[0]
-        batches = ceil(count * graph.footprint / max(graph.footprint, min(BATCH_BYTES, self.limit)))
-        one = sum([PER_NUMBER * prod(meta.shape) for node in spine.nodes for meta in node._input_metadata])
-        one += PER_PRODUCT * sum([_products(node, 1) for node in spine.nodes])
-        time = BATCH * (1 + batches) + batches * PASS * len(spine.nodes) + count * one + cost.outside
-        return replace(way, strategy="batched", passes=count), time
+        batch = self._batch
+        assert batch is not None
+        away = self._cost("reverse", most) if batch.leaves else Cost(0, 0, 0, 0, 0.0, 0.0)
+        peak = batch.peak_bytes + away.peak_bytes
+        way = Way("batched", "reverse", batch.passes, batch.operations + away.operations, peak, peak <= self.limit)
+        return way, batch.nanoseconds + away.outside
+
+    @cached_property
+    def _batch(self) -> _Batch | None:
+        """The passes for all samples; None where these don't stay apart, or where to find that out would take what it saves."""
+        graph = self.graph
+        least = graph.m // max(1, graph.output.shape[0] if graph.output.dim() > 1 else 1)
+        if (graph.m - least) * self._one < BATCH + READING * len(graph.order) or graph.spine is None:
+            return None
+        spine = graph.spine
+        count = graph.m // spine.apart
+        inside = [each for each in zip(graph.order, graph.operations, strict=True) if each[0] in spine.nodes]
+        room = max(graph.footprint, min(BATCH_BYTES, self.limit))
+        batches = ceil(count * graph.footprint / room)
+        numbers = sum([prod(shape) for node, _ in inside for shape in graph.shapes[node]])
+        one = PER_NUMBER * numbers + PER_PRODUCT * sum([_products(node, name, 1) for node, name in inside])
+        one += ROW * sum([name in SINGLE for _, name in inside])
+        held = count * sum([graph.inputs[k].numel() for k in spine.leaves]) * graph.like.element_size()
+        time = BATCH * (1 + batches) + batches * PASS * len(inside) + count * one
+        leaves = len(graph.order) - len(inside) + sum(map(bool, spine.only.values()))
+        return _Batch(count, count * numbers, int(held + min(count * graph.footprint, room)), leaves, time)
 
     @property
     def _products(self) -> Way:
@@ -192,15 +231,14 @@ class GraphPlan:
         return f"{passes}, which takes less time than multiplying local Jacobians together"
 
 
-def _products(node: Node, count: int | None = None) -> int:
+def _products(node: Node, name: str, count: int | None = None) -> int:
     """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
-    name = base_name(node.name()) if callable(node) else ""
-    if name not in PRODUCT_NAMES and name != "Convolution":
+    if name not in MULTIPLYING:
         return 0
     shape = tuple(node._input_metadata[0].shape)
     count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
     if name == "Convolution":
-        return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, shape))
+        return int(PER_FLOP / PER_PRODUCT * count * prod(shape) * taps(node, name, shape))
     if name in FACTORS:
         operand = FACTORS[name][0]
         edge, nr = node.next_functions[operand]
@@ -213,6 +251,9 @@ def _products(node: Node, count: int | None = None) -> int:
         return 0
     return count * prod(shape) * node._saved_weight.shape[-1] if node._saved_weight is not None else prod(shape)
 
+
+PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
+MULTIPLYING = PRODUCT_NAMES | {"Convolution"}
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
 """Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
@@ -227,7 +268,7 @@ class Cost:
         bound: entries of the final maps that can be other than zero.
         probed: entries of the dense local blocks of operations that no rule knows.
         nanoseconds: about what it takes.
-        outside: the part of it outside of the spine.
+        outside: the part of it outside of the spine; infinite where there is none.
     """
 
     operations: int
@@ -235,7 +276,26 @@ class Cost:
     bound: int
     probed: int
     nanoseconds: float
-    outside: float = 0.0
+    outside: float = inf
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Passes for all samples of a batch at once.
+
+    Attributes:
+        passes: how many.
+        operations: numbers that they go through.
+        peak_bytes: held at a time.
+        leaves: operations whose local maps are multiplied with what they give.
+        nanoseconds: about what they take, without those.
+    """
+
+    passes: int
+    operations: int
+    peak_bytes: int
+    leaves: int
+    nanoseconds: float
 
 
 @dataclass(frozen=True)
@@ -253,18 +313,19 @@ class _Reach:
     listed: bool
 
 
-def reverse_cost(graph: Graph) -> Cost:
-    """Of accumulating from the output backwards."""
-    m, spine = graph.m, graph.spine
+def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
+    """Of accumulating from the output backwards; of a part of it, where that takes more nanoseconds than `most`."""
+    m = graph.m
     reach = {(graph.output.grad_fn, graph.output.output_nr): _Reach(1, m, False)}
-    meter, outside = _Meter(graph), 0.0
-    for node, edges in graph.edges.items():
-        name = base_name(node.name()) if callable(node) else ""
-        only = None if spine is None else spine.only.get(node)
-        meter.step(node)
+    meter, outside = _Meter(graph), inf if spine is None else 0.0
+    for place, (node, name) in enumerate(zip(graph.order, graph.operations, strict=True)):
+        edges, only = graph.edges(place), None if spine is None else spine.only.get(node)
+        if min(meter.nanoseconds, outside) > most:
+            break
+        meter.step(place)
         outside += STEP if only is None or only else 0.0
-        for nr, meta in enumerate(node._input_metadata):
-            here, out_shape = reach.get((node, nr)), tuple(meta.shape)
+        for nr, out_shape in enumerate(graph.shapes[node]):
+            here = reach.get((node, nr))
             if here is None or not prod(out_shape):
                 continue
             for edge in edges:
@@ -284,7 +345,7 @@ def reverse_cost(graph: Graph) -> Cost:
                 reach[edge.to, edge.nr] = found
                 meter.multiply(products, time)
                 beside = products * (meter.itemsize + 8) if found.listed else 0
-                if edge.operand == 0 and is_pulled(node):  # rows are written out, and go through some at a time
+                if edge.operand == 0 and name in PULLED:  # rows are written out, and go through some at a time
                     row = meter.itemsize * max(prod(out_shape), size)
                     beside = m * row * here.listed + min(4 * m * row, max(CHUNK_BYTES, 4 * row))
                 meter.hold((edge.to, edge.nr), m * found.width, m * size, beside)
@@ -302,10 +363,10 @@ def _multiplied(
     size, head = prod(edge.shape), gcd(here.head, edge.carried[nr])
     products = m * here.width * edge.widths[nr]
     wide = max(1, min(size // head, here.width * edge.widths[nr]))
-    first = edge.operand == 0 and is_pulled(node)
+    first = edge.operand == 0 and name in PULLED
     listed = here.listed or first or name in LISTED
     if first and here.width > 1:
-        return time_of_rows(node, m // head, edge.shape, out_shape), _Reach(wide, head, False)
+        return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
     time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
     if listed:
         time = PER_ENTRY * products
@@ -318,24 +379,21 @@ def _multiplied(
     return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head))
 
 
-PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
-
-
-def forward_cost(graph: Graph) -> Cost:
-    """Of accumulating from each input forwards."""
+def forward_cost(graph: Graph, most: float = inf) -> Cost:
+    """Of accumulating from each input forwards; of a part of it, where that takes more nanoseconds than `most`."""
     meter, bound = _Meter(graph), 0
-    backwards = list(reversed(graph.edges.items()))
+    backwards = [(place, graph.order[place], graph.operations[place]) for place in reversed(range(len(graph.order)))]
     for leaf, x in zip(graph.leaves, graph.inputs, strict=True):
         n = x.numel()
         reach = {(leaf, 0): _Reach(1, 1, False)}
-        for node, edges in backwards:
-            if not any((edge.to, edge.nr) in reach for edge in edges):
+        for place, node, name in backwards:
+            edges = graph.edges(place)
+            if meter.nanoseconds > most or not any((edge.to, edge.nr) in reach for edge in edges):
                 continue
-            name = base_name(node.name()) if callable(node) else ""
-            pulled = is_pulled(node)
-            meter.step(node)
-            for nr, meta in enumerate(node._input_metadata):
-                size, wide, listed = prod(meta.shape), 0, False
+            pulled = name in PULLED
+            meter.step(place)
+            for nr, shape in enumerate(graph.shapes[node]):
+                size, wide, listed = prod(shape), 0, False
                 for edge in edges:
                     here = reach.get((edge.to, edge.nr))
                     if here:
@@ -362,14 +420,14 @@ class _Meter:
         self.operations = self.peak = self.now = 0
         self.held: dict[tuple[Node, int], int] = {}
         self.nanoseconds = 0.0
-        self.probed: dict[Node, int] = {}
+        self.probed: dict[int, int] = {}
 
-    def step(self, node: Node) -> None:
+    def step(self, place: int) -> None:
         """A node's local map is made."""
         self.nanoseconds += STEP
-        if not has_rule(node):
-            sizes = sum(prod(edge.shape) for edge in self.graph.edges[node])
-            self.probed[node] = sizes * sum(prod(meta.shape) for meta in node._input_metadata)
+        if self.graph.operations[place] not in RULES:  # it is called to find it out
+            sizes = sum(prod(edge.shape) for edge in self.graph.edges(place))
+            self.probed[place] = sizes * sum(map(prod, self.graph.shapes[self.graph.order[place]]))
 
     def multiply(self, operations: int, nanoseconds: float) -> None:
         """Something is multiplied with it."""

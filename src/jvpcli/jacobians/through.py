@@ -7,7 +7,7 @@ a convolution of a batch of 20 to 10 classes takes 10 pull-backs, not 200.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -17,8 +17,8 @@ from jvpcli.jacobians.kronecker import KroneckerMap, dense, kronecker, split_lab
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Node, Op
-from jvpcli.jacobians.local.table import is_stated
-from jvpcli.jacobians.operations import base_name
+from jvpcli.jacobians.local.table import is_trusted
+from jvpcli.jacobians.operations import operation
 from jvpcli.jacobians.passes import FEW, Sweep, gathered
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import Term
@@ -42,62 +42,60 @@ PER_ELEMENT = 1.0
 FEW_OF = 8
 """A piece of less than one in so many of an operand's entries is not worth rows that are zero elsewhere."""
 
+FEW_CHANNELS = 16
+"""Channels up to which the backward pass of a convolution is slow."""
+
 CALL = 1.5e5
 """Nanoseconds that pulling rows through takes whatever their number."""
 
 
 PULLED = frozenset(("Convolution", "ConstantPadNd", *SPATIAL, *CUT))
-"""Operations whose local maps are held by index arrays."""
+"""Operations whose local maps are held by index arrays: rows may be pulled through them to their first operand."""
 
 
-def is_pulled(node: Node) -> bool:
-    """Whether rows may be pulled through an operation to its first operand."""
-    return callable(node) and base_name(node.name()) in PULLED
-
-
-def taps(node: Node, out_shape: Shape) -> int:
+def taps(node: Node, name: str, out_shape: Shape) -> int:
     """How many multiplications an output entry of a convolution takes."""
-    if base_name(node.name()) != "Convolution":
+    if name != "Convolution":
         return 1
     return max(1, prod(node._saved_weight.shape) // max(1, out_shape[1]))
 
 
-def time_of_rows(node: Node, rows: int, shape: Shape, out_shape: Shape) -> float:
+def time_of_rows(node: Node, name: str, rows: int, shape: Shape, out_shape: Shape) -> float:
     """Nanoseconds that it takes to pull so many rows through an operation."""
     size = prod(out_shape)
-    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, out_shape))
+    return CALL + rows * (PER_ELEMENT * (size + prod(shape)) + PER_FLOP * size * taps(node, name, out_shape))
 
 
 def pull_through(op: Op, total: Term, weight: Tensor | None = None) -> Term | None:
     """The piece of ∂output/∂(the first operand), by rows; None where multiplying with the local map is better.
 
     Args:
-        op: one for which `is_pulled` holds.
+        op: one of those that are `PULLED`.
         total: a piece of ∂output/∂(its output).
         weight: of a convolution, in the place of its own.
     """
     shape = op.shapes[0]
     assert shape is not None
-    name = base_name(op.node.name())
+    name = operation(op.node)
     convolves = name == "Convolution"
     if isinstance(total, SparseMap):
         if not convolves:
             return None
-        if PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, total.m, shape, op.shape):
+        if PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, total.m, shape, op.shape):
             return None
         op.work.reserve(total.m * prod(op.shape), op.like.element_size())
         total = dense(total.out_shape, total.in_shape, total.matrix(), total.like)
     assert isinstance(total, KroneckerMap)
     if total.is_diagonal or len(set(total.out)) < len(total.out) or len(set(total.inn)) < len(total.inn):
         return None
-    cut = _cut(total, carried(op.node, 0, shape, op.shape))
+    cut = _cut(total, carried(op.node, name, 0, shape, op.shape))
     if cut is None:
         return None
     total, place = cut
     tail = total.inn[place:]
     mixed = [k for k in tail if k in total.out]
     rows = prod([total.sizes[k] for k in total.out if k not in total.inn[:place]])
-    if mixed and PER_ENTRY * total.bound * taps(op.node, op.shape) < time_of_rows(op.node, rows, shape, op.shape):
+    if mixed and PER_ENTRY * total.bound * taps(op.node, name, op.shape) < time_of_rows(op.node, name, rows, shape, op.shape):
         return None
     if not convolves and (mixed or (name in CUT and total.is_dense and FEW_OF * prod(op.shape) < prod(shape))):
         return None
@@ -149,10 +147,10 @@ def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, we
     cotangents = cotangents.to(meta.dtype if weight is None else weight.dtype)
 
     def pull(v: Tensor) -> list[Tensor | None]:
-        return [op.pull(v)[0] if weight is None else _through_convolution(op, v, weight)]
+        return [op.pull(v)[0]] if weight is None else convolved(op.node, v, weight, [True])[:1]
 
     chunk = max(1, CHUNK_BYTES // max(1, 4 * largest * cotangents.element_size()))
-    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_stated(op.node.name()))
+    sweep = Sweep(pull, cotangents[:0].sum(0), 1 if count <= FEW else min(count, chunk), not is_trusted(operation(op.node)))
     (found,) = gathered(sweep, count, lambda start, stop: cotangents[start:stop])
     if found is None or tuple(found.shape[1:]) != shape:
         return None
@@ -163,11 +161,37 @@ def _pulled(op: Op, total: KroneckerMap, place: int, shape: Shape, rest: int, we
     return kronecker(total.out_shape, shape, total.out, (*lead, fresh), sizes, total.like, [factor])
 
 
-def _through_convolution(op: Op, v: Tensor, weight: Tensor) -> Tensor:
-    """vᵀJ of a convolution to its input, with another weight."""
-    settings = [list(op.saved(name)) for name in ("stride", "padding", "dilation")]
-    found: Tensor = torch.ops.aten.convolution_backward(
-        v, op.saved("input").detach().to(v.dtype), weight, None, *settings, bool(op.saved("transposed")),
-        list(op.saved("output_padding")), int(op.saved("groups")), [True, False, False],
-    )[0]  # fmt: skip
+def is_turned(node: Node) -> bool:
+    """Whether going back to a convolution's input is best done as another convolution, with the weight turned around.
+
+    That of few channels and without strides is: torch has been seen to take ten times as long for its backward pass.
+    """
+    if operation(node) != "Convolution" or node.next_functions[0][0] is None:
+        return False
+    weight, padding, dilation = node._saved_weight, node._saved_padding, node._saved_dilation
+    few = weight.dtype == torch.float32 and weight.device.type == "cpu" and max(weight.shape[:2]) <= FEW_CHANNELS
+    plain = not node._saved_transposed and node._saved_groups == 1 and set(node._saved_stride) == {1}
+    if not few or not plain or len(padding) != weight.dim() - 2:
+        return False
+    return all(p <= d * (taps - 1) for p, d, taps in zip(padding, dilation, weight.shape[2:], strict=True))
+
+
+def convolved(node: Node, v: Tensor, weight: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+    """vᵀJ of a convolution to those of its input, weight and bias that are wanted."""
+    stride, padding, dilation = list(node._saved_stride), list(node._saved_padding), list(node._saved_dilation)
+    found: list[Tensor | None] = [None, None, None]
+    if wanted[0] and is_turned(node):
+        dims = weight.dim() - 2
+        turned = weight.flip(*range(2, dims + 2)).transpose(0, 1).to(v.dtype)
+        pads = [d * (taps - 1) - p for p, d, taps in zip(padding, dilation, weight.shape[2:], strict=True)]
+        found[0] = torch.ops.aten.convolution(v, turned, None, [1] * dims, pads, dilation, False, [0] * dims, 1)
+        wanted = [False, *wanted[1:]]
+    if any(wanted):
+        mask = [*wanted, False, False][:3]
+        sizes = [v.shape[1]] if mask[2] else None
+        pulled = torch.ops.aten.convolution_backward(
+            v, node._saved_input.detach().to(v.dtype), weight, sizes, stride, padding, dilation, bool(node._saved_transposed),
+            list(node._saved_output_padding), int(node._saved_groups), mask,
+        )  # fmt: skip
+        found = [each if asked else before for each, asked, before in zip(pulled, mask, found, strict=True)]
     return found

@@ -11,8 +11,6 @@ from math import ceil, prod
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import detect, elementwise, index, movement, reduce, windows
 from jvpcli.jacobians.local.node import Node
-from jvpcli.jacobians.local.table import RULES
-from jvpcli.jacobians.operations import base_name
 
 ONE_TO_ONE = frozenset(
     (*elementwise.RULES, *movement.RULES, *index.RULES, *detect.ONE_TO_ONE_NAMES.split(), "CopySlices")
@@ -36,6 +34,9 @@ FACTORS = {
 
 
 MOVING = frozenset(movement._RESHAPE_NAMES.split())
+SPREAD = elementwise.RULES.keys() - elementwise.LOSS_NAMES | {"Expand"}
+"""Element by element, where an operand may be broadcast."""
+
 SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),
@@ -47,36 +48,43 @@ SPATIAL = {
 CUT = frozenset(("Slice", "Select", "Split", "SplitWithSizes", "UnsafeSplit", "UnsafeSplitWithSizes", "Unbind"))
 """Pieces along one axis."""
 
+SINGLE_NAMES = """
+Cummax Cummin EmbeddingBag LinalgHouseholderProduct MultiMarginLoss MultilabelMarginLoss ScaledDotProductFlashAttentionForCpu
+SegmentReduce SoftMarginLoss Take Trilinear Unfold UnfoldBackward UpsampleNearestExact1D UpsampleNearestExact2D
+UpsampleNearestExact3D
+"""
+SINGLE = frozenset(SINGLE_NAMES.split())
+"""Operations that take cotangents one by one, when many are given together."""
+
 CARRYING = {"Mm": (0,), "Addmm": (1,), "Linear": (0,), "Mv": (0,), "Addmv": (1,), "Bmm": (0, 1), "Baddbmm": (0, 1, 2)}
 """The operands of which a product keeps the leading axes."""
 
-def carried(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
+def carried(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -> int:
     """How many places the leading axes have that an operation carries from the operand to its output; 1: none.
 
     Args:
-        node, operand: the operation, and which of its operands.
+        node, name, operand: the operation, what it is called, and which of its operands.
         shape, out_shape: of the operand and of the output.
     """
-    name = base_name(node.name()) if callable(node) else ""
+    if name in MOVING:
+        return prod(shape)
+    if name in SPREAD and (shape == out_shape or len(shape) != len(out_shape)):
+        return prod(shape) if shape == out_shape else 1
     alike = 0
     while alike < min(len(shape), len(out_shape)) and shape[alike] == out_shape[alike]:
         alike += 1
-    if name in MOVING:
-        return prod(shape)
-    if name in elementwise.RULES and name not in elementwise.LOSS_NAMES:
-        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
-    if name == "Expand":
-        return prod(shape[:alike]) if len(shape) == len(out_shape) else 1
+    if name in SPREAD:
+        return prod(shape[:alike])
     return prod(shape[: min(alike, _leading(node, name, operand, shape))])
 
 
-def followed(node: Node, shape: Shape, out_shape: Shape, kept: int, outer: int, apart: int) -> int:
+def followed(node: Node, name: str, shape: Shape, out_shape: Shape, kept: int, outer: int, apart: int) -> int:
     """Where the samples of a batch lie in an operand, if they stay apart; 0: they don't.
 
     Samples lie in a tensor as the middle one of three axes (outer, apart, inner) that it can be viewed with.
 
     Args:
-        node: the operation.
+        node, name: the operation, and what it is called.
         shape, out_shape: of the operand and of the output.
         kept: how many leading places are carried from the one to the other, as `carried` tells.
         outer, apart: where they lie in the output.
@@ -86,7 +94,6 @@ def followed(node: Node, shape: Shape, out_shape: Shape, kept: int, outer: int, 
     """
     if kept % (outer * apart) == 0:
         return outer
-    name = base_name(node.name()) if callable(node) else ""
     before = [prod(out_shape[:axis]) for axis in range(len(out_shape))]
     axis = next((k for k, size in enumerate(out_shape) if before[k] == outer and size % apart == 0), None)
     if axis is None or name not in ("Transpose", "Permute", "Select"):
@@ -140,9 +147,8 @@ def _axis(value: int, dims: int) -> int:
     return (value - (1 << 64) if value >= 1 << 63 else value) % max(1, dims)
 
 
-def width(node: Node, operand: int, shape: Shape, out_shape: Shape) -> int:
+def width(node: Node, name: str, operand: int, shape: Shape, out_shape: Shape) -> int:
     """How many entries of the operand one output entry depends on, at most."""
-    name = base_name(node.name()) if callable(node) else ""
     if name in ONE_TO_ONE:
         return 1
     if name in SEGMENTS:
@@ -183,10 +189,3 @@ def _window(node: Node, name: str, shape: Shape, out_shape: Shape) -> int:
     if "Upsample" in name and not name.endswith("Aa"):
         return prod(min(taps, size) for _, size, _ in lengths)
     return prod(min(size, max(k, taps * ceil(size / places))) for k, size, places in lengths)
-
-
-def has_rule(node: Node) -> bool:
-    """Whether a rule knows the operation, so that it need not be probed."""
-    return callable(node) and base_name(node.name()) in RULES
-
-

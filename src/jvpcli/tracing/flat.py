@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.kinks import KINK, LASTING, ROUNDINGS, STEP, bends
 from jvpcli.jacobians.nearby import STEP_IN_ROUNDINGS, direction, largest, moved
-from jvpcli.jacobians.operations import SMOOTH, base_name, topological
+from jvpcli.jacobians.operations import SMOOTH, operation, topological
 from jvpcli.jacobians.passes import vjp
 from jvpcli.tracing.chain import pull_back
 from jvpcli.tracing.replay import Step
@@ -334,7 +334,7 @@ def _operations(passage: Passage) -> frozenset[str] | None:
         root = passage.step.results[k].graph.grad_fn
         nodes, _ = topological(root, {id(leaf)}) if root is not None else ([], {})
         for node in nodes:
-            name = base_name(node.name()) if callable(node) else ""
+            name = operation(node)
             names.add("Floor" if name == "Div" and getattr(node, "_saved_rounding_mode", None) else name)
     return frozenset(names)
 
