@@ -87,6 +87,12 @@ def test_a_chain_of_steps():
     assert lines_run(twice) <= 2.3 * lines_run(once)
 
 
+def test_a_trace_of_a_sum_of_many_terms():
+    once, twice = (lambda n=n: jvpcli.trace(f"sum(x*i for i in range({n}))", x=[1.0, 2.0]) for n in (400, 800))
+    twice()
+    assert lines_run(twice) <= 2.3 * lines_run(once)
+
+
 def text_of(count: int, full: bool = False) -> str:
     report = inspecting.inspect(Request(f"[x[i % 4] * i for i in range({count})]", inputs={"x": [1.0, 2.0, 3.0, 4.0]}))
     out = io.StringIO()

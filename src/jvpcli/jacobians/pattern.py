@@ -106,16 +106,8 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[S
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         shapes = tuple(graph.output.shape), tuple(x.shape)
         wide = partial(_wide_map, graph, work, everywhere, position)
-        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(_nature, graph, position), wide))
+        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(everywhere.nature, position), wide))
     return found
-
-
-def _nature(graph: Graph, position: int) -> Nature:
-    """What the operations make of ∂output/∂input, asked for only where the kind is."""
-    if graph.others is not None:
-        return DECIDED
-    certain = all(_name(node) in STATED for node in graph.order)
-    return replace(graph.natures[position], certain=certain)
 
 
 def _picks(node: Node) -> bool:
@@ -129,6 +121,16 @@ class _Everywhere:
 
     graph: Graph
     work: Workspace
+
+    def nature(self, position: int) -> Nature:
+        """What the operations make of ∂output/∂input, asked for only where the kind is."""
+        if self.graph.others is not None:
+            return DECIDED
+        return replace(self.graph.natures[position], certain=self._certain)
+
+    @cached_property
+    def _certain(self) -> bool:
+        return all(_name(node) in STATED for node in self.graph.order)
 
     @cached_property
     def places(self) -> Sequence[Terms] | None:
