@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, pulled_maps
+from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, manner_of, pulled_maps
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
@@ -105,12 +105,13 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
         work = replace(work, limit=plan.limit)
     notes: list[str] = []
     short = False
-    chosen = work.structure(work.key(*plan.key), lambda: plan.chosen)
+    key = work.key(*plan.key)
+    chosen = work.structure(key, lambda: plan.chosen)
     for way in _ways(plan, chosen):
         if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
         try:
-            maps = _run(plan.graph, way, work, tell)
+            maps = _run(plan.graph, way, work, key, tell)
         except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
             short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
             notes.append(f"{way.strategy} ({way.mode}) could not be used: {str(error).splitlines()[0]}")
@@ -132,7 +133,8 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
     yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
-def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[LinearMap]:
+def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None) -> list[LinearMap]:
+    """The maps by one way; `key` names the plan, for what is made of it once."""
     if way.strategy in ("accumulated", "batched"):
         if way.strategy == "accumulated":
             pieces = accumulate(graph, work, way.mode, tell)
@@ -148,8 +150,11 @@ def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[Lin
     size = sum([graph.m * x.numel() * x.element_size() for x in graph.inputs])
     if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
-    by_passes = by_columns if (way.strategy, way.mode) == ("dense", "forward") else by_rows
-    return pulled_maps(graph, by_passes(graph, min(BATCH_BYTES, max(limit - size, 0)), tell), limit)
+    room = min(BATCH_BYTES, max(limit - size, 0))
+    if way.mode == "forward" and way.strategy == "dense":
+        return pulled_maps(graph, by_columns(graph, room, tell), limit)
+    manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
+    return pulled_maps(graph, by_rows(graph, manner, tell), limit)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:

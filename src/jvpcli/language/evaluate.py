@@ -27,6 +27,7 @@ from jvpcli.language.substitution import run_with
 from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
+    from jvpcli.language.course import Course
     from jvpcli.language.trees import Arguments
 
 MARK = "_jvp_differentiates"
@@ -57,6 +58,7 @@ class Evaluation:
         weighed, read: of code of the user's own: what `Readings` noted.
         random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
         left_out: what a function of the user's own gave beside tensors, in words, by name.
+        course: the earlier evaluation whose steps these are.
     """
 
     program: Program | None
@@ -75,6 +77,7 @@ class Evaluation:
     weighed: bool = False
     read: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
+    course: Course | None = None
 
     @property
     def drew(self) -> bool:
@@ -117,6 +120,8 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
 
 def is_weighed(evaluation: Evaluation) -> bool:
     """Whether derivatives take numbers that follow from the differentiated inputs and carry no gradient."""
+    if evaluation.course is not None:
+        return evaluation.course.weighed
     return evaluation.weighed or (evaluation.program is not None and bool(weighed(evaluation)))
 
 
@@ -125,6 +130,8 @@ def is_decided(evaluation: Evaluation) -> bool:
 
     So they do in a condition, as a number of turns, and as a whole number that an operation takes: a shift, a size, a place.
     """
+    if evaluation.course is not None:
+        return evaluation.course.decided
     if evaluation.program is None or evaluation.read:
         return evaluation.read
     found = followers(evaluation, _leaf_slots(evaluation))
@@ -175,7 +182,7 @@ def evaluate(
     check_inputs(program, inputs)
     copy = changes_inputs(program)
     graph = {*wrt, *tracked, *program.derived}
-    leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
+    leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
     readings = Readings() if functions else None
     with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext():
         run = _run(program, leaves, memory_limit, functions)
@@ -243,7 +250,7 @@ def evaluate_value(
     """
     check_inputs(program, scope)
     copy = changes_inputs(program)
-    values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
+    values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
     with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements):  # for derivatives that it takes itself
         run.run(program.equations)
@@ -269,7 +276,7 @@ def evaluate_function(
         NotDifferentiableError: an output is not a tensor.
         Whatever the function itself raises.
     """
-    leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
+    leaves = {name: as_leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     free: Mapping[str, Any] = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
     given = free if arguments is None else arguments.filled(free)
     with seeded(seed, leaves.values()), torch.enable_grad():
@@ -443,7 +450,12 @@ def _with_graph(x: Tensor) -> Tensor:
     return x if x.requires_grad or not (x.is_floating_point() or x.is_complex()) else x.requires_grad_()
 
 
-def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
+def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
+    """An input as an evaluation has it: a fresh leaf, where it is `differentiated`; a copy of its own where it may be changed.
+
+    Raises:
+        NotDifferentiableError: it is differentiated and not of floating point.
+    """
     copied = copy or value.is_inference()  # which autograd refuses to record
     leaf = value.detach().clone() if copied else value.detach()
     if not differentiated:

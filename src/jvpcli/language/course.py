@@ -1,0 +1,164 @@
+"""How the evaluation of a text went, so that the next one at the same shapes goes the same way without deciding it anew.
+
+Of a text whose steps hold at any point, the tape of one evaluation gives the values of another: what was found out
+beside the values (what things are called, what is refused, how much memory it takes) is the same where shapes,
+dtypes and plain numbers are.  Guards of arguments look at each step's values every time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.language import catalog
+from jvpcli.language.evaluate import Evaluation, as_leaf, changes_inputs, is_decided, is_weighed
+from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.program import Block, Equation, Program
+
+DECIDING = ("if", "and", "or", "while")
+"""Kinds of equations that choose what runs by the values at hand."""
+
+MOST_BYTES = 1 << 24
+"""Of evaluations whose tensors take more together what there is of memory is asked each time."""
+
+
+def decides(part: Equation | Block) -> bool:
+    """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
+    if isinstance(part, Block):
+        return bool(part.conditions) or any(map(decides, part.equations))
+    return part.kind in DECIDING or any(map(decides, part.bodies))
+
+
+def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
+    """Whether the steps of an evaluation hold at any point.
+
+    They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code, and
+    where the program takes derivatives itself, or lets a graph end.
+    """
+    if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
+        return False
+    return not any(
+        catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) or step.kind == "derive" or not step.recorded
+        for step in evaluation.tape
+    )
+
+
+def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> Iterable[int]:
+    """Steps one after the other, nothing decided anew; `values` holds those of the inputs, and then of each step given.
+
+    Raises:
+        Whatever a step raises.
+    """
+    for step in tape:
+        arguments = [read_operand(operand, values) for operand in step.operands]
+        keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+        values[step.slot] = apply_operation(step.op, arguments, keywords)
+        yield step.slot
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """An evaluation without its tensors.
+
+    Attributes:
+        program, wrt: what was evaluated, and to what it is differentiated.
+        tape: its steps.
+        forms: what each slot holds, as `_form` tells.
+        outputs, named: their slots.
+        weighed, decided: as `is_weighed` and `is_decided` tell.
+    """
+
+    program: Program
+    wrt: tuple[str, ...]
+    tape: tuple[Equation, ...]
+    forms: Sequence[tuple[int, Any]]
+    outputs: Mapping[str, int]
+    named: Mapping[str, int]
+    weighed: bool
+    decided: bool
+
+    def again(self, inputs: Mapping[str, Tensor]) -> Evaluation | None:
+        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns."""
+        leaves = {name: as_leaf(name, inputs[name], name in self.wrt, False) for name in self.program.inputs}
+        values: dict[int, Any] = dict(enumerate(leaves.values()))
+        forms = self.forms
+        if any(_form(value) != forms[slot][1] for slot, value in values.items()):
+            return None
+        place = len(values)
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("error")
+                for slot in run_steps(self.tape, values):
+                    if _form(values[slot]) != forms[place][1]:
+                        return None
+                    place += 1
+        except Exception:  # the ordinary way explains it
+            return None
+        return Evaluation(
+            self.program,
+            leaves,
+            {name: values[slot] for name, slot in self.outputs.items()},
+            self.tape,
+            values,
+            self.wrt,
+            self.outputs,
+            {name: values[slot] for name, slot in self.named.items()},
+            course=self,
+        )
+
+
+def course_of(program: Program, evaluation: Evaluation) -> Course | None:
+    """How an evaluation went; None where the next one may go another way."""
+    values = evaluation.values
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    if program.has_statements or evaluation.said or evaluation.functions or not holds_anywhere(program, evaluation):
+        return None
+    if changes_inputs(program) or sum([x.numel() * x.element_size() for x in tensors]) > MOST_BYTES:
+        return None
+    slots = {id(value): slot for slot, value in values.items()}
+    same = all(values[evaluation.output_slots[name]] is y for name, y in evaluation.outputs.items())
+    if not same or any(id(x) not in slots for x in evaluation.named.values()):
+        return None
+    return Course(
+        program,
+        evaluation.wrt,
+        evaluation.tape,
+        [(slot, _form(value)) for slot, value in values.items()],
+        evaluation.output_slots,
+        {name: slots[id(x)] for name, x in evaluation.named.items()},
+        is_weighed(evaluation),
+        is_decided(evaluation),
+    )
+
+
+def _form(value: Any) -> Any:
+    """All of a value that must be the same for the steps after it to hold: of a tensor what it is, not its entries."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, value.requires_grad, value.device, value.layout
+    if isinstance(value, (tuple, list)):
+        return type(value), [_form(item) for item in value]
+    return type(value), value
+
+
+@dataclass
+class Courses:
+    """The course of a program at given shapes, from the second time on that it is evaluated."""
+
+    seen: bool = False
+    course: Course | None = None
+
+    def again(self, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...]) -> Evaluation | None:
+        """The evaluation by the course; None where there is none for this program."""
+        course = self.course
+        return course.again(inputs) if course is not None and course.program is program and course.wrt == wrt else None
+
+    def note(self, program: Program, evaluation: Evaluation) -> None:
+        """An evaluation has gone the ordinary way."""
+        if self.seen:
+            self.course = course_of(program, evaluation)
+        self.seen = True
