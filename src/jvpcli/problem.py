@@ -103,6 +103,10 @@ class Problem:
         """The graph of each output, as `nodes_below` gives it."""
         return {name: nodes_below(y.grad_fn) for name, y in self.evaluation.outputs.items()}
 
+    def below(self, output: str) -> Sequence[Node]:
+        """The graph of one output."""
+        return self.nodes[output]
+
     @cached_property
     def differentiable(self) -> Named:
         """The outputs that a gradient can flow from; maybe none."""

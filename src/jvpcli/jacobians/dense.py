@@ -50,27 +50,30 @@ class Manner:
     Attributes:
         chunk, doubtful, light: as `Sweep` has them.
         fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once.
+        whole: as `Graph` has it.
     """
 
     chunk: int
     doubtful: bool
     light: bool
     fused: bool
+    whole: bool
 
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
-    """How passes over a graph are taken: as many at a time as fit into `room` bytes.
+    """How passes over a graph are best taken in `room` bytes.
 
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
     fused = not graph.whole and any(map(is_fused, set(graph.names)))
     light = len(graph.order) > LONG and LIGHT.issuperset(map(base_name, set(graph.names)))
-    return Manner(chunk, chunk > 1 and not graph.stated, light, fused)
+    return Manner(chunk, chunk > 1 and not graph.stated, light, fused, graph.whole)
 
 
-def sweep(graph: Graph, manner: Manner) -> Sweep:
-    """The passes over a graph."""
+def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known."""
+    manner = manner or manner_of(graph, room)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -85,13 +88,11 @@ def sweep(graph: Graph, manner: Manner) -> Sweep:
     return Sweep(by_nodes if manner.fused else by_engine, graph.output, manner.chunk, manner.doubtful, manner.light)
 
 
-def by_rows(graph: Graph, manner: Manner, tell: Tell | None = None) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row."""
-    return passes.by_rows(sweep(graph, manner), graph.inputs, tell)
-
-
-def _swept(graph: Graph, room: float) -> Sweep:
-    return sweep(graph, manner_of(graph, room))
+def by_rows(
+    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, manner: Manner | None = None
+) -> list[Tensor]:
+    """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
 
 
 def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
@@ -100,12 +101,12 @@ def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None
     Raises:
         RuntimeError: an operation has no second derivative.
     """
-    return passes.by_columns(graph.output, graph.inputs, lambda g, ends: _swept(read_graph(g, ends), room), tell)
+    return passes.by_columns(graph.output, graph.inputs, lambda g, ends: sweep(read_graph(g, ends), room), tell)
 
 
 def row_blocks(graph: Graph, room: float = BATCH_BYTES) -> Iterator[tuple[int, int, list[Tensor | None]]]:
     """Consecutive blocks of rows: start, stop and (stop - start, *shape) for every input; nothing else is kept."""
-    return passes.blocks(_swept(graph, room), 0, graph.output.numel())
+    return passes.blocks(sweep(graph, room), 0, graph.output.numel())
 
 
 def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Terms]:
@@ -213,19 +214,21 @@ class PulledMap(DenseMap):
         return unproved(self.matrix) if known is None else known[self.position]
 
 
-def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
-    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
+def pulled_maps(
+    graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf"), whole: bool | None = None
+) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave; `whole` is the graph's, where known.
 
     Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
     """
     shape = tuple(graph.output.shape)
-    artefacts = [0] * len(matrices)
-    if not graph.whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
+    artefacts, whole = [0] * len(matrices), graph.whole if whole is None else whole
+    if not whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
 
-    told_by, told = "values" if graph.whole else "operations", _Told(graph, limit)
+    told_by, told = "values" if whole else "operations", _Told(graph, limit)
     return [
         PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, told, position)
         for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))

@@ -7,9 +7,9 @@ again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 
 from torch import Tensor
@@ -66,8 +66,9 @@ def plan(
     memory_limit: int | None = None,
     hooked: bool = False,
     weighed: bool = False,
-    nodes: Sequence[Node] | None = None,
+    nodes: Callable[[], Sequence[Node]] | None = None,
     others: Sequence[Graph] | None = None,
+    course: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -78,14 +79,15 @@ def plan(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
-        nodes: those below the output, where they are known (`problem.nodes_below`).
+        nodes: gives those below the output, where they are known.
         others: its graphs at other points, where values decide what runs.
+        course: names the graph, where it is known to be that of an earlier evaluation.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
     graph = read_graph(output, inputs, hooked, weighed, nodes, others)
-    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit)
+    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, course)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -154,7 +156,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if way.mode == "forward" and way.strategy == "dense":
         return pulled_maps(graph, by_columns(graph, room, tell), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
-    return pulled_maps(graph, by_rows(graph, manner, tell), limit)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.whole)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -195,9 +197,19 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, nodes, elsewhere = problem.weighed, problem.nodes, others(problem)
+        held, elsewhere, course = problem.weighed, others(problem), problem.evaluation.course
         return {
-            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name], read_others(elsewhere, name, y))
+            name: plan(
+                y,
+                leaves,
+                self.mode,
+                limit,
+                hooked,
+                held,
+                partial(problem.below, name),
+                read_others(elsewhere, name, y),
+                course and (course, name),
+            )
             for name, y in problem.differentiable.items()
         }
 

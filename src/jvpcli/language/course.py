@@ -138,8 +138,8 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
 
 def _form(value: Any) -> Any:
     """All of a value that must be the same for the steps after it to hold: of a tensor what it is, not its entries."""
-    if isinstance(value, Tensor):
-        return value.shape, value.dtype, value.requires_grad, value.device, value.layout
+    if isinstance(value, Tensor):  # whose layout is strided: sparse ones are refused
+        return value.shape, value.stride(), value.dtype, value.requires_grad, value.device
     if isinstance(value, (tuple, list)):
         return type(value), [_form(item) for item in value]
     return type(value), value
