@@ -71,7 +71,7 @@ class Graph:
     @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
         below = nodes_below(self.output.grad_fn) if self.below is None else self.below()
-        return leading(below, {id(x) for x in self.inputs})
+        return leading(below, set(map(id, self.inputs)))
 
     @cached_property
     def order(self) -> tuple[Node, ...]:
@@ -81,7 +81,7 @@ class Graph:
     @cached_property
     def leaves(self) -> tuple[Node | None, ...]:
         """The leaf node of each input; None where the output does not reach it."""
-        return tuple([self._read[1].get(id(x)) for x in self.inputs])
+        return tuple(map(self._read[1].get, map(id, self.inputs)))
 
     @cached_property
     def whole(self) -> bool:
@@ -111,7 +111,7 @@ class Graph:
     @cached_property
     def n(self) -> int:
         """Number of input entries, of all inputs together."""
-        return sum([x.numel() for x in self.inputs])
+        return sum(map(Tensor.numel, self.inputs))
 
     @cached_property
     def natures(self) -> list[Nature]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, gcd, inf, prod
 
+from torch import Tensor
+
 from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Edge, Graph
 from jvpcli.jacobians.linear_map import Shape
@@ -70,7 +72,7 @@ class GraphPlan:
         """Names the choice: programs of the same operations and sizes have the same."""
         if self.course is not None:
             return ("plan", self.mode, self.limit, self.course)
-        return ("plan", self.mode, self.limit, self.graph.m, tuple([x.numel() for x in self.graph.inputs]), self.graph.names)
+        return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.names)
 
     @cached_property
     def chosen(self) -> Way:
