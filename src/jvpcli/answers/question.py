@@ -158,8 +158,7 @@ def _read(request: Request) -> Problem:
         inputs = read_inputs(request, program.inputs)
         wrt = _wrt(request, inputs)
         shapes = tuple([(name, x.shape, x.dtype) for name, x in inputs.items()])
-        courses = _courses(program.source, shapes, wrt) if limit is None else None
-        return Problem(program, inputs, wrt, seed, limit, courses=courses, handles=handles)
+        return Problem(program, inputs, wrt, seed, limit, courses=_courses(program.source, shapes, wrt, limit), handles=handles)
     from jvpcli.language.imports import load
     from jvpcli.language.modules import construct, expanded
 
@@ -188,7 +187,7 @@ def _read(request: Request) -> Problem:
 
 
 @lru_cache(maxsize=16)
-def _courses(text: str, shapes: Hashable, wrt: tuple[str, ...]) -> Courses:
+def _courses(text: str, shapes: Hashable, wrt: tuple[str, ...], memory_limit: int | None) -> Courses:
     """How the last few texts went at these shapes, so that a repeated question does not find it out again."""
     return Courses()
 

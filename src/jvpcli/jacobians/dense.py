@@ -22,6 +22,7 @@ from jvpcli.jacobians.kronecker import kronecker
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
+from jvpcli.jacobians.local.table import is_stated
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
@@ -38,6 +39,12 @@ Stack Cat
 """
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
+
+FORMULAS = frozenset(
+    ("LinalgEigh", "LinalgDet", "LinalgSlogdet", "LinalgSvd", "LinalgQr", "LinalgSolveTriangular", "CholeskySolve", "LinalgLu",
+     "LinalgLuFactorEx")
+)  # fmt: skip
+"""Operations of linear algebra whose backward passes are matrix formulas, of operations that have batch rules."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -65,10 +72,15 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
 
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
+    usual = graph.stated or (all(map(callable, graph.order)) and all(map(_is_usual, set(graph.names))))
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
     fused = not graph.whole and any(map(is_fused, set(graph.names)))
     light = len(graph.order) > LONG and LIGHT.issuperset(map(base_name, set(graph.names)))
-    return Manner(chunk, chunk > 1 and not graph.stated, light, fused, graph.whole)
+    return Manner(chunk, chunk > 1 and not usual, light, fused, graph.whole)
+
+
+def _is_usual(name: str) -> bool:
+    return is_stated(name) or base_name(name) in FORMULAS
 
 
 def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
