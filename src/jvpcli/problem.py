@@ -56,7 +56,7 @@ class Problem:
         arguments: what a Python function is called with, where that is more than the inputs.
         away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
             at the point itself.
-        courses: of evaluations of a text at these shapes, under this memory limit; None: it is evaluated as if for the first time.
+        courses: of evaluations of a text at these shapes, under this memory limit; None: it is evaluated as ever.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 

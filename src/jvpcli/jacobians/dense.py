@@ -41,9 +41,8 @@ LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
 
 FORMULAS = frozenset(
-    ("LinalgEigh", "LinalgDet", "LinalgSlogdet", "LinalgSvd", "LinalgQr", "LinalgSolveTriangular", "CholeskySolve", "LinalgLu",
-     "LinalgLuFactorEx")
-)  # fmt: skip
+    ("LinalgEigh", "LinalgSvd", "LinalgQr", "LinalgSolveTriangular", "CholeskySolve", "LinalgLu", "LinalgLuFactorEx")
+)
 """Operations of linear algebra whose backward passes are matrix formulas, of operations that have batch rules."""
 
 BATCH_BYTES = 1 << 27

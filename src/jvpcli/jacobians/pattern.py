@@ -21,7 +21,7 @@ from jvpcli.jacobians.graph import Change, Graph, accumulate
 from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
 from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, product
+from jvpcli.jacobians.local import detect, matrices, product
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, Node, Op, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES, stated_maps
@@ -42,7 +42,7 @@ from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Worksp
 
 MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
+LinalgEigh LinalgLstsq
 """
 PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
 PADDED = frozenset(["Convolution"])
@@ -59,7 +59,7 @@ ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Operations along an axis, of which an entry does not read all others: to what it reads, out of a matrix of ones."""
 
 CORES = {
-    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split()), 2),
+    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split(), *matrices.RULES), 2),
     **dict.fromkeys(("MultiMarginLoss", "MultilabelMarginLoss"), 1),
 }
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""

@@ -7,6 +7,7 @@ from jvpcli.jacobians.local import (
     detect,
     elementwise,
     index,
+    matrices,
     movement,
     normalise,
     product,
@@ -27,6 +28,7 @@ RULES: dict[str, Rule] = {
     **windows.RULES,
     **normalise.RULES,
     **detect.RULES,
+    **matrices.RULES,
 }
 
 
