@@ -158,9 +158,24 @@ def test_nothing_is_said_on_the_way():
     assert not said
 
 
-def test_the_callers_tensors_stay_as_they_are():
-    x = torch.tensor([1.0, 2.0])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x * w",
+        "F.relu(w) * x",
+        "F.relu(w, True) * x",
+        "F.relu(w, inplace=True) * x",
+        "F.relu(*[w, True]) * x",
+        "w.relu_() * x",
+        "F.threshold(w, 0.0, 5.0, True) * x",
+        "w[:1].mul_(2); w * x",
+    ],
+)
+def test_the_callers_tensors_stay_as_they_are(text):
+    x, w = torch.tensor([3.0, 2.0]), torch.tensor([-1.0, 2.0])
     for _ in range(4):
-        jvpcli.jacobian("x * 2", x=x)
+        jvpcli.inspect(text, x=x, w=w, wrt="x")
+        jvpcli.jacobian(text, x=x, w=w, wrt="x")
     assert not x.requires_grad
-    assert x.tolist() == [1, 2]
+    assert x.tolist() == [3, 2]
+    assert w.tolist() == [-1, 2]

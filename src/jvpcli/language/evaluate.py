@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
-from jvpcli.language.operations import HARMLESS, Record, describe, is_imported
+from jvpcli.language.operations import HARMLESS, Record, describe, is_imported, is_in_place
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
 from jvpcli.language.substitution import run_with
@@ -431,10 +431,16 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(
-        catalog.changes_arguments(equation.op) or is_imported(equation.op)
-        for equation in _with_bodies(program.equations)
-    )
+    return any(map(_may_change, _with_bodies(program.equations)))
+
+
+def _may_change(equation: Equation) -> bool:
+    """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
+    op, operands = equation.op, equation.operands
+    if is_imported(op) or is_in_place(op):
+        return True
+    alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
+    return catalog.changes_arguments(op) and not alone
 
 
 def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
