@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, as_leaf, changes_inputs, is_decided, is_weighed
-from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.language.evaluate import Evaluation, as_leaf, is_decided, is_weighed, may_change
+from jvpcli.language.operations import apply_operation, read_operand
 from jvpcli.program import Block, Equation, Program
 
 DECIDING = ("if", "and", "or", "while")
@@ -43,7 +43,7 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
         return False
     return not any(
-        catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) or step.kind == "derive" or not step.recorded
+        catalog.is_random(step.op) or may_change(step) or step.kind == "derive" or not step.recorded
         for step in evaluation.tape
     )
 
@@ -118,7 +118,7 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     if program.has_statements or evaluation.said or evaluation.functions or not holds_anywhere(program, evaluation):
         return None
-    if changes_inputs(program) or sum([x.numel() * x.element_size() for x in tensors]) > MOST_BYTES:
+    if sum([x.numel() * x.element_size() for x in tensors]) > MOST_BYTES:
         return None
     slots = {id(value): slot for slot, value in values.items()}
     same = all(values[evaluation.output_slots[name]] is y for name, y in evaluation.outputs.items())

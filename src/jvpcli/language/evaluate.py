@@ -431,10 +431,10 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(map(_may_change, _with_bodies(program.equations)))
+    return any(map(may_change, _with_bodies(program.equations)))
 
 
-def _may_change(equation: Equation) -> bool:
+def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
     op, operands = equation.op, equation.operands
     if is_imported(op) or is_in_place(op):
