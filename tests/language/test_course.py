@@ -23,7 +23,7 @@ DOUBLE = torch.float64
 def evaluated(text: str, points: list[dict[str, Tensor]], wrt: tuple[str, ...] = ("x",)) -> list[bool]:
     """Whether each evaluation of a text, one after the other, went an earlier course."""
     courses, program = Courses(), parse(text, points[0].keys())
-    return [Problem(program, point, wrt, courses=courses).evaluation.course is not None for point in points]
+    return [Problem(program, point, wrt, courses=courses).evaluation.known is not None for point in points]
 
 
 def points(*rows: list[float]) -> list[dict[str, Tensor]]:
@@ -76,7 +76,7 @@ def test_another_shape_layout_or_input_goes_no_earlier_course():
         Problem(program, {"x": x}, ("x",), courses=courses).evaluation
     again = [Problem(program, {"x": x}, ("x",), courses=courses) for x in (square.t(), square.float(), square[:2])]
     assert [problem.evaluation.outputs["y"].shape for problem in again] == [(3,), (3,), (3,)]
-    assert [problem.evaluation.course for problem in again[1:]] == [None, None]
+    assert [problem.evaluation.known for problem in again[1:]] == [None, None]
 
 
 def test_a_text_put_in_the_place_of_a_program_goes_its_own_way():

@@ -68,7 +68,7 @@ def plan(
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
     others: Sequence[Graph] | None = None,
-    course: Hashable = None,
+    known: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -81,13 +81,13 @@ def plan(
         weighed: numbers that are not differentiated follow from the inputs.
         nodes: gives those below the output, where they are known.
         others: its graphs at other points, where values decide what runs.
-        course: names the graph, where it is known to be that of an earlier evaluation.
+        known: names the graph, where it is known to be that of an earlier evaluation.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
     graph = read_graph(output, inputs, hooked, weighed, nodes, others)
-    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, course)
+    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, known)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -197,7 +197,7 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, elsewhere, course = problem.weighed, others(problem), problem.evaluation.course
+        held, elsewhere, known = problem.weighed, others(problem), problem.evaluation.known
         return {
             name: plan(
                 y,
@@ -208,7 +208,7 @@ class LargePlan:
                 held,
                 partial(problem.below, name),
                 read_others(elsewhere, name, y),
-                course and (course, name),
+                known and (known, name),
             )
             for name, y in problem.differentiable.items()
         }

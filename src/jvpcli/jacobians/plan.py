@@ -59,19 +59,19 @@ class GraphPlan:
         graph: of the evaluated output.
         mode: "auto", or "reverse" or "forward" to settle the direction.
         limit: bytes that computing may take over what the evaluation holds.
-        course: names the graph, where it is known to be that of an earlier evaluation.
+        known: names the graph, where it is known to be that of an earlier evaluation.
     """
 
     graph: Graph
     mode: str = "auto"
     limit: float = float("inf")
-    course: Hashable = None
+    known: Hashable = None
 
     @property
     def key(self) -> tuple[Hashable, ...]:
         """Names the choice: programs of the same operations and sizes have the same."""
-        if self.course is not None:
-            return ("plan", self.mode, self.limit, self.course)
+        if self.known is not None:
+            return ("plan", self.mode, self.limit, self.known)
         return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.names)
 
     @cached_property

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
-from jvpcli.language.evaluate import Evaluation, as_leaf, is_decided, is_weighed, may_change
+from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
 from jvpcli.language.operations import apply_operation, read_operand
 from jvpcli.program import Block, Equation, Program
 
@@ -70,7 +70,7 @@ class Course:
         tape: its steps.
         forms: what each slot holds, as `_form` tells.
         outputs, named: their slots.
-        weighed, decided: as `is_weighed` and `is_decided` tell.
+        known: what is the same in all of them.
     """
 
     program: Program
@@ -79,8 +79,7 @@ class Course:
     forms: Sequence[tuple[int, Any]]
     outputs: Mapping[str, int]
     named: Mapping[str, int]
-    weighed: bool
-    decided: bool
+    known: Known
 
     def again(self, inputs: Mapping[str, Tensor]) -> Evaluation | None:
         """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns."""
@@ -108,7 +107,7 @@ class Course:
             self.wrt,
             self.outputs,
             {name: values[slot] for name, slot in self.named.items()},
-            course=self,
+            known=self.known,
         )
 
 
@@ -131,8 +130,7 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
         [(slot, _form(value)) for slot, value in values.items()],
         evaluation.output_slots,
         {name: slots[id(x)] for name, x in evaluation.named.items()},
-        is_weighed(evaluation),
-        is_decided(evaluation),
+        Known(is_weighed(evaluation), is_decided(evaluation)),
     )
 
 

@@ -27,11 +27,18 @@ from jvpcli.language.substitution import run_with
 from jvpcli.program import Const, Equation, Operand, Pack, Program, Ref, numbers_read, refs
 
 if TYPE_CHECKING:
-    from jvpcli.language.course import Course
     from jvpcli.language.trees import Arguments
 
 MARK = "_jvp_differentiates"
 """The attribute of a leaf that an evaluation differentiates: what is asked of jvpcli inside of that is told by it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is the same in all evaluations of a program that go the same steps, as `is_weighed` and `is_decided` tell."""
+
+    weighed: bool
+    decided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Evaluation:
         weighed, read: of code of the user's own: what `Readings` noted.
         random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
         left_out: what a function of the user's own gave beside tensors, in words, by name.
-        course: the earlier evaluation whose steps these are.
+        known: what was found out of an earlier evaluation with these steps.
     """
 
     program: Program | None
@@ -77,7 +84,7 @@ class Evaluation:
     weighed: bool = False
     read: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
-    course: Course | None = None
+    known: Known | None = None
 
     @property
     def drew(self) -> bool:
@@ -120,8 +127,8 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
 
 def is_weighed(evaluation: Evaluation) -> bool:
     """Whether derivatives take numbers that follow from the differentiated inputs and carry no gradient."""
-    if evaluation.course is not None:
-        return evaluation.course.weighed
+    if evaluation.known is not None:
+        return evaluation.known.weighed
     return evaluation.weighed or (evaluation.program is not None and bool(weighed(evaluation)))
 
 
@@ -130,8 +137,8 @@ def is_decided(evaluation: Evaluation) -> bool:
 
     So they do in a condition, as a number of turns, and as a whole number that an operation takes: a shift, a size, a place.
     """
-    if evaluation.course is not None:
-        return evaluation.course.decided
+    if evaluation.known is not None:
+        return evaluation.known.decided
     if evaluation.program is None or evaluation.read:
         return evaluation.read
     found = followers(evaluation, _leaf_slots(evaluation))
