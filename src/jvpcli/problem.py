@@ -83,7 +83,7 @@ class Problem:
         """The function at the point, with its graph; evaluated once."""
         if self.courses is None or not isinstance(self.function, Program):
             return self._evaluated()
-        evaluation = self.courses.again(self.function, self.inputs, self.wrt)
+        evaluation = self.courses.again(self.function, self.inputs, self.wrt, self.memory_limit)
         if evaluation is None:
             evaluation = self._evaluated()
             self.courses.note(self.function, evaluation)

@@ -150,6 +150,18 @@ def test_a_failure_at_a_later_point_is_explained_as_ever():
         jvpcli.jacobian("F.embedding(i, x)", i=torch.tensor([0, 2]), x=good)
 
 
+def test_sizes_that_values_decide_are_forecast_each_time():
+    courses, program = Courses(), parse("x.sum() * torch.ones(3).repeat_interleave(n)", {"x", "n"})
+    x = torch.ones(2)
+    for repeats in ([1, 1, 1], [1, 1, 1], [1, 1, 1]):
+        last = Problem(program, {"x": x, "n": torch.tensor(repeats)}, ("x",), courses=courses)
+        assert last.evaluation.outputs["y"].tolist() == [2, 2, 2]
+    assert last.evaluation.known is not None
+    with pytest.raises(JvpError) as refused:
+        Problem(program, {"x": x, "n": torch.tensor([1, 10**12, 1])}, ("x",), courses=courses).evaluation
+    assert refused.value.code == "limit"
+
+
 def test_nothing_is_said_on_the_way():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -8,17 +8,17 @@ dtypes and plain numbers are.  Guards of arguments look at each step's values ev
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.language import catalog
+from jvpcli.language import catalog, forecast
 from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
 from jvpcli.language.operations import apply_operation, read_operand
-from jvpcli.program import Block, Equation, Program
+from jvpcli.program import Block, Equation, Program, refs
 
 DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
@@ -48,15 +48,22 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     )
 
 
-def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> Iterable[int]:
+def run_steps(
+    tape: Iterable[Equation],
+    values: dict[int, Any],
+    sized: Collection[int] = (),
+    memory_limit: int | None = None,
+) -> Iterable[int]:
     """Steps one after the other, nothing decided anew; `values` holds those of the inputs, and then of each step given.
 
     Raises:
-        Whatever a step raises.
+        Whatever a step raises; and LimitError, where one of those that are `sized` would need too much memory.
     """
     for step in tape:
         arguments = [read_operand(operand, values) for operand in step.operands]
         keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+        if step.slot in sized:
+            forecast.check_memory(step.op, arguments, keywords, 0, memory_limit)
         values[step.slot] = apply_operation(step.op, arguments, keywords)
         yield step.slot
 
@@ -70,6 +77,7 @@ class Course:
         tape: its steps.
         forms: what each slot holds, as `_form` tells.
         outputs, named: their slots.
+        sized: those of its steps whose results' sizes may be decided by values.
         known: what is the same in all of them.
     """
 
@@ -79,10 +87,14 @@ class Course:
     forms: Sequence[tuple[int, Any]]
     outputs: Mapping[str, int]
     named: Mapping[str, int]
+    sized: frozenset[int]
     known: Known
 
-    def again(self, inputs: Mapping[str, Tensor]) -> Evaluation | None:
-        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns."""
+    def again(self, inputs: Mapping[str, Tensor], memory_limit: int | None) -> Evaluation | None:
+        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns.
+
+        The sizes that values decide, as of `repeat_interleave`, are forecast as ever.
+        """
         leaves = {name: as_leaf(name, inputs[name], name in self.wrt, False) for name in self.program.inputs}
         values: dict[int, Any] = dict(enumerate(leaves.values()))
         forms = self.forms
@@ -92,7 +104,7 @@ class Course:
         try:
             with warnings.catch_warnings(), torch.enable_grad():
                 warnings.simplefilter("error")
-                for slot in run_steps(self.tape, values):
+                for slot in run_steps(self.tape, values, self.sized, memory_limit):
                     if _form(values[slot]) != forms[place][1]:
                         return None
                     place += 1
@@ -130,8 +142,21 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
         [(slot, _form(value)) for slot, value in values.items()],
         evaluation.output_slots,
         {name: slots[id(x)] for name, x in evaluation.named.items()},
+        frozenset([step.slot for step in evaluation.tape if any(map(_is_number, _read(step, values)))]),
         Known(is_weighed(evaluation), is_decided(evaluation)),
     )
+
+
+def _read(step: Equation, values: Mapping[int, Any]) -> Iterable[Any]:
+    """What a step reads of other steps."""
+    for operand in (*step.operands, *[operand for _, operand in step.keywords]):
+        for slot in refs(operand):
+            yield from value if isinstance(value := values[slot], (tuple, list)) else (value,)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value may stand for a size: whole numbers as a tensor, or a single number as one."""
+    return isinstance(value, Tensor) and (not value.dim() or not (value.is_floating_point() or value.dtype is torch.bool))
 
 
 def _form(value: Any) -> Any:
@@ -150,10 +175,14 @@ class Courses:
     seen: bool = False
     course: Course | None = None
 
-    def again(self, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...]) -> Evaluation | None:
+    def again(
+        self, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...], memory_limit: int | None
+    ) -> Evaluation | None:
         """The evaluation by the course; None where there is none for this program."""
         course = self.course
-        return course.again(inputs) if course is not None and course.program is program and course.wrt == wrt else None
+        if course is None or course.program is not program or course.wrt != wrt:
+            return None
+        return course.again(inputs, memory_limit)
 
     def note(self, program: Program, evaluation: Evaluation) -> None:
         """An evaluation has gone the ordinary way."""
