@@ -446,7 +446,7 @@ def jacobian(
 
 @lru_cache(maxsize=16)
 def _workspace(program: Hashable) -> Workspace:
-    """The index arrays of the last few programs: the one cache there is, so that a repeated call finds them made."""
+    """The index arrays and plans of the last few programs, so that a repeated call finds them made."""
     return Workspace()
 
 

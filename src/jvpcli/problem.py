@@ -14,7 +14,7 @@ from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.language import catalog
+from jvpcli.language.course import Courses, holds_anywhere, run_steps
 from jvpcli.language.evaluate import (
     Evaluation,
     call_function,
@@ -25,20 +25,15 @@ from jvpcli.language.evaluate import (
     is_weighed,
     run_program,
 )
-from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, custom_in, nodes_below
 from jvpcli.language.substitution import DOUBLE, ModuleFunction, Place, modules_of
-from jvpcli.program import Block, Equation, Program
+from jvpcli.program import Program
 
 if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
-
-DECIDING = ("if", "and", "or", "while")
-"""Kinds of equations that choose what runs by the values at hand."""
-
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -63,6 +58,7 @@ class Problem:
         away: for each run of code of the user's own, also of this problem in double precision, whether it was elsewhere than
             at the point itself.
         written: where the function holds tensors from outside that it writes to, as far as that is known.
+        courses: of evaluations of a text at these shapes, under this memory limit; None: it is evaluated as ever.
         handles: how many hooks there were in this process before any code of the user's own ran.
     """
 
@@ -80,6 +76,7 @@ class Problem:
     arguments: Arguments | None = None
     away: list[bool] = field(default_factory=list, repr=False)
     written: list[Place] = field(default_factory=list, repr=False)
+    courses: Courses | None = field(default=None, repr=False)
     handles: int = field(default_factory=lambda: RemovableHandle.next_id)  # each hook that is registered takes the next
 
     # At the point
@@ -87,6 +84,15 @@ class Problem:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The function at the point, with its graph; evaluated once."""
+        if self.courses is None or not isinstance(self.function, Program):
+            return self._evaluated()
+        evaluation = self.courses.again(self.function, self.inputs, self.wrt, self.memory_limit)
+        if evaluation is None:
+            evaluation = self._evaluated()
+            self.courses.note(self.function, evaluation)
+        return evaluation
+
+    def _evaluated(self) -> Evaluation:
         evaluation = self.at()
         return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
 
@@ -99,6 +105,10 @@ class Problem:
     def nodes(self) -> Mapping[str, Sequence[Node]]:
         """The graph of each output, as `nodes_below` gives it."""
         return {name: nodes_below(y.grad_fn) for name, y in self.evaluation.outputs.items()}
+
+    def below(self, output: str) -> Sequence[Node]:
+        """The graph of one output."""
+        return self.nodes[output]
 
     @cached_property
     def differentiable(self) -> Named:
@@ -225,15 +235,8 @@ class Problem:
         They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code, and
         where the program takes derivatives itself, or lets a graph end.
         """
-        program, evaluation = self.function, self.evaluation
-        if not isinstance(program, Program) or set(evaluation.output_slots) != set(evaluation.outputs):
-            return False
-        if any(decides(equation) for equation in program.equations):
-            return False
-        return not any(
-            catalog.is_random(step.op) or is_in_place(step.op) or is_imported(step.op) or step.kind == "derive"
-            for step in evaluation.tape
-        ) and all(step.recorded for step in evaluation.tape)
+        program = self.function
+        return isinstance(program, Program) and holds_anywhere(program, self.evaluation)
 
     def stack(self, points: Named) -> dict[str, Tensor]:
         """The outputs at many points at once, where `can_stack`.
@@ -250,10 +253,8 @@ class Problem:
             """The steps of the evaluation one after the other; nothing is decided anew."""
             given = {**evaluation.inputs, **dict(zip(evaluation.wrt, values, strict=True))}
             held: dict[int, Any] = dict(enumerate(given[name] for name in evaluation.inputs))
-            for step in evaluation.tape:
-                arguments = [read_operand(operand, held) for operand in step.operands]
-                keywords = {name: read_operand(operand, held) for name, operand in step.keywords}
-                held[step.slot] = apply_operation(step.op, arguments, keywords)
+            for _ in run_steps(evaluation.tape, held):
+                pass
             return tuple(held[slot] for slot in evaluation.output_slots.values())
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])
@@ -279,8 +280,3 @@ def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor])
         functorch._vmap_decrement_nesting()
 
 
-def decides(part: Equation | Block) -> bool:
-    """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
-    if isinstance(part, Block):
-        return bool(part.conditions) or any(map(decides, part.equations))
-    return part.kind in DECIDING or any(map(decides, part.bodies))

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from engine_cases import CASES, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.dense import by_columns, by_rows, row_blocks, summarize
+from jvpcli.jacobians.dense import FORMULAS, by_columns, by_rows, row_blocks, summarize, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
 from jvpcli.jacobians.matrix_free import OperatorMap
+from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.spectrum import singular_values
 from jvpcli.jacobians.terms import Workspace
 
@@ -26,6 +27,29 @@ def test_rows_in_chunks(name, room):
     output = function(*leaves)
     for found, expected in zip(by_rows(read_graph(output, leaves), room), oracle(output, leaves), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+TRUSTED = {
+    "LinalgEigh": lambda x: torch.linalg.eigh(x + x.mT)[1].abs(),
+    "LinalgSvd": lambda x: torch.linalg.svd(x)[1],
+    "LinalgQr": lambda x: torch.linalg.qr(x)[1],
+    "LinalgSolveTriangular": lambda x: torch.linalg.solve_triangular(x, x.exp(), upper=True),
+    "CholeskySolve": lambda x: torch.cholesky_solve(x.sin(), x),
+    "LinalgLu": lambda x: torch.linalg.lu(x)[2],
+    "LinalgLuFactorEx": lambda x: torch.linalg.lu_factor(x)[0],
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (2, 3, 3)])
+@pytest.mark.parametrize("name", sorted(FORMULAS))
+def test_formulas_that_are_trusted_give_rows_at_once(name, shape):
+    (x,) = leaves_of([r(*shape) + 3 * torch.eye(shape[-1], dtype=torch.float64)])
+    output = TRUSTED[name](x)
+    graph = read_graph(output, [x])
+    assert name in set(map(base_name, graph.names))
+    assert not sweep(graph).doubtful
+    torch.testing.assert_close(by_rows(graph), by_rows(graph, 1))
+    torch.testing.assert_close(by_rows(graph), oracle(output, [x]))
 
 
 @pytest.mark.parametrize("name", CASES)

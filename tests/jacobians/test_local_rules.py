@@ -181,7 +181,10 @@ CASES: dict[str, Case] = {
     "LinalgSolveEx": (lambda x, y: torch.linalg.solve(square(x), y), batches((2, 2), (2, 1))),
     "Trace": (lambda x: x.trace(), [[(n, n)] for n in (2, 8, 71)]),
     "LinalgCholeskyEx": (lambda x: torch.linalg.cholesky(spd(x)), batches((2, 2))),
+    "LinalgCholeskyEx, upper": (lambda x: torch.linalg.cholesky(spd(x), upper=True), batches((2, 2))),
     "LinalgMatrixExp": (torch.linalg.matrix_exp, batches((2, 2))),
+    "LinalgMatrixExp, large": (lambda x: torch.linalg.matrix_exp(5 * x), batches((3, 3))),
+    "CholeskyInverse": (lambda x: torch.cholesky_inverse(square(x)), batches((2, 2))),
     "Convolution": (lambda x: F.conv2d(x, numbers((2, 2, 2, 2), 1), padding=1), images(3, 3, grows=(2, 4, 160))),
     "Convolution, transposed": (
         lambda x: F.conv_transpose2d(x, numbers((2, 2, 2, 2), 1), stride=2, dilation=2),
@@ -545,6 +548,32 @@ def goes_one_by_one(function: Callable[..., Tensor], shapes: Shapes) -> bool:
 def test_which_operations_take_cotangents_one_by_one():
     found = {name.partition(",")[0] for name, (function, sizes) in CASES.items() if goes_one_by_one(function, sizes[0])}
     assert found == SINGLE - {"Cummin"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (7, 7), (2, 3, 3), (2, 1, 4, 4)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.linalg.cholesky,
+        lambda a: torch.linalg.cholesky(a, upper=True),
+        torch.linalg.det,
+        lambda a: torch.linalg.slogdet(a)[1],
+        lambda a: torch.linalg.slogdet(-a)[0],
+        torch.linalg.matrix_exp,
+        lambda a: torch.linalg.matrix_exp(a / 100),
+        lambda a: torch.linalg.matrix_exp(a * 0),
+    ],
+    ids=["cholesky", "upper", "det", "slogdet", "sign", "exp", "exp of little", "exp of zero"],
+)
+def test_formulas_of_matrices(function, shape, dtype):
+    x = spd(numbers(shape, 3)).to(dtype).requires_grad_()
+    output = function(x)
+    (terms,) = accumulate(read_graph(output, [x]), Workspace())
+    found = sum([term.matrix() for term in terms], x.new_zeros(output.numel(), x.numel())).detach()
+    (expected,) = oracle(output, [x])
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(found, expected.reshape(found.shape), rtol=1e-3, atol=(largest + 1) * torch.finfo(dtype).eps * 200)
 
 
 def test_every_rule_has_a_case():

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import JvpError
+from jvpcli.language.course import decides
 from jvpcli.language.evaluate import Evaluation, followers
 from jvpcli.language.operations import is_imported
-from jvpcli.problem import Problem, decides
+from jvpcli.problem import Problem
 from jvpcli.program import Program
 from jvpcli.report import Notice
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.problem import Problem
@@ -56,7 +57,7 @@ def plan(problem: Problem, mode: str = "auto", wanted: str = "all", work: Worksp
 
         return ProductsPlan(problem)
     outputs, inputs = problem.differentiable, problem.leaves
-    entries = sum([y.numel() for y in outputs.values()]) * sum([x.numel() for x in inputs.values()])
+    entries = sum(map(Tensor.numel, outputs.values())) * sum(map(Tensor.numel, inputs.values()))
     forward = mode == "forward" and (entries <= SMALL or problem.is_own)  # the mode itself, as one's own code has it
     if (wanted == "all" and entries <= SMALL) or forward or any(map(torch.is_complex, (*outputs.values(), *inputs.values()))):
         return SmallPlan(problem, mode, outputs)

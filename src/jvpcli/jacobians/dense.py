@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from math import isfinite, prod
 
 import torch
@@ -50,13 +50,40 @@ BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
 
 
-def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
-    """The passes over a graph, as many at a time as fit into `room` bytes.
+@dataclass(frozen=True)
+class Manner:
+    """How passes over a graph are taken, which its operations and sizes decide.
+
+    Attributes:
+        chunk, doubtful, light: as `Sweep` has them.
+        fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once.
+        whole: as `Graph` has it.
+    """
+
+    chunk: int
+    doubtful: bool
+    light: bool
+    fused: bool
+    whole: bool
+
+
+def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
+    """How passes over a graph are best taken in `room` bytes.
 
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
     chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
-    doubtful = chunk > 1 and not graph.trusted
+    fused = any(map(is_fused, set(graph.operations)))
+    large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
+    turned = large and any(map(is_turned, graph.order))
+    count = len(graph.order)
+    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
+    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned), graph.whole)
+
+
+def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known."""
+    manner = manner or manner_of(graph, room)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -68,17 +95,14 @@ def sweep(graph: Graph, room: float = BATCH_BYTES) -> Sweep:
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    fused = any(map(is_fused, set(graph.operations)))
-    large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
-    turned = large and any(map(is_turned, graph.order))
-    count = len(graph.order)
-    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
-    return Sweep(by_nodes if not graph.whole and (fused or turned) else by_engine, graph.output, chunk, doubtful, light)
+    return Sweep(by_nodes if manner.fused else by_engine, graph.output, manner.chunk, manner.doubtful, manner.light)
 
 
-def by_rows(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row."""
-    return passes.by_rows(sweep(graph, room), graph.inputs, tell)
+def by_rows(
+    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, manner: Manner | None = None
+) -> list[Tensor]:
+    """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
 
 
 def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:
@@ -170,53 +194,63 @@ def work_of_rows(output: Tensor, x: Tensor) -> int:
     return output.numel() * read_graph(output, [x]).footprint
 
 
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the operations of a graph tell of the kinds of its maps, found out once for all inputs."""
+
+    graph: Graph
+    limit: float
+
+    @cached_property
+    def kinds(self) -> Sequence[str] | None:
+        """For every input; None: they don't tell."""
+        with suppress(UnsupportedError, TooLargeError, RuntimeError):
+            return kinds(self.graph, Workspace(self.limit))
+        return None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PulledMap(DenseMap):
     """A map held as its matrix (m, n), and the graph that it was pulled back through.
 
     Attributes:
-        graph: of the output.
+        told: what the operations of that graph tell.
         position: which of its inputs this is the derivative to.
-        told: gives the kinds that the operations tell, for every input; None: they don't tell.
     """
 
-    graph: Graph | None = None
+    told: _Told | None = None
     position: int = 0
-    told: Callable[[], Sequence[str] | None] = lambda: None
 
     @cached_property
     def structure(self) -> str:
         """From the values where none is zero, else from the operations; unknown where those do not tell."""
-        assert self.graph is not None
+        assert self.told is not None
         if self.nnz == self.m * self.n > 1:
             return "dense"
-        if self.graph.whole:
-            nature = self.graph.natures[self.position]
+        graph = self.told.graph
+        if graph.whole:
+            nature = graph.natures[self.position]
             return classify_values([self.matrix], nature, self.shapes) if nature.smooth else unproved(self.matrix)
-        known = self.told()
+        known = self.told.kinds
         return unproved(self.matrix) if known is None else known[self.position]
 
 
-def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
-    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
+def pulled_maps(
+    graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf"), whole: bool | None = None
+) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave; `whole` is the graph's, where known.
 
     Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
     """
     shape = tuple(graph.output.shape)
-    artefacts = [0] * len(matrices)
-    if not graph.whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
+    artefacts, whole = [0] * len(matrices), graph.whole if whole is None else whole
+    if not whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
 
-    @cache
-    def told() -> Sequence[str] | None:
-        with suppress(UnsupportedError, TooLargeError, RuntimeError):
-            return kinds(graph, Workspace(limit))
-        return None
-
-    told_by = "values" if graph.whole else "operations"
+    told_by, told = "values" if whole else "operations", _Told(graph, limit)
     return [
-        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, graph, position, told)
+        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, told, position)
         for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
     ]

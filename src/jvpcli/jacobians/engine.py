@@ -7,16 +7,16 @@ again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 
 from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, pulled_maps
+from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, manner_of, pulled_maps
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
@@ -66,8 +66,9 @@ def plan(
     memory_limit: int | None = None,
     hooked: bool = False,
     weighed: bool = False,
-    nodes: Sequence[Node] | None = None,
+    nodes: Callable[[], Sequence[Node]] | None = None,
     others: Sequence[Graph] | None = None,
+    known: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -78,14 +79,15 @@ def plan(
         memory_limit: bytes that computing may take over what the evaluation holds; None: any.
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
-        nodes: those below the output, where they are known (`problem.nodes_below`).
+        nodes: gives those below the output, where they are known.
         others: its graphs at other points, where values decide what runs.
+        known: names the graph, where it is known to be that of an earlier evaluation.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
     graph = read_graph(output, inputs, hooked, weighed, nodes, others)
-    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit)
+    return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, known)
 
 
 def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = None) -> Computed:
@@ -105,12 +107,13 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
         work = replace(work, limit=plan.limit)
     notes: list[str] = []
     short = False
-    chosen = work.structure(work.key(*plan.key), lambda: plan.chosen)
+    key = work.key(*plan.key)
+    chosen = work.structure(key, lambda: plan.chosen)
     for way in _ways(plan, chosen):
         if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
         try:
-            maps = _run(plan.graph, way, work, tell)
+            maps = _run(plan.graph, way, work, key, tell)
         except (UnsupportedError, TooLargeError, RuntimeError, MemoryError) as error:
             short = short or isinstance(error, TooLargeError) or is_out_of_memory(error)
             notes.append(f"{way.strategy} ({way.mode}) could not be used: {str(error).splitlines()[0]}")
@@ -132,7 +135,8 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
     yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
-def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[LinearMap]:
+def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None) -> list[LinearMap]:
+    """The maps by one way; `key` names the plan, for what is made of it once."""
     if way.strategy in ("accumulated", "batched"):
         if way.strategy == "accumulated":
             pieces = accumulate(graph, work, way.mode, tell)
@@ -148,8 +152,11 @@ def _run(graph: Graph, way: Way, work: Workspace, tell: Tell | None) -> list[Lin
     size = sum([graph.m * x.numel() * x.element_size() for x in graph.inputs])
     if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
-    by_passes = by_columns if (way.strategy, way.mode) == ("dense", "forward") else by_rows
-    return pulled_maps(graph, by_passes(graph, min(BATCH_BYTES, max(limit - size, 0)), tell), limit)
+    room = min(BATCH_BYTES, max(limit - size, 0))
+    if way.mode == "forward" and way.strategy == "dense":
+        return pulled_maps(graph, by_columns(graph, room, tell), limit)
+    manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.whole)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -190,9 +197,19 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, nodes, elsewhere = problem.weighed, problem.nodes, others(problem)
+        held, elsewhere, known = problem.weighed, others(problem), problem.evaluation.known
         return {
-            name: plan(y, leaves, self.mode, limit, hooked, held, nodes[name], read_others(elsewhere, name, y))
+            name: plan(
+                y,
+                leaves,
+                self.mode,
+                limit,
+                hooked,
+                held,
+                partial(problem.below, name),
+                read_others(elsewhere, name, y),
+                known and (known, name),
+            )
             for name, y in problem.differentiable.items()
         }
 

@@ -74,7 +74,7 @@ class _Gradient(Problem):
         return self._gradients(self.of.stack(points), {name: points[name] for name in self.wrt}, (count,))
 
     def _carried_on(self, evaluation: Evaluation) -> Evaluation:
-        return replace(evaluation, outputs=self._gradients(evaluation.outputs, evaluation.leaves))
+        return replace(evaluation, outputs=self._gradients(evaluation.outputs, evaluation.leaves), known=None)
 
     def _gradients(self, outputs: Named, leaves: Named, copies: Sequence[int] = ()) -> dict[str, Tensor]:
         """∂L/∂leaf for each leaf, `copies` being the axes before those of every tensor; zeros where it is not reached."""

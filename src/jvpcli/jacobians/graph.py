@@ -53,22 +53,35 @@ class Graph:
 
     Attributes:
         output, inputs: tensors; the inputs are leaves that require grad.
-        order: the nodes on the way, the output's first, each before those that it passes cotangents to.
-        leaves: the leaf node of each input; None where the output does not reach it.
         like: an empty tensor of the dtype and device that entries are computed in.
         hooked: the function has registered hooks, of which no node tells.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
         others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
+        below: gives the nodes below the output, where they are known.
     """
 
     output: Tensor
     inputs: tuple[Tensor, ...]
-    order: tuple[Node, ...]
-    leaves: tuple[Node | None, ...]
     like: Tensor
     hooked: bool = False
     weighed: bool = False
     others: tuple[Graph, ...] | None = None
+    below: Callable[[], Sequence[Node]] | None = None
+
+    @cached_property
+    def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
+        below = nodes_below(self.output.grad_fn) if self.below is None else self.below()
+        return leading(below, set(map(id, self.inputs)))
+
+    @cached_property
+    def order(self) -> tuple[Node, ...]:
+        """The nodes on the way, the output's first, each before those that it passes cotangents to."""
+        return tuple(self._read[0])
+
+    @cached_property
+    def leaves(self) -> tuple[Node | None, ...]:
+        """The leaf node of each input; None where the output does not reach it."""
+        return tuple(map(self._read[1].get, map(id, self.inputs)))
 
     @cached_property
     def whole(self) -> bool:
@@ -104,7 +117,7 @@ class Graph:
     @cached_property
     def n(self) -> int:
         """Number of input entries, of all inputs together."""
-        return sum([x.numel() for x in self.inputs])
+        return sum(map(Tensor.numel, self.inputs))
 
     @cached_property
     def natures(self) -> list[Nature]:
@@ -170,13 +183,13 @@ def read_graph(
     inputs: Sequence[Tensor],
     hooked: bool = False,
     weighed: bool = False,
-    nodes: Sequence[Node] | None = None,
+    nodes: Callable[[], Sequence[Node]] | None = None,
     others: Sequence[Graph] | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
-    of what the function does at `others`, where values decide it.  `nodes` are those below the output, where they are known.
+    of what the function does at `others`, where values decide it.  `nodes` gives those below the output, where they are known.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -187,10 +200,8 @@ def read_graph(
     dtype = output.dtype
     for x in inputs:
         dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
-    order, leaf_of = leading(nodes_below(output.grad_fn) if nodes is None else nodes, {id(x) for x in inputs})
-    leaves = tuple([leaf_of.get(id(x)) for x in inputs])
     like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
-    return Graph(output, tuple(inputs), tuple(order), leaves, like, hooked, weighed, elsewhere)
+    return Graph(output, tuple(inputs), like, hooked, weighed, elsewhere, nodes)
 
 
 def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:

@@ -16,7 +16,7 @@ that reshaping costs nothing:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from torch import Tensor
@@ -86,8 +86,12 @@ class KroneckerMap(Term):
 
     def values(self, labels: Labels | None = None) -> Tensor:
         """The possible nonzeros, an axis for each of `labels` (default: `self.labels`); may be an expanded view."""
-        values = product(self.factors, self.labels if labels is None else labels, self.sizes, self.like)
-        values = values if self.scale == 1 else values * self.scale
+        factors, scale = self.factors, self.scale
+        if scale != 1 and len(factors) > 1:  # the smallest takes it
+            first, *others = sorted(factors, key=lambda f: f.values.numel())
+            factors, scale = (replace(first, values=first.values * scale), *others), 1
+        values = product(factors, self.labels if labels is None else labels, self.sizes, self.like)
+        values = values if scale == 1 else values * scale
         return values if values.dtype == self.like.dtype else values.to(self.like.dtype)
 
     def flat_diagonal(self) -> Tensor | float:
@@ -116,6 +120,12 @@ class KroneckerMap(Term):
     def is_dense(self) -> bool:
         """Whether every entry can be other than zero: no delta at all."""
         return len(set(self.out + self.inn)) == len(self.out) + len(self.inn)
+
+    @property
+    def is_outer(self) -> bool:
+        """Whether its matrix is a product of factors, each of fewer axes, so that written out it has memory of its own."""
+        held = set[int]().union(*[f.labels for f in self.factors])
+        return len(self.factors) > 1 and self.is_dense and held.issuperset(self.labels)
 
     def matrix(self) -> Tensor:
         """The matrix (m, n), as a view of what is held where every entry can be other than zero."""

@@ -104,8 +104,11 @@ def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
 
 def basis(output: Tensor, start: int, stop: int) -> Tensor:
     """Rows start…stop of the identity over the output's entries, (stop - start, *shape); before and after those: zeros."""
-    hot = torch.zeros((stop - start, output.numel()), dtype=output.dtype, device=output.device)
-    hot.diagonal(start).fill_(1)
+    if start:
+        hot = torch.zeros((stop - start, output.numel()), dtype=output.dtype, device=output.device)
+        hot.diagonal(start).fill_(1)
+    else:
+        hot = torch.eye(stop, output.numel(), dtype=output.dtype, device=output.device)
     return hot.reshape(stop - start, *output.shape)
 
 

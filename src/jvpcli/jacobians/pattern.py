@@ -21,7 +21,7 @@ from jvpcli.jacobians.graph import Change, Graph, accumulate
 from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker
 from jvpcli.jacobians.labels import Factor, affine_index
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local import detect, product
+from jvpcli.jacobians.local import detect, matrices, product
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, Node, Op, axes, operand_shape, wrapped
 from jvpcli.jacobians.local.table import RULES, stated_maps
@@ -42,7 +42,7 @@ from jvpcli.jacobians.terms import Term, TooLargeError, UnsupportedError, Worksp
 
 MATRIX_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgSlogdet LinalgDet LinalgLstsq
+LinalgEigh LinalgLstsq
 """
 PRODUCT_NAMES = "Mm Bmm Mv Dot Vdot Addmm Baddbmm Addbmm Addmv Addr Linear Trilinear Convolution"
 PADDED = frozenset(["Convolution"])
@@ -59,7 +59,7 @@ ALONG: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Operations along an axis, of which an entry does not read all others: to what it reads, out of a matrix of ones."""
 
 CORES = {
-    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split()), 2),
+    **dict.fromkeys((*MATRIX_NAMES.split(), *product.SQUARE_BLOCKS_NAMES.split(), *matrices.RULES), 2),
     **dict.fromkeys(("MultiMarginLoss", "MultilabelMarginLoss"), 1),
 }
 """Operations that mix all entries along the last axes of an operand, so many of them, and none along the others."""
@@ -106,16 +106,8 @@ def structured(graph: Graph, pieces: Sequence[Terms], work: Workspace) -> list[S
     for position, (x, terms) in enumerate(zip(graph.inputs, pieces, strict=True)):
         shapes = tuple(graph.output.shape), tuple(x.shape)
         wide = partial(_wide_map, graph, work, everywhere, position)
-        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(_nature, graph, position), wide))
+        found.append(StructuredMap(*shapes, terms, x.new_empty(0), work, partial(everywhere.nature, position), wide))
     return found
-
-
-def _nature(graph: Graph, position: int) -> Nature:
-    """What the operations make of ∂output/∂input, asked for only where the kind is."""
-    if graph.others is not None:
-        return DECIDED
-    certain = all(operation(node) in STATED for node in graph.order)
-    return replace(graph.natures[position], certain=certain)
 
 
 def _picks(node: Node) -> bool:
@@ -129,6 +121,16 @@ class _Everywhere:
 
     graph: Graph
     work: Workspace
+
+    def nature(self, position: int) -> Nature:
+        """What the operations make of ∂output/∂input, asked for only where the kind is."""
+        if self.graph.others is not None:
+            return DECIDED
+        return replace(self.graph.natures[position], certain=self._certain)
+
+    @cached_property
+    def _certain(self) -> bool:
+        return all(operation(node) in STATED for node in self.graph.order)
 
     @cached_property
     def places(self) -> Sequence[Terms] | None:

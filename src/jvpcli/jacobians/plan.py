@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, gcd, inf, prod
 
+from torch import Tensor
+
 from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
@@ -63,16 +65,20 @@ class GraphPlan:
         graph: of the evaluated output.
         mode: "auto", or "reverse" or "forward" to settle the direction.
         limit: bytes that computing may take over what the evaluation holds.
+        known: names the graph, where it is known to be that of an earlier evaluation.
     """
 
     graph: Graph
     mode: str = "auto"
     limit: float = float("inf")
+    known: Hashable = None
 
     @property
     def key(self) -> tuple[Hashable, ...]:
         """Names the choice: programs of the same operations and sizes have the same."""
-        return ("plan", self.mode, self.limit, self.graph.m, tuple([x.numel() for x in self.graph.inputs]), self.graph.names)
+        if self.known is not None:
+            return ("plan", self.mode, self.limit, self.known)
+        return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.names)
 
     @cached_property
     def chosen(self) -> Way:
@@ -405,9 +411,9 @@ def forward_cost(graph: Graph, most: float = inf) -> Cost:
                     reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n)
                     meter.hold((node, nr), size * min(n, wide), size * n, size * wide * (meter.itemsize + 8) if listed else 0)
         end = reach.get((graph.output.grad_fn, graph.output.output_nr))
-        for place in reach:
-            if place != (graph.output.grad_fn, graph.output.output_nr):
-                meter.drop(place)
+        for held in reach:
+            if held != (graph.output.grad_fn, graph.output.output_nr):
+                meter.drop(held)
         bound += graph.m * end.width if end else 0
     return meter.cost(bound)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -293,7 +293,7 @@ class _Operations:
 
         problem, elsewhere = self.problem, read_others(self.elsewhere(), self.name, self.output)
         leaves, hooked = list(problem.leaves.values()), problem.evaluation.hooked
-        graph = read_graph(self.output, leaves, hooked, problem.weighed, problem.nodes[self.name], elsewhere)
+        graph = read_graph(self.output, leaves, hooked, problem.weighed, partial(problem.below, self.name), elsewhere)
         if graph.whole:
             raise UnsupportedError("only torch's own engine knows the backward pass")
         return graph

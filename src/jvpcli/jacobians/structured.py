@@ -193,10 +193,13 @@ class StructuredMap(LinearMap):
             raise LimitError(f"the Jacobian ({self.m} by {self.n}) would take {size} bytes written out dense")
         if len(self.terms) == 1 and self.terms[0].is_dense:
             return self.terms[0].matrix().to(self.like.dtype)
-        result = zeros(self.m, self.n, self.like)
+        terms = sorted(self.terms, key=lambda term: not (isinstance(term, KroneckerMap) and term.is_outer))
+        outer = terms[0] if terms and isinstance(terms[0], KroneckerMap) and terms[0].is_outer else None
+        result = zeros(self.m, self.n, self.like) if outer is None else outer.matrix().to(self.like.dtype)
         if self.m * self.n:
-            for position, term in enumerate(self.terms):
-                term.write_dense(result, accumulate=position > 0)
+            for position, term in enumerate(terms):
+                if term is not outer:
+                    term.write_dense(result, accumulate=position > 0)
         return result
 
     def places(self) -> Tensor:

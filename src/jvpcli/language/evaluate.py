@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
-from jvpcli.language.operations import HARMLESS, Record, describe, is_imported, without_numbers
+from jvpcli.language.operations import HARMLESS, Record, describe, is_imported, is_in_place, without_numbers
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
 from jvpcli.language.substitution import ModuleFunction, Place, WrittenError, holding, run_with
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 MARK = "_jvp_differentiates"
 """The attribute of a leaf that an evaluation differentiates: what is asked of jvpcli inside of that is told by it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is the same in all evaluations of a program that go the same steps, as `is_weighed` and `is_decided` tell."""
+
+    weighed: bool
+    decided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Evaluation:
         weighed, read: of code of the user's own: what `Readings` noted.
         random: the seed that torch's random numbers started from, and the state that they were left in; None: not known.
         left_out: what a function of the user's own gave beside tensors, in words, by name.
+        known: what was found out of an earlier evaluation with these steps.
     """
 
     program: Program | None
@@ -75,6 +84,7 @@ class Evaluation:
     weighed: bool = False
     read: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
+    known: Known | None = None
 
     @property
     def drew(self) -> bool:
@@ -117,6 +127,8 @@ def weighed(evaluation: Evaluation) -> frozenset[int]:
 
 def is_weighed(evaluation: Evaluation) -> bool:
     """Whether derivatives take numbers that follow from the differentiated inputs and carry no gradient."""
+    if evaluation.known is not None:
+        return evaluation.known.weighed
     return evaluation.weighed or (evaluation.program is not None and bool(weighed(evaluation)))
 
 
@@ -125,6 +137,8 @@ def is_decided(evaluation: Evaluation) -> bool:
 
     So they do in a condition, as a number of turns, and as a whole number that an operation takes: a shift, a size, a place.
     """
+    if evaluation.known is not None:
+        return evaluation.known.decided
     if evaluation.program is None or evaluation.read:
         return evaluation.read
     found = followers(evaluation, _leaf_slots(evaluation))
@@ -175,7 +189,7 @@ def evaluate(
     check_inputs(program, inputs)
     copy = changes_inputs(program)
     graph = {*wrt, *tracked, *program.derived}
-    leaves = {name: _leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
+    leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
     readings = Readings() if functions else None
     with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
         run = _run(program, leaves, memory_limit, functions)
@@ -245,7 +259,7 @@ def evaluate_value(
     """
     check_inputs(program, scope)
     copy = changes_inputs(program)
-    values = {name: _leaf(name, scope[name], False, copy) for name in program.inputs}
+    values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
     run = _run(program, values, memory_limit, functions)
     takes_derivatives = program.has_statements
     with seeded(seed, values.values()), torch.set_grad_enabled(takes_derivatives), default_of(program):
@@ -276,7 +290,7 @@ def evaluate_function(
     """
     written = [] if written is None else written
     owner = function.module if isinstance(function, ModuleFunction) else function
-    leaves = {name: _leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
+    leaves = {name: as_leaf(name, x, name in wrt or name in tracked, copy=False) for name, x in inputs.items()}
     free: Mapping[str, Any] = {name: x if x.requires_grad else x.clone() for name, x in leaves.items()}  # it may write to those
     given = free if arguments is None else arguments.filled(free)
     with seeded(seed, leaves.values()), torch.enable_grad():
@@ -481,10 +495,16 @@ def check_inputs(program: Program, inputs: Mapping[str, Tensor]) -> None:
 
 def changes_inputs(program: Program) -> bool:
     """Whether any step of the program may change a tensor that it is given, so that inputs must be copied."""
-    return any(
-        catalog.changes_arguments(equation.op) or is_imported(equation.op)
-        for equation in _with_bodies(program.equations)
-    )
+    return any(map(may_change, _with_bodies(program.equations)))
+
+
+def may_change(equation: Equation) -> bool:
+    """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
+    op, operands = equation.op, equation.operands
+    if is_imported(op) or is_in_place(op):
+        return True
+    alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
+    return catalog.changes_arguments(op) and not alone
 
 
 def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
@@ -500,7 +520,12 @@ def _with_graph(x: Tensor) -> Tensor:
     return x if x.requires_grad or not (x.is_floating_point() or x.is_complex()) else x.requires_grad_()
 
 
-def _leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
+def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
+    """An input as an evaluation has it: a fresh leaf, where it is `differentiated`; a copy of its own where it may be changed.
+
+    Raises:
+        NotDifferentiableError: it is differentiated and not of floating point.
+    """
     copied = copy or value.is_inference()  # which autograd refuses to record
     leaf = value.detach().clone() if copied else value.detach()
     if not differentiated:

@@ -15,8 +15,8 @@ from torch import Tensor
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.nearby import direction
 from jvpcli.language.catalog import is_random
+from jvpcli.language.course import decides
 from jvpcli.language.operations import is_imported
-from jvpcli.problem import decides
 from jvpcli.program import numbers_read, refs, takes_shape
 from jvpcli.report.trace import Finding
 from jvpcli.tracing.chain import pull_back

@@ -400,7 +400,7 @@ SelectBackward SliceBackward DiagonalBackward
 
 BLOCK_NAMES = """
 LinalgSvd LinalgQr LinalgLuFactorEx LinalgLu LuUnpack LinalgLuSolve LinalgSolveTriangular TriangularSolve CholeskySolve
-LinalgEigh LinalgSlogdet LinalgDet LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
+LinalgEigh LinalgHouseholderProduct LinalgLstsq LinalgCross Cdist
 ScaledDotProductFlashAttentionForCpu MultiMarginLoss MultilabelMarginLoss Renorm CtcLoss MkldnnRnnLayer
 SoftmaxBackwardData LogSoftmaxBackwardData GluBackward
 """

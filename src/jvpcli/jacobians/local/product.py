@@ -186,7 +186,7 @@ def trace(op: Op) -> Locals:
 
 
 def square_blocks(op: Op) -> Locals:
-    """Functions of one matrix (cholesky, matrix_exp…): a block for each matrix of the batch."""
+    """Functions of one matrix (cholesky_inverse, pinv): a block for each matrix of the batch."""
     shape = op.shapes[0]
     assert shape is not None
     if len(shape) != len(op.shape) or len([s for s in op.shapes if s is not None]) != 1:
@@ -196,7 +196,7 @@ def square_blocks(op: Op) -> Locals:
 
 
 SQUARE_BLOCKS_NAMES = """
-LinalgCholeskyEx LinalgMatrixExp CholeskyInverse Cholesky LinalgPinv
+CholeskyInverse Cholesky LinalgPinv
 """
 
 RULES: dict[str, Rule] = {

@@ -106,6 +106,10 @@ def log_softmax(op: Op) -> Locals:
     return op.first(op.reshaped(shape), block)
 
 
+LONG_ROW = 256
+"""From so many entries on a diagonal and what is added to it stand apart."""
+
+
 def _rows(op: Op, s: Tensor, outer: float) -> Locals:
     shape = op.shapes[0]
     assert shape is not None
@@ -113,6 +117,8 @@ def _rows(op: Op, s: Tensor, outer: float) -> Locals:
         return op.first()
     dim = op.dim(op.saved("dim"), len(shape))
     s = s.detach()
+    if shape[dim] >= LONG_ROW:
+        return _long_rows(op, s, dim, outer)
     work = s.movedim(dim, -1)
     op.work.reserve(prod(shape) * shape[dim], op.like.element_size())
     block = work.unsqueeze(-1) * (work.unsqueeze(-2) * outer)
@@ -123,6 +129,19 @@ def _rows(op: Op, s: Tensor, outer: float) -> Locals:
     sizes[other] = shape[dim]
     factor = Factor(block, (*batch, other, dim))
     return op.first(op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [factor]))
+
+
+def _long_rows(op: Op, s: Tensor, dim: int, outer: float) -> Locals:
+    """The two pieces apart: multiplied with a matrix on the right each is much less than a product of matrices."""
+    shape = tuple(s.shape)
+    labels, sizes = axes(shape)
+    other = len(shape)
+    out = [other if k == dim else k for k in labels]
+    factors = [Factor(s, tuple(out)), Factor(s, labels)]
+    return op.first(
+        op.regular(shape, labels, labels, sizes, [Factor(s, labels)]),
+        op.regular(shape, out, labels, {**sizes, other: shape[dim]}, factors, outer),
+    )
 
 
 def cumsum(op: Op) -> Locals:

@@ -7,6 +7,7 @@ from jvpcli.jacobians.local import (
     detect,
     elementwise,
     index,
+    matrices,
     movement,
     normalise,
     product,
@@ -27,6 +28,7 @@ RULES: dict[str, Rule] = {
     **windows.RULES,
     **normalise.RULES,
     **detect.RULES,
+    **matrices.RULES,
 }
 
 
@@ -34,9 +36,15 @@ DOUBTFUL = frozenset(("Cdist", "CtcLoss", "MkldnnRnnLayer"))
 """Operations that are not trusted with many cotangents together: the first gives zeros, the others are not known to be right."""
 
 
+FORMULAS = frozenset(
+    ("LinalgEigh", "LinalgSvd", "LinalgQr", "LinalgSolveTriangular", "CholeskySolve", "LinalgLu", "LinalgLuFactorEx")
+)
+"""Operations of linear algebra without a rule, whose backward passes are matrix formulas of operations that have batch rules."""
+
+
 def is_trusted(name: str) -> bool:
     """Whether an operation is known to give for many cotangents together what it gives for each."""
-    return name in RULES and name not in DOUBTFUL
+    return (name in RULES or name in FORMULAS) and name not in DOUBTFUL
 
 
 def stated_maps(op: Op) -> Locals | None:

@@ -1,0 +1,191 @@
+"""How the evaluation of a text went, so that the next one at the same shapes goes the same way without deciding it anew.
+
+Of a text whose steps hold at any point, the tape of one evaluation gives the values of another: what was found out
+beside the values (what things are called, what is refused, how much memory it takes) is the same where shapes,
+dtypes and plain numbers are.  Guards of arguments look at each step's values every time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jvpcli.language import catalog, forecast
+from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
+from jvpcli.language.operations import apply_operation, read_operand
+from jvpcli.program import Block, Equation, Program, refs
+
+DECIDING = ("if", "and", "or", "while")
+"""Kinds of equations that choose what runs by the values at hand."""
+
+MOST_BYTES = 1 << 24
+"""Of evaluations whose tensors take more together what there is of memory is asked each time."""
+
+
+def decides(part: Equation | Block) -> bool:
+    """Whether values decide what runs: in a conditional, or in the conditions of a comprehension."""
+    if isinstance(part, Block):
+        return bool(part.conditions) or any(map(decides, part.equations))
+    return part.kind in DECIDING or any(map(decides, part.bodies))
+
+
+def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
+    """Whether the steps of an evaluation hold at any point.
+
+    They don't where something is decided by a value, drawn at random, changed in place, or done by the user's code, and
+    where the program takes derivatives itself, or lets a graph end.
+    """
+    if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
+        return False
+    return not any(
+        catalog.is_random(step.op) or may_change(step) or step.kind == "derive" or not step.recorded
+        for step in evaluation.tape
+    )
+
+
+def run_steps(
+    tape: Iterable[Equation],
+    values: dict[int, Any],
+    sized: Collection[int] = (),
+    memory_limit: int | None = None,
+) -> Iterable[int]:
+    """Steps one after the other, nothing decided anew; `values` holds those of the inputs, and then of each step given.
+
+    Raises:
+        Whatever a step raises; and LimitError, where one of those that are `sized` would need too much memory.
+    """
+    for step in tape:
+        arguments = [read_operand(operand, values) for operand in step.operands]
+        keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+        if step.slot in sized:
+            forecast.check_memory(step.op, arguments, keywords, 0, memory_limit)
+        values[step.slot] = apply_operation(step.op, arguments, keywords)
+        yield step.slot
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """An evaluation without its tensors.
+
+    Attributes:
+        program, wrt: what was evaluated, and to what it is differentiated.
+        tape: its steps.
+        forms: what each slot holds, as `_form` tells.
+        outputs, named: their slots.
+        sized: those of its steps whose results' sizes may be decided by values.
+        known: what is the same in all of them.
+    """
+
+    program: Program
+    wrt: tuple[str, ...]
+    tape: tuple[Equation, ...]
+    forms: Sequence[tuple[int, Any]]
+    outputs: Mapping[str, int]
+    named: Mapping[str, int]
+    sized: frozenset[int]
+    known: Known
+
+    def again(self, inputs: Mapping[str, Tensor], memory_limit: int | None) -> Evaluation | None:
+        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns.
+
+        The sizes that values decide, as of `repeat_interleave`, are forecast as ever.
+        """
+        leaves = {name: as_leaf(name, inputs[name], name in self.wrt, False) for name in self.program.inputs}
+        values: dict[int, Any] = dict(enumerate(leaves.values()))
+        forms = self.forms
+        if any(_form(value) != forms[slot][1] for slot, value in values.items()):
+            return None
+        place = len(values)
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("error")
+                for slot in run_steps(self.tape, values, self.sized, memory_limit):
+                    if _form(values[slot]) != forms[place][1]:
+                        return None
+                    place += 1
+        except Exception:  # the ordinary way explains it
+            return None
+        return Evaluation(
+            self.program,
+            leaves,
+            {name: values[slot] for name, slot in self.outputs.items()},
+            self.tape,
+            values,
+            self.wrt,
+            self.outputs,
+            {name: values[slot] for name, slot in self.named.items()},
+            known=self.known,
+        )
+
+
+def course_of(program: Program, evaluation: Evaluation) -> Course | None:
+    """How an evaluation went; None where the next one may go another way."""
+    values = evaluation.values
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    if program.has_statements or evaluation.said or evaluation.functions or not holds_anywhere(program, evaluation):
+        return None
+    if sum([x.numel() * x.element_size() for x in tensors]) > MOST_BYTES:
+        return None
+    slots = {id(value): slot for slot, value in values.items()}
+    same = all(values[evaluation.output_slots[name]] is y for name, y in evaluation.outputs.items())
+    if not same or any(id(x) not in slots for x in evaluation.named.values()):
+        return None
+    return Course(
+        program,
+        evaluation.wrt,
+        evaluation.tape,
+        [(slot, _form(value)) for slot, value in values.items()],
+        evaluation.output_slots,
+        {name: slots[id(x)] for name, x in evaluation.named.items()},
+        frozenset([step.slot for step in evaluation.tape if any(map(_is_number, _read(step, values)))]),
+        Known(is_weighed(evaluation), is_decided(evaluation)),
+    )
+
+
+def _read(step: Equation, values: Mapping[int, Any]) -> Iterable[Any]:
+    """What a step reads of other steps."""
+    for operand in (*step.operands, *[operand for _, operand in step.keywords]):
+        for slot in refs(operand):
+            yield from value if isinstance(value := values[slot], (tuple, list)) else (value,)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value may stand for a size: whole numbers as a tensor, or a single number as one."""
+    return isinstance(value, Tensor) and (not value.dim() or not (value.is_floating_point() or value.dtype is torch.bool))
+
+
+def _form(value: Any) -> Any:
+    """All of a value that must be the same for the steps after it to hold: of a tensor what it is, not its entries."""
+    if isinstance(value, Tensor):  # whose layout is strided: sparse ones are refused
+        return value.shape, value.stride(), value.dtype, value.requires_grad, value.device
+    if isinstance(value, (tuple, list)):
+        return type(value), [_form(item) for item in value]
+    return type(value), value
+
+
+@dataclass
+class Courses:
+    """The course of a program at given shapes, from the second time on that it is evaluated."""
+
+    seen: bool = False
+    course: Course | None = None
+
+    def again(
+        self, program: Program, inputs: Mapping[str, Tensor], wrt: tuple[str, ...], memory_limit: int | None
+    ) -> Evaluation | None:
+        """The evaluation by the course; None where there is none for this program."""
+        course = self.course
+        if course is None or course.program is not program or course.wrt != wrt:
+            return None
+        return course.again(inputs, memory_limit)
+
+    def note(self, program: Program, evaluation: Evaluation) -> None:
+        """An evaluation has gone the ordinary way."""
+        if self.seen:
+            self.course = course_of(program, evaluation)
+        self.seen = True
