@@ -178,3 +178,27 @@ def test_a_batch(jvp, tmp_path):
     path.write_text('{"id": 1, "command": "derive", "expression": "x*x", "inputs": {"x": [1.0, 2.0]}}\n')
     answer = json.loads(jvp("batch", str(path)).out)
     assert (answer["id"], answer["vjp"]["x"]["torch"]) == (1, "2*v*x")
+
+
+def test_a_page_beside_the_answer(jvp, tmp_path):
+    path = tmp_path / "page.html"
+    argv = ("derive", "torch.outer(x,x)", "--x", "1,2", "--json")
+    assert jvp(*argv, "--html", str(path)).out == jvp(*argv).out
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert jvp(*argv, "--html", "-").code == 2
+
+
+def test_no_index_is_called_as_a_size_or_a_tensor(jvp):
+    sizes = json.loads(jvp("derive", "W @ x + b", "--shape", "W=m,n", "--shape", "x=n", "--shape", "b=m", "--json").out)
+    assert not set("mn") & set("".join(sizes["indices"].values()))
+    named = json.loads(jvp("derive", "i @ k", "--i", "1,2;3,4", "--k", "1,2;3,4", "--json").out)
+    assert named["function"]["y"]["formula"] == "Σ_j i_pj·k_jq"
+
+
+def test_bounds_and_zeros_have_code(jvp):
+    x = torch.tensor([-2.0, 0.3, 2.0], dtype=torch.float64)
+    result = jvpcli.derive("torch.clamp(x, -1, 1)*2", {"x": x}, hessian=True)
+    v = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    assert eval(result.vjp["x"].torch, {"torch": torch, "x": x, "v": v}).tolist() == [0.0, 4.0, 0.0]
+    zeros = eval(result.hessian["x", "x"].torch, {"torch": torch, "x": x, "v": v})
+    assert (zeros.dtype, zeros.tolist()) == (torch.float64, [[0.0] * 3] * 3)
