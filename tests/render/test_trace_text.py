@@ -291,3 +291,25 @@ def test_long_texts_name_the_steps_in_them():
     steps = trace(request).steps
     assert short_source(steps, steps[-1]) == "#4.sub(#5)"
     assert short_source(steps, steps[1]) == "torch.relu(x*3)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "steps"), [("y = x; " + "y = y.sin(); " * 15 + "y", 15), ("y = x; " + "y = y.sin() * x; " * 40 + "y", 80)]
+)
+def test_many_steps_have_a_line_each_and_those_in_the_middle_one(expression, steps):
+    request = Request(expression, {"x": "1,2"})
+    text, full = text_of(request), text_of(request, full=True)
+    assert len(text.splitlines()) <= 40
+    assert len(full.splitlines()) > 3 * steps
+    assert "--full every step" in text
+    assert f"\n  {steps - 1:>2}  " in text
+    between = [line.split() for line in text.splitlines() if "steps in between" in line]
+    shown = [line for line in text.splitlines() if "‖v‖ = " in line]
+    assert len(shown) + sum(int(words[1]) for words in between) == steps
+
+
+def test_steps_of_large_tensors_have_a_line_each():
+    small, large = (text_of(Request("(x.sin() * x).cumsum(0).exp().sqrt() + x", {"x": f"torch.ones({n})"})) for n in (4, 400))
+    assert "Backward pass" in small
+    assert "Backward pass" not in large
+    assert len(large.splitlines()) <= 20 < len(small.splitlines())
