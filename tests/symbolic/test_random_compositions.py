@@ -105,7 +105,7 @@ def broken_rules():
     yield (
         "matmul",
         lambda patch: patch.setitem(
-            operations.OPERATIONS, "matmul", lambda a, b: operations.matmul(operations.times_of(a, 2), b)
+            operations.OPERATIONS, "matmul", lambda a, b: operations.matrices.matmul(operations.entries.times_of(a, 2), b)
         ),
     )
     yield (

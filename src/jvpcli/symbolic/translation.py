@@ -16,7 +16,8 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
 from jvpcli.symbolic.forms import Lam, Sym, fresh, of
-from jvpcli.symbolic.operations import OPERATIONS, picked
+from jvpcli.symbolic.operations import OPERATIONS
+from jvpcli.symbolic.operations.shapes import picked
 from jvpcli.symbolic.rules import NoClosedFormError
 
 
