@@ -197,6 +197,7 @@ def _amax(name: str) -> AtomRule:
 
 def _move(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
     name, *more = params
+    more = more[:3] if name == "pick" else more  # what stands where nothing is picked is a constant
     if name.startswith("adjoint "):
         return of(Move(name.removeprefix("adjoint "), tuple(more), by, at))
     return of(Move(name, tuple(more), at, by))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,7 +103,7 @@ def _run(text: str, x: Tensor) -> Tensor:
     """The code of a move, which is our own text, on a tensor."""
     text = text.replace("KIND", ".double()")
     code = f"(x){text}" if text.startswith((".", "[")) else text.format("x")
-    found: Tensor = eval(code, {"torch": torch, "x": x})
+    found: Tensor = eval(code, {"torch": torch, "math": math, "x": x})
     return found
 
 

@@ -239,19 +239,53 @@ MOST_PICKED = 256
 """Entries whose positions are written out."""
 
 
-def picked(x: Lam, places: Tensor) -> Lam:
-    """The entries of a tensor at places, counted from 1 through all of it; 0 stands for none.
+def picked(x: Lam, places: Tensor, fill: float = 0.0) -> Lam:
+    """The entries of a tensor at places, counted from 1 through all of it; 0 stands for none, where `fill` is put.
 
     Raises:
         NoClosedFormError: there are too many to write them out.
     """
-    if max(places.numel(), math.prod(x.shape)) > MOST_PICKED:
-        raise NoClosedFormError("it picks too many entries to write their positions out: give a smaller example")
+    _refuse_many(places.numel(), math.prod(x.shape))
     flat = tuple(int(p) for p in places.reshape(-1).tolist())
-    bare, shape = squeezed(x), tuple(size for size in places.shape if size != 1)
-    found = moved(bare, "pick", (flat, bare.shape, shape), shape)
+    return _of_squeezed(x, "pick", lambda before, after: (flat, before, after, *([fill] if fill else [])), places.shape)
+
+
+def spread(x: Lam, places: Tensor, shape: Sequence[int]) -> Lam:
+    """The entries of a tensor added up at places of a tensor of that shape, counted from 1; 0 stands for none.
+
+    Raises:
+        NoClosedFormError: there are too many to write them out.
+    """
+    _refuse_many(places.numel(), math.prod(shape))
+    flat = tuple(int(p) for p in places.reshape(-1).tolist())
+    return _of_squeezed(x, "adjoint pick", lambda before, after: (flat, after, before), shape)
+
+
+def weighed(x: Lam, matrix: Tensor, shape: Sequence[int]) -> Lam:
+    """A matrix of constants times all entries of a tensor, in that shape.
+
+    Raises:
+        NoClosedFormError: it has too many entries to write them out.
+    """
+    rows, columns = matrix.nonzero().unbind(1)
+    _refuse_many(len(rows))
+    lists = tuple(tuple(part.tolist()) for part in (rows, columns, matrix[rows, columns]))
+    return _of_squeezed(x, "weigh", lambda before, after: (*lists, before, after), shape)
+
+
+def _refuse_many(*counts: int) -> None:
+    if max(counts) > MOST_PICKED:
+        raise NoClosedFormError("it picks too many entries to write their positions out: give a smaller example")
+
+
+def _of_squeezed(
+    x: Lam, name: str, params: Callable[[tuple[int, ...], tuple[int, ...]], tuple[Any, ...]], shape: Sequence[int]
+) -> Lam:
+    """A move between the axes that are longer than 1; `params` is told their shapes."""
+    bare, after = squeezed(x), tuple(size for size in shape if size != 1)
+    found = moved(bare, name, params(bare.shape, after), after)
     rest = iter(found.over)
-    return Lam(tuple(fresh(1) if size == 1 else next(rest) for size in places.shape), found.body)
+    return Lam(tuple(fresh(1) if size == 1 else next(rest) for size in shape), found.body)
 
 
 def column_stack(tensors: Sequence[Lam]) -> Lam:
