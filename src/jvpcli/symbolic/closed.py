@@ -18,8 +18,21 @@ from jvpcli.problem import Problem, default_dtype
 from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import by_cases, condition, patterns
 from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
-from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh, of, replace_entries, times
-from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_of
+from jvpcli.symbolic.forms import (
+    ONE,
+    Delta,
+    Index,
+    Lam,
+    NoClosedFormError,
+    Poly,
+    Sym,
+    add,
+    fresh,
+    of,
+    replace_entries,
+    times,
+)
+from jvpcli.symbolic.rules import derivative, pulled, total_of
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, unused, written

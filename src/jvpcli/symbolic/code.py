@@ -22,6 +22,7 @@ from jvpcli.symbolic.forms import (
     Index,
     Lam,
     Move,
+    NoClosedFormError,
     Poly,
     Power,
     Sym,
@@ -35,7 +36,6 @@ from jvpcli.symbolic.forms import (
     symmetric,
 )
 from jvpcli.symbolic.moves import MOVES
-from jvpcli.symbolic.rules import NoClosedFormError
 from jvpcli.symbolic.scalars import SCALARS
 
 ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM, COMPARED = 100, 90, 80, 70, 60, 50, 40

@@ -13,6 +13,10 @@ from fractions import Fraction
 from typing import Any
 
 
+class NoClosedFormError(Exception):
+    """Says why there is no closed form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """An index that runs from 0 to `size - 1`; each has a number of its own."""
@@ -129,6 +133,11 @@ ONE = number(1)
 def of(factor: Factor) -> Poly:
     """A form of one factor."""
     return normal(Term(Fraction(1), (), (factor,)))
+
+
+def atom(name: str, *args: Lam, at: tuple[Axis, ...] = (), params: tuple[Any, ...] = ()) -> Poly:
+    """A form of one entry of an atom."""
+    return of(Atom(name, args, at, params))
 
 
 # --- what a form is made of ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.symbolic.rules import NoClosedFormError
+from jvpcli.symbolic.forms import NoClosedFormError
 
 Params = tuple[Any, ...]
 

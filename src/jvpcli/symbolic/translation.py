@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,11 +14,10 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
-from jvpcli.symbolic.forms import Lam, Sym, fresh, of
+from jvpcli.symbolic.forms import Lam, NoClosedFormError, Sym, fresh, of
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
 from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, spread, weighed
-from jvpcli.symbolic.rules import NoClosedFormError
 
 
 def symbol(name: str, shape: Sequence[int]) -> Lam:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
-from jvpcli.symbolic.forms import ONE, Lam, Poly, add, fn, fresh, key, number, power, scaled, times
-from jvpcli.symbolic.rules import NoClosedFormError
+from jvpcli.symbolic.forms import ONE, Lam, NoClosedFormError, Poly, add, fn, fresh, key, number, power, scaled, times
 from jvpcli.symbolic.scalars import SCALARS
 
 Operand = Any
@@ -24,8 +24,8 @@ def lam(x: Operand) -> Lam:
     if isinstance(x, Lam):
         return x
     if isinstance(x, (int, float, Fraction)):
-        if isinstance(x, float) and not math.isfinite(x):
-            raise NoClosedFormError("an infinite constant has no closed form")
+        if isinstance(x, float) and math.isinf(x):
+            return Lam((), scaled(fn("inf"), 1 if x > 0 else -1))
         return Lam((), number(x))
     raise NoClosedFormError("an argument is neither a tensor nor a number")
 
@@ -70,10 +70,9 @@ def times_of(x: Operand, y: Operand) -> Lam:
     return elementwise(times, x, y)
 
 
-def over(x: Operand, y: Operand, rounding_mode: None = None) -> Lam:
-    if rounding_mode is not None:
-        raise NoClosedFormError("a rounded quotient has no closed form")
-    return elementwise(lambda p, q: times(p, power(q, -1)), x, y)
+def over(x: Operand, y: Operand, rounding_mode: str | None = None) -> Lam:
+    quotient = elementwise(lambda p, q: times(p, power(q, -1)), x, y)
+    return quotient if rounding_mode is None else scalar(rounding_mode)(quotient)
 
 
 def raised(x: Operand, exponent: Operand) -> Lam:
@@ -164,6 +163,30 @@ ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
 }  # fmt: skip
 
 
+def equal(x: Operand, y: Operand) -> Lam:
+    return elementwise(lambda p, q: fn("not", add(p, scaled(q, -1))), x, y)
+
+
+def angle(x: Lam) -> Lam:
+    return where(scalar("less")(x, 0), math.pi, 0)
+
+
+def rounded(x: Lam, decimals: int = 0) -> Lam:
+    return elementwise(lambda p: scaled(fn("round", scaled(p, 10**decimals)), Fraction(10) ** -decimals), x)
+
+
+def multigamma(x: Lam, p: int) -> Lam:
+    """The logarithm of the multivariate gamma function."""
+    parts = [elementwise(lambda q, k=k: fn("lgamma", add(q, number(Fraction(-k, 2)))), x) for k in range(p)]
+    return reduce(plus, parts, lam(p * (p - 1) / 4 * math.log(math.pi)))
+
+
+def rrelu(x: Lam, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False) -> Lam:
+    if training and lower != upper:
+        raise NoClosedFormError("rrelu in training draws random numbers")
+    return leaky_relu(x, (lower + upper) / 2)
+
+
 def masked_fill(x: Lam, mask: Lam, value: Operand) -> Lam:
     return where(mask, value, x)
 
@@ -224,7 +247,7 @@ def hardswish(x: Lam, inplace: bool = False) -> Lam:
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    **{name: scalar(name) for name in SCALARS if name not in ("where", "power", "less", "positive", "normal_cdf", "not")},
+    **{name: scalar(name) for name in SCALARS if name not in ("where", "power", "less", "positive", "normal_cdf", "not", "inf", "polygamma", "round")},
     **{name: of_entry(f) for name, f in ENTRIES.items()}, "expit": scalar("sigmoid"), "absolute": scalar("abs"),
     "arcsin": scalar("asin"), "arccos": scalar("acos"), "arctan": scalar("atan"), "arcsinh": scalar("asinh"),
     "arccosh": scalar("acosh"), "arctanh": scalar("atanh"), "arctan2": scalar("atan2"), "ndtr": scalar("normal_cdf"),
@@ -246,5 +269,9 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "xlog1py": lambda x, y: times_of(x, scalar("log1p")(y)), "conj_physical": same,
     "logaddexp2": lambda x, y: plus(y, over(scalar("softplus")(times_of(minus(x, y), math.log(2))), math.log(2))),
     "ldexp": lambda x, y: times_of(x, scalar("exp2")(y)),
+    "round": rounded, "eq": equal, "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)), "angle": angle,
+    "mvlgamma": multigamma, "multigammaln": multigamma, "rrelu": rrelu, "to": same, "type_as": same, "type": same,
+    "polygamma": lambda n, x: elementwise(lambda p: fn("polygamma", number(n), p), x),
+    "floor_divide": lambda x, y: over(x, y, "floor"),
 }  # fmt: skip
 """By the last part of an operation's name, or by its whole name where that is not enough."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from jvpcli.symbolic.forms import Lam, fresh, times, total
+from jvpcli.symbolic.forms import Lam, NoClosedFormError, fresh, times, total
 from jvpcli.symbolic.operations.entries import lam, minus, over, plus, root, scalar, square, times_of
 from jvpcli.symbolic.operations.matrices import matmul
 from jvpcli.symbolic.operations.shapes import chunk, picked, reshaped, squeezed, transposed, unsqueezed
 from jvpcli.symbolic.operations.sums import extreme, mean, norm, softmax, var
-from jvpcli.symbolic.rules import NoClosedFormError
 
 
 def layer_norm(

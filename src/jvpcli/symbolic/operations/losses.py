@@ -6,7 +6,22 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from jvpcli.symbolic.forms import ONE, Atom, Lam, Poly, add, fn, fresh, number, of, power, scaled, times, total
+from jvpcli.symbolic.forms import (
+    ONE,
+    Atom,
+    Lam,
+    NoClosedFormError,
+    Poly,
+    add,
+    fn,
+    fresh,
+    number,
+    of,
+    power,
+    scaled,
+    times,
+    total,
+)
 from jvpcli.symbolic.operations.entries import (
     elementwise,
     minus,
@@ -21,7 +36,6 @@ from jvpcli.symbolic.operations.entries import (
     where,
 )
 from jvpcli.symbolic.operations.sums import log_softmax, mean, summed
-from jvpcli.symbolic.rules import NoClosedFormError
 
 
 def averaged(x: Lam, reduction: str) -> Lam:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jvpcli.symbolic.forms import Atom, Index, Lam, fresh, of, times, total
+from jvpcli.symbolic.forms import Atom, Index, Lam, NoClosedFormError, fresh, of, times, total
 from jvpcli.symbolic.operations.entries import minus, over, plus, scalar, times_of
 from jvpcli.symbolic.operations.shapes import reshaped, rolled, transposed, unsqueezed
 from jvpcli.symbolic.operations.sums import norm, summed
-from jvpcli.symbolic.rules import NoClosedFormError
 
 
 def matmul(a: Lam, b: Lam) -> Lam:

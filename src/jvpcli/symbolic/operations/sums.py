@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from jvpcli.symbolic.forms import Atom, Index, Lam, Poly, fresh, number, of, power, times, total
+from jvpcli.symbolic.forms import Atom, Index, Lam, NoClosedFormError, Poly, fresh, number, of, power, times, total
 from jvpcli.symbolic.operations.entries import (
     Operand,
     elementwise,
@@ -19,7 +19,6 @@ from jvpcli.symbolic.operations.entries import (
     scalar,
     square,
 )
-from jvpcli.symbolic.rules import NoClosedFormError
 
 Dims = int | Sequence[int] | None
 
