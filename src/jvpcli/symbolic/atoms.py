@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from jvpcli.symbolic.forms import (
     Atom,
@@ -15,11 +16,15 @@ from jvpcli.symbolic.forms import (
     add,
     atom,
     fn,
+    fresh,
+    number,
     of,
     power,
     scaled,
     times,
+    total,
 )
+from jvpcli.symbolic.operations.shapes import moved
 
 AtomRule = Callable[[tuple[Lam, ...], tuple[Axis, ...], tuple[Index, ...], tuple], Poly]
 
@@ -70,6 +75,94 @@ def _move(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], pa
     return of(Move(name, tuple(more), at, by))
 
 
+def _picks(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    """What an entry picked by its size is: the one that stands there."""
+    place = Lam((), atom("indices", *args, at=at, params=params))
+    return atom("one_hot", place, at=by, params=(by[0].size,))
+
+
+def _cumprod(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    until = of(Move("cumsum", (0, 1), at, by))
+    return times(atom("cumprod", *args, at=at), until, power(args[0](*by), -1))
+
+
+def _cholesky(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    """dL = L·Φ(L⁻¹ dA L⁻ᵀ), where Φ takes the lower triangle and half the diagonal; dA is taken as symmetric."""
+    n = by[0].size
+    k, p, q, r, s = (fresh(n) for _ in range(5))
+    inverse = Lam((r, s), atom("cholesky", *args, at=(r, s)))
+
+    def one(a: Index, b: Index) -> list[Poly]:
+        right = (atom("inv", inverse, at=(p, a)), atom("inv", inverse, at=(q, b)))
+        left = atom("cholesky", *args, at=(at[0], k))
+        return [
+            scaled(total(times(left, of(Move("tril", (d,), (k, at[1]), (p, q))), *right), (k, p, q)), Fraction(1, 4))
+            for d in (0, -1)
+        ]
+
+    return add(*one(*by), *one(*by[::-1]))
+
+
+def _pinv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    """dP = −P dA P + P Pᵀ dAᵀ (I − A P) + (I − P A) dAᵀ Pᵀ P, where the rank stays."""
+    (i, j), (a, b) = at, by
+    m, n = by[0].size, by[1].size
+
+    def p(x: Axis, y: Axis) -> Poly:
+        return atom("pinv", *args, at=(x, y))
+
+    k, t, r, s = fresh(m), fresh(m), fresh(n), fresh(n)
+    residual = add(of(Delta(a, j)), scaled(total(times(args[0](a, r), p(r, j)), (r,)), -1))
+    null = add(of(Delta(i, b)), scaled(total(times(p(i, t), args[0](t, b)), (t,)), -1))
+    return add(
+        scaled(times(p(i, a), p(b, j)), -1),
+        times(total(times(p(i, k), p(b, k)), (k,)), residual),
+        times(null, total(times(p(s, a), p(s, j)), (s,))),
+    )
+
+
+def _matrix_exp(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return _slope(args[0], lambda i, j: times(of(Delta(i, by[0])), of(Delta(j, by[1]))), at)
+
+
+def _slope(x: Lam, direction: Callable[[Index, Index], Poly], at: tuple[Axis, ...]) -> Poly:
+    """The derivative of exp(X) along E: the block beside exp(X) in exp([[X, E], [0, X]])."""
+    n = x.shape[0]
+    i, j = fresh(n), fresh(n)
+    e = Lam((i, j), direction(i, j))
+
+    def put(block: Lam, left: int, top: int) -> Lam:
+        widths = (left, n - left, top, n - top)
+        cuts = f"{top}:{top + n}, {left}:{left + n}"
+        return moved(block, "pad", (widths, cuts), (2 * n, 2 * n))
+
+    blocks = [put(x, 0, 0), put(e, n, 0), put(x, n, n)]
+    p, q, r, s = (fresh(2 * n) for _ in range(4))
+    block = Lam((p, q), add(*(b(p, q) for b in blocks)))
+    whole = Lam((r, s), atom("matrix_exp", block, at=(r, s)))
+    return moved(whole, "slice", (f":{n}, {n}:", (n, 0, 0, n)), (n, n))(*at)
+
+
+def _eigenvalues(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return times(*(atom("eigenvectors", *args, at=(i, at[0])) for i in by))
+
+
+def _eigenvectors(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    """∂u_k = Σ_{l≠k} u_l (u_lᵀ dA u_k)/(λ_k − λ_l)."""
+    (i, k), (a, b) = at, by
+    m = fresh(by[0].size)
+    same = of(Delta(m, k))
+    gap = add(atom("eigenvalues", *args, at=(k,)), scaled(atom("eigenvalues", *args, at=(m,)), -1), same)
+    u = [atom("eigenvectors", *args, at=where) for where in ((i, m), (a, m), (b, k))]
+    return total(times(add(number(1), scaled(same, -1)), power(gap, -1), *u), (m,))
+
+
+def _singular_values(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+    return times(
+        atom("left_vectors", *args, at=(by[0], at[0])), atom("right_vectors", *args, at=(at[0], by[1]))
+    )
+
+
 ATOMS: Mapping[tuple[str, int], AtomRule] = {
     ("softmax", 0): _softmax,
     ("log_softmax", 0): _log_softmax,
@@ -80,8 +173,24 @@ ATOMS: Mapping[tuple[str, int], AtomRule] = {
     ("prod", 0): _prod,
     ("amax", 0): _amax("is_max"),
     ("amin", 0): _amax("is_min"),
-    ("is_max", 0): lambda *_: (),
-    ("is_min", 0): lambda *_: (),
+    **{(name, 0): lambda *_: () for name in ("is_max", "is_min", "indices", "one_hot")},
+    ("values", 0): _picks,
+    ("cumprod", 0): _cumprod,
+    ("cholesky", 0): _cholesky,
+    ("pinv", 0): _pinv,
+    ("matrix_exp", 0): _matrix_exp,
+    ("eigenvalues", 0): _eigenvalues,
+    ("eigenvectors", 0): _eigenvectors,
+    ("singular_values", 0): _singular_values,
     ("move", 0): _move,
 }
 """∂(entry `at` of an atom)/∂(entry `by` of its argument)."""
+
+
+def _matrix_exp_back(args: tuple[Lam, ...], arriving: Callable[[Index, Index], Poly], by: tuple[Index, ...]) -> Poly:
+    (i, j), x = args[0].over, args[0]
+    return _slope(Lam((j, i), x.body), arriving, by)
+
+
+BACKWARD: Mapping[tuple[str, int], Callable[..., Poly]] = {("matrix_exp", 0): _matrix_exp_back}
+"""Σ (what arrives)·∂(atom)/∂(entry `by` of its argument), of those atoms that are short along a direction alone."""

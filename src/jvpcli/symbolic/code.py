@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, reduce
+from typing import Any
 
 from jvpcli.symbolic.forms import (
     IDEMPOTENT,
@@ -628,6 +629,8 @@ class Writer:
                         t = Tensor(call(f"torch.full(({shape},), {{0}}){self.kind}", t.expr, ndim=len(axes)), axes)
                     else:
                         t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
+                elif t.expr.op == "number":
+                    t = Tensor(call(f"torch.tensor({{0}}){self.kind}", t.expr, ndim=0), ())
                 found.append(self._apply(atom, lam, t))
         found = sorted(found, key=lambda t: cost(t.expr))[:2]
         return found
@@ -635,11 +638,12 @@ class Writer:
     def _apply(self, atom: Atom, lam: Lam, t: Tensor) -> Tensor:
         """An atom's operation on the tensor of its argument."""
         rest = [i for i in t.axes if i not in lam.over]
-        if atom.name in ALONG:
+        if atom.name in ALONG or atom.name in ("values", "indices"):
             places = [t.axes.index(i) for i in lam.over]
             dim = str(places[0]) if len(places) == 1 else str(tuple(places))
             keeps = len(atom.at) == len(lam.over)
-            expr = ALONG[atom.name](t.expr, dim, len(places) == len(t.axes), len(t.axes) if keeps else len(rest))
+            write = ALONG[atom.name] if atom.name in ALONG else _chosen(atom.name, *atom.params)
+            expr = write(t.expr, dim, len(places) == len(t.axes), len(t.axes) if keeps else len(rest))
             if keeps:
                 by = dict(zip(lam.over, atom.at, strict=True))
                 return self._entry(expr, tuple(by.get(i, i) for i in t.axes))
@@ -676,6 +680,17 @@ def _along(text: str, whole: str | None = None) -> Callable[[Expr, str, bool, in
     return write
 
 
+def _chosen(part: str, function: str, options: Sequence[tuple[str, Any]]) -> Callable[[Expr, str, bool, int], Expr]:
+    """The entries that a function picks along an axis, or where they stand."""
+    if part == "indices" and function in ("sort", "max", "min"):
+        more = "".join(f", {name}={value}" for name, value in options)
+        return _method(f".arg{function}(DIM{more})", f".arg{function}({f'0{more}' if more else ''})")
+    if part == "values" and function in ("max", "min"):
+        return _method(f".a{function}(DIM)", f".a{function}()")
+    given = "".join(f", {name}={value}" for name, value in options)
+    return _along(f"torch.{function}({{0}}, dim=DIM{given}).{part}")
+
+
 def _truth(text: str) -> Callable[[Expr, str, bool, int], Expr]:
     return lambda x, dim, all_axes, ndim: Expr("truth", (x,), text.replace("DIM", dim), ndim)
 
@@ -693,6 +708,7 @@ def _softmax(x: Expr, dim: str, all_axes: bool, ndim: int) -> Expr:
 
 ALONG: Mapping[str, Callable[[Expr, str, bool, int], Expr]] = {
     "softmax": _softmax,
+    "cumprod": _along("torch.cumprod({0}, DIM)"),
     "log_softmax": _along("torch.log_softmax({0}, DIM)"),
     "logsumexp": _along("torch.logsumexp({0}, DIM)"),
     "prod": _method(".prod(DIM)", ".prod()"),
@@ -707,6 +723,14 @@ WHOLE: Mapping[str, tuple[str, str]] = {
     "inv": ("torch.linalg.inv({0})", "inv({0})"),
     "det": ("torch.linalg.det({0})", "det({0})"),
     "logdet": ("torch.logdet({0})", "logdet({0})"),
+    "cholesky": ("torch.linalg.cholesky({0})", "chol({0})"),
+    "pinv": ("torch.linalg.pinv({0})", "pinv({0})"),
+    "matrix_exp": ("torch.linalg.matrix_exp({0})", "exp({0})"),
+    "eigenvalues": ("torch.linalg.eigvalsh({0})", ""),
+    "eigenvectors": ("torch.linalg.eigh({0}).eigenvectors", ""),
+    "singular_values": ("torch.linalg.svdvals({0})", ""),
+    "left_vectors": ("torch.linalg.svd({0}, full_matrices=False).U", ""),
+    "right_vectors": ("torch.linalg.svd({0}, full_matrices=False).Vh", ""),
     "one_hot": ("torch.nn.functional.one_hot({0}, %s)", ""),
 }
 """Atoms of matrices, with batches in front."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from jvpcli.symbolic.atoms import ATOMS
+from jvpcli.symbolic.atoms import ATOMS, BACKWARD
 from jvpcli.symbolic.forms import (
     Atom,
     Delta,
@@ -125,6 +125,10 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
                     raise NoClosedFormError(f"the derivative of {own} has no closed form here")
                 places = tuple(fresh(index.size) for index in lam.over)
                 inner = lam(*places)
+                if (own, k) in BACKWARD and not any(i in indices(inner) for i in over):
+                    weight = collected(_arriving(factor, k, arriving, over, places), through=False)
+                    found.append(pulled(inner, weight, places, name, at))
+                    continue
                 outer = ATOMS[own, k](args, axes, places, params)
                 kept = tuple(i for i in over if i in indices(inner))
                 gone = tuple(i for i in over if i not in kept)
@@ -132,6 +136,18 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
                 found.append(pulled(inner, weight, (*kept, *places), name, at))
             return add(*found)
     return ()
+
+
+def _arriving(
+    factor: Atom, k: int, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]
+) -> Poly:
+    """What arrives at the argument of an atom whose derivative is known as it goes back."""
+
+    def weight(*at: Index) -> Poly:
+        deltas = times(*(of(Delta(a, b)) for a, b in zip(factor.at, at, strict=True)))
+        return total_of(arriving, deltas, over)
+
+    return BACKWARD[factor.name, k](factor.args, weight, by)
 
 
 def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:

@@ -73,8 +73,11 @@ def _entries(x: Tensor, at: Sequence[Index | int], axes: Sequence[Index]) -> Ten
 def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool) -> Tensor:
     dims = tuple(range(rest, x.dim()))
     match name:
-        case "softmax" | "log_softmax":
+        case "softmax" | "log_softmax" | "cumprod":
             return getattr(torch, name)(x, dims[0])
+        case "values" | "indices":
+            function, options = params
+            return getattr(getattr(torch, function)(x, dim=dims[0], **dict(options)), name).to(torch.float64)
         case "logsumexp":
             return torch.logsumexp(x, dims)
         case "prod":
@@ -83,8 +86,13 @@ def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool)
             return getattr(x, name)(dims)
         case "is_max" | "is_min":
             return (x == getattr(x, f"a{name[3:]}")(dims, keepdim=True)).to(torch.float64)
-        case "inv" | "det":
+        case "inv" | "det" | "cholesky" | "pinv" | "matrix_exp":
             return getattr(torch.linalg, name)(x)
+        case "eigenvalues" | "eigenvectors":
+            return getattr(torch.linalg.eigh(x), name)
+        case "left_vectors" | "singular_values" | "right_vectors":
+            part = {"left_vectors": 0, "singular_values": 1, "right_vectors": 2}[name]
+            return torch.linalg.svd(x, full_matrices=False)[part]
         case "logdet":
             return torch.logdet(x)
         case "one_hot":

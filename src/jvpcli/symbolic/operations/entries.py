@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce
 from typing import Any
@@ -28,6 +28,17 @@ def lam(x: Operand) -> Lam:
             return Lam((), scaled(fn("inf"), 1 if x > 0 else -1))
         return Lam((), number(x))
     raise NoClosedFormError("an argument is neither a tensor nor a number")
+
+
+Dims = int | Sequence[int] | None
+
+
+def places(dim: Dims, rank: int) -> tuple[int, ...]:
+    """The axes that a `dim` means; none: all."""
+    if dim is None or (isinstance(dim, (list, tuple)) and not dim):
+        return tuple(range(rank))
+    dims = dim if isinstance(dim, (list, tuple)) else (dim,)
+    return tuple(sorted(d % rank if rank else 0 for d in dims)) if rank else ()
 
 
 def elementwise(f: Callable[..., Poly], *operands: Operand) -> Lam:
@@ -246,8 +257,11 @@ def hardswish(x: Lam, inplace: bool = False) -> Lam:
     return times_of(x, hardsigmoid(x))
 
 
+UNNAMED = ("where", "power", "less", "positive", "normal_cdf", "not", "inf", "polygamma", "round")
+"""Scalar functions that are not what torch has by that name, or by none."""
+
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    **{name: scalar(name) for name in SCALARS if name not in ("where", "power", "less", "positive", "normal_cdf", "not", "inf", "polygamma", "round")},
+    **{name: scalar(name) for name in SCALARS if name not in UNNAMED},
     **{name: of_entry(f) for name, f in ENTRIES.items()}, "expit": scalar("sigmoid"), "absolute": scalar("abs"),
     "arcsin": scalar("asin"), "arccos": scalar("acos"), "arctan": scalar("atan"), "arcsinh": scalar("asinh"),
     "arccosh": scalar("acosh"), "arctanh": scalar("atanh"), "arctan2": scalar("atan2"), "ndtr": scalar("normal_cdf"),

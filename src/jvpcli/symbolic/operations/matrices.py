@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
-from jvpcli.symbolic.forms import Atom, Index, Lam, NoClosedFormError, fresh, of, times, total
-from jvpcli.symbolic.operations.entries import minus, over, plus, scalar, times_of
-from jvpcli.symbolic.operations.shapes import reshaped, rolled, transposed, unsqueezed
-from jvpcli.symbolic.operations.sums import norm, summed
+import torch
+
+from jvpcli.symbolic.forms import Atom, Delta, Index, Lam, NoClosedFormError, atom, fresh, of, times, total
+from jvpcli.symbolic.operations.entries import Dims, minus, over, plus, raised, root, scalar, times_of, where
+from jvpcli.symbolic.operations.shapes import (
+    diagonal_of,
+    moved,
+    movedim,
+    picked,
+    reshaped,
+    rolled,
+    selected,
+    squeezed,
+    stacked,
+    transposed,
+    unsqueezed,
+)
+from jvpcli.symbolic.operations.sums import extreme, mean, norm, summed
 
 
 def matmul(a: Lam, b: Lam) -> Lam:
@@ -144,6 +160,165 @@ def _matrix(name: str, entries: int) -> Callable[[Lam], Lam]:
 inverse, det, logdet = _matrix("inv", 2), _matrix("det", 0), _matrix("logdet", 0)
 
 
+def _of_matrix(name: str, x: Lam, *shape: int) -> Lam:
+    """A named function of matrices that gives tensors of that shape."""
+    *batch, a, b = x.over
+    inside, at = (fresh(a.size), fresh(b.size)), tuple(map(fresh, shape))
+    return Lam((*batch, *at), atom(name, Lam(inside, x(*batch, *inside)), at=at))
+
+
+def cholesky(x: Lam, upper: bool = False) -> Lam:
+    factor = _of_matrix("cholesky", x, *x.shape[-2:])
+    return transposed(factor) if upper else factor
+
+
+def _times_own_transpose(factor: Lam, upper: bool) -> Lam:
+    factor = triangular(factor, upper)
+    return matmul(transposed(factor), factor) if upper else matmul(factor, transposed(factor))
+
+
+def cholesky_solve(b: Lam, factor: Lam, upper: bool = False) -> Lam:
+    return matmul(inverse(_times_own_transpose(factor, upper)), b)
+
+
+def cholesky_inverse(factor: Lam, upper: bool = False) -> Lam:
+    return inverse(_times_own_transpose(factor, upper))
+
+
+def triangular(x: Lam, upper: bool, unitriangular: bool = False) -> Lam:
+    name, beside = ("triu", 1) if upper else ("tril", -1)
+    if not unitriangular:
+        return moved(x, name, (0,), x.shape)
+    i, j = (fresh(size) for size in x.shape[-2:])
+    return plus(moved(x, name, (beside,), x.shape), Lam((i, j), of(Delta(i, j))))
+
+
+def solve_triangular(a: Lam, b: Lam, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Lam:
+    return solve(triangular(a, upper, unitriangular), b, left)
+
+
+def triangular_solve(
+    b: Lam, a: Lam, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> tuple[Lam, Lam]:
+    matrix = triangular(a, upper, unitriangular)
+    return solve(transposed(matrix) if transpose else matrix, b), a
+
+
+def pinv(x: Lam, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Lam:
+    return _of_matrix("pinv", x, x.shape[-1], x.shape[-2])
+
+
+def lstsq(a: Lam, b: Lam, rcond: Any = None, *, driver: str | None = None) -> tuple[Any, ...]:
+    return matmul(pinv(a), b), None, None, None
+
+
+def matrix_exp(x: Lam) -> Lam:
+    return _of_matrix("matrix_exp", x, *x.shape[-2:])
+
+
+def eigh(x: Lam, UPLO: str = "L") -> tuple[Lam, Lam]:
+    x = x if UPLO == "L" else transposed(x)
+    return _of_matrix("eigenvalues", x, x.shape[-1]), _of_matrix("eigenvectors", x, *x.shape[-2:])
+
+
+def svdvals(x: Lam, *, driver: str | None = None) -> Lam:
+    return _of_matrix("singular_values", x, min(x.shape[-2:]))
+
+
+def svd(x: Lam, full_matrices: bool = True, *, driver: str | None = None) -> tuple[Lam, Lam, Lam]:
+    if full_matrices and x.shape[-2] != x.shape[-1]:
+        raise NoClosedFormError("singular vectors beyond the singular values have no closed form")
+    m, n = x.shape[-2:]
+    k = min(m, n)
+    return _of_matrix("left_vectors", x, m, k), svdvals(x), _of_matrix("right_vectors", x, k, n)
+
+
+def linalg_norm(x: Lam, ord: Any = None, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Lam:
+    matrix = len(x.over) == 2 if dim is None else isinstance(dim, (tuple, list)) and len(dim) == 2
+    if ord in (None, "fro") or not matrix:
+        return norm(x, 2 if ord is None else ord, dim, keepdim)
+    return matrix_norm(x, ord, (-2, -1) if dim is None else dim, keepdim)
+
+
+def matrix_norm(x: Lam, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, dtype: Any = None) -> Lam:
+    if ord == "fro":
+        return norm(x, 2, dim, keepdim)
+    rows, columns = (d % len(x.over) for d in dim)
+    if ord in (1, -1, math.inf, -math.inf):
+        first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
+        sums = summed(scalar("abs")(x), first, True)
+        whole = extreme("amax" if ord > 0 else "amin")(sums, second, True)
+    else:
+        values = svdvals(movedim(x, (rows, columns), (-2, -1)))
+        if ord == "nuc":
+            own = summed(values, -1)
+        elif ord in (2, -2):
+            own = selected(values, -1, 0 if ord > 0 else values.shape[-1] - 1)
+        else:
+            raise NoClosedFormError(f"the matrix norm {ord} has no closed form here")
+        whole = own
+        for d in sorted((rows, columns)):
+            whole = unsqueezed(whole, d)
+    return whole if keepdim else squeezed(whole, (rows, columns))
+
+
+def any_norm(x: Lam, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Lam:
+    if p == "nuc":
+        return matrix_norm(x, p, (-2, -1) if dim is None else dim, keepdim)  # type: ignore[arg-type]
+    return norm(x, p, dim, keepdim)
+
+
+def cond(x: Lam, p: Any = None) -> Lam:
+    if p in (None, 2, -2):
+        values = svdvals(x)
+        first, last = selected(values, -1, 0), selected(values, -1, values.shape[-1] - 1)
+        return over(last, first) if p == -2 else over(first, last)
+    return times_of(matrix_norm(x, p), matrix_norm(inverse(x), p))
+
+
+def tensorinv(x: Lam, ind: int = 2) -> Lam:
+    size = math.prod(x.shape[:ind])
+    return reshaped(inverse(reshaped(x, (size, size))), (*x.shape[ind:], *x.shape[:ind]))
+
+
+def tensorsolve(a: Lam, b: Lam, dims: None = None) -> Lam:
+    size, rest = math.prod(b.shape), a.shape[len(b.over) :]
+    return reshaped(matmul(inverse(reshaped(a, (size, size))), reshaped(b, (size,))), rest)
+
+
+def vander(x: Lam, *, N: int | None = None) -> Lam:
+    return stacked([raised(x, k) for k in range(x.shape[-1] if N is None else N)], -1)
+
+
+def cov(x: Lam, *, correction: int = 1, fweights: None = None, aweights: None = None) -> Lam:
+    if fweights is not None or aweights is not None:
+        raise NoClosedFormError("a covariance with weights has no index form here")
+    x = x if len(x.over) == 2 else reshaped(x, (1, math.prod(x.shape)))
+    centred = minus(x, mean(x, 1, True))
+    found = times_of(matmul(centred, transposed(centred)), Fraction(1, x.shape[1] - correction))
+    return squeezed(found) if found.shape == (1, 1) else found
+
+
+def corrcoef(x: Lam) -> Lam:
+    found = cov(x)
+    if not found.over:
+        return over(found, found)
+    deviations = root(diagonal_of(found))
+    return over(found, outer(deviations, deviations))
+
+
+def renorm(x: Lam, p: float, dim: int, maxnorm: float) -> Lam:
+    others = [d for d in range(len(x.over)) if d != dim % len(x.over)]
+    size = norm(x, p, others, True)
+    return where(scalar("less")(maxnorm, size), times_of(x, over(maxnorm, plus(size, 1e-7))), x)
+
+
+def pdist(x: Lam, p: float = 2.0) -> Lam:
+    rows = torch.arange(1, math.prod(x.shape) + 1).reshape(x.shape)
+    first, second = torch.triu_indices(len(rows), len(rows), 1)
+    return norm(minus(picked(x, rows[first]), picked(x, rows[second])), p, -1)
+
+
 def solve(a: Lam, b: Lam, left: bool = True) -> Lam:
     return matmul(inverse(a), b) if left else matmul(b, inverse(a))
 
@@ -187,4 +362,12 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "baddbmm": addmm, "multi_dot": multi_dot, "chain_matmul": multi_dot, "matrix_power": matrix_power, "vecdot": vecdot,
     "cosine_similarity": cosine_similarity, "kron": kron, "inv": inverse, "inverse": inverse, "det": det, "logdet": logdet,
     "solve": solve, "slogdet": slogdet,
+    "cholesky": cholesky, "cholesky_ex": lambda x, *, upper=False, check_errors=False: (cholesky(x, upper), None),
+    "cholesky_solve": cholesky_solve, "cholesky_inverse": cholesky_inverse, "solve_triangular": solve_triangular,
+    "triangular_solve": triangular_solve, "solve_ex": lambda a, b, *, left=True, check_errors=False: (solve(a, b, left), None),
+    "pinv": pinv, "pinverse": lambda x, rcond=None: pinv(x), "lstsq": lstsq, "matrix_exp": matrix_exp,
+    "call:torch.linalg.matrix_exp": matrix_exp, "eigh": eigh, "eigvalsh": lambda x, UPLO="L": eigh(x, UPLO)[0],
+    "svdvals": svdvals, "call:torch.linalg.svd": svd, "call:torch.linalg.norm": linalg_norm, "matrix_norm": matrix_norm,
+    "norm": any_norm, "cond": cond, "tensorinv": tensorinv, "tensorsolve": tensorsolve, "vander": vander, "cov": cov,
+    "corrcoef": corrcoef, "renorm": renorm, "pdist": pdist,
 }  # fmt: skip

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from jvpcli.symbolic.forms import Atom, Axis, Delta, Index, Lam, NoClosedFormError, Poly, add, fresh, of, times
-from jvpcli.symbolic.operations.entries import minus, plus
-from jvpcli.symbolic.operations.sums import Dims, places
+from jvpcli.symbolic.operations.entries import Dims, minus, places, plus
 
 
 def permuted(x: Lam, *dims: Any) -> Lam:
