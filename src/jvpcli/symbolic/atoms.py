@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 
 from jvpcli.symbolic.forms import (
     Atom,
@@ -23,6 +22,7 @@ from jvpcli.symbolic.forms import (
     scaled,
     times,
     total,
+    total_of,
 )
 from jvpcli.symbolic.operations.shapes import moved
 
@@ -86,21 +86,18 @@ def _cumprod(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...],
     return times(atom("cumprod", *args, at=at), until, power(args[0](*by), -1))
 
 
-def _cholesky(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    """dL = L·Φ(L⁻¹ dA L⁻ᵀ), where Φ takes the lower triangle and half the diagonal; dA is taken as symmetric."""
+def _cholesky(args: tuple[Lam, ...], arriving: Arriving, by: tuple[Index, ...]) -> Poly:
+    """dL = L·Φ(L⁻¹ dA L⁻ᵀ), where Φ takes the lower triangle and half the diagonal; dA is symmetric."""
     n = by[0].size
-    k, p, q, r, s = (fresh(n) for _ in range(5))
+    i, j, k, p, q, r, s = (fresh(n) for _ in range(7))
     inverse = Lam((r, s), atom("cholesky", *args, at=(r, s)))
+    inside = Lam((k, j), total_of(arriving(i, j), atom("cholesky", *args, at=(i, k)), (i,)))
 
-    def one(a: Index, b: Index) -> list[Poly]:
-        right = (atom("inv", inverse, at=(p, a)), atom("inv", inverse, at=(q, b)))
-        left = atom("cholesky", *args, at=(at[0], k))
-        return [
-            scaled(total(times(left, of(Move("tril", (d,), (k, at[1]), (p, q))), *right), (k, p, q)), Fraction(1, 4))
-            for d in (0, -1)
-        ]
+    def part(diagonal: int, a: Index, b: Index) -> Poly:
+        half = moved(inside, "adjoint tril", (diagonal,), inside.shape)(p, q)
+        return scaled(total(times(half, atom("inv", inverse, at=(p, a)), atom("inv", inverse, at=(q, b))), (p, q)), "1/2")
 
-    return add(*one(*by), *one(*by[::-1]))
+    return add(part(0, *by), part(-1, *by[::-1]))
 
 
 def _pinv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
@@ -121,8 +118,9 @@ def _pinv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], pa
     )
 
 
-def _matrix_exp(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return _slope(args[0], lambda i, j: times(of(Delta(i, by[0])), of(Delta(j, by[1]))), at)
+def _matrix_exp(args: tuple[Lam, ...], arriving: Arriving, by: tuple[Index, ...]) -> Poly:
+    (i, j), x = args[0].over, args[0]
+    return _slope(Lam((j, i), x.body), arriving, by)
 
 
 def _slope(x: Lam, direction: Callable[[Index, Index], Poly], at: tuple[Axis, ...]) -> Poly:
@@ -163,6 +161,25 @@ def _singular_values(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Inde
     )
 
 
+Arriving = Callable[[Index, Index], Poly]
+"""What arrives at an entry of a matrix."""
+
+BACKWARD: Mapping[str, Callable[[tuple[Lam, ...], Arriving, tuple[Index, ...]], Poly]] = {
+    "matrix_exp": _matrix_exp,
+    "cholesky": _cholesky,
+}
+"""Σ (what arrives)·∂(atom)/∂(entry `by` of its argument): atoms whose derivative is short as it goes back."""
+
+
+def _by_entries(name: str) -> AtomRule:
+    """The derivative of one entry: what goes back where a one arrives at it alone."""
+
+    def rule(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
+        return BACKWARD[name](args, lambda *own: times(*(of(Delta(a, b)) for a, b in zip(at, own, strict=True))), by)
+
+    return rule
+
+
 ATOMS: Mapping[tuple[str, int], AtomRule] = {
     ("softmax", 0): _softmax,
     ("log_softmax", 0): _log_softmax,
@@ -176,9 +193,9 @@ ATOMS: Mapping[tuple[str, int], AtomRule] = {
     **{(name, 0): lambda *_: () for name in ("is_max", "is_min", "indices", "one_hot")},
     ("values", 0): _picks,
     ("cumprod", 0): _cumprod,
-    ("cholesky", 0): _cholesky,
+    ("cholesky", 0): _by_entries("cholesky"),
     ("pinv", 0): _pinv,
-    ("matrix_exp", 0): _matrix_exp,
+    ("matrix_exp", 0): _by_entries("matrix_exp"),
     ("eigenvalues", 0): _eigenvalues,
     ("eigenvectors", 0): _eigenvectors,
     ("singular_values", 0): _singular_values,
@@ -186,11 +203,3 @@ ATOMS: Mapping[tuple[str, int], AtomRule] = {
 }
 """∂(entry `at` of an atom)/∂(entry `by` of its argument)."""
 
-
-def _matrix_exp_back(args: tuple[Lam, ...], arriving: Callable[[Index, Index], Poly], by: tuple[Index, ...]) -> Poly:
-    (i, j), x = args[0].over, args[0]
-    return _slope(Lam((j, i), x.body), arriving, by)
-
-
-BACKWARD: Mapping[tuple[str, int], Callable[..., Poly]] = {("matrix_exp", 0): _matrix_exp_back}
-"""Σ (what arrives)·∂(atom)/∂(entry `by` of its argument), of those atoms that are short along a direction alone."""

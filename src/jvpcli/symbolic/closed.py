@@ -31,8 +31,9 @@ from jvpcli.symbolic.forms import (
     of,
     replace_entries,
     times,
+    total_of,
 )
-from jvpcli.symbolic.rules import derivative, pulled, total_of
+from jvpcli.symbolic.rules import derivative, pulled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, unused, written

@@ -371,6 +371,11 @@ def total(poly: Poly, over: Iterable[Index]) -> Poly:
     return add(*(normal(replace(term, sums=(*over, *term.sums))) for term in poly))
 
 
+def total_of(outer: Poly, inner: Poly, over: tuple[Index, ...]) -> Poly:
+    """Σ outer·inner, term by term, so that deltas are summed away."""
+    return add(*(total(times((a,), (b,)), over) for a in outer for b in inner))
+
+
 def fn(name: str, *args: Poly) -> Poly:
     """A scalar function of forms."""
     return of(Fn(name, args))
@@ -591,19 +596,13 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
                 if a in over[:n]:
                     over[n] = fresh(a.size)
                     twins.append(Delta(a, over[n]))
-            inside = [n for n, f in enumerate(factors) if n != k and indices(f) & set(over)]
-            taken = [factors[n] for n in inside]
-            if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(
-                isinstance(f, Delta) for f in taken
-            ):
+            fixed = {a for a in others if isinstance(a, Index)}
+            near = {n for n, f in enumerate(factors) if n != k and indices(f) & set(over)}
+            ways = [_with_sums(factors, inside, sums, over, k) for inside in (near, _reached(factors, near, sums, over, k))]
+            inside, with_own = min(ways, key=lambda way: len(_of_all(factors[n] for n in way[0]) - set(way[1])))
+            taken = [factors[n] for n in sorted(inside)]
+            if _of_all(taken) & fixed or any(isinstance(f, Delta) for f in taken):
                 continue
-            with_own = [
-                s
-                for s in sums
-                if s not in over
-                and s in _of_all(taken)
-                and not any(s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)
-            ]
             body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
             for s in {*over, *with_own} & set(sums):
                 sums.remove(s)
@@ -611,6 +610,27 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
             factors.append(Atom("move", (Lam(tuple(over), body),), others, (name, *move.params)))
             return True
     return False
+
+
+def _reached(factors: list[Factor], near: set[int], sums: list[Index], over: list[Index], move: int) -> set[int]:
+    """The factors that sums join with those that a move takes."""
+    inside = set(near)
+    while True:
+        joined = (_of_all(factors[n] for n in inside) & set(sums)) - set(over)
+        more = {n for n, f in enumerate(factors) if n not in inside and n != move and indices(f) & joined}
+        if not more:
+            return inside
+        inside |= more
+
+
+def _with_sums(
+    factors: list[Factor], inside: set[int], sums: list[Index], over: list[Index], move: int
+) -> tuple[set[int], list[Index]]:
+    """The factors that a move takes, and the sums that run over them alone."""
+    own, others = (
+        _of_all(f for n, f in enumerate(factors) if (n in inside) is chosen and n != move) for chosen in (True, False)
+    )
+    return inside, [s for s in sums if s not in over and s in own and s not in others]
 
 
 ADJOINT = "adjoint "

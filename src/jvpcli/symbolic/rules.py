@@ -28,6 +28,7 @@ from jvpcli.symbolic.forms import (
     renamed,
     times,
     total,
+    total_of,
 )
 from jvpcli.symbolic.scalars import SCALARS
 
@@ -78,11 +79,6 @@ def of_factor(factor: Factor, name: str, at: tuple[Index, ...]) -> Poly:
     return ()
 
 
-def total_of(outer: Poly, inner: Poly, over: tuple[Index, ...]) -> Poly:
-    """Σ outer·inner, term by term, so that deltas are summed away."""
-    return add(*(total(times((a,), (b,)), over) for a in outer for b in inner))
-
-
 def pulled(poly: Poly, weight: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
     """Σ_over weight·∂(form)/∂(entry `at` of `name`), from the outside in: what arrives at an argument stays one factor."""
     found: list[Poly] = []
@@ -125,8 +121,8 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
                     raise NoClosedFormError(f"the derivative of {own} has no closed form here")
                 places = tuple(fresh(index.size) for index in lam.over)
                 inner = lam(*places)
-                if (own, k) in BACKWARD and not any(i in indices(inner) for i in over):
-                    weight = collected(_arriving(factor, k, arriving, over, places), through=False)
+                if own in BACKWARD and not any(i in indices(inner) for i in over):
+                    weight = collected(_arriving(factor, arriving, over, places), through=False)
                     found.append(pulled(inner, weight, places, name, at))
                     continue
                 outer = ATOMS[own, k](args, axes, places, params)
@@ -139,7 +135,7 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
 
 
 def _arriving(
-    factor: Atom, k: int, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]
+    factor: Atom, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]
 ) -> Poly:
     """What arrives at the argument of an atom whose derivative is known as it goes back."""
 
@@ -147,7 +143,7 @@ def _arriving(
         deltas = times(*(of(Delta(a, b)) for a, b in zip(factor.at, at, strict=True)))
         return total_of(arriving, deltas, over)
 
-    return BACKWARD[factor.name, k](factor.args, weight, by)
+    return BACKWARD[factor.name](factor.args, weight, by)
 
 
 def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:

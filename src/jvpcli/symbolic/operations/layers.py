@@ -7,50 +7,88 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from jvpcli.symbolic.forms import Lam, NoClosedFormError, fresh, times, total
-from jvpcli.symbolic.operations.entries import lam, minus, over, plus, root, scalar, square, times_of
+from jvpcli.symbolic.forms import ONE, Lam, NoClosedFormError, fresh, times, total
+from jvpcli.symbolic.operations.entries import (
+    Dims,
+    lam,
+    minus,
+    over,
+    plus,
+    raised,
+    root,
+    scalar,
+    square,
+    times_of,
+    where,
+)
 from jvpcli.symbolic.operations.matrices import matmul
-from jvpcli.symbolic.operations.shapes import chunk, picked, reshaped, squeezed, transposed, unsqueezed
+from jvpcli.symbolic.operations.shapes import chunk, moved, picked, reshaped, spread, squeezed, transposed, unsqueezed
 from jvpcli.symbolic.operations.sums import extreme, mean, norm, softmax, var
+
+
+def normalised(x: Lam, dims: Dims, eps: float) -> Lam:
+    """What is left of entries when their mean along axes is taken off and they are divided by their deviation."""
+    return over(minus(x, mean(x, dims, True)), root(plus(var(x, dims, False, True), eps)))
+
+
+def affine(y: Lam, weight: Lam | None, bias: Lam | None) -> Lam:
+    y = y if weight is None else times_of(y, weight)
+    return y if bias is None else plus(y, bias)
+
+
+def of_channels(x: Lam | None, rank: int) -> Lam | None:
+    """A number for each channel, the second axis of a tensor of that rank."""
+    return None if x is None else Lam((*x.over, *(fresh(1) for _ in range(rank - 2))), x.body)
 
 
 def layer_norm(
     x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None, bias: Lam | None = None, eps: float = 1e-5
 ) -> Lam:
-    dims = list(range(-len(normalized_shape), 0))
-    y = over(minus(x, mean(x, dims, True)), root(plus(var(x, dims, False, True), eps)))
-    y = y if weight is None else times_of(y, weight)
-    return y if bias is None else plus(y, bias)
+    return affine(normalised(x, list(range(-len(normalized_shape), 0)), eps), weight, bias)
 
 
 def rms_norm(x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None, eps: float | None = None) -> Lam:
     dims = list(range(-len(normalized_shape), 0))
     if eps is None:
         raise NoClosedFormError("rms_norm adds an eps that depends on the dtype: give eps")
-    y = over(x, root(plus(mean(square(x), dims, True), eps)))
-    return y if weight is None else times_of(y, weight)
+    return affine(over(x, root(plus(mean(square(x), dims, True), eps))), weight, None)
 
 
 def batch_norm(
     x: Lam,
-    running_mean: Lam,
-    running_var: Lam,
+    running_mean: Lam | None,
+    running_var: Lam | None,
     weight: Lam | None = None,
     bias: Lam | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Lam:
-    if training:
-        raise NoClosedFormError("batch_norm in training has no index form here")
+    rank = len(x.over)
+    if training or running_mean is None or running_var is None:
+        y = normalised(x, [0, *range(2, rank)], eps)
+    else:
+        centre, spread = of_channels(running_mean, rank), of_channels(running_var, rank)
+        y = over(minus(x, centre), root(plus(spread, eps)))
+    return affine(y, of_channels(weight, rank), of_channels(bias, rank))
 
-    def channel(p: Lam) -> Lam:
-        return Lam((*p.over, *(fresh(1) for _ in x.over[2:])), p.body)
 
-    y = over(minus(x, channel(running_mean)), root(plus(channel(running_var), eps)))
-    y = y if weight is None else times_of(y, channel(weight))
-    return y if bias is None else plus(y, channel(bias))
+def instance_norm(
+    x: Lam,
+    running_mean: Lam | None = None,
+    running_var: Lam | None = None,
+    weight: Lam | None = None,
+    bias: Lam | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Lam:
+    rank = len(x.over)
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    return affine(normalised(x, list(range(2, rank)), eps), of_channels(weight, rank), of_channels(bias, rank))
 
 
 def normalize(x: Lam, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Lam:
@@ -61,15 +99,19 @@ def attention(
     query: Lam,
     key: Lam,
     value: Lam,
-    attn_mask: None = None,
+    attn_mask: Lam | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Lam:
-    if attn_mask is not None or dropout_p or is_causal:
+    if attn_mask is not None or dropout_p:
         raise NoClosedFormError("attention with a mask or dropout has no index form here")
     scores = matmul(query, transposed(key))
     scores = over(scores, root(lam(query.shape[-1]))) if scale is None else times_of(scores, scale)
+    if is_causal:
+        rows, columns = map(fresh, scores.shape[-2:])
+        until = moved(Lam((rows, columns), ONE), "tril", (0,), scores.shape[-2:])
+        scores = where(until, scores, -math.inf)
     return matmul(softmax(scores, -1), value)
 
 
@@ -81,13 +123,8 @@ def dropout(x: Lam, p: float = 0.5, training: bool = True, inplace: bool = False
 
 def group_norm(x: Lam, num_groups: int, weight: Lam | None = None, bias: Lam | None = None, eps: float = 1e-5) -> Lam:
     n, c, *rest = x.shape
-    groups = reshaped(x, (n, num_groups, c // num_groups * math.prod(rest)))
-    y = over(minus(groups, mean(groups, -1, True)), root(plus(var(groups, -1, False, True), eps)))
-    y = reshaped(y, x.shape)
-    for factor, combine in ((weight, times_of), (bias, plus)):
-        if factor is not None:
-            y = combine(y, Lam((*factor.over, *(fresh(1) for _ in rest)), factor.body))
-    return y
+    y = reshaped(normalised(reshaped(x, (n, num_groups, c // num_groups * math.prod(rest))), -1, eps), x.shape)
+    return affine(y, of_channels(weight, len(x.over)), of_channels(bias, len(x.over)))
 
 
 def glu(x: Lam, dim: int = -1) -> Lam:
@@ -100,64 +137,183 @@ def _each_axis(value: Any, count: int) -> tuple[int, ...]:
     return values * count if len(values) == 1 else values
 
 
-def patches(x: Lam, kernel: Sequence[int], stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Lam:
-    """The windows of an image: its first two axes, then where each stands, then its entries (0 in the padding)."""
+Windows = Sequence[Sequence[Sequence[int]]]
+"""For each axis of an image, and each window along it, the positions of its entries; outside of the axis there are none."""
+
+
+def sliding(sizes: Sequence[int], kernel: Sequence[int], stride: Any, padding: Any, dilation: Any, ceil: bool = False) -> Windows:
+    """Windows of one size that move over an image; `padding` is a width for both ends or a pair."""
     n = len(kernel)
-    strides, widths, gaps = (_each_axis(v, n) for v in (stride, padding, dilation))
-    places = torch.arange(1, math.prod(x.shape) + 1).reshape(x.shape)
-    places = torch.nn.functional.pad(places, [w for width in reversed(widths) for w in (width, width)])
-    for k in range(n):
-        places = places.unfold(2 + k, (kernel[k] - 1) * gaps[k] + 1, strides[k])[..., :: gaps[k]]
-    return picked(x, places)
+    found = []
+    for size, k, step, pad, gap in zip(
+        sizes, kernel, _each_axis(stride, n), _each_axis(padding, n), _each_axis(dilation, n), strict=True
+    ):
+        before, after = pad if isinstance(pad, tuple) else (pad, pad)
+        room = size + before + after - gap * (k - 1) - 1
+        count = (-(-room // step) if ceil else room // step) + 1
+        if ceil and (count - 1) * step >= size + before:
+            count -= 1
+        found.append([[step * at - before + gap * entry for entry in range(k)] for at in range(count)])
+    return found
+
+
+def adaptive(sizes: Sequence[int], output: Any) -> Windows:
+    """Windows of which so many cover an image; the shorter ones are filled up with positions outside."""
+    found = []
+    for size, count in zip(sizes, _each_axis(output, len(sizes)), strict=True):
+        count = size if count is None else count
+        own = [list(range(k * size // count, -(-(k + 1) * size // count))) for k in range(count)]
+        longest = max(map(len, own), default=0)
+        found.append([[*window, *[-1] * (longest - len(window))] for window in own])
+    return found
+
+
+def positions(shape: Sequence[int], windows: Windows) -> Tensor:
+    """Where entries of windows stand in an image of that shape: its first two axes, where each window is, its entries."""
+    places = torch.nn.functional.pad(
+        torch.arange(1, math.prod(shape) + 1).reshape(shape), [w for _ in windows for w in (1, 0)]
+    )
+    n = len(windows)
+    for axis, own in enumerate(windows):
+        size = shape[2 + axis]
+        along = torch.tensor([[p + 1 if 0 <= p < size else 0 for p in window] for window in own])
+        places = places.movedim(2, -1)[..., along]  # each axis in its turn is the third, and two behind take its place
+    return places.permute(0, 1, *(2 + 2 * k for k in range(n)), *(3 + 2 * k for k in range(n)))
+
+
+def _batched(x: Lam, rank: int, rule: Callable[[Lam], Lam]) -> Lam:
+    """A rule of batches, of one image too."""
+    return rule(x) if len(x.over) == rank + 2 else squeezed(rule(unsqueezed(x, 0)), 0)
 
 
 def convolution(n: int) -> Callable[..., Lam]:
+    def convolve(
+        x: Lam, weight: Lam, bias: Lam | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> Lam:
+        kernel = weight.shape[2:]
+        if padding == "same":
+            lengths = [gap * (k - 1) for gap, k in zip(_each_axis(dilation, n), kernel, strict=True)]
+            padding = tuple((length // 2, length - length // 2) for length in lengths)
+        windows = sliding(x.shape[-n:], kernel, stride, (0 if padding == "valid" else padding), dilation)
+
+        def of_batch(images: Lam) -> Lam:
+            places = positions(images.shape, windows).unflatten(1, (groups, -1))
+            batch, group, channel, *rest = (moving := picked(images, places)).over
+            own = reshaped(weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
+            out, at, entries = fresh(own.shape[1]), tuple(rest[:n]), tuple(rest[n:])
+            product = times(moving.body, own(group, out, channel, *entries))
+            y = Lam((batch, group, out, *at), total(product, (channel, *entries)))
+            return affine(reshaped(y, (y.shape[0], -1, *y.shape[3:])), None, of_channels(bias, n + 2))
+
+        return _batched(x, n, of_batch)
+
+    return convolve
+
+
+def transposed_convolution(n: int) -> Callable[..., Lam]:
     def convolve(
         x: Lam,
         weight: Lam,
         bias: Lam | None = None,
         stride: Any = 1,
         padding: Any = 0,
-        dilation: Any = 1,
+        output_padding: Any = 0,
         groups: int = 1,
+        dilation: Any = 1,
     ) -> Lam:
-        if groups != 1 or isinstance(padding, str):
-            raise NoClosedFormError("a convolution in groups, or with padding by a word, has no index form here")
-        if len(x.over) == n + 1:
-            return squeezed(convolve(unsqueezed(x, 0), weight, bias, stride, padding, dilation), 0)
-        windows = patches(x, weight.shape[2:], stride, padding, dilation)
-        batch, channel, *rest = windows.over
-        out = fresh(weight.shape[0])
-        places, entries = tuple(rest[:n]), tuple(rest[n:])
-        y = Lam(
-            (batch, out, *places), total(times(windows.body, weight(out, channel, *entries)), (channel, *entries))
-        )
-        return y if bias is None else plus(y, Lam((*bias.over, *(fresh(1) for _ in places)), bias.body))
+        kernel, channels = weight.shape[2:], weight.shape[1]
+        sizes = [
+            (size - 1) * step - 2 * pad + gap * (k - 1) + more + 1
+            for size, step, pad, gap, k, more in zip(
+                x.shape[-n:], _each_axis(stride, n), _each_axis(padding, n), _each_axis(dilation, n), kernel,
+                _each_axis(output_padding, n), strict=True,
+            )
+        ]  # fmt: skip
+        windows = [own[:size] for own, size in zip(sliding(sizes, kernel, stride, padding, dilation), x.shape[-n:], strict=True)]
+
+        def of_batch(images: Lam) -> Lam:
+            own = reshaped(weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
+            each = reshaped(images, (images.shape[0], groups, -1, *images.shape[2:]))
+            batch, group, channel, *at = each.over
+            out, entries = fresh(channels), tuple(map(fresh, kernel))
+            product = Lam(
+                (batch, group, out, *at, *entries),
+                total(times(each.body, own(group, channel, out, *entries)), (channel,)),
+            )
+            shape = (images.shape[0], groups * channels, *sizes)
+            places = positions(shape, windows).reshape(product.shape)
+            return affine(spread(product, places, shape), None, of_channels(bias, n + 2))
+
+        return _batched(x, n, of_batch)
 
     return convolve
 
 
-def pooling(n: int, pool: Callable[..., Lam]) -> Callable[..., Lam]:
-    def pooled(x: Lam, kernel_size: Any, stride: Any = None, padding: Any = 0, *others: Any, **more: Any) -> Lam:
-        if (
-            (any(others)
-            and others != (1,))
-            or any(_each_axis(padding, 1))
-            or any(v not in (False, None, 1, (1,), True) for v in more.values())
-            or more.get("ceil_mode")
-        ):
-            raise NoClosedFormError("a pooling with padding, dilation or ceil_mode has no index form here")
+def average_pooling(n: int) -> Callable[..., Lam]:
+    def pool(x: Lam, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Lam:
         kernel = _each_axis(kernel_size, n)
-        if len(x.over) == n + 1:
-            return squeezed(pooled(unsqueezed(x, 0), kernel, stride), 0)
-        return pool(patches(x, kernel, kernel if stride is None or stride == [] else stride), list(range(-n, 0)))
+        windows = sliding(x.shape[-n:], kernel, stride or kernel, padding, 1)
+        if ceil_mode and windows != sliding(x.shape[-n:], kernel, stride or kernel, padding, 1, True):
+            raise NoClosedFormError("a mean over windows that go beyond the padding has no index form here")
+        return _batched(x, n, lambda images: mean(picked(images, positions(images.shape, windows)), list(range(-n, 0))))
 
-    return pooled
+    return pool
+
+
+def largest_of(x: Lam, windows: Windows) -> Lam:
+    """The largest entry of each window."""
+
+    def of_batch(images: Lam) -> Lam:
+        return extreme("amax")(picked(images, positions(images.shape, windows), -math.inf), list(range(-n, 0)))
+
+    n = len(windows)
+    return _batched(x, n, of_batch)
+
+
+def max_pooling(n: int) -> Callable[..., Any]:
+    def pool(
+        x: Lam,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Any:
+        kernel = _each_axis(kernel_size, n)
+        found = largest_of(x, sliding(x.shape[-n:], kernel, stride or kernel, padding, dilation, ceil_mode))
+        return (found, None) if return_indices else found
+
+    return pool
+
+
+def adaptive_max_pooling(n: int) -> Callable[..., Any]:
+    def pool(x: Lam, output_size: Any, return_indices: bool = False) -> Any:
+        found = largest_of(x, adaptive(x.shape[-n:], output_size))
+        return (found, None) if return_indices else found
+
+    return pool
+
+
+def local_response_norm(x: Lam, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Lam:
+    windows = sliding(x.shape[1:2], (size,), 1, ((size // 2, (size - 1) // 2),), 1)
+    rows = transposed(reshaped(x, (x.shape[0], x.shape[1], -1)), 1, 2)
+    near = mean(square(picked(rows, positions(rows.shape, windows))), -1)
+    factor = raised(plus(times_of(near, alpha), k), -beta)
+    return times_of(x, reshaped(transposed(factor, 1, 2), x.shape))
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    **{f"conv{n}d": convolution(n) for n in (1, 2, 3)}, **{f"avg_pool{n}d": pooling(n, mean) for n in (1, 2, 3)},
-    **{f"max_pool{n}d": pooling(n, extreme("amax")) for n in (1, 2, 3)}, "dropout": dropout, "group_norm": group_norm,
+    **{f"conv{n}d": convolution(n) for n in (1, 2, 3)}, **{f"avg_pool{n}d": average_pooling(n) for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": transposed_convolution(n) for n in (1, 2, 3)},
+    **{f"max_pool{n}d{more}": max_pooling(n) for n in (1, 2, 3) for more in ("", "_with_indices")},
+    **{f"adaptive_max_pool{n}d": adaptive_max_pooling(n) for n in (1, 2, 3)}, "local_response_norm": local_response_norm,
+    "instance_norm": instance_norm, "feature_alpha_dropout": dropout,
+    "native_layer_norm": lambda x, shape, weight, bias, eps: (layer_norm(x, shape, weight, bias, eps), None, None),
+    "native_group_norm": lambda x, weight, bias, n, c, rest, groups, eps: (group_norm(x, groups, weight, bias, eps), None, None),
+    "native_batch_norm": lambda x, weight, bias, centre, spread, training, momentum, eps: (
+        batch_norm(x, centre, spread, weight, bias, training, momentum, eps), None, None
+    ), "dropout": dropout, "group_norm": group_norm,
     "glu": glu, "dropout1d": dropout, "dropout2d": dropout, "dropout3d": dropout, "alpha_dropout": dropout,
     "layer_norm": layer_norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "normalize": normalize,
     "scaled_dot_product_attention": attention,

@@ -24,17 +24,20 @@ from jvpcli.symbolic.forms import (
 )
 from jvpcli.symbolic.operations.entries import (
     elementwise,
+    equal,
     minus,
     minus_one_times,
     over,
     plus,
-    positive,
+    raised,
     relu,
+    root,
     scalar,
     square,
     times_of,
     where,
 )
+from jvpcli.symbolic.operations.matrices import linear, pairwise_distance
 from jvpcli.symbolic.operations.sums import log_softmax, mean, summed
 
 
@@ -183,7 +186,52 @@ def poisson_nll_loss(
 
 
 def hinge_embedding_loss(x: Lam, target: Lam, margin: float = 1.0, reduction: str = "mean") -> Lam:
-    return averaged(where(positive(target), x, relu(minus(margin, x))), reduction)
+    apart = where(equal(target, 1), 0, relu(minus(margin, x)))
+    return averaged(plus(apart, where(equal(target, -1), 0, x)), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Lam, positive: Lam, negative: Lam, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False,
+    size_average: None = None, reduce: None = None, reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    far = scalar("minimum")(far, pairwise_distance(positive, negative, p, eps)) if swap else far
+    return averaged(relu(plus(minus(near, far), margin)), reduction)
+
+
+def triplet_by_distance(
+    anchor: Lam, positive: Lam, negative: Lam, *, distance_function: None = None, margin: float = 1.0, swap: bool = False,
+    reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    return triplet_margin_loss(anchor, positive, negative, margin, swap=swap, reduction=reduction)
+
+
+def cosine_embedding_loss(
+    x: Lam, y: Lam, target: Lam, margin: float = 0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    sizes = times_of(*(plus(summed(square(z), -1), 1e-12) for z in (x, y)))
+    cosine = over(summed(times_of(x, y), -1), root(sizes))
+    far = where(equal(target, -1), relu(minus(cosine, margin)), 0)
+    return averaged(plus(where(equal(target, 1), minus(1, cosine), 0), far), reduction)
+
+
+def multi_margin_loss(
+    x: Lam, target: Lam, p: int = 1, margin: float = 1.0, weight: None = None, size_average: None = None, reduce: None = None,
+    reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    if weight is not None:
+        raise NoClosedFormError("a loss with weights of classes has no index form here")
+    *batch, c = x.over
+    hot = Lam(x.over, of(Atom("one_hot", (Lam((), target(*batch) if target.over else target.body),), (c,), (c.size,))))
+    own = summed(times_of(hot, x), -1, True)
+    beyond = raised(relu(plus(minus(x, own), margin)), p)
+    return averaged(over(summed(times_of(minus(1, hot), beyond), -1), c.size), reduction)
+
+
+def multilabel_soft_margin_loss(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    return averaged(mean(with_logits(x, target, reduction="none"), -1), reduction)
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -192,4 +240,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "smooth_l1_loss": smooth_l1_loss, "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": with_logits, "kl_div": kl_div, "soft_margin_loss": soft_margin_loss,
     "nll_loss": nll_loss, "cross_entropy": cross_entropy,
+    "triplet_margin_loss": triplet_margin_loss, "triplet_margin_with_distance_loss": triplet_by_distance,
+    "cosine_embedding_loss": cosine_embedding_loss, "multi_margin_loss": multi_margin_loss,
+    "multilabel_soft_margin_loss": multilabel_soft_margin_loss,
+    "linear_cross_entropy": lambda x, weight, target, **named: cross_entropy(linear(x, weight), target, **named),
 }  # fmt: skip
