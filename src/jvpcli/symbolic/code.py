@@ -568,7 +568,7 @@ class Writer:
                 ]
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
-                if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
+                if own == "less" and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
                     return [Tensor(Expr("truth", tuple(texts), "({1} > {0})", len(axes)), axes)]
                 if own in BOUNDS and any(t.op == "number" for t in texts):
                     texts = sorted(texts, key=lambda t: t.op == "number")

@@ -75,8 +75,11 @@ def _picked(params: Params, before: int) -> str:
 
 def _spread(params: Params, before: int) -> str:
     places, shape, *_ = params
+    size, taken = math.prod(shape) + 1, [p for p in places if p]
+    if len(set(taken)) == len(taken):  # no entry is picked twice: each is picked back
+        back = {p: k for k, p in enumerate(places, 1)}
+        return _picked((tuple(back.get(p, 0) for p in range(1, size)), (), shape), before)
     _refuse_others(before)
-    size = math.prod(shape) + 1
     flat = f"torch.zeros({size})KIND.index_add(0, torch.tensor({list(places)}), torch.ravel({{0}}))[1:]"
     return f"{flat}.reshape({_sizes(shape)})"
 

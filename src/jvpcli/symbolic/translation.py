@@ -17,7 +17,7 @@ from jvpcli.program import Equation, refs
 from jvpcli.symbolic.forms import Lam, NoClosedFormError, Sym, fresh, of
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
-from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, spread, weighed
+from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, reshaped, spread, weighed
 
 
 def symbol(name: str, shape: Sequence[int]) -> Lam:
@@ -75,21 +75,38 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, step, text, slots)
-    rule = OPERATIONS.get(step.op) or OPERATIONS.get(name)
+    plain = name.removesuffix("_copy").removeprefix("unsafe_")
+    rule = OPERATIONS.get(step.op) or OPERATIONS.get(name) or OPERATIONS.get(plain)
     try:
-        if rule is None:
+        if rule is None or (plain in INDEXED and any(map(_no_position, _flat(_given(step, evaluation))))):
             raise NoClosedFormError(f"`{text}`: {name} has no index form here")
         return _called(rule, name, arguments, keywords)
     except NoClosedFormError:
-        if not {name, step.op} & LINEAR:
+        if not {name, plain, step.op} & LINEAR:
             raise
         return _linear(step, arguments, keywords, evaluation)
 
 
+def _given(step: Equation, evaluation: Evaluation) -> list[Any]:
+    """The values of a step's operands, in order, and then of its keywords."""
+    held = {**evaluation.values, **dict(enumerate(evaluation.inputs.values()))}
+    return [read_operand(operand, held) for operand in (*step.operands, *(o for _, o in step.keywords))]
+
+
+def _no_position(value: Any) -> bool:
+    """Whether a tensor is a mask, or holds positions that are counted from behind."""
+    if not isinstance(value, Tensor) or value.is_floating_point():
+        return False
+    return value.dtype == torch.bool or (value.numel() > 0 and int(value.min()) < 0)
+
+
+INDEXED = frozenset({"gather", "take_along_dim", "index_select", "getitem", "embedding"})
+"""Operations whose positions are in a tensor."""
+
+
 def _linear(step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any], evaluation: Evaluation) -> Any:
     """What is linear in its tensors: the matrix of each is found by running it on one entry at a time, all others zero."""
-    held = {**evaluation.values, **dict(enumerate(evaluation.inputs.values()))}
-    given = [read_operand(operand, held) for operand in (*step.operands, *(o for _, o in step.keywords))]
+    given = _given(step, evaluation)
     pairs = list(zip(_flat((list(arguments), *keywords.values())), _flat(given), strict=True))
     tensors = [(lam, x.detach()) for lam, x in pairs if isinstance(x, Tensor) and x.is_floating_point()]
     if sum(x.numel() for _, x in tensors) > 2 * MOST_PICKED or not all(isinstance(lam, Lam) for lam, _ in tensors):
@@ -135,7 +152,9 @@ def _mapped(operands: Sequence[Lam], maps: Sequence[Tensor], base: Tensor) -> La
     found: Lam | None = None
     for x, matrix in zip(operands, maps, strict=True):
         ones = bool(((matrix == 0) | (matrix == 1)).all())
-        if ones and int(matrix.sum(1).max() if matrix.numel() else 0) <= 1:
+        if matrix.shape[0] == matrix.shape[1] and not fill and torch.equal(matrix, torch.eye(len(matrix), dtype=matrix.dtype)):
+            each = reshaped(x, tuple(base.shape))
+        elif ones and int(matrix.sum(1).max() if matrix.numel() else 0) <= 1:
             counted = torch.arange(1, matrix.shape[1] + 1, dtype=matrix.dtype)
             each = picked(x, (matrix @ counted).reshape(base.shape), fill)
         elif ones and int(matrix.sum(0).max()) <= 1:
@@ -145,7 +164,7 @@ def _mapped(operands: Sequence[Lam], maps: Sequence[Tensor], base: Tensor) -> La
             each = weighed(x, matrix, base.shape)
         if matrix.numel() and bool(matrix.any()):
             found = each if found is None else plus(found, each)
-    return found if found is not None else picked(operands[0], torch.zeros(base.shape))
+    return found if found is not None else picked(operands[0], torch.zeros(base.shape), fill)
 
 
 LINEAR = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jvpcli.symbolic.forms import Atom, Axis, Delta, Index, Lam, NoClosedFormError, Poly, add, fresh, of, times
+from jvpcli.symbolic.forms import Atom, Axis, Delta, Index, Lam, NoClosedFormError, Poly, add, fresh, of, times, total
 from jvpcli.symbolic.operations.entries import Dims, minus, places, plus
 
 
@@ -77,17 +77,26 @@ def expanded_as(x: Lam, other: Lam) -> Lam:
     return expanded(x, other.shape)
 
 
-def flipped(x: Lam, *dims: Any) -> Lam:
-    chosen = places(dims[0] if len(dims) == 1 else dims, len(x.over))
+def flipped(x: Lam, *axes: Any, dims: Any = None) -> Lam:
+    given = axes if dims is None else (dims,)
+    chosen = places(given[0] if len(given) == 1 else given, len(x.over))
     return moved(x, "flip", (chosen, len(x.over)), x.shape)
 
 
 def rolled(x: Lam, shifts: Any, dims: Any = None) -> Lam:
-    if dims is None and len(x.over) == 1:
-        dims = 0
-    if not isinstance(shifts, int) or not isinstance(dims, int):
-        raise NoClosedFormError("a roll of several axes has no index form here")
-    return moved(x, "roll", (shifts, dims % len(x.over), len(x.over)), x.shape)
+    if dims is None:
+        return reshaped(rolled(flattened(x), shifts, 0), x.shape)
+    pairs = zip(*(given if isinstance(given, (list, tuple)) else (given,) for given in (shifts, dims)), strict=True)
+    for shift, dim in pairs:
+        x = moved(x, "roll", (shift, dim % len(x.over), len(x.over)), x.shape)
+    return x
+
+
+def rotated(x: Lam, k: int = 1, dims: Sequence[int] = (0, 1)) -> Lam:
+    first, second = dims
+    for _ in range(k % 4):
+        x = flipped(transposed(x, first, second), first)
+    return x
 
 
 def triangle(name: str) -> Callable[..., Lam]:
@@ -122,6 +131,8 @@ def diagonal_of(x: Lam, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Lam:
 
 def item(x: Lam, key: Any) -> Lam:
     keys = list(key) if isinstance(key, tuple) else [key]
+    if isinstance(keys[0], Lam) and len(keys) == 1:
+        return index_select(x, 0, keys[0])
     if any(isinstance(k, (Lam, list, bool)) for k in keys):
         raise NoClosedFormError("an index of several positions has no index form here")
     given = sum(1 for k in keys if k is not None and k is not Ellipsis)
@@ -209,6 +220,61 @@ def split(x: Lam, size: Any, dim: int = 0) -> tuple[Lam, ...]:
         found.append(narrowed(x, dim, start, length))
         start += length
     return tuple(found)
+
+
+def split_at(x: Lam, sections: int | Sequence[int], dim: int = 0) -> tuple[Lam, ...]:
+    """Parts of nearly one length, as many as `sections` says, or those between such positions."""
+    whole = x.shape[dim]
+    if isinstance(sections, int):
+        short, longer = divmod(whole, sections)
+        return split(x, [short + 1] * longer + [short] * (sections - longer), dim)
+    ends = [min(k % whole if k < 0 else k, whole) for k in sections]
+    return split(x, [b - a for a, b in zip([0, *ends], [*ends, whole], strict=True)], dim)
+
+
+def channels_shuffled(x: Lam, groups: int) -> Lam:
+    n, c, *rest = x.shape
+    return reshaped(transposed(reshaped(x, (n, groups, c // groups, *rest)), 1, 2), x.shape)
+
+
+def padded(x: Lam, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Lam:
+    if mode != "constant" or value or min(pad) < 0:
+        raise NoClosedFormError("such a padding is told by where its entries come from")
+    rank, n = len(x.over), len(pad) // 2
+    widths = {rank - 1 - k: (pad[2 * k], pad[2 * k + 1]) for k in range(n)}
+    shape = [size + sum(widths.get(k, (0, 0))) for k, size in enumerate(x.shape)]
+    ends = [widths.get(k, (0, 0)) for k in range(rank - n, rank)]
+    sizes = x.shape[rank - n :]
+    cuts = ", ".join(f"{a or ''}:{a + size if b else ''}" for (a, b), size in zip(ends, sizes, strict=True))
+    return moved(x, "pad", (tuple(pad), cuts), shape)
+
+
+def one_hot(position: Poly, at: Axis, size: int) -> Poly:
+    """1 where an index is the position, else 0."""
+    return of(Atom("one_hot", (Lam((), position),), (at,), (size,)))
+
+
+def index_select(x: Lam, dim: int, index: Lam) -> Lam:
+    """The slices of a tensor at positions in another, whose axes come in the place of that axis."""
+    at = dim % len(x.over)
+    i = fresh(x.shape[at])
+    own, new = list(x.over), tuple(fresh(size) for size in index.shape)
+    body = total(times(one_hot(index(*new), i, i.size), x(*own[:at], i, *own[at + 1 :])), (i,))
+    return Lam((*own[:at], *new, *own[at + 1 :]), body)
+
+
+def gathered(x: Lam, dim: int, index: Lam, sparse_grad: bool = False) -> Lam:
+    at, over = dim % len(x.over), index.over
+    if any(a != b for k, (a, b) in enumerate(zip(index.shape, x.shape, strict=True)) if k != at):
+        raise NoClosedFormError("what is gathered of a part of a tensor is told by its positions")
+    i = fresh(x.shape[at])
+    return Lam(over, total(times(one_hot(index.body, i, i.size), x(*over[:at], i, *over[at + 1 :])), (i,)))
+
+
+def embedding(index: Lam, weight: Lam, padding_idx: None = None, *others: Any, **more: Any) -> Lam:
+    if padding_idx is not None or others or more:
+        raise NoClosedFormError("an embedding with options is told by its positions")
+    return index_select(weight, 0, index)
 
 
 def chunk(x: Lam, chunks: int, dim: int = 0) -> tuple[Lam, ...]:
@@ -318,4 +384,9 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "split": split, "chunk": chunk, "unbind": unbound,
     "vstack": lambda xs: joined([x if len(x.over) > 1 else unsqueezed(x, 0) for x in xs]),
     "hstack": lambda xs: joined(xs, 0 if len(xs[0].over) == 1 else 1),
+    "rot90": rotated, "split_with_sizes": split, "tensor_split": split_at,
+    "vsplit": lambda x, sections: split_at(x, sections, 0), "dsplit": lambda x, sections: split_at(x, sections, 2),
+    "hsplit": lambda x, sections: split_at(x, sections, min(1, len(x.over) - 1)), "channel_shuffle": channels_shuffled,
+    "pad": padded, "constant_pad_nd": lambda x, pad, value=0: padded(x, pad, "constant", value), "index_select": index_select,
+    "gather": gathered, "embedding": embedding, "take_along_dim": lambda x, index, dim: gathered(x, dim, index),
 }  # fmt: skip
