@@ -174,9 +174,18 @@ def symbols(expr: Expr) -> int:
 
 
 def cost(expr: Expr) -> tuple[int, int, int]:
-    """What is least of the shortest expression."""
+    """What is least of the shortest expression; what has more axes than any tensor in it counts as longer."""
     text = torch_text(expr)
-    return operations(expr), symbols(expr), len(text)
+    rank = max((leaf.ndim for leaf in nodes(expr) if leaf.op == "name"), default=0)
+    wider = sum(1 for node in nodes(expr) if node.ndim > max(rank, expr.ndim))
+    return operations(expr) + wider, symbols(expr), len(text)
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """An expression and all that is in it."""
+    yield expr
+    for part in expr.args:
+        yield from nodes(part)
 
 
 # --- building expressions --------------------------------------------------------------------------------------------

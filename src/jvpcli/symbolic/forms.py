@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 
@@ -265,48 +266,60 @@ def replace_entries(poly: Poly, name: str, by: Lam) -> Poly:
 # --- equality up to the names of what is bound -----------------------------------------------------------------------
 
 
-def key(poly: Poly, bound: Mapping[Index, Any] | None = None) -> Any:
+def key(poly: Poly, bound: Mapping[Index, str] | None = None) -> str:
     """Equal for two forms that differ by the names of bound indices and by order alone."""
-    return tuple(sorted(((key_of(term, bound or {}), str(term.coefficient)) for term in poly), key=repr))
+    return _free_key(poly) if not bound else _key(poly, bound)
 
 
-def key_of(term: Term, bound: Mapping[Index, Any]) -> Any:
+def _key(poly: Poly, bound: Mapping[Index, str]) -> str:
+    return "+".join(sorted(f"{term.coefficient}{key_of(term, bound)}" for term in poly))
+
+
+@lru_cache(maxsize=2**14)
+def _free_key(poly: Poly) -> str:
+    return _key(poly, {})
+
+
+def key_of(term: Term, bound: Mapping[Index, str]) -> str:
     """The key of a term without its coefficient."""
     depth = len(bound)
     orders: Iterable[tuple[Index, ...]] = (
         itertools.permutations(term.sums) if 1 < len(term.sums) <= 4 else (tuple(term.sums),)
     )
-    best = None
-    for order in orders:
-        inner = {**bound, **{s: ("b", depth + k, s.size) for k, s in enumerate(order)}}
-        found = tuple(sorted((factor_key(f, inner) for f in term.factors), key=repr))
-        best = found if best is None or repr(found) < repr(best) else best
-    return (tuple(sorted(s.size for s in term.sums)), best)
+
+    def named(order: tuple[Index, ...]) -> str:
+        inner = {**bound, **{s: f"b{depth + k}:{s.size}" for k, s in enumerate(order)}}
+        return "*".join(sorted(factor_key(f, inner) for f in term.factors))
+
+    return f"Σ{sorted(s.size for s in term.sums)}{min(map(named, orders))}"
 
 
-def factor_key(factor: Factor, bound: Mapping[Index, Any]) -> Any:
+def factor_key(factor: Factor, bound: Mapping[Index, str]) -> str:
     """The key of a factor, where `bound` gives the indices bound around it their names."""
 
-    def axis(a: Axis) -> Any:
-        return bound.get(a, a) if isinstance(a, Index) else a
+    def axis(a: Axis) -> str:
+        return bound.get(a) or f"i{a.number}" if isinstance(a, Index) else str(a)
+
+    def axes(at: Iterable[Axis]) -> str:
+        return ",".join(map(axis, at))
 
     match factor:
         case Sym(name, at):
-            return ("sym", name, tuple(map(axis, at)))
+            return f"{name}[{axes(at)}]"
         case Delta(a, b):
-            return ("delta", *sorted((axis(a), axis(b)), key=repr))
+            return f"δ[{','.join(sorted((axis(a), axis(b))))}]"
         case Fn(name, args):
-            return ("fn", name, tuple(key(a, bound) for a in args))
+            return f"{name}({';'.join(key(a, bound) for a in args)})"
         case Power(base, exponent):
-            return ("power", key(base, bound), str(exponent))
+            return f"({key(base, bound)})^{exponent}"
         case Atom(name, args, at, params):
             inner = [
-                key(lam.body, {**bound, **{s: ("l", len(bound) + k, s.size) for k, s in enumerate(lam.over)}})
+                key(lam.body, {**bound, **{s: f"l{len(bound) + k}:{s.size}" for k, s in enumerate(lam.over)}})
                 for lam in args
             ]
-            return ("atom", name, tuple(inner), tuple(map(axis, at)), repr(params))
+            return f"{name}{params}<{';'.join(inner)}>[{axes(at)}]"
         case Move(name, params, out, into):
-            return ("move", name, repr(params), tuple(map(axis, out)), tuple(map(axis, into)))
+            return f"{name}{params}[{axes(out)};{axes(into)}]"
 
 
 # --- algebra ---------------------------------------------------------------------------------------------------------
@@ -441,6 +454,7 @@ def normal(term: Term) -> Poly:
         if _moved(sums, factors):
             continue
         break
+    factors = [f for factor in factors for f in _unmoved(factor)]
     factors = _gathered([_ordered(f) for f in factors])
     for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
         place = parting.at[0] if len(parting.at) == 1 else None
@@ -554,6 +568,17 @@ def _ordered(factor: Factor) -> Factor:
     if isinstance(factor, Atom) and factor.name == "inv" and symmetric(factor.args[0]):
         return replace(factor, at=tuple(sorted(factor.at, key=lambda a: a.number if isinstance(a, Index) else -1)))
     return factor
+
+
+def _unmoved(factor: Factor) -> tuple[Factor, ...]:
+    """The entries that a move only brings elsewhere are what they are where all are alike."""
+    if not (isinstance(factor, Atom) and factor.name == "move" and not indices(factor.args[0].body) & set(factor.args[0].over)):
+        return (factor,)
+    name, *params = factor.params
+    alike = name.removeprefix(ADJOINT) in ("reshape", "flip", "roll") or name in ("slice", ADJOINT + "pad")
+    if not alike and not (name == "pick" and 0 not in params[0]):
+        return (factor,)
+    return (Power(factor.args[0].body, Fraction(1)),)
 
 
 def _gathered(factors: list[Factor]) -> list[Factor]:

@@ -69,7 +69,7 @@ def _picked(params: Params, before: int) -> str:
     places, _, shape, *fill = params
     _refuse_others(before)
     value = f", value={_number(fill[0])}" if fill else ""
-    flat = f"torch.nn.functional.pad(torch.ravel({{0}}), (1, 0){value})[torch.tensor({list(places)})]"
+    flat = f"torch.nn.functional.pad(torch.ravel({{0}}), (1, 0){value})[{_positions(places)}]"
     return f"{flat}.reshape({_sizes(shape)})"
 
 
@@ -80,16 +80,20 @@ def _spread(params: Params, before: int) -> str:
         back = {p: k for k, p in enumerate(places, 1)}
         return _picked((tuple(back.get(p, 0) for p in range(1, size)), (), shape), before)
     _refuse_others(before)
-    flat = f"torch.zeros({size})KIND.index_add(0, torch.tensor({list(places)}), torch.ravel({{0}}))[1:]"
+    flat = f"torch.zeros({size})KIND.index_add(0, {_positions(places)}, torch.ravel({{0}}))[1:]"
     return f"{flat}.reshape({_sizes(shape)})"
 
 
 def _weighed(rows: Params, columns: Params, weights: Params, shape: tuple[int, ...], before: int) -> str:
     _refuse_others(before)
     factor = f"torch.tensor({list(weights)}, dtype=torch.float64)KIND*"
-    picked = f"torch.ravel({{0}})[torch.tensor({list(columns)})]"
-    flat = f"torch.zeros({math.prod(shape)})KIND.index_add(0, torch.tensor({list(rows)}), {factor}{picked})"
+    picked = f"torch.ravel({{0}})[{_positions(columns)}]"
+    flat = f"torch.zeros({math.prod(shape)})KIND.index_add(0, {_positions(rows)}, {factor}{picked})"
     return f"{flat}.reshape({_sizes(shape)})"
+
+
+def _positions(places: Params) -> str:
+    return f"torch.tensor({list(places)})" if places else "torch.tensor([], dtype=torch.long)"
 
 
 def _number(value: float) -> str:

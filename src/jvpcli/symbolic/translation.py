@@ -67,11 +67,11 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
     keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
     if step.op.startswith("attr:") and isinstance(arguments[0], (list, tuple)):  # a part of several, by its name
         several = evaluation.values[slots[0]]
-        return arguments[0][next(k for k, part in enumerate(several) if part is value)]
+        return _part(arguments[0], next(k for k, part in enumerate(several) if part is value), text)
     if step.kind == "unpack" or (
         isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"
     ):
-        return arguments[0][keywords["index"] if step.kind == "unpack" else arguments[1]]
+        return _part(arguments[0], keywords["index"] if step.kind == "unpack" else arguments[1], text)
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, step, text, slots)
@@ -85,6 +85,14 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         if not {name, plain, step.op} & LINEAR:
             raise
         return _linear(step, arguments, keywords, evaluation)
+
+
+def _part(several: Sequence[Any], which: Any, text: str) -> Any:
+    """One of several results."""
+    found = several[which]
+    if found is None:
+        raise NoClosedFormError(f"`{text}` has no index form here")
+    return found
 
 
 def _given(step: Equation, evaluation: Evaluation) -> list[Any]:

@@ -102,8 +102,8 @@ def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool)
             shape = x.shape[rest:]
             moved = MOVES[own.removeprefix("adjoint ")]
             text = moved.code(own.startswith("adjoint "), tuple(more), 0)
-            rows = [_run(text, row) for row in x.reshape(-1, *shape)]
-            return torch.stack(rows).reshape(*x.shape[:rest], *rows[0].shape)
+            before = x.shape[:rest]
+            return _each(text, x.reshape(math.prod(before), *shape)).reshape((*before, *_shape(text, shape)))
     raise AssertionError(name)
 
 
@@ -117,7 +117,16 @@ def _run(text: str, x: Tensor) -> Tensor:
 
 def _matrix(name: str, params: tuple[Any, ...], shape: Sequence[int]) -> Tensor:
     """The matrix of a move: output axes, then input axes."""
-    size = int(torch.tensor(shape).prod()) if shape else 1
-    basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
-    rows = torch.stack([_run(MOVES[name].code(False, params, 0), row) for row in basis])
-    return rows.movedim(0, -1).reshape(*rows.shape[1:], *shape)
+    size, text = math.prod(shape), MOVES[name].code(False, params, 0)
+    rows = _each(text, torch.eye(size, dtype=torch.float64).reshape(size, *shape))
+    return rows.T.reshape((*_shape(text, shape), *shape))
+
+
+def _shape(text: str, shape: Sequence[int]) -> torch.Size:
+    return _run(text, torch.zeros(tuple(shape), dtype=torch.float64)).shape
+
+
+def _each(text: str, rows: Tensor) -> Tensor:
+    """What the code of a move makes of each tensor of several, a row for each."""
+    found = [_run(text, row).reshape(-1) for row in rows]
+    return torch.stack(found) if found else torch.zeros(0, math.prod(_shape(text, rows.shape[1:])), dtype=torch.float64)

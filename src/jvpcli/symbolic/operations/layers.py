@@ -33,6 +33,11 @@ def normalised(x: Lam, dims: Dims, eps: float) -> Lam:
     return over(minus(x, mean(x, dims, True)), root(plus(var(x, dims, False, True), eps)))
 
 
+def _statistics(x: Lam, dims: Dims, eps: float, keepdim: bool) -> tuple[Lam, Lam]:
+    """The mean, and one over the deviation."""
+    return mean(x, dims, keepdim), raised(plus(var(x, dims, False, keepdim), eps), -0.5)
+
+
 def affine(y: Lam, weight: Lam | None, bias: Lam | None) -> Lam:
     y = y if weight is None else times_of(y, weight)
     return y if bias is None else plus(y, bias)
@@ -250,7 +255,17 @@ def transposed_convolution(n: int) -> Callable[..., Lam]:
 
 
 def average_pooling(n: int) -> Callable[..., Lam]:
-    def pool(x: Lam, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Lam:
+    def pool(
+        x: Lam,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Lam:
+        if divisor_override is not None or not (count_include_pad or padding in (0, (0,))):
+            raise NoClosedFormError("a mean that leaves the padding out has no index form here")
         kernel = _each_axis(kernel_size, n)
         windows = sliding(x.shape[-n:], kernel, stride or kernel, padding, 1)
         if ceil_mode and windows != sliding(x.shape[-n:], kernel, stride or kernel, padding, 1, True):
@@ -309,10 +324,15 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **{f"max_pool{n}d{more}": max_pooling(n) for n in (1, 2, 3) for more in ("", "_with_indices")},
     **{f"adaptive_max_pool{n}d": adaptive_max_pooling(n) for n in (1, 2, 3)}, "local_response_norm": local_response_norm,
     "instance_norm": instance_norm, "feature_alpha_dropout": dropout,
-    "native_layer_norm": lambda x, shape, weight, bias, eps: (layer_norm(x, shape, weight, bias, eps), None, None),
-    "native_group_norm": lambda x, weight, bias, n, c, rest, groups, eps: (group_norm(x, groups, weight, bias, eps), None, None),
+    "native_layer_norm": lambda x, shape, weight, bias, eps: (
+        layer_norm(x, shape, weight, bias, eps), *_statistics(x, list(range(-len(shape), 0)), eps, True)
+    ),
+    "native_group_norm": lambda x, weight, bias, n, c, rest, groups, eps: (
+        group_norm(x, groups, weight, bias, eps), *_statistics(reshaped(x, (n, groups, -1)), -1, eps, False)
+    ),
     "native_batch_norm": lambda x, weight, bias, centre, spread, training, momentum, eps: (
-        batch_norm(x, centre, spread, weight, bias, training, momentum, eps), None, None
+        batch_norm(x, centre, spread, weight, bias, training, momentum, eps),
+        *(_statistics(x, [0, *range(2, len(x.over))], eps, False) if training else (None, None)),
     ), "dropout": dropout, "group_norm": group_norm,
     "glu": glu, "dropout1d": dropout, "dropout2d": dropout, "dropout3d": dropout, "alpha_dropout": dropout,
     "layer_norm": layer_norm, "rms_norm": rms_norm, "batch_norm": batch_norm, "normalize": normalize,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from jvpcli.symbolic.forms import Atom, Delta, Index, Lam, NoClosedFormError, atom, fresh, of, times, total
-from jvpcli.symbolic.operations.entries import Dims, minus, over, plus, raised, root, scalar, times_of, where
+from jvpcli.symbolic.operations.entries import Dims, minus, over, plus, raised, root, scalar, square, times_of, where
 from jvpcli.symbolic.operations.shapes import (
     diagonal_of,
     moved,
@@ -209,7 +209,9 @@ def pinv(x: Lam, *, atol: Any = None, rtol: Any = None, hermitian: bool = False)
 
 
 def lstsq(a: Lam, b: Lam, rcond: Any = None, *, driver: str | None = None) -> tuple[Any, ...]:
-    return matmul(pinv(a), b), None, None, None
+    solution = matmul(pinv(a), b)
+    left = summed(square(minus(b, matmul(a, solution))), -2) if a.shape[-2] > a.shape[-1] else Lam((fresh(0),), ())
+    return solution, left, None, None
 
 
 def matrix_exp(x: Lam) -> Lam:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from torch import Tensor
 
 from jvpcli.symbolic.forms import Atom, Axis, Delta, Index, Lam, NoClosedFormError, Poly, add, fresh, of, times, total
-from jvpcli.symbolic.operations.entries import Dims, minus, places, plus
+from jvpcli.symbolic.operations.entries import Dims, minus, places, plus, times_of
 
 
 def permuted(x: Lam, *dims: Any) -> Lam:
@@ -292,6 +294,41 @@ def difference(x: Lam, n: int = 1, dim: int = -1, prepend: None = None, append: 
     return x
 
 
+def _trapezes(y: Lam, x: Lam | None, dx: float, dim: int) -> Lam:
+    """The area of each strip between neighbours along an axis."""
+    at, size = dim % len(y.over), y.shape[dim]
+    first, second = narrowed(y, at, 0, size - 1), narrowed(y, at, 1, size - 1)
+    if x is None:
+        width: Any = Fraction(str(dx))
+    else:
+        along = x if len(x.over) > 1 or len(y.over) == 1 else Lam((*x.over, *(fresh(1) for _ in y.over[at + 1 :])), x.body)
+        width = difference(along, 1, at if len(along.over) == len(y.over) else 0)
+    return times_of(times_of(plus(first, second), width), Fraction(1, 2))
+
+
+def trapezoid(y: Lam, x: Lam | None = None, *, dx: float = 1, dim: int = -1) -> Lam:
+    strips = _trapezes(y, x, dx, dim)
+    along = strips.over[dim]
+    return Lam(tuple(i for i in strips.over if i != along), total(strips.body, (along,)))
+
+
+def cumulative_trapezoid(y: Lam, x: Lam | None = None, *, dx: float = 1, dim: int = -1) -> Lam:
+    return cumsum(_trapezes(y, x, dx, dim), dim)
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Lam, ...]:
+    parts = list(tensors[0]) if isinstance(tensors[0], (list, tuple)) else list(tensors)
+    whole = reduce(times_of, parts).shape
+    return tuple(expanded(x, whole) for x in parts)
+
+
+def sum_to_size(x: Lam, *size: Any) -> Lam:
+    shape = size[0] if len(size) == 1 and isinstance(size[0], (list, tuple)) else size
+    new = len(x.over) - len(shape)
+    gone = tuple(i for k, i in enumerate(x.over) if k < new or (shape[k - new] == 1 and i.size != 1))
+    return Lam(tuple(fresh(1) if i in gone else i for i in x.over[new:]), total(x.body, gone))
+
+
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Lam, ...]:
     parts = list(tensors[0]) if isinstance(tensors[0], (list, tuple)) else list(tensors)
     over = [fresh(x.shape[0] if x.over else 1) for x in parts]
@@ -384,7 +421,9 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "split": split, "chunk": chunk, "unbind": unbound,
     "vstack": lambda xs: joined([x if len(x.over) > 1 else unsqueezed(x, 0) for x in xs]),
     "hstack": lambda xs: joined(xs, 0 if len(xs[0].over) == 1 else 1),
-    "rot90": rotated, "split_with_sizes": split, "tensor_split": split_at,
+    "trapezoid": trapezoid, "trapz": trapezoid, "cumulative_trapezoid": cumulative_trapezoid,
+    "broadcast_tensors": broadcast_tensors,
+    "sum_to_size": sum_to_size, "rot90": rotated, "split_with_sizes": split, "tensor_split": split_at,
     "vsplit": lambda x, sections: split_at(x, sections, 0), "dsplit": lambda x, sections: split_at(x, sections, 2),
     "hsplit": lambda x, sections: split_at(x, sections, min(1, len(x.over) - 1)), "channel_shuffle": channels_shuffled,
     "pad": padded, "constant_pad_nd": lambda x, pad, value=0: padded(x, pad, "constant", value), "index_select": index_select,

@@ -95,6 +95,8 @@ def norm(x: Lam, p: Any = 2, dim: Dims = None, keepdim: bool = False, dtype: Any
 
 def _along(name: str, keeps: bool) -> Callable[[tuple[Index, ...], Poly], Poly]:
     def entry(over: tuple[Index, ...], p: Poly) -> Poly:
+        if not over:  # of one number each of these is that
+            return p
         inner = tuple(fresh(i.size) for i in over)
         own = Lam(over, p)
         return of(Atom(name, (Lam(inner, own(*inner)),), over if keeps else ()))
