@@ -17,7 +17,7 @@ from jvpcli.language.parse import parse
 from jvpcli.problem import Problem, default_dtype
 from jvpcli.report.derive import Case, Function, Given, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import by_cases, condition, patterns
-from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
+from jvpcli.symbolic.code import Writer, cost, matrix_text, torch_text, variants
 from jvpcli.symbolic.forms import (
     ONE,
     Delta,
@@ -385,13 +385,15 @@ class Closed:
         scope: Mapping[str, Tensor],
     ) -> Given:
         """A product's forms, each verified."""
+        derived = poly
         poly = shortest(poly, self.text) if scope or len(self.text(poly)) > LONG else poly
         if not self._holds(lambda p: value(poly, at, {**p.tensors, **scope}), want):
             return Given(None, None, None, None, NOT_VERIFIED)
         formula, latex = self.text(poly), self.text(poly, LATEX)
         reason = None
         try:
-            found = Writer(next(iter(self.at))).candidates(poly, at, like)
+            writer = Writer(next(iter(self.at)))  # a form that is short as text need not be short as code
+            found = sorted((e for form in {derived: 0, poly: 0} for e in writer.candidates(form, at, like)), key=cost)
         except NoClosedFormError as error:
             found, reason = [], str(error)
         for expr in found:

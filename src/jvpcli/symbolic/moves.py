@@ -97,7 +97,7 @@ def _positions(places: Params) -> str:
 
 
 def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}math.inf"
+    return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}torch.inf"
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

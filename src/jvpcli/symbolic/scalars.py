@@ -128,7 +128,7 @@ SCALARS: Mapping[str, Scalar] = {
         fn("i0e", x), _minus(times(fn("sign", x), fn("i1e", x))), _minus(times(fn("i1e", x), _over(x)))
     ), path="torch.special.i1e"),
     "nan_to_num": _plain("nan_to_num", lambda x: ONE),
-    "inf": Scalar("math.inf", lambda: torch.tensor(math.inf), (), "∞", r"\infty"),
+    "inf": Scalar("torch.inf", lambda: torch.tensor(math.inf), (), "∞", r"\infty"),
     "abs": _plain("abs", lambda x: fn("sign", x), text="|{0}|", latex=r"\left|{0}\right|"),
     "sign": _plain("sign", _zero),
     "relu": _plain("relu", lambda x: fn("positive", x)),

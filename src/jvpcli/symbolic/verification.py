@@ -111,7 +111,7 @@ def _run(text: str, x: Tensor) -> Tensor:
     """The code of a move, which is our own text, on a tensor."""
     text = text.replace("KIND", ".double()")
     code = f"(x){text}" if text.startswith((".", "[")) else text.format("x")
-    found: Tensor = eval(code, {"torch": torch, "math": math, "x": x})
+    found: Tensor = eval(code, {"torch": torch, "x": x})
     return found
 
 
