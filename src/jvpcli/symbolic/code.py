@@ -114,6 +114,8 @@ def torch_text(expr: Expr) -> str:
             return f"{at(expr.args[0], POSTFIX)}**{at(expr.args[1], POSTFIX)}"
         case "postfix":
             return f"{at(expr.args[0], POSTFIX)}{expr.text}"
+        case "index":
+            return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
     return expr.text.format(*map(torch_text, expr.args))
 
 
@@ -509,6 +511,12 @@ class Writer:
         a, b = with_it
         over = {i for i in only if i in a.axes and i in b.axes}
         left = [i for i in sums if i not in over]
+        for hot, x in ((a, b), (b, a)):
+            if over == {index} and hot.expr.op == "whole" and hot.axes[-1] == index and not set(hot.axes[:-1]) & set(x.axes):
+                rows = permuted(upright(x), (index, *(i for i in x.axes if i != index)))
+                axes = (*hot.axes[:-1], *rows.axes[1:])
+                entry = Expr("index", (rows.expr, hot.expr.args[0]), ndim=len(axes))
+                yield from self._summed([*rest, Tensor(entry, axes)], left, want)
         for t in contracted(a, b, over, self.kind):
             yield from self._summed([*rest, t], left, want)
 
@@ -575,6 +583,8 @@ class Writer:
                     min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost)
                     for a in args
                 ]
+                if own == "where" and texts[0].op not in ("truth", "name", "number"):
+                    texts[0] = Expr("truth", (texts[0],), "({0} != 0)", texts[0].ndim)
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
                 if own == "less" and constant_of(args[0]) is not None and constant_of(args[-1]) is None:

@@ -451,7 +451,7 @@ def normal(term: Term) -> Poly:
         coefficient *= number_left
         if changed:
             continue
-        if _moved(sums, factors):
+        if _moved(sums, factors) or _orthogonal(sums, factors):
             continue
         break
     factors = [f for factor in factors for f in _unmoved(factor)]
@@ -568,6 +568,25 @@ def _ordered(factor: Factor) -> Factor:
     if isinstance(factor, Atom) and factor.name == "inv" and symmetric(factor.args[0]):
         return replace(factor, at=tuple(sorted(factor.at, key=lambda a: a.number if isinstance(a, Index) else -1)))
     return factor
+
+
+ORTHOGONAL = {"eigenvectors": (0, 1), "left_vectors": (0,), "right_vectors": (1,)}
+"""Matrices, and the axes over which the sum of two entries' products is 1 where both are the same, else 0."""
+
+
+def _orthogonal(sums: list[Index], factors: list[Factor]) -> bool:
+    """Sum a product of two entries of an orthogonal matrix away: whether there was one."""
+    found = [f for f in factors if isinstance(f, Atom) and f.name in ORTHOGONAL]
+    for f, g in itertools.combinations(found, 2):
+        for axis in ORTHOGONAL[f.name]:
+            s = f.at[axis]
+            alone = isinstance(s, Index) and s in sums and sum(s in indices(h) for h in factors) == 2
+            same = f.name == g.name and g.at[axis] == s and key(f.args[0].body) == key(g.args[0](*f.args[0].over))
+            if alone and same:
+                factors[:] = [h for h in factors if h is not f and h is not g] + [Delta(f.at[1 - axis], g.at[1 - axis])]
+                sums.remove(s)  # type: ignore[arg-type]
+                return True
+    return False
 
 
 def _unmoved(factor: Factor) -> tuple[Factor, ...]:

@@ -14,7 +14,7 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
-from jvpcli.symbolic.forms import Lam, NoClosedFormError, Sym, fresh, of
+from jvpcli.symbolic.forms import Delta, Lam, NoClosedFormError, Sym, fresh, of
 from jvpcli.symbolic.operations import OPERATIONS
 from jvpcli.symbolic.operations.entries import plus
 from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, reshaped, spread, weighed
@@ -224,8 +224,20 @@ def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> An
         if value.dim() == 0 and not value.is_complex():
             return Lam((), _number(value))
         if not slots:
-            return symbol(text, value.shape)
+            return _written_out(value) or symbol(text, value.shape)
     raise NoClosedFormError(f"`{text}` is a constant without a name")
+
+
+def _written_out(value: Tensor) -> Lam | None:
+    """A constant tensor of one number, or the identity, as a form."""
+    if not value.is_floating_point() or not value.numel():
+        return None
+    over = tuple(map(fresh, value.shape))
+    if bool((value == value.reshape(-1)[0]).all()):
+        return Lam(over, _number(value.reshape(-1)[0]))
+    if value.dim() == 2 and value.shape[0] == value.shape[1] and torch.equal(value, torch.eye(len(value), dtype=value.dtype)):
+        return Lam(over, of(Delta(*over)))
+    return None
 
 
 def _number(value: Tensor) -> Any:
