@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from jvpcli.symbolic.forms import (
     Atom,
@@ -14,8 +15,11 @@ from jvpcli.symbolic.forms import (
     Poly,
     add,
     atom,
+    distributed,
     fn,
     fresh,
+    indices,
+    normal,
     number,
     of,
     power,
@@ -120,6 +124,13 @@ def _pinv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], pa
 
 def _matrix_exp(args: tuple[Lam, ...], arriving: Arriving, by: tuple[Index, ...]) -> Poly:
     (i, j), x = args[0].over, args[0]
+    p, q = fresh(i.size), fresh(i.size)
+    direction = arriving(p, q)
+    deltas = (Delta(p, q), Delta(q, p))
+    if all(any(d in term.factors for d in deltas) for term in direction):  # E = c·I: exp changes as that of a number does
+        numbers = add(*(normal(replace(t, factors=tuple(f for f in t.factors if f not in deltas))) for t in direction))
+        if not {p, q} & indices(numbers):
+            return distributed(atom("matrix_exp", x, at=by[::-1]), numbers)
     return _slope(Lam((j, i), x.body), arriving, by)
 
 

@@ -55,6 +55,7 @@ class Expr:
     ndim: int = 0
     matrix: str | None = None
     entries: int = 0  # of a sum: how many it adds up
+    symmetric: bool = False  # a matrix that is its own transpose
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ def permuted(t: Tensor, want: Sequence[Index]) -> Tensor:
     """The axes in another order."""
     if t.axes == tuple(want):
         return t
+    if t.expr.symmetric:
+        return Tensor(t.expr, tuple(want), t.below)
     if len(t.axes) == 2:
         return Tensor(transposed(t.expr), tuple(want), t.below)
     order = [t.axes.index(i) for i in want]
@@ -526,7 +529,11 @@ class Writer:
         """Everything multiplied, numbers first; a sum over as many entries as it is divided by is a mean."""
         for k, t in enumerate(tensors):
             n = t.expr.entries
-            if n > 1 and coefficient.denominator % n == 0:
+            spread = _variance(t.expr, coefficient)
+            if spread is not None:
+                tensors = [*tensors[:k], Tensor(spread[0], t.axes), *tensors[k + 1 :]]
+                coefficient *= spread[1]
+            elif n > 1 and coefficient.denominator % n == 0:
                 text, matrix = t.expr.text.replace(".sum(", ".mean("), t.expr.matrix and "mean({0})"
                 tensors = [
                     *tensors[:k],
@@ -570,7 +577,7 @@ class Writer:
                 return [self._entry(name(text, len(at)), at)]
             case Delta(a, b):
                 if isinstance(a, Index) and isinstance(b, Index):
-                    return [Tensor(call(f"torch.eye({a.size}){self.kind}", ndim=2, matrix="I"), (a, b))]
+                    return [Tensor(Expr("call", (), f"torch.eye({a.size}){self.kind}", 2, "I", symmetric=True), (a, b))]
                 index, place = (a, b) if isinstance(a, Index) else (b, a)
                 assert isinstance(index, Index)
                 return [Tensor(call(f"torch.eye({index.size}){self.kind}[{place}]", ndim=1), (index,))]
@@ -686,6 +693,7 @@ class Writer:
                 text,
                 len(rest) + len(atom.at),
                 (matrix or None) if not rest else None,
+                symmetric=atom.name == "inv" and not rest and symmetric(lam),
             ),
             (*rest, *atom.at),
         )
@@ -755,6 +763,22 @@ WHOLE: Mapping[str, tuple[str, str]] = {
 """Atoms of matrices, with batches in front."""
 
 
+def _variance(expr: Expr, coefficient: Fraction) -> tuple[Expr, int] | None:
+    """A sum of squares of what is left when a mean is taken off as a variance, and by what it was divided."""
+    square = expr.args[0] if expr.op == "postfix" and expr.text.startswith(".sum(") else None
+    if square is None or square.op != "pow" or square.args[1].text != "2" or square.args[0].op != "sub":
+        return None
+    dim = expr.text[len(".sum(") : -1]
+    for x, mean in itertools.permutations(square.args[0].args):
+        while mean.op == "postfix" and mean.text.startswith("["):
+            (mean,) = mean.args
+        own = mean.op == "postfix" and mean.args[0] == x and mean.text in (f".mean({dim})", f".mean({dim}, keepdim=True)")
+        for divisor, more in ((expr.entries - 1, ""), (expr.entries, "correction=0")):
+            if own and divisor > 1 and coefficient.denominator % divisor == 0:
+                return postfix(x, f".var({', '.join(part for part in (dim, more) if part)})", expr.ndim), divisor
+    return None
+
+
 def _raised(t: Tensor, e: Fraction) -> Tensor:
     """A power of a tensor, element-wise."""
     t = upright(t)
@@ -764,6 +788,8 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
         expr = postfix(square.args[0], ".norm()", ndim, "‖{0}‖")
     elif size == Fraction(1, 2) and t.expr.op == "matmul" and t.expr.args[0] == t.expr.args[1]:
         expr = postfix(t.expr.args[0], ".norm()", ndim, "‖{0}‖")
+    elif size == Fraction(1, 2) and t.expr.op == "postfix" and t.expr.text.startswith(".var("):
+        expr = replace(t.expr, text=t.expr.text.replace(".var(", ".std("))
     elif size == Fraction(1, 2):
         expr = call("torch.sqrt({0})", t.expr, ndim=ndim, matrix="√({0})" if not ndim else None)
     elif size == 1:

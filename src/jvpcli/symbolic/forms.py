@@ -473,6 +473,14 @@ def normal(term: Term) -> Poly:
                 factors[k] = Power(scaled(factor.base, -1), Fraction(1))
                 coefficient = -coefficient
                 break
+    for k, bracket in enumerate(factors):  # a sum over a power of the same sum
+        inner = _summed_once(bracket)
+        group = _alike(inner, sums, factors, k) if inner is not None else None
+        if inner is not None and group is not None and isinstance(bracket, Power):
+            left = [f for n, f in enumerate(factors) if n not in group and n != k]
+            kept = [s for s in sums if s in _of_all(left)]
+            left.append(Power(bracket.base, bracket.exponent + 1))
+            return normal(Term(coefficient / inner.coefficient, tuple(kept), tuple(left)))
     used = _of_all(factors)
     for index in [s for s in sums if s not in used]:
         coefficient *= index.size
@@ -568,6 +576,26 @@ def _ordered(factor: Factor) -> Factor:
     if isinstance(factor, Atom) and factor.name == "inv" and symmetric(factor.args[0]):
         return replace(factor, at=tuple(sorted(factor.at, key=lambda a: a.number if isinstance(a, Index) else -1)))
     return factor
+
+
+def _summed_once(factor: Factor) -> Term | None:
+    """The one sum that a factor is a power of, where it stands below."""
+    if isinstance(factor, Power) and factor.exponent < 0 and len(factor.base) == 1 and factor.base[0].sums:
+        return factor.base[0]
+    return None
+
+
+def _alike(inner: Term, sums: list[Index], factors: list[Factor], but: int) -> set[int] | None:
+    """Factors that are, with the sums that run over them alone, such a sum; None: none are."""
+    want = key_of(inner, {})
+    for s in sums:
+        near = {n for n, f in enumerate(factors) if n != but and s in indices(f)}
+        group = _reached(factors, near, sums, [], but)
+        own = tuple(i for i in sums if i in _of_all(factors[n] for n in group))
+        found = Term(Fraction(1), own, tuple(factors[n] for n in sorted(group)))
+        if own and not set(own) & indices(factors[but]) and want == key_of(found, {}):
+            return group
+    return None
 
 
 ORTHOGONAL = {"eigenvectors": (0, 1), "left_vectors": (0,), "right_vectors": (1,)}

@@ -348,7 +348,8 @@ def picked(x: Lam, places: Tensor, fill: float = 0.0) -> Lam:
     """
     _refuse_many(places.numel(), math.prod(x.shape))
     flat = tuple(int(p) for p in places.reshape(-1).tolist())
-    return _of_squeezed(x, "pick", lambda before, after: (flat, before, after, *([fill] if fill and 0 in flat else [])), places.shape)
+    beside = (fill,) if fill and 0 in flat else ()
+    return _of_squeezed(x, "pick", lambda before, after: (flat, before, after, *beside), places.shape)
 
 
 def spread(x: Lam, places: Tensor, shape: Sequence[int]) -> Lam:
