@@ -282,9 +282,11 @@ def _free_key(poly: Poly) -> str:
 
 def key_of(term: Term, bound: Mapping[Index, str]) -> str:
     """The key of a term without its coefficient."""
-    depth = len(bound)
-    orders: Iterable[tuple[Index, ...]] = (
-        itertools.permutations(term.sums) if 1 < len(term.sums) <= 4 else (tuple(term.sums),)
+    depth, sizes = len(bound), sorted({s.size for s in term.sums})
+    alike = [[s for s in term.sums if s.size == size] for size in sizes]  # what may be called by another's name
+    orders = (
+        tuple(itertools.chain.from_iterable(choice))
+        for choice in itertools.product(*(itertools.permutations(own) if len(own) <= 4 else [own] for own in alike))
     )
 
     def named(order: tuple[Index, ...]) -> str:

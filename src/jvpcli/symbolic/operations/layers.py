@@ -328,7 +328,8 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
         layer_norm(x, shape, weight, bias, eps), *_statistics(x, list(range(-len(shape), 0)), eps, True)
     ),
     "native_group_norm": lambda x, weight, bias, n, c, rest, groups, eps: (
-        group_norm(x, groups, weight, bias, eps), *_statistics(reshaped(x, (n, groups, -1)), -1, eps, False)
+        group_norm(x, groups, weight, bias, eps),
+        *map(scalar("detach"), _statistics(reshaped(x, (n, groups, -1)), -1, eps, False)),
     ),
     "native_batch_norm": lambda x, weight, bias, centre, spread, training, momentum, eps: (
         batch_norm(x, centre, spread, weight, bias, training, momentum, eps),

@@ -236,10 +236,10 @@ def svd(x: Lam, full_matrices: bool = True, *, driver: str | None = None) -> tup
 
 
 def linalg_norm(x: Lam, ord: Any = None, dim: Dims = None, keepdim: bool = False, dtype: Any = None) -> Lam:
-    matrix = len(x.over) == 2 if dim is None else isinstance(dim, (tuple, list)) and len(dim) == 2
-    if ord in (None, "fro") or not matrix:
+    of_matrix = tuple(dim) if isinstance(dim, (tuple, list)) else (-2, -1) if dim is None and len(x.over) == 2 else ()
+    if ord in (None, "fro") or len(of_matrix) != 2:
         return norm(x, 2 if ord is None else ord, dim, keepdim)
-    return matrix_norm(x, ord, (-2, -1) if dim is None else dim, keepdim)
+    return matrix_norm(x, ord, of_matrix, keepdim)
 
 
 def matrix_norm(x: Lam, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, dtype: Any = None) -> Lam:

@@ -108,7 +108,7 @@ def softmax(x: Lam, dim: int | None = None, _stacklevel: int = 3, dtype: Any = N
     return _spread("softmax", x, dim)
 
 
-def softmin(x: Lam, dim: int | None = None) -> Lam:
+def softmin(x: Lam, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Lam:
     return softmax(minus_one_times(x), dim)
 
 
