@@ -157,13 +157,17 @@ def _eigenvalues(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, .
 
 
 def _eigenvectors(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    """∂u_k = Σ_{l≠k} u_l (u_lᵀ dA u_k)/(λ_k − λ_l)."""
+    """∂u_k = Σ_{l≠k} u_l (u_lᵀ dA u_k)/(λ_k − λ_l), where dA is symmetric."""
     (i, k), (a, b) = at, by
     m = fresh(by[0].size)
     same = of(Delta(m, k))
     gap = add(atom("eigenvalues", *args, at=(k,)), scaled(atom("eigenvalues", *args, at=(m,)), -1), same)
-    u = [atom("eigenvectors", *args, at=where) for where in ((i, m), (a, m), (b, k))]
-    return total(times(add(number(1), scaled(same, -1)), power(gap, -1), *u), (m,))
+
+    def part(a: Axis, b: Axis) -> Poly:
+        u = [atom("eigenvectors", *args, at=where) for where in ((i, m), (a, m), (b, k))]
+        return total(times(number("1/2"), add(number(1), scaled(same, -1)), power(gap, -1), *u), (m,))
+
+    return add(part(a, b), part(b, a))
 
 
 def _singular_values(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:

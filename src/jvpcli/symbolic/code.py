@@ -541,6 +541,8 @@ class Writer:
                     *tensors[k + 1 :],
                 ]
                 coefficient *= n
+        if coefficient.denominator != 1 and tensors and all(is_truth(t.expr) for t in tensors):
+            tensors = [numeric(tensors[0], self.kind), *tensors[1:]]  # else the number would be of the default dtype
         scalars = [*scalars, *(t for t in tensors if not t.axes)]
         tensors = sorted((t for t in tensors if t.axes), key=lambda t: t.below)
         pieces: list[Tensor] = []

@@ -7,6 +7,7 @@ Everything is frozen; the functions here keep what a form means and bring it to 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -625,7 +626,10 @@ def _unmoved(factor: Factor) -> tuple[Factor, ...]:
         return (factor,)
     name, *params = factor.params
     alike = name.removeprefix(ADJOINT) in ("reshape", "flip", "roll") or name in ("slice", ADJOINT + "pad")
-    if not alike and not (name == "pick" and 0 not in params[0]):
+    alike = alike or (name == "pick" and 0 not in params[0])
+    if name == ADJOINT + "pick":  # each entry goes to a place of its own
+        alike = sorted(p for p in params[0] if p) == [*range(1, math.prod(params[1]) + 1)]
+    if not alike:
         return (factor,)
     return (Power(factor.args[0].body, Fraction(1)),)
 
