@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jvpcli
-from jvpcli.symbolic import forms, operations, rules, scalars
+from jvpcli.symbolic import atoms, forms, operations, rules, scalars
 
 EXAMPLES = int(os.environ.get("JVP_COMPOSITIONS", "25"))
 """In a run of all tests; `make fuzz` draws 300 new ones, which take a few minutes."""
@@ -94,17 +94,17 @@ def broken_rules():
     )
     yield "sin", lambda patch: patch.setitem(scalars.SCALARS, "sin", wrong)
     for name in ("softmax", "inv"):
-        rule = rules.ATOMS[name, 0]
+        rule = atoms.ATOMS[name, 0]
         yield (
             name,
             lambda patch, name=name, rule=rule: patch.setitem(
-                rules.ATOMS, (name, 0), lambda *given: forms.scaled(rule(*given), -1)
+                atoms.ATOMS, (name, 0), lambda *given: forms.scaled(rule(*given), -1)
             ),
         )
     yield (
         "matmul",
         lambda patch: patch.setitem(
-            operations.OPERATIONS, "matmul", lambda a, b: operations.matmul(operations.times_of(a, 2), b)
+            operations.OPERATIONS, "matmul", lambda a, b: operations.matrices.matmul(operations.entries.times_of(a, 2), b)
         ),
     )
     yield (

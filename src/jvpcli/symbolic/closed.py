@@ -17,9 +17,23 @@ from jvpcli.language.parse import parse
 from jvpcli.problem import Problem
 from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
-from jvpcli.symbolic.code import Writer, matrix_text, torch_text, variants
-from jvpcli.symbolic.forms import ONE, Delta, Index, Lam, Poly, Sym, add, fresh, of, replace_entries, times
-from jvpcli.symbolic.rules import NoClosedFormError, derivative, pulled, total_of
+from jvpcli.symbolic.code import Writer, cost, matrix_text, torch_text, variants
+from jvpcli.symbolic.forms import (
+    ONE,
+    Delta,
+    Index,
+    Lam,
+    NoClosedFormError,
+    Poly,
+    Sym,
+    add,
+    fresh,
+    of,
+    replace_entries,
+    times,
+    total_of,
+)
+from jvpcli.symbolic.rules import derivative, pulled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
@@ -394,13 +408,15 @@ class Closed:
         scope: Mapping[str, Tensor],
     ) -> Form:
         """A product's forms, each verified."""
+        derived = poly
         poly = shortest(poly, self.text) if scope or len(self.text(poly)) > LONG else poly
         if not self._holds(lambda p: value(poly, at, {**p.tensors, **scope}), want):
             return Form(None, None, None, None, NOT_VERIFIED)
         formula, latex = self.text(poly), self.text(poly, LATEX)
         reason = None
         try:
-            found = Writer(next(iter(self.at))).candidates(poly, at, like)
+            writer = Writer(next(iter(self.at)))  # a form that is short as text need not be short as code
+            found = sorted((e for form in {derived: 0, poly: 0} for e in writer.candidates(form, at, like)), key=cost)
         except NoClosedFormError as error:
             found, reason = [], str(error)
         for expr in found:

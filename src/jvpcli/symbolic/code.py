@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, reduce
+from typing import Any
 
 from jvpcli.symbolic.forms import (
     IDEMPOTENT,
@@ -23,6 +24,7 @@ from jvpcli.symbolic.forms import (
     Index,
     Lam,
     Move,
+    NoClosedFormError,
     Poly,
     Power,
     Sym,
@@ -36,7 +38,6 @@ from jvpcli.symbolic.forms import (
     symmetric,
 )
 from jvpcli.symbolic.moves import MOVES
-from jvpcli.symbolic.rules import NoClosedFormError
 from jvpcli.symbolic.scalars import SCALARS
 
 ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM, COMPARED = 100, 90, 80, 70, 60, 50, 40
@@ -55,6 +56,7 @@ class Expr:
     ndim: int = 0
     matrix: str | None = None
     entries: int = 0  # of a sum: how many it adds up
+    symmetric: bool = False  # a matrix that is its own transpose
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def torch_text(expr: Expr) -> str:
             return f"{at(expr.args[0], POSTFIX)}**{at(expr.args[1], POSTFIX)}"
         case "postfix":
             return f"{at(expr.args[0], POSTFIX)}{expr.text}"
+        case "index":
+            return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
     return expr.text.format(*map(torch_text, expr.args))
 
 
@@ -201,9 +205,18 @@ def symbols(expr: Expr) -> int:
 
 
 def cost(expr: Expr) -> tuple[int, int, int]:
-    """What is least of the shortest expression."""
+    """What is least of the shortest expression; what has more axes than any tensor in it counts as longer."""
     text = torch_text(expr)
-    return operations(expr), symbols(expr), len(text)
+    rank = max((leaf.ndim for leaf in nodes(expr) if leaf.op == "name"), default=0)
+    wider = sum(1 for node in nodes(expr) if node.ndim > max(rank, expr.ndim))
+    return operations(expr) + wider, symbols(expr), len(text)
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """An expression and all that is in it."""
+    yield expr
+    for part in expr.args:
+        yield from nodes(part)
 
 
 # --- building expressions --------------------------------------------------------------------------------------------
@@ -262,6 +275,8 @@ def permuted(t: Tensor, want: Sequence[Index]) -> Tensor:
     """The axes in another order."""
     if t.axes == tuple(want):
         return t
+    if t.expr.symmetric:
+        return Tensor(t.expr, tuple(want), t.below)
     if len(t.axes) == 2:
         return Tensor(transposed(t.expr), tuple(want), t.below)
     order = [t.axes.index(i) for i in want]
@@ -546,6 +561,12 @@ class Writer:
         a, b = with_it
         over = {i for i in only if i in a.axes and i in b.axes}
         left = [i for i in sums if i not in over]
+        for hot, x in ((a, b), (b, a)):
+            if over == {index} and hot.expr.op == "whole" and hot.axes[-1] == index and not set(hot.axes[:-1]) & set(x.axes):
+                rows = permuted(upright(x), (index, *(i for i in x.axes if i != index)))
+                axes = (*hot.axes[:-1], *rows.axes[1:])
+                entry = Expr("index", (rows.expr, hot.expr.args[0]), ndim=len(axes))
+                yield from self._summed([*rest, Tensor(entry, axes)], left, want)
         for t in contracted(a, b, over, self.kind):
             yield from self._summed([*rest, t], left, want)
 
@@ -555,7 +576,11 @@ class Writer:
         """Everything multiplied, numbers first; a sum over as many entries as it is divided by is a mean."""
         for k, t in enumerate(tensors):
             n = t.expr.entries
-            if n > 1 and coefficient.denominator % n == 0:
+            spread = _variance(t.expr, coefficient)
+            if spread is not None:
+                tensors = [*tensors[:k], Tensor(spread[0], t.axes), *tensors[k + 1 :]]
+                coefficient *= spread[1]
+            elif n > 1 and coefficient.denominator % n == 0:
                 text, matrix = t.expr.text.replace(".sum(", ".mean("), t.expr.matrix and "mean({0})"
                 tensors = [
                     *tensors[:k],
@@ -563,6 +588,8 @@ class Writer:
                     *tensors[k + 1 :],
                 ]
                 coefficient *= n
+        if coefficient.denominator != 1 and tensors and all(is_truth(t.expr) for t in tensors):
+            tensors = [numeric(tensors[0], self.kind), *tensors[1:]]  # else the number would be of the default dtype
         scalars = [*scalars, *(t for t in tensors if not t.axes)]
         tensors = sorted((t for t in tensors if t.axes), key=lambda t: t.below)
         pieces: list[Tensor] = []
@@ -599,7 +626,7 @@ class Writer:
                 return [self._entry(name(text, len(at)), at)]
             case Delta(a, b):
                 if isinstance(a, Index) and isinstance(b, Index):
-                    return [Tensor(call(f"torch.eye({a.size}){self.kind}", ndim=2, matrix="I"), (a, b))]
+                    return [Tensor(Expr("call", (), f"torch.eye({a.size}){self.kind}", 2, "I", symmetric=True), (a, b))]
                 index, place = (a, b) if isinstance(a, Index) else (b, a)
                 assert isinstance(index, Index)
                 return [Tensor(call(f"torch.eye({index.size}){self.kind}[{place}]", ndim=1), (index,))]
@@ -612,9 +639,11 @@ class Writer:
                     min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost)
                     for a in args
                 ]
+                if own == "where" and texts[0].op not in ("truth", "name", "number"):
+                    texts[0] = Expr("truth", (texts[0],), "({0} != 0)", texts[0].ndim)
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
-                if constant_of(args[0]) is not None and constant_of(args[-1]) is None and own == "less":
+                if own == "less" and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
                     return [Tensor(Expr("truth", tuple(texts), "({1} > {0})", len(axes)), axes)]
                 texts = [t if (c := constant_of(a)) is None else constant(c) for a, t in zip(args, texts, strict=True)]
                 if own in BOUNDS and any(t.op == "number" for t in texts):
@@ -676,6 +705,8 @@ class Writer:
                         t = Tensor(filled(t.expr, shape, self.kind, len(axes)), axes)
                     else:
                         t = Tensor(postfix(aligned(t, axes), f".expand({shape})", len(axes)), axes)
+                elif t.expr.op == "number":
+                    t = Tensor(call(f"torch.tensor({{0}}){self.kind}", t.expr, ndim=0), ())
                 found.append(self._apply(atom, lam, t))
         found = sorted(found, key=lambda t: cost(t.expr))[:2]
         return found
@@ -683,11 +714,12 @@ class Writer:
     def _apply(self, atom: Atom, lam: Lam, t: Tensor) -> Tensor:
         """An atom's operation on the tensor of its argument."""
         rest = [i for i in t.axes if i not in lam.over]
-        if atom.name in ALONG:
+        if atom.name in ALONG or atom.name in ("values", "indices"):
             places = [t.axes.index(i) for i in lam.over]
             dim = str(places[0]) if len(places) == 1 else str(tuple(places))
             keeps = len(atom.at) == len(lam.over)
-            expr = ALONG[atom.name](t.expr, dim, len(places) == len(t.axes), len(t.axes) if keeps else len(rest))
+            write = ALONG[atom.name] if atom.name in ALONG else _chosen(atom.name, *atom.params)
+            expr = write(t.expr, dim, len(places) == len(t.axes), len(t.axes) if keeps else len(rest))
             if keeps:
                 by = dict(zip(lam.over, atom.at, strict=True))
                 return self._entry(expr, tuple(by.get(i, i) for i in t.axes))
@@ -711,6 +743,7 @@ class Writer:
                 text,
                 len(rest) + len(atom.at),
                 (matrix or None) if not rest else None,
+                symmetric=atom.name == "inv" and not rest and symmetric(lam),
             ),
             (*rest, *atom.at),
         )
@@ -722,6 +755,17 @@ def _along(text: str, whole: str | None = None) -> Callable[[Expr, str, bool, in
         return call(form.replace("DIM", dim), x, ndim=ndim, matrix=None)
 
     return write
+
+
+def _chosen(part: str, function: str, options: Sequence[tuple[str, Any]]) -> Callable[[Expr, str, bool, int], Expr]:
+    """The entries that a function picks along an axis, or where they stand."""
+    if part == "indices" and function in ("sort", "max", "min"):
+        more = "".join(f", {name}={value}" for name, value in options)
+        return _method(f".arg{function}(DIM{more})", f".arg{function}({f'0{more}' if more else ''})")
+    if part == "values" and function in ("max", "min"):
+        return _method(f".a{function}(DIM)", f".a{function}()")
+    given = "".join(f", {name}={value}" for name, value in options)
+    return _along(f"torch.{function}({{0}}, dim=DIM{given}).{part}")
 
 
 def _truth(text: str) -> Callable[[Expr, str, bool, int], Expr]:
@@ -741,6 +785,7 @@ def _softmax(x: Expr, dim: str, all_axes: bool, ndim: int) -> Expr:
 
 ALONG: Mapping[str, Callable[[Expr, str, bool, int], Expr]] = {
     "softmax": _softmax,
+    "cumprod": _along("torch.cumprod({0}, DIM)"),
     "log_softmax": _along("torch.log_softmax({0}, DIM)"),
     "logsumexp": _along("torch.logsumexp({0}, DIM)"),
     "prod": _method(".prod(DIM)", ".prod()"),
@@ -755,9 +800,33 @@ WHOLE: Mapping[str, tuple[str, str]] = {
     "inv": ("torch.linalg.inv({0})", "inv({0})"),
     "det": ("torch.linalg.det({0})", "det({0})"),
     "logdet": ("torch.logdet({0})", "logdet({0})"),
+    "cholesky": ("torch.linalg.cholesky({0})", "chol({0})"),
+    "pinv": ("torch.linalg.pinv({0})", "pinv({0})"),
+    "matrix_exp": ("torch.linalg.matrix_exp({0})", "exp({0})"),
+    "eigenvalues": ("torch.linalg.eigvalsh({0})", ""),
+    "eigenvectors": ("torch.linalg.eigh({0}).eigenvectors", ""),
+    "singular_values": ("torch.linalg.svdvals({0})", ""),
+    "left_vectors": ("torch.linalg.svd({0}, full_matrices=False).U", ""),
+    "right_vectors": ("torch.linalg.svd({0}, full_matrices=False).Vh", ""),
     "one_hot": ("torch.nn.functional.one_hot({0}, %s)", ""),
 }
 """Atoms of matrices, with batches in front."""
+
+
+def _variance(expr: Expr, coefficient: Fraction) -> tuple[Expr, int] | None:
+    """A sum of squares of what is left when a mean is taken off as a variance, and by what it was divided."""
+    square = expr.args[0] if expr.op == "postfix" and expr.text.startswith(".sum(") else None
+    if square is None or square.op != "pow" or square.args[1].text != "2" or square.args[0].op != "sub":
+        return None
+    dim = expr.text[len(".sum(") : -1]
+    for x, mean in itertools.permutations(square.args[0].args):
+        while mean.op == "postfix" and mean.text.startswith("["):
+            (mean,) = mean.args
+        own = mean.op == "postfix" and mean.args[0] == x and mean.text in (f".mean({dim})", f".mean({dim}, keepdim=True)")
+        for divisor, more in ((expr.entries - 1, ""), (expr.entries, "correction=0")):
+            if own and divisor > 1 and coefficient.denominator % divisor == 0:
+                return postfix(x, f".var({', '.join(part for part in (dim, more) if part)})", expr.ndim), divisor
+    return None
 
 
 def _raised(t: Tensor, e: Fraction) -> Tensor:
@@ -769,6 +838,8 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
         expr = postfix(square.args[0], ".norm()", ndim, "‖{0}‖")
     elif size == Fraction(1, 2) and t.expr.op == "matmul" and t.expr.args[0] == t.expr.args[1]:
         expr = postfix(t.expr.args[0], ".norm()", ndim, "‖{0}‖")
+    elif size == Fraction(1, 2) and t.expr.op == "postfix" and t.expr.text.startswith(".var("):
+        expr = replace(t.expr, text=t.expr.text.replace(".var(", ".std("))
     elif size == Fraction(1, 2):
         expr = call("torch.sqrt({0})", t.expr, ndim=ndim, matrix="√({0})" if not ndim else None)
     elif size == 1:

@@ -7,11 +7,16 @@ Everything is frozen; the functions here keep what a form means and bring it to 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+
+class NoClosedFormError(Exception):
+    """Says why there is no closed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,11 @@ ONE = number(1)
 def of(factor: Factor) -> Poly:
     """A form of one factor."""
     return normal(Term(Fraction(1), (), (factor,)))
+
+
+def atom(name: str, *args: Lam, at: tuple[Axis, ...] = (), params: tuple[Any, ...] = ()) -> Poly:
+    """A form of one entry of an atom."""
+    return of(Atom(name, args, at, params))
 
 
 # --- what a form is made of ------------------------------------------------------------------------------------------
@@ -257,58 +267,62 @@ def replace_entries(poly: Poly, name: str, by: Lam) -> Poly:
 # --- equality up to the names of what is bound -----------------------------------------------------------------------
 
 
-def key(poly: Poly, bound: Mapping[Index, Any] | None = None) -> Any:
+def key(poly: Poly, bound: Mapping[Index, str] | None = None) -> str:
     """Equal for two forms that differ by the names of bound indices and by order alone."""
-    return _key(poly, bound) if bound else _outer_key(poly)
+    return _free_key(poly) if not bound else _key(poly, bound)
 
 
-def _key(poly: Poly, bound: Mapping[Index, Any]) -> Any:
-    return tuple(sorted(((key_of(term, bound), str(term.coefficient)) for term in poly), key=repr))
+def _key(poly: Poly, bound: Mapping[Index, str]) -> str:
+    return "+".join(sorted(f"{term.coefficient}{key_of(term, bound)}" for term in poly))
 
 
-@lru_cache(maxsize=4096)
-def _outer_key(poly: Poly) -> Any:
-    """That of a form which stands in no other; the same ones are compared over and over."""
+@lru_cache(maxsize=2**14)
+def _free_key(poly: Poly) -> str:
     return _key(poly, {})
 
 
-def key_of(term: Term, bound: Mapping[Index, Any]) -> Any:
+def key_of(term: Term, bound: Mapping[Index, str]) -> str:
     """The key of a term without its coefficient."""
-    depth = len(bound)
-    orders: Iterable[tuple[Index, ...]] = (
-        itertools.permutations(term.sums) if 1 < len(term.sums) <= 4 else (tuple(term.sums),)
+    depth, sizes = len(bound), sorted({s.size for s in term.sums})
+    alike = [[s for s in term.sums if s.size == size] for size in sizes]  # what may be called by another's name
+    orders = (
+        tuple(itertools.chain.from_iterable(choice))
+        for choice in itertools.product(*(itertools.permutations(own) if len(own) <= 4 else [own] for own in alike))
     )
-    best = None
-    for order in orders:
-        inner = {**bound, **{s: ("b", depth + k, s.size) for k, s in enumerate(order)}}
-        found = tuple(sorted((factor_key(f, inner) for f in term.factors), key=repr))
-        best = found if best is None or repr(found) < repr(best) else best
-    return (tuple(sorted(s.size for s in term.sums)), best)
+
+    def named(order: tuple[Index, ...]) -> str:
+        inner = {**bound, **{s: f"b{depth + k}:{s.size}" for k, s in enumerate(order)}}
+        return "*".join(sorted(factor_key(f, inner) for f in term.factors))
+
+    return f"Σ{sorted(s.size for s in term.sums)}{min(map(named, orders))}"
 
 
-def factor_key(factor: Factor, bound: Mapping[Index, Any]) -> Any:
+def factor_key(factor: Factor, bound: Mapping[Index, str]) -> str:
     """The key of a factor, where `bound` gives the indices bound around it their names."""
 
-    def axis(a: Axis) -> Any:
-        return bound.get(a, a) if isinstance(a, Index) else a
+    def axis(a: Axis) -> str:
+        return bound.get(a) or f"i{a.number}" if isinstance(a, Index) else str(a)
+
+    def axes(at: Iterable[Axis]) -> str:
+        return ",".join(map(axis, at))
 
     match factor:
         case Sym(name, at):
-            return ("sym", name, tuple(map(axis, at)))
+            return f"{name}[{axes(at)}]"
         case Delta(a, b):
-            return ("delta", *sorted((axis(a), axis(b)), key=repr))
+            return f"δ[{','.join(sorted((axis(a), axis(b))))}]"
         case Fn(name, args):
-            return ("fn", name, tuple(key(a, bound) for a in args))
+            return f"{name}({';'.join(key(a, bound) for a in args)})"
         case Power(base, exponent):
-            return ("power", key(base, bound), str(exponent))
+            return f"({key(base, bound)})^{exponent}"
         case Atom(name, args, at, params):
             inner = [
-                key(lam.body, {**bound, **{s: ("l", len(bound) + k, s.size) for k, s in enumerate(lam.over)}})
+                key(lam.body, {**bound, **{s: f"l{len(bound) + k}:{s.size}" for k, s in enumerate(lam.over)}})
                 for lam in args
             ]
-            return ("atom", name, tuple(inner), tuple(map(axis, at)), repr(params))
+            return f"{name}{params}<{';'.join(inner)}>[{axes(at)}]"
         case Move(name, params, out, into):
-            return ("move", name, repr(params), tuple(map(axis, out)), tuple(map(axis, into)))
+            return f"{name}{params}[{axes(out)};{axes(into)}]"
 
 
 # --- algebra ---------------------------------------------------------------------------------------------------------
@@ -373,6 +387,11 @@ def total(poly: Poly, over: Iterable[Index]) -> Poly:
     return add(*(normal(replace(term, sums=(*over, *term.sums))) for term in poly))
 
 
+def total_of(outer: Poly, inner: Poly, over: tuple[Index, ...]) -> Poly:
+    """Σ outer·inner, term by term, so that deltas are summed away."""
+    return add(*(total(times((a,), (b,)), over) for a in outer for b in inner))
+
+
 def fn(name: str, *args: Poly) -> Poly:
     """A scalar function of forms."""
     return of(Fn(name, args))
@@ -435,9 +454,10 @@ def normal(term: Term) -> Poly:
         coefficient *= number_left
         if changed:
             continue
-        if _moved(sums, factors):
+        if _moved(sums, factors) or _orthogonal(sums, factors):
             continue
         break
+    factors = [f for factor in factors for f in _unmoved(factor)]
     factors = _gathered([_ordered(f) for f in factors])
     for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
         place = parting.at[0] if len(parting.at) == 1 else None
@@ -456,6 +476,14 @@ def normal(term: Term) -> Poly:
                 factors[k] = Power(scaled(factor.base, -1), Fraction(1))
                 coefficient = -coefficient
                 break
+    for k, bracket in enumerate(factors):  # a sum over a power of the same sum
+        inner = _summed_once(bracket)
+        group = _alike(inner, sums, factors, k) if inner is not None else None
+        if inner is not None and group is not None and isinstance(bracket, Power):
+            left = [f for n, f in enumerate(factors) if n not in group and n != k]
+            kept = [s for s in sums if s in _of_all(left)]
+            left.append(Power(bracket.base, bracket.exponent + 1))
+            return normal(Term(coefficient / inner.coefficient, tuple(kept), tuple(left)))
     used = _of_all(factors)
     for index in [s for s in sums if s not in used]:
         coefficient *= index.size
@@ -553,6 +581,59 @@ def _ordered(factor: Factor) -> Factor:
     return factor
 
 
+def _summed_once(factor: Factor) -> Term | None:
+    """The one sum that a factor is a power of, where it stands below."""
+    if isinstance(factor, Power) and factor.exponent < 0 and len(factor.base) == 1 and factor.base[0].sums:
+        return factor.base[0]
+    return None
+
+
+def _alike(inner: Term, sums: list[Index], factors: list[Factor], but: int) -> set[int] | None:
+    """Factors that are, with the sums that run over them alone, such a sum; None: none are."""
+    want = key_of(inner, {})
+    for s in sums:
+        near = {n for n, f in enumerate(factors) if n != but and s in indices(f)}
+        group = _reached(factors, near, sums, [], but)
+        own = tuple(i for i in sums if i in _of_all(factors[n] for n in group))
+        found = Term(Fraction(1), own, tuple(factors[n] for n in sorted(group)))
+        if own and not set(own) & indices(factors[but]) and want == key_of(found, {}):
+            return group
+    return None
+
+
+ORTHOGONAL = {"eigenvectors": (0, 1), "left_vectors": (0,), "right_vectors": (1,)}
+"""Matrices, and the axes over which the sum of two entries' products is 1 where both are the same, else 0."""
+
+
+def _orthogonal(sums: list[Index], factors: list[Factor]) -> bool:
+    """Sum a product of two entries of an orthogonal matrix away: whether there was one."""
+    found = [f for f in factors if isinstance(f, Atom) and f.name in ORTHOGONAL]
+    for f, g in itertools.combinations(found, 2):
+        for axis in ORTHOGONAL[f.name]:
+            s = f.at[axis]
+            alone = isinstance(s, Index) and s in sums and sum(s in indices(h) for h in factors) == 2
+            same = f.name == g.name and g.at[axis] == s and key(f.args[0].body) == key(g.args[0](*f.args[0].over))
+            if alone and same:
+                factors[:] = [h for h in factors if h is not f and h is not g] + [Delta(f.at[1 - axis], g.at[1 - axis])]
+                sums.remove(s)  # type: ignore[arg-type]
+                return True
+    return False
+
+
+def _unmoved(factor: Factor) -> tuple[Factor, ...]:
+    """The entries that a move only brings elsewhere are what they are where all are alike."""
+    if not (isinstance(factor, Atom) and factor.name == "move" and not indices(factor.args[0].body) & set(factor.args[0].over)):
+        return (factor,)
+    name, *params = factor.params
+    alike = name.removeprefix(ADJOINT) in ("reshape", "flip", "roll") or name in ("slice", ADJOINT + "pad")
+    alike = alike or (name == "pick" and 0 not in params[0])
+    if name == ADJOINT + "pick":  # each entry goes to a place of its own
+        alike = sorted(p for p in params[0] if p) == [*range(1, math.prod(params[1]) + 1)]
+    if not alike:
+        return (factor,)
+    return (Power(factor.args[0].body, Fraction(1)),)
+
+
 def _gathered(factors: list[Factor]) -> list[Factor]:
     """Equal factors as powers of one."""
     found: dict[Any, tuple[Factor, Fraction]] = {}
@@ -593,19 +674,13 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
                 if a in over[:n]:
                     over[n] = fresh(a.size)
                     twins.append(Delta(a, over[n]))
-            inside = [n for n, f in enumerate(factors) if n != k and indices(f) & set(over)]
-            taken = [factors[n] for n in inside]
-            if _of_all(taken) & {a for a in others if isinstance(a, Index)} or any(
-                isinstance(f, Delta) for f in taken
-            ):
+            fixed = {a for a in others if isinstance(a, Index)}
+            near = {n for n, f in enumerate(factors) if n != k and indices(f) & set(over)}
+            ways = [_with_sums(factors, inside, sums, over, k) for inside in (near, _reached(factors, near, sums, over, k))]
+            inside, with_own = min(ways, key=lambda way: len(_of_all(factors[n] for n in way[0]) - set(way[1])))
+            taken = [factors[n] for n in sorted(inside)]
+            if _of_all(taken) & fixed or any(isinstance(f, Delta) for f in taken):
                 continue
-            with_own = [
-                s
-                for s in sums
-                if s not in over
-                and s in _of_all(taken)
-                and not any(s in indices(f) for n, f in enumerate(factors) if n not in inside and n != k)
-            ]
             body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
             for s in {*over, *with_own} & set(sums):
                 sums.remove(s)
@@ -613,6 +688,27 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
             factors.append(Atom("move", (Lam(tuple(over), body),), others, (name, *move.params)))
             return True
     return False
+
+
+def _reached(factors: list[Factor], near: set[int], sums: list[Index], over: list[Index], move: int) -> set[int]:
+    """The factors that sums join with those that a move takes."""
+    inside = set(near)
+    while True:
+        joined = (_of_all(factors[n] for n in inside) & set(sums)) - set(over)
+        more = {n for n, f in enumerate(factors) if n not in inside and n != move and indices(f) & joined}
+        if not more:
+            return inside
+        inside |= more
+
+
+def _with_sums(
+    factors: list[Factor], inside: set[int], sums: list[Index], over: list[Index], move: int
+) -> tuple[set[int], list[Index]]:
+    """The factors that a move takes, and the sums that run over them alone."""
+    own, others = (
+        _of_all(f for n, f in enumerate(factors) if (n in inside) is chosen and n != move) for chosen in (True, False)
+    )
+    return inside, [s for s in sums if s not in over and s in own and s not in others]
 
 
 ADJOINT = "adjoint "

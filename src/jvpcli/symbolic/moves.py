@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.symbolic.rules import NoClosedFormError
+from jvpcli.symbolic.forms import NoClosedFormError
 
 Params = tuple[Any, ...]
 
@@ -56,27 +56,48 @@ MOVES: Mapping[str, Moving] = {
     "pad": Moving(lambda p, b: f"torch.nn.functional.pad({{0}}, {p[0]})", lambda p, b: f"[..., {p[1]}]"),
     # params: slices, widths that undo it
     "slice": Moving(lambda p, b: f"[..., {p[0]}]", lambda p, b: f"torch.nn.functional.pad({{0}}, {p[1]})"),
-    # params: for each entry of the result which entry it is, counted from 1 (0: none), shape before, shape after
-    "pick": Moving(
-        lambda p, b: _picked(p, b),
-        lambda p, b: _spread(p, b),
+    # params: for each entry of the result which entry it is, counted from 1 (0: none), shape before, shape after, what none gives
+    "pick": Moving(lambda p, b: _picked(p, b), lambda p, b: _spread(p, b)),
+    # params: rows, columns and values of the entries of the matrix that are not zero, shape before, shape after
+    "weigh": Moving(
+        lambda p, b: _weighed(p[0], p[1], p[2], p[4], b), lambda p, b: _weighed(p[1], p[0], p[2], p[3], b)
     ),
 }
 
 
 def _picked(params: Params, before: int) -> str:
-    places, _, shape = params
+    places, _, shape, *fill = params
     _refuse_others(before)
-    flat = f"torch.nn.functional.pad(torch.ravel({{0}}), (1, 0))[torch.tensor({list(places)})]"
+    value = f", value={_number(fill[0])}" if fill else ""
+    flat = f"torch.nn.functional.pad(torch.ravel({{0}}), (1, 0){value})[{_positions(places)}]"
     return f"{flat}.reshape({_sizes(shape)})"
 
 
 def _spread(params: Params, before: int) -> str:
-    places, shape, _ = params
+    places, shape, *_ = params
+    size, taken = math.prod(shape) + 1, [p for p in places if p]
+    if len(set(taken)) == len(taken):  # no entry is picked twice: each is picked back
+        back = {p: k for k, p in enumerate(places, 1)}
+        return _picked((tuple(back.get(p, 0) for p in range(1, size)), (), shape), before)
     _refuse_others(before)
-    size = math.prod(shape) + 1
-    flat = f"torch.zeros({size})KIND.index_add(0, torch.tensor({list(places)}), torch.ravel({{0}}))[1:]"
+    flat = f"torch.zeros({size})KIND.index_add(0, {_positions(places)}, torch.ravel({{0}}))[1:]"
     return f"{flat}.reshape({_sizes(shape)})"
+
+
+def _weighed(rows: Params, columns: Params, weights: Params, shape: tuple[int, ...], before: int) -> str:
+    _refuse_others(before)
+    factor = f"torch.tensor({list(weights)}, dtype=torch.float64)KIND*"
+    picked = f"torch.ravel({{0}})[{_positions(columns)}]"
+    flat = f"torch.zeros({math.prod(shape)})KIND.index_add(0, {_positions(rows)}, {factor}{picked})"
+    return f"{flat}.reshape({_sizes(shape)})"
+
+
+def _positions(places: Params) -> str:
+    return f"torch.tensor({list(places)})" if places else "torch.tensor([], dtype=torch.long)"
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else f"{'-' * (value < 0)}torch.inf"
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

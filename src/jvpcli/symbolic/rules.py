@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from fractions import Fraction
 
+from jvpcli.symbolic.atoms import ATOMS, BACKWARD
 from jvpcli.symbolic.forms import (
     Atom,
-    Axis,
     Delta,
     Factor,
     Fn,
     Index,
-    Lam,
-    Move,
+    NoClosedFormError,
     Poly,
     Power,
     Sym,
@@ -21,7 +19,6 @@ from jvpcli.symbolic.forms import (
     add,
     collected,
     distributed,
-    fn,
     fresh,
     indices,
     names,
@@ -29,15 +26,11 @@ from jvpcli.symbolic.forms import (
     of,
     power,
     renamed,
-    scaled,
     times,
     total,
+    total_of,
 )
 from jvpcli.symbolic.scalars import SCALARS
-
-
-class NoClosedFormError(Exception):
-    """Says why there is none."""
 
 
 def derivative(poly: Poly, name: str, at: tuple[Index, ...]) -> Poly:
@@ -86,11 +79,6 @@ def of_factor(factor: Factor, name: str, at: tuple[Index, ...]) -> Poly:
     return ()
 
 
-def total_of(outer: Poly, inner: Poly, over: tuple[Index, ...]) -> Poly:
-    """Σ outer·inner, term by term, so that deltas are summed away."""
-    return add(*(total(times((a,), (b,)), over) for a in outer for b in inner))
-
-
 def pulled(poly: Poly, weight: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
     """Σ_over weight·∂(form)/∂(entry `at` of `name`), from the outside in: what arrives at an argument stays one factor."""
     found: list[Poly] = []
@@ -133,6 +121,10 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
                     raise NoClosedFormError(f"the derivative of {own} has no closed form here")
                 places = tuple(fresh(index.size) for index in lam.over)
                 inner = lam(*places)
+                if own in BACKWARD and not any(i in indices(inner) for i in over):
+                    weight = collected(_arriving(factor, arriving, over, places), through=False)
+                    found.append(pulled(inner, weight, places, name, at))
+                    continue
                 outer = ATOMS[own, k](args, axes, places, params)
                 kept = tuple(i for i in over if i in indices(inner))
                 gone = tuple(i for i in over if i not in kept)
@@ -142,78 +134,20 @@ def _into(factor: Factor, arriving: Poly, over: tuple[Index, ...], name: str, at
     return ()
 
 
+def _arriving(
+    factor: Atom, arriving: Poly, over: tuple[Index, ...], by: tuple[Index, ...]
+) -> Poly:
+    """What arrives at the argument of an atom whose derivative is known as it goes back."""
+
+    def weight(*at: Index) -> Poly:
+        deltas = times(*(of(Delta(a, b)) for a, b in zip(factor.at, at, strict=True)))
+        return total_of(arriving, deltas, over)
+
+    return BACKWARD[factor.name](factor.args, weight, by)
+
+
 def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tuple[Index, ...]) -> Poly:
     """What arrives at an argument, summed over what the argument does not depend on, goes on into it."""
     kept = tuple(i for i in over if i in indices(arg))
     gone = tuple(i for i in over if i not in kept)
     return pulled(arg, collected(total(weight, gone), through=False), kept, name, at)
-
-
-AtomRule = Callable[[tuple[Lam, ...], tuple[Axis, ...], tuple[Index, ...], tuple], Poly]
-
-
-def atom(name: str, *args: Lam, at: tuple[Axis, ...] = (), params: tuple = ()) -> Poly:
-    """A form of one entry of an atom."""
-    return of(Atom(name, args, at, params))
-
-
-def _softmax(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    here = atom("softmax", *args, at=at)
-    return add(times(here, of(Delta(at[0], by[0]))), scaled(times(here, atom("softmax", *args, at=by)), -1))
-
-
-def _log_softmax(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return add(of(Delta(at[0], by[0])), scaled(atom("softmax", *args, at=by), -1))
-
-
-def _logsumexp(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    if len(by) == 1:
-        return atom("softmax", *args, at=by)
-    return fn("exp", add(args[0](*by), scaled(atom("logsumexp", *args), -1)))
-
-
-def _inv(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return scaled(times(atom("inv", *args, at=(at[0], by[0])), atom("inv", *args, at=(by[1], at[1]))), -1)
-
-
-def _det(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return times(atom("det", *args), atom("inv", *args, at=by[::-1]))
-
-
-def _logdet(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return atom("inv", *args, at=by[::-1])
-
-
-def _prod(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    return times(atom("prod", *args), power(args[0](*by), -1))
-
-
-def _amax(name: str) -> AtomRule:
-    def rule(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-        return of(Atom(name, args, by))
-
-    return rule
-
-
-def _move(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-    name, *more = params
-    if name.startswith("adjoint "):
-        return of(Move(name.removeprefix("adjoint "), tuple(more), by, at))
-    return of(Move(name, tuple(more), at, by))
-
-
-ATOMS: Mapping[tuple[str, int], AtomRule] = {
-    ("softmax", 0): _softmax,
-    ("log_softmax", 0): _log_softmax,
-    ("logsumexp", 0): _logsumexp,
-    ("inv", 0): _inv,
-    ("det", 0): _det,
-    ("logdet", 0): _logdet,
-    ("prod", 0): _prod,
-    ("amax", 0): _amax("is_max"),
-    ("amin", 0): _amax("is_min"),
-    ("is_max", 0): lambda *_: (),
-    ("is_min", 0): lambda *_: (),
-    ("move", 0): _move,
-}
-"""∂(entry `at` of an atom)/∂(entry `by` of its argument)."""

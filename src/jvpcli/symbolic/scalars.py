@@ -108,10 +108,27 @@ SCALARS: Mapping[str, Scalar] = {
     "erfc": _plain("erfc", lambda x: scaled(fn("exp", _minus(power(x, 2))), -TWO_OVER_ROOT_PI)),
     "normal_cdf": _plain("ndtr", _gaussian, path="torch.special.ndtr", text="Φ({0})", latex=r"\Phi\left({0}\right)"),
     "lgamma": _plain("lgamma", lambda x: fn("digamma", x), text="lnΓ({0})"),
-    "digamma": _plain("digamma", lambda x: fn("trigamma", x), text="ψ({0})"),
-    "trigamma": Scalar(
-        "torch.special.polygamma(1, {0})", lambda x: torch.special.polygamma(1, x), (), "ψ′({0})", r"\psi'\left({0}\right)"
+    "digamma": _plain("digamma", lambda x: fn("polygamma", ONE, x), text="ψ({0})"),
+    "polygamma": Scalar(
+        "torch.special.polygamma({0}, {1})", lambda n, x: torch.special.polygamma(int(n.flatten()[0]), x),
+        (_zero, lambda n, x: fn("polygamma", add(n, ONE), x)), "ψ⁽{0}⁾({1})", r"\psi^{{({0})}}\left({1}\right)",
     ),
+    "erfinv": _plain("erfinv", lambda x: scaled(fn("exp", power(fn("erfinv", x), 2)), math.sqrt(math.pi) / 2)),
+    "erfcx": _plain("erfcx", lambda x: add(scaled(times(x, fn("erfcx", x)), 2), number(-TWO_OVER_ROOT_PI)),
+                    path="torch.special.erfcx"),
+    "ndtri": _plain("ndtri", lambda x: scaled(fn("exp", scaled(power(fn("ndtri", x), 2), "1/2")), math.sqrt(2 * math.pi)),
+                    path="torch.special.ndtri"),
+    "log_ndtr": _plain("log_ndtr", lambda x: scaled(
+        fn("exp", add(scaled(power(x, 2), "-1/2"), _minus(fn("log_ndtr", x)))), 1 / math.sqrt(2 * math.pi)
+    ), path="torch.special.log_ndtr"),
+    "i0": _plain("i0", lambda x: fn("i1", x), path="torch.special.i0"),
+    "i1": _plain("i1", lambda x: add(fn("i0", x), _minus(times(fn("i1", x), _over(x)))), path="torch.special.i1"),
+    "i0e": _plain("i0e", lambda x: add(fn("i1e", x), _minus(times(fn("sign", x), fn("i0e", x)))), path="torch.special.i0e"),
+    "i1e": _plain("i1e", lambda x: add(
+        fn("i0e", x), _minus(times(fn("sign", x), fn("i1e", x))), _minus(times(fn("i1e", x), _over(x)))
+    ), path="torch.special.i1e"),
+    "nan_to_num": _plain("nan_to_num", lambda x: ONE),
+    "inf": Scalar("torch.inf", lambda: torch.tensor(math.inf), (), "∞", r"\infty"),
     "abs": _plain("abs", lambda x: fn("sign", x), text="|{0}|", latex=r"\left|{0}\right|"),
     "sign": _plain("sign", _zero),
     "relu": _plain("relu", lambda x: fn("positive", x)),

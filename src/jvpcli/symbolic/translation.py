@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,9 +14,10 @@ from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import apply_operation, is_in_place, read_operand
 from jvpcli.program import Equation, refs
-from jvpcli.symbolic.forms import Lam, Sym, fresh, of
-from jvpcli.symbolic.operations import OPERATIONS, picked
-from jvpcli.symbolic.rules import NoClosedFormError
+from jvpcli.symbolic.forms import Delta, Lam, NoClosedFormError, Sym, fresh, of
+from jvpcli.symbolic.operations import OPERATIONS
+from jvpcli.symbolic.operations.entries import plus
+from jvpcli.symbolic.operations.shapes import MOST_PICKED, picked, reshaped, spread, weighed
 
 
 def symbol(name: str, shape: Sequence[int]) -> Lam:
@@ -65,52 +65,133 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
         raise NoClosedFormError(f"`{text}` changes a tensor in place")
     arguments = [read_operand(operand, values) for operand in step.operands]
     keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
+    if step.op.startswith("attr:") and isinstance(arguments[0], (list, tuple)):  # a part of several, by its name
+        several = evaluation.values[slots[0]]
+        return _part(arguments[0], next(k for k, part in enumerate(several) if part is value), text)
     if step.kind == "unpack" or (
         isinstance(arguments[0] if arguments else None, (list, tuple)) and step.op == "op:getitem"
     ):
-        return arguments[0][keywords["index"] if step.kind == "unpack" else arguments[1]]
+        return _part(arguments[0], keywords["index"] if step.kind == "unpack" else arguments[1], text)
     name = step.target.rpartition(".")[2]
     if not any(isinstance(a, Lam) for a in _flat((arguments, keywords))):
         return _constant(value, step, text, slots)
-    rule = OPERATIONS.get(step.op) or OPERATIONS.get(name)
+    plain = name.removesuffix("_copy").removeprefix("unsafe_")
+    rule = OPERATIONS.get(step.op) or OPERATIONS.get(name) or OPERATIONS.get(plain)
     try:
-        if rule is None:
+        if rule is None or (plain in INDEXED and any(map(_no_position, _flat(_given(step, evaluation))))):
             raise NoClosedFormError(f"`{text}`: {name} has no index form here")
         return _called(rule, name, arguments, keywords)
     except NoClosedFormError:
-        if name not in SELECTIONS:
+        if not {name, plain, step.op} & LINEAR:
             raise
-        return _selection(step, arguments, evaluation)
+        return _linear(step, arguments, keywords, evaluation)
 
 
-def _selection(step: Equation, arguments: Sequence[Any], evaluation: Evaluation) -> Any:
-    """What only picks entries of its first operand: which ones is told by running it on their positions, counted from 1."""
-    x = arguments[0]
-    if not isinstance(x, Lam):
-        raise NoClosedFormError("it picks entries of no tensor")
+def _part(several: Sequence[Any], which: Any, text: str) -> Any:
+    """One of several results."""
+    found = several[which]
+    if found is None:
+        raise NoClosedFormError(f"`{text}` has no index form here")
+    return found
+
+
+def _given(step: Equation, evaluation: Evaluation) -> list[Any]:
+    """The values of a step's operands, in order, and then of its keywords."""
     held = {**evaluation.values, **dict(enumerate(evaluation.inputs.values()))}
-    given = [read_operand(operand, held) for operand in step.operands]
-    keywords = {name: read_operand(operand, held) for name, operand in step.keywords}
-    if any(isinstance(a, Tensor) and a.requires_grad for a in [*given[1:], *keywords.values()]):
-        raise NoClosedFormError("it takes more than entries of its first operand")
-    positions = torch.arange(1, math.prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
-    found = apply_operation(step.op, [positions, *given[1:]], keywords)
-
-    return picked(x, found) if isinstance(found, Tensor) else tuple(picked(x, part) for part in found)
+    return [read_operand(operand, held) for operand in (*step.operands, *(o for _, o in step.keywords))]
 
 
-SELECTIONS = frozenset(
+def _no_position(value: Any) -> bool:
+    """Whether a tensor is a mask, or holds positions that are counted from behind."""
+    if not isinstance(value, Tensor) or value.is_floating_point():
+        return False
+    return value.dtype == torch.bool or (value.numel() > 0 and int(value.min()) < 0)
+
+
+INDEXED = frozenset({"gather", "take_along_dim", "index_select", "getitem", "embedding"})
+"""Operations whose positions are in a tensor."""
+
+
+def _linear(step: Equation, arguments: Sequence[Any], keywords: Mapping[str, Any], evaluation: Evaluation) -> Any:
+    """What is linear in its tensors: the matrix of each is found by running it on one entry at a time, all others zero."""
+    given = _given(step, evaluation)
+    pairs = list(zip(_flat((list(arguments), *keywords.values())), _flat(given), strict=True))
+    tensors = [(lam, x.detach()) for lam, x in pairs if isinstance(x, Tensor) and x.is_floating_point()]
+    if sum(x.numel() for _, x in tensors) > 2 * MOST_PICKED or not all(isinstance(lam, Lam) for lam, _ in tensors):
+        raise NoClosedFormError("it picks entries of a tensor that is too large to write their positions out")
+
+    def run(which: int | None, entry: int = 0) -> Any:
+        basis = [torch.zeros(x.shape, dtype=torch.float64) for _, x in tensors]
+        if which is not None:
+            basis[which].view(-1)[entry] = 1.0
+        parts = iter(basis)
+
+        def put(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(put, value))
+            return next(parts) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        values = [put(value) for value in given]
+        positional, named = values[: len(step.operands)], values[len(step.operands) :]
+        return apply_operation(step.op, positional, dict(zip((n for n, _ in step.keywords), named, strict=True)))
+
+    at_zero = run(None)
+    columns = [[run(k, entry) for entry in range(x.numel())] for k, (_, x) in enumerate(tensors)]
+
+    def part(choose: Callable[[Any], Tensor]) -> Lam:
+        base = choose(at_zero)
+        maps = [
+            torch.stack([(choose(y) - base).reshape(-1) for y in own], 1) if own else torch.zeros(base.numel(), 0)
+            for own in columns
+        ]
+        return _mapped([lam for lam, _ in tensors], [m.nan_to_num(0.0) for m in maps], base)
+
+    if isinstance(at_zero, Tensor):
+        return part(lambda y: y)
+    return tuple(part(lambda y, k=k: y[k]) for k in range(len(at_zero)))  # type: ignore[misc]
+
+
+def _mapped(operands: Sequence[Lam], maps: Sequence[Tensor], base: Tensor) -> Lam:
+    """The sum of linear maps of operands, and what is there without them."""
+    reached = torch.stack([m.bool().any(1) for m in maps]).any(0) if maps else torch.zeros(base.numel(), dtype=torch.bool)
+    fill = float(base.reshape(-1)[~reached][0]) if len(operands) == 1 and not bool(reached.all()) else 0.0
+    if bool((base.reshape(-1) != torch.where(reached, 0.0, fill)).any()):
+        raise NoClosedFormError("it puts constants between the entries, which has no index form here")
+    found: Lam | None = None
+    for x, matrix in zip(operands, maps, strict=True):
+        ones = bool(((matrix == 0) | (matrix == 1)).all())
+        if matrix.shape[0] == matrix.shape[1] and not fill and torch.equal(matrix, torch.eye(len(matrix), dtype=matrix.dtype)):
+            each = reshaped(x, tuple(base.shape))
+        elif ones and int(matrix.sum(1).max() if matrix.numel() else 0) <= 1:
+            counted = torch.arange(1, matrix.shape[1] + 1, dtype=matrix.dtype)
+            each = picked(x, (matrix @ counted).reshape(base.shape), fill)
+        elif ones and int(matrix.sum(0).max()) <= 1:
+            counted = torch.arange(1, matrix.shape[0] + 1, dtype=matrix.dtype)
+            each = spread(x, (counted @ matrix).reshape(x.shape), base.shape)
+        else:
+            each = weighed(x, matrix, base.shape)
+        if matrix.numel() and bool(matrix.any()):
+            found = each if found is None else plus(found, each)
+    return found if found is not None else picked(operands[0], torch.zeros(base.shape), fill)
+
+
+LINEAR = frozenset(
     {
         "gather", "index_select", "take", "take_along_dim", "repeat", "tile", "repeat_interleave", "unfold", "unfold_copy",
         "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "diagonal", "diagonal_copy", "diag", "diag_embed", "diagflat",
-        "getitem", "rot90", "flip", "roll", "fftshift", "ifftshift", "expand_copy", "permute_copy", "t_copy", "transpose_copy",
-        "squeeze_copy", "unsqueeze_copy", "alias_copy", "view_copy", "embedding", "masked_select", "combinations", "unflatten",
-        "vsplit", "hsplit", "dsplit", "tensor_split", "split", "split_with_sizes", "unbind_copy", "unsafe_chunk", "unsafe_split",
-        "narrow_copy", "select", "squeeze", "tril", "triu", "atleast_1d", "atleast_2d", "atleast_3d",
-        "upsample_nearest", "swapaxes", "movedim", "flatten", "select_copy", "slice", "chunk", "split_copy",
+        "getitem", "op:getitem", "rot90", "flip", "roll", "fftshift", "ifftshift", "embedding", "masked_select", "combinations",
+        "vsplit", "hsplit", "dsplit", "tensor_split", "split", "select", "squeeze", "atleast_1d", "atleast_2d",
+        "atleast_3d", "chunk", "as_strided", "as_strided_copy", "as_strided_scatter", "block_diag", "sum_to_size",
+        "select_scatter", "slice_scatter", "diagonal_scatter", "masked_scatter", "index_copy", "index_add", "index_put", "put",
+        "scatter", "scatter_add", "scatter_reduce", "index_reduce", "index_fill", "fill", "dstack", "pad", "constant_pad_nd",
+        "fold", "embedding_bag", "segment_reduce", "interpolate", "upsample", "upsample_nearest", "upsample_bilinear",
+        "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+        "max_unpool1d", "max_unpool2d", "max_unpool3d", "trapz", "trapezoid", "cumulative_trapezoid", "gradient",
+        "grid_sample", "grid_sampler_2d", "grid_sampler_3d", "broadcast_tensors", "cartesian_prod", "masked_fill",
+        "call:torch.masked.sum", "call:torch.masked.mean", "call:torch.masked.cumsum",
     }
 )  # fmt: skip
-"""Operations each entry of whose result is an entry of their first operand, or zero."""
+"""Operations that are linear in their tensors (some with some arguments alone: what is not is not verified, so not shown)."""
 
 
 def _called(rule: Callable[..., Any], name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
@@ -143,8 +224,20 @@ def _constant(value: Any, step: Equation, text: str, slots: Sequence[int]) -> An
         if value.dim() == 0 and not value.is_complex():
             return Lam((), _number(value))
         if not slots:
-            return symbol(text, value.shape)
+            return _written_out(value) or symbol(text, value.shape)
     raise NoClosedFormError(f"`{text}` is a constant without a name")
+
+
+def _written_out(value: Tensor) -> Lam | None:
+    """A constant tensor of one number, or the identity, as a form."""
+    if not value.is_floating_point() or not value.numel():
+        return None
+    over = tuple(map(fresh, value.shape))
+    if bool((value == value.reshape(-1)[0]).all()):
+        return Lam(over, _number(value.reshape(-1)[0]))
+    if value.dim() == 2 and value.shape[0] == value.shape[1] and torch.equal(value, torch.eye(len(value), dtype=value.dtype)):
+        return Lam(over, of(Delta(*over)))
+    return None
 
 
 def _number(value: Tensor) -> Any:

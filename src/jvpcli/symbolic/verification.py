@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,8 +73,11 @@ def _entries(x: Tensor, at: Sequence[Index | int], axes: Sequence[Index]) -> Ten
 def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool) -> Tensor:
     dims = tuple(range(rest, x.dim()))
     match name:
-        case "softmax" | "log_softmax":
+        case "softmax" | "log_softmax" | "cumprod":
             return getattr(torch, name)(x, dims[0])
+        case "values" | "indices":
+            function, options = params
+            return getattr(getattr(torch, function)(x, dim=dims[0], **dict(options)), name).to(torch.float64)
         case "logsumexp":
             return torch.logsumexp(x, dims)
         case "prod":
@@ -82,8 +86,13 @@ def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool)
             return getattr(x, name)(dims)
         case "is_max" | "is_min":
             return (x == getattr(x, f"a{name[3:]}")(dims, keepdim=True)).to(torch.float64)
-        case "inv" | "det":
+        case "inv" | "det" | "cholesky" | "pinv" | "matrix_exp":
             return getattr(torch.linalg, name)(x)
+        case "eigenvalues" | "eigenvectors":
+            return getattr(torch.linalg.eigh(x), name)
+        case "left_vectors" | "singular_values" | "right_vectors":
+            part = {"left_vectors": 0, "singular_values": 1, "right_vectors": 2}[name]
+            return torch.linalg.svd(x, full_matrices=False)[part]
         case "logdet":
             return torch.logdet(x)
         case "one_hot":
@@ -93,8 +102,8 @@ def _atom(name: str, x: Tensor, rest: int, params: tuple[Any, ...], keeps: bool)
             shape = x.shape[rest:]
             moved = MOVES[own.removeprefix("adjoint ")]
             text = moved.code(own.startswith("adjoint "), tuple(more), 0)
-            rows = [_run(text, row) for row in x.reshape(-1, *shape)]
-            return torch.stack(rows).reshape(*x.shape[:rest], *rows[0].shape)
+            before = x.shape[:rest]
+            return _each(text, x.reshape(math.prod(before), *shape)).reshape((*before, *_shape(text, shape)))
     raise AssertionError(name)
 
 
@@ -108,7 +117,16 @@ def _run(text: str, x: Tensor) -> Tensor:
 
 def _matrix(name: str, params: tuple[Any, ...], shape: Sequence[int]) -> Tensor:
     """The matrix of a move: output axes, then input axes."""
-    size = int(torch.tensor(shape).prod()) if shape else 1
-    basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
-    rows = torch.stack([_run(MOVES[name].code(False, params, 0), row) for row in basis])
-    return rows.movedim(0, -1).reshape(*rows.shape[1:], *shape)
+    size, text = math.prod(shape), MOVES[name].code(False, params, 0)
+    rows = _each(text, torch.eye(size, dtype=torch.float64).reshape(size, *shape))
+    return rows.T.reshape((*_shape(text, shape), *shape))
+
+
+def _shape(text: str, shape: Sequence[int]) -> torch.Size:
+    return _run(text, torch.zeros(tuple(shape), dtype=torch.float64)).shape
+
+
+def _each(text: str, rows: Tensor) -> Tensor:
+    """What the code of a move makes of each tensor of several, a row for each."""
+    found = [_run(text, row).reshape(-1) for row in rows]
+    return torch.stack(found) if found else torch.zeros(0, math.prod(_shape(text, rows.shape[1:])), dtype=torch.float64)

@@ -185,7 +185,7 @@ def _factor(
         case Atom(name, args, at, params):
             shown = [_tensor(lam, letters, taken, style) for lam in args]
             name = moved_name(params) if name == "move" else name
-            label = {"inv": "inv", "is_max": "is_max"}.get(name, name.replace(ADJOINT, ""))
+            label = chosen_name(name, *params) if name in ("values", "indices") else name.replace(ADJOINT, "")
             if name.startswith(ADJOINT):
                 label += "ᵀ" if not style.latex else "^T"
             if style.latex:
@@ -195,6 +195,12 @@ def _factor(
             name = moved_name((name, *params))
             return style_entry(rf"\operatorname{{{name}}}" if style.latex else name, axes((*out, *into)), style)
     raise AssertionError(factor)
+
+
+def chosen_name(part: str, function: str, options: tuple[tuple[str, Any], ...]) -> str:
+    """What picks entries by their sizes, or the positions of those."""
+    told = ", ".join(f"{name}={value}" for name, value in options)
+    return ("arg" if part == "indices" else "") + function + (f"[{told}]" if told else "")
 
 
 MOST_TOLD = 12

@@ -1,0 +1,247 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from jvpcli.symbolic.forms import (
+    ONE,
+    Atom,
+    Lam,
+    NoClosedFormError,
+    Poly,
+    add,
+    fn,
+    fresh,
+    number,
+    of,
+    power,
+    scaled,
+    times,
+    total,
+)
+from jvpcli.symbolic.operations.entries import (
+    elementwise,
+    equal,
+    minus,
+    minus_one_times,
+    over,
+    plus,
+    raised,
+    relu,
+    root,
+    scalar,
+    square,
+    times_of,
+    where,
+)
+from jvpcli.symbolic.operations.matrices import linear, pairwise_distance
+from jvpcli.symbolic.operations.sums import log_softmax, mean, summed
+
+
+def averaged(x: Lam, reduction: str) -> Lam:
+    match reduction:
+        case "mean":
+            return mean(x)
+        case "sum":
+            return summed(x)
+        case "batchmean":
+            return over(summed(x), x.shape[0])
+    return x
+
+
+def mse_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
+    return averaged(square(minus(x, target)), reduction)
+
+
+def l1_loss(x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean") -> Lam:
+    return averaged(scalar("abs")(minus(x, target)), reduction)
+
+
+def huber_loss(x: Lam, target: Lam, reduction: str = "mean", delta: float = 1.0) -> Lam:
+    return averaged(elementwise(lambda p: fn("where", fn("less", fn("abs", p), number(delta)),
+        scaled(power(p, 2), Fraction(1, 2)), add(scaled(fn("abs", p), delta), number(Fraction(str(delta)) ** 2 / -2))),
+        minus(x, target)), reduction)  # fmt: skip
+
+
+def smooth_l1_loss(
+    x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0
+) -> Lam:
+    scale = Fraction(1) / Fraction(str(beta))
+    return (
+        over(times_of(huber_loss(x, target, reduction, beta), 1), beta)
+        if beta != 1
+        else huber_loss(x, target, reduction, float(scale))
+    )
+
+
+def binary_cross_entropy(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    def entry(p: Poly, t: Poly) -> Poly:
+        others = add(ONE, scaled(t, -1))
+        return scaled(add(times(t, fn("log", p)), times(others, fn("log", add(ONE, scaled(p, -1))))), -1)
+
+    return averaged(elementwise(entry, x, target), reduction)
+
+
+def with_logits(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    return averaged(elementwise(lambda p, t: add(fn("softplus", p), scaled(times(t, p), -1)), x, target), reduction)
+
+
+def kl_div(
+    x: Lam,
+    target: Lam,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Lam:
+    def entry(p: Poly, t: Poly) -> Poly:
+        if log_target:
+            return times(fn("exp", t), add(t, scaled(p, -1)))
+        return times(t, add(fn("log", t), scaled(p, -1)))
+
+    return averaged(elementwise(entry, x, target), reduction)
+
+
+def soft_margin_loss(x: Lam, target: Lam, reduction: str = "mean") -> Lam:
+    return averaged(elementwise(lambda p, t: fn("softplus", scaled(times(p, t), -1)), x, target), reduction)
+
+
+def nll_loss(
+    x: Lam,
+    target: Lam,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Lam:
+    if len(target.over) != len(x.over) - 1 or len(x.over) > 2:
+        raise NoClosedFormError("such a loss has no index form here")
+    c = fresh(x.shape[-1])
+    batch = x.over[:-1]
+    hot = of(Atom("one_hot", (Lam((), target(*batch)),), (c,), (c.size,)))
+    return averaged(Lam(batch, scaled(total(times(hot, x(*batch, c)), (c,)), -1)), reduction)
+
+
+def cross_entropy(
+    x: Lam,
+    target: Lam,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Lam:
+    if label_smoothing or len(x.over) > 2:
+        raise NoClosedFormError("such a loss has no index form here")
+    logs = log_softmax(x, -1)
+    if len(target.over) == len(x.over):
+        each = minus_one_times(summed(times_of(target, logs), -1))
+        return averaged(each, reduction)
+    return nll_loss(logs, target, reduction=reduction)
+
+
+def gaussian_nll_loss(
+    x: Lam, target: Lam, var: Lam, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Lam:
+    if full:
+        raise NoClosedFormError("the constant of the full loss is left out here")
+    var = scalar("maximum")(var, eps)
+    each = times_of(plus(scalar("log")(var), over(square(minus(x, target)), var)), 0.5)
+    return averaged(each, reduction)
+
+
+def margin_ranking_loss(
+    x1: Lam,
+    x2: Lam,
+    target: Lam,
+    margin: float = 0,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Lam:
+    return averaged(relu(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
+
+
+def poisson_nll_loss(
+    x: Lam, target: Lam, log_input: bool = True, full: bool = False, size_average: None = None, eps: float = 1e-8,
+    reduce: None = None, reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    if full:
+        raise NoClosedFormError("Stirling's term of the full loss has no form here")
+    each = (
+        minus(scalar("exp")(x), times_of(target, x))
+        if log_input
+        else minus(x, times_of(target, scalar("log")(plus(x, eps))))
+    )
+    return averaged(each, reduction)
+
+
+def hinge_embedding_loss(x: Lam, target: Lam, margin: float = 1.0, reduction: str = "mean") -> Lam:
+    apart = where(equal(target, 1), 0, relu(minus(margin, x)))
+    return averaged(plus(apart, where(equal(target, -1), 0, x)), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Lam, positive: Lam, negative: Lam, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False,
+    size_average: None = None, reduce: None = None, reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    far = scalar("minimum")(far, pairwise_distance(positive, negative, p, eps)) if swap else far
+    return averaged(relu(plus(minus(near, far), margin)), reduction)
+
+
+def triplet_by_distance(
+    anchor: Lam, positive: Lam, negative: Lam, *, distance_function: None = None, margin: float = 1.0, swap: bool = False,
+    reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    return triplet_margin_loss(anchor, positive, negative, margin, swap=swap, reduction=reduction)
+
+
+def cosine_embedding_loss(
+    x: Lam, y: Lam, target: Lam, margin: float = 0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    sizes = times_of(*(plus(summed(square(z), -1), 1e-12) for z in (x, y)))
+    cosine = over(summed(times_of(x, y), -1), root(sizes))
+    far = where(equal(target, -1), relu(minus(cosine, margin)), 0)
+    return averaged(plus(where(equal(target, 1), minus(1, cosine), 0), far), reduction)
+
+
+def multi_margin_loss(
+    x: Lam, target: Lam, p: int = 1, margin: float = 1.0, weight: None = None, size_average: None = None, reduce: None = None,
+    reduction: str = "mean",
+) -> Lam:  # fmt: skip
+    if weight is not None:
+        raise NoClosedFormError("a loss with weights of classes has no index form here")
+    *batch, c = x.over
+    hot = Lam(x.over, of(Atom("one_hot", (Lam((), target(*batch) if target.over else target.body),), (c,), (c.size,))))
+    own = summed(times_of(hot, x), -1, True)
+    beyond = raised(relu(plus(minus(x, own), margin)), p)
+    return averaged(over(summed(times_of(minus(1, hot), beyond), -1), c.size), reduction)
+
+
+def multilabel_soft_margin_loss(
+    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Lam:
+    return averaged(mean(with_logits(x, target, reduction="none"), -1), reduction)
+
+
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "gaussian_nll_loss": gaussian_nll_loss, "margin_ranking_loss": margin_ranking_loss, "poisson_nll_loss": poisson_nll_loss,
+    "hinge_embedding_loss": hinge_embedding_loss, "mse_loss": mse_loss, "l1_loss": l1_loss, "huber_loss": huber_loss,
+    "smooth_l1_loss": smooth_l1_loss, "binary_cross_entropy": binary_cross_entropy,
+    "binary_cross_entropy_with_logits": with_logits, "kl_div": kl_div, "soft_margin_loss": soft_margin_loss,
+    "nll_loss": nll_loss, "cross_entropy": cross_entropy,
+    "triplet_margin_loss": triplet_margin_loss, "triplet_margin_with_distance_loss": triplet_by_distance,
+    "cosine_embedding_loss": cosine_embedding_loss, "multi_margin_loss": multi_margin_loss,
+    "multilabel_soft_margin_loss": multilabel_soft_margin_loss,
+    "linear_cross_entropy": lambda x, weight, target, **named: cross_entropy(linear(x, weight), target, **named),
+}  # fmt: skip
