@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jvpcli
-from jvpcli.symbolic import forms, moves, rules, scalars, translation
+from jvpcli.symbolic import atoms, forms, moves, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -103,12 +103,12 @@ def test_a_wrong_second_derivative(monkeypatch):
     assert wrong.hessian["y", "x"] == right.hessian["y", "x"]
 
 
-@pytest.mark.parametrize(("name", "k"), list(rules.ATOMS), ids=lambda given: str(given))
+@pytest.mark.parametrize(("name", "k"), list(atoms.ATOMS), ids=lambda given: str(given))
 def test_a_wrong_derivative_of_an_atom(name, k, monkeypatch):
-    rule = rules.ATOMS[name, k]
+    rule = atoms.ATOMS[name, k]
     hessian = name.startswith("is_")
     right = derived(ATOM_PROGRAMS[name], hessian=hessian)
-    monkeypatch.setitem(rules.ATOMS, (name, k), lambda *given: forms.add(forms.scaled(rule(*given), 2), forms.ONE))
+    monkeypatch.setitem(atoms.ATOMS, (name, k), lambda *given: forms.add(forms.scaled(rule(*given), 2), forms.ONE))
     wrong = derived(ATOM_PROGRAMS[name], hessian=hessian)
     if hessian:  # piecewise constant: its derivative comes in with the second
         assert right.hessian["x", "x"].torch is not None
@@ -152,5 +152,5 @@ def test_a_wrong_index_form_of_an_operation(expression, monkeypatch):
 
 
 def test_every_rule_has_a_program():
-    assert set(ATOM_PROGRAMS) == {name for name, _ in rules.ATOMS}
+    assert set(ATOM_PROGRAMS) == {name for name, _ in atoms.ATOMS}
     assert set(MOVE_PROGRAMS) == set(moves.MOVES)
