@@ -131,7 +131,7 @@ def test_pictures_of_it(jvp, tmp_path):
     page = target.read_text()
     shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
     assert "M = ⟨u, ∂L/∂x⟩: its gradient is the Hessian-vector product H u." in shown
-    assert "(H u)_i = Σ_j ∂²L/∂x_i∂x_j · u_j" in shown
+    assert 'alttext="(H u)_i = Σ_j ∂²L/∂x_i∂x_j · u_j"' in page
     assert "∂M/∂x = [6., 0.]" in shown
     assert "H is positive definite: L curves upwards in every direction its eigenvalues from 6 to 12 its trace 18" in shown
     assert "cotangent" not in shown

@@ -46,6 +46,7 @@ TRUE_ALARMS = {
     "nn.functional.ctc_loss": ("wrong_backward", "torch's gradient is that for normalised log-probabilities"),
     "svd": ("wrong_backward", "with some=False torch has no gradient for the columns that fill the basis up"),
     "linalg.norm.subgradients_at_zero": ("kink", "the samples are zero"),
+    "__rpow__": ("kink", "the samples are negative numbers to broken powers: no output is finite"),
     "linalg.eig": ("evaluation", "torch refuses eigenvectors whose phase matters"),
 }  # fmt: skip
 """Operators for which an alarm is right: its verdict, and why."""

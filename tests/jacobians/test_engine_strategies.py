@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from engine_cases import CASES, compute, leaves_of, oracle, plan, r
 
 from jvpcli.errors import LimitError
-from jvpcli.jacobians.dense import FORMULAS, by_columns, by_rows, row_blocks, summarize, sweep
+from jvpcli.jacobians.dense import by_columns, by_rows, row_blocks, summarize, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
+from jvpcli.jacobians.local.table import FORMULAS
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.operations import base_name
 from jvpcli.jacobians.spectrum import singular_values
