@@ -10,7 +10,7 @@ import torch
 
 import jvpcli
 from jvpcli.report.derive import Form
-from jvpcli.symbolic import atoms, code, forms, moves, scalars, translation
+from jvpcli.symbolic import atoms, code, forms, moves, rules, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -132,6 +132,26 @@ def _break_scalar(monkeypatch, name, k):
     monkeypatch.setitem(scalars.SCALARS, name, replace(scalar, partials=tuple(partials)))
 
 
+@pytest.mark.parametrize(
+    ("name", "expression"), [("relu", "torch.relu(x)*y"), ("abs", "x.abs()*y"), ("relu", "x*torch.tanh(torch.relu(x))")]
+)
+def test_a_choice_that_is_right_on_one_side(name, expression, monkeypatch):
+    """The inputs are positive, where the derivative is one; a negative one is met all the same."""
+    right = derived(expression)
+    assert right.report.verified.points == 12
+    monkeypatch.setitem(scalars.SCALARS, name, replace(scalars.SCALARS[name], partials=(lambda x: forms.ONE,)))
+    assert shows_nothing_wrong(right, derived(expression))
+
+
+@pytest.mark.parametrize(("expression", "points"), [
+    ("torch.sin(x)*y", 4), ("x*y.detach()", 4), ("torch.softmax(x, 0)", 4), ("x @ X.tril()", 4),
+    ("torch.tanh(x.amax())", 12), ("x.sort().values", 12), ("torch.exp(torch.maximum(x, y))", 12),
+    ("torch.where(x < y, x*x, y)", 12),
+])  # fmt: skip
+def test_more_points_are_tried_where_values_choose(expression, points):
+    assert derived(expression).report.verified.points == points
+
+
 def test_a_wrong_second_derivative(monkeypatch):
     right = derived("torch.relu(x - 0.5)*y", hessian=True)
     _break_scalar(monkeypatch, "positive", 0)
@@ -251,6 +271,14 @@ def test_a_wrong_index_form_of_an_operation(expression, monkeypatch):
     wrong = derived(expression)
     assert all(form is None for form in wrong.formula.values())
     assert all(product.torch is None and product.given.torch is None for product in wrong.vjp.values())
+
+
+def test_what_has_a_step_in_its_derivative_chooses():
+    arguments = [forms.of(forms.Sym(name, ())) for name in "abc"]
+    for name, scalar in scalars.SCALARS.items():
+        slopes = [partial(*arguments[: len(scalar.partials)]) for partial in scalar.partials]
+        flat = bool(slopes) and not any(slopes) and name != "detach"
+        assert (name in rules.CHOICES) == (flat or name == "where" or any(map(rules.chooses, slopes))), name
 
 
 def test_every_rule_has_a_program():

@@ -57,7 +57,8 @@ class Matrix:
 
 
 FUNCTIONS = {
-    "sum": torch.sum, "tr": torch.trace, "inv": torch.linalg.inv, "det": torch.linalg.det, "exp": torch.exp, "expm": torch.linalg.matrix_exp, "log": torch.log,
+    "sum": torch.sum, "tr": torch.trace, "inv": torch.linalg.inv, "det": torch.linalg.det, "exp": torch.exp, "log": torch.log,
+    "expm": torch.linalg.matrix_exp,
     "tanh": torch.tanh, "sin": torch.sin, "cos": torch.cos, "abs": torch.abs, "sign": torch.sign, "σ": torch.sigmoid,
     "softmax": lambda x: torch.softmax(x, 0), "norm": torch.linalg.vector_norm, "relu": torch.relu,
     "diag": lambda x: torch.diag(x[:, 0]) if x.shape[1] == 1 else torch.diagonal(x),
