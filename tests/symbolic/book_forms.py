@@ -266,6 +266,11 @@ LEARNING = [
     ("x.clamp(0, 1)", {"x": (4,)}, {"x": None}),
     ("torch.where(x > 0, x, 0.1*x)", {"x": (4,)}, {"x": None}),
     ("torch.maximum(x, y)", {"x": (4,), "y": (4,)}, {"x": "(x > y)*1"}),
+    ("(x + y).amax(0)", {"x": (4,), "y": (4,)}, {"x": "((x + y) == (x + y).amax(0, keepdim=True))*1"}),
+    ("torch.stack([x, y]).amin(0)", {"x": (3,), "y": (3,)}, {"x": None, "y": None}),
+    ("x*(x + y).detach()", {"x": (3,), "y": (3,)}, {"x": "(x + y).detach()"}),
+    ("torch.stack([x, y]).prod(0)", {"x": POSITIVE, "y": POSITIVE}, {"x": None, "y": None}),
+    ("1/(torch.stack([x, y])[0] + y[0])", {"x": POSITIVE, "y": POSITIVE}, {"x": "-1/(x + y[0])**2"}),
     ("x.amax(1)", {"x": WIDE}, {"x": "(x == x.amax(1, keepdim=True))*1"}),
 ]  # fmt: skip
 

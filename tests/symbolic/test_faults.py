@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 import jvpcli
-from jvpcli.symbolic import atoms, forms, moves, scalars, translation
+from jvpcli.report.derive import Form
+from jvpcli.symbolic import atoms, code, forms, moves, rules, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -17,11 +18,12 @@ SCALAR_PROGRAMS = {
     "detach": "x*x.detach()",
     "power": "x**y",
     "acosh": "torch.acosh(x + 2)",
+    "polygamma": "x*torch.polygamma(1, x)",
 }
-"""Those whose code is no call of a function, or that are for larger numbers."""
+"""Those whose code is no call of a function of tensors alone, or that are for larger numbers."""
 
-OF_CONDITIONS = {("not", 0), ("where", 0), ("positive", 0)}
-"""Derivatives by what is a condition, through which no gradient goes, or that come in with the second derivative alone."""
+WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0)}
+"""Derivatives by a condition or by an order, through which no gradient goes, or that come in with the second derivative alone."""
 
 ATOM_PROGRAMS = {
     "softmax": "torch.softmax(x, 0)",
@@ -35,8 +37,20 @@ ATOM_PROGRAMS = {
     "amin": "x.amin()",
     "is_max": "x*x.amax()",
     "is_min": "x*x.amin()",
+    "values": "x.sort().values",
+    "indices": "x*x.sort().indices",
+    "cumprod": "x.cumprod(0)",
+    "cholesky": "torch.linalg.cholesky(X)",
+    "pinv": "torch.linalg.pinv(X[:2])",
+    "matrix_exp": "torch.linalg.matrix_exp(X)",
+    "eigenvalues": "torch.linalg.eigvalsh(X)",
+    "eigenvectors": "torch.linalg.eigh(X).eigenvectors",
+    "singular_values": "torch.linalg.svdvals(X)",
     "move": "x.flip(0)*x",
 }
+
+AT_POSITIONS = {"one_hot"}
+"""Their arguments are positions, whose derivative is zero: their own is never asked for."""
 
 MOVE_PROGRAMS = {
     "reshape": "torch.sin(X).reshape(9)*X.reshape(9)",
@@ -48,7 +62,24 @@ MOVE_PROGRAMS = {
     "pad": "torch.cat([x*x, y])",
     "slice": "(x*x)[1:]",
     "pick": "(x*x)[[0, 2]]",
+    "weigh": "torch.gradient(x*x)[0]",
 }
+
+CODE_PROGRAMS = {
+    **dict.fromkeys(("left_vectors", "right_vectors"), ATOM_PROGRAMS["singular_values"]),
+    "singular_values": "torch.linalg.svdvals(X)**2",
+    "eigenvalues": "torch.linalg.eigvalsh(X)**2",
+    "one_hot": ATOM_PROGRAMS["values"],
+    "inv": "torch.linalg.inv(X)",
+    "is_max": "x.amax()",
+    "is_min": "x.amin()",
+    "amax": "x*x.amax()",
+    "amin": "x*x.amin()",
+    "logsumexp": "torch.logsumexp(X, 1)*x",
+    "log_softmax": "torch.log_softmax(x, 0)*x",
+    "logdet": "x*torch.logdet(X)",
+}
+"""Those whose own values are not in their derivatives, and others that are."""
 
 INPUTS = {
     "x": torch.tensor([0.3, 0.8, 0.6], dtype=torch.float64),
@@ -61,13 +92,20 @@ def derived(expression, **options):
     return jvpcli.derive(expression, {name: x for name, x in INPUTS.items() if re.search(rf"\b{name}\b", expression)}, **options)
 
 
+def forms_of(result) -> dict:
+    """Each product's form for any vector, and for the one that is given."""
+    return {
+        **{x: Form(*(getattr(product, field.name) for field in fields(Form))) for x, product in result.vjp.items()},
+        **{(x, "given"): product.given for x, product in result.vjp.items()},
+    }
+
+
 def shows_nothing_wrong(before, after) -> bool:
-    """Whether a form that used the rule is gone with its code; what does not use it stays as it was."""
-    changed = [x for x in before.vjp if before.vjp[x] != after.vjp[x]]
+    """Whether the forms that used the rule are gone with their code; what does not use it stays as it was."""
+    right, wrong = forms_of(before), forms_of(after)
+    changed = [wrong[x] for x in right if right[x] != wrong[x]]
     return bool(changed) and all(
-        form.formula is None and form.torch is None and form.latex is None and form.reason
-        for x in changed
-        for form in (after.vjp[x], after.vjp[x].given)
+        form.formula is None and form.torch is None and form.latex is None and form.reason for form in changed
     )
 
 
@@ -78,7 +116,7 @@ def program_of(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "k"),
-    [(name, k) for name, s in scalars.SCALARS.items() for k in range(len(s.partials)) if (name, k) not in OF_CONDITIONS],
+    [(name, k) for name, s in scalars.SCALARS.items() for k in range(len(s.partials)) if (name, k) not in WITHOUT_GRADIENT],
 )
 def test_a_wrong_derivative_of_a_scalar_function(name, k, monkeypatch):
     right = derived(program_of(name))
@@ -94,6 +132,26 @@ def _break_scalar(monkeypatch, name, k):
     monkeypatch.setitem(scalars.SCALARS, name, replace(scalar, partials=tuple(partials)))
 
 
+@pytest.mark.parametrize(
+    ("name", "expression"), [("relu", "torch.relu(x)*y"), ("abs", "x.abs()*y"), ("relu", "x*torch.tanh(torch.relu(x))")]
+)
+def test_a_choice_that_is_right_on_one_side(name, expression, monkeypatch):
+    """The inputs are positive, where the derivative is one; a negative one is met all the same."""
+    right = derived(expression)
+    assert right.report.verified.points == 12
+    monkeypatch.setitem(scalars.SCALARS, name, replace(scalars.SCALARS[name], partials=(lambda x: forms.ONE,)))
+    assert shows_nothing_wrong(right, derived(expression))
+
+
+@pytest.mark.parametrize(("expression", "points"), [
+    ("torch.sin(x)*y", 4), ("x*y.detach()", 4), ("torch.softmax(x, 0)", 4), ("x @ X.tril()", 4),
+    ("torch.tanh(x.amax())", 12), ("x.sort().values", 12), ("torch.exp(torch.maximum(x, y))", 12),
+    ("torch.where(x < y, x*x, y)", 12),
+])  # fmt: skip
+def test_more_points_are_tried_where_values_choose(expression, points):
+    assert derived(expression).report.verified.points == points
+
+
 def test_a_wrong_second_derivative(monkeypatch):
     right = derived("torch.relu(x - 0.5)*y", hessian=True)
     _break_scalar(monkeypatch, "positive", 0)
@@ -103,19 +161,34 @@ def test_a_wrong_second_derivative(monkeypatch):
     assert wrong.hessian["y", "x"] == right.hessian["y", "x"]
 
 
-@pytest.mark.parametrize(("name", "k"), list(atoms.ATOMS), ids=lambda given: str(given))
+@pytest.mark.parametrize(("name", "k"), [a for a in atoms.ATOMS if a[0] not in AT_POSITIONS], ids=lambda given: str(given))
 def test_a_wrong_derivative_of_an_atom(name, k, monkeypatch):
     rule = atoms.ATOMS[name, k]
     hessian = name.startswith("is_")
     right = derived(ATOM_PROGRAMS[name], hessian=hessian)
+    assert all(product.torch for product in right.vjp.values())
     monkeypatch.setitem(atoms.ATOMS, (name, k), lambda *given: forms.add(forms.scaled(rule(*given), 2), forms.ONE))
     wrong = derived(ATOM_PROGRAMS[name], hessian=hessian)
     if hessian:  # piecewise constant: its derivative comes in with the second
         assert right.hessian["x", "x"].torch is not None
         assert wrong.hessian["x", "x"].torch is None
         assert wrong.hessian["x", "x"].formula is None
+    elif name in atoms.BACKWARD:  # what goes back has a rule of its own
+        assert right.formula["y", "X"] is not None
+        assert wrong.formula["y", "X"] is None
+        assert wrong.vjp == right.vjp
     else:
         assert shows_nothing_wrong(right, wrong)
+
+
+@pytest.mark.parametrize("name", list(atoms.BACKWARD))
+def test_a_wrong_way_back_through_an_atom(name, monkeypatch):
+    rule = atoms.BACKWARD[name]
+    right = derived(ATOM_PROGRAMS[name])
+    monkeypatch.setitem(atoms.BACKWARD, name, lambda *given: forms.add(forms.scaled(rule(*given), 2), forms.ONE))
+    wrong = derived(ATOM_PROGRAMS[name])
+    assert shows_nothing_wrong(right, wrong)
+    assert wrong.formula["y", "X"] is None
 
 
 @pytest.mark.parametrize("name", list(moves.MOVES))
@@ -126,16 +199,65 @@ def test_a_wrong_move(name, way, monkeypatch):
     assert all(product.torch for product in right.vjp.values())
     code = getattr(move, way)
     monkeypatch.setitem(moves.MOVES, name, replace(move, **{way: lambda *given: f"{code(*given)}*2"}))
-    wrong = derived(MOVE_PROGRAMS[name])
-    assert right.vjp == wrong.vjp or shows_nothing_wrong(right, wrong)
-    for product in wrong.vjp.values():
-        assert "*2" not in (product.torch or "").replace("**2", "").replace("2*", "")
+    assert shows_nothing_wrong(right, derived(MOVE_PROGRAMS[name]))
+
+
+@pytest.mark.parametrize("name", [*code.WHOLE, *code.ALONG])
+def test_wrong_code_of_an_atom(name, monkeypatch):
+    """The formula is right, and stays; code that gives other numbers is not shown."""
+    program = CODE_PROGRAMS.get(name) or ATOM_PROGRAMS[name]
+    right = derived(program)
+    if name in code.WHOLE:
+        monkeypatch.setitem(code.WHOLE, name, (f"(2*{code.WHOLE[name][0]})", code.WHOLE[name][1]))
+    else:
+        write = code.ALONG[name]
+        monkeypatch.setitem(code.ALONG, name, lambda *given: code.call("(2*{0})", write(*given), ndim=given[3]))
+    wrong = derived(program)
+    before, after = forms_of(right), forms_of(wrong)
+    changed = [x for x in before if before[x] != after[x]]
+    assert changed
+    assert all((after[x].torch, after[x].matrix, after[x].formula) == (None, None, before[x].formula) for x in changed)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "expression"),
+    [("IDEMPOTENT", "sin", "torch.sin(x)**2"), ("PARTITIONS", "cumprod", "x.cumprod(0).sum()")],
+)
+def test_what_is_taken_for_what_it_is_not(table, name, expression, monkeypatch):
+    assert all(product.torch for product in derived(expression).vjp.values())
+    monkeypatch.setattr(forms, table, getattr(forms, table) | {name})
+    wrong = derived(expression)
+    assert all(form is None for form in wrong.formula.values())
+    assert all(product.torch is None and product.given.torch is None for product in wrong.vjp.values())
+
+
+def test_what_is_taken_for_orthogonal(monkeypatch):
+    right = derived("torch.linalg.inv(X).T @ torch.linalg.inv(X)")
+    monkeypatch.setitem(forms.ORTHOGONAL, "inv", (0,))
+    assert shows_nothing_wrong(right, derived("torch.linalg.inv(X).T @ torch.linalg.inv(X)"))
+
+
+def test_what_is_taken_for_linear(monkeypatch):
+    right = derived("torch.tanh(x)*x")
+    monkeypatch.delitem(translation.OPERATIONS, "tanh")
+    monkeypatch.setattr(translation, "LINEAR", translation.LINEAR | {"tanh"})
+    assert shows_nothing_wrong(right, derived("torch.tanh(x)*x"))
+
+
+@pytest.mark.parametrize("expression", ["x.repeat(2)", "x.index_add(0, torch.tensor([1, 1]), x[:2])", "torch.gradient(x)[0]"])
+def test_a_wrong_matrix_of_what_is_linear(expression, monkeypatch):
+    mapped = translation._mapped
+    right = derived(expression)
+    assert all(product.torch for product in right.vjp.values())
+    monkeypatch.setattr(translation, "_mapped", lambda x, maps, base: mapped(x, [3 * m for m in maps], base))
+    assert shows_nothing_wrong(right, derived(expression))
 
 
 @pytest.mark.parametrize(
     "expression",
     ["x + y", "X @ x", "torch.outer(x, y)", "torch.softmax(X, 1)", "x.norm()", "torch.einsum('ij,j->i', X, x)", "X.T", "x.var()",
-     "torch.cat([x, y])", "F.layer_norm(X, (3,))", "torch.linalg.inv(X)", "F.mse_loss(x, y)", "x.reshape(3, 1)", "x.cumsum(0)"],
+     "torch.cat([x, y])", "F.layer_norm(X, (3,))", "torch.linalg.inv(X)", "F.mse_loss(x, y)", "x.reshape(3, 1)", "x.cumsum(0)",
+     "x.msort()", "torch.linalg.cholesky(X)", "torch.linalg.svdvals(X)", "x.quantile(0.5)", "torch.lgamma(x)"],
 )  # fmt: skip
 def test_a_wrong_index_form_of_an_operation(expression, monkeypatch):
     called = translation._called
@@ -151,6 +273,14 @@ def test_a_wrong_index_form_of_an_operation(expression, monkeypatch):
     assert all(product.torch is None and product.given.torch is None for product in wrong.vjp.values())
 
 
+def test_what_has_a_step_in_its_derivative_chooses():
+    arguments = [forms.of(forms.Sym(name, ())) for name in "abc"]
+    for name, scalar in scalars.SCALARS.items():
+        slopes = [partial(*arguments[: len(scalar.partials)]) for partial in scalar.partials]
+        flat = bool(slopes) and not any(slopes) and name != "detach"
+        assert (name in rules.CHOICES) == (flat or name == "where" or any(map(rules.chooses, slopes))), name
+
+
 def test_every_rule_has_a_program():
-    assert set(ATOM_PROGRAMS) == {name for name, _ in atoms.ATOMS}
+    assert set(ATOM_PROGRAMS) | AT_POSITIONS == {name for name, _ in atoms.ATOMS}
     assert set(MOVE_PROGRAMS) == set(moves.MOVES)

@@ -36,11 +36,14 @@ class Matrix:
         return Matrix(self.entries / other.entries)
 
     def __add__(self, other: Matrix) -> Matrix:
-        assert self.entries.shape == other.entries.shape
+        assert self.entries.shape == other.entries.shape or self.entries.numel() == other.entries.numel() == 1
         return Matrix(self.entries + other.entries)
 
     def __sub__(self, other: Matrix) -> Matrix:
         return self + -other
+
+    def __gt__(self, number: Matrix) -> Matrix:
+        return Matrix((self.entries > number.entries).double())
 
     def __neg__(self) -> Matrix:
         return Matrix(-self.entries)
@@ -55,6 +58,7 @@ class Matrix:
 
 FUNCTIONS = {
     "sum": torch.sum, "tr": torch.trace, "inv": torch.linalg.inv, "det": torch.linalg.det, "exp": torch.exp, "log": torch.log,
+    "expm": torch.linalg.matrix_exp,
     "tanh": torch.tanh, "sin": torch.sin, "cos": torch.cos, "abs": torch.abs, "sign": torch.sign, "σ": torch.sigmoid,
     "softmax": lambda x: torch.softmax(x, 0), "norm": torch.linalg.vector_norm, "relu": torch.relu,
     "diag": lambda x: torch.diag(x[:, 0]) if x.shape[1] == 1 else torch.diagonal(x),
@@ -64,8 +68,9 @@ FUNCTIONS = {
 def worked_out(text: str, tensors: dict[str, torch.Tensor], ones: Matrix) -> torch.Tensor:
     """What the notation says."""
     text = re.sub(r"‖([^‖]*)‖", r"norm(\1)", text)
+    text = re.sub(r"(?<!\w)\[([^\]]*)\]", r"(\1)", text)  # 1 where it holds, else 0
+    text = re.sub(r"(?<!\w)([0-9]+(?:\.[0-9]+)?)(?!\w)", r"number(\1)", text)
     text = re.sub(r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: f"**({found[0].translate(RAISED)})", text)
-    text = re.sub(r"(?<![\w*(])([0-9]+(?:\.[0-9]+)?)(?!\w)", r"number(\1)", text)
     text = text.replace("ᵀ", ".T").replace("𝟏", "ones").replace("−", "-").replace("⊘", "//").replace("·", "@")
     functions = {name: lambda x, f=f: Matrix(f(x.entries)) for name, f in FUNCTIONS.items()}
     scope = {

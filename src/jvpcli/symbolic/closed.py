@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.nearby import elsewhere, moved, sampled
+from jvpcli.jacobians.nearby import direction, elsewhere, moved, sampled
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation, default_dtype, evaluate_value
 from jvpcli.language.parse import parse
@@ -33,13 +33,16 @@ from jvpcli.symbolic.forms import (
     times,
     total_of,
 )
-from jvpcli.symbolic.rules import derivative, pulled
+from jvpcli.symbolic.rules import chooses, derivative, pulled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
 
 RANDOM_POINTS = 3
 """Beside the point itself."""
+
+POINTS_OF_CHOICES = 8
+"""Further ones, of any signs, where values choose what an entry is: so many that a wrong choice is met."""
 
 TOLERANCE = 1e-8
 """By which float64 may differ, of the largest entry."""
@@ -161,12 +164,16 @@ class Closed:
         return {name: "".join(self.letters[i] for i in over) for name, over in axes.items()}
 
     @cached_property
+    def _translated(self) -> dict[str, Lam | NoClosedFormError]:
+        """Each output in indices as its steps are, before it is verified."""
+        held, slots = translated(self.evaluation), self.evaluation.output_slots
+        return {y: held.get(slots.get(y, -1), NoClosedFormError(f"{y} has no step of its own")) for y in self.v}
+
+    @cached_property
     def forms(self) -> dict[str, Lam | NoClosedFormError]:
         """Each output in indices, or why it has no such form."""
-        held = translated(self.evaluation)
         found: dict[str, Lam | NoClosedFormError] = {}
-        for y in self.v:
-            form = held.get(self.evaluation.output_slots.get(y, -1), NoClosedFormError(f"{y} has no step of its own"))
+        for y, form in self._translated.items():
             if isinstance(form, Lam):
                 over = self.lettered(form.shape)
                 form = Lam(over, form(*over))
@@ -185,13 +192,11 @@ class Closed:
         """The point, and random ones at which the same steps run and all is finite."""
         found = [self._place(self.evaluation)]
         inputs = {name: x.detach() for name, x in self.double.inputs.items() if x.is_floating_point()}
-        for seed in range(1, RANDOM_POINTS + 1):
-            for points in (
-                elsewhere(inputs, seed),
-                sampled(inputs, 0.3, seed),
-                moved(inputs, 0.03, seed),
-                moved(inputs, 1e-3, seed),
-            ):
+        choose = any(chooses(form.body) for form in self._translated.values() if isinstance(form, Lam))
+        for seed in range(1, RANDOM_POINTS + POINTS_OF_CHOICES * choose + 1):
+            near = [elsewhere(inputs, seed), sampled(inputs, 0.3, seed), moved(inputs, 0.03, seed), moved(inputs, 1e-3, seed)]
+            signed = {name: direction(x, 100 * seed + k) for k, (name, x) in enumerate(inputs.items())}
+            for points in near if seed <= RANDOM_POINTS else [signed, *near]:
                 try:
                     evaluation = self.double.at(points)
                 except Exception:  # another point of the same seed is nearer

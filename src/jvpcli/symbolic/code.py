@@ -118,7 +118,8 @@ def torch_text(expr: Expr) -> str:
             return f"{at(expr.args[0], POSTFIX)}{expr.text}"
         case "index":
             return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
-    return expr.text.format(*map(torch_text, expr.args))
+    behind = [POSTFIX if f"{{{k}}}." in expr.text else 0 for k in range(len(expr.args))]  # a method of what stands there
+    return expr.text.format(*map(at, expr.args, behind))
 
 
 def matrix_text(expr: Expr) -> str | None:
@@ -802,7 +803,7 @@ WHOLE: Mapping[str, tuple[str, str]] = {
     "logdet": ("torch.logdet({0})", "logdet({0})"),
     "cholesky": ("torch.linalg.cholesky({0})", "chol({0})"),
     "pinv": ("torch.linalg.pinv({0})", "pinv({0})"),
-    "matrix_exp": ("torch.linalg.matrix_exp({0})", "exp({0})"),
+    "matrix_exp": ("torch.linalg.matrix_exp({0})", "expm({0})"),
     "eigenvalues": ("torch.linalg.eigvalsh({0})", ""),
     "eigenvectors": ("torch.linalg.eigh({0}).eigenvectors", ""),
     "singular_values": ("torch.linalg.svdvals({0})", ""),

@@ -171,21 +171,22 @@ def substitute(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
 
 
 def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
-    """The form with axes in the place of free indices, term by term as it stands."""
-    found = []
+    """The form with axes in the place of free indices, term by term as it stands but where a delta is decided now."""
+    found: list[Term] = []
     for term in poly:
         inner = {a: b for a, b in by.items() if a not in term.sums}
         clash = [s for s in term.sums if s in inner.values()]
         fresh_sums = {s: fresh(s.size) for s in clash}
         inner |= fresh_sums
-        found.append(
-            Term(
-                term.coefficient,
-                tuple(fresh_sums.get(s, s) for s in term.sums),
-                tuple(_rename(f, inner) for f in term.factors),
-            )
-        )
+        sums = tuple(fresh_sums.get(s, s) for s in term.sums)
+        new = Term(term.coefficient, sums, tuple(_rename(f, inner) for f in term.factors))
+        found += normal(new) if any(isinstance(f, Delta) and _decided(f) for f in new.factors) else (new,)
     return tuple(found)
+
+
+def _decided(delta: Delta) -> bool:
+    """Whether a delta is a number whatever its indices are."""
+    return delta.a == delta.b or (isinstance(delta.a, int) and isinstance(delta.b, int))
 
 
 def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:

@@ -24,6 +24,7 @@ from jvpcli.symbolic.forms import (
     names,
     number,
     of,
+    parts,
     power,
     renamed,
     times,
@@ -151,3 +152,19 @@ def _onward(weight: Poly, arg: Poly, over: tuple[Index, ...], name: str, at: tup
     kept = tuple(i for i in over if i in indices(arg))
     gone = tuple(i for i in over if i not in kept)
     return pulled(arg, collected(total(weight, gone), through=False), kept, name, at)
+
+
+def chooses(poly: Poly) -> bool:
+    """Whether values choose what an entry of a form or of its derivative is: the larger one, what is positive."""
+    factors = [factor for term in poly for factor in term.factors]
+    here = any(isinstance(f, (Fn, Atom)) and f.name in CHOICES for f in factors)
+    return here or any(chooses(inner) for f in factors for inner in parts(f))
+
+
+CHOICES = frozenset(
+    {
+        "sign", "positive", "less", "not", "where", "abs", "relu", "maximum", "minimum", "floor", "ceil", "round", "trunc",
+        "i0e", "i1e", "amax", "amin", "is_max", "is_min", "values", "indices",
+    }
+)  # fmt: skip
+"""Functions that jump or have a kink; not read off their derivatives, which are what is to be verified."""
