@@ -84,7 +84,8 @@ class Problem:
     @cached_property
     def evaluation(self) -> Evaluation:
         """The function at the point, with its graph; evaluated once."""
-        if self.courses is None or not isinstance(self.function, Program):
+        ordinary = self.only is None and self.dtype is None  # as a course was noted
+        if self.courses is None or not ordinary or not isinstance(self.function, Program):
             return self._evaluated()
         evaluation = self.courses.again(self.function, self.inputs, self.wrt, self.memory_limit)
         if evaluation is None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError, JvpError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.language.operations import apply_operation, check_result, read_operand
 from jvpcli.language.run import Handler, Run
 from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
@@ -261,5 +261,21 @@ def _part(run: Run, made: Derivative, value: Tensor | None) -> Operand:
     return run.record(step, value, source)
 
 
-HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_}
+def refill(run: Run, equation: Equation) -> Operand:
+    """The value of `w.data = value`, with which the memory of w is filled: where that is the same as giving w another memory."""
+    value, held = map(run.on_tape, equation.operands)
+    new, old = run.read(value), run.read(held)
+    if not isinstance(new, Tensor) or not isinstance(old, Tensor) or (new.shape, new.dtype) != (old.shape, old.dtype):
+        raise ForbiddenError("`.data` can be given a tensor of the same shape and dtype here.")
+    memory = old.untyped_storage().data_ptr()
+    for name, other in run.named().items():
+        if isinstance(other, Tensor) and other is not old and other.untyped_storage().data_ptr() == memory:
+            raise ForbiddenError(
+                f"`.data` can't be given another tensor here: `{name}` is a view of the same memory, and would keep the old one.",
+                hints=[f"make `{name}` a tensor of its own by .clone(), or change the memory by .copy_(…)"],
+            )
+    return value
+
+
+HANDLERS: Mapping[str, Handler] = {"derive": derive, "derive:open": open_, "derive:refill": refill}
 """Carries out derivative calls."""

@@ -501,7 +501,7 @@ def changes_inputs(program: Program) -> bool:
 def may_change(equation: Equation) -> bool:
     """Whether an equation may change what it is given; a function that does so where it is told to, as by `inplace`, is not."""
     op, operands = equation.op, equation.operands
-    if is_imported(op) or is_in_place(op):
+    if is_imported(op) or is_in_place(op) or equation.kind == "functional":
         return True
     alone = len(operands) == 1 and not isinstance(operands[0], Pack) and not equation.keywords
     return catalog.changes_arguments(op) and not alone

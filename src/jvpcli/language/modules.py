@@ -56,6 +56,9 @@ FORBIDDEN = frozenset({"device", "dtype", "circular", "cuda", "meta"})
 MOST_BITS = 30
 """Integers of one constructor, together: sums and products of fewer bits don't overflow inside of torch."""
 
+MOST_PARTS = 20_000
+"""Arguments of a constructor and of those in it, with what these hold."""
+
 MOST_MODULES = 1000
 
 MARGIN = 1024
@@ -310,6 +313,7 @@ class _Maker:
     numbers: dict[str, ast.expr]
     memory_limit: int | None
     held: int = 0
+    parts: int = 0
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
@@ -362,6 +366,9 @@ class _Maker:
 
     def argument(self, node: ast.expr) -> Any:
         """A module, or a plain value."""
+        self.parts += 1
+        if self.parts > MOST_PARTS:
+            raise self.at(node, LimitError(f"The constructors of a program take at most {MOST_PARTS:,} arguments in all."))
         if isinstance(node, ast.Call) and id(node) in self.classes:
             return self.make(node)
         if isinstance(node, ast.Name) and node.id in self.numbers:

@@ -163,11 +163,42 @@ def _gives(node: ast.AST) -> bool:
     return isinstance(node, ast.Return) and node.value is not None
 
 
+LOOKING = frozenset(
+    ["print", "len", "float", "int", "str", "repr", "list", "tuple", "dict", "range", "enumerate", "zip", "type", "isinstance",
+     "round", "abs", "min", "max", "sum", "format"]
+)
+"""Functions of Python's that change nothing that they are given."""
+
+
+def _only_looks(function: ast.FunctionDef) -> bool:
+    """Whether a function gives nothing back, and changes nothing that it is given, as far as its text tells."""
+    parts = [part for statement in function.body for part in ast.walk(statement)]
+    return not any(map(_gives, parts)) and all(map(_leaves_alone, parts))
+
+
+def _leaves_alone(node: ast.AST) -> bool:
+    """Whether a part of a text changes no tensor: `grads[name] = g` fills a container, where g itself is not written to."""
+    if isinstance(node, (ast.AugAssign, ast.Delete, ast.Global, ast.Nonlocal)):
+        return False
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        return isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)  # no tensor is indexed by a word
+    if isinstance(node, ast.Call):
+        words = {keyword.arg for keyword in node.keywords}
+        if isinstance(node.func, ast.Name):
+            return node.func.id in LOOKING
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else "_"
+        return not method.endswith("_") and words.isdisjoint({"out", "inplace", None})
+    return True
+
+
 def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     """The statements `y.register_hook(print)` whose function gives nothing back, so that the gradient stays what it is."""
-    defined = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    silent = {name for name, node in defined.items() if not any(map(_gives, ast.walk(node)))}
-    silent |= {"print"} - {*defined, *assigned(tree.body)}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    bound = [*(node.name for node in functions), *assigned([part for part in tree.body if not isinstance(part, ast.FunctionDef)])]
+    silent = {node.name for node in functions if bound.count(node.name) == 1 and _only_looks(node)}
+    silent |= {"print"} - {*bound}
     found: list[ast.stmt] = []
     for node in ast.walk(tree):
         call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
@@ -175,6 +206,8 @@ def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
         given = call.args[0] if isinstance(call, ast.Call) and hooks and len(call.args) == 1 and not call.keywords else None
         body = given.body if isinstance(given, ast.Lambda) else None
         named = body.func if isinstance(body, ast.Call) else given  # a lambda that only prints
+        if body is not None and not all(map(_leaves_alone, ast.walk(body))):
+            continue
         if isinstance(named, ast.Name) and named.id in silent and isinstance(node, ast.stmt):
             found.append(node)
     return found

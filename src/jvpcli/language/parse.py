@@ -127,6 +127,8 @@ class _Statements(Expressions):
     looking: frozenset[int] = frozenset()
     """The statements of hooks that only look at a gradient, by their identity: they are passed over."""
     default: str | None = None
+    has_made = False
+    """Whether a module of the program stands above."""
 
     def program(self, tree: ast.Module) -> Program:
         """The whole text."""
@@ -162,7 +164,8 @@ class _Statements(Expressions):
         if id(node) in self.looking:
             return
         if (default := names.default_set(node)) is not None:
-            if self.level or self.around or any(not each.op.startswith("random:") for each in self.equations):
+            begun = any(not each.op.startswith("random:") for each in self.equations) or self.default not in (None, default)
+            if self.level or self.around or begun or self.has_made:
                 raise self.at(node, refusals.late_default())
             self.default = default
             return
@@ -196,6 +199,7 @@ class _Statements(Expressions):
             return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
             self.constructed(node.targets[0].id, node.value)  # it is made before the program runs
+            self.has_made = True
             return
         value = self.expr(node.value, 0)
         for target in node.targets:
@@ -392,7 +396,7 @@ class _Statements(Expressions):
             self.bind(owner, self.emit("derive:open", (held,), target))
             return
         with self.block() as equations:
-            fitting = self.emit("method:reshape_as", (value, held), value_node)
+            fitting = self.emit("derive:refill", (value, held), value_node)
             self.emit("method:copy_", (held, fitting), target)
         self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
 

@@ -76,7 +76,8 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
         try:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
-                return text, _Staying().visit(ast.parse(code))
+                tree = ast.parse(code)
+                return text, _Staying(tree).visit(tree)
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -94,14 +95,31 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
 
 
+def _is_device(node: ast.expr) -> bool:
+    """`"cpu"`, `torch.device(…)`, `x.device`, or one of two such."""
+    if isinstance(node, ast.IfExp):
+        return _is_device(node.body) and _is_device(node.orelse)
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr == "device"
+    if isinstance(node, ast.Attribute):
+        return node.attr == "device"
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 class _Staying(ast.NodeTransformer):
     """Reads `x.to(device)` as x: what is computed here stays where the inputs are."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        """Names that the text gives to what is no device stand for that."""
+        given = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and not _is_device(node.value)]
+        others = {target.id for node in given for target in node.targets if isinstance(target, ast.Name)}
+        self.devices = {"device", "dev"} - others
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""
         self.generic_visit(node)
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
-        moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in ("device", "dev")
+        moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
         return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:

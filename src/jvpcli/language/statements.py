@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.names import LIST_METHODS, assigned, free_names
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -41,7 +41,8 @@ def is_passed_over(statement: ast.stmt) -> bool:
 def is_shown(statement: ast.stmt) -> bool:
     """Whether a statement calls what only shows something."""
     value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Call) and root_of(value) in SHOWING
+    method = method_of(statement)  # a tensor may be called `ax`, and a list `axes`
+    return isinstance(value, ast.Call) and root_of(value) in SHOWING and not method.endswith("_") and method not in LIST_METHODS
 
 
 def called_by(statement: ast.stmt) -> str:

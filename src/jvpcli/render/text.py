@@ -267,7 +267,7 @@ def filled(jacobian: Jacobian) -> str:
 
 def _products(report: InspectReport, window: Window, hidden: int) -> Iterator[RenderableType]:
     pairs = _pairs(report)[: window.products]
-    if len(report.grad_outputs) > 1:
+    if len(report.grad_outputs) + hidden > 1:
         total = " + ".join([*(f"⟨v, {y}⟩" for y in report.grad_outputs), *(["…"] if hidden else [])])
         yield Text(f"L = {total}: the outputs' contributions to each input add up.")
     for number, (y, x, contraction) in enumerate(pairs):

@@ -1,0 +1,93 @@
+"""Texts whose answer is that of plain Python, or none: what looks like something that may be passed over, and is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import jvpcli
+from jvpcli.errors import JvpError
+
+X = torch.tensor([1.0, 2.0])
+
+CHANGING_HOOKS = [
+    "def h(g):\n  g.mul_(0)\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "def h(g):\n  g[0] = 0\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "def h(g):\n  g += 1\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "def h(g):\n  g.data = g*0\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "def h(g):\n  torch.relu(g, out=g)\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "y = x*2\ny.register_hook(lambda g: print(g.mul_(0)))\ny.sum()",
+    "def h(g):\n  print(g)\nh = lambda g: g*0\ny = x*2\ny.register_hook(h)\ny.sum()",
+    "def helper(g):\n  return g.mul_(0)\ndef h(g):\n  helper(g)\ny = x*2\ny.register_hook(h)\ny.sum()",
+]
+
+
+@pytest.mark.parametrize("text", CHANGING_HOOKS)
+def test_a_hook_that_changes_the_gradient_is_refused(text):
+    with pytest.raises(JvpError):
+        jvpcli.inspect(text, x=X)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def h(g):\n  print(g, g.norm())\ny = x*2\ny.register_hook(h)\ny.sum()",
+     "y = x*2\ny.register_hook(lambda g: print(g))\ny.sum()"],
+)  # fmt: skip
+def test_a_hook_that_looks_is_passed_over(text):
+    assert jvpcli.inspect(text, x=X).vjp["x"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["ax", "axes", "fig", "writer"])
+def test_a_tensor_may_be_called_as_what_shows(name):
+    text = f"x = torch.tensor([1.,2.], requires_grad=True)\n{name} = x*2\n{name}.mul_(3)\n{name}.sum().backward()"
+    scope = {"torch": torch}
+    exec(text, scope)
+    assert jvpcli.inspect(text).vjp["x"].tolist() == scope["x"].grad.tolist()
+
+
+def test_what_is_called_device_may_be_a_dtype():
+    assert jvpcli.inspect("device = torch.float64\nx.to(device)*2", x=X).outputs["y"].dtype is torch.float64
+    assert jvpcli.inspect("device = 'cpu'\nx.to(device)*2", x=X).outputs["y"].dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "w = torch.ones(2)\nv = w[0:1]\nfor i in range(1):\n  pass\nw.data = torch.zeros(2)\n(v*x).sum()",
+        "w = torch.ones(2,2)\nfor i in range(1):\n  pass\nw.data = torch.arange(4.)\n(w*x).sum()",
+        "w = torch.ones(2)\nfor i in range(1):\n  pass\nw.data = w.double()*3\n(w*x).sum()",
+    ],
+)
+def test_data_that_is_another_memory_is_refused(text):
+    with pytest.raises(JvpError, match="data"):
+        jvpcli.inspect(text, x=X)
+
+
+def test_the_input_of_a_functional_call_is_not_changed():
+    w = torch.tensor([[3.0, 4.0], [6.0, 8.0]])
+    text = "net = nn.Embedding(2,2,max_norm=1.)\ntorch.func.functional_call(net, {'weight': w}, (torch.tensor([0,1]),)).sum()"
+    with pytest.raises(JvpError, match="changes `w` in place"):
+        jvpcli.inspect(text, w=w)
+    assert w.tolist() == [[3, 4], [6, 8]]
+
+
+@pytest.mark.parametrize(
+    "text", ["torch.set_default_dtype(torch.float64)\ntorch.set_default_dtype(torch.float32)\nx.sum()",
+             "net = nn.Linear(2,2)\ntorch.set_default_dtype(torch.float64)\nnet(x).sum()"]
+)  # fmt: skip
+def test_the_default_dtype_is_set_once_and_first(text):
+    with pytest.raises(JvpError, match="set once"):
+        jvpcli.inspect(text, x=X)
+
+
+def test_what_constructors_take_is_counted():
+    text = "*[nn.Sequential(*[nn.Sequential(*[nn.Tanh() for _ in range(200)]) for _ in range(200)]) for _ in range(200)]"
+    with pytest.raises(JvpError, match="arguments in all"):
+        jvpcli.inspect(f"net = nn.Sequential({text})\nnet(x)", x=X)
+
+
+def test_a_question_asked_again_has_the_same_answer():
+    verdicts = [jvpcli.check("[x*x, torch.ones(2)]", x=X).verdict for _ in range(4)]
+    assert verdicts == ["pass"] * 4
+    told = [[w.code for w in jvpcli.inspect("[x*2, torch.round(x), torch.tensor(3.)*1]", x=X).report.warnings] for _ in range(4)]
+    assert told == [told[0]] * 4
