@@ -164,3 +164,11 @@ def test_too_many_blocks():
         jvpcli.inspect("x * 2", x=torch.ones(2000), blocks="1,1")
     assert isinstance(caught.value, JvpError)
     assert jvpcli.inspect("x * 2", x=torch.ones(2000), blocks="2,2").blocks["y", "x"].shape == (1000, 1000)
+
+
+def test_outputs_that_are_left_out_are_still_terms_of_the_sum(jvp):
+    outputs = "[x*i for i in range(1,7)]+[a*i for i in range(1,4)]+[b*c*d*e, x.sum()*b.sum()]"
+    given = ["--a", "1,2,3", "--b", "1,2", "--c", "1,2", "--d", "3,4", "--e", "1,3", "--blocks", "1,1"]
+    shown = jvp("inspect", outputs, "--x", "torch.randn(9)", *given, "--tangent", "x=torch.ones(9)").out
+    assert "10 of 11 outputs" in shown
+    assert "L = ⟨v, y0⟩ + …: the outputs' contributions to each input add up." in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -191,3 +192,24 @@ def test_the_callers_tensors_stay_as_they_are(text):
     assert not x.requires_grad
     assert x.tolist() == [3, 2]
     assert w.tolist() == [-1, 2]
+
+
+def test_warnings_of_other_threads_stay_warnings():
+    raised, stop = [], threading.Event()
+
+    def warn():
+        while not stop.is_set():
+            try:
+                warnings.warn("of another thread", stacklevel=1)
+            except UserWarning as error:
+                raised.append(error)
+
+    other = threading.Thread(target=warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other.start()
+        for _ in range(20):
+            jvpcli.inspect("torch.sin(x).exp()", x=torch.ones(3))
+        stop.set()
+        other.join()
+    assert raised == []
