@@ -72,9 +72,9 @@ def _refuse_two_devices(problem: Problem) -> None:
     Raises:
         UsageError: that is so.
     """
-    places = {name: x.device for name, x in (*problem.leaves.items(), *problem.differentiable.items())}
-    if len(set(places.values())) > 1:
-        where = ", ".join(f"{name} on {device}" for name, device in places.items())
+    leaves, outputs = problem.leaves, problem.differentiable
+    if len({x.device for x in (*leaves.values(), *outputs.values())}) > 1:
+        where = ", ".join(f"{name} on {x.device}" for name, x in (*leaves.items(), *outputs.items()))
         raise UsageError(
             f"the differentiated inputs and the outputs are on several devices: {where}",
             explanation="A Jacobian and its products are computed on one device.",

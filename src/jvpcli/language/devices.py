@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from jvpcli.language.calls import path, without_places
 from jvpcli.language.names import class_of, constructed, imported_paths
+from jvpcli.language.source import without_itself
 from jvpcli.language.statements import assignment, of_leaf, unused_name
 
 NOTE = "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed"
@@ -88,10 +89,9 @@ class _Moves(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """`net = net.cuda()` gives nothing another name; `device = torch.device("cuda")` is where the inputs are."""
-        (target, *others), was = node.targets, node.value
+        was = node.value
         if _is_gpu(was):
             node.value = ast.Constant("cpu")
             return node
         self.generic_visit(node)
-        same = isinstance(target, ast.Name) and isinstance(node.value, ast.Name) and node.value.id == target.id
-        return ast.copy_location(ast.Pass(), node) if same and not others else node
+        return without_itself(node, was)

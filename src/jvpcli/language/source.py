@@ -77,7 +77,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, _Staying(tree).visit(tree)
+                return text, _Staying(tree).visit(tree) if "dev" in code else tree
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -106,6 +106,13 @@ def _is_device(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
+    """An assignment whose value `was` a move and is now read as what is moved: nothing, where that leaves `net = net`."""
+    (target, *others), value = node.targets, node.value
+    same = isinstance(target, ast.Name) and isinstance(value, ast.Name) and value.id == target.id
+    return ast.copy_location(ast.Pass(), node) if same and not others and value is not was else node
+
+
 class _Staying(ast.NodeTransformer):
     """Reads `x.to(device)` as x: what is computed here stays where the inputs are."""
 
@@ -124,12 +131,9 @@ class _Staying(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """`net = net.to(device)` gives nothing another name."""
-        named = isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name) and len(node.targets) == 1
+        was = node.value
         self.generic_visit(node)
-        same = named and isinstance(node.value, ast.Name) and isinstance(node.targets[0], ast.Name)
-        if same and isinstance(node.value, ast.Name) and node.value.id == node.targets[0].id:  # type: ignore[attr-defined]
-            return ast.copy_location(ast.Pass(), node)
-        return node
+        return without_itself(node, was)
 
 
 BLANKS = " \t\f"
