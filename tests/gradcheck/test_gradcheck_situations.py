@@ -649,7 +649,7 @@ def test_a_derivative_that_is_rightly_zero_passes_with_a_note(expression, step):
     (notice,) = report.warnings
     assert notice.code == "graph_break"
     assert "is a staircase: its derivative is zero (or there is none), so what flows through it is lost" in notice.message
-    assert f"the difference over a step of {step} is " in notice.message
+    assert f"the slope over a step of {step} is " in notice.message
 
 
 def test_the_tolerance_that_is_asked_for():

@@ -181,7 +181,7 @@ def _staircase(cause: str, worst: CheckedEntry) -> str:
         ROUNDING: "is a staircase: its derivative is zero (or there is none), so what flows through it is lost",
         DECISION: "decides something, and no gradient flows through that: autograd has nothing here",
     }.get(cause, "gives numbers without a graph, and small differences give zero as autograd does")
-    follows = f"the difference over a step of {_number(worst.over)} is {_number(worst.numeric)}"
+    follows = f"the slope over a step of {_number(worst.over)} is {_number(worst.numeric)}"
     return f"{what}, while the output follows the input: {follows}."
 
 
