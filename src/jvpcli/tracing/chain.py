@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
@@ -66,6 +67,7 @@ class LocalMap:
         scale: of an identity the number that it is times; None for any other kind.
         jacobian: the map, where it is held written out.
         told: the map by the operation's rule; None where it has none.
+        rigid: whether it is the same at every point.
     """
 
     result: int
@@ -77,6 +79,7 @@ class LocalMap:
     scale: Tensor | None
     jacobian: LinearMap | None
     told: StructuredMap | None = None
+    rigid: bool = False
 
     @property
     def places(self) -> Tensor:
@@ -149,8 +152,25 @@ def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 # Local Jacobians
 
 
+def chain_maps(steps: Sequence[Step]) -> list[tuple[LocalMap, ...]]:
+    """The local maps of every step; of steps that do the same they are found once where they are the same at every point."""
+    known: dict[str, tuple[LocalMap, ...]] = {}
+    found = []
+    for step in steps:
+        maps = known.get(step.form)
+        if maps is None:
+            maps = local_maps(step)
+            if step.form and None not in step.leaves and all(each.rigid for each in maps):
+                known[step.form] = maps
+        found.append(maps)
+    return found
+
+
 def local_maps(step: Step) -> tuple[LocalMap, ...]:
-    """∂result/∂operand for every pair that a gradient can flow between: numbers by torch itself, kinds by the operation."""
+    """∂result/∂operand for every pair that a gradient can flow between.
+
+    Kinds are told by the operation, numbers by torch's own passes; of what works on each entry by itself by its node.
+    """
     active = [position for position, leaf in enumerate(step.leaves) if leaf is not None]
     maps: list[LocalMap] = []
     for number, result in enumerate(step.results):
@@ -161,8 +181,13 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             continue
         others = _others(step, number, positions) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, others)
-        known = natures(result.graph, leaves, step.weighed, step.decided)
-        written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
+        known = [each and each.nature for each in told]
+        if not all(known):
+            known = natures(result.graph, leaves, step.weighed, step.decided)
+        diagonals = [each and _diagonal(each, leaf) for each, leaf in zip(told, leaves, strict=True)]
+        written: Sequence[LinearMap | None] = diagonals
+        if not all(diagonals):
+            written = written_out(result.graph, leaves) or [None] * len(leaves)
         there = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else None
         beside: Sequence[LinearMap | None] = (there and written_out(*there)) or [None] * len(leaves)
         for k, position in enumerate(positions):
@@ -172,9 +197,21 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             if found is None:
                 maps.append(LocalMap(number, position, *shapes, "unknown", None, None, None))
             else:
-                kind = _named(found, told[k], known[k].rigid)
-                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k]))
+                rigid = known[k].rigid
+                kind = _named(found, told[k], rigid)
+                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k], rigid))
     return tuple(maps)
+
+
+def _diagonal(told: StructuredMap, leaf: Tensor) -> DenseMap | None:
+    """The map written out where an operation with a rule works on each entry by itself; None of any other.
+
+    What its node makes of ones is what it makes of each row of the identity, without zeros to meet an infinity.
+    """
+    term = told.terms[0] if len(told.terms) == 1 else None
+    if not isinstance(term, KroneckerMap) or not term.is_diagonal or not told.nature.certain or not 0 < told.m <= MOST_PASSES:
+        return None
+    return DenseMap(*told.shapes, told.matrix().to(leaf.dtype))
 
 
 def _by_operations(
