@@ -68,6 +68,7 @@ class LocalMap:
         jacobian: the map, where it is held written out.
         told: the map by the operation's rule; None where it has none.
         rigid: whether it is the same at every point.
+        diagonal: whether it is diagonal at every point, and written out.
     """
 
     result: int
@@ -80,6 +81,7 @@ class LocalMap:
     jacobian: LinearMap | None
     told: StructuredMap | None = None
     rigid: bool = False
+    diagonal: bool = False
 
     @property
     def places(self) -> Tensor:
@@ -153,17 +155,42 @@ def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def chain_maps(steps: Sequence[Step]) -> list[tuple[LocalMap, ...]]:
-    """The local maps of every step; of steps that do the same they are found once where they are the same at every point."""
-    known: dict[str, tuple[LocalMap, ...]] = {}
+    """The local maps of every step; what is the same at every point is found once for all steps of a form."""
+    known: dict[str, tuple[Step, tuple[LocalMap, ...]]] = {}
     found = []
     for step in steps:
-        maps = known.get(step.form)
+        alike = known.get(step.form)
+        maps = None if alike is None else _alike(step, *alike)
         if maps is None:
             maps = local_maps(step)
-            if step.form and None not in step.leaves and all(each.rigid for each in maps):
-                known[step.form] = maps
+            if step.form and maps:
+                known[step.form] = step, maps
         found.append(maps)
     return found
+
+
+def _alike(step: Step, first: Step, maps: tuple[LocalMap, ...]) -> tuple[LocalMap, ...] | None:
+    """The maps of a step by those of another of its form; None where their kinds may differ.
+
+    Maps that are the same at every point are the same; of those that are diagonal at every point one pass gives the entries.
+    """
+    if None not in step.leaves and all(each.rigid for each in maps):
+        return maps
+    if len(step.results) > 1 or not all(each.diagonal for each in maps):
+        return None
+    result = step.results[0].graph
+    if result.grad_fn is None or result.grad_fn.name() != first.results[0].graph.grad_fn.name():
+        return None
+    slopes = pull_back(step, [torch.ones_like(result)])
+    if any(slopes[each.position] is None for each in maps):
+        return None
+    return tuple([_with_entries(each, slopes[each.position]) for each in maps])
+
+
+def _with_entries(local: LocalMap, entries: Tensor) -> LocalMap:
+    """A diagonal map with other entries."""
+    jacobian = replace(local.jacobian, matrix=torch.diag(entries.reshape(-1)))
+    return replace(local, nnz=jacobian.nnz, jacobian=jacobian)
 
 
 def local_maps(step: Step) -> tuple[LocalMap, ...]:
@@ -197,9 +224,9 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             if found is None:
                 maps.append(LocalMap(number, position, *shapes, "unknown", None, None, None))
             else:
-                rigid = known[k].rigid
-                kind = _named(found, told[k], rigid)
-                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k], rigid))
+                rigid, diagonal = known[k].rigid, diagonals[k] is not None and found.structure == "diagonal" and known[k].still
+                kind, scale = _named(found, told[k], rigid), found.scale
+                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, scale, jacobian, told[k], rigid, diagonal))
     return tuple(maps)
 
 
