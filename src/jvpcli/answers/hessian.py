@@ -261,7 +261,7 @@ def _pulled(slope: Problem, u: Named, place: Named | None = None) -> dict[str, T
     pairs = [(g, u[x]) for x in leaves if (g := evaluation.outputs[gradient_name(x)]).requires_grad]
     if not pairs:
         return {name: torch.zeros_like(x).detach() for name, x in leaves.items()}
-    found = grad(*zip(*pairs, strict=True), list(leaves.values()))
+    found = grad([g for g, _ in pairs], [w for _, w in pairs], list(leaves.values()))
     return {
         name: torch.zeros_like(x).detach() if each is None else ordinary(each.detach())
         for (name, x), each in zip(leaves.items(), found, strict=True)

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch._vmap_internals import _vmap
-from torch.autograd.graph import _engine_run_backward  # autograd.grad itself loads a symbolic algebra system for v
+from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
+    GradientEdge,
+    _engine_run_backward,
+)
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.language.evaluate import ordinary
@@ -44,7 +47,7 @@ def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Ten
 
 
 def grad(
-    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor], create_graph: bool = False
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor | GradientEdge], create_graph: bool = False
 ) -> Sequence[Tensor | None]:
     """`torch.autograd.grad` with the graph kept, for cotangents of the outputs' shapes and dtypes; None: not reached."""
     return _engine_run_backward(
@@ -65,7 +68,7 @@ def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) ->
     given = [(g, u) for g, u in reached if g.requires_grad]
     if not given:
         raise RuntimeError("an operation's backward cannot be differentiated")
-    (tangent,) = grad(*zip(*given, strict=True), [weights])
+    (tangent,) = grad([g for g, _ in given], [u for _, u in given], [weights])
     return torch.zeros_like(output) if tangent is None else tangent
 
 

@@ -149,7 +149,7 @@ def _grad(
 ) -> list[Tensor]:
     """The gradients, zeros for what is not reached, and none from what depends on nothing."""
     pairs = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
-    found = grad(*zip(*pairs, strict=True), inputs, create_graph)
+    found = grad([y for y, _ in pairs], [v for _, v in pairs], inputs, create_graph)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 

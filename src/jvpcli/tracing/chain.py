@@ -178,17 +178,17 @@ def _alike(step: Step, first: Step, maps: tuple[LocalMap, ...]) -> tuple[LocalMa
         return maps
     if len(step.results) > 1 or not all(each.diagonal for each in maps):
         return None
-    result = step.results[0].graph
-    if result.grad_fn is None or result.grad_fn.name() != first.results[0].graph.grad_fn.name():
+    node, other = (each.results[0].graph.grad_fn for each in (step, first))
+    if node is None or other is None or node.name() != other.name():
         return None
-    slopes = pull_back(step, [torch.ones_like(result)])
-    if any(slopes[each.position] is None for each in maps):
-        return None
-    return tuple([_with_entries(each, slopes[each.position]) for each in maps])
+    slopes = pull_back(step, [torch.ones_like(step.results[0].graph)])
+    found = [_with_entries(each, entries) for each in maps if (entries := slopes[each.position]) is not None]
+    return tuple(found) if len(found) == len(maps) else None
 
 
 def _with_entries(local: LocalMap, entries: Tensor) -> LocalMap:
-    """A diagonal map with other entries."""
+    """A diagonal map that is written out, with other entries."""
+    assert isinstance(local.jacobian, DenseMap)
     jacobian = replace(local.jacobian, matrix=torch.diag(entries.reshape(-1)))
     return replace(local, nnz=jacobian.nnz, jacobian=jacobian)
 
@@ -208,8 +208,8 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             continue
         others = _others(step, number, positions) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, others)
-        known = [each and each.nature for each in told]
-        if not all(known):
+        known: Sequence[Nature] = [each.nature for each in told if each is not None]
+        if len(known) < len(leaves):
             known = natures(result.graph, leaves, step.weighed, step.decided)
         diagonals = [each and _diagonal(each, leaf) for each, leaf in zip(told, leaves, strict=True)]
         written: Sequence[LinearMap | None] = diagonals
@@ -377,7 +377,8 @@ def multiply_out(
     if end.tensor.numel() * (1 + end.tensor.is_complex()) > MOST_PASSES:
         return None
     rows = {end.number: _basis(end.tensor)}
-    finite = all(part.jacobian is None or all_finite(_held(part.jacobian)) for local in maps for part in local)
+    held = {id(part.jacobian): part.jacobian for local in maps for part in local if part.jacobian is not None}
+    finite = all(all_finite(_held(jacobian)) for jacobian in held.values())
     reach = {} if finite else {end.number: rows[end.number] != 0}
     work = 0
     for step, local in zip(reversed(chain.steps), reversed(maps), strict=True):

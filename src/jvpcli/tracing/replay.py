@@ -170,6 +170,7 @@ class _Replay:
                 results.append(result)
             changes.append((operands[position].recorded, result.primal))
         kept, own = tuple([leaf if leaf.requires_grad else None for leaf in leaves]), is_imported(equation.op)
+        weighs = equation.slot in self.weighed or (own and self.evaluation.weighed)
         self.steps.append(
             Step(
                 OPERATION,
@@ -180,9 +181,9 @@ class _Replay:
                 tuple(results),
                 None if isinstance(value, Primal) else value,
                 operation.again,
-                equation.slot in self.weighed or (own and self.evaluation.weighed),
+                weighs,
                 own and self.decided,
-                "" if own or changes or operation.state is not None else operation.form,
+                "" if own or weighs or changes or operation.state is not None else operation.form,
             )
         )
         self.hold(equation.slot, value)

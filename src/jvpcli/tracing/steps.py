@@ -358,16 +358,19 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
     for name in traced.cotangents if traced.chain.faithful else ():
         product = multiply_out(traced.chain, traced.maps, name)
         explicit = None if product is None else written_out(traced.evaluation.outputs[name], list(leaves.values()))
-        bounds = None if explicit is None else multiply_out(traced.chain, traced.maps, name, absolute=True)
-        if product is None or explicit is None or bounds is None:
+        if product is None or explicit is None:
             continue
+        here: dict[str, tuple[Tensor, Tensor]] = {}
         for x, jacobian in zip(leaves, explicit, strict=True):
             rows, artefacts = _rows(jacobian), 0
             if product.reach is not None:
                 rows, artefacts = without_artefacts(rows, product.reach[x])
-            pairs.append((product.rows[x], rows))
-            excess = max(excess, _excess(*pairs[-1], bounds.rows[x].abs()))
+            here[x] = product.rows[x], rows
             notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
+        pairs += here.values()
+        if any(_excess(a, b, a.abs()) for a, b in here.values()):  # else no larger bound, of terms that cancel, is needed
+            bounds = multiply_out(traced.chain, traced.maps, name, absolute=True)
+            excess = max(excess, *[_excess(*pair, bounds.rows[x].abs()) for x, pair in here.items()] if bounds else ())
     if not pairs:
         return None, ()
     result = _compared(pairs)
