@@ -357,7 +357,7 @@ Z = torch.tensor([0.0, 1.0, math.inf, math.nan], dtype=torch.float64)
         ("x[0]*x + x[1]*x + x[0] + x[1] + x[:2].sum() + x[2:].sum() + x.flip(0) + x.roll(1) + x.roll(2)", {"x": X}),
         ("z.sqrt() + (z*z).sqrt() + z.sqrt()*z + 1/z + 1/(z*z)", {"z": Z}),
         ("c*c + c.conj()*c + c.abs() + (2*c).abs() + 2*c + 3*c + c.real + c.exp() + (c*c).exp()", {"c": C}),
-        ("torch.outer(x, x).sum() + torch.outer(x, w).sum() + (x @ w) + (w @ x) + torch.where(x > w, x, w).sum()", {"x": X, "w": W}),
+        ("torch.outer(x, x).sum() + torch.outer(x, w).sum() + (x @ w) + (w @ x) + torch.max(x, w).sum()", {"x": X, "w": W}),
         ("F.dropout(x) + F.dropout(x) + F.dropout(x[0]) + F.dropout(x[0]) + x.pow(2) + x.pow(3) + x.pow(2)", {"x": X}),
         ("A.T + A.T*2 + A.T.clone() + A.exp() + A.T.exp() + A.T.exp().T", {"A": A}),
         ("e*e + 2*e + 2*(e*e) + e.exp() + (e*e).exp()", {"e": torch.ones(0, 3, dtype=torch.float64)}),
