@@ -37,7 +37,7 @@ def read_object(line: bytes) -> dict[str, Any]:
         BadValueError: it is not strict JSON, or no object.
     """
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
+        found = _JSON.decode(line.decode("utf-8-sig"))
         if b"\\u" in line:
             json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
     except UnicodeDecodeError:
@@ -59,6 +59,9 @@ def read_object(line: bytes) -> dict[str, Any]:
 
 def _no_constant(word: str) -> None:
     raise ValueError(f'{word} is not JSON; it is written "{word}", as a string')
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant, parse_float=json_float)
 
 
 @dataclass(frozen=True, slots=True)
