@@ -131,13 +131,15 @@ class Problem:
 
     def once(self, asked: Hashable, find: Callable[[], Found]) -> Found:
         """What follows from the steps and the shapes alone, as `find` finds it: once for all evaluations that go one course."""
-        known = self.evaluation.known
-        if known is None:
-            return find()
-        if asked not in known.facts:
-            known.facts[asked] = find()
-        found: Found = known.facts[asked]
+        if asked not in self._facts:
+            self._facts[asked] = find()
+        found: Found = self._facts[asked]
         return found
+
+    @cached_property
+    def _facts(self) -> dict[Hashable, Any]:
+        known = self.evaluation.known
+        return {} if known is None else known.facts
 
     @cached_property
     def custom(self) -> tuple[type[torch.autograd.Function], ...]:

@@ -73,7 +73,7 @@ def _refuse_two_devices(problem: Problem) -> None:
         UsageError: that is so.
     """
     leaves, outputs = problem.leaves, problem.differentiable
-    if problem.once("devices", lambda: len({x.device for x in (*leaves.values(), *outputs.values())})) > 1:
+    if len({x.device for x in (*leaves.values(), *outputs.values())}) > 1:
         where = ", ".join(f"{name} on {x.device}" for name, x in (*leaves.items(), *outputs.items()))
         raise UsageError(
             f"the differentiated inputs and the outputs are on several devices: {where}",
