@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jvpcli.language.trees import Arguments
 
 Named = Mapping[str, Tensor]
+Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -127,6 +128,18 @@ class Problem:
     def decided(self) -> bool:
         """Whether values that follow from what is differentiated may decide what runs; in custom functions nobody knows."""
         return is_decided(self.evaluation) or (self.is_own and bool(self.custom))
+
+    def once(self, asked: Hashable, find: Callable[[], Found]) -> Found:
+        """What follows from the steps and the shapes alone, as `find` finds it: once for all evaluations that go one course."""
+        if asked not in self._facts:
+            self._facts[asked] = find()
+        found: Found = self._facts[asked]
+        return found
+
+    @cached_property
+    def _facts(self) -> dict[Hashable, Any]:
+        known = self.evaluation.known
+        return {} if known is None else known.facts
 
     @cached_property
     def custom(self) -> tuple[type[torch.autograd.Function], ...]:
@@ -237,7 +250,7 @@ class Problem:
         where the program takes derivatives itself, or lets a graph end.
         """
         program = self.function
-        return isinstance(program, Program) and holds_anywhere(program, self.evaluation)
+        return isinstance(program, Program) and self.once("stack", lambda: holds_anywhere(program, self.evaluation))
 
     def stack(self, points: Named) -> dict[str, Tensor]:
         """The outputs at many points at once, where `can_stack`.

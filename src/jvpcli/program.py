@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from jvpcli.errors import Span
@@ -210,7 +211,14 @@ class Program:
     def step_text(self, step: Equation) -> str:
         """The text of a step, on one line: of a recorded one as it stands in the user's file."""
         site = self.sites.get(step.slot)
-        return " ".join((self.text(step.span) if site is None else site.text).split())
+        text = self.text(step.span) if site is None else site.text
+        return text.strip() if site is None and _is_single_spaced(self.source) else " ".join(text.split())
+
+
+@lru_cache(maxsize=4)
+def _is_single_spaced(source: str) -> bool:
+    """Whether a text is one line with single spaces, so that its parts need not be looked through: sums nest, and are long."""
+    return " ".join(source.split()) == source.strip()
 
 
 def refs(operand: Operand) -> Iterator[int]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
-from jvpcli.tracing.chain import local_maps, multiply_out, sweep
+from jvpcli.tracing.chain import chain_maps, local_maps, multiply_out, sweep
 from jvpcli.tracing.replay import OUTPUT, WRITE, replay
 
 X = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
@@ -317,7 +317,7 @@ def test_random_programs(seed):
     names = parse(text).inputs
     inputs = {name: torch.randn(shapes[name], generator=generator, dtype=torch.float64) for name in names}
     chain, _ = check(text, **inputs)
-    maps = [local_maps(step) for step in chain.steps]
+    maps = chain_maps(chain.steps)
     name = list(chain.outputs)[-1]
     product = multiply_out(chain, maps, name)
     assert product is not None, text
@@ -342,6 +342,59 @@ def whole_jacobian(text, inputs):
 
 
 # Local Jacobians
+
+W = torch.tensor([2.0, 0.0, -1.0, 3.0], dtype=torch.float64)
+Z = torch.tensor([0.0, 1.0, math.inf, math.nan], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs"),
+    [
+        ("x + x + x.sin() + (2*x).sin() + x*x + x*x*x + 3*x + 2*x", {"x": X}),
+        ("w*x + x*w + w*(x + x) + x/w + w/x + (x*w)*(w*x)", {"x": X, "w": W}),
+        ("(x > 2)*x + (x > 3)*x + torch.relu(x - 2) + torch.relu(x - 3) + x.detach()*x + (2*x).detach()*x", {"x": X}),
+        ("a = x.sum(); b = w.sum(); a*x + b*x + a.detach()*x + b.detach()*x + 2*a + 2*b", {"x": X, "w": W}),
+        ("x[0]*x + x[1]*x + x[0] + x[1] + x[:2].sum() + x[2:].sum() + x.flip(0) + x.roll(1) + x.roll(2)", {"x": X}),
+        ("z.sqrt() + (z*z).sqrt() + z.sqrt()*z + 1/z + 1/(z*z)", {"z": Z}),
+        ("c*c + c.conj()*c + c.abs() + (2*c).abs() + 2*c + 3*c + c.real + c.exp() + (c*c).exp()", {"c": C}),
+        ("torch.outer(x, x).sum() + torch.outer(x, w).sum() + (x @ w) + (w @ x) + torch.max(x, w).sum()", {"x": X, "w": W}),
+        ("F.dropout(x) + F.dropout(x) + F.dropout(x[0]) + F.dropout(x[0]) + x.pow(2) + x.pow(3) + x.pow(2)", {"x": X}),
+        ("A.T + A.T*2 + A.T.clone() + A.exp() + A.T.exp() + A.T.exp().T", {"A": A}),
+        ("e*e + 2*e + 2*(e*e) + e.exp() + (e*e).exp()", {"e": torch.ones(0, 3, dtype=torch.float64)}),
+    ],
+)
+@pytest.mark.parametrize("wrt", ["all", "first"])
+def test_what_steps_have_in_common_is_found_once(text, inputs, wrt):
+    """The maps that are found for all steps together are those that each step has by itself."""
+    names = tuple(inputs) if wrt == "all" else tuple(inputs)[:1]
+    evaluation = evaluate(parse(text, inputs.keys()), inputs, wrt=names)
+    steps = replay(evaluation, inputs, 0).steps
+    for step, together in zip(steps, chain_maps(steps), strict=True):
+        alone = local_maps(step)
+        assert len(together) == len(alone)
+        for a, b in zip(together, alone, strict=True):
+            assert (a.result, a.position, a.out_shape, a.in_shape) == (b.result, b.position, b.out_shape, b.in_shape)
+            assert (a.structure, a.nnz, a.scale) == (b.structure, b.nnz, b.scale)
+            assert a.jacobian.structure == b.jacobian.structure
+            for one, other in zip(a.jacobian.parts, b.jacobian.parts, strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+            assert torch.equal(a.places, b.places)
+
+
+@pytest.mark.parametrize("function", ["torch.sin", "torch.sqrt", "torch.relu", "2*", "w*", "torch.exp", "torch.sigmoid", "1/"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_entries_of_what_works_entry_by_entry_are_torchs(function, dtype):
+    """Against torch's own rows, one by one, also where steps of one form differ by their values."""
+    x, w = torch.tensor([0.5, 0.0, 3.0, -1.0], dtype=dtype), torch.tensor([2.0, 0.3, -1.0, 0.0], dtype=dtype)
+    text = " + ".join(f"{function}({each})" for each in ("x", "x + x", "x*x", "x.abs()"))
+    evaluation = evaluate(parse(text, {"x", "w"}), {"x": x, "w": w} if "w" in function else {"x": x}, wrt=("x",))
+    steps = replay(evaluation, {"x": x, "w": w}, 0).steps
+    for step, maps in zip(steps, chain_maps(steps), strict=True):
+        for local in maps:
+            leaf, result = step.leaves[local.position], step.results[0].graph
+            rows = [torch.autograd.grad(result, leaf, v, retain_graph=True)[0] for v in torch.eye(4, dtype=dtype)]
+            diagonal = torch.stack(rows).diagonal()
+            torch.testing.assert_close(local.jacobian.to_dense(), torch.diag(diagonal), rtol=0, atol=0, equal_nan=True)
 
 
 def maps_of(text, **inputs):

@@ -35,7 +35,7 @@ from jvpcli.jacobians.gradient import gradient_of
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import elsewhere, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
-from jvpcli.jacobians.passes import paired, vjp
+from jvpcli.jacobians.passes import grad, vjp
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import ordinary
 from jvpcli.problem import Named, Problem
@@ -261,8 +261,7 @@ def _pulled(slope: Problem, u: Named, place: Named | None = None) -> dict[str, T
     pairs = [(g, u[x]) for x in leaves if (g := evaluation.outputs[gradient_name(x)]).requires_grad]
     if not pairs:
         return {name: torch.zeros_like(x).detach() for name, x in leaves.items()}
-    paired_up = paired([g for g, _ in pairs], [w for _, w in pairs])
-    found = torch.autograd.grad(paired_up, list(leaves.values()), retain_graph=True, allow_unused=True)
+    found = grad([g for g, _ in pairs], [w for _, w in pairs], list(leaves.values()))
     return {
         name: torch.zeros_like(x).detach() if each is None else ordinary(each.detach())
         for (name, x), each in zip(leaves.items(), found, strict=True)

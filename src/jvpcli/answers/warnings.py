@@ -139,9 +139,7 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
 
 def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
     """What happens to the derivatives around the point: vectors without one, or a jump."""
-    if any(
-        step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op) for step in problem.evaluation.tape
-    ):
+    if problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape))):
         from jvpcli.jacobians.repeated import repeated_in  # seldom needed
 
         repeated = repeated_in(problem.differentiable.values())
@@ -152,6 +150,11 @@ def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | N
     if losses is not None and not losses and _is_smooth(problem):
         return
     yield from told_kink(problem, derivatives.sides)
+
+
+def _decomposes(step: Equation) -> bool:
+    """Whether a step may give the vectors of a decomposition."""
+    return step.target.rpartition(".")[2] in DECOMPOSITIONS or is_imported(step.op)
 
 
 def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterator[Notice]:
@@ -166,7 +169,7 @@ def told_kink(problem: Problem, sides: Sides | None, order: str = "") -> Iterato
         return
     try:
         kink = find_kink(problem, sides)
-        if kink is None and (order or problem.is_own or not _may_leap(problem.evaluation)):
+        if kink is None and (order or problem.is_own or not problem.once("leaps", lambda: _may_leap(problem.evaluation))):
             return
         from jvpcli.jacobians import kinks  # loaded only where there is something to look at
 
@@ -201,9 +204,9 @@ def _silent_failures(problem: Problem, products: Products, losses: Sequence[str]
     """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect."""
     evaluation = problem.evaluation
     entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
-    spoilt = any(bool(gradient.isnan().any()) for gradient in products.vjp.values())
+    spoilt = not all(map(all_finite, products.vjp.values())) and any(bool(g.isnan().any()) for g in products.vjp.values())
     if losses is None:
-        suspicious = any(_suspicious(step, evaluation) for step in evaluation.tape)
+        suspicious = problem.once("suspicious", lambda: any(_suspicious(step, evaluation) for step in evaluation.tape))
     else:
         suspicious = any(kind != "decision" for kind in losses)
     if entries > LARGEST_AGAIN or not (spoilt or suspicious):

@@ -19,9 +19,6 @@ from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
 from jvpcli.system import memory
 
-NOT_READ = object()
-"""The id of a line that could not be read."""
-
 PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
 """What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
 tells of a failure; the whole document of a failure, which makes void what came before; the seconds that it may take."""
@@ -37,7 +34,7 @@ def read_object(line: bytes) -> dict[str, Any]:
         BadValueError: it is not strict JSON, or no object.
     """
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=json_float)
+        found = _JSON.decode(line.decode("utf-8-sig"))
         if b"\\u" in line:
             json.dumps(found, ensure_ascii=False, default=str).encode("utf-8")  # half a character cannot be written again
     except UnicodeDecodeError:
@@ -61,6 +58,9 @@ def _no_constant(word: str) -> None:
     raise ValueError(f'{word} is not JSON; it is written "{word}", as a string')
 
 
+_JSON = json.JSONDecoder(parse_constant=_no_constant, parse_float=json_float)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A document of one line, without its newline, and whether the line failed.
@@ -75,7 +75,7 @@ class Answer:
 
 def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
     """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes."""
-    identity: Any = NOT_READ
+    identity = b""
     try:
         with failures_as_errors(), limited(most_memory):
             fields = read_object(line)
@@ -100,7 +100,7 @@ def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
 
 def answer_of_failed(line: bytes, verdict: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
     """The answer to a line of which it is known already how it failed: `verdict` is that document, and lacks the id."""
-    identity: Any = NOT_READ
+    identity = b""
     with suppress(JvpError), failures_as_errors(), limited(most_memory):
         identity = identity_of(read_object(line))
     yield INSTEAD, with_id(verdict, identity)
@@ -121,28 +121,26 @@ def limited(size: int | None) -> AbstractContextManager[None]:
     return nullcontext() if size is None else memory.limited(size)
 
 
-def with_id(document: bytes, identity: Any) -> bytes:
+def with_id(document: bytes, identity: bytes) -> bytes:
     """The document with the id in front, if the line had one."""
-    if identity is NOT_READ:
-        return document
-    return b'{"id":' + escaped_json(json.dumps(identity, separators=(",", ":")).encode()) + b"," + document[1:]
+    return b'{"id":' + identity + b"," + document[1:] if identity else document
 
 
-def identity_of(fields: Mapping[str, Any]) -> Any:
-    """The id among the fields of a line.
+def identity_of(fields: Mapping[str, Any]) -> bytes:
+    """The id among the fields of a line, as it is written again; empty where there is none.
 
     Raises:
-        BadValueError: a number in it, such as 1e400, is too large to be written again.
+        BadValueError: a number in it, such as 1e400, is too large for that.
     """
-    identity = fields.get("id", NOT_READ)
     try:
-        if identity is not NOT_READ:
-            json.dumps(identity, allow_nan=False)
+        return escaped_json(_ID.encode(fields["id"]).encode()) if "id" in fields else b""
     except (TypeError, ValueError):
         raise BadValueError(
             "a number in the `id` is too large for a float, and JSON has no word for infinity"
         ) from None
-    return identity
+
+
+_ID = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def default_memory(jobs: int) -> int | None:

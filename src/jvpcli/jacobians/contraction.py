@@ -257,7 +257,7 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
     live = (weights[:, None] * matrix).ne(0).cpu().numpy()
-    column = int(live.any(0).argmax())
+    column = int(live.T.argmax()) // jacobian.m  # in which the first one is
     derivatives = matrix[:, column]
     rows = live[:, column].nonzero()[0].tolist()
     listed = rows[:MOST_TERMS]

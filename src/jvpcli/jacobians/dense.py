@@ -10,10 +10,7 @@ from math import isfinite, prod
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
-    GradientEdge,
-    _engine_run_backward,
-)
+from torch.autograd.graph import GradientEdge
 
 from jvpcli.jacobians import passes
 from jvpcli.jacobians.compose import Terms
@@ -91,9 +88,7 @@ def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None)
 
     def by_engine(v: Tensor) -> Sequence[Tensor | None]:
         """By torch's own engine, which goes faster from node to node."""
-        return _engine_run_backward(
-            (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
-        )
+        return passes.grad([graph.output], [v], graph.inputs)
 
     return Sweep(by_nodes if manner.fused else by_engine, graph.output, manner.chunk, manner.doubtful, manner.light)
 
@@ -137,8 +132,7 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
     work.reserve(count * sum(map(prod, shapes)), graph.like.element_size())
 
     def pull(v: Tensor) -> Sequence[Tensor | None]:
-        root = (graph.output,)
-        return _engine_run_backward(root, (v,), True, False, ends, allow_unreachable=True, accumulate_grad=False)
+        return passes.grad([graph.output], [v], ends)
 
     def seeds(start: int, stop: int) -> Tensor:
         rows = torch.eye(count, dtype=graph.output.dtype, device=graph.output.device)[start:stop, None]

@@ -73,10 +73,14 @@ def moved(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
     """New values, each entry `relative` of its size away (of 1 where it is zero), in a random direction."""
     points = {}
     for number, (name, x) in enumerate(inputs.items()):
-        x = x.detach()
-        scale = x.abs()
-        points[name] = x + relative * torch.where(scale == 0, 1, scale) * direction(x, seed + number)
+        points[name] = x.detach() + _step(x.detach(), relative, seed + number)
     return points
+
+
+def _step(x: Tensor, relative: float, seed: int) -> Tensor:
+    """For each entry `relative` of its size (of 1 where it is zero), in a random direction."""
+    scale = x.abs()
+    return relative * torch.where(scale == 0, 1, scale) * direction(x, seed)
 
 
 def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
@@ -153,8 +157,12 @@ def _rounding_of(inputs: Named) -> float:
 
 def two_sides(inputs: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The points a few roundings of the inputs to both sides."""
-    step = step_for_kinks(inputs) or 0.0
-    return moved(inputs, -step, seed=1), moved(inputs, step, seed=1)
+    relative, below, above = step_for_kinks(inputs) or 0.0, {}, {}
+    for number, (name, x) in enumerate(inputs.items()):
+        x = x.detach()
+        step = _step(x, relative, 1 + number)
+        below[name], above[name] = x - step, x + step
+    return below, above
 
 
 def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None = None) -> Kink | None:
@@ -164,8 +172,9 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
     known already.
     """
-    inputs = problem.leaves
-    eps = max(_rounding_of(inputs), coarsest_rounding(problem.differentiable.values(), inputs.values()))
+    inputs, outputs = problem.leaves, problem.differentiable
+    coarsest = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), inputs.values()))
+    eps = max(_rounding_of(inputs), coarsest)
     step = step_for_kinks(inputs, eps)
     if step is None:
         return None

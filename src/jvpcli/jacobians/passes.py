@@ -2,7 +2,7 @@
 
 A pass backwards pulls a cotangent v back to vᵀJ; that of a basis vector is a row of J.  A pass forwards is the transpose of
 one: g(w) = wᵀJ is linear in w, so the gradient of ⟨g, u⟩ to w is J u ("double backward", j-towns, 2017).
-`torch.autograd.grad` of a scalar is all that the plain passes use: it loads nothing beyond torch itself.
+`grad` is all that the plain passes use: it loads nothing beyond torch itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch._vmap_internals import _vmap
+from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
+    GradientEdge,
+    _engine_run_backward,
+)
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.language.evaluate import ordinary
@@ -36,11 +40,19 @@ Seeds = Callable[[int, int], Tensor]
 def vjp(output: Tensor, cotangent: Tensor, inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """∂L/∂input for L = ⟨v, y⟩: what `torch.autograd.grad(output, inputs, cotangent)` gives; None: not reached.
 
-    The gradient is taken of the scalar L itself: the same derivative, the definition of grad_outputs, and it spares
-    the shape check that loads a symbolic algebra system.
+    The engine is asked itself, which spares the shape check that loads a symbolic algebra system.
     """
-    gradients = torch.autograd.grad(paired([output], [cotangent]), inputs, retain_graph=True, allow_unused=True)
+    gradients = grad([output], [cotangent.clone()], inputs)  # a backward of the user's own may write to what it is given
     return [None if g is None else ordinary(g) for g in gradients]  # that of an embedding may be sparse
+
+
+def grad(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor | GradientEdge], create_graph: bool = False
+) -> Sequence[Tensor | None]:
+    """`torch.autograd.grad` with the graph kept, for cotangents of the outputs' shapes and dtypes; None: not reached."""
+    return _engine_run_backward(
+        tuple(outputs), tuple(cotangents), True, create_graph, tuple(inputs), allow_unreachable=True, accumulate_grad=False
+    )
 
 
 def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
@@ -53,10 +65,10 @@ def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) ->
     reached = [(g, u) for g, u in zip(gradients, tangents, strict=True) if g is not None]
     if not reached:
         return torch.zeros_like(output)
-    if not any(g.requires_grad for g, _ in reached):
+    given = [(g, u) for g, u in reached if g.requires_grad]
+    if not given:
         raise RuntimeError("an operation's backward cannot be differentiated")
-    pairing = paired([g for g, _ in reached], [u for _, u in reached])
-    (tangent,) = torch.autograd.grad(pairing, [weights], retain_graph=True, allow_unused=True)
+    (tangent,) = grad([g for g, _ in given], [u for _, u in given], [weights])
     return torch.zeros_like(output) if tangent is None else tangent
 
 
@@ -71,7 +83,7 @@ def _transposed(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Seque
     with torch.enable_grad():
         weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
         weights = weights.reshape(output.shape).requires_grad_()
-        return weights, torch.autograd.grad(paired([output], [weights]), inputs, create_graph=True, allow_unused=True)
+        return weights, grad([output], [weights], inputs, create_graph=True)
 
 
 # --- many passes -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class SmallPlan:
             maps, plan, notices = self._maps()
             return Derivatives(with_kinds(problem, outputs, maps, cache(lambda: _sample(problem, plan))), plan, notices)
         seen = around.sample
-        sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
+        sample = cache(lambda: _sample(problem, plan)) if seen is None else lambda: seen
         return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
 
 
@@ -205,7 +205,7 @@ def with_kinds(
     `sample` gives the maps at another point.
     """
     found: dict[tuple[str, str], LinearMap] = {}
-    around = cache(lambda: others(problem))
+    around = cache(lambda: others(problem)) if problem.decided else lambda: None
     for y_name, y in outputs.items():
         operations = _Operations(problem, y_name, y, around)
         for position, x_name in enumerate(problem.leaves):
@@ -260,8 +260,9 @@ class _Operations:
     @cached_property
     def natures(self) -> Sequence[Nature]:
         """What they are on the way to each input, told by their names alone."""
-        problem = self.problem
-        return natures(self.output, list(problem.leaves.values()), problem.weighed, problem.decided)
+        problem, leaves = self.problem, list(self.problem.leaves.values())
+        asked = "natures", self.name
+        return problem.once(asked, lambda: natures(self.output, leaves, problem.weighed, problem.decided))
 
     @cached_property
     def kinds(self) -> Sequence[str]:

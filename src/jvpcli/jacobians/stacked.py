@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import cotangents_for_kinks, two_sides
-from jvpcli.jacobians.passes import basis, paired
+from jvpcli.jacobians.passes import basis, grad
 from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
@@ -137,23 +137,25 @@ def _pass(
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")
-    gradients = _grad(paired(ys, weights), list(points.values()), create_graph=rows.forward)
+    gradients = _grad(ys, weights, list(points.values()), rows.forward)
     if not rows.forward:
         return gradients, gradients
     at_point_and_near = [gradient[:-2] for gradient in gradients]
-    return _grad(paired(at_point_and_near, rows.basis()), weights), [g.detach() for g in gradients]
+    return _grad(at_point_and_near, rows.basis(), weights), [g.detach() for g in gradients]
 
 
-def _grad(scalar: Tensor, inputs: list[Tensor], create_graph: bool = False, keep: bool = False) -> list[Tensor]:
-    found = torch.autograd.grad(
-        scalar, inputs, create_graph=create_graph, retain_graph=create_graph or keep, allow_unused=True
-    )
+def _grad(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor], create_graph: bool = False
+) -> list[Tensor]:
+    """The gradients, zeros for what is not reached, and none from what depends on nothing."""
+    pairs = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    found = grad([y for y, _ in pairs], [v for _, v in pairs], inputs, create_graph)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 
 def _believable(maps: Maps, outputs: Named, inputs: Named, generic: Sequence[Tensor]) -> bool:
     """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
-    pulled = _grad(paired(list(outputs.values()), generic), list(inputs.values()), keep=True)
+    pulled = _grad(list(outputs.values()), generic, list(inputs.values()))
     weights = dict(zip(outputs, generic, strict=True))
     for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):
         if not leaf.numel():

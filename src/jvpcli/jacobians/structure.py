@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import gcd, prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,11 +120,27 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS, shapes: 
         pattern &= first == first  # not where it is NaN
     for other in others:
         pattern |= other != 0
-    rows, cols = pattern.nonzero()
-    entries = [array[rows, cols] for array in arrays]
+    entries = [array[pattern] for array in arrays]
     constant = all((each == each[:1]).all() and each.all() for each in entries)
-    m, n = pattern.shape
     ones = constant and all((e[:1] == 1).all() for e in entries)
+    m, n = pattern.shape
+    facts = (m, n), nature, constant, ones, shapes
+    return _known_kind(pattern.tobytes(), *facts) if pattern.size <= FEW else _kind_of(pattern, *facts)
+
+
+FEW = 4096
+"""Of a pattern of no more entries its kind is remembered: a program is asked of many points."""
+
+
+@lru_cache(maxsize=1024)
+def _known_kind(pattern: bytes, size: tuple[int, int], *facts: Any) -> str:
+    return _kind_of(np.frombuffer(pattern, bool).reshape(size), size, *facts)
+
+
+def _kind_of(
+    pattern: np.ndarray, size: tuple[int, int], nature: Nature, constant: bool, ones: bool, shapes: Shapes
+) -> str:
+    (rows, cols), (m, n) = pattern.nonzero(), size
     return classify(rows, cols, m, n, nature, constant=constant, ones=ones, shapes=shapes)
 
 

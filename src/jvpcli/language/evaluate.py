@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,10 +35,16 @@ MARK = "_jvp_differentiates"
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is the same in all evaluations of a program that go the same steps, as `is_weighed` and `is_decided` tell."""
+    """What is the same in all evaluations of a program that go the same steps at the same shapes.
+
+    Attributes:
+        weighed, decided: as `is_weighed` and `is_decided` tell.
+        facts: what else was found out of it, by what was asked.
+    """
 
     weighed: bool
     decided: bool
+    facts: dict[Hashable, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def as_meant(request: Request) -> Request:
                 f"there is no derivative call number {request.call} in the expression",
                 explanation="It has none: torch.autograd.grad, backward, torch.func.* or torch.autograd.functional.*.",
             )
-        return replace(request, passed_over=_left_out(text) if may_pass_over(text) else None)
+        return replace(request, passed_over=_left_out(text)) if may_pass_over(text) else request
     inputs = {name: x for name, x in {**pasted.inputs, **request.inputs}.items() if name not in pasted.unused}
     weights = [value for _, value in (*request.grad_outputs, *request.tangent)]
     told = [pasted.expression, *pasted.wrt, *pasted.grad_outputs, *pasted.tangent, *weights, *inputs.values()]

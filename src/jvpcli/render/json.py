@@ -189,13 +189,15 @@ def _fields(item: Any) -> tuple[dict[str, Any], int]:
     """The fields of a report type that a document has, or a mapping's items, and their weight together."""
     if not hasattr(item, "__dataclass_fields__"):
         return dict(item), _weight(dict(item))
-    names, optional, values_of, heavy_of = _rules(type(item))  # type: ignore[arg-type]
-    found = dict(zip(names, values_of(item), strict=True))
+    names, optional, heavy, values_of = _rules(type(item))  # type: ignore[arg-type]
+    values = values_of(item)
+    found = dict(zip(names, values, strict=True))
     for name in optional:
         if found[name] is None:
             del found[name]
     weight = 8
-    for value in heavy_of(item):
+    for place in heavy:
+        value = values[place]
         kind = type(value)
         if kind is str:
             weight += len(value)
@@ -210,12 +212,12 @@ Getter = Callable[[Any], tuple[Any, ...]]
 
 
 @cache
-def _rules(kind: Hashable) -> tuple[tuple[str, ...], tuple[str, ...], Getter, Getter]:
-    """Of a report type: its fields, those that are left out where they are None, all values, and those that may be long."""
+def _rules(kind: Hashable) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], Getter]:
+    """Of a report type: its fields, those that are left out where they are None, the places of those that may be long, values."""
     every = fields(kind)  # type: ignore[arg-type]
     names = tuple(f.name for f in every)
-    heavy = tuple(f.name for f in every if not _LIGHT.fullmatch(str(f.type)))
-    return names, tuple(f.name for f in every if f.default is None), _getter(names), _getter(heavy)
+    heavy = tuple(place for place, f in enumerate(every) if not _LIGHT.fullmatch(str(f.type)))
+    return names, tuple(f.name for f in every if f.default is None), heavy, _getter(names)
 
 
 _LIGHT = re.compile(r"(?:int|bool|float|Shape|None|tuple|[][, .|])+")

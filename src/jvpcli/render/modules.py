@@ -20,10 +20,15 @@ MOST_LINES = 24
 
 @dataclass(frozen=True)
 class Group:
-    """Steps that follow each other in one submodule; of a step outside of modules that step alone."""
+    """Steps that follow each other in one submodule, whose dotted path it is; of a step outside of modules that step alone."""
 
-    name: str
+    path: str
     steps: Sequence[TraceStep]
+
+    @property
+    def name(self) -> str:
+        """The path, or the text of the step on one line: it may be long, and of few groups it is shown."""
+        return self.path or " ".join(self.steps[0].source.split())
 
     @property
     def numbers(self) -> str:
@@ -44,8 +49,7 @@ def groups(steps: Sequence[TraceStep], depth: int) -> list[Group]:
         path = ".".join(levels(step)[:depth])
         return (path, -1) if path else ("", step.index)
 
-    found = [(path, list(members)) for (path, _), members in groupby(steps, key)]
-    return [Group(path or " ".join(members[0].source.split()), members) for path, members in found]
+    return [Group(path, list(members)) for (path, _), members in groupby(steps, key)]
 
 
 def depth_for(steps: Sequence[TraceStep]) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
@@ -66,6 +67,8 @@ class LocalMap:
         scale: of an identity the number that it is times; None for any other kind.
         jacobian: the map, where it is held written out.
         told: the map by the operation's rule; None where it has none.
+        rigid: whether it is the same at every point.
+        diagonal: whether it is diagonal at every point, and written out.
     """
 
     result: int
@@ -77,6 +80,8 @@ class LocalMap:
     scale: Tensor | None
     jacobian: LinearMap | None
     told: StructuredMap | None = None
+    rigid: bool = False
+    diagonal: bool = False
 
     @property
     def places(self) -> Tensor:
@@ -149,8 +154,50 @@ def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 # Local Jacobians
 
 
+def chain_maps(steps: Sequence[Step]) -> list[tuple[LocalMap, ...]]:
+    """The local maps of every step; what is the same at every point is found once for all steps of a form."""
+    known: dict[str, tuple[Step, tuple[LocalMap, ...]]] = {}
+    found = []
+    for step in steps:
+        alike = known.get(step.form)
+        maps = None if alike is None else _alike(step, *alike)
+        if maps is None:
+            maps = local_maps(step)
+            if step.form and maps:
+                known[step.form] = step, maps
+        found.append(maps)
+    return found
+
+
+def _alike(step: Step, first: Step, maps: tuple[LocalMap, ...]) -> tuple[LocalMap, ...] | None:
+    """The maps of a step by those of another of its form; None where their kinds may differ.
+
+    Maps that are the same at every point are the same; of those that are diagonal at every point one pass gives the entries.
+    """
+    if None not in step.leaves and all(each.rigid for each in maps):
+        return maps
+    if len(step.results) > 1 or not all(each.diagonal for each in maps):
+        return None
+    node, other = (each.results[0].graph.grad_fn for each in (step, first))
+    if node is None or other is None or node.name() != other.name():
+        return None
+    slopes = pull_back(step, [torch.ones_like(step.results[0].graph)])
+    found = [_with_entries(each, entries) for each in maps if (entries := slopes[each.position]) is not None]
+    return tuple(found) if len(found) == len(maps) else None
+
+
+def _with_entries(local: LocalMap, entries: Tensor) -> LocalMap:
+    """A diagonal map that is written out, with other entries."""
+    assert isinstance(local.jacobian, DenseMap)
+    jacobian = replace(local.jacobian, matrix=torch.diag(entries.reshape(-1)))
+    return replace(local, nnz=jacobian.nnz, jacobian=jacobian)
+
+
 def local_maps(step: Step) -> tuple[LocalMap, ...]:
-    """∂result/∂operand for every pair that a gradient can flow between: numbers by torch itself, kinds by the operation."""
+    """∂result/∂operand for every pair that a gradient can flow between.
+
+    Kinds are told by the operation, numbers by torch's own passes; of what works on each entry by itself by its node.
+    """
     active = [position for position, leaf in enumerate(step.leaves) if leaf is not None]
     maps: list[LocalMap] = []
     for number, result in enumerate(step.results):
@@ -161,8 +208,13 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             continue
         others = _others(step, number, positions) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, others)
-        known = natures(result.graph, leaves, step.weighed, step.decided)
-        written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
+        known: Sequence[Nature] = [each.nature for each in told if each is not None]
+        if len(known) < len(leaves):
+            known = natures(result.graph, leaves, step.weighed, step.decided)
+        diagonals = [each and _diagonal(each, leaf) for each, leaf in zip(told, leaves, strict=True)]
+        written: Sequence[LinearMap | None] = diagonals
+        if not all(diagonals):
+            written = written_out(result.graph, leaves) or [None] * len(leaves)
         there = _elsewhere(step, number, positions) if any(isinstance(each, ComplexMap) for each in written) else None
         beside: Sequence[LinearMap | None] = (there and written_out(*there)) or [None] * len(leaves)
         for k, position in enumerate(positions):
@@ -172,9 +224,21 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
             if found is None:
                 maps.append(LocalMap(number, position, *shapes, "unknown", None, None, None))
             else:
-                kind = _named(found, told[k], known[k].rigid)
-                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, found.scale, jacobian, told[k]))
+                rigid, diagonal = known[k].rigid, diagonals[k] is not None and found.structure == "diagonal" and known[k].still
+                kind, scale = _named(found, told[k], rigid), found.scale
+                maps.append(LocalMap(number, position, *shapes, kind, found.nnz, scale, jacobian, told[k], rigid, diagonal))
     return tuple(maps)
+
+
+def _diagonal(told: StructuredMap, leaf: Tensor) -> DenseMap | None:
+    """The map written out where an operation with a rule works on each entry by itself; None of any other.
+
+    What its node makes of ones is what it makes of each row of the identity, without zeros to meet an infinity.
+    """
+    term = told.terms[0] if len(told.terms) == 1 else None
+    if not isinstance(term, KroneckerMap) or not term.is_diagonal or not told.nature.certain or not 0 < told.m <= MOST_PASSES:
+        return None
+    return DenseMap(*told.shapes, told.matrix().to(leaf.dtype))
 
 
 def _by_operations(
@@ -313,7 +377,8 @@ def multiply_out(
     if end.tensor.numel() * (1 + end.tensor.is_complex()) > MOST_PASSES:
         return None
     rows = {end.number: _basis(end.tensor)}
-    finite = all(part.jacobian is None or all_finite(_held(part.jacobian)) for local in maps for part in local)
+    held = {id(part.jacobian): part.jacobian for local in maps for part in local if part.jacobian is not None}
+    finite = all(all_finite(_held(jacobian)) for jacobian in held.values())
     reach = {} if finite else {end.number: rows[end.number] != 0}
     work = 0
     for step, local in zip(reversed(chain.steps), reversed(maps), strict=True):

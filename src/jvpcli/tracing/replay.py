@@ -65,6 +65,7 @@ class Step:
         again: its results at other values of the operands, with the same random numbers.
         weighed: its derivative holds numbers that follow from the inputs and are not differentiated.
         decided: it is code of the user's own, in which values may decide what runs.
+        form: what it does to tensors of which shapes: steps of one form differ by the entries alone; empty: nothing is known.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Step:
     again: Callable[[Sequence[Tensor]], list[Tensor]]
     weighed: bool = False
     decided: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +170,7 @@ class _Replay:
                 results.append(result)
             changes.append((operands[position].recorded, result.primal))
         kept, own = tuple([leaf if leaf.requires_grad else None for leaf in leaves]), is_imported(equation.op)
+        weighs = equation.slot in self.weighed or (own and self.evaluation.weighed)
         self.steps.append(
             Step(
                 OPERATION,
@@ -178,8 +181,9 @@ class _Replay:
                 tuple(results),
                 None if isinstance(value, Primal) else value,
                 operation.again,
-                equation.slot in self.weighed or (own and self.evaluation.weighed),
+                weighs,
                 own and self.decided,
+                "" if own or weighs or changes or operation.state is not None else operation.form,
             )
         )
         self.hold(equation.slot, value)
@@ -274,6 +278,12 @@ class _Operation:
         changed = [(i, t) for i, t in enumerate(given) if changing and t._version != before[i]]
         return value, changed
 
+    @property
+    def form(self) -> str:
+        """Its name and its arguments, of tensors what they are, not their entries."""
+        told = mapped([self.template, dict(self.keywords)], Primal, _kind_of)
+        return f"{self.op} {self.recorded} {told!r}"
+
     def again(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The results at other values of the operands, with the same random numbers."""
         with _random_from(self.state), torch.enable_grad():
@@ -291,6 +301,12 @@ def _needed(steps: Sequence[Step], outputs: Iterable[Primal]) -> tuple[Step, ...
             kept.append(step)
             read.update(primal.number for primal in step.operands)
     return tuple(reversed(kept))
+
+
+def _kind_of(primal: Primal) -> tuple[Any, ...]:
+    """All of a value but its entries."""
+    t = primal.tensor
+    return t.shape, t.stride(), t.dtype, t.device, primal.active, t.is_conj(), t.is_neg()
 
 
 def _leaf(primal: Primal) -> Tensor:

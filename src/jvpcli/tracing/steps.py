@@ -22,7 +22,7 @@ from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value
 from jvpcli.report.trace import Contribution, LocalJacobian, StepPart, TraceStep
-from jvpcli.tracing.chain import LocalMap, Swept, gradients_of, local_maps, multiply_out, sweep, written_out
+from jvpcli.tracing.chain import LocalMap, Swept, chain_maps, gradients_of, multiply_out, sweep, written_out
 from jvpcli.tracing.replay import OUTPUT, WRITE, Chain, Primal, Step, replay
 
 
@@ -85,7 +85,7 @@ def trace_problem(problem: Problem, cotangents: Mapping[str, Tensor], *, with_ma
     labels, names = name_values(evaluation, chain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how fast torch is at many cotangents at once
-        maps = [local_maps(step) if with_maps else () for step in chain.steps]
+        maps = chain_maps(chain.steps) if with_maps else [()] * len(chain.steps)
     whole = dict(zip(problem.leaves, gradients, strict=True))
     return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names)
 
@@ -217,7 +217,8 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
 
 def norm(tensors: list[Tensor]) -> float:
     """The Euclidean norm of all entries; the largest is taken out, so that no square overflows."""
-    sizes = torch.cat([torch.zeros(0), *(t.detach().abs().double().reshape(-1).cpu() for t in tensors)])
+    each = [t.detach().abs().double().reshape(-1).cpu() for t in tensors]
+    sizes = each[0] if len(each) == 1 else torch.cat([torch.zeros(0), *each])
     largest = float(sizes.max()) if sizes.numel() else 0.0
     if not math.isfinite(largest) or largest == 0.0:
         return largest
@@ -357,16 +358,19 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
     for name in traced.cotangents if traced.chain.faithful else ():
         product = multiply_out(traced.chain, traced.maps, name)
         explicit = None if product is None else written_out(traced.evaluation.outputs[name], list(leaves.values()))
-        bounds = None if explicit is None else multiply_out(traced.chain, traced.maps, name, absolute=True)
-        if product is None or explicit is None or bounds is None:
+        if product is None or explicit is None:
             continue
+        here: dict[str, tuple[Tensor, Tensor]] = {}
         for x, jacobian in zip(leaves, explicit, strict=True):
             rows, artefacts = _rows(jacobian), 0
             if product.reach is not None:
                 rows, artefacts = without_artefacts(rows, product.reach[x])
-            pairs.append((product.rows[x], rows))
-            excess = max(excess, _excess(*pairs[-1], bounds.rows[x].abs()))
+            here[x] = product.rows[x], rows
             notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
+        pairs += here.values()
+        if any(_excess(a, b, a.abs()) for a, b in here.values()):  # else no larger bound, of terms that cancel, is needed
+            bounds = multiply_out(traced.chain, traced.maps, name, absolute=True)
+            excess = max(excess, *[_excess(*pair, bounds.rows[x].abs()) for x, pair in here.items()] if bounds else ())
     if not pairs:
         return None, ()
     result = _compared(pairs)

@@ -1,0 +1,116 @@
+"""Whatever was asked on the lines before it, an answer of a batch is the document that the command alone prints."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from jvpcli.answers import question
+from jvpcli.cli.answers import answer
+from many_functions import FUNCTIONS
+
+KINKED = [
+    ("x.abs() + F.relu(w)", [(3,), (3,)]),
+    ("torch.maximum(x, w)", [(2, 2), (2, 2)]),
+    ("x.sqrt() * x.log()", [(4,)]),
+    ("torch.round(x) + x", [(3,)]),
+    ("x / x", [(3,)]),
+    ("torch.where(x > 1, x, x**2)", [(4,)]),
+    ("(x * 0, x - x, w.detach() * x)", [(2,), (2,)]),
+    ("a = x * w; b = a.sum(); (a / b, b, x.argmax())", [(3,), (3,)]),
+    ("sum(x[i] for i in range(3)) if x.sum() > 0 else x.prod()", [(3,)]),
+    ("torch.linalg.eigh(x + x.T)[1]", [(2, 2)]),
+    ("torch.complex(x, w).abs()", [(2,), (2,)]),
+    ("x.repeat_interleave(w.long().clamp(0, 3))", [(3,), (3,)]),
+    ("x[w.argsort()] * w", [(3,), (3,)]),
+    ("F.dropout(x, 0.5) + torch.randn(4)", [(4,)]),
+    ("x.half().exp()", [(3,)]),
+]
+
+NUMBERS = {
+    "ordinary": lambda draw: round(draw.gauss(0, 2), 3),
+    "whole": lambda draw: float(draw.randint(-1, 1)),  # ties, zeros and kinks
+    "ones": lambda draw: 1.0,
+    "not finite": lambda draw: draw.choice(["NaN", "Infinity", "-Infinity", 0.0, 1.0]),
+    "large": lambda draw: draw.choice([1e30, -1e30, 1e-30, 3e38]),
+}
+WEIGHTS = [None, None, "ones", "randn", "zeros", "1,2", "onehot:0"]
+
+
+def filled(shape, draw, number):
+    if not shape:
+        return number(draw)
+    return [filled(shape[1:], draw, number) for _ in range(shape[0])]
+
+
+def requests(expression, shapes, draw, count):
+    """Several for one expression: mostly at its shapes, and all kinds of numbers, dtypes and weights."""
+    for kind in [*NUMBERS, *draw.choices(list(NUMBERS), k=count - len(NUMBERS))]:
+        found = {"expression": expression, "inputs": {}}
+        for name, shape in zip("xwb", shapes, strict=False):
+            if draw.random() < 0.04:
+                shape = (*shape, 2)
+            found["inputs"][name] = filled(shape, draw, NUMBERS[kind])
+        found["dtype"] = draw.choice(["float32"] * 6 + ["float64", "bfloat16"])
+        weight = draw.choice(WEIGHTS)
+        if weight is not None:
+            found["grad_outputs"] = weight
+        if draw.random() < 0.2:
+            found["tangent"] = "randn"
+        if draw.random() < 0.2:
+            found["mode"] = draw.choice(["forward", "reverse"])
+        yield found
+
+
+def in_a_batch(request):
+    parts = list(answer(json.dumps({"id": 7, **request}).encode(), None))
+    document = b"".join(part for _, part in parts)
+    assert document.startswith(b'{"id":7,')
+    return b"{" + document[len(b'{"id":7,') :]
+
+
+def argv_of(request):
+    words = ["inspect", request["expression"], f"--dtype={request['dtype']}", "--json"]
+    words += [f"--{name}={json.dumps(value)}" for name, value in request["inputs"].items()]
+    words += [f"--{o.replace('_', '-')}={request[o]}" for o in ("tangent", "mode", "grad_outputs") if o in request]
+    return words
+
+
+def compared(document):
+    """The document, without the commands in an error's hints: of a line whose numbers are JSON's there are none."""
+    found = json.loads(document)
+    found.get("error", {}).pop("hints", None)
+    return json.dumps(found) if "error" in found else document.strip()
+
+
+@pytest.mark.parametrize(("expression", "shapes"), [*FUNCTIONS, *KINKED])
+def test_a_line_among_others_is_answered_as_alone(jvp, expression, shapes):
+    """Each request comes after others for the same program, and again, and is compared with the command on its own."""
+    draw = random.Random(expression)
+    asked = list(requests(expression, shapes, draw, 6))
+    found = [[in_a_batch(request) for request in asked] for _ in range(2)]
+    for request, first, again in zip(asked, *found, strict=True):
+        question._courses.cache_clear()  # a process of its own knows of no other request
+        alone = jvp(*argv_of(request)).out.encode()
+        assert compared(first) == compared(again) == compared(alone), argv_of(request)
+
+
+def test_the_requests_are_answered_by_courses():
+    """Else the test above would compare nothing: from the third evaluation at the same shapes on the steps are known."""
+    request = {"expression": "torch.outer(x, x)", "inputs": {"x": [1.0, 2.0]}}
+    question._courses.cache_clear()
+    for _ in range(3):
+        in_a_batch(request)
+    (courses,) = [question._courses(*key) for key in [_key(request)]]
+    assert courses.course is not None
+    assert courses.course.known.facts
+
+
+def _key(request):
+    from jvpcli.answers.batch import request_of
+    from jvpcli.answers.question import pose
+
+    problem = pose(request_of(request))
+    return problem.function.source, tuple((n, x.shape, x.dtype) for n, x in problem.inputs.items()), problem.wrt, None
