@@ -14,7 +14,7 @@ from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.language.course import Courses, holds_anywhere, run_steps
+from jvpcli.language.course import Course, Courses, holds_anywhere, run_steps
 from jvpcli.language.evaluate import (
     Evaluation,
     call_function,
@@ -96,6 +96,12 @@ class Problem:
     def _evaluated(self) -> Evaluation:
         evaluation = self.at()
         return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
+
+    @property
+    def course(self) -> Course | None:
+        """The course that the evaluation took again; None where it went the ordinary way."""
+        known, courses = self.evaluation.known, self.courses
+        return courses.course if known and courses and courses.course and courses.course.known is known else None
 
     @cached_property
     def leaves(self) -> Named:
@@ -254,8 +260,7 @@ class Problem:
             """The steps of the evaluation one after the other; nothing is decided anew."""
             given = {**evaluation.inputs, **dict(zip(evaluation.wrt, values, strict=True))}
             held: dict[int, Any] = dict(enumerate(given[name] for name in evaluation.inputs))
-            for _ in run_steps(evaluation.tape, held):
-                pass
+            run_steps(evaluation.tape, held)
             return tuple(held[slot] for slot in evaluation.output_slots.values())
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])

@@ -81,8 +81,11 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned), graph.whole)
 
 
-def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
-    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known."""
+def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None, silenced: bool = False) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known.
+
+    `silenced` is as `Sweep` has it.
+    """
     manner = manner or manner_of(graph, room)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
@@ -95,14 +98,19 @@ def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None)
             (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
         )
 
-    return Sweep(by_nodes if manner.fused else by_engine, graph.output, manner.chunk, manner.doubtful, manner.light)
+    pull = by_nodes if manner.fused else by_engine
+    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, silenced)
 
 
 def by_rows(
-    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, manner: Manner | None = None
+    graph: Graph,
+    room: float = BATCH_BYTES,
+    tell: Tell | None = None,
+    manner: Manner | None = None,
+    silenced: bool = False,
 ) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
-    return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
+    """The matrices (m, n) of every input, one pass backwards a row; `room`, `manner` and `silenced` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner, silenced), graph.inputs, tell)
 
 
 def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
 import torch
@@ -99,10 +99,24 @@ def apply_operation(
             raise EvaluationError(f"This is {describe(record)}: use one of those.")
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
-    guards.check_arguments(op, arguments, keywords or {})
-    if op in _SPARSE_GRADIENTS:
-        arguments, keywords = _with_dense_gradient(op, arguments, keywords or {})
-    return _OPERATIONS[kind](target, arguments, keywords or {})
+    return operation(op)(arguments, keywords or {})
+
+
+@lru_cache(maxsize=4096)
+def operation(op: str) -> Callable[[Arguments, Keywords], Any]:
+    """What an equation of a tape does whose function is in the catalogue, as `apply_operation`: its names are looked up once."""
+    kind, _, target = op.partition(":")
+    done = partial(_OPERATIONS[kind], target)
+    if not guards.asks(op):
+        return done
+
+    def guarded(arguments: Arguments, keywords: Keywords) -> Any:
+        guards.check_arguments(op, arguments, keywords)
+        if op in _SPARSE_GRADIENTS:
+            arguments, keywords = _with_dense_gradient(op, arguments, keywords)
+        return done(arguments, keywords)
+
+    return guarded
 
 
 _SPARSE_GRADIENTS: Mapping[str, tuple[str, int | None]] = {
@@ -259,6 +273,16 @@ def read_operand(
     if operand.kind == "slice":
         return slice(*items)
     return items if operand.kind == "list" else tuple(items)
+
+
+def reader(operand: Operand) -> Callable[[Mapping[int, Any]], Any]:
+    """`read_operand` of one operand, for whoever reads it again and again."""
+    if isinstance(operand, Ref):
+        return operator.itemgetter(operand.slot)
+    if isinstance(operand, Const):
+        value = read_operand(operand, {})
+        return lambda values: value
+    return partial(read_operand, operand)
 
 
 @cache
