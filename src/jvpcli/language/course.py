@@ -222,7 +222,7 @@ class Courses:
     ) -> Evaluation | None:
         """The evaluation by the course; None where there is none for this program."""
         course = self.course
-        if course is None or course.program is not program or course.wrt != wrt:
+        if course is None or course.program is not program or set(course.wrt) != set(wrt):
             return None
         return course.again(inputs, memory_limit)
 
