@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite, prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_turned
+from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
 LONG = 64
@@ -66,6 +68,10 @@ class Manner:
     fused: bool
     whole: bool
 
+    def is_straight(self, rows: int) -> bool:
+        """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
+        return self.chunk >= rows and not (self.doubtful or self.light or self.fused)
+
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     """How passes over a graph are best taken in `room` bytes.
@@ -81,36 +87,42 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned), graph.whole)
 
 
-def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None, silenced: bool = False) -> Sweep:
-    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known.
-
-    `silenced` is as `Sweep` has it.
-    """
+def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
+    """The passes over a graph, as many at a time as fit into `room` bytes; `manner` is how, where that is known."""
     manner = manner or manner_of(graph, room)
 
     def by_nodes(v: Tensor) -> Sequence[Tensor | None]:
         with torch.no_grad():
             return pull_back(graph, v)
 
-    def by_engine(v: Tensor) -> Sequence[Tensor | None]:
-        """By torch's own engine, which goes faster from node to node."""
-        return _engine_run_backward(
-            (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
-        )
-
-    pull = by_nodes if manner.fused else by_engine
-    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, silenced)
+    return Sweep(by_nodes if manner.fused else partial(_pulled, graph), graph.output, manner.chunk, manner.doubtful, manner.light)
 
 
 def by_rows(
-    graph: Graph,
-    room: float = BATCH_BYTES,
-    tell: Tell | None = None,
-    manner: Manner | None = None,
-    silenced: bool = False,
+    graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None, manner: Manner | None = None
 ) -> list[Tensor]:
-    """The matrices (m, n) of every input, one pass backwards a row; `room`, `manner` and `silenced` as for `sweep`."""
-    return passes.by_rows(sweep(graph, room, manner, silenced), graph.inputs, tell)
+    """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
+    return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
+
+
+def rows_at_once(graph: Graph) -> list[Tensor]:
+    """`by_rows` where the manner is straight and every input is reached: torch's own engine, once, and nothing else.
+
+    Raises:
+        Whatever torch does; it may also warn of what it takes one by one.
+    """
+    output, m = graph.output, graph.m
+    if m == 1:
+        return [rows.reshape(1, -1) for rows in _pulled(graph, torch.ones_like(output))]
+    stacks = at_rows(partial(_pulled, graph), [passes.basis(output, 0, m)])
+    return [rows.reshape(m, -1) for rows in stacks]
+
+
+def _pulled(graph: Graph, v: Tensor) -> Any:
+    """A cotangent pulled back by torch's own engine, which goes faster from node to node than others do."""
+    return _engine_run_backward(
+        (graph.output,), (v,), True, False, graph.inputs, allow_unreachable=True, accumulate_grad=False
+    )
 
 
 def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:

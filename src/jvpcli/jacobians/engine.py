@@ -18,7 +18,16 @@ from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, manner_of, pulled_maps
+from jvpcli.jacobians.dense import (
+    BATCH_BYTES,
+    Manner,
+    by_batches,
+    by_columns,
+    by_rows,
+    manner_of,
+    pulled_maps,
+    rows_at_once,
+)
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
@@ -138,10 +147,8 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
     yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
-def _run(
-    graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None, silenced: bool = False
-) -> list[LinearMap]:
-    """The maps by one way; `key` names the plan, for what is made of it once; `silenced` as `Sweep` has it."""
+def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None) -> list[LinearMap]:
+    """The maps by one way; `key` names the plan, for what is made of it once."""
     if way.strategy in ("accumulated", "batched"):
         if way.strategy == "accumulated":
             pieces = accumulate(graph, work, way.mode, tell)
@@ -161,7 +168,7 @@ def _run(
     if way.mode == "forward" and way.strategy == "dense":
         return pulled_maps(graph, by_columns(graph, room, tell), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
-    return pulled_maps(graph, by_rows(graph, room, tell, manner, silenced), limit, manner.whole)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.whole)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -272,7 +279,8 @@ class LargePlan:
             key = work.key(*planned.key)
             way = work.structure(key, partial(getattr, planned, "chosen"))
             pairs = [(name, x) for x in self.problem.leaves]
-            chosen.append(_Chosen(course.outputs[name], pairs, planned.graph.like, self.problem.weighed, way, key))
+            slot, graph = course.outputs[name], planned.graph
+            chosen.append(_Chosen(slot, pairs, graph.like, graph.weighed, way, key, _straight(graph, way, limit)))
         return Repeat(course, self.problem.memory_limit, chosen, work)
 
 
@@ -285,6 +293,7 @@ class _Chosen(NamedTuple):
         like, weighed: as `Graph` has them.
         way: that was chosen.
         key: of its plan.
+        manner: of passes that are all taken at once; None of any other way.
     """
 
     slot: int
@@ -293,6 +302,16 @@ class _Chosen(NamedTuple):
     weighed: bool
     way: Way
     key: int | None
+    manner: Manner | None
+
+
+def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
+    """The manner of passes that are all taken at once; None of any other way."""
+    size = graph.m * sum([x.numel() * x.element_size() for x in graph.inputs])
+    if (way.strategy, way.mode) != ("dense", "reverse") or None in graph.leaves or size > min(limit, SURE_TO_FIT):
+        return None
+    manner = manner_of(graph, min(BATCH_BYTES, limit - size))
+    return manner if manner.is_straight(graph.m) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,9 +344,13 @@ class Repeat:
         if values is None:
             return None
         leaves, found = tuple([values[slot] for slot in self.course.leaves]), dict[tuple[str, str], LinearMap]()
-        for slot, pairs, like, weighed, way, key in self.chosen:
+        for slot, pairs, like, weighed, way, key, manner in self.chosen:
             graph = Graph(values[slot], leaves, like, False, weighed)
-            found.update(zip(pairs, _run(graph, way, self.work, key, silenced=True), strict=True))
+            if manner is None:
+                maps = _run(graph, way, self.work, key)
+            else:
+                maps = pulled_maps(graph, rows_at_once(graph), self.work.limit, manner.whole)
+            found.update(zip(pairs, maps, strict=True))
         return found
 
 

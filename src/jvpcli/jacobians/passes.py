@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +88,6 @@ class Sweep:
         doubtful: whether what they give together is compared with a pass by itself: some batch rules give zeros.
         light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and in a
             long chain of those they take less time than the rules of `torch.vmap`.
-        silenced: torch's warnings are ignored already, in which it complains of what it takes one by one.
     """
 
     pull: Pull
@@ -97,7 +95,6 @@ class Sweep:
     chunk: int = 1
     doubtful: bool = True
     light: bool = False
-    silenced: bool = False
 
 
 def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
@@ -147,9 +144,8 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
         return tuple([gradient for gradient in pulled if gradient is not None])
 
     try:
-        with nullcontext() if sweep.silenced else warnings.catch_warnings():
-            if not sweep.silenced:
-                warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
             stacks = iter(_vmap(pull)(cotangents) if sweep.light else at_rows(pull, [cotangents]))
     except (RuntimeError, ValueError):
         return None
