@@ -27,7 +27,7 @@ from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-from jvpcli.jacobians.through import is_turned
+from jvpcli.jacobians.through import is_flat, is_turned
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
@@ -48,6 +48,9 @@ ALONE = 2.5
 LARGE = 1 << 17
 """Entries of a tensor in all rows for which it pays to go from node to node by hand."""
 
+FLAT = 64
+"""Up to so many rows torch takes longer for the product of a turned matrix with them."""
+
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
 
@@ -58,7 +61,8 @@ class Manner:
 
     Attributes:
         chunk, doubtful, light: as `Sweep` has them.
-        fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once.
+        fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once, or
+            takes longer for them.
         whole: as `Graph` has it.
     """
 
@@ -70,7 +74,7 @@ class Manner:
 
     def is_straight(self, rows: int) -> bool:
         """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
-        return self.chunk >= rows and not (self.doubtful or self.light or self.fused)
+        return 0 < rows <= self.chunk and not (self.doubtful or self.light or self.fused)
 
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
@@ -83,8 +87,15 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
     count = len(graph.order)
+    flat = count <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
     light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
-    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned), graph.whole)
+    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat), graph.whole)
+
+
+def _flat_entries(graph: Graph) -> int:
+    """Entries of the matrices that are multiplied with vectors."""
+    places = [node for node, name in zip(graph.order, graph.operations, strict=True) if name == "Mv"]
+    return sum([node._saved_self.numel() for node in places if is_flat(node)])
 
 
 def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
