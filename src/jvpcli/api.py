@@ -444,18 +444,18 @@ def jacobian(
         JvpError: a subclass for each kind of failure.
     """
     given = locals()
-    question = _question(given) if isinstance(expression, str) else None
-    maps = maps_again(question, named) if question else None
+    tensors = {**inputs, **named} if isinstance(inputs, dict) else named
+    question = _question(given, tensors) if isinstance(expression, str) else None
+    maps = maps_again(question, tensors) if question else None
     return linear_maps(_request("jacobian", given), _workspace, question) if maps is None else maps
 
 
-def _question(given: Mapping[str, Any]) -> Question | None:
+def _question(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> Question | None:
     """What is kept of a question for the maps of a text; None of one that is asked in a seldom way, or of no plain tensors."""
-    named, wrt, limit = given["named"], given["wrt"], given["memory_limit"]
+    wrt, limit, forms = given["wrt"], given["memory_limit"], list[Hashable]()
     if not all(map(is_, _seldom(given), SELDOM.values())):
         return None
-    forms = []
-    for name, x in named.items():
+    for name, x in tensors.items():
         if type(x) is not Tensor or x.requires_grad or not_dense(x):
             return None
         forms.append((name, x.shape, x.dtype))
@@ -467,7 +467,7 @@ def _question(given: Mapping[str, Any]) -> Question | None:
 
 
 SELDOM = {
-    "inputs": None, "arguments": (), "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
+    "arguments": (), "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
     "create_graph": False, "strict": False, "ignore": None,
 }  # fmt: skip
 """What a question is asked without that is known again."""

@@ -128,6 +128,17 @@ def test_another_form_is_another_question(repeated):
     assert repeated == [True, False, True]
 
 
+def test_inputs_by_name_are_the_same_question(repeated):
+    ask()
+    x, text = torch.tensor([1.0, 2.0, 3.0]), "torch.outer(x, x).sum(0)"
+    found = [jvpcli.jacobian(text, given)["y", "x"].to_dense() for given in ({"x": x}, {"x": x.tolist()})]
+    assert torch.equal(*found)
+    assert repeated == [True, True]
+    for wrong in ([x], x, {"z": x}):
+        with pytest.raises(JvpError):
+            jvpcli.jacobian(text, wrong)
+
+
 def test_options_are_read_each_time():
     ask()
     for wrong in ({"mode": "sideways"}, {"wrt": ["z"]}, {"memory_limit": "much"}, {"strict": 0}, {"dtype": "float31"}):
