@@ -267,22 +267,27 @@ class Problem:
         return dict(zip(evaluation.output_slots, found, strict=True))
 
 
-def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
+def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor], light: bool = False) -> list[Tensor]:
     """What a function of tensors gives for each row of some stacks of them, computed together: a stack for each result.
 
     This is `torch.vmap` of tensors to a sequence of tensors; the forms of arguments and results that it also reads take
-    longer than a small problem.
+    longer than a small problem.  `light`: by the rules behind `is_grads_batched=True`, which few operations have.
 
     Raises:
         RuntimeError: an operation has no rule for many at once, or draws random numbers.
     """
-    lazy_load_decompositions()
     count = stacks[0].shape[0]
+    if light:
+        level = torch._C._vmapmode_increment_nesting()
+        try:
+            found = function(*[torch._add_batch_dim(stack, 0, level) for stack in stacks])
+            return [torch._remove_batch_dim(each, level, count, 0) for each in found]
+        finally:
+            torch._C._vmapmode_decrement_nesting()
+    lazy_load_decompositions()
     level = functorch._vmap_increment_nesting(count, "error")
     try:
         found = function(*[functorch._add_batch_dim(stack, 0, level) for stack in stacks])
         return [functorch._remove_batch_dim(each, level, count, 0) for each in found]
     finally:
         functorch._vmap_decrement_nesting()
-
-

@@ -42,6 +42,9 @@ Transpose T Select Slice Diagonal Split UnsafeSplit Unbind Stack Cat
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
 
+BROADCASTING = frozenset(["Add", "Sub", "Rsub", "Mul", "Div", "Pow", "Addcmul", "Lerp"])
+"""Those of them that broadcast."""
+
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
@@ -74,7 +77,7 @@ class Manner:
 
     def is_straight(self, rows: int) -> bool:
         """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
-        return 0 < rows <= self.chunk and not (self.doubtful or self.light or self.fused)
+        return 0 < rows <= self.chunk and not (self.doubtful or self.fused)
 
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
@@ -88,8 +91,18 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     turned = large and any(map(is_turned, graph.order))
     count = len(graph.order)
     flat = count <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
-    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
+    heavy = sum([name not in LIGHT for name in graph.operations])
+    light = ALONE * chunk * heavy < count if count > LONG else not heavy and not _broadcasts_a_number(graph)
     return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat), graph.whole)
+
+
+def _broadcasts_a_number(graph: Graph) -> bool:
+    """Whether an operation takes a single number to the entries of another operand."""
+    for node, name in zip(graph.order, graph.operations, strict=True):
+        operands = [tuple(edge._input_metadata[nr].shape) for edge, nr in node.next_functions if edge is not None]
+        if name in BROADCASTING and node._input_metadata[0].shape and () in operands:
+            return True
+    return False
 
 
 def _flat_entries(graph: Graph) -> int:
@@ -116,8 +129,10 @@ def by_rows(
     return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
 
 
-def rows_at_once(graph: Graph) -> list[Tensor]:
+def rows_at_once(graph: Graph, light: bool = False) -> list[Tensor]:
     """`by_rows` where the manner is straight and every input is reached: torch's own engine, once, and nothing else.
+
+    `light` is as `Manner` has it.
 
     Raises:
         Whatever torch does; it may also warn of what it takes one by one.
@@ -125,7 +140,7 @@ def rows_at_once(graph: Graph) -> list[Tensor]:
     output, m = graph.output, graph.m
     if m == 1:
         return [rows.reshape(1, -1) for rows in _pulled(graph, torch.ones_like(output))]
-    stacks = at_rows(partial(_pulled, graph), [passes.basis(output, 0, m)])
+    stacks = at_rows(partial(_pulled, graph), [passes.basis(output, 0, m)], light)
     return [rows.reshape(m, -1) for rows in stacks]
 
 

@@ -349,7 +349,7 @@ class Repeat:
             if manner is None:
                 maps = _run(graph, way, self.work, key)
             else:
-                maps = pulled_maps(graph, rows_at_once(graph), self.work.limit, manner.whole)
+                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit, manner.whole)
             found.update(zip(pairs, maps, strict=True))
         return found
 
