@@ -6,12 +6,10 @@ result is compared with torch's before anything is measured.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +17,15 @@ from torch import Tensor
 from torch.autograd.functional import jacobian as functional_jacobian
 
 import jvpcli
+from benchmarks.turns import by_processor, in_turns
 
 HERE = Path(__file__).parent
 
 SECONDS = 1.0
 """How long a case is measured, at least; and each way three times."""
+
+FAR = 10.0
+"""A way that takes so many times as long as the best does not take turns with it."""
 
 GOAL = 0.95
 """How many times as fast as torch every dense case is to be."""
@@ -110,17 +112,12 @@ def ways_of(text: Text) -> Ways:
 
 
 def measure(ways: Ways) -> dict[str, float]:
-    """Milliseconds of processor time of each way, the median."""
+    """Milliseconds of processor time of ours and of what comes near the best, the median."""
     for _ in range(3):
         ways["ours"]()  # what is kept is made by now
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    end, order = time.perf_counter() + SECONDS, random.Random(0)
-    while time.perf_counter() < end or min(map(len, times.values())) < 3:
-        for name in order.sample(list(ways), len(ways)):
-            start = time.process_time()
-            ways[name]()
-            times[name].append(time.process_time() - start)
-    return {name: 1e3 * median(found) for name, found in times.items()}
+    once = in_turns(ways, by_processor, 0.0, 3)
+    near = FAR * min(time for name, time in once.items() if name != "ours")
+    return in_turns({name: way for name, way in ways.items() if name == "ours" or once[name] < near}, by_processor, SECONDS, 3)
 
 
 def main() -> None:

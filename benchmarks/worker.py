@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.cases import Case, make_cases, make_constants
+from benchmarks.turns import by_clock, in_turns
 
 BUDGET = 2.0
 """Seconds of measuring for a case, over all ways."""
@@ -31,21 +32,6 @@ SLOW = 800.0
 
 ENDLESS = 8000.0
 """A way that takes so many ms is called once."""
-
-
-def timed(way: Callable[[], Any]) -> float:
-    """Milliseconds, what a graphics card still works at included."""
-    start = time.perf_counter()
-    result = way()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    del result
-    return seconds * 1e3
-
-
-def median(numbers: list[float]) -> float:
-    return sorted(numbers)[len(numbers) // 2]
 
 
 def run_another(name: str, cases: dict[str, Case]) -> None:
@@ -71,23 +57,12 @@ def measured(name: str, cases: dict[str, Case], our_ways: Callable[[Case], dict[
     case = cases[name]
     run_another(name, cases)
     case.function(*case.inputs)  # what torch sets up for the function itself (kernels made by oneDNN) is no part of it
-    first = timed(peers.ours(case))
+    first = by_clock(peers.ours(case))
     for way in peers.possible_peers(cases["small: MLP 16"]).values():
         way()  # what a way loads when first called is no part of its repeated call
     ways = our_ways(case) | peers.possible_peers(case)
     once = tried(name, ways)
-    samples: dict[str, list[float]] = {label: [milliseconds] for label, milliseconds in once.items()}
-    start = time.perf_counter()
-    rounds = 0
-    while rounds < 4 or (rounds < 60 and time.perf_counter() - start < BUDGET):
-        for label in once:
-            if once[label] >= SLOW:
-                continue
-            for _ in range(3 if once[label] < 1 else 1):
-                samples[label].append(timed(ways[label]))
-        rounds += 1
-        if time.perf_counter() - start > 3 * BUDGET:
-            break
+    quick = {label: ways[label] for label, milliseconds in once.items() if milliseconds < SLOW}
     found = peers.ours(case)()
     return {
         "case": name,
@@ -97,7 +72,7 @@ def measured(name: str, cases: dict[str, Case], our_ways: Callable[[Case], dict[
         "nnz": sum(j.nnz or 0 for j in found),
         "structure": found[0].structure,
         "first": first,
-        "median": {label: median(values) for label, values in samples.items()},
+        "median": once | in_turns(quick, by_clock, BUDGET, 3),
     }
 
 
@@ -106,9 +81,9 @@ def tried(name: str, ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
     once = {}
     for label, way in ways.items():
         try:
-            once[label] = timed(way)
+            once[label] = by_clock(way)
             if once[label] < ENDLESS:  # the first call also pays for memory that the process has never touched
-                once[label] = timed(way)
+                once[label] = by_clock(way)
         except (RuntimeError, MemoryError, NotImplementedError) as error:
             once.pop(label, None)
             print(f"{name}: {label}: {str(error)[:80]}", file=sys.stderr)
@@ -120,7 +95,7 @@ def cold(name: str, way: str) -> dict[str, Any]:
     case = make_cases()[name]
     case.function(*case.inputs)
     call = peers.ours(case) if way == "ours" else peers.possible_peers(case)[way]
-    return {"first": timed(call)}
+    return {"first": by_clock(call)}
 
 
 def peak(name: str) -> dict[str, Any]:

@@ -148,15 +148,17 @@ def calls_of(task: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     ("text", "size", "calls", "operations"),
     [
-        ("torch.outer(x, x)", 4, 136, 16),
-        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 249, 32),
-        ("x.sin()", 4096, 157, 9),
+        ("torch.outer(x, x)", 4, 30, 17),
+        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 72, 33),
+        ("x.sin()", 4096, 63, 8),
+        ("(x * x).sum()", 1000, 29, 11),
+        ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 64, 31),
     ],
-    ids=["outer", "small", "sin"],
+    ids=["outer", "small", "sin", "number", "eigenvalues"],
 )
 def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
     x = torch.linspace(-1, 1, size)
-    for _ in range(3):
+    for _ in range(4):  # it is known how it goes
         jvpcli.jacobian(text, x=x)
     assert calls_of(lambda: jvpcli.jacobian(text, x=x)) <= calls
     with Operations() as counted:
@@ -169,7 +171,7 @@ def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
     [
         (lambda x: torch.sin(x), 4096, 173, 9),
         (lambda x: torch.outer(x, x), 64, 260, 13),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 187, 32),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 186, 32),
     ],
     ids=["sin", "outer", "small"],
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial, wraps
+from operator import is_, itemgetter
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.independent import with_zeros
-from jvpcli.answers.jacobian import linear_maps
+from jvpcli.answers.jacobian import Question, linear_maps, maps_again
 from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
+from jvpcli.language.values import not_dense
 from jvpcli.options import ANSWERS, PYTHON, options_of, read, request_fields
 from jvpcli.request import Request
 
@@ -441,7 +443,42 @@ def jacobian(
     Raises:
         JvpError: a subclass for each kind of failure.
     """
-    return linear_maps(_request("jacobian", locals()), _workspace)
+    given = locals()
+    tensors = {**inputs, **named} if isinstance(inputs, dict) else named
+    question = _question(given, tensors) if isinstance(expression, str) else None
+    maps = maps_again(question, tensors) if question else None
+    return linear_maps(_request("jacobian", given), _workspace, question) if maps is None else maps
+
+
+def _question(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> Question | None:
+    """What is kept of a question for the maps of a text; None of one that is asked in a seldom way, or of no plain tensors."""
+    wrt, limit, forms = given["wrt"], given["memory_limit"], list[Hashable]()
+    if not all(map(is_, _seldom(given), SELDOM.values())):
+        return None
+    for name, x in tensors.items():
+        if type(x) is not Tensor or x.requires_grad or not_dense(x):
+            return None
+        forms.append((name, x.shape, x.dtype))
+    wrt = tuple(wrt) if isinstance(wrt, list) else wrt
+    try:
+        return _known(given["expression"], wrt, given["mode"], (type(limit), limit), tuple(forms))
+    except TypeError:  # an option that is not in its form: the ordinary way says so
+        return None
+
+
+SELDOM = {
+    "arguments": (), "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
+    "create_graph": False, "strict": False, "ignore": None,
+}  # fmt: skip
+"""What a question is asked without that is known again."""
+
+_seldom = itemgetter(*SELDOM)
+
+
+@lru_cache(maxsize=16)
+def _known(*question: Hashable) -> Question:
+    """The last few questions."""
+    return Question()
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.language.course import Courses, holds_anywhere, run_steps
+from jvpcli.language.course import Course, Courses, holds_anywhere, run_steps
 from jvpcli.language.evaluate import (
     Evaluation,
     call_function,
@@ -97,6 +97,12 @@ class Problem:
     def _evaluated(self) -> Evaluation:
         evaluation = self.at()
         return evaluation if RemovableHandle.next_id == self.handles else replace(evaluation, hooked=True)
+
+    @property
+    def course(self) -> Course | None:
+        """The course that the evaluation took again; None where it went the ordinary way."""
+        known, courses = self.evaluation.known, self.courses
+        return courses.course if known and courses and courses.course and courses.course.known is known else None
 
     @cached_property
     def leaves(self) -> Named:
@@ -267,30 +273,34 @@ class Problem:
             """The steps of the evaluation one after the other; nothing is decided anew."""
             given = {**evaluation.inputs, **dict(zip(evaluation.wrt, values, strict=True))}
             held: dict[int, Any] = dict(enumerate(given[name] for name in evaluation.inputs))
-            for _ in run_steps(evaluation.tape, held):
-                pass
+            run_steps(evaluation.tape, held)
             return tuple(held[slot] for slot in evaluation.output_slots.values())
 
         found = at_rows(steps, [points[name] for name in evaluation.wrt])
         return dict(zip(evaluation.output_slots, found, strict=True))
 
 
-def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor]) -> list[Tensor]:
+def at_rows(function: Callable[..., Sequence[Tensor]], stacks: Sequence[Tensor], light: bool = False) -> list[Tensor]:
     """What a function of tensors gives for each row of some stacks of them, computed together: a stack for each result.
 
     This is `torch.vmap` of tensors to a sequence of tensors; the forms of arguments and results that it also reads take
-    longer than a small problem.
+    longer than a small problem.  `light`: by the rules behind `is_grads_batched=True`, which few operations have.
 
     Raises:
         RuntimeError: an operation has no rule for many at once, or draws random numbers.
     """
-    lazy_load_decompositions()
     count = stacks[0].shape[0]
+    if light:
+        level = torch._C._vmapmode_increment_nesting()
+        try:
+            found = function(*[torch._add_batch_dim(stack, 0, level) for stack in stacks])
+            return [torch._remove_batch_dim(each, level, count, 0) for each in found]
+        finally:
+            torch._C._vmapmode_decrement_nesting()
+    lazy_load_decompositions()
     level = functorch._vmap_increment_nesting(count, "error")
     try:
         found = function(*[functorch._add_batch_dim(stack, 0, level) for stack in stacks])
         return [functorch._remove_batch_dim(each, level, count, 0) for each in found]
     finally:
         functorch._vmap_decrement_nesting()
-
-

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
 from jvpcli.jacobians.compute import plan
-from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
+from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.problem import Problem
 from jvpcli.request import Request
 
+if TYPE_CHECKING:
+    from jvpcli.jacobians.engine import Repeat
+
+
+@dataclass
+class Question:
+    """A question for the maps of a text, which is asked again at other tensors of the same names, shapes and dtypes."""
+
+    repeat: Repeat | None = None
+
+
+def maps_again(question: Question, inputs: Mapping[str, Tensor]) -> Maps | None:
+    """The maps, where the question was asked before and goes the same way at these inputs; they are dense and have no graph."""
+    outside = torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
+    return question.repeat.maps(inputs) if question.repeat and outside else None
+
 
 def linear_maps(
-    request: Request, workspace: Callable[[Hashable], Workspace] | None = None
-) -> Mapping[tuple[str, str], LinearMap]:
+    request: Request, workspace: Callable[[Hashable], Workspace] | None = None, question: Question | None = None
+) -> Maps:
     """(output, input) to the Jacobian as a linear map: the derivative alone.
 
-    `workspace` gives what an earlier call for the same program at the same shapes has left to use again.
+    `workspace` gives what an earlier call for the same program at the same shapes has left to use again; of a `question` it
+    is noted how it went.
 
     Raises:
         JvpError: the function is refused, or fails; so does its backward pass.
@@ -29,7 +50,7 @@ def linear_maps(
     problem = pose(request)
     refuse_cut(problem)
     if not problem.is_own and not request.strict:
-        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
+        return with_zeros(problem.evaluation, _maps(problem, request, workspace, question))
     with backward_failures(problem):
         if request.mode != "forward":
             _run_own_backward(problem)
@@ -52,13 +73,19 @@ def _run_own_backward(problem: Problem) -> None:
 
 
 def _maps(
-    problem: Problem, request: Request, workspace: Callable[[Hashable], Workspace] | None
-) -> Mapping[tuple[str, str], LinearMap]:
+    problem: Problem,
+    request: Request,
+    workspace: Callable[[Hashable], Workspace] | None,
+    question: Question | None = None,
+) -> Maps:
     shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
     program = (request.expression, shapes, problem.evaluation.wrt)
     work = workspace(program) if workspace and _hashable(program) else None
-    maps = plan(problem, request.mode, "maps", work).maps()
+    planned = plan(problem, request.mode, "maps", work)
+    maps = planned.maps()
     problem.settle()
+    if question is not None and (course := problem.course) and set(course.program.inputs) == request.inputs.keys():
+        question.repeat = planned.repeat(course)
     if not request.create_graph:
         return maps
     from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for

@@ -22,7 +22,9 @@ from jvpcli.report import OutputPlan
 from jvpcli.request import Tell
 
 if TYPE_CHECKING:
+    from jvpcli.jacobians.engine import Repeat
     from jvpcli.jacobians.terms import Workspace
+    from jvpcli.language.course import Course
 
 SMALL = 4096
 """Up to so many entries of all Jacobians together a problem is small: loading anything would cost more."""
@@ -40,6 +42,9 @@ class Planned(Protocol):
 
     def maps(self) -> Maps:
         """The linear maps alone."""
+
+    def repeat(self, course: Course) -> Repeat | None:
+        """The same question at other points, where its evaluation took that course; None: it is asked anew there."""
 
 
 def plan(problem: Problem, mode: str = "auto", wanted: str = "all", work: Workspace | None = None) -> Planned:

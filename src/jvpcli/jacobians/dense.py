@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite, prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
-from jvpcli.jacobians.through import is_turned
+from jvpcli.jacobians.through import is_flat, is_turned
+from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
 LONG = 64
@@ -37,11 +39,17 @@ Transpose T Select Slice Diagonal Split UnsafeSplit Unbind Stack Cat
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
 
+BROADCASTING = frozenset(["Add", "Sub", "Rsub", "Mul", "Div", "Pow", "Addcmul", "Lerp"])
+"""Those of them that broadcast."""
+
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
 LARGE = 1 << 17
 """Entries of a tensor in all rows for which it pays to go from node to node by hand."""
+
+FLAT = 64
+"""Up to so many rows torch takes longer for the product of a turned matrix with them."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -53,7 +61,8 @@ class Manner:
 
     Attributes:
         chunk, doubtful, light: as `Sweep` has them.
-        fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once.
+        fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once, or
+            takes longer for them.
         whole: as `Graph` has it.
     """
 
@@ -62,6 +71,10 @@ class Manner:
     light: bool
     fused: bool
     whole: bool
+
+    def is_straight(self, rows: int) -> bool:
+        """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
+        return 0 < rows <= self.chunk and not (self.doubtful or self.fused)
 
 
 def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
@@ -74,8 +87,25 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
     count = len(graph.order)
-    light = count > LONG and ALONE * chunk * sum([name not in LIGHT for name in graph.operations]) < count
-    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned), graph.whole)
+    flat = count <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
+    heavy = sum([name not in LIGHT for name in graph.operations])
+    light = ALONE * chunk * heavy < count if count > LONG else not heavy and not _broadcasts_a_number(graph)
+    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat), graph.whole)
+
+
+def _broadcasts_a_number(graph: Graph) -> bool:
+    """Whether an operation takes a single number to the entries of another operand."""
+    for node, name in zip(graph.order, graph.operations, strict=True):
+        operands = [tuple(edge._input_metadata[nr].shape) for edge, nr in node.next_functions if edge is not None]
+        if name in BROADCASTING and node._input_metadata[0].shape and () in operands:
+            return True
+    return False
+
+
+def _flat_entries(graph: Graph) -> int:
+    """Entries of the matrices that are multiplied with vectors."""
+    places = [node for node, name in zip(graph.order, graph.operations, strict=True) if name == "Mv"]
+    return sum([node._saved_self.numel() for node in places if is_flat(node)])
 
 
 def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None) -> Sweep:
@@ -86,11 +116,7 @@ def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None)
         with torch.no_grad():
             return pull_back(graph, v)
 
-    def by_engine(v: Tensor) -> Sequence[Tensor | None]:
-        """By torch's own engine, which goes faster from node to node."""
-        return passes.grad([graph.output], [v], graph.inputs)
-
-    return Sweep(by_nodes if manner.fused else by_engine, graph.output, manner.chunk, manner.doubtful, manner.light)
+    return Sweep(by_nodes if manner.fused else partial(_pulled, graph), graph.output, manner.chunk, manner.doubtful, manner.light)
 
 
 def by_rows(
@@ -98,6 +124,26 @@ def by_rows(
 ) -> list[Tensor]:
     """The matrices (m, n) of every input, one pass backwards a row; `room` and `manner` as for `sweep`."""
     return passes.by_rows(sweep(graph, room, manner), graph.inputs, tell)
+
+
+def rows_at_once(graph: Graph, light: bool = False) -> list[Tensor]:
+    """`by_rows` where the manner is straight and every input is reached: torch's own engine, once, and nothing else.
+
+    `light` is as `Manner` has it.
+
+    Raises:
+        Whatever torch does; it may also warn of what it takes one by one.
+    """
+    output, m = graph.output, graph.m
+    if m == 1:
+        return [rows.reshape(1, -1) for rows in _pulled(graph, torch.ones_like(output))]
+    stacks = at_rows(partial(_pulled, graph), [passes.basis(output, 0, m)], light)
+    return [rows.reshape(m, -1) for rows in stacks]
+
+
+def _pulled(graph: Graph, v: Tensor) -> Any:
+    """A cotangent pulled back by torch's own engine, which goes faster from node to node than others do."""
+    return passes.grad([graph.output], [v], graph.inputs)
 
 
 def by_columns(graph: Graph, room: float = BATCH_BYTES, tell: Tell | None = None) -> list[Tensor]:

@@ -7,16 +7,27 @@ again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import isfinite
+from typing import NamedTuple
 
 from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, manner_of, pulled_maps
+from jvpcli.jacobians.dense import (
+    BATCH_BYTES,
+    Manner,
+    by_batches,
+    by_columns,
+    by_rows,
+    manner_of,
+    pulled_maps,
+    rows_at_once,
+)
 from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import LinearMap
@@ -27,6 +38,7 @@ from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.language.course import Course
 from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -135,7 +147,7 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
     yield Way("matrix_free", "reverse", 1, 0, 0, True)
 
 
-def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None) -> list[LinearMap]:
+def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None) -> list[LinearMap]:
     """The maps by one way; `key` names the plan, for what is made of it once."""
     if way.strategy in ("accumulated", "batched"):
         if way.strategy == "accumulated":
@@ -149,7 +161,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if way.strategy == "matrix_free":
         shape = tuple(graph.output.shape)
         return [OperatorMap(shape, tuple(x.shape), graph.output, x, min(BATCH_BYTES, limit / 8)) for x in graph.inputs]
-    size = sum([graph.m * x.numel() * x.element_size() for x in graph.inputs])
+    size = graph.m * sum([x.numel() * x.element_size() for x in graph.inputs])
     if size > SURE_TO_FIT and limit == float("inf") and size > (free_memory() or limit):
         raise TooLargeError(f"the Jacobian would take {size} bytes, more than there is free")
     room = min(BATCH_BYTES, max(limit - size, 0))
@@ -254,6 +266,92 @@ class LargePlan:
             return small.maps(), small.plan, (notice,)
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
         return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+
+
+    def repeat(self, course: Course) -> Repeat | None:
+        """The same maps at other points, by the course that the evaluation took; None where each point is looked at anew."""
+        if self.work is None or self.problem.decided or any(y not in self.problem.differentiable for y in course.outputs):
+            return None
+        limit = float("inf") if self.problem.memory_limit is None else self.problem.memory_limit
+        work = self.work if self.work.limit == limit else replace(self.work, limit=limit)
+        chosen = []
+        for name, planned in self.graphs.items():
+            key = work.key(*planned.key)
+            way = work.structure(key, partial(getattr, planned, "chosen"))
+            pairs = [(name, x) for x in self.problem.leaves]
+            slot, graph = course.outputs[name], planned.graph
+            chosen.append(_Chosen(slot, pairs, graph.like, graph.weighed, way, key, _straight(graph, way, limit)))
+        return Repeat(course, self.problem.memory_limit, chosen, work)
+
+
+class _Chosen(NamedTuple):
+    """How the maps of one output are made.
+
+    Attributes:
+        slot: the output's in the course.
+        pairs: its name with that of each input.
+        like, weighed: as `Graph` has them.
+        way: that was chosen.
+        key: of its plan.
+        manner: of passes that are all taken at once; None of any other way.
+    """
+
+    slot: int
+    pairs: Sequence[tuple[str, str]]
+    like: Tensor
+    weighed: bool
+    way: Way
+    key: int | None
+    manner: Manner | None
+
+
+def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
+    """The manner of passes that are all taken at once; None of any other way."""
+    size = graph.m * sum([x.numel() * x.element_size() for x in graph.inputs])
+    if (way.strategy, way.mode) != ("dense", "reverse") or None in graph.leaves or size > min(limit, SURE_TO_FIT):
+        return None
+    manner = manner_of(graph, min(BATCH_BYTES, limit - size))
+    return manner if manner.is_straight(graph.m) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """A question for maps whose answers at other points take the same steps and the same passes: nothing else is done.
+
+    Attributes:
+        course: the steps.
+        memory_limit: of the question, in bytes.
+        chosen: what is done for each output.
+        work: with the index arrays that were made.
+    """
+
+    course: Course
+    memory_limit: int | None
+    chosen: Sequence[_Chosen]
+    work: Workspace
+
+    def maps(self, inputs: Named) -> Maps | None:
+        """The maps at a point; None where it is no such point, so that the ordinary way tells what is there."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._maps(inputs)
+        except Exception:  # the ordinary way explains it
+            return None
+
+    def _maps(self, inputs: Named) -> Maps | None:
+        values = self.course.run(inputs, self.memory_limit)
+        if values is None:
+            return None
+        leaves, found = tuple([values[slot] for slot in self.course.leaves]), dict[tuple[str, str], LinearMap]()
+        for slot, pairs, like, weighed, way, key, manner in self.chosen:
+            graph = Graph(values[slot], leaves, like, False, weighed)
+            if manner is None:
+                maps = _run(graph, way, self.work, key)
+            else:
+                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit, manner.whole)
+            found.update(zip(pairs, maps, strict=True))
+        return found
 
 
 def _done(planned: OutputPlan, way: Way) -> Plan:

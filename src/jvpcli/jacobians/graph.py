@@ -22,7 +22,7 @@ from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, r
 from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
-from jvpcli.jacobians.through import PULLED, convolved, is_turned, pull_through
+from jvpcli.jacobians.through import PULLED, by_hand, pull_through
 from jvpcli.jacobians.widths import carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
@@ -448,11 +448,8 @@ def pull_back(graph: Graph, cotangent: Tensor, rounded: Callable[[Tensor], Tenso
         if here is None:
             continue
         edges = node.next_functions
-        pulled: Sequence[Tensor | None] = (
-            convolved(node, here[0], node._saved_weight.detach(), [edge in reached for edge, _ in edges])
-            if is_turned(node)
-            else call(node, here)
-        )
+        pulled = by_hand(node, here[0], [edge in reached for edge, _ in edges]) if 0 in here else None
+        pulled = call(node, here) if pulled is None else pulled
         for (edge, nr), grad in zip(edges, pulled, strict=False):
             if grad is None or edge not in reached:
                 continue

@@ -15,6 +15,7 @@ from jvpcli.jacobians.dense import BATCH_BYTES, Summary, summarize, work_of_rows
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import jvp, vjp
 from jvpcli.jacobians.small import Derivatives, Maps
+from jvpcli.language.course import Course
 from jvpcli.problem import Problem
 from jvpcli.report import OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -130,6 +131,9 @@ class ProductsPlan:
             for y_name, y in self.problem.differentiable.items()
             for x_name, x in self.problem.leaves.items()
         }
+
+    def repeat(self, course: Course) -> None:
+        """Nothing: each point is looked at anew."""
 
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps and the plan; nothing is computed yet that there were anything to `tell` of."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch._vmap_internals import _vmap
 from torch.autograd.graph import (  # autograd.grad itself loads a symbolic algebra system for v
     GradientEdge,
     _engine_run_backward,
@@ -98,8 +97,8 @@ class Sweep:
         output: the tensor, or one of its shape, dtype and device.
         chunk: how many passes are taken together, under `torch.vmap`.
         doubtful: whether what they give together is compared with a pass by itself: some batch rules give zeros.
-        light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and in a
-            long chain of those they take less time than the rules of `torch.vmap`.
+        light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and of
+            those they take less time than the rules of `torch.vmap`.
     """
 
     pull: Pull
@@ -158,7 +157,7 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
-            stacks = iter(_vmap(pull)(cotangents) if sweep.light else at_rows(pull, [cotangents]))
+            stacks = iter(at_rows(pull, [cotangents], sweep.light))
     except (RuntimeError, ValueError):
         return None
     found = [next(stacks) if there else None for there in reached]

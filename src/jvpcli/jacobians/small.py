@@ -27,6 +27,7 @@ from jvpcli.request import Tell
 
 if TYPE_CHECKING:
     from jvpcli.jacobians.graph import Graph
+    from jvpcli.language.course import Course
 
 NEARBY = 0.05
 """How far, relative to each entry, the structure is sampled where the function ends before a point of ordinary size."""
@@ -85,6 +86,9 @@ class SmallPlan:
     def maps(self) -> Maps:
         """The maps alone, without a look at another point."""
         return with_kinds(self.problem, self.targets, self._maps()[0], dict)
+
+    def repeat(self, course: Course) -> None:
+        """Nothing: each point is looked at anew."""
 
     def _maps(self) -> tuple[dict[tuple[str, str], LinearMap], Plan, tuple[Notice, ...]]:
         """The maps by passes; in forward mode proper where that was asked for."""

@@ -176,6 +176,22 @@ def is_turned(node: Node) -> bool:
     return all(p <= d * (taps - 1) for p, d, taps in zip(padding, dilation, weight.shape[2:], strict=True))
 
 
+def is_flat(node: Node) -> bool:
+    """Whether it is a matrix times a vector, to which alone one goes back.
+
+    Torch multiplies the turned matrix with each cotangent: rows times the matrix are one product, and have been seen to take a
+    tenth of that.
+    """
+    return operation(node) == "Mv" and node.next_functions[0][0] is None
+
+
+def by_hand(node: Node, v: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None] | None:
+    """vᵀJ for the operands that are wanted, of an operation whose backward pass takes torch longer; None of any other."""
+    if is_flat(node):
+        return [None, v @ node._saved_self.detach()]
+    return convolved(node, v, node._saved_weight.detach(), wanted) if is_turned(node) else None
+
+
 def convolved(node: Node, v: Tensor, weight: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
     """vᵀJ of a convolution to those of its input, weight and bias that are wanted."""
     stride, padding, dilation = list(node._saved_stride), list(node._saved_padding), list(node._saved_dilation)

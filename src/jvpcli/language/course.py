@@ -8,17 +8,21 @@ dtypes and plain numbers are.  Guards of arguments look at each step's values ev
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from jvpcli.language import catalog, forecast
 from jvpcli.language.evaluate import Evaluation, Known, as_leaf, is_decided, is_weighed, may_change
-from jvpcli.language.operations import apply_operation, read_operand
+from jvpcli.language.operations import apply_operation, operation, read_operand, reader
 from jvpcli.program import Block, Equation, Program, refs
+
+Reader = Callable[[Mapping[int, Any]], Any]
+"""Values by slot to what an operand stands for."""
 
 DECIDING = ("if", "and", "or", "while")
 """Kinds of equations that choose what runs by the values at hand."""
@@ -48,24 +52,44 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     )
 
 
-def run_steps(
-    tape: Iterable[Equation],
-    values: dict[int, Any],
-    sized: Collection[int] = (),
-    memory_limit: int | None = None,
-) -> Iterable[int]:
-    """Steps one after the other, nothing decided anew; `values` holds those of the inputs, and then of each step given.
+def run_steps(tape: Iterable[Equation], values: dict[int, Any]) -> None:
+    """Steps one after the other, nothing decided anew; `values` holds those of the inputs, and then of each step.
 
     Raises:
-        Whatever a step raises; and LimitError, where one of those that are `sized` would need too much memory.
+        Whatever a step raises.
     """
     for step in tape:
         arguments = [read_operand(operand, values) for operand in step.operands]
         keywords = {name: read_operand(operand, values) for name, operand in step.keywords}
-        if step.slot in sized:
-            forecast.check_memory(step.op, arguments, keywords, 0, memory_limit)
         values[step.slot] = apply_operation(step.op, arguments, keywords)
-        yield step.slot
+
+
+class _Turn(NamedTuple):
+    """A step of a course, with what is found out of it once.
+
+    Attributes:
+        op, slot: as its equation has them.
+        does: what it does, as `operations.operation` has it.
+        operands, keywords: read what it is applied to from the values before it.
+        form: what comes out of it, as `_form` tells.
+        is_sized: whether values may decide how large that is.
+    """
+
+    op: str
+    slot: int
+    does: Callable[[Sequence[Any], Mapping[str, Any]], Any]
+    operands: Sequence[Reader]
+    keywords: Sequence[tuple[str, Reader]]
+    form: Any
+    is_sized: bool
+
+
+def _turns(evaluation: Evaluation) -> Iterator[_Turn]:
+    values = evaluation.values
+    for step in evaluation.tape:
+        operands, keywords = list(map(reader, step.operands)), [(name, reader(operand)) for name, operand in step.keywords]
+        form, is_sized = _form(values[step.slot]), forecast.of_numbers(step.op) and any(map(_is_number, _read(step, values)))
+        yield _Turn(step.op, step.slot, operation(step.op), operands, keywords, form, is_sized)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,46 +99,39 @@ class Course:
     Attributes:
         program, wrt: what was evaluated, and to what it is differentiated.
         tape: its steps.
-        forms: what each slot holds, as `_form` tells.
+        forms: what each input's slot holds, as `_form` tells.
+        turns: the steps as they are run again.
         outputs, named: their slots.
-        sized: those of its steps whose results' sizes may be decided by values.
         known: what is the same in all of them.
     """
 
     program: Program
     wrt: tuple[str, ...]
     tape: tuple[Equation, ...]
-    forms: Sequence[tuple[int, Any]]
+    forms: Sequence[Any]
+    turns: Sequence[_Turn]
     outputs: Mapping[str, int]
     named: Mapping[str, int]
-    sized: frozenset[int]
     known: Known
 
-    def again(self, inputs: Mapping[str, Tensor], memory_limit: int | None) -> Evaluation | None:
-        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns.
+    @cached_property
+    def leaves(self) -> Sequence[int]:
+        """The slots of the inputs to which it is differentiated."""
+        return [slot for slot, name in enumerate(self.program.inputs) if name in self.wrt]
 
-        The sizes that values decide, as of `repeat_interleave`, are forecast as ever.
-        """
-        leaves = {name: as_leaf(name, inputs[name], name in self.wrt, False) for name in self.program.inputs}
-        values: dict[int, Any] = dict(enumerate(leaves.values()))
-        forms = self.forms
-        if any(_form(value) != forms[slot][1] for slot, value in values.items()):
-            return None
-        place = len(values)
+    def again(self, inputs: Mapping[str, Tensor], memory_limit: int | None) -> Evaluation | None:
+        """The evaluation at other values of the inputs; None where it goes another way, or fails, or torch warns."""
         try:
-            with warnings.catch_warnings(record=True) as said, torch.enable_grad():
+            with warnings.catch_warnings(record=True) as said, torch.set_grad_enabled(True):
                 warnings.simplefilter("always")  # "error" would raise in the other threads of a process, too
-                for slot in run_steps(self.tape, values, self.sized, memory_limit):
-                    if _form(values[slot]) != forms[place][1]:
-                        return None
-                    place += 1
+                values = self.run(inputs, memory_limit)
         except Exception:  # the ordinary way explains it
             return None
-        if said:
+        if said or values is None:
             return None
         return Evaluation(
             self.program,
-            leaves,
+            dict(zip(self.program.inputs, values.values(), strict=False)),
             {name: values[slot] for name, slot in self.outputs.items()},
             self.tape,
             values,
@@ -123,6 +140,29 @@ class Course:
             {name: values[slot] for name, slot in self.named.items()},
             known=self.known,
         )
+
+    def run(self, inputs: Mapping[str, Tensor], memory_limit: int | None) -> dict[int, Any] | None:
+        """What each slot holds at other values of the inputs, theirs first, as fresh leaves; None where it goes another way.
+
+        The sizes that values decide, as of `repeat_interleave`, are forecast as ever.
+
+        Raises:
+            Whatever a step raises; LimitError, where one would need too much memory.
+        """
+        values, wrt = dict[int, Any](), self.wrt
+        for slot, name in enumerate(self.program.inputs):
+            values[slot] = leaf = as_leaf(name, inputs[name], name in wrt, False)
+            if _form(leaf) != self.forms[slot]:
+                return None
+        for op, slot, does, operands, named, form, is_sized in self.turns:
+            arguments = [read(values) for read in operands]
+            keywords = {name: read(values) for name, read in named} if named else {}
+            if is_sized:
+                forecast.check_memory(op, arguments, keywords, 0, memory_limit)
+            values[slot] = value = does(arguments, keywords)
+            if _form(value) != form:
+                return None
+        return values
 
 
 def course_of(program: Program, evaluation: Evaluation) -> Course | None:
@@ -141,10 +181,10 @@ def course_of(program: Program, evaluation: Evaluation) -> Course | None:
         program,
         evaluation.wrt,
         evaluation.tape,
-        [(slot, _form(value)) for slot, value in values.items()],
+        [_form(values[slot]) for slot in range(len(program.inputs))],
+        list(_turns(evaluation)),
         evaluation.output_slots,
         {name: slots[id(x)] for name, x in evaluation.named.items()},
-        frozenset([step.slot for step in evaluation.tape if any(map(_is_number, _read(step, values)))]),
         Known(is_weighed(evaluation), is_decided(evaluation)),
     )
 
@@ -182,7 +222,7 @@ class Courses:
     ) -> Evaluation | None:
         """The evaluation by the course; None where there is none for this program."""
         course = self.course
-        if course is None or course.program is not program or course.wrt != wrt:
+        if course is None or course.program is not program or set(course.wrt) != set(wrt):
             return None
         return course.again(inputs, memory_limit)
 

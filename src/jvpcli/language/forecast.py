@@ -399,6 +399,11 @@ def check_parts(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
     limits.check_turns(parts)
 
 
+def of_numbers(op: str) -> bool:
+    """Whether how much a step's result takes may depend on numbers that tensors hold, and not on their shapes alone."""
+    return _rule(op) not in (None, _broadcast, _first, _sum, _product, _matmul, _linear)
+
+
 @lru_cache(maxsize=4096)
 def _rule(op: str) -> Callable[[_Given], int] | None:
     if op.startswith("builtin:"):

@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
 import torch
@@ -99,10 +99,24 @@ def apply_operation(
             raise EvaluationError(f"This is {describe(record)}: use one of those.")
     if is_imported(op):
         return (functions or {})[target.removeprefix(IMPORTED)](*arguments, **(keywords or {}))
-    guards.check_arguments(op, arguments, keywords or {})
-    if op in _SPARSE_GRADIENTS:
-        arguments, keywords = _with_dense_gradient(op, arguments, keywords or {})
-    return _OPERATIONS[kind](target, arguments, keywords or {})
+    return operation(op)(arguments, keywords or {})
+
+
+@lru_cache(maxsize=4096)
+def operation(op: str) -> Done:
+    """What an equation of a tape does whose function is in the catalogue, as `apply_operation`: its names are looked up once."""
+    kind, _, target = op.partition(":")
+    done = _OPERATIONS[kind](target)
+    if not guards.asks(op):
+        return done
+
+    def guarded(arguments: Arguments, keywords: Keywords) -> Any:
+        guards.check_arguments(op, arguments, keywords)
+        if op in _SPARSE_GRADIENTS:
+            arguments, keywords = _with_dense_gradient(op, arguments, keywords)
+        return done(arguments, keywords)
+
+    return guarded
 
 
 _SPARSE_GRADIENTS: Mapping[str, tuple[str, int | None]] = {
@@ -151,50 +165,72 @@ CASTS = frozenset(
 """What gives whole numbers that stand for a quantity."""
 
 
-def _call(path: str, arguments: Arguments, keywords: Keywords) -> Any:
-    return function_at(path)(*arguments, **keywords)
+Done = Callable[[Arguments, Keywords], Any]
+"""What an operation does, given its arguments."""
 
 
-def _builtin(name: str, arguments: Arguments, keywords: Keywords) -> Any:
-    return _BUILTINS[name](*arguments, **keywords)
+def _call(path: str) -> Done:
+    function = function_at(path)
+    return lambda arguments, keywords: function(*arguments, **keywords)
 
 
-def _method(name: str, arguments: Arguments, keywords: Keywords) -> Any:
-    owner, *rest = arguments
-    allowed = catalog.is_method(name) if isinstance(owner, Tensor) else name in _methods_of(owner)
-    if not allowed:
-        raise ForbiddenError(f"`.{name}` can't be used on {describe(owner)}.")
-    return getattr(owner, name)(*rest, **keywords)
+def _builtin(name: str) -> Done:
+    function = _BUILTINS[name]
+    return lambda arguments, keywords: function(*arguments, **keywords)
 
 
-def _attribute(name: str, arguments: Arguments, keywords: Keywords) -> Any:
-    (owner,) = arguments
-    if name not in readable(owner):
-        if isinstance(owner, Tensor) and not catalog.is_attribute(name):
-            raise refusals.member(name, called=False)
-        raise ForbiddenError(f"`.{name}` can't be read from {describe(owner)}.")
-    return owner.field(name) if isinstance(owner, Record) else getattr(owner, name)
+def _method(name: str) -> Done:
+    of_tensors = catalog.is_method(name)
+
+    def done(arguments: Arguments, keywords: Keywords) -> Any:
+        owner, *rest = arguments
+        if not (of_tensors if isinstance(owner, Tensor) else name in _methods_of(owner)):
+            raise ForbiddenError(f"`.{name}` can't be used on {describe(owner)}.")
+        return getattr(owner, name)(*rest, **keywords)
+
+    return done
 
 
-def _operator(name: str, arguments: Arguments, keywords: Keywords) -> Any:
+def _attribute(name: str) -> Done:
+    def done(arguments: Arguments, keywords: Keywords) -> Any:
+        (owner,) = arguments
+        if name not in readable(owner):
+            if isinstance(owner, Tensor) and not catalog.is_attribute(name):
+                raise refusals.member(name, called=False)
+            raise ForbiddenError(f"`.{name}` can't be read from {describe(owner)}.")
+        return owner.field(name) if isinstance(owner, Record) else getattr(owner, name)
+
+    return done
+
+
+def _operator(name: str) -> Done:
     if name == "setitem":
-        target, key, value = arguments
-        if not isinstance(target, Tensor):
-            raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
-        target[key] = value
-        return target
-    keyed = name == "getitem" and isinstance(arguments[0], Record)
-    if not keyed and name not in _ON_TEXT and any(isinstance(argument, str) for argument in arguments):
-        raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
-    return getattr(operator, name)(*arguments)
+        return _set_item
+    function, keyed, on_text = getattr(operator, name), name == "getitem", name in _ON_TEXT
+
+    def done(arguments: Arguments, keywords: Keywords) -> Any:
+        if not on_text:
+            for argument in arguments:
+                if isinstance(argument, str) and not (keyed and isinstance(arguments[0], Record)):
+                    raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
+        return function(*arguments)
+
+    return done
+
+
+def _set_item(arguments: Arguments, keywords: Keywords) -> Any:
+    target, key, value = arguments
+    if not isinstance(target, Tensor):
+        raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
+    target[key] = value
+    return target
 
 
 _ON_TEXT = ("eq", "ne", "is_", "is_not", "not_", "contains")
 
 
-def _unpack(count: str, arguments: Arguments, keywords: Keywords) -> Any:
-    (value,) = arguments
-    return value[keywords["index"]]
+def _unpack(count: str) -> Done:
+    return lambda arguments, keywords: arguments[0][keywords["index"]]
 
 
 _BUILTINS: Mapping[str, Callable[..., Any]] = {
@@ -218,11 +254,11 @@ def _restart(name: str, arguments: Arguments, keywords: Keywords, functions: Map
         torch.cuda.manual_seed(seed)
 
 
-def _derivative(name: str, arguments: Arguments, keywords: Keywords) -> Any:
-    return keywords["by"].at(arguments)
+def _derivative(name: str) -> Done:
+    return lambda arguments, keywords: keywords["by"].at(arguments)
 
 
-_OPERATIONS: Mapping[str, Callable[[str, Arguments, Keywords], Any]] = {
+_OPERATIONS: Mapping[str, Callable[[str], Done]] = {
     "call": _call,
     "builtin": _builtin,
     "method": _method,
@@ -259,6 +295,16 @@ def read_operand(
     if operand.kind == "slice":
         return slice(*items)
     return items if operand.kind == "list" else tuple(items)
+
+
+def reader(operand: Operand) -> Callable[[Mapping[int, Any]], Any]:
+    """`read_operand` of one operand, for whoever reads it again and again."""
+    if isinstance(operand, Ref):
+        return operator.itemgetter(operand.slot)
+    if isinstance(operand, Const):
+        value = read_operand(operand, {})
+        return lambda values: value
+    return partial(read_operand, operand)
 
 
 @cache

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from jvpcli.language.guards.binding import Bound, Rule
 
 
+def asks(op: str) -> bool:
+    """Whether anything is asked of the arguments of an equation's `op`."""
+    plan = _plan(op)
+    return bool(plan.refused) or plan.divides or plan.has_sizes
+
+
 def check_arguments(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """Refuse arguments that torch doesn't check and that would corrupt memory or end the process.
 
