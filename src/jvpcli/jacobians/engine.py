@@ -156,7 +156,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if way.mode == "forward" and way.strategy == "dense":
         return pulled_maps(graph, by_columns(graph, room, tell), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
-    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.whole)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
