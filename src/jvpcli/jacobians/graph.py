@@ -59,7 +59,7 @@ class Graph:
         like: an empty tensor of the dtype and device that entries are computed in.
         hooked: the function has registered hooks, of which no node tells.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
-        others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
+        elsewhere: gives the same at other points, where values decide what runs and that may be something else; None: nowhere.
         below: gives the nodes below the output, where they are known.
     """
 
@@ -68,7 +68,7 @@ class Graph:
     like: Tensor
     hooked: bool = False
     weighed: bool = False
-    others: tuple[Graph, ...] | None = None
+    elsewhere: Callable[[], Sequence[Graph]] | None = None
     below: Callable[[], Sequence[Node]] | None = None
 
     @cached_property
@@ -130,7 +130,12 @@ class Graph:
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
+        return natures_of(self.order, self.leaves, self.weighed, self.elsewhere is not None)
+
+    @cached_property
+    def others(self) -> Sequence[Graph]:
+        """The graphs at other points, where values decide what runs: only to see these takes running it there."""
+        return () if self.elsewhere is None else self.elsewhere()
 
     @cached_property
     def shapes(self) -> dict[Node, list[Shape]]:
@@ -216,12 +221,12 @@ def read_graph(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    others: Sequence[Graph] | None = None,
+    elsewhere: Callable[[], Sequence[Graph]] | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
-    of what the function does at `others`, where values decide it.  `nodes` gives those below the output, where they are known.
+    of what the function does `elsewhere`, where values decide it.  `nodes` gives those below the output, where they are known.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -232,14 +237,11 @@ def read_graph(
     dtype = output.dtype
     for x in inputs:
         dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
-    like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
-    return Graph(output, tuple(inputs), like, hooked, weighed, elsewhere, nodes)
+    return Graph(output, tuple(inputs), output.new_empty((0,), dtype=dtype), hooked, weighed, elsewhere, nodes)
 
 
-def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:
-    """The graphs of an output at other points, where values decide what runs; none if it is another tensor at one of them."""
-    if others is None:
-        return None
+def read_others(others: Sequence[Evaluation], name: str, output: Tensor) -> list[Graph]:
+    """The graphs of an output at other points; none if it is another tensor at one of them."""
     found = []
     for there in others:
         y = there.outputs.get(name)
