@@ -330,6 +330,34 @@ def test_other_functions_run_few_times_and_at_the_point_last(function, most, dty
         assert found[-1][0].dtype is dtype
 
 
+@pytest.mark.parametrize("size", [3, 100])
+def test_other_points_are_looked_at_when_the_structure_is_asked_for(size):
+    """Where values decide what runs: the Jacobian takes one run, its structure two others, and one at the point again."""
+    seen = []
+
+    def function(x):
+        seen.append(x.detach().clone())
+        return x**3 if x.sum() > 0 else x.sin()
+
+    x = torch.linspace(0.5, 1.5, size)
+    found = jvpcli.jacobian(function, x)["y", "x"]
+    torch.testing.assert_close(found.to_dense(), (3 * x**2).diag())
+    assert len(seen) == 1
+    assert found.structure == "diagonal"
+    assert len(seen) == 4
+    assert torch.equal(seen[-1], x)
+    assert any(float(point.sum()) < 0 for point in seen)
+    assert found.structure == "diagonal"
+    assert len(seen) == 4
+
+
+def test_other_points_tell_of_another_structure():
+    x = torch.linspace(0.5, 1.5, 100)
+    found = jvpcli.jacobian(lambda x: x * 2 if x.sum() > 0 else x.flip(0), x)["y", "x"]
+    assert found.nnz == 100
+    assert found.structure not in ("diagonal", "identity")
+
+
 def test_a_check_tries_no_other_seeds_where_nothing_is_drawn():
     seeds = []
 

@@ -39,9 +39,6 @@ Transpose T Select Slice Diagonal Split UnsafeSplit Unbind Stack Cat
 LIGHT = frozenset(LIGHT_NAMES.split())
 """Operations whose backward passes have rules behind `is_grads_batched=True`, but where a single number is broadcast."""
 
-BROADCASTING = frozenset(["Add", "Sub", "Rsub", "Mul", "Div", "Pow", "Addcmul", "Lerp"])
-"""Those of them that broadcast."""
-
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
@@ -63,14 +60,12 @@ class Manner:
         chunk, doubtful, light: as `Sweep` has them.
         fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once, or
             takes longer for them.
-        whole: as `Graph` has it.
     """
 
     chunk: int
     doubtful: bool
     light: bool
     fused: bool
-    whole: bool
 
     def is_straight(self, rows: int) -> bool:
         """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
@@ -82,24 +77,19 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
 
     Batch rules of the usual operations are trusted; that of `cdist`, say, gives zeros.
     """
-    chunk = int(max(1, min(graph.output.numel(), room // max(1, graph.footprint))))
+    if graph.is_single:
+        return Manner(1, doubtful=False, light=False, fused=False)
+    chunk, _ = graph.together(graph.m, room)
     fused = any(map(is_fused, set(graph.operations)))
     large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
-    count = len(graph.order)
-    flat = count <= LONG and chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
+    count, flat = len(graph.order), False
+    if count <= LONG:
+        flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
     heavy = sum([name not in LIGHT for name in graph.operations])
-    light = ALONE * chunk * heavy < count if count > LONG else not heavy and not _broadcasts_a_number(graph)
-    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat), graph.whole)
-
-
-def _broadcasts_a_number(graph: Graph) -> bool:
-    """Whether an operation takes a single number to the entries of another operand."""
-    for node, name in zip(graph.order, graph.operations, strict=True):
-        operands = [tuple(edge._input_metadata[nr].shape) for edge, nr in node.next_functions if edge is not None]
-        if name in BROADCASTING and node._input_metadata[0].shape and () in operands:
-            return True
-    return False
+    few = count / (ALONE * chunk) - heavy
+    light = few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles)
+    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat))
 
 
 def _flat_entries(graph: Graph) -> int:
@@ -184,7 +174,7 @@ def by_batches(graph: Graph, spine: Spine, work: Workspace, room: float = BATCH_
         rows = torch.eye(count, dtype=graph.output.dtype, device=graph.output.device)[start:stop, None]
         return rows.expand(-1, spine.apart, -1).reshape(stop - start, *graph.output.shape)
 
-    chunk = int(max(1, min(count, room // max(1, graph.footprint))))
+    chunk, _ = graph.together(count, room)
     found = gathered(Sweep(pull, graph.output, chunk, not graph.trusted), count, seeds, tell)
     start = start_of(graph)
     for place, shape, rows in zip(places, shapes, found, strict=True):
@@ -261,6 +251,12 @@ class PulledMap(DenseMap):
     told: _Told | None = None
     position: int = 0
 
+    @property
+    def structure_from(self) -> str:
+        """What the structure is told by where the values alone don't show it."""
+        assert self.told is not None
+        return "values" if self.told.graph.whole else "operations"
+
     @cached_property
     def structure(self) -> str:
         """From the values where none is zero, else from the operations; unknown where those do not tell."""
@@ -275,22 +271,20 @@ class PulledMap(DenseMap):
         return unproved(self.matrix) if known is None else known[self.position]
 
 
-def pulled_maps(
-    graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf"), whole: bool | None = None
-) -> list[LinearMap]:
-    """The maps of matrices (m, n), one for every input, that passes over the graph gave; `whole` is the graph's, where known.
+def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
 
     Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
     """
     shape = tuple(graph.output.shape)
-    artefacts, whole = [0] * len(matrices), graph.whole if whole is None else whole
-    if not whole and not all(isfinite(matrix.sum().item()) for matrix in matrices):
+    artefacts = [0] * len(matrices)
+    if not all(isfinite(matrix.sum().item()) for matrix in matrices) and not graph.whole:
         with suppress(UnsupportedError, TooLargeError, RuntimeError):
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
 
-    told_by, told = "values" if whole else "operations", _Told(graph, limit)
+    told = _Told(graph, limit)
     return [
-        PulledMap(shape, tuple(x.shape), matrix, "", told_by, gone, told, position)
+        PulledMap(shape, tuple(x.shape), matrix, artefacts=gone, told=told, position=position)
         for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))
     ]

@@ -39,6 +39,7 @@ from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.course import Course
+from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -79,7 +80,7 @@ def plan(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    others: Sequence[Graph] | None = None,
+    elsewhere: Callable[[], Sequence[Graph]] | None = None,
     known: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
@@ -92,13 +93,13 @@ def plan(
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
         nodes: gives those below the output, where they are known.
-        others: its graphs at other points, where values decide what runs.
+        elsewhere: gives its graphs at other points, where values decide what runs.
         known: names the graph, where it is known to be that of an earlier evaluation.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    graph = read_graph(output, inputs, hooked, weighed, nodes, others)
+    graph = read_graph(output, inputs, hooked, weighed, nodes, elsewhere)
     return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, known)
 
 
@@ -168,7 +169,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if way.mode == "forward" and way.strategy == "dense":
         return pulled_maps(graph, by_columns(graph, room, tell), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
-    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.whole)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -209,7 +210,7 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, elsewhere, known = problem.weighed, others(problem), problem.evaluation.known
+        held, known = problem.weighed, problem.evaluation.known
         return {
             name: plan(
                 y,
@@ -219,11 +220,23 @@ class LargePlan:
                 hooked,
                 held,
                 partial(problem.below, name),
-                read_others(elsewhere, name, y),
+                partial(self._others, name, y) if problem.decided else None,
                 known and (known, name),
             )
             for name, y in problem.differentiable.items()
         }
+
+    @cached_property
+    def _elsewhere(self) -> Sequence[Evaluation]:
+        return others(self.problem)
+
+    def _others(self, name: str, y: Tensor) -> Sequence[Graph]:
+        """The graphs of an output at other points, where values decide what runs: looked at when somebody asks for a kind."""
+        late = "_elsewhere" not in vars(self)
+        found = read_others(self._elsewhere, name, y)
+        if late:  # after the answer
+            self.problem.settle()
+        return found
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:
@@ -242,6 +255,8 @@ class LargePlan:
 
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps, one output after the other; `tell` is told how far it is."""
+        if self.problem.decided:
+            _ = self._elsewhere  # the kinds are asked for in any case, before the function runs at the point for the last time
         parts = [self._derive(name, tell) for name in self.graphs]
         maps = {key: each for found, _, _ in parts for key, each in found.items()}
         plans = [
@@ -266,7 +281,6 @@ class LargePlan:
             return small.maps(), small.plan, (notice,)
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
         return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
-
 
     def repeat(self, course: Course) -> Repeat | None:
         """The same maps at other points, by the course that the evaluation took; None where each point is looked at anew."""
@@ -349,7 +363,7 @@ class Repeat:
             if manner is None:
                 maps = _run(graph, way, self.work, key)
             else:
-                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit, manner.whole)
+                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
             found.update(zip(pairs, maps, strict=True))
         return found
 

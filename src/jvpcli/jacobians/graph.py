@@ -23,10 +23,13 @@ from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
-from jvpcli.jacobians.widths import carried, followed, width
+from jvpcli.jacobians.widths import SPREAD, carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
+
+SHORT = 1 << 16
+"""Entries of a row up to which a pass is no matter, if it is the only one."""
 
 
 class Edge(NamedTuple):
@@ -56,7 +59,7 @@ class Graph:
         like: an empty tensor of the dtype and device that entries are computed in.
         hooked: the function has registered hooks, of which no node tells.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
-        others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
+        elsewhere: gives the same at other points, where values decide what runs and that may be something else; None: nowhere.
         below: gives the nodes below the output, where they are known.
     """
 
@@ -65,7 +68,7 @@ class Graph:
     like: Tensor
     hooked: bool = False
     weighed: bool = False
-    others: tuple[Graph, ...] | None = None
+    elsewhere: Callable[[], Sequence[Graph]] | None = None
     below: Callable[[], Sequence[Node]] | None = None
 
     @cached_property
@@ -119,10 +122,20 @@ class Graph:
         """Number of input entries, of all inputs together."""
         return sum(map(Tensor.numel, self.inputs))
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one row, so short that a pass takes no longer than to look at what is on the way."""
+        return self.m == 1 and self.n <= SHORT
+
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
+        return natures_of(self.order, self.leaves, self.weighed, self.elsewhere is not None)
+
+    @cached_property
+    def others(self) -> Sequence[Graph]:
+        """The graphs at other points, where values decide what runs: only to see these takes running it there."""
+        return () if self.elsewhere is None else self.elsewhere()
 
     @cached_property
     def shapes(self) -> dict[Node, list[Shape]]:
@@ -162,18 +175,42 @@ class Graph:
         """Entries of what each node takes: of its operation's outputs."""
         return [prod(meta.shape) for metas in self.metas for meta in metas]
 
+    def together(self, passes: int, room: float, exactly: bool = False) -> tuple[int, int]:
+        """How many of some passes can be taken at a time in so many bytes, one in any case, and the bytes that they hold at most.
+
+        A bound for these does where all fit, since it is found sooner; or they are worked out `exactly`.
+        """
+        bound = passes * (4 * (sum(self.sizes) + self.m) + 2 * self.n) * self.like.element_size()
+        if bound <= room and not exactly:
+            return max(1, passes), bound
+        chunk = int(max(1, min(passes, room // max(1, self.footprint))))
+        return chunk, chunk * self.footprint
+
+    @cached_property
+    def singles(self) -> int:
+        """How often a single number is broadcast on the way."""
+        if 1 not in self.sizes and all(map(Tensor.dim, self.inputs)):
+            return 0
+        single = {node for node, metas in zip(self.order, self.metas, strict=True) if not all(meta.shape for meta in metas)}
+        single |= {leaf for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None and not x.dim()}
+        spread = [node for node, name in zip(self.order, self.operations, strict=True) if name in SPREAD and node not in single]
+        return sum([to in single for node in spread for to, _ in node.next_functions])
+
     @cached_property
     def footprint(self) -> int:
         """Bytes that one pass may hold at a time: the cotangents that wait, and a few of the largest tensors."""
-        inside, waiting, now, most = set(self.order), {}, self.m, self.m
-        for node, metas in zip(self.order, self.metas, strict=True):
-            for to, nr in node.next_functions:
-                if to in inside and (to, nr) not in waiting:
-                    waiting[to, nr] = prod(to._input_metadata[nr].shape)
-                    now += waiting[to, nr]
-            most = max(most, now)
-            for nr in range(len(metas)):
-                now -= waiting.pop((node, nr), 0)
+        left, waiting = iter(self.sizes), dict[Node, int]()
+        entries = {node: [next(left) for _ in metas] for node, metas in zip(self.order, self.metas, strict=True)}
+        counted, now, most = set[tuple[Node, int]](), self.m, self.m
+        for node in entries:
+            for edge in node.next_functions:
+                to, nr = edge
+                if to in entries and edge not in counted:
+                    counted.add(edge)
+                    waiting[to] = waiting.get(to, 0) + entries[to][nr]
+                    now += entries[to][nr]
+            most = now if now > most else most  # max() takes a fifth of it all
+            now -= waiting.pop(node, 0)
         largest = max([self.m, *self.sizes])
         return (max(4 * largest, most + 2 * largest) + 2 * self.n) * self.like.element_size()
 
@@ -184,12 +221,12 @@ def read_graph(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    others: Sequence[Graph] | None = None,
+    elsewhere: Callable[[], Sequence[Graph]] | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
-    of what the function does at `others`, where values decide it.  `nodes` gives those below the output, where they are known.
+    of what the function does `elsewhere`, where values decide it.  `nodes` gives those below the output, where they are known.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -200,14 +237,11 @@ def read_graph(
     dtype = output.dtype
     for x in inputs:
         dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
-    like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
-    return Graph(output, tuple(inputs), like, hooked, weighed, elsewhere, nodes)
+    return Graph(output, tuple(inputs), output.new_empty((0,), dtype=dtype), hooked, weighed, elsewhere, nodes)
 
 
-def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:
-    """The graphs of an output at other points, where values decide what runs; none if it is another tensor at one of them."""
-    if others is None:
-        return None
+def read_others(others: Sequence[Evaluation], name: str, output: Tensor) -> list[Graph]:
+    """The graphs of an output at other points; none if it is another tensor at one of them."""
     found = []
     for there in others:
         y = there.outputs.get(name)

@@ -109,13 +109,8 @@ def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
     return points
 
 
-def others(problem: Problem) -> list[Evaluation] | None:
-    """The function at other points, where values decide what runs: those that it can be evaluated at.
-
-    None: nothing decides.  Code of the user's own runs at two of them.
-    """
-    if not problem.decided:
-        return None
+def others(problem: Problem) -> list[Evaluation]:
+    """The function at other points: those that it can be evaluated at.  Code of the user's own runs at two of them."""
     inputs, found = problem.leaves, []
     opposite = {name: -x for name, x in elsewhere(inputs, seed=11).items()}
     mixed = [{name: size * direction(x.detach(), seed) for name, x in inputs.items()} for seed, size in ((12, 1), (13, 32))]

@@ -9,7 +9,7 @@ matrix_free   products with the Jacobian, which is never held
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, gcd, inf, prod
@@ -76,7 +76,7 @@ class GraphPlan:
     @property
     def key(self) -> tuple[Hashable, ...]:
         """Names the choice: programs of the same operations and sizes have the same."""
-        if self.known is not None:
+        if self.known is not None or self._single:
             return ("plan", self.mode, self.limit, self.known)
         return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.names)
 
@@ -88,6 +88,8 @@ class GraphPlan:
             UnsupportedError: an operand without a known shape.
         """
         graph, auto = self.graph, self.mode == "auto"
+        if self._single:
+            return Way("dense", "reverse", 1, 0, 0, True)
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
@@ -102,11 +104,17 @@ class GraphPlan:
         return min(fitting, key=lambda each: each[1])[0] if fitting else self._products
 
     @property
+    def _single(self) -> bool:
+        """Whether nothing is weighed: one pass does."""
+        return self.graph.is_single and self.mode != "forward" and self.limit == inf
+
+    @property
     def report(self) -> OutputPlan:
         """All ways that were weighed, the chosen one first."""
-        graph, chosen = self.graph, self.chosen
+        graph = self.graph
         directions = ("reverse",) if graph.whole else ("reverse", "forward") if self.mode == "auto" else (self.mode,)
         ways = [*[way for direction in directions for way, _ in self._ways(direction)], self._products]
+        chosen = next(way for way in ways if (way.strategy, way.mode) == (self.chosen.strategy, self.chosen.mode))
         reason = self._reason(chosen, any(way.strategy == "accumulated" and way.fits for way in ways))
         reason = reason if self.mode == "auto" or graph.whole else f"asked for with mode {self.mode}; {reason}"
         bound = graph.m * graph.n
@@ -115,17 +123,17 @@ class GraphPlan:
         return OutputPlan(graph.m, graph.n, bound, (chosen, *[way for way in ways if way != chosen]), reason)
 
     def _ways(self, direction: str) -> list[tuple[Way, float]]:
-        """The ways in one direction, and about how many nanoseconds each takes."""
-        return [*([] if self.graph.whole else self._by_maps(direction)), *self._by_passes(direction)]
+        """The ways in one direction, told with their memory, and about how many nanoseconds each takes."""
+        return [*([] if self.graph.whole else self._by_maps(direction, told=True)), *self._by_passes(direction, told=True)]
 
-    def _by_passes(self, direction: str) -> list[tuple[Way, float]]:
-        """Those that multiply no local maps."""
-        batched = [self._batched()] if direction == "reverse" and self._batch and not self._batch.leaves else []
-        return [self._passes(direction), *batched]
+    def _by_passes(self, direction: str, told: bool = False) -> list[tuple[Way, float]]:
+        """Those that multiply no local maps; their memory is worked out where it is told or limited."""
+        batched = [self._batched(inf, told)] if direction == "reverse" and self._batch and not self._batch.leaves else []
+        return [self._passes(direction, told), *batched]
 
-    def _by_maps(self, direction: str, most: float = inf) -> list[tuple[Way, float]]:
+    def _by_maps(self, direction: str, most: float = inf, told: bool = False) -> list[tuple[Way, float]]:
         """Those that do; what takes more nanoseconds than `most` is not weighed to its end."""
-        batched = [self._batched(most)] if direction == "reverse" and self._batch and self._batch.leaves else []
+        batched = [self._batched(most, told)] if direction == "reverse" and self._batch and self._batch.leaves else []
         return [self._accumulated(direction, most), *batched]
 
     @property
@@ -155,29 +163,33 @@ class GraphPlan:
         peak = cost.peak_bytes + held
         return Way("accumulated", direction, 0, cost.operations, peak, peak <= self.limit), cost.nanoseconds
 
-    def _passes(self, direction: str) -> tuple[Way, float]:
+    def _passes(self, direction: str, told: bool) -> tuple[Way, float]:
         """Rows or columns by passes."""
         graph = self.graph
-        result, footprint = graph.m * graph.n * graph.like.element_size(), graph.footprint
+        result = graph.m * graph.n * graph.like.element_size()
         passes, factor = (graph.m, 1.0) if direction == "reverse" else (graph.n, FORWARD)
-        room = max(footprint, min(BATCH_BYTES, self.limit - result))
-        peak = int(result + min(passes * footprint, room))
-        batches = ceil(passes * footprint / room)
+        chunk, held = self._together(passes, self.limit - result, told)
+        peak = result + held
+        batches = ceil(passes / chunk)
         time = BATCH * batches + factor * (batches * PASS * len(graph.order) + passes * self._one)
         return Way("dense", direction, passes, passes * self._work, peak, peak <= self.limit), time
+
+    def _together(self, passes: int, limit: float, told: bool) -> tuple[int, int]:
+        """As the graph has it, in what there is room for; exactly where there is a limit, or it is told."""
+        return self.graph.together(passes, min(BATCH_BYTES, limit), told or self.limit < inf)
 
     @cached_property
     def _one(self) -> float:
         """Nanoseconds of a pass, besides what it takes whatever it computes."""
-        graph, rows = self.graph, ROW * sum([name in SINGLE for name in self.graph.operations])
-        return PER_NUMBER * self._work + PER_PRODUCT * sum(map(_products, graph.order, graph.operations)) + rows
+        nodes = [each for each in zip(self.graph.order, self.graph.operations, strict=True) if each[1] in COSTLY]
+        return PER_NUMBER * self._work + _arithmetic(nodes)
 
-    def _batched(self, most: float = inf) -> tuple[Way, float]:
+    def _batched(self, most: float, told: bool) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""
         batch = self._batch
         assert batch is not None
         away = self._cost("reverse", most) if batch.leaves else Cost(0, 0, 0, 0, 0.0, 0.0)
-        peak = batch.peak_bytes + away.peak_bytes
+        peak = batch.held + self._together(batch.passes, self.limit, told)[1] + away.peak_bytes
         way = Way("batched", "reverse", batch.passes, batch.operations + away.operations, peak, peak <= self.limit)
         return way, batch.nanoseconds + away.outside
 
@@ -191,15 +203,13 @@ class GraphPlan:
         spine = graph.spine
         count = graph.m // spine.apart
         inside = [each for each in zip(graph.order, graph.operations, strict=True) if each[0] in spine.nodes]
-        room = max(graph.footprint, min(BATCH_BYTES, self.limit))
-        batches = ceil(count * graph.footprint / room)
+        batches = ceil(count / self._together(count, self.limit, told=False)[0])
         numbers = sum([prod(shape) for node, _ in inside for shape in graph.shapes[node]])
-        one = PER_NUMBER * numbers + PER_PRODUCT * sum([_products(node, name, 1) for node, name in inside])
-        one += ROW * sum([name in SINGLE for _, name in inside])
+        one = PER_NUMBER * numbers + _arithmetic([each for each in inside if each[1] in COSTLY], 1)
         held = count * sum([graph.inputs[k].numel() for k in spine.leaves]) * graph.like.element_size()
         time = BATCH * (1 + batches) + batches * PASS * len(inside) + count * one
         leaves = len(graph.order) - len(inside) + sum(map(bool, spine.only.values()))
-        return _Batch(count, count * numbers, int(held + min(count * graph.footprint, room)), leaves, time)
+        return _Batch(count, count * numbers, held, leaves, time)
 
     @property
     def _products(self) -> Way:
@@ -237,10 +247,14 @@ class GraphPlan:
         return f"{passes}, which takes less time than multiplying local Jacobians together"
 
 
+def _arithmetic(nodes: Sequence[tuple[Node, str]], count: int | None = None) -> float:
+    """Nanoseconds of a pass for what some operations do beside reading and writing; `count` as `_products` has it."""
+    products = [_products(node, name, count) for node, name in nodes if name in MULTIPLYING]
+    return PER_PRODUCT * sum(products) + ROW * sum([name in SINGLE for _, name in nodes])
+
+
 def _products(node: Node, name: str, count: int | None = None) -> int:
     """Multiplications of a pass through a matrix product or a convolution, to `count` operands; None: to all."""
-    if name not in MULTIPLYING:
-        return 0
     shape = tuple(node._input_metadata[0].shape)
     count = sum(edge is not None for edge, _ in node.next_functions[:3]) if count is None else count
     if name == "Convolution":
@@ -260,6 +274,8 @@ def _products(node: Node, name: str, count: int | None = None) -> int:
 
 PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
 MULTIPLYING = PRODUCT_NAMES | {"Convolution"}
+COSTLY = MULTIPLYING | SINGLE
+"""Operations that take more than what reading and writing their numbers does."""
 
 LISTED = frozenset((*index.RULES, "Roll", "Flip", "Diagonal", "Unfold", "Cat", "Stack", "CopySlices", "BlockDiag"))
 """Operations whose local maps are held by index arrays, besides those that rows are pulled through."""
@@ -292,14 +308,14 @@ class _Batch:
     Attributes:
         passes: how many.
         operations: numbers that they go through.
-        peak_bytes: held at a time.
+        held: bytes of what they give.
         leaves: operations whose local maps are multiplied with what they give.
         nanoseconds: about what they take, without those.
     """
 
     passes: int
     operations: int
-    peak_bytes: int
+    held: int
     leaves: int
     nanoseconds: float
 

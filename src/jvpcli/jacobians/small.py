@@ -259,7 +259,7 @@ class _Operations:
     problem: Problem
     name: str
     output: Tensor
-    elsewhere: Callable[[], Sequence[Evaluation] | None]
+    elsewhere: Callable[[], Sequence[Evaluation]]
 
     @cached_property
     def natures(self) -> Sequence[Nature]:
@@ -296,7 +296,8 @@ class _Operations:
         from jvpcli.jacobians.graph import read_graph, read_others
         from jvpcli.jacobians.terms import UnsupportedError
 
-        problem, elsewhere = self.problem, read_others(self.elsewhere(), self.name, self.output)
+        problem = self.problem
+        elsewhere = (lambda: read_others(self.elsewhere(), self.name, self.output)) if problem.decided else None
         leaves, hooked = list(problem.leaves.values()), problem.evaluation.hooked
         graph = read_graph(self.output, leaves, hooked, problem.weighed, partial(problem.below, self.name), elsewhere)
         if graph.whole:

@@ -7,6 +7,7 @@ What a `torch.autograd.Function` keeps for its backward is seen by nobody: the g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -46,30 +47,27 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
-        if self._writing is not None:
-            name = getattr(func, "__name__", "")
-            if kwargs or (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)):
-                written = written_by(name_of(func), args, kwargs or {})
-                if written:
-                    self._writing(written)
+        if self._writing is not None and (kwargs or may_write(func)):
+            written = written_by(name_of(func), args, kwargs or {})
+            if written:
+                self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
-        # nearly every call: what comes out has a gradient, and nothing without one was taken before
-        if self._held is None and isinstance(result, Tensor) and carries(result):
-            return result
-        if not self.read:
+        if isinstance(result, Tensor) and carries(result):  # as nearly every call: what there is to note is whether it weighs
+            if self._held is not None and not self.weighed and name_of(func).strip("_") not in HARMLESS:
+                self.weighed = any(map(self._holds, tensors_in((args, kwargs or {}))))
+        elif not self.read:
             self._note(name_of(func), args, kwargs or {}, result)
         return result
 
     def _note(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         plain = name.strip("_")
         given = list(tensors_in((args[1:] if _takes_form(plain) else args, keywords)))
-        before = {} if self._held is None else self._held
-        held = any(id(tensor) in before and not carries(tensor) for tensor in given)
+        held = any(map(self._holds, given))
         if not held and not any(map(carries, given)):
             return
         made = list(tensors_in(result))
         for written in written_by(name, args, keywords):
-            self.weighed |= not carries(written) and id(written) not in before  # whatever else sees its memory holds them, too
+            self.weighed |= not (carries(written) or self._holds(written))  # whatever else sees its memory holds them, too
         if held and plain not in HARMLESS:
             self.weighed |= any(map(carries, made))
         taken = {id(tensor): tensor for tensor in made if not carries(tensor)}
@@ -78,6 +76,10 @@ class Readings(TorchFunctionMode):
             self._held.update(taken)
         if not made and not isinstance(result, FORMS):
             self.read = self.weighed = True
+
+    def _holds(self, tensor: Tensor) -> bool:
+        """Whether it is one of those without a gradient that were taken before."""
+        return self._held is not None and id(tensor) in self._held and not carries(tensor)
 
 
 def _takes_form(name: str) -> bool:
@@ -96,6 +98,13 @@ WRITERS = frozenset(
     {"data=", "__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and",
      "or", "xor", "lshift", "rshift", "matmul", "div"))}
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def may_write(func: Callable[..., Any]) -> bool:
+    """Whether a function of torch, by its name, can change what it is given by position in place."""
+    name = getattr(func, "__name__", "")
+    return name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)
 
 
 def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:

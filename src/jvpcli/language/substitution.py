@@ -62,7 +62,8 @@ def run_with(
         left = _Held(places, tuple([place.tensor for place in places]))
     finally:
         before.put()
-    _keep(result, inputs, left, before)
+    with torch._C.DisableTorchFunction():  # nobody who watches the function need hear of it, which takes longer than to do it
+        _keep(result, inputs, left, before)
     return result
 
 

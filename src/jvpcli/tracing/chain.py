@@ -8,8 +8,9 @@ Evaluating Derivatives, ch. 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 
 import torch
@@ -206,8 +207,8 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        others = _others(step, number, positions) if step.decided else None
-        told = _by_operations(result.graph, leaves, step.weighed, others)
+        elsewhere = partial(_others, step, number, positions) if step.decided else None
+        told = _by_operations(result.graph, leaves, step.weighed, elsewhere)
         known: Sequence[Nature] = [each.nature for each in told if each is not None]
         if len(known) < len(leaves):
             known = natures(result.graph, leaves, step.weighed, step.decided)
@@ -242,12 +243,12 @@ def _diagonal(told: StructuredMap, leaf: Tensor) -> DenseMap | None:
 
 
 def _by_operations(
-    output: Tensor, leaves: Sequence[Tensor], weighed: bool, others: Sequence[Graph] | None
+    output: Tensor, leaves: Sequence[Tensor], weighed: bool, elsewhere: Callable[[], Sequence[Graph]] | None
 ) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)
     try:
-        graph = read_graph(output, leaves, weighed=weighed, others=others)
+        graph = read_graph(output, leaves, weighed=weighed, elsewhere=elsewhere)
         if not graph.whole:
             return [*structured(graph, accumulate(graph, work), work)]
     except (TooLargeError, UnsupportedError, RuntimeError):

@@ -105,9 +105,9 @@ def call(node: Node, cotangents: Mapping[int, Tensor]) -> tuple[Tensor | None, .
     metas = node._input_metadata
     if callable(node):
         if any(map(is_batchedtensor, cotangents.values())) and is_fused(node.name()):
-            with torch.enable_grad():
+            with torch.enable_grad(), torch._C._AutoDispatchBelowAutograd():  # that way, but nothing is recorded on it
                 together = node(*[cotangents.get(nr) for nr in range(len(metas))])
-            return tuple([None if each is None else each.detach() for each in together])
+            return tuple(together)
         pulled = node(*[cotangents.get(nr) for nr in range(len(metas))])
     else:  # a custom autograd.Function wants tensors
         given = [torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) for meta in metas]
