@@ -225,7 +225,8 @@ def refs(operand: Operand) -> Iterator[int]:
 SHAPES = frozenset(
     {"shape", "size", "len", "dim", "ndim", "numel", "nelement", "stride", "element_size", "itemsize", "nbytes",
      "dtype", "device", "is_floating_point", "is_complex", "requires_grad", "grad_fn", "get_device",
-     "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"}
+     "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor",
+     "rand_like", "randn_like", "randint_like"}
 )  # fmt: skip
 """Operations that take the shape (or dtype) of their first operand and none of its numbers."""
 

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
-from jvpcli.jacobians.dense import BATCH_BYTES, by_batches, by_columns, by_rows, manner_of, pulled_maps
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
+from jvpcli.jacobians.dense import BATCH_BYTES, PulledMap, by_batches, by_columns, by_rows, manner_of, pulled_maps
+from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.nearby import others
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
-from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
+from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.problem import Named, Node, Problem
@@ -67,7 +67,7 @@ def plan(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    others: Sequence[Graph] | None = None,
+    elsewhere: Others | None = None,
     known: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
@@ -80,13 +80,13 @@ def plan(
         hooked: the function has registered hooks: its backward pass is more than its operations.
         weighed: numbers that are not differentiated follow from the inputs.
         nodes: gives those below the output, where they are known.
-        others: its graphs at other points, where values decide what runs.
+        elsewhere: gives its graphs at other points, where values decide what runs.
         known: names the graph, where it is known to be that of an earlier evaluation.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    graph = read_graph(output, inputs, hooked, weighed, nodes, others)
+    graph = read_graph(output, inputs, hooked, weighed, nodes, elsewhere)
     return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, known)
 
 
@@ -252,8 +252,39 @@ class LargePlan:
             small = SmallPlan(problem, self.mode, self._alone(name))
             notice = Notice("fallback", f"∂{name} was computed pass by pass: {error}")
             return small.maps(), small.plan, (notice,)
-        maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
+        maps = {(name, x): self._sampled((name, x), each) for x, each in zip(problem.leaves, computed.maps, strict=True)}
         return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+
+    def _sampled(self, key: tuple[str, str], each: LinearMap) -> LinearMap:
+        """The map with its values at another point, where these are asked for."""
+
+        def elsewhere() -> Tensor | None:
+            there = self._elsewhere.get(key)
+            return there.matrix if isinstance(there, DenseMap) else None
+
+        return replace(each, elsewhere=elsewhere) if isinstance(each, PulledMap) else each
+
+    @cached_property
+    def _elsewhere(self) -> Maps:
+        """The maps at another point, by passes."""
+
+        def derive(outputs: Named, leaves: Named) -> Maps:
+            pulled = {name: by_rows(read_graph(y, list(leaves.values())), self._room) for name, y in outputs.items()}
+            return {
+                (name, x): DenseMap(tuple(outputs[name].shape), tuple(leaf.shape), matrix)
+                for name, matrices in pulled.items()
+                for (x, leaf), matrix in zip(leaves.items(), matrices, strict=True)
+            }
+
+        found = sample_maps(self.problem, derive)
+        self.problem.settle()
+        return found
+
+    @property
+    def _room(self) -> float:
+        """Bytes for passes."""
+        limit = self.problem.memory_limit
+        return BATCH_BYTES if limit is None else min(BATCH_BYTES, limit)
 
 
 def _done(planned: OutputPlan, way: Way) -> Plan:

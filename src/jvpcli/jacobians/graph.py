@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +47,10 @@ class Edge(NamedTuple):
     carried: Sequence[int]
 
 
+Others = Callable[[], "Sequence[Graph]"]
+"""Gives the graphs of an output at other points, which are evaluated where they are asked for; none: nothing can be told."""
+
+
 @dataclass(frozen=True)
 class Graph:
     """The part of an autograd graph between one output and the inputs that it reaches.
@@ -56,7 +60,7 @@ class Graph:
         like: an empty tensor of the dtype and device that entries are computed in.
         hooked: the function has registered hooks, of which no node tells.
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
-        others: the same at other points, where values decide what runs and that may be something else; None: nowhere.
+        elsewhere: gives it at other points, where values decide what runs and that may be something else; None: they don't.
         below: gives the nodes below the output, where they are known.
     """
 
@@ -65,7 +69,7 @@ class Graph:
     like: Tensor
     hooked: bool = False
     weighed: bool = False
-    others: tuple[Graph, ...] | None = None
+    elsewhere: Others | None = None
     below: Callable[[], Sequence[Node]] | None = None
 
     @cached_property
@@ -122,7 +126,7 @@ class Graph:
     @cached_property
     def natures(self) -> list[Nature]:
         """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves, self.weighed, self.others is not None)
+        return natures_of(self.order, self.leaves, self.weighed, self.elsewhere is not None)
 
     @cached_property
     def shapes(self) -> dict[Node, list[Shape]]:
@@ -184,12 +188,12 @@ def read_graph(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    others: Sequence[Graph] | None = None,
+    elsewhere: Others | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
-    of what the function does at `others`, where values decide it.  `nodes` gives those below the output, where they are known.
+    of what the function does `elsewhere`, where values decide it.  `nodes` gives those below the output, where they are known.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -200,14 +204,16 @@ def read_graph(
     dtype = output.dtype
     for x in inputs:
         dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
-    like, elsewhere = output.new_empty((0,), dtype=dtype), None if others is None else tuple(others)
-    return Graph(output, tuple(inputs), like, hooked, weighed, elsewhere, nodes)
+    return Graph(output, tuple(inputs), output.new_empty((0,), dtype=dtype), hooked, weighed, elsewhere, nodes)
 
 
-def read_others(others: Sequence[Evaluation] | None, name: str, output: Tensor) -> list[Graph] | None:
-    """The graphs of an output at other points, where values decide what runs; none if it is another tensor at one of them."""
-    if others is None:
-        return None
+def read_others(others: Callable[[], Sequence[Evaluation]] | None, name: str, output: Tensor) -> Others | None:
+    """What gives the graphs of an output at other points, where values decide what runs; None: nothing decides."""
+    return None if others is None else cache(lambda: _read_others(others(), name, output))
+
+
+def _read_others(others: Sequence[Evaluation], name: str, output: Tensor) -> Sequence[Graph]:
+    """None of them if it is another tensor at one of the points."""
     found = []
     for there in others:
         y = there.outputs.get(name)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import cmath
 import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -105,19 +106,22 @@ def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
     return points
 
 
-def others(problem: Problem) -> list[Evaluation] | None:
-    """The function at other points, where values decide what runs: those that it can be evaluated at.
+def others(problem: Problem) -> Callable[[], Sequence[Evaluation]] | None:
+    """What evaluates the function at other points, once, where values decide what runs; None: nothing decides.
 
-    None: nothing decides.  Code of the user's own runs at two of them.
+    It gives the points that the function can be evaluated at.  Code of the user's own runs at two of them, and then here again.
     """
-    if not problem.decided:
-        return None
+    return cache(lambda: _others(problem)) if problem.decided else None
+
+
+def _others(problem: Problem) -> Sequence[Evaluation]:
     inputs, found = problem.leaves, []
     opposite = {name: -x for name, x in elsewhere(inputs, seed=11).items()}
     mixed = [{name: size * direction(x.detach(), seed) for name, x in inputs.items()} for seed, size in ((12, 1), (13, 32))]
     for place in (opposite, elsewhere(inputs, seed=7), *([] if problem.is_own else mixed)):
         with suppress(Exception):  # whatever the function raises off the point tells nothing
             found.append(problem.at(place))
+    problem.settle()
     return found
 
 

@@ -124,7 +124,7 @@ class _Everywhere:
 
     def nature(self, position: int) -> Nature:
         """What the operations make of ∂output/∂input, asked for only where the kind is."""
-        if self.graph.others is not None:
+        if self.graph.elsewhere is not None:
             return DECIDED
         return replace(self.graph.natures[position], certain=self._certain)
 
@@ -139,8 +139,9 @@ class _Everywhere:
 
 
 def _anywhere(graph: Graph, work: Workspace) -> Sequence[Terms] | None:
-    graphs = [graph, *(graph.others or ())]
-    if graph.others == () or any(each.whole for each in graphs):
+    others = [] if graph.elsewhere is None else graph.elsewhere()
+    graphs = [graph, *others]
+    if (graph.elsewhere and not others) or any(each.whole for each in graphs):
         return None
     try:
         pieces = [_accumulated(each, work, Unvalued(each.weighed, widens=True)) for each in graphs]

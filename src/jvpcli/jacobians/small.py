@@ -19,7 +19,7 @@ from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
-from jvpcli.jacobians.structure import PLACED, classify_complex, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
@@ -103,12 +103,14 @@ class SmallPlan:
         problem, outputs, plan = self.problem, self.targets, self.plan
         together = self.together and self.mode != "forward" and problem.can_stack
         around = _look_around(problem, plan.mode) if together else None
+        sampled = cache(lambda: sample_maps(problem, lambda ys, xs: maps_by_passes(ys, xs, plan)[0]))
         if around is None:
             maps, plan, notices = self._maps()
-            return Derivatives(with_kinds(problem, outputs, maps, cache(lambda: _sample(problem, plan))), plan, notices)
+            return Derivatives(with_kinds(problem, outputs, maps, sampled), plan, notices)
         seen = around.sample
-        sample = cache(lambda: _sample(problem, plan) if seen is None else seen)
-        return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
+        return Derivatives(
+            with_kinds(problem, outputs, around.maps, sampled if seen is None else lambda: seen), plan, (), around.sides
+        )
 
 
 def plan_passes(outputs: Named, inputs: Named, mode: str = "auto") -> Plan:
@@ -178,15 +180,15 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
     return around
 
 
-def _sample(problem: Problem, plan: Plan) -> Maps:
-    """The maps at another point; none where the function cannot be evaluated there."""
+def sample_maps(problem: Problem, derive: Callable[[Named, Named], Mapping[tuple[str, str], LinearMap]]) -> Maps:
+    """The maps at another point, which `derive` makes of outputs and leaves; none where the function fails there."""
     inputs = problem.leaves
     places = (elsewhere(inputs, seed=7), *[sampled(inputs, relative, seed=7) for relative in (-NEARBY, NEARBY)])
     for place in places:  # inwards first: that stays in the domain more often
         try:
             there = problem.at(place)
             reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
-            maps = maps_by_passes(reached, there.leaves, plan)[0]
+            maps = derive(reached, there.leaves)
         except Exception:  # any failure of the user's function off the point only costs the sample
             continue
         if all(bool(part.isfinite().all()) for each in maps.values() for part in each.parts):
@@ -205,7 +207,7 @@ def with_kinds(
     `sample` gives the maps at another point.
     """
     found: dict[tuple[str, str], LinearMap] = {}
-    around = cache(lambda: others(problem))
+    around = others(problem)
     for y_name, y in outputs.items():
         operations = _Operations(problem, y_name, y, around)
         for position, x_name in enumerate(problem.leaves):
@@ -225,19 +227,14 @@ def _by_values(
     jacobian: DenseMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature
 ) -> LinearMap | None:
     """The map with the structure that the values here and elsewhere show; None where they don't show it all."""
-    if not nature.smooth:
-        return None
-    other = sample().get(key)
+    other = sample().get(key) if nature.smooth else None
     if not isinstance(other, DenseMap) or other.matrix.shape != jacobian.matrix.shape:
         return None
     matrix, artefacts = jacobian.matrix, 0
     if not all_finite(matrix):
         matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
-    kind = classify_values([matrix, other.matrix], nature, jacobian.shapes)
-    kind = "sparse" if kind in PLACED and not nature.still else kind
-    if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
-        return None
-    return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
+    kind = kind_by_values(matrix, other.matrix, nature, jacobian.shapes)
+    return None if kind is None else replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
 
 
 def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature) -> str:
@@ -255,7 +252,7 @@ class _Operations:
     problem: Problem
     name: str
     output: Tensor
-    elsewhere: Callable[[], Sequence[Evaluation] | None]
+    elsewhere: Callable[[], Sequence[Evaluation]] | None
 
     @cached_property
     def natures(self) -> Sequence[Nature]:
@@ -291,7 +288,7 @@ class _Operations:
         from jvpcli.jacobians.graph import read_graph, read_others
         from jvpcli.jacobians.terms import UnsupportedError
 
-        problem, elsewhere = self.problem, read_others(self.elsewhere(), self.name, self.output)
+        problem, elsewhere = self.problem, read_others(self.elsewhere, self.name, self.output)
         leaves, hooked = list(problem.leaves.values()), problem.evaluation.hooked
         graph = read_graph(self.output, leaves, hooked, problem.weighed, partial(problem.below, self.name), elsewhere)
         if graph.whole:

@@ -46,6 +46,8 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
+        if torch.compiler.is_dynamo_compiling():  # which writes down what it reads here, and would keep what this holds
+            return func(*args, **kwargs) if kwargs else func(*args)
         if self._writing is not None:
             name = getattr(func, "__name__", "")
             if kwargs or (name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)):
@@ -53,8 +55,8 @@ class Readings(TorchFunctionMode):
                 if written:
                     self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
-        # nearly every call: what comes out has a gradient, and nothing without one was taken before
-        if self._held is None and isinstance(result, Tensor) and carries(result):
+        # nearly every call: what comes out has a gradient, and nothing without one was taken before, or it is known what was
+        if (self._held is None or self.weighed) and isinstance(result, Tensor) and carries(result):
             return result
         if not self.read:
             self._note(name_of(func), args, kwargs or {}, result)

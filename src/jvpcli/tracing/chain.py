@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import all_finite, direction
 from jvpcli.jacobians.operations import Nature, natures
@@ -159,7 +160,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        others = _others(step, number, positions) if step.decided else None
+        others = cache(partial(_others, step, number, positions)) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, others)
         known = natures(result.graph, leaves, step.weighed, step.decided)
         written: Sequence[LinearMap | None] = written_out(result.graph, leaves) or [None] * len(leaves)
@@ -178,12 +179,12 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
 
 
 def _by_operations(
-    output: Tensor, leaves: Sequence[Tensor], weighed: bool, others: Sequence[Graph] | None
+    output: Tensor, leaves: Sequence[Tensor], weighed: bool, others: Others | None
 ) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)
     try:
-        graph = read_graph(output, leaves, weighed=weighed, others=others)
+        graph = read_graph(output, leaves, weighed=weighed, elsewhere=others)
         if not graph.whole:
             return [*structured(graph, accumulate(graph, work), work)]
     except (TooLargeError, UnsupportedError, RuntimeError):
