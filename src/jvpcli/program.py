@@ -136,7 +136,8 @@ class Equation:
     ==================== ========================================================================
 
     `name` is the variable that the text assigns the result to.  On a tape, `recorded` says whether torch recorded a graph:
-    it does not under `torch.no_grad()`.
+    it does not under `torch.no_grad()`.  `casts` is the autocast that a step noted down in a program ran under: kinds of devices,
+    each with the dtype.
     """
 
     op: str
@@ -147,6 +148,7 @@ class Equation:
     name: str | None = None
     bodies: tuple[Block, ...] = ()
     recorded: bool = True
+    casts: tuple[tuple[str, Any], ...] = ()
 
     @property
     def kind(self) -> str:
