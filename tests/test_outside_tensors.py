@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -112,3 +114,73 @@ def test_a_function_that_follows_its_input_through_one_is_cut_there():
     result = jvpcli.check(remembering, x=X)
     assert (result.verdict, float(count)) == ("graph_break", 0.0)
     assert result.report.step.source == "count.add_(x.detach().sum())"
+
+
+IMPORTED = """\
+import torch
+from torch import nn
+
+count = torch.zeros(())
+weight = torch.tensor([1.0, 3.0, 2.0], requires_grad=True)
+settings = {"scale": torch.ones(1)}
+net = nn.Linear(3, 3)
+
+def counted(x):
+    count.add_(1)
+    return (count * x).sin()
+
+def halved(x):
+    x = x * 1
+    x += 1  # its own
+    with torch.no_grad():
+        weight.mul_(0.5)
+    return weight * x**2
+
+def both(x):
+    settings["scale"].mul_(3)
+    return settings["scale"] * halved(x) + net(x) * 0
+
+class Writing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        count.add_(2)
+        return x * count
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 2
+
+def sent(x):
+    return Writing.apply(x)
+"""
+MINE = [
+    # an expression, and its value at what the file begins with
+    ("counted(x)", lambda x: x.sin()),
+    ("counted(x) + counted(2 * x)", lambda x: x.sin() + (2 * x).sin()),
+    ("halved(x)", lambda x: torch.tensor([0.5, 1.5, 1.0]) * (x + 1) ** 2),
+    ("both(x) * counted(x)", lambda x: torch.tensor([1.5, 4.5, 3.0]) * (x + 1) ** 2 * x.sin()),
+    ("sent(x)", lambda x: 2 * x),
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize(("expression", "plain"), MINE)
+def test_functions_of_a_file_leave_its_tensors_as_they_are(tmp_path, question, expression, plain):
+    (tmp_path / "mine.py").write_text(IMPORTED)
+    imports = [str(tmp_path / "mine.py")]
+    question(expression, x=X.float(), imports=imports)
+    own = vars(sys.modules["jvpcli_import_mine"])
+    assert float(own["count"]) == 0
+    assert own["weight"].tolist() == [1, 3, 2]
+    assert own["settings"]["scale"].tolist() == [1]
+
+
+@pytest.mark.parametrize(("expression", "plain"), MINE)
+def test_a_function_of_a_file_has_the_derivative_of_one_call(tmp_path, expression, plain):
+    (tmp_path / "mine.py").write_text(IMPORTED)
+    imports, x = [str(tmp_path / "mine.py")], X.float()
+    expected = torch.autograd.functional.jacobian(plain, x)
+    torch.testing.assert_close(jvpcli.inspect(expression, x=x, imports=imports).jacobian["y", "x"].to_dense(), expected)
+    torch.testing.assert_close(jvpcli.jacobian(expression, x=x, imports=imports)["y", "x"].to_dense(), expected)
+    torch.testing.assert_close(jvpcli.trace(expression, x=x, imports=imports).vjp["x"], expected.sum(0))
+    assert jvpcli.check(expression, x=x, imports=imports).verdict == "pass"

@@ -137,7 +137,8 @@ class Equation:
     ==================== ========================================================================
 
     `name` is the variable that the text assigns the result to.  On a tape, `recorded` says whether torch recorded a graph:
-    it does not under `torch.no_grad()`.
+    it does not under `torch.no_grad()`.  `casts` is the autocast that a step noted down in a program ran under: kinds of devices,
+    each with the dtype.
     """
 
     op: str
@@ -148,6 +149,7 @@ class Equation:
     name: str | None = None
     bodies: tuple[Block, ...] = ()
     recorded: bool = True
+    casts: tuple[tuple[str, Any], ...] = ()
 
     @property
     def kind(self) -> str:
@@ -233,7 +235,8 @@ def refs(operand: Operand) -> Iterator[int]:
 SHAPES = frozenset(
     {"shape", "size", "len", "dim", "ndim", "numel", "nelement", "stride", "element_size", "itemsize", "nbytes",
      "dtype", "device", "is_floating_point", "is_complex", "requires_grad", "grad_fn", "get_device",
-     "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"}
+     "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor",
+     "rand_like", "randn_like", "randint_like"}
 )  # fmt: skip
 """Operations that take the shape (or dtype) of their first operand and none of its numbers."""
 

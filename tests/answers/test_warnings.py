@@ -147,6 +147,37 @@ def test_what_is_said_of_an_input_that_no_gradient_reaches(expression, code, cla
         assert not torch.equal(*values)
 
 
+def test_what_is_to_be_said_of_many_pairs_is_said_at_once():
+    """Three pairs and more are named in one sentence; the function runs at other values of an input once for all outputs."""
+    names = "abcdef"
+    point = {name: torch.tensor([1.0, 2.0]) for name in names}
+    text = f"({', '.join(f'{name} ** 2' for name in names * 2)}, torch.zeros_like(a) + b)"
+    first, second = jvpcli.inspect(text, inputs=point).report.warnings
+    assert (first.code, first.claim, second.claim) == ("unused_input", "no_path", "shape_only")
+    assert first.message == (
+        "∂(y0, y6)/∂(b, c, d, e, f), ∂(y1, y7)/∂(a, c, d, e, f), ∂(y2, y8)/∂(a, b, d, e, f), ∂(y3, y9)/∂(a, b, c, e, f), "
+        "∂(y4, y10)/∂(a, b, c, d, f), ∂(y5, y11)/∂(a, b, c, d, e), ∂y12/∂(c, d, e, f) are zero because these inputs don't "
+        "reach these outputs"
+    )
+    assert second.message == "∂y12/∂a is zero: y12 is computed from the shape of a, not from its numbers"
+
+
+def test_a_function_runs_at_other_values_of_an_input_once_for_all_outputs():
+    calls = []
+
+    def function(x, w, count=7):
+        calls.append(x)
+        return (*[k * w for k in range(1, count + 1)], x.detach() * w)
+
+    jvpcli.inspect(function, x=torch.ones(2), w=torch.ones(2), count=1)
+    once, calls[:] = len(calls), []
+    first, second = jvpcli.inspect(function, x=torch.ones(2), w=torch.ones(2)).report.warnings
+    assert first.claim == "no_effect"
+    assert first.message.endswith("at 4 other values of each: they seem not to use them: ∂(y0, y1, y2, y3, y4, y5, y6)/∂x")
+    assert (second.code, second.claim) == ("graph_break", "cut")
+    assert len(calls) == once
+
+
 def test_samples_are_coupled_only_if_the_gradient_of_one_reaches_another(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(

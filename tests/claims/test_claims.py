@@ -20,6 +20,7 @@ from plain_programs import PlainProgram
 from spoken_claims import UnregisteredError, claims_of, spoken
 
 import jvpcli
+from jvpcli.answers.unreached import OF_SEVERAL
 
 HERE = Path(__file__).parent
 SOURCES = Path(jvpcli.__file__).parent
@@ -339,6 +340,22 @@ def test_false_warnings_and_verdicts_are_refuted(code):
     text, x, w, sentence = FALSE_WARNINGS[code]
     worst = {"output": "y", "output_index": [0], "input": "x", "input_index": [0], "analytic": 2.0, "numeric": 2.0}
     refutes(code, evidence_of(text, x, w), sentence, worst=worst)
+
+
+@pytest.mark.parametrize("code", OF_SEVERAL)
+def test_false_warnings_of_several_pairs_are_refuted(code):
+    """Of three pairs one is false, whichever it is."""
+    text = {"cut": "(x * w.numel(), w * x.numel(), x.detach() * w)"}.get(code, "(x, w, x + w)")
+    sentence = OF_SEVERAL[code].format(pairs="∂y0/∂w, ∂(y1, y2)/∂x", count=4)
+    refutes(f"warning.{code}", evidence_of(text, "1,2", "3,4"), sentence)
+
+
+def test_true_warnings_of_several_pairs_stand():
+    cut = evidence_of("(x.detach() * w, x.argmax() * w, w * float(x[0]))", "1,2", "3,4")
+    claim = Claim("warning.cut", OF_SEVERAL["cut"].format(pairs="∂(y0, y1, y2)/∂x"), {})
+    ORACLES["warning.cut"](cut, claim)
+    apart = evidence_of("(x, w, x ** 2)", "1,2", "3,4")
+    ORACLES["warning.no_path"](apart, Claim("warning.no_path", OF_SEVERAL["no_path"].format(pairs="∂(y0, y2)/∂w, ∂y1/∂x"), {}))
 
 
 @pytest.mark.parametrize("text", ["torch.relu(x) ** 2", "x.abs() * x", "torch.relu(x[0] + x[1] - 1) ** 2", "x.abs()"])

@@ -32,6 +32,13 @@ from step_oracles import is_twice, without_effect
 from torch import Tensor
 
 
+def pairs_of(claim: Claim) -> list[tuple[str, str]]:
+    """(y, x) for all pairs of a warning of ∂y/∂x, or of ∂(y, z)/∂(x, w)."""
+    several = re.findall(r"∂(\(.*?\)|[\w.\[\]]+)/∂(\(.*?\)|[\w.]+)", claim.sentence)
+    names = [[part.strip("()").split(", ") for part in pair] for pair in several]
+    return [(y, x) for ys, xs in names for y in ys for x in xs] or [pair_of(claim)]
+
+
 def pair_of(claim: Claim) -> tuple[str, str]:
     """(y, x) of a warning of ∂y/∂x."""
     named = re.search(r"∂(?P<y>[\w.\[\]]+)/∂(?P<x>[\w.]+)", claim.sentence)
@@ -51,24 +58,23 @@ def no_gradient(evidence: Evidence, y: str, x: str) -> None:
 
 
 def never_reaches(evidence: Evidence, claim: Claim) -> None:
-    y, x = pair_of(claim)
-    no_gradient(evidence, y, x)
-    without_effect(evidence, x, [evidence.number(y)])
-
-
-def no_effect_nearby(evidence: Evidence, claim: Claim) -> None:
-    """The weak form: no gradient, and y stays the same at the points nearby."""
-    y, x = pair_of(claim)
-    no_gradient(evidence, y, x)
+    for y, x in pairs_of(claim):
+        no_gradient(evidence, y, x)
+        without_effect(evidence, x, [evidence.number(y)])
 
 
 def never_reaches_here(evidence: Evidence, claim: Claim) -> None:
-    no_gradient(evidence, *pair_of(claim))
+    for y, x in pairs_of(claim):
+        no_gradient(evidence, y, x)
 
 
 def is_cut(evidence: Evidence, claim: Claim) -> None:
     """y changes with x, and no gradient flows."""
-    y, x = pair_of(claim)
+    for y, x in pairs_of(claim):
+        _is_cut(evidence, y, x)
+
+
+def _is_cut(evidence: Evidence, y: str, x: str) -> None:
     no_gradient(evidence, y, x)
     k, j = evidence.number(y), evidence.place(x)
     for program in (evidence.double, evidence.program):  # some changes are roundings of the program's own dtype

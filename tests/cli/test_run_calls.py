@@ -433,3 +433,55 @@ for x, wanted in DataLoader(TensorDataset(torch.randn(8, 3), torch.randint(2, (8
     assert {name: x["shape"] for name, x in document["inputs"].items()} == {
         "w": [3, 2], "x": [4, 3], "wanted": [4],
     }  # fmt: skip
+
+
+CASTING = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+x, places = torch.randn(5, 3), torch.tensor([0, 1, 0, 1, 1])
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    out = net(x)
+    hidden = out.float() @ torch.ones(2, 2)
+    inside = nn.functional.cross_entropy(out, places) + hidden.square().sum()
+    inside.backward(retain_graph=True)
+    once = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+late = out.float() @ torch.ones(2, 2)
+outside = nn.functional.cross_entropy(out, places) + (late * net[0].weight.sum()).sum()
+outside.backward()
+twice = [p.grad.clone() for p in net.parameters()]
+"""
+
+
+@pytest.mark.parametrize(("line", "kept"), [(11, "once"), (16, "twice")])
+def test_steps_are_run_again_under_the_autocast_that_they_ran_under(jvp, tmp_path, monkeypatch, line, kept):
+    """One call is made inside of it, of which all steps are; the other outside, with steps of both kinds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "casting.py").write_text(CASTING)
+    variables = {"__name__": "__main__"}
+    exec(CASTING, variables)
+    names = [name for name, _ in variables["net"].named_parameters()]
+    expected = {f"net.{name}": gradient for name, gradient in zip(names, variables[kept], strict=True)}
+    inspected = json.loads(jvp("run", f"--inspect={line}", "--json", "casting.py").out)
+    found = {name: torch.tensor(entry["value"]) for name, entry in inspected["vjp"].items()}
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)  # a cast weight may be added up in either dtype
+    assert inspected["warnings"] == []
+    traced = json.loads(jvp("run", f"--trace={line}", "--json", "casting.py").out)
+    assert traced["warnings"] == []
+    checked = json.loads(jvp("run", f"--check={line}", "--json", "casting.py").out)
+    assert checked["passed"]
+    assert [row["agrees"] for row in checked["comparisons"]] == [True] * len(checked["comparisons"])
+
+
+def test_a_model_under_autocast_is_opened(jvp, tmp_path):
+    file = tmp_path / "mixed.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nnet = nn.Sequential(nn.Linear(3, 4), nn.Tanh())\n"
+        "def mixed(x):\n    with torch.autocast('cpu', dtype=torch.bfloat16):\n        return net(x).softmax(-1)\n"
+    )
+    document = json.loads(jvp("trace", "mixed(x)", "--import", str(file), "--x", "1,2,3;-1,0,2", "--json").out)
+    assert [step["source"] for step in document["steps"]] == ["net.0", "net.1", "net(x).softmax(-1)"]
+    assert [notice["code"] for notice in document["warnings"]] == []

@@ -13,6 +13,8 @@ from torch.autograd import forward_ad
 from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, pose, refuse_cut
 from jvpcli.jacobians.compute import plan
+from jvpcli.jacobians.dense import PulledMap
+from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
@@ -52,23 +54,26 @@ def linear_maps(
     if not problem.is_own and not request.strict:
         return with_zeros(problem.evaluation, _maps(problem, request, workspace, question))
     with backward_failures(problem):
-        if request.mode != "forward":
-            _run_own_backward(problem)
         if request.strict:
             refuse_independent(problem)
-        return with_zeros(problem.evaluation, _maps(problem, request, workspace))
+        maps = _maps(problem, request, workspace)
+        if request.mode != "forward":
+            _run_own_backward(problem, maps)
+        return with_zeros(problem.evaluation, maps)
 
 
-def _run_own_backward(problem: Problem) -> None:
+def _run_own_backward(problem: Problem, maps: Mapping[tuple[str, str], LinearMap]) -> None:
     """One backward pass by torch itself, where it runs functions of the user's own, for what it raises.
 
-    Maps are made node by node, without what torch checks of a node's gradients and without what a node asks of the whole
-    pass: reentrant checkpoints work in none but `backward()`.
+    Maps that were made node by node were made without what torch checks of a node's gradients and without what a node asks
+    of the whole pass: reentrant checkpoints work in none but `backward()`.
 
     Raises: what the pass raises.
     """
     if problem.custom:
-        for y in problem.differentiable.values():
+        made = {y for (y, _), each in maps.items() if not (isinstance(each, PulledMap) and each.is_by_engine)}
+        for name in made:
+            y = problem.differentiable[name]
             vjp(y, torch.ones_like(y).detach(), list(problem.leaves.values()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from jvpcli.problem import Problem
 from jvpcli.recording.derivatives import Derivative, read_call
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
-from jvpcli.recording.recorder import Recorder
+from jvpcli.recording.recorder import Recorder, casts_in_force
 from jvpcli.recording.tape import NotRecorded, record_of
 from jvpcli.report import Notice
 from jvpcli.report.check import CheckReport, Comparing
@@ -126,13 +127,20 @@ class Watched:
             result = make()
         except BaseException:
             if request is not None:
-                self.answer(request, Made(call.outputs, {}))
+                self._answered(request, Made(call.outputs, {}))
             raise
         if request is not None:
-            self.answer(request, Made(call.outputs, _given_to(call, result, before)))
+            self._answered(request, Made(call.outputs, _given_to(call, result, before)))
         if self.watch is not None:
             self._look(self.watch, call, result)
         return result
+
+    def _answered(self, request: Request, made: Made) -> None:
+        """Answers for a call; the autocast that it was made under is that of the steps that ran under it alone."""
+        with ExitStack() as stack:
+            for kind, dtype in casts_in_force():
+                stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=False))
+            self.answer(request, made)
 
     def _look(self, watch: Watch, call: Derivative, result: Any) -> None:
         """Looks at the gradients of a pass."""
@@ -259,8 +267,8 @@ def compared(report: Any, request: Request, made: Made) -> Any:
         )
     notice = Notice(
         "other_gradient",
-        f"{told}: something that is not among them takes part, such as a hook on a gradient, a value that was changed through "
-        ".data, or autocast",
+        f"{told}: something that is not among them takes part, such as a hook on a gradient, or a value that was changed through "
+        ".data",
         "other_gradient",
     )
     return replace(report, warnings=(*report.warnings, notice))

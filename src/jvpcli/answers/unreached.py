@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +33,24 @@ SENTENCES = {
 }
 """By the code of a claim its sentence."""
 
+OF_SEVERAL = {
+    "no_path": "{pairs} are zero because these inputs don't reach these outputs",
+    "no_path_here": "{pairs} are zero here: nothing that these outputs are computed from at these values reads these inputs",
+    "shape_only": "{pairs} are zero: these outputs are computed from the shapes of these inputs, not from their numbers",
+    "cut": "these outputs change with these inputs, but autograd sees no path back: the graph is cut on the way (by .detach(), "
+    ".item(), an integer cast, a comparison or a decision, for instance), and the derivatives shown are zero: {pairs}",
+    "cut_untested": "these outputs are computed from these inputs, but autograd sees no path back, and the derivatives shown are "
+    "zero: {pairs}",
+    "steady": "these outputs are computed from these inputs, but autograd sees no path back, and they were the same at {count} "
+    "other values of each input: {pairs}",
+    "no_effect": "autograd sees no path from these outputs back to these inputs, and they were the same at {count} other values "
+    "of each: they seem not to use them: {pairs}",
+}
+"""The same of several pairs of an output and an input."""
+
+FEW = 2
+"""So many pairs of which the same is to be said have a sentence each."""
+
 REACHED = "; what its graph does reach is {leaves}"
 """Added where the graph ends at tensors that are no inputs."""
 
@@ -41,25 +61,51 @@ MOST_NAMES = 3
 """Tensors that are named."""
 
 
-def unreached(problem: Problem, output: str, input_name: str) -> Notice:
-    """What is to be said of an input that no gradient flows to from an output."""
-    claim, count = _claim(problem, output, input_name)
-    message = SENTENCES[claim].format(y=output, x=input_name, count=count)
+def unreached(problem: Problem, pairs: Sequence[tuple[str, str]]) -> Iterator[Notice]:
+    """What is to be said of pairs of an output and an input that it sends no gradient to: one sentence of all that are alike."""
+    elsewhere = cache(lambda name: _elsewhere(problem, name))
+    alike: dict[tuple[str, int, str], list[tuple[str, str]]] = {}
+    for y, x in pairs:
+        claim, count = _claim(problem, y, x, elsewhere)
+        alike.setdefault((claim, count, _reached(problem, y, claim)), []).append((y, x))
+    for (claim, count, reached), found in alike.items():
+        if len(found) <= FEW:
+            messages = [SENTENCES[claim].format(y=y, x=x, count=count) for y, x in found]
+        else:
+            messages = [OF_SEVERAL[claim].format(pairs=_together(found), count=count)]
+        yield from (Notice(CODES.get(claim, "unused_input"), message + reached, claim) for message in messages)
+
+
+def _together(pairs: Sequence[tuple[str, str]]) -> str:
+    """The derivatives of some pairs of an output and an input, those of outputs with the same inputs as one: ∂(a, b)/∂(x, w)."""
+    inputs = {y: tuple(x for z, x in pairs if z == y) for y, _ in pairs}
+    outputs = {xs: tuple(y for y, own in inputs.items() if own == xs) for xs in inputs.values()}
+    return ", ".join(f"∂{_listed(ys)}/∂{_listed(xs)}" for xs, ys in outputs.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _reached(problem: Problem, output: str, claim: str) -> str:
+    """What is added of the tensors that the graph of an output does reach."""
     leaves = list(_leaves(problem, output)) if claim in ("no_effect", "steady", "cut", "cut_untested") else []
-    if leaves:
-        more = f" and {len(leaves) - MOST_NAMES} more" if len(leaves) > MOST_NAMES else ""
-        message += REACHED.format(leaves=", ".join(leaves[:MOST_NAMES]) + more)
-    return Notice(CODES.get(claim, "unused_input"), message, claim)
+    more = f" and {len(leaves) - MOST_NAMES} more" if len(leaves) > MOST_NAMES else ""
+    return REACHED.format(leaves=", ".join(leaves[:MOST_NAMES]) + more) if leaves else ""
 
 
-def _claim(problem: Problem, output: str, input_name: str) -> tuple[str, int]:
+Elsewhere = Callable[[str], Sequence[Mapping[str, Tensor]]]
+"""The name of an input to the outputs at a few other values of it."""
+
+
+def _claim(problem: Problem, output: str, input_name: str, elsewhere: Elsewhere) -> tuple[str, int]:
     """The claim that holds, and at how many other values of the input the output was looked at."""
     evaluation, program = problem.evaluation, problem.function
     if isinstance(program, Program) and not _depends(evaluation, output, input_name, all_read=True):
         return "no_path_here" if _chosen(program, evaluation) else "no_path", 0
     if isinstance(program, Program) and not _depends(evaluation, output, input_name, all_read=False):
         return "no_path_here" if _chosen(program, evaluation) else "shape_only", 0
-    changed = _changes(problem, output, input_name)
+    changed = [_differs(there.get(output), evaluation.outputs[output]) for there in elsewhere(input_name)]
     if any(changed):
         return "cut", 0
     known = isinstance(program, Program) and not any(is_imported(step.op) for step in evaluation.tape)
@@ -86,18 +132,18 @@ def _holds(value: object, wanted: Tensor) -> bool:
     return value is wanted or (isinstance(value, (tuple, list)) and any(_holds(item, wanted) for item in value))
 
 
-def _changes(problem: Problem, output: str, input_name: str) -> list[bool]:
-    """For a few other values of the input whether the output is another there; nothing of those that it refuses."""
-    x, here = problem.leaves[input_name].detach(), problem.evaluation.outputs[output]
-    found = []
+def _elsewhere(problem: Problem, input_name: str) -> list[Mapping[str, Tensor]]:
+    """The outputs at a few other values of an input; nothing of those that the function refuses."""
+    x, found = problem.leaves[input_name].detach(), list[Mapping[str, Tensor]]()
     for other in (-x, 2 * x + 1, x.flip(tuple(range(x.dim()))) - 3, 1000 * x + 1000):
-        try:
-            y = problem.at({input_name: other}).outputs.get(output)
-        except (JvpError, RuntimeError):
-            continue
-        # how many outputs there are may follow from the values
-        found.append(y is None or y.shape != here.shape or not torch.allclose(y, here, rtol=0, atol=0, equal_nan=True))
+        with suppress(JvpError, RuntimeError):
+            found.append(problem.at({input_name: other}).outputs)
     return found
+
+
+def _differs(there: Tensor | None, here: Tensor) -> bool:
+    """Whether an output is another elsewhere; how many there are may follow from the values."""
+    return there is None or there.shape != here.shape or not torch.allclose(there, here, rtol=0, atol=0, equal_nan=True)
 
 
 # What the graph does reach

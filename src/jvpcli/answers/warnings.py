@@ -100,7 +100,7 @@ def _unreached(problem: Problem, products: Products) -> Iterator[Notice]:
     if missing:
         from jvpcli.answers.unreached import unreached  # seldom needed
 
-        yield from (unreached(problem, y, x) for y, x in missing)
+        yield from unreached(problem, missing)
 
 
 def _not_differentiable(evaluation: Evaluation) -> Iterator[Notice]:

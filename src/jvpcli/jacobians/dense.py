@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,7 +22,7 @@ from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.local.node import is_fused
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.pattern import kinds, masks
-from jvpcli.jacobians.structure import classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_flat, is_turned
 from jvpcli.problem import at_rows
@@ -47,6 +47,9 @@ LARGE = 1 << 17
 
 FLAT = 64
 """Up to so many rows torch takes longer for the product of a turned matrix with them."""
+
+MOST_AGAIN = 1 << 20
+"""Entries of a Jacobian up to which it is computed at another point, too, where only values may tell its structure."""
 
 BATCH_BYTES = 1 << 27
 """What a batch of passes may use where no limit is given."""
@@ -246,29 +249,46 @@ class PulledMap(DenseMap):
     Attributes:
         told: what the operations of that graph tell.
         position: which of its inputs this is the derivative to.
+        elsewhere: gives the matrix at another point, whose values may tell what operations don't; None: that cannot be had.
     """
 
     told: _Told | None = None
     position: int = 0
+    elsewhere: Callable[[], Tensor | None] | None = None
+
+    @property
+    def is_by_engine(self) -> bool:
+        """Whether torch's own engine went the passes, with all that it checks; where there were any."""
+        assert self.told is not None
+        return self.m > 0 and not manner_of(self.told.graph).fused
+
+    @property
+    def structure(self) -> str:
+        """Its kind."""
+        return self._known[0]
 
     @property
     def structure_from(self) -> str:
-        """What the structure is told by where the values alone don't show it."""
-        assert self.told is not None
-        return "values" if self.told.graph.whole else "operations"
+        """What told it."""
+        return self._known[1]
 
     @cached_property
-    def structure(self) -> str:
-        """From the values where none is zero, else from the operations; unknown where those do not tell."""
+    def _known(self) -> tuple[str, str]:
+        """From the values where none is zero, else from the operations, or from values elsewhere; unknown where none tell."""
         assert self.told is not None
-        if self.nnz == self.m * self.n > 1:
-            return "dense"
         graph = self.told.graph
-        if graph.whole:
-            nature = graph.natures[self.position]
-            return classify_values([self.matrix], nature, self.shapes) if nature.smooth else unproved(self.matrix)
-        known = self.told.kinds
-        return unproved(self.matrix) if known is None else known[self.position]
+        told_by = "values" if graph.whole else "operations"
+        if self.nnz == self.m * self.n > 1:
+            return "dense", told_by
+        nature, known = graph.natures[self.position], None if graph.whole else self.told.kinds
+        if graph.whole and nature.smooth:
+            return classify_values([self.matrix], nature, self.shapes), told_by
+        kind = unproved(self.matrix) if known is None else known[self.position]
+        if kind == "unknown" and nature.smooth and self.elsewhere and self.m * self.n <= MOST_AGAIN:
+            there = self.elsewhere()
+            found = None if there is None else kind_by_values(self.matrix, there, nature, self.shapes)
+            return (kind, told_by) if found is None else (found, "values")
+        return kind, told_by
 
 
 def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:

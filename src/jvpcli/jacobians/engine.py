@@ -10,9 +10,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.dense import (
     BATCH_BYTES,
     Manner,
+    PulledMap,
     by_batches,
     by_columns,
     by_rows,
@@ -28,14 +29,14 @@ from jvpcli.jacobians.dense import (
     pulled_maps,
     rows_at_once,
 )
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph, read_others
+from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.nearby import others
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
-from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
+from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.course import Course
@@ -80,7 +81,7 @@ def plan(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    elsewhere: Callable[[], Sequence[Graph]] | None = None,
+    elsewhere: Others | None = None,
     known: Hashable = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
@@ -280,7 +281,14 @@ class LargePlan:
             notice = Notice("fallback", f"∂{name} was computed pass by pass: {error}")
             return small.maps(), small.plan, (notice,)
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
-        return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+        return _with_sample(maps, lambda: self._sample), computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+
+    @cached_property
+    def _sample(self) -> Maps:
+        """The maps at another point, by passes."""
+        found = sample_maps(self.problem.leaves, self.problem.at, partial(_by_passes, limit=self.problem.memory_limit))
+        self.problem.settle()
+        return found
 
     def repeat(self, course: Course) -> Repeat | None:
         """The same maps at other points, by the course that the evaluation took; None where each point is looked at anew."""
@@ -365,7 +373,51 @@ class Repeat:
             else:
                 maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
             found.update(zip(pairs, maps, strict=True))
-        return found
+        return _with_sample(found, cache(lambda: self._sample(inputs, values)))
+
+    def _sample(self, inputs: Named, values: Mapping[int, Any]) -> Maps:
+        """The maps at another point, by passes."""
+        slots = {x: slot for (_, x), slot in zip(self.chosen[0].pairs, self.course.leaves, strict=True)}
+
+        def at(place: Named) -> _Point:
+            there = self.course.run({**inputs, **place}, self.memory_limit)
+            assert there is not None, "values decide what runs"
+            outputs = {each.pairs[0][0]: there[each.slot] for each in self.chosen}
+            return _Point(outputs, {x: there[slot] for x, slot in slots.items()})
+
+        leaves = {x: values[slot] for x, slot in slots.items()}
+        return sample_maps(leaves, at, partial(_by_passes, limit=self.memory_limit))
+
+
+class _Point(NamedTuple):
+    """Outputs at a point, and the leaves that they come from."""
+
+    outputs: Named
+    leaves: Named
+
+
+def _by_passes(outputs: Named, leaves: Named, limit: int | None) -> Maps:
+    """The maps of outputs to leaves, in `limit` bytes, without their kinds."""
+    room = BATCH_BYTES if limit is None else min(BATCH_BYTES, limit)
+    pulled = {name: by_rows(read_graph(y, list(leaves.values())), room) for name, y in outputs.items()}
+    return {
+        (name, x): DenseMap(tuple(outputs[name].shape), tuple(leaf.shape), matrix)
+        for name, matrices in pulled.items()
+        for (x, leaf), matrix in zip(leaves.items(), matrices, strict=True)
+    }
+
+
+def _with_sample(maps: Maps, sample: Callable[[], Maps]) -> Maps:
+    """Maps that passes gave with their values at another point, which are asked for where operations don't tell a kind."""
+
+    def elsewhere(key: tuple[str, str]) -> Tensor | None:
+        there = sample().get(key)
+        return there.matrix if isinstance(there, DenseMap) else None
+
+    return {
+        key: replace(each, elsewhere=partial(elsewhere, key)) if isinstance(each, PulledMap) else each
+        for key, each in maps.items()
+    }
 
 
 def _done(planned: OutputPlan, way: Way) -> Plan:

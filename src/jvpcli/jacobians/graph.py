@@ -50,6 +50,10 @@ class Edge(NamedTuple):
     carried: Sequence[int]
 
 
+Others = Callable[[], "Sequence[Graph]"]
+"""Gives the graphs of an output at other points, which are evaluated where they are asked for; none: nothing can be told."""
+
+
 @dataclass(frozen=True)
 class Graph:
     """The part of an autograd graph between one output and the inputs that it reaches.
@@ -68,7 +72,7 @@ class Graph:
     like: Tensor
     hooked: bool = False
     weighed: bool = False
-    elsewhere: Callable[[], Sequence[Graph]] | None = None
+    elsewhere: Others | None = None
     below: Callable[[], Sequence[Node]] | None = None
 
     @cached_property
@@ -221,7 +225,7 @@ def read_graph(
     hooked: bool = False,
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
-    elsewhere: Callable[[], Sequence[Graph]] | None = None,
+    elsewhere: Others | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 

@@ -146,22 +146,34 @@ def blocks(
 
 
 def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
-    """Under vmap; None where an operation has no batch rule, or one that is not to be believed."""
+    """Under vmap; None where an operation has no batch rule, or one that is not to be believed.
+
+    Where the one way to take them together fails, the other may not: a backward of the user's own that differentiates itself
+    runs outside of transforms alone.
+    """
+    found = _under_vmap(sweep.pull, cotangents, sweep.light)
+    doubtful = sweep.doubtful
+    if found is None:
+        found, doubtful = _under_vmap(sweep.pull, cotangents, not sweep.light), True
+    return None if found is None or (doubtful and not _agrees(sweep.pull, cotangents, found)) else found
+
+
+def _under_vmap(pull_one: Pull, cotangents: Tensor, light: bool) -> list[Tensor | None] | None:
+    """The passes together, by the rules behind `is_grads_batched=True` or by those of `torch.vmap`; None where they fail."""
     reached: list[bool] = []
 
     def pull(v: Tensor) -> tuple[Tensor, ...]:
-        pulled = sweep.pull(v)
+        pulled = pull_one(v)
         reached[:] = [gradient is not None for gradient in pulled]
         return tuple([gradient for gradient in pulled if gradient is not None])
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch complains of what it takes one by one
-            stacks = iter(at_rows(pull, [cotangents], sweep.light))
+            stacks = iter(at_rows(pull, [cotangents], light))
     except (RuntimeError, ValueError):
         return None
-    found = [next(stacks) if there else None for there in reached]
-    return None if sweep.doubtful and not _agrees(sweep.pull, cotangents, found) else found
+    return [next(stacks) if there else None for there in reached]
 
 
 def _agrees(pull: Pull, cotangents: Tensor, found: Sequence[Tensor | None]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
 from jvpcli.jacobians.stacked import Around, look_around
-from jvpcli.jacobians.structure import PLACED, classify_complex, classify_values, unproved, without_artefacts
+from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
@@ -107,11 +107,12 @@ class SmallPlan:
         problem, outputs, plan = self.problem, self.targets, self.plan
         together = self.together and self.mode != "forward" and problem.can_stack
         around = _look_around(problem, plan.mode) if together else None
+        sampled = cache(lambda: sample_maps(problem.leaves, problem.at, lambda ys, xs: maps_by_passes(ys, xs, plan)[0]))
         if around is None:
             maps, plan, notices = self._maps()
-            return Derivatives(with_kinds(problem, outputs, maps, cache(lambda: _sample(problem, plan))), plan, notices)
+            return Derivatives(with_kinds(problem, outputs, maps, sampled), plan, notices)
         seen = around.sample
-        sample = cache(lambda: _sample(problem, plan)) if seen is None else lambda: seen
+        sample = sampled if seen is None else lambda: seen
         return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
 
 
@@ -182,15 +183,28 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
     return around
 
 
-def _sample(problem: Problem, plan: Plan) -> Maps:
-    """The maps at another point; none where the function cannot be evaluated there."""
-    inputs = problem.leaves
+class Point(Protocol):
+    """The function at a point: its outputs, and the leaves that they come from."""
+
+    @property
+    def outputs(self) -> Named: ...  # noqa: D102
+    @property
+    def leaves(self) -> Named: ...  # noqa: D102
+
+
+def sample_maps(
+    inputs: Named, at: Callable[[Named], Point], derive: Callable[[Named, Named], Mapping[tuple[str, str], LinearMap]]
+) -> Maps:
+    """The maps at another point, which `derive` makes of outputs and leaves; none where the function fails there.
+
+    `at` evaluates the function at a point.
+    """
     places = (elsewhere(inputs, seed=7), *[sampled(inputs, relative, seed=7) for relative in (-NEARBY, NEARBY)])
     for place in places:  # inwards first: that stays in the domain more often
         try:
-            there = problem.at(place)
+            there = at(place)
             reached = {name: y for name, y in there.outputs.items() if y.requires_grad}
-            maps = maps_by_passes(reached, there.leaves, plan)[0]
+            maps = derive(reached, there.leaves)
         except Exception:  # any failure of the user's function off the point only costs the sample
             continue
         if all(bool(part.isfinite().all()) for each in maps.values() for part in each.parts):
@@ -209,7 +223,7 @@ def with_kinds(
     `sample` gives the maps at another point.
     """
     found: dict[tuple[str, str], LinearMap] = {}
-    around = cache(lambda: others(problem)) if problem.decided else lambda: None
+    around = cache(lambda: others(problem))
     for y_name, y in outputs.items():
         operations = _Operations(problem, y_name, y, around)
         for position, x_name in enumerate(problem.leaves):
@@ -229,19 +243,14 @@ def _by_values(
     jacobian: DenseMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature
 ) -> LinearMap | None:
     """The map with the structure that the values here and elsewhere show; None where they don't show it all."""
-    if not nature.smooth:
-        return None
-    other = sample().get(key)
+    other = sample().get(key) if nature.smooth else None
     if not isinstance(other, DenseMap) or other.matrix.shape != jacobian.matrix.shape:
         return None
     matrix, artefacts = jacobian.matrix, 0
     if not all_finite(matrix):
         matrix, artefacts = without_artefacts(matrix, other.matrix != 0)
-    kind = classify_values([matrix, other.matrix], nature, jacobian.shapes)
-    kind = "sparse" if kind in PLACED and not nature.still else kind
-    if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
-        return None
-    return replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
+    kind = kind_by_values(matrix, other.matrix, nature, jacobian.shapes)
+    return None if kind is None else replace(jacobian, matrix=matrix, kind=kind, kind_from="values", artefacts=artefacts)
 
 
 def _of_complex(jacobian: ComplexMap, sample: Callable[[], Maps], key: tuple[str, str], nature: Nature) -> str:

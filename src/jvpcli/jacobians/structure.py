@@ -144,6 +144,17 @@ def _kind_of(
     return classify(rows, cols, m, n, nature, constant=constant, ones=ones, shapes=shapes)
 
 
+def kind_by_values(here: Tensor, there: Tensor, nature: Nature, shapes: Shapes) -> str | None:
+    """The kind of one map that its matrix at the point and another at a random one show; None where they don't show it all."""
+    if not nature.smooth or here.shape != there.shape:
+        return None
+    kind = classify_values([here, there], nature, shapes)
+    kind = "sparse" if kind in PLACED and not nature.still else kind
+    if (kind == "zero" and not nature.rigid) or not (nature.still or kind in ("sparse", "dense")):
+        return None
+    return kind
+
+
 def classify_complex(maps: Sequence[ComplexMap], nature: Nature) -> str:
     """The kind of one map from or to complex numbers, at the point and maybe elsewhere.
 

@@ -47,7 +47,7 @@ def holds_anywhere(program: Program, evaluation: Evaluation) -> bool:
     if set(evaluation.output_slots) != set(evaluation.outputs) or any(map(decides, program.equations)):
         return False
     return not any(
-        catalog.is_random(step.op) or may_change(step) or step.kind == "derive" or not step.recorded
+        catalog.is_random(step.op) or may_change(step) or step.kind == "derive" or not step.recorded or step.casts
         for step in evaluation.tape
     )
 

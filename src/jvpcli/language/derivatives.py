@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
-from jvpcli.language.operations import apply_operation, check_result, read_operand
+from jvpcli.language.operations import apply_operation, check_result, read_operand, running
 from jvpcli.language.run import Handler, Run
 from jvpcli.program import BACKWARD, CLEAR, GRAD, READ, Const, Equation, Operand, Pack, Ref, refs
 
@@ -48,7 +48,7 @@ class Live:
             return self.backward(equation, keywords)
         if equation.op in (READ, CLEAR):
             return self.held(equation)
-        with torch.set_grad_enabled(equation.recorded and torch.is_grad_enabled()):
+        with running(equation):
             return apply_operation(equation.op, arguments, keywords, functions)
 
     def backward(self, equation: Equation, keywords: Mapping[str, Any]) -> None:

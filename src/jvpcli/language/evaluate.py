@@ -195,12 +195,18 @@ def evaluate(
     check_inputs(program, inputs)
     copy = changes_inputs(program)
     graph = {*wrt, *tracked, *program.derived}
-    leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
-    readings = Readings() if functions else None
-    with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
-        run = _run(program, leaves, memory_limit, functions)
-        run.run(program.equations)
-        parts, left_out = _parts(run, program)
+    while True:
+        leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
+        readings = _readings(functions) if functions else None
+        try:
+            with seeded(seed, leaves.values()) as said, torch.enable_grad(), readings or nullcontext(), default_of(program):
+                run = _run(program, leaves, memory_limit, functions)
+                run.run(program.equations)
+                parts, left_out = _parts(run, program)
+            break
+        except WrittenError as error:
+            for _, written in outside(functions):
+                written.extend(error.places)
     if functions:
         _refuse_overwritten(leaves, inputs, wrt)
     outputs = _named_outputs(run, program, parts)
@@ -302,7 +308,7 @@ def evaluate_function(
     with seeded(seed, leaves.values()), torch.enable_grad():
         while True:
             try:
-                with Readings(partial(_refuse_outside, owner=owner, written=written)) as readings:
+                with Readings(partial(_refuse_outside, owners=[owner], written=written)) as readings:
                     result = _called(function, given, arguments, modules, double, written)
                 break
             except WrittenError as error:
@@ -353,14 +359,33 @@ def _called(
     return run_with(call, given.values(), modules, {}, double, written) if modules or written else call()
 
 
-def _refuse_outside(tensors: Sequence[Tensor], owner: Any, written: Collection[Place]) -> None:
-    """Stop a function before it writes to tensors that it finds outside of itself.
+def _readings(functions: Mapping[str, Callable[..., Any]]) -> Readings:
+    """What watches imported functions; they are stopped before they write to tensors from outside."""
+    found = outside(functions)
+    owners, written = [owner for owner, _ in found], [place for _, places in found for place in places]
+    return Readings(partial(_refuse_outside, owners=owners, written=written) if found else None)
+
+
+def outside(functions: Mapping[str, Callable[..., Any]] | None) -> list[tuple[Any, list[Place]]]:
+    """The functions of the user's own among imported ones, each with the places that it writes to, as far as they are known."""
+    found = []
+    function: Any
+    for function in (functions or {}).values():
+        while not hasattr(function, "written") and hasattr(function, "function"):  # one that is watched as it runs
+            function = function.function
+        if hasattr(function, "written"):
+            found.append((function.function, function.written))
+    return found
+
+
+def _refuse_outside(tensors: Sequence[Tensor], owners: Sequence[Any], written: Collection[Place]) -> None:
+    """Stop functions before they write to tensors that they find outside of themselves.
 
     Raises:
-        WrittenError: it is about to, and has no copy there yet.
+        WrittenError: they are about to, and have no copy there yet.
     """
     known = {place.key for place in written}
-    new = [place for place in holding(tensors, owner) if place.key not in known]
+    new = [place for place in holding(tensors, *owners) if place.key not in known]
     if new:
         raise WrittenError(new)
 

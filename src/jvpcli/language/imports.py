@@ -5,7 +5,8 @@ name; what it defines at its top level under a public name can be called: functi
 by dotted names), and `apply` of an `autograd.Function`.
 
 An imported function is made pure: the parameters that an expression differentiates come in as keyword arguments under
-their dotted names, and the modules' buffers are copies, so that one evaluation leaves nothing behind for the next.
+their dotted names, and copies stand for the modules' buffers and for whatever else it writes to that it finds outside of
+itself, so that one evaluation leaves nothing behind for the next.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
 from jvpcli.language.operations import check_result, describe, is_usable, without_numbers
-from jvpcli.language.substitution import ModuleFunction, code_within, run_with
+from jvpcli.language.substitution import ModuleFunction, Place, code_within, run_with
 
 TORCH = str(Path(torch.__file__).parent)
 
@@ -43,6 +44,7 @@ class ImportedFunction:
         files: the user's files, for the place of an error.
         modules: every module of the files, by name: an imported function may use any of them.
         double: whether the modules' parameters and buffers are taken in double precision.
+        written: the places of further tensors that it writes to, as far as that is known.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ImportedFunction:
     files: tuple[str, ...]
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
     double: bool = False
+    written: list[Place] = field(default_factory=list)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call it; keywords with a dot in their name are values of parameters.
@@ -73,7 +76,7 @@ class ImportedFunction:
             if f"{name}.{path}" in parameters
         }
         call = partial(self.function, *arguments, **keywords)
-        return run_with(call, (arguments, keywords, parameters), self.modules.values(), replaced, self.double)
+        return run_with(call, (arguments, keywords, parameters), self.modules.values(), replaced, self.double, self.written)
 
     def _usable(self, result: Any) -> Any:
         """What the function returned, as an expression goes on with it.

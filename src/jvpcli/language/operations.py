@@ -9,6 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache, lru_cache, partial, reduce
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import catalog, guards, refusals
-from jvpcli.program import IMPORTED, Const, Operand, Ref
+from jvpcli.program import IMPORTED, Const, Equation, Operand, Ref
 
 
 class Record(tuple[Any, ...]):
@@ -167,6 +168,18 @@ CASTS = frozenset(
 
 Done = Callable[[Arguments, Keywords], Any]
 """What an operation does, given its arguments."""
+
+
+def running(step: Equation) -> AbstractContextManager[Any]:
+    """What a step runs inside of: no graph where none was recorded, and the autocast that it was noted down under."""
+    grad = torch.set_grad_enabled(step.recorded and torch.is_grad_enabled())
+    if not step.casts:
+        return grad
+    stack = ExitStack()
+    stack.enter_context(grad)
+    for kind, dtype in step.casts:
+        stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
+    return stack
 
 
 def _call(path: str) -> Done:

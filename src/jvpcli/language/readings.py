@@ -47,6 +47,8 @@ class Readings(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """torch's hook: every call of a torch function."""
+        if torch.compiler.is_dynamo_compiling():  # which writes down what it reads here, and would keep what this holds
+            return func(*args, **kwargs) if kwargs else func(*args)
         if self._writing is not None and (kwargs or may_write(func)):
             written = written_by(name_of(func), args, kwargs or {})
             if written:

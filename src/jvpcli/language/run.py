@@ -20,6 +20,7 @@ from jvpcli.language.operations import (
     is_plain,
     is_scalar,
     read_operand,
+    running,
     sentence,
 )
 from jvpcli.program import Block, Const, Equation, Operand, Pack, Program, Ref, refs
@@ -167,7 +168,7 @@ class Run:
             raise _unseen(step, self.label)
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
-            with torch.set_grad_enabled(step.recorded and torch.is_grad_enabled()):
+            with running(step):
                 value = apply_operation(step.op, arguments, keywords, self.functions)
         except JvpError:
             raise

@@ -136,8 +136,19 @@ class _Held:
 
     def put_copies(self) -> None:
         """Put the tensors in their places; of some copies, which may be written to."""
-        for place, tensor in zip(self.places, self.tensors, strict=True):
-            place.tensors[place.name] = _copy(tensor) if place.is_copied and tensor is not None else tensor
+        with torch._C.DisableTorchFunction():  # nobody who watches the function is told of them
+            for place, tensor in zip(self.places, self.tensors, strict=True):
+                place.tensors[place.name] = _copy(tensor) if place.is_copied and tensor is not None else tensor
+
+    def is_as(self, other: _Held) -> bool:
+        """Whether other tensors for the same places are these, or copies of these."""
+        pairs = zip(self.places, self.tensors, other.tensors, strict=True)
+        return all(a is b or (place.is_copied and a is not None and b is not None and _same(a, b)) for place, a, b in pairs)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -172,7 +183,15 @@ def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> None:
-    """Have the backward passes of a result find modules as they were left, and leave them as before."""
+    """Have the backward passes of a result find modules as they were left, and leave them as before.
+
+    Where nothing was left otherwise, and no backward of the user's own may do so, they find them so anyway.
+    """
+    outputs = [y for y in _tensors(result) if y.grad_fn is not None]
+    given = [x for x in _tensors(tuple(inputs)) if x.requires_grad]
+    own = list(_own_nodes(outputs, given))
+    if not own and left.is_as(before):
+        return
 
     def enter(_: Tensor | None) -> None:
         """A gradient arrives."""
@@ -189,13 +208,11 @@ def _keep(result: Any, inputs: Iterable[Any], left: _Held, before: _Held) -> Non
         if gradient is not None and gradient.grad_fn is not None:
             _attend(gradient, enter)
 
-    outputs = [y for y in _tensors(result) if y.grad_fn is not None]
-    given = [x for x in _tensors(tuple(inputs)) if x.requires_grad]
     for y in outputs:
         _attend(y, enter)
     for x in given:
         _attend(x, follow)
-    for node in _own_nodes(outputs, given):
+    for node in own:
         _run_inside(node, left, before)
 
 

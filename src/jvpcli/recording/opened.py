@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import JvpError
-from jvpcli.language.evaluate import call_function
+from jvpcli.language.evaluate import call_function, outside
 from jvpcli.language.operations import is_imported
+from jvpcli.language.substitution import Place, run_with
 from jvpcli.language.values import not_dense
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site
@@ -48,15 +50,16 @@ def as_program(problem: Problem, name: str) -> Problem:
         name, names, tuple(equations), result, outputs, step.slot + len(equations), tuple((0, 0) for _ in names)
     )
     shown = getattr(function, "__wrapped__", function)
-    return replace(problem, function=program, functions={name: _Named(called, shown)}, arguments=None)
+    return replace(problem, function=program, functions={name: _Named(called, shown, problem.written)}, arguments=None)
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A callable, and the function of the user's own that it calls."""
+    """A callable, the function of the user's own that it calls, and the places of tensors from outside that this writes to."""
 
     call: Callable[..., Any]
     function: Callable[..., Any]
+    written: list[Place]
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self.call(*arguments, **keywords)
@@ -248,8 +251,16 @@ class _Writer:
             return equation
         name = equation.target.removeprefix(IMPORTED)
         free = free_name(name, {**self.problem.functions, **self.functions})
-        self.functions[free] = recorded.functions[name]
+        function = recorded.functions[name]
+        written = [place for _, places in outside(self.problem.functions) for place in places]
+        own = isinstance(getattr(function, "__self__", None), type)  # `apply` of a Function, which may be what writes there
+        self.functions[free] = _Named(partial(_leaving, function, written), function, written) if own and written else function
         return replace(equation, op=f"call:{IMPORTED}{free}")
+
+
+def _leaving(function: Callable[..., Any], written: Sequence[Place], *arguments: Any, **keywords: Any) -> Any:
+    """What a function gives, which leaves the tensors in some places as they are."""
+    return run_with(partial(function, *arguments, **keywords), (arguments, keywords), (), {}, written=written)
 
 
 def _refs(operand: Operand) -> list[int]:

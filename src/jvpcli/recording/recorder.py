@@ -42,6 +42,7 @@ class Call:
         point: where in the user's code.
         modules: the modules that were running, the outermost first.
         recorded: whether autograd recorded graphs.
+        casts: the autocast in force, as `Equation` has it.
         differentiable: whether a result carries a gradient.
         depth: how many steps without a gradient it stands upon.
         state: the state that random numbers started from, where the call draws some.
@@ -55,6 +56,7 @@ class Call:
     point: Point | None
     modules: tuple[Any, ...]
     recorded: bool
+    casts: tuple[tuple[str, torch.dtype], ...] = ()
     differentiable: bool = False
     depth: int = 0
     state: Tensor | None = None
@@ -227,7 +229,7 @@ class Recorder(TorchFunctionMode):
         writes = bool(written_by(getattr(func, "__name__", ""), args, keywords))
         if not torch.is_grad_enabled() and not writes and not any(x.requires_grad or id(x) in self._made for x in tensors):
             return self._attempted(make, func, args, keywords)  # of numbers alone, with which nothing is differentiated
-        call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled())
+        call = Call(self._count, func, None, None, user_point(), tuple(self._modules), torch.is_grad_enabled(), casts_in_force())
         self._count += 1
         before = [_version(x) for x in tensors]
         origins = {id(x): self.origin(x, copy=writes and k == 0) for k, x in enumerate(tensors)}
@@ -339,6 +341,15 @@ class Recorder(TorchFunctionMode):
         """Where the user's code called the outermost of some modules."""
         reference, point = self._roots.get(id(modules[0]), (None, None)) if modules else (None, None)
         return point if reference is not None and reference() is modules[0] else None
+
+
+def casts_in_force() -> tuple[tuple[str, torch.dtype], ...]:
+    """The autocast that is on: kinds of devices, each with the dtype."""
+    return tuple([(kind, torch.get_autocast_dtype(kind)) for kind in CASTING if torch.is_autocast_enabled(kind)])
+
+
+CASTING = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices that torch casts on by itself."""
 
 
 def _recorded_apply(recorder: Recorder, apply: Any) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from jvpcli.language import catalog
-from jvpcli.language.operations import apply_operation, is_in_place, read_operand
+from jvpcli.language.operations import apply_operation, is_in_place, read_operand, running
 from jvpcli.program import IMPORTED, Const, Equation, Operand, Pack, Program, Ref, Site, refs
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Place, pieces
@@ -215,7 +215,8 @@ class _Writer:
             self.functions[op.removeprefix(f"call:{IMPORTED}")] = derived
             operands, keywords = tuple(map(Ref, derived.inputs)), ()
         self.site = site
-        self.held[call.number, ()] = self.add(Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded))
+        equation = Equation(op, operands, 0, (0, 0), keywords, name, recorded=call.recorded, casts=call.casts)
+        self.held[call.number, ()] = self.add(equation)
 
     def add(self, equation: Equation) -> Ref:
         """An equation, in the next slot."""
@@ -306,7 +307,7 @@ class Derived:
             for step in self.equations:
                 arguments = [read_operand(operand, held) for operand in step.operands]
                 named = {name: read_operand(operand, held) for name, operand in step.keywords}
-                with torch.set_grad_enabled(step.recorded):
+                with running(step):
                     held[step.slot] = apply_operation(step.op, arguments, named, self.functions)
             arguments = [read_operand(operand, held) for operand in self.operands]
             named = {name: read_operand(operand, held) for name, operand in self.keywords}

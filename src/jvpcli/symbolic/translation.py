@@ -61,6 +61,8 @@ def _step(step: Equation, values: Mapping[int, Any], evaluation: Evaluation) -> 
     text = evaluation.program.step_text(step) if evaluation.program else step.op
     if not step.recorded:
         raise NoClosedFormError(f"`{text}` runs under no_grad")
+    if step.casts:
+        raise NoClosedFormError(f"`{text}` runs under autocast")
     if is_in_place(step.op) or step.op in ("op:setitem", "op:iadd", "op:isub", "op:imul", "op:itruediv"):
         raise NoClosedFormError(f"`{text}` changes a tensor in place")
     arguments = [read_operand(operand, values) for operand in step.operands]

@@ -8,15 +8,15 @@ Evaluating Derivatives, ch. 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.graph import Graph, accumulate, read_graph
+from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.jacobians.nearby import all_finite, direction
@@ -207,7 +207,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        elsewhere = partial(_others, step, number, positions) if step.decided else None
+        elsewhere = cache(partial(_others, step, number, positions)) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, elsewhere)
         known: Sequence[Nature] = [each.nature for each in told if each is not None]
         if len(known) < len(leaves):
@@ -243,7 +243,7 @@ def _diagonal(told: StructuredMap, leaf: Tensor) -> DenseMap | None:
 
 
 def _by_operations(
-    output: Tensor, leaves: Sequence[Tensor], weighed: bool, elsewhere: Callable[[], Sequence[Graph]] | None
+    output: Tensor, leaves: Sequence[Tensor], weighed: bool, elsewhere: Others | None
 ) -> Sequence[StructuredMap | None]:
     """What the operations tell of ∂output/∂leaf for each leaf; None where they tell nothing."""
     work = Workspace(limit=MOST_BYTES)

@@ -8,7 +8,7 @@ copy, and whatever shares memory with what they change gets a new value by a `wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jvpcli.language import catalog
 from jvpcli.language.evaluate import Evaluation, seeded, weighed
-from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand
+from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand, running
 from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation, Ref
 
@@ -152,7 +152,7 @@ class _Replay:
         placed = [(place, primal) for place, part in parts for primal in flat(part, Primal)]
         operands = tuple([primal for _, primal in placed])
         functions = self.evaluation.functions
-        operation = _Operation(equation.op, template, keywords, functions, _random_state(equation), equation.recorded)
+        operation = _Operation(equation, template, keywords, functions, _random_state(equation))
         leaves = tuple([_leaf(primal) for primal in operands])
         value, given = operation.first(leaves)
         tensors = list(flat(value, Tensor))
@@ -258,23 +258,22 @@ class _Replay:
 class _Operation:
     """An equation's operation with a place for each tensor."""
 
-    op: str
+    equation: Equation
     template: list[Any]
     keywords: Mapping[str, Any]
     functions: Mapping[str, Callable[..., Any]]
     state: Tensor | None
-    recorded: bool
 
     def first(self, tensors: Sequence[Tensor]) -> tuple[Any, list[tuple[int, Tensor]]]:
         """What it gives, and (position, tensor) of each operand that it has changed: a copy, the operand is kept."""
-        changing = catalog.changes_arguments(self.op) or is_imported(self.op)
+        changing = catalog.changes_arguments(self.equation.op) or is_imported(self.equation.op)
         given = [t.clone() for t in tensors] if changing else list(tensors)
         before = [t._version for t in given]
         supply = iter(given)
         arguments = mapped(self.template, Primal, lambda _: next(supply))
         keywords = mapped(dict(self.keywords), Primal, lambda _: next(supply))
-        with nullcontext() if self.recorded else torch.no_grad():
-            value = apply_operation(self.op, arguments, keywords, self.functions)
+        with running(self.equation):
+            value = apply_operation(self.equation.op, arguments, keywords, self.functions)
         changed = [(i, t) for i, t in enumerate(given) if changing and t._version != before[i]]
         return value, changed
 
@@ -282,7 +281,7 @@ class _Operation:
     def form(self) -> str:
         """Its name and its arguments, of tensors what they are, not their entries."""
         told = mapped([self.template, dict(self.keywords)], Primal, _kind_of)
-        return f"{self.op} {self.recorded} {told!r}"
+        return f"{self.equation.op} {self.equation.recorded} {self.equation.casts} {told!r}"
 
     def again(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The results at other values of the operands, with the same random numbers."""

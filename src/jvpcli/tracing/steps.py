@@ -16,6 +16,7 @@ from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
 from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
@@ -322,13 +323,13 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
     Raises:
         InternalError: they differ by more than rounding although the replay gave the same values.
     """
-    pairs, worst, place = [], 0.0, ""
+    pairs, worst, place, eps = [], 0.0, "", _coarsest(traced)
     for name, direct in traced.gradients.items():
         x = traced.chain.inputs[name]
         swept = traced.swept.totals.get(x.number)
         zero = torch.zeros_like(x.tensor)
         pairs.append((zero if swept is None else swept, zero if direct is None else direct))
-        excess = _excess(*pairs[-1], _scale(traced))
+        excess = _excess(*pairs[-1], _scale(traced), eps)
         if excess > worst:
             worst, place = excess, name
     result = _compared(pairs)
@@ -354,7 +355,7 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
     pairs: list[tuple[Tensor, Tensor]] = []
     notices: list[Notice] = []
     excess = 0.0
-    leaves = traced.problem.leaves
+    leaves, eps = traced.problem.leaves, _coarsest(traced)
     for name in traced.cotangents if traced.chain.faithful else ():
         product = multiply_out(traced.chain, traced.maps, name)
         explicit = None if product is None else written_out(traced.evaluation.outputs[name], list(leaves.values()))
@@ -368,9 +369,9 @@ def compare_product(traced: Traced) -> tuple[Comparison | None, tuple[Notice, ..
             here[x] = product.rows[x], rows
             notices += [artefacts_in_words(name, x, artefacts)] if artefacts else []
         pairs += here.values()
-        if any(_excess(a, b, a.abs()) for a, b in here.values()):  # else no larger bound, of terms that cancel, is needed
+        if any(_excess(a, b, a.abs(), eps) for a, b in here.values()):  # else no larger bound, of terms that cancel, is needed
             bounds = multiply_out(traced.chain, traced.maps, name, absolute=True)
-            excess = max(excess, *[_excess(*pair, bounds.rows[x].abs()) for x, pair in here.items()] if bounds else ())
+            excess = max(excess, *[_excess(*pair, bounds.rows[x].abs(), eps) for x, pair in here.items()] if bounds else ())
     if not pairs:
         return None, ()
     result = _compared(pairs)
@@ -396,11 +397,16 @@ def _scale(traced: Traced) -> Tensor:
     return torch.stack(sizes).max() if sizes else torch.zeros(())
 
 
-def _excess(a: Tensor, b: Tensor, scale: Tensor) -> float:
+def _coarsest(traced: Traced) -> float:
+    """The rounding of the coarsest dtype on the way."""
+    return coarsest_rounding(traced.evaluation.outputs.values(), traced.problem.leaves.values())
+
+
+def _excess(a: Tensor, b: Tensor, scale: Tensor, eps: float) -> float:
     """By how much the largest difference, where both are finite, is over what rounding explains."""
     info = torch.finfo(b.dtype)
     both = a.isfinite() & b.isfinite()
-    allowed = math.sqrt(info.eps) * torch.nan_to_num(scale, nan=0.0, posinf=0.0) + info.tiny
+    allowed = math.sqrt(max(eps, info.eps)) * torch.nan_to_num(scale, nan=0.0, posinf=0.0) + info.tiny
     over = torch.where(both, (a - b).abs() - allowed, torch.zeros_like(a.abs()))
     return max(0.0, float(over.max())) if over.numel() else 0.0
 
