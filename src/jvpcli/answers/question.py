@@ -159,6 +159,7 @@ def _read(request: Request) -> Problem:
         wrt = _wrt(request, inputs)
         shapes = tuple([(name, x.shape, x.dtype) for name, x in inputs.items()])
         return Problem(program, inputs, wrt, seed, limit, courses=_courses(program.source, shapes, wrt, limit), handles=handles)
+    from jvpcli.language import reads_parameters
     from jvpcli.language.imports import load
     from jvpcli.language.modules import construct, expanded
 
@@ -172,7 +173,7 @@ def _read(request: Request) -> Problem:
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
     request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
-    listed = tuple(imports.parameters) if "parameters()" in text_of(request) else ()
+    listed = tuple(imports.parameters) if reads_parameters(text_of(request)) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = _used(request, values, program.inputs)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
+from jvpcli.language.classes import Custom
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
@@ -335,6 +336,10 @@ class Expressions(Lowering):
     def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
+        if (name := ".".join(parts)) in self.parameters:
+            return self.input(name, node)
+        if name in self.functions and self.is_program:
+            return self.function_value(name, node)
         if parts[0] == "numpy" and _is_numpys(*parts[1:]):
             parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
@@ -406,7 +411,8 @@ class Expressions(Lowering):
         if isinstance(func, ast.Attribute) and func.attr in ("parameters", "named_parameters") and not node.args:
             owner = self.module_named(func.value)
             if owner:
-                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in self.functions[owner]}
+                own = [name for name in self.parameters if name.startswith(f"{owner}.")]
+                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in own}
                 if func.attr == "parameters":
                     return self.pack("list", [*inputs.values()], node)
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
@@ -526,7 +532,7 @@ class Expressions(Lowering):
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
         if self.is_module(func):
-            return self.modules[id(_constructor(func))]
+            return self.modules[id(constructor(func))]
         if isinstance(func, (ast.Attribute, ast.Subscript)):
             name = self.submodule(self.dotted(func) or [])
         else:
@@ -550,7 +556,7 @@ class Expressions(Lowering):
 
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""
-        return id(_constructor(node)) in self.modules
+        return id(constructor(node)) in self.modules
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""
@@ -574,6 +580,10 @@ class Expressions(Lowering):
         name = keyword.value.id if keyword.arg == "dtype" and isinstance(keyword.value, ast.Name) else ""
         known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
         return Const(None, f"torch.{WORDS[name]}") if known else None
+
+    def custom(self, node: Custom, depth: int) -> Operand:
+        """A function with a backward of its own."""
+        return self.emit(f"custom:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
 
     # Dictionaries, and names that are set inside of an expression
 
@@ -617,6 +627,7 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
     ast.NamedExpr: Expressions.named,
+    Custom: Expressions.custom,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 
@@ -647,7 +658,7 @@ def _is_numpys(name: str = "", *rest: str) -> bool:
     return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
 
 
-def _constructor(node: ast.expr) -> ast.expr:
+def constructor(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4)` of `nn.Linear(3, 4).eval()`."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
         node = node.func.value
