@@ -377,6 +377,9 @@ class _Reader:
         found = reading.visit(again)
         if reading.stored:
             found.body.insert(0, ast.copy_location(ast.Global(sorted(reading.stored)), method.body[0]))
+        for path in sorted(reading.stored):
+            if path.rpartition(".")[2] not in made.parts:
+                self.set(made, path.rpartition(".")[2], ast.copy_location(ast.Constant(None), method), method)
         self.made.append(found)
 
     def modes(self, name: str, node: ast.expr) -> None:

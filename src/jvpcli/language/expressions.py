@@ -329,6 +329,9 @@ class Expressions(Lowering):
         if meant is not None:
             return [*meant.split("."), *reversed(parts)]
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
+        written = ".".join([node.id, *reversed(parts)])
+        if any(written.startswith(f"{name}.") for name in self.parameters):  # of a parameter's value
+            return None
         if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
         return [node.id, *reversed(parts)]

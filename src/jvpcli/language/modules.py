@@ -158,9 +158,10 @@ def construct(
             else:
                 modules[name] = maker.make(node)
             state = torch.default_generator.get_state()
-            functions[holder] = Module(
-                holder, modules[holder], (), modules, seed=torch.default_generator.initial_seed(), left=state
-            )
+            seed_now = torch.default_generator.initial_seed()
+            for path, part in _parts(modules[holder]):
+                called = f"{holder}.{path}" if path else holder
+                functions[called] = Module(called, part, (), modules, seed=seed_now, left=state)
             if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
@@ -171,6 +172,14 @@ def construct(
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
     return Imports(functions, modules)
+
+
+def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module, and of a Sequential its parts, by their dotted names."""
+    yield path, module
+    if isinstance(module, nn.Sequential):
+        for name, part in module.named_children():
+            yield from _parts(part, f"{path}.{name}" if path else name)
 
 
 def _check_names(
