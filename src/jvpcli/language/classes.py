@@ -19,6 +19,9 @@ from jvpcli.errors import ForbiddenError, JvpError, LimitError
 from jvpcli.language.names import assigned, class_of, dotted, imported_paths, separated, without_mode
 from jvpcli.language.source import SourceText
 
+FORWARD = ".forward"
+"""The keyword, which no text can write, by which a functional_call is given the function of an object."""
+
 MOST_STEPS = 5000
 """Statements of all `__init__`, turns of loops among them, and items of lists there."""
 
@@ -738,6 +741,12 @@ class _Reading(ast.NodeTransformer):
             if not is_method and func.attr in ("parameters", "named_parameters", "zero_grad"):
                 node.func = ast.copy_location(ast.Attribute(_path(owner.path, func), func.attr, ast.Load()), func)
                 return node
+        module = self.resolved(node.args[0]) if node.args and dotted(func).endswith("functional_call") else None
+        if isinstance(module, _Object):  # its function is called with other values of its parameters
+            first, *rest = node.args
+            node.args = [_path(module.path, first), *(self.visit(part) for part in rest)]
+            node.keywords.append(ast.copy_location(ast.keyword(FORWARD, self.reference(module, first)), node))
+            return node
         if dotted(func) == "len" and len(node.args) == 1:
             node.args = [self.spread(node.args[0])]
         return self.generic_visit(node)

@@ -11,7 +11,7 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
-from jvpcli.language.classes import Custom
+from jvpcli.language.classes import FORWARD, Custom
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
@@ -392,10 +392,17 @@ class Expressions(Lowering):
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
+        if owner is None and func.attr == "type" and (dtype := self.typed(node)):
+            return self.emit("method:to", (left, Const(None, dtype)), node)
         if owner is None and catalog.is_method(func.attr):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
+
+    def typed(self, node: ast.Call) -> str | None:
+        """The dtype of `x.type(torch.FloatTensor)`; None for any other argument."""
+        given = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        return TYPED.get(".".join(self.dotted(given) or [])) if isinstance(given, ast.Attribute) else None
 
     def dot_name(self, node: ast.Attribute) -> Span:
         """The place of `.name` alone, with the dot."""
@@ -443,11 +450,12 @@ class Expressions(Lowering):
 
     def functional_call(self, node: ast.Call, depth: int) -> Operand:
         """`functional_call(net, parameters, arguments)`: a call of the module with other values of its parameters."""
-        owner = self.module_named(node.args[0]) if len(node.args) == 3 and not node.keywords else ""
+        own = [keyword for keyword in node.keywords if keyword.arg == FORWARD]
+        owner = self.module_named(node.args[0]) if len(node.args) == 3 and len(own) == len(node.keywords) else ""
         if not owner or not self.is_program:
             raise self.at(node, refusals.functional_call())
-        given = tuple(self.expr(part, depth) for part in node.args[1:])
-        reads = tuple((name, self.input(name, node)) for name in self.functions[owner])
+        given = tuple(self.expr(part, depth) for part in (*node.args[1:], *(keyword.value for keyword in own)))
+        reads = tuple((name, self.input(name, node)) for name in self.parameters if name.startswith(f"{owner}."))
         return self.emit(f"functional:{owner}", given, node, reads)
 
     def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:

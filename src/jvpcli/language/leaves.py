@@ -166,23 +166,26 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
     """A request with the weights that the program makes, and the statements that it needs besides.
 
     Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
-    something that the program makes, which may be no tensor.  A tangent is there before the
+    something that the program makes, which may be no tensor, or of a list or number of its own.  A tangent is there before the
     program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
     draws, own = drawing(kept), {*assigned(kept)}
 
+    made = {name: part.value for part in kept if isinstance(part, ast.Assign) for name in names_made(part)}
+    plain = {name for name, value in made.items() if isinstance(value, (ast.List, ast.Tuple, ast.ListComp, ast.Constant))}
+
     def takes_part(weight: ast.expr) -> bool:
         parts = [part.value for part in ast.walk(weight) if isinstance(part, ast.Subscript)]
-        return any(isinstance(part, ast.Name) and part.id in own for part in parts)
+        return any(isinstance(part, ast.Name) and part.id in own for part in parts) or not plain.isdisjoint(free_names(weight))
 
     weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
     if not any(weight is not None and (draws(weight) or takes_part(weight)) for weight in weights):
         return [], meant
     *before, last = meant.expression.split("; ")  # parameters of a function, by the names of what is given for them
     added: list[ast.stmt] = [assignment(own, given) for own, given in (text.split(" = ") for text in before)]
-    y = unused_name("y", [*kept, *added])
-    added.append(assignment(y, last))
+    y = last if last.isidentifier() else unused_name("y", [*kept, *added])
+    added += [] if y == last else [assignment(y, last)]
     names: list[str] = []
     for text, weight in zip(meant.grad_outputs, weights, strict=True):
         names.append(text if weight is None else unused_name("v" + "_" * len(names), [*kept, *added]))

@@ -453,10 +453,11 @@ def transform(run: Run, equation: Equation) -> Operand:
 def functional_call(run: Run, equation: Equation) -> Operand:
     """A module with other values of parameters: `torch.func.functional_call(net, {"weight": w}, (x,))`."""
     call = Call(run, equation)
-    given, arguments = run.held_items(equation.operands)
+    given, arguments, *function = run.held_items(equation.operands)
     entries = entries_in(given)
     own = {name: run.held(operand) for name, operand in equation.keywords}
-    shapes = dict(getattr(run.functions[equation.target], "shapes", {}))
+    modules = [part for name, part in run.functions.items() if f"{name}.".startswith(f"{equation.target}.")]
+    shapes = {name: shape for part in modules for name, shape in getattr(part, "shapes", {}).items()}
     if entries is None:
         raise EvaluationError("functional_call takes a dictionary of parameters by their names.")
     named = {f"{equation.target}.{key}": call.run.newest(value) for key, value in entries.items()}
@@ -466,6 +467,9 @@ def functional_call(run: Run, equation: Equation) -> Operand:
             raise UnknownNameError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
         if shape != shapes[name]:
             raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
+    if function:
+        with run.standing_for({operand.slot: named[name] for name, operand in equation.keywords if name in named}):
+            return call.value(function[0], call.parts(arguments))
     keywords = tuple({**own, **named}.items())
     return run.do(f"call:{IMPORTED}{equation.target}", call.parts(arguments), equation.span, keywords)
 
