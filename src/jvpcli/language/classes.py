@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, JvpError, LimitError
-from jvpcli.language.names import assigned, class_of, dotted, imported_paths, separated, without_mode
+from jvpcli.language import refusals
+from jvpcli.language.names import assigned, class_of, dotted, imported_paths, is_parameter, separated
 from jvpcli.language.source import SourceText
 
 FORWARD = ".forward"
@@ -34,9 +35,9 @@ MOST_BITS = 64
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
 
-KNOWN_BASES = ("torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
+KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
 
-FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function")
+FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
 
 class Custom(ast.expr):
@@ -105,7 +106,10 @@ def without_classes(text: SourceText, tree: ast.Module) -> ast.Module:
     """
     if not any(isinstance(node, ast.ClassDef) for node in tree.body):
         return tree
-    return _Reader(text, tree).read()
+    try:
+        return _Reader(text, tree).read()
+    except RecursionError:
+        raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
 
 
 def chained(node: ast.expr) -> ast.expr:
@@ -125,6 +129,7 @@ class _Reader:
         self.classes: dict[str, _Class] = {}
         self.objects: dict[str, Any] = {}
         self.made: list[ast.stmt] = []
+        self.methods: list[ast.FunctionDef] = []
         self.steps = 0
         self.level = 0
         self.constants: dict[str, ast.expr] = {}
@@ -135,7 +140,23 @@ class _Reader:
         """The whole text."""
         for statement in self._opened(self.tree.body):
             self.statement(statement)
-        return ast.Module(self.made, [])
+        if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
+            raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
+        called = self._called()
+        return ast.Module([part for part in self.made if part not in self.methods or part.name in called], [])
+
+    def _called(self) -> set[str]:
+        """The methods that what is carried out may call: others may do what can't be read."""
+        waiting: list[ast.AST] = [part for part in self.made if part not in self.methods]
+        found: set[str] = set()
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, ast.Name) and part.id not in found:
+                found.add(part.id)
+                waiting += [method for method in self.methods if method.name == part.id]
+            if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) and dotted(part.value.func) == "print"):
+                waiting += ast.iter_child_nodes(part)
+        return found
 
     def _opened(self, statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         for statement in statements:
@@ -264,17 +285,16 @@ class _Reader:
         elif isinstance(value, _New) and value.kind is not None:
             value = self.instance(path, value)
         elif isinstance(value, _New) and value.chain is not None:
-            made = _Object(path, None)
-            self.begin(path, value.call)
+            made, start = _Object(path, None), len(self.made)
             made.parts = {str(k): self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.chain)}
+            self.begin(path, value.call, start)
             self.made.append(_chain(path, list(made.parts.values()), value.call))
             value = made
         elif isinstance(value, _New):
             self.drawn.append(value.call)
             self.assign(path, value.call, value.call)
             is_sequential = class_of(value.call.func, self.paths) == "Sequential"
-            is_parameter = dotted(value.call.func).endswith("Parameter")
-            value = _name(path, node) if is_parameter else _Module(path, len(value.call.args) if is_sequential else None)
+            value = _name(path, node) if is_parameter(value.call, self.paths) else _Module(path, len(value.call.args) if is_sequential else None)
         elif isinstance(value, ast.expr) and not isinstance(value, ast.Constant):
             self.assign(path, value, node)
             value = _name(path, node)
@@ -282,10 +302,14 @@ class _Reader:
             self.objects[path] = value
         return value
 
-    def begin(self, path: str, node: ast.Call) -> None:
-        """What holds the parameters of an object itself, in front of those of its parts."""
+    def begin(self, path: str, node: ast.Call, start: int) -> None:
+        """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
+        values = [part.value for part in self.made[start:] if isinstance(part, ast.Assign)]
+        if not any(isinstance(value, ast.Call) and (class_of(value.func, self.paths) or is_parameter(value, self.paths)) for value in values):
+            return
         holder = ast.copy_location(ast.Call(ast.copy_location(ast.Attribute(_name("nn", node), "Module", ast.Load()), node), [], []), node)
-        self.assign(path, holder, node)
+        target = _name(path, node, ast.Store())
+        self.made.insert(start, ast.copy_location(ast.Assign([target], holder), node))
 
     def instance(self, path: str, new: _New) -> _Object:
         """An object of a class: its `__init__` is carried out, and its methods are functions."""
@@ -294,8 +318,7 @@ class _Reader:
         self.level += 1
         if self.level > MOST_LEVELS:
             raise self.at(new.call, LimitError(f"Objects stand inside of each other more than {MOST_LEVELS} deep."))
-        made = _Object(path, kind)
-        self.begin(path, new.call)
+        made, start = _Object(path, kind), len(self.made)
         self.set(made, "training", ast.copy_location(ast.Constant(True), new.call), new.call)
         for statement in kind.fields:
             for each in separated(statement):
@@ -306,6 +329,7 @@ class _Reader:
             self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
         elif new.arguments or new.keywords:
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
+        self.begin(path, new.call, start)
         for name, method in kind.methods.items():
             if name != "__init__":
                 self.method(made, name, method)
@@ -384,6 +408,7 @@ class _Reader:
             if path.rpartition(".")[2] not in made.parts:
                 self.set(made, path.rpartition(".")[2], ast.copy_location(ast.Constant(None), method), method)
         self.made.append(found)
+        self.methods.append(found)
 
     def modes(self, name: str, node: ast.expr) -> None:
         """`net.eval()`, of all that `net` holds."""
@@ -493,9 +518,11 @@ class _Reader:
     def constructed(self, node: ast.Call, scope: Mapping[str, Any], making: _Making | _Object | None) -> Any:
         """What a constructor makes; None for any other call."""
         kind, name = self.class_called(node), class_of(node.func, self.paths)
-        is_parameter = self.path(dotted(node.func)) in ("torch.nn.Parameter", "torch.nn.parameter.Parameter")
-        if kind is None and not name and not is_parameter:
+        if kind is None and not name and not is_parameter(node, self.paths):
             return None
+        frozen = [keyword for keyword in node.keywords if keyword.arg == "requires_grad" and _plain_or_none(keyword.value) is False]
+        if not kind and not name and frozen and node.args:
+            return self.value(node.args[0], scope, making)
         arguments = [each for part in node.args for each in self.items(part, scope, making)]
         if any(keyword.arg is None for keyword in node.keywords):
             raise self.refusal(node, "`**` can't be read here")
@@ -781,7 +808,8 @@ class _Reading(ast.NodeTransformer):
             if node.attr != "apply" or not any(
                 isinstance(part, ast.Assign) and dotted(part.targets[0]) == f"{made.node.name}.apply" for part in self.reader.made
             ):
-                raise self.reader.refusal(made.node, "Only static methods `forward` and `backward` can be read of a Function")
+                what = f"Of `{made.node.name}` only apply can be used, with static methods `forward` and `backward`"
+                raise self.reader.refusal(node, what)
             return _name(f"{made.node.name}.apply", node)
         if isinstance(owner, _Module):
             return ast.copy_location(ast.Attribute(_path(owner.path, node), node.attr, node.ctx), node)

@@ -78,7 +78,8 @@ class Applied:
     def at(self, values: Sequence[Any]) -> Any:
         """What it gives for other values."""
         methods = {"forward": staticmethod(self.forward), "backward": staticmethod(self.backward)}
-        return type(self.function.name, (torch.autograd.Function,), methods).apply(*values)
+        made: Any = type(self.function.name, (torch.autograd.Function,), methods)
+        return made.apply(*values)
 
     def forward(self, ctx: Any, *values: Any) -> Any:
         """The value; what backward needs is kept."""

@@ -47,8 +47,8 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
             if isinstance(node, ast.FunctionDef) and any(map(draws, node.body)):
                 new.add(node.name)
             elif isinstance(node, ast.ClassDef):
-                bodies = [part for method in node.body if isinstance(method, ast.FunctionDef) for part in method.body]
-                if random_module(node) or any(map(draws, bodies)) or not names.isdisjoint(map(dotted, node.bases)):
+                inside = [part for method in node.body if isinstance(method, ast.FunctionDef) for part in method.body]
+                if random_module(node) or any(map(draws, inside)) or not names.isdisjoint(map(dotted, node.bases)):
                     new.add(node.name)
             elif isinstance(node, ast.Assign):
                 bodies = [part.body for part in ast.walk(node.value) if isinstance(part, ast.Lambda)]

@@ -92,11 +92,17 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
+    later: dict[str, int] = {}
     for place, statement in enumerate(statements):
+        before = {name for name, switch in later.items() if place < switch} & free_names(statement)
+        if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
+            statement = without_places(_Detached(before).visit(copy.deepcopy(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
         if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
+            if value is not None:
+                later[names[0]] = next(k for k, part in enumerate(statements) if k >= place and names[0] in _switches(part))
         if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
@@ -241,6 +247,19 @@ def _without_flags(value: ast.expr) -> ast.expr:
     if not any(map(of_leaf, (part for part in ast.walk(value) if isinstance(part, ast.expr)))):
         return value
     return without_places(_Plain().visit(copy.deepcopy(value)))
+
+
+class _Detached(ast.NodeTransformer):
+    """Reads some names as `x.detach()`."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name."""
+        if node.id not in self.names or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
 
 
 class _Plain(ast.NodeTransformer):

@@ -43,12 +43,12 @@ CLASSES = frozenset({
     "ReplicationPad2d", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention",
     "TransformerEncoderLayer", "TransformerDecoderLayer", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
     "CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "CosineEmbeddingLoss", "TripletMarginLoss",
-    "MarginRankingLoss", "SoftMarginLoss", "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
+    "MarginRankingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss", "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
     "PairwiseDistance",
 })  # fmt: skip
 """What may be constructed."""
 
-OF_INTEGERS = frozenset({"Embedding", "Sequential", "CrossEntropyLoss", "NLLLoss"})
+OF_INTEGERS = frozenset({"Embedding", "Sequential", "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "MultiLabelMarginLoss"})
 """Those that take tensors of integers, whose ranges torch checks."""
 
 FORBIDDEN = frozenset({"device", "dtype", "circular", "cuda", "meta"})

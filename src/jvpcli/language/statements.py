@@ -15,7 +15,46 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts.
+
+    A function that is called once, for nothing that it gives, stands there as what it does.
+    """
+    yield from _in_place(list(_opened(statements)))
+
+
+def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
+    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
+    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+    for place, statement in enumerate(statements):
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
+        if function is None or not isinstance(call, ast.Call) or uses.count(function.name) != 1 or call.keywords:
+            continue
+        taken = function.args
+        plain = not (taken.posonlyargs or taken.kwonlyargs or taken.vararg or taken.kwarg or taken.defaults)
+        leaves = any(isinstance(node, (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)) for node in _own(function.body))
+        names = [part.arg for part in taken.args]
+        given = [ast.copy_location(ast.Assign([ast.copy_location(ast.Name(name, ast.Store()), arg)], arg), arg)
+                 for name, arg in zip(names, call.args, strict=False) if path(arg) != name]
+        rest = [part for part in statements if part is not function and part is not statement]
+        elsewhere = set().union({*assigned(rest)}, *map(free_names, rest))
+        own = {*assigned([*function.body, *given])} - {path(arg) for arg in call.args}
+        if plain and not leaves and len(names) == len(call.args) and own.isdisjoint(elsewhere):
+            body = [*statements[:place], *given, *_opened(function.body), *statements[place + 1 :]]
+            return _in_place([part for part in body if part is not function])
+    return statements
+
+
+def _own(statements: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """The parts of a function's body, without those of functions in it."""
+    for part in statements:
+        yield part
+        if not isinstance(part, (ast.FunctionDef, ast.ClassDef)):
+            yield from _own(list(ast.iter_child_nodes(part)))  # type: ignore[arg-type]
+
+
+def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in statements:
         if is_text(statement):
             continue
@@ -24,7 +63,7 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
         if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
-            yield from opened(statement.body)
+            yield from _opened(statement.body)
         else:
             yield statement
 

@@ -17,7 +17,7 @@ from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -468,7 +468,8 @@ def functional_call(run: Run, equation: Equation) -> Operand:
         if shape != shapes[name]:
             raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
     if function:
-        with run.standing_for({operand.slot: named[name] for name, operand in equation.keywords if name in named}):
+        slots = [(name, operand.slot) for name, operand in equation.keywords if isinstance(operand, Ref)]
+        with run.standing_for({slot: named[name] for name, slot in slots if name in named}):
             return call.value(function[0], call.parts(arguments))
     keywords = tuple({**own, **named}.items())
     return run.do(f"call:{IMPORTED}{equation.target}", call.parts(arguments), equation.span, keywords)
