@@ -261,6 +261,10 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
     return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=(note,))
 
 
+CHECKS = ("gradcheck", "gradgradcheck")
+"""Calls that compare a derivative with finite differences, and are told whether it is right."""
+
+
 def _gradcheck(call: ast.Call, source: str) -> Pasted | None:
     """gradcheck(f, inputs): the derivative that it compares with finite differences; gradgradcheck that of the gradient."""
     name, functions, inputs = name_of(call), _function(call), items(argument(call, 1, "inputs"))

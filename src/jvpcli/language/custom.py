@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,12 +44,17 @@ def _apart(function: Function, name: str) -> Function:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CustomFunction(FunctionValue):
-    """`Square.apply`: its name, and its static methods; with `setup` forward takes no context."""
+    """`Square.apply`: its name, and its static methods; with `setup` forward takes no context.
+
+    `made` is a class of torch's of that name, which hands on to the call that is `running`.
+    """
 
     name: str
     forward: Function
     backward: Function
     setup: Function | None
+    made: Any
+    running: list[Applied]
 
     def called(
         self, run: Run, arguments: Sequence[Operand], keywords: Mapping[str, Operand], equation: Equation
@@ -77,9 +83,11 @@ class Applied:
 
     def at(self, values: Sequence[Any]) -> Any:
         """What it gives for other values."""
-        methods = {"forward": staticmethod(self.forward), "backward": staticmethod(self.backward)}
-        made: Any = type(self.function.name, (torch.autograd.Function,), methods)
-        return made.apply(*values)
+        self.function.running.append(self)
+        try:
+            return self.function.made.apply(*values)
+        finally:
+            self.function.running.pop()
 
     def forward(self, ctx: Any, *values: Any) -> Any:
         """The value; what backward needs is kept."""
@@ -95,7 +103,7 @@ class Applied:
             self.value(run, setup, [context, Pack("tuple", tuple(arguments)), output])
         kept = {key: run.read(run.written_out(operand)) for key, operand in context.value.entries.items() if key not in held}
         ctx.save_for_backward(*kept.pop("saved_tensors", ()))
-        ctx.kept = kept
+        ctx.kept, ctx.call = kept, self
         return self.result(run, output)
 
     def backward(self, ctx: Any, *gradients: Any) -> Any:
@@ -144,11 +152,23 @@ class _Inner:
         return run
 
 
+def _forward(running: list[Applied], ctx: Any, *values: Any) -> Any:
+    return running[-1].forward(ctx, *values)
+
+
+def _backward(ctx: Any, *gradients: Any) -> Any:
+    return ctx.call.backward(ctx, *gradients)
+
+
 def custom(run: Run, equation: Equation) -> Operand:
     """`Square.apply` as a value."""
     parts = [operand.value for operand in run.held_items(equation.operands) if isinstance(operand, Const)]
     forward, backward, *setup = (part for part in parts if isinstance(part, Function))
-    return Const(CustomFunction(equation.target, forward, backward, setup[0] if setup else None))
+    running: list[Applied] = []
+    # partials, since a function would be taken for one of the user's own
+    methods = {"forward": staticmethod(partial(_forward, running)), "backward": staticmethod(partial(_backward))}
+    made = type(equation.target, (torch.autograd.Function,), methods)
+    return Const(CustomFunction(equation.target, forward, backward, setup[0] if setup else None, made, running))
 
 
 HANDLERS: Mapping[str, Handler] = {"custom": custom}

@@ -486,6 +486,8 @@ class Expressions(Lowering):
         if dtype is None:
             floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
             dtype = "torch.float64" if floats else None
+        elif isinstance(values, Ref) and path in ("torch.Tensor", "torch.FloatTensor"):  # of a tensor, and no size
+            return self.emit("method:detach", (values,), node)
         elif not isinstance(values, Pack):
             hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
             raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned, free_names, separated
-from jvpcli.language.statements import assignment, names_made, of_leaf, unused_name
+from jvpcli.language.statements import assignment, names_made, of_leaf, reads_grad, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -172,7 +172,7 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
     """A request with the weights that the program makes, and the statements that it needs besides.
 
     Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
-    something that the program makes, which may be no tensor, or of a list or number of its own.  A tangent is there before the
+    something that the program makes, which may be no tensor, of a list or number of its own, or of what `.grad` holds.  A tangent is there before the
     program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
@@ -183,7 +183,8 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
 
     def takes_part(weight: ast.expr) -> bool:
         parts = [part.value for part in ast.walk(weight) if isinstance(part, ast.Subscript)]
-        return any(isinstance(part, ast.Name) and part.id in own for part in parts) or not plain.isdisjoint(free_names(weight))
+        of_own = any(isinstance(part, ast.Name) and part.id in own for part in parts)
+        return of_own or reads_grad(weight) or not plain.isdisjoint(free_names(weight))
 
     weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
     if not any(weight is not None and (draws(weight) or takes_part(weight)) for weight in weights):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
+from jvpcli.language.calls import CHECKS, is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import LIST_METHODS, assigned, free_names
 from jvpcli.language.source import is_text
@@ -73,8 +73,8 @@ SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "
 
 
 def is_passed_over(statement: ast.stmt) -> bool:
-    """`print(…)`, `plt.plot(…)`, `assert`, and the step of an optimizer: they are not carried out."""
-    return isinstance(statement, ast.Assert) or called_by(statement) == "step" or is_shown(statement)
+    """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
+    return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or is_shown(statement)
 
 
 def is_shown(statement: ast.stmt) -> bool:

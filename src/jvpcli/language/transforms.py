@@ -121,6 +121,9 @@ class Call:
     def zeros(self, x: Operand, rows: int | None) -> Operand:
         """The gradient by what has no part in something; `rows` of it, if any are asked for."""
         zeros = self.do("call:torch.zeros_like", x)
+        if rows is None and self.run.recording:  # which has a graph, as all that torch.func gives
+            none = self.do("op:getitem", self.do("method:flatten", x), Pack("slice", (Const(None), Const(0), Const(None))))
+            return self.do("op:add", zeros, self.do("method:sum", none))
         return zeros if rows is None else self.do("method:expand", zeros, Const(rows), *[Const(-1)] * self.tensor(x).dim())
 
     # Derivatives
