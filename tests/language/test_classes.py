@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import jvpcli
-from jvpcli.errors import ForbiddenError, JvpError, LimitError
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import LIST_METHODS, assigned, class_of, default_set, dotted, free_names, imported_paths, without_mode
+from jvpcli.language.names import (
+    LIST_METHODS,
+    assigned,
+    class_of,
+    default_set,
+    dotted,
+    free_names,
+    imported_paths,
+    without_mode,
+)
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:

@@ -567,7 +567,12 @@ def _run(
 ) -> Run:
     handlers = sequences.HANDLERS
     if program.has_statements:
-        from jvpcli.language import custom, derivatives, flow, transforms  # most texts have no statements but assignments
+        from jvpcli.language import (  # most texts have no statements but assignments
+            custom,
+            derivatives,
+            flow,
+            transforms,
+        )
 
         handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **custom.HANDLERS}
     return Run(program, inputs, memory_limit, functions, handlers)

@@ -172,8 +172,8 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
     """A request with the weights that the program makes, and the statements that it needs besides.
 
     Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
-    something that the program makes, which may be no tensor, of a list or number of its own, or of what `.grad` holds.  A tangent is there before the
-    program runs: it is a VALUE that says itself what it is made of.
+    something that the program makes, which may be no tensor, of a list or number of its own, or of what `.grad` holds.  A
+    tangent is there before the program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
     draws, own = drawing(kept), {*assigned(kept)}

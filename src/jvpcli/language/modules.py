@@ -25,7 +25,17 @@ from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import assigned, constructed, default_set, dotted, free_names, in_order, separated, without_mode
+from jvpcli.language.names import (
+    assigned,
+    constructed,
+    default_set,
+    dotted,
+    free_names,
+    in_order,
+    separated,
+    without_mode,
+)
+from jvpcli.language.objects import placed
 from jvpcli.language.operations import describe
 from jvpcli.language.parse import lowered
 from jvpcli.language.source import SourceText, read_source
@@ -43,7 +53,8 @@ CLASSES = frozenset({
     "ReplicationPad2d", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention",
     "TransformerEncoderLayer", "TransformerDecoderLayer", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
     "CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "CosineEmbeddingLoss", "TripletMarginLoss",
-    "MarginRankingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss", "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
+    "MarginRankingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss",
+    "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
     "PairwiseDistance",
 })  # fmt: skip
 """What may be constructed."""
@@ -153,7 +164,8 @@ def construct(
             holder = name
             if classes[id(node)] == "Parameter":
                 holder, _, own = name.rpartition(".")
-                scope = {**(inputs or {}), **{f"{each}.{key}": x for each, net in modules.items() for key, x in net.named_parameters()}}
+                parameters = Imports(functions, modules).parameters
+                scope = {**(inputs or {}), **parameters}
                 maker.register(modules[holder], own, node, needed(node, before), scope, functions)
             else:
                 modules[name] = maker.make(node)
@@ -364,7 +376,7 @@ class _Maker:
         """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-            statements = [*statements, ast.copy_location(ast.Expr(ast.copy_location(ast.Constant(0), statements[-1])), statements[-1])]
+            statements = [*statements, placed(ast.Expr(ast.Constant(0)), statements[-1])]
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
         return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
 
@@ -382,7 +394,7 @@ class _Maker:
         if any(map(drawing(kept), kept)):
             self.run(kept, scope, functions, torch.default_generator.initial_seed())
         torch.default_generator.set_state(state)
-        value = self.run([*kept, ast.copy_location(ast.Expr(node.args[0]), node)], scope, functions, None)
+        value = self.run([*kept, placed(ast.Expr(node.args[0]), node)], scope, functions, None)
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name):

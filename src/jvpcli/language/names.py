@@ -240,7 +240,8 @@ def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
 def is_parameter(node: ast.AST, paths: Mapping[str, str]) -> bool:
     """`nn.Parameter(…)`"""
     root, _, rest = dotted(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
-    return ".".join(part for part in (paths.get(root, root), rest) if part) in ("torch.nn.Parameter", "torch.nn.parameter.Parameter")
+    path = ".".join(part for part in (paths.get(root, root), rest) if part)
+    return path in ("torch.nn.Parameter", "torch.nn.parameter.Parameter")
 
 
 def in_order(node: ast.AST) -> Iterator[ast.AST]:
