@@ -237,6 +237,29 @@ MODULES = {
         x = torch.ones(2, requires_grad=True)
         Double()(x).sum().backward()
         """,
+    "gradients by the parameters, in PyTorch's order": """
+        class Part(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l = nn.Linear(2, 2)
+                self.v = nn.Parameter(torch.randn(2))
+            def forward(self, x):
+                return self.l(x) * self.v
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.part = Part()
+                self.out = nn.Sequential(nn.Tanh(), nn.Linear(2, 1))
+                self.w = nn.Parameter(torch.randn(2))
+            def forward(self, x):
+                return self.out(self.part(x) * self.w)
+        net = Net()
+        x = torch.ones(3, 2)
+        loss = net(x).pow(2).sum()
+        grads = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+        total = sum((k + 1) * (g * g).sum() for k, g in enumerate(grads))
+        total.backward()
+        """,
     "given to a function": """
         class Net(nn.Module):
             def __init__(self):

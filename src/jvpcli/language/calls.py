@@ -268,7 +268,7 @@ CHECKS = ("gradcheck", "gradgradcheck")
 def _gradcheck(call: ast.Call, source: str) -> Pasted | None:
     """gradcheck(f, inputs): the derivative that it compares with finite differences; gradgradcheck that of the gradient."""
     name, functions, inputs = name_of(call), _function(call), items(argument(call, 1, "inputs"))
-    note = f"{name} compares a derivative with finite differences, and so does jvp check; here it is shown"
+    note = f"{name} compares this derivative with finite differences, as jvp check does"
     if name == "gradgradcheck" and functions:
         argnums = f", argnums={(*range(len(inputs)),)}" if len(inputs) > 1 else ""
         total = parsed(f"lambda *values: {text_of(functions[0], source)}(*values).sum()")

@@ -93,12 +93,16 @@ class Reader:
             self.statement(statement)
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
             raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
-        called = self._called()
-        return ast.Module([part for part in self.made if part not in self.methods or part.name in called], [])
+        called, whole = self._called(), ast.Module([], [])
+        for part in self.made:
+            needless = part in self.methods or isinstance(part, ast.ClassDef)  # which may hold what can't be read
+            if not needless or getattr(part, "name", "") in called:
+                whole.body.append(part)
+        return whole
 
     def _called(self) -> set[str]:
         """The methods that what is carried out may call: others may do what can't be read."""
-        waiting: list[ast.AST] = [part for part in self.made if part not in self.methods]
+        waiting: list[ast.AST] = [part for part in self.made if part not in self.methods and not isinstance(part, ast.ClassDef)]
         found: set[str] = set()
         while waiting:
             part = waiting.pop()
@@ -196,8 +200,10 @@ class Reader:
         names = [name for name in ("forward", "backward", "setup_context") if name in made.methods]
         methods = [made.methods[name] for name in names]
         static = all([dotted(mark) for mark in method.decorator_list] == ["staticmethod"] for method in methods)
-        if names[:2] != ["forward", "backward"] or not static:
+        fields = {dotted(target) for part in made.fields for target in part.targets} - {"generate_vmap_rule"}
+        if names[:2] != ["forward", "backward"] or not static or fields:
             return  # refused where it is used
+        made.applies = True
         root = made.node.name
         for name, method in zip(names, methods, strict=True):
             again = copy.deepcopy(method)
@@ -624,7 +630,7 @@ class _Making:
             given = call.args[1:]
         else:
             raise self.reader.refusal(call, "What `__init__` does here can't be read")
-        base = self.kind.base
+        base = self.kind.defining("__init__").base
         if base is not None and "__init__" in base.methods:
             arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
             keywords = {keyword.arg or "": self.value(keyword.value) for keyword in call.keywords}

@@ -29,6 +29,12 @@ class Class:
     methods: dict[str, ast.FunctionDef]
     fields: list[ast.Assign]
     base: Class | None = None
+    applies: bool = False
+
+    def defining(self, method: str) -> Class:
+        """The class that a method comes from: this one, or one that it is derived from."""
+        inherited = self.base is not None and self.base.methods.get(method) is self.methods[method]
+        return self.base.defining(method) if self.base is not None and inherited else self
 
 
 @dataclass(eq=False)

@@ -75,6 +75,12 @@ class Reading(ast.NodeTransformer):
         """A loop."""
         return self._within(node, set())
 
+    def visit_ListComp(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp) -> ast.AST:
+        """A comprehension, whose variables hide what else they mean."""
+        return self._within(node, {*assigned([part.target for part in node.generators])})
+
+    visit_GeneratorExp = visit_DictComp = visit_ListComp
+
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         """What a comprehension goes through."""
         node.iter = self.spread(node.iter)
@@ -158,9 +164,7 @@ class Reading(ast.NodeTransformer):
             return self.part(owner, node)
         made = self.reader.classes.get(dotted(node.value))
         if made is not None and made.is_function:
-            if node.attr != "apply" or not any(
-                isinstance(part, ast.Assign) and dotted(part.targets[0]) == f"{made.node.name}.apply" for part in self.reader.made
-            ):
+            if node.attr != "apply" or not made.applies:
                 what = f"Of `{made.node.name}` only apply can be used, with static methods `forward` and `backward`"
                 raise self.reader.refusal(node, what)
             return name_at(f"{made.node.name}.apply", node)
@@ -171,6 +175,8 @@ class Reading(ast.NodeTransformer):
     def part(self, owner: Object, node: ast.Attribute) -> ast.expr:
         """An attribute of an object."""
         methods = owner.kind.methods if owner.kind is not None else {}
+        if isinstance(node.ctx, ast.Del):
+            raise self.reader.refusal(node, "What an object has stays here")
         if isinstance(node.ctx, ast.Store):
             if isinstance(owner.parts.get(node.attr), (Object, Module, Parts)) or node.attr in methods:
                 raise self.reader.refusal(node, f"`{node.attr}` is a module, and is set a second time here")
@@ -223,7 +229,7 @@ class Context(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`ctx.scale` as `ctx["scale"]`."""
-        if not self._is_context(node.value):
+        if not self._is_context(node.value) or node.attr.startswith("_"):
             return self.generic_visit(node)
         return self._item("saved_tensors" if node.attr == "saved_variables" else node.attr, node, node.ctx)
 

@@ -29,29 +29,36 @@ def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
     for place, statement in enumerate(statements):
         call = statement.value if isinstance(statement, ast.Expr) else None
         function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
-        if function is None or not isinstance(call, ast.Call) or uses.count(function.name) != 1 or call.keywords:
+        given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
+        if function is None or given is None or uses.count(function.name) != 1 or _leaves(function.body):
             continue
-        taken = function.args
-        plain = not (taken.posonlyargs or taken.kwonlyargs or taken.vararg or taken.kwarg or taken.defaults)
-        leaves = any(isinstance(node, (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)) for node in _own(function.body))
-        names = [part.arg for part in taken.args]
-        given = [ast.copy_location(ast.Assign([ast.copy_location(ast.Name(name, ast.Store()), arg)], arg), arg)
-                 for name, arg in zip(names, call.args, strict=False) if path(arg) != name]
         rest = [part for part in statements if part is not function and part is not statement]
-        elsewhere = set().union({*assigned(rest)}, *map(free_names, rest))
-        own = {*assigned([*function.body, *given])} - {path(arg) for arg in call.args}
-        if plain and not leaves and len(names) == len(call.args) and own.isdisjoint(elsewhere):
+        own = {*assigned([*function.body, *given])} - {part.arg for part in function.args.args if part.arg not in assigned(given)}
+        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
             body = [*statements[:place], *given, *_opened(function.body), *statements[place + 1 :]]
             return _in_place([part for part in body if part is not function])
     return statements
 
 
-def _own(statements: Sequence[ast.stmt]) -> Iterator[ast.AST]:
-    """The parts of a function's body, without those of functions in it."""
-    for part in statements:
-        yield part
-        if not isinstance(part, (ast.FunctionDef, ast.ClassDef)):
-            yield from _own(list(ast.iter_child_nodes(part)))  # type: ignore[arg-type]
+def _given(function: ast.FunctionDef, call: ast.Call) -> list[ast.Assign] | None:
+    """The parameters of a function with what a call gives for them, but under their own names; None where that is not plain.
+
+    No name of what there is gets another one: what changes it would change it under both.
+    """
+    taken, names = function.args, [part.arg for part in function.args.args]
+    others = [*taken.posonlyargs, *taken.kwonlyargs, *taken.defaults, taken.vararg, taken.kwarg]
+    pairs = [(name, given) for name, given in zip(names, call.args, strict=False) if path(given) != name]
+    made = all(isinstance(given, (ast.Call, ast.Constant)) for _, given in pairs)
+    if any(others) or call.keywords or len(names) != len(call.args) or not made:
+        return None
+    return [ast.copy_location(assignment(name, given), given) for name, given in pairs]
+
+
+def _leaves(statements: Sequence[ast.AST]) -> bool:
+    """Whether a function's body gives something back, or changes names around it."""
+    own = [part for part in statements if not isinstance(part, (ast.FunctionDef, ast.ClassDef, ast.Lambda))]
+    leaving = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)
+    return any(isinstance(part, leaving) or _leaves(list(ast.iter_child_nodes(part))) for part in own)
 
 
 def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
