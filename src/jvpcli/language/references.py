@@ -5,18 +5,38 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language.names import assigned, dotted
-from jvpcli.language.objects import FORWARD, Module, New, Object, Parts, called_as, name_at, path_at, placed
+from jvpcli.language.objects import FORWARD, Class, Module, New, Object, Parts, called_as, name_at, path_at, placed
 from jvpcli.language.plain import plain_or_none
-
-if TYPE_CHECKING:
-    from jvpcli.language.classes import Reader
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
+
+
+class Reader(Protocol):
+    """What is known of a text: its classes and objects by name, and how further ones are made."""
+
+    classes: dict[str, Class]
+    objects: dict[str, Any]
+    bound: list[str]
+
+    def at(self, node: ast.AST, error: JvpError) -> JvpError:
+        """The error with its place."""
+
+    def refusal(self, node: ast.AST, what: str) -> JvpError:
+        """What is told of a class that can't be read."""
+
+    def class_called(self, call: ast.Call) -> Class | None:
+        """The class of the text that a call makes an object of."""
+
+    def value(self, node: ast.expr, scope: Mapping[str, Any], making: Any) -> Any:
+        """What an expression is, without a name yet."""
+
+    def place(self, path: str, value: Any, node: ast.AST) -> Any:
+        """Give what was made a name."""
 
 
 class Reading(ast.NodeTransformer):
