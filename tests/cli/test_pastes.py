@@ -333,8 +333,8 @@ def test_a_derivative_with_a_graph_is_inspected_itself(jvp):
 
 
 REFUSED = [
-    ("import torch.nn as nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return x\n"
-     "x = torch.ones(2, requires_grad=True)\nNet()(x).sum().backward()", "A `class` runs only from a file of yours."),
+    ("import torch.nn as nn\nclass Net(nn.Linear):\n    def forward(self, x):\n        return x\n"
+     "x = torch.ones(2, requires_grad=True)\nNet(2, 2)(x).sum().backward()", "A `class` runs only from a file of yours."),
     ("x = torch.ones(2, requires_grad=True)\ntry:\n    y = x\nexcept: pass\ny.sum().backward()",
      "`try` is not part of the language."),
     ("x = torch.ones(2, requires_grad=True)\nimport os\nos.system('ls')\nx.sum().backward()", "There is no `os.system`."),

@@ -314,10 +314,18 @@ CLASSES = [
 
 @pytest.mark.parametrize("clothes", CLOTHES)
 @pytest.mark.parametrize("written", CLASSES)
-def test_a_class_is_named_itself(jvp, written, clothes):
+def test_a_class_that_nothing_uses_is_left_out(jvp, written, clothes):
     cells = ["x = torch.ones(2, requires_grad=True)", written, "y = (x ** 2).sum()\ny.backward()"]
+    scope, _ = run(cells)
+    found = json.loads(jvp("inspect", "-", "--json", stdin=clothes(cells)).out)["vjp"]["x"]["value"]
+    torch.testing.assert_close(torch.tensor(found), scope["x"].grad)
+
+
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_a_class_that_cannot_be_read_is_named_itself(jvp, clothes):
+    cells = ["x = torch.ones(2, requires_grad=True)", CLASSES[1], "y = Square.apply(x).sum()\ny.backward()"]
     error = json.loads(jvp("inspect", "-", "--json", stdin=clothes(cells)).out)["error"]
-    assert error["message"] == "A `class` runs only from a file of yours."
+    assert error["message"].startswith("Of `Square` only apply can be used, with static methods `forward` and `backward`")
 
 
 @pytest.mark.parametrize("clothes", CLOTHES)

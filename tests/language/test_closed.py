@@ -60,7 +60,7 @@ FAMILIES: dict[str, list[str]] = {
     ],
     "functions and classes as values": [
         "torch.sin", "F.relu", "[torch.sin][0](x)", "(torch.sin if x else torch.cos)(x)", "abs",
-        "[abs][0](x)", "f = abs; f(x)", "torch.Tensor", "torch.Tensor(x)", "torch.Tensor.sum(x)", "torch.Tensor.__init__",
+        "[abs][0](x)", "f = abs; f(x)", "torch.Tensor", "torch.Tensor.sum(x)", "torch.Tensor.__init__",
         "torch.Size([1])", "torch.Generator()", "torch.dtype", "torch", "F", "math", "torch.linalg",
         "torch.nn", "x.sum", "x(0)", "x.T(0)", "(x)(1)", "torch.pi()", "math.pi()", "'a'()", "[x]()", "len.sum(x)",
         "torch.sin.cos(x)",
@@ -293,6 +293,122 @@ def test_what_is_passed_over_does_not_run(canary: Path) -> None:
     for line in ("assert open('CANARY', 'w')", "print(open('CANARY', 'w'))\nz = y", "assert y, torch.save(y, 'CANARY')"):
         pose(Request(f"{NET}{line.replace('CANARY', str(canary))}\ny", {"x": "1,2"}))
     assert canary.read_text() == SECRET
+
+
+CLASSES = """\
+class N(nn.Module):
+    def __init__(self, k=2.0):
+        super().__init__()
+        self.l = nn.Linear(2, 2)
+        self.ls = nn.ModuleList([nn.Linear(2, 2), nn.Tanh()])
+        self.w = nn.Parameter(torch.ones(2))
+        self.k = k
+    def scaled(self, t):
+        return t * self.k
+    def forward(self, t):
+        return self.scaled(self.l(t)) * self.w
+class S(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, t):
+        ctx.save_for_backward(t)
+        return t.sin()
+    @staticmethod
+    def backward(ctx, g):
+        t, = ctx.saved_tensors
+        return g * t.cos()
+n = N()
+y = S.apply(n(x))
+"""
+
+STATIC = "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, t):\n        {}\n" + (
+    "    @staticmethod\n    def backward(ctx, g):\n        return g\nA.apply(x)"
+)
+INIT = "class A(nn.Module):\n    def __init__(self):\n        {}\n    def forward(self, t):\n        return t\na = A()\na(x)"
+
+OF_CLASSES: dict[str, list[str]] = {
+    "objects": [
+        "n.__class__", "n.__dict__", "n.__class__.__mro__", "n._modules", "n._parameters", "n.forward.__globals__",
+        "n.forward.__func__",
+        "n.scaled.__self__", "n.l.__class__", "n.ls.__class__", "n.ls[0].__class__", "n.ls._modules", "n.w.__class__",
+        "n.k.__class__",
+        "N.__subclasses__()", "N.__init__", "N.forward(n, x)", "N.forward.__code__", "N", "n.__call__.__func__",
+        "n.__init__(3)",
+        "n.apply(open)", "n.register_buffer('a', x)", "n.register_forward_hook(open)", "n.state_dict()",
+        "n.l.register_forward_hook(open)",
+        "n.load_state_dict(torch.load('CANARY'))", "n.children()", "n.modules()", "n.named_modules()", "n.get_submodule('l')",
+        "n.l = open", "n.l = x", "n.forward = open", "n.scaled = lambda t: t", "n.__class__ = N", "n.open('CANARY')",
+        "setattr(n, 'k', open)", "getattr(n, 'k')", "vars(n)", "del n.l", "type(n)", "super()", "super().__init__()",
+    ],
+    "definitions": [
+        "class A(dict):\n    pass\na = A(k=x)", "class A(type):\n    pass\nA('B', (), {})",
+        "class A(metaclass=type):\n    pass\na = A()",
+        "class A(nn.Linear):\n    pass\na = A(2, 2)", "class A(torch.utils.data.Dataset):\n    pass\na = A()",
+        "class A(N, nn.Module):\n    pass\na = A()", "@open\nclass A:\n    pass\na = A()",
+        "class A(open('CANARY')):\n    pass\na = A()",
+        "class A:\n    import os\na = A()", "class A:\n    k = __import__('os')\na = A()\na.k",
+        "class A:\n    k = open('CANARY')\na = A()\na.k",
+        "class A:\n    class B:\n        pass\na = A()",
+        "class A:\n    @open\n    def f(self, t):\n        return t\na = A()\na.f(x)",
+        "class A:\n    def f(self, t, k=open):\n        return k('CANARY')\na = A()\na.f(x)", "def f():\n    return N()\nf()",
+        "[N() for _ in range(2)]", "n = N()\nn = x", "lambda: N()",
+        "class N:\n    def os(self):\n        return torch.os\nm = N()\nm.os()",
+    ],
+    "what __init__ does": [
+        INIT.format(line) for line in (
+            "open('CANARY', 'w')", "self.f = open('CANARY')", "import os", "self.__class__ = N", "self.__dict__['k'] = 1",
+            "setattr(self, 'k', 1)", "self.l = nn.Linear(10**9, 10**9)", "self.ls = [nn.Linear(2, 2)] * 10**9",
+            "super().__init__.__func__",
+            "self.apply(open)", "self.register_forward_hook(open)", "nn.Module.__init__.__globals__",
+            "self.l = nn.DataParallel(n)",
+            "nn.init.constant_(n.l.weight, 0)", "while True: pass", "self.l = eval('nn.Linear')(2, 2)", "return open('CANARY')",
+            "self.k = torch.load('CANARY')\n        self.l = nn.Parameter(torch.load('CANARY'))", "exec('import os')",
+        )
+    ],
+    "contexts": [
+        *(STATIC.format(line) for line in (
+            "return ctx.__class__", "return ctx._forward_cls", "ctx.__dict__['k'] = t\n        return t",
+            "return open('CANARY')",
+            "return ctx.register_hook(open)", "import os\n        return os.remove('CANARY')", "return torch.load('CANARY')",
+            "return t.numpy()",
+        )),
+        "S.__mro__", "S.forward(x, x)", "S.backward", "S.apply.__func__", "S.apply.__self__", "S.__dict__", "S()", "S(x)",
+        "S.vmap",
+        "S.forward.__globals__", "torch.autograd.Function.apply(x)", "torch.autograd.Function", "S.apply = open",
+        "S.forward = open",
+        "class A(torch.autograd.Function):\n    def forward(self, t):\n        return t\nA.apply(x)",
+        "class A(S):\n    apply = open\nA.apply(x)",
+    ],
+}  # fmt: skip
+"""What programs with classes in them may try."""
+
+
+@pytest.mark.parametrize("family", OF_CLASSES)
+def test_a_program_with_classes_reaches_nothing(family: str, canary: Path) -> None:
+    for attempt in OF_CLASSES[family]:
+        with pytest.raises(JvpError) as caught:
+            _ = pose(Request(f"{CLASSES}{attempt.replace('CANARY', str(canary))}", {"x": "1,2"})).evaluation
+        assert caught.value.exit_code in (ExitCode.REFUSED, ExitCode.LIMIT, ExitCode.EVALUATION), attempt
+        assert caught.value.span is not None, attempt
+        assert SECRET not in f"{caught.value.message}{caught.value.explanation}{caught.value.hints}"
+    assert canary.read_text() == SECRET
+    assert [path.name for path in canary.parent.iterdir()] == ["canary"]
+
+
+OF_OBJECTS = [
+    "class A:\n    def __init__(self):\n        self.k = A()\na = A()",
+    INIT.format("for k in range(90):\n            for j in range(90):\n                self.k = j"),
+    "class A(N):\n    def forward(self, t):\n        return self(t)\na = A()\na(x)",
+    STATIC.format("return A.apply(t)"),
+    STATIC.format("while True:\n            t = t + 1"),
+    "for k in range(100000):\n    x = S.apply(x)\nx",
+    "class A(S):\n    @staticmethod\n    def forward(ctx, t):\n        return A.apply(A.apply(t))\nA.apply(x)",
+]
+
+
+@pytest.mark.parametrize("bomb", OF_OBJECTS)
+def test_objects_and_contexts_end_at_a_limit(bomb: str) -> None:
+    with pytest.raises(LimitError):
+        _ = pose(Request(f"{CLASSES}{bomb}", {"x": "1,2"})).evaluation
 
 
 BOMBS = [

@@ -159,6 +159,7 @@ def _read(request: Request) -> Problem:
         wrt = _wrt(request, inputs)
         shapes = tuple([(name, x.shape, x.dtype) for name, x in inputs.items()])
         return Problem(program, inputs, wrt, seed, limit, courses=_courses(program.source, shapes, wrt, limit), handles=handles)
+    from jvpcli.language import reads_parameters
     from jvpcli.language.imports import load
     from jvpcli.language.modules import construct, expanded
 
@@ -168,18 +169,20 @@ def _read(request: Request) -> Problem:
     if made is not None:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)
+    given = request.wrt
     wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
     request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
-    listed = tuple(imports.parameters) if "parameters()" in text_of(request) else ()
+    listed = tuple(imports.parameters) if reads_parameters(text_of(request)) else ()
     reads = imports.reads((*(request.wrt or ()), *listed))
     program = parse(text_of(request), request.inputs.keys(), reads)
     inputs = _used(request, values, program.inputs)
     inputs |= {name: x for name, x in imports.parameters.items() if name in program.inputs}
     if wanted is not None:  # of those that a pattern means what the expression uses
-        meant = tuple(name for name in request.wrt or () if name in wanted or name in program.inputs)
-        request = replace(request, wrt=meant or wanted)
+        named = () if given is None else wanted
+        meant = tuple(name for name in request.wrt or () if name in named or name in program.inputs)
+        request = replace(request, wrt=meant or named or None)
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))

@@ -281,7 +281,8 @@ class LargePlan:
             notice = Notice("fallback", f"∂{name} was computed pass by pass: {error}")
             return small.maps(), small.plan, (notice,)
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
-        return _with_sample(maps, lambda: self._sample), computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+        notices = tuple([Notice("fallback", note) for note in computed.notes])
+        return _with_sample(maps, lambda: self._sample), computed.way, notices
 
     @cached_property
     def _sample(self) -> Maps:

@@ -10,6 +10,11 @@ def may_construct(text: str) -> bool:
     return re.search(r"\bnn\.[A-Z]|torch\.nn (?:as|import) ", text) is not None
 
 
+def reads_parameters(text: str) -> bool:
+    """Whether a text can take the parameters of a module as values: `net.parameters()`, `net.weight`, `self.w` of a class."""
+    return re.search(r"parameters\(\)|\.(?:weight|bias)|\bclass ", text) is not None
+
+
 def may_pass_over(text: str) -> bool:
     """Whether a text can have statements that are passed over."""
     return "print(" in text or "assert" in text or ".step(" in text

@@ -50,7 +50,7 @@ T = TypeVar("T", bound=ast.AST)
 
 BACKWARD = "torch.autograd.backward"
 TRANSFORMS = ("jacrev", "jacfwd", "grad", "hessian", "grad_and_value", "vjp")
-FUNCTIONAL = ("jacobian", "vjp", "jvp", "hessian", "hvp", "vhp")
+FUNCTIONAL = ("jacobian", "vjp", "jvp", "hessian", "hvp", "vhp", "gradcheck", "gradgradcheck")
 COMPOSED = ("jacrev", "jacfwd", "grad")
 """Functions of torch.func that give the derivative as a function."""
 
@@ -261,6 +261,23 @@ def _hessian(call: ast.Call, source: str) -> Pasted | None:
     return found and replace(found, grad_outputs=_texts(argument(call, 2, "v"), source), notes=(note,))
 
 
+CHECKS = ("gradcheck", "gradgradcheck")
+"""Calls that compare a derivative with finite differences, and are told whether it is right."""
+
+
+def _gradcheck(call: ast.Call, source: str) -> Pasted | None:
+    """gradcheck(f, inputs): the derivative that it compares with finite differences; gradgradcheck that of the gradient."""
+    name, functions, inputs = name_of(call), _function(call), items(argument(call, 1, "inputs"))
+    note = f"{name} compares this derivative with finite differences, as jvp check does"
+    if name == "gradgradcheck" and functions:
+        argnums = f", argnums={(*range(len(inputs)),)}" if len(inputs) > 1 else ""
+        total = parsed(f"lambda *values: {text_of(functions[0], source)}(*values).sum()")
+        functions = [parsed(f"torch.func.grad({ast.unparse(total)}{argnums})")]
+        note = f"{note}, for the gradient of the sum of all entries"
+    found = _of_function(functions, inputs, source)
+    return found and replace(found, notes=(note,))
+
+
 def _transform(made: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pasted | None:
     """jacrev(f)(x), grad(f)(x), hessian(f)(x), where f may be another transform of a function."""
     name, argnums, functions = name_of(made), argument(made, 1, "argnums"), _function(made)
@@ -279,7 +296,7 @@ def _transform(made: ast.Call, arguments: Sequence[ast.expr], source: str) -> Pa
 
 _READERS: Mapping[str, Callable[[ast.Call, str], Pasted | None]] = {
     "grad": _grad, "backward": _backward, "jacobian": _jacobian, "vjp": _vjp, "jvp": _jvp,
-    "hessian": _hessian, "hvp": _hessian, "vhp": _hessian,
+    "hessian": _hessian, "hvp": _hessian, "vhp": _hessian, "gradcheck": _gradcheck, "gradgradcheck": _gradcheck,
 }  # fmt: skip
 
 

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jvpcli.language import catalog
 from jvpcli.language.expressions import MANUAL_SEED
-from jvpcli.language.names import LIST_METHODS, assigned, class_of, default_set, dotted, free_names, imported_paths
+from jvpcli.language.names import (
+    LIST_METHODS,
+    assigned,
+    class_of,
+    default_set,
+    dotted,
+    free_names,
+    imported_paths,
+    without_mode,
+)
 
 
 def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callable[[ast.AST], bool]:
@@ -21,6 +30,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
     tree = ast.Module(list(statements), [])
     paths = imported_paths(tree)
     names: set[str] = set()
+    classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
     def draws(node: ast.AST) -> bool:
         return any(isinstance(part, ast.Call) and of_call(part) for part in _running(node))
@@ -28,7 +38,7 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
     def of_call(node: ast.Call) -> bool:
         if class_of(node.func, paths):
             return constructors
-        if isinstance(node.func, ast.Name) and node.func.id in names:
+        if dotted(node.func) in names:
             return True
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
@@ -45,9 +55,15 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and any(map(draws, node.body)):
                 new.add(node.name)
+            elif isinstance(node, ast.ClassDef):
+                inside = [part for method in node.body if isinstance(method, ast.FunctionDef) for part in method.body]
+                if random_module(node) or any(map(draws, inside)) or not names.isdisjoint(map(dotted, node.bases)):
+                    new.add(node.name)
             elif isinstance(node, ast.Assign):
                 bodies = [part.body for part in ast.walk(node.value) if isinstance(part, ast.Lambda)]
-                if any(map(draws, bodies)) or random_module(node.value):
+                made = without_mode(node.value)
+                is_object = isinstance(made, ast.Call) and dotted(made.func) in classes & names
+                if any(map(draws, bodies)) or random_module(node.value) or is_object:
                     new.update(assigned([node]))
         if new <= names:
             return draws

@@ -247,14 +247,16 @@ def run_program(
     return _named_outputs(run, program, _parts(run, program)[0])
 
 
-def draw(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> None:
-    """Run a program for the random numbers that it draws.
+def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """What a program gives as a value, and random numbers as it leaves them.
 
     Raises: as `evaluate`.
     """
     check_inputs(program, scope)
+    run = _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions)
     with default_of(program):
-        _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions).run(program.equations)
+        run.run(program.equations)
+        return run.read(run.on_tape(program.result))
 
 
 def evaluate_value(
@@ -596,9 +598,14 @@ def _run(
 ) -> Run:
     handlers = sequences.HANDLERS
     if program.has_statements:
-        from jvpcli.language import derivatives, flow, transforms  # most texts have no statements but assignments
+        from jvpcli.language import (  # most texts have no statements but assignments
+            custom,
+            derivatives,
+            flow,
+            transforms,
+        )
 
-        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS}
+        handlers = {**handlers, **flow.HANDLERS, **derivatives.HANDLERS, **transforms.HANDLERS, **custom.HANDLERS}
     return Run(program, inputs, memory_limit, functions, handlers)
 
 

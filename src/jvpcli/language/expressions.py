@@ -13,6 +13,7 @@ from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Spa
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
+from jvpcli.language.objects import FORWARD, Custom
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
 MAX_DEPTH = 100
@@ -328,6 +329,9 @@ class Expressions(Lowering):
         if meant is not None:
             return [*meant.split("."), *reversed(parts)]
         foreign = self.given is not None and node.id in refusals.FOREIGN_ROOTS
+        written = ".".join([node.id, *reversed(parts)])
+        if any(written.startswith(f"{name}.") for name in self.parameters):  # of a parameter's value
+            return None
         if hidden or not (node.id in catalog.ROOTS or node.id in self.function_roots or foreign):
             return None
         return [node.id, *reversed(parts)]
@@ -335,6 +339,10 @@ class Expressions(Lowering):
     def path(self, node: ast.Attribute | ast.Name, depth: int) -> Operand:
         """A path used as a value: a named constant, maybe with attributes of its own."""
         parts = self.dotted(node) or []
+        if (name := ".".join(parts)) in self.parameters:
+            return self.input(name, node)
+        if name in self.functions and self.is_program:
+            return self.function_value(name, node)
         if parts[0] == "numpy" and _is_numpys(*parts[1:]):
             parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
@@ -384,10 +392,17 @@ class Expressions(Lowering):
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
+        if owner is None and func.attr == "type" and (dtype := self.typed(node)):
+            return self.emit("method:to", (left, Const(None, dtype)), node)
         if owner is None and catalog.is_method(func.attr):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
+
+    def typed(self, node: ast.Call) -> str | None:
+        """The dtype of `x.type(torch.FloatTensor)`; None for any other argument."""
+        given = node.args[0] if len(node.args) == 1 and not node.keywords else None
+        return TYPED.get(".".join(self.dotted(given) or [])) if isinstance(given, ast.Attribute) else None
 
     def dot_name(self, node: ast.Attribute) -> Span:
         """The place of `.name` alone, with the dot."""
@@ -406,7 +421,8 @@ class Expressions(Lowering):
         if isinstance(func, ast.Attribute) and func.attr in ("parameters", "named_parameters") and not node.args:
             owner = self.module_named(func.value)
             if owner:
-                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in self.functions[owner]}
+                own = [name for name in self.parameters if name.startswith(f"{owner}.")]
+                inputs = {name[len(owner) + 1 :]: self.input(name, node) for name in own}
                 if func.attr == "parameters":
                     return self.pack("list", [*inputs.values()], node)
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
@@ -434,11 +450,12 @@ class Expressions(Lowering):
 
     def functional_call(self, node: ast.Call, depth: int) -> Operand:
         """`functional_call(net, parameters, arguments)`: a call of the module with other values of its parameters."""
-        owner = self.module_named(node.args[0]) if len(node.args) == 3 and not node.keywords else ""
+        own = [keyword for keyword in node.keywords if keyword.arg == FORWARD]
+        owner = self.module_named(node.args[0]) if len(node.args) == 3 and len(own) == len(node.keywords) else ""
         if not owner or not self.is_program:
             raise self.at(node, refusals.functional_call())
-        given = tuple(self.expr(part, depth) for part in node.args[1:])
-        reads = tuple((name, self.input(name, node)) for name in self.functions[owner])
+        given = tuple(self.expr(part, depth) for part in (*node.args[1:], *(keyword.value for keyword in own)))
+        reads = tuple((name, self.input(name, node)) for name in self.parameters if name.startswith(f"{owner}."))
         return self.emit(f"functional:{owner}", given, node, reads)
 
     def leaf_made(self, node: ast.Call, depth: int) -> Operand | None:
@@ -469,6 +486,8 @@ class Expressions(Lowering):
         if dtype is None:
             floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
             dtype = "torch.float64" if floats else None
+        elif isinstance(values, Ref) and path in ("torch.Tensor", "torch.FloatTensor"):  # of a tensor, and no size
+            return self.emit("method:detach", (values,), node)
         elif not isinstance(values, Pack):
             hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
             raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))
@@ -526,7 +545,7 @@ class Expressions(Lowering):
     def imported(self, func: ast.expr) -> str | None:
         """The name of the imported function that is called, if it is one that no value hides."""
         if self.is_module(func):
-            return self.modules[id(_constructor(func))]
+            return self.modules[id(constructor(func))]
         if isinstance(func, (ast.Attribute, ast.Subscript)):
             name = self.submodule(self.dotted(func) or [])
         else:
@@ -550,7 +569,7 @@ class Expressions(Lowering):
 
     def is_module(self, node: ast.expr) -> bool:
         """Whether an expression constructs a module, which is made before the program runs."""
-        return id(_constructor(node)) in self.modules
+        return id(constructor(node)) in self.modules
 
     def arguments(self, node: ast.Call, depth: int) -> tuple[Operand, ...]:
         """The positional arguments."""
@@ -574,6 +593,10 @@ class Expressions(Lowering):
         name = keyword.value.id if keyword.arg == "dtype" and isinstance(keyword.value, ast.Name) else ""
         known = name in ("float", "int", "bool", "complex") and not self.is_value(name)
         return Const(None, f"torch.{WORDS[name]}") if known else None
+
+    def custom(self, node: Custom, depth: int) -> Operand:
+        """A function with a backward of its own."""
+        return self.emit(f"custom:{node.name}", tuple(self.expr(part, depth) for part in node.parts), node)
 
     # Dictionaries, and names that are set inside of an expression
 
@@ -617,6 +640,7 @@ LEAVES: Mapping[type[ast.AST], Callable[[Expressions, Any, int], Operand]] = {
     ast.Dict: Expressions.dictionary,
     ast.DictComp: Expressions.dictionary_comprehension,
     ast.NamedExpr: Expressions.named,
+    Custom: Expressions.custom,
 }
 """The node types of the language that begin a chain; BinOp, Attribute, Subscript and method calls are its links."""
 
@@ -647,7 +671,7 @@ def _is_numpys(name: str = "", *rest: str) -> bool:
     return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
 
 
-def _constructor(node: ast.expr) -> ast.expr:
+def constructor(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4)` of `nn.Linear(3, 4).eval()`."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train"):
         node = node.func.value

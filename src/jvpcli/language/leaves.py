@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned, free_names, separated
-from jvpcli.language.statements import assignment, names_made, of_leaf, unused_name
+from jvpcli.language.statements import assignment, names_made, of_leaf, reads_grad, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -92,11 +92,17 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     draws = drawing(statements)
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
+    later: dict[str, int] = {}
     for place, statement in enumerate(statements):
+        before = {name for name, switch in later.items() if place < switch} & free_names(statement)
+        if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
+            statement = without_places(_Detached(before).visit(copy.deepcopy(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
         if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
             value = None if _is_filled(names[0], statements[place + 1 :]) else statement.value
+            if value is not None:
+                later[names[0]] = next(k for k, part in enumerate(statements) if k >= place and names[0] in _switches(part))
         if (filled := [name for name in _switches(statement) if name not in leaves]) and filled[0] in assigned(kept):
             names, value = filled, ast.Name(filled[0], ast.Load())  # what was made of it until here is its VALUE
             made, kept = kept, [part for part in kept if not _makes(part, filled[0])]
@@ -166,23 +172,27 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
     """A request with the weights that the program makes, and the statements that it needs besides.
 
     Weights that are drawn at random stand in variables of the program, drawn behind all else; so do those made of a part of
-    something that the program makes, which may be no tensor.  A tangent is there before the
-    program runs: it is a VALUE that says itself what it is made of.
+    something that the program makes, which may be no tensor, of a list or number of its own, or of what `.grad` holds.  A
+    tangent is there before the program runs: it is a VALUE that says itself what it is made of.
     """
     meant = replace(meant, tangent=tuple(_value_text(parsed(text), kept, code) for text in meant.tangent))
     draws, own = drawing(kept), {*assigned(kept)}
 
+    made = {name: part.value for part in kept if isinstance(part, ast.Assign) for name in names_made(part)}
+    plain = {name for name, value in made.items() if isinstance(value, (ast.List, ast.Tuple, ast.ListComp, ast.Constant))}
+
     def takes_part(weight: ast.expr) -> bool:
         parts = [part.value for part in ast.walk(weight) if isinstance(part, ast.Subscript)]
-        return any(isinstance(part, ast.Name) and part.id in own for part in parts)
+        of_own = any(isinstance(part, ast.Name) and part.id in own for part in parts)
+        return of_own or reads_grad(weight) or not plain.isdisjoint(free_names(weight))
 
     weights = [None if text.startswith("implicit") else parsed(text) for text in meant.grad_outputs]
     if not any(weight is not None and (draws(weight) or takes_part(weight)) for weight in weights):
         return [], meant
     *before, last = meant.expression.split("; ")  # parameters of a function, by the names of what is given for them
     added: list[ast.stmt] = [assignment(own, given) for own, given in (text.split(" = ") for text in before)]
-    y = unused_name("y", [*kept, *added])
-    added.append(assignment(y, last))
+    y = last if last.isidentifier() else unused_name("y", [*kept, *added])
+    added += [] if y == last else [assignment(y, last)]
     names: list[str] = []
     for text, weight in zip(meant.grad_outputs, weights, strict=True):
         names.append(text if weight is None else unused_name("v" + "_" * len(names), [*kept, *added]))
@@ -238,6 +248,19 @@ def _without_flags(value: ast.expr) -> ast.expr:
     if not any(map(of_leaf, (part for part in ast.walk(value) if isinstance(part, ast.expr)))):
         return value
     return without_places(_Plain().visit(copy.deepcopy(value)))
+
+
+class _Detached(ast.NodeTransformer):
+    """Reads some names as `x.detach()`."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name."""
+        if node.id not in self.names or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
 
 
 class _Plain(ast.NodeTransformer):

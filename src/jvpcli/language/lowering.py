@@ -60,6 +60,7 @@ class Lowering:
         self.text = text
         self.given = None if input_names is None else frozenset(input_names)
         self.functions = functions
+        self.parameters = tuple(dict.fromkeys(name for taken in functions.values() for name in taken))
         self.function_roots = frozenset(name.partition(".")[0] for name in functions)
         self.slots = input_count
         self.equations: list[Equation] = []
@@ -113,14 +114,20 @@ class Lowering:
             is_input = name not in catalog.ROOTS and name not in catalog.BUILTINS and not name.startswith("__")
         else:
             is_input = name in self.given
+        if name in self.parameters:
+            return self.input(name, node)
         if name in self.functions and self.is_program:
-            reads = tuple((parameter, self.input(parameter, node)) for parameter in self.functions[name])
-            return Const(Known(f"call:{IMPORTED}{name}", reads))
+            return self.function_value(name, node)
         if name in self.function_roots and not (is_input and self.given):
             raise self.at(node, ForbiddenError(f"`{name}` is an imported function: call it, as in {name}(x)."))
         if not is_input:
             raise self.at(node, refusals.value_name(name, self.given or ()))
         return self.input(name, node)
+
+    def function_value(self, name: str, node: ast.AST) -> Operand:
+        """An imported function, or a module, as a value."""
+        reads = tuple((parameter, self.input(parameter, node)) for parameter in self.functions[name])
+        return Const(Known(f"call:{IMPORTED}{name}", reads))
 
     def input(self, name: str, node: ast.AST) -> Ref:
         """The slot of an input that `node` uses."""

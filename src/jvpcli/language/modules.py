@@ -18,15 +18,26 @@ import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, is_out_of_memory
+from jvpcli.language.classes import without_classes
 from jvpcli.language.dependence import drawing, needed
-from jvpcli.language.evaluate import default_dtype, draw, seeded
+from jvpcli.language.evaluate import default_dtype, run_for, seeded
 from jvpcli.language.expressions import flat_parts
 from jvpcli.language.failures import TOO_LARGE
 from jvpcli.language.forecast import in_words
 from jvpcli.language.imports import ImportedFunction, Imports
-from jvpcli.language.names import assigned, constructed, default_set, dotted, free_names, separated, without_mode
+from jvpcli.language.names import (
+    assigned,
+    constructed,
+    default_set,
+    dotted,
+    free_names,
+    in_order,
+    separated,
+    without_mode,
+)
+from jvpcli.language.objects import placed
 from jvpcli.language.operations import describe
-from jvpcli.language.parse import parse
+from jvpcli.language.parse import lowered
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -42,12 +53,13 @@ CLASSES = frozenset({
     "ReplicationPad2d", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "MultiheadAttention",
     "TransformerEncoderLayer", "TransformerDecoderLayer", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
     "CrossEntropyLoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "CosineEmbeddingLoss", "TripletMarginLoss",
-    "MarginRankingLoss", "SoftMarginLoss", "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
+    "MarginRankingLoss", "MultiMarginLoss", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "SoftMarginLoss",
+    "HingeEmbeddingLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
     "PairwiseDistance",
 })  # fmt: skip
 """What may be constructed."""
 
-OF_INTEGERS = frozenset({"Embedding", "Sequential", "CrossEntropyLoss", "NLLLoss"})
+OF_INTEGERS = frozenset({"Embedding", "Sequential", "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "MultiLabelMarginLoss"})
 """Those that take tensors of integers, whose ranges torch checks."""
 
 FORBIDDEN = frozenset({"device", "dtype", "circular", "cuda", "meta"})
@@ -129,6 +141,7 @@ def construct(
         text, tree = read_source(source)
     except JvpError:
         return None
+    tree = without_classes(text, tree)
     found = constructed(tree)
     if not found:
         return None
@@ -143,13 +156,24 @@ def construct(
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
-            before = [part for part in tree.body if _place(part) < _place(node) and node not in ast.walk(part)]
+            before = tree.body[: next(place for place, part in enumerate(tree.body) if node in ast.walk(part))]
             if any(map(draws, before[done:])):
-                _draw(needed(node, before), inputs or {}, functions, seed)
+                with suppress(JvpError):  # what is wrong there is said when all of it runs
+                    maker.run(needed(node, before), inputs or {}, functions, seed)
             done = len(before)
-            modules[name] = maker.make(node)
+            holder = name
+            if classes[id(node)] == "Parameter":
+                holder, _, own = name.rpartition(".")
+                parameters = Imports(functions, modules).parameters
+                scope = {**(inputs or {}), **parameters}
+                maker.register(modules[holder], own, node, needed(node, before), scope, functions)
+            else:
+                modules[name] = maker.make(node)
             state = torch.default_generator.get_state()
-            functions[name] = Module(name, modules[name], (), modules, seed=torch.default_generator.initial_seed(), left=state)
+            seed_now = torch.default_generator.initial_seed()
+            for path, part in _parts(modules[holder]):
+                called = f"{holder}.{path}" if path else holder
+                functions[called] = Module(called, part, (), modules, seed=seed_now, left=state)
             if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
@@ -162,14 +186,12 @@ def construct(
     return Imports(functions, modules)
 
 
-def _draw(
-    statements: Sequence[ast.stmt], inputs: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
-) -> None:
-    """Leave random numbers as statements do that begin with `seed`."""
-    torch.default_generator.manual_seed(seed)
-    with suppress(JvpError):  # what is wrong there is said when all of it runs
-        program = parse("\n".join([*map(ast.unparse, statements), "0"]), inputs, dict.fromkeys(functions, ()))
-        draw(program, inputs, functions)
+def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module, and of a Sequential its parts, by their dotted names."""
+    yield path, module
+    if isinstance(module, nn.Sequential):
+        for name, part in module.named_children():
+            yield from _parts(part, f"{path}.{name}" if path else name)
 
 
 def _check_names(
@@ -286,8 +308,8 @@ def _set_modes(
         if isinstance(node, ast.Attribute) and node.attr in ("eval", "train", "parameters", "named_parameters", "zero_grad")
     }
     used: set[str] = set()
-    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Call))]
-    for node in sorted(nodes, key=_place):
+    nodes = [node for node in in_order(tree) if isinstance(node, (ast.Name, ast.Call))]
+    for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in owners:
             used.add(node.id)
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_mode(node)):
@@ -318,6 +340,8 @@ class _Maker:
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
+        if name == "Module" and not node.args:
+            return nn.Module()  # of an object, whose parts have names of their own
         if name not in CLASSES:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
@@ -345,6 +369,38 @@ class _Maker:
         if name != "Sequential":
             self.held = self.check_memory(node, made)
         return made
+
+    def run(
+        self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int | None
+    ) -> Any:
+        """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+            statements = [*statements, placed(ast.Expr(ast.Constant(0)), statements[-1])]
+        known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
+        return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
+
+    def register(
+        self,
+        holder: nn.Module,
+        name: str,
+        node: ast.Call,
+        before: Sequence[ast.stmt],
+        scope: Mapping[str, Tensor],
+        functions: Mapping[str, Module],
+    ) -> None:
+        """Give an object a parameter of its own."""
+        kept, state = [part for part in before if not isinstance(part, ast.Expr)], torch.default_generator.get_state()
+        if any(map(drawing(kept), kept)):
+            self.run(kept, scope, functions, torch.default_generator.initial_seed())
+        torch.default_generator.set_state(state)
+        value = self.run([*kept, placed(ast.Expr(node.args[0]), node)], scope, functions, None)
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+            raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
+        if hasattr(holder, name):
+            raise self.at(node, ForbiddenError(f"A parameter can't be called `{name}` here."))
+        holder.register_parameter(name, nn.Parameter(value.detach()))
+        self.held = self.check_memory(node, holder)
 
     def may_not_fit(self, integers: list[int]) -> bool:
         """Whether a module of these sizes might take more than is left: its parameters are products of them."""

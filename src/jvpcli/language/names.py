@@ -67,6 +67,8 @@ def free_names(node: ast.AST) -> set[str]:
     if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
         of_its_own = {name for each in node.generators for name in assigned([each.target])}
         return set().union(*map(free_names, ast.iter_child_nodes(node))) - of_its_own
+    if isinstance(node, ast.ClassDef):
+        return set().union(*map(free_names, (*node.bases, *node.body))) - {*assigned(node.body)}
     if not isinstance(node, (ast.Lambda, ast.FunctionDef)):
         return set().union(*map(free_names, ast.iter_child_nodes(node)))
     own = {one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg)}
@@ -116,8 +118,10 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     classes: dict[int, str] = {}
     inner: set[int] = set()
     calls: list[ast.Call] = []
-    for node in ast.walk(tree):
+    parameters = {id(part.value) for part in tree.body if isinstance(part, ast.Assign) and "." in dotted(part.targets[0])}
+    for node in in_order(tree):
         name = class_of(node.func, paths) if isinstance(node, ast.Call) else ""
+        name = name or ("Parameter" if id(node) in parameters and is_parameter(node, paths) else "")
         if name and isinstance(node, ast.Call):
             calls.append(node)
             classes[id(node)] = name
@@ -129,7 +133,7 @@ def constructed(tree: ast.Module) -> dict[str, tuple[ast.Call, Mapping[int, str]
     named = {id(without_mode(node.value)): node.targets[0] for node in tree.body if isinstance(node, ast.Assign)}
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     taken.update(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):  # as Python draws their random numbers
+    for call in calls:  # as Python draws their random numbers
         if id(call) in inner:
             continue
         target = named.get(id(call))
@@ -233,6 +237,22 @@ def class_of(node: ast.expr, paths: Mapping[str, str]) -> str:
     return name if module in ("torch.nn", "torch.nn.modules") and name[:1].isupper() and name != "Parameter" else ""
 
 
+def is_parameter(node: ast.AST, paths: Mapping[str, str]) -> bool:
+    """`nn.Parameter(…)`"""
+    root, _, rest = dotted(node.func).partition(".") if isinstance(node, ast.Call) else ("", "", "")
+    path = ".".join(part for part in (paths.get(root, root), rest) if part)
+    return path in ("torch.nn.Parameter", "torch.nn.parameter.Parameter")
+
+
+def in_order(node: ast.AST) -> Iterator[ast.AST]:
+    """A part of a program and all in it, in the order of the text."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting += reversed(list(ast.iter_child_nodes(part)))
+
+
 def _of_all(nodes: Iterable[ast.AST]) -> Iterator[Use]:
     for node in nodes:
         yield from _uses(node)
@@ -257,6 +277,9 @@ def _uses(node: ast.AST) -> Iterator[Use]:
         yield from ((name, True) for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names)
     elif isinstance(node, ast.Lambda):
         yield from _of_all(_defaults(node.args))
+    elif isinstance(node, ast.ClassDef):
+        yield from _of_all(node.bases)
+        yield node.name, True
     elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
         yield from _of_comprehension(node)
     elif not isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language import catalog, guards, refusals
-from jvpcli.program import IMPORTED, Const, Equation, Operand, Ref
+from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref
 
 
 class Record(tuple[Any, ...]):
@@ -435,4 +435,4 @@ def describe(value: Any) -> str:
         return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
     if isinstance(value, Record):
         return f"the {value.kind}, which has {', '.join(text for text, *_ in value.steps) or 'no parts'}"
-    return f"a {type(value).__name__}"
+    return "a function" if isinstance(value, Known) else f"a {type(value).__name__}"

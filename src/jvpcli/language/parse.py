@@ -13,10 +13,11 @@ from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, limits, names, refusals
+from jvpcli.language.classes import without_classes
 from jvpcli.language.dependence import drawing
-from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, flat_parts
+from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
 from jvpcli.language.lowering import Scope
-from jvpcli.language.source import is_text, read_source
+from jvpcli.language.source import SourceText, is_text, read_source
 from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program, Ref
 
 SHORT = 1000
@@ -50,14 +51,29 @@ def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_source(source)
+    return lowered(text, without_classes(text, tree), input_names, functions)
+
+
+_remembered = lru_cache(maxsize=64)(_parse)
+
+
+def lowered(
+    text: SourceText,
+    tree: ast.Module,
+    input_names: tuple[str, ...] | None,
+    functions: tuple[tuple[str, tuple[str, ...]], ...],
+) -> Program:
+    """The program of a tree that has been read of a text; as `parse`."""
+    source = text.source
     tree.body = _that_matter(tree.body)
     is_program = names.is_program(tree, source)
     if is_program and text.pieces:
         raise LimitError("The program has an expression that is too long to be read.", source=source)
     made = names.constructed(tree) if functions else {}
-    modules = {id(node): name for name, (node, _) in made.items() if name in dict(functions)}
+    holders = {name: name if name in dict(functions) else name.rpartition(".")[0] for name in made}  # of a parameter its object
+    modules = {id(node): holders[name] for name, (node, _) in made.items() if holders[name] in dict(functions)}
     draws = bool(modules) and any(map(drawing(tree.body, constructors=False), tree.body))
-    assigned = [name for name in names.assigned(tree.body) if name not in modules.values()] if is_program else ()
+    assigned = [name for name in names.assigned(tree.body) if name not in made] if is_program else ()
     input_count = 0
     while True:
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
@@ -65,9 +81,6 @@ def _parse(
         if len(program.inputs) == input_count:
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
-
-
-_remembered = lru_cache(maxsize=64)(_parse)
 
 
 def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:
@@ -198,7 +211,7 @@ class _Statements(Expressions):
             self.texts.update(target.id for target in node.targets if isinstance(target, ast.Name))
             return  # text that is only printed; anything else that reads it is refused
         if self.is_module(node.value) and isinstance(node.targets[0], ast.Name):
-            self.constructed(node.targets[0].id, node.value)  # it is made before the program runs
+            self.constructed(self.modules[id(constructor(node.value))], node.value)  # it is made before the program runs
             self.has_made = True
             return
         value = self.expr(node.value, 0)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from jvpcli.errors import JvpError, UsageError
 from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
-from jvpcli.language.calls import UNUSED_OPTIONS, Pasted, is_block, text_of
+from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.given import with_open_tuples
@@ -214,6 +214,7 @@ def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:
     found, hooks = [], looking_hooks(tree)
     for node in ast.walk(tree):
         shows = node in tree.body[-1:] and isinstance(node, ast.Expr)  # what it prints is what is asked
+        shows |= isinstance(node, ast.stmt) and called_by(node) in CHECKS  # which are among the calls
         if isinstance(node, ast.stmt) and (is_passed_over(node) or node in hooks) and not shows:
             what = "assert" if isinstance(node, ast.Assert) else "register_hook" if node in hooks else called_by(node)
             found.append(PassedOver(what, _line(node, text)))

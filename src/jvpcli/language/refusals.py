@@ -82,6 +82,8 @@ def no_result(node: ast.stmt) -> JvpError:
             f"The program ends where `{node.name}` is defined, and nothing calls it.",
             hints=[f"End it with a call: {node.name}({', '.join(part.arg for part in node.args.args)})"],
         )
+    if isinstance(node, ast.ClassDef):
+        return ExpressionSyntaxError(f"The program ends where the class `{node.name}` is defined, and nothing uses it.")
     return ExpressionSyntaxError("The program ends with a statement that gives no value; end it with the value to differentiate.")
 
 

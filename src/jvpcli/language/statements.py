@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import is_block, is_true, items, name_of, parsed, path
+from jvpcli.language.calls import CHECKS, is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
 from jvpcli.language.names import LIST_METHODS, assigned, free_names
 from jvpcli.language.source import is_text
@@ -15,7 +15,53 @@ TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
 
 
 def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts."""
+    """The statements, those of `if __name__ == "__main__":` among them, and of a `with` that changes no number; no texts.
+
+    A function that is called once, for nothing that it gives, stands there as what it does.
+    """
+    yield from _in_place(list(_opened(statements)))
+
+
+def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with what `main()` does in its place, where its names mean nothing else in the program."""
+    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
+    uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+    for place, statement in enumerate(statements):
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
+        given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
+        if function is None or given is None or uses.count(function.name) != 1 or _leaves(function.body):
+            continue
+        rest = [part for part in statements if part is not function and part is not statement]
+        own = {*assigned([*function.body, *given])} - {part.arg for part in function.args.args if part.arg not in assigned(given)}
+        if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
+            body = [*statements[:place], *given, *_opened(function.body), *statements[place + 1 :]]
+            return _in_place([part for part in body if part is not function])
+    return statements
+
+
+def _given(function: ast.FunctionDef, call: ast.Call) -> list[ast.Assign] | None:
+    """The parameters of a function with what a call gives for them, but under their own names; None where that is not plain.
+
+    No name of what there is gets another one: what changes it would change it under both.
+    """
+    taken, names = function.args, [part.arg for part in function.args.args]
+    others = [*taken.posonlyargs, *taken.kwonlyargs, *taken.defaults, taken.vararg, taken.kwarg]
+    pairs = [(name, given) for name, given in zip(names, call.args, strict=False) if path(given) != name]
+    made = all(isinstance(given, (ast.Call, ast.Constant)) for _, given in pairs)
+    if any(others) or call.keywords or len(names) != len(call.args) or not made:
+        return None
+    return [ast.copy_location(assignment(name, given), given) for name, given in pairs]
+
+
+def _leaves(statements: Sequence[ast.AST]) -> bool:
+    """Whether a function's body gives something back, or changes names around it."""
+    own = [part for part in statements if not isinstance(part, (ast.FunctionDef, ast.ClassDef, ast.Lambda))]
+    leaving = (ast.Return, ast.Global, ast.Nonlocal, ast.Yield)
+    return any(isinstance(part, leaving) or _leaves(list(ast.iter_child_nodes(part))) for part in own)
+
+
+def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in statements:
         if is_text(statement):
             continue
@@ -24,7 +70,7 @@ def opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         named = [each.context_expr for each in statement.items] if isinstance(statement, ast.With) else []
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
         if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
-            yield from opened(statement.body)
+            yield from _opened(statement.body)
         else:
             yield statement
 
@@ -34,8 +80,8 @@ SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "
 
 
 def is_passed_over(statement: ast.stmt) -> bool:
-    """`print(…)`, `plt.plot(…)`, `assert`, and the step of an optimizer: they are not carried out."""
-    return isinstance(statement, ast.Assert) or called_by(statement) == "step" or is_shown(statement)
+    """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
+    return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or is_shown(statement)
 
 
 def is_shown(statement: ast.stmt) -> bool:

@@ -434,7 +434,10 @@ def _read_with_graph(value: ast.AST, beside: ast.AST) -> list[ast.Name]:
 
 UNDERSTOOD = frozenset(
     {"func", "inputs", "v", "primals", "tangents", "argnums", "has_aux", "create_graph", "strict", "vectorize", "strategy",
-     "outer_jacobian_strategy", "chunk_size", "randomness"}
+     "outer_jacobian_strategy", "chunk_size", "randomness", "eps", "atol", "rtol", "raise_exception", "nondet_tol",
+     "check_undefined_grad", "check_grad_dtypes", "check_batched_grad", "check_forward_ad", "check_backward_ad",
+     "check_batched_forward_grad", "fast_mode", "masked", "gen_non_contig_grad_outputs", "check_fwd_over_rev",
+     "check_rev_over_rev"}
 )  # fmt: skip
 """Keywords of calls on functions whose meaning a request keeps; has_aux only where it is False."""
 

@@ -17,7 +17,7 @@ from jvpcli.language.derivatives import OPENING, derived
 from jvpcli.language.flow import call_value, made_of_entries, recording
 from jvpcli.language.operations import describe
 from jvpcli.language.run import FunctionValue, Handler, Run, entries_in, items_in
-from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack
+from jvpcli.program import GRAD, IMPORTED, Const, Equation, Known, Operand, Pack, Ref
 
 Arguments = Sequence[Operand]
 Keywords = Mapping[str, Operand]
@@ -121,6 +121,9 @@ class Call:
     def zeros(self, x: Operand, rows: int | None) -> Operand:
         """The gradient by what has no part in something; `rows` of it, if any are asked for."""
         zeros = self.do("call:torch.zeros_like", x)
+        if rows is None and self.run.recording:  # which has a graph, as all that torch.func gives
+            none = self.do("op:getitem", self.do("method:flatten", x), Pack("slice", (Const(None), Const(0), Const(None))))
+            return self.do("op:add", zeros, self.do("method:sum", none))
         return zeros if rows is None else self.do("method:expand", zeros, Const(rows), *[Const(-1)] * self.tensor(x).dim())
 
     # Derivatives
@@ -453,10 +456,11 @@ def transform(run: Run, equation: Equation) -> Operand:
 def functional_call(run: Run, equation: Equation) -> Operand:
     """A module with other values of parameters: `torch.func.functional_call(net, {"weight": w}, (x,))`."""
     call = Call(run, equation)
-    given, arguments = run.held_items(equation.operands)
+    given, arguments, *function = run.held_items(equation.operands)
     entries = entries_in(given)
     own = {name: run.held(operand) for name, operand in equation.keywords}
-    shapes = dict(getattr(run.functions[equation.target], "shapes", {}))
+    modules = [part for name, part in run.functions.items() if f"{name}.".startswith(f"{equation.target}.")]
+    shapes = {name: shape for part in modules for name, shape in getattr(part, "shapes", {}).items()}
     if entries is None:
         raise EvaluationError("functional_call takes a dictionary of parameters by their names.")
     named = {f"{equation.target}.{key}": call.run.newest(value) for key, value in entries.items()}
@@ -466,6 +470,10 @@ def functional_call(run: Run, equation: Equation) -> Operand:
             raise UnknownNameError(f"`{name}` is no parameter here; there are {', '.join(shapes) or 'none'}.")
         if shape != shapes[name]:
             raise EvaluationError(f"`{name}` has shape {shapes[name]}, and one of shape {shape} is given for it.")
+    if function:
+        slots = [(name, operand.slot) for name, operand in equation.keywords if isinstance(operand, Ref)]
+        with run.standing_for({slot: named[name] for name, slot in slots if name in named}):
+            return call.value(function[0], call.parts(arguments))
     keywords = tuple({**own, **named}.items())
     return run.do(f"call:{IMPORTED}{equation.target}", call.parts(arguments), equation.span, keywords)
 

@@ -241,17 +241,19 @@ class _Reader:
 
     def expression(self, text: str) -> Tensor:
         """An expression over torch and the inputs before."""
-        functions = self.modules(text) if may_construct(text) else {}
+        functions, parameters = self.modules(text) if may_construct(text) else ({}, {})
+        reads = {name: [key for key in parameters if key.startswith(f"{name}.")] for name in functions}
         try:
-            program = parse(text, functions=dict.fromkeys(functions, ()))
+            program = parse(text, functions=reads)
         except ExpressionSyntaxError as error:
             raise BadValueError("it is neither numbers, JSON, a file (@…) nor an expression", span=error.span,
                                 source=text, explanation=error.message) from None  # fmt: skip
+        scope = {**self.scope, **parameters}
         for name, span in zip(program.inputs, program.input_spans, strict=True):
-            if name not in self.scope:
+            if name not in scope:
                 raise self.no_such_name(name, text, span)
         # the seed as it is, so that torch.manual_seed(seed) gives the same numbers; the caller keeps two inputs apart
-        result = evaluate_value(program, self.scope, seed=self.seed, memory_limit=self.memory_limit, functions=functions)
+        result = evaluate_value(program, scope, seed=self.seed, memory_limit=self.memory_limit, functions=functions)
         if isinstance(result, Tensor):
             return result
         if isinstance(result, (tuple, list)) and any(isinstance(item, Tensor) for item in result):
@@ -259,12 +261,12 @@ class _Reader:
                                 hints=["Join them with torch.stack or torch.cat."])  # fmt: skip
         return to_tensor(result, self.dtype)
 
-    def modules(self, text: str) -> Mapping[str, Callable[..., Any]]:
-        """The modules that an expression constructs."""
+    def modules(self, text: str) -> tuple[Mapping[str, Callable[..., Any]], Mapping[str, Tensor]]:
+        """The modules that an expression constructs, and their parameters."""
         from jvpcli.language.modules import construct  # few values construct any
 
         made = construct(text, self.seed, self.memory_limit, self.scope)
-        return {} if made is None else made.functions
+        return ({}, {}) if made is None else (made.functions, made.parameters)
 
     def no_such_name(self, name: str, text: str, span: tuple[int, int]) -> BadValueError:
         """A word that is no earlier input."""

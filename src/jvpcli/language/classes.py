@@ -1,0 +1,675 @@
+"""Classes of a program, read as what their objects do: nothing of a class is left when the program is lowered.
+
+`net = Net(3)` becomes what `__init__` assigns, under names with a dot (`net.fc1`), which no text can give to a value, and a
+function for each method (`net.forward`).  What `__init__` does is carried out on the text alone, with plain numbers and words;
+a class that does more there is refused.  Of a `torch.autograd.Function` the two static methods are functions, and `ctx` is a
+dictionary.  Loads no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jvpcli.errors import ForbiddenError, JvpError, LimitError
+from jvpcli.language import refusals
+from jvpcli.language.names import class_of, dotted, imported_paths, is_parameter, separated
+from jvpcli.language.objects import (
+    Class,
+    Custom,
+    Module,
+    New,
+    Object,
+    Parts,
+    called_as,
+    name_at,
+    path_at,
+    placed,
+    written,
+)
+from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
+from jvpcli.language.references import PLACED, Context, Reading
+from jvpcli.language.source import SourceText, is_text
+
+MOST_STEPS = 5000
+"""Statements of all `__init__`, turns of loops among them, and items of lists there."""
+
+MOST_LEVELS = 20
+"""Objects inside of each other."""
+
+REGISTERING = ("add_module", "register_module", "register_buffer", "register_parameter")
+"""Methods of a module that give it a part by name."""
+
+KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
+
+FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
+
+
+def without_classes(text: SourceText, tree: ast.Module) -> ast.Module:
+    """The tree of a text with its classes read as what their objects do; the tree itself where it has none.
+
+    Raises:
+        ForbiddenError: an object's class does what can't be read, with its place.
+        LimitError: there are too many objects, or too many steps to make them.
+    """
+    if not any(isinstance(node, ast.ClassDef) for node in tree.body):
+        return tree
+    try:
+        return Reader(text, tree).read()
+    except RecursionError:
+        raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
+
+
+def chained(node: ast.expr) -> ast.expr:
+    """`Net(3)` of `Net(3).to(device).eval()`."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
+        node = node.func.value
+    return node
+
+
+class Reader:
+    """The classes and objects of a text, and the statements that stand in their place."""
+
+    def __init__(self, text: SourceText, tree: ast.Module) -> None:
+        self.text = text
+        self.tree = tree
+        self.paths = imported_paths(tree)
+        self.classes: dict[str, Class] = {}
+        self.objects: dict[str, Any] = {}
+        self.made: list[ast.stmt] = []
+        self.methods: list[ast.FunctionDef] = []
+        self.steps = 0
+        self.level = 0
+        self.constants: dict[str, ast.expr] = {}
+        self.bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        self.drawn: list[ast.Call] = []
+
+    def read(self) -> ast.Module:
+        """The whole text."""
+        for statement in self._opened(self.tree.body):
+            self.statement(statement)
+        if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
+            raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
+        called, whole = self._called(), ast.Module([], [])
+        for part in self.made:
+            needless = part in self.methods or isinstance(part, ast.ClassDef)  # which may hold what can't be read
+            if not needless or getattr(part, "name", "") in called:
+                whole.body.append(part)
+        return whole
+
+    def _called(self) -> set[str]:
+        """The methods that what is carried out may call: others may do what can't be read."""
+        waiting: list[ast.AST] = [part for part in self.made if part not in self.methods and not isinstance(part, ast.ClassDef)]
+        found: set[str] = set()
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, ast.Name) and part.id not in found:
+                found.add(part.id)
+                waiting += [method for method in self.methods if method.name == part.id]
+            if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Call) and dotted(part.value.func) == "print"):
+                waiting += ast.iter_child_nodes(part)
+        return found
+
+    def _opened(self, statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+        for statement in statements:
+            test = statement.test if isinstance(statement, ast.If) else None
+            if isinstance(test, ast.Compare) and dotted(test.left) == "__name__":
+                assert isinstance(statement, ast.If)
+                yield from self._opened(statement.body)
+            else:
+                yield statement
+
+    def at(self, node: ast.AST, error: JvpError) -> JvpError:
+        """The error with its place."""
+        return error.with_context(span=self.text.span(node), source=self.text.source)
+
+    def refusal(self, node: ast.AST, what: str) -> JvpError:
+        """A class that can't be read."""
+        hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+        return self.at(node, ForbiddenError(f"{what}: such a class runs only from a file of yours.", hints=hints))
+
+    def count(self, node: ast.AST) -> None:
+        """One step more."""
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise self.at(node, LimitError(f"The objects of the program take more than {MOST_STEPS:,} steps to make."))
+
+    # Statements of the program
+
+    def statement(self, node: ast.stmt) -> None:
+        """One statement of the text."""
+        if isinstance(node, ast.ClassDef):
+            self.define(node)
+            return
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name, value = node.targets[0].id, chained(node.value)
+            if isinstance(value, ast.Call) and self.makes(value):
+                self.place(name, self.value(value, {}, None), node)
+                self.modes(name, node.value)
+                return
+            if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
+                self.constants[name] = found
+        owner = self.objects.get(_owner(node))
+        if owner is not None and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            method = node.value.func.attr if isinstance(node.value.func, ast.Attribute) else ""
+            if method in ("eval", "train"):
+                self.modes(_owner(node), node.value)
+                return
+            if method in PLACED:
+                return
+        if isinstance(node, ast.Assign) and owner is not None and chained(node.value) is not node.value and (
+            [dotted(target) for target in node.targets] == [_owner(node)]
+        ):
+            self.modes(_owner(node), node.value)  # net = net.to(device)
+            return
+        self.made.append(Reading(self, {}).visit(copy.deepcopy(node)))
+
+    def define(self, node: ast.ClassDef) -> None:
+        """A class; one that can't be read stays as it is, and is refused where it is used."""
+        bases = [dotted(base) for base in node.bases]
+        known = [self.classes[base] for base in bases if base in self.classes]
+        paths = [self.path(base) for base in bases]
+        is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
+        readable = len(bases) < 2 and not node.keywords and not node.decorator_list and (
+            not bases or bool(known) or is_function or paths[0] in KNOWN_BASES
+        )
+        parts = [part for part in node.body if not is_text(part)]
+        fits = all(isinstance(part, (ast.FunctionDef, ast.Pass, ast.Assign)) for part in parts)
+        if not readable or not fits:
+            self.made.append(node)
+            return
+        base = known[0] if known else None
+        methods = {**(base.methods if base else {}), **{part.name: part for part in parts if isinstance(part, ast.FunctionDef)}}
+        fields = [*(base.fields if base else []), *(part for part in parts if isinstance(part, ast.Assign))]
+        made = self.classes[node.name] = Class(node, is_function, methods, fields, base)
+        if is_function:
+            self.custom(made)
+
+    def path(self, name: str) -> str:
+        """What a dotted name means by the imports of the text."""
+        root, _, rest = name.partition(".")
+        return ".".join(part for part in (self.paths.get(root, root), rest) if part)
+
+    # Functions with a backward of their own
+
+    def custom(self, made: Class) -> None:
+        """`apply` of a torch.autograd.Function."""
+        names = [name for name in ("forward", "backward", "setup_context") if name in made.methods]
+        methods = [made.methods[name] for name in names]
+        static = all([dotted(mark) for mark in method.decorator_list] == ["staticmethod"] for method in methods)
+        fields = {dotted(target) for part in made.fields for target in part.targets} - {"generate_vmap_rule"}
+        if names[:2] != ["forward", "backward"] or not static or fields:
+            return  # refused where it is used
+        made.applies = True
+        root = made.node.name
+        for name, method in zip(names, methods, strict=True):
+            again = copy.deepcopy(method)
+            taken = [part.arg for part in again.args.args]
+            context = taken[0] if taken and not (name == "forward" and "setup_context" in names) else ""
+            again.name, again.decorator_list = f"{root}.{name}", []
+            again.body = [part for statement in again.body for part in Context(context).statement(statement)] or [ast.Pass()]
+            again.returns = None
+            self.made.append(Reading(self, {}).visit(again))
+        parts: list[ast.expr] = [name_at(f"{root}.{name}", made.node) for name in names]
+        value = placed(Custom(root, parts), made.node)
+        self.assign(f"{root}.apply", value, made.node)
+
+    # Objects
+
+    def makes(self, call: ast.Call) -> bool:
+        """Whether a call makes an object of a class of the text, or holds one that does."""
+        return any(isinstance(part, ast.Call) and self.class_called(part) for part in ast.walk(call)) or (
+            class_of(call.func, self.paths) == "ModuleList"
+        )
+
+    def class_called(self, call: ast.Call) -> Class | None:
+        """The class of the text that a call makes an object of."""
+        found = self.classes.get(call.func.id) if isinstance(call.func, ast.Name) else None
+        return None if found is None or found.is_function else found
+
+    def assign(self, path: str, value: ast.expr, node: ast.AST) -> None:
+        """`path = value`, a statement that stands where the object is made."""
+        self.made.append(placed(ast.Assign([name_at(path, node, ast.Store())], value), node))
+
+    def place(self, path: str, value: Any, node: ast.AST) -> Any:
+        """Give what was made a name."""
+        self.count(node)
+        if isinstance(value, Parts):
+            value = Parts([self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.items)])
+        elif isinstance(value, New) and value.kind is not None:
+            value = self.instance(path, value)
+        elif isinstance(value, New) and value.chain is not None:
+            made, start = Object(path, None), len(self.made)
+            made.parts = {str(k): self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.chain)}
+            self.begin(path, value.call, start)
+            self.made.append(_chain(path, list(made.parts.values()), value.call))
+            value = made
+        elif isinstance(value, New):
+            self.drawn.append(value.call)
+            self.assign(path, value.call, value.call)
+            is_sequential = class_of(value.call.func, self.paths) == "Sequential"
+            count = len(value.call.args) if is_sequential else None
+            value = name_at(path, node) if is_parameter(value.call, self.paths) else Module(path, count)
+        elif isinstance(value, ast.expr) and not isinstance(value, ast.Constant):
+            self.assign(path, value, node)
+            value = name_at(path, node)
+        if "." not in path:
+            self.objects[path] = value
+        return value
+
+    def begin(self, path: str, node: ast.Call, start: int) -> None:
+        """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
+        values = [part.value for part in self.made[start:] if isinstance(part, ast.Assign)]
+        calls = [value for value in values if isinstance(value, ast.Call)]
+        if not any(class_of(call.func, self.paths) or is_parameter(call, self.paths) for call in calls):
+            return
+        holder = placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
+        target = name_at(path, node, ast.Store())
+        self.made.insert(start, placed(ast.Assign([target], holder), node))
+
+    def instance(self, path: str, new: New) -> Object:
+        """An object of a class: its `__init__` is carried out, and its methods are functions."""
+        kind = new.kind
+        assert kind is not None
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            raise self.at(new.call, LimitError(f"Objects stand inside of each other more than {MOST_LEVELS} deep."))
+        made, start = Object(path, kind), len(self.made)
+        self.set(made, "training", placed(ast.Constant(True), new.call), new.call)
+        for statement in kind.fields:
+            for each in separated(statement):
+                if not isinstance(each.targets[0], ast.Name):
+                    raise self.refusal(statement, "This can't be read here")
+                self.set(made, each.targets[0].id, self.value(each.value, {}, made), statement)
+        if "__init__" in kind.methods:
+            self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
+        elif new.arguments or new.keywords:
+            raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
+        self.begin(path, new.call, start)
+        for name, method in kind.methods.items():
+            if name != "__init__":
+                self.method(made, name, method)
+        self.level -= 1
+        return made
+
+    def initialise(
+        self,
+        made: Object,
+        kind: Class,
+        method: ast.FunctionDef,
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+        call: ast.AST,
+    ) -> None:
+        """Carry out `__init__`."""
+        taken = method.args
+        names = [part.arg for part in (*taken.posonlyargs, *taken.args)]
+        if taken.vararg or not names or method.decorator_list or len(arguments) >= len(names):
+            raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
+        own = names[0]
+        scope: dict[str, Any] = dict(zip(names[1:], arguments, strict=False))
+        defaults = dict(zip(names[len(names) - len(taken.defaults) :], taken.defaults, strict=True))
+        defaults.update({part.arg: value for part, value in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if value})
+        names += [part.arg for part in taken.kwonlyargs]
+        if not {*keywords} <= {*names[1:]} - {*scope}:
+            raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
+        scope.update(keywords)
+        for name in names[1:]:
+            if name not in scope and name not in defaults:
+                raise self.refusal(call, f"`__init__` of `{kind.node.name}` needs a value for `{name}`")
+            if name not in scope:
+                scope[name] = self.value(defaults[name], {}, None)
+        for name, value in scope.items():
+            scope[name] = self.settled(made, name, value, call)
+        _Making(self, made, kind, own, scope).run(method.body)
+
+    def settled(self, made: Object, name: str, value: Any, node: ast.AST) -> Any:
+        """A value of a name inside of `__init__`: what is no plain value, and no module, is computed once."""
+        if not isinstance(value, ast.expr) or _is_settled(value):
+            return value
+        path = f"{made.path}.__init__.{name}.{self.steps}"
+        self.count(node)
+        self.assign(path, value, node)
+        return name_at(path, node)
+
+    def set(self, made: Object, name: str, value: Any, node: ast.AST) -> None:
+        """`self.name = value`"""
+        if isinstance(made.parts.get(name), (Object, Module)):
+            raise self.refusal(node, f"`{name}` is a module, and is set a second time here")
+        path = f"{made.path}.{name}"
+        made.plain.pop(name, None)
+        if isinstance(value, ast.expr):
+            if is_literal(value):
+                made.plain[name] = value
+            self.assign(path, copy.deepcopy(value), node)
+            made.parts[name] = name_at(path, node)
+        elif isinstance(value, Parts) and not any(isinstance(each, (New, Object, Module)) for each in value.items):
+            self.set(made, name, written(value, node), node)
+            made.parts[name] = value if not value.items else made.parts[name]
+        else:
+            made.parts[name] = self.place(path, value, node)
+
+    def method(self, made: Object, name: str, method: ast.FunctionDef) -> None:
+        """A method as a function."""
+        marks = [dotted(mark) for mark in method.decorator_list]
+        again = copy.deepcopy(method)
+        taken = again.args.posonlyargs or again.args.args
+        roots: dict[str, Any] = {}
+        if "staticmethod" not in marks:
+            if not taken:
+                return
+            roots = {taken.pop(0).arg: made}
+        again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in ("staticmethod", "property")]
+        again.name, again.returns = f"{made.path}.{name}", None
+        again.body = again.body or [ast.Pass()]
+        reading = Reading(self, roots)
+        found = reading.visit(again)
+        if reading.stored:
+            found.body.insert(0, placed(ast.Global(sorted(reading.stored)), method.body[0]))
+        for path in sorted(reading.stored):
+            if path.rpartition(".")[2] not in made.parts:
+                self.set(made, path.rpartition(".")[2], placed(ast.Constant(None), method), method)
+        self.made.append(found)
+        self.methods.append(found)
+
+    def modes(self, name: str, node: ast.expr) -> None:
+        """`net.eval()`, of all that `net` holds."""
+        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("eval", "train"):
+                for path, is_object in _paths(self.objects.get(name)):
+                    if is_object:
+                        flag = ast.Constant(node.func.attr == "train") if not node.args else node.args[0]
+                        self.assign(f"{path}.training", placed(flag, node), node)
+                    else:
+                        method = ast.Attribute(name_at(path, node), node.func.attr, ast.Load())
+                        self.made.append(placed(ast.Expr(ast.Call(method, node.args, node.keywords)), node))
+            node = node.func.value
+
+    # Values that `__init__` makes
+
+    def value(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+        """What an expression is: a module or object without a name yet, a list of such, or an expression of plain values."""
+        self.count(node)
+        inner = making if isinstance(making, _Making) else None
+        if isinstance(node, ast.Name) and node.id in scope:
+            found = scope[node.id]
+            return copy.deepcopy(found) if isinstance(found, ast.expr) else found
+        if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
+            found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
+            if found is None:
+                raise self.refusal(node, f"`{dotted(node)}` has no value yet")
+            return copy.deepcopy(found) if isinstance(found, ast.expr) else found
+        if isinstance(node, (ast.List, ast.Tuple)):
+            items = [each for part in node.elts for each in self.items(part, scope, making)]
+            plain = isinstance(node, ast.Tuple) and all(isinstance(each, ast.expr) for each in items)
+            return placed(ast.Tuple(items, ast.Load()), node) if plain else Parts(items)
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp)) and len(node.generators) == 1:
+            return self.comprehension(node, scope, making)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
+            left, right = self.value(node.left, scope, making), self.value(node.right, scope, making)
+            if isinstance(node.op, ast.Add) and isinstance(left, Parts) and isinstance(right, Parts):
+                return Parts([*left.items, *right.items])
+            plain = isinstance(left, Parts) and not any(isinstance(each, New) for each in left.items)
+            if isinstance(left, Parts) and isinstance(node.op, ast.Mult) and plain:
+                times = plain_value(right) if isinstance(right, ast.expr) else None
+                if type(times) is int and len(left.items) * times < MOST_STEPS:
+                    return Parts([copy.deepcopy(each) for _ in range(times) for each in left.items])
+        if isinstance(node, ast.Call):
+            made = self.constructed(node, scope, making)
+            if made is not None:
+                return made
+        found = self.folded(node, scope, inner)
+        return found if found is not None else self.substituted(node, scope, inner)
+
+    def items(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
+        """What an argument or an item of a list stands for: `*layers` for several."""
+        if not isinstance(node, ast.Starred):
+            return [self.value(node, scope, making)]
+        return self.iterated(node.value, scope, making)
+
+    def iterated(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
+        """The items that an expression goes through.
+
+        Raises:
+            ForbiddenError: they aren't known from the text.
+        """
+        if isinstance(node, ast.Call) and dotted(node.func) in ("enumerate", "zip", "list", "tuple") and not node.keywords:
+            columns = [self.iterated(part, scope, making) for part in node.args]
+            name = dotted(node.func)
+            if name in ("list", "tuple") and len(columns) == 1:
+                return columns[0]
+            if name == "enumerate" and len(columns) == 1:
+                columns.insert(0, [placed(ast.Constant(k), node) for k in range(len(columns[0]))])
+            return [Parts(list(row)) for row in zip(*columns, strict=False)]
+        found = self.value(node, scope, making)
+        if isinstance(found, Parts):
+            return found.items
+        if isinstance(found, (ast.Tuple, ast.List)):
+            return list(found.elts)
+        raise self.refusal(node, "What this goes through isn't known before the program runs")
+
+    def comprehension(
+        self, node: ast.ListComp | ast.GeneratorExp, scope: Mapping[str, Any], making: _Making | Object | None
+    ) -> Parts:
+        """`[nn.Linear(a, b) for a, b in pairs]`"""
+        (loop,) = node.generators
+        found = []
+        for item in self.iterated(loop.iter, scope, making):
+            inside = {**scope, **self.matched(loop.target, item)}
+            if all(self.truth(test, inside, making) for test in loop.ifs):
+                found.append(self.value(node.elt, inside, making))
+        return Parts(found)
+
+    def matched(self, target: ast.expr, value: Any) -> dict[str, Any]:
+        """The names of a target with what they stand for."""
+        if isinstance(target, ast.Name):
+            return {target.id: value}
+        parts = value.items if isinstance(value, Parts) else value.elts if isinstance(value, (ast.Tuple, ast.List)) else None
+        if not isinstance(target, (ast.Tuple, ast.List)) or parts is None or len(parts) != len(target.elts):
+            raise self.refusal(target, "This assignment can't be read here")
+        pairs = zip(target.elts, parts, strict=True)
+        return {name: each for one, part in pairs for name, each in self.matched(one, part).items()}
+
+    def truth(self, test: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> bool:
+        """Whether a condition holds.
+
+        Raises:
+            ForbiddenError: that isn't known from the text.
+        """
+        found = self.folded(test, scope, making if isinstance(making, _Making) else None)
+        if found is None:
+            raise self.refusal(test, "Whether this holds isn't known before the program runs")
+        return bool(plain_value(found))
+
+    def constructed(self, node: ast.Call, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+        """What a constructor makes; None for any other call."""
+        kind, name = self.class_called(node), class_of(node.func, self.paths)
+        if kind is None and not name and not is_parameter(node, self.paths):
+            return None
+        flags = [keyword.value for keyword in node.keywords if keyword.arg == "requires_grad"]
+        frozen = [flag for flag in flags if plain_or_none(flag) is False]
+        if not kind and not name and frozen and node.args:
+            return self.value(node.args[0], scope, making)
+        arguments = [each for part in node.args for each in self.items(part, scope, making)]
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise self.refusal(node, "`**` can't be read here")
+        keywords = {keyword.arg or "": self.value(keyword.value, scope, making) for keyword in node.keywords}
+        if kind is not None:
+            return New(node, kind, arguments, keywords)
+        if name == "ModuleList":
+            return arguments[0] if arguments and isinstance(arguments[0], Parts) else Parts([])
+        if name == "Sequential" and any(
+            not isinstance(each, New) or each.kind is not None or each.chain is not None for each in arguments
+        ):
+            if not all(isinstance(each, (New, Object, Module)) for each in arguments):
+                raise self.refusal(node, "`nn.Sequential` of this can't be read")
+            return New(node, chain=arguments)
+        parts = [written(each, node) for each in arguments]
+        named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
+        return New(placed(ast.Call(copy.deepcopy(node.func), parts, named), node))
+
+    def folded(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr | None:
+        """The plain value of an expression as it is written out; None where it has none."""
+        try:
+            value = plain_value(node, lambda part: self.known(part, scope, making))
+        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+            return None
+        return literal(value, node)
+
+    def known(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> Any:
+        """What a name or attribute stands for, as a plain value."""
+        found: Any = None
+        if isinstance(node, ast.Name):
+            found = scope.get(node.id, None if node.id in scope else self.constants.get(node.id))
+        elif making is not None and isinstance(node, ast.Attribute) and dotted(node.value) == making.own:
+            found = making.made.plain.get(node.attr, making.made.parts.get(node.attr))
+        if isinstance(found, Parts):
+            return [plain_value(each) if isinstance(each, ast.expr) else each for each in found.items]
+        if isinstance(found, ast.expr):
+            return plain_value(found)
+        raise NoPlainError
+
+    def substituted(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr:
+        """An expression with what its names stand for."""
+        roots: dict[str, Any] = {} if making is None else {making.own: making.made}
+        found = Reading(self, {**roots, **scope}).visit(copy.deepcopy(node))
+        assert isinstance(found, ast.expr)
+        return found
+
+
+@dataclass
+class _Making:
+    """An `__init__` that is carried out."""
+
+    reader: Reader
+    made: Object
+    kind: Class
+    own: str
+    scope: dict[str, Any]
+
+    def run(self, statements: Sequence[ast.stmt]) -> None:
+        """One statement after the other."""
+        for node in statements:
+            self.reader.count(node)
+            self.statement(node)
+
+    def value(self, node: ast.expr) -> Any:
+        """What an expression is."""
+        return self.reader.value(node, self.scope, self)
+
+    def statement(self, node: ast.stmt) -> None:
+        """One statement."""
+        if isinstance(node, ast.Assign):
+            value = self.value(node.value)
+            for target in node.targets:
+                self.assign(target, value, node)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            self.assign(node.target, self.value(node.value), node)
+        elif isinstance(node, ast.AugAssign):
+            target = copy.deepcopy(node.target)
+            target.ctx = ast.Load()
+            total = placed(ast.BinOp(target, node.op, node.value), node)
+            self.assign(node.target, self.value(total), node)
+        elif isinstance(node, ast.For) and not node.orelse:
+            for item in self.reader.iterated(node.iter, self.scope, self):
+                self.scope.update(self.reader.matched(node.target, item))
+                self.run(node.body)
+        elif isinstance(node, ast.If):
+            self.run(node.body if self.reader.truth(node.test, self.scope, self) else node.orelse)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            self.call(node.value)
+        elif not isinstance(node, (ast.Pass, ast.Assert, ast.AnnAssign)) and not is_text(node):
+            raise self.reader.refusal(node, "What `__init__` does here can't be read")
+
+    def assign(self, target: ast.expr, value: Any, node: ast.stmt) -> None:
+        """`self.a = value`, `a = value`, `a, b = values`"""
+        if isinstance(target, ast.Attribute) and dotted(target.value) == self.own:
+            self.reader.set(self.made, target.attr, value, node)
+        elif isinstance(target, ast.Name):
+            self.scope[target.id] = self.reader.settled(self.made, target.id, value, node)
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            numbers = placed(ast.Tuple([name_at(str(k), target) for k in range(len(target.elts))], ast.Store()), target)
+            for name, each in self.reader.matched(numbers, value).items():
+                self.assign(target.elts[int(name)], each, node)
+        else:
+            raise self.reader.refusal(node, "What `__init__` does here can't be read")
+
+    def call(self, call: ast.Call) -> None:
+        """`super().__init__()`, `layers.append(…)`, `self.add_module(…)`"""
+        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if dotted(call.func) == "print":
+            return
+        if method == "__init__":
+            self.base(call, owner)
+            return
+        if method in ("append", "extend") and owner is not None and len(call.args) == 1:
+            items = self.value(owner)
+            if isinstance(items, Parts):
+                new = [self.value(call.args[0])] if method == "append" else self.reader.iterated(call.args[0], self.scope, self)
+                if isinstance(owner, ast.Attribute):  # a ModuleList, whose items have names
+                    path = f"{self.made.path}.{owner.attr}"
+                    new = [self.reader.place(f"{path}.{len(items.items) + k}", each, call) for k, each in enumerate(new)]
+                items.items += new
+                return
+        if method in REGISTERING and dotted(owner or call) == self.own:
+            name = plain_or_none(self.reader.folded(call.args[0], self.scope, self)) if len(call.args) > 1 else None
+            if isinstance(name, str) and name.isidentifier():
+                self.reader.set(self.made, name, self.value(call.args[1]), call)
+                return
+        raise self.reader.refusal(call, "What `__init__` does here can't be read")
+
+    def base(self, call: ast.Call, owner: ast.expr | None) -> None:
+        """`super().__init__(…)`, `nn.Module.__init__(self)`"""
+        if isinstance(owner, ast.Call) and dotted(owner.func) == "super":
+            given = call.args
+        elif owner is not None and call.args and dotted(call.args[0]) == self.own:
+            given = call.args[1:]
+        else:
+            raise self.reader.refusal(call, "What `__init__` does here can't be read")
+        base = self.kind.defining("__init__").base
+        if base is not None and "__init__" in base.methods:
+            arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
+            keywords = {keyword.arg or "": self.value(keyword.value) for keyword in call.keywords}
+            self.reader.initialise(self.made, base, base.methods["__init__"], arguments, keywords, call)
+
+
+def _is_settled(node: ast.expr) -> bool:
+    """Whether an expression gives the same wherever it stands: a plain value, a function's name, a value that has a name."""
+    return is_literal(node) or isinstance(node, (ast.Name, ast.Attribute, ast.Lambda))
+
+
+def _owner(node: ast.stmt) -> str:
+    """`net` of `net.eval()`, `net = net.to(device)`."""
+    value = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+    root = chained(value) if isinstance(value, ast.Call) else None
+    return root.id if isinstance(root, ast.Name) else ""
+
+
+def _paths(value: Any) -> Iterator[tuple[str, bool]]:
+    """The names of an object and of the modules in it, and which are objects."""
+    if isinstance(value, Object):
+        if value.kind is not None:
+            yield value.path, True
+        for part in value.parts.values():
+            yield from _paths(part)
+    elif isinstance(value, Parts):
+        for part in value.items:
+            yield from _paths(part)
+    elif isinstance(value, Module):
+        yield value.path, False
+
+
+def _chain(path: str, parts: Sequence[Any], node: ast.Call) -> ast.FunctionDef:
+    """The function of a sequence: each part in turn."""
+    taken = placed(ast.arg("input"), node)
+    value: ast.expr = name_at("input", node)
+    for part in parts:
+        func = path_at(part.path, node) if isinstance(part, Module) else name_at(f"{part.path}.{called_as(part)}", node)
+        value = placed(ast.Call(func, [value], []), node)
+    arguments = ast.arguments(posonlyargs=[], args=[taken], kwonlyargs=[], kw_defaults=[], defaults=[])
+    body: list[ast.stmt] = [placed(ast.Return(value), node)]
+    return placed(ast.FunctionDef(f"{path}.forward", arguments, body, []), node)

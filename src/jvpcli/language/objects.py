@@ -1,0 +1,113 @@
+"""What a program's classes and their objects are, as its text tells.  Loads no torch."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+FORWARD = ".forward"
+"""The keyword, which no text can write, by which a functional_call is given the function of an object."""
+
+
+class Custom(ast.expr):
+    """`Square.apply`: a function with a backward of its own, by the names of its static methods; no text is read as one."""
+
+    _fields = ("parts",)
+
+    def __init__(self, name: str, parts: list[ast.expr]) -> None:
+        super().__init__()
+        self.name, self.parts = name, parts
+
+
+@dataclass
+class Class:
+    """A class of the text, with what it has of those that it is derived from."""
+
+    node: ast.ClassDef
+    is_function: bool
+    methods: dict[str, ast.FunctionDef]
+    fields: list[ast.Assign]
+    base: Class | None = None
+    applies: bool = False
+
+    def defining(self, method: str) -> Class:
+        """The class that a method comes from: this one, or one that it is derived from."""
+        inherited = self.base is not None and self.base.methods.get(method) is self.methods[method]
+        return self.base.defining(method) if self.base is not None and inherited else self
+
+
+@dataclass(eq=False)
+class Object:
+    """What stands under a name: of a class, or without one a sequence of modules that are called in turn."""
+
+    path: str
+    kind: Class | None
+    parts: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, ast.expr] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Module:
+    """A module of torch.nn under a name of its own; `count` is the number of parts of a Sequential."""
+
+    path: str
+    count: int | None = None
+
+
+@dataclass(eq=False)
+class New:
+    """A module, parameter or object that has no name yet."""
+
+    call: ast.Call
+    kind: Class | None = None
+    arguments: list[Any] = field(default_factory=list)
+    keywords: dict[str, Any] = field(default_factory=dict)
+    chain: list[Any] | None = None
+
+
+@dataclass(eq=False)
+class Parts:
+    """A list that holds modules, or may come to."""
+
+    items: list[Any]
+
+
+def written(value: Any, node: ast.AST) -> ast.expr:
+    """A value as an argument of a constructor."""
+    if isinstance(value, New) and value.kind is None and value.chain is None:
+        return value.call
+    if isinstance(value, Parts):
+        return placed(ast.List([written(each, node) for each in value.items], ast.Load()), node)
+    if isinstance(value, Module):
+        return path_at(value.path, node)
+    if isinstance(value, Object):
+        return name_at(f"{value.path}.{called_as(value)}", node)
+    return value if isinstance(value, ast.expr) else placed(ast.Constant(None), node)
+
+
+T = TypeVar("T", bound=ast.AST)
+
+
+def placed(made: T, node: ast.AST) -> T:
+    """What stands in the place of a part of the text."""
+    return ast.fix_missing_locations(ast.copy_location(made, node))
+
+
+def called_as(made: Object) -> str:
+    """The method that a call of an object means."""
+    return "__call__" if made.kind is not None and "forward" not in made.kind.methods else "forward"
+
+
+def name_at(path: str, node: ast.AST, ctx: ast.expr_context | None = None) -> ast.Name:
+    """A name that stands in the place of a part of the text."""
+    return placed(ast.Name(path, ctx or ast.Load()), node)
+
+
+def path_at(path: str, node: ast.AST) -> ast.expr:
+    """`net.fc` as a path."""
+    root, *rest = path.split(".")
+    found: ast.expr = name_at(root, node)
+    for part in rest:
+        found = placed(ast.Attribute(found, part, ast.Load()), node)
+    return found

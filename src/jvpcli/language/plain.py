@@ -1,0 +1,144 @@
+"""Plain values of expressions: numbers, words and lists of such, known from the text alone.  Loads no torch."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jvpcli.language.names import dotted
+
+MOST_ITEMS = 5000
+"""Of a list that is computed."""
+
+MOST_BITS = 64
+"""Of whole numbers that are computed."""
+
+
+
+class NoPlainError(Exception):
+    """An expression has no plain value."""
+
+
+OPERATORS: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.truediv, ast.Mod: operator.mod, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
+    ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+}  # fmt: skip
+
+NUMBERS = (int, float, bool)
+PLAIN = (*NUMBERS, str, type(None))
+
+
+def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) -> Any:
+    """The plain value of an expression: numbers, words, lists of such.
+
+    Raises:
+        NoPlainError: it has none.
+    """
+
+    def of(part: ast.expr) -> Any:
+        return plain_value(part, known)
+
+    if isinstance(node, ast.Constant) and isinstance(node.value, PLAIN):
+        return node.value
+    if isinstance(node, (ast.Name, ast.Attribute)) and known is not None:
+        return known(node)
+    if isinstance(node, (ast.List, ast.Tuple)) and not any(isinstance(part, ast.Starred) for part in node.elts):
+        items = [of(part) for part in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not)):
+        value = of(node.operand)
+        return not value if isinstance(node.op, ast.Not) else -_number(value)
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = of(node.left), of(node.right)
+        if isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, (list, tuple)):
+            return _short(left + right)
+        return _small(OPERATORS[type(node.op)](_number(left), _number(right)))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in OPERATORS:
+        left, right = of(node.left), of(node.comparators[0])
+        if not isinstance(left, PLAIN) or not isinstance(right, PLAIN):
+            raise NoPlainError
+        return OPERATORS[type(node.ops[0])](left, right)
+    if isinstance(node, ast.BoolOp):
+        values = [of(part) for part in node.values]
+        return all(values) if isinstance(node.op, ast.And) else any(values)
+    if isinstance(node, ast.IfExp):
+        return of(node.body if of(node.test) else node.orelse)
+    if isinstance(node, ast.Subscript):
+        return _taken(of(node.value), node.slice, of)
+    if isinstance(node, ast.Call) and not node.keywords:
+        return _called(dotted(node.func), [of(part) for part in node.args])
+    raise NoPlainError
+
+
+def _taken(items: Any, key: ast.expr, of: Callable[[ast.expr], Any]) -> Any:
+    if not isinstance(items, (list, tuple)):
+        raise NoPlainError
+    if isinstance(key, ast.Slice):
+        return items[slice(*(None if part is None else of(part) for part in (key.lower, key.upper, key.step)))]
+    return items[of(key)]
+
+
+def _called(name: str, values: list[Any]) -> Any:
+    if name == "len" and len(values) == 1 and isinstance(values[0], (list, tuple)):
+        return len(values[0])
+    if name == "range" and 0 < len(values) < 4 and all(type(value) is int for value in values):
+        return _short(range(*values))
+    if name in ("int", "float") and len(values) == 1:
+        return int(_number(values[0])) if name == "int" else float(_number(values[0]))
+    raise NoPlainError
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, NUMBERS):
+        raise NoPlainError
+    return value
+
+
+def _small(value: Any) -> Any:
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise NoPlainError
+    return value
+
+
+def _short(items: Any) -> list[Any] | tuple[Any, ...]:
+    if len(items) > MOST_ITEMS:
+        raise NoPlainError
+    return items if isinstance(items, tuple) else list(items)
+
+
+def plain_or_none(node: ast.expr | None) -> Any:
+    """The plain value of an expression; None where it has none."""
+    try:
+        return None if node is None else plain_value(node)
+    except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+        return None
+
+
+def literal(value: Any, node: ast.AST) -> ast.expr:
+    """A plain value as an expression.
+
+    Raises:
+        NoPlainError: it is none.
+    """
+    if isinstance(value, (list, tuple)):
+        items = [literal(each, node) for each in value]
+        return ast.copy_location(ast.List(items, ast.Load()) if isinstance(value, list) else ast.Tuple(items, ast.Load()), node)
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise NoPlainError
+    if not isinstance(value, PLAIN):
+        raise NoPlainError
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+        return ast.copy_location(ast.UnaryOp(ast.USub(), ast.copy_location(ast.Constant(-value), node)), node)
+    return ast.copy_location(ast.Constant(value), node)
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether an expression has a plain value."""
+    try:
+        plain_value(node)
+    except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
+        return False
+    return True

@@ -1,0 +1,261 @@
+"""What a program says of objects, as names and functions of their own: `self.fc(x)`, `net(x)`, `ctx.scale`.  Loads no torch."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from jvpcli.errors import ForbiddenError, JvpError
+from jvpcli.language.names import assigned, dotted
+from jvpcli.language.objects import FORWARD, Class, Module, New, Object, Parts, called_as, name_at, path_at, placed
+from jvpcli.language.plain import plain_or_none
+
+PLACED = ("to", "cuda", "cpu", "requires_grad_")
+"""Methods of a module that leave it what it is here."""
+
+
+class Reader(Protocol):
+    """What is known of a text: its classes and objects by name, and how further ones are made."""
+
+    classes: dict[str, Class]
+    objects: dict[str, Any]
+    bound: list[str]
+
+    def at(self, node: ast.AST, error: JvpError) -> JvpError:
+        """The error with its place."""
+
+    def refusal(self, node: ast.AST, what: str) -> JvpError:
+        """What is told of a class that can't be read."""
+
+    def class_called(self, call: ast.Call) -> Class | None:
+        """The class of the text that a call makes an object of."""
+
+    def value(self, node: ast.expr, scope: Mapping[str, Any], making: Any) -> Any:
+        """What an expression is, without a name yet."""
+
+    def place(self, path: str, value: Any, node: ast.AST) -> Any:
+        """Give what was made a name."""
+
+
+class Reading(ast.NodeTransformer):
+    """Reads what a part of the program says of objects: `self.fc(x)`, `net(x)`, `Square.apply`."""
+
+    def __init__(self, reader: Reader, roots: Mapping[str, Any]) -> None:
+        self.reader = reader
+        self.roots = dict(roots)
+        self.hidden: set[str] = set()
+        self.inside = 0
+        self.stored: set[str] = set()
+
+    def resolved(self, node: ast.expr) -> Any:
+        """What a path means: an object, a module, a list, a name; None where it is none of these."""
+        if isinstance(node, ast.Name):
+            if node.id in self.hidden:
+                return None
+            return self.roots.get(node.id, self.reader.objects.get(node.id))
+        if isinstance(node, ast.Attribute):
+            owner = self.resolved(node.value)
+            return owner.parts.get(node.attr) if isinstance(owner, Object) else None
+        if isinstance(node, ast.Subscript):
+            owner, key = self.resolved(node.value), plain_or_none(node.slice)
+            if isinstance(owner, Module) and owner.count is not None and type(key) is int and -owner.count <= key < owner.count:
+                return Module(f"{owner.path}.{key % owner.count}")
+            parts = list(owner.parts.values()) if isinstance(owner, Object) and owner.kind is None else []
+            items = owner.items if isinstance(owner, Parts) else parts
+            return items[key] if type(key) is int and -len(items) <= key < len(items) else None
+        return None
+
+    # Scopes
+
+    def _within(self, node: Any, own: set[str]) -> ast.AST:
+        outer, self.hidden = self.hidden, self.hidden | (own - {*self.roots} if self.inside else own)
+        self.inside += 1
+        found = self.generic_visit(node)
+        self.inside -= 1
+        self.hidden = outer
+        return found
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """A function, whose parameters and names hide what else they mean."""
+        taken = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+        return self._within(node, taken | {*assigned(node.body)})
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """A lambda, whose parameters hide what else they mean."""
+        return self._within(node, {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)})
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """A loop, maybe through the parts of a module."""
+        node.iter = self.spread(node.iter)
+        return self._within(node, set())
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        """A loop."""
+        return self._within(node, set())
+
+    def visit_ListComp(self, node: ast.ListComp | ast.GeneratorExp | ast.DictComp) -> ast.AST:
+        """A comprehension, whose variables hide what else they mean."""
+        return self._within(node, {*assigned([part.target for part in node.generators])})
+
+    visit_GeneratorExp = visit_DictComp = visit_ListComp
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """What a comprehension goes through."""
+        node.iter = self.spread(node.iter)
+        return self.generic_visit(node)
+
+    # What is read
+
+    def reference(self, value: Any, node: ast.expr) -> ast.expr:
+        """What stands for a value of an object in the program."""
+        if isinstance(value, Object):
+            if value.kind is not None and not {"forward", "__call__"} & {*value.kind.methods}:
+                raise self.reader.refusal(node, f"An object of `{value.kind.node.name}` is no value by itself")
+            return name_at(f"{value.path}.{called_as(value)}", node)
+        if isinstance(value, Module):
+            return path_at(value.path, node)
+        if isinstance(value, Parts):
+            return placed(ast.List([self.reference(each, node) for each in value.items], ast.Load()), node)
+        if isinstance(value, New):
+            raise self.reader.refusal(node, "A module without a name can't stand here")
+        return placed(copy.deepcopy(value), node)
+
+    def spread(self, node: ast.expr) -> ast.expr:
+        """The parts of a module that a loop goes through, as a list."""
+        if isinstance(node, ast.Call) and dotted(node.func) in ("enumerate", "zip", "reversed", "list"):
+            node.args = [self.spread(part) for part in node.args]
+            return node
+        value = self.resolved(node)
+        if isinstance(value, Module) and value.count is not None:
+            return self.reference(Parts([Module(f"{value.path}.{k}") for k in range(value.count)]), node)
+        if isinstance(value, Object) and value.kind is None:
+            return self.reference(Parts([*value.parts.values()]), node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call, maybe of an object, or of one of its methods."""
+        if self.reader.class_called(node) is not None:
+            return self.unnamed(node)
+        func = node.func
+        owner = self.resolved(func.value) if isinstance(func, ast.Attribute) else None
+        if isinstance(func, ast.Attribute) and isinstance(owner, (Object, Module)) and self.resolved(func) is None:
+            is_method = isinstance(owner, Object) and owner.kind is not None and func.attr in owner.kind.methods
+            if not is_method and func.attr in PLACED:
+                return self.visit(func.value)
+            if not is_method and func.attr in ("parameters", "named_parameters", "zero_grad"):
+                node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
+                return node
+        module = self.resolved(node.args[0]) if node.args and dotted(func).endswith("functional_call") else None
+        if isinstance(module, Object):  # its function is called with other values of its parameters
+            first, *rest = node.args
+            node.args = [path_at(module.path, first), *(self.visit(part) for part in rest)]
+            node.keywords.append(placed(ast.keyword(FORWARD, self.reference(module, first)), node))
+            return node
+        if dotted(func) == "len" and len(node.args) == 1:
+            node.args = [self.spread(node.args[0])]
+        return self.generic_visit(node)
+
+    def unnamed(self, node: ast.Call) -> ast.expr:
+        """`Net()(x)`: the object is made in front of the statement, and named after its class."""
+        kind = self.reader.class_called(node)
+        assert kind is not None
+        if self.inside or self.roots:
+            message = f"An object of `{kind.node.name}` gets one name, in a statement of its own that is in no block."
+            hint = f"Make it before, under a name: made = {kind.node.name}(…)"
+            raise self.reader.at(node, ForbiddenError(message, hints=[hint]))
+        name = kind.node.name
+        while name in self.reader.objects or name in self.reader.bound:
+            name += "_"
+        return self.reference(self.reader.place(name, self.reader.value(node, {}, None), node), node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name, maybe of an object."""
+        if not isinstance(node.ctx, ast.Load):
+            return node
+        value = self.resolved(node)
+        return node if value is None else self.reference(value, node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """`self.fc`, `self.scale`, `net.forward`, `Square.apply`."""
+        owner = self.resolved(node.value)
+        if isinstance(owner, Object):
+            return self.part(owner, node)
+        made = self.reader.classes.get(dotted(node.value))
+        if made is not None and made.is_function:
+            if node.attr != "apply" or not made.applies:
+                what = f"Of `{made.node.name}` only apply can be used, with static methods `forward` and `backward`"
+                raise self.reader.refusal(node, what)
+            return name_at(f"{made.node.name}.apply", node)
+        if isinstance(owner, Module):
+            return placed(ast.Attribute(path_at(owner.path, node), node.attr, node.ctx), node)
+        return self.generic_visit(node)
+
+    def part(self, owner: Object, node: ast.Attribute) -> ast.expr:
+        """An attribute of an object."""
+        methods = owner.kind.methods if owner.kind is not None else {}
+        if isinstance(node.ctx, ast.Del):
+            raise self.reader.refusal(node, "What an object has stays here")
+        if isinstance(node.ctx, ast.Store):
+            if isinstance(owner.parts.get(node.attr), (Object, Module, Parts)) or node.attr in methods:
+                raise self.reader.refusal(node, f"`{node.attr}` is a module, and is set a second time here")
+            path = f"{owner.path}.{node.attr}"
+            if self.inside:
+                self.stored.add(path)
+            return name_at(path, node, ast.Store())
+        if node.attr in owner.parts:
+            return self.reference(owner.parts[node.attr], node)
+        if node.attr in methods:
+            found = name_at(f"{owner.path}.{node.attr}", node)
+            is_property = any(dotted(mark) == "property" for mark in methods[node.attr].decorator_list)
+            return placed(ast.Call(found, [], []), node) if is_property else found
+        if node.attr == "__call__":
+            return self.reference(owner, node)
+        if node.attr.startswith("_") or owner.kind is None:
+            raise self.reader.refusal(node, f"`{node.attr}` can't be read of an object here")
+        return name_at(f"{owner.path}.{node.attr}", node)  # what a method sets
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """`self.layers[0]`"""
+        value = self.resolved(node)
+        if value is not None and isinstance(node.ctx, ast.Load):
+            return self.reference(value, node)
+        node.value = self.spread(node.value)
+        return self.generic_visit(node)
+
+
+class Context(ast.NodeTransformer):
+    """Reads `ctx` of a Function's method as a dictionary."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def statement(self, node: ast.stmt) -> list[ast.stmt]:
+        """`ctx.save_for_backward(x)` as `ctx["saved_tensors"] = (x,)`; what only says how torch goes about it is left out."""
+        found = self.visit(node)
+        return [found] if isinstance(found, ast.stmt) else []
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """A call for what it does."""
+        call = node.value
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and self._is_context(call.func.value)):
+            return self.generic_visit(node)
+        if call.func.attr == "save_for_backward":
+            items = placed(ast.Tuple([self.visit(part) for part in call.args], ast.Load()), call)
+            target = self._item("saved_tensors", call, ast.Store())
+            return placed(ast.Assign([target], items), node)
+        return placed(ast.Pass(), node) if call.func.attr.startswith(("mark_", "set_")) else self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """`ctx.scale` as `ctx["scale"]`."""
+        if not self._is_context(node.value) or node.attr.startswith("_"):
+            return self.generic_visit(node)
+        return self._item("saved_tensors" if node.attr == "saved_variables" else node.attr, node, node.ctx)
+
+    def _is_context(self, node: ast.expr) -> bool:
+        return bool(self.name) and isinstance(node, ast.Name) and node.id == self.name
+
+    def _item(self, key: str, node: ast.expr, ctx: ast.expr_context) -> ast.expr:
+        word = placed(ast.Constant(key), node)
+        return placed(ast.Subscript(name_at(self.name, node), word, ctx), node)

@@ -1,0 +1,433 @@
+"""Classes of a program against Python that runs the same text: modules of torch.nn, plain objects, Functions with a backward."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import jvpcli
+
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+
+MODULES = {
+    "a net": """
+        class Net(nn.Module):
+            '''Two layers.'''
+            def __init__(self, width, bias=True):
+                super(Net, self).__init__()
+                self.fc1 = nn.Linear(2, width)
+                self.fc2 = nn.Linear(width, 1, bias=bias)
+                self.scale = 2.0
+
+            def forward(self, x):
+                x = torch.tanh(self.fc1(x))
+                return self.fc2(x) * self.scale
+        net = Net(3, bias=False)
+        x = torch.tensor([[1., 2.], [3., -1.]], requires_grad=True)
+        y = net(x).sum()
+        y.backward()
+        """,
+    "layers of a list, and a parameter": """
+        class Net(nn.Module):
+            def __init__(self, layers):
+                super().__init__()
+                self.depth = len(layers) - 1
+                self.layers = nn.ModuleList([nn.Linear(layers[i], layers[i + 1]) for i in range(self.depth)])
+                self.w = nn.Parameter(torch.randn(1, layers[-1]))
+                self.act = nn.Tanh()
+
+            def forward(self, x):
+                for i in range(self.depth - 1):
+                    x = self.act(self.layers[i](x))
+                return self.layers[-1](x) * self.w
+        sizes = [2, 3, 4]
+        net = Net(sizes)
+        x = torch.ones(5, 2, requires_grad=True)
+        net(x).pow(2).mean().backward()
+        """,
+    "a list that grows, a Sequential of it": """
+        class Net(nn.Module):
+            def __init__(self, n_in, n_hidden, n_out, depth=2):
+                super().__init__()
+                layers = []
+                layers.append(nn.Linear(n_in, n_hidden))
+                layers.append(nn.Tanh())
+                for _ in range(depth - 1):
+                    layers.append(nn.Linear(n_hidden, n_hidden))
+                    layers += [nn.Sigmoid()]
+                layers.append(nn.Linear(n_hidden, n_out))
+                self.net = nn.Sequential(*layers)
+
+            def forward(self, x):
+                return self.net(x)
+        model = Net(1, 4, 2)
+        x = torch.linspace(0, 1, 5).view(-1, 1).requires_grad_(True)
+        u = model(x)
+        u.sum().backward()
+        """,
+    "modules in modules, and one of the program in a Sequential": """
+        class Sine(nn.Module):
+            def forward(self, x):
+                return torch.sin(x)
+        class Block(nn.Module):
+            def __init__(self, n, rate):
+                super().__init__()
+                self.fc = nn.Linear(n, n)
+                self.rate = rate
+            def forward(self, x):
+                return x + self.rate * F.relu(self.fc(x))
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Sequential(nn.Linear(2, 3), Sine(), Block(3, rate=0.5))
+                self.a, self.b = Block(3, 1.0), nn.Linear(3, 1)
+            def forward(self, x):
+                h = self.body(x)
+                return self.b(self.a(h)).squeeze(-1)
+        net = Net()
+        x = torch.tensor([[0.5, -1.0]], requires_grad=True)
+        net(x).sum().backward()
+        """,
+    "methods, a property, a static one, an attribute that forward sets": """
+        class Model(torch.nn.Module):
+            order = 2
+            def __init__(self):
+                super().__init__()
+                self.lin = torch.nn.Linear(2, 2)
+                self.seen = 0.0
+            @staticmethod
+            def square(z):
+                return z * z
+            @property
+            def total(self):
+                return self.lin.weight.sum()
+            def features(self, x, power=1):
+                return self.square(self.lin(x)) ** power
+            def loss(self, x):
+                return self(x).sum() + self.total
+            def forward(self, x):
+                self.kept = self.features(x, power=self.order)
+                return self.kept
+        model = Model()
+        x = torch.tensor([1., 2.], requires_grad=True)
+        loss = model.loss(x) + model.kept.mean()
+        loss.backward()
+        """,
+    "derived from a class of the program": """
+        class Base(nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.fc = nn.Linear(n, n)
+            def act(self, x):
+                return torch.tanh(x)
+            def forward(self, x):
+                return self.act(self.fc(x))
+        class Sines(Base):
+            def __init__(self, n, w=3.0):
+                super().__init__(n)
+                self.w = w
+            def act(self, x):
+                return torch.sin(self.w * x)
+        f, g = 1.0, 2.0
+        base = Base(2)
+        sines = Sines(2, w=2.0)
+        x = torch.tensor([0.3, 0.4], requires_grad=True)
+        (f * base(x) * g * sines.forward(x)).sum().backward()
+        """,
+    "two objects of a class": """
+        class Critic(nn.Module):
+            def __init__(self):
+                super(Critic, self).__init__()
+                self.main = nn.Sequential(nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1))
+            def forward(self, x):
+                return self.main(x)
+        d1 = Critic()
+        d2 = Critic()
+        real = torch.randn(3, 2)
+        x = torch.rand(3, 2, requires_grad=True)
+        out = d1(x) - d2(x) + d1(real)
+        out.mean().backward()
+        """,
+    "a penalty on the gradient": """
+        class D(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+            def forward(self, x):
+                return self.fc(x).view(-1)
+        netD = D()
+        x = torch.randn(4, 2, requires_grad=True)
+        g = torch.autograd.grad(netD(x), x, grad_outputs=torch.ones(4), create_graph=True, retain_graph=True)[0]
+        penalty = ((g.norm(2, dim=1) - 1) ** 2).mean()
+        penalty.backward()
+        """,
+    "a plain object that holds a net": """
+        class Solver:
+            def __init__(self, nu):
+                self.nu = nu
+                self.net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
+            def residual(self, x):
+                u = self.net(x)
+                du = torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)[0]
+                return du + self.nu * u
+            def loss(self, x):
+                return (self.residual(x) ** 2).mean()
+        solver = Solver(nu=0.1)
+        x = torch.linspace(0, 1, 4)[:, None].requires_grad_()
+        loss = solver.loss(x)
+        loss.backward()
+        """,
+    "a loop over the parts of a Sequential": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.seq = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+                self.norm = nn.LayerNorm(2)
+            def forward(self, x):
+                outs = []
+                for layer in self.seq:
+                    x = layer(x)
+                    outs.append(x)
+                return self.norm(sum(outs)) + self.seq[0].weight.sum() + len(self.seq)
+        net = Net()
+        x = torch.tensor([[0.2, 1.0]], requires_grad=True)
+        net(x)[0, 0].backward()
+        """,
+    "evaluation mode, dropout by self.training": """
+        class Net(nn.Module):
+            def __init__(self, p):
+                super().__init__()
+                self.fc = nn.Linear(3, 3)
+                self.drop = nn.Dropout(p)
+            def forward(self, x):
+                x = self.drop(self.fc(x))
+                return F.dropout(x, 0.5, training=self.training) if self.training else x * 2
+        net = Net(0.5)
+        net.eval()
+        x = torch.ones(3, requires_grad=True)
+        net(x).sum().backward()
+        """,
+    "conditions and a buffer in __init__": """
+        class Net(nn.Module):
+            def __init__(self, kind="tanh", n=3, depth=None):
+                super().__init__()
+                if kind == "relu":
+                    self.act = nn.ReLU()
+                elif kind == "tanh":
+                    self.act = torch.tanh
+                else:
+                    raise ValueError(kind)
+                self.depth = 2 if depth is None else depth
+                self.register_buffer("freqs", torch.arange(1, n + 1).float())
+                self.out = nn.Linear(n * self.depth // 2, 1)
+            def forward(self, x):
+                return self.out(self.act(x * self.freqs))
+        net = Net()
+        x = torch.tensor([[0.7]], requires_grad=True)
+        net(x).backward()
+        """,
+    "an object without a name of its own": """
+        class Double(nn.Module):
+            def forward(self, x):
+                return 2 * x
+        x = torch.ones(2, requires_grad=True)
+        Double()(x).sum().backward()
+        """,
+    "gradients by the parameters, in PyTorch's order": """
+        class Part(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l = nn.Linear(2, 2)
+                self.v = nn.Parameter(torch.randn(2))
+            def forward(self, x):
+                return self.l(x) * self.v
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.part = Part()
+                self.out = nn.Sequential(nn.Tanh(), nn.Linear(2, 1))
+                self.w = nn.Parameter(torch.randn(2))
+            def forward(self, x):
+                return self.out(self.part(x) * self.w)
+        net = Net()
+        x = torch.ones(3, 2)
+        loss = net(x).pow(2).sum()
+        grads = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
+        total = sum((k + 1) * (g * g).sum() for k, g in enumerate(grads))
+        total.backward()
+        """,
+    "given to a function": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l = nn.Linear(2, 1)
+            def forward(self, x):
+                return self.l(x)
+        def loss(model, x):
+            return model(x).pow(2).sum()
+        net = Net()
+        x = torch.ones(3, 2, requires_grad=True)
+        loss(net, x).backward()
+        """,
+}
+
+FUNCTIONS = {
+    "a square": """
+        class Square(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return x ** 2
+            @staticmethod
+            def backward(ctx, grad_output):
+                x, = ctx.saved_tensors
+                return grad_output * 2 * x
+        x = torch.tensor([1., -2.], requires_grad=True)
+        y = Square.apply(x)
+        y.backward(torch.tensor([1., 3.]))
+        """,
+    "a mask, and a number of its own": """
+        class Leaky(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, input, slope):
+                ctx.save_for_backward(input)
+                ctx.slope = slope
+                return torch.where(input > 0, input, slope * input)
+            @staticmethod
+            def backward(ctx, grad_output):
+                input, = ctx.saved_tensors
+                grad_input = grad_output.clone()
+                grad_input[input < 0] *= ctx.slope
+                return grad_input, None
+        leaky = Leaky.apply
+        x = torch.tensor([[1., -2.], [0.5, -3.]], requires_grad=True)
+        leaky(x, 0.1).sum().backward()
+        """,
+    "a layer, by what needs a gradient": """
+        class LinearFunction(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, input, weight, bias=None):
+                ctx.save_for_backward(input, weight, bias)
+                output = input.mm(weight.t())
+                if bias is not None:
+                    output += bias.unsqueeze(0).expand_as(output)
+                return output
+            @staticmethod
+            def backward(ctx, grad_output):
+                input, weight, bias = ctx.saved_tensors
+                grad_input = grad_weight = grad_bias = None
+                if ctx.needs_input_grad[0]:
+                    grad_input = grad_output.mm(weight)
+                if ctx.needs_input_grad[1]:
+                    grad_weight = grad_output.t().mm(input)
+                if bias is not None and ctx.needs_input_grad[2]:
+                    grad_bias = grad_output.sum(0)
+                return grad_input, grad_weight, grad_bias
+        x = torch.tensor([[1., 2.], [3., 4.], [0., 1.]], requires_grad=True)
+        w = torch.tensor([[0.5, -1.]], requires_grad=True)
+        b = torch.tensor([0.3], requires_grad=True)
+        y = LinearFunction.apply(x, w, b)
+        (y ** 2).sum().backward()
+        """,
+    "several results": """
+        class Both(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, a, b):
+                ctx.save_for_backward(a, b)
+                return a * b, a + b
+            @staticmethod
+            def backward(ctx, g, h):
+                a, b = ctx.saved_tensors
+                return g * b + h, g * a + h
+        a = torch.tensor([1., 2.], requires_grad=True)
+        b = torch.tensor([3., 5.], requires_grad=True)
+        p, s = Both.apply(a, b)
+        (p * s).sum().backward()
+        """,
+    "with setup_context": """
+        class Cube(torch.autograd.Function):
+            @staticmethod
+            def forward(x):
+                return x ** 3
+            @staticmethod
+            def setup_context(ctx, inputs, output):
+                x, = inputs
+                ctx.save_for_backward(x)
+            @staticmethod
+            def backward(ctx, g):
+                x, = ctx.saved_tensors
+                return g * 3 * x * x
+        x = torch.tensor([2., 3.], requires_grad=True)
+        Cube.apply(x).sum().backward()
+        """,
+    "a derivative of the backward": """
+        class Exp(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, i):
+                result = i.exp()
+                ctx.save_for_backward(result)
+                return result
+            @staticmethod
+            def backward(ctx, grad_output):
+                result, = ctx.saved_tensors
+                return grad_output * result
+        x = torch.tensor([0.1, 0.2], requires_grad=True)
+        g, = torch.autograd.grad(Exp.apply(x * x).sum(), x, create_graph=True)
+        (g ** 2).sum().backward()
+        """,
+    "in a module": """
+        class Clamp(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clamp(0, 1)
+            @staticmethod
+            def backward(ctx, g):
+                return g
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(2, 2)
+            def forward(self, x):
+                return Clamp.apply(self.fc(x) * 3)
+        net = Net()
+        x = torch.tensor([[1., 2.]], requires_grad=True)
+        net(x).sum().backward()
+        """,
+}
+
+
+def program(text: str) -> str:
+    return HEAD + textwrap.dedent(text).strip() + "\n"
+
+
+def plainly(text: str) -> dict[str, Any]:
+    """What Python makes of a program."""
+    scope: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(text, scope)
+    return scope
+
+
+def gradients(scope: dict[str, Any]) -> dict[str, Tensor]:
+    """What `.grad` of the leaves and parameters holds, by their names in jvp."""
+    held = {name: value for name, value in scope.items() if isinstance(value, Tensor) and value.is_leaf}
+    for name, value in scope.items():
+        parts = {name: value} if isinstance(value, nn.Module) else {}
+        if not parts and hasattr(value, "__dict__") and type(value).__module__ == "builtins":
+            parts = {f"{name}.{key}": part for key, part in vars(value).items() if isinstance(part, nn.Module)}
+        held.update({f"{root}.{key}": x for root, part in parts.items() for key, x in part.named_parameters()})
+    return {name: x.grad for name, x in held.items() if x.grad is not None}
+
+
+@pytest.mark.parametrize("text", [*MODULES.values(), *FUNCTIONS.values()], ids=[*MODULES, *FUNCTIONS])
+def test_gradients_are_pythons(text: str) -> None:
+    expected = gradients(plainly(program(text)))
+    found = jvpcli.inspect(program(text)).vjp
+    unreached = {name for name, x in found.items() if name not in expected and not x.any()}
+    assert {*expected} == {*found} - unreached
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
