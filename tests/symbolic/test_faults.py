@@ -19,10 +19,15 @@ SCALAR_PROGRAMS = {
     "power": "x**y",
     "acosh": "torch.acosh(x + 2)",
     "polygamma": "x*torch.polygamma(1, x)",
+    "shared_maximum": "x*torch.maximum(x, x.flip(0))",
+    "shared_minimum": "x*torch.minimum(x, x.flip(0))",
+    "flat_root": "torch.cdist(x[:, None], x.flip(0)[:, None]) @ y",
+    "clamp": "x*torch.clamp(x, y - 0.35, y + 0.1)",
+    "hardtanh": "x*F.hardtanh(x, 0.4, 0.7)",
 }
 """Those whose code is no call of a function of tensors alone, or that are for larger numbers."""
 
-WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0)}
+WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0), ("hardtanh", 1), ("hardtanh", 2)}
 """Derivatives by a condition or by an order, through which no gradient goes, or that come in with the second derivative alone."""
 
 ATOM_PROGRAMS = {

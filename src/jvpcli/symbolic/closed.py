@@ -34,6 +34,7 @@ from jvpcli.symbolic.forms import (
     total_of,
 )
 from jvpcli.symbolic.rules import chooses, derivative, pulled
+from jvpcli.symbolic.ties import settled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
@@ -176,11 +177,20 @@ class Closed:
         for y, form in self._translated.items():
             if isinstance(form, Lam):
                 over = self.lettered(form.shape)
-                form = Lam(over, form(*over))
+                form = self.settled(Lam(over, form(*over)))
                 if not self._is_output(form, y):
                     form = NoClosedFormError(NOT_VERIFIED)
             found[y] = form
         return found
+
+    def settled(self, form: Lam) -> Lam:
+        """The form, whose derivatives are PyTorch's at the kinks that are met; it may use the values of the program's names."""
+        points = [
+            {**{name: x.detach() for name, x in place.evaluation.named.items()}, **place.tensors}
+            for place in self.places
+            if self._finite(place)
+        ]
+        return Lam(form.over, settled(form.body, points))
 
     def _is_output(self, form: Lam, y: str) -> bool:
         return self._holds(lambda p: value(form.body, form.over, p.tensors), lambda p: p.evaluation.outputs[y])
@@ -538,7 +548,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
         form = held.get(evaluation.output_slots.get(y, -1))
         if not isinstance(form, Lam):
             return
-        consumers.append((closed.v_names[y], form))
+        consumers.append((closed.v_names[y], closed.settled(form)))
     names = list(kept.values())
     for name in [*reversed(names), *closed.at]:
         x = held[next(s for s, n in kept.items() if n == name)] if name in names else None
@@ -555,7 +565,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
             form = own[name]
             if not isinstance(form, Lam):
                 return
-            consumers.append((f"∂L/∂{name}", form))
+            consumers.append((f"∂L/∂{name}", closed.settled(form)))
 
 
 def _rule(poly: Poly, x: str) -> str:

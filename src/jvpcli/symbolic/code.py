@@ -103,7 +103,8 @@ def torch_text(expr: Expr) -> str:
         case "mul":
             a, b = expr.args
             chain = a.ndim == 0 and b.op in ("matmul", "mul") and a.op != "div"
-            return f"{at(a, PRODUCT)}*{at(b, PRODUCT if chain else PRODUCT + 1)}"
+            left = at(a, PRODUCT if not b.ndim or a.op != "matmul" else PRODUCT + 1)
+            return f"{left}*{at(b, PRODUCT if chain else PRODUCT + 1)}"
         case "div":
             return f"{at(expr.args[0], PRODUCT)}/{at(expr.args[1], PRODUCT + 1)}"
         case "add":
@@ -543,6 +544,9 @@ class Writer:
         index = sums[0]
         with_it = [t for t in tensors if index in t.axes]
         rest = [t for t in tensors if index not in t.axes]
+        if not with_it:  # as of what turned out to be the same for all
+            yield from self._summed([*tensors, Tensor(constant(Fraction(index.size)), ())], sums[1:], want)
+            return
         while len(with_it) > 2:
             pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
             if pair is None:
@@ -592,7 +596,7 @@ class Writer:
         if coefficient.denominator != 1 and tensors and all(is_truth(t.expr) for t in tensors):
             tensors = [numeric(tensors[0], self.kind), *tensors[1:]]  # else the number would be of the default dtype
         scalars = [*scalars, *(t for t in tensors if not t.axes)]
-        tensors = sorted((t for t in tensors if t.axes), key=lambda t: t.below)
+        tensors = sorted((t for t in tensors if t.axes), key=lambda t: (t.below, is_truth(t.expr)))
         pieces: list[Tensor] = []
         top, bottom = abs(coefficient.numerator), coefficient.denominator
         decimal = constant(abs(coefficient))
@@ -633,6 +637,8 @@ class Writer:
                 return [Tensor(call(f"torch.eye({index.size}){self.kind}[{place}]", ndim=1), (index,))]
             case Power(base, e):
                 return [_raised(t, e) for form in variants(base) for t in self.ways(form, want)[:2]]
+            case Fn("flat_root", (base,)):
+                return self.factor(Power(base, Fraction(1, 2)), want)
             case Fn(own, args):
                 scalar = SCALARS[own]
                 axes = tuple(i for i in self._order(args, want))
@@ -644,9 +650,10 @@ class Writer:
                     texts[0] = Expr("truth", (texts[0],), "({0} != 0)", texts[0].ndim)
                 if own == "power":
                     return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
-                if own == "less" and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
-                    return [Tensor(Expr("truth", tuple(texts), "({1} > {0})", len(axes)), axes)]
+                if own in TURNED and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
+                    return [Tensor(Expr("truth", tuple(texts), TURNED[own], len(axes)), axes)]
                 texts = [t if (c := constant_of(a)) is None else constant(c) for a, t in zip(args, texts, strict=True)]
+                own = own.removeprefix("shared_")
                 if own in BOUNDS and any(t.op == "number" for t in texts):
                     texts = sorted(texts, key=lambda t: t.op == "number")
                     return [Tensor(call(f"torch.clamp({{0}}, {BOUNDS[own]}={{1}})", *texts, ndim=len(axes)), axes)]
@@ -851,6 +858,9 @@ def _raised(t: Tensor, e: Fraction) -> Tensor:
 
 
 BOUNDS = {"maximum": "min", "minimum": "max"}
+
+TURNED = {"less": "({1} > {0})", "at_most": "({1} >= {0})"}
+"""Comparisons with a number, which stands behind."""
 
 
 @lru_cache(maxsize=1024)

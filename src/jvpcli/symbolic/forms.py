@@ -171,8 +171,13 @@ def substitute(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
 
 
 def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
-    """The form with axes in the place of free indices, term by term as it stands but where a delta is decided now."""
+    """The form with axes in the place of free indices, term by term as it stands but where that decides something.
+
+    It does where a delta is a number now, and where indices that differed are one, so that terms may be alike.
+    """
     found: list[Term] = []
+    free = indices(poly) if len(poly) > 1 else frozenset()
+    stays = [by.get(i, i) for i in free]
     for term in poly:
         inner = {a: b for a, b in by.items() if a not in term.sums}
         clash = [s for s in term.sums if s in inner.values()]
@@ -180,13 +185,19 @@ def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
         inner |= fresh_sums
         sums = tuple(fresh_sums.get(s, s) for s in term.sums)
         new = Term(term.coefficient, sums, tuple(_rename(f, inner) for f in term.factors))
-        found += normal(new) if any(isinstance(f, Delta) and _decided(f) for f in new.factors) else (new,)
-    return tuple(found)
+        found += normal(new) if any(map(_decided, new.factors)) else (new,)
+    alike = len(set(stays)) < len(stays) or any(isinstance(a, int) for a in stays)
+    return add(found) if alike else tuple(found)
 
 
-def _decided(delta: Delta) -> bool:
-    """Whether a delta is a number whatever its indices are."""
-    return delta.a == delta.b or (isinstance(delta.a, int) and isinstance(delta.b, int))
+def _decided(factor: Factor) -> bool:
+    """Whether a factor is a number whatever its indices are."""
+    match factor:
+        case Delta(a, b):
+            return a == b or (isinstance(a, int) and isinstance(b, int))
+        case Power(base):
+            return not base
+    return False
 
 
 def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
@@ -329,7 +340,7 @@ def factor_key(factor: Factor, bound: Mapping[Index, str]) -> str:
 # --- algebra ---------------------------------------------------------------------------------------------------------
 
 
-def add(*polys: Poly) -> Poly:
+def add(*polys: Iterable[Term]) -> Poly:
     """The sum, with like terms put together."""
     found: dict[Any, Term] = {}
     for term in itertools.chain.from_iterable(polys):
@@ -429,7 +440,7 @@ def expanded(poly: Poly) -> Poly:
     return add(*found)
 
 
-IDEMPOTENT = frozenset({"positive", "less", "not"})
+IDEMPOTENT = frozenset({"positive", "less", "at_most", "equal", "unequal", "not"})
 """Functions that are 0 or 1: their powers are themselves."""
 
 

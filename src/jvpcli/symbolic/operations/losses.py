@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -23,8 +24,8 @@ from jvpcli.symbolic.forms import (
     total,
 )
 from jvpcli.symbolic.operations.entries import (
+    clamp,
     elementwise,
-    equal,
     minus,
     minus_one_times,
     over,
@@ -159,6 +160,10 @@ def gaussian_nll_loss(
     return averaged(each, reduction)
 
 
+def hinge(x: Lam) -> Lam:
+    return clamp(x, 0)
+
+
 def margin_ranking_loss(
     x1: Lam,
     x2: Lam,
@@ -168,26 +173,28 @@ def margin_ranking_loss(
     reduce: None = None,
     reduction: str = "mean",
 ) -> Lam:
-    return averaged(relu(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
+    return averaged(hinge(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
 
 
 def poisson_nll_loss(
     x: Lam, target: Lam, log_input: bool = True, full: bool = False, size_average: None = None, eps: float = 1e-8,
     reduce: None = None, reduction: str = "mean",
 ) -> Lam:  # fmt: skip
-    if full:
-        raise NoClosedFormError("Stirling's term of the full loss has no form here")
     each = (
         minus(scalar("exp")(x), times_of(target, x))
         if log_input
         else minus(x, times_of(target, scalar("log")(plus(x, eps))))
     )
+    if full:  # Stirling's approximation of ln(target!)
+        root_of = times_of(scalar("log")(times_of(target, 2 * math.pi)), 0.5)
+        stirling = plus(minus(times_of(target, scalar("log")(target)), target), root_of)
+        each = plus(each, where(scalar("less")(1, target), stirling, 0))
     return averaged(each, reduction)
 
 
 def hinge_embedding_loss(x: Lam, target: Lam, margin: float = 1.0, reduction: str = "mean") -> Lam:
-    apart = where(equal(target, 1), 0, relu(minus(margin, x)))
-    return averaged(plus(apart, where(equal(target, -1), 0, x)), reduction)
+    apart = where(scalar("equal")(target, 1), 0, hinge(minus(margin, x)))
+    return averaged(plus(apart, where(scalar("equal")(target, -1), 0, x)), reduction)
 
 
 def triplet_margin_loss(
@@ -196,7 +203,7 @@ def triplet_margin_loss(
 ) -> Lam:  # fmt: skip
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     far = scalar("minimum")(far, pairwise_distance(positive, negative, p, eps)) if swap else far
-    return averaged(relu(plus(minus(near, far), margin)), reduction)
+    return averaged(hinge(plus(minus(near, far), margin)), reduction)
 
 
 def triplet_by_distance(
@@ -211,8 +218,8 @@ def cosine_embedding_loss(
 ) -> Lam:
     sizes = times_of(*(plus(summed(square(z), -1), 1e-12) for z in (x, y)))
     cosine = over(summed(times_of(x, y), -1), root(sizes))
-    far = where(equal(target, -1), relu(minus(cosine, margin)), 0)
-    return averaged(plus(where(equal(target, 1), minus(1, cosine), 0), far), reduction)
+    far = where(scalar("equal")(target, -1), hinge(minus(cosine, margin)), 0)
+    return averaged(plus(where(scalar("equal")(target, 1), minus(1, cosine), 0), far), reduction)
 
 
 def multi_margin_loss(
