@@ -22,12 +22,14 @@ SCALAR_PROGRAMS = {
     "shared_maximum": "x*torch.maximum(x, x.flip(0))",
     "shared_minimum": "x*torch.minimum(x, x.flip(0))",
     "flat_root": "torch.cdist(x[:, None], x.flip(0)[:, None]) @ y",
+    "sign": "y*torch.sign(x)",
+    "floored": "F.gaussian_nll_loss(x, y, y)",
     "clamp": "x*torch.clamp(x, y - 0.35, y + 0.1)",
     "hardtanh": "x*F.hardtanh(x, 0.4, 0.7)",
 }
 """Those whose code is no call of a function of tensors alone, or that are for larger numbers."""
 
-WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0), ("hardtanh", 1), ("hardtanh", 2)}
+WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0), ("floored", 1), ("hardtanh", 1), ("hardtanh", 2)}
 """Derivatives by a condition or by an order, through which no gradient goes, or that come in with the second derivative alone."""
 
 ATOM_PROGRAMS = {
@@ -234,6 +236,12 @@ def test_what_is_taken_for_what_it_is_not(table, name, expression, monkeypatch):
     wrong = derived(expression)
     assert all(form is None for form in wrong.formula.values())
     assert all(product.torch is None and product.given.torch is None for product in wrong.vjp.values())
+
+
+def test_what_is_taken_for_a_quotient(monkeypatch):
+    right = derived("torch.log(torch.cos(x))")
+    monkeypatch.setitem(forms.QUOTIENTS, "sin", ("cos", "tanh"))
+    assert shows_nothing_wrong(right, derived("torch.log(torch.cos(x))"))
 
 
 def test_what_is_taken_for_orthogonal(monkeypatch):

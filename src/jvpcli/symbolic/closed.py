@@ -89,6 +89,8 @@ class Closed:
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
         self.texts: dict[tuple[Poly, Style], str] = {}
+        self.gradients: dict[tuple[int, str, bool], Tensor] = {}
+        self.slopes: dict[str, Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
     def holds_on_the_way(self, poly: Poly, at: tuple[Index, ...], name: str) -> bool:
@@ -235,6 +237,12 @@ class Closed:
 
     def _gradient(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         """∂L/∂x by PyTorch, for the random v of the place or for the one that is given."""
+        asked = (id(place), x, v is None)
+        if asked not in self.gradients:
+            self.gradients[asked] = self._pulled_back(place, x, v)
+        return self.gradients[asked]
+
+    def _pulled_back(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         leaf = place.evaluation.inputs[x]
         total = torch.zeros_like(leaf)
         for y in self.v:
@@ -401,10 +409,10 @@ class Closed:
 
     def pulled_to(self, x: str) -> Poly:
         """∂L/∂x as a form of the inputs and of v."""
-        return add(*(
-            pulled(self._form(y).body, of(Sym(self.v_names[y], self._form(y).over)), self._form(y).over, x, self.at[x])
-            for y in self.v
-        ))  # fmt: skip
+        if x not in self.slopes:
+            forms = [(self.v_names[y], self._form(y)) for y in self.v]
+            self.slopes[x] = add(*(pulled(f.body, of(Sym(v, f.over)), f.over, x, self.at[x]) for v, f in forms))
+        return self.slopes[x]
 
     def _with(self, poly: Poly, vectors: Mapping[str, tuple[tuple[Index, ...], Tensor]]) -> Poly:
         """The form for vectors of ones, zeros, or a single one, written out; others stay what they are called."""

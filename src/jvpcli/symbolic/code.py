@@ -88,23 +88,23 @@ def strength(expr: Expr) -> int:
     }.get(expr.op, ATOM)
 
 
-def torch_text(expr: Expr) -> str:
-    """The expression in Python."""
+def torch_text(expr: Expr, closed: bool = False) -> str:
+    """The expression in Python; `closed`: a product of matrices at its end stands in brackets, since more follows."""
 
-    def at(part: Expr, least: int) -> str:
-        text = torch_text(part)
+    def at(part: Expr, least: int, closed: bool = False) -> str:
+        text = torch_text(part, closed)
         return text if strength(part) >= least else f"({text})"
 
     match expr.op:
         case "name" | "number":
             return expr.text
         case "matmul":
-            return f"{at(expr.args[0], PRODUCT)} @ {at(expr.args[1], PRODUCT + 1)}"
+            text = f"{at(expr.args[0], PRODUCT)} @ {at(expr.args[1], PRODUCT + 1)}"
+            return f"({text})" if closed else text
         case "mul":
             a, b = expr.args
             chain = a.ndim == 0 and b.op in ("matmul", "mul") and a.op != "div"
-            left = at(a, PRODUCT if not b.ndim or a.op != "matmul" else PRODUCT + 1)
-            return f"{left}*{at(b, PRODUCT if chain else PRODUCT + 1)}"
+            return f"{at(a, PRODUCT, True)}*{at(b, PRODUCT if chain else PRODUCT + 1, closed and chain)}"
         case "div":
             return f"{at(expr.args[0], PRODUCT)}/{at(expr.args[1], PRODUCT + 1)}"
         case "add":
@@ -385,6 +385,9 @@ def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Te
     left = [i for i in a.axes if i not in over and i not in batch]
     right = [i for i in b.axes if i not in over and i not in batch]
     shared = [i for i in a.axes if i in over and i in b.axes]
+    if len(over) == len(shared) == 2 and a.axes == b.axes[::-1]:
+        square = Expr("matmul", (a.expr, b.expr), ndim=2)
+        yield Tensor(call("torch.trace({0})", square, ndim=0, matrix="tr({0})"), ())
     if set(a.axes) == set(b.axes) and (batch or len(shared) > 1):
         whole = product(a, b, a.axes)
         yield summed(whole, over)
@@ -420,6 +423,13 @@ def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Te
                     axes,
                 )
     yield einsum((a, b), (*batch, *left, *right))
+
+
+State = tuple[tuple[Tensor, ...], tuple[Index, ...]]
+"""Operands, and the indices that are still to be summed over."""
+
+MOST_WAYS = 8
+"""To sum a product, which are followed at a time."""
 
 
 class Writer:
@@ -520,9 +530,8 @@ class Writer:
         for chosen in itertools.islice(itertools.product(*operands), 8):
             scalars = [t for t in chosen if not t.axes]
             tensors = [t for t in chosen if t.axes]
-            for order in itertools.islice(itertools.permutations(term.sums), 24):
-                for done in itertools.islice(self._summed(tensors, list(order), want), 8):
-                    found.append(self._joined(term.coefficient, scalars, done, want))
+            ways = self._contractions(tensors, term.sums)
+            found += [self._joined(term.coefficient, scalars, list(done), want) for done in ways]
             if term.sums and tensors:
                 kept = [i for i in want if any(i in t.axes for t in tensors)]
                 found.append(
@@ -536,44 +545,50 @@ class Writer:
         )
         return found[:6]
 
-    def _summed(self, tensors: list[Tensor], sums: list[Index], want: tuple[Index, ...]) -> Iterator[list[Tensor]]:
-        """The operands with indices summed away, one after the other."""
-        if not sums:
-            yield tensors
-            return
-        index = sums[0]
+    def _contractions(self, tensors: Sequence[Tensor], sums: Sequence[Index]) -> list[tuple[Tensor, ...]]:
+        """Ways to sum indices away one after the other; of those that are as far the shortest go on."""
+        states: list[State] = [(tuple(tensors), tuple(sums))]
+        while any(left for _, left in states):
+            further = dict.fromkeys(
+                (now, still)
+                for done, left in states
+                for now, still in ([(done, left)] if not left else (s for i in left for s in self._without(i, done, left)))
+            )
+            states = sorted(further, key=lambda state: sum(operations(t.expr) + 1 for t in state[0]))[:MOST_WAYS]
+        return [done for done, _ in states]
+
+    def _without(self, index: Index, tensors: Sequence[Tensor], sums: Sequence[Index]) -> Iterator[State]:
+        """The operands with an index summed away, and with it all others that run over the same operands alone."""
         with_it = [t for t in tensors if index in t.axes]
         rest = [t for t in tensors if index not in t.axes]
-        if not with_it:  # as of what turned out to be the same for all
-            yield from self._summed([*tensors, Tensor(constant(Fraction(index.size)), ())], sums[1:], want)
-            return
         while len(with_it) > 2:
             pair = next(((s, t) for s in with_it for t in with_it if s is not t and set(s.axes) <= set(t.axes)), None)
             if pair is None:
                 kept = [i for i in dict.fromkeys(i for t in with_it for i in t.axes) if i != index]
-                with_it = [einsum([numeric(t, self.kind) for t in with_it], kept)]
-                yield from self._summed([*rest, *with_it], sums[1:], want)
+                whole = einsum([numeric(t, self.kind) for t in with_it], kept)
+                yield (*rest, whole), tuple(i for i in sums if i != index)
                 return
             s, t = pair
             with_it = [u for u in with_it if u is not s and u is not t]
             with_it.append(product(t, s, t.axes))
         only = {i for i in sums if not any(i in t.axes for t in rest)}
-        if len(with_it) == 1:
-            over = {i for i in only if i in with_it[0].axes}
-            left = [i for i in sums if i not in over]
-            yield from self._summed([*rest, summed(numeric(with_it[0], self.kind), over)], left, want)
-            return
-        a, b = with_it
-        over = {i for i in only if i in a.axes and i in b.axes}
-        left = [i for i in sums if i not in over]
-        for hot, x in ((a, b), (b, a)):
-            if over == {index} and hot.expr.op == "whole" and hot.axes[-1] == index and not set(hot.axes[:-1]) & set(x.axes):
-                rows = permuted(upright(x), (index, *(i for i in x.axes if i != index)))
-                axes = (*hot.axes[:-1], *rows.axes[1:])
-                entry = Expr("index", (rows.expr, hot.expr.args[0]), ndim=len(axes))
-                yield from self._summed([*rest, Tensor(entry, axes)], left, want)
-        for t in contracted(a, b, over, self.kind):
-            yield from self._summed([*rest, t], left, want)
+        over = {i for i in only if all(i in t.axes for t in with_it)} if with_it else {index}
+        left = tuple(i for i in sums if i not in over)
+        if not with_it:  # as of what turned out to be the same for all
+            yield (*rest, Tensor(constant(Fraction(index.size)), ())), left
+        elif len(with_it) == 1:
+            yield (*rest, summed(numeric(with_it[0], self.kind), over)), left
+        else:
+            a, b = with_it
+            for hot, x in ((a, b), (b, a)):
+                picks = over == {index} and hot.expr.op == "whole" and hot.axes[-1] == index
+                if picks and not set(hot.axes[:-1]) & set(x.axes):
+                    rows = permuted(upright(x), (index, *(i for i in x.axes if i != index)))
+                    axes = (*hot.axes[:-1], *rows.axes[1:])
+                    entry = Expr("index", (rows.expr, hot.expr.args[0]), ndim=len(axes))
+                    yield (*rest, Tensor(entry, axes)), left
+            for t in contracted(a, b, over, self.kind):
+                yield (*rest, t), left
 
     def _joined(
         self, coefficient: Fraction, scalars: list[Tensor], tensors: list[Tensor], want: tuple[Index, ...]

@@ -470,7 +470,10 @@ def normal(term: Term) -> Poly:
             continue
         break
     factors = [f for factor in factors for f in _unmoved(factor)]
-    factors = _gathered([_ordered(f) for f in factors])
+    factors = _gathered([_logistic(_ordered(f)) for f in factors])
+    met = _met(factors)
+    if met is not None:
+        return normal(Term(coefficient, tuple(sums), met))
     for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
         place = parting.at[0] if len(parting.at) == 1 else None
         once = sum(place in indices(f) for f in factors) == 1
@@ -644,6 +647,53 @@ def _unmoved(factor: Factor) -> tuple[Factor, ...]:
     if not alike:
         return (factor,)
     return (Power(factor.args[0].body, Fraction(1)),)
+
+
+def _bare(factor: Factor) -> Poly:
+    return (Term(Fraction(1), (), (factor,)),)
+
+
+def _logistic(factor: Factor) -> Factor:
+    """1/(1 + exp(x)) is σ(−x)."""
+    match factor:
+        case Power((Term() as s, Term() as t), e) if e < 0:
+            for one, other in ((s, t), (t, s)):
+                match other.factors:
+                    case (Fn("exp", (x,)) as exp,) if (one,) == ONE and (other,) == _bare(exp):
+                        return Power(_bare(Fn("sigmoid", (scaled(x, -1),))), -e)
+    return factor
+
+
+QUOTIENTS = {"sin": ("cos", "tan"), "sinh": ("cosh", "tanh")}
+"""Functions, what they are divided by, and what the quotient is."""
+
+
+def _met(factors: list[Factor]) -> tuple[Factor, ...] | None:
+    """The factors with two of them as one function; None: no two make one."""
+    for f, g in itertools.permutations(factors, 2):
+        if isinstance(f, Fn) and f.name in (*QUOTIENTS, "sign", "exp", "power"):
+            found = _as_one(f, *_split(g))
+            if found is not None:
+                return (*(h for h in factors if h is not f and h is not g), *found)
+    return None
+
+
+def _as_one(f: Fn, base: Poly, e: Fraction) -> tuple[Factor, ...] | None:
+    """A function times a power of a form, if that is something shorter."""
+    other = base[0].factors[0] if len(base) == 1 and len(base[0].factors) == 1 and base == _bare(base[0].factors[0]) else None
+    (x, *more) = f.args
+    match other:
+        case Fn(name, args) if f.name in QUOTIENTS and name == QUOTIENTS[f.name][0] and e <= -1 and key(args[0]) == key(x):
+            return Fn(QUOTIENTS[f.name][1], (x,)), Power(base, e + 1)
+        case Fn("abs", (y,)) if f.name == "sign" and e <= -1 and key(x) == key(y):
+            return Power(x, Fraction(-1)), Power(base, e + 1)
+        case Fn("sigmoid", (y,)) if f.name == "exp" and e >= 1 and key(scaled(x, -1)) == key(y):
+            return Fn("sigmoid", (x,)), Power(base, e - 1)
+    if f.name == "sign" and e >= 1 and key(x) == key(base):
+        return Fn("abs", (x,)), Power(base, e - 1)
+    if f.name == "power" and e.denominator == 1 and key(x) == key(base):
+        return (Fn("power", (x, add(more[0], number(e)))),)
+    return None
 
 
 def _gathered(factors: list[Factor]) -> list[Factor]:

@@ -187,6 +187,7 @@ SCALARS: Mapping[str, Scalar] = {
     "fmin": _plain("fmin", lambda a, b: fn("at_most", a, b), lambda a, b: fn("less", b, a), text="min({0}, {1})"),
     "clamp_min": _plain("clamp_min", lambda x, a: fn("at_most", a, x), lambda x, a: fn("less", x, a), text="max({0}, {1})"),
     "clamp_max": _plain("clamp_max", lambda x, b: fn("at_most", x, b), lambda x, b: fn("less", b, x), text="min({0}, {1})"),
+    "floored": _plain("clamp_min", lambda x, a: ONE, _zero, text="max({0}, {1})"),  # outside of what autograd records
     "clamp": _plain(
         "clamp", lambda x, a, b: times(fn("at_most", a, x), fn("at_most", x, b)), lambda x, a, b: fn("less", x, a),
         lambda x, a, b: fn("less", b, x),

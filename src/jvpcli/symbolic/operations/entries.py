@@ -271,7 +271,7 @@ def hardswish(x: Lam, inplace: bool = False) -> Lam:
     return times_of(x, hardsigmoid(x))
 
 
-UNNAMED = ("where", "power", "positive", "normal_cdf", "not", "inf", "polygamma", "round", "equal")
+UNNAMED = ("where", "power", "positive", "normal_cdf", "not", "inf", "polygamma", "round", "equal", "floored")
 """Scalar functions that are not what torch has by that name, or by none."""
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
