@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -62,10 +62,14 @@ NOT_VERIFIED = "PyTorch's own numbers differ, so it is not shown"
 
 @dataclass(frozen=True)
 class Place:
-    """A point at which forms are verified: the function evaluated there in float64, and all tensors that forms name."""
+    """A point at which forms are verified: the function evaluated there in float64, and all tensors that forms name.
+
+    `gradients` keeps PyTorch's own: by input, and whether it is for the random v or for the given one.
+    """
 
     evaluation: Evaluation
     tensors: Mapping[str, Tensor]
+    gradients: dict[tuple[str, bool], Tensor] = field(default_factory=dict)
 
 
 class Closed:
@@ -89,7 +93,6 @@ class Closed:
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
         self.texts: dict[tuple[Poly, Style], str] = {}
-        self.gradients: dict[tuple[int, str, bool], Tensor] = {}
         self.slopes: dict[str, Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
@@ -237,10 +240,9 @@ class Closed:
 
     def _gradient(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         """∂L/∂x by PyTorch, for the random v of the place or for the one that is given."""
-        asked = (id(place), x, v is None)
-        if asked not in self.gradients:
-            self.gradients[asked] = self._pulled_back(place, x, v)
-        return self.gradients[asked]
+        if (x, v is None) not in place.gradients:
+            place.gradients[x, v is None] = self._pulled_back(place, x, v)
+        return place.gradients[x, v is None]
 
     def _pulled_back(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         leaf = place.evaluation.inputs[x]

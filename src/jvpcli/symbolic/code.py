@@ -37,7 +37,7 @@ from jvpcli.symbolic.forms import (
     scaled,
     symmetric,
 )
-from jvpcli.symbolic.moves import MOVES
+from jvpcli.symbolic.moves import MOVES, convolving, transposing
 from jvpcli.symbolic.scalars import SCALARS
 
 ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM, COMPARED = 100, 90, 80, 70, 60, 50, 40
@@ -525,6 +525,9 @@ class Writer:
 
     def _term(self, term: Term, want: tuple[Index, ...]) -> list[Tensor]:
         """Ways to write one term."""
+        whole = self._convolution(term)
+        if whole is not None:
+            return [self._joined(term.coefficient, whole[0], [whole[1]], want)]
         operands = [self.factor(f, want) for f in term.factors]
         found: list[Tensor] = []
         for chosen in itertools.islice(itertools.product(*operands), 8):
@@ -709,7 +712,67 @@ class Writer:
             expr = postfix(expr, text, len(axes), "diag({0})")
         return Tensor(expr, tuple(axes))
 
+    def _convolution(self, term: Term) -> tuple[list[Tensor], Tensor] | None:
+        """A sum over entries of windows, or over where they stand, as a convolution, and the numbers beside it."""
+        moves = [f for f in term.factors if isinstance(f, Atom) and f.params[:1] == ("windows",)]
+        numbers = [f for f in term.factors if not indices(f)]
+        others = tuple(f for f in term.factors if f not in moves and f not in numbers)
+        if len(moves) != 1 or not others:
+            return None
+        (image,), (kernel, sizes, counts, stride, padding, dilation) = moves[0].args, moves[0].params[1:]
+        n, at = len(image.over), tuple(a for a in moves[0].at if isinstance(a, Index))
+        if len(set(at)) < 2 * n:
+            return None
+        places, entries = at[:n], at[n:]
+        rest, beside = indices(image.body) - set(image.over), indices((Term(Fraction(1), (), others),))
+        both, sums = [i for i in term.sums if i in rest & beside], set(term.sums)
+        own, out = rest - set(both), beside - set(both) - set(at)
+        if not out or len(out) > 1 or len(own) > 1 or len(both) > 1 or sums & (own | out):
+            return None
+        weight = (Term(Fraction(1), (), others),)
+        scalars = [self.factor(f, ())[0] for f in numbers]
+        if sums == {*entries, *both} and both and beside >= set(entries) and not beside & set(places):
+            x, w = self.best(image.body, (*own, *both, *image.over)), self.best(weight, (*out, *both, *entries))
+            text = f"torch.nn.functional.conv{n}d({{0}}, {{1}}{convolving(stride, padding, dilation)})"
+            return scalars, Tensor(call(text, x, w, ndim=len(own) + 1 + n), (*own, *out, *places))
+        if sums == {*places, *both} and own and beside >= set(places) and not beside & set(entries):
+            x, v = self.best(image.body, (*own, *both, *image.over)), self.best(weight, (*out, *both, *places))
+            x, v = (x, v) if both else (postfix(x, "[:, None]", x.ndim + 1), postfix(v, "[:, None]", v.ndim + 1))
+            text = f"torch.nn.functional.conv{n}d({{0}}, {{1}}{convolving(dilation, padding, stride)})"
+            whole = call(text, x, v, ndim=2 + n)
+            spans = zip(sizes, padding, stride, counts, dilation, strict=True)
+            reached = [(size + 2 * pad - step * (count - 1) - 1) // gap + 1 for size, pad, step, count, gap in spans]
+            if reached != list(kernel):  # entries that no window of the kernel's size has
+                whole = postfix(whole, f"[..., {', '.join(f':{k}' for k in kernel)}]", 2 + n)
+            return scalars, Tensor(whole, (*own, *out, *entries))
+        return None
+
+    def _transposed(self, atom: Atom) -> Tensor | None:
+        """Windows that are products of what stands where they do and of their entries, added up: a transposed convolution."""
+        (lam,), n = atom.args, len(atom.at)
+        if atom.params[0] != "adjoint windows" or len(lam.body) != 1 or len(set(atom.at)) < n:
+            return None
+        (term,), places, entries = lam.body, set(lam.over[:n]), set(lam.over[n:])
+        above = tuple(f for f in term.factors if not indices(f) & entries)
+        below = tuple(f for f in term.factors if indices(f) & entries)
+        weight, arriving = (Term(Fraction(1), (), below),), (Term(term.coefficient, (), above),)
+        out, own = indices(weight) - entries, indices(arriving) - places
+        both = [i for i in term.sums if i in out]
+        others = own - set(both)
+        if indices(weight) & places or len(both) != 1 or len(term.sums) != 1 or len(out) != 2 or len(others) > 1:
+            return None
+        kernel, sizes, counts, stride, padding, dilation = atom.params[1:]
+        v = self.best(arriving, (*others, *both, *lam.over[:n]))
+        w = self.best(weight, (*both, *(out - set(both)), *lam.over[n:]))
+        options = transposing(kernel, sizes, counts, stride, padding, dilation)
+        axes = (*others, *(out - set(both)))
+        text = f"torch.nn.functional.conv_transpose{n}d({{0}}, {{1}}{options})"
+        return self._entry(call(text, v, w, ndim=len(axes) + n), (*axes, *atom.at))
+
     def _atom(self, atom: Atom, want: tuple[Index, ...]) -> list[Tensor]:
+        whole = self._transposed(atom) if atom.name == "move" else None
+        if whole is not None:
+            return [whole]
         found = []
         lam = atom.args[0]
         if atom.name == "inv" and symmetric(lam):  # its indices may stand in any order
