@@ -10,7 +10,7 @@ import torch
 
 import jvpcli
 from jvpcli.report.derive import Form
-from jvpcli.symbolic import atoms, code, forms, moves, rules, scalars, translation
+from jvpcli.symbolic import atoms, calls, expressions, forms, moves, rules, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -210,16 +210,16 @@ def test_a_wrong_move(name, way, monkeypatch):
     assert shows_nothing_wrong(right, derived(MOVE_PROGRAMS[name]))
 
 
-@pytest.mark.parametrize("name", [*code.WHOLE, *code.ALONG])
+@pytest.mark.parametrize("name", [*calls.WHOLE, *calls.ALONG])
 def test_wrong_code_of_an_atom(name, monkeypatch):
     """The formula is right, and stays; code that gives other numbers is not shown."""
     program = CODE_PROGRAMS.get(name) or ATOM_PROGRAMS[name]
     right = derived(program)
-    if name in code.WHOLE:
-        monkeypatch.setitem(code.WHOLE, name, (f"(2*{code.WHOLE[name][0]})", code.WHOLE[name][1]))
+    if name in calls.WHOLE:
+        monkeypatch.setitem(calls.WHOLE, name, (f"(2*{calls.WHOLE[name][0]})", calls.WHOLE[name][1]))
     else:
-        write = code.ALONG[name]
-        monkeypatch.setitem(code.ALONG, name, lambda *given: code.call("(2*{0})", write(*given), ndim=given[3]))
+        write = calls.ALONG[name]
+        monkeypatch.setitem(calls.ALONG, name, lambda *given: expressions.call("(2*{0})", write(*given), ndim=given[3]))
     wrong = derived(program)
     before, after = forms_of(right), forms_of(wrong)
     changed = [x for x in before if before[x] != after[x]]

@@ -17,7 +17,9 @@ from jvpcli.language.parse import parse
 from jvpcli.problem import Problem
 from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
-from jvpcli.symbolic.code import Writer, cost, matrix_text, torch_text, variants
+from jvpcli.symbolic.code import Writer
+from jvpcli.symbolic.expressions import cost, matrix_text, torch_text
+from jvpcli.symbolic.factoring import variants
 from jvpcli.symbolic.forms import (
     ONE,
     Delta,

@@ -76,7 +76,9 @@ def _windows(kernel: Params, sizes: Params, counts: Params, stride: Params, padd
     return text if text.startswith("torch") else text.removeprefix("{0}")
 
 
-def _overlaid(before: int, kernel: Params, sizes: Params, counts: Params, stride: Params, padding: Params, dilation: Params) -> str:
+def _overlaid(
+    before: int, kernel: Params, sizes: Params, counts: Params, stride: Params, padding: Params, dilation: Params
+) -> str:
     """Windows added up where they stand: a transposed convolution with each entry of a window as a channel of its own."""
     if before > 1:
         raise NoClosedFormError("windows are added up behind other axes, for which there is no code")

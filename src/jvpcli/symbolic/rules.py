@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from jvpcli.symbolic.atoms import ATOMS, BACKWARD
+from jvpcli.symbolic.factoring import collected
 from jvpcli.symbolic.forms import (
     Atom,
     Delta,
@@ -17,7 +18,6 @@ from jvpcli.symbolic.forms import (
     Sym,
     Term,
     add,
-    collected,
     distributed,
     fresh,
     indices,

@@ -202,7 +202,7 @@ def of_windows(
     images: Lam, weight: Lam, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
 ) -> Lam:
     """A convolution: Σ over channels and entries of each window."""
-    n, kernel, sizes = len(stride), weight.shape[2:], images.shape[2:]
+    kernel, sizes = weight.shape[2:], images.shape[2:]
     counts = tuple(
         (size + 2 * pad - gap * (k - 1) - 1) // step + 1
         for size, pad, gap, k, step in zip(sizes, padding, dilation, kernel, stride, strict=True)
