@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,58 @@ from jvpcli.report import Cotangent
 from jvpcli.report.derive import DeriveReport, Form, JacobianForm
 
 FORMULA, CODE = "bold", "green"
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`left = right`; where that is too long, each term of a sum has a line of its own, with its sign under the `=`.
+
+    Where that is not enough, so have the terms of a sum in brackets.
+    """
+
+    left: str
+    right: str
+    style: str = ""
+
+    def lines(self, width: int) -> list[str]:
+        """The lines at a width, which a single term may exceed."""
+        lines = [f"{self.left} = {self.right}"]
+        for depth in range(MOST_BRACKETS + 1):
+            if max(map(len, lines)) <= width:
+                break
+            first, *more = summands(self.right, depth)
+            lines = [f"{self.left} = {first}", *(" " * (len(self.left) + 1) + term for term in more)]
+        return lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich's protocol."""
+        yield Text("\n".join(self.lines(options.max_width)), self.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Rich's protocol: what its longest term takes, and what it takes as one line."""
+        return Measurement(max(map(len, self.lines(0))), len(f"{self.left} = {self.right}"))
+
+
+MOST_BRACKETS = 2
+"""Inside of which a sum is laid out."""
+
+
+def summands(formula: str, inside: int = 0) -> list[str]:
+    """The terms of a sum, each but the first with its sign, and those of sums inside of so many brackets.
+
+    The arguments of functions stay as they are.
+    """
+    opened: list[bool] = []  # for each bracket whether a sum stands in it
+    bars, found = 0, [0]
+    for k, character in enumerate(formula):
+        if character in "([":
+            opened.append(character == "(" and formula[k - 1 : k] in ("", " ", "·", "("))
+        elif character in ")]":
+            opened.pop()
+        bars += character in "|‖"
+        if len(opened) <= inside and all(opened) and bars % 2 == 0 and formula[k : k + 3] in (" + ", " − "):
+            found.append(k + 1)
+    return [formula[start:end].rstrip() for start, end in zip(found, [*found[1:], len(formula)], strict=True)]
 
 
 def render_derive(report: DeriveReport, console: Console, *, steps: bool = False) -> None:
@@ -86,9 +139,9 @@ def _lines(statement: Statement) -> Iterator[RenderableType]:
     if form.formula is None:
         yield Text(f"{statement.entry}: {form.reason}", style=QUIET)
         return
-    yield Text(f"{statement.entry} = {form.formula}", style=FORMULA)
-    if has_matrix(form):
-        yield Text(f"{statement.whole} = {form.matrix}", style=FORMULA)
+    yield Equation(statement.entry, form.formula, FORMULA)
+    if form.matrix is not None and has_matrix(form):
+        yield Equation(statement.whole, form.matrix, FORMULA)
     yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
 
 
@@ -113,7 +166,7 @@ def _function(report: DeriveReport) -> Iterator[RenderableType]:
         if form.formula is None:
             yield Text(f"{y} has no index form: {form.reason}", style=QUIET)
         else:
-            yield Text(f"{entry_of(report, y)} = {form.formula}", style=FORMULA)
+            yield Equation(entry_of(report, y), form.formula, FORMULA)
 
 
 def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
@@ -123,7 +176,7 @@ def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
             if form.formula is None:
                 yield Text(f"{left}: {form.reason}", style=QUIET)
                 continue
-            yield Text(f"{left} = {form.formula}", style=FORMULA)
+            yield Equation(left, form.formula, FORMULA)
             if form.cases:
                 yield Indented(_cases(form))
 
@@ -138,7 +191,7 @@ def _cases(form: JacobianForm) -> Table:
 def _steps(report: DeriveReport) -> Iterator[RenderableType]:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
     for step in report.steps:
-        table.add_row(Text(step.formula), Text(step.rule, style=QUIET))
+        table.add_row(Equation(*step.formula.split(" = ", 1)), Text(step.rule, style=QUIET))
     yield table
 
 

@@ -120,7 +120,7 @@ def matrix_text(expr: Expr) -> str | None:
         case "neg":
             return f"−{at(0, PRODUCT)}"
         case "pow":
-            return at(0, ATOM) + expr.args[1].text.translate(SUPERSCRIPT) if not expr.args[0].ndim else None
+            return at(0, ATOM) + str(Fraction(expr.args[1].text)).translate(SUPERSCRIPT) if not expr.args[0].ndim else None
     if expr.matrix is None:
         return None
     return expr.matrix.format(*(at(k, *_place(expr.matrix, k)) for k in range(len(inner))))
