@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -20,36 +20,62 @@ FORMULA, CODE = "bold", "green"
 
 @dataclass(frozen=True)
 class Equation:
-    """`left = right`; where that is too long, each term of a sum has a line of its own, with its sign under the `=`.
+    """`left = right`, or `right` alone; where that is too long, each term of a sum has a line of its own.
 
-    Where that is not enough, so have the terms of a sum in brackets.
+    A term that is too long even so has one for each term of the sums in its brackets.  Signs stand under the `=`.
     """
 
     left: str
     right: str
     style: str = ""
 
+    @property
+    def whole(self) -> str:
+        """It as one line."""
+        return f"{self.left} = {self.right}" if self.left else self.right
+
     def lines(self, width: int) -> list[str]:
         """The lines at a width, which a single term may exceed."""
-        lines = [f"{self.left} = {self.right}"]
-        for depth in range(MOST_BRACKETS + 1):
-            if max(map(len, lines)) <= width:
-                break
-            first, *more = summands(self.right, depth)
-            lines = [f"{self.left} = {first}", *(" " * (len(self.left) + 1) + term for term in more)]
-        return lines
+        if len(self.whole) <= width:
+            return [self.whole]
+        start, indent = self.whole.removesuffix(self.right), " " * (len(self.left) + 1 if self.left else 0)
+        terms = summands(self.right)
+        pieces = [
+            piece for term in terms for piece in ([term] if len(start) + len(term) <= width else summands(term, 1))
+        ]
+        return [(indent if k else start) + piece for k, piece in enumerate(pieces)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich's protocol."""
         yield Text("\n".join(self.lines(options.max_width)), self.style)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Rich's protocol: what its longest term takes, and what it takes as one line."""
-        return Measurement(max(map(len, self.lines(0))), len(f"{self.left} = {self.right}"))
+        """Rich's protocol: what it takes as one line."""
+        return Measurement(len(self.whole), len(self.whole))
 
 
-MOST_BRACKETS = 2
-"""Inside of which a sum is laid out."""
+@dataclass(frozen=True)
+class Noted:
+    """Equations, each with a note: beside it where there is room for all of them, else each below its note."""
+
+    rows: Sequence[tuple[Equation, Text]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich's protocol."""
+        longest = max((len(equation.whole) for equation, _ in self.rows), default=0)
+        if longest + GAP + max((len(note) for _, note in self.rows), default=0) <= options.max_width:
+            table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+            for row in self.rows:
+                table.add_row(*row)
+            yield table
+            return
+        for equation, note in self.rows:
+            yield note
+            yield Indented(equation, prose=False)
+
+
+GAP = 3
+"""Between an equation and its note."""
 
 
 def summands(formula: str, inside: int = 0) -> list[str]:
@@ -178,21 +204,16 @@ def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
                 continue
             yield Equation(left, form.formula, FORMULA)
             if form.cases:
-                yield Indented(_cases(form))
+                yield Indented(_cases(form), prose=False)
 
 
-def _cases(form: JacobianForm) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for case in form.cases:
-        table.add_row(Text(case.value, NAME), Text(case.when if case.when == "otherwise" else f"if {case.when}"))
-    return table
+def _cases(form: JacobianForm) -> Noted:
+    whens = [case.when if case.when == "otherwise" else f"if {case.when}" for case in form.cases]
+    return Noted([(Equation("", case.value, NAME), Text(when)) for case, when in zip(form.cases, whens, strict=True)])
 
 
 def _steps(report: DeriveReport) -> Iterator[RenderableType]:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for step in report.steps:
-        table.add_row(Equation(*step.formula.split(" = ", 1)), Text(step.rule, style=QUIET))
-    yield table
+    yield Noted([(Equation(*step.formula.split(" = ", 1)), Text(step.rule, style=QUIET)) for step in report.steps])
 
 
 def verified_text(report: DeriveReport) -> str:

@@ -36,6 +36,7 @@ from jvpcli.symbolic.forms import (
     total_of,
 )
 from jvpcli.symbolic.rules import chooses, derivative, pulled
+from jvpcli.symbolic.scalars import SCALARS
 from jvpcli.symbolic.ties import settled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
@@ -593,7 +594,8 @@ def _rule(poly: Poly, x: str) -> str:
             if isinstance(factor, Power):
                 used.append("power rule")
             if isinstance(factor, Fn):
-                used.append(f"chain rule ({factor.name})")
+                called = SCALARS[factor.name].torch.partition("(")[0].rpartition(".")[2]
+                used.append(f"chain rule ({called or factor.name})")
             if isinstance(factor, Atom) and factor.name != "move":
                 used.append(f"derivative of {factor.name}")
     return ", ".join(dict.fromkeys(used)) or "each entry by itself: ∂x_j/∂x_i = δ_ij"
