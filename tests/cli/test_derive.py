@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from documents import assert_valid
 
 import jvpcli
+from jvpcli.render.derive import render_derive, summands
+from jvpcli.render.terminal import Terminal
 
 OUTER = """\
 torch.outer(x,x)
@@ -87,6 +90,37 @@ def test_latex(jvp):
         "\\frac{\\partial L}{\\partial X_{ij}} = v \\, \\operatorname{inv}(X)_{ji}\n"
     )
     assert jvpcli.derive("x*x", x=[1.0, 2.0])._repr_latex_().startswith("$$\\begin{aligned}\ny_{j} &= ")
+
+
+def test_a_long_sum_has_a_line_for_each_term():
+    expression = "(x - y).abs().sum() + (A @ x) @ torch.sin(A @ y) + torch.exp(x @ y) + torch.tanh(x.sum()) - (x**3).sum()"
+    report = jvpcli.derive(expression, shape={"x": "3", "y": "3", "A": "2,3"}, wrt="x").report
+    console = Terminal(width=60, file=io.StringIO())
+    render_derive(report, console)
+    text = console.file.getvalue()
+    assert text.split("The Jacobian")[0].split("The function\n")[1] == (
+        "  out = Σ_i |x_i − y_i|\n"
+        "      + Σ_ij A_ij·x_j·sin(Σ_k A_ik·y_k)\n"
+        "      + exp(Σ_i x_i·y_i)\n"
+        "      + tanh(Σ_i x_i)\n"
+        "      − Σ_i x_i³\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("formula", "inside", "terms"),
+    [
+        ("a + b − c", 0, ["a", "+ b", "− c"]),
+        ("v·(a + b) − |c + d| + [e + f > 0]", 0, ["v·(a + b)", "− |c + d|", "+ [e + f > 0]"]),
+        ("v·(a + f(b − c))", 0, ["v·(a + f(b − c))"]),
+        ("v·(a + f(b − c))", 1, ["v·(a", "+ f(b − c))"]),
+        ("v·f(a + b)·((c − d)/(e + f) + g)", 2, ["v·f(a + b)·((c", "− d)/(e + f)", "+ g)"]),
+        ("−a", 2, ["−a"]),
+    ],
+)
+def test_summands(formula, inside, terms):
+    assert summands(formula, inside) == terms
+    assert " ".join(terms) == formula
 
 
 def test_what_has_no_form_says_why(jvp):

@@ -27,6 +27,9 @@ SWITCHES = (
     "--window-size=1200,900",
 )
 
+OWN_PAGES = ("chrome://", "chrome-untrusted://", "chrome-search://", "chrome-extension://")
+"""Where the pages of the browser itself are, as that of a new tab, which may load at any time."""
+
 
 def missing() -> str | None:
     """What keeps a browser from starting here, as a sentence; None if nothing does."""
@@ -102,14 +105,15 @@ class Browser:
         ActionChains(self.driver, duration=0).send_keys(*keys).perform()
 
     def complaints(self) -> list[str]:
-        """What the console has said since the page was opened."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """What the console has said since the page was opened; not what the browser's own pages say there."""
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in said if not message.startswith(OWN_PAGES)]
 
     def requests(self) -> list[str]:
         """The addresses that the page has asked for since it was opened; not what the browser's own pages ask for."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [each["request"]["url"] for each in sent if not each["documentURL"].startswith("chrome://")]
+        return [each["request"]["url"] for each in sent if not each["documentURL"].startswith(OWN_PAGES)]
 
     def screenshot(self, path: Path, *, whole: bool = True, scale: float = 1) -> None:
         """A PNG of the whole page (or the window)."""

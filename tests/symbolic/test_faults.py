@@ -10,7 +10,7 @@ import torch
 
 import jvpcli
 from jvpcli.report.derive import Form
-from jvpcli.symbolic import atoms, code, forms, moves, rules, scalars, translation
+from jvpcli.symbolic import atoms, calls, expressions, forms, moves, rules, scalars, translation
 
 SCALAR_PROGRAMS = {
     "where": "torch.where(x < y, x*x, y*x)",
@@ -19,10 +19,17 @@ SCALAR_PROGRAMS = {
     "power": "x**y",
     "acosh": "torch.acosh(x + 2)",
     "polygamma": "x*torch.polygamma(1, x)",
+    "shared_maximum": "x*torch.maximum(x, x.flip(0))",
+    "shared_minimum": "x*torch.minimum(x, x.flip(0))",
+    "flat_root": "torch.cdist(x[:, None], x.flip(0)[:, None]) @ y",
+    "sign": "y*torch.sign(x)",
+    "floored": "F.gaussian_nll_loss(x, y, y)",
+    "clamp": "x*torch.clamp(x, y - 0.35, y + 0.1)",
+    "hardtanh": "x*F.hardtanh(x, 0.4, 0.7)",
 }
 """Those whose code is no call of a function of tensors alone, or that are for larger numbers."""
 
-WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0)}
+WITHOUT_GRADIENT = {("not", 0), ("where", 0), ("positive", 0), ("polygamma", 0), ("floored", 1), ("hardtanh", 1), ("hardtanh", 2)}
 """Derivatives by a condition or by an order, through which no gradient goes, or that come in with the second derivative alone."""
 
 ATOM_PROGRAMS = {
@@ -62,6 +69,7 @@ MOVE_PROGRAMS = {
     "pad": "torch.cat([x*x, y])",
     "slice": "(x*x)[1:]",
     "pick": "(x*x)[[0, 2]]",
+    "windows": "F.conv1d(x[None, None], y[None, None, :2])**2",
     "weigh": "torch.gradient(x*x)[0]",
 }
 
@@ -202,16 +210,16 @@ def test_a_wrong_move(name, way, monkeypatch):
     assert shows_nothing_wrong(right, derived(MOVE_PROGRAMS[name]))
 
 
-@pytest.mark.parametrize("name", [*code.WHOLE, *code.ALONG])
+@pytest.mark.parametrize("name", [*calls.WHOLE, *calls.ALONG])
 def test_wrong_code_of_an_atom(name, monkeypatch):
     """The formula is right, and stays; code that gives other numbers is not shown."""
     program = CODE_PROGRAMS.get(name) or ATOM_PROGRAMS[name]
     right = derived(program)
-    if name in code.WHOLE:
-        monkeypatch.setitem(code.WHOLE, name, (f"(2*{code.WHOLE[name][0]})", code.WHOLE[name][1]))
+    if name in calls.WHOLE:
+        monkeypatch.setitem(calls.WHOLE, name, (f"(2*{calls.WHOLE[name][0]})", calls.WHOLE[name][1]))
     else:
-        write = code.ALONG[name]
-        monkeypatch.setitem(code.ALONG, name, lambda *given: code.call("(2*{0})", write(*given), ndim=given[3]))
+        write = calls.ALONG[name]
+        monkeypatch.setitem(calls.ALONG, name, lambda *given: expressions.call("(2*{0})", write(*given), ndim=given[3]))
     wrong = derived(program)
     before, after = forms_of(right), forms_of(wrong)
     changed = [x for x in before if before[x] != after[x]]
@@ -229,6 +237,12 @@ def test_what_is_taken_for_what_it_is_not(table, name, expression, monkeypatch):
     wrong = derived(expression)
     assert all(form is None for form in wrong.formula.values())
     assert all(product.torch is None and product.given.torch is None for product in wrong.vjp.values())
+
+
+def test_what_is_taken_for_a_quotient(monkeypatch):
+    right = derived("torch.log(torch.cos(x))")
+    monkeypatch.setitem(forms.QUOTIENTS, "sin", ("cos", "tanh"))
+    assert shows_nothing_wrong(right, derived("torch.log(torch.cos(x))"))
 
 
 def test_what_is_taken_for_orthogonal(monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,84 @@ from jvpcli.report import Cotangent
 from jvpcli.report.derive import DeriveReport, Form, JacobianForm
 
 FORMULA, CODE = "bold", "green"
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`left = right`, or `right` alone; where that is too long, each term of a sum has a line of its own.
+
+    A term that is too long even so has one for each term of the sums in its brackets.  Signs stand under the `=`.
+    """
+
+    left: str
+    right: str
+    style: str = ""
+
+    @property
+    def whole(self) -> str:
+        """It as one line."""
+        return f"{self.left} = {self.right}" if self.left else self.right
+
+    def lines(self, width: int) -> list[str]:
+        """The lines at a width, which a single term may exceed."""
+        if len(self.whole) <= width:
+            return [self.whole]
+        start, indent = self.whole.removesuffix(self.right), " " * (len(self.left) + 1 if self.left else 0)
+        terms = summands(self.right)
+        pieces = [
+            piece for term in terms for piece in ([term] if len(start) + len(term) <= width else summands(term, 1))
+        ]
+        return [(indent if k else start) + piece for k, piece in enumerate(pieces)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich's protocol."""
+        yield Text("\n".join(self.lines(options.max_width)), self.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Rich's protocol: what it takes as one line."""
+        return Measurement(len(self.whole), len(self.whole))
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Equations, each with a note: beside it where there is room for all of them, else each below its note."""
+
+    rows: Sequence[tuple[Equation, Text]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich's protocol."""
+        longest = max((len(equation.whole) for equation, _ in self.rows), default=0)
+        if longest + GAP + max((len(note) for _, note in self.rows), default=0) <= options.max_width:
+            table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+            for row in self.rows:
+                table.add_row(*row)
+            yield table
+            return
+        for equation, note in self.rows:
+            yield note
+            yield Indented(equation, prose=False)
+
+
+GAP = 3
+"""Between an equation and its note."""
+
+
+def summands(formula: str, inside: int = 0) -> list[str]:
+    """The terms of a sum, each but the first with its sign, and those of sums inside of so many brackets.
+
+    The arguments of functions stay as they are.
+    """
+    opened: list[bool] = []  # for each bracket whether a sum stands in it
+    bars, found = 0, [0]
+    for k, character in enumerate(formula):
+        if character in "([":
+            opened.append(character == "(" and formula[k - 1 : k] in ("", " ", "·", "("))
+        elif character in ")]":
+            opened.pop()
+        bars += character in "|‖"
+        if len(opened) <= inside and all(opened) and bars % 2 == 0 and formula[k : k + 3] in (" + ", " − "):
+            found.append(k + 1)
+    return [formula[start:end].rstrip() for start, end in zip(found, [*found[1:], len(formula)], strict=True)]
 
 
 def render_derive(report: DeriveReport, console: Console, *, steps: bool = False) -> None:
@@ -86,9 +165,9 @@ def _lines(statement: Statement) -> Iterator[RenderableType]:
     if form.formula is None:
         yield Text(f"{statement.entry}: {form.reason}", style=QUIET)
         return
-    yield Text(f"{statement.entry} = {form.formula}", style=FORMULA)
-    if has_matrix(form):
-        yield Text(f"{statement.whole} = {form.matrix}", style=FORMULA)
+    yield Equation(statement.entry, form.formula, FORMULA)
+    if form.matrix is not None and has_matrix(form):
+        yield Equation(statement.whole, form.matrix, FORMULA)
     yield Text(f"no code: {form.reason}", style=QUIET) if form.torch is None else Text(form.torch, style=CODE)
 
 
@@ -113,7 +192,7 @@ def _function(report: DeriveReport) -> Iterator[RenderableType]:
         if form.formula is None:
             yield Text(f"{y} has no index form: {form.reason}", style=QUIET)
         else:
-            yield Text(f"{entry_of(report, y)} = {form.formula}", style=FORMULA)
+            yield Equation(entry_of(report, y), form.formula, FORMULA)
 
 
 def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
@@ -123,23 +202,18 @@ def _jacobian(report: DeriveReport) -> Iterator[RenderableType]:
             if form.formula is None:
                 yield Text(f"{left}: {form.reason}", style=QUIET)
                 continue
-            yield Text(f"{left} = {form.formula}", style=FORMULA)
+            yield Equation(left, form.formula, FORMULA)
             if form.cases:
-                yield Indented(_cases(form))
+                yield Indented(_cases(form), prose=False)
 
 
-def _cases(form: JacobianForm) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for case in form.cases:
-        table.add_row(Text(case.value, NAME), Text(case.when if case.when == "otherwise" else f"if {case.when}"))
-    return table
+def _cases(form: JacobianForm) -> Noted:
+    whens = [case.when if case.when == "otherwise" else f"if {case.when}" for case in form.cases]
+    return Noted([(Equation("", case.value, NAME), Text(when)) for case, when in zip(form.cases, whens, strict=True)])
 
 
 def _steps(report: DeriveReport) -> Iterator[RenderableType]:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-    for step in report.steps:
-        table.add_row(Text(step.formula), Text(step.rule, style=QUIET))
-    yield table
+    yield Noted([(Equation(*step.formula.split(" = ", 1)), Text(step.rule, style=QUIET)) for step in report.steps])
 
 
 def verified_text(report: DeriveReport) -> str:

@@ -66,7 +66,11 @@ def _prod(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], pa
 
 def _amax(name: str) -> AtomRule:
     def rule(args: tuple[Lam, ...], at: tuple[Axis, ...], by: tuple[Index, ...], params: tuple) -> Poly:
-        return of(Atom(name, args, by))
+        here = of(Atom(name, args, by))
+        if not params:
+            return here
+        places = tuple(fresh(index.size) for index in by)  # it is shared among all that are as large
+        return times(here, power(total(of(Atom(name, args, places)), places), -1))
 
     return rule
 

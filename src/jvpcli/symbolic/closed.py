@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -17,7 +17,9 @@ from jvpcli.language.parse import parse
 from jvpcli.problem import Problem
 from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product, Rule, Verified
 from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
-from jvpcli.symbolic.code import Writer, cost, matrix_text, torch_text, variants
+from jvpcli.symbolic.code import Writer
+from jvpcli.symbolic.expressions import cost, matrix_text, torch_text
+from jvpcli.symbolic.factoring import variants
 from jvpcli.symbolic.forms import (
     ONE,
     Delta,
@@ -34,6 +36,8 @@ from jvpcli.symbolic.forms import (
     total_of,
 )
 from jvpcli.symbolic.rules import chooses, derivative, pulled
+from jvpcli.symbolic.scalars import SCALARS
+from jvpcli.symbolic.ties import settled
 from jvpcli.symbolic.translation import constants, translated
 from jvpcli.symbolic.verification import value
 from jvpcli.symbolic.writing import LATEX, TEXT, Style, ordered, unused, written
@@ -61,10 +65,14 @@ NOT_VERIFIED = "PyTorch's own numbers differ, so it is not shown"
 
 @dataclass(frozen=True)
 class Place:
-    """A point at which forms are verified: the function evaluated there in float64, and all tensors that forms name."""
+    """A point at which forms are verified: the function evaluated there in float64, and all tensors that forms name.
+
+    `gradients` keeps PyTorch's own: by input, and whether it is for the random v or for the given one.
+    """
 
     evaluation: Evaluation
     tensors: Mapping[str, Tensor]
+    gradients: dict[tuple[str, bool], Tensor] = field(default_factory=dict)
 
 
 class Closed:
@@ -88,6 +96,7 @@ class Closed:
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
         self.texts: dict[tuple[Poly, Style], str] = {}
+        self.slopes: dict[str, Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
     def holds_on_the_way(self, poly: Poly, at: tuple[Index, ...], name: str) -> bool:
@@ -176,11 +185,20 @@ class Closed:
         for y, form in self._translated.items():
             if isinstance(form, Lam):
                 over = self.lettered(form.shape)
-                form = Lam(over, form(*over))
+                form = self.settled(Lam(over, form(*over)))
                 if not self._is_output(form, y):
                     form = NoClosedFormError(NOT_VERIFIED)
             found[y] = form
         return found
+
+    def settled(self, form: Lam) -> Lam:
+        """The form, whose derivatives are PyTorch's at the kinks that are met; it may use the values of the program's names."""
+        points = [
+            {**{name: x.detach() for name, x in place.evaluation.named.items()}, **place.tensors}
+            for place in self.places
+            if self._finite(place)
+        ]
+        return Lam(form.over, settled(form.body, points))
 
     def _is_output(self, form: Lam, y: str) -> bool:
         return self._holds(lambda p: value(form.body, form.over, p.tensors), lambda p: p.evaluation.outputs[y])
@@ -225,6 +243,11 @@ class Closed:
 
     def _gradient(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         """∂L/∂x by PyTorch, for the random v of the place or for the one that is given."""
+        if (x, v is None) not in place.gradients:
+            place.gradients[x, v is None] = self._pulled_back(place, x, v)
+        return place.gradients[x, v is None]
+
+    def _pulled_back(self, place: Place, x: str, v: Mapping[str, Tensor] | None) -> Tensor:
         leaf = place.evaluation.inputs[x]
         total = torch.zeros_like(leaf)
         for y in self.v:
@@ -391,10 +414,10 @@ class Closed:
 
     def pulled_to(self, x: str) -> Poly:
         """∂L/∂x as a form of the inputs and of v."""
-        return add(*(
-            pulled(self._form(y).body, of(Sym(self.v_names[y], self._form(y).over)), self._form(y).over, x, self.at[x])
-            for y in self.v
-        ))  # fmt: skip
+        if x not in self.slopes:
+            forms = [(self.v_names[y], self._form(y)) for y in self.v]
+            self.slopes[x] = add(*(pulled(f.body, of(Sym(v, f.over)), f.over, x, self.at[x]) for v, f in forms))
+        return self.slopes[x]
 
     def _with(self, poly: Poly, vectors: Mapping[str, tuple[tuple[Index, ...], Tensor]]) -> Poly:
         """The form for vectors of ones, zeros, or a single one, written out; others stay what they are called."""
@@ -538,7 +561,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
         form = held.get(evaluation.output_slots.get(y, -1))
         if not isinstance(form, Lam):
             return
-        consumers.append((closed.v_names[y], form))
+        consumers.append((closed.v_names[y], closed.settled(form)))
     names = list(kept.values())
     for name in [*reversed(names), *closed.at]:
         x = held[next(s for s, n in kept.items() if n == name)] if name in names else None
@@ -555,7 +578,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
             form = own[name]
             if not isinstance(form, Lam):
                 return
-            consumers.append((f"∂L/∂{name}", form))
+            consumers.append((f"∂L/∂{name}", closed.settled(form)))
 
 
 def _rule(poly: Poly, x: str) -> str:
@@ -571,7 +594,8 @@ def _rule(poly: Poly, x: str) -> str:
             if isinstance(factor, Power):
                 used.append("power rule")
             if isinstance(factor, Fn):
-                used.append(f"chain rule ({factor.name})")
+                called = SCALARS[factor.name].torch.partition("(")[0].rpartition(".")[2]
+                used.append(f"chain rule ({called or factor.name})")
             if isinstance(factor, Atom) and factor.name != "move":
                 used.append(f"derivative of {factor.name}")
     return ", ".join(dict.fromkeys(used)) or "each entry by itself: ∂x_j/∂x_i = δ_ij"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -171,25 +171,37 @@ def substitute(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
 
 
 def renamed(poly: Poly, by: Mapping[Index, Axis]) -> Poly:
-    """The form with axes in the place of free indices, term by term as it stands but where a delta is decided now."""
+    """The form with axes in the place of free indices, term by term as it stands but where that decides something.
+
+    It does where a delta is a number now, and where indices that differed are one, so that terms may be alike.
+    """
     found: list[Term] = []
+    free = indices(poly) if len(poly) > 1 else frozenset()
+    stays = [by.get(i, i) for i in free]
     for term in poly:
         inner = {a: b for a, b in by.items() if a not in term.sums}
         clash = [s for s in term.sums if s in inner.values()]
         fresh_sums = {s: fresh(s.size) for s in clash}
         inner |= fresh_sums
         sums = tuple(fresh_sums.get(s, s) for s in term.sums)
-        new = Term(term.coefficient, sums, tuple(_rename(f, inner) for f in term.factors))
-        found += normal(new) if any(isinstance(f, Delta) and _decided(f) for f in new.factors) else (new,)
-    return tuple(found)
+        new = Term(term.coefficient, sums, tuple(rename(f, inner) for f in term.factors))
+        found += normal(new) if any(map(_decided, new.factors)) else (new,)
+    alike = len(set(stays)) < len(stays) or any(isinstance(a, int) for a in stays)
+    return add(found) if alike else tuple(found)
 
 
-def _decided(delta: Delta) -> bool:
-    """Whether a delta is a number whatever its indices are."""
-    return delta.a == delta.b or (isinstance(delta.a, int) and isinstance(delta.b, int))
+def _decided(factor: Factor) -> bool:
+    """Whether a factor is a number whatever its indices are."""
+    match factor:
+        case Delta(a, b):
+            return a == b or (isinstance(a, int) and isinstance(b, int))
+        case Power(base):
+            return not base
+    return False
 
 
-def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
+def rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
+    """A factor with axes in the place of free indices."""
     if isinstance(factor, Atom):  # what a Lam binds stays bound
         args = []
         for lam in factor.args:
@@ -205,7 +217,7 @@ def _rename(factor: Factor, by: Mapping[Index, Axis]) -> Factor:
 def indices(item: Poly | Factor) -> frozenset[Index]:
     """The free indices of a form or a factor."""
     if isinstance(item, tuple):
-        return frozenset().union(*((_of_all(t.factors) - set(t.sums)) for t in item)) if item else frozenset()
+        return frozenset().union(*((indices_of(t.factors) - set(t.sums)) for t in item)) if item else frozenset()
     match item:
         case Sym(_, at):
             found: Iterable[Axis] = at
@@ -223,7 +235,8 @@ def indices(item: Poly | Factor) -> frozenset[Index]:
     return frozenset(a for a in found if isinstance(a, Index))
 
 
-def _of_all(factors: Iterable[Factor]) -> frozenset[Index]:
+def indices_of(factors: Iterable[Factor]) -> frozenset[Index]:
+    """The free indices of several factors."""
     return frozenset().union(*map(indices, factors))
 
 
@@ -329,7 +342,7 @@ def factor_key(factor: Factor, bound: Mapping[Index, str]) -> str:
 # --- algebra ---------------------------------------------------------------------------------------------------------
 
 
-def add(*polys: Poly) -> Poly:
+def add(*polys: Iterable[Term]) -> Poly:
     """The sum, with like terms put together."""
     found: dict[Any, Term] = {}
     for term in itertools.chain.from_iterable(polys):
@@ -348,17 +361,17 @@ def times(*polys: Poly) -> Poly:
         if not poly:
             return ()
         term = poly[0] if len(poly) == 1 else Term(Fraction(1), (), (Power(poly, Fraction(1)),))
-        used = _of_all(factors) | set(sums)
+        used = indices_of(factors) | set(sums)
         clash = {s: fresh(s.size) for s in term.sums if s in used}
         own = indices(poly)
         taken = {
             s: fresh(s.size) for s in sums if s in own
         }  # a free index of this one is bound in what stands already
-        factors = [_rename(f, taken) for f in factors] if taken else factors
+        factors = [rename(f, taken) for f in factors] if taken else factors
         sums = [taken.get(s, s) for s in sums]
         coefficient *= term.coefficient
         sums += [clash.get(s, s) for s in term.sums]
-        factors += [_rename(f, clash) for f in term.factors] if clash else term.factors
+        factors += [rename(f, clash) for f in term.factors] if clash else term.factors
     return normal(Term(coefficient, tuple(sums), tuple(factors)))
 
 
@@ -429,7 +442,7 @@ def expanded(poly: Poly) -> Poly:
     return add(*found)
 
 
-IDEMPOTENT = frozenset({"positive", "less", "not"})
+IDEMPOTENT = frozenset({"positive", "less", "at_most", "equal", "unequal", "not"})
 """Functions that are 0 or 1: their powers are themselves."""
 
 
@@ -459,7 +472,10 @@ def normal(term: Term) -> Poly:
             continue
         break
     factors = [f for factor in factors for f in _unmoved(factor)]
-    factors = _gathered([_ordered(f) for f in factors])
+    factors = _gathered([_logistic(_ordered(f)) for f in factors])
+    met = _met(factors)
+    if met is not None:
+        return normal(Term(coefficient, tuple(sums), met))
     for parting in [f for f in factors if isinstance(f, Atom) and f.name in PARTITIONS]:
         place = parting.at[0] if len(parting.at) == 1 else None
         once = sum(place in indices(f) for f in factors) == 1
@@ -482,10 +498,10 @@ def normal(term: Term) -> Poly:
         group = _alike(inner, sums, factors, k) if inner is not None else None
         if inner is not None and group is not None and isinstance(bracket, Power):
             left = [f for n, f in enumerate(factors) if n not in group and n != k]
-            kept = [s for s in sums if s in _of_all(left)]
+            kept = [s for s in sums if s in indices_of(left)]
             left.append(Power(bracket.base, bracket.exponent + 1))
             return normal(Term(coefficient / inner.coefficient, tuple(kept), tuple(left)))
-    used = _of_all(factors)
+    used = indices_of(factors)
     for index in [s for s in sums if s not in used]:
         coefficient *= index.size
         sums.remove(index)
@@ -518,7 +534,7 @@ def _delta(sums: list[Index], factors: list[Factor]) -> bool | None:
             if isinstance(gone, Index) and gone in sums:
                 del factors[k]
                 sums.remove(gone)
-                factors[:] = [_rename(f, {gone: stays}) for f in factors]
+                factors[:] = [rename(f, {gone: stays}) for f in factors]
                 return True
     return False
 
@@ -540,10 +556,10 @@ def _inline(sums: list[Index], factors: list[Factor]) -> tuple[bool, Fraction] |
             continue
         (inner,) = base
         if e == 1:
-            used = _of_all(f for n, f in enumerate(factors) if n != k) | set(sums)
+            used = indices_of(f for n, f in enumerate(factors) if n != k) | set(sums)
             clash = {s: fresh(s.size) for s in inner.sums if s in used}
             sums += [clash.get(s, s) for s in inner.sums]
-            factors[k : k + 1] = [_rename(f, clash) for f in inner.factors] if clash else inner.factors
+            factors[k : k + 1] = [rename(f, clash) for f in inner.factors] if clash else inner.factors
             return True, inner.coefficient
         if inner.sums:
             continue
@@ -595,7 +611,7 @@ def _alike(inner: Term, sums: list[Index], factors: list[Factor], but: int) -> s
     for s in sums:
         near = {n for n, f in enumerate(factors) if n != but and s in indices(f)}
         group = _reached(factors, near, sums, [], but)
-        own = tuple(i for i in sums if i in _of_all(factors[n] for n in group))
+        own = tuple(i for i in sums if i in indices_of(factors[n] for n in group))
         found = Term(Fraction(1), own, tuple(factors[n] for n in sorted(group)))
         if own and not set(own) & indices(factors[but]) and want == key_of(found, {}):
             return group
@@ -633,6 +649,62 @@ def _unmoved(factor: Factor) -> tuple[Factor, ...]:
     if not alike:
         return (factor,)
     return (Power(factor.args[0].body, Fraction(1)),)
+
+
+def parted(factor: Factor) -> tuple[Poly, Fraction]:
+    """What a factor is a power of, and which."""
+    return (
+        (factor.base, factor.exponent)
+        if isinstance(factor, Power)
+        else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
+    )
+
+
+def _bare(factor: Factor) -> Poly:
+    return (Term(Fraction(1), (), (factor,)),)
+
+
+def _logistic(factor: Factor) -> Factor:
+    """1/(1 + exp(x)) is σ(−x)."""
+    match factor:
+        case Power((Term() as s, Term() as t), e) if e < 0:
+            for one, other in ((s, t), (t, s)):
+                match other.factors:
+                    case (Fn("exp", (x,)) as exp,) if (one,) == ONE and (other,) == _bare(exp):
+                        return Power(_bare(Fn("sigmoid", (scaled(x, -1),))), -e)
+    return factor
+
+
+QUOTIENTS = {"sin": ("cos", "tan"), "sinh": ("cosh", "tanh")}
+"""Functions, what they are divided by, and what the quotient is."""
+
+
+def _met(factors: list[Factor]) -> tuple[Factor, ...] | None:
+    """The factors with two of them as one function; None: no two make one."""
+    for f, g in itertools.permutations(factors, 2):
+        if isinstance(f, Fn) and f.name in (*QUOTIENTS, "sign", "exp", "power"):
+            found = _as_one(f, *parted(g))
+            if found is not None:
+                return (*(h for h in factors if h is not f and h is not g), *found)
+    return None
+
+
+def _as_one(f: Fn, base: Poly, e: Fraction) -> tuple[Factor, ...] | None:
+    """A function times a power of a form, if that is something shorter."""
+    other = base[0].factors[0] if len(base) == 1 and len(base[0].factors) == 1 and base == _bare(base[0].factors[0]) else None
+    (x, *more) = f.args
+    match other:
+        case Fn(name, args) if f.name in QUOTIENTS and name == QUOTIENTS[f.name][0] and e <= -1 and key(args[0]) == key(x):
+            return Fn(QUOTIENTS[f.name][1], (x,)), Power(base, e + 1)
+        case Fn("abs", (y,)) if f.name == "sign" and e <= -1 and key(x) == key(y):
+            return Power(x, Fraction(-1)), Power(base, e + 1)
+        case Fn("sigmoid", (y,)) if f.name == "exp" and e >= 1 and key(scaled(x, -1)) == key(y):
+            return Fn("sigmoid", (x,)), Power(base, e - 1)
+    if f.name == "sign" and e >= 1 and key(x) == key(base):
+        return Fn("abs", (x,)), Power(base, e - 1)
+    if f.name == "power" and e.denominator == 1 and key(x) == key(base):
+        return (Fn("power", (x, add(more[0], number(e)))),)
+    return None
 
 
 def _gathered(factors: list[Factor]) -> list[Factor]:
@@ -678,9 +750,9 @@ def _moved(sums: list[Index], factors: list[Factor]) -> bool:
             fixed = {a for a in others if isinstance(a, Index)}
             near = {n for n, f in enumerate(factors) if n != k and indices(f) & set(over)}
             ways = [_with_sums(factors, inside, sums, over, k) for inside in (near, _reached(factors, near, sums, over, k))]
-            inside, with_own = min(ways, key=lambda way: len(_of_all(factors[n] for n in way[0]) - set(way[1])))
+            inside, with_own = min(ways, key=lambda way: len(indices_of(factors[n] for n in way[0]) - set(way[1])))
             taken = [factors[n] for n in sorted(inside)]
-            if _of_all(taken) & fixed or any(isinstance(f, Delta) for f in taken):
+            if indices_of(taken) & fixed or any(isinstance(f, Delta) for f in taken):
                 continue
             body = normal(Term(Fraction(1), tuple(with_own), (*taken, *twins)))
             for s in {*over, *with_own} & set(sums):
@@ -695,7 +767,7 @@ def _reached(factors: list[Factor], near: set[int], sums: list[Index], over: lis
     """The factors that sums join with those that a move takes."""
     inside = set(near)
     while True:
-        joined = (_of_all(factors[n] for n in inside) & set(sums)) - set(over)
+        joined = (indices_of(factors[n] for n in inside) & set(sums)) - set(over)
         more = {n for n, f in enumerate(factors) if n not in inside and n != move and indices(f) & joined}
         if not more:
             return inside
@@ -707,107 +779,10 @@ def _with_sums(
 ) -> tuple[set[int], list[Index]]:
     """The factors that a move takes, and the sums that run over them alone."""
     own, others = (
-        _of_all(f for n, f in enumerate(factors) if (n in inside) is chosen and n != move) for chosen in (True, False)
+        indices_of(f for n, f in enumerate(factors) if (n in inside) is chosen and n != move) for chosen in (True, False)
     )
     return inside, [s for s in sums if s not in over and s in own and s not in others]
 
 
 ADJOINT = "adjoint "
 """What stands before the name of a move whose matrix is transposed."""
-
-
-# --- collecting ------------------------------------------------------------------------------------------------------
-
-
-def collected(poly: Poly, through: bool = True) -> Poly:
-    """The sum with common factors taken out, greedily; with `through` also those that a sum over indices runs over."""
-    terms = list(poly)
-    while len(terms) > 1:
-        best: tuple[int, int, int, Poly] | None = None
-        for i, j in itertools.combinations(range(len(terms)), 2):
-            found = _together(terms[i], terms[j], through)
-            if found is not None and len(found[1]) == 1 and (best is None or found[0] > best[0]):
-                best = (found[0], i, j, found[1])
-        if best is None:
-            break
-        _, i, j, merged = best
-        terms = [t for n, t in enumerate(terms) if n not in (i, j)]
-        terms.insert(min(i, len(terms)), merged[0])
-    return add(tuple(terms))
-
-
-def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
-    """Two terms as one with their common factors in front, and how many those are."""
-    best: tuple[int, Poly] | None = None
-    for renaming in _renamings(s, t):
-        other = [_rename(f, renaming) for f in t.factors]
-        common, left, right = _common(list(s.factors), other)
-        if not through and (left or right):  # but for equal terms
-            bound = {*s.sums, *renaming.values()}
-            left += [f for f in common if indices(f) & bound]
-            right += [f for f in common if indices(f) & bound]
-            common = [f for f in common if not indices(f) & bound]
-        if not common:
-            continue
-        scale = s.coefficient
-        shared = [x for x in s.sums if x in _of_all(common)]
-        renamed_sums = tuple(a for x in t.sums if isinstance(a := renaming.get(x, x), Index))
-        rest = add(
-            normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
-            normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
-        )
-        if not set(shared) <= set(renamed_sums):
-            continue
-        if best is None or len(common) > best[0]:
-            whole = (
-                times((Term(scale, (), tuple(common)),), rest)
-                if not shared
-                else normal(Term(scale, tuple(shared), (*common, Power(rest, Fraction(1)))))
-            )
-            best = (len(common), whole)
-    return best
-
-
-def _renamings(s: Term, t: Term) -> Iterator[dict[Index, Axis]]:
-    """Ways to call the sums of `t` as those of `s`; a sum that gets no such name keeps its own, or a new one."""
-    if len(s.sums) > 4 or len(t.sums) > 4:
-        return
-    slots = [*s.sums, *([None] * len(t.sums))]
-    seen = set()
-    for choice in itertools.permutations(slots, len(t.sums)):
-        if choice in seen or any(c is not None and c.size != own.size for c, own in zip(choice, t.sums, strict=True)):
-            continue
-        seen.add(choice)
-        taken = set(s.sums)
-        yield {
-            own: c if c is not None else (fresh(own.size) if own in taken else own)
-            for own, c in zip(t.sums, choice, strict=True)
-        }
-
-
-def _split(factor: Factor) -> tuple[Poly, Fraction]:
-    return (
-        (factor.base, factor.exponent)
-        if isinstance(factor, Power)
-        else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
-    )
-
-
-def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list[Factor], list[Factor]]:
-    """The factors that both have (of powers the lower one), and what remains of each."""
-    common = []
-    for factor in list(left):
-        base, e = _split(factor)
-        for other in right:
-            base2, e2 = _split(other)
-            if key(base) != key(base2) or (e > 0) != (e2 > 0):
-                continue
-            least = min(e, e2, key=abs)
-            left.remove(factor)
-            right.remove(other)
-            common.append(factor if e == least else other)
-            for side, excess in ((left, e - least), (right, e2 - least)):
-                if excess:
-                    side.append(Power(base, excess))
-            break
-    return common, left, right

@@ -59,10 +59,54 @@ MOVES: Mapping[str, Moving] = {
     # params: for each entry of the result which entry it is, counted from 1 (0: none), shape before, shape after, what none gives
     "pick": Moving(lambda p, b: _picked(p, b), lambda p, b: _spread(p, b)),
     # params: rows, columns and values of the entries of the matrix that are not zero, shape before, shape after
+    # params: kernel, sizes before, where windows stand, stride, padding, dilation
+    "windows": Moving(lambda p, b: _windows(*p), lambda p, b: _overlaid(b, *p)),
     "weigh": Moving(
         lambda p, b: _weighed(p[0], p[1], p[2], p[4], b), lambda p, b: _weighed(p[1], p[0], p[2], p[3], b)
     ),
 }
+
+
+def _windows(kernel: Params, sizes: Params, counts: Params, stride: Params, padding: Params, dilation: Params) -> str:
+    """Windows that move over the last axes: where each stands, and then its entries."""
+    widths = tuple(w for pad in reversed(padding) for w in (pad, pad))
+    text = f"torch.nn.functional.pad({{0}}, {widths})" if any(padding) else "{0}"
+    for k, step, gap in zip(kernel, stride, dilation, strict=True):  # each axis in its turn is the first of those that are left
+        text += f".unfold({-len(kernel)}, {gap * (k - 1) + 1}, {step})" + f"[..., ::{gap}]" * (gap > 1)
+    return text if text.startswith("torch") else text.removeprefix("{0}")
+
+
+def _overlaid(
+    before: int, kernel: Params, sizes: Params, counts: Params, stride: Params, padding: Params, dilation: Params
+) -> str:
+    """Windows added up where they stand: a transposed convolution with each entry of a window as a channel of its own."""
+    if before > 1:
+        raise NoClosedFormError("windows are added up behind other axes, for which there is no code")
+    n, entries = len(kernel), math.prod(kernel)
+    channels = f"{{0}}.flatten({-n}).movedim(-1, {before})"
+    each = f"torch.eye({entries})KIND.reshape({entries}, 1, {_sizes(kernel)})"
+    options = transposing(kernel, sizes, counts, stride, padding, dilation)
+    return f"torch.nn.functional.conv_transpose{n}d({channels}, {each}{options})[{':, ' * before}0]"
+
+
+def convolving(stride: Params, padding: Params, dilation: Params) -> str:
+    """The options of a convolution, as far as they are not what is taken without them."""
+    usual = {"stride": 1, "padding": 0, "dilation": 1}
+    given = zip(usual, (stride, padding, dilation), strict=True)
+    return "".join(f", {name}={_short(own)}" for name, own in given if set(own) != {usual[name]})
+
+
+def transposing(kernel: Params, sizes: Params, counts: Params, stride: Params, padding: Params, dilation: Params) -> str:
+    """The options of the transposed convolution that gives back the sizes that there were."""
+    more = tuple(
+        size - ((count - 1) * step - 2 * pad + gap * (k - 1) + 1)
+        for size, count, step, pad, gap, k in zip(sizes, counts, stride, padding, dilation, kernel, strict=True)
+    )
+    return convolving(stride, padding, dilation) + (f", output_padding={_short(more)}" if any(more) else "")
+
+
+def _short(each: Params) -> str:
+    return str(each[0] if len(set(each)) == 1 else each)
 
 
 def _picked(params: Params, before: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from jvpcli.symbolic.atoms import ATOMS, BACKWARD
+from jvpcli.symbolic.factoring import collected
 from jvpcli.symbolic.forms import (
     Atom,
     Delta,
@@ -17,7 +18,6 @@ from jvpcli.symbolic.forms import (
     Sym,
     Term,
     add,
-    collected,
     distributed,
     fresh,
     indices,
@@ -164,7 +164,8 @@ def chooses(poly: Poly) -> bool:
 CHOICES = frozenset(
     {
         "sign", "positive", "less", "not", "where", "abs", "relu", "maximum", "minimum", "floor", "ceil", "round", "trunc",
-        "i0e", "i1e", "amax", "amin", "is_max", "is_min", "values", "indices",
+        "i0e", "i1e", "at_most", "equal", "unequal", "fmax", "fmin", "clamp_min", "clamp_max", "clamp", "hardtanh",
+        "shared_maximum", "shared_minimum", "flat_root", "amax", "amin", "is_max", "is_min", "values", "indices",
     }
 )  # fmt: skip
 """Functions that jump or have a kink; not read off their derivatives, which are what is to be verified."""

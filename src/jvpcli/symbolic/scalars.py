@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from jvpcli.symbolic.forms import ONE, Poly, add, constant_of, fn, number, power, scaled, times
+from jvpcli.symbolic.forms import ONE, Fn, Poly, add, constant_of, fn, number, power, scaled, times
 
 Partial = Callable[..., Poly]
 
@@ -74,10 +74,31 @@ def _compared(name: str) -> Callable[..., Any]:
     return lambda x, y: getattr(torch, name)(x, y).to(x.dtype)
 
 
-def _comparison(sign: str, name: str, latex: str) -> Scalar:
-    return Scalar(
-        f"({{0}} {sign} {{1}})", _compared(name), (_zero, _zero), f"[{{0}} {latex} {{1}}]", rf"[{{0}} {latex} {{1}}]"
-    )
+def opposite(condition: Poly) -> Poly:
+    """1 where a condition does not hold, else 0."""
+    only = condition[0].factors if len(condition) == 1 and condition[0].coefficient == 1 else ()
+    match only:
+        case (Fn("positive", (x,)),):
+            return fn("at_most", x, ())
+        case (Fn("less", (x, y)),):
+            return fn("at_most", y, x)
+        case (Fn("at_most", (x, y)),):
+            return fn("less", y, x)
+        case (Fn("equal", (x, y)),):
+            return fn("unequal", x, y)
+        case (Fn("unequal", (x, y)),):
+            return fn("equal", x, y)
+    return fn("not", condition)
+
+
+def _shared(one: Poly, other: Poly) -> Poly:
+    """1 where the one is less than the other, and half of it where they are equal."""
+    return add(fn("less", one, other), scaled(fn("equal", one, other), Fraction(1, 2)))
+
+
+def _comparison(sign: str, name: str, shown: str, latex: str) -> Scalar:
+    text, in_latex = (f"[{{0}} {each} {{1}}]" for each in (shown, latex))
+    return Scalar(f"({{0}} {sign} {{1}})", _compared(name), (_zero, _zero), text, in_latex)
 
 
 SCALARS: Mapping[str, Scalar] = {
@@ -133,12 +154,14 @@ SCALARS: Mapping[str, Scalar] = {
     "sign": _plain("sign", _zero),
     "relu": _plain("relu", lambda x: fn("positive", x)),
     "positive": Scalar("({0} > 0)", lambda x: (x > 0).to(x.dtype), (_zero,), "[{0} > 0]", "[{0} > 0]"),
-    "less": _comparison("<", "lt", "<"),
+    "less": _comparison("<", "lt", "<", "<"),
+    "at_most": _comparison("<=", "le", "≤", r"\le"),
+    "equal": _comparison("==", "eq", "=", "="), "unequal": _comparison("!=", "ne", "≠", r"\ne"),
     "not": Scalar("({0} == 0)", lambda c: (c == 0).to(c.dtype), (_zero,), "[not {0}]", r"[\lnot {0}]"),
     "detach": Scalar("{0}.detach()", lambda x: x.detach(), (_zero,), "const({0})", r"\operatorname{{const}}({0})"),
     "where": Scalar(
         "torch.where({0}, {1}, {2})", lambda c, x, y: torch.where(c != 0, x, y),
-        (_zero, lambda c, x, y: c, lambda c, x, y: fn("not", c)), "({1} if {0} else {2})",
+        (_zero, lambda c, x, y: c, lambda c, x, y: opposite(c)), "({1} if {0} else {2})",
         r"({1} \text{{ if }} {0} \text{{ else }} {2})",
     ),
     "floor": _plain("floor", _zero), "ceil": _plain("ceil", _zero),
@@ -154,5 +177,23 @@ SCALARS: Mapping[str, Scalar] = {
     ),
     "maximum": _plain("maximum", lambda a, b: fn("less", b, a), lambda a, b: fn("less", a, b), text="max({0}, {1})"),
     "minimum": _plain("minimum", lambda a, b: fn("less", a, b), lambda a, b: fn("less", b, a), text="min({0}, {1})"),
+    "shared_maximum": _plain("maximum", lambda a, b: _shared(b, a), lambda a, b: _shared(a, b), text="max({0}, {1})"),
+    "shared_minimum": _plain("minimum", lambda a, b: _shared(a, b), lambda a, b: _shared(b, a), text="min({0}, {1})"),
+    "flat_root": _plain(  # PyTorch's norm has no slope at zero
+        "sqrt", lambda p: scaled(fn("where", fn("unequal", p, ()), power(p, "-1/2"), ()), Fraction(1, 2)),
+        text="√({0})", latex=r"\sqrt{{{0}}}",
+    ),
+    "fmax": _plain("fmax", lambda a, b: fn("at_most", b, a), lambda a, b: fn("less", a, b), text="max({0}, {1})"),
+    "fmin": _plain("fmin", lambda a, b: fn("at_most", a, b), lambda a, b: fn("less", b, a), text="min({0}, {1})"),
+    "clamp_min": _plain("clamp_min", lambda x, a: fn("at_most", a, x), lambda x, a: fn("less", x, a), text="max({0}, {1})"),
+    "clamp_max": _plain("clamp_max", lambda x, b: fn("at_most", x, b), lambda x, b: fn("less", b, x), text="min({0}, {1})"),
+    "floored": _plain("clamp_min", lambda x, a: ONE, _zero, text="max({0}, {1})"),  # outside of what autograd records
+    "clamp": _plain(
+        "clamp", lambda x, a, b: times(fn("at_most", a, x), fn("at_most", x, b)), lambda x, a, b: fn("less", x, a),
+        lambda x, a, b: fn("less", b, x),
+    ),
+    "hardtanh": _plain(
+        "clamp", lambda x, a, b: times(fn("less", a, x), fn("less", x, b)), _zero, _zero
+    ),
 }  # fmt: skip
 """Where a derivative jumps it is one of its one-sided values; that it is PyTorch's is seen when a form is verified."""

@@ -214,6 +214,8 @@ def moved_name(params: tuple[Any, ...]) -> str:
     match own.replace(ADJOINT, ""):
         case "reshape":
             told = "×".join(map(str, more[1]))
+        case "windows":
+            told = "×".join(map(str, more[0]))
         case "pad":
             told = more[1]
         case "flip" | "pick":

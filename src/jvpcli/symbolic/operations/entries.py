@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Any
 
 from jvpcli.symbolic.forms import ONE, Lam, NoClosedFormError, Poly, add, fn, fresh, key, number, power, scaled, times
-from jvpcli.symbolic.scalars import SCALARS
+from jvpcli.symbolic.scalars import SCALARS, opposite
 
 Operand = Any
 """A Lam or a number."""
@@ -101,8 +101,14 @@ def where(condition: Operand, x: Operand, y: Operand) -> Lam:
 
 
 def clamp(x: Operand, min: Operand = None, max: Operand = None) -> Lam:  # torch's own names
-    x = x if min is None else scalar("maximum")(x, min)
-    return x if max is None else scalar("minimum")(x, max)
+    if min is None or max is None or isinstance(min, Lam) != isinstance(max, Lam):  # torch takes both only as of one kind
+        x = x if min is None else scalar("clamp_min")(x, min)
+        return x if max is None else scalar("clamp_max")(x, max)
+    return elementwise(lambda p, low, high: fn("clamp", p, low, high), x, min, max)
+
+
+def hardtanh(x: Operand, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Lam:
+    return elementwise(lambda p: fn("hardtanh", p, number(min_val), number(max_val)), x)
 
 
 def of_entry(f: Callable[[Poly], Poly]) -> Callable[..., Lam]:
@@ -168,14 +174,22 @@ ENTRIES: Mapping[str, Callable[[Poly], Poly]] = {
     "logit": lambda p: fn("log", times(p, power(add(ONE, scaled(p, -1)), -1))),
     "sinc": lambda p: times(fn("sin", times(number(math.pi), p)), power(times(number(math.pi), p), -1)),
     "deg2rad": lambda p: scaled(p, math.pi / 180), "rad2deg": lambda p: scaled(p, 180 / math.pi),
-    "relu6": lambda p: fn("minimum", fn("relu", p), number(6)), "frac": lambda p: add(p, scaled(fn("trunc", p), -1)),
-    "hardtanh": lambda p: fn("minimum", fn("maximum", p, number(-1)), number(1)), "xlogy": lambda p: times(p, fn("log", p)),
+    "relu6": lambda p: fn("hardtanh", p, number(0), number(6)), "frac": lambda p: add(p, scaled(fn("trunc", p), -1)),
+    "xlogy": lambda p: times(p, fn("log", p)),
     "entr": lambda p: scaled(times(p, fn("log", p)), -1), "detach": lambda p: fn("detach", p),
 }  # fmt: skip
 
 
-def equal(x: Operand, y: Operand) -> Lam:
-    return elementwise(lambda p, q: fn("not", add(p, scaled(q, -1))), x, y)
+def negated(condition: Operand) -> Lam:
+    return elementwise(opposite, condition)
+
+
+def either(x: Operand, y: Operand) -> Lam:
+    return minus(plus(x, y), times_of(x, y))
+
+
+def at_least(x: Operand, y: Operand) -> Lam:
+    return scalar("at_most")(y, x)
 
 
 def angle(x: Lam) -> Lam:
@@ -250,14 +264,14 @@ def selu(x: Lam, inplace: bool = False) -> Lam:
 
 
 def hardsigmoid(x: Lam, inplace: bool = False) -> Lam:
-    return over(clamp(plus(x, 3), 0, 6), 6)
+    return over(hardtanh(plus(x, 3), 0, 6), 6)
 
 
 def hardswish(x: Lam, inplace: bool = False) -> Lam:
     return times_of(x, hardsigmoid(x))
 
 
-UNNAMED = ("where", "power", "less", "positive", "normal_cdf", "not", "inf", "polygamma", "round")
+UNNAMED = ("where", "power", "positive", "normal_cdf", "not", "inf", "polygamma", "round", "equal", "floored")
 """Scalar functions that are not what torch has by that name, or by none."""
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -266,24 +280,26 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "arcsin": scalar("asin"), "arccos": scalar("acos"), "arctan": scalar("atan"), "arcsinh": scalar("asinh"),
     "arccosh": scalar("acosh"), "arctanh": scalar("atanh"), "arctan2": scalar("atan2"), "ndtr": scalar("normal_cdf"),
     "gammaln": scalar("lgamma"), "psi": scalar("digamma"), "sgn": scalar("sign"), "fix": scalar("trunc"),
-    "fmax": scalar("maximum"), "fmin": scalar("minimum"), "op:pos": same, "positive": same, "clone": same, "contiguous": same,
+    "op:pos": same, "positive": same, "clone": same, "contiguous": same,
     "float": same, "double": same, "alias": same, "resolve_conj": same, "resolve_neg": same, "real": same, "conj": same,
     "requires_grad_": same, "identity": same, "detach_copy": of_entry(ENTRIES["detach"]), "clone_": same, "add": plus,
     "sub": minus, "subtract": minus, "rsub": lambda x, y, alpha=1: minus(y, x, alpha), "mul": times_of, "multiply": times_of,
     "div": over, "divide": over, "truediv": over, "true_divide": over, "pow": raised, "float_power": raised, "where": where,
     "hypot": lambda x, y: root(plus(square(x), square(y))), "xlogy": lambda x, y: times_of(x, scalar("log")(y)),
-    "logaddexp": lambda x, y: plus(y, scalar("softplus")(minus(x, y))), "lt": scalar("less"), "less": scalar("less"),
+    "logaddexp": lambda x, y: plus(y, scalar("softplus")(minus(x, y))), "lt": scalar("less"),
     "gt": lambda x, y: scalar("less")(y, x), "greater": lambda x, y: scalar("less")(y, x), "clamp": clamp, "clip": clamp,
-    "clamp_min": lambda x, min: clamp(x, min), "clamp_max": lambda x, max: clamp(x, None, max), "lerp": lerp,
+    "le": scalar("at_most"), "less_equal": scalar("at_most"), "ge": at_least, "greater_equal": at_least,
+    "eq": scalar("equal"), "ne": scalar("unequal"), "not_equal": scalar("unequal"), "logical_not": negated,
+    "logical_and": times_of, "and_": times_of,
+    "logical_or": either, "or_": either, "invert": negated, "lerp": lerp,
     "addcmul": addcmul, "addcdiv": addcdiv, "leaky_relu": leaky_relu, "elu": elu, "gelu": gelu, "softplus": softplus,
     "relu": relu, "masked_fill": masked_fill, "remainder": remainder, "mod": remainder, "fmod": fmod, "prelu": prelu,
     "threshold": threshold, "softshrink": softshrink, "hardshrink": hardshrink, "celu": celu, "selu": selu,
     "hardsigmoid": hardsigmoid, "hardswish": hardswish,
-    "hardtanh": lambda x, min_val=-1.0, max_val=1.0, inplace=False: clamp(x, min_val, max_val),
-    "xlog1py": lambda x, y: times_of(x, scalar("log1p")(y)), "conj_physical": same,
+    "hardtanh": hardtanh, "xlog1py": lambda x, y: times_of(x, scalar("log1p")(y)), "conj_physical": same,
     "logaddexp2": lambda x, y: plus(y, over(scalar("softplus")(times_of(minus(x, y), math.log(2))), math.log(2))),
     "ldexp": lambda x, y: times_of(x, scalar("exp2")(y)),
-    "round": rounded, "eq": equal, "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)), "angle": angle,
+    "round": rounded, "copysign": lambda x, y: times_of(scalar("abs")(x), scalar("sign")(y)), "angle": angle,
     "mvlgamma": multigamma, "multigammaln": multigamma, "rrelu": rrelu, "to": same, "type_as": same, "type": same,
     "polygamma": lambda n, x: elementwise(lambda p: fn("polygamma", number(n), p), x),
     "floor_divide": lambda x, y: over(x, y, "floor"),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.symbolic.forms import ONE, Lam, NoClosedFormError, fresh, times, total
+from jvpcli.symbolic.forms import ONE, Lam, NoClosedFormError, atom, fresh, times, total
 from jvpcli.symbolic.operations.entries import (
     Dims,
     lam,
@@ -56,9 +56,8 @@ def layer_norm(
 
 def rms_norm(x: Lam, normalized_shape: Sequence[int], weight: Lam | None = None, eps: float | None = None) -> Lam:
     dims = list(range(-len(normalized_shape), 0))
-    if eps is None:
-        raise NoClosedFormError("rms_norm adds an eps that depends on the dtype: give eps")
-    return affine(over(x, root(plus(mean(square(x), dims, True), eps))), weight, None)
+    squares = mean(square(x), dims, True)  # without eps what is added is as small as rounding
+    return affine(over(x, root(squares if eps is None else plus(squares, eps))), weight, None)
 
 
 def batch_norm(
@@ -191,11 +190,43 @@ def _batched(x: Lam, rank: int, rule: Callable[[Lam], Lam]) -> Lam:
     return rule(x) if len(x.over) == rank + 2 else squeezed(rule(unsqueezed(x, 0)), 0)
 
 
+def _evenly(padding: Any, kernel: Sequence[int], gaps: Sequence[int]) -> tuple[int, ...] | None:
+    """The padding at both ends of each axis; None: it is not the same."""
+    if padding == "same":
+        lengths = [gap * (k - 1) for gap, k in zip(gaps, kernel, strict=True)]
+        return None if any(length % 2 for length in lengths) else tuple(length // 2 for length in lengths)
+    return _each_axis(0 if padding == "valid" else padding, len(kernel))
+
+
+def of_windows(
+    images: Lam, weight: Lam, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> Lam:
+    """A convolution: Σ over channels and entries of each window."""
+    kernel, sizes = weight.shape[2:], images.shape[2:]
+    counts = tuple(
+        (size + 2 * pad - gap * (k - 1) - 1) // step + 1
+        for size, pad, gap, k, step in zip(sizes, padding, dilation, kernel, stride, strict=True)
+    )
+    batch, channel, *places = images.over
+    out, at, entries = fresh(weight.shape[0]), tuple(map(fresh, counts)), tuple(map(fresh, kernel))
+    windows = atom(
+        "move", Lam(tuple(places), images.body), at=(*at, *entries),
+        params=("windows", kernel, sizes, counts, stride, padding, dilation),
+    )  # fmt: skip
+    product = times(windows, weight(out, channel, *entries))
+    return Lam((batch, out, *at), total(product, (channel, *entries)))
+
+
 def convolution(n: int) -> Callable[..., Lam]:
     def convolve(
         x: Lam, weight: Lam, bias: Lam | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
     ) -> Lam:
         kernel = weight.shape[2:]
+        steps, gaps = _each_axis(stride, n), _each_axis(dilation, n)
+        pads = _evenly(padding, kernel, gaps)
+        if groups == 1 and pads is not None:
+            channels = of_channels(bias, n + 2)
+            return _batched(x, n, lambda images: affine(of_windows(images, weight, steps, pads, gaps), None, channels))
         if padding == "same":
             lengths = [gap * (k - 1) for gap, k in zip(_each_axis(dilation, n), kernel, strict=True)]
             padding = tuple((length // 2, length - length // 2) for length in lengths)

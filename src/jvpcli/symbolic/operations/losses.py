@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -14,7 +15,6 @@ from jvpcli.symbolic.forms import (
     Poly,
     add,
     fn,
-    fresh,
     number,
     of,
     power,
@@ -23,8 +23,9 @@ from jvpcli.symbolic.forms import (
     total,
 )
 from jvpcli.symbolic.operations.entries import (
+    Operand,
+    clamp,
     elementwise,
-    equal,
     minus,
     minus_one_times,
     over,
@@ -78,19 +79,29 @@ def smooth_l1_loss(
 
 
 def binary_cross_entropy(
-    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    x: Lam, target: Lam, weight: Operand = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
 ) -> Lam:
     def entry(p: Poly, t: Poly) -> Poly:
         others = add(ONE, scaled(t, -1))
         return scaled(add(times(t, fn("log", p)), times(others, fn("log", add(ONE, scaled(p, -1))))), -1)
 
-    return averaged(elementwise(entry, x, target), reduction)
+    return averaged(weighted(elementwise(entry, x, target), weight), reduction)
+
+
+def weighted(each: Lam, weight: Operand) -> Lam:
+    return each if weight is None else times_of(weight, each)
 
 
 def with_logits(
-    x: Lam, target: Lam, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
-) -> Lam:
-    return averaged(elementwise(lambda p, t: add(fn("softplus", p), scaled(times(t, p), -1)), x, target), reduction)
+    x: Lam, target: Lam, weight: Operand = None, size_average: None = None, reduce: None = None, reduction: str = "mean",
+    pos_weight: Operand = None,
+) -> Lam:  # fmt: skip
+    if pos_weight is None:
+        each = elementwise(lambda p, t: add(fn("softplus", p), scaled(times(t, p), -1)), x, target)
+    else:
+        heavy = plus(1, times_of(minus(pos_weight, 1), target))
+        each = plus(times_of(minus(1, target), x), times_of(heavy, scalar("softplus")(minus_one_times(x))))
+    return averaged(weighted(each, weight), reduction)
 
 
 def kl_div(
@@ -113,50 +124,61 @@ def soft_margin_loss(x: Lam, target: Lam, reduction: str = "mean") -> Lam:
     return averaged(elementwise(lambda p, t: fn("softplus", scaled(times(p, t), -1)), x, target), reduction)
 
 
+def classes_last(x: Lam) -> Lam:
+    """The classes, which stand behind the batch, as the last axis."""
+    return x if len(x.over) < 3 else Lam((x.over[0], *x.over[2:], x.over[1]), x.body)
+
+
+def of_classes(logs: Lam, target: Lam, weight: Lam | None, reduction: str, smoothing: float = 0.0) -> Lam:
+    """−Σ target·log p over the classes, which are the last axis; a target of whole numbers names one class."""
+    *batch, c = logs.over
+    named = len(target.over) < len(logs.over)
+    hot = of(Atom("one_hot", (Lam((), target(*batch)),), (c,), (c.size,))) if named else target(*batch, c)
+    share = add(scaled(hot, 1 - Fraction(str(smoothing))), number(Fraction(str(smoothing)) / c.size))
+    heavy = ONE if weight is None else weight(c)
+    each = Lam(tuple(batch), scaled(total(times(heavy, share, logs.body), (c,)), -1))
+    if weight is None or not named or reduction != "mean":
+        return averaged(each, reduction)
+    return over(summed(each), summed(Lam(tuple(batch), total(times(heavy, hot), (c,)))))
+
+
 def nll_loss(
     x: Lam,
     target: Lam,
-    weight: None = None,
+    weight: Lam | None = None,
     size_average: None = None,
     ignore_index: int = -100,
     reduce: None = None,
     reduction: str = "mean",
 ) -> Lam:
-    if len(target.over) != len(x.over) - 1 or len(x.over) > 2:
-        raise NoClosedFormError("such a loss has no index form here")
-    c = fresh(x.shape[-1])
-    batch = x.over[:-1]
-    hot = of(Atom("one_hot", (Lam((), target(*batch)),), (c,), (c.size,)))
-    return averaged(Lam(batch, scaled(total(times(hot, x(*batch, c)), (c,)), -1)), reduction)
+    return of_classes(classes_last(x), target, weight, reduction)
 
 
 def cross_entropy(
     x: Lam,
     target: Lam,
-    weight: None = None,
+    weight: Lam | None = None,
     size_average: None = None,
     ignore_index: int = -100,
     reduce: None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Lam:
-    if label_smoothing or len(x.over) > 2:
-        raise NoClosedFormError("such a loss has no index form here")
-    logs = log_softmax(x, -1)
-    if len(target.over) == len(x.over):
-        each = minus_one_times(summed(times_of(target, logs), -1))
-        return averaged(each, reduction)
-    return nll_loss(logs, target, reduction=reduction)
+    target = classes_last(target) if len(target.over) == len(x.over) else target
+    return of_classes(log_softmax(classes_last(x), -1), target, weight, reduction, label_smoothing)
 
 
 def gaussian_nll_loss(
     x: Lam, target: Lam, var: Lam, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Lam:
-    if full:
-        raise NoClosedFormError("the constant of the full loss is left out here")
-    var = scalar("maximum")(var, eps)
+    var = scalar("floored")(var, eps)
     each = times_of(plus(scalar("log")(var), over(square(minus(x, target)), var)), 0.5)
+    each = plus(each, math.log(2 * math.pi) / 2) if full else each
     return averaged(each, reduction)
+
+
+def hinge(x: Lam) -> Lam:
+    return clamp(x, 0)
 
 
 def margin_ranking_loss(
@@ -168,26 +190,28 @@ def margin_ranking_loss(
     reduce: None = None,
     reduction: str = "mean",
 ) -> Lam:
-    return averaged(relu(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
+    return averaged(hinge(plus(times_of(minus_one_times(target), minus(x1, x2)), margin)), reduction)
 
 
 def poisson_nll_loss(
     x: Lam, target: Lam, log_input: bool = True, full: bool = False, size_average: None = None, eps: float = 1e-8,
     reduce: None = None, reduction: str = "mean",
 ) -> Lam:  # fmt: skip
-    if full:
-        raise NoClosedFormError("Stirling's term of the full loss has no form here")
     each = (
         minus(scalar("exp")(x), times_of(target, x))
         if log_input
         else minus(x, times_of(target, scalar("log")(plus(x, eps))))
     )
+    if full:  # Stirling's approximation of ln(target!)
+        root_of = times_of(scalar("log")(times_of(target, 2 * math.pi)), 0.5)
+        stirling = plus(minus(times_of(target, scalar("log")(target)), target), root_of)
+        each = plus(each, where(scalar("less")(1, target), stirling, 0))
     return averaged(each, reduction)
 
 
 def hinge_embedding_loss(x: Lam, target: Lam, margin: float = 1.0, reduction: str = "mean") -> Lam:
-    apart = where(equal(target, 1), 0, relu(minus(margin, x)))
-    return averaged(plus(apart, where(equal(target, -1), 0, x)), reduction)
+    apart = where(scalar("equal")(target, 1), 0, hinge(minus(margin, x)))
+    return averaged(plus(apart, where(scalar("equal")(target, -1), 0, x)), reduction)
 
 
 def triplet_margin_loss(
@@ -196,7 +220,7 @@ def triplet_margin_loss(
 ) -> Lam:  # fmt: skip
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     far = scalar("minimum")(far, pairwise_distance(positive, negative, p, eps)) if swap else far
-    return averaged(relu(plus(minus(near, far), margin)), reduction)
+    return averaged(hinge(plus(minus(near, far), margin)), reduction)
 
 
 def triplet_by_distance(
@@ -211,8 +235,8 @@ def cosine_embedding_loss(
 ) -> Lam:
     sizes = times_of(*(plus(summed(square(z), -1), 1e-12) for z in (x, y)))
     cosine = over(summed(times_of(x, y), -1), root(sizes))
-    far = where(equal(target, -1), relu(minus(cosine, margin)), 0)
-    return averaged(plus(where(equal(target, 1), minus(1, cosine), 0), far), reduction)
+    far = where(scalar("equal")(target, -1), hinge(minus(cosine, margin)), 0)
+    return averaged(plus(where(scalar("equal")(target, 1), minus(1, cosine), 0), far), reduction)
 
 
 def multi_margin_loss(

@@ -1,0 +1,232 @@
+"""Tensor expressions: small trees that are written as PyTorch code, and as a formula of matrices where they are one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from jvpcli.symbolic.writing import SUPERSCRIPT
+
+ATOM, POSTFIX, POWER, NEGATIVE, PRODUCT, SUM, COMPARED = 100, 90, 80, 70, 60, 50, 40
+
+
+@dataclass(frozen=True)
+class Expr:
+    """A tensor expression: `op` of `args`; `text` is a name, a number, or a format of the arguments in PyTorch.
+
+    `matrix` is such a format in the notation of matrices; None: there is none.
+    """
+
+    op: str
+    args: tuple[Expr, ...] = ()
+    text: str = ""
+    ndim: int = 0
+    matrix: str | None = None
+    entries: int = 0  # of a sum: how many it adds up
+    symmetric: bool = False  # a matrix that is its own transpose
+
+
+def strength(expr: Expr) -> int:
+    """How tightly the outermost operation of an expression binds."""
+    if expr.op == "number" and "/" in expr.text:
+        return PRODUCT
+    if expr.op == "number" and expr.text.startswith("-"):
+        return NEGATIVE
+    return {
+        "matmul": PRODUCT,
+        "mul": PRODUCT,
+        "div": PRODUCT,
+        "add": SUM,
+        "sub": SUM,
+        "neg": NEGATIVE,
+        "pow": POWER,
+    }.get(expr.op, ATOM)
+
+
+def torch_text(expr: Expr, closed: bool = False) -> str:
+    """The expression in Python; `closed`: a product of matrices at its end stands in brackets, since more follows."""
+
+    def at(part: Expr, least: int, closed: bool = False) -> str:
+        text = torch_text(part, closed)
+        return text if strength(part) >= least else f"({text})"
+
+    match expr.op:
+        case "name" | "number":
+            return expr.text
+        case "matmul":
+            text = f"{at(expr.args[0], PRODUCT)} @ {at(expr.args[1], PRODUCT + 1)}"
+            return f"({text})" if closed else text
+        case "mul":
+            a, b = expr.args
+            chain = a.ndim == 0 and b.op in ("matmul", "mul") and a.op != "div"
+            return f"{at(a, PRODUCT, True)}*{at(b, PRODUCT if chain else PRODUCT + 1, closed and chain)}"
+        case "div":
+            return f"{at(expr.args[0], PRODUCT)}/{at(expr.args[1], PRODUCT + 1)}"
+        case "add":
+            return f"{at(expr.args[0], SUM)} + {at(expr.args[1], SUM)}"
+        case "sub":
+            return f"{at(expr.args[0], SUM)} - {at(expr.args[1], SUM + 1)}"
+        case "neg":
+            return f"-{at(expr.args[0], PRODUCT)}"
+        case "pow":
+            return f"{at(expr.args[0], POSTFIX)}**{at(expr.args[1], POSTFIX)}"
+        case "postfix":
+            return f"{at(expr.args[0], POSTFIX)}{expr.text}"
+        case "index":
+            return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
+    behind = [POSTFIX if f"{{{k}}}." in expr.text else 0 for k in range(len(expr.args))]  # a method of what stands there
+    return expr.text.format(*map(at, expr.args, behind))
+
+
+def matrix_text(expr: Expr) -> str | None:
+    """The expression in the notation of matrices; None where there is none."""
+    inner = [matrix_text(a) for a in expr.args]
+    if any(a is None for a in inner):
+        return None
+
+    def at(k: int, least: int, kind: str = "") -> str:
+        part = expr.args[k]
+        mixed = _product_of(part) not in ("", kind)  # a matrix product inside an element-wise one, or the other way
+        return str(inner[k]) if matrix_strength(part) >= least and not (kind and mixed) else f"({inner[k]})"
+
+    match expr.op:
+        case "name" | "number":
+            return expr.text
+        case "matmul":
+            a, b = expr.args
+            if a.ndim == b.ndim == 1:
+                return f"{at(0, POSTFIX)}ᵀ·{at(1, PRODUCT + 1)}"
+            if max(a.ndim, b.ndim) > 2:
+                return None
+            if a.ndim == 1:  # a vector is a column
+                return f"{at(1, POSTFIX)}ᵀ·{at(0, PRODUCT, '·')}"
+            return f"{at(0, PRODUCT, '·')}·{at(1, PRODUCT, '·')}"
+        case "mul":
+            a, b = expr.args
+            if not a.ndim * b.ndim:
+                return f"{at(0, PRODUCT)}·{at(1, PRODUCT)}"
+            return f"{at(0, PRODUCT, '∘')}∘{at(1, PRODUCT, '∘')}" if a.ndim == b.ndim else None
+        case "div":
+            a, b = expr.args
+            sign = "⊘" if a.ndim and b.ndim else "/"
+            kind = "∘" if a.ndim and b.ndim else ""
+            return f"{at(0, PRODUCT, kind)}{sign}{at(1, PRODUCT + 1)}" if not b.ndim or a.ndim == b.ndim else None
+        case "add":
+            return f"{at(0, SUM)} + {at(1, SUM)}" if expr.args[0].ndim == expr.args[1].ndim else None
+        case "sub":
+            return f"{at(0, SUM)} − {at(1, SUM + 1)}" if expr.args[0].ndim == expr.args[1].ndim else None
+        case "neg":
+            return f"−{at(0, PRODUCT)}"
+        case "pow":
+            return at(0, ATOM) + str(Fraction(expr.args[1].text)).translate(SUPERSCRIPT) if not expr.args[0].ndim else None
+    if expr.matrix is None:
+        return None
+    return expr.matrix.format(*(at(k, *_place(expr.matrix, k)) for k in range(len(inner))))
+
+
+def matrix_strength(expr: Expr) -> int:
+    """How tightly the outermost operation binds in the notation of matrices, where an outer product is a product."""
+    return PRODUCT if expr.matrix and "·" in expr.matrix else strength(expr)
+
+
+def _product_of(expr: Expr) -> str:
+    """What kind of product of tensors an expression is, behind its numbers: of matrices, or element by element."""
+    if expr.op == "matmul" or (expr.matrix and "·" in expr.matrix):
+        return "·"
+    if expr.op in ("mul", "div"):
+        a, b = expr.args
+        return "∘" if a.ndim and b.ndim else _product_of(a if a.ndim else b)
+    return ""
+
+
+def _place(template: str, k: int) -> tuple[int, str]:
+    """How tightly what stands at a place of a template has to bind, and in which kind of product it is."""
+    if f"{{{k}}}ᵀ" in template:
+        return POSTFIX, ""
+    return (PRODUCT, "·") if "·" in template else (SUM, "")
+
+
+def operations(expr: Expr) -> int:
+    """How many operations an expression has."""
+    own = 0 if expr.op in ("name", "number") or expr.text.startswith(".to(") else 1
+    if expr.text.startswith("torch.einsum"):
+        own = 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
+    return own + sum(map(operations, expr.args))
+
+
+def symbols(expr: Expr) -> int:
+    """How many names an expression has."""
+    return (expr.op == "name") + sum(map(symbols, expr.args))
+
+
+def cost(expr: Expr) -> tuple[int, int, int]:
+    """What is least of the shortest expression; what has more axes than any tensor in it counts as longer."""
+    text = torch_text(expr)
+    rank = max((leaf.ndim for leaf in nodes(expr) if leaf.op == "name"), default=0)
+    wider = sum(1 for node in nodes(expr) if node.ndim > max(rank, expr.ndim))
+    return operations(expr) + wider, symbols(expr), len(text)
+
+
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """An expression and all that is in it."""
+    yield expr
+    for part in expr.args:
+        yield from nodes(part)
+
+
+def name(text: str, ndim: int = 0) -> Expr:
+    """A tensor by its name."""
+    return Expr("name", text=text, ndim=ndim)
+
+
+def constant(value: Fraction) -> Expr:
+    """A number as Python reads it, exactly where it can be short."""
+    if value.denominator == 1:
+        return Expr("number", text=str(value))
+    decimal = f"{float(value):.12g}"
+    if Fraction(decimal) == value or value.denominator > 10**4:
+        return Expr("number", text=decimal if Fraction(decimal) == value else repr(float(value)))
+    return Expr("number", text=f"{value.numerator}/{value.denominator}")
+
+
+def call(text: str, *args: Expr, ndim: int, matrix: str | None = None) -> Expr:
+    """A function of tensors; `text` is its format."""
+    return Expr("call", args, text, ndim, matrix)
+
+
+def postfix(of: Expr, text: str, ndim: int, matrix: str | None = None) -> Expr:
+    """What is written behind a tensor: a method, a property, a subscript."""
+    return Expr("postfix", (of,), text, ndim, matrix)
+
+
+def filled(number: Expr, shape: str, kind: str, ndim: int) -> Expr:
+    """A tensor of one number, of the kind of the inputs."""
+    if number.text in ("0", "1"):
+        return call(f"torch.{'ones' if number.text == '1' else 'zeros'}({shape}){kind}", ndim=ndim)
+    return call(f"torch.full(({shape},), {{0}}){kind}", number, ndim=ndim)
+
+
+FLIP = re.compile(r"\.flip\([^()]*\)")
+
+
+def behind(expr: Expr, text: str, ndim: int) -> Expr:
+    """A move written behind a tensor; a flip that undoes the one before it goes with it."""
+    first = FLIP.match(text)
+    if first is None or expr.op != "postfix" or expr.text != first[0]:
+        return postfix(expr, text, ndim)
+    rest = text[first.end() :]
+    return postfix(expr.args[0], rest, ndim) if rest else expr.args[0]
+
+
+def transposed(expr: Expr) -> Expr:
+    """A matrix transposed, once."""
+    return expr.args[0] if expr.op == "postfix" and expr.text == ".T" else postfix(expr, ".T", 2, "{0}ᵀ")
+
+
+def is_truth(expr: Expr) -> bool:
+    """Whether code gives truths, or whole numbers that stand for them."""
+    if expr.op == "postfix":
+        return expr.text.startswith((".T", ".mT", ".transpose", ".permute", "[")) and is_truth(expr.args[0])
+    return expr.op in ("truth", "whole") or (expr.op == "mul" and all(map(is_truth, expr.args)))
