@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial, wraps
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -27,6 +27,7 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jvpcli.jacobians.stored import StoredMap
     from jvpcli.report import InspectReport, Shape
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.derive import Case, DeriveReport, Product
@@ -363,6 +364,8 @@ def inspect(
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
+    resume: bool = False,
+    cluster: Any = None,
     spectrum: bool = False,
     blocks: str | Sequence[int | Sequence[int]] | None = None,
     create_graph: bool = False,
@@ -398,7 +401,11 @@ def inspect(
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes, or text as on the command line, as in "200MB".
-        save: a .npz or .npy file to write the Jacobians to.
+        save: a .npz or .npy file to write the Jacobians to; or a .zarr store, to which they are written block by block, however
+            large they are.
+        resume: whether to go on with a store that is there already: blocks that it has are not computed again.
+        cluster: whose workers compute the blocks of a store: a client of Dask's, the address of a scheduler, its scheduler
+            file, or "local:2" for two workers here.  Without one they are computed here, one after the other.
         spectrum: whether the report has the leading singular values of each Jacobian.
         blocks: sizes of pieces that outputs and inputs are cut into along their first axes, `(1, 1)`, or `((2, 3), 4)` for two
             axes of an output: the result's `blocks` are then the norms of each Jacobian's blocks.
@@ -426,6 +433,9 @@ def jacobian(
     seed: int | None = None,
     mode: str = "auto",
     memory_limit: int | str | None = None,
+    save: str | PathLike[str] | None = None,
+    resume: bool = False,
+    cluster: Any = None,
     create_graph: bool = False,
     strict: bool = False,
     ignore: str | Sequence[str] | None = None,
@@ -435,6 +445,7 @@ def jacobian(
 
     A map has `in_shape`, `out_shape`, `structure` and `nnz`; it is applied by `pullback(v)` (vᵀJ) and `pushforward(u)`
     (Ju), and written out by `to_dense()` (a tensor of shape output + input) and `to_scipy()` (SciPy sparse, (m, n)).
+    With a .zarr store to `save` to, maps are those of :func:`open`.
 
     Args: as :func:`inspect`.
 
@@ -442,6 +453,28 @@ def jacobian(
         JvpError: a subclass for each kind of failure.
     """
     return linear_maps(_request("jacobian", locals()), _workspace)
+
+
+def open(path: str | PathLike[str]) -> Mapping[tuple[str, str], StoredMap]:
+    """The Jacobians in a .zarr store: (output name, input name) to a linear map, of which nothing is read until it is needed.
+
+    A map has `in_shape`, `out_shape`, `nnz`, `norm` and `diagonal`; `J[rows]` is the Jacobian of y[rows] as a tensor,
+    `pullback(v)` is vᵀJ, `pushforward(u)` Ju, each read block by block; `to_dask()` is a Dask array (m, n), `to_scipy()`
+    SciPy's sparse matrix, `to_dense()` a tensor of shape output + input.
+
+    Args:
+        path: the store, as it was given to `save`.
+
+    Raises:
+        FileError: there is no such store, or it is not complete.
+        UsageError: Zarr is not installed.
+    """
+    from jvpcli.cluster import check_zarr
+
+    check_zarr("jvpcli.open")
+    from jvpcli.jacobians.stored import open_maps
+
+    return open_maps(fspath(path))
 
 
 @lru_cache(maxsize=16)
