@@ -145,14 +145,14 @@ def _begun(path: str, question: Mapping[str, Any], problem: Problem, request: Re
     """The cuts of a store that is there already, for the same question.
 
     Raises:
-        UsageError: going on was not asked for, or the store holds something else.
+        UsageError: there are blocks in it and going on was not asked for, or it holds something else.
     """
-    if not request.resume:
+    known = stored.about(path)
+    if not request.resume and len(list(stored.missing(path, known.cuts))) < sum(cut.count for cut in known.cuts):
         raise UsageError(
             f"{request.save} is there already, and a store is not overwritten",
             hints=("--resume goes on with it: blocks that it has are not computed again", "remove it, or name another"),
         )
-    known = stored.about(path)
     other = [name for name, value in question.items() if known.question.get(name) != value]
     if not other:
         held = stored.inputs_of(path)

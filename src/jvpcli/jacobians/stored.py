@@ -48,8 +48,20 @@ PIECES = 64
 CHUNK_BYTES = 1 << 20
 """Bytes of a chunk, about: what is read at least to see one row."""
 
-AT_A_TIME = 1 << 20
+AT_A_TIME = 1 << 18
 """Entries whose squares are held at a time."""
+
+
+THREADS = {"threading.max_workers": 2, "async.concurrency": 2}
+"""Zarr's threads, which compress a chunk each: more of them would hold more than a block."""
+
+
+def start() -> None:
+    """Loads Zarr and starts its threads: what they take is not a request's memory."""
+    import zarr
+
+    with zarr.config.set(THREADS):
+        zarr.create_array({}, data=np.ones((4, 1 << 16)), chunks=(1, 1 << 16), shards=(4, 1 << 16))[...]
 
 
 # Writing
@@ -147,10 +159,13 @@ def write_block(path: str, cut: Cut, number: int, maps: Mapping[str, LinearMap])
     Raises:
         FileError: it cannot be written.
     """
+    import zarr
+
     root = _opened(path, "r+")
     try:
-        for x in cut.inputs:
-            _write(root[_place(cut.output, x)], cut, number, maps[x])
+        with zarr.config.set(THREADS):
+            for x in cut.inputs:
+                _write(root[_place(cut.output, x)], cut, number, maps[x])
     except OSError as error:
         raise FileError(f"{path} cannot be written: {why(error, path)}") from error
 
