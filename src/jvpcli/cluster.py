@@ -79,7 +79,7 @@ def check_saving(request: Request) -> None:
         check_dask("--cluster")
     if request.blocks is not None or request.spectrum:
         raise UsageError(
-            f"--{'spectrum' if request.spectrum else 'blocks'} takes the whole Jacobian, which --save to a .zarr store does without",
+            f"--{'spectrum' if request.spectrum else 'blocks'} takes the whole Jacobian, which a .zarr store does without",
             hints=("leave one of them out; the answer's `saved` has the norms of its pieces",),
         )
 
@@ -143,7 +143,8 @@ def _wait(client: Client) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError:
-        raise UsageError(f"the cluster has no worker, and none came in {PATIENCE:g} s", hints=("start one with dask worker",)) from None
+        none = f"the cluster has no worker, and none came in {PATIENCE:g} s"
+        raise UsageError(none, hints=("start one with dask worker",)) from None
 
 
 def versions() -> dict[str, str]:
@@ -247,7 +248,7 @@ def result_of(future: Future, what: str) -> Any:
         return future.result()
     except KilledWorker as error:
         raise LimitError(
-            f"{what}: {error.allowed_failures + 1} workers died computing it, the last at {error.last_worker.address}",
+            f"{what} took down {error.allowed_failures + 1} workers, one after the other",
             explanation="Most likely they ran out of memory.",
             hints=("give the workers more memory, or lower --memory-limit",),
         ) from None

@@ -419,11 +419,12 @@ OPTIONS: tuple[Option, ...] = (
            "Go on with a .zarr store that is there already: blocks that it has are not computed again.", False,
            doors=(COMMAND_LINE, PYTHON), repeated=False),
     Option("cluster", CLUSTER, ("inspect", "jacobian"), ("--cluster",), "ADDRESS",
-           "Compute the blocks of a .zarr store on the workers of a Dask cluster: its scheduler's address, as in tcp://host:8786, "
-           "its scheduler file, or local:2 for two workers here.", words=("local:2",), doors=(COMMAND_LINE, PYTHON), repeated=False),
+           "Compute the blocks of a .zarr store on the workers of a Dask cluster: the scheduler's address, as in "
+           "tcp://host:8786, its scheduler file, or local:2 for two workers here.", words=("local:2",),
+           doors=(COMMAND_LINE, PYTHON), repeated=False),
     Option("cluster", CLUSTER, ("batch",), ("--cluster",), "ADDRESS",
-           "Answer the lines on the workers of a Dask cluster, in the places of --jobs: its scheduler's address, its scheduler "
-           "file, or local:2 for two workers here.", words=("local:2",), doors=SHELL),
+           "Answer the lines on the workers of a Dask cluster, in the place of --jobs: the scheduler's address, its "
+           "scheduler file, or local:2 for two workers here.", words=("local:2",), doors=SHELL),
     Option("save", PATH, ("hessian",), ("--save",), "FILE",
            "Write the Hessian, a block for each pair of inputs, to a .npz (sparse or dense by kind) or .npy file.",
            doors=(COMMAND_LINE, PYTHON), repeated=False),

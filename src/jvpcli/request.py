@@ -48,7 +48,7 @@ class Request:
         timeout: seconds, or None.
         save: a file for the Jacobians (.npz or .npy), or a store (.zarr), or None.
         resume: whether a store that is there already is gone on with.
-        cluster: whose workers compute the blocks of a store: an address (or, from Python, a client of Dask's); None: this process.
+        cluster: whose workers compute the blocks of a store: an address (or a client of Dask's); None: this process.
         spectrum: whether the leading singular values of every Jacobian are asked for.
         blocks: of what blocks of every Jacobian the norms are asked for, or None.
         imports: files of the user's own whose functions the expression calls; they are run.

@@ -178,7 +178,7 @@ def _job(request: Request, problem: Problem, path: str, cuts: tuple[Cut, ...], l
     """The question without what only this process has; the inputs of a text are in the store."""
     text = isinstance(request.expression, str)
     bare = replace(
-        request, inputs={name: None for name in request.inputs} if text else request.inputs, wrt=problem.wrt, grad_outputs=(),
+        request, inputs=dict.fromkeys(request.inputs) if text else request.inputs, wrt=problem.wrt, grad_outputs=(),
         tangent=(), imports=(), memory_limit=limit, save=None, cluster=None, tell=None, stdin=None, calls=None, passed_over=None,
     )  # fmt: skip
     try:

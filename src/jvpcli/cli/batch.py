@@ -28,6 +28,9 @@ echo '{"id": 1, "expression": "torch.outer(x,x)", "inputs": {"x": [1,2,3,4]}}' |
 # a file of requests, four at a time, five seconds each
 jvp batch requests.jsonl --jobs 4 --timeout 5 > answers.jsonl
 
+# on the workers of a Dask cluster, by its scheduler's address (or local:2: two workers here)
+jvp batch requests.jsonl --cluster local:2 > answers.jsonl
+
 # the ids of the lines that failed
 jvp batch requests.jsonl | jq -c 'select(.ok | not) | [.id, .error.message]'
 """
@@ -47,13 +50,33 @@ PIECE = 1 << 20
 LOOKING = 60.0
 """Seconds in which a worker finds the id of a line that has taken its worker down."""
 
-def command(context: Context, *, file: str, jobs: int, timeout: float, memory_limit: int | None, quiet: bool) -> int:
+def command(
+    context: Context,
+    *,
+    file: str,
+    jobs: int,
+    cluster: str | None,
+    timeout: float,
+    memory_limit: int | None,
+    quiet: bool,
+) -> int:
     """Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on."""
     check_folder()
     if memory_limit is not None:
         tell_limit(context)
+    if cluster is not None:
+        from jvpcli.cluster import check_dask
+
+        if jobs != 1:
+            raise UsageError("--jobs is for processes here, and --cluster has workers", hints=("leave one of them out",))
+        check_dask("--cluster")
     with _opened(file, context) as source:
-        failed, count = _Stream(context, source, jobs, timeout, memory_limit).run()
+        if cluster is None:
+            failed, count = Stream(context, source, jobs, timeout, memory_limit).run()
+        else:
+            from jvpcli.cli.distribution import Distributed  # loads Dask
+
+            failed, count = Distributed(context, source, timeout, memory_limit).run(cluster)
     if failed and not quiet:
         context.err.say(f"{failed} of {count} lines failed\n")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK
@@ -84,7 +107,7 @@ def _opened(file: str, context: Context) -> Iterator[int]:
     yield descriptor
 
 
-class _Lines:
+class Lines:
     """The lines of a descriptor, as they come in; an empty line is none."""
 
     def __init__(self, pipes: Pipes, source: int) -> None:
@@ -124,7 +147,7 @@ class _Lines:
         self._skipping = False
 
 
-class _Stream:
+class Stream:
     """One run: lines in, answers out."""
 
     def __init__(
@@ -132,7 +155,7 @@ class _Stream:
     ) -> None:
         self.context = context
         self.pipes = pipes()
-        self.lines = _Lines(self.pipes, source)
+        self.lines = Lines(self.pipes, source)
         self.timeout = timeout
         self.crew = _crew(self.pipes, jobs, timeout, memory_limit)
         self.again: deque[Line] = deque()
@@ -250,7 +273,7 @@ class _Stream:
         while self.written in self.done:
             answer = self.done.pop(self.written)
             with self.context.watch.telling:
-                _write_line(self.context, answer.document)
+                write_line(self.context, answer.document)
             self.written += 1
             self.failed += answer.failed
             self.kept -= answer.size
@@ -268,7 +291,7 @@ def _crew(pipes: Pipes, jobs: int, timeout: float | None, memory_limit: int | No
     return Crew(pipes, jobs, Settings(timeout, memory_limit or default_memory(jobs), threads))
 
 
-def _write_line(context: Context, document: bytes | IO[bytes]) -> None:
+def write_line(context: Context, document: bytes | IO[bytes]) -> None:
     """A whole line; in one write where it is held in memory and the system has one, so that being killed leaves no half."""
     if isinstance(document, bytes):
         _write(context, document + b"\n")

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import isqrt, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -89,9 +89,9 @@ def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Nam
 
     try:
         root = zarr.open_group(path, mode="w-", zarr_format=3)
-        for name, x in inputs.items():
-            held = root.create_array(f"inputs/{_node(name)}", data=as_numpy(x))
-            held.attrs["dtype"] = dtype_name(x.dtype)
+        for name, value in inputs.items():
+            held = root.create_array(f"inputs/{_node(name)}", data=as_numpy(value))
+            held.attrs["dtype"] = dtype_name(value.dtype)
         for cut in cuts:
             y = problem.differentiable[cut.output]
             for x, room in zip(cut.inputs, cut.room, strict=True):
@@ -192,13 +192,13 @@ def _write(group: Any, cut: Cut, number: int, block: LinearMap) -> None:
         diagonal[r[on]] = values[on]
     else:
         matrix = block.to_dense().reshape(block.m, block.n)
-        nnz = block.nnz
+        nnz = int(torch.count_nonzero(matrix)) if block.nnz is None else block.nnz
         if isinstance(block, ComplexMap):
-            parts = {"matrix": block.rows, "imaginary": block.imaginary} if block.imaginary is not None else {"matrix": block.rows}
+            _fill(group["matrix"], at, as_numpy(block.rows))
+            if block.imaginary is not None:
+                _fill(group["imaginary"], at, as_numpy(block.imaginary))
         else:
-            parts = {"matrix": matrix}
-        for name, part in parts.items():
-            _fill(group[name], at, as_numpy(part))
+            _fill(group["matrix"], at, as_numpy(matrix))
         squares = _squares_of(matrix if rows else matrix.t(), across)
         diagonal = matrix.diagonal(start if rows else -start)
     if diagonal.numel():
@@ -215,7 +215,7 @@ def _fill(array: Any, at: tuple[slice, ...], values: np.ndarray) -> None:
 
 def _squares_of(matrix: Tensor, across: int) -> Tensor:
     """Σ|J|² of all rows together, of so many pieces of the columns."""
-    m, n = matrix.shape
+    n = matrix.shape[1]
     where = torch.arange(n) * across // max(1, n)
     squares = torch.zeros(across, dtype=torch.float64)
     for some in matrix.split(max(1, AT_A_TIME // max(1, n))):
@@ -305,7 +305,7 @@ def open_maps(path: str, *, unfinished: bool = False) -> dict[tuple[str, str], S
     return {(cut.output, x): _map(root[_place(cut.output, x)]) for cut in known.cuts for x in cut.inputs}
 
 
-def _opened(path: str, mode: str) -> Any:
+def _opened(path: str, mode: Literal["r", "r+"]) -> Any:
     """The root of a store.
 
     Raises:
@@ -461,9 +461,12 @@ class StoredMap(LinearMap):
             found = [block._pull(v[some] if self._by_rows else v) for v in vs]
             found += [block._push(u if self._by_rows else u[some]) for u in us]
             for position, product in enumerate(found):
-                sums = self._adds(position < len(vs))
-                wide = product.reshape(-1).to(torch.complex128 if product.is_complex() else torch.float64) if sums else product
-                parts[position] = [parts[position][0] + wide] if sums and parts[position] else [*parts[position], wide.reshape(-1)]
+                product = product.reshape(-1)
+                if self._adds(position < len(vs)):
+                    wide = product.to(torch.complex128 if product.is_complex() else torch.float64)
+                    parts[position] = [sum(parts[position], wide)]
+                else:
+                    parts[position].append(product)
         return [torch.cat(part) if part else torch.zeros(0) for part in parts]
 
     def _adds(self, backwards: bool) -> bool:
@@ -506,7 +509,7 @@ class StoredMap(LinearMap):
             at: Any = (slice(int(flat[0]), int(flat[-1]) + 1), slice(None))
             read = (lambda name: self._read(name, at)) if consecutive else self._picked(flat)
             imaginary = read("imaginary") if self.of_complex[0] else None
-            found = ComplexMap((len(flat),), (self.n,), read("matrix"), imaginary).matrix if any(self.of_complex) else read("matrix")
+            found = read("matrix") if imaginary is None else ComplexMap((flat.size,), (self.n,), read("matrix"), imaginary).matrix
         return found.reshape(tuple(numbers.shape) + self.in_shape)
 
     def _picked(self, flat: np.ndarray) -> Any:
@@ -553,6 +556,7 @@ class StoredMap(LinearMap):
         return rows, cols, values
 
     def absolute(self) -> LinearMap:
+        """The map of the entries' absolute values."""
         return replace(self, of_sizes=True, known=())
 
     def to_scipy(self) -> Any:
@@ -590,10 +594,9 @@ class StoredMap(LinearMap):
         dtype = as_numpy(torch.empty(0, dtype=self.dtype.to_complex() if self.of_complex[0] else self.dtype)).dtype
         meta = self._scipy_block(0)[:0] if self.is_sparse and self.blocks else np.empty((0, 0), dtype)
         read = self._scipy_block if self.is_sparse else lambda number: as_numpy(self.block(number).to_dense())
-        blocks = [
-            da.from_delayed(delayed(read)(number), self._shape_of(number), dtype=dtype, meta=meta) for number in range(self.blocks)
-        ]
-        return da.concatenate(blocks) if blocks else da.zeros((self.m, self.n), dtype=dtype)
+        numbers = range(self.blocks)
+        blocks = [da.from_delayed(delayed(read)(number), self._shape_of(number), dtype=dtype, meta=meta) for number in numbers]
+        return da.concatenate(blocks, 0 if self._by_rows else 1) if blocks else da.zeros((self.m, self.n), dtype=dtype)
 
 
 def _flat(shape: Shape, key: Any) -> np.ndarray:

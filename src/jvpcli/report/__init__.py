@@ -226,8 +226,8 @@ class InspectReport:
     """The answer of `jvp inspect`.
 
     With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.  Where several calls of
-    backward add up, `parts` are what each output, those of the calls in order, adds to each vjp.  `saved` is what was written to a
-    Zarr store.
+    backward add up, `parts` are what each output, those of the calls in order, adds to each vjp.  `saved` is what was written to
+    a Zarr store.
     """
 
     expression: str
