@@ -95,20 +95,38 @@ def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
     import distributed
 
     with ExitStack() as opened:
-        client = cluster if isinstance(cluster, distributed.Client) else opened.enter_context(_client(str(cluster), what))
+        if isinstance(cluster, distributed.Client):
+            client = cluster
+        else:
+            opened.enter_context(_quiet())
+            client = opened.enter_context(_client(str(cluster), what))
         _wait(client)
         _check_versions(client)
         yield client
 
 
 @contextmanager
-def _client(address: str, what: str) -> Iterator[Client]:
+def _quiet() -> Iterator[None]:
+    """Inside, Dask writes no log: what matters is told as an error."""
     import logging
 
+    known = logging.root.manager.loggerDict.items()
+    loggers = [each for name, each in known if name.startswith("distributed") and isinstance(each, logging.Logger)]
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)
+
+
+@contextmanager
+def _client(address: str, what: str) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told as an error
     kind, _, count = address.partition(":")
     if kind == "local":
         if not count.isdigit() or not int(count):
@@ -211,7 +229,7 @@ def carry_out(
         return client.submit(work, common, item, key=f"{name}-{token}-{item}")
 
     under_way = {future: item for _, item in zip(range(width(client)), waiting) for future in [submit(item)]}  # noqa: B905
-    done = as_completed(list(under_way))
+    done = as_completed(list(under_way), loop=client.loop)
     for future in done:
         item = under_way.pop(future)
         yield item, result_of(future, f"{name} {item}")

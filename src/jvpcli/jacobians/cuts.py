@@ -6,8 +6,9 @@ A block of columns is the same of the transposed map: g(w) = wᵀJ is linear in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 from jvpcli.errors import EvaluationError, LimitError
 from jvpcli.jacobians.engine import compute, plan
 from jvpcli.jacobians.graph import read_graph
-from jvpcli.jacobians.linear_map import DenseMap, LinearMap
+from jvpcli.jacobians.linear_map import DenseMap, LinearMap, Shape
 from jvpcli.jacobians.matrix_free import OperatorMap
 from jvpcli.jacobians.passes import adds_up, reverse_jacobian, transposed
 from jvpcli.jacobians.plan import GraphPlan
-from jvpcli.jacobians.terms import UnsupportedError
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap
+from jvpcli.jacobians.structured import StructuredMap
+from jvpcli.jacobians.terms import UnsupportedError, Workspace
 from jvpcli.problem import Problem
 
 MOST_BYTES = 1 << 26
@@ -154,19 +157,43 @@ def block(problem: Problem, cut: Cut, number: int, limit: int) -> Mapping[str, L
         return {cut.inputs[0]: _columns(problem, cut, start, stop, limit)}
     leaves = [problem.leaves[x] for x in cut.inputs]
     part = _part(problem.differentiable[cut.output], start, stop)
-    return dict(zip(cut.inputs, _maps(problem, part, leaves, limit), strict=True))
+    return dict(zip(cut.inputs, _maps(problem, part, leaves, limit, [room is not None for room in cut.room]), strict=True))
 
 
-def _maps(problem: Problem, part: Tensor, ends: list[Tensor], limit: int) -> list[LinearMap]:
+def _maps(problem: Problem, part: Tensor, ends: list[Tensor], limit: int, sparse: Sequence[bool]) -> list[LinearMap]:
+    """∂part/∂(each of the ends), by halves where computing the whole takes more than the limit."""
     try:
         maps = compute(plan(part, ends, "reverse", limit, problem.evaluation.hooked, problem.weighed)).maps
     except UnsupportedError:
         return reverse_jacobian(part, ends)
-    if any(isinstance(each, OperatorMap) for each in maps):
-        raise LimitError(
-            f"a block of {part.numel()} rows of the Jacobian does not fit into the memory limit", hints=("raise --memory-limit",)
-        )
-    return maps
+    if not any(isinstance(each, OperatorMap) for each in maps):
+        return maps
+    if part.numel() < 2:
+        raise LimitError("computing one row of the Jacobian takes more than the memory limit", hints=("raise --memory-limit",))
+    first, second = (_maps(problem, half, ends, limit, sparse) for half in part.reshape(-1).tensor_split(2))
+    both = zip(sparse, first, second, strict=True)
+    return [_joined([a, b]) if is_sparse else _stacked([a, b]) for is_sparse, a, b in both]
+
+
+def _stacked(maps: Sequence[LinearMap]) -> LinearMap:
+    """Maps with the same input, the rows of one below those of another, held dense."""
+    matrix = torch.cat([each.to_dense().reshape(each.m, each.n) for each in maps])
+    return DenseMap((matrix.shape[0],), maps[0].in_shape, matrix)
+
+
+def _joined(maps: Sequence[LinearMap]) -> LinearMap:
+    """Maps with the same input, the rows of one below those of another, held by their nonzeros."""
+    starts = [0, *accumulate(each.m for each in maps)]
+    shifted = [(r + start, c, v) for start, (r, c, v) in zip(starts, [each.entries() for each in maps], strict=False)]
+    rows, cols, values = (torch.cat(each) for each in zip(*shifted, strict=True))
+    return sparse_map((starts[-1],), maps[0].in_shape, rows, cols, values)
+
+
+def sparse_map(out_shape: Shape, in_shape: Shape, rows: Tensor, cols: Tensor, values: Tensor) -> StructuredMap:
+    """The map of some entries, each at another place."""
+    pattern = Pattern(rows, cols.reshape(1, -1), unique_rows=False)
+    term = SparseMap(out_shape, in_shape, values[:0], pattern, values.reshape(1, -1))
+    return StructuredMap(out_shape, in_shape, (term,), values[:0], Workspace())
 
 
 def _part(y: Tensor, start: int, stop: int) -> Tensor:
@@ -186,7 +213,7 @@ def _columns(problem: Problem, cut: Cut, start: int, stop: int, limit: int) -> L
     if gradient is not None:
         part = _part(gradient, start, stop)
         if part.requires_grad:
-            (found,) = _maps(problem, part, [weights], limit)
+            (found,) = _maps(problem, part, [weights], limit, [False])
             matrix = found.to_dense().reshape(stop - start, y.numel()).t()
         if not adds_up(weights.detach().reshape(-1), matrix, part.detach().reshape(-1)) or bool(matrix.isnan().any()):
             raise EvaluationError(

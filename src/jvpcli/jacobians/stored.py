@@ -28,13 +28,10 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError, InternalError, LimitError, why
-from jvpcli.jacobians.cuts import Cut
+from jvpcli.jacobians.cuts import Cut, sparse_map
 from jvpcli.jacobians.dense import Summary
 from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
-from jvpcli.jacobians.sparse_map import Pattern, SparseMap
-from jvpcli.jacobians.structured import StructuredMap
-from jvpcli.jacobians.terms import Workspace
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Named, Problem
 from jvpcli.system.memory import free_memory
@@ -415,10 +412,8 @@ class StoredMap(LinearMap):
         if self.is_sparse:
             data, indices, indptr = self._csr(number)
             rows = torch.repeat_interleave(torch.arange(stop - start), torch.from_numpy(np.diff(indptr)))
-            pattern = Pattern(rows, torch.from_numpy(indices).long().reshape(1, -1), unique_rows=False)
-            values = torch.from_numpy(data).to(self.dtype)
-            term = SparseMap(shape_out, shape_in, values[:0], pattern, values.reshape(1, -1))
-            found: LinearMap = StructuredMap(shape_out, shape_in, (term,), values[:0], Workspace())
+            cols, values = torch.from_numpy(indices).long(), torch.from_numpy(data).to(self.dtype)
+            found: LinearMap = sparse_map(shape_out, shape_in, rows, cols, values)
         else:
             at = (slice(start, stop), slice(None)) if self._by_rows else (slice(None), slice(start, stop))
             matrix = self._read("matrix", at)
