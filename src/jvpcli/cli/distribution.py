@@ -23,9 +23,9 @@ from typing import Any
 from distributed import Client, Future, WorkerPlugin, get_worker
 
 from jvpcli.cli.answers import answer_of_failed
-from jvpcli.cli.batch import LONGEST_LINE, PIECE, Lines, Stream, write_line
 from jvpcli.cli.compute import FREE_PART
 from jvpcli.cli.context import Context
+from jvpcli.cli.stream import LONGEST_LINE, PIECE, Lines, Stream, write_line
 from jvpcli.cli.workers import HEADER
 from jvpcli.cluster import LostError, result_of, until_done, width
 from jvpcli.errors import JvpError, LimitError

@@ -32,8 +32,8 @@ MOST_BYTES = 1 << 26
 PART = 16
 """A block takes at most one byte in so many of the memory limit: computing and compressing it takes a few times as much."""
 
-NONZERO_BYTES = 32
-"""Bytes for which a nonzero counts: its value and its place, twice, while they are sorted."""
+NONZERO_BYTES = 16
+"""Bytes for which a nonzero counts: its value and its place."""
 
 FEW = 4
 """Where at most one entry in so many can be other than zero, the nonzeros are the better form."""
