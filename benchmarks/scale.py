@@ -1,4 +1,4 @@
-"""What docs/scale.md tells: Jacobians and batches beyond one process, measured, and the scheduler's part of larger ones, simulated.
+"""What docs/scale.md tells: Jacobians and batches beyond one process, measured, and the scheduler of larger ones, simulated.
 
     python -m benchmarks.scale dense ROWS WORKERS     # ROWS×20,000 float32 to Zarr, workers of 1 GB each
     python -m benchmarks.scale sparse ROWS WORKERS    # 100 nonzeros a row
@@ -88,7 +88,8 @@ def batch(lines, workers):
             start = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             found[count] = time.perf_counter() - start
-        return {"lines_a_second": round(lines / (found[lines] - found[0])), "start_seconds": round(found[0], 1), "load": os.getloadavg()[0]}
+        rate = round(lines / (found[lines] - found[0]))
+        return {"lines_a_second": rate, "start_seconds": round(found[0], 1), "load": os.getloadavg()[0]}
 
 
 def scheduler(calls):

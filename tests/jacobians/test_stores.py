@@ -79,9 +79,17 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=2e-2 if low else 1e-5, atol=2e-2 if low else 1e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
+FEW = ("outer", "not square", "two outputs", "a number", "of nothing", "convolution")
+
+
 @pytest.mark.parametrize(
-    ("mode", "most"), [("auto", 1), ("auto", 1 << 26), ("forward", 100)], ids=["row by row", "one block", "columns"]
+    ("name", "mode", "most"),
+    [
+        *[pytest.param(name, "auto", 100, id=f"{name}, some rows") for name in CASES],
+        *[pytest.param(name, "auto", 1, id=f"{name}, row by row") for name in FEW],
+        *[pytest.param(name, "auto", 1 << 26, id=f"{name}, one block") for name in FEW],
+        *[pytest.param(name, "forward", 100, id=f"{name}, columns") for name in FEW],
+    ],
 )
 def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypatch):
     monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", most)
@@ -99,6 +107,9 @@ def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypa
         assert each.nnz == torch.count_nonzero(each.to_dense())
         close(torch.tensor(each.norm, dtype=torch.float64), matrix.double().norm())
         close(each.diagonal.to(matrix.dtype), matrix.diagonal())
+        high, wide, norms = each.picture()
+        cut = [piece.double().norm() for band in matrix.split(high) for piece in band.split(wide, 1)]
+        close(torch.from_numpy(norms.reshape(-1)), torch.stack(cut) if matrix.numel() else torch.zeros(norms.size).double())
         v, u = randn(*y.shape).to(y.dtype), randn(*x.shape).to(x.dtype)
         close(each.pullback(v), (v.reshape(-1) @ matrix.to(v.dtype)).reshape(x.shape).to(x.dtype))
         close(each.pushforward(u), (matrix @ u.reshape(-1)).reshape(y.shape))

@@ -131,7 +131,10 @@ def _create_map(group: Any, cut: Cut, x: str, room: int | None, y: Tensor, leaf:
     wide = np.result_type(dtype, np.complex64) if of_complex[0] else dtype
     short = max(1, min(m, n))
     group.create_array("diagonal", shape=(min(m, n),), chunks=(min(cut.size, short),), dtype=wide, fill_value=0)
-    across = min(PIECES, max(1, n if rows else m))
+    length = n if rows else m
+    piece = max(1, -(-length // PIECES))
+    across = max(1, -(-length // piece))
+    group.attrs["piece"] = piece
     group.create_array("squares", shape=(cut.count, across), chunks=(1, across), dtype="float64", fill_value=0)
     group.create_array("nnz", shape=(cut.count,), chunks=(1,), dtype="int64", fill_value=-1)
 
@@ -171,7 +174,7 @@ def _write(group: Any, cut: Cut, number: int, block: LinearMap) -> None:
     start, stop = cut.span(number)
     rows = cut.along == "rows"
     at = slice(start, stop) if rows else slice(None), slice(None) if rows else slice(start, stop)
-    length, across = (block.n, block.m)[:: 1 if rows else -1][0], group["squares"].shape[1]
+    piece, across = group.attrs["piece"], group["squares"].shape[1]
     if "data" in group:
         r, c, values = block.entries()
         order = torch.argsort(r * block.n + c)
@@ -182,8 +185,7 @@ def _write(group: Any, cut: Cut, number: int, block: LinearMap) -> None:
         counts = torch.bincount(r, minlength=cut.size)
         for name, held in (("data", values), ("indices", c), ("indptr", torch.cat([counts.new_zeros(1), counts.cumsum(0)]))):
             _fill(group[name], (slice(number, number + 1), slice(0, held.numel())), as_numpy(held)[None])
-        pieces = c * across // max(1, length)
-        squares = torch.zeros(across, dtype=torch.float64).index_add_(0, pieces.cpu(), _squares(values))
+        squares = torch.zeros(across, dtype=torch.float64).index_add_(0, (c // piece).cpu(), _squares(values))
         diagonal = values.new_zeros(max(0, min(stop, min(group.attrs["shape"])) - start))
         on = c == r + start
         diagonal[r[on]] = values[on]
@@ -196,7 +198,7 @@ def _write(group: Any, cut: Cut, number: int, block: LinearMap) -> None:
                 _fill(group["imaginary"], at, as_numpy(block.imaginary))
         else:
             _fill(group["matrix"], at, as_numpy(matrix))
-        squares = _squares_of(matrix if rows else matrix.t(), across)
+        squares = _squares_of(matrix if rows else matrix.t(), piece, across)
         diagonal = matrix.diagonal(start if rows else -start)
     if diagonal.numel():
         _fill(group["diagonal"], (slice(start, start + diagonal.numel()),), as_numpy(diagonal))
@@ -210,10 +212,10 @@ def _fill(array: Any, at: tuple[slice, ...], values: np.ndarray) -> None:
         array[at] = values.astype(array.dtype, copy=False)
 
 
-def _squares_of(matrix: Tensor, across: int) -> Tensor:
-    """Σ|J|² of all rows together, of so many pieces of the columns."""
+def _squares_of(matrix: Tensor, piece: int, across: int) -> Tensor:
+    """Σ|J|² of all rows together, of pieces of so many columns, of which there are `across`."""
     n = matrix.shape[1]
-    where = torch.arange(n) * across // max(1, n)
+    where = torch.arange(n) // piece
     squares = torch.zeros(across, dtype=torch.float64)
     for some in matrix.split(max(1, AT_A_TIME // max(1, n))):
         squares.index_add_(0, where, _squares(some).sum(0))
@@ -388,13 +390,13 @@ class StoredMap(LinearMap):
     def picture(self) -> tuple[int, int, np.ndarray]:
         """The norms of pieces of the matrix, and how many rows and columns a piece has: at most PIECES by PIECES of them.
 
-        A piece is some whole blocks along the way that the matrix was cut, and as near as it goes to a 64th across.
+        A piece is some whole blocks along the way that the matrix was cut; the last piece each way may be smaller.
         """
         squares = np.asarray(self.group["squares"][...])
         few = max(1, -(-len(squares) // PIECES))
         starts = np.arange(0, len(squares), few)
         norms = np.sqrt(np.add.reduceat(squares, starts, axis=0)) if len(squares) else squares
-        long, across = few * self.told["block"], -(-(self.n if self._by_rows else self.m) // max(1, norms.shape[1]))
+        long, across = few * self.told["block"], self.told["piece"]
         return (long, across, norms) if self._by_rows else (across, long, norms.T)
 
     @property
