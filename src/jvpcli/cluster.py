@@ -77,6 +77,8 @@ def check_saving(request: Request) -> None:
     check_zarr("--save to a .zarr store")
     if request.cluster is not None:
         check_dask("--cluster")
+    if request.create_graph:
+        raise UsageError("create_graph=True keeps a graph, and a store holds numbers alone", hints=("leave one of them out",))
     if request.blocks is not None or request.spectrum:
         raise UsageError(
             f"--{'spectrum' if request.spectrum else 'blocks'} takes the whole Jacobian, which a .zarr store does without",
@@ -158,9 +160,11 @@ def _wait(client: Client) -> None:
     Raises:
         UsageError: none comes.
     """
+    import distributed
+
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError:
+    except distributed.TimeoutError:
         none = f"the cluster has no worker, and none came in {PATIENCE:g} s"
         raise UsageError(none, hints=("start one with dask worker",)) from None
 
@@ -259,7 +263,7 @@ def result_of(future: Future, what: str) -> Any:
     from asyncio import CancelledError as Cancelled
     from concurrent.futures import CancelledError
 
-    from distributed import KilledWorker
+    from distributed import KilledWorker, TimeoutError
     from distributed.comm import CommClosedError
 
     try:

@@ -47,6 +47,8 @@ def _saved(problem: Problem, request: Request) -> Mapping[tuple[str, str], Linea
     from jvpcli.cluster import check_saving  # loaded only where it is asked for
 
     check_saving(request)
+    if request.strict:
+        refuse_independent(problem)
     if not is_store(request.save):
         from jvpcli.jacobians.files import save
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ from jvpcli.jacobians.small import Derivatives
 from jvpcli.jacobians.stored import StoredMap
 from jvpcli.problem import Problem
 from jvpcli.report import Blocks, Plan, Saved, Stored
-from jvpcli.request import Request
+from jvpcli.request import Request, Tell
 from jvpcli.system.memory import free_memory
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 PART_OF_FREE = 4
 """Without a memory limit a block may take one byte in so many of what is free."""
+
+SELDOM = 2.0
+"""Seconds from one word of progress to the next."""
 
 UNKNOWN = 1 << 30
 """Bytes that a block may take where it is not known what is free."""
@@ -99,14 +104,12 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
     total, job = sum(cut.count for cut in cuts), _job(request, problem, path, cuts, limit)
     vectors = _vectors(problem, cotangents, tangents)
 
-    def told(what: str, left: int, of: int, page: str | None = None) -> None:
-        if request.tell:
-            request.tell(f"{what} ({page})" if page else what, of - left, of)
+    told = _Told(request.tell, path, total)
 
     def here() -> list[tuple[Part, list[Tensor]]]:
         for done, (place, number) in enumerate(todo, 1):
             stored.write_block(path, cuts[place], number, block(problem, cuts[place], number, limit))
-            told("blocks written", len(todo) - done, total)
+            told(done, len(todo))
         return [(part, multiply_part((path, vectors), part)) for part in _parts(cuts, 1)]
 
     found: list[tuple[Part, list[Tensor]]] = []
@@ -114,7 +117,7 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
     def there(client: Client) -> None:
         waiting, page = list(stored.missing(path, cuts)), dashboard(client)
         for done, _ in enumerate(carry_out(client, compute_block, job, waiting, "jvp-block"), 1):
-            told("blocks written", len(waiting) - done, total, page)
+            told(done, len(waiting), page)
         parts = _parts(cuts, width(client))
         found[:] = carry_out(client, multiply_part, (path, vectors), parts, "jvp-products")
 
@@ -124,6 +127,24 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
         until_done(request.cluster, there)
     maps = _with_products(stored.open_maps(path, unfinished=True), vectors, sorted(found, key=lambda each: each[0]))
     return Written(maps, cuts, len(todo), limit, vectors)
+
+
+class _Told:
+    """Tells how far it is: blocks, the bytes that they take, the time that is left, and the address of Dask's page."""
+
+    def __init__(self, tell: Tell | None, path: str, total: int) -> None:
+        self._tell, self._path, self._total, self._start = tell, path, total, time.monotonic()
+        self._next = self._start
+
+    def __call__(self, done: int, of: int, page: str | None = None) -> None:
+        """So many of those that were missing are done."""
+        now = time.monotonic()
+        if self._tell and now >= self._next:  # the files of a large store take a while to look through
+            self._next = now + SELDOM
+            left = (now - self._start) / done * (of - done)
+            size = stored.written_bytes(self._path) / 1e9
+            about = [f"{size:.1f} GB", f"{timedelta(seconds=round(left))} left", *([page] if page else [])]
+            self._tell(f"blocks written ({', '.join(about)})", self._total - of + done, self._total)
 
 
 def _question(problem: Problem, request: Request, form: str) -> dict[str, Any]:
@@ -268,7 +289,8 @@ def _with_products(
         vs, us = vectors[pair]
         products = each.total([given for part, given in found if part[:2] == pair], len(vs), len(us))
         ways = [False] * len(vs) + [True] * len(us)
-        result[pair] = replace(each, known=tuple(zip((*vs, *us), ways, products, strict=True)))
+        known = zip((*vs, *us), ways, products, strict=True)
+        result[pair] = replace(each, known=tuple([(of, way, product.to(of.device)) for of, way, product in known]))
     return result
 
 

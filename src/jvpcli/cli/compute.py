@@ -60,7 +60,7 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
         if request.memory_limit is not None:
             tell_limit(context)
             start_threads()
-        if is_store(request.save):
+        if request.command == "inspect" and is_store(request.save):
             from jvpcli.jacobians.stored import start
 
             start()

@@ -240,7 +240,12 @@ def close(path: str) -> int:
     for left in Path(path).rglob("*.partial"):
         left.unlink(missing_ok=True)
     root.attrs["jvp"] = {**root.attrs["jvp"], "complete": True}
-    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    return written_bytes(path)
+
+
+def written_bytes(path: str) -> int:
+    """The bytes that a store has on the disk; files that come and go meanwhile don't count."""
+    return sum(file.stat().st_size for file in Path(path).rglob("*") if not file.name.endswith(".partial") and file.is_file())
 
 
 # Reading
@@ -436,11 +441,11 @@ class StoredMap(LinearMap):
 
     def _pull(self, v: Tensor) -> Tensor:
         found = self._known(v, False)
-        return self.total([self.products(0, self.blocks, [v], [])], 1, 0)[0] if found is None else found
+        return self.total([self.products(0, self.blocks, [v], [])], 1, 0)[0].to(v.device) if found is None else found
 
     def _push(self, u: Tensor) -> Tensor:
         found = self._known(u, True)
-        return self.total([self.products(0, self.blocks, [], [u])], 0, 1)[0] if found is None else found
+        return self.total([self.products(0, self.blocks, [], [u])], 0, 1)[0].to(u.device) if found is None else found
 
     def _known(self, vector: Tensor, forwards: bool) -> Tensor | None:
         return next((product for of, way, product in self.known if of is vector and way is forwards), None)
