@@ -18,7 +18,7 @@ from jvpcli.errors import JvpError
 from jvpcli.version import __version__
 
 if TYPE_CHECKING or "torch" in sys.modules:
-    from jvpcli.api import assert_gradients, batch, check, derive, explain, hessian, inspect, jacobian, trace
+    from jvpcli.api import assert_gradients, batch, check, derive, explain, hessian, inspect, jacobian, open, trace
 
 __all__ = [
     "JvpError",
@@ -31,6 +31,7 @@ __all__ = [
     "hessian",
     "inspect",
     "jacobian",
+    "open",
     "trace",
 ]
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial, wraps
 from operator import is_, itemgetter
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
@@ -29,6 +29,7 @@ from jvpcli.request import Request
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jvpcli.jacobians.stored import StoredMap
     from jvpcli.report import InspectReport, Shape
     from jvpcli.report.check import CheckedEntry, CheckReport
     from jvpcli.report.derive import Case, DeriveReport, Product
@@ -365,6 +366,8 @@ def inspect(
     jacobian: str = "auto",
     memory_limit: int | str | None = None,
     save: str | PathLike[str] | None = None,
+    resume: bool = False,
+    cluster: Any = None,
     spectrum: bool = False,
     blocks: str | Sequence[int | Sequence[int]] | None = None,
     create_graph: bool = False,
@@ -400,7 +403,11 @@ def inspect(
         mode: "auto", "forward" or "reverse".
         jacobian: "auto", "dense", "sparse" or "none", as on the command line.
         memory_limit: bytes, or text as on the command line, as in "200MB".
-        save: a .npz or .npy file to write the Jacobians to.
+        save: a .npz or .npy file to write the Jacobians to; or a .zarr store, to which they are written block by block, however
+            large they are.
+        resume: whether to go on with a store that is there already: blocks that it has are not computed again.
+        cluster: whose workers compute the blocks of a store: a client of Dask's, the address of a scheduler, its scheduler
+            file, or "local:2" for two workers here.  Without one they are computed here, one after the other.
         spectrum: whether the report has the leading singular values of each Jacobian.
         blocks: sizes of pieces that outputs and inputs are cut into along their first axes, `(1, 1)`, or `((2, 3), 4)` for two
             axes of an output: the result's `blocks` are then the norms of each Jacobian's blocks.
@@ -428,6 +435,9 @@ def jacobian(
     seed: int | None = None,
     mode: str = "auto",
     memory_limit: int | str | None = None,
+    save: str | PathLike[str] | None = None,
+    resume: bool = False,
+    cluster: Any = None,
     create_graph: bool = False,
     strict: bool = False,
     ignore: str | Sequence[str] | None = None,
@@ -437,6 +447,7 @@ def jacobian(
 
     A map has `in_shape`, `out_shape`, `structure` and `nnz`; it is applied by `pullback(v)` (vᵀJ) and `pushforward(u)`
     (Ju), and written out by `to_dense()` (a tensor of shape output + input) and `to_scipy()` (SciPy sparse, (m, n)).
+    With a .zarr store to `save` to, maps are those of :func:`open`.
 
     Args: as :func:`inspect`.
 
@@ -468,7 +479,7 @@ def _question(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> Question 
 
 SELDOM = {
     "arguments": (), "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
-    "create_graph": False, "strict": False, "ignore": None,
+    "save": None, "resume": False, "cluster": None, "create_graph": False, "strict": False, "ignore": None,
 }  # fmt: skip
 """What a question is asked without that is known again."""
 
@@ -479,6 +490,28 @@ _seldom = itemgetter(*SELDOM)
 def _known(*question: Hashable) -> Question:
     """The last few questions."""
     return Question()
+
+
+def open(path: str | PathLike[str]) -> Mapping[tuple[str, str], StoredMap]:
+    """The Jacobians in a .zarr store: (output name, input name) to a linear map, of which nothing is read until it is needed.
+
+    A map has `in_shape`, `out_shape`, `nnz`, `norm` and `diagonal`; `J[rows]` is the Jacobian of y[rows] as a tensor,
+    `pullback(v)` is vᵀJ, `pushforward(u)` Ju, each read block by block; `to_dask()` is a Dask array (m, n), `to_scipy()`
+    SciPy's sparse matrix, `to_dense()` a tensor of shape output + input.
+
+    Args:
+        path: the store, as it was given to `save`.
+
+    Raises:
+        FileError: there is no such store, or it is not complete.
+        UsageError: Zarr is not installed.
+    """
+    from jvpcli.cluster import check_zarr
+
+    check_zarr("jvpcli.open")
+    from jvpcli.jacobians.stored import open_maps
+
+    return open_maps(fspath(path))
 
 
 @lru_cache(maxsize=16)

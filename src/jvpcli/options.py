@@ -98,6 +98,13 @@ def _path(option: Option, value: Any, door: str) -> str:
         raise UsageError(f"{option.called(door)} takes the name of a file, not {value!r}") from None
 
 
+def _cluster(option: Option, value: Any, door: str) -> Any:
+    """An address, or in Python a client of Dask's."""
+    if door == PYTHON and type(value).__module__.partition(".")[0] == "distributed":
+        return value
+    return _path(option, value, door)
+
+
 def _flag(option: Option, value: Any, door: str) -> bool:
     if not isinstance(value, bool):
         raise UsageError(f"{option.called(door)} is true or false, not {value!r}")
@@ -278,6 +285,7 @@ SIZES = Kind(
     list[str], _inputs, {"type": "object", "additionalProperties": _STRING},
     lambda sizes: (f"{name}={shape}" for name, shape in sizes.items()),
 )  # fmt: skip
+CLUSTER = Kind(str, _cluster, _STRING)
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
 COMPUTING = ("inspect", "trace", "check", "hessian", "derive")
@@ -406,8 +414,19 @@ OPTIONS: tuple[Option, ...] = (
            "For each line, as in 200MB. Default: three quarters of the free memory, divided by the jobs.",
            doors=(COMMAND_LINE, PYTHON)),
     Option("save", PATH, ("inspect",), ("--save",), "FILE",
-           "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file.",
-           doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
+           "Write the Jacobians to a .npz (sparse or dense by kind) or .npy file, or block by block to a .zarr store, however "
+           "large they are.", doors=(COMMAND_LINE, PYTHON), repeated=False),  # a line of data writes no file
+    Option("save", PATH, ("jacobian",), doors=(PYTHON,), repeated=False),
+    Option("resume", FLAG, ("inspect", "jacobian"), ("--resume",), None,
+           "Go on with a .zarr store that is there already: blocks that it has are not computed again.", False,
+           doors=(COMMAND_LINE, PYTHON), repeated=False),
+    Option("cluster", CLUSTER, ("inspect", "jacobian"), ("--cluster",), "ADDRESS",
+           "Compute the blocks of a .zarr store on the workers of a Dask cluster: the scheduler's address, as in "
+           "tcp://host:8786, its scheduler file, or local:2 for two workers here.", words=("local:2",),
+           doors=(COMMAND_LINE, PYTHON), repeated=False),
+    Option("cluster", CLUSTER, ("batch",), ("--cluster",), "ADDRESS",
+           "Answer the lines on the workers of a Dask cluster, in the place of --jobs: the scheduler's address, its "
+           "scheduler file, or local:2 for two workers here.", words=("local:2",), doors=SHELL),
     Option("save", PATH, ("hessian",), ("--save",), "FILE",
            "Write the Hessian, a block for each pair of inputs, to a .npz (sparse or dense by kind) or .npy file.",
            doors=(COMMAND_LINE, PYTHON), repeated=False),

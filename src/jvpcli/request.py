@@ -46,7 +46,9 @@ class Request:
         jacobian: "auto", "dense", "sparse" or "none".
         memory_limit: bytes, or None for three quarters of what the machine has free.
         timeout: seconds, or None.
-        save: a file for the Jacobians (.npz or .npy), or None.
+        save: a file for the Jacobians (.npz or .npy), or a store (.zarr), or None.
+        resume: whether a store that is there already is gone on with.
+        cluster: whose workers compute the blocks of a store: an address (or a client of Dask's); None: this process.
         spectrum: whether the leading singular values of every Jacobian are asked for.
         blocks: of what blocks of every Jacobian the norms are asked for, or None.
         imports: files of the user's own whose functions the expression calls; they are run.
@@ -84,6 +86,8 @@ class Request:
     memory_limit: int | None = None
     timeout: float | None = None
     save: str | None = None
+    resume: bool = False
+    cluster: Any = None
     spectrum: bool = False
     blocks: BlockSizes | None = None
     imports: tuple[str, ...] = ()
@@ -104,6 +108,11 @@ class Request:
     def checked(self) -> Request:
         """As a check takes several v: none of them is special, and many are pulled back at once besides."""
         return replace(self, is_grads_batched=False, batched=True, grad_outputs=()) if self.is_grads_batched else self
+
+
+def is_store(path: str | None) -> bool:
+    """Whether a place to save to is a Zarr store, a directory, and not one file."""
+    return path is not None and path.rstrip("/\\").endswith(".zarr")
 
 
 UNITS = {

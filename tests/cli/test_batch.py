@@ -193,7 +193,7 @@ def test_lines_of_other_editors_are_read(jvp, tmp_path):
 
 
 def test_a_line_that_is_too_long_is_not_read(jvp, monkeypatch):
-    monkeypatch.setattr("jvpcli.cli.batch.LONGEST_LINE", 1000)
+    monkeypatch.setattr("jvpcli.cli.stream.LONGEST_LINE", 1000)
     found = answers(jvp("batch", stdin=lines(OUTER, "x" * 200_000, {"id": 1, **OUTER})))
     assert [document["ok"] for document in found] == [True, False, True]
     assert found[1]["error"]["code"] == "limit"
@@ -346,8 +346,8 @@ def test_a_worker_that_dies_costs_one_line(tmp_path):
 
 def test_threads_are_divided():
     code = (
-        "import torch; from jvpcli.cli import batch; from jvpcli.system.pipes import pipes\n"
-        "print(*(batch._crew(pipes(), jobs, None, None).settings.threads for jobs in (1, 2, 100)), torch.get_num_threads())"
+        "import torch; from jvpcli.cli import stream; from jvpcli.system.pipes import pipes\n"
+        "print(*(stream._crew(pipes(), jobs, None, None).settings.threads for jobs in (1, 2, 100)), torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     one, two, hundred, threads = map(int, done.stdout.split())

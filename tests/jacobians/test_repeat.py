@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -185,3 +186,11 @@ def test_a_result_that_is_written_to_changes_no_later_one():
         for _ in range(2):
             found[-1].fill_(7)
             assert torch.equal(ask(text, count=1)["y", "x"].to_dense(), found[0])
+
+
+def test_every_option_is_part_of_the_question_or_asked_seldom():
+    parameters = {name for name, each in signature(jvpcli.jacobian).parameters.items() if each.kind is not each.VAR_KEYWORD}
+    asked = {"expression", "inputs", "wrt", "mode", "memory_limit"}
+    assert parameters == asked | set(api.SELDOM)
+    defaults = {name: signature(jvpcli.jacobian).parameters[name].default for name in set(api.SELDOM) - {"arguments"}}
+    assert defaults == {name: api.SELDOM[name] for name in defaults}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.products import Products, differentiate, plan_of
+from jvpcli.answers.products import Products, differentiate, multiply, plan_of
 from jvpcli.answers.question import (
     Weight,
     backward_failures,
@@ -27,8 +27,8 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
-from jvpcli.report import Blocks, InspectReport, Notice, Value
-from jvpcli.request import BlockSizes, Request, Tell
+from jvpcli.report import Blocks, InspectReport, Notice, Saved, Value
+from jvpcli.request import BlockSizes, Request, Tell, is_store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,10 @@ def inspect(request: Request) -> InspectReport:
 
 def investigate(request: Request) -> Inspection:
     """The answer to a request with the tensors that it was made from."""
+    if request.cluster is not None or request.resume or is_store(request.save):
+        from jvpcli.cluster import check_saving  # loaded only where it is asked for
+
+        check_saving(request)
     problem, losses = _watched(request)
     with backward_failures(problem):
         refuse_cut(problem)
@@ -79,10 +83,14 @@ def investigate(request: Request) -> Inspection:
             _check_blocks(problem, request.blocks)
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)
-        derivatives, products = differentiate(problem, request, cotangents, tangents)
-        if request.save is not None:
-            _save(derivatives, problem, request)
-        report = _report(problem, request, cotangents, tangents, derivatives, products, losses)
+        if is_store(request.save):
+            derivatives, products, saved = _stored(problem, request, cotangents, tangents)
+        else:
+            derivatives, products = differentiate(problem, request, cotangents, tangents)
+            saved = None
+            if request.save is not None:
+                _save(derivatives, problem, request)
+        report = _report(problem, request, cotangents, tangents, derivatives, products, losses, saved)
         problem.settle()
         live = _live(problem, request, cotangents, tangents, derivatives) if request.create_graph else None
     return Inspection(problem.evaluation, derivatives, products, report, live)
@@ -135,6 +143,7 @@ def _report(
     derivatives: Derivatives,
     products: Products,
     losses: Sequence[str] | None,
+    saved: Saved | None = None,
 ) -> InspectReport:
     evaluation, outputs, leaves, maps = problem.evaluation, problem.differentiable, problem.leaves, derivatives.maps
     form, tell = request.jacobian, request.tell
@@ -168,6 +177,7 @@ def _report(
         calls=request.calls,
         passed_over=request.passed_over,
         parts=_parts(request, products),
+        saved=saved,
     )
 
 
@@ -224,6 +234,26 @@ def _blocks(derivatives: Derivatives, sizes: BlockSizes, tell: Tell | None) -> d
         cut = [part[: len(grid(shape, part))] for shape, part in zip(each.shapes, sizes, strict=True)]
         found.setdefault(y, {})[x] = Blocks(cut[0], cut[1], block_norms(each, sizes, tell).numpy())
     return found
+
+
+def _stored(
+    problem: Problem, request: Request, cotangents: Mapping[str, Weight], tangents: Mapping[str, Weight]
+) -> tuple[Derivatives, Products, Saved]:
+    """The Jacobians by way of a store, whose blocks give the products that are compared with autograd's.
+
+    Those of few entries are told as ever, by maps that are computed as a whole.
+    """
+    from jvpcli.answers import storing
+
+    written = storing.write(problem, request, cotangents, tangents)
+    outputs, leaves = problem.differentiable.values(), problem.leaves.values()
+    if all(y.numel() * x.numel() <= figures.LARGEST_DENSE for y in outputs for x in leaves):
+        derivatives, _ = differentiate(problem, request, cotangents, tangents)
+    else:
+        derivatives = Derivatives(written.maps, storing.plan_of_cuts(written))
+    by_blocks = replace(derivatives, maps=written.maps)
+    products = multiply(by_blocks, problem, cotangents, tangents, request.is_grads_batched)
+    return derivatives, products, storing.saved(problem, request, written)
 
 
 def _save(derivatives: Derivatives, problem: Problem, request: Request) -> None:

@@ -19,7 +19,7 @@ from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.problem import Problem
-from jvpcli.request import Request
+from jvpcli.request import Request, is_store
 
 if TYPE_CHECKING:
     from jvpcli.jacobians.engine import Repeat
@@ -49,8 +49,12 @@ def linear_maps(
     Raises:
         JvpError: the function is refused, or fails; so does its backward pass.
     """
+    saving = request.save is not None or request.cluster is not None or request.resume
     problem = pose(request)
     refuse_cut(problem)
+    if saving:
+        with backward_failures(problem):
+            return _saved(problem, request)
     if not problem.is_own and not request.strict:
         return with_zeros(problem.evaluation, _maps(problem, request, workspace, question))
     with backward_failures(problem):
@@ -60,6 +64,27 @@ def linear_maps(
         if request.mode != "forward":
             _run_own_backward(problem, maps)
         return with_zeros(problem.evaluation, maps)
+
+
+def _saved(problem: Problem, request: Request) -> Mapping[tuple[str, str], LinearMap]:
+    """The maps, written to a file, or to a store that they are read from then."""
+    from jvpcli.cluster import check_saving  # loaded only where it is asked for
+
+    check_saving(request)
+    if request.strict:
+        refuse_independent(problem)
+    if not is_store(request.save):
+        from jvpcli.jacobians.files import save
+
+        maps = plan(problem, request.mode, "maps").maps()
+        assert request.save is not None
+        save(maps, request.save, {name: x.dtype for name, x in problem.leaves.items()})
+        return maps
+    from jvpcli.answers import storing
+
+    written = storing.write(problem, request, {}, {})
+    storing.saved(problem, request, written)
+    return written.maps
 
 
 def _run_own_backward(problem: Problem, maps: Mapping[tuple[str, str], LinearMap]) -> None:

@@ -13,7 +13,7 @@ from jvpcli.answers import report_of
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit, emit_error, emit_warnings
 from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
-from jvpcli.request import Request, Tell
+from jvpcli.request import Request, Tell, is_store
 from jvpcli.system import memory
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
         if request.memory_limit is not None:
             tell_limit(context)
             start_threads()
-        with memory.limited(allowed):
+        if request.command == "inspect" and is_store(request.save):
+            from jvpcli.jacobians.stored import start
+
+            start()
+        # what a cluster's workers may take is their own business; this process holds no block
+        with memory.limited(allowed) if request.cluster is None else nullcontext():
             yield replace(request, memory_limit=allowed), shown.close
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jvpcli.cli.compute import Pictures, answer
 from jvpcli.cli.context import Context
 from jvpcli.errors import UsageError
-from jvpcli.request import Request
+from jvpcli.request import Request, is_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,10 @@ jvp inspect "seed * x" -i seed=2 --x 1,2
 # the same as a page to explore, as a picture, and in the terminal
 jvp inspect "torch.outer(x,x)" --x 1,2,3,4 --html outer.html --plot outer.png --heatmap
 
+# a Jacobian that is larger than memory, block by block into a Zarr store, on two workers; the second call goes on where it ended
+jvp inspect "torch.tanh(A @ x)" --A "torch.randn(2000,1000)" --x "torch.randn(1000)" --wrt x --save J.zarr --cluster local:2
+jvp inspect "torch.tanh(A @ x)" --A "torch.randn(2000,1000)" --x "torch.randn(1000)" --wrt x --save J.zarr --resume
+
 # a module of your own and its parameters; the file is run
 jvp inspect "net(x)" --import model.py --x 1,2 --wrt x,net.0.weight
 """
@@ -55,7 +59,11 @@ def command(
     pictures.check(as_json=as_json, only_planned=explain_plan)
     if html is not None and request.is_grads_batched:
         raise UsageError("--html shows one v at a time, and --is-grads-batched gives several")
-    if request.save is not None:
+    if request.cluster is not None or request.resume or is_store(request.save):
+        from jvpcli.cluster import check_saving
+
+        check_saving(request)
+    elif request.save is not None:
         from jvpcli.writer import check_writable
 
         check_writable(request.save)

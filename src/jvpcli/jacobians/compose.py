@@ -3,6 +3,7 @@
 product          regular · regular    by labels, or as below where the axes do not fit
                  diagonal · any       rows scaled
                  any · diagonal       columns scaled
+                 few rows · regular   only those rows of the right, as below
                  dense · sparse       columns gathered into a dense block
                  sparse · dense       rows gathered
                  else                 for each entry of the left its row of the right
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.kronecker import KroneckerMap, add_kronecker, compose_kronecker, dense
-from jvpcli.jacobians.sparse_map import Pattern, SparseMap, add_sparse, merge, to_sparse
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap, add_sparse, merge, picked, to_sparse
 from jvpcli.jacobians.terms import Term, Workspace, zeros
 
 Terms = tuple[Term, ...]
@@ -28,6 +29,9 @@ Terms = tuple[Term, ...]
 
 MANY_TERMS = 4
 """A sum of regular pieces with more than so many different structures is held by index arrays."""
+
+FEW_ROWS = 4
+"""Where the left lists at most one entry for so many rows of a regular right, only those rows are taken from it."""
 
 
 def compose(left: Terms, right: Terms, work: Workspace) -> Terms:
@@ -42,6 +46,12 @@ def compose_terms(left: Term, right: Term, work: Workspace) -> Term:
         joined = compose_kronecker(left, right)
         if joined is not None:
             return joined
+    if isinstance(left, SparseMap) and isinstance(right, KroneckerMap) and FEW_ROWS * left.bound < right.m:
+        taken, places = torch.unique(left.pattern.cols, return_inverse=True)
+        some = picked(right, taken)
+        if some is not None:
+            pattern = replace(left.pattern, cols=places, key=None)
+            return compose_terms(replace(left, in_shape=(taken.numel(),), pattern=pattern), some, work)
     if isinstance(left, KroneckerMap) and left.is_diagonal and isinstance(right, SparseMap):
         return _scale_rows(left.flat_diagonal(), right, left)
     if isinstance(right, KroneckerMap) and right.is_diagonal and isinstance(left, SparseMap):

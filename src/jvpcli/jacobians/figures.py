@@ -22,8 +22,11 @@ LARGEST_DENSE = 1_000_000
 
 def array(tensor: Tensor) -> np.ndarray | None:
     """The numbers of a tensor, or None above the size that is written out dense."""
-    if _written(tensor.shape) > LARGEST_DENSE:
-        return None
+    return None if _written(tensor.shape) > LARGEST_DENSE else as_numpy(tensor)
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor; those of a dtype that numpy does not have in the next wider one."""
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()

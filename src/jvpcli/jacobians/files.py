@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import UsageError
+from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.passes import Sweep, blocks
 from jvpcli.writer import written
@@ -72,9 +73,9 @@ def _arrays(maps: Maps, form: str) -> dict[str, np.ndarray]:
             arrays |= {prefix + key: value for key, value in _coordinates(linear_map).items()}
             arrays |= {prefix + "names": np.array([y, x])}
         else:
-            arrays[f"{y}/{x}"] = _numpy(linear_map.to_dense())
+            arrays[f"{y}/{x}"] = as_numpy(linear_map.to_dense())
         if linear_map.aside is not None:
-            arrays[f"{y}/{x}/imaginary"] = _numpy(linear_map.aside.reshape(linear_map.out_shape + linear_map.in_shape))
+            arrays[f"{y}/{x}/imaginary"] = as_numpy(linear_map.aside.reshape(linear_map.out_shape + linear_map.in_shape))
     return arrays
 
 
@@ -85,7 +86,7 @@ def is_sparse(linear_map: LinearMap) -> bool:
 
 def _coordinates(linear_map: LinearMap) -> dict[str, np.ndarray]:
     """The keys of SciPy's `save_npz` for a COO array."""
-    rows, cols, values = (_numpy(part) for part in linear_map.entries())
+    rows, cols, values = (as_numpy(part) for part in linear_map.entries())
     return {
         "format": np.array(b"coo"),
         "shape": np.array([linear_map.m, linear_map.n]),
@@ -100,16 +101,16 @@ def _coordinates(linear_map: LinearMap) -> dict[str, np.ndarray]:
 def _stream(linear_map: LinearMap, stream: IO[bytes], dtype: torch.dtype) -> None:
     """The dense array into a file, a few rows in memory at a time."""
     shape = linear_map.out_shape + linear_map.in_shape
-    kind = _numpy(torch.empty(0, dtype=dtype)).dtype
+    kind = as_numpy(torch.empty(0, dtype=dtype)).dtype
     m, n = linear_map.m, linear_map.n
     if m * n == 0 or not shape:
-        whole = _numpy(linear_map.to_dense()) if shape == () else np.zeros(shape, kind)
+        whole = as_numpy(linear_map.to_dense()) if shape == () else np.zeros(shape, kind)
         np.lib.format.write_array(stream, whole, allow_pickle=False)
         return
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, header)
     if is_sparse(linear_map):
-        rows, cols, values = (_numpy(part) for part in linear_map.entries())
+        rows, cols, values = (as_numpy(part) for part in linear_map.entries())
         start = stream.tell()
         _take_room(stream, start + m * n * kind.itemsize)
         matrix = np.memmap(stream, kind, mode="r+", offset=start, shape=(m, n))
@@ -118,7 +119,7 @@ def _stream(linear_map: LinearMap, stream: IO[bytes], dtype: torch.dtype) -> Non
         return
     step = max(1, ENTRIES_AT_A_TIME // n)
     for first in range(0, m, step):
-        some = _numpy(_rows(linear_map, first, min(first + step, m), dtype)).astype(kind, copy=False)
+        some = as_numpy(_rows(linear_map, first, min(first + step, m), dtype)).astype(kind, copy=False)
         stream.write(np.ascontiguousarray(some).data)
 
 
@@ -142,8 +143,3 @@ def _rows(linear_map: LinearMap, start: int, stop: int, dtype: torch.dtype) -> T
         return linear_map.to_dense().reshape(linear_map.m, linear_map.n)[start:stop]
     sweep = Sweep(lambda v: [linear_map.pullback(v)], torch.empty(linear_map.out_shape, dtype=dtype))
     return torch.cat([rows.reshape(last - first, -1) for first, last, (rows,) in blocks(sweep, start, stop) if rows is not None])
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    tensor = tensor.detach().cpu().resolve_conj()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()

@@ -60,7 +60,7 @@ def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) ->
     Raises:
         RuntimeError: an operation of the graph cannot be differentiated twice.
     """
-    weights, gradients = _transposed(output, inputs)
+    weights, gradients = transposed(output, inputs)
     reached = [(g, u) for g, u in zip(gradients, tangents, strict=True) if g is not None]
     if not reached:
         return torch.zeros_like(output)
@@ -77,7 +77,7 @@ def paired(ys: Sequence[Tensor], vs: Sequence[Tensor]) -> Tensor:
     return sum(others, first)
 
 
-def _transposed(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
+def transposed(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
     """w, some cotangent that requires grad, and wᵀJ for each input as a function of it; None: not reached."""
     with torch.enable_grad():
         weights = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
@@ -259,7 +259,7 @@ def by_columns(
     Raises:
         RuntimeError: an operation of the graph cannot be differentiated twice, or an entry is NaN.
     """
-    weights, gradients = _transposed(output, inputs)
+    weights, gradients = transposed(output, inputs)
     results = []
     for gradient, x in zip(gradients, inputs, strict=True):
         matrix = weights.new_zeros((weights.numel(), x.numel()), dtype=x.dtype)
@@ -270,7 +270,7 @@ def by_columns(
                         matrix[:, start:stop] = columns.reshape(stop - start, -1).t()
                     if tell:
                         tell("forward passes, one a column", stop, x.numel())
-            if not _adds_up(weights.detach().reshape(-1), matrix, gradient.detach().reshape(-1)):
+            if not adds_up(weights.detach().reshape(-1), matrix, gradient.detach().reshape(-1)):
                 raise RuntimeError("an operation's backward cannot be differentiated")
             if matrix.isnan().any():  # a pass backwards may be spared it: a mask takes 0·∞ away that comes before it here
                 raise RuntimeError("double backward gives NaN")
@@ -278,7 +278,7 @@ def by_columns(
     return results
 
 
-def _adds_up(weights: Tensor, matrix: Tensor, gradient: Tensor) -> bool:
+def adds_up(weights: Tensor, matrix: Tensor, gradient: Tensor) -> bool:
     """Whether weightsᵀ · matrix is the gradient, but for roundings; where one of them is not finite nothing is said.
 
     A custom backward can hide what of it depends on the cotangent: columns have lost a term then.

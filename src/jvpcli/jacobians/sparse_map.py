@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.kronecker import KroneckerMap
+from jvpcli.jacobians.kronecker import KroneckerMap, kronecker
+from jvpcli.jacobians.labels import Factor, strides_of
 from jvpcli.jacobians.terms import Term, Workspace
 
 
@@ -105,6 +106,43 @@ def to_sparse(term: Term, work: Workspace) -> SparseMap:
         )
     values = term.values(inner + rows).reshape(width, height)
     return SparseMap(term.out_shape, term.in_shape, term.like, pattern, values)
+
+
+def picked(term: KroneckerMap, rows: Tensor) -> Term | None:
+    """Some rows of a regular piece, without the others; None where outputs lie on a diagonal, off which rows are empty.
+
+    Args:
+        rows: int64 (r,), numbers of its rows: the result has r of them.
+    """
+    if len(set(term.out)) < len(term.out):
+        return None
+    strides, shape = strides_of(term.out, term.sizes), (rows.numel(),)
+    at = {k: torch.div(rows, strides[k], rounding_mode="floor") % term.sizes[k] for k in term.out}
+    inner = tuple([k for k in dict.fromkeys(term.inn) if k not in at])
+    row = 1 + max(term.sizes, default=0)
+    sizes = {row: shape[0], **{k: term.sizes[k] for k in inner}}
+
+    def gathered(factor: Factor) -> Factor:
+        """The factor with one axis for the rows in the place of those that the output has."""
+        outer, rest = [k for k in factor.labels if k in at], tuple([k for k in factor.labels if k not in at])
+        if not outer:
+            return factor
+        places = tuple([at[k] for k in outer])
+        values = factor.values.permute([factor.labels.index(k) for k in (*outer, *rest)])[places]
+        return Factor(values, (row, *rest))
+
+    factors = [gathered(factor) for factor in term.factors]
+    if term.is_dense:
+        return kronecker(shape, term.in_shape, (row,), inner, sizes, term.like, factors, term.scale)
+    along = strides_of(term.inn, term.sizes)
+    base = torch.stack([along[k] * at[k] for k in at if k in along]).sum(0)
+    cols = term.index(term.inn, inner).reshape(-1, 1) + base
+    if not factors and term.scale == 1:
+        values = None
+    else:
+        filled = KroneckerMap(shape, term.in_shape, term.like, (row,), inner, sizes, tuple(factors), term.scale)
+        values = filled.values((*inner, row)).reshape(cols.shape)
+    return SparseMap(shape, term.in_shape, term.like, Pattern(None, cols), values)
 
 
 def merge(term: SparseMap, work: Workspace) -> SparseMap:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jvpcli.render.matrix import Matrix, jacobians, pattern
 from jvpcli.render.numbers import index_text, number_text
-from jvpcli.report import InspectReport, Jacobian
+from jvpcli.report import Blocks, InspectReport, Jacobian
 from jvpcli.report.hessian import HessianReport
 from jvpcli.report.trace import TraceReport
 
@@ -50,7 +50,8 @@ def heatmap(report: InspectReport | TraceReport | HessianReport, console: Consol
     if isinstance(report, TraceReport):
         lines = list(_norms(report, _room(console)[0]))
     else:
-        lines = [line for picture in jacobians(report) for line in _picture(*picture, console)]
+        pictures = [(*found, console, _norms_of(report, *found[:2])) for found in jacobians(report)]
+        lines = [line for picture in pictures for line in _picture(*picture)]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -62,8 +63,21 @@ def _room(console: Console) -> tuple[int, int]:
     return min(console.width, MOST_COLUMNS), max(8, min(console.height - 8, MOST_LINES))
 
 
-def _picture(y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, console: Console) -> Iterator[Text]:
+def _norms_of(report: InspectReport | HessianReport, y: str, x: str) -> Blocks | None:
+    """The norms of the pieces of a Jacobian that was written to a store."""
+    saved = report.saved if isinstance(report, InspectReport) else None
+    return None if saved is None else saved.jacobian[y][x].picture
+
+
+def _picture(
+    y: str, x: str, jacobian: Jacobian, matrix: Matrix | None, console: Console, norms: Blocks | None = None
+) -> Iterator[Text]:
     yield Text.assemble(f"\n∂{y}/∂{x}", style="bold")
+    if matrix is None and norms is not None:
+        sizes = f"{norms.output_sizes[0]} by {norms.input_sizes[0]}"
+        yield Text(f"  the norms of its pieces, each of {sizes} entries of the flattened matrix", style="dim")
+        at, to = norms.norms.nonzero()
+        matrix = Matrix(norms.norms.shape[:1], norms.norms.shape[1:], at, to, norms.norms[at, to])
     if matrix is None:
         yield Text(f"  not written out: {jacobian.reason}", style="dim")
         return

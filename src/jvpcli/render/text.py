@@ -26,6 +26,7 @@ from jvpcli.report import (
     Jacobian,
     Notice,
     Refusal,
+    Saved,
     Value,
     WorkedEntry,
 )
@@ -211,6 +212,8 @@ def _sections(
         yield "The leading singular values", Group(*_spectra(report))
     if report.jvp is not None:
         yield "The product with the tangent (JVP)", Group(*_tangents(report, window, width))
+    if report.saved is not None:
+        yield "What was saved", Group(*_saved(report.saved))
 
 
 def _shapes(report: InspectReport) -> Table:
@@ -500,6 +503,20 @@ def _tangents(report: InspectReport, window: Window, width: int) -> Iterator[Ren
         yield Text(f"u for {name} = {tangent.source}", style=QUIET)
     for name, pushed in (report.jvp or {}).items():
         yield labelled_array(f"J u for {name} = ", pushed.value, window.lines, width)
+
+
+def _saved(saved: Saved) -> Iterator[RenderableType]:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for y, by_input in saved.jacobian.items():
+        for x, each in by_input.items():
+            blocks = f"{each.blocks} block{'' if each.blocks == 1 else 's'} of {each.block_size} {each.along}"
+            held = "dense" if each.format == "dense" else "its nonzeros (CSR)"
+            norm = f"Frobenius norm {number_text(each.frobenius_norm)}"
+            table.add_row(Text(f"∂{y}/∂{x}", NAME), Text(held), Text(blocks), Text(f"{each.nnz} not zero"), Text(norm))
+    yield table
+    computed = "all computed now" if saved.computed == saved.blocks else f"{saved.computed} of {saved.blocks} blocks computed now"
+    yield Text.assemble((saved.path, NAME), f": {bytes_text(saved.bytes)}, {computed}; jvpcli.open reads it.")
+    yield Text("Its products, from the blocks as they were read back, are those of autograd.", style=QUIET)
 
 
 def _spectra(report: InspectReport) -> Iterator[RenderableType]:

@@ -94,6 +94,38 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A Jacobian as it was written to a Zarr store: the matrix of the flattened output by the flattened input, in blocks.
+
+    `format` is dense or csr, `along` says whether blocks are of rows or of columns, `block_size` of how many.  `nnz`,
+    `frobenius_norm` and the main `diagonal` (None above the size that is written out) are of all blocks together; `picture` are
+    the norms of pieces of the matrix.  `jvp_difference` is how far J·u, read back from the store, is from that of autograd at
+    most, for a random u; None where autograd does not tell it.
+    """
+
+    format: str
+    along: str
+    blocks: int
+    block_size: int
+    nnz: int
+    frobenius_norm: float
+    picture: Blocks
+    jvp_difference: float | None = None
+    diagonal: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What stands in a Zarr store: so many blocks, of which this run computed some, and the bytes that they take on the disk."""
+
+    path: str
+    blocks: int
+    computed: int
+    bytes: int
+    jacobian: Mapping[str, Mapping[str, Stored]]
+
+
+@dataclass(frozen=True)
 class Term:
     """One product v·J of a worked-out entry: which output entry it comes from, and both factors."""
 
@@ -127,7 +159,8 @@ class Plan:
     """How the derivatives are computed: decided before computing.
 
     `strategy` is dense (one pass a row or column), accumulated (local Jacobians multiplied together: no passes), batched
-    (the rows of all samples of a batch by one pass, as far as they stay apart) or matrix_free (products alone);
+    (the rows of all samples of a batch by one pass, as far as they stay apart), blocks (each by a way of its own, written to a
+    store) or matrix_free (products alone);
     `peak_bytes` is an upper bound over what the evaluation holds.
     """
 
@@ -193,7 +226,8 @@ class InspectReport:
     """The answer of `jvp inspect`.
 
     With `is_grads_batched` every cotangent, and so every vjp, has an axis in front: one row for each v.  Where several calls of
-    backward add up, `parts` are what each output, those of the calls in order, adds to each vjp.
+    backward add up, `parts` are what each output, those of the calls in order, adds to each vjp.  `saved` is what was written to
+    a Zarr store.
     """
 
     expression: str
@@ -216,6 +250,7 @@ class InspectReport:
     calls: tuple[Call, ...] | None = None
     passed_over: tuple[PassedOver, ...] | None = None
     parts: Mapping[str, Mapping[str, Value]] | None = None
+    saved: Saved | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,309 @@
+"""`--cluster`: the same answers and the same bytes as without, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from math import prod
+
+import pytest
+
+pytest.importorskip("distributed")
+pytest.importorskip("zarr")
+
+import jvpcli
+from processes import PATIENCE, children, gone, until
+
+ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "2"}
+
+OUTER = {"expression": "torch.outer(x,x)", "inputs": {"x": [1, 2, 3, 4]}}
+LINES = [
+    json.dumps(OUTER),
+    "nonsense",
+    json.dumps({"expression": "x.sum()", "inputs": {"x": "torch.randn(3)"}, "tangent": "ones"}),
+    json.dumps({"expression": "x.repeat(10**7)", "inputs": {"x": 1}, "memory_limit": "10MB"}),
+    json.dumps({**OUTER, "command": "check"}),
+    json.dumps({"expression": "torch.sinn(x)", "inputs": {"x": 1}}),
+    json.dumps({**OUTER, "grad_outputs": [1, 2]}),
+]
+STUCK = {"expression": "[torch.linalg.svdvals(x + k) for k in range(10**5)][-1]", "inputs": {"x": "torch.eye(300)"}}
+
+
+class Cluster:
+    """A scheduler and two workers, each a process of its own; `with` starts them, and ends what is left of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self.scheduler, self.workers = self.start_scheduler(), self.start_workers()
+        return self
+
+    def __exit__(self, *_):
+        for process in (self.workers, self.scheduler):
+            process.terminate()
+            process.wait(PATIENCE)
+
+    def start_scheduler(self):
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
+        return self._start("distributed.cli.dask_scheduler", *options)
+
+    def start_workers(self):
+        options = ["--nworkers", "2", "--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)]
+        return self._start("distributed.cli.dask_worker", self.address, *options)
+
+    def _start(self, module, *options):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([sys.executable, "-m", module, *options], env=ENVIRON, **quiet)
+
+    def restart(self):
+        """Another scheduler at the same address, and other workers: those of a scheduler that is gone leave."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        self.scheduler = self.start_scheduler()
+        self.workers.terminate()
+        self.workers.wait(PATIENCE)
+        self.workers = self.start_workers()
+
+    def kill_a_worker(self):
+        """SIGKILL; its nanny starts another."""
+        client = self.client()
+        with client:
+            pid = next(iter(client.run(os.getpid).values()))
+        os.kill(pid, signal.SIGKILL)
+
+    def client(self):
+        from distributed import Client
+
+        return Client(self.address, timeout=PATIENCE, set_as_default=False)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("dask")) as found:
+        yield found
+
+
+def jvp(*argv, **options):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "jvpcli", *map(str, argv)]
+    return subprocess.Popen(command, env=ENVIRON, start_new_session=True, **{**pipes, **options})
+
+
+def outcome(process):
+    out, err = process.communicate(timeout=4 * PATIENCE)
+    return process.returncode, out, err.decode()
+
+
+# Batches
+
+
+def with_id(document, number):
+    return b'{"id":%d,' % number + document[1:]
+
+
+def test_five_thousand_lines_are_answered_as_without_while_a_worker_dies(cluster, tmp_path):
+    source, alone = tmp_path / "r.jsonl", tmp_path / "alone.jsonl"
+    alone.write_text("\n".join(LINES))
+    documents = outcome(jvp("batch", alone))[1].splitlines()
+    chosen = [number * 7919 % len(LINES) if number % 100 < 3 else 0 for number in range(5_000)]
+    texts = [LINES[k] if k == 1 else json.dumps({"id": number, **json.loads(LINES[k])}) for number, k in enumerate(chosen)]
+    source.write_text("\n".join(texts))
+    with open(tmp_path / "answers", "w+b") as answers:
+        process = jvp("batch", source, "--cluster", cluster.address, stdout=answers)
+        until(lambda: os.fstat(answers.fileno()).st_size, process)
+        cluster.kill_a_worker()
+        code, _, err = outcome(process)
+        answers.seek(0)
+        found = answers.read().splitlines()
+    expected = [documents[k] if k == 1 else with_id(documents[k], number) for number, k in enumerate(chosen)]
+    assert len(found) == len(expected)
+    assert [place for place, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1]] == []
+    failed = sum(k in (1, 3, 5, 6) for k in chosen)
+    assert (code, err) == (8, f"{failed} of 5000 lines failed\n")
+
+
+def test_a_line_that_takes_workers_down_gets_its_error_and_the_rest_go_on(cluster, tmp_path):
+    source = tmp_path / "r.jsonl"
+    source.write_text("\n".join(json.dumps({"id": k, **(STUCK if k == 1 else OUTER)}) for k in range(4)))
+    process = jvp("batch", source, "--cluster", cluster.address)
+    with cluster.client() as client:
+        for _ in range(3):
+            until(lambda: lines_under_way(client) == 1, process)
+            (address,) = [worker for worker, keys in client.processing().items() if any(map(is_lines, keys))]
+            pid = client.run(os.getpid, workers=[address])[address]
+            os.kill(pid, signal.SIGKILL)
+            until(lambda address=address: address not in client.scheduler_info(n_workers=-1)["workers"], process)
+    code, out, err = outcome(process)
+    documents = [json.loads(line) for line in out.splitlines()]
+    assert [document["id"] for document in documents] == [0, 1, 2, 3]
+    assert [document["ok"] for document in documents] == [True, False, True, True]
+    assert documents[1]["error"]["code"] == "limit"
+    assert documents[1]["error"]["message"] == "the line took down 3 workers, one after the other"
+    assert (code, err) == (8, "1 of 4 lines failed\n")
+
+
+def is_lines(key):
+    return str(key).startswith("jvp-lines")
+
+
+def lines_under_way(client):
+    return sum(is_lines(key) for keys in client.processing().values() for key in keys)
+
+
+def test_lines_are_answered_as_they_come(cluster):
+    process = jvp("batch", "--cluster", cluster.address, stdin=subprocess.PIPE)
+    for number in range(3):
+        process.stdin.write(json.dumps({"id": number, **OUTER}).encode() + b"\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == number
+    process.stdin.close()
+    assert process.wait(PATIENCE) == 0
+
+
+# Jacobians
+
+
+LIMIT = "400kB"
+DENSE = "torch.tanh(A @ x)", {"A": "torch.randn(1500,700)", "x": "torch.randn(700)"}, {"wrt": "x"}
+NONZEROS = "X @ W", {"X": "torch.randn(300,30)", "W": "torch.randn(30,30)"}, {"jacobian": "sparse"}
+ALONE = """
+import json, sys, jvpcli
+(expression, inputs, more), path = json.loads(sys.argv[1]), sys.argv[2]
+print(json.dumps(jvpcli.inspect(expression, inputs, save=path, memory_limit=sys.argv[3], **more).to_dict()))
+"""
+
+
+def options(question):
+    """A question as the command line has it."""
+    expression, inputs, more = question
+    given = [word for name, value in {**inputs, **more}.items() for word in (f"--{name}", value)]
+    return ["inspect", expression, *given, "--memory-limit", LIMIT, "--json"]
+
+
+def files(path):
+    """Every file of a store, by name."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def written(path):
+    """How many blocks are recorded, by names of their files."""
+    return len(list(path.rglob("nnz/c/*")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The files of a run in one process, and its document."""
+    folder, found = tmp_path_factory.mktemp("stores"), {}
+    for name, question in (("dense", DENSE), ("nonzeros", NONZEROS)):
+        path = folder / f"{name}.zarr"
+        argv = [sys.executable, "-c", ALONE, json.dumps(question), path, LIMIT]
+        out = subprocess.run(argv, env=ENVIRON, check=True, capture_output=True).stdout
+        found[name] = files(path), json.loads(out)
+    return found
+
+
+def test_a_jacobian_is_the_same_whatever_dies(cluster, undisturbed, tmp_path):
+    """A worker killed, the scheduler started anew, the client killed: no byte differs, and nothing is left."""
+    path = tmp_path / "J.zarr"
+    asked = [*options(DENSE), "--save", path, "--cluster", cluster.address]
+    client = jvp(*asked)
+    until(lambda: written(path) > 3, client)
+    cluster.kill_a_worker()
+    until(lambda: written(path) > 10, client)
+    cluster.restart()
+    before = written(path)
+    until(lambda: written(path) > before + 5, client)
+    computing = children(client)
+    os.killpg(client.pid, signal.SIGKILL)
+    client.communicate()
+    assert all(map(gone, computing))
+    with pytest.raises(jvpcli.JvpError, match="is not complete"):
+        jvpcli.open(path)
+    code, out, err = outcome(jvp(*asked, "--resume"))
+    assert (code, err) == (0, "")
+    whole, document = undisturbed["dense"]
+    assert files(path) == whole
+    found = json.loads(out)
+    assert 0 < found["saved"]["computed"] < found["saved"]["blocks"]
+    assert prod(found["jacobian"]["y"]["x"]["shape"]) * 4 > 10 * 400_000  # the memory limit
+    for saved in (found["saved"], document["saved"]):
+        del saved["computed"], saved["path"]
+    assert found["saved"] == document["saved"]
+
+
+def test_nonzeros_are_the_same_whatever_dies(cluster, undisturbed, tmp_path):
+    path = tmp_path / "J.zarr"
+    client = jvp(*options(NONZEROS), "--save", path, "--cluster", cluster.address)
+    until(lambda: written(path) > 3, client)
+    cluster.kill_a_worker()
+    code, _, err = outcome(client)
+    assert (code, err) == (0, "")
+    assert files(path) == undisturbed["nonzeros"][0]
+
+
+def test_a_function_goes_to_the_workers_with_its_tensors(cluster, tmp_path):
+    import torch
+
+    x, scale = torch.arange(5.0), torch.arange(1.0, 6.0)
+    with cluster.client() as client:
+        maps = jvpcli.jacobian(lambda x, n: torch.outer(x, x * scale) ** n, x, 2, save=tmp_path / "J.zarr", cluster=client)
+    expected = torch.autograd.functional.jacobian(lambda x: torch.outer(x, x * scale) ** 2, x)
+    torch.testing.assert_close(maps["y", "x"].to_dense(), expected)
+
+
+def test_files_to_import_go_to_the_workers(cluster, tmp_path):
+    import torch
+
+    (tmp_path / "model.py").write_text("import torch\nscale = 3.0\ndef f(x):\n    return torch.sin(scale * x)\n")
+    path, x = tmp_path / "J.zarr", torch.linspace(0, 1, 7)
+    maps = jvpcli.jacobian("f(x)", x=x, imports=tmp_path / "model.py", save=path, cluster=cluster.address)
+    torch.testing.assert_close(maps["y", "x"].to_dense(), torch.diag(3 * torch.cos(3 * x)))
+    assert b"scale" not in b"".join(files(path).values())  # what a store holds is never run
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["batch", "--cluster", "local:two"], "--cluster local:N starts N workers here, as in local:2; not 'local:two'"),
+        (["batch", "--cluster", "local:2", "--jobs", "2"], "--jobs is for processes here, and --cluster has workers"),
+        (["inspect", "x*2", "--x", "1", "--cluster", "local:2"],
+         "--cluster is for Jacobians that are written to a store, block by block"),
+        (["inspect", "x*2", "--x", "1", "--save", "J.npz", "--resume"],
+         "--resume is for Jacobians that are written to a store, block by block"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(argv, message, tmp_path):
+    code, _, err = outcome(jvp(*argv, cwd=tmp_path, stdin=subprocess.DEVNULL))
+    assert code == 2
+    assert " ".join(message.split()) in " ".join(err.replace("│", " ").split())
+
+
+def test_other_versions_are_named(cluster, monkeypatch):
+    from jvpcli import cluster as module
+
+    here = module.versions()
+    monkeypatch.setattr(module, "__version__", "9.9")
+    with cluster.client() as client, pytest.raises(jvpcli.JvpError) as raised, module.connected(client):
+        pass
+    assert f"has jvpcli {here['jvpcli']} (here 9.9)" in str(raised.value)
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    from jvpcli import cluster as module
+
+    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    absent = pytest.raises(jvpcli.JvpError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1")
+    with absent, module.connected("tcp://127.0.0.1:1"):
+        pass

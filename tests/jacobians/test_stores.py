@@ -1,0 +1,292 @@
+"""Jacobians in a Zarr store: what is read back, block by block, is what PyTorch gives, whatever was cut how."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import jvpcli
+from jvpcli.errors import FileError, LimitError, UsageError
+
+pytest.importorskip("zarr")
+
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def randn(*shape, dtype=torch.float64):
+    return torch.randn(shape, generator=RANDOM, dtype=dtype)
+
+
+CASES = {
+    "outer": ("torch.outer(x, x)", {"x": randn(4)}),
+    "not square": ("torch.tanh(W @ x)", {"W": randn(5, 3), "x": randn(3)}),
+    "two outputs": ("(x.sum(), torch.sin(x)[:, None] * w)", {"x": randn(7), "w": randn(3)}),
+    "a number": ("(x * x).sum()", {"x": randn(2, 3)}),
+    "of a number": ("x * torch.arange(5.)", {"x": randn()}),
+    "the input itself": ("x", {"x": randn(6)}),
+    "nothing": ("x[:0]", {"x": randn(3)}),
+    "of nothing": ("x.sum() + torch.zeros(3)", {"x": randn(0)}),
+    "diagonal": ("torch.sin(x)", {"x": randn(50)}),
+    "stencil": ("(x[2:] - 2 * x[1:-1] + x[:-2]) * x[1:-1]", {"x": randn(40)}),
+    "product": ("X @ W", {"X": randn(12, 5), "W": randn(5, 4)}),
+    "batched product": ("torch.einsum('bij,bjk->bik', A, B)", {"A": randn(3, 4, 2), "B": randn(3, 2, 5)}),
+    "broadcast": ("x[:, None] + w[None] * x[0]", {"x": randn(5), "w": randn(6)}),
+    "softmax": ("torch.softmax(x, 1)", {"x": randn(6, 5)}),
+    "convolution": ("F.conv1d(x[None, None], k[None, None]).relu()", {"x": randn(30), "k": randn(3)}),
+    "sorted": ("torch.sort(x * x).values.cumsum(0)", {"x": randn(9)}),
+    "single": ("torch.outer(x, torch.exp(x))", {"x": randn(5, dtype=torch.float32)}),
+    "half": ("torch.outer(x, x)", {"x": randn(4, dtype=torch.float16)}),
+    "brain": ("x[:, None] * x", {"x": randn(4, dtype=torch.bfloat16)}),
+}  # fmt: skip
+
+
+@pytest.fixture(params=[100, 1 << 26], ids=["some rows", "one block"])
+def blocks(request, monkeypatch):
+    """How many bytes a block has."""
+    monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", request.param)
+
+
+def rows(f, inputs, output):
+    """The gradients of Re y_k (and of Im y_k) to each input, one backward pass of PyTorch's each."""
+    leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+    found = f(**leaves)
+    y = found[output] if isinstance(found, tuple) else found
+    parts = torch.view_as_real(y).unbind(-1) if y.is_complex() else (y,)
+    result = []
+    for part in parts:
+        each = {name: [] for name in leaves}
+        for entry in part.reshape(-1):
+            gradients = torch.autograd.grad(entry, list(leaves.values()), retain_graph=True, allow_unused=True)
+            for (name, x), g in zip(leaves.items(), gradients, strict=True):
+                each[name].append((torch.zeros_like(x) if g is None else g).reshape(-1))
+        none = {name: x.detach().new_zeros(0, x.numel()) for name, x in leaves.items()}
+        result.append({name: torch.stack(found) if found else none[name] for name, found in each.items()})
+    return y.detach(), result
+
+
+
+def python(expression, inputs):
+    """The text as Python runs it, on named inputs."""
+    names = ", ".join(inputs)
+    return eval(f"lambda {names}: ({expression})", {"torch": torch, "F": torch.nn.functional})
+
+
+def close(found, expected):
+    low = expected.dtype in (torch.float16, torch.bfloat16)
+    torch.testing.assert_close(found, expected, rtol=2e-2 if low else 1e-5, atol=2e-2 if low else 1e-6)
+
+
+FEW = ("outer", "not square", "two outputs", "a number", "of nothing", "convolution")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "most"),
+    [
+        *[pytest.param(name, "auto", 100, id=f"{name}, some rows") for name in CASES],
+        *[pytest.param(name, "auto", 1, id=f"{name}, row by row") for name in FEW],
+        *[pytest.param(name, "auto", 1 << 26, id=f"{name}, one block") for name in FEW],
+        *[pytest.param(name, "forward", 100, id=f"{name}, columns") for name in FEW],
+    ],
+)
+def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypatch):
+    monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", most)
+    expression, inputs = CASES[name]
+    path = tmp_path / "J.zarr"
+    maps = jvpcli.jacobian(expression, inputs, save=path, mode=mode, dtype="float64")
+    opened = jvpcli.open(path)
+    assert list(opened) == list(maps)
+    for (y_name, x_name), each in opened.items():
+        number = int(y_name[1:]) if y_name != "y" else 0
+        y, (matrices, *_) = rows(python(expression, inputs), inputs, number)
+        matrix, x = matrices[x_name], inputs[x_name]
+        assert (each.out_shape, each.in_shape, each.dtype) == (tuple(y.shape), tuple(x.shape), x.dtype)
+        close(each.to_dense(), matrix.reshape(*y.shape, *x.shape))
+        assert each.nnz == torch.count_nonzero(each.to_dense())
+        close(torch.tensor(each.norm, dtype=torch.float64), matrix.double().norm())
+        close(each.diagonal.to(matrix.dtype), matrix.diagonal())
+        high, wide, norms = each.picture()
+        cut = [piece.double().norm() for band in matrix.split(high) for piece in band.split(wide, 1)]
+        close(torch.from_numpy(norms.reshape(-1)), torch.stack(cut) if matrix.numel() else torch.zeros(norms.size).double())
+        v, u = randn(*y.shape).to(y.dtype), randn(*x.shape).to(x.dtype)
+        close(each.pullback(v), (v.reshape(-1) @ matrix.to(v.dtype)).reshape(x.shape).to(x.dtype))
+        close(each.pushforward(u), (matrix @ u.reshape(-1)).reshape(y.shape))
+        sizes = each.absolute()
+        close(sizes.pullback(v.abs()), (v.reshape(-1).abs() @ matrix.abs().to(v.dtype)).reshape(x.shape).to(x.dtype))
+        if x.dtype not in (torch.float16, torch.bfloat16):
+            sparse = each.to_scipy()
+            assert sparse.shape == matrix.shape
+            close(torch.from_numpy(sparse.toarray()), matrix)
+        lazy = each.to_dask()
+        assert lazy.shape == tuple(matrix.shape)
+        computed = lazy.compute()
+        close(torch.from_numpy(np.asarray(computed.toarray() if hasattr(computed, "toarray") else computed)).to(x.dtype), matrix)
+        r, c, values = each.entries()
+        close(torch.zeros_like(matrix).index_put((r, c), values), matrix)
+
+
+@pytest.mark.parametrize("name", ["outer", "stencil", "product", "batched product"])
+def test_rows_are_read_alone(name, blocks, tmp_path):
+    expression, inputs = CASES[name]
+    jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr")
+    for (_, x), each in jvpcli.open(tmp_path / "J.zarr").items():
+        y, (matrices,) = rows(python(expression, inputs), inputs, 0)
+        whole = matrices[x].reshape(*y.shape, *inputs[x].shape)
+        keys = [0, -1, slice(1, 3), slice(None, None, 2), slice(2, 2), [2, 0], (slice(None), 1), (0, 1), ...]
+        for key in keys if y.dim() > 1 else [k for k in keys if not isinstance(k, tuple)]:
+            torch.testing.assert_close(each[key], whole[key])
+
+
+COMPLEX = {
+    "to complex": ("torch.fft.fft(x)", {"x": randn(6)}),
+    "from complex": ("z.abs() * 2", {"z": randn(5, dtype=torch.complex128)}),
+    "holomorphic": ("z * z", {"z": randn(5, dtype=torch.complex128)}),
+    "not holomorphic": ("z * z.conj() + z", {"z": randn(5, dtype=torch.complex128)}),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_numbers_go_pytorch_s_way(name, blocks, tmp_path):
+    expression, inputs = COMPLEX[name]
+    each = next(iter(jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr").values()))
+    ((x_name, x),) = inputs.items()
+    y, parts = rows(python(expression, inputs), inputs, 0)
+    v = randn(*y.shape).to(y.dtype) + (1j * randn(*y.shape) if y.is_complex() else 0)
+    leaf = x.clone().requires_grad_()
+    (direct,) = torch.autograd.grad(python(expression, inputs)(leaf), leaf, v)
+    torch.testing.assert_close(each.pullback(v), direct)
+    shown = parts[0][x_name] if x.is_complex() or not y.is_complex() else torch.complex(parts[0][x_name], parts[1][x_name])
+    torch.testing.assert_close(each.to_dense().reshape(shown.shape), shown)
+    u = randn(*x.shape).to(x.dtype) + (1j * randn(*x.shape) if x.is_complex() else 0)
+    torch.testing.assert_close(each.pushforward(u), torch.func.jvp(python(expression, inputs), (x,), (u,))[1])
+    assert each.of_complex == (y.is_complex(), x.is_complex())
+
+
+def test_a_form_that_is_asked_for_is_the_form(tmp_path):
+    x = randn(30)
+    for form, sparse in (("dense", False), ("sparse", True), ("auto", True)):
+        jvpcli.inspect("torch.sin(x)", x=x, jacobian=form, save=tmp_path / f"{form}.zarr")
+        each = jvpcli.open(tmp_path / f"{form}.zarr")["y", "x"]
+        assert each.is_sparse is sparse
+        torch.testing.assert_close(each.to_dense(), torch.diag(torch.cos(x)))
+
+
+def test_the_memory_limit_sets_the_blocks_and_refuses_what_has_no_room(tmp_path):
+    asked = {"A": randn(40, 25), "x": randn(25), "wrt": "x", "save": tmp_path / "J.zarr", "memory_limit": "64kB"}
+    saved = jvpcli.inspect("torch.tanh(A @ x)", **asked)
+    about = saved.report.saved.jacobian["y"]["x"]
+    assert about.blocks * about.block_size >= 40 > (about.blocks - 1) * about.block_size
+    assert about.block_size * 25 * 8 * 16 <= 64_000
+    with pytest.raises(LimitError, match="a row of the Jacobian of y takes 80,000 bytes"):
+        jvpcli.jacobian("torch.cumsum(torch.exp(x), 0)", x=randn(10_000), save=tmp_path / "K.zarr", memory_limit="300kB")
+
+
+def files(path):
+    """Every file of a store but for what was asked of whom, by name."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("expression", ["torch.tanh(W @ x)", "torch.sin(x)", "X @ W"])
+def test_what_was_broken_off_goes_on_to_the_same_bytes(expression, tmp_path, monkeypatch):
+    monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 200)
+    inputs = {"W": randn(8, 8), "x": randn(8 if "W" in expression else 40), "X": randn(9, 8)}
+    inputs = {name: x for name, x in inputs.items() if name in expression}
+    jvpcli.jacobian(expression, inputs, save=tmp_path / "whole.zarr")
+    whole = files(tmp_path / "whole.zarr")
+
+    written, write = [], jvpcli.jacobians.stored.write_block
+
+    class KilledError(Exception):
+        pass
+
+    def dying(path, cut, number, maps):
+        """Dies with the numbers of the third block written, and not yet its entry in the record."""
+        if len(written) == 2:
+            write(path, cut, number, maps)
+            for record in tmp_path.joinpath("J.zarr").rglob(f"nnz/c/{number}"):
+                record.unlink()
+            (tmp_path / "J.zarr" / "jacobian" / "c.0123.partial").write_bytes(b"half a chunk")
+            raise KilledError
+        written.append(number)
+        write(path, cut, number, maps)
+
+    monkeypatch.setattr("jvpcli.jacobians.stored.write_block", dying)
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr")
+    monkeypatch.setattr("jvpcli.jacobians.stored.write_block", write)
+    with pytest.raises(FileError, match=r"J.zarr is not complete: \d+ of \d+ blocks are missing"):
+        jvpcli.open(tmp_path / "J.zarr")
+    with pytest.raises(UsageError, match="is there already, and a store is not overwritten"):
+        jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr")
+    result = jvpcli.inspect(expression, inputs, save=tmp_path / "J.zarr", resume=True)
+    assert result.report.saved.computed == result.report.saved.blocks - 2
+    assert files(tmp_path / "J.zarr") == whole
+    again = jvpcli.inspect(expression, inputs, save=tmp_path / "J.zarr", resume=True)
+    assert again.report.saved.computed == 0
+    assert files(tmp_path / "J.zarr") == whole
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [
+        ({"expression": "torch.cos(x)"}, "expression differs"),
+        ({"x": torch.arange(8.0) + 1}, "the value of x differs"),
+        ({"seed": 5}, "seed differs"),
+        ({"x": torch.arange(9.0)}, "outputs differs"),
+    ],
+)
+def test_a_store_of_another_question_is_not_gone_on_with(changed, differs, tmp_path):
+    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": tmp_path / "J.zarr"}
+    jvpcli.jacobian(**asked)
+    before = files(tmp_path / "J.zarr")
+    with pytest.raises(UsageError, match=differs):
+        jvpcli.jacobian(**{**asked, **changed}, resume=True)
+    assert files(tmp_path / "J.zarr") == before
+
+
+def test_blocks_of_another_function_are_found_out(tmp_path, monkeypatch):
+    """Where the text of a function has changed that goes by the same name."""
+    monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 64)
+
+    def make(power):
+        def f(x):
+            return torch.outer(x, x**power)
+
+        return f
+
+    x = randn(5)
+    jvpcli.jacobian(make(2), x, save=tmp_path / "J.zarr")
+    for record in list((tmp_path / "J.zarr").rglob("nnz/c/*"))[:2]:
+        record.unlink()
+    with pytest.raises(jvpcli.JvpError, match="two ways to"):
+        jvpcli.jacobian(make(3), x, save=tmp_path / "J.zarr", resume=True)
+
+
+def test_what_goes_with_a_store_alone_is_refused_without(tmp_path):
+    for more in ({"resume": True}, {"cluster": "local:2"}, {"resume": True, "save": tmp_path / "J.npz"}):
+        with pytest.raises(UsageError, match="is for Jacobians that are written to a store"):
+            jvpcli.inspect("torch.sin(x)", x=[1.0, 2.0], **more)
+    for more in ({"blocks": (1, 1)}, {"spectrum": True}):
+        with pytest.raises(UsageError, match="takes the whole Jacobian"):
+            jvpcli.inspect("torch.sin(x)", x=[1.0, 2.0], save=tmp_path / "J.zarr", **more)
+    assert not (tmp_path / "J.zarr").exists()
+    with pytest.raises(FileError, match="there is no such directory"):
+        jvpcli.open(tmp_path / "J.zarr")
+    (tmp_path / "J.zarr").mkdir()
+    with pytest.raises(FileError, match="it is no Zarr store"):
+        jvpcli.open(tmp_path / "J.zarr")
+    shutil.rmtree(tmp_path / "J.zarr")
+    __import__("zarr").open_group(tmp_path / "J.zarr", mode="w")
+    with pytest.raises(FileError, match="holds no Jacobians of jvp's"):
+        jvpcli.open(tmp_path / "J.zarr")
+
+
+def test_names_that_no_directory_may_have(tmp_path):
+    inputs = {"batch": {"a/b": randn(3), "..": randn(2)}}
+    path = tmp_path / "J.zarr"
+    jvpcli.jacobian(lambda batch: batch["a/b"].sum() * batch[".."], **inputs, save=path)
+    found = jvpcli.open(path)
+    assert list(found) == [("y", 'batch["a/b"]'), ("y", 'batch[".."]')]
+    torch.testing.assert_close(found["y", 'batch["a/b"]'].to_dense(), inputs["batch"][".."][:, None].expand(2, 3))
