@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # `typing` alone takes as long to load as asking a resident process
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jvpcli.cli.context import Context
 
 
@@ -18,28 +20,39 @@ def main() -> None:
     interpreter down takes longer than most answers.  `run` has flushed everything by then.
     """
     gc.disable()
+    argv = sys.argv[1:]
+    from jvpcli.cli.client import ask
+
+    code = ask(argv)
+    if code is None:
+        code = outcome(argv)
+    if argv[:1] == ["run"]:
+        sys.exit(code)  # a program of the user's own leaves as Python lets it: its exit handlers run
+    os._exit(code)
+
+
+def outcome(argv: Sequence[str]) -> int:
+    """Runs a command line in this process; its exit code."""
     from jvpcli.cli.app import COMPUTING, run
     from jvpcli.cli.argv import has_flag
     from jvpcli.cli.context import Context
     from jvpcli.system.processes import CAN_FORK
 
-    argv = sys.argv[1:]
     if has_flag(argv, "--debug") and sys.stderr is not None:
         import faulthandler
 
         faulthandler.enable()
-    computes = argv[:1] and argv[0] in COMPUTING
+    computes = bool(argv) and argv[0] in COMPUTING
     context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
     if computes and CAN_FORK:
         from jvpcli.cli.attendant import attended
 
-        os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))
-    if argv[:1] == ["run"]:
-        sys.exit(run(argv, context))  # a program of the user's own leaves as Python lets it: its exit handlers run
-    from jvpcli.cli.context import on_interrupt
+        return attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json"))
+    if argv[:1] != ["run"]:
+        from jvpcli.cli.context import on_interrupt
 
-    on_interrupt(lambda: interrupted(context))
-    os._exit(run(argv, context))
+        on_interrupt(lambda: interrupted(context))
+    return run(argv, context)
 
 
 def interrupted(context: Context) -> None:

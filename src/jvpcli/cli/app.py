@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run a program of yours as Python would; explain its autograd and shape errors, and answer for its derivative calls.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
+    "serve": "Serve a page to try things on, and answer the commands of this user's shells at once, until Ctrl-C.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
     "schema": "Print the JSON Schema (draft 2020-12) of every document that the other commands print with --json.",
     "completion": "Print a script for bash, zsh or fish that completes commands, options and the functions of an expression.",

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO
 
-from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
+from jvpcli.cli.answers import DONE, HEADER, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
 from jvpcli.cli.compute import start_threads
 from jvpcli.errors import FileError, JvpError
 from jvpcli.system.pipes import PIECE, Pipes
@@ -46,9 +46,6 @@ AHEAD_BYTES = 1 << 20
 
 IN_MEMORY = 1 << 20
 """Bytes of an answer that the parent holds in memory; a longer one is kept in a file without a name."""
-
-HEADER = struct.Struct("<BQ")
-"""Before a part of an answer: what it is, and its length."""
 
 READY = 5
 """The part of no answer by which a worker that was started anew tells, beside what `cli/answers.py` has, that it is there."""

@@ -32,6 +32,9 @@ class Process(Protocol):
     def end(self) -> int:
         """Ends it, whatever it is doing; its exit code."""
 
+    def tell(self, number: int) -> None:
+        """Sends it a signal."""
+
 
 def fork(main: Callable[[], int]) -> Process:
     """Starts a copy of this process, which runs `main` and leaves at once with the code that it returns, or with 1.
@@ -60,9 +63,12 @@ class _Fork:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def end(self) -> int:
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self.tell(signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def tell(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number)
 
 
 def spawn(main: Callable[..., None], arguments: tuple[int | None, ...], stdin: int, stdout: int) -> Process:
@@ -83,6 +89,17 @@ class _Spawned:
     def end(self) -> int:
         self._process.kill()
         return self._process.wait()
+
+    def tell(self, number: int) -> None:
+        self._process.send_signal(number)
+
+
+def stand_alone(interrupts: bool) -> None:
+    """This process is on its own from now on: what its parent's terminal sends does not reach it, and signals do what they
+    do in a process that a shell has started; Ctrl-C ends it if `interrupts`."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler if interrupts else signal.SIG_IGN)
 
 
 def signal_of(code: int) -> str | None:

@@ -1,0 +1,264 @@
+"""The resident process of `jvp serve`: torch is loaded here once, and every piece of work is done by a fork.
+
+It never computes.  Processes of the same user call its socket; what they send first is the work:
+
+    command   a command line, with the caller's streams, folder and variables: a fork becomes what the caller would have been
+    question  a request of the page or of `POST /api/…`: a fork sends its document back in parts, as a batch's worker does
+    stop, status
+
+Further bytes from the caller are signals for the fork; a caller who is gone takes its fork along.  Last comes the exit code.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jvpcli.cli.client import ACCEPTED, LENGTH, asks
+from jvpcli.system import local
+from jvpcli.system.pipes import PIECE, pipes
+from jvpcli.system.processes import CHILD_ENDED, Process, fork, hear, leave_with_parent_at_once, stand_alone
+
+if TYPE_CHECKING:
+    from socket import socket
+
+LONGEST = 1 << 26
+"""Bytes of a piece of work."""
+
+REFUSED = b"-"
+"""What is said instead of ACCEPTED where a command line is to be answered by the caller itself."""
+
+
+@dataclass(eq=False)
+class Caller:
+    """A connection: what has come in, the open files that came along, and the process that does the work, once it is known."""
+
+    connection: socket
+    incoming: bytearray = field(default_factory=bytearray)
+    descriptors: list[int] = field(default_factory=list)
+    process: Process | None = None
+
+    def work(self) -> dict[str, Any] | None:
+        """The work, once all of it is there.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if len(self.incoming) < LENGTH:
+            return None
+        size = int.from_bytes(self.incoming[:LENGTH], "little")
+        if size > LONGEST:
+            raise ValueError("it is too long")
+        if len(self.incoming) < LENGTH + size:
+            return None
+        body = bytes(self.incoming[LENGTH : LENGTH + size])
+        del self.incoming[: LENGTH + size]
+        found = ast.literal_eval(body.decode("ascii"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no mapping")
+        return found
+
+    def close(self) -> None:
+        """Takes leave of the caller."""
+        for descriptor in (*self.descriptors, self.connection.fileno()):
+            os.close(descriptor)
+        self.descriptors.clear()
+        self.connection.detach()
+
+
+class Resident:
+    """The process itself, around its socket; `about` is what it tells of itself, `others` are ends that no fork may keep."""
+
+    def __init__(self, listener: socket, about: str, others: tuple[int, ...]) -> None:
+        self.listener = listener
+        self.about = about
+        self.others = others
+        self.callers: dict[int, Caller] = {}
+        self.answered = 0
+        self.ends = pipes()
+        self.surroundings = local.surroundings()
+        self.loaded = _loaded()
+        self.signals = hear(CHILD_ENDED, signal.SIGINT, signal.SIGTERM)
+
+    def serve(self, page: Process) -> None:
+        """Answers until it is told to stop, or the page's process has ended; then it waits for the work under way."""
+        gc.collect()
+        gc.freeze()
+        serving = True
+        while serving:
+            serving = self.turn([self.listener.fileno()]) and page.ended() is None
+        self.listener.close()
+        patient = True
+        while patient and any(caller.process is not None for caller in self.callers.values()):
+            patient = self.turn([])
+
+    def turn(self, listening: list[int]) -> bool:
+        """Waits until something happens, and sees to it; False where it was told to stop."""
+        ready = self.ends.wait([self.signals, *listening, *self.callers], (), None)
+        heard = self.ends.read(self.signals) if self.signals in ready else b""
+        stopped = signal.SIGINT in heard or signal.SIGTERM in heard
+        for descriptor in ready:
+            if descriptor in listening:
+                self.welcome()
+            elif descriptor in self.callers:
+                stopped |= not self.hear(self.callers[descriptor])
+        self.take_leave()
+        return not stopped
+
+    def welcome(self) -> None:
+        """Takes a call, if it comes from the same user."""
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        if local.is_same_user(connection):
+            self.callers[connection.fileno()] = Caller(connection)
+        else:
+            connection.close()
+
+    def hear(self, caller: Caller) -> bool:
+        """What a caller sends; False where that is to stop."""
+        try:
+            content, descriptors = local.receive(caller.connection, PIECE)
+        except OSError:
+            content, descriptors = b"", []
+        caller.descriptors += descriptors
+        if not content:
+            if caller.process is not None:
+                caller.process.end()
+            self.dismiss(caller)
+        elif caller.process is not None:
+            for number in content:
+                caller.process.tell(number)
+        else:
+            caller.incoming += content
+            return self.begin(caller)
+        return True
+
+    def begin(self, caller: Caller) -> bool:
+        """Begins the work, if all of it is there; False where it is to stop."""
+        try:
+            work = caller.work()
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            self.dismiss(caller)
+            return True
+        if work is None:
+            return True
+        kind = work.get("work")
+        if kind in WORK and self.may(work):
+            self.answered += 1
+            self.say(caller, ACCEPTED)
+            caller.process = fork(lambda: self.forked(caller, work))
+            for descriptor in caller.descriptors:
+                os.close(descriptor)
+            caller.descriptors.clear()
+            return True
+        self.say(caller, f"{self.about}, {self.answered} answered\n".encode() if kind in ("status", "stop") else REFUSED)
+        self.dismiss(caller)
+        return kind != "stop"
+
+    def may(self, work: Mapping[str, Any]) -> bool:
+        """Whether a fork of this process would do the same as the caller itself."""
+        if work["work"] != "command":
+            return True
+        return work["surroundings"] == self.surroundings and asks(work["argv"], work["environ"]) and _loaded() == self.loaded
+
+    def forked(self, caller: Caller, work: Mapping[str, Any]) -> int:
+        """The fork: lets go of everything that is not its own, and does the work."""
+        stand_alone(work.get("interrupts", False))
+        leave_with_parent_at_once()
+        rest = [other.connection for other in self.callers.values() if other is not caller]
+        for descriptor in (*self.others, self.signals, *(connection.detach() for connection in (*rest, self.listener))):
+            os.close(descriptor)
+        caller.connection.setblocking(True)
+        return WORK[work["work"]](caller, work)
+
+    def take_leave(self) -> None:
+        """Tells the exit codes of the work that has ended."""
+        for caller in [*self.callers.values()]:
+            code = None if caller.process is None else caller.process.ended()
+            if code is not None:
+                self.say(caller, code.to_bytes(LENGTH, "little", signed=True))
+                self.dismiss(caller)
+
+    def say(self, caller: Caller, content: bytes) -> None:
+        """A few bytes to a caller, who may be gone."""
+        with suppress(OSError):
+            caller.connection.send(content)
+
+    def dismiss(self, caller: Caller) -> None:
+        """A caller that has all it is to get."""
+        del self.callers[caller.connection.fileno()]
+        caller.close()
+
+
+def _loaded() -> tuple[int, ...]:
+    """When the files were made of what is loaded here: torch may have been installed anew since."""
+    found = []
+    for name in ("torch.version", "numpy.version", "rich", "typer"):
+        try:
+            found.append(os.stat(str(sys.modules[name].__file__)).st_mtime_ns)
+        except (OSError, KeyError):
+            found.append(-1)
+    return tuple(found)
+
+
+# A command line: the fork becomes what the caller would have been
+
+
+def _command(caller: Caller, work: Mapping[str, Any]) -> int:
+    *streams, folder = caller.descriptors
+    own = dict(zip(work["streams"], streams, strict=True))
+    os.fchdir(folder)
+    for number in (0, 1, 2):  # they are open here, so that none of what came has such a number
+        if number in own:
+            os.dup2(own[number], number)
+        else:
+            os.close(number)
+    caller.close()
+    os.umask(work["mask"])
+    os.environ.clear()
+    os.environ.update(work["environ"])
+    sys.argv = ["jvp", *work["argv"]]
+    sys.stdin, sys.stdout, sys.stderr = (_stream(number) if number in own else None for number in (0, 1, 2))
+    from jvpcli.__main__ import outcome
+
+    return outcome(work["argv"])
+
+
+def _stream(number: int) -> Any:
+    """A standard stream as Python makes it when it starts: in the encoding that this process has from there, too."""
+    model = (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number]
+    encoding, errors = (model.encoding, model.errors) if model is not None else (None, None)
+    raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+    terminal = raw.isatty()
+    if number == 0:
+        return io.TextIOWrapper(io.BufferedReader(raw), encoding, errors, line_buffering=terminal)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=number == 2 or terminal)
+
+
+# A question: its document goes back in parts
+
+
+def _question(caller: Caller, work: Mapping[str, Any]) -> int:
+    from jvpcli.cli.answers import HEADER, answer
+    from jvpcli.cli.page import FORMS
+
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(nowhere, number)
+    for kind, part in answer(work["line"], work["memory"], FORMS[work["form"]], command=work["command"]):
+        caller.connection.sendall(HEADER.pack(kind, len(part)) + part)
+    return 0
+
+
+WORK: Mapping[str, Callable[[Caller, Mapping[str, Any]], int]] = {"command": _command, "question": _question}
+"""What a fork can do."""
