@@ -110,8 +110,10 @@ def _answered(connection: socket, argv: Sequence[str]) -> int | None:
     finally:
         if interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not begun and heard:
+        signal.raise_signal(signal.SIGINT)
     if not begun:
-        return signal.raise_signal(signal.SIGINT) if heard else None
+        return None
     return _ended(int.from_bytes(code, "little", signed=True)) if len(code) == LENGTH else _lost()
 
 
@@ -120,10 +122,8 @@ def _ended(code: int) -> int:
     if code < 0:
         import signal
 
-        try:
+        if signal.getsignal(-code) is signal.default_int_handler:
             signal.signal(-code, signal.SIG_DFL)
-        except OSError:  # of a signal that can't be handled
-            pass
         signal.raise_signal(-code)
     return code
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,8 @@ async def _left(request: Request, gone: Exception) -> Response:
 
 
 async def _unknown(request: Request, error: Any) -> Response:
-    document = error_to_json(UsageError(f"there is nothing here: {error.detail.lower()}", "GET / is the page, /openapi.json tells the rest."))
+    why = UsageError(f"there is nothing here: {error.detail.lower()}", "GET / is the page, /openapi.json tells the rest.")
+    document = error_to_json(why)
     return Response(document, error.status_code, error.headers, media_type="application/json")
 
 
@@ -288,7 +289,10 @@ class Asking:
             raise InternalError("the resident process is gone", hints=("jvp serve",)) from None
         try:
             writer.write(message("question", command=command, form=form, line=line, memory=MEMORY))
-            return await _answer(reader)
+            found = await _answer(reader)
+            with suppress(asyncio.TimeoutError):  # until the helper is known to be free: who leaves before, ends it
+                await asyncio.wait_for(reader.read(1), 1)
+            return found
         finally:
             writer.transport.abort()  # which ends the fork, if it still computes
 

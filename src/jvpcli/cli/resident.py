@@ -3,10 +3,12 @@
 It never computes.  Processes of the same user call its socket; what they send first is the work:
 
     command   a command line, with the caller's streams, folder and variables: a fork becomes what the caller would have been
-    question  a request of the page or of `POST /api/…`: a fork sends its document back in parts, as a batch's worker does
+    question  a request of the page or of `POST /api/…`: a helper, a fork that answers one after the other, is given the
+              connection, and sends the document back in parts, as a batch's worker does
     stop, status
 
-Further bytes from the caller are signals for the fork; a caller who is gone takes its fork along.  Last comes the exit code.
+Further bytes from the caller are signals for the fork; a caller who is gone takes its fork along.  Where a fork ends before
+its caller has all, its exit code comes last.
 """
 
 from __future__ import annotations
@@ -20,18 +22,30 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from socket import socket, socketpair
+from typing import Any
 
-from jvpcli.cli.client import ACCEPTED, LENGTH, asks
+from jvpcli.cli.client import ACCEPTED, LENGTH, asks, message
 from jvpcli.system import local
 from jvpcli.system.pipes import PIECE, pipes
-from jvpcli.system.processes import CHILD_ENDED, Process, fork, hear, leave_with_parent_at_once, stand_alone
-
-if TYPE_CHECKING:
-    from socket import socket
+from jvpcli.system.processes import (
+    CHILD_ENDED,
+    Process,
+    fork,
+    hear,
+    hear_interrupts,
+    leave_with_parent_at_once,
+    stand_alone,
+)
 
 LONGEST = 1 << 26
 """Bytes of a piece of work."""
+
+MOST_IDLE = 16
+"""Helpers that wait for a question."""
+
+MOST_ANSWERED = 500
+"""Questions that a helper answers before another takes its place."""
 
 REFUSED = b"-"
 """What is said instead of ACCEPTED where a command line is to be answered by the caller itself."""
@@ -45,6 +59,7 @@ class Caller:
     incoming: bytearray = field(default_factory=bytearray)
     descriptors: list[int] = field(default_factory=list)
     process: Process | None = None
+    helper: Helper | None = None
 
     def work(self) -> dict[str, Any] | None:
         """The work, once all of it is there.
@@ -66,12 +81,30 @@ class Caller:
             raise ValueError("it is no mapping")
         return found
 
-    def close(self) -> None:
-        """Takes leave of the caller."""
-        for descriptor in (*self.descriptors, self.connection.fileno()):
+    def let_go(self) -> None:
+        """Closes the open files that came along."""
+        for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors.clear()
-        self.connection.detach()
+
+    def close(self) -> None:
+        """Takes leave of the caller."""
+        self.let_go()
+        self.connection.close()
+
+
+@dataclass(eq=False)
+class Helper:
+    """A fork that answers questions, and the socket on which it is given them and says that it is done."""
+
+    process: Process
+    line: socket
+    answered: int = 0
+
+    def end(self) -> None:
+        """Ends it, whatever it is doing."""
+        self.line.close()
+        self.process.end()
 
 
 class Resident:
@@ -82,6 +115,7 @@ class Resident:
         self.about = about
         self.others = others
         self.callers: dict[int, Caller] = {}
+        self.idle: list[Helper] = []
         self.answered = 0
         self.ends = pipes()
         self.surroundings = local.surroundings()
@@ -102,15 +136,17 @@ class Resident:
 
     def turn(self, listening: list[int]) -> bool:
         """Waits until something happens, and sees to it; False where it was told to stop."""
-        ready = self.ends.wait([self.signals, *listening, *self.callers], (), None)
+        busy = {caller.helper.line.fileno(): caller for caller in self.callers.values() if caller.helper is not None}
+        ready = self.ends.wait([self.signals, *listening, *self.callers, *busy], (), None)
         heard = self.ends.read(self.signals) if self.signals in ready else b""
         stopped = signal.SIGINT in heard or signal.SIGTERM in heard
-        for descriptor in ready:
-            if descriptor in listening:
-                self.welcome()
-            elif descriptor in self.callers:
-                stopped |= not self.hear(self.callers[descriptor])
+        for caller in (busy[descriptor] for descriptor in ready if descriptor in busy):
+            self.free(caller)
+        for caller in [self.callers[descriptor] for descriptor in ready if descriptor in self.callers]:
+            stopped |= not self.hear(caller)
         self.take_leave()
+        if not {*ready}.isdisjoint(listening):  # last, since a new connection may have the number of one that is closed by now
+            self.welcome()
         return not stopped
 
     def welcome(self) -> None:
@@ -127,12 +163,16 @@ class Resident:
     def hear(self, caller: Caller) -> bool:
         """What a caller sends; False where that is to stop."""
         try:
-            content, descriptors = local.receive(caller.connection, PIECE)
+            content, descriptors = local.receive(caller.connection, PIECE, wait=False)
+        except BlockingIOError:
+            return True
         except OSError:
             content, descriptors = b"", []
         caller.descriptors += descriptors
         if not content:
-            if caller.process is not None:
+            if caller.helper is not None:
+                caller.helper.end()
+            elif caller.process is not None:
                 caller.process.end()
             self.dismiss(caller)
         elif caller.process is not None:
@@ -153,46 +193,73 @@ class Resident:
         if work is None:
             return True
         kind = work.get("work")
-        if kind in WORK and self.may(work):
-            self.answered += 1
+        if kind == "command" and self.may(work):
             self.say(caller, ACCEPTED)
-            caller.process = fork(lambda: self.forked(caller, work))
-            for descriptor in caller.descriptors:
-                os.close(descriptor)
-            caller.descriptors.clear()
-            return True
-        self.say(caller, f"{self.about}, {self.answered} answered\n".encode() if kind in ("status", "stop") else REFUSED)
+            caller.process = fork(lambda: self.forked(lambda: _command(caller, work), caller))
+        elif kind == "question":
+            self.say(caller, ACCEPTED)
+            caller.helper = self.idle.pop() if self.idle else self.helper()
+            caller.process = caller.helper.process
+            local.send(caller.helper.line, message(**work), [caller.connection.fileno()])
+        else:
+            told = f"{self.about}, {self.answered} answered\n".encode()
+            self.say(caller, told if kind in ("status", "stop") else REFUSED)
+            self.dismiss(caller)
+            return kind != "stop"
+        self.answered += 1
+        caller.let_go()
+        return True
+
+    def helper(self) -> Helper:
+        """A new helper."""
+        line, other = socketpair()
+        process = fork(lambda: self.forked(lambda: _help(other), None, line))
+        other.close()
+        return Helper(process, line)
+
+    def free(self, caller: Caller) -> None:
+        """A helper says that it is done, or is ending."""
+        helper = caller.helper
+        if helper is None or not helper.line.recv(1):
+            return  # what it has ended with is told once that is known
+        caller.helper = caller.process = None
         self.dismiss(caller)
-        return kind != "stop"
+        helper.answered += 1
+        if helper.answered < MOST_ANSWERED and len(self.idle) < MOST_IDLE:
+            self.idle.append(helper)
+        else:
+            helper.end()
 
     def may(self, work: Mapping[str, Any]) -> bool:
         """Whether a fork of this process would do the same as the caller itself."""
-        if work["work"] != "command":
-            return True
         return work["surroundings"] == self.surroundings and asks(work["argv"], work["environ"]) and _loaded() == self.loaded
 
-    def forked(self, caller: Caller, work: Mapping[str, Any]) -> int:
-        """The fork: lets go of everything that is not its own, and does the work."""
-        stand_alone(work.get("interrupts", False))
+    def forked(self, main: Callable[[], int], caller: Caller | None, *lines: socket) -> int:
+        """A fork, for a caller or none: lets go of everything that is not its own, and does its work."""
+        stand_alone()
         leave_with_parent_at_once()
-        rest = [other.connection for other in self.callers.values() if other is not caller]
-        for descriptor in (*self.others, self.signals, *(connection.detach() for connection in (*rest, self.listener))):
+        rest = [other for other in self.callers.values() if other is not caller]
+        helpers = [*self.idle, *(other.helper for other in rest if other.helper is not None)]
+        sockets = [self.listener, *(other.connection for other in rest), *(helper.line for helper in helpers), *lines]
+        for descriptor in (*self.others, self.signals, *(each.detach() for each in sockets)):
             os.close(descriptor)
-        caller.connection.setblocking(True)
-        return WORK[work["work"]](caller, work)
+        return main()
 
     def take_leave(self) -> None:
-        """Tells the exit codes of the work that has ended."""
+        """Tells the exit codes of the work that has ended before its caller was told."""
+        self.idle = [helper for helper in self.idle if helper.process.ended() is None]
         for caller in [*self.callers.values()]:
             code = None if caller.process is None else caller.process.ended()
             if code is not None:
                 self.say(caller, code.to_bytes(LENGTH, "little", signed=True))
+                if caller.helper is not None:
+                    caller.helper.line.close()
                 self.dismiss(caller)
 
     def say(self, caller: Caller, content: bytes) -> None:
         """A few bytes to a caller, who may be gone."""
         with suppress(OSError):
-            caller.connection.send(content)
+            local.say(caller.connection, content)
 
     def dismiss(self, caller: Caller) -> None:
         """A caller that has all it is to get."""
@@ -215,6 +282,7 @@ def _loaded() -> tuple[int, ...]:
 
 
 def _command(caller: Caller, work: Mapping[str, Any]) -> int:
+    hear_interrupts(work["interrupts"])
     *streams, folder = caller.descriptors
     own = dict(zip(work["streams"], streams, strict=True))
     os.fchdir(folder)
@@ -229,7 +297,7 @@ def _command(caller: Caller, work: Mapping[str, Any]) -> int:
     os.environ.update(work["environ"])
     sys.argv = ["jvp", *work["argv"]]
     sys.stdin, sys.stdout, sys.stderr = (_stream(number) if number in own else None for number in (0, 1, 2))
-    from jvpcli.__main__ import outcome
+    from jvpcli.cli.app import outcome
 
     return outcome(work["argv"])
 
@@ -245,20 +313,37 @@ def _stream(number: int) -> Any:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=number == 2 or terminal)
 
 
-# A question: its document goes back in parts
+# Questions: a helper is given each with the connection that its document goes to
 
 
-def _question(caller: Caller, work: Mapping[str, Any]) -> int:
-    from jvpcli.cli.answers import HEADER, answer
-    from jvpcli.cli.page import FORMS
+def _help(line: socket) -> int:
+    from jvpcli.cli.workers import prepare
 
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(nowhere, number)
+    prepare(threads=1)
+    asking = Caller(line)
+    while True:
+        content, descriptors = local.receive(line, PIECE)
+        if not content:
+            return 0
+        asking.incoming += content
+        asking.descriptors += descriptors
+        work = asking.work()
+        if work is not None:
+            try:
+                _answer(asking.descriptors[0], work)
+            except BrokenPipeError:  # nobody waits for it: this process is about to be ended
+                return 0
+            asking.let_go()
+            line.send(b".")
+
+
+def _answer(connection: int, work: Mapping[str, Any]) -> None:
+    from jvpcli.cli.answers import answer
+    from jvpcli.cli.page import FORMS
+    from jvpcli.cli.workers import send_part
+
     for kind, part in answer(work["line"], work["memory"], FORMS[work["form"]], command=work["command"]):
-        caller.connection.sendall(HEADER.pack(kind, len(part)) + part)
-    return 0
-
-
-WORK: Mapping[str, Callable[[Caller, Mapping[str, Any]], int]] = {"command": _command, "question": _question}
-"""What a fork can do."""
+        send_part(connection, kind, part)

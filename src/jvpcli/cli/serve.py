@@ -63,18 +63,23 @@ def command(
 
 
 def _asked(what: str) -> str:
-    """What the one that runs says of itself.
+    """What those that run say of themselves, those of other versions too.
 
     Raises:
         UsageError: none runs.
     """
-    place = client.address()
-    connection = local.call(place) if place is not None else None
-    if connection is None:
-        raise UsageError("no jvp serve of this version runs for this user", hints=("jvp serve",))
-    with connection:
-        local.send(connection, client.message(what), ())
-        return local.receive_whole(connection, 1 << 16).decode()
+    folder = local.folder(os.environ)
+    names = sorted(os.listdir(folder)) if folder is not None and local.is_private(folder) else []
+    found = []
+    for name in names:
+        connection = local.call(os.path.join(str(folder), name)) if name.endswith(".sock") else None
+        if connection is not None:
+            with connection:
+                local.send(connection, client.message(what), ())
+                found.append(local.receive_whole(connection, 1 << 16).decode())
+    if not found:
+        raise UsageError("no jvp serve runs for this user", hints=("jvp serve",))
+    return "".join(found)
 
 
 @contextmanager
@@ -113,8 +118,12 @@ def _resident_socket() -> Iterator[tuple[socket.socket, str]]:
     place = client.address()
     assert place is not None  # there are Unix sockets
     folder = os.path.dirname(place)
-    if not local.make_private(folder):
-        raise FileError(f"{folder} must be a folder that belongs to you alone, and is not", hints=(f"rm -r {folder}",))
+    try:
+        private = local.make_private(folder)
+    except OSError as error:
+        raise FileError(f"the folder {folder} can't be made: {error.strerror}") from None
+    if not private:
+        raise FileError(f"{folder} must be a folder that belongs to you and that nobody else can enter; it is not")
     running = local.call(place)
     if running is not None:
         running.close()
@@ -173,7 +182,7 @@ def _page_process(
     def serve() -> int:
         from jvpcli.cli.http import Settings, serve
 
-        stand_alone(interrupts=False)
+        stand_alone()
         listener.close()
         os.close(life[1])
         leave_with_parent(life[0])

@@ -21,8 +21,9 @@ MOST_DESCRIPTORS = 4
 """Open files that come with one message: three streams and a folder."""
 
 AT_LOADING = (
-    "PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_",
-    "NUMEXPR_", "NPY_", "DNNL_", "ONEDNN_", "TORCH", "PYTORCH", "ATEN_", "C10_", "CUDA", "NVIDIA_", "NCCL_", "HIP_", "ROCR_", "HSA_",
+    "PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_",
+    "VECLIB_", "NUMEXPR_", "NPY_", "DNNL_", "ONEDNN_", "TORCH", "PYTORCH", "ATEN_", "C10_", "CUDA", "NVIDIA_", "NCCL_", "HIP_",
+    "ROCR_", "HSA_",
 )  # fmt: skip
 """How the names of variables begin that Python, torch and the libraries below read while they load."""
 
@@ -52,11 +53,13 @@ def is_private(path: str) -> bool:
 
 
 def make_private(path: str) -> bool:
-    """Makes the folder, if need be; whether it is private."""
-    try:
+    """Makes the folder, if need be; whether it is private.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not os.path.lexists(path):
         os.mkdir(path, 0o700)
-    except OSError:
-        pass
     return is_private(path)
 
 
@@ -114,11 +117,26 @@ def send(connection: socket, content: bytes, descriptors: Sequence[int]) -> None
     connection.sendall(memoryview(content)[sent:])
 
 
-def receive(connection: socket, size: int) -> tuple[bytes, list[int]]:
-    """What has come, b"" at the end, and the open files that came with it."""
+def say(connection: socket, content: bytes) -> None:
+    """Sends a few bytes, which are lost where there is no room for them.
+
+    Raises:
+        OSError: nobody listens any more.
+    """
     import socket
 
-    content, descriptors, _, _ = socket.recv_fds(connection, size, MOST_DESCRIPTORS)
+    connection.send(content, socket.MSG_DONTWAIT)
+
+
+def receive(connection: socket, size: int, wait: bool = True) -> tuple[bytes, list[int]]:
+    """What has come, b"" at the end, and the open files that came with it.
+
+    Raises:
+        BlockingIOError: nothing has come, and it is not to be waited for.
+    """
+    import socket
+
+    content, descriptors, _, _ = socket.recv_fds(connection, size, MOST_DESCRIPTORS, 0 if wait else socket.MSG_DONTWAIT)
     return content, descriptors
 
 

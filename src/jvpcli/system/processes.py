@@ -94,12 +94,16 @@ class _Spawned:
         self._process.send_signal(number)
 
 
-def stand_alone(interrupts: bool) -> None:
-    """This process is on its own from now on: what its parent's terminal sends does not reach it, and signals do what they
-    do in a process that a shell has started; Ctrl-C ends it if `interrupts`."""
+def stand_alone() -> None:
+    """This process is on its own from now on: what its parent's terminal sends does not reach it, and it ends when told to."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler if interrupts else signal.SIG_IGN)
+    hear_interrupts(False)
+
+
+def hear_interrupts(heard: bool) -> None:
+    """Whether Ctrl-C ends this process from now on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler if heard else signal.SIG_IGN)
 
 
 def signal_of(code: int) -> str | None:

@@ -26,7 +26,8 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
     {"title": "Softmax, and a direction u", "expression": "F.softmax(x, 0)", "inputs": {"x": "1,2,3"}, "u": "1,0,0"},
     {"title": "The chain rule step by step", "command": "trace", "expression": "h = torch.tanh(W @ x); (h**2).sum()",
      "inputs": {"W": "1,-1;0.5,2;0,1", "x": "0.5,1"}},
-    {"title": "Where does the NaN come from?", "command": "trace", "expression": "torch.sqrt(x).mul(0).sum()", "inputs": {"x": "0,1"}},
+    {"title": "Where does the NaN come from?", "command": "trace", "expression": "torch.sqrt(x).mul(0).sum()",
+     "inputs": {"x": "0,1"}},
     {"title": "Least squares in closed form", "command": "derive", "expression": "((A @ x - b)**2).sum()",
      "inputs": {"A": "1,2;3,4;5,6", "x": "1,2", "b": "1,0,1"}, "wrt": "x"},
     {"title": "A second derivative", "command": "hessian", "expression": "(x[0]*x[1])**2 + x[2]", "inputs": {"x": "1,2,3"}},
@@ -50,7 +51,7 @@ def playground() -> str:
 
 
 def policy() -> str:
-    """The content security policy of the page: its own scripts and styles, those of a report, and requests to where it is from."""
+    """The content security policy of the page: its own and a report's scripts and styles, and requests to where it is from."""
     scripts = " ".join(f"'{allowing(content)}'" for content in (script(), _own_script()))
     styles = " ".join(f"'{allowing(content)}'" for content in (style(), _own_style()))
     return (
@@ -80,7 +81,8 @@ def _text(report: CheckReport) -> str:
     from jvpcli.render.terminal import Terminal
 
     shown = io.StringIO()
-    render_check(report, Terminal(file=shown, width=TEXT_WIDTH, height=25, highlight=False, markup=False, emoji=False, _environ={}))
+    plain = {"highlight": False, "markup": False, "emoji": False, "_environ": {}}
+    render_check(report, Terminal(file=shown, width=TEXT_WIDTH, height=25, **plain))
     return shown.getvalue()
 
 
