@@ -41,11 +41,13 @@ def ask(argv: Sequence[str]) -> int | None:
     place = address()
     if place is None or not os.path.exists(place):
         return None
-    connection = local.call(place)
-    if connection is None:
-        return None
-    with connection:
-        return _answered(connection, argv)
+    streams = [number for number in (0, 1, 2) if _is_open(number)]
+    with local.streams_taken():
+        connection = local.call(place)
+        if connection is None:
+            return None
+        with connection:
+            return _answered(connection, argv, streams)
 
 
 def asks(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
@@ -85,7 +87,7 @@ def message(work: str, **content: Any) -> bytes:
     return len(body).to_bytes(LENGTH, "little") + body
 
 
-def _answered(connection: socket, argv: Sequence[str]) -> int | None:
+def _answered(connection: socket, argv: Sequence[str], streams: Sequence[int]) -> int | None:
     """Has the command line answered over a connection; None where that is refused before anything is done."""
     import signal
 
@@ -101,7 +103,7 @@ def _answered(connection: socket, argv: Sequence[str]) -> int | None:
     if interrupts:
         signal.signal(signal.SIGINT, pass_on)
     try:
-        begun = _asked(connection, argv, interrupts)
+        begun = _asked(connection, argv, streams, interrupts)
         if begun and heard:
             connection.send(bytes(heard))
         code = local.receive_whole(connection, LENGTH) if begun else b""
@@ -128,9 +130,8 @@ def _ended(code: int) -> int:
     return code
 
 
-def _asked(connection: socket, argv: Sequence[str], heard: bool) -> bool:
+def _asked(connection: socket, argv: Sequence[str], streams: Sequence[int], interrupts: bool) -> bool:
     """Sends the command line with all that it needs; whether it is being answered."""
-    streams = [fd for fd in (0, 1, 2) if _is_open(fd)]
     try:
         folder = [os.open(".", os.O_RDONLY)]
     except OSError:  # it is gone, or may be entered and not read
@@ -138,7 +139,7 @@ def _asked(connection: socket, argv: Sequence[str], heard: bool) -> bool:
     mask = os.umask(0o077)
     os.umask(mask)
     asked = message(
-        "command", argv=list(argv), streams=streams, environ=dict(os.environ), mask=mask, interrupts=heard,
+        "command", argv=list(argv), streams=list(streams), environ=dict(os.environ), mask=mask, interrupts=interrupts,
         surroundings=local.surroundings(),
     )  # fmt: skip
     try:

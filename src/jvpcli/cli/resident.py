@@ -34,6 +34,7 @@ from jvpcli.system.processes import (
     fork,
     hear,
     hear_interrupts,
+    interrupts_held,
     leave_with_parent_at_once,
     stand_alone,
 )
@@ -153,9 +154,10 @@ class Resident:
         """Takes a call, if it comes from the same user."""
         try:
             connection, _ = self.listener.accept()
-        except OSError:
+            trusted = local.is_same_user(connection)
+        except OSError:  # who called is gone again
             return
-        if local.is_same_user(connection):
+        if trusted:
             self.callers[connection.fileno()] = Caller(connection)
         else:
             connection.close()
@@ -193,22 +195,35 @@ class Resident:
         if work is None:
             return True
         kind = work.get("work")
+        try:
+            begun = self.begun(caller, kind, work)
+        except (OSError, KeyError):  # there is no room for a further process, or the work lacks something
+            begun = False
+        if begun:
+            self.answered += 1
+            caller.let_go()
+            return True
+        told = f"{self.about}, {self.answered} answered\n".encode()
+        self.say(caller, told if kind in ("status", "stop") else REFUSED)
+        self.dismiss(caller)
+        return kind != "stop"
+
+    def begun(self, caller: Caller, kind: Any, work: Mapping[str, Any]) -> bool:
+        """Whether the work has been begun; nothing that a fork can't do is.
+
+        Raises:
+            OSError, KeyError: it can't be.
+        """
         if kind == "command" and self.may(work):
+            with interrupts_held():
+                caller.process = fork(lambda: self.forked(lambda: _command(caller, work), caller))
             self.say(caller, ACCEPTED)
-            caller.process = fork(lambda: self.forked(lambda: _command(caller, work), caller))
         elif kind == "question":
-            self.say(caller, ACCEPTED)
             caller.helper = self.idle.pop() if self.idle else self.helper()
             caller.process = caller.helper.process
+            self.say(caller, ACCEPTED)
             local.send(caller.helper.line, message(**work), [caller.connection.fileno()])
-        else:
-            told = f"{self.about}, {self.answered} answered\n".encode()
-            self.say(caller, told if kind in ("status", "stop") else REFUSED)
-            self.dismiss(caller)
-            return kind != "stop"
-        self.answered += 1
-        caller.let_go()
-        return True
+        return caller.process is not None
 
     def helper(self) -> Helper:
         """A new helper."""

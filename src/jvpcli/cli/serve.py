@@ -58,7 +58,7 @@ def command(
         return
     for library in ("starlette", "uvicorn", "jinja2"):
         check_installed("jvp serve", library, "serve")
-    with _open_streams(), _page_socket(host, port) as page, _resident_socket() as (listener, place):
+    with local.streams_taken(), _page_socket(host, port) as page, _resident_socket() as (listener, place):
         _serve(context, page, listener, place, host, jobs or os.cpu_count() or 1, open_page)
 
 
@@ -83,33 +83,24 @@ def _asked(what: str) -> str:
 
 
 @contextmanager
-def _open_streams() -> Iterator[None]:
-    """The three standard streams are open, so that no other file gets their numbers."""
-    opened = []
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        opened.append(descriptor)
-    os.close(descriptor)
-    yield
-
-
-@contextmanager
 def _page_socket(host: str, port: int) -> Iterator[socket.socket]:
     """Where the page is asked for."""
     if not 0 <= port < 1 << 16:
         raise UsageError(f"--port takes a number from 0 to 65535, not {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as page:
-            page.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            page.bind(address)
-            page.listen(512)
-            yield page
+        page = socket.socket(family, socket.SOCK_STREAM)
+        page.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        page.bind(address)
+        page.listen(512)
     except socket.gaierror as error:
         raise UsageError(f"--host {host} is no address of this machine: {error.strerror}") from None
     except OSError as error:
         raise UsageError(
             f"port {port} of {host} can't be had: {error.strerror}", hints=("jvp serve --port 0",)
         ) from None
+    with page:
+        yield page
 
 
 @contextmanager

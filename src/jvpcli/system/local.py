@@ -28,6 +28,20 @@ AT_LOADING = (
 """How the names of variables begin that Python, torch and the libraries below read while they load."""
 
 
+class streams_taken:
+    """While this is so, no file that is opened gets the number of a standard stream that is closed."""
+
+    def __enter__(self) -> None:
+        self._opened: list[int] = []
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            self._opened.append(descriptor)
+        os.close(descriptor)
+
+    def __exit__(self, *raised: object) -> None:
+        for descriptor in self._opened:
+            os.close(descriptor)
+
+
 def can_listen() -> bool:
     """Whether the system has such sockets, sends open files over them, and forks."""
     import socket

@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -101,6 +101,16 @@ def stand_alone() -> None:
     hear_interrupts(False)
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile; in a fork that is made here, until it is heard there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def hear_interrupts(heard: bool) -> None:
     """Whether Ctrl-C ends this process from now on."""
     signal.signal(signal.SIGINT, signal.default_int_handler if heard else signal.SIG_IGN)
@@ -157,6 +167,8 @@ def hear(*numbers: int) -> int:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, pass_over)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     return reader
 
 
