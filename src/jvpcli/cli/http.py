@@ -240,7 +240,7 @@ class Asking:
     def __init__(self, settings: Settings) -> None:
         self._place = settings.place
         self._turns = asyncio.Semaphore(settings.jobs)
-        self._waiting = 0
+        self._room = settings.jobs + MOST_WAITING
 
     async def answer(self, request: Request, command: str, form: str) -> Answer:
         """The answer to a question; where the client leaves before, it is computed no further.
@@ -250,8 +250,9 @@ class Asking:
             ClientDisconnect: the client has left.
         """
         line = await _body(request)
-        if self._waiting >= MOST_WAITING:
+        if not self._room:
             raise Refused(503, LimitError("too many questions wait", hints=("ask again in a second",)), **{"Retry-After": "1"})
+        self._room -= 1
         work = asyncio.ensure_future(self._in_turn(command, form, line))
         gone = asyncio.ensure_future(_until_gone(request))
         try:
@@ -260,22 +261,17 @@ class Asking:
                 raise ClientDisconnect
             return work.result()
         finally:
+            self._room += 1
             for task in (work, gone):
                 task.cancel()
 
     async def _in_turn(self, command: str, form: str, line: bytes) -> Answer:
-        self._waiting += 1
-        try:
-            await self._turns.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            return await self._asked(command, form, line)
-        except JvpError as error:
-            document = FORMS[form].failure(error)
-            return Answer(document, True, len(document))
-        finally:
-            self._turns.release()
+        async with self._turns:
+            try:
+                return await self._asked(command, form, line)
+            except JvpError as error:
+                document = FORMS[form].failure(error)
+                return Answer(document, True, len(document))
 
     async def _asked(self, command: str, form: str, line: bytes) -> Answer:
         """Asks a fork of the resident process.
