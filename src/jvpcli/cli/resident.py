@@ -48,6 +48,9 @@ MOST_IDLE = 16
 MOST_ANSWERED = 500
 """Questions that a helper answers before another takes its place."""
 
+DONE = b"."
+"""What a helper says after each question."""
+
 REFUSED = b"-"
 """What is said instead of ACCEPTED where a command line is to be answered by the caller itself."""
 
@@ -101,6 +104,13 @@ class Helper:
     process: Process
     line: socket
     answered: int = 0
+
+    def is_done(self) -> bool:
+        """Whether it says that it is done, and not that it is gone."""
+        try:
+            return self.line.recv(1) == DONE
+        except OSError:
+            return False
 
     def end(self) -> None:
         """Ends it, whatever it is doing."""
@@ -219,14 +229,20 @@ class Resident:
                 caller.process = fork(lambda: self.forked(lambda: _command(caller, work), caller))
             self.say(caller, ACCEPTED)
         elif kind == "question":
-            caller.helper = self.idle.pop() if self.idle else self.helper()
+            caller.helper = self.helper()
             caller.process = caller.helper.process
             self.say(caller, ACCEPTED)
-            local.send(caller.helper.line, message(**work), [caller.connection.fileno()])
+            with suppress(OSError):  # it has just been killed, which is told as if it had been a moment later
+                local.send(caller.helper.line, message(**work), [caller.connection.fileno()])
         return caller.process is not None
 
     def helper(self) -> Helper:
-        """A new helper."""
+        """A helper that is free, or a new one."""
+        while self.idle:
+            found = self.idle.pop()
+            if found.process.ended() is None:
+                return found
+            found.line.close()
         line, other = socketpair()
         process = fork(lambda: self.forked(lambda: _help(other), None, line))
         other.close()
@@ -235,7 +251,7 @@ class Resident:
     def free(self, caller: Caller) -> None:
         """A helper says that it is done, or is ending."""
         helper = caller.helper
-        if helper is None or not helper.line.recv(1):
+        if helper is None or not helper.is_done():
             return  # what it has ended with is told once that is known
         caller.helper = caller.process = None
         self.dismiss(caller)
@@ -262,7 +278,9 @@ class Resident:
 
     def take_leave(self) -> None:
         """Tells the exit codes of the work that has ended before its caller was told."""
-        self.idle = [helper for helper in self.idle if helper.process.ended() is None]
+        for helper in [helper for helper in self.idle if helper.process.ended() is not None]:
+            self.idle.remove(helper)
+            helper.line.close()
         for caller in [*self.callers.values()]:
             code = None if caller.process is None else caller.process.ended()
             if code is not None:
@@ -352,7 +370,7 @@ def _help(line: socket) -> int:
             except BrokenPipeError:  # nobody waits for it: this process is about to be ended
                 return 0
             asking.let_go()
-            line.send(b".")
+            line.send(DONE)
 
 
 def _answer(connection: int, work: Mapping[str, Any]) -> None:
