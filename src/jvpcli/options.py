@@ -450,7 +450,7 @@ OPTIONS: tuple[Option, ...] = (
            "Leave nothing out, however long the answer becomes.", False, doors=SHELL),
     Option("quiet", FLAG, (*COMPUTING, "batch", "run"), ("--quiet", "-q"), None, "No warnings on stderr.", False, doors=SHELL),
     Option("no_server", FLAG, (*COMPUTING, "explain", "ops"), ("--no-server",), None,
-           "Compute in this process, whether or not a jvp serve runs (as JVP_SERVER=0 does).", False, doors=SHELL),
+           "Compute in this process, even where a jvp serve runs.", False, doors=SHELL),
     Option("debug", FLAG, (*JSON, "serve", "completion"), ("--debug",), None,
            "Show the traceback of a failure.", False, doors=SHELL),
     Option("id", IDENTITY, COMPUTING, doors=(BATCH,)),

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import statistics
 import subprocess
@@ -24,7 +25,7 @@ import jsonschema
 import pytest
 from documents import assert_valid
 
-from jvpcli.cli import http
+from jvpcli.cli import http, serve
 from jvpcli.render.html.playground import EXAMPLES
 from processes import PATIENCE, gone
 from serving import PROGRAM, served
@@ -96,6 +97,13 @@ def test_nothing_of_a_question_is_markup(running):
         html = json.loads(content)["html"]
         assert "<img" not in html
         assert "alert(1)</script>" not in html
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_the_example_with_curl(running):
+    command = serve.EXAMPLES[serve.EXAMPLES.index("curl ") :].replace(":8765", f":{running.port}")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env={**os.environ, "TOKEN": running.token}, timeout=PATIENCE)
+    assert json.loads(done.stdout)["vjp"]["x"]["value"] == [20.0] * 4
 
 
 def test_openapi_describes_the_requests_and_the_answers(running):
@@ -289,7 +297,7 @@ def test_what_is_no_question(running, body):
 
 IMPATIENT = """
 import socket, sys
-from jvpcli.cli import http
+from jvpcli.cli import http, serve
 http.SECONDS_TO_ASK = http.SECONDS_TO_READ = 0.5
 page = socket.create_server(("127.0.0.1", 0))
 print(page.getsockname()[1], flush=True)
@@ -411,6 +419,13 @@ def busy(running, before):
                 return number
         time.sleep(0.05)
     raise AssertionError("nobody computes")
+
+
+def test_the_end_of_the_page_s_process_ends_all(tmp_path):
+    with served(tmp_path) as one:
+        os.kill(one.forks()[0], 9)
+        assert one.process.wait(PATIENCE) == 7  # as of any process that was killed from outside
+    assert not list((tmp_path / "jvp").iterdir())
 
 
 def test_more_than_can_wait_are_told_to_come_again(running):

@@ -133,17 +133,21 @@ class Resident:
         self.loaded = _loaded()
         self.signals = hear(CHILD_ENDED, signal.SIGINT, signal.SIGTERM)
 
-    def serve(self, page: Process) -> None:
-        """Answers until it is told to stop, or the page's process has ended; then it waits for the work under way."""
+    def serve(self, page: Process) -> int | None:
+        """Answers until it is told to stop, and then waits for the work under way; or until the page's process has ended, with
+        that one's exit code."""
         gc.collect()
         gc.freeze()
-        serving = True
-        while serving:
-            serving = self.turn([self.listener.fileno()]) and page.ended() is None
+        serving, ended = True, None
+        while serving and ended is None:
+            serving, ended = self.turn([self.listener.fileno()]), page.ended()
+        if ended is None:
+            page.end()
         self.listener.close()
         patient = True
         while patient and any(caller.process is not None for caller in self.callers.values()):
             patient = self.turn([])
+        return ended
 
     def turn(self, listening: list[int]) -> bool:
         """Waits until something happens, and sees to it; False where it was told to stop."""

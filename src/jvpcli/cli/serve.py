@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from jvpcli.cli import client
+from jvpcli.cli.attendant import why_ended
 from jvpcli.cli.context import Context
 from jvpcli.errors import FileError, UsageError
 from jvpcli.render import check_installed
@@ -158,10 +159,9 @@ def _serve(
         import webbrowser
 
         webbrowser.open(address)
-    try:
-        resident.serve(process)
-    finally:
-        process.end()
+    ended = resident.serve(process)
+    if ended is not None:
+        raise why_ended(ended, work="serves the page")
 
 
 def _page_process(
