@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/pictures.md: real pages in a real Chromium, light and dark.
+"""Makes the pictures of docs/pictures.md and docs/serve.md: real pages in a real Chromium, light and dark.
 
     python tools/screenshots.py
 """
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "render"))
+sys.path[:0] = [str(ROOT / "tests" / "render"), str(ROOT / "tests")]
 
 import browser  # noqa: E402
+from serving import served  # noqa: E402
 
 from jvpcli.answers.inspect import inspect  # noqa: E402
 from jvpcli.answers.trace import trace  # noqa: E402
@@ -58,6 +59,21 @@ PAGES: dict[str, tuple[Callable[[], str], Callable[[browser.Browser], None]]] = 
 """By the name of its picture: how a page is made, and what is done in it before it is taken."""
 
 
+def take_the_page_of_serve(tab: browser.Browser, folder: Path) -> None:
+    """The page as it opens; in the dark, with an error in place and the answer before it."""
+    settle = "setTimeout(arguments[0], 3000)"
+    with served(folder) as running:
+        tab.viewport(WIDTH, HEIGHT)
+        tab.scheme(False)
+        tab.driver.get(running.address)
+        tab.driver.execute_async_script(settle)
+        tab.screenshot(TARGET / "serve-page-light.png", whole=False)
+        tab.scheme(True)
+        tab.find("#expression").send_keys(" + torch.ones(4,3)")
+        tab.driver.execute_async_script(settle)
+        tab.screenshot(TARGET / "serve-page-dark.png", whole=False)
+
+
 def main() -> None:
     """Writes every picture in both colour schemes."""
     why = browser.missing()
@@ -72,6 +88,7 @@ def main() -> None:
                 act(tab)
                 tab.driver.execute_async_script("setTimeout(arguments[0], 400)")
                 tab.screenshot(TARGET / f"{name}-{scheme}.png")
+        take_the_page_of_serve(tab, Path(folder))
 
 
 if __name__ == "__main__":

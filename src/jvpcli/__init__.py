@@ -12,13 +12,15 @@ so that the first call is as fast as the next.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
-from jvpcli.errors import JvpError
 from jvpcli.version import __version__
 
+TYPE_CHECKING = False  # `typing` alone would take as long to load as a command that a resident process answers
+if TYPE_CHECKING:
+    from typing import Any
 if TYPE_CHECKING or "torch" in sys.modules:
     from jvpcli.api import assert_gradients, batch, check, derive, explain, hessian, inspect, jacobian, open, trace
+    from jvpcli.errors import JvpError
 
 __all__ = [
     "JvpError",
@@ -37,7 +39,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of `jvpcli.api`, loaded (with torch) when first asked for."""
+    """The functions of `jvpcli.api`, loaded (with torch) when first asked for, and the exception that they raise."""
+    if name == "JvpError":
+        from jvpcli.errors import JvpError
+
+        return JvpError
     if name in __all__:
         from jvpcli import api
 

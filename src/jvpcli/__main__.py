@@ -5,10 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jvpcli.cli.context import Context
 
 
 def main() -> None:
@@ -18,37 +14,17 @@ def main() -> None:
     interpreter down takes longer than most answers.  `run` has flushed everything by then.
     """
     gc.disable()
-    from jvpcli.cli.app import COMPUTING, run
-    from jvpcli.cli.argv import has_flag
-    from jvpcli.cli.context import Context
-    from jvpcli.system.processes import CAN_FORK
+    from jvpcli.cli.client import ask
 
     argv = sys.argv[1:]
-    if has_flag(argv, "--debug") and sys.stderr is not None:
-        import faulthandler
+    code = ask(argv)
+    if code is None:
+        from jvpcli.cli.app import outcome
 
-        faulthandler.enable()
-    computes = argv[:1] and argv[0] in COMPUTING
-    context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
-    if computes and CAN_FORK:
-        from jvpcli.cli.attendant import attended
-
-        os._exit(attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json")))
+        code = outcome(argv)
     if argv[:1] == ["run"]:
-        sys.exit(run(argv, context))  # a program of the user's own leaves as Python lets it: its exit handlers run
-    from jvpcli.cli.context import on_interrupt
-
-    on_interrupt(lambda: interrupted(context))
-    os._exit(run(argv, context))
-
-
-def interrupted(context: Context) -> None:
-    """Ctrl-C: says so and leaves."""
-    from jvpcli.cli.argv import has_flag
-    from jvpcli.cli.compute import end_run
-    from jvpcli.errors import InterruptedByUser
-
-    end_run(context, InterruptedByUser("interrupted"), has_flag(sys.argv[1:], "--json"))
+        sys.exit(code)  # a program of the user's own leaves as Python lets it: its exit handlers run
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ class Request:
         calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
         notes: what is to be said of how it was read.
         command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
+        files: whether a VALUE may name a file to read.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.
     """
@@ -102,6 +103,7 @@ class Request:
     passed_over: tuple[PassedOver, ...] | None = None
     notes: tuple[str, ...] = ()
     command: str = "inspect"
+    files: bool = True
     stdin: Callable[[], str] | None = None
     tell: Tell | None = None
 

@@ -52,10 +52,10 @@ def test_a_function_that_asks_for_no_derivative_has_the_table_s_options_too(name
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_takes_its_own_options_by_name(name):
-    """All that a Request doesn't hold; the door itself sees to --debug, and a batch always answers in JSON."""
+    """All that a Request doesn't hold; the door itself sees to --debug and --no-server, and a batch always answers in JSON."""
     takes = set(inspect.signature(import_module(f"jvpcli.cli.{name}").command).parameters) - {"context"}
     own = {key for key in options_of(COMMAND_LINE, name) if not options.in_request(key) or "request" not in takes}
-    assert own - takes == {"debug"} | ({"as_json"} if name == "batch" else set())
+    assert own - takes == {"debug"} | (own & {"no_server"}) | ({"as_json"} if name == "batch" else set())
     assert takes - own <= {"request"}
 
 

@@ -314,6 +314,7 @@ def _values(request: Request) -> dict[str, Tensor]:
                 stdin=request.stdin,
                 seed=request.seed + position,
                 memory_limit=request.memory_limit,
+                files=request.files,
             )
         except (EvaluationError, ShapeMismatchError) as error:
             raise _explained(error, name, values) from error
@@ -526,7 +527,8 @@ def _weight(value: Any, like: Tensor, request: Request, scope: Mapping[str, Tens
     plain |= _helping(value, request, plain)
     dtype = dtype_name(like.dtype)
     try:
-        return read_value(value, name=what, dtype=dtype, device=request.device, scope=plain, stdin=request.stdin, seed=seed)
+        reading: dict[str, Any] = {"device": request.device, "stdin": request.stdin, "files": request.files}
+        return read_value(value, name=what, dtype=dtype, scope=plain, seed=seed, **reading)
     except (EvaluationError, ShapeMismatchError) as error:
         raise _explained(error, what, plain) from error
     except JvpError as error:
@@ -539,9 +541,11 @@ def _helping(value: Any, request: Request, scope: Mapping[str, Tensor]) -> dict[
         names = free_names(value) if isinstance(value, str) else ()
     except JvpError:  # which is told where it is read
         return {}
-    options: dict[str, Any] = {"dtype": request.dtype, "device": request.device, "scope": dict(scope), "stdin": request.stdin}
+    reading: dict[str, Any] = {"device": request.device, "stdin": request.stdin, "files": request.files}
     return {
-        name: read_value(given, name=name, seed=request.seed + position, **options)
+        name: read_value(
+            given, name=name, dtype=request.dtype, scope=dict(scope), seed=request.seed + position, **reading
+        )
         for position, (name, given) in enumerate(request.inputs.items())
         if name in names and name not in scope
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from jvpcli.answers import report_of
 from jvpcli.answers.batch import request_of
@@ -17,11 +17,15 @@ from jvpcli.errors import BadValueError, JvpError
 from jvpcli.language.limits import json_float
 from jvpcli.render import escaped_json
 from jvpcli.render.json import error_to_json, layout, pieces
+from jvpcli.request import Request
 from jvpcli.system import memory
 
 PART, DONE, FAILED, INSTEAD, TIMEOUT = range(5)
 """What a worker tells of a line: a part of its document with more to come; the last part, of an answer or of one that
 tells of a failure; the whole document of a failure, which makes void what came before; the seconds that it may take."""
+
+HEADER = struct.Struct("<BQ")
+"""Before a part of an answer: what it is, and its length."""
 
 SECONDS = struct.Struct("<d")
 """A TIMEOUT's content."""
@@ -73,29 +77,58 @@ class Answer:
     size: int
 
 
-def answer(line: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:
-    """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes."""
+class Form(NamedTuple):
+    """What is made of a request.
+
+    Attributes:
+        compute: its answer, as data.
+        document: of the request and its answer, as a JSON object in pieces.
+        failure: of what is wrong with it, as a JSON object.
+        files: whether a VALUE may name a file to read.
+    """
+
+    compute: Callable[[Request], Any]
+    document: Callable[[Request, Any], Iterator[bytes]]
+    failure: Callable[[JvpError], bytes]
+    files: bool
+
+
+def _document(request: Request, report: Any) -> Iterator[bytes]:
+    return pieces(layout(report))
+
+
+PRINTED = Form(report_of, _document, error_to_json, files=True)
+"""What the command itself prints with --json."""
+
+
+def answer(
+    line: bytes, most_memory: int | None, form: Form = PRINTED, **fields_given: Any
+) -> Iterator[tuple[int, bytes]]:
+    """The answer to a line, in parts; `most_memory` bounds what reading, computing and writing may take, in bytes.
+
+    `fields_given` stand for the line's fields of these names, whatever it says itself.
+    """
     identity = b""
     try:
         with failures_as_errors(), limited(most_memory):
-            fields = read_object(line)
+            fields = read_object(line) | fields_given
             identity = identity_of(fields)
-            request = request_of(fields)
+            request = replace(request_of(fields), files=form.files)
             del fields
             if request.timeout is not None:
                 yield TIMEOUT, SECONDS.pack(request.timeout)
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             with limited(allowed if allowed != most_memory else None):  # which is on already
-                report = report_of(replace(request, memory_limit=allowed, timeout=None))
-                document = pieces(layout(report))
+                report = form.compute(replace(request, memory_limit=allowed, timeout=None))
+                document = form.document(request, report)
                 part = with_id(next(document), identity)
                 for following in document:
                     yield PART, part
                     part = following
                 yield FAILED if request.command == "check" and not report.passed else DONE, part
     except JvpError as error:
-        yield INSTEAD, with_id(error_to_json(error), identity)
+        yield INSTEAD, with_id(form.failure(error), identity)
 
 
 def answer_of_failed(line: bytes, verdict: bytes, most_memory: int | None) -> Iterator[tuple[int, bytes]]:

@@ -5,15 +5,17 @@ A command's module is loaded when it is named, and typer with it; the program's 
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from jvpcli.cli.argv import Options, has_flag, normalise, readable
-from jvpcli.cli.context import Context, OutputFailed, ReaderGone
+from jvpcli.cli.context import Context, OutputFailed, ReaderGone, on_interrupt
 from jvpcli.cli.output import emit_error, failures_as_errors, output_failed
-from jvpcli.errors import ExitCode, JvpError, UsageError
+from jvpcli.errors import ExitCode, InterruptedByUser, JvpError, UsageError
+from jvpcli.system.processes import CAN_FORK
 
 ABOUT = "The command-line inspector of Jacobians and vector-Jacobian products for PyTorch."
 
@@ -26,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run a program of yours as Python would; explain its autograd and shape errors, and answer for its derivative calls.",
     "explain": "Explain one of PyTorch's autograd or shape error messages: what it means, why, and what to do.",
     "batch": "Answer requests from a file or stdin, a JSON document a line; a bad line gets its error and the rest go on.",
+    "serve": "Serve a page to try things on, and answer the commands of this user's shells at once, until Ctrl-C.",
     "ops": "List the functions, methods and constants that an expression may use, with their signatures.",
     "schema": "Print the JSON Schema (draft 2020-12) of every document that the other commands print with --json.",
     "completion": "Print a script for bash, zsh or fish that completes commands, options and the functions of an expression.",
@@ -52,6 +55,30 @@ LONGEST_EXPRESSION = 1_000_000
 """Characters of EXPR on standard input."""
 
 HELP_FLAGS = frozenset({"--help", "-h"})
+
+
+def outcome(argv: Sequence[str]) -> int:
+    """Runs a command line with this process's own streams, and in a process of its own where it computes; its exit code."""
+    if has_flag(argv, "--debug") and sys.stderr is not None:
+        import faulthandler
+
+        faulthandler.enable()
+    computes = bool(argv) and argv[0] in COMPUTING
+    context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
+    if computes and CAN_FORK:
+        from jvpcli.cli.attendant import attended
+
+        return attended(lambda computing: run(argv, computing), context, has_flag(argv, "--json"))
+    if argv[:1] not in (["run"], ["serve"]):
+        on_interrupt(lambda: _interrupted(argv, context))
+    return run(argv, context)
+
+
+def _interrupted(argv: Sequence[str], context: Context) -> None:
+    """Ctrl-C: says so and leaves."""
+    from jvpcli.cli.compute import end_run
+
+    end_run(context, InterruptedByUser("interrupted"), has_flag(argv, "--json"))
 
 
 def run(argv: Sequence[str], context: Context) -> int:

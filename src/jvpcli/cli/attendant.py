@@ -66,18 +66,18 @@ def attended(work: Callable[[Context], int], context: Context, as_json: bool) ->
     return int(ended.exit_code) if isinstance(ended, InterruptedByUser) else panel(context, ended)
 
 
-def why_ended(code: int, expression: str = "") -> JvpError:
-    """What is told of a process that did not end as it should, from its exit code."""
+def why_ended(code: int, expression: str = "", work: str = "computed it") -> JvpError:
+    """What is told of a process that did not end as it should, from its exit code, and its expression or its `work`."""
     name = signal_of(code)
-    of = f" `{_shortened(expression)}`" if expression else " it"
+    work = f"computed `{_shortened(expression)}`" if expression else work
     if name == "SIGKILL":
         return LimitError(
-            f"the process that computed{of} was killed from outside (SIGKILL): most likely the machine ran out of memory",
+            f"the process that {work} was killed from outside (SIGKILL): most likely the machine ran out of memory",
             hints=("make the inputs smaller, or lower --memory-limit or --jobs",),
         )
     how = f"was ended by {name}" if name else "ended by itself"
     return InternalError(
-        f"the process that computed{of} {how}",
+        f"the process that {work} {how}",
         explanation="This is a bug in jvp or in torch." + (" --debug shows where it happened." if expression else ""),
     )
 

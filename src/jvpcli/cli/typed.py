@@ -78,15 +78,14 @@ def _meant(request: Request, given: Mapping[str, Any], context: Context) -> Requ
     assert isinstance(request.expression, str)
     if request.call is None and not may_be_pasted(request.expression):
         return request
-    from jvpcli.language.pasted import as_meant  # loaded only where a program can be pasted
+    from jvpcli.language.pasted import as_meant, said_of  # loaded only where a program can be pasted
 
     meant = as_meant(request)
     if given["quiet"] or given["as_json"]:
         return meant
     if meant.expression != request.expression:
         context.err.say(f"read as: {command(meant)}\n")
-    passed_over = ", ".join(f"{each.what} on line {each.line}" for each in meant.passed_over or ())
-    for note in (*meant.notes, *([f"passed over: {passed_over}"] if passed_over else [])):
+    for note in said_of(meant):
         context.err.say(f"{note}.\n")
     return meant
 

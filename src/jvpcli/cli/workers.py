@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO
 
-from jvpcli.cli.answers import DONE, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
+from jvpcli.cli.answers import DONE, HEADER, INSTEAD, PART, SECONDS, TIMEOUT, Answer, answer, answer_of_failed
 from jvpcli.cli.compute import start_threads
 from jvpcli.errors import FileError, JvpError
 from jvpcli.system.pipes import PIECE, Pipes
@@ -46,9 +46,6 @@ AHEAD_BYTES = 1 << 20
 
 IN_MEMORY = 1 << 20
 """Bytes of an answer that the parent holds in memory; a longer one is kept in a file without a name."""
-
-HEADER = struct.Struct("<BQ")
-"""Before a part of an answer: what it is, and its length."""
 
 READY = 5
 """The part of no answer by which a worker that was started anew tells, beside what `cli/answers.py` has, that it is there."""
@@ -331,9 +328,7 @@ def _until_gone(requests: int) -> int:
 def _work(requests: int, answers: int, settings: Settings) -> int:
     """Answers lines until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends its workers
-    gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
-    gc.enable()
-    _set_threads(settings.threads)
+    prepare(settings.threads)
     with os.fdopen(requests, "rb") as stream:
         _answer_all(stream.read, answers, settings.memory)
     return 0
@@ -344,7 +339,12 @@ def _answer_all(read: Callable[[int], bytes], answers: int, memory: int | None) 
         length, known = LENGTHS.unpack(header)
         line, verdict = read(length), read(known)
         for kind, part in answer_of_failed(line, verdict, memory) if verdict else answer(line, memory):
-            _write_all(answers, HEADER.pack(kind, len(part)) + part)
+            send_part(answers, kind, part)
+
+
+def send_part(answers: int, kind: int, part: bytes) -> None:
+    """A part of an answer, with what it is and its length before it."""
+    _write_all(answers, HEADER.pack(kind, len(part)) + part)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -353,10 +353,15 @@ def _write_all(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _set_threads(count: int) -> None:
-    """Torch's threads, all started now: their stacks are not a request's memory."""
+def prepare(threads: int) -> None:
+    """Makes a process ready that answers one request after the other.
+
+    Torch's threads are all started now: their stacks are not a request's memory.
+    """
     import torch
 
-    torch.set_num_threads(count)
-    if count > 1:
+    gc.set_threshold(20_000, 10, 10)  # a line makes a few thousand objects, and few of them in cycles
+    gc.enable()
+    torch.set_num_threads(threads)
+    if threads > 1:
         start_threads()

@@ -83,6 +83,12 @@ def as_meant(request: Request) -> Request:
     return meant
 
 
+def said_of(meant: Request) -> list[str]:
+    """What is to be told of how a program was read, and what of it has no effect."""
+    passed_over = ", ".join(f"{each.what} on line {each.line}" for each in meant.passed_over or ())
+    return [*meant.notes, *([f"passed over: {passed_over}"] if passed_over else [])]
+
+
 def words(values: Iterable[object]) -> set[str]:
     """The words of the texts among some values; names that they read are among them."""
     return {word for text in values if isinstance(text, str) for word in re.findall(r"[^\W\d]\w*", text)}

@@ -45,20 +45,21 @@ def read_value(
     stdin: Callable[[], str] | None = None,
     seed: int = 0,
     memory_limit: int | None = None,
+    files: bool = True,
 ) -> Tensor:
     """Read a VALUE of the contract into a tensor.
 
     Text is numbers, JSON, `@file`, `-` or an expression over torch and `scope`; other objects are tensors, arrays,
     numbers, nested lists and `{"value": …, "dtype": …}`.  Numbers and JSON take `dtype`; files, arrays, tensors and
     expressions keep their own.  Random functions of an expression start from `seed`.  The tensor goes to `device`;
-    without one a tensor stays where it is, and all else is made on the CPU.
+    without one a tensor stays where it is, and all else is made on the CPU.  Without `files`, no file is looked for.
 
     Raises:
         BadValueError: it can't be read; the message names the input.
         FileError: the file can't be.
         ForbiddenError, EvaluationError, …: its expression is refused or fails.
     """
-    reader = _Reader(name, read_dtype(dtype), scope or {}, stdin, seed, memory_limit)
+    reader = _Reader(name, read_dtype(dtype), scope or {}, stdin, seed, memory_limit, files)
     try:
         tensor = reader.read(value)
         return tensor if device is None else tensor.to(read_device(device))
@@ -158,6 +159,7 @@ class _Reader:
     stdin: Callable[[], str] | None
     seed: int
     memory_limit: int | None
+    files: bool
 
     def read(self, value: Any) -> Tensor:
         """A VALUE of any kind."""
@@ -215,6 +217,8 @@ class _Reader:
 
     def file(self, reference: str) -> Tensor:
         """@path or @path:key."""
+        if not self.files:
+            raise BadValueError("no file is read for a question that comes over the network")
         from jvpcli.language.files import read_file, unreadable  # most inputs come from no file
 
         found = read_file(reference, self.memory_limit)

@@ -5,6 +5,7 @@ It says what this version writes: every field, which of them may be missing, and
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 import typing
@@ -13,7 +14,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from jvpcli.errors import JvpError
-from jvpcli.options import BATCH, options_of
+from jvpcli.options import BATCH, COMPUTING, options_of
 from jvpcli.report import InspectReport, PlanReport
 from jvpcli.report.check import CheckReport
 from jvpcli.report.derive import DeriveReport
@@ -68,6 +69,48 @@ def schema() -> Schema:
         "oneOf": [{"$ref": f"#/$defs/{name}"} for name in (*DOCUMENTS, "failure")],
         "$defs": defs,
     }
+
+
+def openapi(version: str) -> Schema:
+    """OpenAPI 3.1 of what `jvp serve` answers: the same documents, and for each command its own fields of a request."""
+    whole = json.loads(json.dumps(schema()).replace("#/$defs/", "#/components/schemas/"))
+    failure = {"$ref": "#/components/schemas/failure"}
+    refusals = {
+        401: "The token is missing or wrong.", 403: "Another site's page asks.", 408: "The question came too slowly.",
+        413: "The question is too long.", 415: "It is no JSON.", 421: "The server was not asked by its address.",
+        503: "Too many questions wait; Retry-After says for how many seconds.",
+    }  # fmt: skip
+    paths = {
+        f"/api/{name}": {
+            "post": {
+                "operationId": name,
+                "summary": whole["$defs"][name]["description"].replace("prints", "prints with --json"),
+                "requestBody": {"required": True, "content": _json(_request_of(name))},
+                "responses": {
+                    "200": {
+                        "description": "The answer; `ok` tells whether it is one.",
+                        "content": _json({"oneOf": [{"$ref": f"#/components/schemas/{name}"}, failure]}),
+                    },
+                    **{str(code): {"description": why, "content": _json(failure)} for code, why in refusals.items()},
+                },
+            }
+        }
+        for name in COMPUTING
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "jvp", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": whole["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _json(content: Schema) -> Schema:
+    return {"application/json": {"schema": content}}
 
 
 def _document(kind: type, about: str, defs: dict[str, Schema]) -> Schema:
@@ -179,10 +222,12 @@ def _kinds(kind: type[JvpError]) -> list[type[JvpError]]:
 
 
 def _request() -> Schema:
-    return {
-        "description": "A line that jvp batch reads.",
-        "type": "object",
-        "properties": {name: option.schema for name, option in options_of(BATCH).items()},
-        "required": ["expression"],
-        "additionalProperties": False,
-    }
+    return {"description": "A line that jvp batch reads.", **_request_of(None)}
+
+
+def _request_of(command: str | None) -> Schema:
+    """What a command can be asked for as data; without one, any command."""
+    fields = {name: option.schema for name, option in options_of(BATCH, command).items()}
+    if command is not None:
+        fields.pop("command", None)
+    return {"type": "object", "properties": fields, "required": ["expression"], "additionalProperties": False}

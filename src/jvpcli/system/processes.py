@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +31,9 @@ class Process(Protocol):
 
     def end(self) -> int:
         """Ends it, whatever it is doing; its exit code."""
+
+    def tell(self, number: int) -> None:
+        """Sends it a signal."""
 
 
 def fork(main: Callable[[], int]) -> Process:
@@ -60,9 +63,12 @@ class _Fork:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def end(self) -> int:
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self.tell(signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def tell(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number)
 
 
 def spawn(main: Callable[..., None], arguments: tuple[int | None, ...], stdin: int, stdout: int) -> Process:
@@ -83,6 +89,31 @@ class _Spawned:
     def end(self) -> int:
         self._process.kill()
         return self._process.wait()
+
+    def tell(self, number: int) -> None:
+        self._process.send_signal(number)
+
+
+def stand_alone() -> None:
+    """This process is on its own from now on: what its parent's terminal sends does not reach it, and it ends when told to."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    hear_interrupts(False)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits meanwhile; in a fork that is made here, until it is heard there."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def hear_interrupts(heard: bool) -> None:
+    """Whether Ctrl-C ends this process from now on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler if heard else signal.SIG_IGN)
 
 
 def signal_of(code: int) -> str | None:
@@ -136,6 +167,8 @@ def hear(*numbers: int) -> int:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, pass_over)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     return reader
 
 

@@ -39,17 +39,16 @@ SCRIPTS = ("numbers", "model", "words", "grid", "tables", "picture", "gestures",
 
 def page(report: Report) -> str:
     """A whole HTML document."""
-    style, script = _style(), _script()
     return _render(
-        "page.html.j2", report, uid="jvp", level=1, style=style, script=script,
-        style_hash=_hash(style), script_hash=_hash(script),
+        "page.html.j2", report, uid="jvp", level=1, style=style(), script=script(),
+        style_hash=allowing(style()), script_hash=allowing(script()),
     )  # fmt: skip
 
 
-def fragment(report: Report) -> str:
-    """A part of a page, for `_repr_html_`: its ids are its own, its styles reach nothing outside it."""
+def fragment(report: Report, level: int = 3) -> str:
+    """A part of a page, for `_repr_html_`: its ids are its own, its styles reach nothing outside it; `level` is its heading's."""
     return _render(
-        "fragment.html.j2", report, uid=f"jvp-{secrets.token_hex(6)}", level=3, style=_style(), script=_script()
+        "fragment.html.j2", report, uid=f"jvp-{secrets.token_hex(6)}", level=level, style=style(), script=script()
     )
 
 
@@ -63,7 +62,7 @@ def write_html(report: Report, path: str | Path) -> None:
 
 
 def _render(template: str, report: Report, **context: Any) -> str:
-    return escaped(_environment().get_template(template).render(**{"report": report, **_view(report)}, **context))
+    return escaped(environment().get_template(template).render(**{"report": report, **_view(report)}, **context))
 
 
 def _view(report: Report) -> Mapping[str, Any]:
@@ -76,7 +75,8 @@ def _view(report: Report) -> Mapping[str, Any]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What the templates are read and filled in by."""
     environment = Environment(
         loader=PackageLoader("jvpcli.render.html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -91,17 +91,20 @@ def _environment() -> Environment:
 
 
 @cache
-def _style() -> Markup:
-    return Markup(_text("report.css"))
+def style() -> Markup:
+    """The styles of every report."""
+    return Markup(static("report.css"))
 
 
 @cache
-def _script() -> Markup:
-    parts = "\n".join(_text(f"{name}.js") for name in SCRIPTS)
+def script() -> Markup:
+    """The script of every report."""
+    parts = "\n".join(static(f"{name}.js") for name in SCRIPTS)
     return Markup(f'(() => {{\n"use strict";\n{parts}\n}})();')
 
 
-def _text(name: str) -> str:
+def static(name: str) -> str:
+    """A file that goes into pages as it is."""
     return (files(__name__) / "static" / name).read_text(encoding="utf-8")
 
 
@@ -113,6 +116,6 @@ def _prose(text: str) -> Markup:
     return Markup().join(Markup("<code>{}</code>").format(part) if k % 2 else part for k, part in enumerate(parts))
 
 
-def _hash(content: str) -> str:
+def allowing(content: str) -> str:
     """The source expression of a content security policy that allows exactly this content."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
