@@ -171,7 +171,7 @@ def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
     [
         (lambda x: torch.sin(x), 4096, 173, 9),
         (lambda x: torch.outer(x, x), 64, 260, 13),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 186, 32),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 186, 35),  # lighter rules: more, in less time
     ],
     ids=["sin", "outer", "small"],
 )
