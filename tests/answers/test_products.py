@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import jvpcli
 from jvpcli.answers import inspect as inspecting
 from jvpcli.answers.products import multiply
 from jvpcli.answers.question import read_cotangents
@@ -48,6 +49,23 @@ def test_what_cancels_is_no_disagreement(expression, dtype, x):
     tensor = torch.tensor(numbers, dtype=getattr(torch, dtype), requires_grad=True)
     (expected,) = torch.autograd.grad(eval(expression, {"torch": torch, "F": F, "x": tensor}).sum(), tensor)
     assert torch.equal(torch.as_tensor(report.vjp["x"].value).to(expected.dtype), expected)
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+@pytest.mark.parametrize("expression", ["x", "x.view(3)", "x.reshape(1, 3)", "x.clone()", "torch.cat([x, x[:0]])"])
+def test_what_is_given_and_what_is_found_do_not_share_memory(expression, mode):
+    """Of a program that hands its operand on a pass may give back what it was given: which is asked for again, and again."""
+    x = torch.tensor([1.0, 2.0, 3.0])
+    for _ in range(4):
+        v = torch.ones_like(eval(expression, {"x": x, "torch": torch}))
+        found = jvpcli.inspect(expression, x=x, grad_outputs=v, mode=mode)
+        jacobian, gradient = found.jacobian["y", "x"], found.vjp["x"]
+        assert torch.equal(jacobian.reshape(3, 3), torch.eye(3))
+        assert torch.equal(gradient, torch.ones(3))
+        jacobian.fill_(7)
+        gradient.fill_(5)
+        assert torch.equal(v, torch.ones_like(v))
+        assert torch.equal(x, torch.tensor([1.0, 2.0, 3.0]))
 
 
 def disagreement(expression: str, x: torch.Tensor, spoil) -> None:

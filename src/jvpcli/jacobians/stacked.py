@@ -72,14 +72,14 @@ class _Rows:
             for name, x in self.inputs.items()
         }
 
-    def weights(self, generic: Sequence[Tensor]) -> list[Tensor]:
-        """The cotangents of every output, (2 count + 2, *shape); the generic ones for the sides."""
+    def seeds(self) -> _Seeds:
+        """What is pulled back."""
+        generic, rows = cotangents_for_kinks(self.outputs), self.basis()
+        weights = rows
         if self.forward:
-            rows = [torch.ones((2 * self.count, *w.shape), dtype=w.dtype, device=w.device) for w in generic]
-        else:
-            rows = self.basis()
-        stacks = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(rows, generic, strict=True)]
-        return [stack.requires_grad_(self.forward) for stack in stacks]
+            weights = [torch.ones((2 * self.count, *w.shape), dtype=w.dtype, device=w.device) for w in generic]
+        stacks = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(weights, generic, strict=True)]
+        return _Seeds(generic, [stack.requires_grad_(self.forward) for stack in stacks], rows)
 
     def cut(self, found: Sequence[Tensor], start: int) -> dict[tuple[str, str], DenseMap]:
         """The maps from the rows that begin at `start`; `found` are (2 count + 2, entries) for the other tensors."""
@@ -92,6 +92,26 @@ class _Rows:
                 maps[y, x] = DenseMap(*shapes, rows.t().contiguous() if self.forward else rows)
             start += t.numel()
         return maps
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeds:
+    """What rows are pulled back from, whatever the point; what is pulled back may be the same memory, so they are copied.
+
+    Attributes:
+        generic: a cotangent of every output in which nothing cancels.
+        weights: the cotangents of every output, (2 count + 2, *shape): the generic ones for the sides.
+        basis: as `_Rows.basis` has it.
+    """
+
+    generic: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    basis: Sequence[Tensor]
+
+
+def _copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Each in memory of its own."""
+    return [t.clone() for t in tensors]
 
 
 def _copies(x: Tensor, count: int) -> Tensor:
@@ -112,16 +132,16 @@ def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
     tensors = (*outputs.values(), *inputs.values())
     if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
         return None
-    generic = cotangents_for_kinks(outputs)
+    seeds = problem.once(("seeds", mode), rows.seeds)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, gradients = _pass(problem, rows, generic, sample)
+            found, gradients = _pass(problem, rows, seeds, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     blocks = [block.reshape(len(block), -1) for block in found]
     maps = rows.cut(blocks, 0)
-    if not _believable(maps, outputs, inputs, generic):
+    if not _believable(maps, outputs, inputs, seeds.generic):
         return None
     sampled = rows.cut(blocks, rows.count)
     finite = all(math.isfinite(float(each.matrix.sum())) for each in sampled.values())
@@ -129,10 +149,10 @@ def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
 
 
 def _pass(
-    problem: Problem, rows: _Rows, generic: Sequence[Tensor], sample: Named
+    problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named
 ) -> tuple[Sequence[Tensor], list[Tensor]]:
     """What the maps are cut from, and the gradients of all rows, (2 count + 2, *shape) for each input."""
-    points, weights = rows.points(sample), rows.weights(generic)
+    points, weights = rows.points(sample), seeds.weights if rows.forward else _copied(seeds.weights)
     found = problem.stack(points)
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
@@ -141,7 +161,7 @@ def _pass(
     if not rows.forward:
         return gradients, gradients
     at_point_and_near = [gradient[:-2] for gradient in gradients]
-    return _grad(at_point_and_near, rows.basis(), weights), [g.detach() for g in gradients]
+    return _grad(at_point_and_near, _copied(seeds.basis), weights), [g.detach() for g in gradients]
 
 
 def _grad(
