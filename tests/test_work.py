@@ -184,6 +184,35 @@ def test_a_repeated_call_stays_within_its_budget(function, size, calls, operatio
     assert counted.count <= operations
 
 
+def test_a_repeated_question_stays_within_its_budget():
+    """As a line of a batch asks it, when a line before it asked the same of other numbers."""
+    task = inspected("torch.outer(x, x)")
+    for _ in range(3):
+        task()
+    assert calls_of(task) <= 490
+    with Operations() as counted:
+        task()
+    assert counted.count <= 158
+
+
+def test_a_step_of_a_trace_stays_within_its_budget():
+    """A step more of the forms that are there already, each with its local Jacobians, its lines of the report and its part of the VJP."""
+
+    def traced(count: int) -> Callable[[], Any]:
+        return lambda: jvpcli.trace(" + ".join(["x*x", "torch.sin(x)", "2*x", "x.exp()"] * count), x=[1.0, 2.0, 3.0])
+
+    few, many = traced(20), traced(120)
+    many()
+    steps = 100 * 8
+    assert (calls_of(many) - calls_of(few)) / steps <= 350
+    counts = []
+    for task in (few, many):
+        with Operations() as counted:
+            task()
+        counts.append(counted.count)
+    assert (counts[1] - counts[0]) / steps <= 52
+
+
 def test_watching_a_function_adds_a_call_or_two_for_each_operation():
     """A function of the user's own is watched for numbers that it takes out of the graph: few calls where it takes none."""
 
