@@ -13,8 +13,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
@@ -479,14 +477,13 @@ OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 
 
-@lru_cache
-def options_of(door: str, command: str | None = None) -> Mapping[str, Option]:
+def options_of(door: str, command: str | None = None) -> dict[str, Option]:
     """The options of a command at a door, by name, in the order that its help shows; without one, of any command."""
     found: dict[str, Option] = {}
     for option in OPTIONS:
         if door in option.doors and (command is None or command in option.commands):
             found.setdefault(option.name, option)
-    return MappingProxyType(found)
+    return found
 
 
 def read(given: Mapping[str, Any], options: Mapping[str, Option], door: str) -> dict[str, Any]:
