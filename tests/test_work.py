@@ -196,7 +196,7 @@ def test_a_repeated_question_stays_within_its_budget():
 
 
 def test_a_step_of_a_trace_stays_within_its_budget():
-    """A step more of the forms that are there already, each with its local Jacobians, its lines of the report and its part of the VJP."""
+    """Of the forms that are there already: its local Jacobians, its part of the report and of the backward pass."""
 
     def traced(count: int) -> Callable[[], Any]:
         return lambda: jvpcli.trace(" + ".join(["x*x", "torch.sin(x)", "2*x", "x.exp()"] * count), x=[1.0, 2.0, 3.0])
