@@ -201,6 +201,44 @@ w = b.clone().requires_grad_()
 n = v.sum() * 3 + (v ** 2 * w ** 2).sum() + (w ** 3).sum()
 n.backward()
 """,
+    "what is read before it is a leaf": """
+x = torch.tensor([1., 2.])
+y = torch.sin(x)
+z = x.sum() * 3
+x.requires_grad = True
+loss = (x * y).sum() * z
+loss.backward()
+""",
+    "weights of a list of the program": """
+x = torch.tensor([2., 5.], requires_grad=True)
+y = 2 * x ** 2
+weights = [1.0, 0.1]
+y.backward(torch.tensor(weights))
+""",
+    "weights that are a gradient": """
+x = torch.tensor([2., 5.], requires_grad=True)
+h = x ** 2
+g = h.detach().requires_grad_()
+(g ** 3).sum().backward()
+h.backward(gradient=g.grad)
+""",
+    "what main does": """
+w = torch.tensor([2., 5.], requires_grad=True)
+def twice(t):
+    return 2 * t
+def main():
+    total = twice(w ** 2).sum()
+    total.backward()
+    print(w.grad)
+if __name__ == "__main__":
+    main()
+""",
+    "tensors by older names": """
+a = torch.Tensor(torch.tensor([1., 2.]))
+n = torch.tensor([3, 4]).type(torch.FloatTensor)
+x = torch.tensor([2., 5.], requires_grad=True)
+(a * n * x ** 2).sum().backward()
+""",
     "what only shows": """
 import numpy as np
 x = torch.linspace(0, 1, 5, requires_grad=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import jvpcli
+from jvpcli.errors import JvpError
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -260,6 +261,27 @@ MODULES = {
         total = sum((k + 1) * (g * g).sum() for k, g in enumerate(grads))
         total.backward()
         """,
+    "parts with names, and classes by name": """
+        from collections import OrderedDict
+        class Net(nn.Module):
+            def __init__(self, sizes, activation=nn.Tanh):
+                super().__init__()
+                self.depth = len(sizes) - 1
+                self.activation = activation
+                last = nn.Sigmoid
+                parts = list()
+                for i in range(self.depth - 1):
+                    parts.append(("layer_%d" % i, nn.Linear(sizes[i], sizes[i + 1])))
+                    parts.append(("activation_%d" % i, self.activation()))
+                parts.append(("layer_%d" % (self.depth - 1), nn.Linear(sizes[-2], sizes[-1])))
+                parts.append(("last", last()))
+                self.layers = nn.Sequential(OrderedDict(parts))
+            def forward(self, x):
+                return self.layers(x)
+        net = Net([2, 3, 3, 1])
+        x = torch.ones(3, 2, requires_grad=True)
+        net(x).sum().backward()
+        """,
     "given to a function": """
         class Net(nn.Module):
             def __init__(self):
@@ -431,3 +453,98 @@ def test_gradients_are_pythons(text: str) -> None:
     assert {*expected} == {*found} - unreached
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_functional_call_of_an_object() -> None:
+    text = program("""
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l = nn.Linear(2, 2)
+                self.w = nn.Parameter(torch.ones(2))
+            def forward(self, x):
+                return torch.tanh(self.l(x)) * self.w
+        net = Net()
+        x = torch.tensor([[1., 2.]])
+        g = torch.autograd.grad(net(x).sum(), net.parameters(), create_graph=True)
+        fast = {name: p - 0.1 * d for (name, p), d in zip(net.named_parameters(), g)}
+        out = torch.func.functional_call(net, fast, (x,)).pow(2).sum()
+        out.backward()
+        """)
+    expected = gradients(plainly(text))
+    found = jvpcli.inspect(text).vjp
+    assert {*expected} == {*found}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_right_backward_passes_and_a_wrong_one_is_found(name: str) -> None:
+    text = program(FUNCTIONS[name])
+    verdict = jvpcli.check(text).verdict
+    assert verdict == ("wrong_backward" if name == "in a module" else "pass")  # which passes on what clamp cuts off
+    if name != "in a module":
+        other = text.replace("def backward(ctx, g", "def backward(ctx, *g_").replace("return g", "return 2 * g")
+        other = text.replace("return grad_output * 2 * x", "return grad_output * 3 * x").replace("3 * x * x", "2 * x * x")
+        other = other.replace("grad_output * result", "grad_output * result * 2").replace("g * b + h", "g * b - h")
+        other = other.replace("*= ctx.slope", "*= -ctx.slope").replace("grad_output.mm(weight)", "grad_output.mm(-weight)")
+        assert other != text
+        assert jvpcli.check(other).verdict == "wrong_backward"
+
+
+@pytest.mark.parametrize("command", ["inspect", "trace", "check"])
+def test_second_derivatives_through_a_backward(command: str) -> None:
+    """d²/dx² of exp(x²), by a backward that is differentiated: in closed form."""
+    text = program(FUNCTIONS["a derivative of the backward"])
+    if command == "check":
+        assert jvpcli.check(text).verdict == "pass"
+        return
+    x = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    first, second = 2 * x * (x * x).exp(), (2 + 4 * x * x) * (x * x).exp()
+    found = jvpcli.inspect(text) if command == "inspect" else jvpcli.trace(text)
+    torch.testing.assert_close(found.vjp["x"].double(), 2 * first * second, rtol=1e-5, atol=1e-6)
+
+
+NET = """
+class Net(nn.Module):
+    def __init__(self, n=2):
+        super().__init__()
+        self.l = nn.Linear(n, 2)
+        {line}
+    def forward(self, t):
+        return self.l(t)
+net = Net()
+{after}
+net(torch.ones(2)).sum().backward()
+"""
+
+REFUSED = [
+    ("nn.init.zeros_(self.l.weight)", "", "nn.init.zeros_(self.l.weight)", "What `__init__` does here can't be read"),
+    ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),
+    ("for k in range(int(torch.rand(1))): pass", "", "range(int(torch.rand(1)))", "What this goes through isn't known"),
+    ("self.k = self.unknown", "", "self.unknown", "`self.unknown` has no value yet"),
+    ("a = nn.Linear(2, 2); self.b = nn.Linear(2, 3); self.a = a", "", "nn.Linear(2, 3)",
+     "Modules get their names in another order"),
+    ("", "net2 = Net(3, 4)", "Net(3, 4)", "`__init__` of `Net` isn't called with what it takes"),
+    ("", "nets = [Net() for _ in range(2)]", "Net()", "An object of `Net` gets one name"),
+    ("", "y = net.l2(torch.ones(2))", "net.l2", "There is no function `net.l2`."),
+    ("", "y = net(torch.ones(2))\nnet.eval()\nz = y", "net.eval()", "`net` has one mode throughout a program here"),
+]
+
+
+@pytest.mark.parametrize(("line", "after", "place", "message"), REFUSED)
+def test_what_is_not_read_is_named_at_its_place(line: str, after: str, place: str, message: str) -> None:
+    text = HEAD + NET.format(line=line or "pass", after=after)
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(text)
+    assert caught.value.message.startswith(message)
+    assert caught.value.span is not None
+    assert caught.value.source is not None
+    assert caught.value.source[slice(*caught.value.span)] == place
+
+
+def test_steps_of_a_method_have_their_own_lines() -> None:
+    trace = jvpcli.trace(program(MODULES["a net"]))
+    sources = [step.source for step in trace.report.steps]
+    assert any("self.fc1(x)" in source for source in sources)
+    assert any("self.fc2(x)" in source for source in sources)

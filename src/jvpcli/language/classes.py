@@ -85,7 +85,9 @@ class Reader:
         self.level = 0
         self.constants: dict[str, ast.expr] = {}
         self.bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-        self.drawn: list[ast.Call] = []
+        self.used: set[str] = set()
+        self.trains: dict[str, bool] = {}  # modes that were set
+        self.waiting: list[ast.Call] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
     def read(self) -> ast.Module:
         """The whole text."""
@@ -237,18 +239,23 @@ class Reader:
     def place(self, path: str, value: Any, node: ast.AST) -> Any:
         """Give what was made a name."""
         self.count(node)
+        if isinstance(value, New) and (value.kind is not None or value.chain is not None):
+            self.in_turn(value.call)
         if isinstance(value, Parts):
             value = Parts([self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.items)])
         elif isinstance(value, New) and value.kind is not None:
             value = self.instance(path, value)
         elif isinstance(value, New) and value.chain is not None:
             made, start = Object(path, None), len(self.made)
-            made.parts = {str(k): self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.chain)}
+            names = value.names or list(map(str, range(len(value.chain))))
+            made.parts = {
+                name: self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.chain, strict=True)
+            }
             self.begin(path, value.call, start)
             self.made.append(_chain(path, list(made.parts.values()), value.call))
             value = made
         elif isinstance(value, New):
-            self.drawn.append(value.call)
+            self.in_turn(value.call)
             self.assign(path, value.call, value.call)
             is_sequential = class_of(value.call.func, self.paths) == "Sequential"
             count = len(value.call.args) if is_sequential else None
@@ -259,6 +266,13 @@ class Reader:
         if "." not in path:
             self.objects[path] = value
         return value
+
+    def in_turn(self, call: ast.Call) -> None:
+        """A module is made where it gets its name: refused where that is another order than Python's."""
+        inside = [part for part in ast.walk(call) if part in self.waiting]
+        if inside and any(part not in inside for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
+            raise self.refusal(call, "Modules get their names in another order here than they are made in")
+        self.waiting = [part for part in self.waiting if part not in inside]
 
     def begin(self, path: str, node: ast.Call, start: int) -> None:
         """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
@@ -285,7 +299,9 @@ class Reader:
                     raise self.refusal(statement, "This can't be read here")
                 self.set(made, each.targets[0].id, self.value(each.value, {}, made), statement)
         if "__init__" in kind.methods:
+            others, self.waiting = self.waiting, []
             self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
+            self.waiting = others
         elif new.arguments or new.keywords:
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
         self.begin(path, new.call, start)
@@ -344,6 +360,9 @@ class Reader:
         if isinstance(value, ast.expr):
             if is_literal(value):
                 made.plain[name] = value
+            if isinstance(value, (ast.Name, ast.Attribute)) and class_of(value, self.paths):
+                made.values[name] = value
+                return
             self.assign(path, copy.deepcopy(value), node)
             made.parts[name] = name_at(path, node)
         elif isinstance(value, Parts) and not any(isinstance(each, (New, Object, Module)) for each in value.items):
@@ -376,17 +395,31 @@ class Reader:
         self.methods.append(found)
 
     def modes(self, name: str, node: ast.expr) -> None:
-        """`net.eval()`, of all that `net` holds."""
+        """`net.eval()`, of all that `net` holds, before its first use."""
+        calls: list[ast.Call] = []
         while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("eval", "train"):
-                for path, is_object in _paths(self.objects.get(name)):
-                    if is_object:
-                        flag = ast.Constant(node.func.attr == "train") if not node.args else node.args[0]
-                        self.assign(f"{path}.training", placed(flag, node), node)
-                    else:
-                        method = ast.Attribute(name_at(path, node), node.func.attr, ast.Load())
-                        self.made.append(placed(ast.Expr(ast.Call(method, node.args, node.keywords)), node))
+            calls.insert(0, node)
             node = node.func.value
+        for call in calls:
+            assert isinstance(call.func, ast.Attribute)
+            method, given = call.func.attr, [*call.args, *(keyword.value for keyword in call.keywords)]
+            flag = plain_or_none(given[0]) if given else True
+            if method not in ("eval", "train"):
+                continue
+            if not isinstance(flag, bool) or len(given) > (method == "train"):
+                raise self.at(call, ForbiddenError("A mode is set by eval(), train(), train(True) or train(False) here."))
+            mode = flag and method == "train"
+            if name in self.used and self.trains.get(name, True) != mode:
+                message = f"`{name}` has one mode throughout a program here, and this may change it after a use."
+                hints = [f"Set the mode in a statement of its own, before `{name}` is used: {name}.{method}()"]
+                raise self.at(call, ForbiddenError(message, hints=hints))
+            self.trains[name] = mode
+            for path, is_object in _paths(self.objects.get(name)):
+                if is_object:
+                    self.assign(f"{path}.training", placed(ast.Constant(mode), call), call)
+                else:
+                    setting = ast.Attribute(name_at(path, call), "train" if mode else "eval", ast.Load())
+                    self.made.append(placed(ast.Expr(ast.Call(setting, [], [])), call))
 
     # Values that `__init__` makes
 
@@ -418,11 +451,24 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     return Parts([copy.deepcopy(each) for _ in range(times) for each in left.items])
         if isinstance(node, ast.Call):
+            node = self.with_class(node, scope, inner)
+            if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
+                return Parts([each for part in node.args for each in self.iterated(part, scope, making)])
             made = self.constructed(node, scope, making)
             if made is not None:
                 return made
         found = self.folded(node, scope, inner)
         return found if found is not None else self.substituted(node, scope, inner)
+
+    def with_class(self, call: ast.Call, scope: Mapping[str, Any], making: _Making | None) -> ast.Call:
+        """`activation()` of a name that stands for a class of torch.nn, with that class."""
+        func, found = call.func, None
+        if isinstance(func, ast.Name):
+            found = scope.get(func.id)
+        elif making is not None and isinstance(func, ast.Attribute) and dotted(func.value) == making.own:
+            found = making.made.values.get(func.attr)
+        known = isinstance(found, (ast.Name, ast.Attribute)) and class_of(found, self.paths)
+        return placed(ast.Call(copy.deepcopy(found), call.args, call.keywords), call) if known and found else call
 
     def items(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
         """What an argument or an item of a list stands for: `*layers` for several."""
@@ -497,10 +543,17 @@ class Reader:
         if any(keyword.arg is None for keyword in node.keywords):
             raise self.refusal(node, "`**` can't be read here")
         keywords = {keyword.arg or "": self.value(keyword.value, scope, making) for keyword in node.keywords}
+        sizes = [part for part in (*arguments, *keywords.values()) if isinstance(part, ast.expr)]
+        if kind is not None or any(not is_literal(part) or type(plain_value(part)) is int for part in sizes):
+            node = copy.copy(node)  # a constructor in a loop runs more than once
+            self.waiting.append(node)
         if kind is not None:
             return New(node, kind, arguments, keywords)
         if name == "ModuleList":
             return arguments[0] if arguments and isinstance(arguments[0], Parts) else Parts([])
+        pairs = _pairs(arguments[0]) if name == "Sequential" and len(arguments) == 1 else None
+        if pairs is not None:
+            return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
         if name == "Sequential" and any(
             not isinstance(each, New) or each.kind is not None or each.chain is not None for each in arguments
         ):
@@ -509,7 +562,9 @@ class Reader:
             return New(node, chain=arguments)
         parts = [written(each, node) for each in arguments]
         named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
-        return New(placed(ast.Call(copy.deepcopy(node.func), parts, named), node))
+        made = placed(ast.Call(copy.deepcopy(node.func), parts, named), node)
+        self.waiting = [made if each is node else each for each in self.waiting]
+        return New(made)
 
     def folded(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr | None:
         """The plain value of an expression as it is written out; None where it has none."""
@@ -640,6 +695,14 @@ class _Making:
 def _is_settled(node: ast.expr) -> bool:
     """Whether an expression gives the same wherever it stands: a plain value, a function's name, a value that has a name."""
     return is_literal(node) or isinstance(node, (ast.Name, ast.Attribute, ast.Lambda))
+
+
+def _pairs(value: Any) -> list[tuple[str, Any]] | None:
+    """The names and parts of `OrderedDict([("a", nn.Linear(2, 2)), …])`; None for anything else."""
+    items = value.items if isinstance(value, Parts) else []
+    found = [(plain_or_none(item.items[0]), item.items[1]) for item in items if isinstance(item, Parts) and len(item.items) == 2]
+    named = all(isinstance(name, str) and name.isidentifier() and isinstance(part, New) for name, part in found)
+    return found if items and named and len({name for name, _ in found}) == len(items) else None
 
 
 def _owner(node: ast.stmt) -> str:

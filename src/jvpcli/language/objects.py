@@ -45,6 +45,7 @@ class Object:
     kind: Class | None
     parts: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, ast.expr] = field(default_factory=dict)
+    values: dict[str, ast.expr] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -64,6 +65,7 @@ class New:
     arguments: list[Any] = field(default_factory=list)
     keywords: dict[str, Any] = field(default_factory=dict)
     chain: list[Any] | None = None
+    names: list[str] | None = None
 
 
 @dataclass(eq=False)

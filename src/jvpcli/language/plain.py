@@ -53,6 +53,8 @@ def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) 
         return not value if isinstance(node.op, ast.Not) else -_number(value)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = of(node.left), of(node.right)
+        if isinstance(node.op, ast.Mod) and isinstance(left, str):
+            return _filled(left, right)
         if isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, (list, tuple)):
             return _short(left + right)
         return _small(OPERATORS[type(node.op)](_number(left), _number(right)))
@@ -71,6 +73,17 @@ def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) 
     if isinstance(node, ast.Call) and not node.keywords:
         return _called(dotted(node.func), [of(part) for part in node.args])
     raise NoPlainError
+
+
+MOST_CHARACTERS = 100
+"""Of a word that is put together."""
+
+
+def _filled(text: str, value: Any) -> str:
+    """`"layer_%d" % 3`, and nothing else of formats."""
+    if len(text) > MOST_CHARACTERS or text.count("%") != 1 or not ("%d" in text or "%s" in text) or type(value) is not int:
+        raise NoPlainError
+    return text.replace("%d", str(value)).replace("%s", str(value))
 
 
 def _taken(items: Any, key: ast.expr, of: Callable[[ast.expr], Any]) -> Any:

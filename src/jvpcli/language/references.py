@@ -22,6 +22,7 @@ class Reader(Protocol):
     classes: dict[str, Class]
     objects: dict[str, Any]
     bound: list[str]
+    used: set[str]
 
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
@@ -113,14 +114,23 @@ class Reading(ast.NodeTransformer):
         if isinstance(value, Object):
             if value.kind is not None and not {"forward", "__call__"} & {*value.kind.methods}:
                 raise self.reader.refusal(node, f"An object of `{value.kind.node.name}` is no value by itself")
+            self.uses(value.path)
             return name_at(f"{value.path}.{called_as(value)}", node)
         if isinstance(value, Module):
+            self.uses(value.path)
             return path_at(value.path, node)
         if isinstance(value, Parts):
             return placed(ast.List([self.reference(each, node) for each in value.items], ast.Load()), node)
         if isinstance(value, New):
             raise self.reader.refusal(node, "A module without a name can't stand here")
         return placed(copy.deepcopy(value), node)
+
+    def uses(self, path: str) -> None:
+        """An object is used, but by a method of its own."""
+        own = [value for value in self.roots.values() if isinstance(value, Object)]
+        root = path.partition(".")[0]
+        if not any(value.path.partition(".")[0] == root for value in own):
+            self.reader.used.add(root)
 
     def spread(self, node: ast.expr) -> ast.expr:
         """The parts of a module that a loop goes through, as a list."""
