@@ -148,10 +148,10 @@ def calls_of(task: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     ("text", "size", "calls", "operations"),
     [
-        ("torch.outer(x, x)", 4, 30, 17),
-        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 72, 34),
+        ("torch.outer(x, x)", 4, 31, 17),
+        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 73, 34),
         ("x.sin()", 4096, 63, 8),
-        ("(x * x).sum()", 1000, 29, 11),
+        ("(x * x).sum()", 1000, 30, 11),
         ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 64, 31),
     ],
     ids=["outer", "small", "sin", "number", "eigenvalues"],
@@ -169,9 +169,9 @@ def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
 @pytest.mark.parametrize(
     ("function", "size", "calls", "operations"),
     [
-        (lambda x: torch.sin(x), 4096, 173, 9),
-        (lambda x: torch.outer(x, x), 64, 260, 13),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 186, 35),  # lighter rules: more, in less time
+        (lambda x: torch.sin(x), 4096, 174, 9),
+        (lambda x: torch.outer(x, x), 64, 261, 13),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 189, 35),  # lighter rules: more, in less time
     ],
     ids=["sin", "outer", "small"],
 )

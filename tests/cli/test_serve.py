@@ -102,7 +102,8 @@ def test_nothing_of_a_question_is_markup(running):
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_the_example_with_curl(running):
     command = serve.EXAMPLES[serve.EXAMPLES.index("curl ") :].replace(":8765", f":{running.port}")
-    done = subprocess.run(["sh", "-c", command], capture_output=True, env={**os.environ, "TOKEN": running.token}, timeout=PATIENCE)
+    variables = {**os.environ, "TOKEN": running.token}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=variables, timeout=PATIENCE)
     assert json.loads(done.stdout)["vjp"]["x"]["value"] == [20.0] * 4
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -249,12 +249,10 @@ class PulledMap(DenseMap):
     Attributes:
         told: what the operations of that graph tell.
         position: which of its inputs this is the derivative to.
-        elsewhere: gives the matrix at another point, whose values may tell what operations don't; None: that cannot be had.
     """
 
     told: _Told | None = None
     position: int = 0
-    elsewhere: Callable[[], Tensor | None] | None = None
 
     @property
     def is_by_engine(self) -> bool:
@@ -284,9 +282,9 @@ class PulledMap(DenseMap):
         if graph.whole and nature.smooth:
             return classify_values([self.matrix], nature, self.shapes), told_by
         kind = unproved(self.matrix) if known is None else known[self.position]
-        if kind == "unknown" and nature.smooth and self.elsewhere and self.m * self.n <= MOST_AGAIN:
-            there = self.elsewhere()
-            found = None if there is None else kind_by_values(self.matrix, there, nature, self.shapes)
+        if kind == "unknown" and nature.smooth and graph.sample and self.m * self.n <= MOST_AGAIN:
+            there = graph.sample()
+            found = None if there is None else kind_by_values(self.matrix, there[self.position], nature, self.shapes)
             return (kind, told_by) if found is None else (found, "values")
         return kind, told_by
 

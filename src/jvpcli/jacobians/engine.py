@@ -8,11 +8,11 @@ again = compute(plan(y2, [x2, W2]), result.work)     # the same program: index a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -21,7 +21,6 @@ from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.dense import (
     BATCH_BYTES,
     Manner,
-    PulledMap,
     by_batches,
     by_columns,
     by_rows,
@@ -29,7 +28,7 @@ from jvpcli.jacobians.dense import (
     pulled_maps,
     rows_at_once,
 )
-from jvpcli.jacobians.graph import Graph, Others, accumulate, read_graph, read_others
+from jvpcli.jacobians.graph import Graph, Others, Sample, accumulate, read_graph, read_others
 from jvpcli.jacobians.kronecker import KroneckerMap
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.matrix_free import OperatorMap
@@ -83,6 +82,7 @@ def plan(
     nodes: Callable[[], Sequence[Node]] | None = None,
     elsewhere: Others | None = None,
     known: Hashable = None,
+    sample: Sample | None = None,
 ) -> GraphPlan:
     """How ∂output/∂input is computed for every input; computes nothing.
 
@@ -96,11 +96,12 @@ def plan(
         nodes: gives those below the output, where they are known.
         elsewhere: gives its graphs at other points, where values decide what runs.
         known: names the graph, where it is known to be that of an earlier evaluation.
+        sample: gives the matrices of its maps at another point.
 
     Raises:
         UnsupportedError: complex tensors, which are answered pass by pass.
     """
-    graph = read_graph(output, inputs, hooked, weighed, nodes, elsewhere)
+    graph = read_graph(output, inputs, hooked, weighed, nodes, elsewhere, sample)
     return GraphPlan(graph, mode, float("inf") if memory_limit is None else memory_limit, known)
 
 
@@ -223,6 +224,7 @@ class LargePlan:
                 partial(problem.below, name),
                 partial(self._others, name, y) if problem.decided else None,
                 known and (known, name),
+                partial(self._sampled, name),
             )
             for name, y in problem.differentiable.items()
         }
@@ -281,8 +283,10 @@ class LargePlan:
             notice = Notice("fallback", f"∂{name} was computed pass by pass: {error}")
             return small.maps(), small.plan, (notice,)
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
-        notices = tuple([Notice("fallback", note) for note in computed.notes])
-        return _with_sample(maps, lambda: self._sample), computed.way, notices
+        return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
+
+    def _sampled(self, name: str) -> Sequence[Tensor] | None:
+        return _matrices(self._sample, name, self.problem.leaves)
 
     @cached_property
     def _sample(self) -> Maps:
@@ -368,26 +372,26 @@ class Repeat:
             return None
         leaves, found = tuple([values[slot] for slot in self.course.leaves]), dict[tuple[str, str], LinearMap]()
         for slot, pairs, like, weighed, way, key, manner in self.chosen:
-            graph = Graph(values[slot], leaves, like, False, weighed)
+            sample = partial(self._sampled, pairs[0][0], inputs, leaves)
+            graph = Graph(values[slot], leaves, like, False, weighed, sample=sample)
             if manner is None:
                 maps = _run(graph, way, self.work, key)
             else:
                 maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
             found.update(zip(pairs, maps, strict=True))
-        return _with_sample(found, cache(lambda: self._sample(inputs, values)))
+        return found
 
-    def _sample(self, inputs: Named, values: Mapping[int, Any]) -> Maps:
-        """The maps at another point, by passes."""
-        slots = {x: slot for (_, x), slot in zip(self.chosen[0].pairs, self.course.leaves, strict=True)}
+    def _sampled(self, name: str, inputs: Named, leaves: Sequence[Tensor]) -> Sequence[Tensor] | None:
+        names = [x for _, x in self.chosen[0].pairs]
 
         def at(place: Named) -> _Point:
             there = self.course.run({**inputs, **place}, self.memory_limit)
             assert there is not None, "values decide what runs"
             outputs = {each.pairs[0][0]: there[each.slot] for each in self.chosen}
-            return _Point(outputs, {x: there[slot] for x, slot in slots.items()})
+            return _Point(outputs, dict(zip(names, [there[slot] for slot in self.course.leaves], strict=True)))
 
-        leaves = {x: values[slot] for x, slot in slots.items()}
-        return sample_maps(leaves, at, partial(_by_passes, limit=self.memory_limit))
+        here = dict(zip(names, leaves, strict=True))
+        return _matrices(sample_maps(here, at, partial(_by_passes, limit=self.memory_limit)), name, names)
 
 
 class _Point(NamedTuple):
@@ -408,17 +412,10 @@ def _by_passes(outputs: Named, leaves: Named, limit: int | None) -> Maps:
     }
 
 
-def _with_sample(maps: Maps, sample: Callable[[], Maps]) -> Maps:
-    """Maps that passes gave with their values at another point, which are asked for where operations don't tell a kind."""
-
-    def elsewhere(key: tuple[str, str]) -> Tensor | None:
-        there = sample().get(key)
-        return there.matrix if isinstance(there, DenseMap) else None
-
-    return {
-        key: replace(each, elsewhere=partial(elsewhere, key)) if isinstance(each, PulledMap) else each
-        for key, each in maps.items()
-    }
+def _matrices(sample: Maps, name: str, inputs: Iterable[str]) -> Sequence[Tensor] | None:
+    """Those of an output's maps."""
+    found = [sample.get((name, x)) for x in inputs]
+    return [each.matrix for each in found if isinstance(each, DenseMap)] if all(found) else None
 
 
 def _done(planned: OutputPlan, way: Way) -> Plan:

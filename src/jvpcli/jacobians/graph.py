@@ -50,6 +50,9 @@ class Edge(NamedTuple):
     carried: Sequence[int]
 
 
+Sample = Callable[[], "Sequence[Tensor] | None"]
+"""Gives the matrices (m, n) of an output to every input at another point; None where it can't be evaluated there."""
+
 Others = Callable[[], "Sequence[Graph]"]
 """Gives the graphs of an output at other points, which are evaluated where they are asked for; none: nothing can be told."""
 
@@ -65,6 +68,7 @@ class Graph:
         weighed: numbers on the way that are not differentiated follow from the inputs: other points have others.
         elsewhere: gives the same at other points, where values decide what runs and that may be something else; None: nowhere.
         below: gives the nodes below the output, where they are known.
+        sample: gives the matrices of the maps at another point, for values to tell what operations don't; None: nothing does.
     """
 
     output: Tensor
@@ -74,6 +78,7 @@ class Graph:
     weighed: bool = False
     elsewhere: Others | None = None
     below: Callable[[], Sequence[Node]] | None = None
+    sample: Sample | None = None
 
     @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
@@ -226,11 +231,13 @@ def read_graph(
     weighed: bool = False,
     nodes: Callable[[], Sequence[Node]] | None = None,
     elsewhere: Others | None = None,
+    sample: Sample | None = None,
 ) -> Graph:
     """The graph of one evaluated output.
 
     No node tells of hooks that the function has registered (`hooked`), of numbers that follow from the inputs (`weighed`), nor
-    of what the function does `elsewhere`, where values decide it.  `nodes` gives those below the output, where they are known.
+    of what the function does `elsewhere`, where values decide it.  `nodes` gives those below the output, where they are known,
+    `sample` the matrices of its maps at another point.
 
     Raises:
         UnsupportedError: a complex tensor at either end.
@@ -241,7 +248,7 @@ def read_graph(
     dtype = output.dtype
     for x in inputs:
         dtype = dtype if x.dtype == dtype else torch.promote_types(dtype, x.dtype)
-    return Graph(output, tuple(inputs), output.new_empty((0,), dtype=dtype), hooked, weighed, elsewhere, nodes)
+    return Graph(output, tuple(inputs), output.new_empty((0,), dtype=dtype), hooked, weighed, elsewhere, nodes, sample)
 
 
 def read_others(others: Sequence[Evaluation], name: str, output: Tensor) -> list[Graph]:
