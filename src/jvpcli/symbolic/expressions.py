@@ -77,7 +77,11 @@ def torch_text(expr: Expr, closed: bool = False) -> str:
         case "index":
             return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
     behind = [POSTFIX if f"{{{k}}}." in expr.text else 0 for k in range(len(expr.args))]  # a method of what stands there
-    return expr.text.format(*map(at, expr.args, behind))
+    parts = list(map(at, expr.args, behind))
+    for k, part in enumerate(expr.args):
+        if part.op == "truth" and re.search(rf"[(,] ?\{{{k}\}}[,)]", expr.text):  # an argument needs no brackets
+            parts[k] = parts[k].removeprefix("(").removesuffix(")")
+    return expr.text.format(*parts)
 
 
 def matrix_text(expr: Expr) -> str | None:
