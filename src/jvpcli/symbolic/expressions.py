@@ -154,7 +154,8 @@ def _place(template: str, k: int) -> tuple[int, str]:
 
 def operations(expr: Expr) -> int:
     """How many operations an expression has."""
-    own = 0 if expr.op in ("name", "number") or expr.text.startswith(".to(") else 1
+    free = expr.op == "name" or (expr.op == "number" and "/" not in expr.text) or expr.text.startswith(".to(")
+    own = 0 if free else 1
     if expr.text.startswith("torch.einsum"):
         own = 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
     return own + sum(map(operations, expr.args))
