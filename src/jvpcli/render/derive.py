@@ -135,7 +135,8 @@ def products(report: DeriveReport) -> Iterator[tuple[str, list[Statement]]]:
     yield f"For {sources}", [Statement(entry, whole, product.given) for entry, whole, product in slopes]
     if report.jvp is not None:
         directions = ", ".join(report.names[x] for x in report.tangent or {})
-        pushed = [(f"(J u)_{report.indices.get(y, '')}".rstrip("_"), "J u", product) for y, product in report.jvp.items()]
+        places = {y: report.indices.get(y, "") for y in report.jvp}
+        pushed = [(f"(J u)_{places[y]}" if places[y] else "J u", "J u", product) for y, product in report.jvp.items()]
         yield f"The Jacobian-vector product, for any {directions}", [Statement(*each) for each in pushed]
         yield (
             f"For {_sources(report, report.tangent or {})}",

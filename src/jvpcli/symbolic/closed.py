@@ -62,6 +62,8 @@ LONG = 60
 
 NOT_VERIFIED = "PyTorch's own numbers differ, so it is not shown"
 
+UNDEFINED = "the form that was found comes to 0/0 at this point, where PyTorch has a number: take another point"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -274,23 +276,28 @@ class Closed:
 
     def _holds(self, mine: Callable[[Place], Tensor], theirs: Callable[[Place], Tensor]) -> bool:
         """Whether two ways to a tensor agree at all places; how far they differ is kept."""
+        return self._fault(mine, theirs) is None
+
+    def _fault(self, mine: Callable[[Place], Tensor], theirs: Callable[[Place], Tensor]) -> str | None:
+        """Why a way to a tensor is not shown; None: it agrees with the other at all places, and how far is kept."""
         largest = 0.0
         for place in self.places:
             try:
                 found = mine(place)
             except Exception:  # code that does not run is not shown
-                return False
+                return NOT_VERIFIED
             want = theirs(place).detach()
             if found.shape != want.shape:
-                return False
+                return NOT_VERIFIED
             if want.numel():
                 gap = torch.where(found.isnan() & want.isnan() | (found == want), 0.0, (found - want).abs())
                 difference = float(gap.max()) / max(1.0, float(want.abs().nan_to_num(posinf=0.0).max()))
                 if not difference <= TOLERANCE:
-                    return False
+                    undefined = place is self.places[0] and bool((found.isnan() & ~want.isnan()).any())
+                    return UNDEFINED if undefined else NOT_VERIFIED
                 largest = max(largest, difference)
         self.largest = max(self.largest, largest)
-        return True
+        return None
 
     # What is told
 
@@ -371,8 +378,9 @@ class Closed:
             )
             return torch.zeros_like(place.evaluation.inputs[x]) if found is None else found
 
-        if not self._holds(contracted, pulled_back):
-            raise NoClosedFormError(NOT_VERIFIED)
+        fault = self._fault(contracted, pulled_back)
+        if fault is not None:
+            raise NoClosedFormError(fault)
         return form, poly
 
     def _form(self, y: str) -> Lam:
@@ -438,8 +446,9 @@ class Closed:
         """A product's forms, each verified."""
         derived = poly
         poly = shortest(poly, self.text) if scope or len(self.text(poly)) > LONG else poly
-        if not self._holds(lambda p: value(poly, at, {**p.tensors, **scope}), want):
-            return Form(None, None, None, None, NOT_VERIFIED)
+        fault = self._fault(lambda p: value(poly, at, {**p.tensors, **scope}), want)
+        if fault is not None:
+            return Form(None, None, None, None, fault)
         formula, latex = self.text(poly), self.text(poly, LATEX)
         reason = None
         try:

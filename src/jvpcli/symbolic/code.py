@@ -140,7 +140,9 @@ class Writer:
         terms = sorted(poly, key=lambda term: term.coefficient < 0)
         found: list[Tensor] = []
         orders = [order] if len(order) != 2 else [order, order[::-1]]
-        for axes in orders:
+        if len(order) > 2:  # that of the shortest terms may do without moving axes
+            orders += [t.axes for term in terms if set((t := self._term(term, order)[0]).axes) == set(order)]
+        for axes in dict.fromkeys(orders):
             expr: Expr | None = None
             for term in terms:
                 sign = term.coefficient < 0
@@ -293,39 +295,42 @@ class Writer:
                 return [raised(t, e) for form in variants(base) for t in self.ways(form, want)[:2]]
             case Fn("flat_root", (base,)):
                 return self.factor(Power(base, Fraction(1, 2)), want)
-            case Fn(own, args):
-                scalar = SCALARS[own]
-                axes = tuple(i for i in self._order(args, want))
-                texts = [
-                    min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost)
-                    for a in args
-                ]
-                if own == "where" and texts[0].op not in ("truth", "name", "number"):
-                    texts[0] = Expr("truth", (texts[0],), "({0} != 0)", texts[0].ndim)
-                if own == "power":
-                    return [Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)]
-                if own in TURNED and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
-                    return [Tensor(Expr("truth", tuple(texts), TURNED[own], len(axes)), axes)]
-                texts = [t if (c := constant_of(a)) is None else constant(c) for a, t in zip(args, texts, strict=True)]
-                own = own.removeprefix("shared_")
-                if own in BOUNDS and any(t.op == "number" for t in texts):
-                    texts = sorted(texts, key=lambda t: t.op == "number")
-                    return [Tensor(call(f"torch.clamp({{0}}, {BOUNDS[own]}={{1}})", *texts, ndim=len(axes)), axes)]
-                matrix = scalar.text if len(args) == 1 else None
-                op = "truth" if own in IDEMPOTENT else "call"
-                return [Tensor(Expr(op, tuple(texts), scalar.torch, len(axes), matrix), axes)]
+            case Fn(_, args):
+                return [self._function(factor, axes) for axes in self._orders(args, want)]
             case Atom():
                 return self._atom(factor, want)
             case Move(own):
                 raise NoClosedFormError(f"the matrix of {own} is not written out")
         raise AssertionError(factor)
 
-    def _order(self, polys: Sequence[Poly], want: tuple[Index, ...]) -> tuple[Index, ...]:
-        free = frozenset().union(*map(indices, polys))
-        if len(polys) == 1:
-            natural = min((t for t in self.ways(polys[0], want)), key=lambda t: cost(t.expr)).axes
-            return natural
-        return (*(i for i in want if i in free), *sorted(free - set(want), key=lambda i: i.number))
+    def _orders(self, args: Sequence[Poly], want: tuple[Index, ...]) -> list[tuple[Index, ...]]:
+        """Orders of axes in which a function of these forms is short."""
+        if len(args) == 1:
+            shortest = sorted(self.ways(args[0], want), key=lambda t: cost(t.expr))
+            return list(dict.fromkeys(t.axes for t in shortest))[:2]
+        free = frozenset().union(*map(indices, args))
+        return [(*(i for i in want if i in free), *sorted(free - set(want), key=lambda i: i.number))]
+
+    def _function(self, function: Fn, axes: tuple[Index, ...]) -> Tensor:
+        """A scalar function, with its axes in this order."""
+        own, args = function.name, function.args
+        texts = [
+            min((aligned(upright(t), axes) for form in variants(a) for t in self.ways(form, axes)), key=cost) for a in args
+        ]
+        if own == "where" and texts[0].op not in ("truth", "name", "number"):
+            texts[0] = Expr("truth", (texts[0],), "({0} != 0)", texts[0].ndim)
+        if own == "power":
+            return Tensor(Expr("pow", tuple(texts), ndim=len(axes)), axes)
+        if own in TURNED and constant_of(args[0]) is not None and constant_of(args[-1]) is None:
+            return Tensor(Expr("truth", tuple(texts), TURNED[own], len(axes)), axes)
+        texts = [t if (c := constant_of(a)) is None else constant(c) for a, t in zip(args, texts, strict=True)]
+        bound = BOUNDS.get(own.removeprefix("shared_"))
+        if bound and any(t.op == "number" for t in texts):
+            texts = sorted(texts, key=lambda t: t.op == "number")
+            return Tensor(call(f"torch.clamp({{0}}, {bound}={{1}})", *texts, ndim=len(axes)), axes)
+        matrix = SCALARS[own].text if len(args) == 1 else None
+        op = "truth" if own in IDEMPOTENT else "call"
+        return Tensor(Expr(op, tuple(texts), SCALARS[own].torch, len(axes), matrix), axes)
 
     def _entry(self, expr: Expr, at: tuple[Index | int, ...]) -> Tensor:
         """Fixed positions are picked, and repeated indices are the diagonal."""

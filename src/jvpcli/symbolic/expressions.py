@@ -77,7 +77,11 @@ def torch_text(expr: Expr, closed: bool = False) -> str:
         case "index":
             return f"{at(expr.args[0], POSTFIX)}[{torch_text(expr.args[1])}]"
     behind = [POSTFIX if f"{{{k}}}." in expr.text else 0 for k in range(len(expr.args))]  # a method of what stands there
-    return expr.text.format(*map(at, expr.args, behind))
+    parts = list(map(at, expr.args, behind))
+    for k, part in enumerate(expr.args):
+        if part.op == "truth" and re.search(rf"[(,] ?\{{{k}\}}[,)]", expr.text):  # an argument needs no brackets
+            parts[k] = parts[k].removeprefix("(").removesuffix(")")
+    return expr.text.format(*parts)
 
 
 def matrix_text(expr: Expr) -> str | None:
@@ -150,7 +154,8 @@ def _place(template: str, k: int) -> tuple[int, str]:
 
 def operations(expr: Expr) -> int:
     """How many operations an expression has."""
-    own = 0 if expr.op in ("name", "number") or expr.text.startswith(".to(") else 1
+    free = expr.op == "name" or (expr.op == "number" and "/" not in expr.text) or expr.text.startswith(".to(")
+    own = 0 if free else 1
     if expr.text.startswith("torch.einsum"):
         own = 3 * len(expr.args) - 1 if len(expr.args) > 1 else 3
     return own + sum(map(operations, expr.args))

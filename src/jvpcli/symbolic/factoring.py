@@ -10,11 +10,13 @@ from functools import lru_cache
 from jvpcli.symbolic.forms import (
     Axis,
     Factor,
+    Fn,
     Index,
     Poly,
     Power,
     Term,
     add,
+    constant_of,
     expanded,
     fresh,
     indices,
@@ -121,6 +123,16 @@ def _renamings(s: Term, t: Term) -> Iterator[dict[Index, Axis]]:
         }
 
 
+def _lower(factor: Factor, other: Factor) -> tuple[Factor, Fraction, Fraction, Poly] | None:
+    """Of powers of one base to forms that differ by a whole number the lower one, and by how much each exceeds it."""
+    match factor, other:
+        case Fn("power", (x, e)), Fn("power", (y, f)) if key(x) == key(y):
+            more = constant_of(add(e, scaled(f, -1)))
+            if more is not None and more.denominator == 1 and more:
+                return (other, more, Fraction(0), x) if more > 0 else (factor, Fraction(0), -more, x)
+    return None
+
+
 def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list[Factor], list[Factor]]:
     """The factors that both have (of powers the lower one), and what remains of each."""
     common = []
@@ -128,6 +140,15 @@ def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list
         base, e = parted(factor)
         for other in right:
             base2, e2 = parted(other)
+            lower = _lower(factor, other)
+            if lower is not None:
+                left.remove(factor)
+                right.remove(other)
+                common.append(lower[0])
+                for side, excess in ((left, lower[1]), (right, lower[2])):
+                    if excess:
+                        side.append(Power(lower[3], excess))
+                break
             if key(base) != key(base2) or (e > 0) != (e2 > 0):
                 continue
             least = min(e, e2, key=abs)
