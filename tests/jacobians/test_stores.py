@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -290,3 +292,33 @@ def test_names_that_no_directory_may_have(tmp_path):
     found = jvpcli.open(path)
     assert list(found) == [("y", 'batch["a/b"]'), ("y", 'batch[".."]')]
     torch.testing.assert_close(found["y", 'batch["a/b"]'].to_dense(), inputs["batch"][".."][:, None].expand(2, 3))
+
+
+def test_a_jacobian_of_ten_times_the_memory_limit_is_written_here(tmp_path):
+    """The limit is the system's, for all that the process takes over what it has when it begins."""
+    inputs = ["--U", "torch.randn(20000,16)/8", "--V", "torch.randn(16,2000)/8", "--x", "torch.randn(2000)/20", "--wrt", "x"]
+    argv = [sys.executable, "-m", "jvpcli", "inspect", "torch.tanh(U @ (V @ x))", *inputs, "--save", tmp_path / "J.zarr"]
+    done = subprocess.run([*argv, "--memory-limit", "16MB", "-q"], capture_output=True)
+    assert done.returncode == 0, done.stderr[:1000]
+    each = jvpcli.open(tmp_path / "J.zarr")["y", "x"]
+    assert each.m * each.n * 4 >= 10 * 16_000_000
+    assert each.nnz == 20_000 * 2_000
+
+
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [
+        ("X @ W", "(X @ W)[700:703]"),
+        ("X * w", "(X * w)[17]"),
+        ("x.sum() * v", "(x.sum() * v)[40:50]"),
+        ("torch.diagonal(X[:9] @ W)", "torch.diagonal(X[:9] @ W)[2:4]"),
+        ("X.sum(1)[:, None] + w", "(X.sum(1)[:, None] + w)[5:9, 1:]"),
+    ],
+)
+def test_rows_of_a_slice_take_what_the_slice_takes(whole, part):
+    """Of a regular map only the rows that a slice picks are written out: the whole of it would not fit."""
+    inputs = {"X": randn(1000, 9), "W": randn(9, 9), "w": randn(9), "x": randn(300), "v": randn(5000)}
+    inputs = {name: x for name, x in inputs.items() if name in whole.replace("torch", "")}
+    for (_, name), each in jvpcli.jacobian(part, inputs, memory_limit="3MB").items():
+        _, (matrices,) = rows(python(part, inputs), inputs, 0)
+        torch.testing.assert_close(each.to_dense().reshape(matrices[name].shape), matrices[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             from jvpcli.jacobians.stored import start
 
             start()
+            gc.enable()  # blocks leave cycles behind, and there are many
         # what a cluster's workers may take is their own business; this process holds no block
         with memory.limited(allowed) if request.cluster is None else nullcontext():
             yield replace(request, memory_limit=allowed), shown.close

@@ -8,6 +8,7 @@ the client holds those of one piece at a time.
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import subprocess
@@ -225,6 +226,7 @@ class Distributed:
         Raises:
             JvpError: the cluster cannot be reached, or the lines cannot be read.
         """
+        gc.enable()  # calls leave cycles behind, and there are many
         until_done(cluster, self._go_on)
         return self.failed, self.written
 
