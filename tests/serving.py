@@ -36,7 +36,7 @@ class Served:
     def token(self) -> str:
         return self.address.partition("#token=")[2]
 
-    def run(self, *argv: str, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> tuple[int, bytes, bytes]:
+    def run(self, *argv: str | bytes, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> tuple[int, bytes, bytes]:
         """A command line in a shell of this user's: its exit code, stdout and stderr."""
         done = subprocess.run(
             [*PROGRAM, *argv], input=stdin, capture_output=True, timeout=PATIENCE, cwd=cwd, env={**self.environ, **environ}

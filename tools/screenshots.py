@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "render"), str(ROOT / "tests")]
 
 import browser  # noqa: E402
-from serving import served  # noqa: E402
 
 from jvpcli.answers.inspect import inspect  # noqa: E402
 from jvpcli.answers.trace import trace  # noqa: E402
 from jvpcli.render.html import page  # noqa: E402
 from jvpcli.request import Request  # noqa: E402
+from serving import served  # noqa: E402
 
 TARGET = ROOT / "docs" / "images"
 WIDTH, HEIGHT = 1180, 1000

@@ -23,7 +23,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from hostile_commands import command, write_files
 
-from jvpcli.cli import client
+from jvpcli.cli import client, resident
 from jvpcli.system import local
 from processes import begun, gone, until
 from serving import PROGRAM, served
@@ -82,7 +82,8 @@ def test_hostile_command_lines(running, tmp_path):
             continue
         compared += 1
         settings = {"stdin": asked.stdin.encode("utf-8", "surrogatepass"), "cwd": tmp_path, **asked.environment}
-        if running.run(*asked.words, **settings) != running.run(*asked.words, **settings, JVP_SERVER="0"):
+        words = [word.encode("utf-8", "surrogatepass") for word in asked.words]
+        if running.run(*words, **settings) != running.run(*words, **settings, JVP_SERVER="0"):
             different.append(str(asked))
     assert running.answered() - before >= 0.9 * COUNT  # all but those whose variables are read while Python loads
     assert not different, "\n".join(different)
@@ -256,7 +257,45 @@ def test_killed_and_started_again(tmp_path):
         assert not list((tmp_path / "jvp").iterdir())
 
 
+LOADED = """
+import sys
+before = set(sys.modules)
+from jvpcli.cli.client import ask
+code = ask(["ops", "softmax", "--json"])
+print(code, *sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+def test_asking_loads_next_to_nothing(running):
+    """Every module counts."""
+    before = running.answered()
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, env=running.environ, timeout=100)
+    code, *modules = done.stderr.split()
+    assert (code, running.answered()) == ("0", before + 1)
+    assert json.loads(done.stdout)["ok"]
+    heavy = {"torch", "rich", "typer", "typing", "re", "json", "dataclasses", "inspect", "contextlib", "pathlib", "tempfile"}
+    assert not {name.partition(".")[0] for name in modules} & heavy
+    assert {name for name in modules if name.startswith("jvpcli")} == {
+        "jvpcli", "jvpcli.cli", "jvpcli.cli.client", "jvpcli.system", "jvpcli.system.local", "jvpcli.version"
+    }  # fmt: skip
+
+
 # Who is trusted
+
+
+def test_torch_installed_anew(tmp_path, monkeypatch):
+    """What was loaded is no longer what a new process would load."""
+    from types import SimpleNamespace
+
+    file = tmp_path / "version.py"
+    file.write_text("")
+    monkeypatch.setitem(sys.modules, "torch.version", SimpleNamespace(__file__=str(file)))
+    before = resident._loaded()
+    assert resident._loaded() == before
+    os.utime(file, ns=(1, 1))
+    assert resident._loaded() != before
+    file.unlink()
+    assert resident._loaded() != before
 
 
 def test_other_files_are_another_program(tmp_path, monkeypatch):

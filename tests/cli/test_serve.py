@@ -27,7 +27,7 @@ from documents import assert_valid
 
 from jvpcli.cli import http, serve
 from jvpcli.render.html.playground import EXAMPLES
-from processes import PATIENCE, gone
+from processes import PATIENCE, gone, until
 from serving import PROGRAM, served
 
 LOAD = float(os.environ.get("JVP_LOAD", "3"))
@@ -102,8 +102,8 @@ def test_nothing_of_a_question_is_markup(running):
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_the_example_with_curl(running):
     command = serve.EXAMPLES[serve.EXAMPLES.index("curl ") :].replace(":8765", f":{running.port}")
-    variables = {**os.environ, "TOKEN": running.token}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, env=variables, timeout=PATIENCE)
+    environ = {**os.environ, "TOKEN": running.token}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=environ, timeout=PATIENCE)
     assert json.loads(done.stdout)["vjp"]["x"]["value"] == [20.0] * 4
 
 
@@ -436,7 +436,7 @@ def test_more_than_can_wait_are_told_to_come_again(running):
     try:
         for connection in connections:
             connection.sendall(content)
-        refused = select.select(connections, [], [], PATIENCE)[0][0].recv(65536)  # long before any is answered
+        refused = everything(select.select(connections, [], [], PATIENCE)[0][0])  # long before any is answered
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in refused.lower()
         assert json.loads(refused.partition(b"\r\n\r\n")[2])["error"]["message"] == "too many questions wait"
@@ -523,6 +523,35 @@ def test_what_serve_refuses(argv, said, tmp_path):
     done = subprocess.run([*PROGRAM, "serve", *argv], capture_output=True, text=True, env=environ, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_the_page_is_opened_without_telling_the_token(tmp_path):
+    """What is called a browser here writes its words down, and what the file has in it that it is to show."""
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\nprintf "%s\\n" "$*" > "$0.words"\ncat "${1#file://}" > "$0.part" && mv "$0.part" "$0.shown"\n')
+    browser.chmod(0o755)
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "BROWSER": f"{browser} %s"}
+    process = subprocess.Popen([*PROGRAM, "serve", "--port", "0", "--open"], stdout=subprocess.PIPE, text=True, env=environ)
+    try:
+        address = process.stdout.readline().strip()
+        until(lambda: (tmp_path / "browser.shown").exists(), process)
+        assert f'url={address}"' in (tmp_path / "browser.shown").read_text()
+        assert address.partition("token=")[2] not in (tmp_path / "browser.words").read_text()
+        assert (tmp_path / "jvp").stat().st_mode & 0o777 == 0o700
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        process.stdout.close()
+    assert not list((tmp_path / "jvp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("port", "name", "reached"),
+    [(80, "127.0.0.1", True), (80, "[::1]", True), (80, "localhost", True), (80, "evil.example", False), (8, "[::1]", False),
+     (8, "127.0.0.1", False), (8, "[::1]:8", True), (8, "::1:8", True)],
+)  # fmt: skip
+def test_the_port_that_need_not_be_named(port, name, reached):
+    assert http.is_address(name, http.Settings("", "127.0.0.1", port, "", 1)) is reached
 
 
 @pytest.mark.parametrize(

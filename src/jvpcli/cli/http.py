@@ -45,7 +45,7 @@ from jvpcli.version import __version__
 LONGEST_BODY = 1 << 20
 """Bytes of a question."""
 
-LONGEST_ANSWER = 1 << 26
+LONGEST_ANSWER = 1 << 24
 """Bytes of an answer."""
 
 SECONDS_TO_ASK = 10.0
@@ -219,8 +219,8 @@ def is_address(host: str, settings: Settings) -> bool:
 
     Any name can be made to lead here by who owns it, and a page under that name would then be this server's own to a browser.
     """
-    name, colon, port = host.rpartition(":")
-    if not colon or port != str(settings.port):
+    name, _, port = host.rpartition(":") if ":" in host.rpartition("]")[2] else (host, "", "80")
+    if port != str(settings.port):
         return False
     if name.lower() in ("localhost", settings.host.lower()):
         return True

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from jvpcli.cli import client
@@ -155,13 +155,27 @@ def _serve(
     resident = Resident(listener, f"jvp {__version__} serves {address} (process {os.getpid()})", (life[1],))
     context.out.say(f"{address}\n")
     context.flush()
-    if open_page:
-        import webbrowser
-
-        webbrowser.open(address)
-    ended = resident.serve(process)
+    with _opened(address, os.path.dirname(place)) if open_page else nullcontext():
+        ended = resident.serve(process)
     if ended is not None:
         raise why_ended(ended, work="serves the page")
+
+
+@contextmanager
+def _opened(address: str, folder: str) -> Iterator[None]:
+    """Opens the page by a file that leads there: other users could read an address, and the token in it, among the words of
+    the browser's command line."""
+    import webbrowser
+    from pathlib import Path
+
+    leading = Path(folder, "open.html")
+    leading.unlink(missing_ok=True)
+    leading.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n', encoding="ascii")
+    try:
+        webbrowser.open(leading.as_uri())
+        yield
+    finally:
+        leading.unlink(missing_ok=True)
 
 
 def _page_process(
