@@ -185,8 +185,9 @@ LIGHT_STEPS = {
 }  # fmt: skip
 
 
-def test_long_chains_of_light_operations():
+def test_long_chains_of_light_operations(monkeypatch):
     """Each of them is there, many times; rows are those of single passes, and none of them goes row by row inside."""
+    monkeypatch.setattr("jvpcli.jacobians.dense.ROWS", 0)
 
     def chain(x):
         for _ in range(3):
@@ -211,6 +212,15 @@ def test_long_chains_of_light_operations():
     for function, count in ((chain, 0), (torch.tanh, 1)):  # which has no such rule
         y = function(x) if count == 0 else function(x).sum(1)
         assert len(slow_rules(lambda y=y: torch.autograd.grad(y, x, torch.eye(3, dtype=x.dtype), is_grads_batched=True))) == count
+
+
+def test_few_rows_are_light_whatever_the_operations():
+    x, w = leaves_of([r(1, 2, 6), r(3, 2, 3)])
+    for size, light in ((4, True), (5, False)):
+        output = F.conv1d(x, w).tanh().flatten()[:size].cosh()
+        assert sweep(read_graph(output, [x, w])).light is light
+        for rows, expected in zip(by_rows(read_graph(output, [x, w])), oracle(output, [x, w]), strict=True):
+            torch.testing.assert_close(rows, expected)
 
 
 SINGLES = {

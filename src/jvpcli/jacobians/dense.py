@@ -43,6 +43,9 @@ LIGHT = frozenset(LIGHT_NAMES.split())
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
+ROWS = 4
+"""Up to so many rows the lighter rules take less time whatever the operations are: a convolution, say, is quick row by row."""
+
 LARGE = 1 << 17
 """Entries of a tensor in all rows for which it pays to go from node to node by hand."""
 
@@ -77,7 +80,7 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     large = "Convolution" in graph.operations and chunk * max(graph.sizes) > LARGE
     turned = large and any(map(is_turned, graph.order))
     few = len(graph.order) / (ALONE * chunk) - sum([name not in LIGHT for name in graph.operations])
-    light = len(graph.order) > LONG and few > 0 and graph.singles < few
+    light = chunk <= ROWS or (len(graph.order) > LONG and few > 0 and graph.singles < few)
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned) and not graph.whole)
 
 
