@@ -201,7 +201,8 @@ def main(words: list[str]) -> int:
         cells = (
             case.name, f"{planned.graph.m}×{planned.graph.n}", f"{planned.chosen.strategy} {planned.chosen.mode}",
             f"{found['chosen']:.3g}", best, f"{found[best]:.3g}", f"{chosen:.2f}", f"{first:.2f}", f"{asked:.2f}", f"{own:.2f}",
-            f"{found['chosen'] / found['by hand']:.2f}" if by_hand else "–", f"{held[0]:.1f} against {held[1]:.1f}",
+            f"{found['chosen'] / found['by hand']:.2f}" if found.get("by hand", inf) < inf else "–",
+            f"{held[0]:.1f} against {held[1]:.1f}",
         )  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
         logs.append(log(chosen))

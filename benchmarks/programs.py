@@ -199,7 +199,7 @@ def bundle(cameras: int, points: int, seen: int) -> Case:
         square = (seen**2).sum(1, keepdim=True)
         return a[:, 6:7] * (1 + a[:, 7:8] * square + a[:, 8:] * square**2) * seen - where
 
-    return Case("bundle adjustment", residuals, (torch.randn(cameras, 9) / 10, places))
+    return Case(f"bundle adjustment, {seen} views", residuals, (torch.randn(cameras, 9) / 10, places))
 
 
 def likelihood(x: Tensor, scale: Tensor) -> Tensor:
