@@ -21,6 +21,7 @@ from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.jacobians.through import is_turned
+from jvpcli.language.readings import nodes_below
 
 
 def attention(x):
@@ -184,8 +185,9 @@ LIGHT_STEPS = {
 }  # fmt: skip
 
 
-def test_long_chains_of_light_operations():
+def test_long_chains_of_light_operations(monkeypatch):
     """Each of them is there, many times; rows are those of single passes, and none of them goes row by row inside."""
+    monkeypatch.setattr("jvpcli.jacobians.dense.ROWS", 0)
 
     def chain(x):
         for _ in range(3):
@@ -210,6 +212,52 @@ def test_long_chains_of_light_operations():
     for function, count in ((chain, 0), (torch.tanh, 1)):  # which has no such rule
         y = function(x) if count == 0 else function(x).sum(1)
         assert len(slow_rules(lambda y=y: torch.autograd.grad(y, x, torch.eye(3, dtype=x.dtype), is_grads_batched=True))) == count
+
+
+def test_few_rows_are_light_whatever_the_operations():
+    x, w = leaves_of([r(1, 2, 6), r(3, 2, 3)])
+    for size, light in ((4, True), (5, False)):
+        output = F.conv1d(x, w).tanh().flatten()[:size].cosh()
+        assert sweep(read_graph(output, [x, w])).light is light
+        for rows, expected in zip(by_rows(read_graph(output, [x, w])), oracle(output, [x, w]), strict=True):
+            torch.testing.assert_close(rows, expected)
+
+
+SINGLES = {
+    "a factor": (lambda x, s: x * s, 1),
+    "a divisor and a summand": (lambda x, s: x / s + s, 2),
+    "a norm": (lambda x, s: x / x.norm() * 2 - s, 2),
+    "a single number of single numbers": (lambda x, s: (s * s).sin() * torch.ones(3), 1),
+    "one that is stacked": (lambda x, s: torch.stack([s, s * 2, s]), 0),
+    "one of one axis": (lambda x, s: x * s.reshape(1), 0),
+    "one of all": (lambda x, s: x * x.sum(), 1),
+    "one that is spread first": (lambda x, s: s.expand(3) * x, 1),
+    "none": (lambda x, s: x * 2 + x.sum(0, keepdim=True), 0),
+}
+
+
+@pytest.mark.parametrize("name", SINGLES)
+def test_single_numbers_that_are_broadcast_are_counted(name):
+    """Torch's lighter rules take the sums that lead back to them row by row, and say so."""
+    function, count = SINGLES[name]
+    x, s = leaves_of([r(3), r()])
+    output = function(x, s)
+    assert read_graph(output, [x, s]).singles == count
+    rows = torch.eye(3, dtype=x.dtype)
+    said = slow_rules(lambda: torch.autograd.grad(output, (x, s), rows, is_grads_batched=True, allow_unused=True))
+    assert len(said) == count
+
+
+def test_long_chains_of_single_numbers_are_not_light():
+    x, s = leaves_of([r(24), r()])
+    y, z = x, x
+    for _ in range(60):
+        y, z = (y * s).sin(), (z * s.reshape(1)).sin()
+    assert not sweep(read_graph(y, [x, s])).light
+    assert sweep(read_graph(z, [x, s])).light
+    for output in (y, z):
+        for rows, expected in zip(by_rows(read_graph(output, [x, s])), oracle(output, [x, s]), strict=True):
+            torch.testing.assert_close(rows, expected)
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
@@ -331,6 +379,60 @@ def test_a_plan_is_made_once_for_a_program():
     assert choices == [1, 2]
 
 
+def looked_at(output, leaves, **options):
+    """How often somebody asks for the nodes of a graph while its Jacobian is computed, which is right."""
+    asked = []
+
+    def nodes():
+        asked.append(output)
+        return nodes_below(output.grad_fn)
+
+    done = engine.compute(engine.plan(output, leaves, nodes=nodes, **options))
+    for found, expected in zip(done.maps, oracle(output, leaves), strict=True):
+        torch.testing.assert_close(found.to_dense().reshape(expected.shape), expected)
+    return len(asked)
+
+
+def test_one_short_row_is_one_pass_and_nothing_else(monkeypatch):
+    """To look at what is on the way would take as long as the pass."""
+    x, w = leaves_of([r(5), r(4, 5)])
+    loss = torch.tanh(w @ x).square().sum()
+    assert looked_at(loss, [x, w]) == 0
+    assert looked_at(loss.reshape(1, 1), [x, w]) == 0
+    assert looked_at(loss, [x, w], memory_limit=1 << 20) == 1
+    assert looked_at(torch.stack([loss, loss.sin()]), [x, w]) == 1
+    monkeypatch.setattr("jvpcli.jacobians.graph.SHORT", 24)
+    assert looked_at(loss, [x, w]) == 1
+
+
+def test_what_is_told_of_one_short_row_is_worked_out():
+    (x,) = leaves_of([r(50)])
+    planned = engine.plan((x.sin() * x).sum(), [x])
+    told = planned.report
+    assert (told.ways[0].strategy, told.ways[0].mode, told.ways[0].passes) == ("dense", "reverse", 1)
+    assert told.ways[0].peak_bytes >= 50 * 8
+    assert told.ways[0].operations >= 150
+    assert len({(way.strategy, way.mode) for way in told.ways}) == len(told.ways)
+    (found,) = engine.compute(planned).maps
+    assert (found.structure, found.structure_from) == ("dense", "operations")
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3, 1000])
+def test_memory_of_passes_is_bound(passes):
+    """The bound that is found soon is never under what is worked out, and so is what a limited room holds."""
+    x, w = leaves_of([r(6, 5), r(5, 7)])
+    graph = read_graph(torch.relu(x @ w).split(3)[0].cumsum(0) @ r(7, 2), [x, w])
+    chunk, held = graph.together(passes, math.inf)
+    exactly = graph.together(passes, math.inf, exactly=True)
+    assert chunk == max(1, passes)
+    assert exactly == (chunk, chunk * graph.footprint)
+    assert held >= passes * graph.footprint
+    for room in (0, 2.5 * graph.footprint, 2000 * graph.footprint):
+        chunk, held = graph.together(passes, room)
+        assert held <= room or chunk == 1
+        assert chunk >= min(passes, room // graph.footprint)
+
+
 def test_nobody_hears_that_an_operation_takes_one_row_at_a_time():
     """Taking them together is jvp's own doing, so that torch's advice about it is for nobody who runs a program."""
     x = r(4, 5).requires_grad_()
@@ -408,8 +510,10 @@ def test_a_fused_lstm_is_passed_through_by_many_rows_at_once(to_parameters, way)
     graph = read_graph(output, leaves)
     if not any("MkldnnRnnLayer" in name for name in graph.names):
         pytest.skip("this torch does not fuse the steps of an LSTM")
-    with Backwards() as counted:
+    kept = []
+    with Backwards() as counted, torch.autograd.graph.saved_tensors_hooks(kept.append, lambda _: None):
         found = way(graph)
+    assert not kept  # no graph is recorded of the passes, whose numbers it would keep
     assert counted.count < output.numel() / 2
     exact = nn.LSTM(2, 3, batch_first=True).double()
     exact.load_state_dict(net.state_dict())

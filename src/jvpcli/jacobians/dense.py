@@ -42,6 +42,9 @@ LIGHT = frozenset(LIGHT_NAMES.split())
 ALONE = 2.5
 """One of the others takes them row by row: a row costs so many times what a light operation saves."""
 
+ROWS = 4
+"""Up to so many rows the lighter rules take less time whatever the operations are: a convolution, say, is quick row by row."""
+
 LARGE = 1 << 17
 """Entries of a tensor in all rows for which it pays to go from node to node by hand."""
 
@@ -91,7 +94,7 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
         flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
     heavy = sum([name not in LIGHT for name in graph.operations])
     few = count / (ALONE * chunk) - heavy
-    light = few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles)
+    light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
     return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat))
 
 

@@ -182,7 +182,7 @@ class Graph:
     @cached_property
     def sizes(self) -> list[int]:
         """Entries of what each node takes: of its operation's outputs."""
-        return [prod(meta.shape) for metas in self.metas for meta in metas]
+        return [prod(meta.shape) for node in self.order for meta in node._input_metadata]
 
     def together(self, passes: int, room: float, exactly: bool = False) -> tuple[int, int]:
         """How many of some passes can be taken at a time in so many bytes, one in any case, and the bytes that they hold at most.

@@ -227,9 +227,11 @@ def leading(nodes: Sequence[Node], wanted: Container[int]) -> tuple[list[Node], 
     for node in nodes:
         edges = node.next_functions
         if edges:
-            if not useful.isdisjoint([edge for edge, _ in edges]):
-                useful.add(node)
-                order.append(node)
+            for edge, _ in edges:
+                if edge in useful:
+                    useful.add(node)
+                    order.append(node)
+                    break
         else:
             variable = getattr(node, "variable", None)
             if variable is not None and id(variable) in wanted:

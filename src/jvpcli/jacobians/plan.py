@@ -94,7 +94,7 @@ class GraphPlan:
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
         least = 2 * READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
-        if not graph.whole and not (auto and most < least):
+        if not (auto and most < least) and not graph.whole:
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
                 ways.append(self._accumulated(second, most))

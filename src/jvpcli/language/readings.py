@@ -161,5 +161,7 @@ def nodes_below(root: Node | None) -> list[Node]:
             found.setdefault(waiting.pop())
         else:
             opened.add(node)
-            waiting.extend([edge for edge, _ in node.next_functions if edge is not None and edge not in opened])
+            for edge, _ in node.next_functions:  # few each, of many nodes: a list of them would take as long as all the rest
+                if edge is not None and edge not in opened:
+                    waiting.append(edge)
     return list(found)
