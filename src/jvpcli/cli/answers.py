@@ -93,11 +93,15 @@ class Form(NamedTuple):
     files: bool
 
 
+def _computed(request: Request) -> Any:
+    return report_of(request)  # found when it is called: tests put another in its place
+
+
 def _document(request: Request, report: Any) -> Iterator[bytes]:
     return pieces(layout(report))
 
 
-PRINTED = Form(report_of, _document, error_to_json, files=True)
+PRINTED = Form(_computed, _document, error_to_json, files=True)
 """What the command itself prints with --json."""
 
 
