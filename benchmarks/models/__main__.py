@@ -36,11 +36,11 @@ against what is said here. A row is
 jvp inspect "QUESTION" --import benchmarks/models/zoo.py --x @x.npy --wrt …
 ```
 
-Times are of one thread, the quickest of {rounds} runs, the evaluation included: `jvpcli.jacobian`, the derivative alone, and the
-quickest of torch's ways: `jacrev`, `jacfwd`, `autograd.functional.jacobian`, plain and vectorized, and `vmap` over the samples
-where they are independent, with the blocks alone as the result. Where transforms don't go through a model as it is (a Function
-without rules for them, a checkpoint), the second time is that of the same model written without. Memory is what the result holds.
-Lines are those of the text of `jvp inspect`. –: a parameter, by `--import` alone.
+Times are the processor's, of one thread, the least of {rounds} runs, the evaluation included: `jvpcli.jacobian`, the derivative
+alone, and the quickest of torch's ways: `jacrev`, `jacfwd`, `autograd.functional.jacobian`, plain and vectorized, and `vmap` over
+the samples where they are independent, with the blocks alone as the result. Where transforms don't go through a model as it is (a
+Function without rules for them, a checkpoint), the second time is that of the same model written without. Memory is what the
+result holds. Lines are those of the text of `jvp inspect`. –: a parameter, by `--import` alone.
 
 A call takes 0.1 to 0.2 ms whatever it is asked: the arguments are read, the run is watched for what it takes out of the graph
 and for tensors from outside that it writes to, the modules' buffers are kept, the graph is read, and a way is chosen. Ratios of
@@ -69,18 +69,18 @@ def passes(function: Callable[..., Any], values: tuple[Any, ...]) -> Iterator[tu
 
 
 def quickest(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """The shortest time of some runs each, by turns, of those that work: what else the machine does meets all of them."""
+    """The shortest processor time of some runs each, by turns, of those that work."""
     found = {}
     for name, run in runs.items():
         with suppress(Exception):  # transforms refuse what changes captured tensors
-            begin = time.perf_counter()
+            begin = time.process_time()
             run()
-            found[name] = time.perf_counter() - begin
+            found[name] = time.process_time() - begin
     for _ in range(ROUNDS):
         for name in [name for name in found if found[name] < FAR * min(found.values()) or name == "jvp"]:
-            begin = time.perf_counter()
+            begin = time.process_time()
             runs[name]()
-            found[name] = min(found[name], time.perf_counter() - begin)
+            found[name] = min(found[name], time.process_time() - begin)
     return found
 
 
