@@ -184,3 +184,17 @@ def test_a_function_of_a_file_has_the_derivative_of_one_call(tmp_path, expressio
     torch.testing.assert_close(jvpcli.jacobian(expression, x=x, imports=imports)["y", "x"].to_dense(), expected)
     torch.testing.assert_close(jvpcli.trace(expression, x=x, imports=imports).vjp["x"], expected.sum(0))
     assert jvpcli.check(expression, x=x, imports=imports).verdict == "pass"
+
+
+def test_a_parameter_that_is_written_to_is_differentiated_where_it_is_given(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\nnet = nn.Linear(3, 2, dtype=torch.float64)\n"
+        "def clamped(x):\n    net.weight.data.clamp_(-0.1, 0.1)\n    return net(x) ** 2\n"
+        "def plain(x):\n    return net(x) ** 2\n"
+    )
+    imports = [str(tmp_path / "mine.py")]
+    assert jvpcli.check("plain(x)", x=X, imports=imports, wrt=["net.weight"]).passed
+    for name in ("plain", "clamped"):
+        assert jvpcli.check(f"{name}(x)", x=X, imports=imports, wrt=["x", "net.bias"]).passed
+        found = jvpcli.inspect(f"{name}(x)", x=X, imports=imports, wrt=["net.weight"]).jacobian["y", "net.weight"]
+        assert int((found != 0).sum()) == 6

@@ -189,3 +189,28 @@ def test_buffers_that_a_backward_writes_to_are_left_alone(called):
     for _ in range(2):
         assert torch.equal(jvpcli.inspect(called(model), x=torch.ones(3)).vjp["x"], torch.tensor([1.0, 2.0, 3.0]))
         assert torch.equal(model.scale, torch.tensor([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("shape", [(12, 2, 5, 4), (24, 5, 4)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_samples_of_an_attention_of_torchs_own_stay_apart(shape, causal):
+    """The rows of all samples are taken together, and every one is that of its sample."""
+    torch.manual_seed(5)
+    x, w = torch.randn(shape, dtype=torch.float64), torch.randn(4, 12, dtype=torch.float64)
+
+    def attended(x):
+        q, k, v = (x @ w).chunk(3, -1)
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    def plain(x):
+        q, k, v = (x @ w).chunk(3, -1)
+        after = torch.ones(5, 5, dtype=torch.bool).triu(1) & causal
+        return (q @ k.mT / 2).masked_fill(after, float("-inf")).softmax(-1) @ v
+
+    found = jvpcli.jacobian(attended, x=x)["y", "x"]
+    assert found.structure in ("block_diagonal", "block_triangular")
+    u, v = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    _, pushed = torch.autograd.functional.jvp(plain, x, u)
+    _, pulled = torch.autograd.functional.vjp(plain, x, v)
+    torch.testing.assert_close(found.pushforward(u), pushed, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(found.pullback(v), pulled, rtol=1e-8, atol=1e-10)

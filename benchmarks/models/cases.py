@@ -71,6 +71,7 @@ def make_cases() -> list[Case]:
 
     picture, embedded, sequence, batch = r(2, 3, 16, 16), r(6, 8), r(5, 2, 3), r(4, 3)
     place, time, state, cells = r(20), r(20), r(4, 3), r(200)
+    pictures, many, sentences = r(16, 3, 8, 8), r(2000), r(16, 10, 4)
     real, fake, four, six = r(5, 3), r(5, 3), r(5, 4), r(6)
     h, z, noise = r(zoo.NODES, 3), r(10), r(2)
     cameras, points, words = 0.1 * r(zoo.CAMERAS, 6), r(zoo.POINTS, 3), r(2, 5, 4)
@@ -102,7 +103,9 @@ def make_cases() -> list[Case]:
             with_parameters("resnet18", lambda f: f(picture), head), zoo.resnet18,
         ),
         simple("ViT", "vit", picture[:, :, :8, :8].contiguous(), "block_diagonal", samples=True),
+        simple("ViT, 16 pictures", "vit", pictures, "block_diagonal", samples=True),
         simple("GPT", "gpt", embedded, "block_triangular"),
+        simple("GPT, two at a time", "gpt", torch.stack([embedded, embedded.flip(0)]), "block_diagonal", samples=True),
         simple("LSTM", "lstm", sequence, "strided_blocks"),
         simple("GRU", "gru", sequence, "strided_blocks"),
         simple("batch norm in training", "normed", batch, "dense", plain=zoo.normed_plain),
@@ -129,10 +132,12 @@ def make_cases() -> list[Case]:
             {"cameras": "sparse", "points": "sparse"}, zoo.reprojected, zoo.reprojected,
         ),
         simple("finite volumes", "volumes", cells, "banded"),
+        simple("finite volumes, 2,000 cells", "volumes", many, "banded"),
         simple("straight-through, by detach", "straight", batch, "identity"),
         simple("straight-through, by a Function", "quantized", batch, "block_diagonal", samples=True, plain=zoo.quantized_plain),
         simple("checkpointed", "stored", batch, "block_diagonal", samples=True, plain=zoo.small),
         simple("compiled", "compiled", batch, "block_diagonal", samples=True, plain=zoo.small),
         simple("MultiheadAttention", "attended", words, "block_diagonal", samples=True, plain=zoo.attended_plain),
+        simple("attention, 16 sentences", "attended", sentences, "block_diagonal", samples=True, plain=zoo.attended_plain),
         simple("an object of outputs", "logits", batch, "block_diagonal", samples=True, plain=zoo.small),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,8 @@ def test_ctrl_c_ends_what_holds_the_interpreter(own):
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
 def test_who_computes_goes_with_who_waits(own, number):
-    process, computing = waiting(own)
+    usual = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and would be there, too
+    process, computing = waiting(own, preexec_fn=usual)
     process.send_signal(number)
     assert process.wait(100) == -number
     process.communicate()

@@ -125,6 +125,19 @@ def test_precision_decides_the_number_that_is_added():
         ("x.exp().sum(0).log()", ["torch.logsumexp(x, 0)"]),
         ("F.softmax(x, 1).log()", ["torch.log_softmax(x, 1)"]),
         ("torch.log(torch.sigmoid(a + b))", ["F.logsigmoid(a + b)"]),
+        ("F.softmax(x, -1, ).log() + torch.log(torch.softmax(x * 2, dim=1))", ["torch.log_softmax(x, -1)"]),
+        ("torch.log1p(torch.exp(x))", ["F.softplus(x)"]),
+        ("torch.log(1 + (2 * x).exp())", ["F.softplus(2 * x)"]),
+        ("torch.log(torch.exp(x - w) + 1.0)", ["F.softplus(x - w)"]),
+        ("x.exp().log1p()", ["F.softplus(x)"]),
+        ("torch.log(1 - torch.sigmoid(x))", ["F.logsigmoid(-x)"]),
+        ("(1 - (x * w).sigmoid()).log()", ["F.logsigmoid(-(x * w))"]),
+        ("torch.exp(x) / (1 + torch.exp(x))", ["torch.sigmoid(x)"]),
+        ("x[0].exp() / (torch.exp(x[0]) + 1)", ["torch.sigmoid(x[0])"]),
+        ("torch.exp(x) / (1 + torch.exp(w))", []),
+        ("torch.log(2 + torch.exp(x))", []),
+        ("torch.log(torch.sigmoid(x) - 1)", []),
+        ("torch.log1p(x)", []),
         ("torch.log(x)", []),
         ("torch.log(x.sum())", []),
         ("log(", []),
@@ -132,6 +145,25 @@ def test_precision_decides_the_number_that_is_added():
 )
 def test_stable_forms(source, replaced):
     assert [new for _, new in stable_forms(source)] == replaced
+
+
+@pytest.mark.parametrize(
+    ("expression", "rewrite"),
+    [
+        ("torch.log1p(torch.exp(x)) + w", "F.softplus(x) + w"),
+        ("torch.log(1 + torch.exp(w * x)) * 2", "F.softplus(w * x) * 2"),
+        ("(1 - torch.sigmoid(w * x)).log().sum()", "F.logsigmoid(-(w * x)).sum()"),
+        ("w * (x.exp() / (1 + x.exp()))", "w * (torch.sigmoid(x))"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_stable_form_is_offered_and_is_the_same_function(expression, rewrite, dtype):
+    _, finding = only(expression, x="1000,1,-3", w="1,2,1", dtype=str(dtype).removeprefix("torch."))
+    assert finding.rewrite == rewrite
+    assert "(tried)" in finding.message
+    x, w = torch.tensor([[5.0, 1, -3], [1, 2, 1]], dtype=torch.float64)
+    values = [eval(text, {"torch": torch, "F": torch.nn.functional, "x": x, "w": w}) for text in (expression, rewrite)]
+    torch.testing.assert_close(*values, rtol=1e-8, atol=1e-8)
 
 
 # Zeros

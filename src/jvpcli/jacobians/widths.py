@@ -126,6 +126,8 @@ def _leading(node: Node, name: str, operand: int, shape: Shape) -> int:
         return dims - len(node._saved_normalized_shape) if operand == 0 else 0
     if name == "NativeGroupNorm":
         return 1 if operand == 0 else 0
+    if name.startswith("ScaledDotProduct"):
+        return dims - 2 if operand < 3 else 0
     if name in ("NativeBatchNorm", "NativeBatchNormLegit"):
         return 1 if operand == 0 and not node._saved_training else 0
     if name == "Transpose":

@@ -55,7 +55,10 @@ def run_with(
         return function()
     before = _Held(places, tuple([place.tensor for place in places]))
     doubled = [double and position < len(own) for position in range(len(places))]
-    others = [parameters.get(id(x), _in_double(x) if twice else x) for x, twice in zip(before.tensors, doubled, strict=True)]
+    with torch._C.DisableTorchFunction():  # nobody who watches the function is told of it
+        others = [parameters.get(id(x), _in_double(x) if twice else x) for x, twice in zip(before.tensors, doubled, strict=True)]
+        given = {id(x) for x in parameters.values()}
+        others = [x.clone() if place.is_copied and id(x) in given else x for place, x in zip(places, others, strict=True)]
     try:
         _Held(places, tuple(others)).put_copies()
         result = function()

@@ -85,6 +85,23 @@ def _spliced(source: str, span: Span, new: str) -> str:
 # Rules: another operation for two that go wrong together
 
 
+STABLE = {
+    "log(softmax(u, *rest))": "torch.log_softmax({u}{rest})",
+    "log(sigmoid(u))": "F.logsigmoid({u})",
+    "log(1 - sigmoid(u))": "F.logsigmoid(-{atom})",
+    "log(sum(exp(u)))": "torch.logsumexp(torch.flatten({u}), 0)",
+    "log(sum(exp(u), *rest))": "torch.logsumexp({u}{rest})",
+    "log1p(exp(u))": "F.softplus({u})",
+    "log(1 + exp(u))": "F.softplus({u})",
+    "log(exp(u) + 1)": "F.softplus({u})",
+    "exp(u) / (1 + exp(u))": "torch.sigmoid({u})",
+    "exp(u) / (exp(u) + 1)": "torch.sigmoid({u})",
+}
+"""Compositions, and what torch has in their places: of any u; a name that is called stands for the function and the method."""
+
+FORMS = [(ast.parse(form, mode="eval").body, stable) for form, stable in STABLE.items()]
+
+
 def stable_forms(source: str) -> Iterator[tuple[Span, str]]:
     """(place, new text) of every composition in the text that torch has as one operation, which is stable."""
     try:
@@ -92,20 +109,30 @@ def stable_forms(source: str) -> Iterator[tuple[Span, str]]:
     except JvpError:
         return
     for node in ast.walk(tree):
-        outer = _called(node)
-        if outer is None or outer[0] != "log":
-            continue
-        name, inner, arguments = _called(outer[1]) or ("", node, [])
-        options = "".join(f", {source[slice(*text.span(argument))]}" for argument in arguments)
-        operand = source[slice(*text.span(inner))]
-        if name == "softmax":
-            yield text.span(node), f"torch.log_softmax({operand}{options})"
-        elif name == "sigmoid":
-            yield text.span(node), f"F.logsigmoid({operand})"
-        elif name == "sum" and (exponential := _called(inner)) is not None and exponential[0] == "exp":
-            operand = source[slice(*text.span(exponential[1]))]
-            flattened = f"torch.flatten({operand}), 0"
-            yield text.span(node), f"torch.logsumexp({operand + options if arguments else flattened})"
+        for form, stable in FORMS:
+            found: dict[str, list[ast.expr]] = {}
+            if _matches(form, node, found):
+                u, *rest = [source[slice(*text.span(part))] for part in (*found["u"], *found.get("rest", ()))]
+                atom = u if isinstance(found["u"][0], ATOMS) else f"({u})"
+                yield text.span(node), stable.format(u=u, atom=atom, rest="".join(f", {each}" for each in rest))
+                break
+
+
+def _matches(form: ast.expr, node: ast.AST, found: dict[str, list[ast.expr]]) -> bool:
+    """Whether an expression has a form; what stands for its names goes to `found`, the same for the same name."""
+    if isinstance(form, ast.Name) and isinstance(node, ast.expr):
+        return ast.dump(found.setdefault(form.id, [node])[0]) == ast.dump(node)
+    if isinstance(form, ast.Constant):
+        return isinstance(node, ast.Constant) and node.value == form.value
+    if isinstance(form, ast.BinOp):
+        same = isinstance(node, ast.BinOp) and type(node.op) is type(form.op)
+        return same and _matches(form.left, node.left, found) and _matches(form.right, node.right, found)  # type: ignore[attr-defined]
+    called = _called(node)
+    if called is None or not isinstance(form, ast.Call) or called[0] != form.func.id:  # type: ignore[attr-defined]
+        return False
+    if len(form.args) > 1 and called[2]:
+        found["rest"] = called[2]
+    return (len(form.args) > 1 or not called[2]) and _matches(form.args[0], called[1], found)
 
 
 def _called(node: ast.AST) -> tuple[str, ast.expr, list[ast.expr]] | None:
