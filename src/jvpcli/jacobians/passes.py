@@ -68,7 +68,7 @@ def jvp(output: Tensor, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) ->
     if not given:
         raise RuntimeError("an operation's backward cannot be differentiated")
     (tangent,) = grad([g for g, _ in given], [u for _, u in given], [weights])
-    return torch.zeros_like(output) if tangent is None else tangent
+    return torch.zeros_like(output) if tangent is None else ordinary(tangent)
 
 
 def paired(ys: Sequence[Tensor], vs: Sequence[Tensor]) -> Tensor:
