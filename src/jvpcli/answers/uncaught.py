@@ -60,7 +60,7 @@ def shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Cause:
-    """What the recording proves of an error's cause: in words, where it is, and what helps; or its place alone: not the `whole`."""
+    """What the recording proves of an error's cause: in words, where it is, and what helps; not `whole`: its place alone."""
 
     words: str
     place: Place | None = None
