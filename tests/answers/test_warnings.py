@@ -220,3 +220,25 @@ def test_a_trace_tells_of_outputs_that_are_not_finite():
     told = jvpcli.trace("torch.log(x).sum()", x=torch.tensor([0.0, 6.0])).report
     assert told.findings
     assert not told.warnings
+
+
+LOSSES = [
+    ("((x @ w) - y).square().mean()", True),
+    ("(y - x @ w).abs().sum()", True),
+    ("torch.mul(x @ w, y).logsumexp((0, 1))", True),
+    ("((x @ w).squeeze(-1) - y).square().mean()", False),
+    ("((x @ w) - y[:, None]).square().mean()", False),
+    ("(x @ w) - y", False),
+    ("(y[:, None] - y).square().sum() + (x @ w).sum()", False),
+    ("((x @ w)[:1] - y[:1]).square().mean()", False),
+]
+
+
+@pytest.mark.parametrize(("loss", "said"), LOSSES)
+def test_a_column_that_meets_a_row_is_told(loss, said):
+    """Only on the way to single numbers, and not where the text makes the column of a row itself."""
+    given = {"x": torch.rand(3, 2), "w": torch.rand(2, 1), "y": torch.rand(3)}
+    found = [n.message for n in jvpcli.inspect(loss, **given).report.warnings if n.code == "crossed"]
+    assert len(found) == said
+    for message in found:
+        assert "broadcasts the shapes (3, 1) and (3,) to (3, 3): each entry of the one meets every entry of the other" in message

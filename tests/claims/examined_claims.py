@@ -144,6 +144,7 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.repeated": about.is_repeated,
     "warning.nonlinear": about.is_not_linear,
     "warning.coupled": about.is_coupled,
+    "warning.crossed": about.is_crossed,
     "warning.truncated": about.is_large,
     "warning.torch_warning": about.torch_warns,
     "second.zero": second.of_gradient(product.is_zero),

@@ -313,6 +313,7 @@ FALSE_WARNINGS = {
     "warning.repeated": ("torch.linalg.eigvalsh(torch.diag(x))", "1,2", None, "the eigenvalue 1 of a decomposition is repeated"),
     "warning.nonlinear": (*SMOOTH, "A hook is not linear: a multiple of the gradient that arrives"),
     "warning.coupled": ("x.view(2, 2) * 2", "1,2,3,4", None, "`x.view(2, 2) * 2` normalises over the batch"),
+    "warning.crossed": ("(x.view(2, 2) - 2).sum()", "1,2,3,4", None, "`x.view(2, 2) - 2` broadcasts the shapes (2, 1) and (2,)"),
     "warning.truncated": (*SMOOTH, "x has 2 entries: more than 1000000 are not written out"),
     "warning.torch_warning": (*SMOOTH, "A target of another size."),
     "verdict.pass": (FLIPPED, "1,2", None, "Autograd agrees with finite differences."),

@@ -392,6 +392,21 @@ def is_coupled(evidence: Evidence, claim: Claim) -> None:
     refute(not bool((off > 1e-9 * by_sample.max()).any()), "each sample depends on itself alone")
 
 
+def is_crossed(evidence: Evidence, claim: Claim) -> None:
+    """Each entry of the step's result is what the step makes of one entry of the column and one of the row by themselves."""
+    _, step = step_named(evidence, claim)
+    refute(len(step.tensors) != 2, "not two tensors meet")
+    column, row = sorted(step.tensors, key=lambda x: -x.dim())
+    n = row.numel()
+    refute((column.shape, row.shape) != ((n, 1), (n,)), "no column meets a row")
+    first = step.tensors[0] is column
+    whole = step.at(step.tensors)[0]
+    refute(whole.shape != (n, n), "the result is no square")
+    for i, j in product(range(n), repeat=2):
+        pair = (column[i], row[j : j + 1]) if first else (row[j : j + 1], column[i])
+        refute(not torch.allclose(step.at(pair)[0], whole[i, j], equal_nan=True), "an entry is not made of such a pair")
+
+
 def is_not_linear(evidence: Evidence, claim: Claim) -> None:
     """A backward pass of twice a cotangent gives something else than twice what that of the cotangent gives."""
     leaves = [x.detach().clone().requires_grad_() for x in evidence.program.leaves]

@@ -425,5 +425,195 @@ class Cube(torch.autograd.Function):
 Cube.apply(torch.randn(4, requires_grad=True)).sum().backward()
 """,
     ),
+    "queries projected to another width than keys": (
+        (),
+        """
+class Look(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 6), nn.Linear(8, 4), nn.Linear(8, 8)
+
+    def forward(self, x):
+        scores = self.q(x) @ self.k(x).mT  # <- self.q(x) @ self.k(x).mT
+        return F.softmax(scores / 2, -1) @ self.v(x)
+
+Look()(torch.randn(2, 5, 8)).sum().backward()
+""",
+    ),
+    "a running maximum kept in place": (
+        (),
+        """
+def envelope(signal):
+    level = signal * 1.0
+    for t in range(1, level.shape[0]):
+        level[t] = torch.maximum(level[t], 0.9 * level[t - 1])
+    return level
+
+def energy(signal):
+    level = envelope(signal)
+    loud = level.exp()
+    loud.clamp_(max=2.0)  # <- loud.clamp_(max=2.0)
+    return loud.sum()
+
+energy(torch.randn(5, requires_grad=True)).backward()
+""",
+    ),
+    "a hidden state carried over from the batch before": (
+        (),
+        """
+cell = nn.GRUCell(3, 4)
+state = torch.zeros(2, 4)
+for batch in torch.randn(3, 2, 3):
+    state = cell(batch, state)
+    state.square().mean().backward()  # <- state.square().mean().backward()
+""",
+    ),
+    "an upsampling that loses a row": (
+        (),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(3, 1, 2, stride=2)
+
+    def forward(self, x):
+        skip = x
+        y = self.up(F.relu(self.down(x)))
+        return torch.cat([skip, y], 1)  # <- torch.cat([skip, y], 1)
+
+Net()(torch.randn(1, 1, 9, 9)).mean().backward()
+""",
+    ),
+    "targets of a class more than the prediction": (
+        (),
+        """
+logits = nn.Linear(5, 3)(torch.randn(4, 5))
+target = F.one_hot(torch.tensor([0, 2, 1, 1]), 3)
+chances = torch.sigmoid(logits[:, :2])
+loss = F.binary_cross_entropy(chances, target.float())  # <- F.binary_cross_entropy(chances, target.float())
+loss.backward()
+""",
+    ),
+    "a metric through numpy in the loss": (
+        (),
+        """
+model = nn.Linear(3, 1)
+x, y = torch.randn(6, 3), torch.randn(6)
+
+def loss_of(prediction):
+    error = prediction.squeeze(1) - y
+    worst = error.abs().detach().numpy().max()  # <- error.abs().detach().numpy()
+    return torch.tensor(worst, dtype=torch.float32)
+
+loss_of(model(x)).backward()
+""",
+    ),
+    "a backward that gives a gradient too few": (
+        (),
+        """
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, s):
+        ctx.save_for_backward(x, s)
+        return x * s
+
+    @staticmethod
+    def backward(ctx, g):
+        x, s = ctx.saved_tensors
+        return g * s
+
+x = torch.randn(4, requires_grad=True)
+s = torch.tensor(2.0, requires_grad=True)
+y = Scale.apply(x, s)  # <- Scale.apply(x, s)
+y.sum().backward()
+""",
+    ),
+    "an index one past the vocabulary": (
+        (),
+        """
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, ids):
+        return self.table(ids).mean(1)  # <- self.table(ids)
+
+Words()(torch.tensor([[1, 10, 3]])).sum().backward()
+""",
+    ),
+    "a covariance that is not positive definite": (
+        (),
+        """
+def log_density(x, a):
+    cov = a + a.T
+    chol = torch.linalg.cholesky(cov)  # <- torch.linalg.cholesky(cov)
+    z = torch.linalg.solve_triangular(chol, x[:, None], upper=False)
+    return -z.square().sum() - chol.diagonal().log().sum()
+
+a = torch.tensor([[1.0, 5.0], [0.0, 1.0]], requires_grad=True)
+log_density(torch.ones(2), a).backward()
+""",
+    ),
+    "a gradient penalty without a graph": (
+        (),
+        """
+critic = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+x = torch.randn(6, 2, requires_grad=True)
+(slope,) = torch.autograd.grad(critic(x).sum(), x)  # <- torch.autograd.grad(critic(x).sum(), x)
+penalty = (slope.norm(dim=1) - 1).square().mean()
+penalty.backward()
+""",
+    ),
+    "a distance of a point to itself": (
+        ("--watch",),
+        """
+points = nn.Parameter(torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]]))
+step = torch.optim.SGD([points], 0.1)
+for _ in range(3):
+    step.zero_grad()
+    gap = points[:, None] - points[None]
+    far = gap.square().sum(-1).sqrt()  # <- gap.square().sum(-1).sqrt()
+    far.triu(1).sum().backward()
+    step.step()
+""",
+    ),
+    "a backward that forgets the chain": (
+        ("--check", "20"),
+        """
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod  # <- Swish.backward
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return g * s * (1 - s)
+
+x = torch.randn(5, requires_grad=True)
+Swish.apply(x).sum().backward()
+""",
+    ),
+    "a backward that returns what forward's result looks like": (
+        (),
+        """
+class Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.sum(0)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g[:2]
+
+h = torch.randn(4, 3, requires_grad=True).exp()
+kept = Total.apply(h)  # <- Total.apply(h)
+kept.square().mean().backward()
+""",
+    ),
 }
 """By what is wrong: the options, and the program behind `HEAD`."""

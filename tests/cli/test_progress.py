@@ -6,10 +6,13 @@ import threading
 import pytest
 import torch
 
+from jvpcli.answers.check import check
+from jvpcli.answers.trace import trace
 from jvpcli.cli import compute as module
 from jvpcli.cli.compute import progress
 from jvpcli.cli.context import Context
 from jvpcli.jacobians.engine import compute, plan
+from jvpcli.request import Request
 
 
 class Terminal(io.StringIO):
@@ -72,3 +75,30 @@ def test_the_engine_tells(function, mode, what):
     assert told[0][0] == what
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert all(done <= total for _, done, total in told)
+
+
+CHAIN = "for _ in range(5): x = torch.cumsum(x.sin(), 0)\nx"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expression", "steps"),
+    [
+        (check, CHAIN, {"backward passes, one a row": 7, "columns compared with differences": 7}),
+        (check, "x.repeat(9000).sin()", {"directions compared with differences": None}),
+        (trace, CHAIN, {"local Jacobians of the steps": 10}),
+    ],
+)
+def test_check_and_trace_tell(answer, expression, steps):
+    """Rows and columns of a map from 7 numbers to 7, and two steps a turn."""
+    told = {}
+
+    def tell(what, done, total):
+        told.setdefault(what, []).append((done, total))
+
+    answer(Request(expression, {"x": torch.rand(7)}, tell=tell))
+    assert told.keys() == steps.keys()
+    for what, total in steps.items():
+        counted = [done for done, _ in told[what]]
+        assert counted == sorted(counted)
+        assert {each for _, each in told[what]} == {total or told[what][0][1]}
+        assert counted[-1] <= told[what][0][1]

@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from jvpcli.jacobians.dense import by_rows
 from jvpcli.jacobians.engine import compute, plan
+from jvpcli.jacobians.graph import accumulate
+from jvpcli.jacobians.terms import Workspace
 
 
 def peak_of(run):
@@ -65,6 +68,62 @@ def test_what_is_held_is_at_most_twice_what_was_planned(name, mode):
     inputs = [value.clone().requires_grad_() for value in values]
     planned = plan(function(*inputs), inputs, mode)
     assert peak_of(lambda: compute(planned)) <= 2 * planned.chosen.peak_bytes
+
+
+class States(nn.Module):
+    """All states of a recurrent layer."""
+
+    def __init__(self, net, learns):
+        super().__init__()
+        self.net = net.requires_grad_(learns)
+
+    def forward(self, x):
+        return self.net(x)[0]
+
+
+RECURRENT = {
+    "LSTM": (nn.LSTM(8, 16, 2), [torch.randn(12, 1, 8)]),
+    "LSTM, both ways": (nn.LSTM(4, 24, bidirectional=True), [torch.randn(12, 1, 4)]),
+    "LSTM, wide": (nn.LSTM(48, 48), [torch.randn(6, 1, 48)]),
+    "LSTM of a batch": (nn.LSTM(4, 6), [torch.randn(5, 2, 4)]),
+    "GRU": (nn.GRU(8, 16, 2), [torch.randn(12, 1, 8)]),
+    "GRU, wide": (nn.GRU(64, 64), [torch.randn(6, 1, 64)]),
+    "GRU of a batch": (nn.GRU(8, 16), [torch.randn(10, 4, 8)]),
+    "RNN, wide": (nn.RNN(64, 64), [torch.randn(6, 1, 64)]),
+}
+
+
+@pytest.mark.parametrize("way", ["passes", "maps"])
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_hold_what_was_planned(name, fused, learns, way):
+    """One node works out the gradients of all weights, whether these are asked for or not; unrolled, index arrays pile up."""
+    net, (x,) = RECURRENT[name]
+    with torch.backends.mkldnn.flags(enabled=fused):
+        layer, x = States(net, learns), x.clone().requires_grad_(not learns)
+        inputs = list(layer.parameters()) if learns else [x]
+        planned = plan(layer(x), inputs, "reverse")
+    graph = planned.graph
+    (said,) = [
+        each.peak_bytes
+        for each in planned.report.ways
+        if (each.strategy, each.mode) == ("dense" if way == "passes" else "accumulated", "reverse")
+    ]
+    run = (lambda: by_rows(graph)) if way == "passes" else (lambda: accumulate(graph, Workspace()))
+    assert peak_of(run) <= 2 * said
+
+
+def test_places_that_many_products_reach_are_held_once():
+    """What a state tells of later ones fills part of its rows: index arrays of its products would take more than all of it."""
+    x = torch.randn(6, 1, 64, requires_grad=True)
+    net = nn.RNN(64, 64)
+    graph = plan(net(x)[0], [x]).graph
+    work = Workspace()
+    (found,) = accumulate(graph, work)
+    (rows,) = by_rows(graph)
+    torch.testing.assert_close(sum(term.matrix() for term in found), rows, rtol=1e-4, atol=1e-6)
+    assert peak_of(lambda: accumulate(graph, Workspace())) < 32 * 4 * graph.m * graph.n
 
 
 def test_the_result_is_counted():

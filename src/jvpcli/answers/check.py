@@ -48,6 +48,7 @@ def examine(request: Request) -> Outcome:
             mode=request.mode,
             undefined=request.undefined,
             batched=request.batched,
+            tell=request.tell,
         )
     problem.settle()
     return found

@@ -47,7 +47,7 @@ def follow(request: Request, *, step: int | str | None = None) -> Tracing:
     _refuse_cut(problem)
     weights = read_cotangents(request, problem.evaluation)
     with backward_failures(problem):
-        traced = trace_problem(problem, {name: weight.value for name, weight in weights.items()})
+        traced = trace_problem(problem, {name: weight.value for name, weight in weights.items()}, tell=request.tell)
     _refuse_step(step, traced)
     vjp = _gradients(traced)
     report = _report(request, traced, weights, vjp, step if isinstance(step, int) else None)

@@ -60,11 +60,12 @@ def shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Cause:
-    """What the recording proves of an error's cause: in words, where it is, and what helps."""
+    """What the recording proves of an error's cause: in words, where it is, and what helps; not `whole`: its place alone."""
 
     words: str
     place: Place | None = None
     cure: str | None = None
+    whole: bool = True
 
 
 def explained_chain(error: BaseException, recorder: Recorder | None) -> JvpError | None:
@@ -99,6 +100,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     op = "" if attempt is None else operation_of(attempt.function)
     known = None if match is None else explanation(match, tuple((o.name, tuple(o.tensor.shape)) for o in operands), op)
     cause = None if recorder is None else _cause(text, recorder, attempt, operands, own[-1], place)
+    proved = cause is not None and cause.whole
     kind = ShapeMismatchError if match is not None and match.is_about_shapes else EvaluationError
     first = text.splitlines()[0] if text else type(error).__name__
     shown = place if cause is None or cause.place is None else cause.place
@@ -106,7 +108,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     return kind(
         message=known.title if known else f"{place.text} failed: {first}",
         explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning if known else ""))),
-        hints=_hints(cause, known),
+        hints=_hints(cause if proved else None, known),
         span=shown.span,
         source=shown.source,
         torch_message=text or None,
@@ -114,8 +116,8 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
         operands=tuple(
             {"text": o.name, "shape": list(o.tensor.shape), "dtype": dtype_name(o.tensor.dtype)} for o in operands
         ),
-        causes=known.causes if known and cause is None else (),
-        cures=known.cures if known and cause is None else (),
+        causes=known.causes if known and not proved else (),
+        cures=known.cures if known and not proved else (),
     )
 
 
@@ -257,6 +259,8 @@ def _cause(
         return _freed(operands)
     if "empty parameter list" in text:
         return _unregistered(place, trace)
+    if (function := re.search(r"unction (\w+)Backward returned an i", text)) is not None:
+        return _applied(function[1], operands, recorder)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder)
     return None if attempt is None else _narrow(recorder, attempt)
@@ -268,8 +272,9 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
     if isinstance(origin, Given):
         return Cause(f"{name} is a leaf that was made without requires_grad=True: no step made it.")
     call = _cutting(origin) or _number_behind(origin.call, recorder)
-    if call is None and recorder.numbers and (made := _made_of_numbers(origin.call)) is not None:
-        place, left = made.place, recorder.numbers[-1][1].place
+    source = None if call is not None else next((c for _, c in reversed(recorder.numbers) if _cutting(Result(c, ()))), None)
+    if source is not None and (made := _made_of_numbers(origin.call)) is not None:
+        place, left = made.place, source.place
         if place is not None and left is not None:
             return Cause(
                 f"{name} carries no gradient: {place.cited}, makes a tensor of plain numbers, which have no "
@@ -416,6 +421,18 @@ def _freed(operands: Sequence[Operand]) -> Cause | None:
         "retain_graph=True in the earlier call, or one call for the sum of both; what an earlier turn of a loop computed and "
         "this one goes on from is cut off by .detach()",
     )
+
+
+def _applied(name: str, operands: Sequence[Operand], recorder: Recorder) -> Cause | None:
+    """The one step on the way to a tensor that applies a Function of this name."""
+    origins = [origin for o in operands if isinstance(origin := recorder.origin(o.tensor), Result)]
+    calls = [call for origin in origins for call in _back_from(origin.call)]
+    found = [call.place for call in calls if getattr(getattr(call.function, "__self__", None), "__name__", "") == name]
+    places = {place.cited: place for place in found if place is not None}
+    if len(places) != 1:
+        return None  # the message doesn't say which of them
+    (cited, place), *_ = places.items()
+    return Cause(f"{name} was applied at {cited}.", place, whole=False)
 
 
 def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Cause | None:

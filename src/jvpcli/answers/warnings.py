@@ -50,6 +50,7 @@ def notices(
         *_silent_failures(problem, products, losses),
         *_nonlinear(problem),
         *coupled_samples(evaluation),
+        *crossed(evaluation),
         *not_finite(evaluation.outputs),
         *not_finite(products.vjp, "∂L/∂"),
         *_artefacts(derivatives),
@@ -79,6 +80,8 @@ SENTENCES = {
     "nonlinear": "{who} is not linear: a multiple of the gradient that arrives from {name} does not make that multiple of what "
     "it sends on, so that for another v the result need not be the product with this Jacobian",
     "coupled": "`{step}` {how}: the samples of the batch are coupled, and the gradient of one reaches the others",
+    "crossed": "`{step}` broadcasts the shapes {column} and {row} to {result}: each entry of the one meets every entry of the "
+    "other; to compare entry by entry, .squeeze(-1) what has shape {column}",
     "tied": "{other} is the same parameter as {name}: what stands under {name} is the derivative by both together",
     "truncated": "{name} has {size} entries: more than {most} are not written out",
 }
@@ -288,6 +291,29 @@ def coupled_samples(evaluation: Evaluation) -> Iterator[Notice]:
         how = _how(step, evaluation)
         if how is not None and evaluation.program is not None and _reaches_others(step, evaluation):
             yield said("coupled", "coupled", step=evaluation.program.step_text(step), how=how)
+
+
+def crossed(evaluation: Evaluation) -> Iterator[Notice]:
+    """A notice for each step that makes a square of a column (n, 1) and a row (n,), on the way to single numbers alone.
+
+    A column that was made of n numbers in the text itself was meant to be one.
+    """
+    if evaluation.program is None or any(y.dim() for y in evaluation.outputs.values()):
+        return
+    shapes = {slot: tuple(x.shape) for slot, x in evaluation.values.items() if isinstance(x, Tensor)}
+    made = {step.slot: step for step in evaluation.tape}
+    for step in evaluation.tape:
+        read = [operand.slot for operand in step.operands if isinstance(operand, Ref) and operand.slot in shapes]
+        if len(read) != 2 or len(step.operands) != 2 or step.keywords:
+            continue
+        row, column = sorted(read, key=lambda slot: len(shapes[slot]))
+        n = shapes[row][0] if len(shapes[row]) == 1 else 0
+        if n < 2 or shapes[column] != (n, 1) or shapes.get(step.slot) != (n, n):
+            continue
+        if column in made and any(shapes.get(slot) == (n,) for operand in made[column].operands for slot in refs(operand)):
+            continue
+        text = evaluation.program.step_text(step)
+        yield said("crossed", "crossed", step=text, column=shapes[column], row=shapes[row], result=(n, n))
 
 
 def _reaches_others(step: Equation, evaluation: Evaluation) -> bool:

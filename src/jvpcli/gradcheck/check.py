@@ -48,6 +48,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.operations import is_imported
 from jvpcli.problem import Problem
 from jvpcli.program import Equation
+from jvpcli.request import Tell
 
 PASS, KINK, PRECISION, GRAPH_BREAK, NONDETERMINISTIC, WRONG_BACKWARD = (
     "pass", "kink", "precision", "graph_break", "nondeterministic", "wrong_backward"
@@ -112,6 +113,7 @@ def check(
     mode: str = "auto",
     undefined: str = "functions",
     batched: bool = False,
+    tell: Tell | None = None,
 ) -> Outcome:
     """The whole check.
 
@@ -124,6 +126,7 @@ def check(
             mode where a function has a formula of its own for it; that alone where it has no other.
         undefined: whose backward must bear an undefined cotangent: "functions", "all" (hooks too) or "none".
         batched: whether many cotangents must be pulled back (in forward mode tangents pushed forward) at once as one by one.
+        tell: is told how far it is.
 
     Raises:
         JvpError: the problem itself fails at its point.
@@ -141,7 +144,7 @@ def check(
     v, u = random_pair(function)
     try:
         spread = unrepeatable(function, v, u)
-        jacobian = function.jacobian() if is_small(function) else None
+        jacobian = function.jacobian(tell=tell) if is_small(function) else None
     except Exception as error:
         if mode != "forward" or isinstance(error, JvpError):
             raise
@@ -149,7 +152,7 @@ def check(
         return Outcome(WRONG_BACKWARD, reason=Reason(RULE), modes=modes, **known)
     if spread is not None:
         return Outcome(NONDETERMINISTIC, spread=spread, **known)
-    function, compared = _compared(function, jacobian)
+    function, compared = _compared(function, jacobian, tell)
     known["function"] = function
     v, u = joined(function.outputs, cotangents or {}, v), joined(function.inputs, tangents or {}, u)
     modes = compare_modes(function, jacobian, v, u)
@@ -229,14 +232,18 @@ def _function(problem: Problem, tolerance: Tolerance, mode: str) -> tuple[RealFu
     return RealFunction.of(problem, tolerance, mode), why
 
 
-def _compared(function: RealFunction, jacobian: Tensor | None) -> tuple[RealFunction, Compared]:
+def _compared(
+    function: RealFunction, jacobian: Tensor | None, tell: Tell | None
+) -> tuple[RealFunction, Compared]:
     """The differences compared, and the function with the roundings that they go by; code of the user's own runs seldom."""
     if function.problem.is_own and not function.tolerance.given:
-        found = compare_directions(function) if jacobian is None else compare_outputs(function, jacobian)
+        found = compare_directions(function, tell=tell) if jacobian is None else compare_outputs(function, jacobian)
         if found is not None and not (found.mismatches or found.kinks or found.rounded):
             return function, found
     function = function.measured()
-    return function, compare_directions(function) if jacobian is None else compare_entries(function, jacobian)
+    if jacobian is None:
+        return function, compare_directions(function, tell=tell)
+    return function, compare_entries(function, jacobian, tell)
 
 
 def _explained(function: RealFunction, wrong: list[Entry], not_hermitian: bool) -> dict[str, Any]:

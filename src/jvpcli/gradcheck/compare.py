@@ -20,6 +20,7 @@ from jvpcli.gradcheck.differences import SAFETY, TINY, Estimate, Line, Quick, es
 from jvpcli.gradcheck.vectors import Layout, RealFunction, alike
 from jvpcli.jacobians.nearby import direction
 from jvpcli.jacobians.passes import vjp
+from jvpcli.request import Tell
 
 LARGEST_COLUMNS, LARGEST_ROWS, LARGEST_ENTRIES = 256, 1024, 65_536
 """Up to these sizes every entry is compared."""
@@ -156,12 +157,13 @@ def _lasting(line: Line, first: Quick, jumps: Tensor) -> Tensor:
 # Every entry
 
 
-def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
+def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None = None) -> Compared:
     """Each column against differences along that input entry.
 
     Args:
         function: of n inputs, m outputs.
         jacobian: autograd's, (m, n).
+        tell: is told how far it is.
     """
     sizes = scales(function)
     finite = function.y.isfinite()
@@ -173,6 +175,8 @@ def compare_entries(function: RealFunction, jacobian: Tensor) -> Compared:
     kinks: list[Entry] = []
     unsure, nearest = 0, None
     for column in range(function.n):
+        if tell:
+            tell("columns compared with differences", column, function.n)
         line, first = _along(function, jacobian, column, float(sizes[column]))
         size = float(line.direction[column])
         analytic = jacobian[:, column] * size
@@ -337,7 +341,7 @@ def _worst(entry: Entry) -> tuple[float, float]:
 # Random directions
 
 
-def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
+def compare_directions(function: RealFunction, seed: int = 0, tell: Tell | None = None) -> Compared:
     """Random combinations of the rows against differences along random directions; a wrong entry is searched for."""
     generator = torch.Generator().manual_seed(seed)
     lines = [Line(function, _direction(function, seed + number)) for number in range(DIRECTIONS)]
@@ -351,7 +355,9 @@ def compare_directions(function: RealFunction, seed: int = 0) -> Compared:
     kinks: list[Entry] = []
     rounded: list[Entry] = []
     off = 0.0
-    for line, first, analytic, terms in zip(lines, firsts, products.T, sizes.T, strict=True):
+    for done, (line, first, analytic, terms) in enumerate(zip(lines, firsts, products.T, sizes.T, strict=True)):
+        if tell:
+            tell("directions compared with differences", done, DIRECTIONS)
         numeric = cotangents @ first.derivative.nan_to_num(nan=0.0)
         off = max(off, *(numeric - analytic).abs().tolist())
         if not mismatches:

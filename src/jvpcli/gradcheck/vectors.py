@@ -20,6 +20,7 @@ from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import Sweep, by_rows, vjp
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
+from jvpcli.request import Tell
 
 
 @dataclass(frozen=True)
@@ -265,11 +266,11 @@ class RealFunction:
         found = pushed(self.problem, dict(zip(self.inputs.names, tangents, strict=True)))
         return [torch.zeros_like(self.evaluation.outputs[name]) if ju is None else ju for name, ju in found.items()]
 
-    def jacobian(self, evaluation: Evaluation | None = None) -> Tensor:
+    def jacobian(self, evaluation: Evaluation | None = None, tell: Tell | None = None) -> Tensor:
         """The whole real Jacobian by autograd (m, n), one backward pass a row, or in forward mode one pass a column."""
         if self.mode == "forward":
             return torch.stack([self.pushforward(u) for u in torch.eye(self.n, dtype=torch.float64)], 1)
-        (matrix,) = by_rows(Sweep(lambda v: [self.pullback(v, evaluation)], self.y), [self.x])
+        (matrix,) = by_rows(Sweep(lambda v: [self.pullback(v, evaluation)], self.y), [self.x], tell)
         return matrix
 
     def product(self, v: Tensor, u: Tensor) -> float:

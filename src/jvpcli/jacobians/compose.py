@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.kronecker import KroneckerMap, add_kronecker, compose_kronecker, dense
-from jvpcli.jacobians.sparse_map import Pattern, SparseMap, add_sparse, merge, picked, to_sparse
+from jvpcli.jacobians.sparse_map import Pattern, SparseMap, add_sparse, are_alike, merge, picked, to_sparse, touched
 from jvpcli.jacobians.terms import Term, Workspace, zeros
 
 Terms = tuple[Term, ...]
@@ -265,12 +265,21 @@ def _add_regular(terms: list[KroneckerMap], term: KroneckerMap) -> None:
 
 def _into_one_matrix(terms: Sequence[Term], work: Workspace) -> Terms:
     first = terms[0]
-    if first.m * first.n > 1 << 14 and sum(t.bound for t in terms if t.is_dense) == 0:
-        merged = merge(add_sparse([to_sparse(t, work) for t in terms], work), work)
-        if merged.bound * 4 < first.m * first.n * 3:
-            return (merged,)
-    work.reserve(first.m * first.n, first.like.element_size())
+    places, pattern = first.m * first.n, None
+    if places > 1 << 14 and not any(t.is_dense and t.bound for t in terms):
+        listed = [to_sparse(t, work) for t in terms]
+        if are_alike(listed):
+            merged = merge(add_sparse(listed, work), work)
+            if merged.bound * 4 < places * 3:
+                return (merged,)
+        else:
+            key = work.key("places", *[t.pattern.key for t in listed])
+            pattern = work.structure(key, lambda: touched(listed, key))
+    work.reserve(places, first.like.element_size())
     result = zeros(first.m, first.n, first.like)
     for term in terms:
         term.write_dense(result, accumulate=True)
+    if pattern is not None and pattern.cols.numel() * 4 < places * 3:
+        values = result[pattern.rows, pattern.cols[0]].reshape(1, -1)
+        return (SparseMap(first.out_shape, first.in_shape, first.like, pattern, values),)
     return (dense(first.out_shape, first.in_shape, result, first.like),)

@@ -18,7 +18,7 @@ from torch import Tensor
 from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.node import Locals, Node, Op, call, operand_shape, read_op
+from jvpcli.jacobians.local.node import Locals, Node, Op, call, is_fused, operand_shape, read_op, spare
 from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
@@ -189,11 +189,17 @@ class Graph:
 
         A bound for these does where all fit, since it is found sooner; or they are worked out `exactly`.
         """
-        bound = passes * (4 * (sum(self.sizes) + self.m) + 2 * self.n) * self.like.element_size()
+        beside = max(self.spare.values(), default=0)
+        bound = passes * (4 * (sum(self.sizes) + self.m) + 2 * self.n + beside) * self.like.element_size()
         if bound <= room and not exactly:
             return max(1, passes), bound
         chunk = int(max(1, min(passes, room // max(1, self.footprint))))
         return chunk, chunk * self.footprint
+
+    @cached_property
+    def spare(self) -> dict[Node, int]:
+        """Entries that a pass holds at a node for what is asked for or not; only of nodes that don't look which it is."""
+        return {node: spare(node) for node, name in zip(self.order, self.names, strict=True) if is_fused(name)}
 
     @cached_property
     def singles(self) -> int:
@@ -220,8 +226,8 @@ class Graph:
                     now += entries[to][nr]
             most = now if now > most else most  # max() takes a fifth of it all
             now -= waiting.pop(node, 0)
-        largest = max([self.m, *self.sizes])
-        return (max(4 * largest, most + 2 * largest) + 2 * self.n) * self.like.element_size()
+        largest, beside = max([self.m, *self.sizes]), max(self.spare.values(), default=0)
+        return (max(4 * largest, most + 2 * largest) + beside + 2 * self.n) * self.like.element_size()
 
 
 def read_graph(

@@ -20,7 +20,9 @@ from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
+from jvpcli.jacobians.local.detect import BLOCKS
 from jvpcli.jacobians.local.node import Node, operand_shape
+from jvpcli.jacobians.local.probe import CHUNK_BYTES as CALLED_BYTES
 from jvpcli.jacobians.local.table import RULES
 from jvpcli.jacobians.through import CHUNK_BYTES, PER_ENTRY, PER_FLOP, PULLED, taps, time_of_rows
 from jvpcli.jacobians.widths import FACTORS, SINGLE
@@ -46,6 +48,12 @@ PER_NUMBER = 0.4
 
 PER_PRODUCT = 0.025
 """Nanoseconds for each multiplication of a matrix product."""
+
+LISTED_BYTES = 16
+"""Bytes of the row and the column of an entry that is listed."""
+
+KEPT_BYTES = 32
+"""Bytes of index arrays that are kept of a place that entries are added up in: with their order, and what of the sum each is."""
 
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
@@ -328,11 +336,13 @@ class _Reach:
         width: entries of a row that can be other than zero, at most.
         head: leading places of the tensor's that each belong to rows of their own.
         listed: whether it is held by index arrays.
+        lists: whether it may be, though rows of such a width would fill it: some of them may be empty.
     """
 
     width: int
     head: int
     listed: bool
+    lists: bool = False
 
 
 def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
@@ -362,11 +372,11 @@ def reverse_cost(graph: Graph, spine: Spine | None, most: float = inf) -> Cost:
                 if before is not None:
                     head = gcd(found.head, before.head)
                     wide = min(size // head, before.width + found.width)
-                    found = _Reach(wide, head, found.listed and before.listed)
+                    found = _Reach(wide, head, found.listed and before.listed, found.lists or before.lists)
                     time += PER_NUMBER * m * found.width
                 reach[edge.to, edge.nr] = found
                 meter.multiply(products, time)
-                beside = products * (meter.itemsize + 8) if found.listed else 0
+                beside = meter.list((edge.to, edge.nr), products, m * size) if found.lists else 0
                 if edge.operand == 0 and name in PULLED:  # rows are written out, and go through some at a time
                     row = meter.itemsize * max(prod(out_shape), size)
                     beside = m * row * here.listed + min(4 * m * row, max(CHUNK_BYTES, 4 * row))
@@ -386,7 +396,7 @@ def _multiplied(
     products = m * here.width * edge.widths[nr]
     wide = max(1, min(size // head, here.width * edge.widths[nr]))
     first = edge.operand == 0 and name in PULLED
-    listed = here.listed or first or name in LISTED
+    listed, lists = (before or first or name in LISTED for before in (here.listed, here.lists))
     if first and here.width > 1:
         return time_of_rows(node, name, m // head, edge.shape, out_shape), _Reach(wide, head, False)
     time = PER_NUMBER * m * (here.width + wide) + PER_PRODUCT * products
@@ -398,7 +408,7 @@ def _multiplied(
         time = 0.0  # the product of what is held for each sample is not multiplied out
     elif name in ("Mv", "Addmv") and edge.operand == FACTORS[name][0]:
         time = 0.0  # nor is that of what is held with the vector
-    return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head))
+    return time, _Reach(wide, head, listed and wide * 4 < 3 * (size // head), lists)
 
 
 def forward_cost(graph: Graph, most: float = inf) -> Cost:
@@ -415,17 +425,20 @@ def forward_cost(graph: Graph, most: float = inf) -> Cost:
             pulled = name in PULLED
             meter.step(place)
             for nr, shape in enumerate(graph.shapes[node]):
-                size, wide, listed = prod(shape), 0, False
+                size, wide, listed, lists = prod(shape), 0, False, False
                 for edge in edges:
                     here = reach.get((edge.to, edge.nr))
                     if here:
                         products = size * edge.widths[nr] * here.width
-                        listed = listed or here.listed or (pulled and edge.operand == 0) or name in LISTED
+                        first = pulled and edge.operand == 0
+                        listed = listed or here.listed or first or name in LISTED
+                        lists = lists or here.lists or first or name in LISTED
                         meter.multiply(products, products * (PER_ENTRY if listed else PER_NUMBER))
                         wide += edge.widths[nr] * here.width
                 if wide:
-                    reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n)
-                    meter.hold((node, nr), size * min(n, wide), size * n, size * wide * (meter.itemsize + 8) if listed else 0)
+                    reach[node, nr] = _Reach(min(n, wide), 1, listed and 4 * wide < 3 * n, lists)
+                    beside = meter.list((node, nr), size * wide, size * n) if lists else 0
+                    meter.hold((node, nr), size * min(n, wide), size * n, beside)
         end = reach.get((graph.output.grad_fn, graph.output.output_nr))
         for held in reach:
             if held != (graph.output.grad_fn, graph.output.output_nr):
@@ -439,22 +452,38 @@ class _Meter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.itemsize = graph, graph.like.element_size()
-        self.operations = self.peak = self.now = 0
+        self.operations = self.peak = self.now = self.called = 0
         self.held: dict[tuple[Node, int], int] = {}
+        self.waiting: dict[tuple[Node, int], int] = {}
         self.nanoseconds = 0.0
         self.probed: dict[int, int] = {}
 
     def step(self, place: int) -> None:
         """A node's local map is made."""
         self.nanoseconds += STEP
-        if self.graph.operations[place] not in RULES:  # it is called to find it out
-            sizes = sum(prod(edge.shape) for edge in self.graph.edges(place))
-            self.probed[place] = sizes * sum(map(prod, self.graph.shapes[self.graph.order[place]]))
+        node, name = self.graph.order[place], self.graph.operations[place]
+        if name in RULES and name not in BLOCKS:
+            return
+        sizes, count = [prod(edge.shape) for edge in self.graph.edges(place)], sum(map(prod, self.graph.shapes[node]))
+        if name not in RULES:  # it is called to find it out
+            self.probed[place] = sum(sizes) * count
+        one = (2 * max([count, *sizes]) + self.graph.spare.get(node, 0)) * self.itemsize
+        self.called = max(self.called, min(count * one, max(CALLED_BYTES, one)))
 
     def multiply(self, operations: int, nanoseconds: float) -> None:
         """Something is multiplied with it."""
         self.operations += operations
         self.nanoseconds += nanoseconds
+
+    def list(self, place: tuple[Node, int], products: int, full: int) -> int:
+        """So many products are listed, which wait beside others until they are added up: bytes that it takes to make them.
+
+        Index arrays of what comes of it are kept to the end.
+        """
+        taken, kept = products * (self.itemsize + LISTED_BYTES), min(products, full) * KEPT_BYTES
+        self.waiting[place] = self.waiting.get(place, 0) + taken
+        self.now += taken + kept
+        return taken
 
     def hold(self, place: tuple[Node, int], entries: int, full: int, beside: int) -> None:
         """A map of so many entries to a tensor; one that is not full has index arrays, once before and once after a step.
@@ -469,10 +498,10 @@ class _Meter:
 
     def drop(self, place: tuple[Node, int]) -> None:
         """The map to a tensor is not needed any more."""
-        self.now -= self.held.pop(place, 0)
+        self.now -= self.held.pop(place, 0) + self.waiting.pop(place, 0)
 
     def cost(self, bound: int) -> Cost:
         """The sum."""
         probed = sum(self.probed.values())
-        peak, time = self.peak + probed * self.itemsize, self.nanoseconds + PROBED * probed
+        peak, time = self.peak + probed * self.itemsize + self.called, self.nanoseconds + PROBED * probed
         return Cost(self.operations + probed, peak, bound, probed, time)

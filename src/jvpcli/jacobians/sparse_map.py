@@ -5,6 +5,7 @@ The arrays are (k, r), so that one of k terms (a tap of a stencil) lies together
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -245,13 +246,28 @@ def _merge_anywhere(term: SparseMap, key: int | None) -> tuple[Pattern, tuple[Te
     return Pattern(rows, cols, unique_rows=False, key=key), (order, starts.cumsum(0) - 1)
 
 
+def are_alike(terms: Sequence[SparseMap]) -> bool:
+    """Whether all list the same rows, each once."""
+    first = terms[0].pattern
+    return first.unique_rows and all(t.pattern.rows is first.rows for t in terms)
+
+
+def touched(terms: Sequence[SparseMap], key: int | None) -> Pattern:
+    """The places that any of them lists, each once: by a table of all places, which pays where lists are about as long."""
+    m, n = terms[0].m, terms[0].n
+    table = torch.zeros(m * n, dtype=torch.bool, device=terms[0].pattern.cols.device)
+    for term in terms:
+        table[(term.row_index() * n + term.pattern.cols).reshape(-1)] = True
+    rows, cols = table.view(m, n).nonzero(as_tuple=True)
+    return Pattern(rows, cols.reshape(1, -1), unique_rows=False, key=key)
+
+
 def add_sparse(terms: list[SparseMap], work: Workspace) -> SparseMap:
     """The sum, duplicates not yet added up."""
     first = terms[0]
     if len(terms) == 1:
         return first
-    patterns = [t.pattern for t in terms]
-    shared = all(p.rows is patterns[0].rows for p in patterns) and patterns[0].unique_rows
+    patterns, shared = [t.pattern for t in terms], are_alike(terms)
     key = work.key("add", *[p.key for p in patterns])
 
     def make() -> Pattern:

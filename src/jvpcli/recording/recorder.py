@@ -279,7 +279,7 @@ class Recorder(TorchFunctionMode):
         for path, x in news:
             if not is_leaf(x):
                 self._mark(x, call, path)
-        plain = not results and isinstance(result, (float, int, complex, list))
+        plain = not results and (isinstance(result, (float, int, complex, list)) or hasattr(result, "__array_interface__"))
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
             self.numbers.append((result, call))
 

@@ -26,6 +26,7 @@ from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.structure import PLACED, block_count, classify_complex, shared_axes, unproved, without_artefacts
 from jvpcli.jacobians.structured import StructuredMap
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
+from jvpcli.request import Tell
 from jvpcli.tracing.replay import Chain, Step
 
 MOST_PASSES = 128
@@ -155,8 +156,11 @@ def joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 # Local Jacobians
 
 
-def chain_maps(steps: Sequence[Step]) -> list[tuple[LocalMap, ...]]:
-    """The local maps of every step; what is the same at every point is found once for all steps of a form."""
+def chain_maps(steps: Sequence[Step], tell: Tell | None = None) -> list[tuple[LocalMap, ...]]:
+    """The local maps of every step; what is the same at every point is found once for all steps of a form.
+
+    `tell` is told how many steps are done.
+    """
     known: dict[str, tuple[Step, tuple[LocalMap, ...]]] = {}
     found = []
     for step in steps:
@@ -167,6 +171,8 @@ def chain_maps(steps: Sequence[Step]) -> list[tuple[LocalMap, ...]]:
             if step.form and maps:
                 known[step.form] = step, maps
         found.append(maps)
+        if tell:
+            tell("local Jacobians of the steps", len(found), len(steps))
     return found
 
 

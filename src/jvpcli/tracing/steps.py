@@ -23,6 +23,7 @@ from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value
 from jvpcli.report.trace import Contribution, LocalJacobian, StepPart, TraceStep
+from jvpcli.request import Tell
 from jvpcli.tracing.chain import LocalMap, Swept, chain_maps, gradients_of, multiply_out, sweep, written_out
 from jvpcli.tracing.replay import OUTPUT, WRITE, Chain, Primal, Step, replay
 
@@ -77,7 +78,9 @@ class Traced:
         return entry_label(bracketed(label), unravel(flat, shape)) if shape else label
 
 
-def trace_problem(problem: Problem, cotangents: Mapping[str, Tensor], *, with_maps: bool = True) -> Traced:
+def trace_problem(
+    problem: Problem, cotangents: Mapping[str, Tensor], *, with_maps: bool = True, tell: Tell | None = None
+) -> Traced:
     """The chain rule of a problem, step by step, for cotangents by output name; with the local Jacobians or without."""
     evaluation = problem.evaluation
     pairs = [(evaluation.outputs[name], v) for name, v in cotangents.items()]
@@ -86,7 +89,7 @@ def trace_problem(problem: Problem, cotangents: Mapping[str, Tensor], *, with_ma
     labels, names = name_values(evaluation, chain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how fast torch is at many cotangents at once
-        maps = chain_maps(chain.steps) if with_maps else [()] * len(chain.steps)
+        maps = chain_maps(chain.steps, tell) if with_maps else [()] * len(chain.steps)
     whole = dict(zip(problem.leaves, gradients, strict=True))
     return Traced(problem, chain, sweep(chain, cotangents), maps, cotangents, whole, labels, names)
 

@@ -120,6 +120,15 @@ def is_fused(name: str) -> bool:
     return base_name(name) in FUSED
 
 
+def spare(node: Node) -> int:
+    """Entries that a fused node holds at a time for one cotangent.
+
+    It makes the gradients of all that it has saved, asked for or not, each as a sum to which the next one is added.
+    """
+    saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+    return 3 * sum([value.numel() for value in saved if isinstance(value, Tensor) and value.is_floating_point()])
+
+
 def read_op(node: Node, nr: int, wanted: Sequence[bool], like: Tensor, work: Workspace) -> Op:
     """Output `nr` of a node, with the operands that lead to a differentiated input.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from jvpcli.jacobians.kronecker import dense
 from jvpcli.jacobians.labels import Factor
 from jvpcli.jacobians.linear_map import Shape
-from jvpcli.jacobians.local.node import Locals, NoRuleError, Op
+from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, is_fused, spare
 from jvpcli.jacobians.passes import Sweep, gathered
 from jvpcli.jacobians.sparse_map import Pattern, SparseMap
 from jvpcli.jacobians.terms import Term, UnsupportedError
@@ -93,7 +93,8 @@ def pull_basis(op: Op, mixed: Sequence[int]) -> list[Tensor | None]:
     op.work.reserve(count * largest, op.like.element_size())
     if count == 1:
         return [None if g is None else g.unsqueeze(0) for g in op.pull(op.ones().contiguous())]
-    chunk = max(1, min(count, CHUNK_BYTES // max(1, 2 * largest * op.like.element_size())))
+    held = 2 * largest + (spare(op.node) if is_fused(op.node.name()) else 0)
+    chunk = max(1, min(count, CHUNK_BYTES // max(1, held * op.like.element_size())))
     chunk = 1 if count <= LOOP or chunk <= LOOP else chunk
     sweep = Sweep(lambda v: _wanted(op, v), op.ones(), chunk)
     return gathered(sweep, count, lambda start, stop: _basis(op, mixed, start, stop))
