@@ -194,3 +194,18 @@ def test_every_option_is_part_of_the_question_or_asked_seldom():
     assert parameters == asked | set(api.SELDOM)
     defaults = {name: signature(jvpcli.jacobian).parameters[name].default for name in set(api.SELDOM) - {"arguments"}}
     assert defaults == {name: api.SELDOM[name] for name in defaults}
+
+
+@pytest.mark.parametrize("text", ["A * x", "A @ x", "(A + 0) @ (x * x)", "A @ x if x.sum() < 9 else A.T @ x"])
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("size", [3, 71])  # as a matrix, and by local maps
+def test_a_kind_that_is_asked_for_after_an_input_was_written_to_is_none_of_another_function(text, times, size):
+    x, kinds = torch.linspace(-1, 1, size), list[str]()  # a column of zeros is there by chance
+    for written in (False, True):
+        A = torch.ones(size, size)
+        for _ in range(times):
+            found = jvpcli.jacobian(text, A=A, x=x, wrt="x")["y", "x"]
+        if written:
+            A.zero_()
+        kinds.append(found.structure)
+    assert kinds[1] in (kinds[0], "unknown")

@@ -425,6 +425,9 @@ REFUSED = [
      "This decorator can't be carried out"),
     ("def f(t):\n    return t",
      ExpressionSyntaxError, "def f(t):", "The program ends where `f` is defined, and nothing calls it."),
+    ("lambda t: t**2", ExpressionSyntaxError, "lambda t: t**2", "The result is a function, and nothing calls it."),
+    ("x, torch.func.grad(torch.sin)", ExpressionSyntaxError, "torch.func.grad(torch.sin)", "The result is a function"),
+    ("def f(t):\n    return t\nx\nf", ExpressionSyntaxError, "def f(t):\n    return t", "The result is a function"),
     ("for i in range(3):\n    print(i)", ExpressionSyntaxError, "for i in range(3):", "The program ends with a statement that"),
     ("return x", ExpressionSyntaxError, "return x", "`return` stands outside of a function."),
     ("if x.sum() > 0:\n    break\nx", ExpressionSyntaxError, "break", "`break` stands outside of a loop."),
@@ -451,6 +454,26 @@ def test_what_cannot_be_read_is_named_itself(source: str, kind: Any, guilty: str
     assert caught.value.span is not None
     assert source[slice(*caught.value.span)] == guilty
     assert message is None or caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("lambda t: t**2", "Give what it computes: t ** 2"),
+        ("f = lambda t: (t +\n  1)", "Give what it computes: t + 1"),
+        ("def f(a, b=2):\n    return a * b\nf", "Call it: f(a, b)"),
+        ("torch.func.jacrev(torch.sin)", "Call it: torch.func.jacrev(torch.sin)(x)"),
+    ],
+)
+def test_a_function_that_nothing_calls_comes_with_what_to_write(source: str, hint: str) -> None:
+    with pytest.raises(ExpressionSyntaxError) as caught:
+        run(source)
+    assert list(caught.value.hints) == [hint]
+
+
+def test_a_name_that_may_stand_for_a_function_is_one_where_it_does() -> None:
+    given = "f = lambda t: t**2\nif x.sum() < 0:\n    f = f(x)\nf"
+    torch.testing.assert_close(run(given, x=-X).outputs["f"], X**2)
 
 
 FAILING = [

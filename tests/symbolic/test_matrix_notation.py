@@ -117,3 +117,15 @@ def test_a_bracket_that_is_missing_is_seen():
     torch.testing.assert_close(right, 2 * torch.outer(tensors["W"] @ tensors["x"] - tensors["t"], tensors["x"]) / 3)
     with pytest.raises(AssertionError):
         worked_out("2·W·x − t·xᵀ/3", tensors, Matrix(torch.ones(3)))
+
+
+@pytest.mark.parametrize("text", ["torch.pow(2, x)", "2.5**x.sum()", "x.sum()**x", "x.sum()**x.prod()", "2**(x @ x)*x"])
+def test_a_number_to_the_power_of_a_tensor_has_no_form_of_matrices(text):
+    x = torch.tensor([0.5, 2.0, 1.5], dtype=torch.float64)
+    product = jvpcli.derive(text, {"x": x}).vjp["x"]
+    assert (product.matrix, product.torch is None) == (None, False)
+
+
+def test_a_number_to_the_power_of_a_number_has_one():
+    x = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    assert jvpcli.derive("x.sum()**3", {"x": x}).vjp["x"].matrix == "3·v·sum(x)²·𝟏"

@@ -212,7 +212,7 @@ class LargePlan:
         """The plans by output."""
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
-        held, known = problem.weighed, problem.evaluation.known
+        held, known, versions = problem.weighed, problem.evaluation.known, _versions(problem.inputs)
         return {
             name: plan(
                 y,
@@ -222,9 +222,9 @@ class LargePlan:
                 hooked,
                 held,
                 partial(problem.below, name),
-                partial(self._others, name, y) if problem.decided else None,
+                partial(self._others, name, y, versions) if problem.decided else None,
                 known and (known, name),
-                partial(self._sampled, name),
+                partial(self._sampled, name, versions),
             )
             for name, y in problem.differentiable.items()
         }
@@ -233,8 +233,10 @@ class LargePlan:
     def _elsewhere(self) -> Sequence[Evaluation]:
         return others(self.problem)
 
-    def _others(self, name: str, y: Tensor) -> Sequence[Graph]:
+    def _others(self, name: str, y: Tensor, versions: Versions) -> Sequence[Graph]:
         """The graphs of an output at other points, where values decide what runs: looked at when somebody asks for a kind."""
+        if versions != _versions(self.problem.inputs):
+            return []
         late = "_elsewhere" not in vars(self)
         found = read_others(self._elsewhere, name, y)
         if late:  # after the answer
@@ -285,7 +287,9 @@ class LargePlan:
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
         return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
 
-    def _sampled(self, name: str) -> Sequence[Tensor] | None:
+    def _sampled(self, name: str, versions: Versions) -> Sequence[Tensor] | None:
+        if versions != _versions(self.problem.inputs):
+            return None
         return _matrices(self._sample, name, self.problem.leaves)
 
     @cached_property
@@ -371,8 +375,9 @@ class Repeat:
         if values is None:
             return None
         leaves, found = tuple([values[slot] for slot in self.course.leaves]), dict[tuple[str, str], LinearMap]()
+        versions = _versions(inputs)
         for slot, pairs, like, weighed, way, key, manner in self.chosen:
-            sample = partial(self._sampled, pairs[0][0], inputs, leaves)
+            sample = partial(self._sampled, pairs[0][0], inputs, leaves, versions)
             graph = Graph(values[slot], leaves, like, False, weighed, sample=sample)
             if manner is None:
                 maps = _run(graph, way, self.work, key)
@@ -381,7 +386,11 @@ class Repeat:
             found.update(zip(pairs, maps, strict=True))
         return found
 
-    def _sampled(self, name: str, inputs: Named, leaves: Sequence[Tensor]) -> Sequence[Tensor] | None:
+    def _sampled(
+        self, name: str, inputs: Named, leaves: Sequence[Tensor], versions: Versions
+    ) -> Sequence[Tensor] | None:
+        if versions != _versions(inputs):
+            return None
         names = [x for _, x in self.chosen[0].pairs]
 
         def at(place: Named) -> _Point:
@@ -399,6 +408,14 @@ class _Point(NamedTuple):
 
     outputs: Named
     leaves: Named
+
+
+Versions = Sequence["int | None"]
+
+
+def _versions(inputs: Named) -> Versions:
+    """How often each input was written to: what is asked later on, after another time, would be told of another function."""
+    return [None if x.is_inference() else x._version for x in inputs.values()]
 
 
 def _by_passes(outputs: Named, leaves: Named, limit: int | None) -> Maps:

@@ -20,7 +20,7 @@ from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.node import Locals, Node, Op, call, is_fused, operand_shape, read_op, spare
 from jvpcli.jacobians.local.table import is_trusted, local_maps
-from jvpcli.jacobians.operations import Nature, base_name, leading, natures_of, operation
+from jvpcli.jacobians.operations import DECIDED, Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
 from jvpcli.jacobians.widths import SPREAD, carried, followed, width
@@ -138,8 +138,11 @@ class Graph:
 
     @cached_property
     def natures(self) -> list[Nature]:
-        """What the operations are on the way to each input."""
-        return natures_of(self.order, self.leaves, self.weighed, self.elsewhere is not None)
+        """What the operations are on the way to each input; nothing is told where a tensor they keep was written to since."""
+        try:
+            return natures_of(self.order, self.leaves, self.weighed, self.elsewhere is not None)
+        except RuntimeError:
+            return [DECIDED] * len(self.inputs)
 
     @cached_property
     def others(self) -> Sequence[Graph]:

@@ -18,7 +18,7 @@ from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
-from jvpcli.program import CLEAR, Block, Const, Operand, Pack, Program, Ref
+from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
 
 SHORT = 1000
 """Texts up to so many characters are remembered with their programs: one request reads its text more than once."""
@@ -79,8 +79,47 @@ def lowered(
         scope = Scope(assigned=frozenset(assigned), inputs=names.read_first(tree.body)) if is_program else None
         program = _Statements(text, input_names, dict(functions), input_count, scope, modules, draws).program(tree)
         if len(program.inputs) == input_count:
+            _refuse_function(program)
             return program
         input_count = len(program.inputs)  # the inputs take the first slots, so their number must be known before
+
+
+MAKERS = ("grad", "grad_and_value", "jacrev", "jacfwd", "hessian", "vmap", "partial")
+"""Transforms that give a function of a function."""
+
+
+def _refuse_function(program: Program) -> None:
+    """Raises where the result is a function, which nothing calls."""
+    made: dict[int, list[Equation]] = {}
+    for each in _all(program.equations):
+        made.setdefault(each.slot, []).append(each)
+
+    def maker(operand: Operand) -> Equation | None:
+        """What makes it, if it is a function in any case."""
+        found = made.get(operand.slot, []) if isinstance(operand, Ref) else []
+        equation = found[0] if len(found) == 1 else None
+        if equation is None or equation.kind == "function":
+            return equation
+        of = equation.operands[0] if equation.operands else Const(None)
+        if equation.op == "set":
+            return maker(of)
+        makes = equation.kind == "transform" and equation.target in MAKERS
+        known = isinstance(of, Const) and isinstance(of.value, Known)
+        return equation if makes and (known or maker(of)) else None
+
+    for slot in refs(program.result):
+        if (equation := maker(Ref(slot))) is not None:
+            start, end = equation.span
+            error = refusals.not_called(equation, program.source[start:end])
+            raise error.with_context(span=equation.span, source=program.source)
+
+
+def _all(equations: Sequence[Equation]) -> Iterator[Equation]:
+    """Equations, and those inside of them."""
+    for equation in equations:
+        yield equation
+        for body in equation.bodies:
+            yield from _all([*body.equations, *[each for condition in body.conditions for each in condition.equations]])
 
 
 def _that_matter(statements: list[ast.stmt]) -> list[ast.stmt]:

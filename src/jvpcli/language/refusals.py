@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, JvpError, UnknownNameError
 from jvpcli.language import catalog
+from jvpcli.program import Equation
 
 NODES: dict[type[ast.AST], str] = {
     ast.JoinedStr: "text can't be formatted inside an expression",
@@ -85,6 +86,19 @@ def no_result(node: ast.stmt) -> JvpError:
     if isinstance(node, ast.ClassDef):
         return ExpressionSyntaxError(f"The program ends where the class `{node.name}` is defined, and nothing uses it.")
     return ExpressionSyntaxError("The program ends with a statement that gives no value; end it with the value to differentiate.")
+
+
+def not_called(function: Equation, code: str) -> JvpError:
+    """A result that is a function, with the code that makes it."""
+    if function.op == "function:lambda":
+        made = ast.parse(f"({code})", mode="eval").body
+        assert isinstance(made, ast.Lambda)
+        hint = f"Give what it computes: {ast.unparse(made.body)}"
+    elif function.kind == "function":
+        hint = f"Call it: {function.target}({', '.join(name for name, _ in function.bodies[0].params.positional)})"
+    else:
+        hint = f"Call it: {code}(x)"
+    return ExpressionSyntaxError("The result is a function, and nothing calls it.", hints=[hint])
 
 
 def value_name(name: str, given: Collection[str]) -> JvpError:

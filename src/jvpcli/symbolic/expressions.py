@@ -124,7 +124,10 @@ def matrix_text(expr: Expr) -> str | None:
         case "neg":
             return f"−{at(0, PRODUCT)}"
         case "pow":
-            return at(0, ATOM) + str(Fraction(expr.args[1].text)).translate(SUPERSCRIPT) if not expr.args[0].ndim else None
+            base, exponent = expr.args
+            if base.ndim or exponent.op != "number":
+                return None
+            return at(0, ATOM) + str(Fraction(exponent.text)).translate(SUPERSCRIPT)
     if expr.matrix is None:
         return None
     return expr.matrix.format(*(at(k, *_place(expr.matrix, k)) for k in range(len(inner))))
