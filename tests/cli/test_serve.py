@@ -514,7 +514,7 @@ def test_what_is_missing_is_named(jvp, monkeypatch):
     ("argv", "said"),
     [
         (["--port", "70000"], "--port takes a number from 0 to 65535"), (["x"], "unexpected"),
-        (["--host", "no.such.name.invalid"], "is no address of this machine"),
+        (["--host", "no.such.name.invalid"], "is no address of this machine"), (["--host", "a..b"], "is no address of this"),
         (["--status"], "no jvp serve runs"), (["--stop"], "no jvp serve runs"),
     ],
 )  # fmt: skip
