@@ -40,7 +40,6 @@ LINES = [
     (("inspect", *OUTER), b""),
     (("inspect", "torch.linalg.inv(x)", "--x", "-", "--json", "-g", "onehot:1,0"), b"[[1,2],[3,4]]"),
     (("trace", "y = torch.sqrt(x); y.mul(0).sum()", "--x", "@a.npy"), b""),
-    (("inspect", "W @ x", "--W", "1,2", "--x", "1,2,3"), b""),
     (("inspect", "x.__class__", "--x", "@missing.npy", "--json"), b""),
     (("inspect", "y", "--x", "1", "--unknown"), b""),
     (("explain", "-"), b"element 0 of tensors does not require grad and does not have a grad_fn"),
@@ -147,7 +146,7 @@ def test_variables_are_the_caller_s(running):
 @pytest.mark.parametrize(
     ("redirection", "argv"),
     [
-        (">&-", ("inspect", *OUTER)), ("| head -c 10", ("inspect", *OUTER, "--json")), ("<&-", ("ops", "softmax")),
+        (">&-", ("inspect", *OUTER)), ("| head -c 10", ("ops", "--json")), ("<&-", ("ops", "softmax")),
         ("2>&-", ("ops", "softmacks")), ("> /dev/full", ("ops", "softmax")), (">&- 2>&- <&-", ("ops", "softmax")),
     ],
 )  # fmt: skip
@@ -414,7 +413,7 @@ def test_a_folder_with_too_long_a_name(tmp_path):
     environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
     done = subprocess.run([*PROGRAM, "serve", "--port", "0"], capture_output=True, text=True, env=environ, timeout=100)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "its path is too long for a socket" in " ".join(done.stderr.replace("│", " ").split())
+    assert "it is too long for a socket's path" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])

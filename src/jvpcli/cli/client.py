@@ -118,7 +118,7 @@ def _answered(connection: socket, argv: Sequence[str], streams: Sequence[int]) -
             tell(number)
 
     def tell(*numbers: int) -> None:
-        try:
+        try:  # noqa: SIM105  (contextlib is not loaded here)
             connection.send(bytes(numbers))
         except OSError:  # it has just ended, and its exit code may still be on the way
             pass
@@ -185,7 +185,7 @@ def _is_open(descriptor: int) -> bool:
 
 def _lost() -> int:
     """Says that the resident process has ended with the work half done."""
-    try:
+    try:  # noqa: SIM105  (contextlib is not loaded here)
         os.write(2, b"jvp serve was ended while it computed this. Run the command again.\n")
     except OSError:  # nobody reads it
         pass

@@ -147,7 +147,7 @@ def _resident_socket() -> Iterator[tuple[socket.socket, str]]:
             listener = local.listen(place)
             made = os.stat(place).st_ino
     except OSError as error:
-        why = error.strerror or "its path is too long for a socket; XDG_RUNTIME_DIR or TMPDIR names the folder that it begins with"
+        why = error.strerror or "it is too long for a socket's path, which XDG_RUNTIME_DIR or TMPDIR begins"
         raise FileError(f"{place} can't be made: {why}") from None
     try:
         yield listener, place
