@@ -24,9 +24,6 @@ ASKED = frozenset({"inspect", "trace", "check", "hessian", "derive", "explain", 
 OWN = ("--no-server", "--debug", "--import")
 """What is never asked of it: the user's own files run in a process that has nothing else in it."""
 
-OWN_FILES = ("/dev/fd/", "/proc/")
-"""Where other files stand under the same name for each process."""
-
 SECONDS = 2.0
 """In which it must be awake: one that is stopped (Ctrl-Z) still listens."""
 
@@ -61,7 +58,7 @@ def ask(argv: Sequence[str]) -> int | None:
 
 def asks(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a command line may be answered elsewhere."""
-    if environ.get("JVP_SERVER") == "0" or any(place in word for word in argv for place in OWN_FILES):
+    if environ.get("JVP_SERVER") == "0" or any(place in word for word in argv for place in local.OWN_FILES):
         return False
     return not any(word.partition("=")[0] in OWN for word in argv)
 

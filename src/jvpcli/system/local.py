@@ -24,6 +24,9 @@ GREETING = b"!"
 """What who listens says first: it is awake.  Until then nothing is sent, above all no open file: one that waits at a process
 that is stopped (Ctrl-Z) would stay open."""
 
+OWN_FILES = ("/dev/fd/", "/proc/")
+"""How the paths begin that name other files for each process."""
+
 AT_LOADING = (
     "PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_",
     "VECLIB_", "NUMEXPR_", "NPY_", "DNNL_", "ONEDNN_", "TORCH", "PYTORCH", "ATEN_", "C10_", "CUDA", "NVIDIA_", "NCCL_", "HIP_",
