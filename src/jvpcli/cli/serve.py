@@ -98,7 +98,7 @@ def _called(place: str) -> socket.socket | None:
     except TimeoutError:
         raise LimitError(
             f"the jvp serve at {place} doesn't answer",
-            explanation="It may be stopped (Ctrl-Z): fg lets it go on. Commands run without it meanwhile.",
+            explanation="It may still be starting, or be stopped (Ctrl-Z; fg lets it go on). Commands run without it meanwhile.",
         ) from None
 
 
