@@ -18,6 +18,8 @@ from older_torch import TORCH_2_6
 
 torch.set_num_threads(1)
 
+os.environ["JVP_SERVER"] = "0"  # a `jvp serve` that happens to run for this user answers nothing here
+
 # The same examples in every run, so that a change is judged by what it changes; `make fuzz` looks for new ones.
 settings.register_profile("usual", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.register_profile("fuzz", deadline=None, max_examples=int(os.environ.get("JVP_EXAMPLES", "20000")))

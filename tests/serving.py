@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jvpcli.cli.client import message
+from jvpcli.system.local import GREETING
 from processes import PATIENCE, children
 
 PROGRAM = (sys.executable, "-m", "jvpcli")
@@ -48,6 +49,7 @@ class Served:
         (place,) = Path(self.environ["XDG_RUNTIME_DIR"], "jvp").iterdir()
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(place))
+            assert connection.recv(1) == GREETING
             connection.sendall(message("status"))
             told = connection.makefile().read()
         return int(told.rpartition(", ")[2].split()[0])

@@ -14,7 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from random import Random
 
@@ -37,11 +40,7 @@ LINES = [
     (("inspect", *OUTER), b""),
     (("inspect", "torch.linalg.inv(x)", "--x", "-", "--json", "-g", "onehot:1,0"), b"[[1,2],[3,4]]"),
     (("trace", "y = torch.sqrt(x); y.mul(0).sum()", "--x", "@a.npy"), b""),
-    (("check", "torch.relu(x)", "--x", "-1,0,2"), b""),
-    (("derive", "W @ x", "--shape", "W=m,n", "--shape", "x=n"), b""),
-    (("inspect", "W @ x", "--W", "1,2", "--x", "1,2,3"), b""),
-    (("inspect", "x.__class__", "--x", "1", "--json"), b""),
-    (("inspect", "x", "--x", "@missing.npy"), b""),
+    (("inspect", "x.__class__", "--x", "@missing.npy", "--json"), b""),
     (("inspect", "y", "--x", "1", "--unknown"), b""),
     (("explain", "-"), b"element 0 of tensors does not require grad and does not have a grad_fn"),
 ]
@@ -144,10 +143,16 @@ def test_variables_are_the_caller_s(running):
     assert narrow != running.run(*argv)
 
 
-@pytest.mark.parametrize("redirection", [">&-", "<&-", "2>&-", "| head -c 10", "> /dev/full"])
-def test_streams_that_are_closed_or_full(running, redirection):
+@pytest.mark.parametrize(
+    ("redirection", "argv"),
+    [
+        (">&-", ("inspect", *OUTER)), ("| head -c 10", ("ops", "--json")), ("<&-", ("ops", "softmax")),
+        ("2>&-", ("ops", "softmacks")), ("> /dev/full", ("ops", "softmax")), (">&- 2>&- <&-", ("ops", "softmax")),
+    ],
+)  # fmt: skip
+def test_streams_that_are_closed_or_full(running, redirection, argv):
     def code(*extra):
-        words = shlex.join([*PROGRAM, "inspect", *OUTER, "--json", *extra])
+        words = shlex.join([*PROGRAM, *argv, *extra])
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", f"{words} {redirection}"], capture_output=True, env=running.environ, timeout=100
         )
@@ -186,14 +191,25 @@ def test_a_timeout_is_told_as_ever(running):
 
 
 @pytest.mark.parametrize(
-    "extra", [["--no-server"], ["--debug"], ["--import", "mine.py"], ["--import=mine.py"]], ids=" ".join
-)
-def test_what_is_never_asked(running, folder, extra):
-    (folder / "mine.py").write_text("import os\nprint('in', os.getppid())\n")
+    ("argv", "asked"),
+    [
+        ("inspect x", True), ("inspect x --no-server", False), ("inspect x --debug", False), ("inspect x --import a.py", False),
+        ("inspect x --import=a.py", False), ("inspect x --wrt -- --import a.py", False), ("explain -- --imports", True),
+        ("inspect x --x @/dev/fd/3", False), ("inspect x --x=@/proc/self/fd/3", False), ("inspect x --save /dev/fd/4", False),
+        ("inspect x --html /dev/null", True),
+    ],
+)  # fmt: skip
+def test_what_is_never_asked(argv, asked):
+    assert client.asks(argv.split(), {}) is asked
+    assert not client.asks(argv.split(), {"JVP_SERVER": "0"})
+
+
+def test_a_file_that_is_imported_runs_elsewhere(running, folder):
+    (folder / "mine.py").write_text("import os\nos.mkdir(f'in {os.getsid(0)}')\n")
     before = running.answered()
-    code, _, _ = running.run("inspect", *OUTER, *extra, cwd=folder)
-    assert code == 0
+    assert running.run("inspect", *OUTER, "--import", "mine.py", cwd=folder)[0] == 0
     assert running.answered() == before
+    assert (folder / f"in {os.getsid(0)}").is_dir()  # in the session of the caller
 
 
 @pytest.mark.parametrize(
@@ -227,32 +243,93 @@ def test_a_port_that_is_taken(running, tmp_path):
     assert f"port {running.port} of 127.0.0.1 can't be had" in err.decode()
 
 
+STOPPED = """
+from jvpcli.cli import client, serve
+from jvpcli.errors import LimitError
+client.SECONDS = serve.SECONDS_TO_TELL = 0.01
+print(client.ask(["ops", "softmax"]))
+try:
+    serve._asked("status")
+except LimitError as error:
+    print(error.message)
+"""
+
+
+def test_one_that_is_stopped_keeps_nobody_waiting(running):
+    """It still listens.  It is given nothing: neither work that it would begin later, nor streams that it would keep open."""
+    before = running.answered()
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, env=running.environ, timeout=100)
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    refused, told = done.stdout.splitlines()
+    assert refused == "None"
+    assert told.startswith("the jvp serve at ")
+    assert told.endswith(" doesn't answer")
+    assert running.answered() == before
+
+
+def test_ctrl_c_as_the_work_ends(monkeypatch):
+    """The exit code is on its way already, and nobody hears the signal."""
+    mine, other = socket.socketpair()
+    whole = local.receive_whole
+
+    def work():
+        size = int.from_bytes(whole(other, client.LENGTH), "little")
+        whole(other, size)
+        other.sendall(client.ACCEPTED + (5).to_bytes(client.LENGTH, "little", signed=True))
+        other.close()
+
+    def receive_whole(connection, size):
+        thread.join()
+        signal.raise_signal(signal.SIGINT)
+        return whole(connection, size)
+
+    monkeypatch.setattr(local, "receive_whole", receive_whole)
+    thread = threading.Thread(target=work)
+    thread.start()
+    with mine:
+        assert client._answered(mine, ["ops"], []) == 5
+
+
+def test_the_end_of_the_server_is_told_to_stderr_or_nobody():
+    said = "from jvpcli.cli.client import _lost; print(_lost())"
+    words = shlex.join([sys.executable, "-c", said])
+    for redirection, err in (("", b"jvp serve was ended while it computed this. Run the command again.\n"), ("2>&-", b"")):
+        done = subprocess.run(["sh", "-c", f"{words} {redirection}"], capture_output=True, timeout=100)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"1\n", err)
+
+
 def test_killed_and_started_again(tmp_path):
     with served(tmp_path) as one:
+        asking = ThreadPoolExecutor(1).submit(one.ask, "/api/inspect", {"expression": ENDLESS[0], "inputs": {"x": ENDLESS[2]}})
         # killed with work under way: the caller is told, and all is as before
         with subprocess.Popen([*PROGRAM, "inspect", *ENDLESS], stderr=subprocess.PIPE, env=one.environ) as process:
-            until(lambda: len(one.forks()) > 1, process)
+            until(lambda: len(one.forks()) > 2, process)
             forks = one.forks()
             one.process.kill()
             _, err = process.communicate(timeout=100)
         assert process.returncode == 1
         assert err == b"jvp serve was ended while it computed this. Run the command again.\n"
         assert all(map(gone, forks))
+        with pytest.raises((ConnectionError, HTTPException)):  # nobody waits for ever
+            asking.result(timeout=100)
         assert list((tmp_path / "jvp").iterdir())  # its socket, at which nobody listens
-        assert one.run("inspect", *OUTER, "--json")[0] == 0
+        assert one.run("ops", "softmax")[0] == 0
         code, _, err = one.run("serve", "--status")
         assert code == 2
         assert b"no jvp serve runs" in err
     with served(tmp_path) as other:
-        assert other.run("inspect", *OUTER, "--json")[0] == 0
+        assert other.run("ops", "softmax")[0] == 0
         assert other.answered() == 1
         # told to stop, with work under way: that goes on
-        with subprocess.Popen([*PROGRAM, "inspect", *ENDLESS[:-1], "3"], stderr=subprocess.PIPE, env=other.environ) as process:
+        with subprocess.Popen([*PROGRAM, "inspect", *ENDLESS[:-1], "2"], stderr=subprocess.PIPE, env=other.environ) as process:
             until(lambda: len(other.forks()) > 1, process)
             assert other.run("serve", "--stop")[0] == 0
             _, err = process.communicate(timeout=100)
         assert process.returncode == 7
-        assert b"it took longer than 3 s" in err
+        assert b"it took longer than 2 s" in err
         assert other.process.wait(timeout=100) == 0
         assert not list((tmp_path / "jvp").iterdir())
 
@@ -306,12 +383,37 @@ def test_other_files_are_another_program(tmp_path, monkeypatch):
     shutil.copytree(package / "cli", copy / "cli")
     monkeypatch.setattr(client, "__file__", str(copy / "cli" / "client.py"))
     first = client.address()
+    (copy / "cli" / ".#app.py").symlink_to("nowhere")  # as an editor locks a file
+    assert client.address() == first
     os.utime(copy / "cli" / "app.py", ns=(1, time.time_ns() + 10**9))
     second = client.address()
     monkeypatch.setattr(client, "__version__", "0.0.1")
     third = client.address()
     monkeypatch.setattr(client.sys, "version", "another Python")
     assert len({first, second, third, client.address()}) == 4
+    (copy / "cli" / "gone.py").symlink_to("nowhere")
+    assert client.address() is None
+    monkeypatch.setattr(client, "__file__", str(tmp_path / "archive.zip" / "jvpcli" / "cli" / "client.py"))
+    assert client.address() is None
+
+
+def test_two_are_not_made_at_once(tmp_path):
+    import fcntl
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with local.alone_in(str(tmp_path)), pytest.raises(BlockingIOError):
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(folder)
+
+
+def test_a_folder_with_too_long_a_name(tmp_path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+    done = subprocess.run([*PROGRAM, "serve", "--port", "0"], capture_output=True, text=True, env=environ, timeout=100)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "it is too long for a socket's path" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
@@ -319,11 +421,10 @@ def test_a_folder_that_others_can_enter(tmp_path, mode):
     place = tmp_path / "jvp"
     place.mkdir(mode=0o700)
     with local.listen(str(place / "a.sock")):
-        connection = local.call(str(place / "a.sock"))
-        assert connection is not None
-        connection.close()
+        with pytest.raises(TimeoutError):  # it is called, and not awake
+            local.call(str(place / "a.sock"), 0.01)
         place.chmod(mode)
-        assert local.call(str(place / "a.sock")) is None
+        assert local.call(str(place / "a.sock"), 100) is None
 
 
 def test_a_folder_that_is_a_link(tmp_path):
@@ -359,9 +460,9 @@ def test_a_socket_of_another_user(tmp_path, monkeypatch):
     )
     process = begun([sys.executable, "-c", code, tmp_path / "theirs.sock"])
     try:
-        assert local.call(str(tmp_path / "theirs.sock")) is None  # the folder
+        assert local.call(str(tmp_path / "theirs.sock"), 100) is None  # the folder
         monkeypatch.setattr(local, "is_private", lambda path: True)
-        assert local.call(str(tmp_path / "theirs.sock")) is None  # the process at the other end
+        assert local.call(str(tmp_path / "theirs.sock"), 100) is None  # the process at the other end
     finally:
         process.kill()
         process.wait()
@@ -402,6 +503,7 @@ def test_nonsense_is_no_work(running, content):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(100)
         connection.connect(str(place))
+        assert connection.recv(1) == local.GREETING
         connection.sendall(content)
         assert connection.recv(1) in (b"", b"-")
     running.answered()

@@ -24,8 +24,11 @@ ASKED = frozenset({"inspect", "trace", "check", "hessian", "derive", "explain", 
 OWN = ("--no-server", "--debug", "--import")
 """What is never asked of it: the user's own files run in a process that has nothing else in it."""
 
+SECONDS = 2.0
+"""In which it must be awake: one that is stopped (Ctrl-Z) still listens."""
+
 ACCEPTED = b"+"
-"""What the resident process says first, if it does the work."""
+"""What the resident process says first after its greeting, if it does the work."""
 
 LENGTH = 4
 """Bytes of the length before a message."""
@@ -43,7 +46,10 @@ def ask(argv: Sequence[str]) -> int | None:
         return None
     streams = [number for number in (0, 1, 2) if _is_open(number)]
     with local.streams_taken():
-        connection = local.call(place)
+        try:
+            connection = local.call(place, SECONDS)
+        except TimeoutError:
+            return None
         if connection is None:
             return None
         with connection:
@@ -52,27 +58,36 @@ def ask(argv: Sequence[str]) -> int | None:
 
 def asks(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a command line may be answered elsewhere."""
-    options = argv[: argv.index("--")] if "--" in argv else argv
-    return environ.get("JVP_SERVER") != "0" and not any(word.partition("=")[0] in OWN for word in options)
+    if environ.get("JVP_SERVER") == "0" or any(place in word for word in argv for place in local.OWN_FILES):
+        return False
+    return not any(word.partition("=")[0] in OWN for word in argv)
 
 
 def address() -> str | None:
-    """Where the resident process listens that this very program would be: its version, its files, its Python."""
+    """Where the resident process listens that this very program would be: its version, its files, its Python.
+
+    None where there are no such sockets, or the program's files can't be looked at (they may be in an archive).
+    """
     import zlib
 
     folder = local.folder(os.environ)
     if folder is None:
         return None
     program = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    identity = ascii((__version__, program, _stamp(program), sys.prefix, sys.version))
+    try:
+        identity = ascii((__version__, program, _stamp(program), sys.prefix, sys.version))
+    except OSError:
+        return None
     return os.path.join(folder, f"{__version__}-{zlib.crc32(identity.encode()):08x}.sock")
 
 
 def _stamp(folder: str) -> tuple[int, int]:
-    """How many files there are, and when the last was changed."""
+    """How many files there are, and when the last was changed; what is hidden is none of the program's."""
     count, latest = 0, 0
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 below = _stamp(entry.path) if entry.name != "__pycache__" else (0, 0)
                 count, latest = count + below[0], max(latest, below[1])
@@ -97,7 +112,13 @@ def _answered(connection: socket, argv: Sequence[str], streams: Sequence[int]) -
     def pass_on(number: int, frame: object) -> None:
         heard.append(number)
         if begun:
-            connection.send(bytes([number]))
+            tell(number)
+
+    def tell(*numbers: int) -> None:
+        try:  # noqa: SIM105  (contextlib is not loaded here)
+            connection.send(bytes(numbers))
+        except OSError:  # it has just ended, and its exit code may still be on the way
+            pass
 
     interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interrupts:
@@ -105,7 +126,7 @@ def _answered(connection: socket, argv: Sequence[str], streams: Sequence[int]) -
     try:
         begun = _asked(connection, argv, streams, interrupts)
         if begun and heard:
-            connection.send(bytes(heard))
+            tell(*heard)
         code = local.receive_whole(connection, LENGTH) if begun else b""
     except OSError:
         code = b""
@@ -161,5 +182,8 @@ def _is_open(descriptor: int) -> bool:
 
 def _lost() -> int:
     """Says that the resident process has ended with the work half done."""
-    print("jvp serve was ended while it computed this. Run the command again.", file=sys.stderr)
+    try:  # noqa: SIM105  (contextlib is not loaded here)
+        os.write(2, b"jvp serve was ended while it computed this. Run the command again.\n")
+    except OSError:  # nobody reads it
+        pass
     return LOST

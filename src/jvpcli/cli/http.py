@@ -40,6 +40,7 @@ from jvpcli.options import COMPUTING
 from jvpcli.render.html.playground import playground, policy
 from jvpcli.render.json import error_to_json
 from jvpcli.render.schema import openapi
+from jvpcli.system import local
 from jvpcli.version import __version__
 
 LONGEST_BODY = 1 << 20
@@ -302,7 +303,8 @@ async def _answer(reader: asyncio.StreamReader) -> Answer:
     limit, since = SECONDS_TO_ANSWER, time.monotonic()
     kept = Kept()
     try:
-        if await _in_time(reader.readexactly(len(ACCEPTED)), limit, since) != ACCEPTED:
+        greeted = local.GREETING + ACCEPTED
+        if await _in_time(reader.readexactly(len(greeted)), limit, since) != greeted:
             raise InternalError("the resident process refused the question")
         while True:
             kind, left = HEADER.unpack(await _in_time(reader.readexactly(HEADER.size), limit, since))

@@ -1,6 +1,6 @@
 """The resident process of `jvp serve`: torch is loaded here once, and every piece of work is done by a fork.
 
-It never computes.  Processes of the same user call its socket; what they send first is the work:
+It never computes.  Processes of the same user call its socket, are greeted, and send the work:
 
     command   a command line, with the caller's streams, folder and variables: a fork becomes what the caller would have been
     question  a request of the page or of `POST /api/…`: a helper, a fork that answers one after the other, is given the
@@ -172,7 +172,8 @@ class Resident:
         except OSError:  # who called is gone again
             return
         if trusted:
-            self.callers[connection.fileno()] = Caller(connection)
+            self.callers[connection.fileno()] = caller = Caller(connection)
+            self.say(caller, local.GREETING)
         else:
             connection.close()
 

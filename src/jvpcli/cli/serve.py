@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jvpcli.cli import client
 from jvpcli.cli.attendant import why_ended
 from jvpcli.cli.context import Context
-from jvpcli.errors import FileError, UsageError
+from jvpcli.errors import FileError, LimitError, UsageError
 from jvpcli.render import check_installed
 from jvpcli.system import local
 
@@ -35,6 +35,9 @@ export JVP_SERVER=0
 curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
   -d '{"expression": "torch.outer(x,x)", "inputs": {"x": [1,2,3,4]}}' http://127.0.0.1:8765/api/inspect
 """
+
+SECONDS_TO_TELL = 5.0
+"""In which one that runs must be awake."""
 
 REHEARSED = (
     'inspect "torch.outer(x, x)" --x 1,2,3,4 --tangent ones', 'inspect "torch.tanh(W @ x)" --W "1,2;3,4" --x 1,2 --json',
@@ -68,19 +71,35 @@ def _asked(what: str) -> str:
 
     Raises:
         UsageError: none runs.
+        LimitError: one doesn't answer.
     """
     folder = local.folder(os.environ)
     names = sorted(os.listdir(folder)) if folder is not None and local.is_private(folder) else []
     found = []
     for name in names:
-        connection = local.call(os.path.join(str(folder), name)) if name.endswith(".sock") else None
+        connection = _called(os.path.join(str(folder), name)) if name.endswith(".sock") else None
         if connection is not None:
-            with connection:
+            with connection, suppress(ConnectionError):  # it has just ended
                 local.send(connection, client.message(what), ())
                 found.append(local.receive_whole(connection, 1 << 16).decode())
-    if not found:
+    if not any(found):
         raise UsageError("no jvp serve runs for this user", hints=("jvp serve",))
     return "".join(found)
+
+
+def _called(place: str) -> socket.socket | None:
+    """A connection to the one that listens there; None where none does.
+
+    Raises:
+        LimitError: it doesn't answer.
+    """
+    try:
+        return local.call(place, SECONDS_TO_TELL)
+    except TimeoutError:
+        raise LimitError(
+            f"the jvp serve at {place} doesn't answer",
+            explanation="It may still be starting, or be stopped (Ctrl-Z; fg lets it go on). Commands run without it meanwhile.",
+        ) from None
 
 
 @contextmanager
@@ -94,8 +113,8 @@ def _page_socket(host: str, port: int) -> Iterator[socket.socket]:
         page.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         page.bind(address)
         page.listen(512)
-    except socket.gaierror as error:
-        raise UsageError(f"--host {host} is no address of this machine: {error.strerror}") from None
+    except (socket.gaierror, UnicodeError) as error:  # the latter of a name that can be none, as a..b
+        raise UsageError(f"--host {host} is no address of this machine: {getattr(error, 'strerror', 'no name')}") from None
     except OSError as error:
         raise UsageError(
             f"port {port} of {host} can't be had: {error.strerror}", hints=("jvp serve --port 0",)
@@ -108,7 +127,8 @@ def _page_socket(host: str, port: int) -> Iterator[socket.socket]:
 def _resident_socket() -> Iterator[tuple[socket.socket, str]]:
     """Where the shells' commands call, and its path; gone afterwards."""
     place = client.address()
-    assert place is not None  # there are Unix sockets
+    if place is None:
+        raise FileError("jvp serve needs jvp's own files in a folder that it can read, not in an archive")
     folder = os.path.dirname(place)
     try:
         private = local.make_private(folder)
@@ -116,21 +136,23 @@ def _resident_socket() -> Iterator[tuple[socket.socket, str]]:
         raise FileError(f"the folder {folder} can't be made: {error.strerror}") from None
     if not private:
         raise FileError(f"{folder} must be a folder that belongs to you and that nobody else can enter; it is not")
-    running = local.call(place)
-    if running is not None:
-        running.close()
-        raise UsageError("a jvp serve of this version runs already", hints=("jvp serve --status", "jvp serve --stop"))
-    with suppress(FileNotFoundError):
-        os.unlink(place)  # of one that was killed
     try:
-        listener = local.listen(place)
+        with local.alone_in(folder):
+            running = _called(place)
+            if running is not None:
+                running.close()
+                raise UsageError("a jvp serve of this version runs already", hints=("jvp serve --status", "jvp serve --stop"))
+            with suppress(FileNotFoundError):
+                os.unlink(place)  # of one that was killed
+            listener = local.listen(place)
+            made = os.stat(place).st_ino
     except OSError as error:
-        raise FileError(f"{place} can't be made: {error.strerror}") from None
-    made = os.stat(place).st_ino
+        why = error.strerror or "it is too long for a socket's path, which XDG_RUNTIME_DIR or TMPDIR begins"
+        raise FileError(f"{place} can't be made: {why}") from None
     try:
         yield listener, place
     finally:
-        with suppress(OSError):
+        with suppress(OSError), local.alone_in(folder):
             if os.stat(place).st_ino == made:
                 os.unlink(place)
 

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 MOST_DESCRIPTORS = 4
 """Open files that come with one message: three streams and a folder."""
 
+GREETING = b"!"
+"""What who listens says first: it is awake.  Until then nothing is sent, above all no open file: one that waits at a process
+that is stopped (Ctrl-Z) would stay open."""
+
+OWN_FILES = ("/dev/fd/", "/proc/")
+"""How the paths begin that name other files for each process."""
+
 AT_LOADING = (
     "PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_",
     "VECLIB_", "NUMEXPR_", "NPY_", "DNNL_", "ONEDNN_", "TORCH", "PYTORCH", "ATEN_", "C10_", "CUDA", "NVIDIA_", "NCCL_", "HIP_",
@@ -77,6 +84,26 @@ def make_private(path: str) -> bool:
     return is_private(path)
 
 
+class alone_in:
+    """While this is so, no other process of this user's is alone in the same folder: it waits.
+
+    Raises:
+        OSError: the folder can't be opened.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self._descriptor = os.open(self._folder, os.O_RDONLY)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *raised: object) -> None:
+        os.close(self._descriptor)
+
+
 def listen(path: str) -> socket:
     """A socket that others of this user's processes can call.
 
@@ -96,17 +123,26 @@ def listen(path: str) -> socket:
     return listener
 
 
-def call(path: str) -> socket | None:
-    """A connection to who listens at a path; None where nobody does, or another user."""
+def call(path: str, patience: float) -> socket | None:
+    """A connection to who listens at a path, and is awake; None where nobody does, or another user.
+
+    Raises:
+        TimeoutError: it is not awake within so many seconds.
+    """
     import socket
 
     if not is_private(os.path.dirname(path)):
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(patience)
     try:
         connection.connect(path)
-        if is_same_user(connection):
+        if is_same_user(connection) and connection.recv(len(GREETING)) == GREETING:
+            connection.settimeout(None)
             return connection
+    except (TimeoutError, BlockingIOError):  # the latter where more wait than can
+        connection.close()
+        raise TimeoutError from None
     except OSError:
         pass
     connection.close()
