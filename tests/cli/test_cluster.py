@@ -115,7 +115,7 @@ def test_lines_are_answered_in_order_as_without_while_a_worker_dies(cluster, tmp
     alone = tmp_path / "alone.jsonl"
     alone.write_text("\n".join(LINES))
     documents = outcome(jvp("batch", alone))[1].splitlines()
-    chosen = [0, 0, *[number % len(LINES) if number % 50 < len(LINES) else 0 for number in range(600)]]
+    chosen = [0, 0, *[number % len(LINES) if number % 50 < len(LINES) else 0 for number in range(300)]]
     texts = [LINES[k] if k == 1 else json.dumps({"id": number, **json.loads(LINES[k])}) for number, k in enumerate(chosen)]
     expected = [documents[k] if k == 1 else with_id(documents[k], number) for number, k in enumerate(chosen)]
     process = jvp("batch", "--cluster", cluster.address, stdin=subprocess.PIPE)
