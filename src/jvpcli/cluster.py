@@ -6,6 +6,7 @@ how many calls are under way, comes back to a scheduler that was started again, 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -142,8 +143,8 @@ def _client(address: str, what: str) -> Iterator[Client]:
             yield client
         return
     try:
-        by = {"scheduler_file": address} if os.path.isfile(address) else {"address": address}
-        client = Client(**by, timeout=PATIENCE / 4, set_as_default=False)
+        place = _address_in(address) if os.path.isfile(address) else address
+        client = Client(place, timeout=PATIENCE / 4, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             f"no Dask scheduler answers at {address}",
@@ -152,6 +153,20 @@ def _client(address: str, what: str) -> Iterator[Client]:
         ) from None
     with client:
         yield client
+
+
+def _address_in(path: str) -> str:
+    """The address that a scheduler file tells.
+
+    Raises:
+        ValueError: it is none.
+        OSError: it cannot be read.
+    """
+    with open(path, encoding="utf-8") as file:
+        told = json.load(file)
+    if not isinstance(told, dict) or not isinstance(told.get("address"), str):
+        raise ValueError("the file tells no address: dask scheduler --scheduler-file writes one that does")
+    return str(told["address"])
 
 
 def _wait(client: Client) -> None:
@@ -286,14 +301,17 @@ def until_done(cluster: Any, run: Callable[[Client], None], what: str = "--clust
     Raises:
         FileError: it does not.
     """
+    check_dask(what)
+    from distributed.client import ClosedClientError
+
     lost: float | None = None
     while True:
         try:
             with connected(cluster, what) as client:
                 run(client)
                 return
-        except LostError as error:
-            if str(cluster).startswith("local:"):
+        except (LostError, ClosedClientError) as error:
+            if str(cluster).startswith("local:") or getattr(cluster, "status", None) == "closed":  # it does not come back
                 raise _gone() from error
             lost = time.monotonic()
         except UsageError as error:

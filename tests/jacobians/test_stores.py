@@ -248,6 +248,52 @@ def test_a_store_of_another_question_is_not_gone_on_with(changed, differs, tmp_p
     assert files(tmp_path / "J.zarr") == before
 
 
+def test_a_file_that_has_changed_is_another_question(tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text("def f(x):\n    return 2 * x\n")
+    asked = {"expression": "f(x)", "x": torch.arange(8.0), "imports": code, "save": tmp_path / "J.zarr"}
+    jvpcli.jacobian(**asked)
+    code.write_text("def f(x):\n    return 3 * x\n")
+    with pytest.raises(UsageError, match="imported differs"):
+        jvpcli.jacobian(**asked, resume=True)
+
+
+def test_a_mask_and_zeros_with_a_sign_are_compared_bit_by_bit(tmp_path):
+    asked = {"expression": "torch.where(m, x, x * z)", "x": torch.ones(3), "m": torch.tensor([True, False, True])}
+    asked |= {"z": torch.tensor([0.0, -0.0, float("nan")]), "wrt": "x", "save": tmp_path / "J.zarr"}
+    jvpcli.jacobian(**asked)
+    jvpcli.jacobian(**asked, resume=True)
+    with pytest.raises(UsageError, match="the value of z differs"):
+        jvpcli.jacobian(**{**asked, "z": torch.tensor([0.0, 0.0, float("nan")])}, resume=True)
+
+
+def test_a_store_whose_writer_died_as_it_was_laid_out_is_begun_anew(tmp_path, monkeypatch):
+    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": tmp_path / "J.zarr"}
+
+    def dying(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jvpcli.jacobians.stored._create_map", dying)
+        with pytest.raises(KeyboardInterrupt):
+            jvpcli.jacobian(**asked)
+    with pytest.raises(FileError, match="holds no Jacobians of jvp's"):
+        jvpcli.open(tmp_path / "J.zarr")
+    for more in ({}, {"resume": True}):
+        maps = jvpcli.jacobian(**asked, **more)
+        torch.testing.assert_close(maps["y", "x"].to_dense(), torch.diag(torch.cos(asked["x"])))
+
+
+@pytest.mark.parametrize("length", [300_007, 2 * 300_007, 1 << 19])
+def test_a_block_is_cut_into_few_chunks_whatever_divides_its_length(length, tmp_path):
+    """300,007 is a prime number, and a row of so many is more than a chunk."""
+    asked = {"x": torch.ones(length), "w": torch.ones(3), "wrt": "x", "mode": "reverse"}
+    maps = jvpcli.jacobian("x.sum() * w", **asked, save=tmp_path / "J.zarr")
+    matrix = maps["y", "x"].group["matrix"]
+    assert np.prod(np.divide(matrix.shards, matrix.chunks)) <= 12
+    assert maps["y", "x"][1].sum() == length
+
+
 def test_blocks_of_another_function_are_found_out(tmp_path, monkeypatch):
     """Where the text of a function has changed that goes by the same name."""
     monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 64)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from jvpcli.cluster import carry_out, dashboard, until_done, versions, width
 from jvpcli.errors import FileError, InternalError, UsageError, why
 from jvpcli.jacobians import stored
 from jvpcli.jacobians.cuts import Cut, block, cuts_of
-from jvpcli.jacobians.figures import array
+from jvpcli.jacobians.figures import array, as_numpy
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import jvp
@@ -49,6 +50,10 @@ UNKNOWN = 1 << 30
 """Bytes that a block may take where it is not known what is free."""
 
 
+Files = tuple[tuple[str, str], ...]
+"""Files to import: their names and their texts."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What a worker has to know of a question; two are the same if they go to the same store from the same process."""
@@ -56,7 +61,7 @@ class Job:
     path: str
     token: str
     request: Request = field(compare=False)
-    files: tuple[tuple[str, str], ...] = field(compare=False)
+    files: Files = field(compare=False)
     cuts: tuple[Cut, ...] = field(compare=False)
     limit: int = field(compare=False)
 
@@ -95,13 +100,14 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
     path = str(Path(request.save).absolute())
     limit = request.memory_limit or (free_memory() or PART_OF_FREE * UNKNOWN) // PART_OF_FREE
     form = request.jacobian if request.jacobian in ("dense", "sparse") else "auto"
-    question, cuts = _question(problem, request, form), cuts_of(problem, request.mode, form, limit)
+    files = _files(request)
+    question, cuts = _question(problem, request, form, files), cuts_of(problem, request.mode, form, limit)
     if stored.exists(path):
         cuts = _begun(path, question, problem, request)
     else:
         stored.create(path, question, problem, problem.inputs, cuts)
     todo = list(stored.missing(path, cuts))
-    total, job = sum(cut.count for cut in cuts), _job(request, problem, path, cuts, limit)
+    total, job = sum(cut.count for cut in cuts), _job(request, problem, path, files, cuts, limit)
     vectors = _vectors(problem, cotangents, tangents)
 
     told = _Told(request.tell, path, total)
@@ -147,13 +153,14 @@ class _Told:
             self._tell(f"blocks written ({', '.join(about)})", self._total - of + done, self._total)
 
 
-def _question(problem: Problem, request: Request, form: str) -> dict[str, Any]:
+def _question(problem: Problem, request: Request, form: str, files: Files) -> dict[str, Any]:
     """What the Jacobians in a store are of, as JSON has it: all that has to be the same for a block to fit in."""
     text = request.expression if isinstance(request.expression, str) else _called(request.expression)
     outputs = {name: [list(y.shape), str(y.dtype)] for name, y in problem.differentiable.items()}
     return {
         "expression": text, "inputs": list(problem.inputs), "wrt": list(problem.wrt), "outputs": outputs, "seed": request.seed,
-        "mode": request.mode, "jacobian": form, "device": request.device, "versions": versions(),
+        "imported": [sha256(text.encode()).hexdigest() for _, text in files], "mode": request.mode, "jacobian": form,
+        "device": request.device, "versions": versions(),
     }  # fmt: skip
 
 
@@ -188,24 +195,31 @@ def _begun(path: str, question: Mapping[str, Any], problem: Problem, request: Re
 
 def _same(held: Tensor, x: Tensor) -> bool:
     """Whether an input is the one in the store, bit by bit as far as numpy has its dtype."""
-    x = x.detach().cpu()
-    return held.dtype == x.dtype and held.shape == x.shape and torch.allclose(held, x, rtol=0, atol=0, equal_nan=True)
+    return held.dtype == x.dtype and held.shape == x.shape and as_numpy(held).tobytes() == as_numpy(x).tobytes()
 
 
 # Computing blocks
 
 
-def _job(request: Request, problem: Problem, path: str, cuts: tuple[Cut, ...], limit: int) -> Job:
+def _files(request: Request) -> Files:
+    """The names and the texts of the files to import.
+
+    Raises:
+        FileError: one cannot be read.
+    """
+    try:
+        return tuple([(Path(name).name, Path(name).read_text(encoding="utf-8")) for name in request.imports])
+    except OSError as error:
+        raise FileError(f"a file to import cannot be read: {why(error, request.imports[0])}") from None
+
+
+def _job(request: Request, problem: Problem, path: str, files: Files, cuts: tuple[Cut, ...], limit: int) -> Job:
     """The question without what only this process has; the inputs of a text are in the store."""
     text = isinstance(request.expression, str)
     bare = replace(
         request, inputs=dict.fromkeys(request.inputs) if text else request.inputs, wrt=problem.wrt, grad_outputs=(),
         tangent=(), imports=(), memory_limit=limit, save=None, cluster=None, tell=None, stdin=None, calls=None, passed_over=None,
     )  # fmt: skip
-    try:
-        files = tuple([(Path(name).name, Path(name).read_text(encoding="utf-8")) for name in request.imports])
-    except OSError as error:
-        raise FileError(f"a file to import cannot be read: {why(error, request.imports[0])}") from None
     return Job(path, os.urandom(8).hex(), bare, files, cuts, limit)
 
 

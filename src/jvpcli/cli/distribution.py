@@ -43,6 +43,9 @@ MOST_BYTES = 1 << 18
 AHEAD = 4
 """Pieces for each call under way that may be done before an earlier one is; and reads of the input that wait to go out."""
 
+LOOKING = 1.0
+"""Seconds after which it is looked again: an answer that was lost with its worker is made again, and nobody is told of that."""
+
 IDLE = 60.0
 """Seconds after which a desk that nothing is asked of leaves: a client that was killed tells nobody."""
 
@@ -255,15 +258,24 @@ class Distributed:
                 self._hand_out(client, desks, most)
                 if self.ended and not (self.waiting or self.flight) and self.events.empty():
                     return
-                self._event()
+                self._event(client)
                 self._write(client, desks)
         finally:
             with suppress(Exception):
                 client.unregister_worker_plugin(desks.name)
 
-    def _event(self) -> None:
-        """Waits for lines, or until some are answered (None)."""
-        found = self.events.get()
+    def _event(self, client: Client) -> None:
+        """Waits for lines, or until some are answered (None), but not for long.
+
+        Raises:
+            LostError: the scheduler has gone, and nothing will be answered.
+        """
+        try:
+            found = self.events.get(timeout=LOOKING)
+        except queue.Empty:
+            if client.status == "closed":
+                raise LostError("the client has lost its scheduler") from None
+            return
         if isinstance(found, JvpError):
             raise found
         if found is not None:

@@ -15,6 +15,8 @@ that it tells of is whole, whatever has become of who wrote it.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -38,6 +40,9 @@ from jvpcli.system.memory import free_memory
 
 FORMAT = 1
 """The number of this layout."""
+
+BEGUN = {"format": FORMAT}
+"""What a store tells of itself until all of it is laid out."""
 
 PIECES = 64
 """The norms of so many pieces of a block are kept, and shown of so many blocks."""
@@ -65,8 +70,17 @@ def start() -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something at a path."""
-    return Path(path).exists()
+    """Whether there is something at a path, other than a store whose writer died before there could be a block in it."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        known = _opened(path, "r").attrs.get("jvp")
+    except FileError:
+        return True
+    if known != BEGUN:
+        return True
+    shutil.rmtree(path, ignore_errors=True)
+    return os.path.lexists(path)
 
 
 def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Named, cuts: Sequence[Cut]) -> None:
@@ -85,7 +99,7 @@ def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Nam
     import zarr
 
     try:
-        root = zarr.open_group(path, mode="w-", zarr_format=3)
+        root = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"jvp": BEGUN})
         for name, value in inputs.items():
             held = root.create_array(f"inputs/{_node(name)}", data=as_numpy(value))
             held.attrs["dtype"] = dtype_name(value.dtype)
@@ -148,9 +162,9 @@ def _create_sharded(group: Any, name: str, shape: Shape, shard: Shape, dtype: np
 
 
 def _divisor(length: int, most: int) -> int:
-    """The largest divisor that is at most so large."""
+    """The divisor that is nearest to `most` by ratio: a chunk may be larger than it, but no shard is cut into thousands."""
     small = [k for k in range(1, isqrt(length) + 1) if length % k == 0]
-    return max(k for k in (*small, *[length // k for k in small]) if k <= most)
+    return min((*small, *[length // k for k in small]), key=lambda k: max(k / most, most / k) if length > most else -k)
 
 
 def write_block(path: str, cut: Cut, number: int, maps: Mapping[str, LinearMap]) -> None:
@@ -273,7 +287,7 @@ def about(path: str) -> About:
         FileError: there is none, or what is there was not written by jvp.
     """
     known = _opened(path, "r").attrs.get("jvp")
-    if not isinstance(known, Mapping) or known.get("format") != FORMAT:
+    if not isinstance(known, Mapping) or known.get("format") != FORMAT or known == BEGUN:
         raise FileError(f"{path} holds no Jacobians of jvp's", hints=("jvp inspect … --save J.zarr writes them",))
     cuts = tuple([Cut(**{**cut, "inputs": tuple(cut["inputs"]), "room": tuple(cut["room"])}) for cut in known["cuts"]])
     return About(known["question"], cuts, known["complete"])
@@ -319,9 +333,11 @@ def _opened(path: str, mode: Literal["r", "r+"]) -> Any:
 
     try:
         return zarr.open_group(path, mode=mode, zarr_format=3)
-    except (FileNotFoundError, OSError, ValueError, KeyError) as error:
-        if not exists(path):
+    except (OSError, ValueError, KeyError) as error:
+        if not os.path.lexists(path):
             raise FileError(f"{path} cannot be read: there is no such directory") from error
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise FileError(f"{path} cannot be read: {why(error, path)}") from error
         raise FileError(f"{path} cannot be read: it is no Zarr store") from error
 
 
