@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from jvpcli.answers.question import UNUSED
 from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.failures import in_sentence
@@ -176,6 +177,30 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
         source=program.source if last and program else None,
     )
     return worded(error)
+
+
+def refuse_unreached(evaluation: Evaluation, wanted: Sequence[str]) -> None:
+    """Refuse an input that no gradient reaches, as torch.autograd.grad does; `wanted` are the inputs in the call's order.
+
+    Raises:
+        NotDifferentiableError: there is one.
+    """
+    outputs = [y for y in evaluation.outputs.values() if y.requires_grad]
+    leaves = evaluation.leaves
+    weights = [torch.ones_like(y) for y in outputs]
+    found = torch.autograd.grad(outputs, list(leaves.values()), weights, retain_graph=True, allow_unused=True)
+    unreached = [name for name, gradient in zip(leaves, found, strict=True) if gradient is None]
+    if not unreached:
+        return
+    order = [*wanted]
+    place = next((order.index(name) for name in order if name in unreached), None)
+    raise worded(
+        NotDifferentiableError(
+            f"no gradient reaches {', '.join(unreached)} from {', '.join(evaluation.outputs)}",
+            hints=(f"With allow_unused=True the call gives None for {', '.join(unreached)}.",),
+            torch_message=None if place is None else UNUSED.format(place),
+        )
+    )
 
 
 def end_of_graph(evaluation: Evaluation) -> Equation | None:
