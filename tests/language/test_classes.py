@@ -21,8 +21,8 @@ MODULES = {
                 super().__init__()
                 n = width or 2
                 self.a = self.b = nn.Linear(n, 2)
-                last = nn.Linear(2, 2)
                 self.same = nn.ModuleList([nn.Linear(2, 2)] * 2)
+                last = nn.Linear(2, 2)
                 self.chain = nn.Sequential(last, nn.Tanh(), last)
             def forward(self, x):
                 for layer in self.same:

@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from jvpcli.answers.question import UNUSED
 from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.failures import in_sentence
@@ -179,8 +178,9 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
     return worded(error)
 
 
-def refuse_unreached(evaluation: Evaluation, wanted: Sequence[str]) -> None:
-    """Refuse an input that no gradient reaches, as torch.autograd.grad does; `wanted` are the inputs in the call's order.
+def refuse_unreached(evaluation: Evaluation, wanted: Sequence[str], said: str) -> None:
+    """Refuse an input that no gradient reaches, as torch.autograd.grad does; `wanted` are the inputs in the call's
+    order, and `said` is what PyTorch says of one by its place there.
 
     Raises:
         NotDifferentiableError: there is one.
@@ -198,7 +198,7 @@ def refuse_unreached(evaluation: Evaluation, wanted: Sequence[str]) -> None:
         NotDifferentiableError(
             f"no gradient reaches {', '.join(unreached)} from {', '.join(evaluation.outputs)}",
             hints=(f"With allow_unused=True the call gives None for {', '.join(unreached)}.",),
-            torch_message=None if place is None else UNUSED.format(place),
+            torch_message=None if place is None else said.format(place),
         )
     )
 

@@ -66,7 +66,7 @@ def pose(request: Request) -> Problem:
     if request.all_used and len(problem.leaves) > 1 and problem.differentiable:
         from jvpcli.answers.failures import refuse_unreached  # loaded only where it is asked for
 
-        refuse_unreached(problem.evaluation, request.wrt or ())
+        refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
 
 
