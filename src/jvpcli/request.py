@@ -61,6 +61,7 @@ class Request:
         call: which derivative call of a program is asked about, from 1; None: the one that it ends with.
         calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
         notes: what is to be said of how it was read.
+        all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
         command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
         files: whether a VALUE may name a file to read.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
@@ -102,6 +103,7 @@ class Request:
     calls: tuple[Call, ...] | None = None
     passed_over: tuple[PassedOver, ...] | None = None
     notes: tuple[str, ...] = ()
+    all_used: bool = False
     command: str = "inspect"
     files: bool = True
     stdin: Callable[[], str] | None = None

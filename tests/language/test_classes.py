@@ -15,6 +15,84 @@ from jvpcli.errors import JvpError
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
 MODULES = {
+    "one module under two names, in a list and in a sequence": """
+        class Net(nn.Module):
+            def __init__(self, width=None):
+                super().__init__()
+                n = width or 2
+                self.a = self.b = nn.Linear(n, 2)
+                self.same = nn.ModuleList([nn.Linear(2, 2)] * 2)
+                last = nn.Linear(2, 2)
+                self.chain = nn.Sequential(last, nn.Tanh(), last)
+            def forward(self, x):
+                for layer in self.same:
+                    x = torch.tanh(layer(x))
+                return self.chain(self.b(self.a(x)))
+        net, other = Net(), Net(2)
+        x = torch.tensor([[1., 2.]], requires_grad=True)
+        (net(x) + other(x)).sum().backward()
+        """,
+    "super, __call__, values and defaults of a class": """
+        s = 2.0
+        class A(nn.Module):
+            k = s * 2
+            noise = torch.randn(2)
+            act = torch.tanh
+            cube = lambda self, x: x ** 3
+            def __init__(self, n):
+                super().__init__()
+                self.l = nn.Linear(n, n)
+            def forward(self, x):
+                return self.act(self.l(x)) * self.k
+            @property
+            def scale(self):
+                return self.k + 1
+        class B(A):
+            def act(self, x):
+                return self.cube(x)
+            def __call__(self, x, shift=s):
+                return super().__call__(x) * 5 + shift * self.noise * x
+            def forward(self, x):
+                return super().forward(x) * self.scale * A.k
+            @property
+            def scale(self):
+                return super().scale * 2
+        s = 7.0
+        b, c = B(2), B(2)
+        x = torch.tensor([1., 2.], requires_grad=True)
+        (b(x) * c(x)).sum().backward()
+        """,
+    "functions that stand before what they read, a part's mode": """
+        def loss(x):
+            return net(x).pow(2).sum()
+        double = lambda x: 2 * net(x).sum()
+        class model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l, self.d = nn.Linear(2, 2), nn.Dropout(0.5)
+            def forward(self, x):
+                return self.d(self.l(x))
+        net = model()
+        net.d.eval()
+        model = model()
+        model.eval()
+        x = torch.tensor([[1., 2.]], requires_grad=True)
+        (loss(x) + double(x) + model(x).sum()).backward()
+        """,
+    "a mode that stands between leaves of one name": """
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.d = nn.Dropout(0.5)
+            def forward(self, x):
+                return self.d(x)
+        net = Net()
+        net.eval()
+        x = torch.ones(1, 2, requires_grad=True)
+        w = 2 * x
+        x = torch.ones(3, 2, requires_grad=True)
+        net(x).sum().backward()
+        """,
     "a net": """
         class Net(nn.Module):
             '''Two layers.'''
@@ -527,6 +605,15 @@ REFUSED = [
      "Modules get their names in another order"),
     ("", "net2 = Net(3, 4)", "Net(3, 4)", "`__init__` of `Net` isn't called with what it takes"),
     ("", "nets = [Net() for _ in range(2)]", "Net()", "An object of `Net` gets one name"),
+    ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
+    ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
+    ("k = nn.Linear(2, 2); self.s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
+    ("", "net.l.requires_grad_(False)", "net.l.requires_grad_(False)", "What requires a gradient keeps it here"),
+    ("", "net.l.weight.requires_grad_(False)", "net.l.weight.requires_grad_(False)", "What requires a gradient keeps it here"),
+    ("", "d = torch.float64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
+    ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
+    ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),
+    ("a = [0]\n        for k in range(40): a = a + a", "", "a + a", "A list of a class holds at most 5,000 items"),
     ("", "y = net.l2(torch.ones(2))", "net.l2", "There is no function `net.l2`."),
     ("", "y = net(torch.ones(2))\nnet.eval()\nz = y", "net.eval()", "`net` has one mode throughout a program here"),
 ]
@@ -540,7 +627,28 @@ def test_what_is_not_read_is_named_at_its_place(line: str, after: str, place: st
     assert caught.value.message.startswith(message)
     assert caught.value.span is not None
     assert caught.value.source is not None
-    assert caught.value.source[slice(*caught.value.span)] == place
+    assert place is None or caught.value.source[slice(*caught.value.span)] == place
+
+
+WHOLE = [
+    ("class A(nn.Module):\n    def __init__(self):\n        self.l = nn.Linear(2, 2)\nx = A()",
+     "Modules and parameters can be set only"),
+    ("class A:\n    def forward(self, x):\n        return x\na = A()\ny = a(x)", "An object of `A` is no value by itself"),
+    ("class A:\n    def __setattr__(self, k, v):\n        pass\na = A()\ny = a.k", "A `class` runs only from a file of yours"),
+    ("class A:\n    def __init__(self):\n        self.w = 1\n    @property\n    def w(self):\n        return 2\na = A()",
+     "`w` is a method with a decorator"),
+    ("class A:\n" + "".join(f"    def m{k}(self, x):\n        {'x = x + 1; ' * 100}return x\n" for k in range(20))
+     + "class B:\n    def __init__(self):\n        self.all = [A() for _ in range(400)]\nb = B()\ny = x",
+     "The methods of all objects of the program have more than 100,000 parts"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WHOLE)
+def test_what_a_class_may_not_do(text: str, message: str) -> None:
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(HEAD + text + "\ny = x * 2", {"x": [1.0, 2.0]})
+    assert caught.value.message.startswith(message)
+    assert caught.value.span is not None
 
 
 def test_steps_of_a_method_have_their_own_lines() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jvpcli
+from jvpcli.errors import NotDifferentiableError
 from jvpcli.language.calls import Pasted
 from jvpcli.language.pasted import read_pasted
 
@@ -57,7 +60,7 @@ KEPT = "{}=True changes no number here: it is about the graph, which is kept for
 )  # fmt: skip
 def test_what_is_meant(source, meant):
     found = read_pasted(source)
-    assert replace(found, calls=()) == meant
+    assert replace(found, calls=(), all_used=False) == meant
     assert [call.explained for call in found.calls] == [True]
 
 
@@ -75,3 +78,23 @@ def test_anything_else_is_left_alone(source):
 @given(st.text(st.sampled_from("grad.backwjcvp()[]x=,;\n :lmbd*'"), max_size=40))
 def test_no_text_breaks_it(source):
     read_pasted("grad" + source)
+
+
+UNREACHED = [
+    "y = (x * w.detach()).sum()",
+    "y = (x * w.shape[0]).sum()",
+    "if x.sum() > 0:\n    y = x.sum()\nelse:\n    y = w.sum()",
+]
+
+
+@pytest.mark.parametrize("text", UNREACHED)
+def test_an_input_that_no_gradient_reaches_is_refused_as_in_pytorch(text):
+    head = "x = torch.tensor([1., 2.], requires_grad=True)\nw = torch.tensor([3., 4.], requires_grad=True)\n"
+    call = "\ng = torch.autograd.grad(y, [x, w])"
+    with pytest.raises(RuntimeError, match="index 1 appears to not have been used in the graph"):
+        exec(head + text + call, {"torch": torch})
+    with pytest.raises(NotDifferentiableError, match="no gradient reaches w from y") as caught:
+        jvpcli.inspect(head + text + call)
+    assert "index 1 appears to not have been used" in (caught.value.torch_message or "")
+    allowed = jvpcli.inspect(head + text + call.replace("w])", "w], allow_unused=True)"))
+    assert not allowed.vjp["w"].any()

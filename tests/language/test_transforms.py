@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import jvpcli
-from jvpcli.errors import EvaluationError, JvpError
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError
 from jvpcli.language.evaluate import evaluate
 from jvpcli.language.parse import parse
 
@@ -218,3 +218,18 @@ def test_nothing_can_be_reached(source: str) -> None:
     with pytest.raises(JvpError) as caught:
         evaluate(parse(source), {"x": X}, wrt=("x",))
     assert caught.value.code in ("forbidden", "unknown_name", "syntax", "evaluation", "limit", "not_differentiable")
+
+
+@pytest.mark.parametrize("call", ["torch.func.jacfwd(f)(x)", "torch.func.hessian(f)(x)", "torch.func.jvp(f, (x,), (x,))[1]"])
+@pytest.mark.parametrize("use", ["y = {}", "y = {}\ny = y.sum() * x"])
+def test_forward_mode_heeds_no_grad_in_nothing(call: str, use: str) -> None:
+    """PyTorch ignores no_grad there, and what is done here would not."""
+    text = "x = torch.tensor([1., 2.])\ndef f(x):\n    with torch.no_grad():\n        c = x.sum()\n    return (x * c).sum()\n"
+    with pytest.raises(ForbiddenError, match="where PyTorch ignores it"):
+        jvpcli.inspect(text + use.format(call))
+
+
+def test_reverse_mode_heeds_no_grad() -> None:
+    text = "def f(x):\n    with torch.no_grad():\n        c = x.sum()\n    return (x * c).sum()\ny = torch.func.grad(f)(x)"
+    found = jvpcli.inspect(text, {"x": [1.0, 2.0]}).vjp["x"]
+    torch.testing.assert_close(found, torch.tensor([3.0, 3.0]))

@@ -178,6 +178,31 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
     return worded(error)
 
 
+def refuse_unreached(evaluation: Evaluation, wanted: Sequence[str], said: str) -> None:
+    """Refuse an input that no gradient reaches, as torch.autograd.grad does; `wanted` are the inputs in the call's
+    order, and `said` is what PyTorch says of one by its place there.
+
+    Raises:
+        NotDifferentiableError: there is one.
+    """
+    outputs = [y for y in evaluation.outputs.values() if y.requires_grad]
+    leaves = evaluation.leaves
+    weights = [torch.ones_like(y) for y in outputs]
+    found = torch.autograd.grad(outputs, list(leaves.values()), weights, retain_graph=True, allow_unused=True)
+    unreached = [name for name, gradient in zip(leaves, found, strict=True) if gradient is None]
+    if not unreached:
+        return
+    order = [*wanted]
+    place = next((order.index(name) for name in order if name in unreached), None)
+    raise worded(
+        NotDifferentiableError(
+            f"no gradient reaches {', '.join(unreached)} from {', '.join(evaluation.outputs)}",
+            hints=(f"With allow_unused=True the call gives None for {', '.join(unreached)}.",),
+            torch_message=None if place is None else said.format(place),
+        )
+    )
+
+
 def end_of_graph(evaluation: Evaluation) -> Equation | None:
     """The first step that gets something with a gradient and gives numbers without one."""
     for step in evaluation.tape:

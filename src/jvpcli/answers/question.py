@@ -63,6 +63,10 @@ def pose(request: Request) -> Problem:
     if not isinstance(request.expression, str):
         _refuse_detached(request, problem)
     _refuse_two_devices(problem)
+    if request.all_used and len(problem.leaves) > 1 and problem.differentiable:
+        from jvpcli.answers.failures import refuse_unreached  # loaded only where it is asked for
+
+        refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
 
 

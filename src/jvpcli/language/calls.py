@@ -27,6 +27,7 @@ class Pasted:
             `implicit`; of torch.autograd.functional.vjp `implicit:vjp`, and of torch.func.grad `implicit:grad`.
         is_grads_batched: whether each weight has an axis in front.
         unused: names of what it is differentiated to, though nothing reads them: the call allows that.
+        all_used: whether PyTorch refuses what it is differentiated to where no gradient reaches it.
         seed: where random numbers begin, if the program says so.
         notes: what is to be said of further options of the call.
         calls: the derivative calls of the program, in their order, and which are explained.
@@ -40,6 +41,7 @@ class Pasted:
     tangent: tuple[str, ...] = ()
     is_grads_batched: bool = False
     unused: tuple[str, ...] = ()
+    all_used: bool = False
     seed: int | None = None
     notes: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -193,9 +195,11 @@ def _grad(call: ast.Call, source: str) -> Pasted | None:
     weights = _weights(argument(call, 2, "grad_outputs"), len(outputs), source)
     batched = is_true(argument(call, 7, "is_grads_batched"))
     notes = (*_about_graph(call, 3), *_about_unused(call))
+    allowed = [argument(call, position, name) for name, (position, _) in UNUSED_OPTIONS.items()]
     return Pasted(
-        _tuple(outputs, source), wrt=names, grad_outputs=weights, is_grads_batched=batched, notes=notes
-    )
+        _tuple(outputs, source), wrt=names, grad_outputs=weights, is_grads_batched=batched, notes=notes,
+        all_used=all(flag is None or (isinstance(flag, ast.Constant) and not flag.value) for flag in allowed),
+    )  # fmt: skip
 
 
 def _tuple(outputs: Sequence[ast.expr], source: str) -> str:

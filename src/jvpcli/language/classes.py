@@ -14,9 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.errors import ForbiddenError, JvpError, LimitError
-from jvpcli.language import refusals
-from jvpcli.language.names import class_of, dotted, imported_paths, is_parameter, separated
+from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
+from jvpcli.language import catalog, refusals
+from jvpcli.language.names import (
+    assigned,
+    class_of,
+    dotted,
+    free_names,
+    imported_paths,
+    is_parameter,
+    separated,
+    turns_on,
+)
 from jvpcli.language.objects import (
     Class,
     Custom,
@@ -25,6 +34,7 @@ from jvpcli.language.objects import (
     Object,
     Parts,
     called_as,
+    held,
     name_at,
     path_at,
     placed,
@@ -37,6 +47,9 @@ from jvpcli.language.source import SourceText, is_text
 MOST_STEPS = 5000
 """Statements of all `__init__`, turns of loops among them, and items of lists there."""
 
+MOST_COPIED = 100_000
+"""Parts of the text of methods, which each object has anew."""
+
 MOST_LEVELS = 20
 """Objects inside of each other."""
 
@@ -44,6 +57,9 @@ REGISTERING = ("add_module", "register_module", "register_buffer", "register_par
 """Methods of a module that give it a part by name."""
 
 KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
+
+SPECIAL = ("__init__", "__call__", "__repr__", "__str__")
+"""Methods with a meaning for Python that a class may have: others would change what is read here."""
 
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
@@ -81,11 +97,21 @@ class Reader:
         self.objects: dict[str, Any] = {}
         self.made: list[ast.stmt] = []
         self.methods: list[ast.FunctionDef] = []
+        self.later: list[ast.AST] = []  # functions, which are read when all objects are known
+        self.reads: dict[str, set[str]] = {}  # what functions read
         self.steps = 0
+        self.copied = 0
         self.level = 0
         self.constants: dict[str, ast.expr] = {}
         self.bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        self.values_of = {
+            target.id: each.value
+            for part in ast.walk(tree) if isinstance(part, ast.Assign)
+            for each in separated(part)
+            for target in each.targets if isinstance(target, ast.Name)
+        }  # fmt: skip
         self.used: set[str] = set()
+        self.inherited: set[str] = set()  # methods of classes before that objects call by super()
         self.trains: dict[str, bool] = {}  # modes that were set
         self.waiting: list[ast.Call] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
@@ -93,6 +119,7 @@ class Reader:
         """The whole text."""
         for statement in self._opened(self.tree.body):
             self.statement(statement)
+        self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
             raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
         called, whole = self._called(), ast.Module([], [])
@@ -146,31 +173,59 @@ class Reader:
         if isinstance(node, ast.ClassDef):
             self.define(node)
             return
+        parts = separated(node) if isinstance(node, ast.Assign) else []
+        if len(parts) > 1 and any(isinstance(part.value, ast.Call) and self.makes(part.value) for part in parts):
+            for part in parts:  # a, b = Net(), Net()
+                self.statement(placed(part, node))
+            return
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
             if isinstance(value, ast.Call) and self.makes(value):
                 self.place(name, self.value(value, {}, None), node)
-                self.modes(name, node.value)
+                self.classes.pop(name, None)
+                self.modes(name, self.objects[name], node.value)
                 return
             if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
                 self.constants[name] = found
-        owner = self.objects.get(_owner(node))
-        if owner is not None and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            method = node.value.func.attr if isinstance(node.value.func, ast.Attribute) else ""
-            if method in ("eval", "train"):
-                self.modes(_owner(node), node.value)
+        if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
+            root = chained(node.value)
+            owner, path = Reading(self, {}).resolved(root), dotted(root)
+            targets = [dotted(target) for target in node.targets] if isinstance(node, ast.Assign) else [path]
+            if owner is not None and targets == [path]:  # net = net.to(device), net.eval()
+                self.modes(path.partition(".")[0], owner, node.value)
                 return
-            if method in PLACED:
-                return
-        if isinstance(node, ast.Assign) and owner is not None and chained(node.value) is not node.value and (
-            [dotted(target) for target in node.targets] == [_owner(node)]
-        ):
-            self.modes(_owner(node), node.value)  # net = net.to(device)
-            return
-        self.made.append(Reading(self, {}).visit(copy.deepcopy(node)))
+        self.rebound(node)
+        again = copy.deepcopy(node)
+        is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+        if isinstance(node, ast.FunctionDef) or is_lambda:
+            names = [node.name] if isinstance(node, ast.FunctionDef) else assigned([node])
+            self.reads.update(dict.fromkeys(names, free_names(node)))
+            self.later.append(again)
+            self.made.append(again)
+        else:
+            self.use(free_names(node))
+            self.made.append(Reading(self, {}).visit(again))
+
+    def rebound(self, node: ast.stmt) -> None:
+        """Names that a statement gives another meaning: a class is none from here on, and an object keeps its name."""
+        for name in assigned([node]):
+            if name in self.objects:
+                message = f"`{name}` is an object, and is bound a second time here: give one of the two another name."
+                raise self.at(node, ForbiddenError(message))
+            self.classes.pop(name, None)
+
+    def use(self, names: set[str]) -> None:
+        """Names are used, and what the functions among them read."""
+        waiting = [*names]
+        while waiting:
+            name = waiting.pop()
+            waiting += self.reads.get(name, set()) - self.used
+            if name in self.reads:
+                self.used |= {name, *self.reads[name]}
 
     def define(self, node: ast.ClassDef) -> None:
         """A class; one that can't be read stays as it is, and is refused where it is used."""
+        self.rebound(node)
         bases = [dotted(base) for base in node.bases]
         known = [self.classes[base] for base in bases if base in self.classes]
         paths = [self.path(base) for base in bases]
@@ -178,17 +233,72 @@ class Reader:
         readable = len(bases) < 2 and not node.keywords and not node.decorator_list and (
             not bases or bool(known) or is_function or paths[0] in KNOWN_BASES
         )
-        parts = [part for part in node.body if not is_text(part)]
-        fits = all(isinstance(part, (ast.FunctionDef, ast.Pass, ast.Assign)) for part in parts)
-        if not readable or not fits:
+        parts = [part for part in node.body if not is_text(part) and not isinstance(part, ast.Pass)]
+        base = known[0] if known else None
+        methods, fields = (dict(base.methods), list(base.fields)) if base else ({}, [])
+        scope: dict[str, Any] = {}
+        for part in parts:
+            if isinstance(part, ast.FunctionDef):
+                methods[part.name] = self.with_defaults(node.name, part)
+                readable &= part.name in SPECIAL or not part.name.startswith("__") or not part.name.endswith("__")
+                fields = [field for field in fields if dotted(field.targets[0]) != part.name]
+                continue
+            if not isinstance(part, ast.Assign) or not all(isinstance(name, ast.Name) for name in part.targets):
+                readable &= isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Tuple)
+            for each in separated(part) if isinstance(part, ast.Assign) and readable else ():
+                value = self.at_definition(f"{node.name}.{dotted(each.targets[0])}", each.value, scope)
+                for target in each.targets:
+                    name = dotted(target)
+                    if isinstance(value, ast.Lambda):  # which is given the object, as a `def` is
+                        made = ast.FunctionDef(name, value.args, [placed(ast.Return(value.body), value)], [])
+                        methods[name] = placed(made, part)
+                        continue
+                    methods.pop(name, None)
+                    fields.append(placed(ast.Assign([target], value), part))
+                    scope[name] = value
+        if not readable:
             self.made.append(node)
             return
-        base = known[0] if known else None
-        methods = {**(base.methods if base else {}), **{part.name: part for part in parts if isinstance(part, ast.FunctionDef)}}
-        fields = [*(base.fields if base else []), *(part for part in parts if isinstance(part, ast.Assign))]
-        made = self.classes[node.name] = Class(node, is_function, methods, fields, base)
+        is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
+        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module)
         if is_function:
-            self.custom(made)
+            self.custom(made_class)
+
+    def is_maker(self, node: ast.AST) -> bool:
+        """Whether a constructor of a module, a parameter or an object stands in a part of the text."""
+        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+        return any(self.class_called(part) or class_of(part.func, self.paths) or is_parameter(part, self.paths) for part in calls)
+
+    def at_definition(self, path: str, node: ast.expr, scope: Mapping[str, Any]) -> ast.expr:
+        """A value that Python computes where a class is defined: under a name of its own, if it would be another one later."""
+        if isinstance(node, ast.Call) and dotted(node.func) == "staticmethod" and len(node.args) == 1:
+            node = node.args[0]
+        if is_literal(node) or isinstance(node, ast.Lambda) or self.is_maker(node):
+            return node
+        found = self.folded(node, scope, None)
+        if found is None:
+            found = Reading(self, scope).visit(copy.deepcopy(node))
+            changes = any(isinstance(part, ast.Call) for part in ast.walk(node))
+            if changes or any(self.bound.count(name) > 1 for name in free_names(node)):
+                self.assign(path, found, node)
+                return name_at(path, node)
+        assert isinstance(found, ast.expr)
+        return found
+
+    def with_defaults(self, owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
+        """A method whose parameters' defaults are computed where its class is defined."""
+        method = copy.deepcopy(method)
+        taken = method.args
+        names = [part.arg for part in (*taken.posonlyargs, *taken.args)][-len(taken.defaults) :]
+        root = f"{owner}.{method.name}"
+        taken.defaults = [
+            self.at_definition(f"{root}.{name}", value, {}) for name, value in zip(names, taken.defaults, strict=False)
+        ]
+        taken.kw_defaults = [
+            value and self.at_definition(f"{root}.{part.arg}", value, {})
+            for part, value in zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
+        ]
+        return method
 
     def path(self, name: str) -> str:
         """What a dotted name means by the imports of the text."""
@@ -214,7 +324,8 @@ class Reader:
             again.name, again.decorator_list = f"{root}.{name}", []
             again.body = [part for statement in again.body for part in Context(context).statement(statement)] or [ast.Pass()]
             again.returns = None
-            self.made.append(Reading(self, {}).visit(again))
+            self.made.append(again)
+            self.later.append(again)
         parts: list[ast.expr] = [name_at(f"{root}.{name}", made.node) for name in names]
         value = placed(Custom(root, parts), made.node)
         self.assign(f"{root}.apply", value, made.node)
@@ -239,6 +350,10 @@ class Reader:
     def place(self, path: str, value: Any, node: ast.AST) -> Any:
         """Give what was made a name."""
         self.count(node)
+        new = value if isinstance(value, New) else None
+        if new is not None and new.inside:
+            raise self.refusal(node, "A module that is a part of another one gets no name of its own here")
+        value = new.made if new is not None and new.made is not None else value
         if isinstance(value, New) and (value.kind is not None or value.chain is not None):
             self.in_turn(value.call)
         if isinstance(value, Parts):
@@ -263,8 +378,12 @@ class Reader:
         elif isinstance(value, ast.expr) and not isinstance(value, ast.Constant):
             self.assign(path, value, node)
             value = name_at(path, node)
+        if new is not None:
+            new.made = value
         if "." not in path:
             self.objects[path] = value
+            self.used.discard(path)
+            self.trains = {name: mode for name, mode in self.trains.items() if not f"{name}.".startswith(f"{path}.")}
         return value
 
     def in_turn(self, call: ast.Call) -> None:
@@ -292,12 +411,10 @@ class Reader:
         if self.level > MOST_LEVELS:
             raise self.at(new.call, LimitError(f"Objects stand inside of each other more than {MOST_LEVELS} deep."))
         made, start = Object(path, kind), len(self.made)
+        made.begun = not kind.is_module or "__init__" not in kind.methods
         self.set(made, "training", placed(ast.Constant(True), new.call), new.call)
-        for statement in kind.fields:
-            for each in separated(statement):
-                if not isinstance(each.targets[0], ast.Name):
-                    raise self.refusal(statement, "This can't be read here")
-                self.set(made, each.targets[0].id, self.value(each.value, {}, made), statement)
+        for field in kind.fields:
+            self.set(made, dotted(field.targets[0]), self.value(field.value, {}, made), field)
         if "__init__" in kind.methods:
             others, self.waiting = self.waiting, []
             self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
@@ -306,8 +423,8 @@ class Reader:
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
         self.begin(path, new.call, start)
         for name, method in kind.methods.items():
-            if name != "__init__":
-                self.method(made, name, method)
+            if name != "__init__" and name not in made.parts:
+                self.method(made, name, method, kind.defining(name))
         self.level -= 1
         return made
 
@@ -355,6 +472,11 @@ class Reader:
         """`self.name = value`"""
         if isinstance(made.parts.get(name), (Object, Module)):
             raise self.refusal(node, f"`{name}` is a module, and is set a second time here")
+        if made.kind is not None and name in made.kind.methods and made.kind.methods[name].decorator_list:
+            raise self.refusal(node, f"`{name}` is a method with a decorator, and is set here")
+        if not made.begun and isinstance(value, (New, Parts, Module, Object)):
+            message = "Modules and parameters can be set only behind `super().__init__()`, as in PyTorch."
+            raise self.at(node, EvaluationError(message, torch_message="cannot assign module before Module.__init__() call"))
         path = f"{made.path}.{name}"
         made.plain.pop(name, None)
         if isinstance(value, ast.expr):
@@ -371,8 +493,12 @@ class Reader:
         else:
             made.parts[name] = self.place(path, value, node)
 
-    def method(self, made: Object, name: str, method: ast.FunctionDef) -> None:
-        """A method as a function."""
+    def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
+        """A method as a function; `kind` is the class that it stands in."""
+        self.copied += sum(1 for _ in ast.walk(method))
+        if self.copied > MOST_COPIED:
+            message = f"The methods of all objects of the program have more than {MOST_COPIED:,} parts."
+            raise self.at(method, LimitError(message))
         marks = [dotted(mark) for mark in method.decorator_list]
         again = copy.deepcopy(method)
         taken = again.args.posonlyargs or again.args.args
@@ -384,7 +510,7 @@ class Reader:
         again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in ("staticmethod", "property")]
         again.name, again.returns = f"{made.path}.{name}", None
         again.body = again.body or [ast.Pass()]
-        reading = Reading(self, roots)
+        reading = Reading(self, roots, kind)
         found = reading.visit(again)
         if reading.stored:
             found.body.insert(0, placed(ast.Global(sorted(reading.stored)), method.body[0]))
@@ -394,8 +520,23 @@ class Reader:
         self.made.append(found)
         self.methods.append(found)
 
-    def modes(self, name: str, node: ast.expr) -> None:
-        """`net.eval()`, of all that `net` holds, before its first use."""
+    def check_placed(self, call: ast.Call) -> None:
+        """Refuse what would change a module.
+
+        Raises:
+            ForbiddenError: it would have no gradients, or numbers of another dtype.
+        """
+        method, given = dotted(call.func).rpartition(".")[2], [*call.args, *(keyword.value for keyword in call.keywords)]
+        if method == "requires_grad_" and not turns_on(call):
+            raise self.at(call, refusals.frozen())
+        values = [self.values_of.get(part.id, part) if isinstance(part, ast.Name) else part for part in given]
+        if method == "to" and any(catalog.is_constant(self.path(dotted(part))) for part in values):
+            message = "A module can't be given another dtype here: its parameters have that of torch's default."
+            hint = "Ask for another dtype: --dtype float64, or begin with torch.set_default_dtype(torch.float64)"
+            raise self.at(call, ForbiddenError(message, hints=[hint]))
+
+    def modes(self, name: str, value: Any, node: ast.expr) -> None:
+        """`net.eval()`, of all that a value of `net`'s holds, before its first use."""
         calls: list[ast.Call] = []
         while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             calls.insert(0, node)
@@ -405,16 +546,18 @@ class Reader:
             method, given = call.func.attr, [*call.args, *(keyword.value for keyword in call.keywords)]
             flag = plain_or_none(given[0]) if given else True
             if method not in ("eval", "train"):
+                self.check_placed(call)
                 continue
             if not isinstance(flag, bool) or len(given) > (method == "train"):
                 raise self.at(call, ForbiddenError("A mode is set by eval(), train(), train(True) or train(False) here."))
             mode = flag and method == "train"
-            if name in self.used and self.trains.get(name, True) != mode:
+            paths = [*_paths(value)]
+            if name in self.used and any(self.trains.get(path, True) != mode for path, _ in paths):
                 message = f"`{name}` has one mode throughout a program here, and this may change it after a use."
                 hints = [f"Set the mode in a statement of its own, before `{name}` is used: {name}.{method}()"]
                 raise self.at(call, ForbiddenError(message, hints=hints))
-            self.trains[name] = mode
-            for path, is_object in _paths(self.objects.get(name)):
+            for path, is_object in paths:
+                self.trains[path] = mode
                 if is_object:
                     self.assign(f"{path}.training", placed(ast.Constant(mode), call), call)
                 else:
@@ -426,6 +569,13 @@ class Reader:
     def value(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
         """What an expression is: a module or object without a name yet, a list of such, or an expression of plain values."""
         self.count(node)
+        found = self.made_of(node, scope, making)
+        if held(found, MOST_STEPS) > MOST_STEPS:
+            raise self.at(node, LimitError(f"A list of a class holds at most {MOST_STEPS:,} items here, those in its items too."))
+        return found
+
+    def made_of(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+        """As `value`, of any size that its parts and one step can make."""
         inner = making if isinstance(making, _Making) else None
         if isinstance(node, ast.Name) and node.id in scope:
             found = scope[node.id]
@@ -433,7 +583,8 @@ class Reader:
         if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
             found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
             if found is None:
-                raise self.refusal(node, f"`{dotted(node)}` has no value yet")
+                what = "is a method, which `__init__` uses" if node.attr in inner.kind.methods else "has no value yet"
+                raise self.refusal(node, f"`{dotted(node)}` {what}")
             return copy.deepcopy(found) if isinstance(found, ast.expr) else found
         if isinstance(node, (ast.List, ast.Tuple)):
             items = [each for part in node.elts for each in self.items(part, scope, making)]
@@ -445,11 +596,11 @@ class Reader:
             left, right = self.value(node.left, scope, making), self.value(node.right, scope, making)
             if isinstance(node.op, ast.Add) and isinstance(left, Parts) and isinstance(right, Parts):
                 return Parts([*left.items, *right.items])
-            plain = isinstance(left, Parts) and not any(isinstance(each, New) for each in left.items)
-            if isinstance(left, Parts) and isinstance(node.op, ast.Mult) and plain:
-                times = plain_value(right) if isinstance(right, ast.expr) else None
+            if isinstance(left, Parts) and isinstance(node.op, ast.Mult):
+                times = plain_or_none(right) if isinstance(right, ast.expr) else None
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
-                    return Parts([copy.deepcopy(each) for _ in range(times) for each in left.items])
+                    items = [each for _ in range(times) for each in left.items]
+                    return Parts([copy.deepcopy(each) if isinstance(each, ast.expr) else each for each in items])
         if isinstance(node, ast.Call):
             node = self.with_class(node, scope, inner)
             if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
@@ -550,16 +701,25 @@ class Reader:
         if kind is not None:
             return New(node, kind, arguments, keywords)
         if name == "ModuleList":
-            return arguments[0] if arguments and isinstance(arguments[0], Parts) else Parts([])
+            if arguments and not isinstance(arguments[0], Parts):
+                raise self.refusal(node, "What this list holds isn't known before the program runs")
+            return arguments[0] if arguments else Parts([])
+        arguments = [each.made if isinstance(each, New) and each.made is not None else each for each in arguments]
+        new = [each for each in arguments if isinstance(each, New)]
+        twice = len({*map(id, new)}) < len(new)
         pairs = _pairs(arguments[0]) if name == "Sequential" and len(arguments) == 1 else None
         if pairs is not None:
             return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
-        if name == "Sequential" and any(
+        if name == "Sequential" and arguments and (twice or any(
             not isinstance(each, New) or each.kind is not None or each.chain is not None for each in arguments
-        ):
+        )):
             if not all(isinstance(each, (New, Object, Module)) for each in arguments):
                 raise self.refusal(node, "`nn.Sequential` of this can't be read")
             return New(node, chain=arguments)
+        if any(each.inside for each in new):
+            raise self.refusal(node, "A module that is a part of two others can't be read here")
+        for each in new:
+            each.inside = True
         parts = [written(each, node) for each in arguments]
         named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
         made = placed(ast.Call(copy.deepcopy(node.func), parts, named), node)
@@ -685,7 +845,10 @@ class _Making:
             given = call.args[1:]
         else:
             raise self.reader.refusal(call, "What `__init__` does here can't be read")
-        base = self.kind.defining("__init__").base
+        named = self.reader.classes.get(dotted(owner)) if owner is not None else None
+        skips = owner is not None and self.reader.path(dotted(owner)) in KNOWN_BASES
+        base = named or (None if skips else self.kind.defining("__init__").base)
+        self.made.begun |= base is None or "__init__" not in base.methods
         if base is not None and "__init__" in base.methods:
             arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
             keywords = {keyword.arg or "": self.value(keyword.value) for keyword in call.keywords}
@@ -703,13 +866,6 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     found = [(plain_or_none(item.items[0]), item.items[1]) for item in items if isinstance(item, Parts) and len(item.items) == 2]
     named = all(isinstance(name, str) and name.isidentifier() and isinstance(part, New) for name, part in found)
     return found if items and named and len({name for name, _ in found}) == len(items) else None
-
-
-def _owner(node: ast.stmt) -> str:
-    """`net` of `net.eval()`, `net = net.to(device)`."""
-    value = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
-    root = chained(value) if isinstance(value, ast.Call) else None
-    return root.id if isinstance(root, ast.Name) else ""
 
 
 def _paths(value: Any) -> Iterator[tuple[str, bool]]:

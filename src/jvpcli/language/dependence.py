@@ -101,8 +101,13 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     return found
 
 
+OF_MODULES = frozenset({"eval", "train", "to", "double", "float", "half", "bfloat16", "type", "apply", "load_state_dict"})
+"""Methods that change the module that they are called of, where nothing is made of what they give."""
+
+
 def changed(statement: ast.AST) -> set[str]:
-    """The names of what a statement changes where it is: by `y[0] = 1`, `y.data -= 1`, `y.mul_(2)`, `items.append(y)`.
+    """The names of what a statement changes where it is: by `y[0] = 1`, `y.data -= 1`, `y.mul_(2)`, `items.append(y)`,
+    `net.eval()`.
 
     A function that is called for nothing that it gives may change what it is given.
     """
@@ -115,6 +120,8 @@ def changed(statement: ast.AST) -> set[str]:
             owners += [node.func.value] if name in LIST_METHODS or (name.endswith("_") and not name.startswith("_")) else []
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
             owners += node.value.args if node.value.func.id != "print" else []
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            owners += [node.value.func.value] if node.value.func.attr in OF_MODULES else []
     return {root for owner in owners if (root := root_of(owner)) and "grad" not in dotted(owner).split(".")}
 
 

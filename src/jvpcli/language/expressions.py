@@ -12,7 +12,7 @@ from typing import Any
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
 from jvpcli.language import catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
-from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted
+from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on
 from jvpcli.language.objects import FORWARD, Custom
 from jvpcli.program import BACKWARD, GRAD, IMPORTED, READ, Block, Const, Known, Operand, Pack, Parameters, Ref
 
@@ -387,6 +387,8 @@ class Expressions(Lowering):
         gradient = dotted(func.value).endswith(".grad.data")  # which has no graph anyway
         if func.attr.endswith("_") and isinstance(func.value, ast.Attribute) and func.value.attr == "data" and not gradient:
             raise self.at(self.dot_name(func.value), refusals.member("data", False))
+        if owner is None and func.attr == "requires_grad_" and not turns_on(node):
+            raise self.at(node, refusals.frozen())
         if owner is None and func.attr == "requires_grad_" and self.is_program:
             return self.emit("derive:open", (left,), node)
         if owner is None and func.attr == "backward":

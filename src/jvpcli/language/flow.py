@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from jvpcli.errors import EvaluationError, ForbiddenError, LimitError
-from jvpcli.language import limits
+from jvpcli.language import limits, refusals
 from jvpcli.language.operations import describe
 from jvpcli.language.run import Entries, FunctionValue, Handler, Items, Run, entries_in
 from jvpcli.language.sequences import entry
@@ -170,7 +170,10 @@ def with_mode(run: Run, equation: Equation) -> Operand:
         raise EvaluationError(f"{equation.target} takes {'True or False' if takes_flag else 'nothing'} here.")
     flag = arguments[0] if arguments else True
     meant = {"torch.enable_grad": True, "torch.set_grad_enabled": flag, "torch.inference_mode": not flag}
-    with recording(run, meant.get(equation.target, False)):
+    records = meant.get(equation.target, False)
+    if run.forward and not records:
+        raise refusals.in_forward(equation.target)
+    with recording(run, records):
         run.run(equation.bodies[0].equations)
     return Const(None)
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import Pasted, asked, is_block, layers, parsed, path, text_of, without_places
+from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
-from jvpcli.language.names import assigned, free_names, separated
+from jvpcli.language.names import assigned, free_names, separated, turns_on
 from jvpcli.language.statements import assignment, names_made, of_leaf, reads_grad, unused_name
 
 
@@ -139,11 +139,11 @@ def _makes(statement: ast.stmt, name: str) -> bool:
 def _switches(statement: ast.stmt) -> list[str]:
     """The names of `x.requires_grad_()`, `x.requires_grad = True`."""
     if isinstance(statement, ast.Assign):
-        named = map(path, statement.targets)
+        named = map(path, statement.targets if is_true(statement.value) else [])
         return [each[: -len(".requires_grad")] for each in named if each.endswith(".requires_grad")]
     value = statement.value if isinstance(statement, ast.Expr) else None
     called = path(value.func) if isinstance(value, ast.Call) else ""
-    return [called[: -len(".requires_grad_")]] if called.endswith(".requires_grad_") else []
+    return [called[: -len(".requires_grad_")]] if called.endswith(".requires_grad_") and turns_on(value) else []
 
 
 SETTINGS = frozenset(

@@ -47,6 +47,12 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id if isinstance(node, ast.Name) else "", *reversed(parts)])
 
 
+def turns_on(call: ast.expr | None) -> bool:
+    """Whether `x.requires_grad_(…)` says that gradients are recorded."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)] if isinstance(call, ast.Call) else []
+    return all(isinstance(flag, ast.Constant) and flag.value is True for flag in given)
+
+
 def separated(statement: ast.Assign) -> list[ast.Assign]:
     """`a, b = 1, 2` as an assignment for each name; any other as it is."""
     (target, *others), value = statement.targets, statement.value

@@ -29,6 +29,7 @@ class Class:
     methods: dict[str, ast.FunctionDef]
     fields: list[ast.Assign]
     base: Class | None = None
+    is_module: bool = False
     applies: bool = False
 
     def defining(self, method: str) -> Class:
@@ -46,6 +47,8 @@ class Object:
     parts: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, ast.expr] = field(default_factory=dict)
     values: dict[str, ast.expr] = field(default_factory=dict)
+    begun: bool = False
+    """Whether nn.Module.__init__ was reached."""
 
 
 @dataclass(eq=False)
@@ -58,7 +61,7 @@ class Module:
 
 @dataclass(eq=False)
 class New:
-    """A module, parameter or object that has no name yet."""
+    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one."""
 
     call: ast.Call
     kind: Class | None = None
@@ -66,6 +69,8 @@ class New:
     keywords: dict[str, Any] = field(default_factory=dict)
     chain: list[Any] | None = None
     names: list[str] | None = None
+    made: Any = None
+    inside: bool = False
 
 
 @dataclass(eq=False)
@@ -73,6 +78,14 @@ class Parts:
     """A list that holds modules, or may come to."""
 
     items: list[Any]
+
+
+def held(value: Any, most: int) -> int:
+    """How many items a list holds, those of its items among them, as far as they are no more than `most`; 1 of anything else."""
+    found = 1
+    for each in value.items if isinstance(value, Parts) else value.elts if isinstance(value, (ast.List, ast.Tuple)) else ():
+        found += held(each, most) if found <= most else 0
+    return found
 
 
 def written(value: Any, node: ast.AST) -> ast.expr:
@@ -98,7 +111,7 @@ def placed(made: T, node: ast.AST) -> T:
 
 def called_as(made: Object) -> str:
     """The method that a call of an object means."""
-    return "__call__" if made.kind is not None and "forward" not in made.kind.methods else "forward"
+    return "__call__" if made.kind and ("__call__" in made.kind.methods or not made.kind.is_module) else "forward"
 
 
 def name_at(path: str, node: ast.AST, ctx: ast.expr_context | None = None) -> ast.Name:

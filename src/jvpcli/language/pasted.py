@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from jvpcli.errors import JvpError, UsageError
-from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
+from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over, refusals
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
@@ -24,7 +24,7 @@ from jvpcli.language.leaves import (
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened
-from jvpcli.language.subject import Reader, calls_of, follows
+from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -75,6 +75,7 @@ def as_meant(request: Request) -> Request:
         calls=pasted.calls or None,
         passed_over=pasted.passed_over or None,
         notes=pasted.notes,
+        all_used=pasted.all_used and not request.wrt,
     )
     if pasted.seed is not None and not request.seed_given:
         meant = replace(meant, seed=pasted.seed, seed_given=True)
@@ -136,6 +137,7 @@ def read_pasted(
 
     Raises:
         UsageError: there is no call of that number.
+        ForbiddenError: it takes a derivative in forward mode of what says how gradients are recorded.
     """
     if not may_ask_for_derivative(source):
         return None
@@ -171,6 +173,8 @@ def read_pasted(
         if subject.calls and follows(subject, kept):
             subject = reader.as_value(subject)
             found = subject.asked
+        if (mode := mode_in_forward(subject)) is not None:
+            raise refusals.in_forward(ast.unparse(mode)).with_context(span=text.span(mode), source=text.source)
         cut = from_intermediates(found, kept, leaves, code)
         if cut is None:  # the gradient by something that nothing after it reads: PyTorch says so itself
             kept, leaves = without_leaves(statements[: subject.calls[-1].place + 1] if subject.calls else statements, code)

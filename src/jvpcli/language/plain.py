@@ -64,8 +64,10 @@ def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) 
             raise NoPlainError
         return OPERATORS[type(node.ops[0])](left, right)
     if isinstance(node, ast.BoolOp):
-        values = [of(part) for part in node.values]
-        return all(values) if isinstance(node.op, ast.And) else any(values)
+        for part in node.values[:-1]:
+            if bool(value := of(part)) is isinstance(node.op, ast.Or):
+                return value
+        return of(node.values[-1])
     if isinstance(node, ast.IfExp):
         return of(node.body if of(node.test) else node.orelse)
     if isinstance(node, ast.Subscript):
@@ -130,12 +132,22 @@ def plain_or_none(node: ast.expr | None) -> Any:
         return None
 
 
+def _held(value: Any) -> int:
+    """How many items a list holds, those of its items among them, as far as it matters."""
+    found = 1
+    for each in value if isinstance(value, (list, tuple)) else ():
+        found += _held(each) if found <= MOST_ITEMS else 0
+    return found
+
+
 def literal(value: Any, node: ast.AST) -> ast.expr:
     """A plain value as an expression.
 
     Raises:
-        NoPlainError: it is none.
+        NoPlainError: it is none, or holds too many items.
     """
+    if _held(value) > MOST_ITEMS:
+        raise NoPlainError
     if isinstance(value, (list, tuple)):
         items = [literal(each, node) for each in value]
         return ast.copy_location(ast.List(items, ast.Load()) if isinstance(value, list) else ast.Tuple(items, ast.Load()), node)

@@ -23,6 +23,7 @@ class Reader(Protocol):
     objects: dict[str, Any]
     bound: list[str]
     used: set[str]
+    inherited: set[str]
 
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
@@ -39,12 +40,19 @@ class Reader(Protocol):
     def place(self, path: str, value: Any, node: ast.AST) -> Any:
         """Give what was made a name."""
 
+    def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
+        """A method as a function."""
+
+    def check_placed(self, call: ast.Call) -> None:
+        """Refuse what would change a module."""
+
 
 class Reading(ast.NodeTransformer):
     """Reads what a part of the program says of objects: `self.fc(x)`, `net(x)`, `Square.apply`."""
 
-    def __init__(self, reader: Reader, roots: Mapping[str, Any]) -> None:
+    def __init__(self, reader: Reader, roots: Mapping[str, Any], kind: Class | None = None) -> None:
         self.reader = reader
+        self.kind = kind  # whose method it is
         self.roots = dict(roots)
         self.hidden: set[str] = set()
         self.inside = 0
@@ -112,7 +120,7 @@ class Reading(ast.NodeTransformer):
     def reference(self, value: Any, node: ast.expr) -> ast.expr:
         """What stands for a value of an object in the program."""
         if isinstance(value, Object):
-            if value.kind is not None and not {"forward", "__call__"} & {*value.kind.methods}:
+            if value.kind is not None and called_as(value) not in {*value.kind.methods, *value.parts}:
                 raise self.reader.refusal(node, f"An object of `{value.kind.node.name}` is no value by itself")
             self.uses(value.path)
             return name_at(f"{value.path}.{called_as(value)}", node)
@@ -153,6 +161,7 @@ class Reading(ast.NodeTransformer):
         if isinstance(func, ast.Attribute) and isinstance(owner, (Object, Module)) and self.resolved(func) is None:
             is_method = isinstance(owner, Object) and owner.kind is not None and func.attr in owner.kind.methods
             if not is_method and func.attr in PLACED:
+                self.reader.check_placed(node)
                 return self.visit(func.value)
             if not is_method and func.attr in ("parameters", "named_parameters", "zero_grad"):
                 node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
@@ -192,10 +201,15 @@ class Reading(ast.NodeTransformer):
         owner = self.resolved(node.value)
         if isinstance(owner, Object):
             return self.part(owner, node)
-        made = self.reader.classes.get(dotted(node.value))
+        if self.kind is not None and isinstance(node.value, ast.Call) and dotted(node.value.func) == "super":
+            return self.inherited(self.kind, node)
+        made = None if dotted(node.value) in self.hidden else self.reader.classes.get(dotted(node.value))
+        fields = [part.value for part in made.fields if dotted(part.targets[0]) == node.attr] if made is not None else []
+        if fields and isinstance(node.ctx, ast.Load):
+            return self.visit(copy.deepcopy(fields[-1]))
         if made is not None and made.is_function:
             if node.attr != "apply" or not made.applies:
-                what = f"Of `{made.node.name}` only apply can be used, with static methods `forward` and `backward`"
+                what = f"Of `{made.node.name}` only apply can be used, with `forward` and `backward` that are static and no more"
                 raise self.reader.refusal(node, what)
             return name_at(f"{made.node.name}.apply", node)
         if isinstance(owner, Module):
@@ -217,14 +231,32 @@ class Reading(ast.NodeTransformer):
         if node.attr in owner.parts:
             return self.reference(owner.parts[node.attr], node)
         if node.attr in methods:
-            found = name_at(f"{owner.path}.{node.attr}", node)
-            is_property = any(dotted(mark) == "property" for mark in methods[node.attr].decorator_list)
-            return placed(ast.Call(found, [], []), node) if is_property else found
+            return self.named_method(owner, node.attr, methods[node.attr], node)
         if node.attr == "__call__":
             return self.reference(owner, node)
         if node.attr.startswith("_") or owner.kind is None:
             raise self.reader.refusal(node, f"`{node.attr}` can't be read of an object here")
         return name_at(f"{owner.path}.{node.attr}", node)  # what a method sets
+
+    def inherited(self, kind: Class, node: ast.Attribute) -> ast.expr:
+        """`super().forward`: the method of the class before, as a function of this object."""
+        (own,) = (value for value in self.roots.values() if isinstance(value, Object))
+        base, name = kind.base, node.attr
+        if name == "__call__" and kind.is_module and (base is None or name not in base.methods):
+            return self.part(own, placed(ast.Attribute(node.value, "forward", ast.Load()), node))
+        if base is None or name not in base.methods:
+            raise self.reader.refusal(node, f"`{name}` is no method that `{kind.node.name}` has of another class of the program")
+        before = base.defining(name)
+        path = f"super().{before.node.name}.{name}"
+        if f"{own.path}.{path}" not in self.reader.inherited:
+            self.reader.inherited.add(f"{own.path}.{path}")
+            self.reader.method(own, path, base.methods[name], before)
+        return self.named_method(own, path, base.methods[name], node)
+
+    def named_method(self, owner: Object, name: str, method: ast.FunctionDef, node: ast.AST) -> ast.expr:
+        """A method by its name; of a property its value."""
+        found = name_at(f"{owner.path}.{name}", node)
+        return placed(ast.Call(found, [], []), node) if any(dotted(m) == "property" for m in method.decorator_list) else found
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         """`self.layers[0]`"""

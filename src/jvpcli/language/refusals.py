@@ -76,6 +76,21 @@ def late_default() -> JvpError:
     return ForbiddenError(message)
 
 
+def in_forward(mode: str) -> JvpError:
+    """`torch.no_grad()` where PyTorch has forward mode."""
+    return ForbiddenError(
+        f"`{mode}` stands in a function whose derivative is taken in forward mode, where PyTorch ignores it.",
+        hints=["Cut the graph by .detach(), which every mode follows, or take jacrev or vjp, which heed it."],
+    )
+
+
+def frozen() -> JvpError:
+    """`requires_grad_(False)`."""
+    return ForbiddenError(
+        "What requires a gradient keeps it here: it can't be frozen.", hints=["Name what is differentiated: --wrt NAME"]
+    )
+
+
 def no_result(node: ast.stmt) -> JvpError:
     """A program whose last statement gives nothing."""
     if isinstance(node, ast.FunctionDef):

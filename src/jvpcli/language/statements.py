@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import CHECKS, is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import root_of
-from jvpcli.language.names import LIST_METHODS, assigned, free_names
+from jvpcli.language.names import LIST_METHODS, assigned, free_names, turns_on
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -185,7 +185,7 @@ def of_leaf(value: ast.expr) -> ast.expr | None:
     if not isinstance(value, ast.Call):
         return None
     if isinstance(value.func, ast.Attribute) and value.func.attr == "requires_grad_":
-        return value.func.value
+        return value.func.value if turns_on(value) else None
     flag = next((keyword.value for keyword in value.keywords if keyword.arg == "requires_grad"), None)
     name = path(value.func).rpartition(".")[2]
     if name == "Parameter" and value.args and (flag is None or is_true(flag)):

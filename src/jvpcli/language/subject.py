@@ -130,6 +130,22 @@ def _calls_name(name: str, node: ast.AST) -> bool:
 AS_VALUE = "what the call gives stands here as a value; create_graph=True changes no number of it, and gives it a graph"
 
 
+WITHOUT_GRAPH = ("no_grad", "inference_mode", "set_grad_enabled")
+
+
+def mode_in_forward(subject: _Subject) -> ast.expr | None:
+    """Where a function says that gradients aren't recorded, which means nothing to the forward mode that a call takes."""
+    made = [maker(each.call) for each in subject.calls if not is_functional(each.call)]
+    if {"jacfwd", "hessian", "jvp"}.isdisjoint(map(name_of, made)):
+        return None
+    parts = [part for each in subject.before for part in ast.walk(each) if isinstance(part, ast.FunctionDef)]
+    modes = [mode for part in parts for mode in part.decorator_list]
+    within = [each for part in parts for each in ast.walk(part) if isinstance(each, ast.With)]
+    modes += [item.context_expr for each in within for item in each.items]
+    names = [path(mode.func if isinstance(mode, ast.Call) else mode).rpartition(".")[2] for mode in modes]
+    return next((mode for mode, name in zip(modes, names, strict=True) if name in WITHOUT_GRAPH), None)
+
+
 @dataclass(frozen=True)
 class Reader:
     """The statements of a program, and its calls: which of them is meant.

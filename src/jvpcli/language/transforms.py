@@ -67,9 +67,15 @@ class Call:
         """The value of an option."""
         return default if operand is None else self.run.decided_by(self.run.written_out(operand))
 
-    def value(self, function: Operand, arguments: Arguments, keywords: Keywords | None = None) -> Operand:
-        """What a function gives."""
-        return call_value(self.run, function, arguments, keywords or {}, self.equation)
+    def value(
+        self, function: Operand, arguments: Arguments, keywords: Keywords | None = None, forward: bool = False
+    ) -> Operand:
+        """What a function gives; `forward`: its derivative is one of forward mode in PyTorch, whatever is done here."""
+        outer, self.run.forward = self.run.forward, self.run.forward or forward
+        try:
+            return call_value(self.run, function, arguments, keywords or {}, self.equation)
+        finally:
+            self.run.forward = outer
 
     def recorded(self, derive: Callable[[], Operand]) -> Operand:
         """What is derived has a graph of its own, under torch.no_grad() too, where what comes out has none."""
@@ -180,7 +186,7 @@ class Transformed(FunctionValue):
         given = list(arguments)
         for number in numbers:
             given[number] = call.each(call.opened, given[number])
-        value = call.value(self.function, given, keywords)
+        value = call.value(self.function, given, keywords, forward=self.name == "jacfwd")
         auxiliary: Operand = Const(None)
         if self.has_aux(call):
             value, auxiliary = _pair(call, value)
@@ -319,7 +325,7 @@ def _vjp(call: Call, function: Operand, *primals: Operand, **options: Operand) -
 def _jvp(call: Call, function: Operand, primals: Operand, tangents: Operand, **options: Operand) -> Operand:
     """torch.func.jvp(f, primals, tangents): the value and its derivative along the tangents."""
     given = [call.opened(primal) for primal in call.parts(primals)]
-    value = call.value(function, given)
+    value = call.value(function, given, forward=True)
     along = call.weights(tangents, len(given), "primals")
     pushed = [call.pushforward(y, given, along) for y in call.parts(value)]
     return call.run.pack("tuple", [value, pushed[0] if items_in(value) is None else call.run.pack("tuple", pushed)])
