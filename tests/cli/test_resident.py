@@ -306,7 +306,7 @@ def test_killed_and_started_again(tmp_path):
         asking = ThreadPoolExecutor(1).submit(one.ask, "/api/inspect", {"expression": ENDLESS[0], "inputs": {"x": ENDLESS[2]}})
         # killed with work under way: the caller is told, and all is as before
         with subprocess.Popen([*PROGRAM, "inspect", *ENDLESS], stderr=subprocess.PIPE, env=one.environ) as process:
-            until(lambda: len(one.forks()) > 2, process)
+            until(lambda: one.answered() == 2, process)  # both are accepted
             forks = one.forks()
             one.process.kill()
             _, err = process.communicate(timeout=100)
