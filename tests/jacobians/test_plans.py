@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import jvpcli
 from jvpcli.jacobians import engine
 from jvpcli.jacobians.dense import LIGHT, by_batches, by_rows, sweep
 from jvpcli.jacobians.graph import accumulate, read_graph
@@ -522,3 +523,12 @@ def test_a_fused_lstm_is_passed_through_by_many_rows_at_once(to_parameters, way)
     maps = found if isinstance(found[0], Tensor) else [each.matrix() for each in structured(graph, found, Workspace())]
     for matrix, right in zip(maps, expected, strict=True):
         torch.testing.assert_close(matrix.double(), right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["auto", "reverse", "forward"])
+@pytest.mark.parametrize("text", ["torch.view_as_real(torch.fft.fft(x))", "torch.view_as_real(torch.fft.fft(x))[:2]"])
+def test_a_plan_with_complex_numbers_on_the_way_is_reported_in_any_direction(text, mode):
+    x = torch.linspace(-1, 1, 70, dtype=torch.float64)
+    found = jvpcli.inspect(text, x=x, mode=mode, dtype="float64")
+    expected = torch.autograd.functional.jacobian(lambda x: torch.view_as_real(torch.fft.fft(x))[: 2 if "[" in text else 70], x)
+    torch.testing.assert_close(found.jacobian["y", "x"], expected)

@@ -117,7 +117,6 @@ def others(problem: Problem) -> list[Evaluation]:
     for place in (opposite, elsewhere(inputs, seed=7), *([] if problem.is_own else mixed)):
         with suppress(Exception):  # whatever the function raises off the point tells nothing
             found.append(problem.at(place))
-    problem.settle()
     return found
 
 

@@ -119,8 +119,9 @@ class GraphPlan:
     @property
     def report(self) -> OutputPlan:
         """All ways that were weighed, the chosen one first."""
-        graph = self.graph
-        directions = ("reverse",) if graph.whole else ("reverse", "forward") if self.mode == "auto" else (self.mode,)
+        graph, taken = self.graph, self.chosen.mode
+        directions = ("reverse", "forward") if self.mode == "auto" or taken == "forward" else (self.mode,)
+        directions = ("reverse",) if graph.whole and taken == "reverse" else directions
         ways = [*[way for direction in directions for way, _ in self._ways(direction)], self._products]
         chosen = next(way for way in ways if (way.strategy, way.mode) == (self.chosen.strategy, self.chosen.mode))
         reason = self._reason(chosen, any(way.strategy == "accumulated" and way.fits for way in ways))
