@@ -83,7 +83,8 @@ class Served:
 @contextmanager
 def served(folder: Path, *argv: str) -> Iterator[Served]:
     """Starts one, and ends it."""
-    environ = {name: value for name, value in os.environ.items() if name != "JVP_SERVER"}
+    own = ("JVP_SERVER", "COLUMNS", "LINES")  # the size of a terminal is set by who runs the tests at times
+    environ = {name: value for name, value in os.environ.items() if name not in own}
     environ["XDG_RUNTIME_DIR"] = str(folder)
     process = subprocess.Popen([*PROGRAM, "serve", "--port", "0", *argv], stdout=subprocess.PIPE, env=environ)
     try:

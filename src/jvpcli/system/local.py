@@ -164,7 +164,8 @@ def send(connection: socket, content: bytes, descriptors: Sequence[int]) -> None
     import socket
 
     sent = socket.send_fds(connection, [content], descriptors) if descriptors else 0
-    connection.sendall(memoryview(content)[sent:])
+    if sent < len(content):  # to send nothing fails, too, where the other end has all and is gone
+        connection.sendall(memoryview(content)[sent:])
 
 
 def say(connection: socket, content: bytes) -> None:
