@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import jvpcli
 from jvpcli.errors import JvpError
+from jvpcli.language.names import copied
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -656,3 +658,20 @@ def test_steps_of_a_method_have_their_own_lines() -> None:
     sources = [step.source for step in trace.report.steps]
     assert any("self.fc1(x)" in source for source in sources)
     assert any("self.fc2(x)" in source for source in sources)
+
+
+def test_what_hangs_on_a_node_that_python_shares_is_not_copied():
+    """A reader of tracebacks leaves a file's tree on `ast.Load()`, which is one object for all trees."""
+
+    class Uncopied:
+        def __deepcopy__(self, memo):
+            raise AssertionError("copied")
+
+    shared = ast.parse("x", mode="eval").body.ctx
+    shared.parent = Uncopied()
+    try:
+        node = ast.parse("f(x + 1)[0]", mode="eval").body
+        assert ast.dump(copied(node)) == ast.dump(node)
+        assert copied(node) is not node
+    finally:
+        del shared.parent

@@ -19,6 +19,7 @@ from jvpcli.language import catalog, refusals
 from jvpcli.language.names import (
     assigned,
     class_of,
+    copied,
     dotted,
     free_names,
     imported_paths,
@@ -195,7 +196,7 @@ class Reader:
                 self.modes(path.partition(".")[0], owner, node.value)
                 return
         self.rebound(node)
-        again = copy.deepcopy(node)
+        again = copied(node)
         is_lambda = isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
         if isinstance(node, ast.FunctionDef) or is_lambda:
             names = [node.name] if isinstance(node, ast.FunctionDef) else assigned([node])
@@ -277,7 +278,7 @@ class Reader:
             return node
         found = self.folded(node, scope, None)
         if found is None:
-            found = Reading(self, scope).visit(copy.deepcopy(node))
+            found = Reading(self, scope).visit(copied(node))
             changes = any(isinstance(part, ast.Call) for part in ast.walk(node))
             if changes or any(self.bound.count(name) > 1 for name in free_names(node)):
                 self.assign(path, found, node)
@@ -287,7 +288,7 @@ class Reader:
 
     def with_defaults(self, owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
         """A method whose parameters' defaults are computed where its class is defined."""
-        method = copy.deepcopy(method)
+        method = copied(method)
         taken = method.args
         names = [part.arg for part in (*taken.posonlyargs, *taken.args)][-len(taken.defaults) :]
         root = f"{owner}.{method.name}"
@@ -318,7 +319,7 @@ class Reader:
         made.applies = True
         root = made.node.name
         for name, method in zip(names, methods, strict=True):
-            again = copy.deepcopy(method)
+            again = copied(method)
             taken = [part.arg for part in again.args.args]
             context = taken[0] if taken and not (name == "forward" and "setup_context" in names) else ""
             again.name, again.decorator_list = f"{root}.{name}", []
@@ -485,7 +486,7 @@ class Reader:
             if isinstance(value, (ast.Name, ast.Attribute)) and class_of(value, self.paths):
                 made.values[name] = value
                 return
-            self.assign(path, copy.deepcopy(value), node)
+            self.assign(path, copied(value), node)
             made.parts[name] = name_at(path, node)
         elif isinstance(value, Parts) and not any(isinstance(each, (New, Object, Module)) for each in value.items):
             self.set(made, name, written(value, node), node)
@@ -500,7 +501,7 @@ class Reader:
             message = f"The methods of all objects of the program have more than {MOST_COPIED:,} parts."
             raise self.at(method, LimitError(message))
         marks = [dotted(mark) for mark in method.decorator_list]
-        again = copy.deepcopy(method)
+        again = copied(method)
         taken = again.args.posonlyargs or again.args.args
         roots: dict[str, Any] = {}
         if "staticmethod" not in marks:
@@ -579,13 +580,13 @@ class Reader:
         inner = making if isinstance(making, _Making) else None
         if isinstance(node, ast.Name) and node.id in scope:
             found = scope[node.id]
-            return copy.deepcopy(found) if isinstance(found, ast.expr) else found
+            return copied(found) if isinstance(found, ast.expr) else found
         if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
             found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
             if found is None:
                 what = "is a method, which `__init__` uses" if node.attr in inner.kind.methods else "has no value yet"
                 raise self.refusal(node, f"`{dotted(node)}` {what}")
-            return copy.deepcopy(found) if isinstance(found, ast.expr) else found
+            return copied(found) if isinstance(found, ast.expr) else found
         if isinstance(node, (ast.List, ast.Tuple)):
             items = [each for part in node.elts for each in self.items(part, scope, making)]
             plain = isinstance(node, ast.Tuple) and all(isinstance(each, ast.expr) for each in items)
@@ -600,7 +601,7 @@ class Reader:
                 times = plain_or_none(right) if isinstance(right, ast.expr) else None
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
-                    return Parts([copy.deepcopy(each) if isinstance(each, ast.expr) else each for each in items])
+                    return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
         if isinstance(node, ast.Call):
             node = self.with_class(node, scope, inner)
             if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
@@ -619,7 +620,7 @@ class Reader:
         elif making is not None and isinstance(func, ast.Attribute) and dotted(func.value) == making.own:
             found = making.made.values.get(func.attr)
         known = isinstance(found, (ast.Name, ast.Attribute)) and class_of(found, self.paths)
-        return placed(ast.Call(copy.deepcopy(found), call.args, call.keywords), call) if known and found else call
+        return placed(ast.Call(copied(found), call.args, call.keywords), call) if known and found else call
 
     def items(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
         """What an argument or an item of a list stands for: `*layers` for several."""
@@ -722,7 +723,7 @@ class Reader:
             each.inside = True
         parts = [written(each, node) for each in arguments]
         named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
-        made = placed(ast.Call(copy.deepcopy(node.func), parts, named), node)
+        made = placed(ast.Call(copied(node.func), parts, named), node)
         self.waiting = [made if each is node else each for each in self.waiting]
         return New(made)
 
@@ -750,7 +751,7 @@ class Reader:
     def substituted(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr:
         """An expression with what its names stand for."""
         roots: dict[str, Any] = {} if making is None else {making.own: making.made}
-        found = Reading(self, {**roots, **scope}).visit(copy.deepcopy(node))
+        found = Reading(self, {**roots, **scope}).visit(copied(node))
         assert isinstance(found, ast.expr)
         return found
 
@@ -784,7 +785,7 @@ class _Making:
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             self.assign(node.target, self.value(node.value), node)
         elif isinstance(node, ast.AugAssign):
-            target = copy.deepcopy(node.target)
+            target = copied(node.target)
             target.ctx = ast.Load()
             total = placed(ast.BinOp(target, node.op, node.value), node)
             self.assign(node.target, self.value(total), node)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from jvpcli.language import catalog
 
@@ -300,3 +302,14 @@ def _of_comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.
     """What a comprehension reads of the names around it; its variables are its own."""
     own = {name for generator in node.generators for name, stored in _uses(generator.target) if stored}
     yield from ((name, stored) for name, stored in _of_all(ast.iter_child_nodes(node)) if name not in own)
+
+
+SHARED = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+"""Nodes of which Python has one for all trees; whoever reads trees may have hung a whole file on them (`executing` does)."""
+
+N = TypeVar("N", bound=ast.AST)
+
+
+def copied(node: N) -> N:
+    """The node with all below it once more."""
+    return copy.deepcopy(node, {id(part): part for part in ast.walk(node) if isinstance(part, SHARED)})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jvpcli.errors import ForbiddenError, JvpError
-from jvpcli.language.names import assigned, dotted
+from jvpcli.language.names import assigned, copied, dotted
 from jvpcli.language.objects import FORWARD, Class, Module, New, Object, Parts, called_as, name_at, path_at, placed
 from jvpcli.language.plain import plain_or_none
 
@@ -131,7 +130,7 @@ class Reading(ast.NodeTransformer):
             return placed(ast.List([self.reference(each, node) for each in value.items], ast.Load()), node)
         if isinstance(value, New):
             raise self.reader.refusal(node, "A module without a name can't stand here")
-        return placed(copy.deepcopy(value), node)
+        return placed(copied(value), node)
 
     def uses(self, path: str) -> None:
         """An object is used, but by a method of its own."""
@@ -206,7 +205,7 @@ class Reading(ast.NodeTransformer):
         made = None if dotted(node.value) in self.hidden else self.reader.classes.get(dotted(node.value))
         fields = [part.value for part in made.fields if dotted(part.targets[0]) == node.attr] if made is not None else []
         if fields and isinstance(node.ctx, ast.Load):
-            return self.visit(copy.deepcopy(fields[-1]))
+            return self.visit(copied(fields[-1]))
         if made is not None and made.is_function:
             if node.attr != "apply" or not made.applies:
                 what = f"Of `{made.node.name}` only apply can be used, with `forward` and `backward` that are static and no more"

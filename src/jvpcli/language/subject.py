@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +33,7 @@ from jvpcli.language.calls import (
 from jvpcli.language.dependence import imported, needed, root_of
 from jvpcli.language.given import derives, given, is_parts
 from jvpcli.language.leaves import without_leaves
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import (
     NAMESPACES,
     all_read,
@@ -243,7 +242,7 @@ class Reader:
         if depth is not None:
             plain = [place for place, layer in enumerate(shown[:depth]) if _is_plain(layer)]
             shown, depth = shown[len(plain) and plain[-1] + 1 :], depth - (len(plain) and plain[-1] + 1)
-        value = copy.deepcopy(each.call if depth is None else shown[0])
+        value = copied(each.call if depth is None else shown[0])
         notes: tuple[str, ...] = ()
         if _make_graph(list(layers(value))[depth or 0]):
             notes = (AS_VALUE,)
@@ -425,7 +424,7 @@ def _with_graphs(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], bool]:
     found: list[ast.stmt] = []
     own = {name for part in statements for name in assigned([part])}
     for statement in statements:
-        again = copy.deepcopy(statement)
+        again = copied(statement)
         calls = [part for part in ast.walk(again) if isinstance(part, ast.Call)]
         functions = [part for call in calls for part in (call.func, *call.args[:1])]  # torch.func.grad(f), which is called
         changed = [_make_graph(part) for part in calls if part not in functions and root_of(part) not in own]
