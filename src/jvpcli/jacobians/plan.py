@@ -120,8 +120,10 @@ class GraphPlan:
     def report(self) -> OutputPlan:
         """All ways that were weighed, the chosen one first."""
         graph, taken = self.graph, self.chosen.mode
-        directions = ("reverse", "forward") if self.mode == "auto" or taken == "forward" else (self.mode,)
-        directions = ("reverse",) if graph.whole and taken == "reverse" else directions
+        if graph.whole and taken == "reverse":
+            directions: tuple[str, ...] = ("reverse",)
+        else:
+            directions = ("reverse", "forward") if self.mode == "auto" else (self.mode,)
         ways = [*[way for direction in directions for way, _ in self._ways(direction)], self._products]
         chosen = next(way for way in ways if (way.strategy, way.mode) == (self.chosen.strategy, self.chosen.mode))
         reason = self._reason(chosen, any(way.strategy == "accumulated" and way.fits for way in ways))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from math import prod
 
 import torch
@@ -213,7 +213,7 @@ def local_maps(step: Step) -> tuple[LocalMap, ...]:
         leaves = [leaf for position in positions if (leaf := step.leaves[position]) is not None]
         if not positions or not result.graph.requires_grad:
             continue
-        elsewhere = cache(partial(_others, step, number, positions)) if step.decided else None
+        elsewhere = partial(_others, step, number, positions) if step.decided else None
         told = _by_operations(result.graph, leaves, step.weighed, elsewhere)
         known: Sequence[Nature] = [each.nature for each in told if each is not None]
         if len(known) < len(leaves):
