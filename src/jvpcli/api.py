@@ -150,7 +150,7 @@ class InspectResult(_Result):
         inspection = investigate(request)
         self.report: InspectReport = inspection.report
         live, products = inspection.live, inspection.products
-        outputs = {name: y.detach() for name, y in inspection.evaluation.outputs.items()}
+        outputs = {name: y.detach().clone() for name, y in inspection.evaluation.outputs.items()}  # it may be an input itself
         self.outputs: Mapping[str, Tensor] = {**outputs, **(live.outputs if live else {})}
         self.vjp: Mapping[str, Tensor] = live.vjp if live else products.vjp
         self.jvp: Mapping[str, Tensor] = live.jvp if live else products.jvp or {}
