@@ -62,4 +62,4 @@ def test_a_program_of_a_user_s_own(tmp_path, monkeypatch):
     assert not err
     told = [line.partition("own.py:")[2].partition(": ")[::2] for line in out.splitlines()]
     assert [int(number) for number, _ in told] == [wrong - 1, wrong, wrong + 1, wrong + 2, wrong + 3], out
-    assert 'Revealed type is "jvpcli.api.InspectResult"' in told[0][1]
+    assert 'Revealed type is "jvpcli.results.InspectResult"' in told[0][1]

@@ -84,7 +84,8 @@ def _asking(variables: Mapping[str, Any], results: list[Any], name: str) -> Any:
             raise UsageError("--timeout can't be kept here: it would end the notebook's process")
         if any(taken.get(option) for option in PRINTED):
             return module.command(context, request, **taken)
-        from jvpcli.api import RESULTS, recording
+        from jvpcli.api import recording
+        from jvpcli.results import RESULTS
 
         shown = {option: taken[option] for option in ("step", "depth") if option in taken}
         with recording():

@@ -37,6 +37,7 @@ from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.plan import GraphPlan
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan, sample_maps
 from jvpcli.jacobians.sparse_map import SparseMap
+from jvpcli.jacobians.structured import owned
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.course import Course
 from jvpcli.language.evaluate import Evaluation
@@ -153,13 +154,14 @@ def _ways(plan: GraphPlan, chosen: Way) -> Iterator[Way]:
 def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | None = None) -> list[LinearMap]:
     """The maps by one way; `key` names the plan, for what is made of it once."""
     if way.strategy in ("accumulated", "batched"):
+        work = work.anew()
         if way.strategy == "accumulated":
             pieces = accumulate(graph, work, way.mode, tell)
         else:
             assert graph.spine is not None
             pieces = by_batches(graph, graph.spine, work, min(BATCH_BYTES, work.limit), tell)
         if _trustworthy(graph, pieces):
-            return [*structured(graph, pieces, work)]
+            return [*structured(graph, owned(pieces, work), work)]
     limit = work.limit
     if way.strategy == "matrix_free":
         shape = tuple(graph.output.shape)

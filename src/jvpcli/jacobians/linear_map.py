@@ -8,6 +8,7 @@ matrix, something else?".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -125,7 +126,7 @@ class LinearMap(ABC):
 
     @abstractmethod
     def to_dense(self) -> Tensor:
-        """The array of shape out_shape + in_shape."""
+        """The array of shape out_shape + in_shape, to be written into as one likes: the map keeps its numbers."""
 
     def to_scipy(self) -> Any:
         """SciPy's sparse matrix (m, n), `scipy.sparse.csr_array`."""
@@ -134,7 +135,7 @@ class LinearMap(ABC):
         return scipy.sparse.csr_array(self.to_dense().detach().reshape(self.m, self.n).cpu().numpy())
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, column (int64) and value of every entry that is not zero."""
+        """Row, column (int64) and value of every entry that is not zero; to be read only."""
         matrix = self.to_dense().reshape(self.m, self.n)
         rows, cols = matrix.nonzero(as_tuple=True)
         return rows, cols, matrix[rows, cols]
@@ -142,6 +143,14 @@ class LinearMap(ABC):
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values: it bounds how far roundings can carry a product."""
         return DenseMap(self.out_shape, self.in_shape, self.to_dense().reshape(self.m, self.n).abs())
+
+
+def handed_out(numbers: Tensor) -> Tensor:
+    """The numbers for others to write into: torch copies them when that is done, or they are copied here where it can't wait."""
+    if not numbers.requires_grad and 0 not in numbers.stride():  # those of an expanded tensor stand in one place
+        with suppress(RuntimeError):  # memory that torch has not allocated
+            return torch._lazy_clone(numbers)
+    return numbers.clone()
 
 
 def _check(x: Tensor, shape: Shape, what: str, end: str) -> None:
@@ -194,7 +203,7 @@ class DenseMap(LinearMap):
         return (self.matrix @ u.reshape(self.n).to(self.matrix.dtype)).reshape(self.out_shape)
 
     def to_dense(self) -> Tensor:
-        return self.matrix.reshape(self.out_shape + self.in_shape)
+        return handed_out(self.matrix.reshape(self.out_shape + self.in_shape))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -273,7 +282,7 @@ class ComplexMap(LinearMap):
         return torch.cat([stacked.real, stacked.imag], 1) if stacked.is_complex() else stacked
 
     def to_dense(self) -> Tensor:
-        return self.matrix.reshape(self.out_shape + self.in_shape)
+        return handed_out(self.matrix.reshape(self.out_shape + self.in_shape))
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         rows, cols = self.filled.nonzero(as_tuple=True)

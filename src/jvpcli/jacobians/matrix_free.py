@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
-from jvpcli.errors import LimitError
+from jvpcli.errors import LimitError, UsageError
 from jvpcli.jacobians.dense import BATCH_BYTES, Summary, summarize, work_of_rows
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import jvp, vjp
@@ -60,14 +61,16 @@ class OperatorMap(LinearMap):
         """vᵀJ: (out_shape) to (in_shape)."""
         if is_batchedtensor(v):
             return _Rows.apply(self._pull, v)
-        (gradient,) = vjp(self.output, v, [self.input])
+        with _unwritten():
+            (gradient,) = vjp(self.output, v, [self.input])
         return torch.zeros_like(self.input) if gradient is None else gradient.detach()
 
     def _push(self, u: Tensor) -> Tensor:
         """Ju: (in_shape) to (out_shape)."""
         if is_batchedtensor(u):
             return _Rows.apply(self._push, u)
-        return jvp(self.output, [self.input], [u]).detach()
+        with _unwritten():
+            return jvp(self.output, [self.input], [u.clone()]).detach()
 
     def to_dense(self) -> Tensor:
         """Refused.
@@ -86,6 +89,27 @@ class OperatorMap(LinearMap):
         if work_of_rows(self.output, self.input) > MOST_WORK:
             return None
         return summarize(self.output, self.input, self.room, tell)
+
+
+@contextmanager
+def _unwritten() -> Iterator[None]:
+    """Explains what torch says where a tensor that the graph keeps was written to since.
+
+    Raises:
+        UsageError: one was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise UsageError(
+            "a tensor that the function uses was written to after this map was made",
+            "The Jacobian was too large to hold: the map goes over the function's graph for each product, and the graph "
+            "keeps that tensor, not a copy of it.",
+            ("ask for the map again, or raise the memory limit: a map that is held has numbers of its own",),
+            torch_message=str(error),
+        ) from None
 
 
 class _Rows(torch.autograd.Function):

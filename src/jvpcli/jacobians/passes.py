@@ -320,6 +320,8 @@ def forward_jacobian(output: Tensor, inputs: Sequence[Tensor]) -> list[LinearMap
 
 def _map(rows: Tensor, imaginary: Tensor | None, output: Tensor, x: Tensor) -> LinearMap:
     shapes = (tuple(output.shape), tuple(x.shape))
+    if len(rows) == 1:
+        rows = rows.clone()  # a backward of the user's own may give a tensor that it keeps
     if imaginary is None and not x.is_complex():
         return DenseMap(*shapes, rows)
     return ComplexMap(*shapes, rows, imaginary)

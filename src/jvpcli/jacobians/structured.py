@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,8 @@ from torch import Tensor
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.compose import Terms, settle
 from jvpcli.jacobians.kronecker import KroneckerMap, compose_kronecker, dense
-from jvpcli.jacobians.labels import count
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.labels import Factor, count
+from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.structure import classify
@@ -85,6 +85,11 @@ class StructuredMap(LinearMap):
         return self._kind_of_places() if stands and self.terms and not self._has_dense else "unknown"
 
     @property
+    def _is_held(self) -> bool:
+        """Whether the matrix may be a view of what the map holds."""
+        return len(self.terms) == 1 and self.terms[0].is_dense
+
+    @property
     def _has_dense(self) -> bool:
         return any(term.is_dense for term in self.terms)
 
@@ -150,7 +155,7 @@ class StructuredMap(LinearMap):
         return super().scale
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row, column (int64) and value of every entry that is not zero, in no special order."""
+        """Row, column (int64) and value of every entry that is not zero, in no special order; to be read only."""
         if not self.terms or not self.m * self.n:
             none = torch.zeros(0, dtype=torch.int64, device=self.like.device)
             return none, none, self.like.new_zeros(0)
@@ -191,7 +196,7 @@ class StructuredMap(LinearMap):
         size = self.m * self.n * self.like.element_size()
         if size > min(self.work.limit, MOST_BYTES):
             raise LimitError(f"the Jacobian ({self.m} by {self.n}) would take {size} bytes written out dense")
-        if len(self.terms) == 1 and self.terms[0].is_dense:
+        if self._is_held:
             return self.terms[0].matrix().to(self.like.dtype)
         terms = sorted(self.terms, key=lambda term: not (isinstance(term, KroneckerMap) and term.is_outer))
         outer = terms[0] if terms and isinstance(terms[0], KroneckerMap) and terms[0].is_outer else None
@@ -210,8 +215,9 @@ class StructuredMap(LinearMap):
         return result != 0
 
     def to_dense(self) -> Tensor:
-        """The array of shape out_shape + in_shape."""
-        return self.matrix().reshape(self.out_shape + self.in_shape)
+        """The array of shape out_shape + in_shape, to be written into as one likes: the map keeps its numbers."""
+        array = self.matrix().reshape(self.out_shape + self.in_shape)
+        return handed_out(array) if self._is_held else array
 
     def to_scipy(self) -> Any:
         """SciPy's sparse matrix (m, n)."""
@@ -223,6 +229,30 @@ class StructuredMap(LinearMap):
     def absolute(self) -> LinearMap:
         """A map of at least the entries' absolute values: those of the pieces, which is what products are summed from."""
         return replace(self, terms=tuple([_absolute(term) for term in self.terms]))
+
+
+def owned(pieces: Sequence[Terms], work: Workspace) -> Sequence[Terms]:
+    """The pieces with numbers of their own, which stay what they are whatever becomes of the tensors that they were made from.
+
+    Raises:
+        TooLargeError: copies would be over the limit.
+    """
+    return [tuple([_owned(term, work) for term in terms]) for terms in pieces] if work.lent else pieces
+
+
+def _owned(term: Term, work: Workspace) -> Term:
+    if isinstance(term, KroneckerMap):
+        if not any(work.is_lent(factor.values) for factor in term.factors):
+            return term
+        work.reserve(term.held, term.like.element_size())
+        factors = tuple([Factor(factor.values.clone(), factor.labels) for factor in term.factors])
+        ends = term.out_shape, term.in_shape, term.like
+        return KroneckerMap(*ends, term.out, term.inn, term.sizes, factors, term.scale)
+    assert isinstance(term, SparseMap)
+    if term.values is None or not work.is_lent(term.values):
+        return term
+    work.reserve(term.values.numel(), term.values.element_size())
+    return replace(term, values=term.values.clone())
 
 
 def bare(term: Term) -> Term:

@@ -70,18 +70,24 @@ MOST_KEPT = 1 << 14
 """Kept structures; a program whose indices change from call to call would pile them up."""
 
 
+FEW = 1 << 12
+"""Up to so many numbers are copied in less time than it takes to find out whether a map holds them in the end."""
+
+
 @dataclass
 class Workspace:
     """What composing may use: a limit in bytes, and index arrays made before.
 
     Index arrays are found by the operation, its parameters and the keys of the patterns that they were made from:
     the same program at the same shapes finds them made, and a program that takes another path does not.
+    `lent` names the memory of the tensors that operations have saved: it is not the map's, and may be written to later on.
     """
 
     limit: float = float("inf")
     made: dict[int, Any] = field(default_factory=dict)
     keys: dict[tuple[Hashable, ...], int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=count)
+    lent: set[int] = field(default_factory=set)
 
     def key(self, *parts: Hashable) -> int | None:
         """A number for an operation with its parameters and the keys of what it is applied to; None if one of them has none.
@@ -107,6 +113,21 @@ class Workspace:
                 self.made.clear()
             found = self.made[key] = make()
         return found
+
+    def anew(self) -> Workspace:
+        """The same for another evaluation, of which nothing is lent yet."""
+        return Workspace(self.limit, self.made, self.keys, self.numbers)
+
+    def borrowed(self, values: Tensor) -> Tensor:
+        """Numbers in memory that is not the map's: copied where they are few, else it is noted whose they are."""
+        if values.numel() <= FEW:
+            return values.clone()
+        self.lent.add(values.untyped_storage()._cdata)
+        return values
+
+    def is_lent(self, values: Tensor) -> bool:
+        """Whether some numbers lie in such memory."""
+        return values.untyped_storage()._cdata in self.lent
 
     def reserve(self, entries: int, itemsize: int) -> None:
         """Raise TooLargeError where so many entries are over the limit."""

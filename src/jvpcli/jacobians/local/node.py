@@ -60,7 +60,9 @@ class Op:
     def saved(self, name: str, default: Any = None) -> Any:
         """What the forward operation saved under the name; a sparse tensor written out."""
         value = getattr(self.node, "_saved_" + name, default)
-        return value.to_dense() if isinstance(value, Tensor) and value.layout is not torch.strided else value
+        if isinstance(value, Tensor):
+            return self.work.borrowed(value) if value.layout is torch.strided else value.to_dense()
+        return value
 
     def dim(self, value: int, dims: int) -> int:
         """A saved axis number, counted from the front."""
