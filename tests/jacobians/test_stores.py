@@ -119,10 +119,9 @@ def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypa
         close(each.pushforward(u), (matrix @ u.reshape(-1)).reshape(y.shape))
         sizes = each.absolute()
         close(sizes.pullback(v.abs()), (v.reshape(-1).abs() @ matrix.abs().to(v.dtype)).reshape(x.shape).to(x.dtype))
-        if x.dtype not in (torch.float16, torch.bfloat16):
-            sparse = each.to_scipy()
-            assert sparse.shape == matrix.shape
-            close(torch.from_numpy(sparse.toarray()), matrix)
+        sparse = each.to_scipy()
+        assert sparse.shape == matrix.shape
+        close(torch.from_numpy(sparse.toarray()).to(x.dtype), matrix)
         lazy = each.to_dask()
         assert lazy.shape == tuple(matrix.shape)
         computed = lazy.compute()
@@ -166,6 +165,19 @@ def test_complex_numbers_go_pytorch_s_way(name, blocks, tmp_path):
     u = randn(*x.shape).to(x.dtype) + (1j * randn(*x.shape) if x.is_complex() else 0)
     torch.testing.assert_close(each.pushforward(u), torch.func.jvp(python(expression, inputs), (x,), (u,))[1])
     assert each.of_complex == (y.is_complex(), x.is_complex())
+
+
+def test_complex_numbers_of_half_precision(tmp_path):
+    """PyTorch multiplies no matrices of them; a store is read in single precision, and told of in half."""
+    z = torch.tensor([1 + 2j, 3 - 1j, -2j], dtype=torch.complex64)
+    each = jvpcli.jacobian("z * z", {"z": z.to(torch.complex32)}, save=tmp_path / "J.zarr")["y", "z"]
+    expected = torch.diag((2 * z).conj())  # PyTorch's gradient of Re y
+    for found, wanted in (
+        (each.to_dense(), expected), (each[1], expected[1]), (each.pushforward(z.to(torch.complex32)), 2 * z * z),
+        (each.pullback(z.to(torch.complex32)), z * (2 * z).conj()),
+    ):  # fmt: skip
+        assert found.dtype is torch.complex32
+        assert torch.equal(found.to(torch.complex64), wanted)
 
 
 def test_a_form_that_is_asked_for_is_the_form(tmp_path):

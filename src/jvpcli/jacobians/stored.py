@@ -144,7 +144,8 @@ class StoredMap(LinearMap):
         return read(self.held.arrays[name], at)
 
     def _entries(self, name: str, at: Any) -> Tensor:
-        return torch.from_numpy(self._read(name, at)).to(self.dtype)
+        """In the dtype of the Jacobian, or a wider one where PyTorch cannot multiply matrices of that."""
+        return torch.from_numpy(self._read(name, at)).to(torch.complex64 if self.dtype is torch.complex32 else self.dtype)
 
     def _csr(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`data`, `indices` and `indptr` of a block of rows, as SciPy takes them."""
@@ -221,7 +222,7 @@ class StoredMap(LinearMap):
         numbers = _flat(self.out_shape, rows)
         flat = numbers.reshape(-1)
         if not flat.size:
-            found = torch.zeros((0, self.n), dtype=self.dtype.to_complex() if self.of_complex[0] else self.dtype)
+            found = torch.zeros((0, self.n), dtype=self._shown)
         elif self.is_sparse:
             found = torch.stack([self._row(int(number)) for number in flat])
         else:
@@ -230,7 +231,14 @@ class StoredMap(LinearMap):
             found = self._entries("matrix", at)
             if self.of_complex[0]:
                 found = ComplexMap((flat.size,), (self.n,), found, self._entries("imaginary", at)).matrix
-        return found.reshape(tuple(numbers.shape) + self.in_shape)
+        return found.to(self._shown).reshape(tuple(numbers.shape) + self.in_shape)
+
+    @property
+    def _shown(self) -> torch.dtype:
+        """The dtype of the array that is shown, which of a complex output is complex."""
+        if self.of_sizes:
+            return self.dtype.to_real() if self.dtype.is_complex else self.dtype
+        return self.dtype.to_complex() if self.of_complex[0] else self.dtype
 
     def _row(self, number: int) -> Tensor:
         block, row = divmod(number, self.layout.block)
@@ -254,8 +262,8 @@ class StoredMap(LinearMap):
                 hints=("ask for rows of it (J[rows]) or products with it (pullback, pushforward), or go on with to_dask()",),
             )
         blocks = [self.block(number).to_dense().reshape(self._shape_of(number)) for number in range(self.blocks)]
-        whole = torch.cat(blocks, 0 if self.layout.by_rows else 1) if blocks else torch.zeros((self.m, self.n), dtype=self.dtype)
-        return whole.reshape(self.out_shape + self.in_shape)
+        whole = torch.cat(blocks, 0 if self.layout.by_rows else 1) if blocks else torch.zeros((self.m, self.n))
+        return whole.to(self._shown).reshape(self.out_shape + self.in_shape)
 
     def _shape_of(self, number: int) -> Shape:
         start, stop = self.layout.span(number)
@@ -269,21 +277,21 @@ class StoredMap(LinearMap):
         shifted = [(r + at, c, v) if down else (r, c + at, v) for at, (r, c, v) in zip(starts, found, strict=True)]
         if not shifted:
             none = torch.zeros(0, dtype=torch.int64)
-            return none, none, torch.zeros(0, dtype=self.dtype)
+            return none, none, torch.zeros(0, dtype=self._shown)
         rows, cols, values = (torch.cat(each) for each in zip(*shifted, strict=True))
-        return rows, cols, values
+        return rows, cols, values.to(self._shown)
 
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values."""
         return replace(self, of_sizes=True, known=())
 
     def to_scipy(self) -> Any:
-        """SciPy's sparse matrix (m, n), put together from the blocks."""
+        """SciPy's sparse matrix (m, n), put together from the blocks; of float16 as float32, since SciPy has none of half."""
         import scipy.sparse
 
         blocks = [self._scipy_block(number) for number in range(self.blocks)]
         if not blocks:
-            return scipy.sparse.csr_array((self.m, self.n), dtype=numpy_dtype(self.dtype))
+            return scipy.sparse.csr_array((self.m, self.n), dtype=self._of_scipy)
         join = scipy.sparse.vstack if self.layout.by_rows else scipy.sparse.hstack
         return join(blocks, format="csr")
 
@@ -292,8 +300,13 @@ class StoredMap(LinearMap):
 
         shape = self._shape_of(number)
         if self.is_sparse:
-            return scipy.sparse.csr_array(self._csr(number), shape=shape)
-        return scipy.sparse.csr_array(as_numpy(self.block(number).to_dense()).reshape(shape))
+            data, indices, indptr = self._csr(number)
+            return scipy.sparse.csr_array((data.astype(self._of_scipy), indices, indptr), shape=shape)
+        return scipy.sparse.csr_array(as_numpy(self.block(number).to_dense()).reshape(shape).astype(self._of_scipy))
+
+    @property
+    def _of_scipy(self) -> np.dtype:
+        return np.promote_types(numpy_dtype(self._shown), np.float32)
 
     def to_dask(self) -> Any:
         """A Dask array (m, n) that reads a block when it is computed; of nonzeros its chunks are `scipy.sparse.csr_array`s.
@@ -309,7 +322,7 @@ class StoredMap(LinearMap):
 
         if not self.is_sparse and not self.of_complex[0]:
             return da.from_zarr(self.held.arrays["matrix"])
-        dtype = numpy_dtype(self.dtype.to_complex() if self.of_complex[0] else self.dtype)
+        dtype = self._of_scipy if self.is_sparse else numpy_dtype(self._shown)
         meta = self._scipy_block(0)[:0] if self.is_sparse and self.blocks else np.empty((0, 0), dtype)
         block = self._scipy_block if self.is_sparse else lambda number: as_numpy(self.block(number).to_dense())
         numbers = range(self.blocks)
