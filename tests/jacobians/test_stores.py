@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -117,10 +119,9 @@ def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypa
         close(each.pushforward(u), (matrix @ u.reshape(-1)).reshape(y.shape))
         sizes = each.absolute()
         close(sizes.pullback(v.abs()), (v.reshape(-1).abs() @ matrix.abs().to(v.dtype)).reshape(x.shape).to(x.dtype))
-        if x.dtype not in (torch.float16, torch.bfloat16):
-            sparse = each.to_scipy()
-            assert sparse.shape == matrix.shape
-            close(torch.from_numpy(sparse.toarray()), matrix)
+        sparse = each.to_scipy()
+        assert sparse.shape == matrix.shape
+        close(torch.from_numpy(sparse.toarray()).to(x.dtype), matrix)
         lazy = each.to_dask()
         assert lazy.shape == tuple(matrix.shape)
         computed = lazy.compute()
@@ -166,6 +167,19 @@ def test_complex_numbers_go_pytorch_s_way(name, blocks, tmp_path):
     assert each.of_complex == (y.is_complex(), x.is_complex())
 
 
+def test_complex_numbers_of_half_precision(tmp_path):
+    """PyTorch multiplies no matrices of them; a store is read in single precision, and told of in half."""
+    z = torch.tensor([1 + 2j, 3 - 1j, -2j], dtype=torch.complex64)
+    each = jvpcli.jacobian("z * z", {"z": z.to(torch.complex32)}, save=tmp_path / "J.zarr")["y", "z"]
+    expected = torch.diag((2 * z).conj())  # PyTorch's gradient of Re y
+    for found, wanted in (
+        (each.to_dense(), expected), (each[1], expected[1]), (each.pushforward(z.to(torch.complex32)), 2 * z * z),
+        (each.pullback(z.to(torch.complex32)), z * (2 * z).conj()),
+    ):  # fmt: skip
+        assert found.dtype is torch.complex32
+        assert torch.equal(found.to(torch.complex64), wanted)
+
+
 def test_a_form_that_is_asked_for_is_the_form(tmp_path):
     x = randn(30)
     for form, sparse in (("dense", False), ("sparse", True), ("auto", True)):
@@ -198,26 +212,26 @@ def test_what_was_broken_off_goes_on_to_the_same_bytes(expression, tmp_path, mon
     jvpcli.jacobian(expression, inputs, save=tmp_path / "whole.zarr")
     whole = files(tmp_path / "whole.zarr")
 
-    written, write = [], jvpcli.jacobians.stored.write_block
+    written, write = [], jvpcli.answers.storing.write_block
 
     class KilledError(Exception):
         pass
 
-    def dying(path, cut, number, maps):
+    def dying(jacobians, cut, number, maps):
         """Dies with the numbers of the third block written, and not yet its entry in the record."""
         if len(written) == 2:
-            write(path, cut, number, maps)
+            write(jacobians, cut, number, maps)
             for record in tmp_path.joinpath("J.zarr").rglob(f"nnz/c/{number}"):
                 record.unlink()
             (tmp_path / "J.zarr" / "jacobian" / "c.0123.partial").write_bytes(b"half a chunk")
             raise KilledError
         written.append(number)
-        write(path, cut, number, maps)
+        write(jacobians, cut, number, maps)
 
-    monkeypatch.setattr("jvpcli.jacobians.stored.write_block", dying)
+    monkeypatch.setattr("jvpcli.answers.storing.write_block", dying)
     with pytest.raises(Exception):  # noqa: B017, PT011
         jvpcli.jacobian(expression, inputs, save=tmp_path / "J.zarr")
-    monkeypatch.setattr("jvpcli.jacobians.stored.write_block", write)
+    monkeypatch.setattr("jvpcli.answers.storing.write_block", write)
     with pytest.raises(FileError, match=r"J.zarr is not complete: \d+ of \d+ blocks are missing"):
         jvpcli.open(tmp_path / "J.zarr")
     with pytest.raises(UsageError, match="is there already, and a store is not overwritten"):
@@ -267,21 +281,182 @@ def test_a_mask_and_zeros_with_a_sign_are_compared_bit_by_bit(tmp_path):
         jvpcli.jacobian(**{**asked, "z": torch.tensor([0.0, 0.0, float("nan")])}, resume=True)
 
 
-def test_a_store_whose_writer_died_as_it_was_laid_out_is_begun_anew(tmp_path, monkeypatch):
-    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": tmp_path / "J.zarr"}
+def test_a_store_is_there_once_all_of_it_is_laid_out(tmp_path, monkeypatch):
+    """Who dies over it, or is slower than another, leaves nothing; an empty folder is taken."""
+    path = tmp_path / "J.zarr"
+    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": path}
+    lay_out = jvpcli.jacobians.store._lay_out
 
     def dying(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr("jvpcli.jacobians.stored._create_map", dying)
-        with pytest.raises(KeyboardInterrupt):
-            jvpcli.jacobian(**asked)
-    with pytest.raises(FileError, match="holds no Jacobians of jvp's"):
-        jvpcli.open(tmp_path / "J.zarr")
-    for more in ({}, {"resume": True}):
-        maps = jvpcli.jacobian(**asked, **more)
+    def overtaken(root, layout):
+        lay_out(root, layout)
+        monkeypatch.setattr("jvpcli.jacobians.store._lay_out", lay_out)
+        jvpcli.jacobian(**asked)
+
+    path.mkdir()
+    monkeypatch.setattr("jvpcli.jacobians.store._lay_out", dying)
+    with pytest.raises(KeyboardInterrupt):
+        jvpcli.jacobian(**asked)
+    assert list(tmp_path.rglob("*")) == [path]
+    (tmp_path / "J.zarr.0123456789ab.partial" / "inputs").mkdir(parents=True)  # who is killed cannot take it away
+    monkeypatch.setattr("jvpcli.jacobians.store._lay_out", overtaken)
+    with pytest.raises(FileError, match=r"J\.zarr cannot be written"):
+        jvpcli.jacobian(**asked)
+    assert list(tmp_path.iterdir()) == [path]
+    for maps in (jvpcli.open(path), jvpcli.jacobian(**asked, resume=True)):
         torch.testing.assert_close(maps["y", "x"].to_dense(), torch.diag(torch.cos(asked["x"])))
+
+
+def test_two_writers_at_once(tmp_path, monkeypatch):
+    """One closes the store in the middle of the other's writing, and takes half-written files away; both end well."""
+    monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 64)
+    asked = {"expression": "torch.tanh(W @ x)", "W": randn(9, 3), "x": randn(3), "save": tmp_path / "J.zarr", "wrt": "x"}
+    fill, calls = jvpcli.jacobians.store_blocks._fill, []
+
+    def slow(array, at, values):
+        calls.append(array)
+        if len(calls) == 3:
+            jvpcli.jacobian(**asked, resume=True)
+            raise FileNotFoundError(2, "No such file or directory", "c.0123.partial")
+        fill(array, at, values)
+
+    monkeypatch.setattr("jvpcli.jacobians.store_blocks._fill", slow)
+    maps = jvpcli.jacobian(**asked)
+    torch.testing.assert_close(maps["y", "x"].to_dense(), rows(python("torch.tanh(W @ x)", {"W": 0, "x": 0}), {
+        "W": asked["W"], "x": asked["x"]}, 0)[1][0]["x"])  # fmt: skip
+
+
+def test_a_full_disk_and_a_folder_that_is_read_only_are_told(tmp_path, monkeypatch):
+    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": tmp_path / "J.zarr"}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for where in ("store_blocks._fill", "store._lay_out"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"jvpcli.jacobians.{where}", full)
+            with pytest.raises(FileError, match=r"J\.zarr cannot be written: No space left on device") as told:
+                jvpcli.jacobian(**asked)
+        assert ("--resume goes on from there" in told.value.hints) == ("blocks" in where)
+        shutil.rmtree(tmp_path / "J.zarr", ignore_errors=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot be written: Not a directory"):
+        jvpcli.jacobian(**{**asked, "save": tmp_path / "file" / "J.zarr"})
+    jvpcli.jacobian(**asked)
+
+
+def test_other_versions_than_the_ones_it_was_begun_with_are_named(tmp_path, monkeypatch):
+    asked = {"expression": "torch.sin(x)", "x": torch.arange(8.0), "save": tmp_path / "J.zarr"}
+    jvpcli.jacobian(**asked)
+    here = jvpcli.cluster.versions()
+    monkeypatch.setattr("jvpcli.answers.storing.versions", lambda: {**here, "torch": "9.9"})
+    with pytest.raises(UsageError, match=rf"was begun with torch {re.escape(here['torch'])} \(here 9\.9\)"):
+        jvpcli.jacobian(**asked, resume=True)
+
+
+# Stores that something else has changed
+
+
+def metadata(change):
+    """A change to one file of metadata, as a function of the store's folder."""
+
+    def apply(path, of=""):
+        file = path / of / "zarr.json"
+        told = json.loads(file.read_text())
+        change(told)
+        file.write_text(json.dumps(told))
+
+    return apply
+
+
+def about(**changes):
+    return metadata(lambda told: told["attributes"]["jvp"].update(changes))
+
+
+def of_cut(**changes):
+    return metadata(lambda told: told["attributes"]["jvp"]["cuts"][0].update(changes))
+
+
+def at(place, change):
+    return lambda path: change(path, place)
+
+
+MAP, MATRIX = "jacobian/y/x", "jacobian/y/x/matrix"
+TAMPERED = {
+    "no cuts": about(cuts=7),
+    "a cut without a field": about(cuts=[{"output": "y"}]),
+    "no inputs": about(question={"inputs": 3}),
+    "no question": about(question=None),
+    "blocks of nothing": of_cut(size=0),
+    "blocks of a part": of_cut(size=1.5),
+    "more blocks": of_cut(size=1),
+    "10¹⁵ blocks": of_cut(length=10**15, size=1),
+    "along neither": of_cut(along="diagonals"),
+    "another output": of_cut(output="../../y"),
+    "another input": of_cut(inputs=["../x"]),
+    "two inputs": of_cut(inputs=["x", "x"]),
+    "nonzeros": of_cut(room=[10]),
+    "another shape": at(MAP, metadata(lambda told: told["attributes"].update(shape_out=[9]))),
+    "a negative shape": at(MAP, metadata(lambda told: told["attributes"].update(shape_out=[-1]))),
+    "a function for a dtype": at(MAP, metadata(lambda told: told["attributes"].update(dtype="load"))),
+    "another dtype": at(MAP, metadata(lambda told: told["attributes"].update(dtype="float64"))),
+    "complex": at(MAP, metadata(lambda told: told["attributes"].update(complex=[True, False]))),
+    "no attributes": at(MAP, metadata(lambda told: told.update(attributes={}))),
+    "a larger matrix": at(MATRIX, metadata(lambda told: told.update(shape=[10**9, 10**9]))),
+    "a matrix of text": at(MATRIX, metadata(lambda told: told.update(data_type="string"))),
+    "a matrix of whole numbers": at(MATRIX, metadata(lambda told: told.update(data_type="int32"))),
+    "a matrix without metadata": lambda path: (path / MATRIX / "zarr.json").unlink(),
+    "metadata that is no JSON": lambda path: (path / MATRIX / "zarr.json").write_text("{"),
+    "a list of metadata": lambda path: (path / MAP / "zarr.json").write_text("[]"),
+    "an older Zarr's array": lambda path: (path / MATRIX / "zarr.json").rename(path / MATRIX / ".zarray"),
+    "codecs that nobody knows": at(MATRIX, metadata(lambda told: told.update(codecs=[{"name": "pickle"}]))),
+    "no group": lambda path: shutil.rmtree(path / MAP),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "J.zarr"
+    jvpcli.jacobian("torch.tanh(W @ x)", W=torch.ones(8, 3), x=torch.ones(3), wrt="x", save=path)
+    return path
+
+
+def test_a_store_that_was_tampered_with_is_refused_when_it_is_opened(sound, tmp_path):
+    """And none of it ends as a bug where it is gone on with."""
+    for name, change in TAMPERED.items():
+        path = tmp_path / "J.zarr"
+        shutil.copytree(sound, path)
+        change(path)
+        with pytest.raises(FileError) as told:
+            jvpcli.open(path)
+        assert str(told.value).startswith(f"{path} cannot be read"), name
+        with pytest.raises((FileError, UsageError)):
+            jvpcli.jacobian("torch.tanh(W @ x)", W=torch.ones(8, 3), x=torch.ones(3), wrt="x", save=path, resume=True)
+        shutil.rmtree(path)
+
+
+def test_numbers_that_are_lost_or_damaged_are_not_taken_for_zeros(tmp_path):
+    """Damaged bytes are told as an error, lost numbers are NaN, and lost places an error."""
+    ones, path = torch.ones(8), tmp_path / "J.zarr"
+    asks = [lambda J: J.to_dense(), lambda J: J.pullback(ones), lambda J: J[3], lambda J: J.to_scipy().toarray()]
+
+    def told(ask):
+        try:
+            return np.isnan(np.asarray(ask(jvpcli.open(path)["y", "x"]))).any()
+        except FileError as error:
+            return str(error).startswith(f"{path}/jacobian/y/x/")
+
+    for form, array in (("dense", "matrix"), ("sparse", "indices"), ("sparse", "data"), ("sparse", "indptr")):
+        jvpcli.inspect("torch.sin(x)", x=torch.linspace(1, 2, 8), jacobian=form, save=path)
+        assert not any(map(told, asks))
+        (file,) = [each for each in (path / MAP / array / "c").rglob("*") if each.is_file()]
+        file.write_bytes(b"nonsense")
+        assert all(map(told, asks)), array
+        file.unlink()
+        assert all(map(told, asks)), array
+        shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("length", [300_007, 2 * 300_007, 1 << 19])
@@ -289,7 +464,7 @@ def test_a_block_is_cut_into_few_chunks_whatever_divides_its_length(length, tmp_
     """300,007 is a prime number, and a row of so many is more than a chunk."""
     asked = {"x": torch.ones(length), "w": torch.ones(3), "wrt": "x", "mode": "reverse"}
     maps = jvpcli.jacobian("x.sum() * w", **asked, save=tmp_path / "J.zarr")
-    matrix = maps["y", "x"].group["matrix"]
+    matrix = maps["y", "x"].held.arrays["matrix"]
     assert np.prod(np.divide(matrix.shards, matrix.chunks)) <= 12
     assert maps["y", "x"][1].sum() == length
 

@@ -24,14 +24,16 @@ from jvpcli.answers.products import multiply
 from jvpcli.answers.question import Weight, pose, refuse_cut
 from jvpcli.cluster import carry_out, dashboard, until_done, versions, width
 from jvpcli.errors import FileError, InternalError, UsageError, why
-from jvpcli.jacobians import stored
+from jvpcli.jacobians import store
 from jvpcli.jacobians.cuts import Cut, block, cuts_of
 from jvpcli.jacobians.figures import array, as_numpy
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import jvp
 from jvpcli.jacobians.small import Derivatives
-from jvpcli.jacobians.stored import StoredMap
+from jvpcli.jacobians.store_blocks import write_block
+from jvpcli.jacobians.store_layout import Opened
+from jvpcli.jacobians.stored import StoredMap, open_maps
 from jvpcli.problem import Problem
 from jvpcli.report import Blocks, Plan, Saved, Stored
 from jvpcli.request import Request, Tell
@@ -102,26 +104,27 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
     form = request.jacobian if request.jacobian in ("dense", "sparse") else "auto"
     files = _files(request)
     question, cuts = _question(problem, request, form, files), cuts_of(problem, request.mode, form, limit)
-    if stored.exists(path):
+    if store.exists(path):
         cuts = _begun(path, question, problem, request)
     else:
-        stored.create(path, question, problem, problem.inputs, cuts)
-    todo = list(stored.missing(path, cuts))
+        store.create(path, question, problem, problem.inputs, cuts)
+    todo = list(store.missing(path, cuts))
     total, job = sum(cut.count for cut in cuts), _job(request, problem, path, files, cuts, limit)
     vectors = _vectors(problem, cotangents, tangents)
 
     told = _Told(request.tell, path, total)
 
     def here() -> list[tuple[Part, list[Tensor]]]:
+        jacobians = store.jacobians(path, "r+")
         for done, (place, number) in enumerate(todo, 1):
-            stored.write_block(path, cuts[place], number, block(problem, cuts[place], number, limit))
+            write_block(jacobians, cuts[place], number, block(problem, cuts[place], number, limit))
             told(done, len(todo))
         return [(part, multiply_part((path, vectors), part)) for part in _parts(cuts, 1)]
 
     found: list[tuple[Part, list[Tensor]]] = []
 
     def there(client: Client) -> None:
-        waiting, page = list(stored.missing(path, cuts)), dashboard(client)
+        waiting, page = list(store.missing(path, cuts)), dashboard(client)
         for done, _ in enumerate(carry_out(client, compute_block, job, waiting, "jvp-block"), 1):
             told(done, len(waiting), page)
         parts = _parts(cuts, width(client))
@@ -131,7 +134,7 @@ def write(problem: Problem, request: Request, cotangents: Mapping[str, Weight], 
         found = here()
     else:
         until_done(request.cluster, there)
-    maps = _with_products(stored.open_maps(path, unfinished=True), vectors, sorted(found, key=lambda each: each[0]))
+    maps = _with_products(open_maps(path, unfinished=True), vectors, sorted(found, key=lambda each: each[0]))
     return Written(maps, cuts, len(todo), limit, vectors)
 
 
@@ -148,7 +151,7 @@ class _Told:
         if self._tell and now >= self._next:  # the files of a large store take a while to look through
             self._next = now + SELDOM
             left = (now - self._start) / done * (of - done)
-            size = stored.written_bytes(self._path) / 1e9
+            size = store.written_bytes(self._path) / 1e9
             about = [f"{size:.1f} GB", f"{timedelta(seconds=round(left))} left", *([page] if page else [])]
             self._tell(f"blocks written ({', '.join(about)})", self._total - of + done, self._total)
 
@@ -160,7 +163,7 @@ def _question(problem: Problem, request: Request, form: str, files: Files) -> di
     return {
         "expression": text, "inputs": list(problem.inputs), "wrt": list(problem.wrt), "outputs": outputs, "seed": request.seed,
         "imported": [sha256(text.encode()).hexdigest() for _, text in files], "mode": request.mode, "jacobian": form,
-        "device": request.device, "versions": versions(),
+        "device": request.device, **versions(),
     }  # fmt: skip
 
 
@@ -175,15 +178,23 @@ def _begun(path: str, question: Mapping[str, Any], problem: Problem, request: Re
     Raises:
         UsageError: there are blocks in it and going on was not asked for, or it holds something else.
     """
-    known = stored.about(path)
-    if not request.resume and len(list(stored.missing(path, known.cuts))) < sum(cut.count for cut in known.cuts):
+    known = store.about(path)
+    if not request.resume and len(list(store.missing(path, known.cuts))) < sum(cut.count for cut in known.cuts):
         raise UsageError(
             f"{request.save} is there already, and a store is not overwritten",
             hints=("--resume goes on with it: blocks that it has are not computed again", "remove it, or name another"),
         )
-    other = [name for name, value in question.items() if known.question.get(name) != value]
+    then = known.question
+    changed = [f"{name} {then.get(name)} (here {mine})" for name, mine in versions().items() if then.get(name) != mine]
+    if changed:
+        raise UsageError(
+            f"{request.save} was begun with {', '.join(changed)}",
+            explanation="Blocks that different versions compute may be rounded differently.",
+            hints=("go on with the versions that it was begun with, or name another store",),
+        )
+    other = [name for name, value in question.items() if then.get(name) != value]
     if not other:
-        held = stored.inputs_of(path)
+        held = store.inputs_of(path)
         other = [f"the value of {name}" for name, x in problem.inputs.items() if not _same(held[name], x)]
     if other:
         raise UsageError(
@@ -227,18 +238,18 @@ def compute_block(job: Job, which: tuple[int, int]) -> None:
     """On a worker: computes a block and writes it; nothing comes back."""
     place, number = which
     cut = job.cuts[place]
-    problem = _posed(job)
-    stored.write_block(job.path, cut, number, block(problem, cut, number, job.limit))
+    problem, jacobians = _begin(job)
+    write_block(jacobians, cut, number, block(problem, cut, number, job.limit))
 
 
 @lru_cache(maxsize=1)
-def _posed(job: Job) -> Problem:
-    """The problem of a job, evaluated once on each worker."""
+def _begin(job: Job) -> tuple[Problem, Mapping[tuple[str, str], Opened]]:
+    """The problem of a job and its store: evaluated, and opened, once on each worker."""
     import tempfile
 
     request = job.request
     if isinstance(request.expression, str):
-        held = stored.inputs_of(job.path)
+        held = store.inputs_of(job.path)
         request = replace(request, inputs={name: held[name] for name in request.inputs if name in held})
     with tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -247,7 +258,7 @@ def _posed(job: Job) -> Problem:
             Path(paths[-1]).write_text(text, encoding="utf-8")
         problem = pose(replace(request, imports=tuple(paths)))
     refuse_cut(problem)
-    return problem
+    return problem, store.jacobians(job.path, "r+")
 
 
 # Products
@@ -291,7 +302,7 @@ def _parts(cuts: Sequence[Cut], count: int) -> list[Part]:
 def multiply_part(shared: tuple[str, Vectors], part: Part) -> list[Tensor]:
     """On a worker: what consecutive blocks give to the products."""
     (path, vectors), (y, x, first, last) = shared, part
-    return stored.open_maps(path, unfinished=True)[y, x].products(first, last, *vectors[y, x])
+    return open_maps(path, unfinished=True)[y, x].products(first, last, *vectors[y, x])
 
 
 def _with_products(
@@ -337,7 +348,7 @@ def saved(problem: Problem, request: Request, written: Written) -> Saved:
         rows, columns, norms = each.picture()
         cut = next(cut for cut in written.cuts if cut.output == y and x in cut.inputs)
         found.setdefault(y, {})[x] = Stored(
-            format=each.told["format"],
+            format="csr" if each.is_sparse else "dense",
             along=cut.along,
             blocks=cut.count,
             block_size=cut.size,
@@ -347,7 +358,7 @@ def saved(problem: Problem, request: Request, written: Written) -> Saved:
             diagonal=array(each.diagonal),
             picture=Blocks((rows,), (columns,), norms),
         )
-    size = stored.close(str(Path(request.save).absolute()))
+    size = store.close(str(Path(request.save).absolute()))
     return Saved(request.save, sum(cut.count for cut in written.cuts), written.computed, size, found)
 
 

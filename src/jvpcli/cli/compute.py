@@ -62,7 +62,7 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
             tell_limit(context)
             start_threads()
         if request.command == "inspect" and is_store(request.save):
-            from jvpcli.jacobians.stored import start
+            from jvpcli.jacobians.store import start
 
             start()
             gc.enable()  # blocks leave cycles behind, and there are many

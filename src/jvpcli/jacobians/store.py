@@ -1,0 +1,251 @@
+"""A Zarr store of Jacobians as a whole: begun, told of, looked through for what is missing, and closed.
+
+What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks.py`, and read by `stored.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jvpcli.errors import FileError, why
+from jvpcli.jacobians.cuts import Cut
+from jvpcli.jacobians.figures import as_numpy
+from jvpcli.jacobians.store_layout import (
+    Layout,
+    Opened,
+    dtype_in,
+    input_place,
+    numpy_dtype,
+    open_array,
+    open_in,
+    place,
+    read,
+)
+from jvpcli.language.values import dtype_name
+from jvpcli.problem import Named, Problem
+
+Seen = TypeVar("Seen")
+
+FORMAT = 1
+"""The number of this layout."""
+
+THREADS = {"threading.max_workers": 2, "async.concurrency": 2}
+"""Zarr's threads, which compress a chunk each: more of them would hold more than a block."""
+
+
+def start() -> None:
+    """Loads Zarr and starts its threads: what they take is not a request's memory."""
+    import zarr
+
+    with zarr.config.set(THREADS):
+        zarr.create_array({}, data=np.ones((4, 1 << 16)), chunks=(1, 1 << 16), shards=(4, 1 << 16))[...]
+
+
+# From nothing to complete
+
+
+def exists(path: str) -> bool:
+    """Whether there is something at a path, other than an empty folder."""
+    try:
+        return bool(os.listdir(path))
+    except OSError:
+        return os.path.lexists(path)
+
+
+def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Named, cuts: Sequence[Cut]) -> None:
+    """A new store with no block in it.
+
+    It is laid out beside the path, and moved there once it is whole: of two that begin at once one is told of the other.
+
+    Args:
+        path: where there is nothing yet, or an empty folder.
+        question: what the Jacobians are of, as JSON has it.
+        problem: evaluated; its shapes and dtypes are kept.
+        inputs: whose values are kept.
+        cuts: into which blocks the Jacobians are cut.
+
+    Raises:
+        FileError: it cannot be written there.
+    """
+    import zarr
+
+    target = os.path.realpath(path)
+    begun = f"{target}.{os.urandom(6).hex()}.partial"
+    told: Any = {"format": FORMAT, "question": question, "cuts": list(map(asdict, cuts)), "complete": False}
+    try:
+        root = zarr.open_group(begun, mode="w-", zarr_format=3, attributes={"jvp": told})
+        for name, value in inputs.items():
+            held = root.create_array(input_place(name), data=as_numpy(value))
+            held.attrs["dtype"] = dtype_name(value.dtype)
+        for cut in cuts:
+            y = problem.differentiable[cut.output]
+            for x in cut.inputs:
+                _lay_out(root, Layout.of(cut, x, y, problem.leaves[x]))
+        with suppress(OSError):
+            os.rmdir(target)  # an empty folder
+        os.rename(begun, target)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {why(error, path)}") from error
+    finally:
+        for left in Path(target).parent.glob(f"{Path(target).name}.{'[0-9a-f]' * 12}.partial"):  # and what others died over
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lay_out(root: Any, layout: Layout) -> None:
+    group = root.create_group(place(layout.output, layout.input), attributes=layout.attributes())
+    for name, held in layout.arrays().items():
+        group.create_array(name, **vars(held))
+
+
+def missing(path: str, cuts: Sequence[Cut]) -> Iterator[tuple[int, int]]:
+    """The blocks that are not whole yet: the place of their cut, and their number there."""
+    held = jacobians(path)
+    for at, cut in enumerate(cuts):
+        known = [read(held[cut.output, x].arrays["nnz"]) for x in cut.inputs]
+        yield from ((at, int(number)) for number in np.flatnonzero(np.min(known, axis=0) < 0))
+
+
+def close(path: str) -> int:
+    """Marks a store as complete and takes away what dead writers have left; the bytes that it has on the disk."""
+    root = opened(path, "r+")
+    for left in Path(path).rglob("*.partial"):
+        left.unlink(missing_ok=True)
+    try:
+        root.attrs["jvp"] = {**root.attrs["jvp"], "complete": True}
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {why(error, path)}") from error
+    return written_bytes(path)
+
+
+def written_bytes(path: str) -> int:
+    """The bytes that a store has on the disk; files that come and go meanwhile don't count."""
+    return sum(file.stat().st_size for file in Path(path).rglob("*") if not file.name.endswith(".partial") and file.is_file())
+
+
+# What a store tells
+
+
+@dataclass(frozen=True)
+class About:
+    """What a store tells of itself.
+
+    Attributes:
+        question: what the Jacobians are of.
+        cuts: how they were cut.
+        complete: whether all blocks are there, and were compared.
+    """
+
+    question: Mapping[str, Any]
+    cuts: tuple[Cut, ...]
+    complete: bool
+
+
+def about(path: str) -> About:
+    """What a store tells of itself.
+
+    Raises:
+        FileError: there is none, or what is there was not written by jvp.
+    """
+    known = opened(path, "r").attrs.get("jvp")
+    if not isinstance(known, Mapping) or known.get("format") != FORMAT:
+        raise FileError(f"{path} holds no Jacobians of jvp's", hints=("jvp inspect … --save J.zarr writes them",))
+    return checked(path, lambda: About(_question(known["question"]), tuple(map(_cut, known["cuts"])), known["complete"] is True))
+
+
+def _question(told: Any) -> Mapping[str, Any]:
+    if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told["inputs"]):
+        raise ValueError("what was asked is not told")
+    return told
+
+
+def _cut(told: Any) -> Cut:
+    """How Jacobians were cut.
+
+    Raises:
+        ValueError, TypeError, KeyError: what is told is none that `cuts.py` makes.
+    """
+    cut = Cut(**{**told, "inputs": tuple(told["inputs"]), "room": tuple(told["room"])})
+    numbers = [cut.length, cut.size - 1, *[room for room in cut.room if room is not None]]
+    if (
+        not all(isinstance(name, str) for name in (cut.output, *cut.inputs))
+        or not all(type(number) is int and number >= 0 for number in numbers)
+        or len(cut.inputs) != len(cut.room)
+        or not (cut.along == "rows" or (cut.along == "columns" and cut.room == (None,)))
+    ):
+        raise ValueError(f"{told} is no cut")
+    return cut
+
+
+def inputs_of(path: str) -> dict[str, Tensor]:
+    """The inputs that a store holds, by name.
+
+    Raises:
+        FileError: they cannot be read.
+    """
+    root, known = opened(path, "r"), about(path)
+
+    def value(name: str) -> Tensor:
+        dtype = dtype_in(root[input_place(name)].attrs)
+        return torch.from_numpy(read(open_array(root, input_place(name), numpy_dtype(dtype)))).to(dtype)
+
+    return checked(path, lambda: {name: value(name) for name in known.question["inputs"]})
+
+
+def jacobians(path: str, mode: Literal["r", "r+"] = "r") -> dict[tuple[str, str], Opened]:
+    """(output, input) to the Jacobian that a store holds.
+
+    Raises:
+        FileError: they are not there as this layout has them.
+    """
+    root, known = opened(path, mode), about(path)
+    return checked(
+        path,
+        lambda: {(cut.output, x): open_in(root[place(cut.output, x)], cut, x) for cut in known.cuts for x in cut.inputs},
+    )
+
+
+def checked(path: str, look: Callable[[], Seen]) -> Seen:
+    """What is seen in a store by whoever takes it for one that jvp wrote.
+
+    Raises:
+        FileError: it is none, or something has changed it.
+    """
+    try:
+        return look()
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:  # whatever odd metadata makes Zarr, or us, raise
+        what = f"{error.args[0]} is not there" if isinstance(error, KeyError) and error.args else str(error)
+        raise FileError(
+            f"{path} cannot be read as a store of jvp's: {what}",
+            explanation="Something other than jvp has changed it, or a file of it was lost.",
+            hints=("remove the store, and compute it again",),
+        ) from error
+
+
+def opened(path: str, mode: Literal["r", "r+"]) -> Any:
+    """The root of a store.
+
+    Raises:
+        FileError: there is none.
+    """
+    import zarr
+
+    try:
+        return zarr.open_group(path, mode=mode, zarr_format=3)
+    except Exception as error:  # whatever odd metadata makes Zarr raise
+        if not os.path.lexists(path):
+            raise FileError(f"{path} cannot be read: there is no such directory") from error
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise FileError(f"{path} cannot be read: {why(error, path)}") from error
+        raise FileError(f"{path} cannot be read: it is no Zarr store") from error
