@@ -2,11 +2,11 @@
 
     python -m benchmarks.nets [WORD ...]      # the cases whose names hold a word; benchmarks/NETS.md holds a table
 
-For each case, in milliseconds of processor time of one thread, the evaluation included: the chosen way, with a plan that is
-found made; a first call, which makes the plan, too; and `jvpcli.jacobian` of the Python function, asked again.  They are told
-by the time of torch's best way: `functional.jacobian`, vectorized or not, `jacrev`, `jacfwd`.  Beside them: the chosen way by
-our best strategy, and by a `vmap` over the samples of a batch that is written by hand.  All ways of a case take turns, and
-medians are taken.  Where the system tells, the memory that the chosen way and torch's best one take at most is told, too.
+For each case, in milliseconds of processor time of one thread, the evaluation included: the chosen way, as a call that finds
+its plan and its index arrays made; a first call, which makes them; and `jvpcli.jacobian` of the Python function, asked again.
+They are told by the time of torch's best way: `functional.jacobian`, vectorized or not, `jacrev`, `jacfwd`.  Beside them: the
+chosen way by our best strategy, and by a `vmap` over the samples of a batch that is written by hand.  All ways of a case take
+turns, and medians are taken.  The memory that the chosen way and torch's best one take at most is told, too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from math import exp, inf, log
 from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 import jvpcli
 from benchmarks.programs import Case, make_cases
@@ -97,19 +99,19 @@ def _once(way: Callable[[], Any]) -> float:
 
 
 def peak(way: Callable[[], Any]) -> float:
-    """MiB that a call takes at most over what there was before, in a fork; NaN where the system does not tell.
+    """MiB of tensors that a call holds at most over what there was before, by what torch's profiler tells of its allocator.
 
-    What was freed and is used again counts as nothing.
+    In a fork: a process that has profiled once may take longer for what is measured after that.
     """
     reading, writing = os.pipe()
     if not (child := os.fork()):
         try:
             way()
-            with open("/proc/self/clear_refs", "w") as reset:
-                reset.write("5")
-            before = _kilobytes("VmRSS")
-            found = way()
-            os.write(writing, str(_kilobytes("VmHWM") - before).encode())
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+                found = way()
+            events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+            held = accumulate([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+            os.write(writing, str(max(held, default=0)).encode())
             del found
         finally:
             os._exit(0)
@@ -117,12 +119,7 @@ def peak(way: Callable[[], Any]) -> float:
     with os.fdopen(reading) as answer:
         told = answer.read()
     os.waitpid(child, 0)
-    return max(0, int(told)) / 1024 if told else float("nan")
-
-
-def _kilobytes(name: str) -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(name))
+    return int(told) / 2**20 if told else float("nan")
 
 
 def our_ways(case: Case) -> dict[str, Callable[[], Any]]:
@@ -133,8 +130,10 @@ def our_ways(case: Case) -> dict[str, Callable[[], Any]]:
         return case.function(*leaves), leaves
 
     def gone(way: Way) -> Callable[[], Any]:
+        work = Workspace()  # as of an earlier call
+
         def go() -> Any:
-            planned, work = plan(*evaluated()), Workspace()
+            planned = plan(*evaluated())
             work.structure(work.key(*planned.key), lambda: way)
             done = compute(planned, work)
             if (done.way.strategy, done.way.mode) != (way.strategy, way.mode):
@@ -183,6 +182,7 @@ def main(words: list[str]) -> int:
     """Measures and prints; 1 where a plan was not good enough."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler says on stderr that it starts
     over: list[tuple[float, str]] = []
     logs: list[float] = []
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
@@ -202,7 +202,7 @@ def main(words: list[str]) -> int:
             case.name, f"{planned.graph.m}×{planned.graph.n}", f"{planned.chosen.strategy} {planned.chosen.mode}",
             f"{found['chosen']:.3g}", best, f"{found[best]:.3g}", f"{chosen:.2f}", f"{first:.2f}", f"{asked:.2f}", f"{own:.2f}",
             f"{found['chosen'] / found['by hand']:.2f}" if found.get("by hand", inf) < inf else "–",
-            f"{held[0]:.1f} against {held[1]:.1f}",
+            f"{held[0]:.2g} against {held[1]:.2g}",
         )  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
         logs.append(log(chosen))

@@ -12,7 +12,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "jvpcli"
 
 FLOORS = {
-    "errors": 0, "system": 0, "version": 0, "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
+    "attributes": 0, "errors": 0, "system": 0, "version": 0,
+    "program": 0.1, "report": 0.1, "request": 0.15, "writer": 0.1, "options": 0.2,
     "render": 0.5, "cluster": 0.6,
     "language": 1,
     "problem": 1.5,

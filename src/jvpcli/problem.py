@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from torch._C import _functorch as functorch
 from torch._functorch.vmap import lazy_load_decompositions
 from torch.utils.hooks import RemovableHandle
 
+from jvpcli.attributes import cached_property
 from jvpcli.language.course import Course, Courses, holds_anywhere, run_steps
 from jvpcli.language.evaluate import (
     Evaluation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from math import isfinite, prod
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians import passes
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.graph import Graph, Spine, accumulate, pull_back, read_graph, start_of
@@ -95,7 +96,7 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     heavy = sum([name not in LIGHT for name in graph.operations])
     few = count / (ALONE * chunk) - heavy
     light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
-    return Manner(chunk, chunk > 1 and not graph.trusted, light, not graph.whole and (fused or turned or flat))
+    return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
 
 
 def _flat_entries(graph: Graph) -> int:

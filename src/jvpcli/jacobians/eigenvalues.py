@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.linear_map import DenseMap, LinearMap
 from jvpcli.jacobians.spectrum import diagonal_blocks, orthogonal
 from jvpcli.problem import Named

@@ -10,12 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import is_out_of_memory
 from jvpcli.jacobians.compose import Terms
 from jvpcli.jacobians.dense import (

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.passes import paired
 from jvpcli.language.evaluate import Evaluation, ordinary

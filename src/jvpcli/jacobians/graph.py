@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.compose import Terms, add, compose
 from jvpcli.jacobians.kronecker import identity
 from jvpcli.jacobians.linear_map import Shape
@@ -98,12 +98,12 @@ class Graph:
     @cached_property
     def whole(self) -> bool:
         """Whether only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks."""
-        return self.hooked or any(dtype.is_complex for dtype in {meta.dtype for metas in self.metas for meta in metas})
+        return self.hooked or any(meta.dtype.is_complex for node in self.order for meta in node._input_metadata)
 
     @cached_property
-    def metas(self) -> list[Sequence[Any]]:
-        """What each node tells of its operation's outputs."""
-        return [node._input_metadata for node in self.order]
+    def taken(self) -> list[list[Shape]]:
+        """The shapes of what each node takes: of its operation's outputs."""
+        return [[tuple(meta.shape) for meta in node._input_metadata] for node in self.order]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -151,8 +151,8 @@ class Graph:
 
     @cached_property
     def shapes(self) -> dict[Node, list[Shape]]:
-        """Of what each node takes: of its operation's outputs; with those of the inputs that are reached."""
-        found = {node: [tuple(meta.shape) for meta in metas] for node, metas in zip(self.order, self.metas, strict=True)}
+        """Those by node, with those of the inputs that are reached."""
+        found = dict(zip(self.order, self.taken, strict=True))
         return found | {leaf: [tuple(x.shape)] for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None}
 
     @cached_property
@@ -185,40 +185,45 @@ class Graph:
     @cached_property
     def sizes(self) -> list[int]:
         """Entries of what each node takes: of its operation's outputs."""
-        return [prod(meta.shape) for node in self.order for meta in node._input_metadata]
+        return [prod(shape) for shapes in self.taken for shape in shapes]
 
     def together(self, passes: int, room: float, exactly: bool = False) -> tuple[int, int]:
         """How many of some passes can be taken at a time in so many bytes, one in any case, and the bytes that they hold at most.
 
         A bound for these does where all fit, since it is found sooner; or they are worked out `exactly`.
         """
-        beside = max(self.spare.values(), default=0)
-        bound = passes * (4 * (sum(self.sizes) + self.m) + 2 * self.n + beside) * self.like.element_size()
+        bound = passes * self._held(self.m + sum(self.sizes))
         if bound <= room and not exactly:
             return max(1, passes), bound
         chunk = int(max(1, min(passes, room // max(1, self.footprint))))
         return chunk, chunk * self.footprint
 
+    def _held(self, waiting: int) -> int:
+        """Bytes that one pass may hold at a time: so many entries of cotangents that wait, and a few of the largest tensors."""
+        largest, beside = max(self.m, max(self.sizes, default=0)), max(self.spare.values(), default=0)
+        return (max(4 * largest, waiting + 2 * largest) + beside + 2 * self.n) * self.like.element_size()
+
     @cached_property
     def spare(self) -> dict[Node, int]:
         """Entries that a pass holds at a node for what is asked for or not; only of nodes that don't look which it is."""
-        return {node: spare(node) for node, name in zip(self.order, self.names, strict=True) if is_fused(name)}
+        fused = set(filter(is_fused, set(self.names)))
+        return {node: spare(node) for node, name in zip(self.order, self.names, strict=True) if name in fused} if fused else {}
 
     @cached_property
     def singles(self) -> int:
         """How often a single number is broadcast on the way."""
         if 1 not in self.sizes and all(map(Tensor.dim, self.inputs)):
             return 0
-        single = {node for node, metas in zip(self.order, self.metas, strict=True) if not all(meta.shape for meta in metas)}
+        single = {node for node, shapes in zip(self.order, self.taken, strict=True) if () in shapes}
         single |= {leaf for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None and not x.dim()}
         spread = [node for node, name in zip(self.order, self.operations, strict=True) if name in SPREAD and node not in single]
         return sum([to in single for node in spread for to, _ in node.next_functions])
 
     @cached_property
     def footprint(self) -> int:
-        """Bytes that one pass may hold at a time: the cotangents that wait, and a few of the largest tensors."""
-        left, waiting = iter(self.sizes), dict[Node, int]()
-        entries = {node: [next(left) for _ in metas] for node, metas in zip(self.order, self.metas, strict=True)}
+        """Bytes that one pass may hold at a time, with the cotangents that wait as it goes on."""
+        waiting = dict[Node, int]()
+        entries = {node: list(map(prod, shapes)) for node, shapes in zip(self.order, self.taken, strict=True)}
         counted, now, most = set[tuple[Node, int]](), self.m, self.m
         for node in entries:
             for edge in node.next_functions:
@@ -229,8 +234,7 @@ class Graph:
                     now += entries[to][nr]
             most = now if now > most else most  # max() takes a fifth of it all
             now -= waiting.pop(node, 0)
-        largest, beside = max([self.m, *self.sizes]), max(self.spare.values(), default=0)
-        return (max(4 * largest, most + 2 * largest) + beside + 2 * self.n) * self.like.element_size()
+        return self._held(most)
 
 
 def read_graph(

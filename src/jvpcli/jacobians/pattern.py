@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.compose import Terms, add
 from jvpcli.jacobians.graph import Change, Graph, accumulate
 from jvpcli.jacobians.kronecker import KroneckerMap, identity, kronecker

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import ceil, gcd, inf, prod
 
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.dense import BATCH_BYTES
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import JvpError
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
