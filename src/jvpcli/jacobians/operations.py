@@ -12,7 +12,7 @@ smooth   analytic where it is defined: an entry of the Jacobian that is not zero
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -74,6 +74,15 @@ MASKED = frozenset(["Where", "MaskedFill"])
 ORDERED = frozenset(("LinalgEigh", "LinalgSvd"))
 """Smooth operations whose results stand in the order of their values, which is another at another point."""
 
+REGULAR_NAMES = """
+Mul Addcmul Lerp Cos Cosh Sin Sinh Tan Tanh Exp Exp2 Expm1 Log Log2 Log10 Log1P Logaddexp Logaddexp2 Sqrt Rsqrt Reciprocal Acos
+Acosh Asin Asinh Atan Atanh Sigmoid LogSigmoid Erf Erfc Erfinv Gelu Silu Mish Tril Triu Deg2Rad Rad2Deg Logsumexp Softmax
+SafeSoftmax LogSoftmax Mm Bmm Mv Dot Addmm Baddbmm Addbmm Addmv Addr Linear Convolution MseLoss NativeLayerNorm NativeGroupNorm
+LinalgInvEx LinalgSolveEx LinalgCross
+"""
+"""Smooth operations whose derivatives are continuous wherever they are finite, those that are rigid aside: no norm, whose
+derivative torch takes for zero where it has none."""
+
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
 COPYING = PICKING | (RIGID - frozenset(ADDING_NAMES.split()))
@@ -81,6 +90,7 @@ COPYING = PICKING | (RIGID - frozenset(ADDING_NAMES.split()))
 
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
 SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
+REGULAR = RIGID | frozenset(REGULAR_NAMES.split())
 
 
 @dataclass(frozen=True)
@@ -182,6 +192,20 @@ def picks_by_value(node: Node, name: str, reached: Container[Node]) -> bool:
 def picks_by_index(name: str, operand: int) -> bool:
     """Whether an index tells which of an operand's entries it reads, or where it puts them."""
     return name in PICKED or (name in PUT and operand > 0)
+
+
+def is_regular(nodes: Iterable[Node]) -> bool:
+    """Whether derivatives are continuous wherever they are finite, told by all nodes of a function's graph; `weighed` aside."""
+    return all(map(_is_regular, nodes))
+
+
+def _is_regular(node: Node) -> bool:
+    name = operation(node)
+    if name == "Pow":
+        return bool(node.name() == "PowBackward0")  # to the power of a number; a tensor's own derivative is masked at 0
+    if name == "Div":
+        return not getattr(node, "_saved_rounding_mode", None)
+    return name in REGULAR or name == "AccumulateGrad"
 
 
 def _scales(node: Node, name: str, reached: Container[Node]) -> bool:

@@ -19,7 +19,7 @@ from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
 from jvpcli.jacobians.nearby import all_finite, elsewhere, others, sampled
 from jvpcli.jacobians.operations import Nature, natures
 from jvpcli.jacobians.passes import forward_jacobian, reverse_jacobian
-from jvpcli.jacobians.stacked import Around, look_around
+from jvpcli.jacobians.stacked import Around, Sides, look_around
 from jvpcli.jacobians.structure import classify_complex, kind_by_values, unproved, without_artefacts
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Named, Problem
@@ -35,9 +35,6 @@ NEARBY = 0.05
 
 Maps = Mapping[tuple[str, str], LinearMap]
 """(output, input) to ∂output/∂input."""
-
-Sides = tuple[list[Tensor], list[Tensor]]
-"""Generic gradients a few roundings to both sides of the point."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A small problem in one pass: the point and places around it stacked, run together under vmap, pulled back once.
 
 The rows and columns of the Jacobian are as many copies of the point as there are; as many more stand elsewhere, for the
-structure, and one on each side, for kinks.  What comes out for the point is compared with a backward pass of the
-evaluation itself, and where they differ nothing of the pass is believed.
+structure, and one on each side, for kinks, where the operations do not tell that there are none.  Where they may do
+otherwise one by one, what comes out for the point is compared with a backward pass of the evaluation itself, and where they
+differ nothing of the pass is believed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ import torch
 from torch import Tensor
 
 from jvpcli.jacobians.linear_map import DenseMap
-from jvpcli.jacobians.nearby import cotangents_for_kinks, two_sides
+from jvpcli.jacobians.nearby import all_finite, cotangents_for_kinks, two_sides
+from jvpcli.jacobians.operations import is_regular
 from jvpcli.jacobians.passes import basis, grad
 from jvpcli.problem import Named, Problem
 
 Maps = Mapping[tuple[str, str], DenseMap]
+
+Sides = tuple[list[Tensor], list[Tensor]]
+"""Generic gradients a few roundings to both sides of the point; none where the operations tell that they are the same."""
 
 MOST_ENTRIES = 1 << 16
 """Up to so many entries of inputs and outputs in all rows together the points are stacked."""
@@ -32,16 +37,17 @@ class Around:
 
     maps: Maps
     sample: Maps | None
-    sides: tuple[list[Tensor], list[Tensor]]
+    sides: Sides
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a pass: `count` at the point, as many at the sample, one below and one above."""
+    """The rows of a pass: `count` at the point, as many at the sample, and with `sides` one below and one above."""
 
     outputs: Named
     inputs: Named
     forward: bool
+    sides: bool
 
     @property
     def counted(self) -> Named:
@@ -63,11 +69,11 @@ class _Rows:
         return stacks
 
     def points(self, sample: Named) -> dict[str, Tensor]:
-        """The values of every input, (2 count + 2, *shape)."""
-        below, above = two_sides(self.inputs)
+        """The values of every input at each row."""
+        sides = two_sides(self.inputs) if self.sides else ()
         return {
             name: torch.cat(
-                [_copies(x.detach(), self.count), _copies(sample[name], self.count), below[name][None], above[name][None]]
+                [_copies(x.detach(), self.count), _copies(sample[name], self.count), *[side[name][None] for side in sides]]
             ).requires_grad_()
             for name, x in self.inputs.items()
         }
@@ -78,11 +84,12 @@ class _Rows:
         weights = rows
         if self.forward:
             weights = [torch.ones((2 * self.count, *w.shape), dtype=w.dtype, device=w.device) for w in generic]
-        stacks = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(weights, generic, strict=True)]
-        return _Seeds(generic, [stack.requires_grad_(self.forward) for stack in stacks], rows)
+        if self.sides:
+            weights = [torch.cat([row, _copies(weight, 2)]) for row, weight in zip(weights, generic, strict=True)]
+        return _Seeds(generic, [stack.requires_grad_(self.forward) for stack in weights], rows)
 
     def cut(self, found: Sequence[Tensor], start: int) -> dict[tuple[str, str], DenseMap]:
-        """The maps from the rows that begin at `start`; `found` are (2 count + 2, entries) for the other tensors."""
+        """The maps from the rows that begin at `start`; `found` are (rows, entries) for the other tensors."""
         maps: dict[tuple[str, str], DenseMap] = {}
         for own, t in self.counted.items():
             for other, block in zip(self.outputs if self.forward else self.inputs, found, strict=True):
@@ -100,7 +107,7 @@ class _Seeds:
 
     Attributes:
         generic: a cotangent of every output in which nothing cancels.
-        weights: the cotangents of every output, (2 count + 2, *shape): the generic ones for the sides.
+        weights: the cotangents of every output at each row: the generic ones for the sides.
         basis: as `_Rows.basis` has it.
     """
 
@@ -128,7 +135,8 @@ def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
         sample: values of the inputs at which the maps are sampled, for the structure.
     """
     outputs, inputs = problem.differentiable, problem.leaves
-    rows = _Rows(outputs, inputs, mode == "forward")
+    regular = problem.once("regular", lambda: not problem.weighed and all(map(is_regular, map(problem.below, outputs))))
+    rows = _Rows(outputs, inputs, mode == "forward", not regular)
     tensors = (*outputs.values(), *inputs.values())
     if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
         return None
@@ -136,32 +144,34 @@ def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, gradients = _pass(problem, rows, seeds, sample)
+            found, sides = _pass(problem, rows, seeds, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     blocks = [block.reshape(len(block), -1) for block in found]
     maps = rows.cut(blocks, 0)
-    if not _believable(maps, outputs, inputs, seeds.generic):
+    if not (_is_finite(maps) if regular else _believable(maps, outputs, inputs, seeds.generic)):
         return None
     sampled = rows.cut(blocks, rows.count)
-    finite = all(math.isfinite(float(each.matrix.sum())) for each in sampled.values())
-    return Around(maps, sampled if finite else None, ([g[-2] for g in gradients], [g[-1] for g in gradients]))
+    return Around(maps, sampled if _is_finite(sampled) else None, sides)
 
 
-def _pass(
-    problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named
-) -> tuple[Sequence[Tensor], list[Tensor]]:
-    """What the maps are cut from, and the gradients of all rows, (2 count + 2, *shape) for each input."""
+def _is_finite(maps: Maps) -> bool:
+    return all([all_finite(each.matrix) for each in maps.values()])
+
+
+def _pass(problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named) -> tuple[Sequence[Tensor], Sides]:
+    """What the maps are cut from, and the generic gradients on the sides."""
     points, weights = rows.points(sample), seeds.weights if rows.forward else _copied(seeds.weights)
     found = problem.stack(points)
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
         raise ValueError("the outputs have other shapes nearby")
     gradients = _grad(ys, weights, list(points.values()), rows.forward)
-    if not rows.forward:
-        return gradients, gradients
-    at_point_and_near = [gradient[:-2] for gradient in gradients]
-    return _grad(at_point_and_near, _copied(seeds.basis), weights), [g.detach() for g in gradients]
+    sides: Sides = ([], [])
+    if rows.sides:
+        below, above = zip(*[gradient.detach()[-2:] for gradient in gradients], strict=True)
+        sides, gradients = (list(below), list(above)), [gradient[:-2] for gradient in gradients]
+    return (_grad(gradients, _copied(seeds.basis), weights) if rows.forward else gradients), sides
 
 
 def _grad(
