@@ -86,10 +86,22 @@ def is_diagonal(evidence: Evidence, claim: Claim) -> None:
 
 
 def is_selection(evidence: Evidence, claim: Claim) -> None:
-    for J in matrices(evidence, claim):
+    for J in [*matrices(evidence, claim), *_where_all_tie(evidence, claim)]:
         places = filled(J)
         refute(bool((places.sum(1) > 1).any()), "a row holds several entries")
         refute(bool(((J[places] - 1).abs() > 1e-6).any()), "an entry is neither 0 nor 1")
+
+
+def _where_all_tie(evidence: Evidence, claim: Claim) -> list[Tensor]:
+    """The Jacobian where all entries of the inputs are the same: what picks the largest must choose, or share out."""
+    if "local" in claim.about:
+        return []
+    tied = [torch.full_like(x, 0.7) if moves(x) else x for x in evidence.double.leaves]
+    try:
+        found = jacobians(evidence.double.run, evidence.number(claim.about["y"]), tied)[evidence.place(claim.about["x"])]
+    except RuntimeError:  # the program ends there
+        return []
+    return [one_row_an_entry(found, prod(claim.about["jacobian"]["shape"]))]
 
 
 def is_banded(evidence: Evidence, claim: Claim) -> None:

@@ -271,7 +271,7 @@ def jumps(evidence: Evidence, claim: Claim) -> None:
         found = []
         for sign in (-1, 1):
             moved = program.leaves[j].clone()
-            moved[index] += sign * t * max(float(moved[index].abs()), 1.0)
+            moved[index] += sign * t * (float(moved[index].abs()) or 1.0)
             found.append(program.run(*[moved if k == j else leaf for k, leaf in enumerate(program.leaves)]))
         if [y.shape for y in found[0]] != [y.shape for y in found[1]]:
             return

@@ -115,7 +115,7 @@ def test_zeros_of_the_operations_stay_zeros_and_are_told_of(jvp, expression):
     told = [each["message"] for each in result["warnings"]]
     assert told == [
         "2 entries of ∂y/∂x where PyTorch's own passes (a backward pass a row, as in torch.autograd.functional.jacobian) give "
-        "NaN, as 0·∞, are zero by the operations, and shown as zero"
+        "NaN, as 0 times ∞ or NaN, are zero by the operations, and shown as zero"
     ]
 
 

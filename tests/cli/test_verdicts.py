@@ -160,7 +160,7 @@ CASES = [
     ("x.long() * x", "--x 1.5,", BREAK, [[0], "x", [0], 1, 2.5], "`x.long()` is a staircase"),
     ("(x > 0).float()", "--x 3,", BREAK, [[0], "x", [0], 0, 1 / 8], "`x > 0` decides something"),
     ("x.argmax()", "--x 1,5,3", BREAK, [[], "x", [1], 0, -0.1], "`x.argmax()` decides something"),
-    ("torch.where(x > 0, torch.sqrt(x), 0 * x)", "--x -1,1", BREAK, [[0], "x", [0], NAN, 0], "0·∞ = NaN"),
+    ("torch.where(x > 0, torch.sqrt(x), 0 * x)", "--x -1,1", BREAK, [[0], "x", [0], NAN, 0], "0 times either is NaN"),
     ("through_data(x)", "--x 1,2", BREAK, [[1], "x", [1], 2, 4], "(own.py, line 77) cuts"),
     ("through_numpy(x)", "--x 1,2", BREAK, [[1], "x", [1], 1, 5], "cuts the graph"),
     # not repeatable

@@ -29,8 +29,8 @@ SENTENCES = {
     "staircase": "{step} is a staircase: what flows through it gets no gradient (`jvp check` shows it)",
     "part_cut": "{step} cuts the graph: the outputs follow the inputs through it, and the gradient shown lacks that part "
     "(`jvp check` shows it)",
-    "masked": "{step} makes a NaN of the gradient: it leaves entries out, but its backward sends a zero there, and 0·∞ = NaN; "
-    "give what it leaves out a harmless value first",
+    "masked": "{step} makes a NaN of the gradient: it leaves entries out, but its backward sends a zero there, and 0 times ∞ "
+    "or NaN is NaN; give what it leaves out a harmless value first",
 }
 """By the code of a claim its sentence."""
 

@@ -75,7 +75,7 @@ def _derivative(function: RealFunction, entry: Entry, replaced: Mapping[int, Any
 
 
 def masked_step(function: RealFunction, column: int) -> Reason | None:
-    """The step that leaves entries out whose backward makes NaN of a zero cotangent, in a column: 0·∞."""
+    """The step that leaves entries out whose backward makes NaN of a zero cotangent, in a column: 0 times ∞ or NaN."""
     record = Record(function.problem.files)
     with record:
         evaluation = function.problem.at()
@@ -97,7 +97,9 @@ def _swallowed(function: RealFunction, entry: Entry) -> Reason | None:
     with record:
         evaluation = function.problem.at()
     with away:
-        elsewhere = function.problem.at(function.inputs.split(moved(function, entry.column, t)))
+        elsewhere = function.at(moved(function, entry.column, t))
+    if elsewhere is None:
+        return None
     others = list(elsewhere.leaves.values())
     leaves = list(evaluation.leaves.values())
 
@@ -131,7 +133,9 @@ def _second_differences(function: RealFunction, column: int, t: float) -> list[t
     for by in (-t, 0.0, t):
         record = Record(function.problem.files)
         with record:
-            evaluation = function.problem.at(function.inputs.split(moved(function, column, by)))
+            evaluation = function.at(moved(function, column, by))
+        if evaluation is None:  # it ends there
+            return []
         runs.append((record.calls, evaluation))
     (before, _), (here, evaluation), (after, _) = runs
     found = []

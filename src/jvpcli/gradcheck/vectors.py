@@ -229,13 +229,18 @@ class RealFunction:
         outputs = self._outputs(x)
         return outputs is not None and not self._is_alike(outputs)
 
-    def _outputs(self, x: Tensor) -> Named | None:
+    def at(self, x: Tensor) -> Evaluation | None:
+        """The function at another point; None where it can't be evaluated."""
         try:
-            return self.problem.at(self.inputs.split(x)).outputs
+            return self.problem.at(self.inputs.split(x))
         except LimitError:
             raise
         except Exception:  # whatever the function raises off the point: it isn't defined there
             return None
+
+    def _outputs(self, x: Tensor) -> Named | None:
+        evaluation = self.at(x)
+        return evaluation and evaluation.outputs
 
     def _is_alike(self, outputs: Named) -> bool:
         return self._has_shapes(outputs) and Layout.of(outputs).dtypes == self.outputs.dtypes

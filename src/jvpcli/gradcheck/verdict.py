@@ -161,7 +161,7 @@ def _because(outcome: Outcome, reason: Reason, worst: CheckedEntry) -> str:
     if reason.cause == MASKED:
         return (
             f"{text} leaves entries out, but its backward sends a zero through what it left out; the derivative there is "
-            f"infinite or NaN, and 0·∞ = NaN. The true derivative is {_number(worst.numeric)}."
+            f"infinite or NaN, and 0 times either is NaN. The true derivative is {_number(worst.numeric)}."
         )
     if reason.cause == INNER_KINK:
         return (

@@ -85,6 +85,9 @@ derivative torch takes for zero where it has none."""
 
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
+SHARING = frozenset(["Max", "Min", "Median", "Nanmedian"])
+"""Operations that pick an entry along an axis; of all entries they share out what arrives among those that tie."""
+
 COPYING = PICKING | (RIGID - frozenset(ADDING_NAMES.split()))
 """Operations that copy entries, and change none."""
 
@@ -181,6 +184,8 @@ def _copies(node: Node, name: str, operand: int) -> bool:
     """Whether it only copies entries of an operand, or may be anything that the values tell."""
     if name in ("Add", "Sub"):
         return operand == 0 or (name == "Add" and getattr(node, "_saved_alpha", 1) == 1)
+    if name in SHARING and not hasattr(type(node), "_saved_indices"):
+        return False
     return name in COPYING or ADDED.get(name) == operand or not name
 
 

@@ -172,7 +172,7 @@ def unproved(matrix: Tensor) -> str:
 
 SENTENCES = {
     "artefact": "{entries} of ∂{y}/∂{x} where PyTorch's own passes (a backward pass a row, as in "
-    "torch.autograd.functional.jacobian) give NaN, as 0·∞, {are} zero by the operations, and shown as zero",
+    "torch.autograd.functional.jacobian) give NaN, as 0 times ∞ or NaN, {are} zero by the operations, and shown as zero",
 }
 """By the code of a claim its sentence."""
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 from jvpcli.symbolic.forms import (
+    Atom,
     Axis,
+    Delta,
     Factor,
     Fn,
     Index,
+    Move,
     Poly,
     Power,
+    Sym,
     Term,
     add,
     constant_of,
@@ -77,86 +82,152 @@ def collected(poly: Poly, through: bool = True) -> Poly:
 def _together(s: Term, t: Term, through: bool) -> tuple[int, Poly] | None:
     """Two terms as one with their common factors in front, and how many those are."""
     best: tuple[int, Poly] | None = None
-    for renaming in _renamings(s, t):
-        other = [rename(f, renaming) for f in t.factors]
-        common, left, right = _common(list(s.factors), other)
+    mine, theirs = (list(map(_part, term.factors)) for term in (s, t))
+    for renaming in _renamings(s, t, through):
+        common, left, right = _common(mine, [_renamed(part, renaming) for part in theirs])
         if not through and (left or right):  # but for equal terms
             bound = {*s.sums, *renaming.values()}
             left += [f for f in common if indices(f) & bound]
             right += [f for f in common if indices(f) & bound]
             common = [f for f in common if not indices(f) & bound]
-        if not common:
+        if not common or (best is not None and len(common) <= best[0]):
             continue
         scale = s.coefficient
         shared = [x for x in s.sums if x in indices_of(common)]
         renamed_sums = tuple(a for x in t.sums if isinstance(a := renaming.get(x, x), Index))
+        if not set(shared) <= set(renamed_sums):
+            continue
         rest = add(
             normal(Term(s.coefficient / scale, tuple(x for x in s.sums if x not in shared), tuple(left))),
             normal(Term(t.coefficient / scale, tuple(x for x in renamed_sums if x not in shared), tuple(right))),
         )
-        if not set(shared) <= set(renamed_sums):
-            continue
-        if best is None or len(common) > best[0]:
-            whole = (
-                times((Term(scale, (), tuple(common)),), rest)
-                if not shared
-                else normal(Term(scale, tuple(shared), (*common, Power(rest, Fraction(1)))))
-            )
-            best = (len(common), whole)
+        whole = (
+            times((Term(scale, (), tuple(common)),), rest)
+            if not shared
+            else normal(Term(scale, tuple(shared), (*common, Power(rest, Fraction(1)))))
+        )
+        best = (len(common), whole)
     return best
 
 
-def _renamings(s: Term, t: Term) -> Iterator[dict[Index, Axis]]:
-    """Ways to call the sums of `t` as those of `s`; a sum that gets no such name keeps its own, or a new one."""
+@dataclass(frozen=True)
+class _Part:
+    """A factor with what it is a power of, and which; `same` is equal for powers of one base.
+
+    Of a power to a form `lower` is equal for those of one base, and `to` the form.
+    """
+
+    factor: Factor
+    base: Poly
+    exponent: Fraction
+    same: str
+    lower: str | None = None
+    to: Poly = ()
+
+
+def _part(factor: Factor) -> _Part:
+    base, exponent = parted(factor)
+    match factor:
+        case Fn("power", (x, e)):
+            return _Part(factor, x, exponent, key(base), key(x), e)
+    return _Part(factor, base, exponent, key(base))
+
+
+def _renamed(part: _Part, renaming: Mapping[Index, Axis]) -> _Part:
+    return _part(rename(part.factor, renaming)) if indices(part.factor) & renaming.keys() else part
+
+
+def _renamings(s: Term, t: Term, through: bool) -> Iterator[dict[Index, Axis]]:
+    """Ways to call the sums of `t` as those of `s`; a sum for which none of these is left keeps its own name, or a new one.
+
+    Only `through` sums are factors with them common, and only where the two stand at the same places of some factor.
+    """
     if len(s.sums) > 4 or len(t.sums) > 4:
         return
-    slots = [*s.sums, *([None] * len(t.sums))]
-    seen = set()
-    for choice in itertools.permutations(slots, len(t.sums)):
-        if choice in seen or any(c is not None and c.size != own.size for c, own in zip(choice, t.sums, strict=True)):
-            continue
-        seen.add(choice)
-        taken = set(s.sums)
-        yield {
-            own: c if c is not None else (fresh(own.size) if own in taken else own)
-            for own, c in zip(t.sums, choice, strict=True)
-        }
+    mine, theirs = ({own: _places(term, own) if through else set() for own in term.sums} for term in (s, t))
+    ways = [[*(c for c in s.sums if c.size == own.size and mine[c] & theirs[own]), None] for own in t.sums]
+    for choice in itertools.product(*ways):
+        left = [c for c in s.sums if c not in choice]
+        if len(s.sums) - len(left) == sum(c is not None for c in choice):
+            yield {own: c or _taken(left, own) or (fresh(own.size) if own in s.sums else own)
+                   for own, c in zip(t.sums, choice, strict=True)}  # fmt: skip
 
 
-def _lower(factor: Factor, other: Factor) -> tuple[Factor, Fraction, Fraction, Poly] | None:
-    """Of powers of one base to forms that differ by a whole number the lower one, and by how much each exceeds it."""
-    match factor, other:
-        case Fn("power", (x, e)), Fn("power", (y, f)) if key(x) == key(y):
-            more = constant_of(add(e, scaled(f, -1)))
-            if more is not None and more.denominator == 1 and more:
-                return (other, more, Fraction(0), x) if more > 0 else (factor, Fraction(0), -more, x)
-    return None
+def _taken(left: list[Index], own: Index) -> Index | None:
+    """An index of the same size, taken out of those that are left: terms with names in common are more often alike."""
+    found = next((c for c in left if c.size == own.size), None)
+    if found is not None:
+        left.remove(found)
+    return found
 
 
-def _common(left: list[Factor], right: list[Factor]) -> tuple[list[Factor], list[Factor], list[Factor]]:
+def _places(term: Term, own: Index) -> set[frozenset[tuple[str, ...]]]:
+    """Of each factor of a term the places at which an index stands: the same for two factors that differ by its name."""
+    return {places for f in term.factors if (places := frozenset(_standing(_base(f), own)))}
+
+
+def _standing(poly: Poly, own: Index) -> Iterator[tuple[str, ...]]:
+    for factor in (f for term in poly for f in term.factors):
+        axes = _axes(factor)
+        if own in axes:
+            at = () if isinstance(factor, Delta) else (str(k) for k, a in enumerate(axes) if a == own)
+            yield type(factor).__name__, getattr(factor, "name", ""), *at
+        for inner in parts(factor):
+            yield from _standing(inner, own)
+
+
+def _common(mine: Sequence[_Part], theirs: Sequence[_Part]) -> tuple[list[Factor], list[Factor], list[Factor]]:
     """The factors that both have (of powers the lower one), and what remains of each."""
-    common = []
-    for factor in list(left):
-        base, e = parted(factor)
-        for other in right:
-            base2, e2 = parted(other)
-            lower = _lower(factor, other)
-            if lower is not None:
-                left.remove(factor)
-                right.remove(other)
-                common.append(lower[0])
-                for side, excess in ((left, lower[1]), (right, lower[2])):
-                    if excess:
-                        side.append(Power(lower[3], excess))
-                break
-            if key(base) != key(base2) or (e > 0) != (e2 > 0):
-                continue
-            least = min(e, e2, key=abs)
-            left.remove(factor)
-            right.remove(other)
-            common.append(factor if e == least else other)
-            for side, excess in ((left, e - least), (right, e2 - least)):
-                if excess:
-                    side.append(Power(base, excess))
-            break
-    return common, left, right
+    common: list[Factor] = []
+    left, right = list(mine), list(theirs)
+    for part in mine:
+        other = next((other for other in right if _alike(part, other)), None)
+        if other is None:
+            continue
+        left.remove(part)
+        right.remove(other)
+        if part.same == other.same:
+            least = min(part.exponent, other.exponent, key=abs)
+            common.append(part.factor if part.exponent == least else other.factor)
+            over = part.exponent - least, other.exponent - least
+        else:
+            more = _whole(part, other) or Fraction(0)
+            common.append(other.factor if more > 0 else part.factor)
+            over = max(more, Fraction(0)), max(-more, Fraction(0))
+        for side, excess in zip((left, right), over, strict=True):
+            if excess:
+                side.append(_part(Power(part.base, excess)))
+    return common, *([part.factor for part in side] for side in (left, right))
+
+
+def _alike(part: _Part, other: _Part) -> bool:
+    """Whether one of them divides the other."""
+    return (part.same == other.same and (part.exponent > 0) == (other.exponent > 0)) or bool(_whole(part, other))
+
+
+def _whole(part: _Part, other: _Part) -> Fraction | None:
+    """Of powers of one base to forms that differ by a whole number, that number."""
+    if part.lower is None or part.lower != other.lower:
+        return None
+    more = constant_of(add(part.to, scaled(other.to, -1)))
+    return more if more is not None and more.denominator == 1 else None
+
+
+def _base(factor: Factor) -> Poly:
+    """What a factor is a power of, to a number or to a form."""
+    match factor:
+        case Fn("power", (x, _)):
+            return x
+    return parted(factor)[0]
+
+
+def _axes(factor: Factor) -> tuple[Axis, ...]:
+    """The axes of a factor itself, not of what is inside."""
+    match factor:
+        case Sym(_, at) | Atom(_, _, at, _):
+            return at
+        case Delta(a, b):
+            return a, b
+        case Move(_, _, out, into):
+            return (*out, *into)
+    return ()
