@@ -615,5 +615,66 @@ kept = Total.apply(h)  # <- Total.apply(h)
 kept.square().mean().backward()
 """,
     ),
+    "a model of which nothing is trained": (
+        (),
+        """
+net = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+net.add_module("head", nn.Linear(3, 2))
+for p in net.parameters():
+    p.requires_grad = False  # <- p.requires_grad = False
+F.cross_entropy(net(torch.randn(5, 4)), torch.tensor([0, 1, 1, 0, 1])).backward()
+""",
+    ),
+    "weights that are scaled before they are trained": (
+        (),
+        """
+def weights(n, m):
+    return torch.randn(n, m, requires_grad=True) * n**-0.5  # <- torch.randn(n, m, requires_grad=True) * n**-0.5
+
+layers = [torch.zeros(2, requires_grad=True), weights(3, 2)]
+optimizer = torch.optim.Adam(layers, lr=0.1)
+""",
+    ),
+    "rewards weighed by numbers, not by their graph": (
+        (),
+        """
+policy, kept = nn.Linear(3, 2), []
+for state in torch.randn(4, 3):
+    chances = torch.distributions.Categorical(logits=policy(state))
+    action = chances.sample()
+    kept.append(chances.log_prob(action).item())  # <- chances.log_prob(action).item()
+    reward = float(action.item())
+returns = torch.tensor([reward * 0.9**k for k in range(4)])
+torch.stack([-kept[k] * returns[k] for k in range(4)]).sum().backward()
+""",
+    ),
+    "a norm of gradients that were cleared": (
+        (),
+        """
+net = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+net(torch.ones(2, 3)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+print(sum(p.grad.norm() ** 2 for p in net.parameters()))  # <- p.grad.norm
+""",
+    ),
+    "a softmax over the only class": (
+        ("--watch",),
+        """
+net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+chance = net(torch.randn(6, 4)).softmax(1)  # <- net(torch.randn(6, 4)).softmax(1)
+F.binary_cross_entropy(chance, torch.tensor([[1.0], [0.0], [1.0], [1.0], [0.0], [1.0]])).backward()
+""",
+    ),
+    "a sentence of which every word is masked": (
+        ("--watch",),
+        """
+words = nn.Linear(3, 3)(torch.randn(2, 4, 3))
+masked = words.sum(-1).masked_fill(torch.tensor([[False, True, True, False], [True] * 4]), float("-inf"))
+weights = masked.softmax(-1)  # <- masked.softmax(-1)
+(weights.unsqueeze(-1) * words).sum().backward()
+""",
+    ),
 }
 """By what is wrong: the options, and the program behind `HEAD`."""

@@ -257,6 +257,8 @@ def _cause(
         return _written(text, recorder)
     if "a second time" in text:
         return _freed(operands)
+    if "optimize a non-leaf" in text:
+        return _computed(trace, recorder)
     if "empty parameter list" in text:
         return _unregistered(place, trace)
     if (function := re.search(r"unction (\w+)Backward returned an i", text)) is not None:
@@ -272,8 +274,9 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
     if isinstance(origin, Given):
         return Cause(f"{name} is a leaf that was made without requires_grad=True: no step made it.")
     call = _cutting(origin) or _number_behind(origin.call, recorder)
-    source = None if call is not None else next((c for _, c in reversed(recorder.numbers) if _cutting(Result(c, ()))), None)
-    if source is not None and (made := _made_of_numbers(origin.call)) is not None:
+    made = _made_of_numbers(origin.call) if call is None else None
+    source = _taken_out(recorder) if made is not None else None
+    if made is not None and source is not None:
         place, left = made.place, source.place
         if place is not None and left is not None:
             return Cause(
@@ -283,7 +286,8 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
                 "stay with tensors: they can be added up like numbers",
             )
     if call is None:
-        return Cause(f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad.")
+        none = f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad"
+        return _frozen(none, origin.call, recorder) or Cause(f"{none}.")
     place, function = call.place, getattr(call.function, "__name__", "")
     where = place.cited if place is not None else f"a call of {function}"
     if not call.recorded:
@@ -321,12 +325,16 @@ def _cutting(origin: Any) -> Call | None:
         if not isinstance(here, Result) or here.call.number in seen:
             continue
         seen.add(here.call.number)
-        parts = list(pieces((here.call.arguments, here.call.keywords)))
-        given = any(isinstance(o, Cut) or (isinstance(o, Given) and o.tensor.requires_grad) for o in parts)
-        if given and not here.call.differentiable:
+        if _cuts(here.call):
             return here.call
-        waiting += parts
+        waiting += pieces((here.call.arguments, here.call.keywords))
     return None
+
+
+def _cuts(call: Call) -> bool:
+    """Whether a call was given something with a gradient and gave something without."""
+    parts = pieces((call.arguments, call.keywords))
+    return not call.differentiable and any(isinstance(o, Cut) or (isinstance(o, Given) and o.tensor.requires_grad) for o in parts)
 
 
 FACTORIES = ("tensor", "as_tensor", "asarray", "scalar_tensor", "new_tensor", "full", "from_numpy")
@@ -337,14 +345,35 @@ def _made_of_numbers(call: Call) -> Call | None:
     return next((here for here in _back_from(call) if getattr(here.function, "__name__", "") in FACTORIES), None)
 
 
+def _frozen(none: str, call: Call, recorder: Recorder) -> Cause | None:
+    """Where the tensors on the way to a result were told to require no gradient."""
+    given = {id(o.tensor): o.tensor for c in _back_from(call) for o in pieces((c.arguments, c.keywords)) if isinstance(o, Given)}
+    places = [place for x in given.values() if (place := recorder.frozen_at(x)) is not None]
+    if not places:
+        return None
+    told = "1 tensor there was" if len(places) == 1 else f"{len(places)} tensors there were"
+    return Cause(
+        f"{none}: {told} told to require none, at {places[0].cited}.",
+        places[0],
+        "leave out there what is to be trained, or requires_grad_(True) on it afterwards",
+    )
+
+
+def _taken_out(recorder: Recorder) -> Call | None:
+    """The last call that gave plain numbers of something with a gradient; else what cut those off that were taken out last."""
+    calls = [call for _, call in reversed(recorder.numbers)]
+    direct = next(filter(_cuts, calls), None)
+    return direct or next((cut for call in calls if (cut := _cutting(Result(call, ()))) is not None), None)
+
+
 def _number_behind(call: Call, recorder: Recorder) -> Call | None:
-    """The call that gave a plain number from which another call made its tensor anew."""
+    """The call that cut a plain number out of a graph from which another call made its tensor anew."""
     for here in _back_from(call):
         for part in pieces((here.arguments, here.keywords)):
-            if isinstance(part, (float, int)) and not isinstance(part, bool):
+            if isinstance(part, float):  # a whole number may be the same object by chance: Python keeps small ones
                 for value, source in reversed(recorder.numbers):
                     if value is part or (isinstance(value, list) and any(v is part for v in value)):
-                        return source
+                        return _cutting(Result(source, ()))
     return None
 
 
@@ -461,6 +490,18 @@ def _no_gradient(place: Place, trace: TracebackType, recorder: Recorder) -> Caus
             return Cause(f"{name}.grad is None: no backward pass has run yet.", None, "call loss.backward() before it")
         last = _at(recorder.last_pass)
         return Cause(f"{name}.grad is None: no backward pass has reached it since it was made or cleared; the last was {last}.")
+    return None
+
+
+def _computed(trace: TracebackType, recorder: Recorder) -> Cause | None:
+    """By which step the tensor was computed that an optimizer refuses; torch's own frame, which raised, has it."""
+    inner, names = trace, names_of_frame(trace.tb_frame)
+    while inner.tb_next is not None:
+        inner = inner.tb_next
+    for x in inner.tb_frame.f_locals.values():
+        made = _made(x, recorder) if isinstance(x, Tensor) and node_of(x) is not None else None
+        if made is not None:
+            return Cause(f"{names.get(id(x), 'A tensor of them')} was computed at {made.cited}.", made, whole=False)
     return None
 
 

@@ -140,7 +140,7 @@ def place_at(code: CodeType, instruction: int, line: int, names: Mapping[str, An
 
 
 def _whole(node: Any) -> Any:
-    """What is shown of a node: of a loop what it goes over, of an assignment into a tensor, `h[0] = 0.`, all of it.
+    """What is shown of a node: of a loop what it goes over, of an assignment into an object, `h[0] = 0.`, all of it.
 
     Of other statements with a body nothing is: their instruction is no expression of theirs.
     """
@@ -148,7 +148,7 @@ def _whole(node: Any) -> Any:
         return node.iter
     if hasattr(node, "body") and isinstance(node, ast.stmt):
         return None
-    stores = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    stores = isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store)
     parent = getattr(node, "parent", None)
     return parent if stores and isinstance(parent, (ast.Assign, ast.AugAssign)) else node
 

@@ -149,8 +149,10 @@ class Recorder(TorchFunctionMode):
         self._storages: dict[int, tuple[Any, list[Call]]] = {}
         self._hooks: list[Any] = []
         self._apply: Any = None
+        self._backward: Any = None
         self._compile: Any = None
         self._roots: dict[int, tuple[Any, Point | None]] = {}
+        self._frozen: dict[int, tuple[weakref.ref[Tensor], Point | None]] = {}
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
         self.numbers: deque[tuple[Any, Call]] = deque(maxlen=MOST_WRITES)
         self.last_pass: Point | None = None
@@ -160,7 +162,10 @@ class Recorder(TorchFunctionMode):
 
     def __enter__(self) -> Recorder:
         self._apply, self._compile = torch.autograd.Function.__dict__["apply"], torch.compile
+        self._backward = torch.autograd.backward
         torch.autograd.Function.apply = classmethod(_recorded_apply(self, self._apply))  # type: ignore[method-assign, assignment]
+        if not TELLS_OF_BACKWARD:
+            torch.autograd.backward = _recorded(self, self._backward)
         torch.compile = _left_alone(self, self._compile)
         self._watch_modules()
         super().__enter__()
@@ -170,6 +175,7 @@ class Recorder(TorchFunctionMode):
         super().__exit__(*error)
         self._leave_modules()
         torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
+        torch.autograd.backward = self._backward
         torch.compile = self._compile
 
     def _watch_modules(self) -> None:
@@ -216,6 +222,8 @@ class Recorder(TorchFunctionMode):
         """Makes the call, and notes it down."""
         keywords = kwargs or {}
         if func in PASSED_OVER or peek_interpreter_stack() is not None:
+            if func in SWITCHES:
+                self._switched(*args, **keywords)
             return func(*args, **keywords)
         make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
@@ -283,6 +291,13 @@ class Recorder(TorchFunctionMode):
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
             self.numbers.append((result, call))
 
+    def _switched(self, x: Tensor, requires_grad: bool = True) -> None:
+        """Notes where a tensor is told to require no gradient."""
+        if requires_grad:
+            self._frozen.pop(id(x), None)
+        else:
+            self._frozen[id(x)] = (weakref.ref(x), user_point())
+
     def _mark(self, x: Tensor, call: Call, path: tuple[int, ...]) -> None:
         key = id(x)
 
@@ -329,13 +344,17 @@ class Recorder(TorchFunctionMode):
             return Result(made.call, made.path)
         return Result(made.call, made.path, tuple(self._storage(x)) if x.layout is torch.strided else ())
 
+    def frozen_at(self, x: Tensor) -> Place | None:
+        """Where a tensor was told to require no gradient, if that was seen."""
+        reference, point = self._frozen.get(id(x), (None, None))
+        return point.place() if reference is not None and reference() is x and point is not None else None
+
     def path_of(self, modules: Sequence[Any]) -> str:
         """The dotted path of the innermost of some modules, in the outermost: `encoder.0.self_attn`; empty for that itself."""
         if not modules:
             return ""
         root, inner = modules[0], modules[-1]
         return next((name for name, module in root.named_modules() if module is inner), "")
-
 
     def root_point(self, modules: Sequence[Any]) -> Point | None:
         """Where the user's code called the outermost of some modules."""
@@ -352,15 +371,25 @@ CASTING = ("cpu", "cuda", "mps", "xpu")
 """Kinds of devices that torch casts on by itself."""
 
 
+def _recorded(recorder: Recorder, function: Any) -> Callable[..., Any]:
+    """A function that torch's modes are not told of, as one whose calls are noted down."""
+
+    @wraps(function)
+    def recorded(*arguments: Any, **keywords: Any) -> Any:
+        stack = _get_current_function_mode_stack()
+        if not stack or stack[-1] is not recorder:
+            return function(*arguments, **keywords)
+        with _pop_mode_temporarily():
+            return recorder.__torch_function__(function, (), arguments, keywords)
+
+    return recorded
+
+
 def _recorded_apply(recorder: Recorder, apply: Any) -> Callable[..., Any]:
-    """`Function.apply`, which torch's modes do not see, as a call that is noted down."""
+    """`Function.apply`, of any class, as a call that is noted down."""
 
     def recorded(cls: Any, *arguments: Any, **keywords: Any) -> Any:
-        original, stack = apply.__get__(None, cls), _get_current_function_mode_stack()
-        if not stack or stack[-1] is not recorder:
-            return original(*arguments, **keywords)
-        with _pop_mode_temporarily():
-            return recorder.__torch_function__(original, (), arguments, keywords)
+        return _recorded(recorder, apply.__get__(None, cls))(*arguments, **keywords)
 
     return recorded
 
@@ -394,6 +423,10 @@ def _left_alone(recorder: Recorder, compile_: Callable[..., Any]) -> Any:
 
 
 DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
+TELLS_OF_BACKWARD = "has_torch_function" in torch.autograd.backward.__code__.co_names
+"""Whether torch's modes are told of `torch.autograd.backward`, as they are of the other two: in 2.6 they are not."""
+
+SWITCHES = (Tensor.requires_grad.__set__, Tensor.requires_grad_)  # type: ignore[attr-defined]
 PROPERTIES = (
     "shape", "dtype", "device", "requires_grad", "grad", "grad_fn", "is_leaf", "ndim", "_version", "_base", "layout", "names",
     "output_nr", "is_sparse", "is_quantized", "is_meta", "is_nested", "is_cuda", "is_cpu", "_backward_hooks",
@@ -408,6 +441,7 @@ PASSED_OVER = frozenset(
     [getattr(Tensor, name).__get__ for name in PROPERTIES if hasattr(Tensor, name)]
     + [getattr(Tensor, name) for name in METHODS if hasattr(Tensor, name)]
     + [getattr(torch, name) for name in FUNCTIONS]
+    + list(SWITCHES)
 )
 """What gives no numbers, or a leaf of its own."""
 
