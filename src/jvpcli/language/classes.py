@@ -42,6 +42,7 @@ from jvpcli.language.objects import (
     written,
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
+from jvpcli.language.preparations import LISTS, Finder, Prepared, prepared
 from jvpcli.language.references import PLACED, Context, Reading
 from jvpcli.language.source import SourceText, is_text
 
@@ -65,13 +66,17 @@ SPECIAL = ("__init__", "__call__", "__repr__", "__str__")
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
 
-def without_classes(text: SourceText, tree: ast.Module) -> ast.Module:
-    """The tree of a text with its classes read as what their objects do; the tree itself where it has none.
+def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
+    """The tree of a text with its classes read as what their objects do, apart from what is done to its modules.
 
     Raises:
-        ForbiddenError: an object's class does what can't be read, with its place.
+        ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
+    return prepared(text, _read(text, tree))
+
+
+def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     if not any(isinstance(node, ast.ClassDef) for node in tree.body):
         return tree
     try:
@@ -778,7 +783,9 @@ class _Making:
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
-        if isinstance(node, ast.Assign):
+        if self.changes(node):
+            self.reader.made.append(Reading(self.reader, {self.own: self.made, **self.scope}, self.kind).visit(copied(node)))
+        elif isinstance(node, ast.Assign):
             value = self.value(node.value)
             for target in node.targets:
                 self.assign(target, value, node)
@@ -800,6 +807,26 @@ class _Making:
         elif not isinstance(node, (ast.Pass, ast.Assert, ast.AnnAssign)) and not is_text(node):
             raise self.reader.refusal(node, "What `__init__` does here can't be read")
 
+    def changes(self, node: ast.stmt) -> bool:
+        """Whether a statement changes parameters of what the object has, rather than to give it a part."""
+        finder = Finder.of(self.reader.tree, self.reader.objects)
+        roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        own = [target for target in targets if isinstance(target, ast.Attribute) and dotted(target.value) in (self.own, "")]
+        if own or self.own_call(node) or isinstance(node, ast.If):
+            return False
+        if isinstance(node, ast.For) and not (finder.goes_through(node.iter, roots) and any(
+            isinstance(part, ast.Attribute) and part.attr in LISTS for part in ast.walk(node.iter)
+        )):
+            return False
+        return finder.changes(node, roots)
+
+    def own_call(self, node: ast.stmt) -> ast.FunctionDef | None:
+        """The method of the object that a statement calls, and does no more."""
+        func = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+        is_own = isinstance(func, ast.Attribute) and dotted(func.value) == self.own
+        return self.kind.methods.get(func.attr) if is_own and isinstance(func, ast.Attribute) else None
+
     def assign(self, target: ast.expr, value: Any, node: ast.stmt) -> None:
         """`self.a = value`, `a = value`, `a, b = values`"""
         if isinstance(target, ast.Attribute) and dotted(target.value) == self.own:
@@ -818,6 +845,11 @@ class _Making:
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         if dotted(call.func) == "print":
+            return
+        if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
+            arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
+            keywords = {keyword.arg or "": self.value(keyword.value) for keyword in call.keywords}
+            self.reader.initialise(self.made, self.kind.defining(method), own, arguments, keywords, call)
             return
         if method == "__init__":
             self.base(call, owner)

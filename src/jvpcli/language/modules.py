@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import placed
 from jvpcli.language.operations import describe
+from jvpcli.language.parameters import Changes
 from jvpcli.language.parse import lowered
+from jvpcli.language.preparations import Finder
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -141,22 +144,25 @@ def construct(
         text, tree = read_source(source)
     except JvpError:
         return None
-    tree = without_classes(text, tree)
-    found = constructed(tree)
+    program = without_classes(text, tree)
+    tree, statements = program.tree, program.statements
+    found = constructed(ast.Module(statements, []))
     if not found:
         return None
     bound = _bound(tree)
     held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
     functions: dict[str, Module] = {}
-    draws = drawing(tree.body, constructors=False)
+    draws = drawing(statements, constructors=False)
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
+    finder = Finder.of(ast.Module(statements, []), [*modules, *found])
+    changes = Changes(finder, modules, maker.value, maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
-            before = tree.body[: next(place for place, part in enumerate(tree.body) if node in ast.walk(part))]
+            before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
             if any(map(draws, before[done:])):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
                     maker.run(needed(node, before), inputs or {}, functions, seed)
@@ -169,6 +175,11 @@ def construct(
                 maker.register(modules[holder], own, node, needed(node, before), scope, functions)
             else:
                 modules[name] = maker.make(node)
+                if name in program.changes:
+                    changes.value = partial(maker.value, before=before, scope=inputs or {}, functions=functions, modules=modules)
+                    if not {*assigned(before[-1:])} & program.changes.keys():
+                        changes.begin()
+                    changes.run([program.changes[name]], {})
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
             for path, part in _parts(modules[holder]):
@@ -183,7 +194,18 @@ def construct(
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
+    for module in modules.values():
+        _without_frozen(module)
     return Imports(functions, modules)
+
+
+def _without_frozen(module: nn.Module) -> None:
+    """Parameters of which no gradients are recorded are constants of their modules."""
+    for part in module.modules():
+        for name, x in list(part._parameters.items()):
+            if x is not None and not x.requires_grad:
+                del part._parameters[name]
+                part.register_buffer(name, x.detach())
 
 
 def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -379,6 +401,26 @@ class _Maker:
             statements = [*statements, placed(ast.Expr(ast.Constant(0)), statements[-1])]
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
         return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
+
+    def value(
+        self,
+        behind: Sequence[ast.stmt],
+        node: ast.expr,
+        held: Mapping[str, Tensor],
+        whole: bool = False,
+        *,
+        before: Sequence[ast.stmt],
+        scope: Mapping[str, Tensor],
+        functions: Mapping[str, Module],
+        modules: Mapping[str, nn.Module],
+    ) -> Any:
+        """What an expression gives behind some statements, with tensors under further names; `whole`: behind all before."""
+        asked = [*behind, placed(ast.Expr(node), node)]
+        kept = list(before) if whole else needed(ast.Module(asked, []), before)
+        if any(map(drawing(kept), kept)):  # they draw once more what they have drawn
+            torch.default_generator.manual_seed(torch.default_generator.initial_seed())
+        parameters = Imports(functions, modules).parameters
+        return self.run([*kept, *asked], {**scope, **parameters, **held}, functions, None)
 
     def register(
         self,

@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jvpcli.errors import ForbiddenError, JvpError
-from jvpcli.language.names import assigned, copied, dotted
+from jvpcli.language.names import assigned, copied, dotted, turns_on
 from jvpcli.language.objects import FORWARD, Class, Module, New, Object, Parts, called_as, name_at, path_at, placed
 from jvpcli.language.plain import plain_or_none
+from jvpcli.language.preparations import LISTS, OF_MODULES
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
+
+
+def turns_on_all(call: ast.Call) -> bool:
+    """`net.requires_grad_()`, which leaves a module what it is."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and turns_on(call)
 
 
 class Reader(Protocol):
@@ -159,12 +165,13 @@ class Reading(ast.NodeTransformer):
         owner = self.resolved(func.value) if isinstance(func, ast.Attribute) else None
         if isinstance(func, ast.Attribute) and isinstance(owner, (Object, Module)) and self.resolved(func) is None:
             is_method = isinstance(owner, Object) and owner.kind is not None and func.attr in owner.kind.methods
+            if not is_method and (func.attr in (*OF_MODULES, *LISTS, "state_dict", "zero_grad")) and not turns_on_all(node):
+                node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
+                node.args = [self.visit(part) for part in node.args]
+                return node
             if not is_method and func.attr in PLACED:
                 self.reader.check_placed(node)
                 return self.visit(func.value)
-            if not is_method and func.attr in ("parameters", "named_parameters", "zero_grad"):
-                node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
-                return node
         module = self.resolved(node.args[0]) if node.args and dotted(func).endswith("functional_call") else None
         if isinstance(module, Object):  # its function is called with other values of its parameters
             first, *rest = node.args
