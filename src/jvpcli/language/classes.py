@@ -43,7 +43,7 @@ from jvpcli.language.objects import (
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
 from jvpcli.language.preparations import LISTS, Finder, Prepared, prepared
-from jvpcli.language.references import PLACED, Context, Reading
+from jvpcli.language.references import PLACED, Context, Reading, freezes
 from jvpcli.language.source import SourceText, is_text
 
 MOST_STEPS = 5000
@@ -51,6 +51,9 @@ MOST_STEPS = 5000
 
 MOST_COPIED = 100_000
 """Parts of the text of methods, which each object has anew."""
+
+OWN = "made.0"
+"""The name, which no text can write, of what is made where it has none yet."""
 
 MOST_LEVELS = 20
 """Objects inside of each other."""
@@ -88,6 +91,8 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
 def chained(node: ast.expr) -> ast.expr:
     """`Net(3)` of `Net(3).to(device).eval()`."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
+        if freezes(node):
+            break
         node = node.func.value
     return node
 
@@ -119,7 +124,7 @@ class Reader:
         self.used: set[str] = set()
         self.inherited: set[str] = set()  # methods of classes before that objects call by super()
         self.trains: dict[str, bool] = {}  # modes that were set
-        self.waiting: list[ast.Call] = []  # constructors that may draw random numbers, in the order in which Python runs them
+        self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
     def read(self) -> ast.Module:
         """The whole text."""
@@ -386,13 +391,17 @@ class Reader:
             value = name_at(path, node)
         if new is not None:
             new.made = value
+            for statement, name, scope in new.later:
+                self.in_turn(statement)
+                self.made.append(Reading(self, {**scope, name: value}).visit(copied(statement)))
+            new.later.clear()
         if "." not in path:
             self.objects[path] = value
             self.used.discard(path)
             self.trains = {name: mode for name, mode in self.trains.items() if not f"{name}.".startswith(f"{path}.")}
         return value
 
-    def in_turn(self, call: ast.Call) -> None:
+    def in_turn(self, call: ast.AST) -> None:
         """A module is made where it gets its name: refused where that is another order than Python's."""
         inside = [part for part in ast.walk(call) if part in self.waiting]
         if inside and any(part not in inside for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
@@ -607,6 +616,12 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
+            new = self.value(node.func.value, scope, making)
+            if isinstance(new, New):
+                frozen = placed(ast.Attribute(name_at(OWN, node), node.func.attr, ast.Load()), node)
+                new.later.append((placed(ast.Expr(ast.Call(frozen, node.args, node.keywords)), node), OWN, {}))
+                return new
         if isinstance(node, ast.Call):
             node = self.with_class(node, scope, inner)
             if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
@@ -682,6 +697,11 @@ class Reader:
         Raises:
             ForbiddenError: that isn't known from the text.
         """
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            return not self.truth(test.operand, scope, making)
+        if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Is, ast.IsNot)) and is_literal(test.comparators[0]):
+            if not isinstance(left := self.value(test.left, scope, making), ast.expr) or isinstance(left, ast.Name):
+                return isinstance(test.ops[0], ast.IsNot)  # what has a name is a module or tensor
         found = self.folded(test, scope, making if isinstance(making, _Making) else None)
         if found is None:
             raise self.refusal(test, "Whether this holds isn't known before the program runs")
@@ -717,7 +737,7 @@ class Reader:
         if pairs is not None:
             return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
         if name == "Sequential" and arguments and (twice or any(
-            not isinstance(each, New) or each.kind is not None or each.chain is not None for each in arguments
+            not isinstance(each, New) or each.kind is not None or each.chain is not None or each.later for each in arguments
         )):
             if not all(isinstance(each, (New, Object, Module)) for each in arguments):
                 raise self.refusal(node, "`nn.Sequential` of this can't be read")
@@ -783,7 +803,11 @@ class _Making:
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
-        if self.changes(node):
+        if (new := self.changed_later(node)) is not None:
+            name, value = new
+            value.later.append((node, name, {self.own: self.made, **self.scope}))
+            self.reader.waiting.append(node)
+        elif self.changes(node):
             self.reader.made.append(Reading(self.reader, {self.own: self.made, **self.scope}, self.kind).visit(copied(node)))
         elif isinstance(node, ast.Assign):
             value = self.value(node.value)
@@ -807,11 +831,21 @@ class _Making:
         elif not isinstance(node, (ast.Pass, ast.Assert, ast.AnnAssign)) and not is_text(node):
             raise self.reader.refusal(node, "What `__init__` does here can't be read")
 
+    def changed_later(self, node: ast.stmt) -> tuple[str, New] | None:
+        """What has no name yet, of which a statement changes parameters, and how it is called here."""
+        finder = Finder.of(self.reader.tree, self.reader.objects)
+        new = {name: value for name, value in self.scope.items() if isinstance(value, New) and value.made is None}
+        found = {*new} & free_names(node)
+        return (name, new[name]) if isinstance(node, (ast.Expr, ast.Assign, ast.With)) and len(found) == 1 and (
+            name := next(iter(found))
+        ) and not isinstance(getattr(node, "targets", [None])[0], ast.Name) and finder.changes(node, found) else None
+
     def changes(self, node: ast.stmt) -> bool:
         """Whether a statement changes parameters of what the object has, rather than to give it a part."""
         finder = Finder.of(self.reader.tree, self.reader.objects)
         roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        targets = [part for target in targets for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])]
         own = [target for target in targets if isinstance(target, ast.Attribute) and dotted(target.value) in (self.own, "")]
         if own or self.own_call(node) or isinstance(node, ast.If):
             return False

@@ -40,6 +40,7 @@ from jvpcli.language.objects import placed
 from jvpcli.language.operations import describe
 from jvpcli.language.parameters import Changes
 from jvpcli.language.parse import lowered
+from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import Finder
 from jvpcli.language.source import SourceText, read_source
 
@@ -436,7 +437,7 @@ class _Maker:
         if any(map(drawing(kept), kept)):
             self.run(kept, scope, functions, torch.default_generator.initial_seed())
         torch.default_generator.set_state(state)
-        value = self.run([*kept, placed(ast.Expr(node.args[0]), node)], scope, functions, None)
+        value = self.run([*kept, placed(ast.Expr(_written(node.args[0])), node)], scope, functions, None)
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name):
@@ -530,6 +531,17 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
         return
     alike = {*assigned([loop.target])}.isdisjoint(free_names(written.elt))
     yield from [written.elt] * min(count.value, MOST_MODULES + 1) if alike else [node]
+
+
+def _written(node: ast.expr) -> ast.expr:
+    """`torch.empty(2, 3)` as what says that nothing was written there yet: NaNs."""
+    sizes = node.args if isinstance(node, ast.Call) and not node.keywords else []
+    if dotted(getattr(node, "func", node)) not in ("torch.empty", "torch.Tensor", "torch.FloatTensor") or not all(
+        type(plain_or_none(size)) is int for size in sizes
+    ) or not sizes:  # fmt: skip
+        return node
+    full, nan = (ast.Attribute(ast.Name(root, ast.Load()), name, ast.Load()) for root, name in (("torch", "full"), ("math", "nan")))
+    return placed(ast.Call(full, [ast.Tuple(list(sizes), ast.Load()), nan], []), node)
 
 
 def _first(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -61,7 +62,10 @@ class Module:
 
 @dataclass(eq=False)
 class New:
-    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one."""
+    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one.
+
+    `later`: statements that change its parameters once it has one, each with what it is called there and what else is known.
+    """
 
     call: ast.Call
     kind: Class | None = None
@@ -71,6 +75,7 @@ class New:
     names: list[str] | None = None
     made: Any = None
     inside: bool = False
+    later: list[tuple[ast.stmt, str, Mapping[str, Any]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.plain import NoPlainError, literal, plain_or_none
 from jvpcli.language.preparations import LISTS, Finder, is_under, owner
+from jvpcli.language.statements import cleared
 
 INIT = frozenset({
     "uniform_", "normal_", "trunc_normal_", "constant_", "ones_", "zeros_", "eye_", "dirac_", "xavier_uniform_",
@@ -85,7 +86,9 @@ class Changes:
             self.statement(node, meant)
 
     def statement(self, node: ast.stmt, meant: dict[str, ast.expr]) -> None:
-        """One statement."""
+        """One statement; gradients are cleared in the program that is left."""
+        if not isinstance(node, (ast.With, ast.For, ast.If)) and cleared(node):
+            return
         if isinstance(node, ast.With):
             self.run(node.body, meant)
         elif isinstance(node, ast.If):

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language.dependence import changed, needed
-from jvpcli.language.names import assigned, constructed, dotted, free_names, imported_paths, read_first
+from jvpcli.language.names import assigned, class_of, constructed, dotted, free_names, imported_paths, read_first
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import cleared, reads_grad
 
 INIT = "torch.nn.init."
 
-OF_MODULES = ("apply", "load_state_dict", "requires_grad_", "reset_parameters")
+OF_MODULES = ("apply", "load_state_dict", "reset_parameters")
 """Methods by which a module has its parameters changed."""
 
 LISTS = ("parameters", "named_parameters", "modules", "named_modules", "children", "named_children")
@@ -49,6 +49,8 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     Raises:
         ForbiddenError: a module changes behind a use on which the result depends.
     """
+    paths = imported_paths(tree)
+    tree = ast.Module([each for part in tree.body for each in _frozen_apart(part, paths)], [])
     modules = constructed(tree)
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
@@ -57,13 +59,41 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
         if finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
+            clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
             holder = placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), statement)
-            statement = placed(ast.Assign([name_at(name, statement, ast.Store())], holder), statement)
+            statements.append(placed(ast.Assign([name_at(name, statement, ast.Store())], holder), statement))
+            if clears:
+                clearing = ast.Attribute(name_at(next(iter(modules)), statement), "zero_grad", ast.Load())
+                statements.append(placed(ast.Expr(ast.Call(clearing, [], [])), statement))
+            continue
         statements.append(statement)
     if not changes:
-        return Prepared(tree, tree.body, changes)
+        return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
     lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
-    return Prepared(ast.Module(lowered, []), statements, changes)
+    return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
+
+
+def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
+    """`net = nn.Linear(2, 2).requires_grad_(False)` as a constructor and a change."""
+    found: list[ast.stmt] = [statement]
+
+    def without(node: ast.expr, path: str) -> ast.expr:
+        if not isinstance(node, ast.Call):
+            return node
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "requires_grad_":
+            inner = without(node.func.value, path)
+            if not (isinstance(inner, ast.Call) and class_of(inner.func, paths)):
+                return node
+            method = ast.Attribute(name_at(path, node), node.func.attr, ast.Load())
+            found.append(placed(ast.Expr(ast.Call(method, node.args, node.keywords)), node))
+            return inner
+        if class_of(node.func, paths) == "Sequential":
+            node.args = [without(part, f"{path}.{k}") for k, part in enumerate(node.args)]
+        return node
+
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        statement.value = without(statement.value, statement.targets[0].id)
+    return found
 
 
 def _separate(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -210,10 +240,24 @@ def _carried_out(
                 message = "This changes parameters behind a use of them, and what was computed there is used on."
                 hints = ["Change them before the modules are used, or ask for the part behind the change alone."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
-    kept = [part for part in statements if part not in early]
-    called = _reached({name for part in kept if part not in functions.values() for name in free_names(part)}, functions)
-    needless = _reached({name for each in changes.values() for name in free_names(each)}, functions) - called
-    return [part for part in kept if not (isinstance(part, ast.FunctionDef) and part.name in needless)]
+    return _without_clearing([part for part in statements if part not in early])
+
+
+def _without_uncalled(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without the functions that nothing in them calls, which may change what no function can."""
+    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
+    called = _reached({name for part in statements if part not in functions.values() for name in free_names(part)}, functions)
+    kept = [part for part in statements if part not in functions.values() or {*assigned([part])} & called]
+    return kept or statements
+
+
+def _without_clearing(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without those that clear gradients before there are any."""
+    first = next((k for k, part in enumerate(statements) if any(
+        isinstance(node, ast.Attribute) and node.attr == "backward" for node in ast.walk(part)
+    )), len(statements) - 1)  # fmt: skip
+    only = (ast.Expr, ast.Assign, ast.With)
+    return [part for k, part in enumerate(statements) if k >= first or not (isinstance(part, only) and cleared(part))]
 
 
 def _computed(statements: Sequence[ast.stmt], names: set[str], made: Collection[int]) -> list[ast.stmt]:

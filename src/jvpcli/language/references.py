@@ -16,9 +16,9 @@ PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
 
 
-def turns_on_all(call: ast.Call) -> bool:
-    """`net.requires_grad_()`, which leaves a module what it is."""
-    return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and turns_on(call)
+def freezes(call: ast.Call) -> bool:
+    """`net.requires_grad_(False)`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and not turns_on(call)
 
 
 class Reader(Protocol):
@@ -165,7 +165,7 @@ class Reading(ast.NodeTransformer):
         owner = self.resolved(func.value) if isinstance(func, ast.Attribute) else None
         if isinstance(func, ast.Attribute) and isinstance(owner, (Object, Module)) and self.resolved(func) is None:
             is_method = isinstance(owner, Object) and owner.kind is not None and func.attr in owner.kind.methods
-            if not is_method and (func.attr in (*OF_MODULES, *LISTS, "state_dict", "zero_grad")) and not turns_on_all(node):
+            if not is_method and (func.attr in (*OF_MODULES, *LISTS, "state_dict", "zero_grad") or freezes(node)):
                 node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
                 node.args = [self.visit(part) for part in node.args]
                 return node
