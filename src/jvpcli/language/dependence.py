@@ -103,7 +103,10 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     return found
 
 
-OF_MODULES = frozenset({"eval", "train", "to", "double", "float", "half", "bfloat16", "type", "apply", "load_state_dict"})
+OF_MODULES = frozenset({
+    "eval", "train", "to", "double", "float", "half", "bfloat16", "type", "apply", "load_state_dict", "add_module",
+    "register_module",
+})  # fmt: skip
 """Methods that change the module that they are called of, where nothing is made of what they give."""
 
 
