@@ -17,6 +17,7 @@ from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
+from jvpcli.language.hooks import with_hooks
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -90,7 +91,7 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
         ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
-    return prepared(text, _read(text, tree))
+    return prepared(text, with_hooks(text, _read(text, tree)))
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
