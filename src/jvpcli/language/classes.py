@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
+from jvpcli.language.hooks import with_hooks
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -28,6 +30,7 @@ from jvpcli.language.names import (
     turns_on,
 )
 from jvpcli.language.objects import (
+    ONCE,
     Class,
     Custom,
     Module,
@@ -42,7 +45,8 @@ from jvpcli.language.objects import (
     written,
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
-from jvpcli.language.references import PLACED, Context, Reading
+from jvpcli.language.preparations import LISTS, Finder, Prepared, prepared
+from jvpcli.language.references import PLACED, Context, Reading, freezes, is_static
 from jvpcli.language.source import SourceText, is_text
 
 MOST_STEPS = 5000
@@ -51,28 +55,47 @@ MOST_STEPS = 5000
 MOST_COPIED = 100_000
 """Parts of the text of methods, which each object has anew."""
 
+COLLECTIONS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+"""Classes of torch.nn that hold parts, and compute nothing."""
+
+HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
+"""What makes a text have objects without a class of its own."""
+
+ONCE_PATH = "torch.autograd.function.once_differentiable"
+"""The decorator of a backward that has no derivative."""
+
+OWN = "made.0"
+"""The name, which no text can write, of what is made where it has none yet."""
+
 MOST_LEVELS = 20
 """Objects inside of each other."""
+
+GROWING = ("append", "extend", "add_module", "register_module")
+"""Methods that give a list or sequence of modules a further one."""
 
 REGISTERING = ("add_module", "register_module", "register_buffer", "register_parameter")
 """Methods of a module that give it a part by name."""
 
 KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
 
-SPECIAL = ("__init__", "__call__", "__repr__", "__str__")
+SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__")
 """Methods with a meaning for Python that a class may have: others would change what is read here."""
 
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
 
-def without_classes(text: SourceText, tree: ast.Module) -> ast.Module:
-    """The tree of a text with its classes read as what their objects do; the tree itself where it has none.
+def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
+    """The tree of a text with its classes read as what their objects do, apart from what is done to its modules.
 
     Raises:
-        ForbiddenError: an object's class does what can't be read, with its place.
+        ForbiddenError: an object's class does what can't be read, with its place; a module changes behind its use.
         LimitError: there are too many objects, or too many steps to make them.
     """
-    if not any(isinstance(node, ast.ClassDef) for node in tree.body):
+    return prepared(text, with_hooks(text, _read(text, tree)))
+
+
+def _read(text: SourceText, tree: ast.Module) -> ast.Module:
+    if not any(isinstance(node, ast.ClassDef) for node in tree.body) and not re.search(HELD_APART, text.source):
         return tree
     try:
         return Reader(text, tree).read()
@@ -83,6 +106,8 @@ def without_classes(text: SourceText, tree: ast.Module) -> ast.Module:
 def chained(node: ast.expr) -> ast.expr:
     """`Net(3)` of `Net(3).to(device).eval()`."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
+        if freezes(node):
+            break
         node = node.func.value
     return node
 
@@ -98,6 +123,7 @@ class Reader:
         self.objects: dict[str, Any] = {}
         self.made: list[ast.stmt] = []
         self.methods: list[ast.FunctionDef] = []
+        self.front: list[ast.stmt] = []  # functions of classes, in front of all
         self.later: list[ast.AST] = []  # functions, which are read when all objects are known
         self.reads: dict[str, set[str]] = {}  # what functions read
         self.steps = 0
@@ -114,13 +140,14 @@ class Reader:
         self.used: set[str] = set()
         self.inherited: set[str] = set()  # methods of classes before that objects call by super()
         self.trains: dict[str, bool] = {}  # modes that were set
-        self.waiting: list[ast.Call] = []  # constructors that may draw random numbers, in the order in which Python runs them
+        self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
     def read(self) -> ast.Module:
         """The whole text."""
         for statement in self._opened(self.tree.body):
             self.statement(statement)
         self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
+        self.made = [*self.front, *self.made]
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
             raise self.at(self.tree.body[-1], refusals.no_result(self.tree.body[-1]))
         called, whole = self._called(), ast.Module([], [])
@@ -188,6 +215,14 @@ class Reader:
                 return
             if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
                 self.constants[name] = found
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in GROWING and not call.keywords:
+            owner = Reading(self, {}).resolved(call.func.value)
+            if isinstance(owner, (Parts, Object)) and owner.path not in self.used:
+                given = [self.value(part, {}, None) for part in call.args]
+                given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
+                if self.grow(owner, owner.path, call.func.attr, given, node):
+                    return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
             owner, path = Reading(self, {}).resolved(root), dotted(root)
@@ -231,10 +266,15 @@ class Reader:
         known = [self.classes[base] for base in bases if base in self.classes]
         paths = [self.path(base) for base in bases]
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
-        readable = len(bases) < 2 and not node.keywords and not node.decorator_list and (
-            not bases or bool(known) or is_function or paths[0] in KNOWN_BASES
+        is_record = any(self.path(dotted(getattr(mark, "func", mark))) in RECORDS for mark in node.decorator_list)
+        others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
+        readable = not node.keywords and len(node.decorator_list) == is_record and len(known) < 2 and (
+            not others or (is_function and len(bases) == 1)
         )
-        parts = [part for part in node.body if not is_text(part) and not isinstance(part, ast.Pass)]
+        readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
+        if is_record:
+            node = _with_fields(node, known[0] if known else None)
+        parts = [part for each in node.body for part in _plain_part(each) if not is_text(part)]
         base = known[0] if known else None
         methods, fields = (dict(base.methods), list(base.fields)) if base else ({}, [])
         scope: dict[str, Any] = {}
@@ -312,9 +352,9 @@ class Reader:
         """`apply` of a torch.autograd.Function."""
         names = [name for name in ("forward", "backward", "setup_context") if name in made.methods]
         methods = [made.methods[name] for name in names]
-        static = all([dotted(mark) for mark in method.decorator_list] == ["staticmethod"] for method in methods)
-        fields = {dotted(target) for part in made.fields for target in part.targets} - {"generate_vmap_rule"}
-        if names[:2] != ["forward", "backward"] or not static or fields:
+        marks = [[self.path(dotted(mark)) for mark in method.decorator_list] for method in methods]
+        static = all(each[:1] == ["staticmethod"] and {*each[1:]} <= {ONCE_PATH} for each in marks)
+        if names[:2] != ["forward", "backward"] or not static or any(len(each) > 1 for each in (marks[0], *marks[2:])):
             return  # refused where it is used
         made.applies = True
         root = made.node.name
@@ -324,6 +364,8 @@ class Reader:
             context = taken[0] if taken and not (name == "forward" and "setup_context" in names) else ""
             again.name, again.decorator_list = f"{root}.{name}", []
             again.body = [part for statement in again.body for part in Context(context).statement(statement)] or [ast.Pass()]
+            if len(method.decorator_list) > 1:
+                again.body.insert(0, Context(context).flag(ONCE, method.body[0]))
             again.returns = None
             self.made.append(again)
             self.later.append(again)
@@ -336,7 +378,7 @@ class Reader:
     def makes(self, call: ast.Call) -> bool:
         """Whether a call makes an object of a class of the text, or holds one that does."""
         return any(isinstance(part, ast.Call) and self.class_called(part) for part in ast.walk(call)) or (
-            class_of(call.func, self.paths) == "ModuleList"
+            class_of(call.func, self.paths) in COLLECTIONS or (class_of(call.func, self.paths) == "Sequential" and not call.args)
         )
 
     def class_called(self, call: ast.Call) -> Class | None:
@@ -358,7 +400,11 @@ class Reader:
         if isinstance(value, New) and (value.kind is not None or value.chain is not None):
             self.in_turn(value.call)
         if isinstance(value, Parts):
-            value = Parts([self.place(f"{path}.{k}", item, node) for k, item in enumerate(value.items)])
+            for item in value.items:
+                self.hold(path, item, node)
+            names = value.names or map(str, range(len(value.items)))
+            items = [self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.items, strict=True)]
+            value = Parts(items, value.names, path, value.wraps)
         elif isinstance(value, New) and value.kind is not None:
             value = self.instance(path, value)
         elif isinstance(value, New) and value.chain is not None:
@@ -381,13 +427,17 @@ class Reader:
             value = name_at(path, node)
         if new is not None:
             new.made = value
+            for statement, name, scope in new.later:
+                self.in_turn(statement)
+                self.made.append(Reading(self, {**scope, name: value}).visit(copied(statement)))
+            new.later.clear()
         if "." not in path:
             self.objects[path] = value
             self.used.discard(path)
             self.trains = {name: mode for name, mode in self.trains.items() if not f"{name}.".startswith(f"{path}.")}
         return value
 
-    def in_turn(self, call: ast.Call) -> None:
+    def in_turn(self, call: ast.AST) -> None:
         """A module is made where it gets its name: refused where that is another order than Python's."""
         inside = [part for part in ast.walk(call) if part in self.waiting]
         if inside and any(part not in inside for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
@@ -400,9 +450,8 @@ class Reader:
         calls = [value for value in values if isinstance(value, ast.Call)]
         if not any(class_of(call.func, self.paths) or is_parameter(call, self.paths) for call in calls):
             return
-        holder = placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
         target = name_at(path, node, ast.Store())
-        self.made.insert(start, placed(ast.Assign([target], holder), node))
+        self.made.insert(start, placed(ast.Assign([target], _holder(node)), node))
 
     def instance(self, path: str, new: New) -> Object:
         """An object of a class: its `__init__` is carried out, and its methods are functions."""
@@ -424,7 +473,7 @@ class Reader:
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
         self.begin(path, new.call, start)
         for name, method in kind.methods.items():
-            if name != "__init__" and name not in made.parts:
+            if name != "__init__" and name not in made.parts and not is_static(method):
                 self.method(made, name, method, kind.defining(name))
         self.level -= 1
         return made
@@ -441,16 +490,23 @@ class Reader:
         """Carry out `__init__`."""
         taken = method.args
         names = [part.arg for part in (*taken.posonlyargs, *taken.args)]
-        if taken.vararg or not names or method.decorator_list or len(arguments) >= len(names):
+        if not names or method.decorator_list or (len(arguments) >= len(names) and not taken.vararg):
             raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
         own = names[0]
         scope: dict[str, Any] = dict(zip(names[1:], arguments, strict=False))
         defaults = dict(zip(names[len(names) - len(taken.defaults) :], taken.defaults, strict=True))
         defaults.update({part.arg: value for part, value in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if value})
+        rest = list(arguments[len(names) - 1 :])
         names += [part.arg for part in taken.kwonlyargs]
-        if not {*keywords} <= {*names[1:]} - {*scope}:
+        others = {name: value for name, value in keywords.items() if name not in names[1:]}
+        if (others and not taken.kwarg) or {*keywords} & {*scope}:
             raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
-        scope.update(keywords)
+        scope.update({name: value for name, value in keywords.items() if name not in others})
+        if taken.vararg:
+            plain = all(isinstance(each, ast.expr) for each in rest)
+            scope[taken.vararg.arg] = placed(ast.Tuple(rest, ast.Load()), call) if plain else Parts(rest)
+        if taken.kwarg:
+            scope[taken.kwarg.arg] = Parts([*others.values()], [*others])
         for name in names[1:]:
             if name not in scope and name not in defaults:
                 raise self.refusal(call, f"`__init__` of `{kind.node.name}` needs a value for `{name}`")
@@ -488,9 +544,14 @@ class Reader:
                 return
             self.assign(path, copied(value), node)
             made.parts[name] = name_at(path, node)
-        elif isinstance(value, Parts) and not any(isinstance(each, (New, Object, Module)) for each in value.items):
+        elif isinstance(value, Parts) and not value.wraps and value.names is None and not any(
+            isinstance(each, (New, Object, Module)) for each in value.items
+        ):
             self.set(made, name, written(value, node), node)
-            made.parts[name] = value if not value.items else made.parts[name]
+            value.path = path
+            if not value.items:
+                made.plain.pop(name)
+                made.parts[name] = value
         else:
             made.parts[name] = self.place(path, value, node)
 
@@ -507,8 +568,9 @@ class Reader:
         if "staticmethod" not in marks:
             if not taken:
                 return
-            roots = {taken.pop(0).arg: made}
-        again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in ("staticmethod", "property")]
+            roots = {taken.pop(0).arg: made.kind if "classmethod" in marks else made}
+        own = ("staticmethod", "classmethod", "property")
+        again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in own]
         again.name, again.returns = f"{made.path}.{name}", None
         again.body = again.body or [ast.Pass()]
         reading = Reading(self, roots, kind)
@@ -520,6 +582,15 @@ class Reader:
                 self.set(made, path.rpartition(".")[2], placed(ast.Constant(None), method), method)
         self.made.append(found)
         self.methods.append(found)
+
+    def static(self, kind: Class, name: str) -> str:
+        """The name of the function that a method without an object is, which is made where it is asked for first."""
+        path = f"type({kind.node.name}).{name}"
+        if path not in self.inherited:
+            self.inherited.add(path)
+            self.method(Object(f"type({kind.node.name})", kind), name, kind.methods[name], kind.defining(name))
+            self.front.append(self.made.pop())
+        return path
 
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module.
@@ -602,6 +673,12 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
+            new = self.value(node.func.value, scope, making)
+            if isinstance(new, New):
+                frozen = placed(ast.Attribute(name_at(OWN, node), node.func.attr, ast.Load()), node)
+                new.later.append((placed(ast.Expr(ast.Call(frozen, node.args, node.keywords)), node), OWN, {}))
+                return new
         if isinstance(node, ast.Call):
             node = self.with_class(node, scope, inner)
             if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
@@ -677,6 +754,11 @@ class Reader:
         Raises:
             ForbiddenError: that isn't known from the text.
         """
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            return not self.truth(test.operand, scope, making)
+        if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Is, ast.IsNot)) and is_literal(test.comparators[0]):
+            if not isinstance(left := self.value(test.left, scope, making), ast.expr) or isinstance(left, ast.Name):
+                return isinstance(test.ops[0], ast.IsNot)  # what has a name is a module or tensor
         found = self.folded(test, scope, making if isinstance(making, _Making) else None)
         if found is None:
             raise self.refusal(test, "Whether this holds isn't known before the program runs")
@@ -691,28 +773,24 @@ class Reader:
         frozen = [flag for flag in flags if plain_or_none(flag) is False]
         if not kind and not name and frozen and node.args:
             return self.value(node.args[0], scope, making)
+        if name in COLLECTIONS and len(node.args) < 2 and not node.keywords:
+            return self.collection(node, name, scope, making)
         arguments = [each for part in node.args for each in self.items(part, scope, making)]
-        if any(keyword.arg is None for keyword in node.keywords):
-            raise self.refusal(node, "`**` can't be read here")
-        keywords = {keyword.arg or "": self.value(keyword.value, scope, making) for keyword in node.keywords}
+        keywords = self.keywords(node, scope, making)
         sizes = [part for part in (*arguments, *keywords.values()) if isinstance(part, ast.expr)]
         if kind is not None or any(not is_literal(part) or type(plain_value(part)) is int for part in sizes):
             node = copy.copy(node)  # a constructor in a loop runs more than once
             self.waiting.append(node)
         if kind is not None:
             return New(node, kind, arguments, keywords)
-        if name == "ModuleList":
-            if arguments and not isinstance(arguments[0], Parts):
-                raise self.refusal(node, "What this list holds isn't known before the program runs")
-            return arguments[0] if arguments else Parts([])
         arguments = [each.made if isinstance(each, New) and each.made is not None else each for each in arguments]
         new = [each for each in arguments if isinstance(each, New)]
         twice = len({*map(id, new)}) < len(new)
         pairs = _pairs(arguments[0]) if name == "Sequential" and len(arguments) == 1 else None
         if pairs is not None:
             return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
-        if name == "Sequential" and arguments and (twice or any(
-            not isinstance(each, New) or each.kind is not None or each.chain is not None for each in arguments
+        if name == "Sequential" and (not arguments or twice or any(
+            not isinstance(each, New) or each.kind is not None or each.chain is not None or each.later for each in arguments
         )):
             if not all(isinstance(each, (New, Object, Module)) for each in arguments):
                 raise self.refusal(node, "`nn.Sequential` of this can't be read")
@@ -727,13 +805,86 @@ class Reader:
         self.waiting = [made if each is node else each for each in self.waiting]
         return New(made)
 
+    def collection(self, call: ast.Call, name: str, scope: Mapping[str, Any], making: _Making | Object | None) -> Parts:
+        """`nn.ModuleList([…])`, `nn.ParameterDict({…})`"""
+        wraps, by_name = name.startswith("Parameter"), name.endswith("Dict")
+        given = self.dictionary(call.args[0], scope, making) if call.args and by_name else None
+        if given is None:
+            found = self.value(call.args[0], scope, making) if call.args else Parts([])
+            items = found.elts if isinstance(found, (ast.List, ast.Tuple)) else found.items if isinstance(found, Parts) else None
+            given = Parts(list(items), [] if by_name else None) if items is not None else None
+        if given is None or (by_name and len(given.names or ()) != len(given.items)):
+            raise self.refusal(call, "What this list holds isn't known before the program runs")
+        return Parts([_wrapped(each) if wraps else each for each in given.items], given.names, wraps=wraps)
+
+    def dictionary(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Parts | None:
+        """`{"a": nn.Linear(2, 2)}`, a comprehension of that kind, or a list of pairs; None for anything else."""
+        pairs: list[tuple[Any, Any]] = []
+        inner = making if isinstance(making, _Making) else None
+        if isinstance(node, ast.Dict) and all(node.keys):
+            keys = [self.folded(key, scope, inner) for key in node.keys if key is not None]
+            pairs = [(plain_or_none(key), self.value(value, scope, making)) for key, value in zip(keys, node.values, strict=True)]
+        elif isinstance(node, ast.DictComp) and len(node.generators) == 1:
+            both = placed(ast.ListComp(ast.Tuple([node.key, node.value], ast.Load()), node.generators), node)
+            return self.dictionary(both, scope, making)
+        elif isinstance(node, (ast.List, ast.Tuple, ast.ListComp)):
+            found = self.value(node, scope, making)
+            for item in found.items if isinstance(found, Parts) else ():
+                parts = item.items if isinstance(item, Parts) else item.elts if isinstance(item, (ast.List, ast.Tuple)) else ()
+                pairs.append((plain_or_none(parts[0]), parts[1]) if len(parts) == 2 else (None, None))
+        names = [name for name, _ in pairs]
+        if not names or not all(isinstance(name, str) and name.isidentifier() for name in names) or len({*names}) < len(names):
+            return None
+        return Parts([value for _, value in pairs], names)
+
+    def grow(self, owner: Parts | Object, path: str, method: str, given: Sequence[Any], node: ast.AST) -> bool:
+        """`layers.append(nn.Linear(2, 2))` of a list of modules or a sequence of them; whether it can be carried out."""
+        if method == "extend" and len(given) == 1 and isinstance(given[0], Parts) and given[0].names is None:
+            return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
+        count = len(owner.items if isinstance(owner, Parts) else owner.parts)
+        name = str(count) if method == "append" and len(given) == 1 else given[0] if len(given) == 2 else None
+        if not isinstance(name, str) or (isinstance(owner, Parts) and (owner.names is None) is not (method == "append")):
+            return False
+        item = _wrapped(given[-1]) if isinstance(owner, Parts) and owner.wraps else given[-1]
+        if isinstance(owner, Parts):
+            if owner.names is not None and name in owner.names:
+                return False
+            if path:
+                self.hold(path, item, node)
+                item = self.place(f"{path}.{name}", item, node)
+            owner.items.append(item)
+            if owner.names is not None:
+                owner.names.append(name)
+            return True
+        if owner.kind is not None or name in owner.parts:
+            return False
+        owner.parts[name] = self.place(f"{owner.path}.{name}", item, node)
+        self.made = [part for part in self.made if getattr(part, "name", "") != f"{owner.path}.forward"]
+        self.made.append(_chain(owner.path, list(owner.parts.values()), node))
+        return True
+
+    def hold(self, path: str, item: Any, node: ast.AST) -> None:
+        """What holds the parameters of a list, before its first one."""
+        is_own = isinstance(item, New) and is_parameter(item.call, self.paths)
+        if is_own and not any(isinstance(part, ast.Assign) and dotted(part.targets[0]) == path for part in self.made):
+            self.assign(path, _holder(node), node)
+
+    def keywords(self, call: ast.Call, scope: Mapping[str, Any], making: _Making | Object | None) -> dict[str, Any]:
+        """What a call gives by name, by `**` of a dictionary too."""
+        found: dict[str, Any] = {}
+        for keyword in call.keywords:
+            value = self.value(keyword.value, scope, making)
+            if keyword.arg is None and (not isinstance(value, Parts) or value.names is None):
+                raise self.refusal(call, "`**` can't be read here")
+            found.update({keyword.arg: value} if keyword.arg else zip(value.names, value.items, strict=True))
+        return found
+
     def folded(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr | None:
         """The plain value of an expression as it is written out; None where it has none."""
         try:
-            value = plain_value(node, lambda part: self.known(part, scope, making))
+            return literal(plain_value(node, lambda part: self.known(part, scope, making)), node)
         except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
             return None
-        return literal(value, node)
 
     def known(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> Any:
         """What a name or attribute stands for, as a plain value."""
@@ -778,7 +929,13 @@ class _Making:
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
-        if isinstance(node, ast.Assign):
+        if (new := self.changed_later(node)) is not None:
+            name, value = new
+            value.later.append((node, name, {self.own: self.made, **self.scope}))
+            self.reader.waiting.append(node)
+        elif self.changes(node):
+            self.reader.made.append(Reading(self.reader, {self.own: self.made, **self.scope}, self.kind).visit(copied(node)))
+        elif isinstance(node, ast.Assign):
             value = self.value(node.value)
             for target in node.targets:
                 self.assign(target, value, node)
@@ -800,6 +957,39 @@ class _Making:
         elif not isinstance(node, (ast.Pass, ast.Assert, ast.AnnAssign)) and not is_text(node):
             raise self.reader.refusal(node, "What `__init__` does here can't be read")
 
+    def changed_later(self, node: ast.stmt) -> tuple[str, New] | None:
+        """What has no name yet, of which a statement changes parameters, and how it is called here."""
+        finder = Finder.of(self.reader.tree, self.reader.objects)
+        new = {name: value for name, value in self.scope.items() if isinstance(value, New) and value.made is None}
+        found = {*new} & free_names(node)
+        return (name, new[name]) if isinstance(node, (ast.Expr, ast.Assign, ast.With)) and len(found) == 1 and (
+            name := next(iter(found))
+        ) and not isinstance(getattr(node, "targets", [None])[0], ast.Name) and finder.changes(node, found) else None
+
+    def changes(self, node: ast.stmt) -> bool:
+        """Whether a statement changes parameters of what the object has, rather than to give it a part."""
+        finder = Finder.of(self.reader.tree, self.reader.objects)
+        roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        targets = [part for target in targets for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])]
+        reading = Reading(self.reader, {self.own: self.made, **self.scope})
+        own = [target for target in targets if (isinstance(target, ast.Attribute) and dotted(target.value) == self.own) or (
+            isinstance(target, ast.Subscript) and isinstance(reading.resolved(target.value), Parts)
+        )]  # fmt: skip
+        if own or self.own_call(node) or isinstance(node, ast.If):
+            return False
+        if isinstance(node, ast.For) and not (finder.goes_through(node.iter, roots) and any(
+            isinstance(part, ast.Attribute) and part.attr in LISTS for part in ast.walk(node.iter)
+        )):
+            return False
+        return finder.changes(node, roots)
+
+    def own_call(self, node: ast.stmt) -> ast.FunctionDef | None:
+        """The method of the object that a statement calls, and does no more."""
+        func = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+        is_own = isinstance(func, ast.Attribute) and dotted(func.value) == self.own
+        return self.kind.methods.get(func.attr) if is_own and isinstance(func, ast.Attribute) else None
+
     def assign(self, target: ast.expr, value: Any, node: ast.stmt) -> None:
         """`self.a = value`, `a = value`, `a, b = values`"""
         if isinstance(target, ast.Attribute) and dotted(target.value) == self.own:
@@ -810,6 +1000,10 @@ class _Making:
             numbers = placed(ast.Tuple([name_at(str(k), target) for k in range(len(target.elts))], ast.Store()), target)
             for name, each in self.reader.matched(numbers, value).items():
                 self.assign(target.elts[int(name)], each, node)
+        elif isinstance(target, ast.Subscript) and isinstance(owner := self.value(target.value), Parts) and owner.names is not None:
+            name = plain_or_none(self.reader.folded(target.slice, self.scope, self))
+            if not self.reader.grow(owner, owner.path, "add_module", [name, value], node):
+                raise self.reader.refusal(node, "What `__init__` does here can't be read")
         else:
             raise self.reader.refusal(node, "What `__init__` does here can't be read")
 
@@ -819,23 +1013,31 @@ class _Making:
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         if dotted(call.func) == "print":
             return
+        if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
+            arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
+            keywords = self.reader.keywords(call, self.scope, self)
+            self.reader.initialise(self.made, self.kind.defining(method), own, arguments, keywords, call)
+            return
         if method == "__init__":
             self.base(call, owner)
             return
-        if method in ("append", "extend") and owner is not None and len(call.args) == 1:
-            items = self.value(owner)
-            if isinstance(items, Parts):
-                new = [self.value(call.args[0])] if method == "append" else self.reader.iterated(call.args[0], self.scope, self)
-                if isinstance(owner, ast.Attribute):  # a ModuleList, whose items have names
-                    path = f"{self.made.path}.{owner.attr}"
-                    new = [self.reader.place(f"{path}.{len(items.items) + k}", each, call) for k, each in enumerate(new)]
-                items.items += new
-                return
-        if method in REGISTERING and dotted(owner or call) == self.own:
-            name = plain_or_none(self.reader.folded(call.args[0], self.scope, self)) if len(call.args) > 1 else None
+        if dotted(call.func) == "setattr" and len(call.args) == 3 and dotted(call.args[0]) == self.own:
+            owner, method, call = call.args[0], "setattr", placed(ast.Call(call.func, call.args[1:], []), call)
+        if (method in (*REGISTERING, "setattr")) and dotted(owner or call) == self.own and len(call.args) > 1:
+            name = plain_or_none(self.reader.folded(call.args[0], self.scope, self))
             if isinstance(name, str) and name.isidentifier():
                 self.reader.set(self.made, name, self.value(call.args[1]), call)
                 return
+        if method in GROWING and owner is not None and not call.keywords:
+            items = self.value(owner)
+            if isinstance(items, (Parts, Object)):
+                given: list[Any] = [self.value(part) for part in call.args]
+                if method == "extend" and not isinstance(given[0], Parts):
+                    given = [Parts(self.reader.iterated(call.args[0], self.scope, self))]
+                given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
+                path = items.path if isinstance(items, (Parts, Object)) else ""
+                if self.reader.grow(items, path, "append" if method == "append" else method, given, call):
+                    return
         raise self.reader.refusal(call, "What `__init__` does here can't be read")
 
     def base(self, call: ast.Call, owner: ast.expr | None) -> None:
@@ -852,8 +1054,53 @@ class _Making:
         self.made.begun |= base is None or "__init__" not in base.methods
         if base is not None and "__init__" in base.methods:
             arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
-            keywords = {keyword.arg or "": self.value(keyword.value) for keyword in call.keywords}
+            keywords = self.reader.keywords(call, self.scope, self)
             self.reader.initialise(self.made, base, base.methods["__init__"], arguments, keywords, call)
+
+
+RECORDS = ("dataclass", "dataclasses.dataclass")
+
+
+def _plain_part(node: ast.stmt) -> list[ast.stmt]:
+    """A statement of a class without its annotation; nothing of one that gives no value."""
+    if isinstance(node, ast.AnnAssign):
+        return [] if node.value is None else [placed(ast.Assign([node.target], node.value), node)]
+    return [] if isinstance(node, ast.Pass) else [node]
+
+
+def _with_fields(node: ast.ClassDef, base: Class | None) -> ast.ClassDef:
+    """A dataclass with the `__init__` that it stands for."""
+    if any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body):
+        return node
+    fields = {dotted(part.target): part for part in node.body if isinstance(part, ast.AnnAssign)}
+    if base is not None and "__init__" in base.methods:
+        return node
+    taken = [placed(ast.arg(name), part) for name, part in fields.items()]
+    values = [part.value for part in fields.values() if part.value is not None]
+    body: list[ast.stmt] = [
+        placed(ast.Assign([ast.Attribute(ast.Name("self", ast.Load()), name, ast.Store())], ast.Name(name, ast.Load())), part)
+        for name, part in fields.items()
+    ]
+    if any(isinstance(part, ast.FunctionDef) and part.name == "__post_init__" for part in node.body):
+        last = ast.Attribute(ast.Name("self", ast.Load()), "__post_init__", ast.Load())
+        body.append(placed(ast.Expr(ast.Call(last, [], [])), node))
+    own = placed(ast.arg("self"), node)
+    arguments = ast.arguments(posonlyargs=[], args=[own, *taken], kwonlyargs=[], kw_defaults=[], defaults=values)
+    made = placed(ast.FunctionDef("__init__", arguments, body or [ast.Pass()], []), node)
+    return placed(ast.ClassDef(node.name, node.bases, [], [made, *node.body], []), node)
+
+
+def _holder(node: ast.AST) -> ast.Call:
+    """An empty module, in the place of a part of the text."""
+    return placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
+
+
+def _wrapped(item: Any) -> Any:
+    """An item of a list of parameters: what is none becomes one."""
+    if not isinstance(item, ast.expr) or isinstance(item, ast.Constant):
+        return item
+    func = ast.Attribute(ast.Attribute(ast.Name("torch", ast.Load()), "nn", ast.Load()), "Parameter", ast.Load())
+    return New(placed(ast.Call(func, [item], []), item))
 
 
 def _is_settled(node: ast.expr) -> bool:
@@ -883,7 +1130,7 @@ def _paths(value: Any) -> Iterator[tuple[str, bool]]:
         yield value.path, False
 
 
-def _chain(path: str, parts: Sequence[Any], node: ast.Call) -> ast.FunctionDef:
+def _chain(path: str, parts: Sequence[Any], node: ast.AST) -> ast.FunctionDef:
     """The function of a sequence: each part in turn."""
     taken = placed(ast.arg("input"), node)
     value: ast.expr = name_at("input", node)

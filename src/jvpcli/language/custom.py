@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from jvpcli.errors import EvaluationError, ForbiddenError
 from jvpcli.language.flow import Function, call_value
+from jvpcli.language.objects import MARKS, MATERIALIZES, ONCE
 from jvpcli.language.run import Entries, FunctionValue, Handler, Run
 from jvpcli.program import Const, Equation, Operand, Pack, Ref
 
@@ -102,6 +104,8 @@ class Applied:
         if setup:
             self.value(run, setup, [context, Pack("tuple", tuple(arguments)), output])
         kept = {key: run.read(run.written_out(operand)) for key, operand in context.value.entries.items() if key not in held}
+        ctx.mark_non_differentiable(*kept.pop(MARKS, ()))
+        ctx.set_materialize_grads(*kept.pop(MATERIALIZES, (True,)))
         ctx.save_for_backward(*kept.pop("saved_tensors", ()))
         ctx.kept, ctx.call = kept, self
         return self.result(run, output)
@@ -113,7 +117,9 @@ class Applied:
         context = Const(Entries({key: inner.operand(value) for key, value in held.items()}))
         arguments = [inner.operand(gradient) for gradient in gradients]
         run = inner.run(self)
-        return self.result(run, self.value(run, self.function.backward, [context, *arguments]))
+        found = self.result(run, self.value(run, self.function.backward, [context, *arguments]))
+        once = ONCE in context.value.entries
+        return once_differentiable(lambda *_: found)(ctx, *gradients) if once else found
 
     def value(self, run: Run, function: Function, arguments: Sequence[Operand]) -> Operand:
         """What one of the methods gives."""

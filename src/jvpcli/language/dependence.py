@@ -43,6 +43,8 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if path.startswith("torch.nn.init.") or not names.isdisjoint(map(dotted, node.args)):  # net.apply(init)
+            return True
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
     def random_module(node: ast.AST) -> bool:
@@ -101,7 +103,10 @@ def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.
     return found
 
 
-OF_MODULES = frozenset({"eval", "train", "to", "double", "float", "half", "bfloat16", "type", "apply", "load_state_dict"})
+OF_MODULES = frozenset({
+    "eval", "train", "to", "double", "float", "half", "bfloat16", "type", "apply", "load_state_dict", "add_module",
+    "register_module",
+})  # fmt: skip
 """Methods that change the module that they are called of, where nothing is made of what they give."""
 
 
@@ -117,7 +122,11 @@ def changed(statement: ast.AST) -> set[str]:
             owners.append(node.value)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name = node.func.attr
-            owners += [node.func.value] if name in LIST_METHODS or (name.endswith("_") and not name.startswith("_")) else []
+            in_place = name.endswith("_") and not name.startswith("_")
+            owners += [node.func.value] if name in LIST_METHODS or in_place else []
+            owners += node.args[:1] if in_place and root_of(node.func) in ("nn", "init", "torch") else []  # nn.init.zeros_(w)
+        elif isinstance(node, ast.For) and not {*assigned([node.target])}.isdisjoint(set().union(*map(changed, node.body))):
+            owners += [node.iter]  # for p in net.parameters(): p.zero_()
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
             owners += node.value.args if node.value.func.id != "print" else []
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
@@ -181,7 +190,7 @@ def without_needless_draws(statements: Sequence[ast.stmt], last: Sequence[ast.st
     kept: list[ast.stmt] = []
     drawn = any(map(draws, last))
     for place, statement in reversed(list(enumerate(statements))):
-        is_draw = isinstance(statement, ast.Expr) and draws(statement)
+        is_draw = isinstance(statement, ast.Expr) and draws(statement) and not changed(statement)
         if is_draw and (not drawn or (place == 0 and seed_of(statement) is not None)):
             continue
         drawn = drawn or draws(statement)

@@ -248,12 +248,13 @@ def run_program(
 
 
 def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    """What a program gives as a value, and random numbers as it leaves them.
+    """What a program gives as a value, and random numbers as it leaves them; gradients reach what requires them.
 
     Raises: as `evaluate`.
     """
     check_inputs(program, scope)
-    run = _run(program, {name: scope[name].detach().clone() for name in program.inputs}, None, functions)
+    values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
+    run = _run(program, values, None, functions)
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result))

@@ -126,8 +126,12 @@ class Imports:
         return {name: other for name, other in known.items() if name != other}
 
     def reads(self, wanted: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions."""
-        mine = {name: parameter for name, parameter in self.parameters.items() if name in wanted}
+        """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions.
+
+        A shared one is meant by its first name alone.
+        """
+        later = self.tied([name for name in self.parameters if name in wanted])
+        mine = {name: parameter for name, parameter in self.parameters.items() if name in wanted and name not in later}
         found = {}
         for name, imported in self.functions.items():
             used = {id(p) for module in self._modules_of(imported.function) for p in module.parameters()}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,10 @@ from jvpcli.language.names import (
 )
 from jvpcli.language.objects import placed
 from jvpcli.language.operations import describe
+from jvpcli.language.parameters import Changes
 from jvpcli.language.parse import lowered
+from jvpcli.language.plain import plain_or_none
+from jvpcli.language.preparations import Finder
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -141,22 +145,25 @@ def construct(
         text, tree = read_source(source)
     except JvpError:
         return None
-    tree = without_classes(text, tree)
-    found = constructed(tree)
+    program = without_classes(text, tree)
+    tree, statements = program.tree, program.statements
+    found = constructed(ast.Module(statements, []))
     if not found:
         return None
     bound = _bound(tree)
     held_once = {id(part) for statement in tree.body for part in _once(statement)}
     modules: dict[str, nn.Module] = {}
     functions: dict[str, Module] = {}
-    draws = drawing(tree.body, constructors=False)
+    draws = drawing(statements, constructors=False)
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
+    finder = Finder.of(ast.Module(statements, []), [*modules, *found])
+    changes = Changes(finder, modules, maker.value, maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
-            before = tree.body[: next(place for place, part in enumerate(tree.body) if node in ast.walk(part))]
+            before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
             if any(map(draws, before[done:])):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
                     maker.run(needed(node, before), inputs or {}, functions, seed)
@@ -169,6 +176,11 @@ def construct(
                 maker.register(modules[holder], own, node, needed(node, before), scope, functions)
             else:
                 modules[name] = maker.make(node)
+                if name in program.changes:
+                    changes.value = partial(maker.value, before=before, scope=inputs or {}, functions=functions, modules=modules)
+                    if not {*assigned(before[-1:])} & program.changes.keys():
+                        changes.begin()
+                    changes.run([program.changes[name]], {})
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
             for path, part in _parts(modules[holder]):
@@ -183,7 +195,18 @@ def construct(
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
+    for module in modules.values():
+        _without_frozen(module)
     return Imports(functions, modules)
+
+
+def _without_frozen(module: nn.Module) -> None:
+    """Parameters of which no gradients are recorded are constants of their modules."""
+    for part in module.modules():
+        for name, x in list(part._parameters.items()):
+            if x is not None and not x.requires_grad:
+                del part._parameters[name]
+                part.register_buffer(name, x.detach())
 
 
 def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -380,6 +403,26 @@ class _Maker:
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
         return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
 
+    def value(
+        self,
+        behind: Sequence[ast.stmt],
+        node: ast.expr,
+        held: Mapping[str, Tensor],
+        whole: bool = False,
+        *,
+        before: Sequence[ast.stmt],
+        scope: Mapping[str, Tensor],
+        functions: Mapping[str, Module],
+        modules: Mapping[str, nn.Module],
+    ) -> Any:
+        """What an expression gives behind some statements, with tensors under further names; `whole`: behind all before."""
+        asked = [*behind, placed(ast.Expr(node), node)]
+        kept = list(before) if whole else needed(ast.Module(asked, []), before)
+        if any(map(drawing(kept), kept)):  # they draw once more what they have drawn
+            torch.default_generator.manual_seed(torch.default_generator.initial_seed())
+        parameters = Imports(functions, modules).parameters
+        return self.run([*kept, *asked], {**scope, **parameters, **held}, functions, None)
+
     def register(
         self,
         holder: nn.Module,
@@ -394,7 +437,7 @@ class _Maker:
         if any(map(drawing(kept), kept)):
             self.run(kept, scope, functions, torch.default_generator.initial_seed())
         torch.default_generator.set_state(state)
-        value = self.run([*kept, placed(ast.Expr(node.args[0]), node)], scope, functions, None)
+        value = self.run([*kept, placed(ast.Expr(_written(node.args[0])), node)], scope, functions, None)
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name):
@@ -488,6 +531,17 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
         return
     alike = {*assigned([loop.target])}.isdisjoint(free_names(written.elt))
     yield from [written.elt] * min(count.value, MOST_MODULES + 1) if alike else [node]
+
+
+def _written(node: ast.expr) -> ast.expr:
+    """`torch.empty(2, 3)` as what says that nothing was written there yet: NaNs."""
+    sizes = node.args if isinstance(node, ast.Call) and not node.keywords else []
+    if dotted(getattr(node, "func", node)) not in ("torch.empty", "torch.Tensor", "torch.FloatTensor") or not all(
+        type(plain_or_none(size)) is int for size in sizes
+    ) or not sizes:  # fmt: skip
+        return node
+    full, nan = (ast.Attribute(ast.Name(root, ast.Load()), name, ast.Load()) for root, name in (("torch", "full"), ("math", "nan")))
+    return placed(ast.Call(full, [ast.Tuple(list(sizes), ast.Load()), nan], []), node)
 
 
 def _first(error: Exception) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 FORWARD = ".forward"
 """The keyword, which no text can write, by which a functional_call is given the function of an object."""
+
+
+MARKS, MATERIALIZES, ONCE = "mark_non_differentiable", "set_materialize_grads", "once_differentiable"
+"""What the context of a Function says to torch, and a backward of itself: the keys of its dictionary under which that stands."""
 
 
 class Custom(ast.expr):
@@ -61,7 +66,10 @@ class Module:
 
 @dataclass(eq=False)
 class New:
-    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one."""
+    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one.
+
+    `later`: statements that change its parameters once it has one, each with what it is called there and what else is known.
+    """
 
     call: ast.Call
     kind: Class | None = None
@@ -71,13 +79,20 @@ class New:
     names: list[str] | None = None
     made: Any = None
     inside: bool = False
+    later: list[tuple[ast.stmt, str, Mapping[str, Any]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
 class Parts:
-    """A list that holds modules, or may come to."""
+    """A list that holds modules, or may come to; with `names` a dictionary of them.
+
+    `path`: where it stands, if it is a part of an object; `wraps`: what is put there becomes a parameter.
+    """
 
     items: list[Any]
+    names: list[str] | None = None
+    path: str = ""
+    wraps: bool = False
 
 
 def held(value: Any, most: int) -> int:
@@ -93,12 +108,20 @@ def written(value: Any, node: ast.AST) -> ast.expr:
     if isinstance(value, New) and value.kind is None and value.chain is None:
         return value.call
     if isinstance(value, Parts):
-        return placed(ast.List([written(each, node) for each in value.items], ast.Load()), node)
+        return collected(value, [written(each, node) for each in value.items], node)
     if isinstance(value, Module):
         return path_at(value.path, node)
     if isinstance(value, Object):
         return name_at(f"{value.path}.{called_as(value)}", node)
     return value if isinstance(value, ast.expr) else placed(ast.Constant(None), node)
+
+
+def collected(value: Parts, items: list[ast.expr], node: ast.AST) -> ast.expr:
+    """A list, or a dictionary, of what stands for its items."""
+    if value.names is None:
+        return placed(ast.List(items, ast.Load()), node)
+    keys: list[ast.expr | None] = [ast.Constant(name) for name in value.names]
+    return placed(ast.Dict(keys, items), node)
 
 
 T = TypeVar("T", bound=ast.AST)

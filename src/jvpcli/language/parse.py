@@ -51,7 +51,7 @@ def _parse(
     source: str, input_names: tuple[str, ...] | None, functions: tuple[tuple[str, tuple[str, ...]], ...]
 ) -> Program:
     text, tree = read_source(source)
-    return lowered(text, without_classes(text, tree), input_names, functions)
+    return lowered(text, without_classes(text, tree).tree, input_names, functions)
 
 
 _remembered = lru_cache(maxsize=64)(_parse)

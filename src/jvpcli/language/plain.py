@@ -57,6 +57,8 @@ def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) 
             return _filled(left, right)
         if isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, (list, tuple)):
             return _short(left + right)
+        if isinstance(node.op, ast.Add) and isinstance(left, str) and isinstance(right, str):
+            return _word(left + right)
         return _small(OPERATORS[type(node.op)](_number(left), _number(right)))
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in OPERATORS:
         left, right = of(node.left), of(node.comparators[0])
@@ -70,6 +72,8 @@ def plain_value(node: ast.expr, known: Callable[[ast.expr], Any] | None = None) 
         return of(node.values[-1])
     if isinstance(node, ast.IfExp):
         return of(node.body if of(node.test) else node.orelse)
+    if isinstance(node, ast.JoinedStr):
+        return _word("".join(_part(part, of) for part in node.values))
     if isinstance(node, ast.Subscript):
         return _taken(of(node.value), node.slice, of)
     if isinstance(node, ast.Call) and not node.keywords:
@@ -88,6 +92,21 @@ def _filled(text: str, value: Any) -> str:
     return text.replace("%d", str(value)).replace("%s", str(value))
 
 
+def _part(node: ast.expr, of: Callable[[ast.expr], Any]) -> str:
+    """A part of `f"layer_{k}"`, and nothing else of formats."""
+    is_value = isinstance(node, ast.FormattedValue) and node.conversion == -1 and node.format_spec is None
+    value = of(node.value if is_value and isinstance(node, ast.FormattedValue) else node)
+    if type(value) not in (int, str):
+        raise NoPlainError
+    return str(value)
+
+
+def _word(text: str) -> str:
+    if len(text) > MOST_CHARACTERS:
+        raise NoPlainError
+    return text
+
+
 def _taken(items: Any, key: ast.expr, of: Callable[[ast.expr], Any]) -> Any:
     if not isinstance(items, (list, tuple)):
         raise NoPlainError
@@ -101,6 +120,8 @@ def _called(name: str, values: list[Any]) -> Any:
         return len(values[0])
     if name == "range" and 0 < len(values) < 4 and all(type(value) is int for value in values):
         return _short(range(*values))
+    if name == "str" and len(values) == 1 and type(values[0]) in (int, str):
+        return _word(str(values[0]))
     if name in ("int", "float") and len(values) == 1:
         return int(_number(values[0])) if name == "int" else float(_number(values[0]))
     raise NoPlainError

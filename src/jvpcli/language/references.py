@@ -7,12 +7,32 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from jvpcli.errors import ForbiddenError, JvpError
-from jvpcli.language.names import assigned, copied, dotted
-from jvpcli.language.objects import FORWARD, Class, Module, New, Object, Parts, called_as, name_at, path_at, placed
+from jvpcli.language.names import assigned, copied, dotted, turns_on
+from jvpcli.language.objects import FORWARD, MARKS, MATERIALIZES, Class, Module, New, Object, Parts, called_as, collected, name_at, path_at, placed
 from jvpcli.language.plain import plain_or_none
+from jvpcli.language.preparations import LISTS, OF_MODULES
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
+
+
+def freezes(call: ast.Call) -> bool:
+    """`net.requires_grad_(False)`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and not turns_on(call)
+
+
+OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
+"""The methods of a torch.autograd.Function that torch calls."""
+
+
+def is_static(method: ast.FunctionDef) -> bool:
+    """Whether a method needs no object: a static one, or one of its class."""
+    return any(dotted(mark) in ("staticmethod", "classmethod") for mark in method.decorator_list)
+
+
+def derives(kind: Class | None, base: Class) -> bool:
+    """Whether a class is another one, or derived from it."""
+    return kind is not None and (kind is base or derives(kind.base, base))
 
 
 class Reader(Protocol):
@@ -42,6 +62,9 @@ class Reader(Protocol):
     def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
         """A method as a function."""
 
+    def static(self, kind: Class, name: str) -> str:
+        """The name of the function that a method without an object is."""
+
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module."""
 
@@ -68,6 +91,8 @@ class Reading(ast.NodeTransformer):
             return owner.parts.get(node.attr) if isinstance(owner, Object) else None
         if isinstance(node, ast.Subscript):
             owner, key = self.resolved(node.value), plain_or_none(node.slice)
+            if isinstance(owner, Parts) and owner.names is not None:
+                return owner.items[owner.names.index(key)] if key in owner.names else None
             if isinstance(owner, Module) and owner.count is not None and type(key) is int and -owner.count <= key < owner.count:
                 return Module(f"{owner.path}.{key % owner.count}")
             parts = list(owner.parts.values()) if isinstance(owner, Object) and owner.kind is None else []
@@ -126,8 +151,12 @@ class Reading(ast.NodeTransformer):
         if isinstance(value, Module):
             self.uses(value.path)
             return path_at(value.path, node)
+        if isinstance(value, Parts) and not value.items and value.path:
+            return name_at(value.path, node)  # which methods may fill
         if isinstance(value, Parts):
-            return placed(ast.List([self.reference(each, node) for each in value.items], ast.Load()), node)
+            return collected(value, [self.reference(each, node) for each in value.items], node)
+        if isinstance(value, Class):
+            raise self.reader.refusal(node, f"`{value.node.name}` is a class, and no value by itself")
         if isinstance(value, New):
             raise self.reader.refusal(node, "A module without a name can't stand here")
         return placed(copied(value), node)
@@ -149,6 +178,8 @@ class Reading(ast.NodeTransformer):
             return self.reference(Parts([Module(f"{value.path}.{k}") for k in range(value.count)]), node)
         if isinstance(value, Object) and value.kind is None:
             return self.reference(Parts([*value.parts.values()]), node)
+        if isinstance(value, Parts) and value.names is not None:
+            return placed(ast.List([ast.Constant(name) for name in value.names], ast.Load()), node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -156,15 +187,23 @@ class Reading(ast.NodeTransformer):
         if self.reader.class_called(node) is not None:
             return self.unnamed(node)
         func = node.func
+        if dotted(func) == "getattr" and len(node.args) == 2 and isinstance(name := plain_or_none(node.args[1]), str):
+            return self.visit(placed(ast.Attribute(node.args[0], name, ast.Load()), node))
+        if isinstance(func, ast.Attribute) and (kind := self.class_of(func.value)) and func.attr in kind.methods and node.args:
+            own = self.resolved(node.args[0])  # A.forward(self, x)
+            if isinstance(own, Object) and not is_static(kind.methods[func.attr]) and derives(own.kind, kind):
+                rest = placed(ast.Call(self.before(own, kind, func.attr, func), node.args[1:], node.keywords), node)
+                return self.generic_visit(rest)
         owner = self.resolved(func.value) if isinstance(func, ast.Attribute) else None
         if isinstance(func, ast.Attribute) and isinstance(owner, (Object, Module)) and self.resolved(func) is None:
             is_method = isinstance(owner, Object) and owner.kind is not None and func.attr in owner.kind.methods
+            if not is_method and (func.attr in (*OF_MODULES, *LISTS, "state_dict", "zero_grad") or freezes(node)):
+                node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
+                node.args = [self.visit(part) for part in node.args]
+                return node
             if not is_method and func.attr in PLACED:
                 self.reader.check_placed(node)
                 return self.visit(func.value)
-            if not is_method and func.attr in ("parameters", "named_parameters", "zero_grad"):
-                node.func = placed(ast.Attribute(path_at(owner.path, func), func.attr, ast.Load()), func)
-                return node
         module = self.resolved(node.args[0]) if node.args and dotted(func).endswith("functional_call") else None
         if isinstance(module, Object):  # its function is called with other values of its parameters
             first, *rest = node.args
@@ -202,10 +241,14 @@ class Reading(ast.NodeTransformer):
             return self.part(owner, node)
         if self.kind is not None and isinstance(node.value, ast.Call) and dotted(node.value.func) == "super":
             return self.inherited(self.kind, node)
-        made = None if dotted(node.value) in self.hidden else self.reader.classes.get(dotted(node.value))
+        made = self.class_of(node.value)
         fields = [part.value for part in made.fields if dotted(part.targets[0]) == node.attr] if made is not None else []
         if fields and isinstance(node.ctx, ast.Load):
             return self.visit(copied(fields[-1]))
+        if made is not None and node.attr in made.methods and is_static(made.methods[node.attr]) and not (
+            made.is_function and node.attr in OF_FUNCTIONS
+        ):
+            return name_at(self.reader.static(made, node.attr), node)
         if made is not None and made.is_function:
             if node.attr != "apply" or not made.applies:
                 what = f"Of `{made.node.name}` only apply can be used, with `forward` and `backward` that are static and no more"
@@ -214,6 +257,14 @@ class Reading(ast.NodeTransformer):
         if isinstance(owner, Module):
             return placed(ast.Attribute(path_at(owner.path, node), node.attr, node.ctx), node)
         return self.generic_visit(node)
+
+    def class_of(self, node: ast.expr) -> Class | None:
+        """The class of the text that an expression means."""
+        name = dotted(node)
+        found = self.roots.get(name) if name not in self.hidden else None
+        if isinstance(found, Class):
+            return found
+        return None if name in self.hidden or found is not None else self.reader.classes.get(name)
 
     def part(self, owner: Object, node: ast.Attribute) -> ast.expr:
         """An attribute of an object."""
@@ -229,6 +280,8 @@ class Reading(ast.NodeTransformer):
             return name_at(path, node, ast.Store())
         if node.attr in owner.parts:
             return self.reference(owner.parts[node.attr], node)
+        if node.attr in methods and owner.kind is not None and is_static(methods[node.attr]):
+            return name_at(self.reader.static(owner.kind, node.attr), node)
         if node.attr in methods:
             return self.named_method(owner, node.attr, methods[node.attr], node)
         if node.attr == "__call__":
@@ -245,11 +298,15 @@ class Reading(ast.NodeTransformer):
             return self.part(own, placed(ast.Attribute(node.value, "forward", ast.Load()), node))
         if base is None or name not in base.methods:
             raise self.reader.refusal(node, f"`{name}` is no method that `{kind.node.name}` has of another class of the program")
-        before = base.defining(name)
-        path = f"super().{before.node.name}.{name}"
+        return self.before(own, base, name, node)
+
+    def before(self, own: Object, base: Class, name: str, node: ast.AST) -> ast.expr:
+        """The method of a class as a function of an object whose class is derived from it."""
+        kind = base.defining(name)
+        path = f"super().{kind.node.name}.{name}"
         if f"{own.path}.{path}" not in self.reader.inherited:
             self.reader.inherited.add(f"{own.path}.{path}")
-            self.reader.method(own, path, base.methods[name], before)
+            self.reader.method(own, path, base.methods[name], kind)
         return self.named_method(own, path, base.methods[name], node)
 
     def named_method(self, owner: Object, name: str, method: ast.FunctionDef, node: ast.AST) -> ast.expr:
@@ -262,7 +319,8 @@ class Reading(ast.NodeTransformer):
         value = self.resolved(node)
         if value is not None and isinstance(node.ctx, ast.Load):
             return self.reference(value, node)
-        node.value = self.spread(node.value)
+        by_name = isinstance(owner := self.resolved(node.value), Parts) and owner.names is not None
+        node.value = node.value if by_name else self.spread(node.value)
         return self.generic_visit(node)
 
 
@@ -286,6 +344,9 @@ class Context(ast.NodeTransformer):
             items = placed(ast.Tuple([self.visit(part) for part in call.args], ast.Load()), call)
             target = self._item("saved_tensors", call, ast.Store())
             return placed(ast.Assign([target], items), node)
+        if call.func.attr in (MARKS, MATERIALIZES) and not call.keywords:
+            given: ast.expr = ast.Tuple([self.visit(part) for part in call.args], ast.Load())
+            return placed(ast.Assign([self._item(call.func.attr, call, ast.Store())], given), node)
         return placed(ast.Pass(), node) if call.func.attr.startswith(("mark_", "set_")) else self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
@@ -294,9 +355,13 @@ class Context(ast.NodeTransformer):
             return self.generic_visit(node)
         return self._item("saved_tensors" if node.attr == "saved_variables" else node.attr, node, node.ctx)
 
+    def flag(self, key: str, node: ast.AST) -> ast.stmt:
+        """`ctx[key] = True`"""
+        return placed(ast.Assign([self._item(key, node, ast.Store())], ast.Constant(True)), node)
+
     def _is_context(self, node: ast.expr) -> bool:
         return bool(self.name) and isinstance(node, ast.Name) and node.id == self.name
 
-    def _item(self, key: str, node: ast.expr, ctx: ast.expr_context) -> ast.expr:
+    def _item(self, key: str, node: ast.AST, ctx: ast.expr_context) -> ast.expr:
         word = placed(ast.Constant(key), node)
         return placed(ast.Subscript(name_at(self.name, node), word, ctx), node)
