@@ -169,6 +169,12 @@ VALUES: dict[str, Cells] = {
         "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
         "flat((t ** 3).sum(), t)",
     ],
+    "a Hessian that is the same everywhere": [
+        "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
+        "t = torch.tensor([1., -1., 2.], requires_grad=True)\nfirst = torch.autograd.grad(f(t), t, create_graph=True)[0]",
+        "rows = [torch.autograd.grad(each, t, retain_graph=True)[0] for each in first]",
+        "torch.stack(rows)",
+    ],
     "gradients of each sample": [
         "from torch.func import functional_call, grad, vmap\nnet = nn.Linear(2, 1)",
         "parameters = {key: value.detach() for key, value in net.named_parameters()}",

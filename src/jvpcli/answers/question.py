@@ -63,6 +63,10 @@ def pose(request: Request) -> Problem:
     if not isinstance(request.expression, str):
         _refuse_detached(request, problem)
     _refuse_two_devices(problem)
+    if not problem.differentiable and not request.grad_outputs and "grad" in text_of(request):  # no call that PyTorch refuses
+        from jvpcli.answers.constant import with_zeros  # loaded only where it may be asked for
+
+        problem = with_zeros(problem) or problem
     if request.all_used and len(problem.leaves) > 1 and problem.differentiable:
         from jvpcli.answers.failures import refuse_unreached  # loaded only where it is asked for
 

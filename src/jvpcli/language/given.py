@@ -70,8 +70,9 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     for place, statement in enumerate(statements):
         parts = _tensors_of(statement, statements[:place])
         name = names_made(statement)[0] if parts else ""
-        made = sum(name in names_made(other) for other in statements)
-        if not parts or made > 1 or not _only_given(statements, name):
+        rest = statements[place + 1 :]
+        again = any(name in names_made(other) for other in rest)
+        if not parts or again or not _only_given(rest, name):
             continue
         names = [part.id if isinstance(part, ast.Name) else f"{name}_{number}" for number, part in enumerate(parts)]
         if len(set(names)) < len(names) or not {*names}.isdisjoint(assigned(statements[place:])):
@@ -79,7 +80,7 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         own = [(each, part) for each, part in zip(names, parts, strict=True) if not isinstance(part, ast.Name)]
         lines = [without_places(ast.parse(f"{each} = {ast.unparse(part)}").body[0]) for each, part in own]
         opened = _Opened(name, names)
-        rest = [opened.visit(copy.deepcopy(other)) if _reads(other, name) else other for other in statements[place + 1 :]]
+        rest = [opened.visit(copy.deepcopy(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
     return found
 

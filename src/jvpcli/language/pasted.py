@@ -23,7 +23,7 @@ from jvpcli.language.leaves import (
 )
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened
+from jvpcli.language.statements import called_by, is_passed_over, opened, with_imports
 from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
@@ -147,6 +147,8 @@ def read_pasted(
         return None
     code = "\n".join(text.lines)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
+    body = with_imports(body)
+    changed = bool(moved) or len(body) > len(tree.body)
     parts, own_seed = with_seed([part for statement in opened(body) for part in separate(statement)], seed)
     turn = one_turn(parts, code)
     written = turn.statements
@@ -181,7 +183,7 @@ def read_pasted(
             subject = found = None
         else:
             kept, leaves = cut
-    if text.pieces or (not calls and not leaves and subject is None):
+    if text.pieces or not (calls or leaves or subject or changed):
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
@@ -190,7 +192,7 @@ def read_pasted(
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
-    own_text = "\n".join(map(ast.unparse, body)) if moved else source
+    own_text = "\n".join(map(ast.unparse, body)) if changed else source
     told = Pasted(own_text, notes=tuple(moved), calls=_listed(nodes, explained, text, code), passed_over=passed_over(tree, text))
     if subject is None and not leaves and number is None:  # its calls are equations of it
         return told

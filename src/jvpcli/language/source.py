@@ -1,6 +1,6 @@
 """The text of an expression or program: read into a syntax tree, and places in it in characters.
 
-A text may be a session as it was copied: prompts are taken off, and what stands without one, the answers, is left out.
+What of a text as it was copied is the program, `sessions` tells.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import tokenize
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
+from jvpcli.language.sessions import BLANKS, Line, typed, without_answers
 
 MAX_LENGTH = 500_000
 """Characters in an expression."""
@@ -136,41 +136,31 @@ class _Staying(ast.NodeTransformer):
         return without_itself(node, was)
 
 
-BLANKS = " \t\f"
-PROMPT = re.compile(r"[ \t]*(?:>>>|In \[\d+\]:|\.\.\.:?)(?: |$)")
-"""What a session of Python or IPython puts before a line that was typed."""
-
-CELL = re.compile(r"[ \t]*In ?\[[\d ]*\]:[ \t]*")
-"""What stands alone above a cell of a notebook."""
-
-OUT = re.compile(r"[ \t]*Out ?\[[\d ]*\]:")
-ANSWER = re.compile(r"[(\[{]*(?:tensor\(|torch\.Size\(|array\(|OrderedDict\(|<|\d|-\d)|(?:True|False|None)\b")
-"""How what a cell shows begins, where it could be read as Python."""
-
-QUOTES = re.compile(r"\"{3}|'{3}")
-CONTINUED = ("else", "elif", "except", "finally", ")", "]", "}")
-"""How a paragraph of code begins that is none by itself."""
-
-Line = tuple[int, str]
-"""Where a line begins, and its text."""
-
 CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")
 """Names joined by dots in front of a bracket, and a number among them."""
 
 
 def _readings(source: str) -> Iterator[SourceText]:
-    """The text as Python reads it; then with parts of modules by number, which no Python reads."""
-    yield from _indentations(source)
-    if any(True for _ in _numbered(source)):
-        yield from map(_with_brackets, _indentations(source))
+    """The text as it was typed; then without what no Python reads, as it was copied along."""
+    lines = typed(source)
+    yield from _ways(source, lines)
+    rest = without_answers(lines)
+    if rest != lines and any(line.strip(BLANKS) for _, line in rest):
+        yield from _ways(source, rest)
 
 
-def _indentations(source: str) -> Iterator[SourceText]:
+def _ways(source: str, lines: Sequence[Line]) -> Iterator[SourceText]:
+    """The lines as Python reads them; then with parts of modules by number, which no Python reads."""
+    yield from _indentations(source, lines)
+    if any(True for _, line in lines for _ in _numbered(line)):
+        yield from map(_with_brackets, _indentations(source, lines))
+
+
+def _indentations(source: str, lines: Sequence[Line]) -> Iterator[SourceText]:
     """The text without any indentation, which means nothing where there are no blocks; then with it, without its margin.
 
     The last is for a text whose first line was copied without its margin.
     """
-    lines = _lines(source)
     yield _text(source, [(start + len(line) - len(line.lstrip(BLANKS)), line.lstrip(BLANKS)) for start, line in lines])
     if any(line[:1] in BLANKS and line.strip(BLANKS) for _, line in lines):
         yield _text(source, _without_margin(lines))
@@ -196,56 +186,6 @@ def _numbered(line: str) -> Iterator[tuple[int, str]]:
     """Each number that stands for a name behind a dot: the dot's place, and the number."""
     for chain in CHAIN.finditer(line):
         yield from ((chain.start() + match.start(), match[1]) for match in NUMBER.finditer(chain[0]))
-
-
-def _lines(source: str) -> list[Line]:
-    """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
-    lines: list[Line] = []
-    begin = 0
-    for match in re.finditer(r"\r\n|\r|\n|\Z", source):
-        lines.append((begin, source[begin : match.start()]))
-        begin = match.end()
-    if not any(line.lstrip(BLANKS).startswith((">>>", "In [")) and PROMPT.match(line) for _, line in lines):
-        return lines
-    if any(CELL.fullmatch(line) for _, line in lines):
-        return _cells(lines)
-    typed = [(start, line, PROMPT.match(line)) for start, line in lines]
-    return [(start + found.end(), line[found.end() :]) if found else (start, "") for start, line, found in typed]
-
-
-def _cells(lines: Sequence[Line]) -> list[Line]:
-    """Of a notebook whose cells stand below their prompt, what was typed: a cell ends where an answer begins.
-
-    That is at `Out[3]:`, or, where outputs have no such mark, below an empty line at what is no Python or what a tensor prints.
-    """
-    kept: list[Line] = []
-    typed = begun = below_empty = quoted = False
-    for number, (start, line) in enumerate(lines):
-        if (found := PROMPT.match(line)) and not CELL.fullmatch(line):  # typed behind its prompt
-            typed, start, line = False, start + found.end(), line[found.end() :]
-        elif CELL.fullmatch(line):
-            typed, begun, quoted, line = True, False, False, ""
-        elif OUT.match(line) or (begun and below_empty and not quoted and _answers(lines, number)):
-            typed = False
-        below_empty = not line.strip(BLANKS)
-        begun = typed and (begun or not below_empty)
-        quoted ^= len(QUOTES.findall(line)) % 2 == 1
-        kept.append((start, line if typed or found else ""))
-    return kept
-
-
-def _answers(lines: Sequence[Line], number: int) -> bool:
-    """Whether the lines from there to the next empty one are no part of a program."""
-    if lines[number][1][:1] in (*BLANKS, ""):  # of a block that began before
-        return False
-    paragraph = list(takewhile(str.strip, (lines[k][1] for k in range(number, len(lines)))))
-    if ANSWER.match(paragraph[0]):
-        return True
-    try:
-        ast.parse("\n".join(paragraph))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return not paragraph[0].startswith(CONTINUED)
-    return False
 
 
 def _without_margin(lines: Sequence[Line]) -> list[Line]:

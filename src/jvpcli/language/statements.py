@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import CHECKS, is_block, is_true, items, name_of, parsed, path
-from jvpcli.language.dependence import root_of
+from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, free_names, turns_on
 from jvpcli.language.source import is_text
 
@@ -73,6 +73,28 @@ def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _opened(statement.body)
         else:
             yield statement
+
+
+OF_FUNCTIONS = frozenset({"jacrev", "jacfwd", "vmap", "functional_call", "grad", "hessian", "jvp", "vjp"})
+OF_VALUES = frozenset({"jacobian", "hvp", "vhp", "hessian"})
+"""Functions of torch.func, and of torch.autograd.functional, that people call without showing their import."""
+
+
+def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, and in front the imports that are not shown of functions that give derivatives."""
+    names = [name for part in statements for node in ast.walk(part) for name in (imported(node) if isinstance(node, ast.stmt) else [])]
+    free = set().union(*map(free_names, statements)) - {*assigned(statements), *names}
+    calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
+    called = {path(call.func) for call in calls} & free
+    made = {path(call.func.func) for call in calls if isinstance(call.func, ast.Call)}
+    given = {path(part) for call in calls if path(call.func) in OF_FUNCTIONS for part in call.args}
+    made |= {path(part.func) for call in calls if path(call.func) in OF_FUNCTIONS for part in call.args if isinstance(part, ast.Call)}
+    found = []
+    for name in sorted(called & (OF_FUNCTIONS | OF_VALUES)):
+        func = name in OF_FUNCTIONS and (name in made | given or name not in (*OF_VALUES, "grad"))
+        module = "torch.func" if func else "torch.autograd" if name == "grad" else "torch.autograd.functional"
+        found.append(ast.ImportFrom(module, [ast.alias(name)], 0))
+    return [*found, *statements]
 
 
 SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})

@@ -378,10 +378,11 @@ def _takes_part(layer: ast.expr) -> bool:
 
 
 def _printed_call(statement: ast.stmt) -> ast.expr | None:
-    """`f(x)` of `print("f:", f(x))`; None for any other statement."""
+    """`f(x)` of `print("f:", f(x))`, and of `print(torch.allclose(f(x), y))`; None for any other statement."""
     call = statement.value if isinstance(statement, ast.Expr) and called_by(statement) == "print" else None
     given_ = call.args if isinstance(call, ast.Call) else []
     shown = [part for part in given_ if not isinstance(part, (ast.Constant, ast.JoinedStr))]
+    shown = shown[0].args[:1] if len(shown) == 1 and isinstance(shown[0], ast.Call) and _compares(shown[0]) else shown
     plain = len(shown) == 1 and isinstance(shown[0], ast.Call) and isinstance(shown[0].func, ast.Name)
     return shown[0] if plain else None
 
