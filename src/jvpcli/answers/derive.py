@@ -11,7 +11,8 @@ from jvpcli.jacobians import figures
 from jvpcli.program import Program
 from jvpcli.report.derive import DeriveReport, Explored
 from jvpcli.request import Request
-from jvpcli.symbolic.closed import Closed, steps
+from jvpcli.symbolic.closed import Closed
+from jvpcli.symbolic.derivation import steps
 from jvpcli.symbolic.functions import autograd_function
 
 
@@ -126,7 +127,7 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
             jacobian={y: {x: closed.jacobian(y, x) for x in evaluation.wrt} for y in v},
             vjp=vjp,
             steps=tuple(steps(closed)),
-            verified=closed.verified,
+            verified=closed.places.verified,
             code=autograd_function(problem.function, closed, vjp),
             jvp={y: closed.jvp(y) for y in v} if tangents else None,
             tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,

@@ -23,14 +23,11 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMap(ABC):
-    """A linear map; flattened row-major it is a matrix of m = prod(out_shape) rows and n = prod(in_shape) columns."""
+class Ends:
+    """What a map leads from and to: flattened row-major, a matrix of m = prod(out_shape) rows and n = prod(in_shape) columns."""
 
     out_shape: Shape
     in_shape: Shape
-
-    def __repr__(self) -> str:
-        return f"<jvpcli.{type(self).__name__} from {self.in_shape} to {self.out_shape}>"
 
     @property
     def shapes(self) -> tuple[Shape, Shape]:
@@ -46,6 +43,14 @@ class LinearMap(ABC):
     def n(self) -> int:
         """Number of input entries."""
         return prod(self.in_shape)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearMap(Ends, ABC):
+    """A linear map: it pulls back cotangents, pushes forward tangents, counts its nonzeros and writes itself out."""
+
+    def __repr__(self) -> str:
+        return f"<jvpcli.{type(self).__name__} from {self.in_shape} to {self.out_shape}>"
 
     @property
     @abstractmethod
@@ -99,10 +104,7 @@ class LinearMap(ABC):
             ShapeMismatchError: v has another shape than the output.
             UsageError: v is no tensor, or a complex one where the output is real.
         """
-        _check(v, self.out_shape, "a cotangent", "output")
-        if v.is_complex() and not self.of_complex[0]:
-            raise UsageError("the cotangent is complex, and the output is real: so is every cotangent of it")
-        return self._pull(v)
+        return self._pull(_checked(v, self.out_shape, self.of_complex[0], "cotangent", "output"))
 
     def pushforward(self, u: Tensor) -> Tensor:
         """Ju: (in_shape) to (out_shape).
@@ -111,10 +113,7 @@ class LinearMap(ABC):
             ShapeMismatchError: u has another shape than the input.
             UsageError: u is no tensor, or a complex one where the input is real.
         """
-        _check(u, self.in_shape, "a tangent", "input")
-        if u.is_complex() and not self.of_complex[1]:
-            raise UsageError("the tangent is complex, and the input is real: so is every tangent of it")
-        return self._push(u)
+        return self._push(_checked(u, self.in_shape, self.of_complex[1], "tangent", "input"))
 
     @abstractmethod
     def _pull(self, v: Tensor) -> Tensor:
@@ -153,15 +152,16 @@ def handed_out(numbers: Tensor) -> Tensor:
     return numbers.clone()
 
 
-def _check(x: Tensor, shape: Shape, what: str, end: str) -> None:
-    """Nothing is broadcast, and nothing reshaped, in silence."""
+def _checked(x: Tensor, shape: Shape, is_complex: bool, what: str, end: str) -> Tensor:
+    """Nothing is broadcast, reshaped, or taken for real, in silence."""
     if not isinstance(x, Tensor):
-        raise UsageError(f"{what} is a tensor of the {end}'s shape {shape}, not {type(x).__name__}")
-    if tuple(x.shape) != shape:
-        got = tuple(x.shape)
-        raise ShapeMismatchError(
-            f"{what} has the {end}'s shape {shape}, and this one has {got}", expected=shape, got=got
-        )
+        raise UsageError(f"a {what} is a tensor of the {end}'s shape {shape}, not {type(x).__name__}")
+    got = tuple(x.shape)
+    if got != shape:
+        raise ShapeMismatchError(f"a {what} has the {end}'s shape {shape}, and this one has {got}", expected=shape, got=got)
+    if x.is_complex() and not is_complex:
+        raise UsageError(f"the {what} is complex, and the {end} is real: so is every {what} of it")
+    return x
 
 
 @dataclass(frozen=True, eq=False, repr=False)

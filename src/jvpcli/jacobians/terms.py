@@ -5,37 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.linear_map import Shape
+from jvpcli.jacobians.linear_map import Ends
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class Term(Ends):
     """One piece of a Jacobian (m, n); a Jacobian is the sum of a few.
 
     Attributes:
-        out_shape, in_shape: m = prod(out_shape) rows and n = prod(in_shape) columns, both row-major.
         like: any tensor of the entries' dtype and device.
     """
 
-    out_shape: Shape
-    in_shape: Shape
     like: Tensor
-
-    @property
-    def m(self) -> int:
-        """Number of rows."""
-        return prod(self.out_shape)
-
-    @property
-    def n(self) -> int:
-        """Number of columns."""
-        return prod(self.in_shape)
 
     @property
     def bound(self) -> int:

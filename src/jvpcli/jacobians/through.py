@@ -7,7 +7,7 @@ a convolution of a batch of 20 to 10 classes takes 10 pull-backs, not 200.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -26,9 +26,6 @@ from jvpcli.jacobians.widths import CUT, SPATIAL, carried
 
 CHUNK_BYTES = 1 << 25
 """Rows that are pulled through at a time."""
-
-Pulled = Callable[[Term], Term | None]
-"""∂output/∂(an operation's output) to ∂output/∂(its operand), for pieces that can be pulled through better than multiplied."""
 
 PER_ENTRY = 25.0
 """Nanoseconds that multiplying by index arrays takes for each entry."""

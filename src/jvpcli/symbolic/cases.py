@@ -49,13 +49,13 @@ def patterns(poly: Poly, order: Sequence[Index]) -> list[Pattern] | None:
         if same in found:
             continue
         first = {i: min(block, key=order.index) for block in blocks for i in block}
-        entry = substitute(_without(poly, equal, pairs), {i: first[i] for i in first})
+        entry = substitute(_without(poly, equal), {i: first[i] for i in first})
         apart = tuple(p for p in pairs if p not in equal)
         found[same] = Pattern(tuple(tuple(sorted(b, key=order.index)) for b in blocks), apart, entry)
     return sorted(found.values(), key=lambda p: sum(len(b) - 1 for b in p.blocks))
 
 
-def _without(poly: Poly, equal: list[tuple[Index, Index]], pairs: list[tuple[Index, Index]]) -> Poly:
+def _without(poly: Poly, equal: list[tuple[Index, Index]]) -> Poly:
     """The terms whose deltas all hold, without those."""
     holds = {frozenset(p) for p in equal}
     kept = []

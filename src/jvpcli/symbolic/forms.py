@@ -432,7 +432,7 @@ def expanded(poly: Poly) -> Poly:
         product: Poly = (Term(term.coefficient),)
         for factor in term.factors:
             factor = mapped(factor, lambda a: a, expanded)
-            inner = normal(Term(Fraction(1), (), (factor,)))
+            inner = of(factor)
             product = (
                 add(*(times((a,), (b,)) for a in product for b in inner))
                 if len(product) * len(inner) <= 64
@@ -584,7 +584,7 @@ def _inline(sums: list[Index], factors: list[Factor]) -> tuple[bool, Fraction] |
         if e.denominator != 1 and not bare:
             continue
         factors[k : k + 1] = [
-            Power(f.base, f.exponent * e) if isinstance(f, Power) else Power((Term(Fraction(1), (), (f,)),), e)
+            Power(f.base, f.exponent * e) if isinstance(f, Power) else Power(_bare(f), e)
             for f in inner.factors
         ]
         return True, inner.coefficient**e.numerator if e.denominator == 1 else Fraction(1)
@@ -653,11 +653,7 @@ def _unmoved(factor: Factor) -> tuple[Factor, ...]:
 
 def parted(factor: Factor) -> tuple[Poly, Fraction]:
     """What a factor is a power of, and which."""
-    return (
-        (factor.base, factor.exponent)
-        if isinstance(factor, Power)
-        else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
-    )
+    return (factor.base, factor.exponent) if isinstance(factor, Power) else (_bare(factor), Fraction(1))
 
 
 def _bare(factor: Factor) -> Poly:
@@ -711,11 +707,7 @@ def _gathered(factors: list[Factor]) -> list[Factor]:
     """Equal factors as powers of one."""
     found: dict[Any, tuple[Factor, Fraction]] = {}
     for factor in factors:
-        base, e = (
-            (factor.base, factor.exponent)
-            if isinstance(factor, Power)
-            else ((Term(Fraction(1), (), (factor,)),), Fraction(1))
-        )
+        base, e = parted(factor)
         same = key(base)
         before = found.get(same)
         once = isinstance(factor, Delta) or (isinstance(factor, Fn) and factor.name in IDEMPOTENT)
@@ -725,7 +717,7 @@ def _gathered(factors: list[Factor]) -> list[Factor]:
             found[same] = (before[0], before[1] + e)
     out: list[Factor] = []
     for factor, e in found.values():
-        base = factor.base if isinstance(factor, Power) else (Term(Fraction(1), (), (factor,)),)
+        base, _ = parted(factor)
         if e == 1 and len(base) == 1 and base[0].coefficient == 1 and not base[0].sums:
             out += base[0].factors
         elif e:

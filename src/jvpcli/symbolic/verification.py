@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jvpcli.language.evaluate import default_dtype, evaluate_value
+from jvpcli.language.parse import parse
 from jvpcli.symbolic.forms import Atom, Delta, Factor, Fn, Index, Move, Poly, Power, Sym, Term, indices
 from jvpcli.symbolic.moves import MOVES
 from jvpcli.symbolic.scalars import SCALARS
@@ -130,3 +132,11 @@ def _each(text: str, rows: Tensor) -> Tensor:
     """What the code of a move makes of each tensor of several, a row for each."""
     found = [_run(text, row).reshape(-1) for row in rows]
     return torch.stack(found) if found else torch.zeros(0, math.prod(_shape(text, rows.shape[1:])), dtype=torch.float64)
+
+
+def evaluated(text: str, scope: Mapping[str, Tensor]) -> Tensor:
+    """What an expression of the language gives."""
+    program = parse(text, [name for name in scope if name.isidentifier()])
+    with default_dtype(torch.float64):
+        found = torch.as_tensor(evaluate_value(program, {name: scope[name] for name in program.inputs}))
+    return found.to(torch.float64)
