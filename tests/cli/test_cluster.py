@@ -120,7 +120,7 @@ def test_lines_are_answered_in_order_as_without_whatever_dies(cluster, tmp_path)
     expected = [documents[k] if k == 1 else with_id(documents[k], number) for number, k in enumerate(chosen)]
 
     def answered():
-        return answers.read_bytes().count(b"\n")
+        return answers.stat().st_size // len(expected[0])
 
     with answers.open("wb") as file:
         process = jvp("batch", "--cluster", cluster.address, stdin=subprocess.PIPE, stdout=file)
@@ -183,9 +183,10 @@ def files(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-def written(path, output=""):
-    """How many blocks are recorded (of an output), by names of their files."""
-    return len(list(path.glob(f"jacobian/{output or '*'}/X/nnz/c/*")))
+def written(path, output="y0"):
+    """How many blocks of an output are recorded: a file each."""
+    folder = path / "jacobian" / output / "X" / "nnz" / "c"
+    return len(os.listdir(folder)) if folder.exists() else 0
 
 
 def test_jacobians_are_the_same_whatever_dies(cluster, tmp_path):
@@ -199,8 +200,8 @@ def test_jacobians_are_the_same_whatever_dies(cluster, tmp_path):
     cluster.kill_a_worker()
     until(lambda: written(path, "y1") > 3, client)
     cluster.restart()
-    before = written(path)
-    until(lambda: written(path) > before + 5, client)
+    before = written(path, "y1")
+    until(lambda: written(path, "y1") > before + 5, client)
     computing = children(client)
     os.killpg(client.pid, signal.SIGKILL)
     client.communicate()
@@ -210,7 +211,7 @@ def test_jacobians_are_the_same_whatever_dies(cluster, tmp_path):
     code, out, err = outcome(jvp(*command, "--resume"))
     assert (code, err) == (0, "")
     found = json.loads(out)["saved"]
-    assert 0 < found["computed"] < found["blocks"] - before
+    assert 0 < found["computed"] < found["blocks"] - 90 - before
     document = jvpcli.inspect(EXPRESSION, INPUTS, wrt="X", save=alone, memory_limit=LIMIT).to_dict()
     assert files(path) == files(alone)
     assert set(tmp_path.iterdir()) == {alone, path}
