@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,12 +65,12 @@ def _goes_on(command: str) -> bool:
     return command.endswith("\\") or (here is not None and not command.endswith(f"\n{here[1]}"))
 
 
-def run(steps: list[Step], folder: str, path: str) -> list[list[str]]:
+def run(steps: list[Step], folder: str, path: str, variables: Mapping[str, str] = os.environ) -> list[list[str]]:
     """What each command of a block prints; one that is not run prints what it shows."""
     script = "".join(
         f"{step.command}\nstatus=$?; printf '%s\\n' '{MARK}'; (exit $status)\n" for step in steps if step.runs
     )
-    environment = {**os.environ, "COLUMNS": "100", "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**variables, "COLUMNS": "100", "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,

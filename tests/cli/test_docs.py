@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import jvpcli
+from serving import served
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -33,11 +34,18 @@ def folders(tmp_path_factory):
     return {file: tmp_path_factory.mktemp(file.stem) for file in FILES}
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A `jvp serve`, which answers the commands of the blocks: the same bytes, and torch is loaded once."""
+    with served(tmp_path_factory.mktemp("runtime")) as one:
+        yield one
+
+
 @pytest.mark.parametrize(("file", "number"), BLOCKS)
-def test_a_block_prints_what_it_shows(folders, file, number):
+def test_a_block_prints_what_it_shows(folders, running, file, number):
     steps = console_blocks.blocks(file.read_text(encoding="utf-8"))[number]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for step, printed in zip(steps, console_blocks.run(steps, folders[file], path), strict=True):
+    for step, printed in zip(steps, console_blocks.run(steps, folders[file], path, running.environ), strict=True):
         assert "Traceback" not in "\n".join(printed)
         if step.shown or file.name != "README.md":  # the README leaves out what the picture shows
             assert console_blocks.same(step.shown, printed), f"$ {step.command}\n" + "\n".join(printed)

@@ -183,7 +183,7 @@ CASES: dict[str, Case] = {
     "LinalgCholeskyEx": (lambda x: torch.linalg.cholesky(spd(x)), batches((2, 2))),
     "LinalgCholeskyEx, upper": (lambda x: torch.linalg.cholesky(spd(x), upper=True), batches((2, 2))),
     "LinalgMatrixExp": (torch.linalg.matrix_exp, batches((2, 2))),
-    "LinalgMatrixExp, large": (lambda x: torch.linalg.matrix_exp(5 * x), batches((3, 3))),
+    "LinalgMatrixExp, large": (lambda x: torch.linalg.matrix_exp(5 * x), [[(b, 3, 3)] for b in (2, 8, 150)]),
     "CholeskyInverse": (lambda x: torch.cholesky_inverse(square(x)), batches((2, 2))),
     "Convolution": (lambda x: F.conv2d(x, numbers((2, 2, 2, 2), 1), padding=1), images(3, 3, grows=(2, 4, 160))),
     "Convolution, transposed": (

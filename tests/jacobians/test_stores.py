@@ -35,8 +35,8 @@ CASES = {
     "of nothing": ("x.sum() + torch.zeros(3)", {"x": randn(0)}),
     "diagonal": ("torch.sin(x)", {"x": randn(50)}),
     "stencil": ("(x[2:] - 2 * x[1:-1] + x[:-2]) * x[1:-1]", {"x": randn(40)}),
-    "product": ("X @ W", {"X": randn(12, 5), "W": randn(5, 4)}),
-    "batched product": ("torch.einsum('bij,bjk->bik', A, B)", {"A": randn(3, 4, 2), "B": randn(3, 2, 5)}),
+    "product": ("X @ W", {"X": randn(6, 5), "W": randn(5, 4)}),
+    "batched product": ("torch.einsum('bij,bjk->bik', A, B)", {"A": randn(2, 4, 2), "B": randn(2, 2, 3)}),
     "broadcast": ("x[:, None] + w[None] * x[0]", {"x": randn(5), "w": randn(6)}),
     "softmax": ("torch.softmax(x, 1)", {"x": randn(6, 5)}),
     "convolution": ("F.conv1d(x[None, None], k[None, None]).relu()", {"x": randn(30), "k": randn(3)}),
@@ -207,7 +207,7 @@ def files(path):
 @pytest.mark.parametrize("expression", ["torch.tanh(W @ x)", "torch.sin(x)", "X @ W"])
 def test_what_was_broken_off_goes_on_to_the_same_bytes(expression, tmp_path, monkeypatch):
     monkeypatch.setattr("jvpcli.jacobians.cuts.MOST_BYTES", 200)
-    inputs = {"W": randn(8, 8), "x": randn(8 if "W" in expression else 40), "X": randn(9, 8)}
+    inputs = {"W": randn(8, 8), "x": randn(8 if "W" in expression else 40), "X": randn(4, 8)}
     inputs = {name: x for name, x in inputs.items() if name in expression}
     jvpcli.jacobian(expression, inputs, save=tmp_path / "whole.zarr")
     whole = files(tmp_path / "whole.zarr")

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 import torch
-from program_tries import attempt
+from program_tries import HOSTILE, attempt
 from random_programs import by_jvp, by_python, program
 
 COUNT = 200
@@ -32,8 +32,10 @@ def test_a_program_means_what_python_says(block: int) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_any_program_ends_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tried = [attempt(Random(f"0:{number}")) for number in range(COUNT)]
+    seeds = [f"0:{number}" for number in range(COUNT)]
+    hostile = [seed for seed in seeds if Random(seed).random() < HOSTILE]  # the others are compared above
+    tried = [attempt(Random(seed)) for seed in hostile]
     assert [said for kind, said in tried if said] == []
     kinds = Counter(kind for kind, _ in tried)
-    assert kinds["ok"] > COUNT // 3
+    assert kinds["ok"] > COUNT // 50
     assert kinds["forbidden"] > COUNT // 10
