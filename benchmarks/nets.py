@@ -34,8 +34,8 @@ from jvpcli.jacobians.engine import compute, plan
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.report import Way
 
-LIMIT = 10.0
-"""Seconds after which a way is given up."""
+LIMIT = 30.0
+"""Seconds by the clock after which a way is given up."""
 
 ROUNDS, ENOUGH = 9, 1.0
 """In how many rounds all ways take their turns, and the seconds after which no further one begins."""
@@ -205,7 +205,8 @@ def main(words: list[str]) -> int:
             f"{held[0]:.2g} against {held[1]:.2g}",
         )  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
-        logs.append(log(chosen))
+        if found[best] < inf:
+            logs.append(log(chosen))
         if max(chosen, first, own) > ALLOWED:
             over.append((max(chosen, first, own), case.name))
     print(f"\n{len(logs)} cases; the chosen way by torch's best, geometric mean: {exp(sum(logs) / max(1, len(logs))):.3f}.")

@@ -380,6 +380,34 @@ def test_a_plan_is_made_once_for_a_program():
     assert choices == [1, 2]
 
 
+def test_a_plan_is_known_by_the_operations_and_by_the_inputs_that_they_lead_to():
+    """Two outputs of the same operations, of which other ones are on the way: what is doubtful of one is not taken for granted."""
+    x, w = leaves_of([r(4, 2), r(4, 2)])
+    first = torch.cdist(x, r(3, 2)).sum(1, keepdim=True) + w.sin()
+    second = torch.cdist(w, r(3, 2)).sum(1, keepdim=True) + x.sin()
+    work, forms = Workspace(), set()
+    for output in (second, first):
+        planned = engine.plan(output, [x])
+        assert len(planned.graph.form) == len(nodes_below(output.grad_fn))
+        forms.add(planned.graph.form)
+        (found,) = engine.compute(planned, work).maps
+        torch.testing.assert_close(found.to_dense().reshape(8, 8), oracle(output, [x])[0].reshape(8, 8))
+    assert len(forms) == 2
+    assert engine.plan(first, [x]).graph.form != engine.plan(first, [w]).graph.form
+
+
+def test_passes_that_are_known_need_nothing_of_the_graph_but_the_names():
+    """Shapes, sizes and the order of the nodes are not read again."""
+    work, read = Workspace(), []
+    for _ in range(2):
+        (x,) = leaves_of([r(6)])
+        planned = engine.plan(torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), [x])
+        (found,) = engine.compute(planned, work).maps
+        torch.testing.assert_close(found.to_dense(), oracle(planned.graph.output, [x])[0])
+        read.append({"order", "taken", "sizes"} & vars(planned.graph).keys())
+    assert read == [{"order", "taken", "sizes"}, set()]
+
+
 def looked_at(output, leaves, **options):
     """How often somebody asks for the nodes of a graph while its Jacobian is computed, which is right."""
     asked = []

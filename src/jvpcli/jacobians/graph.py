@@ -6,7 +6,7 @@ used twice gets the sum.  (Accumulating Jacobians on a graph: Griewank & Walther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple, Protocol
@@ -30,6 +30,10 @@ from jvpcli.request import Tell
 
 SHORT = 1 << 16
 """Entries of a row up to which a pass is no matter, if it is the only one."""
+
+
+LEAF = "torch::autograd::AccumulateGrad"
+"""What the node of a leaf is called."""
 
 
 class Edge(NamedTuple):
@@ -81,9 +85,19 @@ class Graph:
     sample: Sample | None = None
 
     @cached_property
+    def _below(self) -> Sequence[Node]:
+        return nodes_below(self.output.grad_fn) if self.below is None else self.below()
+
+    @cached_property
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
-        below = nodes_below(self.output.grad_fn) if self.below is None else self.below()
-        return leading(below, set(map(id, self.inputs)))
+        return leading(self._below, set(map(id, self.inputs)))
+
+    @property
+    def form(self) -> tuple[Hashable, ...]:
+        """What names it, found without reading it: the names of the nodes below the output, and which input each leaf is."""
+        places = {id(x): place for place, x in enumerate(self.inputs)}
+        names = [(node.name(), node) for node in self._below]
+        return tuple([places.get(id(node.variable)) if name == LEAF else name for name, node in names])
 
     @cached_property
     def order(self) -> tuple[Node, ...]:

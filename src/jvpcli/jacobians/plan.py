@@ -86,7 +86,7 @@ class GraphPlan:
         """Names the choice: programs of the same operations and sizes have the same."""
         if self.known is not None or self._single:
             return ("plan", self.mode, self.limit, self.known)
-        return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.names)
+        return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.form)
 
     @cached_property
     def chosen(self) -> Way:
