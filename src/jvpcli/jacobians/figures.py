@@ -31,7 +31,9 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
         tensor = tensor.to_dense()
     if tensor.dtype in _WIDER:
         tensor = tensor.to(_WIDER[tensor.dtype])
-    return tensor.numpy(force=True)  # else one that torch knows to be zero is not written out
+    if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
+        tensor = tensor.clone()
+    return tensor.numpy(force=True)
 
 
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
