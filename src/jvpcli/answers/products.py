@@ -123,7 +123,8 @@ def multiply(
     totals: dict[str, Tensor] = {}
     for x, leaf in leaves.items():
         parts = [gradient for (_, name), gradient in contributions.items() if name == x and gradient is not None]
-        totals[x] = sum(parts, 0.0) if parts else torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape))
+        first, *others = parts or [torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape))]
+        totals[x] = sum(others, first + 0.0)  # no zero is negative in a sum
     comparison = Comparison(
         compared=sum(part.compared for part in comparisons),
         not_finite=sum(part.not_finite for part in comparisons),

@@ -33,7 +33,7 @@ ROUNDINGS = 64
 """A jump is more than so many roundings of Σ |v·y| divided by |x|."""
 
 FEW = 1024
-"""Of so few entries random steps are remembered, as small problems are looked around again and again, and numpy takes less time."""
+"""Of so few entries random steps are remembered, as small problems are looked around often, and numpy takes less time."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,10 @@ def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
 
     Where a function has flattened out or overflows at the point, it does not there.
     """
-    points = ahead(inputs, seed)
-    return {name: point if point.is_complex() else torch.where(inputs[name].detach() < 0, -point, point) for name, point in points.items()}
+    return {
+        name: point if point.is_complex() else torch.where(inputs[name].detach() < 0, -point, point)
+        for name, point in ahead(inputs, seed).items()
+    }
 
 
 def others(problem: Problem) -> list[Evaluation]:

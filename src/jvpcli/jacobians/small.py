@@ -175,17 +175,17 @@ def _look_around(problem: Problem, mode: str) -> Around | None:
     Where all inputs are differentiated, the first sample is the same for all points, and its maps are found once.
     """
     inputs = problem.leaves
-    if any([x.is_complex() for x in inputs.values()]):
+    if any(x.is_complex() for x in inputs.values()):
         return None
-    best, asked = None, ("ahead", mode)
+    asked, best = ("ahead", mode), None
     known = problem.found(asked) if len(inputs) == len(problem.inputs) else {}
     if known is None or known:
         best = look_around(problem, mode, problem.once("ahead", lambda: ahead(inputs, seed=7)), known)
-        if best is not None and best.sample is not None:
-            problem.once(asked, lambda: best.sample)
-            return best
         if best is not None:
-            problem.once(asked, dict)  # the function ends before that, or flattens out
+            found = best.sample or {}  # none where the function ends before that
+            problem.once(asked, lambda: found)
+            if found:
+                return best
     for place in (elsewhere(inputs, seed=7), sampled(inputs, -NEARBY, seed=7)):
         best = look_around(problem, mode, place) or best
         if best is not None and best.sample is not None:

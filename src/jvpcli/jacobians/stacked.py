@@ -163,7 +163,7 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
 
 
 def _is_finite(maps: Maps) -> bool:
-    return all([all_finite(each.matrix) for each in maps.values()])
+    return all(all_finite(each.matrix) for each in maps.values())
 
 
 def _pass(problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named) -> tuple[Sequence[Tensor], Sides]:

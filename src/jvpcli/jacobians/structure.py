@@ -15,7 +15,6 @@ from math import gcd, prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from jvpcli.jacobians.figures import as_numpy

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -144,7 +144,7 @@ class _Cut:
 
     def default(self, item: Any) -> Any:
         """A report type as its fields, an array of an unusual kind as its text; a gap for what would be too much."""
-        if _rules(type(item)) is not None:
+        if _rules(type(item)) is not None:  # type: ignore[arg-type]
             return self.shortened(item) if self._left >= 0 else self._take(item)
         if type(item) is _Later:
             return self._take(item.item)
@@ -152,7 +152,7 @@ class _Cut:
 
     def shortened(self, item: Any) -> dict[str, Any]:
         """A mapping or a report type as its fields, those as they are that are short enough together."""
-        rules = _rules(type(item))
+        rules = _rules(type(item))  # type: ignore[arg-type]
         if rules is None:
             found = dict(item)
             weight = _weight(found)
@@ -197,12 +197,13 @@ class _Cut:
 
 
 @cache
-def _rules(kind: Any) -> tuple[frozenset[str], Sequence[str]] | None:
+def _rules(kind: Hashable) -> tuple[frozenset[str], Sequence[str]] | None:
     """Of a report type: the fields that are left out where they are None, and those that may be long; None of another type."""
     if not is_dataclass(kind):
         return None
-    optional = frozenset([f.name for f in fields(kind) if f.default is None])
-    return optional, [f.name for f in fields(kind) if not _LIGHT.fullmatch(str(f.type))]
+    every = fields(kind)
+    optional = frozenset([f.name for f in every if f.default is None])
+    return optional, [f.name for f in every if not _LIGHT.fullmatch(str(f.type))]
 
 
 _LIGHT = re.compile(r"(?:int|bool|float|Shape|None|tuple|[][, .|])+")
