@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
@@ -477,7 +478,8 @@ OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 
 
-def options_of(door: str, command: str | None = None) -> dict[str, Option]:
+@cache
+def options_of(door: str, command: str | None = None) -> Mapping[str, Option]:
     """The options of a command at a door, by name, in the order that its help shows; without one, of any command."""
     found: dict[str, Option] = {}
     for option in OPTIONS:
@@ -494,8 +496,8 @@ def read(given: Mapping[str, Any], options: Mapping[str, Option], door: str) -> 
     """
     return {
         name: option.kind.read(option, value, door)
-        for name, option in options.items()
-        if (value := given.get(name)) is not None and value is not option.default
+        for name, value in given.items()
+        if value is not None and (option := options.get(name)) is not None and value is not option.default
     }
 
 

@@ -142,6 +142,10 @@ class Problem:
         found: Found = self._facts[asked]
         return found
 
+    def found(self, asked: Hashable) -> Any:
+        """What `once` has found out already; None where it has not been asked."""
+        return self._facts.get(asked)
+
     @cached_property
     def _facts(self) -> dict[Hashable, Any]:
         known = self.evaluation.known

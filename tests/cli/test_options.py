@@ -90,7 +90,9 @@ def chunk(monkeypatch):
     )
     monkeypatch.setattr(options, "OPTIONS", (*OPTIONS[:-2], row, *OPTIONS[-2:]))
     monkeypatch.setattr(options, "Request", _Wider)
-    return row
+    options.options_of.cache_clear()
+    yield row
+    options.options_of.cache_clear()
 
 
 def test_one_row_more_is_an_option_more(jvp, chunk, monkeypatch):

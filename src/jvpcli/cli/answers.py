@@ -117,14 +117,14 @@ def answer(
         with failures_as_errors(), limited(most_memory):
             fields = read_object(line) | fields_given
             identity = identity_of(fields)
-            request = replace(request_of(fields), files=form.files)
+            request = request_of(fields)
             del fields
             if request.timeout is not None:
                 yield TIMEOUT, SECONDS.pack(request.timeout)
             refuse(request, request.command)
             allowed = min((size for size in (request.memory_limit, most_memory) if size), default=None)
             with limited(allowed if allowed != most_memory else None):  # which is on already
-                report = form.compute(replace(request, memory_limit=allowed, timeout=None))
+                report = form.compute(replace(request, memory_limit=allowed, timeout=None, files=form.files))
                 document = form.document(request, report)
                 part = with_id(next(document), identity)
                 for following in document:

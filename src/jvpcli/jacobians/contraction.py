@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.structure import PLACED, shared_axes, triangle
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry
@@ -21,9 +23,6 @@ LARGEST_WORKED_OUT = 1_000_000
 
 MOST_TERMS = 16
 """Terms of a worked entry that are listed."""
-
-LEAST_PICKED = 64
-"""Of a vector no longer than this all entries are read: it is quicker than to pick some."""
 
 
 def contract(y: str, x: str, jacobian: LinearMap, v: Tensor, batched: bool = False) -> Contraction:
@@ -256,27 +255,25 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
     if unknown or not 0 < size <= LARGEST_WORKED_OUT:
         return None
     weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
-    live = (weights[:, None] * matrix).ne(0).cpu().numpy()
+    factors, derivatives = as_numpy(weights), as_numpy(matrix)
+    with np.errstate(all="ignore"):
+        live = factors[:, None] * derivatives != 0
     column = int(live.T.argmax()) // jacobian.m  # in which the first one is
-    derivatives = matrix[:, column]
-    rows = live[:, column].nonzero()[0].tolist()
+    rows = live[:, column].nonzero()[0]
     listed = rows[:MOST_TERMS]
-    factors = zip(_numbers(weights, listed), _numbers(derivatives, listed), strict=True)
-    terms = tuple(
-        Term(entry_label(y, unravel(row, jacobian.out_shape)), weight, derivative)
-        for row, (weight, derivative) in zip(listed, factors, strict=True)
-    )
-    result = torch.dot(weights.to(matrix.dtype), derivatives).item()
+    numbers = zip(listed.tolist(), factors[listed].tolist(), derivatives[listed, column].tolist(), strict=True)
     return WorkedEntry(
-        entry_label(f"∂L/∂{x}", unravel(column, jacobian.in_shape)), terms, len(rows) - len(terms), result
+        _label(f"∂L/∂{x}", column, jacobian.in_shape),
+        tuple([Term(_label(y, row, jacobian.out_shape), weight, derivative) for row, weight, derivative in numbers]),
+        len(rows) - len(listed),
+        torch.dot(weights.to(matrix.dtype), matrix[:, column]).item(),
     )
 
 
-def _numbers(vector: Tensor, places: list[int]) -> list[float]:
-    """The entries at some places, as Python's numbers."""
-    few = vector if len(vector) <= LEAST_PICKED else vector[places]
-    found: list[float] = few.tolist()
-    return found if few is not vector else [found[place] for place in places]
+@lru_cache(maxsize=4096)
+def _label(name: str, place: int, shape: Shape) -> str:
+    """What an entry is called that is number `place` in row-major order."""
+    return entry_label(name, unravel(place, shape))
 
 
 def unravel(flat: int, shape: Shape) -> tuple[int, ...]:

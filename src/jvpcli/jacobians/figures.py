@@ -27,14 +27,16 @@ def array(tensor: Tensor) -> np.ndarray | None:
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
     """The numbers of a tensor; those of a dtype that numpy does not have in the next wider one."""
-    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.float()
-    if tensor.dtype is torch.complex32:
-        tensor = tensor.to(torch.complex64)
-    return tensor.numpy(force=True)  # a tensor that torch knows to be zero is not written out otherwise
+    if tensor.dtype in _WIDER:
+        tensor = tensor.to(_WIDER[tensor.dtype])
+    if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
+        tensor = tensor.clone()
+    return tensor.numpy(force=True)
+
+
+_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def _written(shape: tuple[int, ...]) -> int:

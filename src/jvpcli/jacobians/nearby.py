@@ -13,9 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
@@ -31,7 +33,7 @@ ROUNDINGS = 64
 """A jump is more than so many roundings of Σ |v·y| divided by |x|."""
 
 FEW = 1024
-"""Up to so many random steps are remembered: small problems are looked around again and again."""
+"""Of so few entries random steps are remembered, as small problems are looked around often, and numpy takes less time."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,21 @@ def sampled(inputs: Named, relative: float, seed: int) -> dict[str, Tensor]:
     return points
 
 
-def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
-    """New values, whose sizes are random in [0.5, 1) whatever they are at the point; zeros become positive.
+def ahead(inputs: Named, seed: int) -> dict[str, Tensor]:
+    """New values, random in [0.5, 1): the same for all points; complex numbers of any angle."""
+    steps = {name: direction(x.detach(), seed + number) for number, (name, x) in enumerate(inputs.items())}
+    return {name: step if step.is_complex() else step.abs() for name, step in steps.items()}
 
-    Signs stay, but for complex numbers; and where a function has flattened out or overflows at the point, it does not there.
+
+def elsewhere(inputs: Named, seed: int) -> dict[str, Tensor]:
+    """New values, as `ahead`, with the signs that real ones have at the point; zeros become positive.
+
+    Where a function has flattened out or overflows at the point, it does not there.
     """
-    points = {}
-    for number, (name, x) in enumerate(inputs.items()):
-        x = x.detach()
-        step = direction(x, seed + number)
-        points[name] = step if x.is_complex() else torch.where(x < 0, -step.abs(), step.abs())
-    return points
+    return {
+        name: point if point.is_complex() else torch.where(inputs[name].detach() < 0, -point, point)
+        for name, point in ahead(inputs, seed).items()
+    }
 
 
 def others(problem: Problem) -> list[Evaluation]:
@@ -219,12 +225,13 @@ def largest(values: Tensor) -> float:
     """The largest finite absolute value; 0 for none."""
     if not values.numel():
         return 0.0
-    sizes = values.abs()
-    found = float(sizes.max())
-    return found if math.isfinite(found) else float(torch.nan_to_num(sizes, nan=0.0, posinf=0.0).max())
+    found = float(np.abs(as_numpy(values)).max() if values.numel() <= FEW else values.abs().max())
+    return found if math.isfinite(found) else float(torch.nan_to_num(values.abs(), nan=0.0, posinf=0.0).max())
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether no entry is NaN or infinite: nearly always told by the sum alone."""
+    """Whether no entry is NaN or infinite: of many nearly always told by the sum alone."""
+    if values.numel() <= FEW:
+        return bool(np.isfinite(as_numpy(values)).all())
     summed = values.dtype is not torch.complex32 and cmath.isfinite(values.sum().item())  # which torch cannot add up
     return summed or bool(values.isfinite().all())

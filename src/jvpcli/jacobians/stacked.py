@@ -55,6 +55,11 @@ class _Rows:
         return self.inputs if self.forward else self.outputs
 
     @property
+    def reached(self) -> Named:
+        """The tensors whose entries stand in a row."""
+        return self.outputs if self.forward else self.inputs
+
+    @property
     def count(self) -> int:
         """How many entries these have."""
         return sum(t.numel() for t in self.counted.values())
@@ -92,7 +97,7 @@ class _Rows:
         """The maps from the rows that begin at `start`; `found` are (rows, entries) for the other tensors."""
         maps: dict[tuple[str, str], DenseMap] = {}
         for own, t in self.counted.items():
-            for other, block in zip(self.outputs if self.forward else self.inputs, found, strict=True):
+            for other, block in zip(self.reached, found, strict=True):
                 rows = block[start : start + t.numel()]
                 y, x = (other, own) if self.forward else (own, other)
                 shapes = tuple(self.outputs[y].shape), tuple(self.inputs[x].shape)
@@ -126,13 +131,14 @@ def _copies(x: Tensor, count: int) -> Tensor:
     return x.expand(count, *x.shape)
 
 
-def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
+def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None = None) -> Around | None:
     """One pass over all the places; None where that cannot be done, or cannot be believed.
 
     Args:
         problem: one that can be stacked.
         mode: "reverse", a row an output entry, or "forward", a column an input entry by double backward.
         sample: values of the inputs at which the maps are sampled, for the structure.
+        known: the maps there, where an earlier pass has found them.
     """
     outputs, inputs = problem.differentiable, problem.leaves
     regular = problem.once("regular", lambda: not problem.weighed and all(map(is_regular, map(problem.below, outputs))))
@@ -147,16 +153,17 @@ def look_around(problem: Problem, mode: str, sample: Named) -> Around | None:
             found, sides = _pass(problem, rows, seeds, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
-    blocks = [block.reshape(len(block), -1) for block in found]
+    blocks = [block.reshape(len(block), t.numel()) for block, t in zip(found, rows.reached.values(), strict=True)]
     maps = rows.cut(blocks, 0)
     if not (_is_finite(maps) if regular else _believable(maps, outputs, inputs, seeds.generic)):
         return None
-    sampled = rows.cut(blocks, rows.count)
-    return Around(maps, sampled if _is_finite(sampled) else None, sides)
+    if known is None and _is_finite(sampled := rows.cut(blocks, rows.count)):
+        known = sampled
+    return Around(maps, known, sides)
 
 
 def _is_finite(maps: Maps) -> bool:
-    return all([all_finite(each.matrix) for each in maps.values()])
+    return all(all_finite(each.matrix) for each in maps.values())
 
 
 def _pass(problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named) -> tuple[Sequence[Tensor], Sides]:

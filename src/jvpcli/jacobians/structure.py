@@ -15,9 +15,9 @@ from math import gcd, prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap
 from jvpcli.jacobians.operations import ALWAYS, Nature
 from jvpcli.report import Notice, Shape
@@ -113,16 +113,18 @@ def classify_values(samples: Sequence[Tensor], nature: Nature = ALWAYS, shapes: 
 
     A NaN at the point (0·∞ in a chain) says nothing about the structure where there is a sample that does.
     """
-    arrays = [_as_array(sample) for sample in samples]
+    arrays = [as_numpy(sample) for sample in samples]
     first, *others = arrays
     pattern = first != 0
     if others:
         pattern &= first == first  # not where it is NaN
     for other in others:
         pattern |= other != 0
-    entries = [array[pattern] for array in arrays]
-    constant = all((each == each[:1]).all() and each.all() for each in entries)
-    ones = constant and all((e[:1] == 1).all() for e in entries)
+    constant = ones = False
+    if nature.rigid or nature.picking:  # else no kind depends on them
+        entries = [array[pattern] for array in arrays]
+        constant = all((each == each[:1]).all() and each.all() for each in entries)
+        ones = constant and all((e[:1] == 1).all() for e in entries)
     m, n = pattern.shape
     facts = (m, n), nature, constant, ones, shapes
     return _known_kind(pattern.tobytes(), *facts) if pattern.size <= FEW else _kind_of(pattern, *facts)
@@ -181,17 +183,6 @@ def artefacts_in_words(y: str, x: str, count: int) -> Notice:
     """The warning about entries of ∂y/∂x that PyTorch's own passes give as NaN, and that are zero."""
     entries, are = ("1 entry", "is") if count == 1 else (f"{count} entries", "are")
     return Notice("nonfinite", SENTENCES["artefact"].format(entries=entries, are=are, y=y, x=x), "artefact")
-
-
-def _as_array(matrix: Tensor) -> np.ndarray:
-    """Its numbers for numpy, which takes a third of torch's time for small ones; a dtype that it lacks is widened."""
-    matrix = matrix.detach().cpu().resolve_conj().resolve_neg()
-    if matrix._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
-        matrix = matrix.clone()
-    return matrix.to(_WIDER.get(matrix.dtype, matrix.dtype)).numpy()
-
-
-_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def block_count(rows: np.ndarray, cols: np.ndarray, m: int, n: int) -> int:

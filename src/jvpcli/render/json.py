@@ -13,10 +13,9 @@ from __future__ import annotations
 import math
 import mmap
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -145,15 +144,27 @@ class _Cut:
 
     def default(self, item: Any) -> Any:
         """A report type as its fields, an array of an unusual kind as its text; a gap for what would be too much."""
+        if _rules(type(item)) is not None:  # type: ignore[arg-type]
+            return self.shortened(item) if self._left >= 0 else self._take(item)
         if type(item) is _Later:
             return self._take(item.item)
-        if hasattr(item, "__dataclass_fields__"):
-            return self.shortened(item) if self._left >= 0 else self._take(item)
         return self.shortened(item) if isinstance(item, Mapping) else _short(np.asarray(item))
 
     def shortened(self, item: Any) -> dict[str, Any]:
         """A mapping or a report type as its fields, those as they are that are short enough together."""
-        found, weight = _fields(item)
+        rules = _rules(type(item))  # type: ignore[arg-type]
+        if rules is None:
+            found = dict(item)
+            weight = _weight(found)
+        else:
+            optional, heavy = rules
+            found = vars(item)  # which has the fields in their order, and nothing else
+            if optional:
+                found = {name: value for name, value in found.items() if value is not None or name not in optional}
+            weight = 8
+            for name in heavy:
+                value = found.get(name)
+                weight += len(value) if type(value) is str else 0 if value is None else _weight(value)
         if self._words or weight > self._left:
             return {name: self._inside(value) for name, value in found.items()}
         self._left -= weight
@@ -185,49 +196,18 @@ class _Cut:
         return orjson.Fragment(GAP)
 
 
-def _fields(item: Any) -> tuple[dict[str, Any], int]:
-    """The fields of a report type that a document has, or a mapping's items, and their weight together."""
-    if not hasattr(item, "__dataclass_fields__"):
-        return dict(item), _weight(dict(item))
-    names, optional, heavy, values_of = _rules(type(item))  # type: ignore[arg-type]
-    values = values_of(item)
-    found = dict(zip(names, values, strict=True))
-    for name in optional:
-        if found[name] is None:
-            del found[name]
-    weight = 8
-    for place in heavy:
-        value = values[place]
-        kind = type(value)
-        if kind is str:
-            weight += len(value)
-        elif kind is np.ndarray:
-            weight += value.size or _lists(value.shape)
-        elif value is not None:
-            weight += _weight(value)
-    return found, weight
-
-
-Getter = Callable[[Any], tuple[Any, ...]]
-
-
 @cache
-def _rules(kind: Hashable) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], Getter]:
-    """Of a report type: its fields, those that are left out where they are None, the places of those that may be long, values."""
-    every = fields(kind)  # type: ignore[arg-type]
-    names = tuple(f.name for f in every)
-    heavy = tuple(place for place, f in enumerate(every) if not _LIGHT.fullmatch(str(f.type)))
-    return names, tuple(f.name for f in every if f.default is None), heavy, _getter(names)
+def _rules(kind: Hashable) -> tuple[frozenset[str], Sequence[str]] | None:
+    """Of a report type: the fields that are left out where they are None, and those that may be long; None of another type."""
+    if not is_dataclass(kind):
+        return None
+    every = fields(kind)
+    optional = frozenset([f.name for f in every if f.default is None])
+    return optional, [f.name for f in every if not _LIGHT.fullmatch(str(f.type))]
 
 
 _LIGHT = re.compile(r"(?:int|bool|float|Shape|None|tuple|[][, .|])+")
 """Types whose values are always short: numbers and shapes."""
-
-
-def _getter(names: tuple[str, ...]) -> Getter:
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda item: tuple(getattr(item, name) for name in names)
 
 
 def _make_room() -> None:

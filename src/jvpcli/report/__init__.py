@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,8 +130,8 @@ class Term:
     """One product v·J of a worked-out entry: which output entry it comes from, and both factors."""
 
     label: str
-    cotangent: Any
-    derivative: Any
+    cotangent: float
+    derivative: float
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class WorkedEntry:
     label: str
     terms: tuple[Term, ...]
     hidden: int
-    result: Any
+    result: float
 
 
 @dataclass(frozen=True)
