@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
+from jvpcli.language.evaluate import Evaluation, followers, is_decided
 from jvpcli.program import Program
+from jvpcli.report import Notice
 from jvpcli.report.derive import DeriveReport, Explored
 from jvpcli.request import Request
 from jvpcli.symbolic.closed import Closed, steps
@@ -91,6 +93,20 @@ def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, i
     return replace(request, inputs=inputs, shape={}), letters
 
 
+SENTENCES = {
+    "decided": "the inputs' values decide what runs (by a condition, or as a size or an index): the forms are of what runs here, "
+    "and hold where the same does",
+}
+"""By the code of a claim its sentence."""
+
+
+def _decided(evaluation: Evaluation) -> Iterator[Notice]:
+    """That forms are those of what runs at the point, where the inputs' values tell what does."""
+    following = followers(evaluation, range(len(evaluation.inputs)))
+    if is_decided(evaluation) or not following.isdisjoint(evaluation.decisions):
+        yield Notice("decided", SENTENCES["decided"], "decided")
+
+
 def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
     problem = pose(request)
     with backward_failures(problem):
@@ -130,5 +146,6 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
             code=autograd_function(problem.function, closed, vjp),
             jvp={y: closed.jvp(y) for y in v} if tangents else None,
             tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
+            warnings=tuple(_decided(evaluation)),
         )
         return Derivation(request, closed, report)
