@@ -93,18 +93,13 @@ def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, i
     return replace(request, inputs=inputs, shape={}), letters
 
 
-SENTENCES = {
-    "decided": "the inputs' values decide what runs (by a condition, or as a size or an index): the forms are of what runs here, "
-    "and hold where the same does",
-}
-"""By the code of a claim its sentence."""
-
-
 def _decided(evaluation: Evaluation) -> Iterator[Notice]:
     """That forms are those of what runs at the point, where the inputs' values tell what does."""
     following = followers(evaluation, range(len(evaluation.inputs)))
     if is_decided(evaluation) or not following.isdisjoint(evaluation.decisions):
-        yield Notice("decided", SENTENCES["decided"], "decided")
+        from jvpcli.answers.warnings import said  # seldom needed
+
+        yield said("decided", "decided")
 
 
 def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:

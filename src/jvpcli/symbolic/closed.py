@@ -97,7 +97,7 @@ class Closed:
         }
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
-        self.texts: dict[tuple[Poly, Style], str] = {}
+        self.texts: dict[tuple[Poly, Style, frozenset[str]], str] = {}
         self.slopes: dict[str, Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
@@ -301,11 +301,12 @@ class Closed:
 
     # What is told
 
-    def text(self, poly: Poly, style: Style = TEXT) -> str:
-        """A form with the letters of this answer."""
-        if (poly, style) not in self.texts:
-            self.texts[poly, style] = written(poly, self.letters, style, self.taken)
-        return self.texts[poly, style]
+    def text(self, poly: Poly, style: Style = TEXT, at: Sequence[Index] = ()) -> str:
+        """A form with the letters of this answer; no sum runs over an index of what it is a form of, `at`."""
+        taken = self.taken.union(self.letters[i] for i in at)
+        if (poly, style, taken) not in self.texts:
+            self.texts[poly, style, taken] = written(poly, self.letters, style, taken)
+        return self.texts[poly, style, taken]
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
         """How an entry of a tensor is written."""
@@ -316,7 +317,7 @@ class Closed:
         form = self.forms[y]
         if isinstance(form, NoClosedFormError):
             return Function(None, None, str(form))
-        return Function(self.text(form.body), self.text(form.body, LATEX))
+        return Function(self.text(form.body, at=form.over), self.text(form.body, LATEX, form.over))
 
     def jacobian(self, y: str, x: str) -> JacobianForm:
         """∂output/∂input in indices and by cases."""
@@ -325,7 +326,8 @@ class Closed:
         except NoClosedFormError as error:
             return JacobianForm(None, (), None, str(error))
         cases = tuple(case for case, _ in self._cases(form, x, poly))
-        return JacobianForm(self.text(poly), cases, self.text(poly, LATEX))
+        axes = (*form.over, *self.at[x])
+        return JacobianForm(self.text(poly, at=axes), cases, self.text(poly, LATEX, axes))
 
     def applying(self, y: str, x: str) -> Applying | None:
         """Which entries each term of ∂output/∂input is about, and each of its cases; None where it has no form."""
@@ -346,7 +348,7 @@ class Closed:
             for p in self.places
         ):
             return []
-        told = [(p, self.text(shortest(p.entry, self.text))) for p in found]
+        told = [(p, self.text(shortest(p.entry, self.text), at=axes)) for p in found]
         general = next((text for p, text in told if not p.blocks), "0")
         if all(text == "0" for _, text in told):
             return []
@@ -449,7 +451,7 @@ class Closed:
         fault = self._fault(lambda p: value(poly, at, {**p.tensors, **scope}), want)
         if fault is not None:
             return Form(None, None, None, None, fault)
-        formula, latex = self.text(poly), self.text(poly, LATEX)
+        formula, latex = self.text(poly, at=at), self.text(poly, LATEX, at)
         reason = None
         try:
             writer = Writer(next(iter(self.at)))  # a form that is short as text need not be short as code
@@ -518,7 +520,7 @@ def steps(closed: Closed) -> Iterable[Rule]:
         if isinstance(form, NoClosedFormError):
             continue
         left = closed.entry(y, form.over)
-        yield Rule("the function in indices", f"{left} = {closed.text(form.body)}")
+        yield Rule("the function in indices", f"{left} = {closed.text(form.body, at=form.over)}")
         for x, at in closed.at.items():
             try:
                 poly = closed.pulled_to(x)
@@ -527,9 +529,9 @@ def steps(closed: Closed) -> Iterable[Rule]:
                 continue
             over = "".join(closed.letters[i] for i in form.over)
             entry = closed.entry(x, at)
-            yield Rule(_rule(form.body, x), f"∂{left}/∂{entry} = {closed.text(found)}")
+            inner = closed.text(found, at=(*form.over, *at))
+            yield Rule(_rule(form.body, x), f"∂{left}/∂{entry} = {inner}")
             v = closed.entry(closed.v_names[y], form.over)
-            inner = closed.text(found)
             inner = f"({inner})" if len(found) > 1 or inner.startswith("−") else inner
             summed = f"Σ_{over} {v}·{inner}" if over else f"{v}·{inner}"
             if len(closed.v) == 1:
@@ -539,11 +541,12 @@ def steps(closed: Closed) -> Iterable[Rule]:
                     if any(isinstance(f, Delta) for t in found for f in t.factors)
                     else "brought together"
                 )
-                if closed.text(poly) != summed:
-                    yield Rule(rule, f"∂L/∂{entry} = {closed.text(poly)}")
-                together = min(variants(poly), key=lambda p: len(closed.text(p)))
-                if closed.text(together) != closed.text(poly):
-                    yield Rule("common factors in front", f"∂L/∂{entry} = {closed.text(together)}")
+                texts = [closed.text(form, at=at) for form in (poly, *variants(poly))]
+                if texts[0] != summed:
+                    yield Rule(rule, f"∂L/∂{entry} = {texts[0]}")
+                together = min(texts[1:], key=len)
+                if together != texts[0]:
+                    yield Rule("common factors in front", f"∂L/∂{entry} = {together}")
 
 
 def _chain(closed: Closed) -> Iterable[Rule]:
@@ -582,7 +585,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
         left = f"∂L/∂{closed.entry(name, at)}"
         if closed.holds_on_the_way(poly, at, name):
             rule = "what arrives at " + name if name in names else "from there to " + name
-            yield Rule(rule, f"{left} = {closed.text(poly)}")
+            yield Rule(rule, f"{left} = {closed.text(poly, at=at)}")
         if name in names:
             form = own[name]
             if not isinstance(form, Lam):
