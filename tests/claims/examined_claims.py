@@ -147,6 +147,7 @@ ORACLES: Mapping[str, Oracle] = {
     "warning.crossed": about.is_crossed,
     "warning.truncated": about.is_large,
     "warning.torch_warning": about.torch_warns,
+    "warning.decided": about.decides,
     "second.zero": second.of_gradient(product.is_zero),
     "second.zero_here": second.is_zero_block,
     "second.identity": second.is_scaled_identity,

@@ -316,6 +316,7 @@ FALSE_WARNINGS = {
     "warning.crossed": ("(x.view(2, 2) - 2).sum()", "1,2,3,4", None, "`x.view(2, 2) - 2` broadcasts the shapes (2, 1) and (2,)"),
     "warning.truncated": (*SMOOTH, "x has 2 entries: more than 1000000 are not written out"),
     "warning.torch_warning": (*SMOOTH, "A target of another size."),
+    "warning.decided": (*SMOOTH, "the inputs' values decide what runs"),
     "verdict.pass": (FLIPPED, "1,2", None, "Autograd agrees with finite differences."),
     "verdict.kink": (*SMOOTH, "There is a kink"),
     "verdict.precision": (FLIPPED, "1,2", None, "In double precision the derivative is another"),

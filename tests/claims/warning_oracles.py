@@ -7,6 +7,7 @@ import math
 import re
 import warnings as python_warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -30,6 +31,7 @@ from evidence import (
 from plain_programs import PlainStep, Span, UndecidedError, tensors_of
 from step_oracles import is_twice, without_effect
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 def pairs_of(claim: Claim) -> list[tuple[str, str]]:
@@ -350,6 +352,29 @@ def slopes_jump(evidence: Evidence, claim: Claim) -> None:
 def _own(x: Tensor, seed: int, number: int) -> Tensor:
     """A direction of an input by itself: what moves two that tie together leaves them tied."""
     return direction(x, 90 + 10 * number + seed)
+
+
+class _Calls(TorchFunctionMode):
+    """The names of torch's functions that are called, and the numbers that they are given."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        numbers = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, (int, str))]
+        self.made.append(f"{getattr(function, '__name__', function)} {numbers}")
+        return function(*args, **(kwargs or {}))
+
+
+def decides(evidence: Evidence, claim: Claim) -> None:
+    """At some other values of the inputs PyTorch is asked for something else."""
+    asked = set()
+    for seed in range(8):
+        point = [x if not seed else direction(x, seed) * 3 ** (seed % 3) if moves(x) else x for x in evidence.double.leaves]
+        with suppress(Exception), _Calls() as calls:  # the program may end there
+            evidence.double.run(*point)
+        asked.add(tuple(calls.made))
+    refute(len(asked) == 1, "the same runs at all values that were tried")
 
 
 def is_masked(evidence: Evidence, claim: Claim) -> None:

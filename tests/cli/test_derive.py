@@ -236,3 +236,16 @@ def test_bounds_and_zeros_have_code(jvp):
     assert eval(result.vjp["x"].torch, {"torch": torch, "x": x, "v": v}).tolist() == [0.0, 4.0, 0.0]
     zeros = eval(result.hessian["x", "x"].torch, {"torch": torch, "x": x, "v": v})
     assert (zeros.dtype, zeros.tolist()) == (torch.float64, [[0.0] * 3] * 3)
+
+
+@pytest.mark.parametrize(("text", "decided"), [
+    ("x if c > 0 else -x", True),
+    ("y = x\nwhile y.norm() < 10:\n    y = y * 2\ny", True),
+    ("x.roll(int(c))", True),
+    ("x if True else -x", False),
+    ("x.sum() / x.shape[0]", False),
+    ("[x * k for k in range(2)]", False),
+])  # fmt: skip
+def test_forms_of_what_runs_here_are_called_so(text, decided):
+    result = jvpcli.derive(text, x=[1.0, 2.0], **({"c": 1.0} if "c >" in text or "(c)" in text else {}))
+    assert [notice.claim for notice in result.report.warnings] == ["decided"] * decided

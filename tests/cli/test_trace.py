@@ -142,3 +142,13 @@ def test_numbers_of_half_precision_are_written_without_a_warning(jvp):
     assert outcome.code == 0
     assert "∂L/∂x = [300., 1.]" in outcome.out
     assert outcome.err == "warning (nonfinite): 1 of 1 entries of y is not finite, the first y = inf\n"
+
+
+def test_no_letter_stands_for_two_tensors(jvp):
+    """What has no name is marked where an input is called as the letter that stands for it."""
+    plain, marked = (jvp("trace", f"({n}*{n}).sum()", f"--{n}", "1,2", "--json").out for n in "xz")
+    of_plain, of_marked = ([[each["formula"] for each in step["local_jacobians"]] for step in json.loads(text)["steps"]]
+                           for text in (plain, marked))  # fmt: skip
+    assert of_plain == [["∂L/∂x_i = v_i · ∂z_i/∂x_i"] * 2, ["∂L/∂a_i = v · ∂y/∂a_i"]]
+    assert of_marked == [["∂L/∂z_i = v_i · ∂z′_i/∂z_i"] * 2, ["∂L/∂a′_i = v · ∂y/∂a′_i"]]
+    assert "z′: the result, and a′, b′, …: the operands of a step" in jvp("trace", "(a*a).sum()", "--a", "1,2").out

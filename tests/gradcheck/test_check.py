@@ -639,3 +639,11 @@ def test_a_backward_that_is_another_when_it_is_differentiated_again_is_said_so()
     assert report.verdict == "wrong_backward"
     said = {each.name: each.about for each in report.comparisons}
     assert said["forward against reverse"] == "not compared: a backward here, differentiated again, gives other numbers"
+
+
+def test_what_fails_nearby_is_no_error():
+    """Where the function ends a rounding further on, the check says what it found: PyTorch gives the gradient at the point."""
+    text = "torch.linalg.inv(torch.outer(x, x))"
+    x = torch.tensor([1.2933274571665598, 0.5763510061090084, -0.2772146838385482, -0.9204529018252616], dtype=torch.float64)
+    assert torch.linalg.inv(torch.outer(x, x)).isfinite().all()  # by its roundings
+    assert jvpcli.check(text, x=x).report.verdict == "kink"

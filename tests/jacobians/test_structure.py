@@ -165,6 +165,8 @@ def test_no_sentence_claims_more_than_is_known():
         (lambda x: 2 * x.view(2, -1).max(0).values, "sparse"),
         (lambda x: 3 * x.cummax(0).values, "triangular"),
         (lambda x: torch.relu(x.flip(0)).flip(0), "diagonal"),
+        (lambda x: torch.stack([x.max(), x.median(), x.min()]), "sparse"),  # which share out where entries tie
+        (lambda x: torch.stack([x.max(0).values, x.median(0).values]), "selection"),
         (lambda x: x * x.detach().sum(), "diagonal"),
         (lambda x: x @ torch.eye(len(x)), "diagonal"),
         (lambda x: torch.relu(x) @ torch.ones(len(x), 3), "dense"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
+from jvpcli.language.evaluate import Evaluation, followers, is_decided
 from jvpcli.program import Program
+from jvpcli.report import Notice
 from jvpcli.report.derive import DeriveReport, Explored
 from jvpcli.request import Request
 from jvpcli.symbolic.closed import Closed
@@ -92,6 +94,15 @@ def _sized(request: Request, sizes: Sequence[int]) -> tuple[Request, dict[str, i
     return replace(request, inputs=inputs, shape={}), letters
 
 
+def _decided(evaluation: Evaluation) -> Iterator[Notice]:
+    """That forms are those of what runs at the point, where the inputs' values tell what does."""
+    following = followers(evaluation, range(len(evaluation.inputs)))
+    if is_decided(evaluation) or not following.isdisjoint(evaluation.decisions):
+        from jvpcli.answers.warnings import said  # seldom needed
+
+        yield said("decided", "decided")
+
+
 def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
     problem = pose(request)
     with backward_failures(problem):
@@ -131,5 +142,6 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
             code=autograd_function(problem.function, closed, vjp),
             jvp={y: closed.jvp(y) for y in v} if tangents else None,
             tangent={x: figures.cotangent(weight.source, weight.value) for x, weight in tangents.items()} or None,
+            warnings=tuple(_decided(evaluation)),
         )
         return Derivation(request, closed, report)

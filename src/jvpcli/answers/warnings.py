@@ -83,6 +83,8 @@ SENTENCES = {
     "crossed": "`{step}` broadcasts the shapes {column} and {row} to {result}: each entry of the one meets every entry of the "
     "other; to compare entry by entry, .squeeze(-1) what has shape {column}",
     "tied": "{other} is the same parameter as {name}: what stands under {name} is the derivative by both together",
+    "decided": "the inputs' values decide what runs (by a condition, or as a size or an index): the forms are of what runs here, "
+    "and hold where the same does",
     "truncated": "{name} has {size} entries: more than {most} are not written out",
 }
 """By the code of a claim its sentence."""

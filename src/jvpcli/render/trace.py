@@ -33,7 +33,7 @@ from jvpcli.render.text import (
     render_refusal,
 )
 from jvpcli.report import Comparison, Jacobian, Value
-from jvpcli.report.trace import Contribution, Finding, LocalJacobian, TraceReport, TraceStep
+from jvpcli.report.trace import MARK, Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
 LONGEST_LINE = 160
 """Columns of a line, however wide the console is."""
@@ -263,7 +263,8 @@ def _backward(page: Page) -> Iterator[Text]:
         yield _line((f"no gradient comes by: step{'s' if len(silent) > 1 else ''} {', '.join(silent)}", QUIET))
     if shown:
         yield _line(("v: what arrives; the bar: its norm, each cell less a factor of ten;", QUIET))
-        yield _line(("z: the result, and a, b, …: the operands of a step, where they have no name", QUIET))
+        mark = MARK if any(MARK in local.formula for step in shown for local in step.local_jacobians) else ""
+        yield _line((f"z{mark}: the result, and a{mark}, b{mark}, …: the operands of a step, where they have no name", QUIET))
 
 
 @dataclass

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+MARK = "′"
+"""Behind the letters of what has no name, in a trace where something is called as one of these letters."""
+
+
 @dataclass(frozen=True)
 class LocalJacobian:
     """∂step/∂operand of one step, and how the step contracts it with the cotangent that arrives.

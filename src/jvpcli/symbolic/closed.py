@@ -70,7 +70,7 @@ class Closed:
         }
         self.taken = frozenset({*taken, *self.v, *sizes})
         self.letters: dict[Index, str] = {}
-        self.texts: dict[tuple[Poly, Style], str] = {}
+        self.texts: dict[tuple[Poly, Style, frozenset[str]], str] = {}
         self.slopes: dict[str, Poly] = {}
         self.at = {x: self.lettered(self.evaluation.inputs[x].shape) for x in self.evaluation.wrt}
 
@@ -153,11 +153,12 @@ class Closed:
 
     # What is told
 
-    def text(self, poly: Poly, style: Style = TEXT) -> str:
-        """A form with the letters of this answer."""
-        if (poly, style) not in self.texts:
-            self.texts[poly, style] = written(poly, self.letters, style, self.taken)
-        return self.texts[poly, style]
+    def text(self, poly: Poly, style: Style = TEXT, at: Sequence[Index] = ()) -> str:
+        """A form with the letters of this answer; no sum runs over an index of what it is a form of, `at`."""
+        taken = self.taken.union(self.letters[i] for i in at)
+        if (poly, style, taken) not in self.texts:
+            self.texts[poly, style, taken] = written(poly, self.letters, style, taken)
+        return self.texts[poly, style, taken]
 
     def entry(self, name: str, over: Sequence[Index], style: Style = TEXT) -> str:
         """How an entry of a tensor is written."""
@@ -168,7 +169,7 @@ class Closed:
         form = self.forms[y]
         if isinstance(form, NoClosedFormError):
             return Function(None, None, str(form))
-        return Function(self.text(form.body), self.text(form.body, LATEX))
+        return Function(self.text(form.body, at=form.over), self.text(form.body, LATEX, form.over))
 
     def jacobian(self, y: str, x: str) -> JacobianForm:
         """∂output/∂input in indices and by cases."""
@@ -177,7 +178,8 @@ class Closed:
         except NoClosedFormError as error:
             return JacobianForm(None, (), None, str(error))
         cases = tuple(case for case, _ in self._cases(form, x, poly))
-        return JacobianForm(self.text(poly), cases, self.text(poly, LATEX))
+        axes = (*form.over, *self.at[x])
+        return JacobianForm(self.text(poly, at=axes), cases, self.text(poly, LATEX, axes))
 
     def applying(self, y: str, x: str) -> Applying | None:
         """Which entries each term of ∂output/∂input is about, and each of its cases; None where it has no form."""
@@ -198,7 +200,7 @@ class Closed:
             for p in self.places.all
         ):
             return []
-        told = [(p, self.text(shortest(p.entry, self.text))) for p in found]
+        told = [(p, self.text(shortest(p.entry, self.text), at=axes)) for p in found]
         general = next((text for p, text in told if not p.blocks), "0")
         if all(text == "0" for _, text in told):
             return []
@@ -286,7 +288,7 @@ class Closed:
         fault = self.places.fault(lambda p: value(poly, at, {**p.tensors, **scope}), want)
         if fault is not None:
             return Form(None, None, None, None, fault)
-        formula, latex = self.text(poly), self.text(poly, LATEX)
+        formula, latex = self.text(poly, at=at), self.text(poly, LATEX, at)
         reason = None
         try:
             writer = Writer(next(iter(self.at)))  # a form that is short as text need not be short as code

@@ -34,7 +34,7 @@ def steps(closed: Closed) -> Iterable[Rule]:
         if isinstance(form, NoClosedFormError):
             continue
         left = closed.entry(y, form.over)
-        yield Rule("the function in indices", f"{left} = {closed.text(form.body)}")
+        yield Rule("the function in indices", f"{left} = {closed.text(form.body, at=form.over)}")
         for x, at in closed.at.items():
             try:
                 poly = closed.pulled_to(x)
@@ -43,9 +43,9 @@ def steps(closed: Closed) -> Iterable[Rule]:
                 continue
             over = "".join(closed.letters[i] for i in form.over)
             entry = closed.entry(x, at)
-            yield Rule(_rule(form.body, x), f"∂{left}/∂{entry} = {closed.text(found)}")
+            inner = closed.text(found, at=(*form.over, *at))
+            yield Rule(_rule(form.body, x), f"∂{left}/∂{entry} = {inner}")
             v = closed.entry(closed.v_names[y], form.over)
-            inner = closed.text(found)
             inner = f"({inner})" if len(found) > 1 or inner.startswith("−") else inner
             summed = f"Σ_{over} {v}·{inner}" if over else f"{v}·{inner}"
             if len(closed.v) == 1:
@@ -55,11 +55,12 @@ def steps(closed: Closed) -> Iterable[Rule]:
                     if any(isinstance(f, Delta) for t in found for f in t.factors)
                     else "brought together"
                 )
-                if closed.text(poly) != summed:
-                    yield Rule(rule, f"∂L/∂{entry} = {closed.text(poly)}")
-                together = min(variants(poly), key=lambda p: len(closed.text(p)))
-                if closed.text(together) != closed.text(poly):
-                    yield Rule("common factors in front", f"∂L/∂{entry} = {closed.text(together)}")
+                texts = [closed.text(form, at=at) for form in (poly, *variants(poly))]
+                if texts[0] != summed:
+                    yield Rule(rule, f"∂L/∂{entry} = {texts[0]}")
+                together = min(texts[1:], key=len)
+                if together != texts[0]:
+                    yield Rule("common factors in front", f"∂L/∂{entry} = {together}")
 
 
 def _chain(closed: Closed) -> Iterable[Rule]:
@@ -98,7 +99,7 @@ def _chain(closed: Closed) -> Iterable[Rule]:
         left = f"∂L/∂{closed.entry(name, at)}"
         if closed.holds_on_the_way(poly, at, name):
             rule = "what arrives at " + name if name in called else "from there to " + name
-            yield Rule(rule, f"{left} = {closed.text(poly)}")
+            yield Rule(rule, f"{left} = {closed.text(poly, at=at)}")
         if name in called:
             form = own[name]
             if not isinstance(form, Lam):

@@ -22,7 +22,7 @@ from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
 from jvpcli.report import Comparison, Notice, Shape, Value
-from jvpcli.report.trace import Contribution, LocalJacobian, StepPart, TraceStep
+from jvpcli.report.trace import MARK, Contribution, LocalJacobian, StepPart, TraceStep
 from jvpcli.request import Tell
 from jvpcli.tracing.chain import LocalMap, Swept, chain_maps, gradients_of, multiply_out, sweep, written_out
 from jvpcli.tracing.replay import OUTPUT, WRITE, Chain, Primal, Step, replay
@@ -182,8 +182,8 @@ def operation_name(step: Step) -> str:
 LONGEST_SYMBOL = 12
 """A name longer than this is replaced by a letter in formulas."""
 
-LETTERS = "abcdefgh"
-"""Letters for the operands that have no name of their own."""
+LETTERS, RESULT = "abcdefgh", "z"
+"""What operands and a result are called in a formula where they have no name."""
 
 
 def trace_steps(traced: Traced, opened: int | None = None) -> tuple[TraceStep, ...]:
@@ -242,12 +242,13 @@ def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
 
 def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[LocalJacobian]:
     step, passed = traced.chain.steps[index], traced.swept.contributions[index]
+    mark = MARK if not {*LETTERS, RESULT}.isdisjoint(traced.labels.values()) else ""
     for local in traced.maps[index]:
         if local.structure == "zero" and passed[local.position] is None:
             continue  # this result does not depend on this operand at all
         result = traced.labels[step.results[local.result].primal.number]
         operand = traced.labels[step.operands[local.position].number]
-        einsum, formula = contraction(result, operand, local)
+        einsum, formula = contraction(result, operand, local, mark)
         shape = local.out_shape + local.in_shape
         parts = local.jacobian.parts if opened and local.jacobian is not None else []
         arrays = [figures.array(part.reshape(shape)) for part in parts]
@@ -283,11 +284,14 @@ def _parts(traced: Traced, index: int) -> Iterator[StepPart]:
         yield StepPart(traced.labels[result.primal.number], entry.shape, entry.dtype, entry.value, arrived)
 
 
-def contraction(result: str, operand: str, local: LocalMap) -> tuple[str, str]:
-    """einsum and formula of v · ∂result/∂operand; for special kinds the formula is what it comes down to."""
+def contraction(result: str, operand: str, local: LocalMap, mark: str = "") -> tuple[str, str]:
+    """einsum and formula of v · ∂result/∂operand; for special kinds the formula is what it comes down to.
+
+    What has no name is a letter with the `mark`.
+    """
     inner, outer = index_letters(local.in_shape, local.out_shape)
-    z = _symbol(result, "z")
-    a = _symbol(operand, LETTERS[local.position % len(LETTERS)])
+    z = _symbol(result, RESULT + mark)
+    a = _symbol(operand, LETTERS[local.position % len(LETTERS)] + mark)
     einsum = f"{outer},{outer}{inner}->{inner}"
     same = local.in_shape == local.out_shape
     splits = local.jacobian is not None and local.jacobian.splits

@@ -16,7 +16,7 @@ from jvpcli.render.html.formulas import IN, OUT
 from jvpcli.render.html.inspected import agreement, contracted
 from jvpcli.render.numbers import number_text
 from jvpcli.report import Shape
-from jvpcli.report.trace import Contribution, LocalJacobian, TraceReport, TraceStep
+from jvpcli.report.trace import MARK, Contribution, LocalJacobian, TraceReport, TraceStep
 
 MOST_BOXES = 400
 """A longer trace has no graph, only its steps."""
@@ -101,7 +101,9 @@ def view(report: TraceReport) -> Mapping[str, Any]:
 
 def _formula(step: TraceStep, local: LocalJacobian) -> Markup:
     """What a step does for an operand; what has a long name is one of the letters a to h there, or z."""
-    names = dict.fromkeys("abcdefgh", IN) | dict.fromkeys(("v", "z", local.part or step.output), OUT) | {local.operand: IN}
+    letters = dict.fromkeys("abcdefgh", IN) | {"z": OUT}
+    letters |= {letter + MARK: kind for letter, kind in letters.items()}
+    names = letters | dict.fromkeys(("v", local.part or step.output), OUT) | {local.operand: IN}
     return contracted(local.formula, local.einsum, names)
 
 
