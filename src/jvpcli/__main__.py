@@ -22,8 +22,11 @@ def main() -> None:
         from jvpcli.cli.app import outcome
 
         code = outcome(argv)
-    if argv[:1] == ["run"]:
-        sys.exit(code)  # a program of the user's own leaves as Python lets it: its exit handlers run
+    if argv[:1] == ["run"]:  # a program of the user's own leaves as Python lets it: its exit handlers run
+        if code < 0:  # Ctrl-C has ended it, and so it has to end a shell's loop around it
+            sys.excepthook = lambda *told: None
+            raise KeyboardInterrupt
+        sys.exit(code)
     os._exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -168,6 +169,18 @@ sys.exit(7)
     assert own.returncode == 7
 
 
+def test_ctrl_c_ends_a_program_as_it_ends_python(tmp_path):
+    """By the signal, which ends a shell's loop around it, and not by a number."""
+    path = tmp_path / "program.py"
+    path.write_text('import atexit, os, signal\natexit.register(print, "left")\nos.kill(os.getpid(), signal.SIGINT)\n')
+    own, ours = (
+        subprocess.run([sys.executable, *words, str(path)], capture_output=True, timeout=120)
+        for words in ((), ("-m", "jvpcli", "run"))
+    )
+    assert own.returncode == -signal.SIGINT
+    assert (ours.returncode, ours.stdout, ours.stderr) == (own.returncode, own.stdout, own.stderr)
+
+
 def test_what_looks_into_torch_itself_runs_as_ever(tmp_path):
     """Compiled functions and modules, transforms, checkpoints, workers, pickles, views under no_grad: the output is Python's."""
     path = tmp_path / "program.py"
@@ -240,7 +253,7 @@ x: torch.Tensor = torch.ones(2, requires_grad=True)
 helper.total(x).backward()
 print(__name__, __file__, __package__, __doc__, type(__loader__).__name__, list(globals()))
 print(sys.argv, sys.path[0], helper.__file__, sys.modules["__main__"].x is x)
-(x @ torch.ones(3))
+x.detach().sum().backward()
 """
 
 

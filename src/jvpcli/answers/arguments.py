@@ -44,10 +44,12 @@ def of_module(module: nn.Module, given: Arguments, wrt: Sequence[str] | None) ->
     Returns:
         The function, all that it is called with, and the names of what `wrt` means.
     """
-    names, every = list(given.given), dict(module.named_parameters(remove_duplicate=False))
-    own = {name: x for name, x in module.named_parameters() if name not in given.given}  # a shared one by one name
-    wanted = [part for name in wrt or () for part in ((name,) if name in names else expanded((name,), own))]
-    chosen = {name: every[name] for name in wanted if name in every and name not in names}
+    names, wanted, chosen = list(given.given), list(wrt or ()), dict[str, Any]()
+    if not given.given.keys() >= set(wanted):  # a walk through the module takes longer than a small one's run
+        every = dict(module.named_parameters(remove_duplicate=False))
+        own = {name: x for name, x in module.named_parameters() if name not in given.given}  # a shared one by one name
+        wanted = [part for name in wanted for part in ((name,) if name in names else expanded((name,), own))]
+        chosen = {name: every[name] for name in wanted if name in every and name not in names}
     if given.positional is None:
         by_position, by_keyword = arranged(module, names)
         given = replace(given, given={n: given.given[n] for n in (*by_position, *by_keyword)}, positional=len(by_position))

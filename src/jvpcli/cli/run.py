@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -130,7 +131,7 @@ def command(
         with outside:
             show(own_traceback(error))
         failure = ended(watched, error)
-        code = int(ExitCode.INTERRUPTED) if isinstance(error, KeyboardInterrupt) else 1
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     sys.stdout.flush()
     if grad_calls or (watch and as_json):
         from jvpcli.render.run import render_calls

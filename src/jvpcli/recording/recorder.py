@@ -67,6 +67,13 @@ class Call:
         """Where in the user's code."""
         return None if self.point is None else self.point.place()
 
+    def alive(self) -> dict[tuple[int, ...], Tensor]:
+        """Those of its results that live; where a graph alone held one, torch has to be told that it is in use again."""
+        found = {path: x for path, reference in self.results.items() if (x := reference()) is not None}
+        for x in found.values():
+            x._fix_weakref()  # type: ignore[attr-defined]
+        return found
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Given:

@@ -30,7 +30,7 @@ RUNPY = str(Path(PYTHON) / "runpy.py")  # in Python 3.10; later ones have it fro
 STDIN = "<stdin>"
 """The name of the file that a program comes from stdin in."""
 
-MACHINERY = ("<frozen runpy>", RUNPY, "<frozen importlib", OURS, HANDED_ON)
+MACHINERY = ("<frozen runpy>", RUNPY, "<frozen importlib", OURS)
 """What the names of files begin with that a program's own traceback would not show."""
 
 
@@ -187,12 +187,21 @@ def _chain(trace: TracebackType | None) -> list[TracebackType]:
 
 
 def _is_machinery(trace: TracebackType) -> bool:
-    return trace.tb_frame.f_code.co_filename.startswith(MACHINERY)
+    return _file(trace).startswith(MACHINERY)
+
+
+def _file(trace: TracebackType) -> str:
+    return trace.tb_frame.f_code.co_filename
 
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
-    kept = None
-    for each in reversed(_chain(trace)):
-        if not _is_machinery(each):
+    """Without what runs and records the program, and what of torch's own hands a call on to that: two frames in front of it."""
+    kept, chain, handing = None, _chain(trace), 0
+    for inner, each in zip([None, *reversed(chain)], reversed(chain), strict=False):
+        if _file(each) == HANDED_ON and inner is not None and _file(inner).startswith(OURS):
+            handing = 2
+        if handing:
+            handing -= 1
+        elif not _is_machinery(each):
             kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return kept

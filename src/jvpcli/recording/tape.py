@@ -83,8 +83,7 @@ def record_of(
     moving = _moving(calls, known, ends)
     for number, call in calls.items():
         if number not in moving:
-            alive = {(number, path): reference() for path, reference in call.results.items()}
-            known |= {key: tensor for key, tensor in alive.items() if tensor is not None}
+            known |= {(number, path): x for path, x in call.alive().items()}
     calls, given = _behind(starts, known)
     for origin in given:
         if id(origin.tensor) not in ends and (node := node_of(origin.tensor)) is not None:
