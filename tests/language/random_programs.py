@@ -216,7 +216,8 @@ def _expression(random: Random, loops: int, depth: int = 0) -> str:
         f"({sub} if {other}.sum() > 0 else {other} * 2)", f"g(lambda t: t * 0.5 + {one}, {sub})", f"net({sub})",
         f"torch.vmap(lambda t: t ** 2 + t)({sub})", f"torch.stack([t for t in ({one}, {other})]).mean(0)",
         f"torch.where({one} > 0, {sub}, {other})", f"{one}.detach() * x", f"m({sub})", f"m.scaled({sub}) + {other}",
-        f"r({sub})", f"M.quarter({sub})", f"m({sub}, which='two')", f"S.apply({sub})", f"S.apply({one}, 0.5) * {other}", f"g(m, {sub})", f"g(S.apply, {sub})",
+        f"r({sub})", f"M.quarter({sub})", f"m({sub}, which='two')",
+        f"S.apply({sub})", f"S.apply({one}, 0.5) * {other}", f"g(m, {sub})", f"g(S.apply, {sub})",
     ]  # fmt: skip
     if loops < 2:
         choices += [

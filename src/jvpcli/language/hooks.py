@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog
 from jvpcli.language.names import assigned, free_names, imported_paths, looking_hooks
-from jvpcli.language.objects import Custom, name_at, placed
+from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
 
 METHOD = ".register_hook"
@@ -29,15 +29,15 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     A hook that is registered in a block, or of what is made in one, stays as it is, and is refused.
 
     Raises:
-        ForbiddenError: the program takes derivatives itself, maybe by what has a hook: the gradient that it gets would be another.
+        ForbiddenError: the program takes derivatives itself, maybe by what has a hook.
     """
     if METHOD not in text.source:
         return tree
     looking = looking_hooks(tree)
     functions = {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
     paths = imported_paths(tree)
-    words = [node.attr if isinstance(node, ast.Attribute) else paths.get(node.id, "").rpartition(".")[2] for node in ast.walk(tree)
-             if isinstance(node, (ast.Attribute, ast.Name))]  # fmt: skip
+    words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    words |= {path.rpartition(".")[2] for name, path in paths.items() if name in free_names(tree)}
     derives = not DERIVATIVES.isdisjoint(words)
     statements = list(tree.body)
     for place, statement in enumerate(tree.body):

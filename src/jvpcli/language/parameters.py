@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
@@ -30,7 +30,7 @@ INIT = frozenset({
 })  # fmt: skip
 """What may be called of torch.nn.init."""
 
-MOST_STEPS = 20_000
+MOST_STEPS = 5000
 """Statements that changes take, each turn's and each call's."""
 
 MOST_CALLS = 20
@@ -222,8 +222,9 @@ class Changes:
         if isinstance(node, ast.Assign) and len(node.targets) > 1:
             raise self.refusal(node)
         if isinstance(target, ast.Name) and (isinstance(node, ast.Assign) or not self.is_parameter(target, meant)):
-            value = node.value if isinstance(node, ast.Assign) else placed(ast.BinOp(name_at(target.id, node), node.op, node.value), node)
-            meant[target.id] = self.kept(value, meant)
+            if isinstance(node, ast.AugAssign):
+                node = placed(ast.Assign([target], ast.BinOp(name_at(target.id, node), node.op, node.value)), node)
+            meant[target.id] = self.kept(node.value, meant)
             return
         if isinstance(node, ast.Assign) and isinstance(target, ast.Attribute) and target.attr == "requires_grad":
             self.track(owner(self.read(target.value, meant)), self.plain(node.value, meant), node)
@@ -258,7 +259,9 @@ class Changes:
         self.held[name] = value
         return name_at(name, node)
 
-    def set(self, path: str, node: ast.Assign | ast.AugAssign | ast.Expr, target: ast.expr, meant: Mapping[str, ast.expr]) -> None:
+    def set(
+        self, path: str, node: ast.Assign | ast.AugAssign | ast.Expr, target: ast.expr, meant: Mapping[str, ast.expr]
+    ) -> None:
         """Carry out a statement that writes to a parameter: on a copy, which then is its value."""
         parameter = self.parameter(path, node)
         statement = copied(node)
@@ -302,7 +305,8 @@ class Changes:
             return
         value = self.value((), inner, self.held)
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise self.error_at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
+            message = f"A parameter is a tensor of floating point, and this is {describe(value)}."
+            raise self.error_at(node, EvaluationError(message))
         module.register_parameter(name, nn.Parameter(value.detach().clone()))
 
     def track(self, path: str, flag: Any, node: ast.AST) -> None:
@@ -334,10 +338,8 @@ class Changes:
                 self.function(dotted(call.args[0]), [name_at(each, call)], [], call, meant)
         elif method == "load_state_dict":
             self.load(path, call, meant)
-        elif method == "reset_parameters" and not call.args and self.module(path) is not None:
-            for part in self._module(path).modules():
-                if part is self.module(path) and hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+        elif method == "reset_parameters" and isinstance(reset := getattr(self.module(path), method, None), MethodType):
+            reset()
         elif method.endswith("_"):
             self.set(path, placed(ast.Expr(call), call), call.func.value, meant)
         else:
@@ -375,7 +377,8 @@ class Changes:
             raise self.error_at(node, ForbiddenError(f"`{name}` isn't called with what it takes."))
         self.calls += 1
         if self.calls > MOST_CALLS:
-            raise self.error_at(node, LimitError(f"Functions that change parameters call each other more than {MOST_CALLS} deep."))
+            message = f"Functions that change parameters call each other more than {MOST_CALLS} deep."
+            raise self.error_at(node, LimitError(message))
         self.run(found.body, {name: self.kept(value, {}) for name, value in values.items()})
         self.calls -= 1
 
@@ -491,7 +494,8 @@ class _Meant(ast.NodeTransformer):
         left = node.left
         if isinstance(left, ast.Call) and dotted(left.func) == "type" and len(left.args) == 1 and len(node.ops) == 1:
             named = node.comparators[0]
-            names = [dotted(each).rpartition(".")[2] for each in (named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named])]
+            all_named = named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]
+            names = [dotted(each).rpartition(".")[2] for each in all_named]
             same = self.kind(left.args[0]) in names
             return placed(ast.Constant(same is isinstance(node.ops[0], (ast.Eq, ast.Is, ast.In))), node)
         found = self.generic_visit(node)
