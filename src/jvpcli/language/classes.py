@@ -273,15 +273,18 @@ class Reader:
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
         is_record = any(self.path(_record_mark(mark)) in RECORDS for mark in node.decorator_list)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
-        readable = not node.keywords and len(node.decorator_list) == is_record and len(known) < 2 and (
+        readable = not node.keywords and len(node.decorator_list) == is_record and all(map(_is_mixin, known[1:])) and (
             not others or (is_function and len(bases) == 1)
         )
         readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
+        inherited = [name for each in known for name in {*each.methods, *(dotted(part.targets[0]) for part in each.fields)}]
+        readable &= len({*inherited}) == len(inherited)
         if is_record:
             node = _with_fields(node, known[0] if known else None)
         parts = [part for each in node.body for part in _plain_part(each) if not is_text(part)]
         base = known[0] if known else None
-        methods, fields = (dict(base.methods), list(base.fields)) if base else ({}, [])
+        methods = {name: method for each in known for name, method in each.methods.items()}
+        fields = [field for each in known for field in each.fields]
         scope: dict[str, Any] = {}
         for part in parts:
             if isinstance(part, ast.FunctionDef):
@@ -679,6 +682,8 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, ast.IfExp) and self.is_maker(node):
+            return self.value(node.body if self.truth(node.test, scope, making) else node.orelse, scope, making)
         if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
             new = self.value(node.func.value, scope, making)
             if isinstance(new, New):
@@ -1073,6 +1078,12 @@ class _Making:
 
 
 RECORDS = ("dataclass", "dataclasses.dataclass")
+
+
+def _is_mixin(kind: Class) -> bool:
+    """Whether a class only has methods of its own, so that it means the same behind other bases."""
+    uses_super = any(dotted(node) == "super" for method in kind.methods.values() for node in ast.walk(method))
+    return kind.base is None and not kind.is_function and "__init__" not in kind.methods and not uses_super
 
 
 def _record_mark(node: ast.expr) -> str:

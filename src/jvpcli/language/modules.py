@@ -76,6 +76,9 @@ MOST_PARTS = 20_000
 
 MOST_MODULES = 1000
 
+DRAW = ast.parse("torch.rand(1)")
+"""What needs all that draws random numbers before it."""
+
 MARGIN = 1024
 """Bytes by which a module may take more than the product of its sizes: kernels of several axes, gates, four bytes a number."""
 
@@ -154,6 +157,7 @@ def construct(
     modules: dict[str, nn.Module] = {}
     functions: dict[str, Module] = {}
     draws = drawing(statements, constructors=False)
+    made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
@@ -163,20 +167,19 @@ def construct(
         for name, (node, classes) in found.items():
             maker.classes = classes
             before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
-            if any(map(draws, before[done:])):
+            if any(draws(part) for part in before[done:] if id(getattr(part, "value", None)) not in made):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
-                    maker.run(needed(node, before), inputs or {}, functions, seed)
+                    maker.run(needed(DRAW, before), inputs or {}, functions, seed)
             done = len(before)
+            behind = _Behind(maker, before, inputs or {}, functions, modules)
             holder = name
             if classes[id(node)] == "Parameter":
                 holder, _, own = name.rpartition(".")
-                parameters = Imports(functions, modules).parameters
-                scope = {**(inputs or {}), **parameters}
-                maker.register(modules[holder], own, node, needed(node, before), scope, functions)
+                maker.register(modules[holder], own, node, behind((), _written(node.args[0]), {}))
             else:
                 modules[name] = maker.make(node)
                 if name in program.changes:
-                    changes.value = _Behind(maker, before, inputs or {}, functions, modules)
+                    changes.value = behind
                     if not {*assigned(before[-1:])} & program.changes.keys():
                         changes.begin()
                     try:
@@ -405,21 +408,8 @@ class _Maker:
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
         return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
 
-    def register(
-        self,
-        holder: nn.Module,
-        name: str,
-        node: ast.Call,
-        before: Sequence[ast.stmt],
-        scope: Mapping[str, Tensor],
-        functions: Mapping[str, Module],
-    ) -> None:
-        """Give an object a parameter of its own."""
-        kept, state = [part for part in before if not isinstance(part, ast.Expr)], torch.default_generator.get_state()
-        if any(map(drawing(kept), kept)):
-            self.run(kept, scope, functions, torch.default_generator.initial_seed())
-        torch.default_generator.set_state(state)
-        value = self.run([*kept, placed(ast.Expr(_written(node.args[0])), node)], scope, functions, None)
+    def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
+        """Give an object a parameter of its own, with a value."""
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name):
@@ -517,7 +507,7 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
 
 @dataclass(frozen=True)
 class _Behind:
-    """Evaluates expressions behind the statements that stand before a change of parameters, with these as they are then."""
+    """Evaluates expressions behind the statements that stand before, with parameters as they are then."""
 
     maker: _Maker
     before: Sequence[ast.stmt]

@@ -195,6 +195,8 @@ class Changes:
 
     def listed(self, root: str, method: str, node: ast.AST) -> list[ast.expr]:
         """`net.named_parameters()` as pairs of a word and a path, and the like."""
+        if not root or not is_under(root, self.finder.modules):
+            raise self.error_at(node, ForbiddenError("What this goes through isn't known where parameters are changed."))
         paths = self.parameters(root) if method.endswith("parameters") else self.under(root)
         if method.endswith("children"):
             names = [path[len(root) + 1 :].partition(".")[0] for path in paths if path != root]
@@ -221,7 +223,8 @@ class Changes:
         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
         if isinstance(node, ast.Assign) and len(node.targets) > 1:
             raise self.refusal(node)
-        if isinstance(target, ast.Name) and (isinstance(node, ast.Assign) or not self.is_parameter(target, meant)):
+        is_local = isinstance(target, ast.Name) and "." not in target.id
+        if isinstance(target, ast.Name) and is_local and (isinstance(node, ast.Assign) or not self.is_parameter(target, meant)):
             if isinstance(node, ast.AugAssign):
                 node = placed(ast.Assign([target], ast.BinOp(name_at(target.id, node), node.op, node.value)), node)
             meant[target.id] = self.kept(node.value, meant)
@@ -230,7 +233,8 @@ class Changes:
             self.track(owner(self.read(target.value, meant)), self.plain(node.value, meant), node)
             return
         path = owner(self.read(target, meant))
-        if isinstance(node, ast.Assign) and isinstance(target, ast.Attribute) and target.attr != "data":
+        is_part = isinstance(target, ast.Name) or (isinstance(target, ast.Attribute) and target.attr != "data")
+        if isinstance(node, ast.Assign) and is_part:
             self.replace(path, node.value, meant)
             return
         self.set(path, node, target, meant)
@@ -281,7 +285,9 @@ class Changes:
                 place.target = new  # type: ignore[assignment]
         value = self.value([statement], name_at(COPY, node), {**self.held, COPY: parameter.detach()})
         if not isinstance(value, Tensor) or (value.shape != parameter.shape and not whole) or value.dtype != parameter.dtype:
-            message = f"`{path}` is {describe(parameter)}, and this would make it {describe(value)}."
+            found = f"{describe(value)}, {str(getattr(value, 'dtype', type(value).__name__)).removeprefix('torch.')}"
+            own = f"{describe(parameter)}, {str(parameter.dtype).removeprefix('torch.')}"
+            message = f"`{path}` is {own}, and this would make it {found}."
             raise self.error_at(node, EvaluationError(message))
         parameter.data = value.detach().clone()
 
@@ -408,6 +414,9 @@ class Changes:
 
 _NOWHERE = ast.copy_location(ast.Constant(0, lineno=1, col_offset=0, end_lineno=1, end_col_offset=0), ast.Constant(0))
 
+CALLED = ("forward", "__call__")
+"""The functions of objects that stand where an object is given to a function."""
+
 COPY = "copy.0"
 """The name, which no text can write, of the copy of a parameter that a statement writes to."""
 
@@ -446,8 +455,11 @@ class _Meant(ast.NodeTransformer):
         self.changes, self.meant = changes, meant
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        return placed(copied(self.meant[node.id]), node) if node.id in self.meant else node
+        """A name; that of an object's function means the object."""
+        if node.id in self.meant:
+            return placed(copied(self.meant[node.id]), node)
+        root, _, method = node.id.rpartition(".")
+        return name_at(root, node) if method in CALLED and self.changes.under(root) != [root] else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`m.weight`, `m.in_features`, `m.__class__.__name__`"""

@@ -14,7 +14,17 @@ from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language.dependence import changed, needed
-from jvpcli.language.names import assigned, class_of, constructed, dotted, free_names, imported_paths, read_first
+from jvpcli.language.names import (
+    assigned,
+    class_of,
+    constructed,
+    dotted,
+    free_names,
+    imported_paths,
+    is_parameter,
+    read_first,
+    separated,
+)
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import cleared, reads_grad
@@ -54,13 +64,15 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
         ForbiddenError: a module changes behind a use on which the result depends.
     """
     paths = imported_paths(tree)
-    tree = ast.Module([each for part in tree.body for each in _frozen_apart(part, paths)], [])
+    apart = [each for part in tree.body for each in _one_by_one(part, paths)]
+    tree = ast.Module([each for part in apart for each in _frozen_apart(part, paths)], [])
     modules = constructed(tree)
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
     for statement in _separate(tree.body) if modules else ():
-        if finder.changes(statement, finder.modules):
+        again = _is_set_again(statement, statements, paths)
+        if again or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
@@ -78,6 +90,14 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
         return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
     lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
     return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
+
+
+def _one_by_one(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
+    """`a, b = nn.Tanh(), 2` as an assignment for each name."""
+    parts = separated(statement) if isinstance(statement, ast.Assign) else []
+    made = [isinstance(part.value, ast.Call) and bool(class_of(part.value.func, paths)) for part in parts]
+    known = all(is_made or isinstance(part.value, ast.Constant) for is_made, part in zip(made, parts, strict=True))
+    return [placed(part, statement) for part in parts] if len(parts) > 1 and any(made) and known else [statement]
 
 
 def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
@@ -101,6 +121,13 @@ def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stm
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
         statement.value = without(statement.value, statement.targets[0].id)
     return found
+
+
+def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
+    """Whether a parameter of an object gets a new one in its place."""
+    name = dotted(statement.targets[0]) if isinstance(statement, ast.Assign) else ""
+    is_own = "." in name and isinstance(statement, ast.Assign) and is_parameter(statement.value, paths)
+    return is_own and name in assigned(before)
 
 
 def _separate(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
