@@ -362,6 +362,190 @@ MODULES = {
         x = torch.ones(3, 2, requires_grad=True)
         net(x).sum().backward()
         """,
+    "parameters that are set before their first use": """
+        import math
+        W = torch.rand(2)
+        class Lin(nn.Module):
+            def __init__(self, i, o, bias=True):
+                super().__init__()
+                self.weight = nn.Parameter(torch.empty(o, i))
+                self.bias = nn.Parameter(torch.Tensor(o)) if bias else None
+                self.reset(a=math.sqrt(5))
+            def reset(self, a):
+                nn.init.kaiming_uniform_(self.weight, a=a)
+                if self.bias is not None:
+                    bound = 1. / math.sqrt(self.weight.size(1))
+                    self.bias.data.uniform_(-bound, bound)
+            def forward(self, x):
+                return F.linear(x, self.weight, self.bias)
+        class Net(nn.Module):
+            def __init__(self, sizes):
+                super().__init__()
+                layers = []
+                for a, b in zip(sizes[:-1], sizes[1:]):
+                    layer = nn.Linear(a, b)
+                    nn.init.xavier_normal_(layer.weight, gain=nn.init.calculate_gain("tanh"))
+                    nn.init.zeros_(layer.bias)
+                    layers.append(layer)
+                    layers.append(nn.Tanh())
+                self.net = nn.Sequential(*layers)
+                self.a, self.b, self.own, self.conv = nn.Linear(2, 2), nn.Linear(2, 2), Lin(2, 2), nn.Conv1d(1, 1, 2)
+                self.w = nn.Parameter(W * torch.rand(2))
+                self.fixed = nn.Linear(2, 2).requires_grad_(False)
+                for m in self.modules():
+                    if isinstance(m, (nn.Linear, nn.Conv2d)) and m.in_features == 3:
+                        nn.init.orthogonal_(m.weight)
+                        if m.bias is not None:
+                            nn.init.constant_(m.bias, 0.1)
+                self.apply(self._init)
+                self.b.weight = self.a.weight
+                with torch.no_grad():
+                    self.b.bias[0] = 3.0
+                    self.a.bias *= 2
+            def _init(self, m):
+                name = m.__class__.__name__
+                if name.find("Conv") != -1:
+                    nn.init.normal_(m.weight.data, 0.0, 0.5)
+            def forward(self, x):
+                return self.own(self.b(self.a(self.net(x)))) * self.w * W + self.fixed(x) * self.conv(x[None, :1]).sum()
+        def shrink(model, by=0.5):
+            for name, p in model.named_parameters():
+                if "weight" in name and p.dim() > 1:
+                    p.data.mul_(by)
+                elif name.endswith("bias"):
+                    p.data = p.data - 0.01
+        net, other = Net([2, 3, 2]), Net([2, 3, 2])
+        shrink(net.net, by=0.25)
+        net.own.weight.data = torch.rand(2, 2) + W
+        net.own.bias = nn.Parameter(torch.eye(2)[0])
+        for p in net.conv.parameters():
+            p.requires_grad = False
+        other.load_state_dict(net.state_dict())
+        for p, q in zip(net.a.parameters(), other.a.parameters()):
+            q.data.copy_(0.9 * p.data + 0.1 * q.data)
+        other.net.requires_grad_(False)
+        other.a.bias.requires_grad_(False)
+        x = torch.randn(3, 2, requires_grad=True)
+        (net(x) * other(x) * torch.rand(2)).sum().backward()
+        """,
+    "steps by hand": """
+        lin, lr = nn.Linear(2, 1), 0.1
+        x = torch.tensor([[1., 2.]])
+        loss = lin(x).pow(2).sum()
+        loss.backward()
+        with torch.no_grad():
+            for p in lin.parameters():
+                p -= lr * p.grad
+                p.grad.zero_()
+        loss = lin(x).pow(2).sum()
+        loss.backward()
+        with torch.no_grad():
+            lin.weight -= lr * lin.weight.grad
+            lin.bias.add_(lin.bias.grad, alpha=-lr)
+            lin.weight.grad.zero_()
+            lin.bias.grad = None
+        loss = lin(x).pow(3).sum()
+        loss.backward()
+        """,
+    "collections of parts, by name and by place": """
+        class Net(nn.Module):
+            def __init__(self, *sizes, act=nn.Tanh, **options):
+                super().__init__()
+                self.layers = nn.ModuleList()
+                for a, b in zip(sizes, sizes[1:]):
+                    self.layers.append(nn.Linear(a, b, **options))
+                self.layers.extend([nn.Linear(2, 2), act()])
+                self.named = nn.ModuleDict({"one": nn.Linear(2, 2), f"{'t'}wo": nn.Linear(2, 2)})
+                self.named["three"] = act()
+                self.more = nn.ModuleDict([["tanh", nn.Tanh()], ["relu", nn.ReLU()]])
+                self.ps = nn.ParameterList([torch.rand(2) for _ in range(2)])
+                self.ps.append(nn.Parameter(torch.ones(2)))
+                self.pd = nn.ParameterDict({k: nn.Parameter(torch.rand(2)) for k in ("a", "b")})
+                self.body = nn.Sequential()
+                for i in range(2):
+                    self.body.append(nn.Linear(2, 2))
+                    self.body.add_module(f"act{i}", nn.Tanh())
+                    self.add_module("extra%d" % i, nn.Linear(2, 2))
+                    setattr(self, f"further{i}", nn.Linear(2, 2))
+                self.register_parameter("w", nn.Parameter(torch.rand(2)))
+                self.register_parameter("none", None)
+                self.register_buffer("k", torch.ones(2), persistent=False)
+                self.seen = []
+            def forward(self, x, act="tanh", which="b"):
+                for i, layer in enumerate(self.layers[:-1]):
+                    x = x + layer(x) * i
+                for name, part in self.named.items():
+                    x = self.more[act](part(x))
+                for name in self.named:
+                    x = x + self.named[name](x)
+                for part in self.named.values():
+                    x = part(x)
+                for i, p in enumerate(self.ps):
+                    x = x * p + i
+                if self.none is None:
+                    x = self.body(x) * self.w * self.pd[which] + self.k * len(self.ps) + self.extra1(getattr(self, "further0")(x))
+                self.seen.append(x)
+                return sum(self.seen) + len(self.seen)
+        net = Net(2, 2, 2, bias=False)
+        tail = nn.Sequential()
+        tail.append(nn.Tanh())
+        x = torch.ones(1, 2, requires_grad=True)
+        (net(x) + tail(x)).sum().backward()
+        """,
+    "methods of classes, annotations, a mixin, records": """
+        from dataclasses import dataclass
+        from typing import Optional
+        @dataclass(frozen=True)
+        class Config:
+            k: float
+            n: int = 2
+            def scaled(self, x):
+                return self.k * x ** self.n
+        class Scale:
+            def twice(self, x):
+                return 2 * x
+        class A(nn.Module):
+            factor: float = 2.0
+            unset: torch.Tensor
+            def __init__(self, n: int = 2, p: Optional[float] = None) -> None:
+                super().__init__()
+                self.fc: nn.Linear = nn.Linear(n, n)
+            @staticmethod
+            def act(x):
+                return torch.tanh(x)
+            @classmethod
+            def big(cls, x):
+                return cls.act(x) * cls.factor
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                h: torch.Tensor = self.fc(x)
+                return A.act(h) + self.big(x)
+        class B(A, Scale):
+            factor = 3.0
+            def __init__(self):
+                A.__init__(self, 2)
+            def forward(self, x):
+                return self.twice(A.forward(self, x)) + super(B, self).forward(x)
+        net, config = B(), Config(k=3.0)
+        x = torch.tensor([1., 2.], requires_grad=True)
+        (net(x) + A.act(x) + B.big(x) + config.scaled(x) * config.n).sum().backward()
+        """,
+    "hooks that give a gradient back": """
+        hook = torch.tensor([2., 3.])
+        x = torch.tensor([1., 2.], requires_grad=True)
+        def clip(g):
+            print(g)
+            return g.clamp(-4, 4)
+        def half(g):
+            if g.sum() > 1:
+                return g / 2
+        found = x ** 2
+        z = found * 3
+        found.register_hook(clip)
+        found.register_hook(lambda apply: apply * hook)
+        z.register_hook(half)
+        x.register_hook(lambda gradient: gradient + 1)
+        z.sum().backward()
+        """,
     "given to a function": """
         class Net(nn.Module):
             def __init__(self):
@@ -481,6 +665,26 @@ FUNCTIONS = {
         g, = torch.autograd.grad(Exp.apply(x * x).sum(), x, create_graph=True)
         (g ** 2).sum().backward()
         """,
+    "once, with a static method and a value of the class": """
+        from torch.autograd.function import once_differentiable
+        class Scaled(torch.autograd.Function):
+            scale = 2.0
+            @staticmethod
+            def times(t):
+                return t * Scaled.scale
+            @staticmethod
+            def forward(ctx, a, b):
+                ctx.save_for_backward(a, b)
+                return Scaled.times(a * b)
+            @staticmethod
+            @once_differentiable
+            def backward(ctx, g):
+                a, b = ctx.saved_tensors
+                return Scaled.times(g * b), Scaled.times(g * a)
+        a = torch.tensor([1., 2.], requires_grad=True)
+        b = torch.tensor([3., 4.], requires_grad=True)
+        Scaled.apply(a, b).sum().backward()
+        """,
     "in a module": """
         class Clamp(torch.autograd.Function):
             @staticmethod
@@ -498,6 +702,30 @@ FUNCTIONS = {
         net = Net()
         x = torch.tensor([[1., 2.]], requires_grad=True)
         net(x).sum().backward()
+        """,
+}
+
+
+CONTEXTS = {
+    "what is not differentiable, and no zeros for what is not reached": """
+        class Parts(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, a, b):
+                above, twice = a > 1, a * 2
+                ctx.mark_non_differentiable(above, twice)
+                ctx.set_materialize_grads(False)
+                ctx.save_for_backward(a, b)
+                return a * b, a + b, above, twice
+            @staticmethod
+            def backward(ctx, g, h, _, k):
+                a, b = ctx.saved_tensors
+                if h is not None or k is not None:
+                    return h * 100, k
+                return g * b, g * a
+        a = torch.tensor([1., 2.], requires_grad=True)
+        b = torch.tensor([3., 4.], requires_grad=True)
+        y, z, above, twice = Parts.apply(a, b)
+        (y * above * twice).sum().backward()
         """,
 }
 
@@ -522,10 +750,15 @@ def gradients(scope: dict[str, Any]) -> dict[str, Tensor]:
         if not parts and hasattr(value, "__dict__") and type(value).__module__ == "builtins":
             parts = {f"{name}.{key}": part for key, part in vars(value).items() if isinstance(part, nn.Module)}
         held.update({f"{root}.{key}": x for root, part in parts.items() for key, x in part.named_parameters()})
+    parameters = {id(x) for name, x in held.items() if "." in name}  # which a loop leaves under a name of its own, too
+    held = {name: x for name, x in held.items() if "." in name or id(x) not in parameters}
     return {name: x.grad for name, x in held.items() if x.grad is not None}
 
 
-@pytest.mark.parametrize("text", [*MODULES.values(), *FUNCTIONS.values()], ids=[*MODULES, *FUNCTIONS])
+PROGRAMS = {**MODULES, **FUNCTIONS, **CONTEXTS}
+
+
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
 def test_gradients_are_pythons(text: str) -> None:
     expected = gradients(plainly(program(text)))
     found = jvpcli.inspect(program(text)).vjp
@@ -568,8 +801,20 @@ def test_a_right_backward_passes_and_a_wrong_one_is_found(name: str) -> None:
         other = text.replace("return grad_output * 2 * x", "return grad_output * 3 * x").replace("3 * x * x", "2 * x * x")
         other = other.replace("grad_output * result", "grad_output * result * 2").replace("g * b + h", "g * b - h")
         other = other.replace("*= ctx.slope", "*= -ctx.slope").replace("grad_output.mm(weight)", "grad_output.mm(-weight)")
+        other = other.replace("times(g * b)", "times(g + b)")
         assert other != text
         assert jvpcli.check(other).verdict == "wrong_backward"
+
+
+def test_a_backward_that_is_differentiable_once_has_no_derivative() -> None:
+    asked = "g, = torch.autograd.grad(Scaled.apply(a, b).sum(), a, create_graph=True)\ng.sum().backward()"
+    text = program(FUNCTIONS["once, with a static method and a value of the class"])
+    text = text.replace("Scaled.apply(a, b).sum().backward()", asked)
+    with pytest.raises(RuntimeError) as expected:
+        plainly(text)
+    with pytest.raises(JvpError) as caught:
+        jvpcli.inspect(text)
+    assert caught.value.torch_message == str(expected.value)
 
 
 @pytest.mark.parametrize("command", ["inspect", "trace", "check"])
@@ -599,7 +844,14 @@ net(torch.ones(2)).sum().backward()
 """
 
 REFUSED = [
-    ("nn.init.zeros_(self.l.weight)", "", "nn.init.zeros_(self.l.weight)", "What `__init__` does here can't be read"),
+    ("nn.init.zeros_(self.l)", "", "nn.init.zeros_(self.l)", "`net.l` is no parameter that can be changed here"),
+    ("", "nn.init.zeros_(net.l.weight, 3)", "nn.init.zeros_(net.l.weight, 3)", "`nn.init.zeros_` refuses its arguments"),
+    ("", "net.l.weight.data = torch.ones(2, 2).double()", None, "`net.l.weight` is a tensor of shape (2, 2), float32, and"),
+    ("", "y = net(torch.ones(2))\nnet.l.bias.data.zero_()\nz = y\nz.sum().backward()", "net.l.bias.data.zero_()",
+     "This changes parameters behind a use of them"),
+    ("", "net.load_state_dict({})", "net.load_state_dict({})", "load_state_dict takes the state_dict() of a module"),
+    ("", "net.apply(lambda m: m.weight.data.zero_())", None, "`this` is no function that can be carried out here"),
+    ("", "net.l.register_full_backward_hook(print)", "net.l.register_full_backward_hook", "There is no `net.l.register_full"),
     ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),
     ("for k in range(int(torch.rand(1))): pass", "", "range(int(torch.rand(1)))", "What this goes through isn't known"),
     ("self.k = self.unknown", "", "self.unknown", "`self.unknown` has no value yet"),
@@ -610,8 +862,6 @@ REFUSED = [
     ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
     ("k = nn.Linear(2, 2); self.s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
-    ("", "net.l.requires_grad_(False)", "net.l.requires_grad_(False)", "What requires a gradient keeps it here"),
-    ("", "net.l.weight.requires_grad_(False)", "net.l.weight.requires_grad_(False)", "What requires a gradient keeps it here"),
     ("", "d = torch.float64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
     ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
     ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),

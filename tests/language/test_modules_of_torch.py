@@ -215,7 +215,7 @@ def test_a_mode_that_changes_after_a_use_is_refused(call: str, rest: str) -> Non
         ("(nn.Linear(2, 2) if x.sum() > 0 else nn.Linear(2, 2))(x)", "forbidden", "A module with parameters is constructed once"),
         ("def f(t):\n    net = nn.Tanh()\n    return net(t)\nf(x)", "forbidden", "A module gets one name"),
         ("a = b = nn.Linear(2, 2); a(b(x))", "forbidden", "A module gets one name"),
-        ("a, b = nn.Linear(2, 2), nn.Tanh(); b(a(x))", "forbidden", "A module gets one name"),
+        ("[a, b] = [nn.Linear(2, 2), nn.Tanh()]; b(a(x))", "forbidden", "A module gets one name"),
         ("net = nn.BatchNorm1d(2).train(1); net(x)", "forbidden", "A mode is set by"),
         ("net = nn.BatchNorm1d(2); net.train(x.sum() > 0); net(x)", "forbidden", "A mode is set by"),
         ("k = 2; k += 1; nn.Linear(2, k)(x)", "forbidden", "A constructor takes plain numbers"),

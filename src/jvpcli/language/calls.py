@@ -436,8 +436,9 @@ def text_of(node: ast.AST, source: str) -> str:
     in_block = getattr(node, "col_offset", None)  # its lines have the margin of what it stands in
     if isinstance(node, ast.stmt) and is_block(node) and in_block:
         return ast.unparse(node)
+    segment = ast.get_source_segment(source, node)
     marks = [f"@{text_of(mark, source)}\n" for mark in getattr(node, "decorator_list", ())]  # which stand above it
-    return "".join([*marks, ast.get_source_segment(source, node) or ast.unparse(node)]) if in_block is not None else ast.unparse(node)
+    return ast.unparse(node) if segment is None else "".join([*marks, segment])
 
 
 def parsed(text: str) -> ast.expr:

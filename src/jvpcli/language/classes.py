@@ -121,6 +121,7 @@ class Reader:
         self.paths = imported_paths(tree)
         self.classes: dict[str, Class] = {}
         self.objects: dict[str, Any] = {}
+        self.finder = Finder.of(tree, self.objects)
         self.made: list[ast.stmt] = []
         self.methods: list[ast.FunctionDef] = []
         self.front: list[ast.stmt] = []  # functions of classes, in front of all
@@ -215,14 +216,8 @@ class Reader:
                 return
             if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
                 self.constants[name] = found
-        call = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in GROWING and not call.keywords:
-            owner = Reading(self, {}).resolved(call.func.value)
-            if isinstance(owner, (Parts, Object)) and owner.path not in self.used:
-                given = [self.value(part, {}, None) for part in call.args]
-                given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
-                if self.grow(owner, owner.path, call.func.attr, given, node):
-                    return
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and self.grown(node.value):
+            return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
             owner, path = Reading(self, {}).resolved(root), dotted(root)
@@ -241,6 +236,16 @@ class Reader:
         else:
             self.use(free_names(node))
             self.made.append(Reading(self, {}).visit(again))
+
+    def grown(self, call: ast.Call) -> bool:
+        """Whether a call gives an object a further part before it is used: `net.append(nn.Tanh())`."""
+        method = call.func.attr if isinstance(call.func, ast.Attribute) and not call.keywords else ""
+        owner = Reading(self, {}).resolved(call.func.value) if isinstance(call.func, ast.Attribute) else None
+        if method not in GROWING or not isinstance(owner, (Parts, Object)) or owner.path in self.used:
+            return False
+        given = [self.value(part, {}, None) for part in call.args]
+        given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
+        return self.grow(owner, owner.path, method, given, call)
 
     def rebound(self, node: ast.stmt) -> None:
         """Names that a statement gives another meaning: a class is none from here on, and an object keeps its name."""
@@ -266,17 +271,20 @@ class Reader:
         known = [self.classes[base] for base in bases if base in self.classes]
         paths = [self.path(base) for base in bases]
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
-        is_record = any(self.path(dotted(getattr(mark, "func", mark))) in RECORDS for mark in node.decorator_list)
+        is_record = any(self.path(_record_mark(mark)) in RECORDS for mark in node.decorator_list)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
-        readable = not node.keywords and len(node.decorator_list) == is_record and len(known) < 2 and (
+        readable = not node.keywords and len(node.decorator_list) == is_record and all(map(_is_mixin, known[1:])) and (
             not others or (is_function and len(bases) == 1)
         )
         readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
+        inherited = [name for each in known for name in {*each.methods, *(dotted(part.targets[0]) for part in each.fields)}]
+        readable &= len({*inherited}) == len(inherited)
         if is_record:
             node = _with_fields(node, known[0] if known else None)
         parts = [part for each in node.body for part in _plain_part(each) if not is_text(part)]
         base = known[0] if known else None
-        methods, fields = (dict(base.methods), list(base.fields)) if base else ({}, [])
+        methods = {name: method for each in known for name, method in each.methods.items()}
+        fields = [field for each in known for field in each.fields]
         scope: dict[str, Any] = {}
         for part in parts:
             if isinstance(part, ast.FunctionDef):
@@ -286,6 +294,7 @@ class Reader:
                 continue
             if not isinstance(part, ast.Assign) or not all(isinstance(name, ast.Name) for name in part.targets):
                 readable &= isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Tuple)
+            readable &= not any(dotted(name).startswith("__") for name in getattr(part, "targets", ()))
             for each in separated(part) if isinstance(part, ast.Assign) and readable else ():
                 value = self.at_definition(f"{node.name}.{dotted(each.targets[0])}", each.value, scope)
                 for target in each.targets:
@@ -673,6 +682,8 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, ast.IfExp) and self.is_maker(node):
+            return self.value(node.body if self.truth(node.test, scope, making) else node.orelse, scope, making)
         if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
             new = self.value(node.func.value, scope, making)
             if isinstance(new, New):
@@ -756,9 +767,11 @@ class Reader:
         """
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return not self.truth(test.operand, scope, making)
-        if isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.Is, ast.IsNot)) and is_literal(test.comparators[0]):
-            if not isinstance(left := self.value(test.left, scope, making), ast.expr) or isinstance(left, ast.Name):
-                return isinstance(test.ops[0], ast.IsNot)  # what has a name is a module or tensor
+        compared = test if isinstance(test, ast.Compare) and is_literal(test.comparators[0]) else None
+        if compared is not None and isinstance(compared.ops[0], (ast.Is, ast.IsNot)):
+            left = self.value(compared.left, scope, making)
+            if not isinstance(left, ast.expr) or isinstance(left, ast.Name):  # what has a name is a module or tensor
+                return isinstance(compared.ops[0], ast.IsNot)
         found = self.folded(test, scope, making if isinstance(making, _Making) else None)
         if found is None:
             raise self.refusal(test, "Whether this holds isn't known before the program runs")
@@ -841,6 +854,8 @@ class Reader:
         """`layers.append(nn.Linear(2, 2))` of a list of modules or a sequence of them; whether it can be carried out."""
         if method == "extend" and len(given) == 1 and isinstance(given[0], Parts) and given[0].names is None:
             return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
+        if any(each is owner for each in given):
+            return False
         count = len(owner.items if isinstance(owner, Parts) else owner.parts)
         name = str(count) if method == "append" and len(given) == 1 else given[0] if len(given) == 2 else None
         if not isinstance(name, str) or (isinstance(owner, Parts) and (owner.names is None) is not (method == "append")):
@@ -959,7 +974,7 @@ class _Making:
 
     def changed_later(self, node: ast.stmt) -> tuple[str, New] | None:
         """What has no name yet, of which a statement changes parameters, and how it is called here."""
-        finder = Finder.of(self.reader.tree, self.reader.objects)
+        finder = self.reader.finder
         new = {name: value for name, value in self.scope.items() if isinstance(value, New) and value.made is None}
         found = {*new} & free_names(node)
         return (name, new[name]) if isinstance(node, (ast.Expr, ast.Assign, ast.With)) and len(found) == 1 and (
@@ -968,10 +983,10 @@ class _Making:
 
     def changes(self, node: ast.stmt) -> bool:
         """Whether a statement changes parameters of what the object has, rather than to give it a part."""
-        finder = Finder.of(self.reader.tree, self.reader.objects)
+        finder = self.reader.finder
         roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        targets = [part for target in targets for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])]
+        targets = [part for each in targets for part in (each.elts if isinstance(each, (ast.Tuple, ast.List)) else [each])]
         reading = Reading(self.reader, {self.own: self.made, **self.scope})
         own = [target for target in targets if (isinstance(target, ast.Attribute) and dotted(target.value) == self.own) or (
             isinstance(target, ast.Subscript) and isinstance(reading.resolved(target.value), Parts)
@@ -983,6 +998,14 @@ class _Making:
         )):
             return False
         return finder.changes(node, roots)
+
+    def is_put(self, target: ast.expr, value: Any, node: ast.stmt) -> bool:
+        """Whether `self.parts["a"] = value` could be carried out."""
+        owner = self.value(target.value) if isinstance(target, ast.Subscript) else None
+        if not isinstance(target, ast.Subscript) or not isinstance(owner, Parts) or owner.names is None:
+            return False
+        name = plain_or_none(self.reader.folded(target.slice, self.scope, self))
+        return self.reader.grow(owner, owner.path, "add_module", [name, value], node)
 
     def own_call(self, node: ast.stmt) -> ast.FunctionDef | None:
         """The method of the object that a statement calls, and does no more."""
@@ -1000,11 +1023,7 @@ class _Making:
             numbers = placed(ast.Tuple([name_at(str(k), target) for k in range(len(target.elts))], ast.Store()), target)
             for name, each in self.reader.matched(numbers, value).items():
                 self.assign(target.elts[int(name)], each, node)
-        elif isinstance(target, ast.Subscript) and isinstance(owner := self.value(target.value), Parts) and owner.names is not None:
-            name = plain_or_none(self.reader.folded(target.slice, self.scope, self))
-            if not self.reader.grow(owner, owner.path, "add_module", [name, value], node):
-                raise self.reader.refusal(node, "What `__init__` does here can't be read")
-        else:
+        elif not self.is_put(target, value, node):
             raise self.reader.refusal(node, "What `__init__` does here can't be read")
 
     def call(self, call: ast.Call) -> None:
@@ -1061,6 +1080,20 @@ class _Making:
 RECORDS = ("dataclass", "dataclasses.dataclass")
 
 
+def _is_mixin(kind: Class) -> bool:
+    """Whether a class only has methods of its own, so that it means the same behind other bases."""
+    uses_super = any(dotted(node) == "super" for method in kind.methods.values() for node in ast.walk(method))
+    return kind.base is None and not kind.is_function and "__init__" not in kind.methods and not uses_super
+
+
+def _record_mark(node: ast.expr) -> str:
+    """`dataclass` of `@dataclass` and of `@dataclass(frozen=True)`."""
+    if not isinstance(node, ast.Call):
+        return dotted(node)
+    plain = not node.args and all(isinstance(keyword.value, ast.Constant) for keyword in node.keywords)
+    return dotted(node.func) if plain else ""
+
+
 def _plain_part(node: ast.stmt) -> list[ast.stmt]:
     """A statement of a class without its annotation; nothing of one that gives no value."""
     if isinstance(node, ast.AnnAssign):
@@ -1074,6 +1107,8 @@ def _with_fields(node: ast.ClassDef, base: Class | None) -> ast.ClassDef:
         return node
     fields = {dotted(part.target): part for part in node.body if isinstance(part, ast.AnnAssign)}
     if base is not None and "__init__" in base.methods:
+        return node
+    if any(name.startswith("__") for name in fields):
         return node
     taken = [placed(ast.arg(name), part) for name, part in fields.items()]
     values = [part.value for part in fields.values() if part.value is not None]

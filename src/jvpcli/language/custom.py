@@ -118,8 +118,10 @@ class Applied:
         arguments = [inner.operand(gradient) for gradient in gradients]
         run = inner.run(self)
         found = self.result(run, self.value(run, self.function.backward, [context, *arguments]))
-        once = ONCE in context.value.entries
-        return once_differentiable(lambda *_: found)(ctx, *gradients) if once else found
+        if ONCE not in context.value.entries:
+            return found
+        constant = [x.detach() if isinstance(x, Tensor) else x for x in (found if isinstance(found, tuple) else (found,))]
+        return once_differentiable(lambda *_: tuple(constant))(ctx, *gradients)
 
     def value(self, run: Run, function: Function, arguments: Sequence[Operand]) -> Operand:
         """What one of the methods gives."""

@@ -9,31 +9,47 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 
+from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog
-from jvpcli.language.names import assigned, free_names, looking_hooks
-from jvpcli.language.objects import Custom, name_at, placed
+from jvpcli.language.names import assigned, free_names, imported_paths, looking_hooks
+from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
 
 METHOD = ".register_hook"
+
+DERIVATIVES = frozenset(
+    {"grad", "backward", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "jacobian", "hvp", "vhp", "grad_and_value", "linearize"}
+)
+"""The last names of what takes derivatives."""
 
 
 def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     """The tree with what its hooks do; the tree itself where it has none.
 
     A hook that is registered in a block, or of what is made in one, stays as it is, and is refused.
+
+    Raises:
+        ForbiddenError: the program takes derivatives itself, maybe by what has a hook.
     """
     if METHOD not in text.source:
         return tree
     looking = looking_hooks(tree)
     functions = {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
+    paths = imported_paths(tree)
+    words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    words |= {path.rpartition(".")[2] for name, path in paths.items() if name in free_names(tree)}
+    derives = not DERIVATIVES.isdisjoint(words)
     statements = list(tree.body)
     for place, statement in enumerate(tree.body):
         call = statement.value if isinstance(statement, ast.Expr) and statement not in looking else None
         name = _hooked(call) if isinstance(call, ast.Call) else ""
         before = tree.body[:place]
-        blocks = [part for part in tree.body if not isinstance(part, (ast.Assign, ast.AnnAssign, ast.FunctionDef))]
+        blocks = [part for part in before if not isinstance(part, (ast.Assign, ast.AnnAssign, ast.FunctionDef))]
         if not name or not isinstance(call, ast.Call) or name in assigned(blocks):
             continue
+        if derives:
+            message = "A hook that gives a gradient back is not carried out where the program itself takes derivatives."
+            raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
         made = [part for part in before if isinstance(part, (ast.Assign, ast.AnnAssign)) and name in assigned([part])]
         start = 1 + max((statements.index(part) for part in made), default=-1)
         statements[start:start] = _hook(f"{name}{METHOD}.{place}", name, call.args[0], functions, call)
@@ -58,7 +74,7 @@ def _hook(path: str, name: str, hook: ast.expr, functions: set[str], node: ast.A
     lines = [
         f"def forward(ctx, tensor{others}):",
         *(f"    ctx['{each}'] = {each}" for each in known),
-        "    return tensor.view_as(tensor)",
+        "    return tensor.clone()",
         "def backward(ctx, gradient):",
         *(f"    {each} = ctx['{each}']" for each in known),
         "    found = hook(gradient)",

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import torch
@@ -76,6 +75,9 @@ MOST_PARTS = 20_000
 """Arguments of a constructor and of those in it, with what these hold."""
 
 MOST_MODULES = 1000
+
+DRAW = ast.parse("torch.rand(1)")
+"""What needs all that draws random numbers before it."""
 
 MARGIN = 1024
 """Bytes by which a module may take more than the product of its sizes: kernels of several axes, gates, four bytes a number."""
@@ -155,32 +157,35 @@ def construct(
     modules: dict[str, nn.Module] = {}
     functions: dict[str, Module] = {}
     draws = drawing(statements, constructors=False)
+    made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
-    changes = Changes(finder, modules, maker.value, maker.at)
+    changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules), maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
             before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
-            if any(map(draws, before[done:])):
+            if any(draws(part) for part in before[done:] if id(getattr(part, "value", None)) not in made):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
-                    maker.run(needed(node, before), inputs or {}, functions, seed)
+                    maker.run(needed(DRAW, before), inputs or {}, functions, seed)
             done = len(before)
+            behind = _Behind(maker, before, inputs or {}, functions, modules)
             holder = name
             if classes[id(node)] == "Parameter":
                 holder, _, own = name.rpartition(".")
-                parameters = Imports(functions, modules).parameters
-                scope = {**(inputs or {}), **parameters}
-                maker.register(modules[holder], own, node, needed(node, before), scope, functions)
+                maker.register(modules[holder], own, node, behind((), _written(node.args[0]), {}))
             else:
                 modules[name] = maker.make(node)
                 if name in program.changes:
-                    changes.value = partial(maker.value, before=before, scope=inputs or {}, functions=functions, modules=modules)
+                    changes.value = behind
                     if not {*assigned(before[-1:])} & program.changes.keys():
                         changes.begin()
-                    changes.run([program.changes[name]], {})
+                    try:
+                        changes.run([program.changes[name]], {})
+                    except RecursionError:
+                        raise maker.at(node, LimitError("This nests too deeply to be carried out.")) from None
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
             for path, part in _parts(modules[holder]):
@@ -403,41 +408,8 @@ class _Maker:
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
         return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
 
-    def value(
-        self,
-        behind: Sequence[ast.stmt],
-        node: ast.expr,
-        held: Mapping[str, Tensor],
-        whole: bool = False,
-        *,
-        before: Sequence[ast.stmt],
-        scope: Mapping[str, Tensor],
-        functions: Mapping[str, Module],
-        modules: Mapping[str, nn.Module],
-    ) -> Any:
-        """What an expression gives behind some statements, with tensors under further names; `whole`: behind all before."""
-        asked = [*behind, placed(ast.Expr(node), node)]
-        kept = list(before) if whole else needed(ast.Module(asked, []), before)
-        if any(map(drawing(kept), kept)):  # they draw once more what they have drawn
-            torch.default_generator.manual_seed(torch.default_generator.initial_seed())
-        parameters = Imports(functions, modules).parameters
-        return self.run([*kept, *asked], {**scope, **parameters, **held}, functions, None)
-
-    def register(
-        self,
-        holder: nn.Module,
-        name: str,
-        node: ast.Call,
-        before: Sequence[ast.stmt],
-        scope: Mapping[str, Tensor],
-        functions: Mapping[str, Module],
-    ) -> None:
-        """Give an object a parameter of its own."""
-        kept, state = [part for part in before if not isinstance(part, ast.Expr)], torch.default_generator.get_state()
-        if any(map(drawing(kept), kept)):
-            self.run(kept, scope, functions, torch.default_generator.initial_seed())
-        torch.default_generator.set_state(state)
-        value = self.run([*kept, placed(ast.Expr(_written(node.args[0])), node)], scope, functions, None)
+    def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
+        """Give an object a parameter of its own, with a value."""
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
         if hasattr(holder, name):
@@ -533,6 +505,26 @@ def _spread(node: ast.expr) -> Iterator[ast.expr]:
     yield from [written.elt] * min(count.value, MOST_MODULES + 1) if alike else [node]
 
 
+@dataclass(frozen=True)
+class _Behind:
+    """Evaluates expressions behind the statements that stand before, with parameters as they are then."""
+
+    maker: _Maker
+    before: Sequence[ast.stmt]
+    scope: Mapping[str, Tensor]
+    functions: Mapping[str, Module]
+    modules: Mapping[str, nn.Module]
+
+    def __call__(self, behind: Sequence[ast.stmt], node: ast.expr, held: Mapping[str, Tensor], whole: bool = False) -> Any:
+        """What one gives behind further statements, with tensors under further names; `whole`: behind all before."""
+        asked = [*behind, placed(ast.Expr(node), node)]
+        kept = list(self.before) if whole else needed(ast.Module(asked, []), self.before)
+        if any(map(drawing(kept), kept)):  # they draw once more what they have drawn
+            torch.default_generator.manual_seed(torch.default_generator.initial_seed())
+        parameters = Imports(self.functions, self.modules).parameters
+        return self.maker.run([*kept, *asked], {**self.scope, **parameters, **held}, self.functions, None)
+
+
 def _written(node: ast.expr) -> ast.expr:
     """`torch.empty(2, 3)` as what says that nothing was written there yet: NaNs."""
     sizes = node.args if isinstance(node, ast.Call) and not node.keywords else []
@@ -540,7 +532,8 @@ def _written(node: ast.expr) -> ast.expr:
         type(plain_or_none(size)) is int for size in sizes
     ) or not sizes:  # fmt: skip
         return node
-    full, nan = (ast.Attribute(ast.Name(root, ast.Load()), name, ast.Load()) for root, name in (("torch", "full"), ("math", "nan")))
+    full = ast.Attribute(ast.Name("torch", ast.Load()), "full", ast.Load())
+    nan = ast.Attribute(ast.Name("math", ast.Load()), "nan", ast.Load())
     return placed(ast.Call(full, [ast.Tuple(list(sizes), ast.Load()), nan], []), node)
 
 

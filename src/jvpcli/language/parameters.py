@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
@@ -30,7 +30,7 @@ INIT = frozenset({
 })  # fmt: skip
 """What may be called of torch.nn.init."""
 
-MOST_STEPS = 20_000
+MOST_STEPS = 5000
 """Statements that changes take, each turn's and each call's."""
 
 MOST_CALLS = 20
@@ -195,6 +195,8 @@ class Changes:
 
     def listed(self, root: str, method: str, node: ast.AST) -> list[ast.expr]:
         """`net.named_parameters()` as pairs of a word and a path, and the like."""
+        if not root or not is_under(root, self.finder.modules):
+            raise self.error_at(node, ForbiddenError("What this goes through isn't known where parameters are changed."))
         paths = self.parameters(root) if method.endswith("parameters") else self.under(root)
         if method.endswith("children"):
             names = [path[len(root) + 1 :].partition(".")[0] for path in paths if path != root]
@@ -221,15 +223,18 @@ class Changes:
         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
         if isinstance(node, ast.Assign) and len(node.targets) > 1:
             raise self.refusal(node)
-        if isinstance(target, ast.Name) and (isinstance(node, ast.Assign) or not self.is_parameter(target, meant)):
-            value = node.value if isinstance(node, ast.Assign) else placed(ast.BinOp(name_at(target.id, node), node.op, node.value), node)
-            meant[target.id] = self.kept(value, meant)
+        is_local = isinstance(target, ast.Name) and "." not in target.id
+        if isinstance(target, ast.Name) and is_local and (isinstance(node, ast.Assign) or not self.is_parameter(target, meant)):
+            if isinstance(node, ast.AugAssign):
+                node = placed(ast.Assign([target], ast.BinOp(name_at(target.id, node), node.op, node.value)), node)
+            meant[target.id] = self.kept(node.value, meant)
             return
         if isinstance(node, ast.Assign) and isinstance(target, ast.Attribute) and target.attr == "requires_grad":
             self.track(owner(self.read(target.value, meant)), self.plain(node.value, meant), node)
             return
         path = owner(self.read(target, meant))
-        if isinstance(node, ast.Assign) and isinstance(target, ast.Attribute) and target.attr != "data":
+        is_part = isinstance(target, ast.Name) or (isinstance(target, ast.Attribute) and target.attr != "data")
+        if isinstance(node, ast.Assign) and is_part:
             self.replace(path, node.value, meant)
             return
         self.set(path, node, target, meant)
@@ -258,7 +263,9 @@ class Changes:
         self.held[name] = value
         return name_at(name, node)
 
-    def set(self, path: str, node: ast.Assign | ast.AugAssign | ast.Expr, target: ast.expr, meant: Mapping[str, ast.expr]) -> None:
+    def set(
+        self, path: str, node: ast.Assign | ast.AugAssign | ast.Expr, target: ast.expr, meant: Mapping[str, ast.expr]
+    ) -> None:
         """Carry out a statement that writes to a parameter: on a copy, which then is its value."""
         parameter = self.parameter(path, node)
         statement = copied(node)
@@ -278,7 +285,9 @@ class Changes:
                 place.target = new  # type: ignore[assignment]
         value = self.value([statement], name_at(COPY, node), {**self.held, COPY: parameter.detach()})
         if not isinstance(value, Tensor) or (value.shape != parameter.shape and not whole) or value.dtype != parameter.dtype:
-            message = f"`{path}` is {describe(parameter)}, and this would make it {describe(value)}."
+            found = f"{describe(value)}, {str(getattr(value, 'dtype', type(value).__name__)).removeprefix('torch.')}"
+            own = f"{describe(parameter)}, {str(parameter.dtype).removeprefix('torch.')}"
+            message = f"`{path}` is {own}, and this would make it {found}."
             raise self.error_at(node, EvaluationError(message))
         parameter.data = value.detach().clone()
 
@@ -302,7 +311,8 @@ class Changes:
             return
         value = self.value((), inner, self.held)
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise self.error_at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
+            message = f"A parameter is a tensor of floating point, and this is {describe(value)}."
+            raise self.error_at(node, EvaluationError(message))
         module.register_parameter(name, nn.Parameter(value.detach().clone()))
 
     def track(self, path: str, flag: Any, node: ast.AST) -> None:
@@ -334,10 +344,8 @@ class Changes:
                 self.function(dotted(call.args[0]), [name_at(each, call)], [], call, meant)
         elif method == "load_state_dict":
             self.load(path, call, meant)
-        elif method == "reset_parameters" and not call.args and self.module(path) is not None:
-            for part in self._module(path).modules():
-                if part is self.module(path) and hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+        elif method == "reset_parameters" and isinstance(reset := getattr(self.module(path), method, None), MethodType):
+            reset()
         elif method.endswith("_"):
             self.set(path, placed(ast.Expr(call), call), call.func.value, meant)
         else:
@@ -375,7 +383,8 @@ class Changes:
             raise self.error_at(node, ForbiddenError(f"`{name}` isn't called with what it takes."))
         self.calls += 1
         if self.calls > MOST_CALLS:
-            raise self.error_at(node, LimitError(f"Functions that change parameters call each other more than {MOST_CALLS} deep."))
+            message = f"Functions that change parameters call each other more than {MOST_CALLS} deep."
+            raise self.error_at(node, LimitError(message))
         self.run(found.body, {name: self.kept(value, {}) for name, value in values.items()})
         self.calls -= 1
 
@@ -404,6 +413,9 @@ class Changes:
 
 
 _NOWHERE = ast.copy_location(ast.Constant(0, lineno=1, col_offset=0, end_lineno=1, end_col_offset=0), ast.Constant(0))
+
+CALLED = ("forward", "__call__")
+"""The functions of objects that stand where an object is given to a function."""
 
 COPY = "copy.0"
 """The name, which no text can write, of the copy of a parameter that a statement writes to."""
@@ -443,8 +455,11 @@ class _Meant(ast.NodeTransformer):
         self.changes, self.meant = changes, meant
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        """A name."""
-        return placed(copied(self.meant[node.id]), node) if node.id in self.meant else node
+        """A name; that of an object's function means the object."""
+        if node.id in self.meant:
+            return placed(copied(self.meant[node.id]), node)
+        root, _, method = node.id.rpartition(".")
+        return name_at(root, node) if method in CALLED and self.changes.under(root) != [root] else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`m.weight`, `m.in_features`, `m.__class__.__name__`"""
@@ -491,7 +506,8 @@ class _Meant(ast.NodeTransformer):
         left = node.left
         if isinstance(left, ast.Call) and dotted(left.func) == "type" and len(left.args) == 1 and len(node.ops) == 1:
             named = node.comparators[0]
-            names = [dotted(each).rpartition(".")[2] for each in (named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named])]
+            all_named = named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]
+            names = [dotted(each).rpartition(".")[2] for each in all_named]
             same = self.kind(left.args[0]) in names
             return placed(ast.Constant(same is isinstance(node.ops[0], (ast.Eq, ast.Is, ast.In))), node)
         found = self.generic_visit(node)

@@ -10,15 +10,29 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from jvpcli.errors import ForbiddenError
+from jvpcli.errors import ForbiddenError, LimitError
 from jvpcli.language.dependence import changed, needed
-from jvpcli.language.names import assigned, class_of, constructed, dotted, free_names, imported_paths, read_first
+from jvpcli.language.names import (
+    assigned,
+    class_of,
+    constructed,
+    dotted,
+    free_names,
+    imported_paths,
+    is_parameter,
+    read_first,
+    separated,
+)
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
 from jvpcli.language.statements import cleared, reads_grad
 
 INIT = "torch.nn.init."
+
+MOST_CHANGES = 500
+"""Statements that change parameters."""
 
 OF_MODULES = ("apply", "load_state_dict", "reset_parameters")
 """Methods by which a module has its parameters changed."""
@@ -50,13 +64,15 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
         ForbiddenError: a module changes behind a use on which the result depends.
     """
     paths = imported_paths(tree)
-    tree = ast.Module([each for part in tree.body for each in _frozen_apart(part, paths)], [])
+    apart = [each for part in tree.body for each in _one_by_one(part, paths)]
+    tree = ast.Module([each for part in apart for each in _frozen_apart(part, paths)], [])
     modules = constructed(tree)
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
     statements: list[ast.stmt] = []
     for statement in _separate(tree.body) if modules else ():
-        if finder.changes(statement, finder.modules):
+        again = _is_set_again(statement, statements, paths)
+        if again or finder.changes(statement, finder.modules):
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
@@ -65,12 +81,23 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
             if clears:
                 clearing = ast.Attribute(name_at(next(iter(modules)), statement), "zero_grad", ast.Load())
                 statements.append(placed(ast.Expr(ast.Call(clearing, [], [])), statement))
-            continue
-        statements.append(statement)
+        else:
+            statements.append(statement)
+        if len(changes) > MOST_CHANGES:
+            error = LimitError(f"A program changes parameters by at most {MOST_CHANGES:,} statements of its own.")
+            raise error.with_context(span=text.span(statement), source=text.source)
     if not changes:
         return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
     lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
     return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
+
+
+def _one_by_one(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
+    """`a, b = nn.Tanh(), 2` as an assignment for each name."""
+    parts = separated(statement) if isinstance(statement, ast.Assign) else []
+    made = [isinstance(part.value, ast.Call) and bool(class_of(part.value.func, paths)) for part in parts]
+    known = all(is_made or isinstance(part.value, ast.Constant) for is_made, part in zip(made, parts, strict=True))
+    return [placed(part, statement) for part in parts] if len(parts) > 1 and any(made) and known else [statement]
 
 
 def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
@@ -94,6 +121,13 @@ def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stm
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
         statement.value = without(statement.value, statement.targets[0].id)
     return found
+
+
+def _is_set_again(statement: ast.stmt, before: Sequence[ast.stmt], paths: Mapping[str, str]) -> bool:
+    """Whether a parameter of an object gets a new one in its place."""
+    name = dotted(statement.targets[0]) if isinstance(statement, ast.Assign) else ""
+    is_own = "." in name and isinstance(statement, ast.Assign) and is_parameter(statement.value, paths)
+    return is_own and name in assigned(before)
 
 
 def _separate(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -153,8 +187,12 @@ class Finder:
         path = ".".join(part for part in (self.paths.get(root, root), rest) if part)
         return path.removeprefix(INIT) if path.startswith(INIT) else ""
 
-    def changes(self, node: ast.stmt, roots: Collection[str], inside: tuple[str, ...] = ()) -> bool:
-        """Whether a statement changes what stands under some names: modules, and names that stand for their parts."""
+    def changes(self, node: ast.stmt, roots: Collection[str], asked: set[Any] | None = None) -> bool:
+        """Whether a statement changes what stands under some names: modules, and names that stand for their parts.
+
+        `asked` are the functions that were looked into, with what they were given.
+        """
+        inside = set() if asked is None else asked
         if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             return any(self.changed(target, roots, isinstance(node, ast.AugAssign)) for target in targets)
@@ -178,7 +216,7 @@ class Finder:
         path = owner(target.value if isinstance(target, ast.Attribute) and target.attr == "requires_grad" else target)
         return is_under(path, roots) and "grad" not in path.split(".")
 
-    def called(self, call: ast.Call, roots: Collection[str], inside: tuple[str, ...]) -> bool:
+    def called(self, call: ast.Call, roots: Collection[str], asked: set[Any]) -> bool:
         """Whether a call changes what it is given, or what it is a method of."""
         if self.of_init(call):
             return True
@@ -187,13 +225,17 @@ class Finder:
             in_place = method.endswith("_") and not method.startswith("_")
             return (method in OF_MODULES or in_place) and is_under(path, roots) and "grad" not in path.split(".")
         function = self.functions.get(dotted(call.func))
-        if function is None or function.name in inside:
+        if function is None:
             return False
         names = [part.arg for part in function.args.args]
         own = {name for name, part in zip(names, call.args, strict=False) if is_under(owner(part), roots)}
         own |= {part.arg for part in call.keywords if part.arg and is_under(owner(part.value), roots)}
+        key = function.name, frozenset(own)
+        if key in asked:
+            return False  # it is under way, or changes nothing
+        asked.add(key)
         seen = {*self.modules} - {*assigned(function.body), *names} | own
-        return any(self.changes(part, seen, (*inside, function.name)) for part in function.body)
+        return any(self.changes(part, seen, asked) for part in function.body)
 
     def goes_through(self, node: ast.expr, roots: Collection[str]) -> bool:
         """Whether a loop goes through parts of modules."""
@@ -214,7 +256,8 @@ def _uses(statement: ast.stmt, roots: Collection[str], made: Collection[int]) ->
     call = value.func if isinstance(value, ast.Call) else None
     if dotted(call or statement) == "print" or (isinstance(call, ast.Attribute) and call.attr in ("eval", "train", "zero_grad")):
         return False
-    return any(name.partition(".")[0] in roots for name in free_names(value if isinstance(statement, ast.Assign) else statement))
+    read = statement.value if isinstance(statement, ast.Assign) else statement
+    return any(name.partition(".")[0] in roots for name in free_names(read))
 
 
 def _carried_out(

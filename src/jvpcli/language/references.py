@@ -8,7 +8,21 @@ from typing import Any, Protocol
 
 from jvpcli.errors import ForbiddenError, JvpError
 from jvpcli.language.names import assigned, copied, dotted, turns_on
-from jvpcli.language.objects import FORWARD, MARKS, MATERIALIZES, Class, Module, New, Object, Parts, called_as, collected, name_at, path_at, placed
+from jvpcli.language.objects import (
+    FORWARD,
+    MARKS,
+    MATERIALIZES,
+    Class,
+    Module,
+    New,
+    Object,
+    Parts,
+    called_as,
+    collected,
+    name_at,
+    path_at,
+    placed,
+)
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import LISTS, OF_MODULES
 
@@ -206,8 +220,8 @@ class Reading(ast.NodeTransformer):
                 return self.visit(func.value)
         module = self.resolved(node.args[0]) if node.args and dotted(func).endswith("functional_call") else None
         if isinstance(module, Object):  # its function is called with other values of its parameters
-            first, *rest = node.args
-            node.args = [path_at(module.path, first), *(self.visit(part) for part in rest)]
+            first, *others = node.args
+            node.args = [path_at(module.path, first), *(self.visit(part) for part in others)]
             node.keywords.append(placed(ast.keyword(FORWARD, self.reference(module, first)), node))
             return node
         if dotted(func) == "len" and len(node.args) == 1:

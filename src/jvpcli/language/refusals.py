@@ -212,7 +212,7 @@ def member(name: str, called: bool, owner: str | None = None) -> JvpError:
         return ExpressionSyntaxError(f"`.{name}` is a method: call it, as in .{name}().")
     reason = catalog.why_forbidden(f"torch.Tensor.{name}")
     if name == "register_hook":
-        reason = "a hook that gives a gradient back is not carried out; one that only looks is passed over"
+        reason = "a hook that gives a gradient back stands in a statement of its own that is in no block"
     if reason is None and any(hasattr(kind, name) for kind in (str, list, dict, set)):
         reason = "it belongs to Python's own types, not to tensors"
     if reason:
