@@ -46,7 +46,7 @@ TYPED: Mapping[str, str | None] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
 
-USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim"}
+USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim", "tqdm": "tqdm.tqdm"}
 """What names mean that people use without showing their import, where nothing else has them."""
 
 WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}
@@ -60,6 +60,16 @@ SAME = frozenset(
      "Variable"}
 )
 """What gives its argument as it is, wherever it makes no leaf."""
+
+ACCELERATORS = frozenset(
+    {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
+)
+CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
+"""What tells the time, which stands still here: a program may only show it."""
+
+PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
+COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
+"""What goes through the items that it is given, or through a range, and shows how far it is."""
 
 TRANSFORMS: Mapping[str, str] = {
     **{f"{root}.{name}": name for root in ("torch.func", "functorch")
@@ -477,8 +487,14 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
-        if path in ("torch.cuda.is_available", "torch.accelerator.is_available") and not node.args:
+        if path in ACCELERATORS and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
+        if path in CLOCKS and not node.args:
+            return Const(0.0)
+        if path in PROGRESS and node.args:
+            return self.expr(node.args[0], depth)
+        if path in COUNTED:
+            return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
         if path not in TYPED or len(node.args) != 1:
@@ -488,11 +504,10 @@ class Expressions(Lowering):
         if dtype is None:
             floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
             dtype = "torch.float64" if floats else None
-        elif isinstance(values, Ref) and path in ("torch.Tensor", "torch.FloatTensor"):  # of a tensor, and no size
-            return self.emit("method:detach", (values,), node)
+        elif isinstance(values, Ref):
+            return self.emit(f"typed:{path}", (values,), node, (("dtype", Const(None, dtype)),))
         elif not isinstance(values, Pack):
-            hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
-            raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))
+            raise self.at(node, refusals.unwritten(path, dtype))
         keywords = (("dtype", Const(None, dtype)),) if dtype else ()
         return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
 
@@ -583,6 +598,8 @@ class Expressions(Lowering):
         for keyword in node.keywords:
             if keyword.arg is None and spread and self.is_program:
                 lowered.append(("**", self.expr(keyword.value, depth)))
+                continue
+            if keyword.arg == "requires_grad" and isinstance(keyword.value, ast.Constant) and keyword.value.value is False:
                 continue
             refused = refusals.keyword(keyword.arg)
             if refused is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned, free_names, separated, turns_on
-from jvpcli.language.statements import assignment, names_made, of_leaf, reads_grad, unused_name
+from jvpcli.language.statements import assignment, is_setting, method_of, names_made, of_leaf, reads_grad, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -113,7 +113,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
-        elif not _switches(statement) and not _is_setting(statement):
+        elif not (_switches(statement) or is_setting(statement, "torch.set_default_device") or method_of(statement) == "retain_grad"):
             kept.append(statement)
     return kept, leaves
 
@@ -144,19 +144,6 @@ def _switches(statement: ast.stmt) -> list[str]:
     value = statement.value if isinstance(statement, ast.Expr) else None
     called = path(value.func) if isinstance(value, ast.Call) else ""
     return [called[: -len(".requires_grad_")]] if called.endswith(".requires_grad_") and turns_on(value) else []
-
-
-SETTINGS = frozenset(
-    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed", "torch.set_default_device"}
-)
-"""Calls that change how torch works, for which the answer has options."""
-
-
-def _is_setting(statement: ast.stmt) -> bool:
-    """`torch.set_printoptions(…)` and the like, which change how torch works: the answer has options for that."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    called = path(value.func) if isinstance(value, ast.Call) else ""
-    return called.endswith(".retain_grad") or called in SETTINGS
 
 
 def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first: bool = False) -> str:

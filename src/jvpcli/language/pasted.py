@@ -187,8 +187,8 @@ def read_pasted(
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
+    made = [*leaves]
     if found is not None and of_turn and (left := turn.left(code)):
-        found = replace(found, wrt=found.wrt or tuple(leaves))
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
@@ -200,6 +200,9 @@ def read_pasted(
     kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if found is not None and statements != written:  # what only concerns leaves before the last is another question
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
+    if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
+        read = _read_by([found.expression, *map(ast.unparse, kept)])
+        found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]

@@ -70,6 +70,12 @@ def functional_call() -> JvpError:
     )
 
 
+def unwritten(path: str, dtype: str) -> JvpError:
+    """`torch.Tensor(2, 3)`: memory as it is."""
+    hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
+    return ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint])
+
+
 def late_default() -> JvpError:
     """A dtype for new tensors that is set where there are some."""
     message = "The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first."

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError
-from jvpcli.language import catalog, limits
-from jvpcli.language.operations import describe, is_scalar, sentence
+from jvpcli.language import catalog, limits, refusals
+from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand
 
@@ -225,7 +226,33 @@ def sequence(run: Run, equation: Equation) -> Operand:
     return run.pack(kind, items[::-1] if equation.target == "reversed" else items)
 
 
+def typed(run: Run, equation: Equation) -> Operand:
+    """`torch.LongTensor(values)`: a tensor of a list of numbers, or the numbers of a tensor of that dtype.
+
+    Raises:
+        ForbiddenError: it is a size, and what the tensor holds nobody has written.
+        EvaluationError: it is a tensor of another dtype, which PyTorch refuses.
+    """
+    given = run.on_tape(equation.operands[0])
+    value, dtype = run.read(given), named_constant(_path(equation))
+    if isinstance(value, Tensor) and value.dtype == dtype:
+        return run.do("method:detach", [given], equation.span)
+    if isinstance(value, Tensor):
+        raise EvaluationError(f"`{equation.target}` takes a tensor of its own dtype, and this is {value.dtype}.")
+    if is_scalar(value) or isinstance(value, torch.Size):
+        raise refusals.unwritten(equation.target, _path(equation))
+    return run.do("call:torch.tensor", [given], equation.span, equation.keywords)
+
+
+def _path(equation: Equation) -> str:
+    """The name of the dtype that is asked for."""
+    (_, dtype), = equation.keywords
+    assert isinstance(dtype, Const)
+    return dtype.path or ""
+
+
 HANDLERS: Mapping[str, Handler] = {
+    "typed": typed,
     "loop": loop,
     "if": choose,
     "and": both,
