@@ -43,7 +43,8 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
+        of_numpy = path.startswith(("numpy.random.", "np.random."))
+        return path == MANUAL_SEED or of_numpy or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 
     def random_module(node: ast.AST) -> bool:
         calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and class_of(part.func, paths)]

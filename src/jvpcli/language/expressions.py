@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
-from jvpcli.language import catalog, refusals
+from jvpcli.language import array_names, catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on
 from jvpcli.language.objects import FORWARD, Custom
@@ -39,12 +39,12 @@ MAX_PARTS = 16
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
-TYPED: Mapping[str, str | None] = {
+TYPED: Mapping[str, str] = {
     "torch.Tensor": "torch.float32", "torch.FloatTensor": "torch.float32", "torch.DoubleTensor": "torch.float64",
     "torch.HalfTensor": "torch.float16", "torch.LongTensor": "torch.int64", "torch.IntTensor": "torch.int32",
-    "torch.BoolTensor": "torch.bool", "numpy.array": None,
+    "torch.BoolTensor": "torch.bool",
 }  # fmt: skip
-"""Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
+"""Older names for torch.tensor of a list, with the dtype that they give."""
 
 USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim", "tqdm": "tqdm.tqdm"}
 """What names mean that people use without showing their import, where nothing else has them."""
@@ -56,7 +56,7 @@ NUMBERS = ("pi", "e", "inf", "nan")
 """Numbers that numpy has under the names that math has them by."""
 
 SAME = frozenset(
-    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
+    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter",
      "Variable"}
 )
 """What gives its argument as it is, wherever it makes no leaf."""
@@ -334,7 +334,7 @@ class Expressions(Lowering):
             return None
         hidden = self.given is not None and node.id in self.given
         meant = self.imported_names.get(node.id) or (None if hidden else USUAL.get(node.id))
-        if meant == "numpy" and (len(parts) > 1 or not _is_numpys(*parts)):
+        if meant == "numpy" and not _is_numpys(*reversed(parts)):
             meant = None if node.id not in self.imported_names else meant
         if meant is not None:
             return [*meant.split("."), *reversed(parts)]
@@ -353,7 +353,7 @@ class Expressions(Lowering):
             return self.input(name, node)
         if name in self.functions and self.is_program:
             return self.function_value(name, node)
-        if parts[0] == "numpy" and _is_numpys(*parts[1:]):
+        if parts[0] == "numpy" and len(parts) == 2 and parts[1] not in array_names.NAMES and _is_numpys(parts[1]):
             parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
@@ -404,9 +404,11 @@ class Expressions(Lowering):
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
+        if owner is None and func.attr == "numpy" and not node.args:
+            return self.emit("numpy:of", (left,), node)
         if owner is None and func.attr == "type" and (dtype := self.typed(node)):
             return self.emit("method:to", (left, Const(None, dtype)), node)
-        if owner is None and catalog.is_method(func.attr):
+        if owner is None and (catalog.is_method(func.attr) or func.attr in array_names.METHODS):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
@@ -489,6 +491,11 @@ class Expressions(Lowering):
             path = node.func.id
         if path in ACCELERATORS and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
+        if path == "torch.from_numpy" and len(node.args) == 1:
+            return self.emit("numpy:from_numpy", (self.expr(node.args[0], depth),), node)
+        if path.startswith("numpy.") and path.removeprefix("numpy.") in array_names.NAMES:
+            name = path.removeprefix("numpy.")
+            return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
             return Const(0.0)
         if path in PROGRESS and node.args:
@@ -501,14 +508,11 @@ class Expressions(Lowering):
             return None
         values = self.expr(node.args[0], depth)
         dtype = TYPED[path]
-        if dtype is None:
-            floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
-            dtype = "torch.float64" if floats else None
-        elif isinstance(values, Ref):
+        if isinstance(values, Ref):
             return self.emit(f"typed:{path}", (values,), node, (("dtype", Const(None, dtype)),))
-        elif not isinstance(values, Pack):
+        if not isinstance(values, Pack):
             raise self.at(node, refusals.unwritten(path, dtype))
-        keywords = (("dtype", Const(None, dtype)),) if dtype else ()
+        keywords = (("dtype", Const(None, dtype)),)
         return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
 
     def derivative(
@@ -686,8 +690,9 @@ def _plain_key(node: ast.expr) -> str | int | None:
 
 
 def _is_numpys(name: str = "", *rest: str) -> bool:
-    """Whether a name of numpy's has a meaning here: its array, its numbers, its dtypes."""
-    return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
+    """Whether a name of numpy's has a meaning here: its functions, its numbers, its dtypes."""
+    known = not rest and (name in NUMBERS or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
+    return known or ".".join((name, *rest)) in array_names.NAMES
 
 
 def constructor(node: ast.expr) -> ast.expr:

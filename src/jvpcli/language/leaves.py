@@ -113,9 +113,14 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
-        elif not (_switches(statement) or is_setting(statement, "torch.set_default_device") or method_of(statement) == "retain_grad"):
+        elif not (_switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
+
+
+def _is_said_otherwise(statement: ast.stmt) -> bool:
+    """Whether a statement only says how torch works, or that a gradient is to be kept: the answer has options for that."""
+    return is_setting(statement, "torch.set_default_device") or method_of(statement) == "retain_grad"
 
 
 def _switched(statements: Sequence[ast.stmt]) -> set[str]:

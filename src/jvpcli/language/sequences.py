@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError
-from jvpcli.language import catalog, limits, refusals
+from jvpcli.language import arrays, catalog, limits, refusals
+from jvpcli.language.arrays import Array
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand
@@ -163,7 +164,7 @@ def augmented(run: Run, equation: Equation) -> Operand:
             return held
     elif items_in(held) is None:
         left = run.read(held)
-        if isinstance(left, Tensor) and hasattr(left, f"__{equation.target}__"):
+        if isinstance(left, (Tensor, Array)) and hasattr(left, f"__{equation.target}__"):
             return run.plain(equation)
     return run.step(replace(equation, op=f"op:{catalog.AUGMENTED[equation.target]}"))
 
@@ -253,6 +254,7 @@ def _path(equation: Equation) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
+    "numpy": arrays.carried_out,
     "loop": loop,
     "if": choose,
     "and": both,

@@ -135,7 +135,7 @@ SHOWING = frozenset(
 SETTINGS = (
     "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "torch.set_num_threads", "torch.backends.cudnn.",
     "torch.use_deterministic_algorithms", "torch.cuda.manual_seed", "torch.cuda.empty_cache", "torch.cuda.synchronize",
-    "np.random.seed", "np.set_printoptions", "random.seed", "warnings.filterwarnings", "warnings.simplefilter", "os.environ",
+    "np.set_printoptions", "random.seed", "warnings.filterwarnings", "warnings.simplefilter", "os.environ",
     "gc.collect", "sys.stdout.",
 )  # fmt: skip
 """How calls and assignments begin that change how Python and its libraries work, and no number; the answer has options."""
