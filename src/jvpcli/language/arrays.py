@@ -10,18 +10,13 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, LimitError
 from jvpcli.language.array_names import JOINING, METHODS, MULTIPLYING, SIZES
-from jvpcli.program import Equation, Operand
-
-if TYPE_CHECKING:
-    from jvpcli.language.run import Run
 
 MOST = 10**7
 """Numbers in an array."""
@@ -232,6 +227,18 @@ def apply(name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> A
     return _called(function, name, arguments, keywords)
 
 
+def drawn(stream: Any, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """What `numpy.random.NAME` gives, of a stream of random numbers."""
+    return _called(getattr(stream, name.removeprefix("random.")), name, arguments, keywords)
+
+
+def stream() -> Any:
+    """numpy's random numbers, which begin where torch's do."""
+    import numpy as np
+
+    return np.random.RandomState(torch.initial_seed() % 2**32)
+
+
 def _called(function: Any, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     given = [plain(argument) for argument in arguments]
     named = {key: plain(value) for key, value in keywords.items()}
@@ -294,23 +301,3 @@ def _turns(given: Sequence[Any]) -> float:
     bounds = [float(value) for value in given[:3]]
     start, stop, step = (0.0, *bounds, 1.0) if len(bounds) == 1 else (*bounds, 1.0)[:3]
     return abs((stop - start) / step) if step else math.inf
-
-
-def carried_out(run: Run, equation: Equation) -> Operand:
-    """A call of numpy's: what draws takes from a stream of its own, which begins with the seed of the run."""
-    if not equation.target.startswith("random."):
-        return run.plain(equation)
-    import numpy as np
-
-    operands = run.operands(equation)
-    keywords = tuple((name, run.on_tape(operand)) for name, operand in run.spread(equation.keywords))
-    arguments = [run.read(operand) for operand in operands]
-    if run.drawn is None:
-        run.drawn = np.random.RandomState(torch.initial_seed() % 2**32)
-    function = getattr(run.drawn, equation.target.removeprefix("random."))
-    step = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot() if run.in_loop else equation.slot)
-    try:
-        value = _called(function, equation.target, arguments, {name: run.read(operand) for name, operand in keywords})
-    except (TypeError, ValueError) as error:
-        raise run.failure(error, step, arguments, {}) from None
-    return run.record(step, value)

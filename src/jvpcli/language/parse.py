@@ -232,6 +232,8 @@ class _Statements(Expressions):
         method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
         if method == "zero_grad":
             self.emit(CLEAR, (), node)
+        elif method == "retain_grad":
+            return  # what is asked says whose gradient it is
         elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]

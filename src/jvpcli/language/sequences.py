@@ -227,6 +227,22 @@ def sequence(run: Run, equation: Equation) -> Operand:
     return run.pack(kind, items[::-1] if equation.target == "reversed" else items)
 
 
+def numpys(run: Run, equation: Equation) -> Operand:
+    """A call of numpy's: what draws takes from a stream of its own, which the run keeps."""
+    if not equation.target.startswith("random."):
+        return run.plain(equation)
+    operands = run.operands(equation)
+    keywords = tuple((name, run.on_tape(operand)) for name, operand in run.spread(equation.keywords))
+    arguments, named = [run.read(operand) for operand in operands], {name: run.read(operand) for name, operand in keywords}
+    run.drawn = arrays.stream() if run.drawn is None else run.drawn
+    step = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot() if run.in_loop else equation.slot)
+    try:
+        value = arrays.drawn(run.drawn, equation.target, arguments, named)
+    except (TypeError, ValueError) as error:
+        raise run.failure(error, step, arguments, named) from None
+    return run.record(step, value)
+
+
 def typed(run: Run, equation: Equation) -> Operand:
     """`torch.LongTensor(values)`: a tensor of a list of numbers, or the numbers of a tensor of that dtype.
 
@@ -254,7 +270,7 @@ def _path(equation: Equation) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
-    "numpy": arrays.carried_out,
+    "numpy": numpys,
     "loop": loop,
     "if": choose,
     "and": both,
