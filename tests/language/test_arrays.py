@@ -62,16 +62,20 @@ def test_what_a_tensor_shares_its_memory_with_stays_as_it_is() -> None:
 
 
 TOO_LARGE = [
-    "np.zeros(np.sum(np.array([10 ** 12])))", "np.ones((10 ** 5, 1)) * np.ones(10 ** 5)", "np.linspace(np.zeros(10 ** 6), 1, 10 ** 6)",
-    "np.diag(np.ones(10 ** 4))", "np.tile(np.ones(1000), 10 ** 6)", "np.ones(10 ** 4).repeat(10 ** 5)", "np.array(range(10 ** 9))",
+    "np.zeros(np.sum(np.array([10 ** 12])))", "np.ones((10 ** 5, 1)) * np.ones(10 ** 5)",
+    "np.linspace(np.zeros(10 ** 6), 1, 10 ** 6)",
+    "np.diag(np.ones(10 ** 4))", "np.tile(np.ones(1000), 10 ** 6)", "np.ones(10 ** 4).repeat(10 ** 5)",
+    "np.array(range(10 ** 9))",
     "np.random.rand(10 ** 6, 10 ** 6)", "np.random.normal(0, 1, 10 ** 10)", "np.outer(np.ones(10 ** 5), np.ones(10 ** 5))",
     "np.random.choice(10 ** 12, 3)", "np.repeat(1., np.array([10 ** 12]))", "np.linspace(0, 1, num=np.array(10 ** 11))",
     "np.add([[1.]] * 1000, np.ones((1, 10 ** 6)))", "np.arange(0, 1e12)", "np.eye(10 ** 6)",
 ]  # fmt: skip
 REFUSED = [
-    "np.zeros(3, 'U9999999')", "np.zeros(3, dtype='O')", "np.array(['a'])", "np.array([1.]).values", "np.array([1.]).tofile('CANARY')",
+    "np.zeros(3, 'U9999999')", "np.zeros(3, dtype='O')", "np.array(['a'])", "np.array([1.]).values",
+    "np.array([1.]).tofile('CANARY')",
     "np.array([1.]).dump('CANARY')", "np.load('CANARY')", "np.array([1.]).__class__", "np.array([1.]).astype('O')",
-    "np.random.default_rng(0)", "np.core.os", "np.zeros(3, [('a', 'f8', (1000000000,))])", "np.vectorize(open)", "np.array([1.]).base",
+    "np.random.default_rng(0)", "np.core.os", "np.zeros(3, [('a', 'f8', (1000000000,))])", "np.vectorize(open)",
+    "np.array([1.]).base",
     "np.random.seed(open('CANARY'))", "np.linalg.os", "np.ones(3).check_own()", "np.ones(3).given_away()",
 ]  # fmt: skip
 

@@ -25,7 +25,8 @@ COPIED = {
     "answers that Python could read": ("y = x + 1\ny\ntensor([2., 3.])", "y = x + 1\ny"),
     "an answer by an older PyTorch, behind shorter prompts": (
         ">> y = x - 1\n>> y\nVariable containing:\n 1\n[torch.FloatTensor of size 1]", "y = x - 1\ny"),
-    "the print of Python 2": ("if x > 0:\n    print 'above', x  # so it is\nprint x.grad", "if x > 0:\n    print('above', x)\nprint(x.grad)"),
+    "the print of Python 2": ("if x > 0:\n    print 'above', x  # so it is\nprint x.grad",
+    "if x > 0:\n    print('above', x)\nprint(x.grad)"),
 }  # fmt: skip
 
 KEPT = {
