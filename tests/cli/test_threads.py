@@ -113,11 +113,12 @@ GRADIENTS: dict[str, Cells] = {
         "u.sum().backward()\nplt.plot(t.detach(), t.grad.detach())\nplt.show()",
     ],
     "clocks, settings, and steps in a function that gives the gradient back": [
-        "import time, warnings\nimport numpy as np\nwarnings.filterwarnings('ignore')\ntorch.backends.cudnn.benchmark = True",
-        "np.random.seed(1)\ndata = torch.from_numpy(np.random.randn(4, 2).astype(np.float32))\n\n"
+        "import time, warnings\nimport numpy as np",
+        "warnings.filterwarnings('ignore')\ntorch.backends.cudnn.benchmark = True",
+        "np.random.seed(1)\ndata = torch.from_numpy(np.random.randn(4, 2).astype(np.float32))",
         "PLACE = 'cuda' if torch.cuda.is_available() else 'cpu'",
         "net = nn.Linear(2, 1).to(PLACE)\nstart = time.time()\nidx = torch.LongTensor([k for k in range(3)])\nrows = data[idx]",
-        "def step(count):\n    loss = net(rows.to(PLACE)).pow(2).sum() * count\n    loss.backward()\n    return net.weight.grad\n",
+        "def step(count):\n    loss = net(rows.to(PLACE)).pow(2).sum() * count\n    loss.backward()\n    return net.weight.grad",
         "g = step(2)\nprint(g.numpy(), time.time() - start)",
     ],
     "a leaf in each turn, what follows the loop, and a try that tells": [

@@ -23,6 +23,39 @@ def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt
     return [*parts] if makes else [statement]
 
 
+UNNAMED = "{name} is made of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
+
+
+def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], list[str]]:
+    """The statements, where each leaf that is made inside of another value has a name, and what is to be said of that."""
+    found: list[ast.stmt] = []
+    notes: list[str] = []
+    for statement in statements:
+        names = names_made(statement)
+        inside = list(_leaves_inside(statement.value)) if isinstance(statement, ast.Assign) else []
+        named = len(names) == 1 and names[0].isidentifier()
+        if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
+            found.append(statement)
+            continue
+        again = copy.deepcopy(statement)
+        for leaf in list(_leaves_inside(again.value)):
+            name = unused_name(f"{names[0]}_leaf", [*statements, *found])
+            found.append(without_places(assignment(name, copy.deepcopy(leaf))))
+            notes.append(UNNAMED.format(name=names[0], leaf=name))
+            again.value = _Instead(leaf, name).visit(again.value)
+        found.append(without_places(again))
+    return found, notes
+
+
+def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
+    """The leaves that a value makes, but those in lists and functions of its own."""
+    if isinstance(value, ast.Call) and of_leaf(value) is not None:
+        yield value
+    elif not isinstance(value, (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)):
+        for part in ast.iter_child_nodes(value):
+            yield from _leaves_inside(part)
+
+
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:
     """The statements, where a leaf, or one of some inputs, is made anew under a name the one before under its own: `x_1`.
 
@@ -253,6 +286,17 @@ class _Detached(ast.NodeTransformer):
         if node.id not in self.names or not isinstance(node.ctx, ast.Load):
             return node
         return ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
+
+
+class _Instead(ast.NodeTransformer):
+    """Puts a name where one part of a value stands."""
+
+    def __init__(self, part: ast.expr, name: str) -> None:
+        self.part, self.name = part, name
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """A part, and those in it."""
+        return ast.Name(self.name, ast.Load()) if node is self.part else self.generic_visit(node)
 
 
 class _Plain(ast.NodeTransformer):

@@ -16,6 +16,7 @@ from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
     separate,
+    with_named_leaves,
     with_own_names,
     with_weights,
     without_leaves,
@@ -149,7 +150,9 @@ def read_pasted(
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_imports(body)
     changed = bool(moved) or len(body) > len(tree.body)
-    parts, own_seed = with_seed([part for statement in opened(body) for part in separate(statement)], seed)
+    done, named = with_named_leaves([*opened(body)])
+    moved = [*moved, *named]
+    parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)
     written = turn.statements
     places = list(calls_of(written, code))

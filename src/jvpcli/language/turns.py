@@ -153,7 +153,7 @@ def _derives(statement: ast.stmt) -> bool:
     calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
     asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
     return asking or reads_grad(statement) or any(of_leaf(call) is not None for call in calls) or not isinstance(
-        statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With)
+        statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
     )
 
 
