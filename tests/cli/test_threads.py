@@ -112,6 +112,22 @@ GRADIENTS: dict[str, Cells] = {
         "u = torch.sin(3 * t)\nplt.plot(t.detach(), u.detach())",
         "u.sum().backward()\nplt.plot(t.detach(), t.grad.detach())\nplt.show()",
     ],
+    "clocks, settings, and steps in a function that gives the gradient back": [
+        "import time, warnings\nimport numpy as np",
+        "warnings.filterwarnings('ignore')\ntorch.backends.cudnn.benchmark = True",
+        "np.random.seed(1)\ndata = torch.from_numpy(np.random.randn(4, 2).astype(np.float32))",
+        "PLACE = 'cuda' if torch.cuda.is_available() else 'cpu'",
+        "net = nn.Linear(2, 1).to(PLACE)\nstart = time.time()\nidx = torch.LongTensor([k for k in range(3)])\nrows = data[idx]",
+        "def step(count):\n    loss = net(rows.to(PLACE)).pow(2).sum() * count\n    loss.backward()\n    return net.weight.grad",
+        "g = step(2)\nprint(g.numpy(), time.time() - start)",
+    ],
+    "a leaf in each turn, what follows the loop, and a try that tells": [
+        "try:\n    import torch\nexcept ImportError:\n    pass\n",
+        "def below(t):\n    return torch.relu(t) * 2",
+        "for f in [torch.sin, below]:\n    x = torch.tensor([0.5, -1.], requires_grad=True, dtype=torch.float64)\n"
+        "    f(x).sum().backward()\n    print(x.grad)\n",
+        "later = torch.ones(2, requires_grad=False)\nlater * 2",
+    ],
     "another weight for a module": [
         "net = nn.Linear(2, 1)\nw = torch.tensor([[1., -2.]], requires_grad=True)\nt = torch.randn(3, 2)",
         "y = torch.func.functional_call(net, {'weight': w.exp()}, (t,))\ny.pow(2).sum().backward(inputs=[w])",
@@ -168,6 +184,11 @@ VALUES: dict[str, Cells] = {
         "def flat(y, x):\n    g = torch.autograd.grad(y, x)\n    g = torch.cat([part.view(-1) for part in g])\n    return g",
         "t = torch.arange(4, dtype=torch.float32, requires_grad=True)",
         "flat((t ** 3).sum(), t)",
+    ],
+    "functions for derivatives without their import": [
+        "def f(t, u):\n    return (t ** 2 * u).sum() + u.prod()",
+        "t = torch.tensor([1., 2.])\nu = torch.tensor([0.5, 3.])\nmixed = jacfwd(grad(f, argnums=0), argnums=1)",
+        "mixed(t, u)",
     ],
     "a Hessian that is the same everywhere": [
         "def f(t):\n    return (t ** 2 * torch.arange(3.)).sum()",
@@ -257,7 +278,7 @@ def run(cells: Cells) -> tuple[dict[str, Any], Any]:
     """The names that Python leaves, and what the last line gives."""
     torch.manual_seed(0)
     scope: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "np": np, "Variable": Variable, "print": lambda *_: None}
-    scope |= {"optim": torch.optim, "plt": Mock()}
+    scope |= {"optim": torch.optim, "plt": Mock(), "grad": torch.func.grad, "jacfwd": torch.func.jacfwd}
     text, _, last = script(cells).replace("import matplotlib.pyplot as plt", "").rpartition("\n")
     try:
         exec(text, scope)

@@ -163,7 +163,7 @@ def test_an_input_may_hide_a_builtin_or_namespace_only_if_it_is_given() -> None:
         ("torch.sinn(x)", None, "There is no `torch.sinn`.", "Did you mean torch.sin?"),
         ("F.rleu(x)", None, "There is no `F.rleu`.", "Did you mean F.relu?"),
         ("x.summ()", None, "A tensor has no `.summ`.", "Did you mean .sum?"),
-        ("np.tanh(x)", ["x"], "There is no `np` here; an expression has torch, math and F.", "Did you mean torch.tanh?"),
+        ("np.arctanh(x)", ["x"], "There is no `np.arctanh` here.", "Did you mean torch.arctanh?"),
     ],
 )  # fmt: skip
 def test_unknown_names_get_the_nearest_right_ones(

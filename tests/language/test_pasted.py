@@ -98,3 +98,11 @@ def test_an_input_that_no_gradient_reaches_is_refused_as_in_pytorch(text):
     assert "index 1 appears to not have been used" in (caught.value.torch_message or "")
     allowed = jvpcli.inspect(head + text + call.replace("w])", "w], allow_unused=True)"))
     assert not allowed.vjp["w"].any()
+
+
+def test_a_leaf_without_a_name_gets_one():
+    found = read_pasted("w = torch.tensor([1., 2.], requires_grad=True) * 0.5\nw_leaf = 3\n(w * w_leaf).sum().backward()")
+    assert found is not None
+    assert found.expression == "w = w_leaf_ * 0.5; w_leaf = 3; (w * w_leaf).sum()"
+    assert found.inputs == {"w_leaf_": "torch.tensor([1.0, 2.0])"}
+    assert found.notes == ("w is made of the leaf w_leaf_, and no leaf itself: its .grad is None in PyTorch",)

@@ -43,7 +43,9 @@ def drawing(statements: Iterable[ast.stmt], constructors: bool = True) -> Callab
         root, _, rest = dotted(node.func).partition(".")
         path = catalog.canonical(".".join(part for part in (paths.get(root, root), rest) if part))
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if path.startswith("torch.nn.init.") or not names.isdisjoint(map(dotted, node.args)):  # net.apply(init)
+        if path.startswith(("torch.nn.init.", "numpy.random.", "np.random.")):
+            return True
+        if not names.isdisjoint(map(dotted, node.args)):  # net.apply(init)
             return True
         return path == MANUAL_SEED or catalog.is_random(f"call:{path}") or catalog.is_random(f"method:{method}")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import ExpressionSyntaxError, ForbiddenError, LimitError, Span
-from jvpcli.language import catalog, refusals
+from jvpcli.language import array_names, catalog, refusals
 from jvpcli.language.lowering import Lowering, Scope
 from jvpcli.language.names import LIST_METHODS, assigned, declared, dotted, turns_on
 from jvpcli.language.objects import FORWARD, Custom
@@ -39,14 +39,14 @@ MAX_PARTS = 16
 DERIVATIVES: Mapping[str, str] = {"torch.autograd.grad": GRAD, "torch.autograd.backward": BACKWARD}
 """Derivative calls by their path."""
 
-TYPED: Mapping[str, str | None] = {
+TYPED: Mapping[str, str] = {
     "torch.Tensor": "torch.float32", "torch.FloatTensor": "torch.float32", "torch.DoubleTensor": "torch.float64",
     "torch.HalfTensor": "torch.float16", "torch.LongTensor": "torch.int64", "torch.IntTensor": "torch.int32",
-    "torch.BoolTensor": "torch.bool", "numpy.array": None,
+    "torch.BoolTensor": "torch.bool",
 }  # fmt: skip
-"""Older names for torch.tensor of a list, with the dtype that they give; numpy's is float64 where a number is a float."""
+"""Older names for torch.tensor of a list, with the dtype that they give."""
 
-USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim"}
+USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim", "tqdm": "tqdm.tqdm"}
 """What names mean that people use without showing their import, where nothing else has them."""
 
 WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}
@@ -56,10 +56,20 @@ NUMBERS = ("pi", "e", "inf", "nan")
 """Numbers that numpy has under the names that math has them by."""
 
 SAME = frozenset(
-    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter", "torch.from_numpy",
+    {"torch.device", "torch.autograd.Variable", "torch.nn.Parameter", "torch.nn.parameter.Parameter",
      "Variable"}
 )
 """What gives its argument as it is, wherever it makes no leaf."""
+
+ACCELERATORS = frozenset(
+    {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
+)
+CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
+"""What tells the time, which stands still here: a program may only show it."""
+
+PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
+COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
+"""What goes through the items that it is given, or through a range, and shows how far it is."""
 
 TRANSFORMS: Mapping[str, str] = {
     **{f"{root}.{name}": name for root in ("torch.func", "functorch")
@@ -324,7 +334,7 @@ class Expressions(Lowering):
             return None
         hidden = self.given is not None and node.id in self.given
         meant = self.imported_names.get(node.id) or (None if hidden else USUAL.get(node.id))
-        if meant == "numpy" and (len(parts) > 1 or not _is_numpys(*parts)):
+        if meant == "numpy" and not _is_numpys(*reversed(parts)):
             meant = None if node.id not in self.imported_names else meant
         if meant is not None:
             return [*meant.split("."), *reversed(parts)]
@@ -343,7 +353,7 @@ class Expressions(Lowering):
             return self.input(name, node)
         if name in self.functions and self.is_program:
             return self.function_value(name, node)
-        if parts[0] == "numpy" and _is_numpys(*parts[1:]):
+        if parts[0] == "numpy" and len(parts) == 2 and parts[1] not in array_names.NAMES and _is_numpys(parts[1]):
             parts = ["math" if parts[1] in NUMBERS else "torch", WORDS.get(parts[1], parts[1])]
         for length in range(2 if isinstance(node, ast.Attribute) else len(parts), len(parts) + 1):
             constant = catalog.canonical(".".join(parts[:length]))
@@ -394,9 +404,11 @@ class Expressions(Lowering):
         if owner is None and func.attr == "backward":
             arguments = (left, *self.arguments(node, depth))
             return self.derivative(BACKWARD, node, OF_METHOD, arguments, self.keywords(node, depth))
+        if owner is None and func.attr == "numpy" and not node.args:
+            return self.emit("numpy:of", (left,), node)
         if owner is None and func.attr == "type" and (dtype := self.typed(node)):
             return self.emit("method:to", (left, Const(None, dtype)), node)
-        if owner is None and catalog.is_method(func.attr):
+        if owner is None and (catalog.is_method(func.attr) or func.attr in array_names.METHODS):
             keywords = self.keywords(node, depth, spread=True)
             return self.emit(f"method:{func.attr}", (left, *self.arguments(node, depth)), node, keywords)
         raise self.at(self.dot_name(func), refusals.member(func.attr, True, owner))
@@ -477,23 +489,30 @@ class Expressions(Lowering):
         path = ".".join(self.dotted(node.func) or []) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
         if isinstance(node.func, ast.Name) and not path and not self.is_value(node.func.id):
             path = node.func.id
-        if path in ("torch.cuda.is_available", "torch.accelerator.is_available") and not node.args:
+        if path in ACCELERATORS and not node.args:
             return Const(False)  # what is computed here stays where the inputs are
+        if path == "torch.from_numpy" and len(node.args) == 1:
+            return self.emit("numpy:from_numpy", (self.expr(node.args[0], depth),), node)
+        if path.startswith("numpy.") and path.removeprefix("numpy.") in array_names.NAMES:
+            name = path.removeprefix("numpy.")
+            return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
+        if path in CLOCKS and not node.args:
+            return Const(0.0)
+        if path in PROGRESS and node.args:
+            return self.expr(node.args[0], depth)
+        if path in COUNTED:
+            return self.emit("builtin:range", self.arguments(node, depth)[:1], node)
         if path in SAME and len(node.args) == 1:
             return self.expr(node.args[0], depth)
         if path not in TYPED or len(node.args) != 1:
             return None
         values = self.expr(node.args[0], depth)
         dtype = TYPED[path]
-        if dtype is None:
-            floats = any(isinstance(part, ast.Constant) and isinstance(part.value, float) for part in ast.walk(node.args[0]))
-            dtype = "torch.float64" if floats else None
-        elif isinstance(values, Ref) and path in ("torch.Tensor", "torch.FloatTensor"):  # of a tensor, and no size
-            return self.emit("method:detach", (values,), node)
-        elif not isinstance(values, Pack):
-            hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
-            raise self.at(node, ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint]))
-        keywords = (("dtype", Const(None, dtype)),) if dtype else ()
+        if isinstance(values, Ref):
+            return self.emit(f"typed:{path}", (values,), node, (("dtype", Const(None, dtype)),))
+        if not isinstance(values, Pack):
+            raise self.at(node, refusals.unwritten(path, dtype))
+        keywords = (("dtype", Const(None, dtype)),)
         return self.emit("call:torch.tensor", (values,), node, (*keywords, *self.keywords(node, depth)))
 
     def derivative(
@@ -584,6 +603,8 @@ class Expressions(Lowering):
             if keyword.arg is None and spread and self.is_program:
                 lowered.append(("**", self.expr(keyword.value, depth)))
                 continue
+            if keyword.arg == "requires_grad" and isinstance(keyword.value, ast.Constant) and keyword.value.value is False:
+                continue
             refused = refusals.keyword(keyword.arg)
             if refused is not None:
                 raise self.at(keyword, refused)
@@ -669,8 +690,9 @@ def _plain_key(node: ast.expr) -> str | int | None:
 
 
 def _is_numpys(name: str = "", *rest: str) -> bool:
-    """Whether a name of numpy's has a meaning here: its array, its numbers, its dtypes."""
-    return not rest and (name in ("array", *NUMBERS) or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
+    """Whether a name of numpy's has a meaning here: its functions, its numbers, its dtypes."""
+    known = not rest and (name in NUMBERS or catalog.is_constant(f"torch.{WORDS.get(name, name)}"))
+    return known or ".".join((name, *rest)) in array_names.NAMES
 
 
 def constructor(node: ast.expr) -> ast.expr:

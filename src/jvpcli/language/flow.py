@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -296,6 +296,8 @@ def list_method(run: Run, equation: Equation) -> Operand:
         what = "a dictionary" if entries is not None else describe(run.read(run.written_out(target)))
         raise ForbiddenError(f"`.{equation.target}` can't be used on {what}.")
     if not (isinstance(target, Const) and isinstance(target.value, Items)):
+        if equation.target == "copy":  # of an array, whose method it is
+            return run.plain(replace(equation, op="method:copy"))
         raise ForbiddenError(f"`.{equation.target}` can't be used on {describe(run.read(run.written_out(target)))}.")
     if equation.keywords:
         raise EvaluationError(f"`.{equation.target}` takes no named arguments.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
 from jvpcli.language.names import assigned, free_names, separated, turns_on
-from jvpcli.language.statements import assignment, names_made, of_leaf, reads_grad, unused_name
+from jvpcli.language.statements import assignment, is_setting, method_of, names_made, of_leaf, reads_grad, unused_name
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -21,6 +21,39 @@ def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt
         return [statement]
     makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
     return [*parts] if makes else [statement]
+
+
+UNNAMED = "{name} is made of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
+
+
+def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], list[str]]:
+    """The statements, where each leaf that is made inside of another value has a name, and what is to be said of that."""
+    found: list[ast.stmt] = []
+    notes: list[str] = []
+    for statement in statements:
+        names = names_made(statement)
+        inside = list(_leaves_inside(statement.value)) if isinstance(statement, ast.Assign) else []
+        named = len(names) == 1 and names[0].isidentifier()
+        if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
+            found.append(statement)
+            continue
+        again = copy.deepcopy(statement)
+        for leaf in list(_leaves_inside(again.value)):
+            name = unused_name(f"{names[0]}_leaf", [*statements, *found])
+            found.append(without_places(assignment(name, copy.deepcopy(leaf))))
+            notes.append(UNNAMED.format(name=names[0], leaf=name))
+            again.value = _Instead(leaf, name).visit(again.value)
+        found.append(without_places(again))
+    return found, notes
+
+
+def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
+    """The leaves that a value makes, but those in lists and functions of its own."""
+    if isinstance(value, ast.Call) and of_leaf(value) is not None:
+        yield value
+    elif not isinstance(value, (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)):
+        for part in ast.iter_child_nodes(value):
+            yield from _leaves_inside(part)
 
 
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -113,9 +146,14 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
-        elif not _switches(statement) and not _is_setting(statement):
+        elif not (_switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
+
+
+def _is_said_otherwise(statement: ast.stmt) -> bool:
+    """Whether a statement only says how torch works, or that a gradient is to be kept: the answer has options for that."""
+    return is_setting(statement, "torch.set_default_device") or method_of(statement) == "retain_grad"
 
 
 def _switched(statements: Sequence[ast.stmt]) -> set[str]:
@@ -144,19 +182,6 @@ def _switches(statement: ast.stmt) -> list[str]:
     value = statement.value if isinstance(statement, ast.Expr) else None
     called = path(value.func) if isinstance(value, ast.Call) else ""
     return [called[: -len(".requires_grad_")]] if called.endswith(".requires_grad_") and turns_on(value) else []
-
-
-SETTINGS = frozenset(
-    {"torch.set_printoptions", "torch.autograd.set_detect_anomaly", "np.random.seed", "torch.set_default_device"}
-)
-"""Calls that change how torch works, for which the answer has options."""
-
-
-def _is_setting(statement: ast.stmt) -> bool:
-    """`torch.set_printoptions(…)` and the like, which change how torch works: the answer has options for that."""
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    called = path(value.func) if isinstance(value, ast.Call) else ""
-    return called.endswith(".retain_grad") or called in SETTINGS
 
 
 def _value_text(value: ast.expr, before: Sequence[ast.stmt], code: str, is_first: bool = False) -> str:
@@ -261,6 +286,17 @@ class _Detached(ast.NodeTransformer):
         if node.id not in self.names or not isinstance(node.ctx, ast.Load):
             return node
         return ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
+
+
+class _Instead(ast.NodeTransformer):
+    """Puts a name where one part of a value stands."""
+
+    def __init__(self, part: ast.expr, name: str) -> None:
+        self.part, self.name = part, name
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """A part, and those in it."""
+        return ast.Name(self.name, ast.Load()) if node is self.part else self.generic_visit(node)
 
 
 class _Plain(ast.NodeTransformer):

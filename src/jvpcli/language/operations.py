@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError
-from jvpcli.language import catalog, guards, refusals
+from jvpcli.language import array_names, arrays, catalog, guards, refusals
+from jvpcli.language.arrays import Array
 from jvpcli.program import IMPORTED, Const, Equation, Known, Operand, Ref
 
 
@@ -93,6 +94,8 @@ def apply_operation(
         Whatever torch raises.
     """
     kind, _, target = op.partition(":")
+    if kind == "numpy":
+        return arrays.apply(target, arguments, keywords or {})
     if kind == "random":
         return _restart(target, arguments, keywords or {}, functions or {})
     if functions and kind != "attr" and op != "op:getitem":
@@ -119,6 +122,9 @@ def operation(op: str) -> Done:
 
     return guarded
 
+
+COPYING = frozenset({"torch.tensor", "torch.as_tensor", "torch.asarray"})
+"""Functions that make tensors of arrays."""
 
 _SPARSE_GRADIENTS: Mapping[str, tuple[str, int | None]] = {
     "call:torch.gather": ("sparse_grad", None),
@@ -184,6 +190,8 @@ def running(step: Equation) -> AbstractContextManager[Any]:
 
 def _call(path: str) -> Done:
     function = function_at(path)
+    if path in COPYING:
+        return lambda arguments, keywords: function(*map(arrays.plain_array, arguments), **keywords)
     return lambda arguments, keywords: function(*arguments, **keywords)
 
 
@@ -226,16 +234,16 @@ def _operator(name: str) -> Done:
             for argument in arguments:
                 if isinstance(argument, str) and not (keyed and isinstance(arguments[0], Record)):
                     raise ForbiddenError("Operators don't apply to text; it can only be an argument.")
-        return function(*arguments)
+        return function(arguments[0], arrays.indices(arguments[1])) if keyed else function(*arguments)
 
     return done
 
 
 def _set_item(arguments: Arguments, keywords: Keywords) -> Any:
     target, key, value = arguments
-    if not isinstance(target, Tensor):
+    if not isinstance(target, (Tensor, Array)):
         raise ForbiddenError(f"Items of {describe(target)} can't be assigned.")
-    target[key] = value
+    target[arrays.indices(key)] = value if isinstance(target, Array) else arrays.indices(value)
     return target
 
 
@@ -345,6 +353,8 @@ def readable(owner: Any) -> Collection[str]:
         return _PROPERTIES
     if isinstance(owner, Record):
         return owner.fields
+    if isinstance(owner, Array):
+        return array_names.FIELDS
     if isinstance(owner, tuple) and hasattr(owner, "_fields"):
         return tuple(owner._fields)
     if type(owner).__module__ == "torch.return_types":
@@ -353,6 +363,8 @@ def readable(owner: Any) -> Collection[str]:
 
 
 def _methods_of(owner: Any) -> Collection[str]:
+    if isinstance(owner, Array):
+        return array_names.METHODS
     return ("numel",) if isinstance(owner, torch.Size) else ()
 
 
@@ -366,7 +378,7 @@ _OBJECTS: tuple[tuple[Any, str], ...] = (
 )
 
 _PLAIN = (int, float, complex, str, type(None), type(...), slice, range, torch.Size, torch.dtype, torch.device,
-          torch.memory_format, torch.layout, torch.finfo, torch.iinfo)  # fmt: skip
+          torch.memory_format, torch.layout, torch.finfo, torch.iinfo, Array)  # fmt: skip
 
 
 def is_plain(value: Any) -> bool:
@@ -416,7 +428,7 @@ def sentence(words: str) -> str:
 
 def is_scalar(value: Any) -> bool:
     """Whether a value has no items to go through."""
-    if isinstance(value, Tensor):
+    if isinstance(value, (Tensor, Array)):
         return value.ndim == 0
     return isinstance(value, Record) or not isinstance(value, (tuple, list, range))
 
@@ -431,6 +443,8 @@ def describe(value: Any) -> str:
         return "a plain number"
     if isinstance(value, str):
         return "text"
+    if isinstance(value, Array):
+        return f"a numpy array of shape {value.shape}"
     if type(value).__module__ == "torch.return_types":
         return f"the result of {type(value).__name__}, which has {', '.join(readable(value))}"
     if isinstance(value, Record):

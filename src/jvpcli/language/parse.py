@@ -18,6 +18,7 @@ from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
+from jvpcli.language.statements import is_setting, is_shown
 from jvpcli.program import CLEAR, Block, Const, Equation, Known, Operand, Pack, Program, Ref, refs
 
 SHORT = 1000
@@ -213,7 +214,7 @@ class _Statements(Expressions):
 
     def statement(self, node: ast.stmt) -> None:
         """One statement."""
-        if id(node) in self.looking:
+        if id(node) in self.looking or is_setting(node) or (is_shown(node) and not _is_print(node)):
             return
         if (default := names.default_set(node)) is not None:
             begun = any(not each.op.startswith("random:") for each in self.equations) or self.default not in (None, default)
@@ -231,6 +232,8 @@ class _Statements(Expressions):
         method = node.value.func.attr if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute) else ""
         if method == "zero_grad":
             self.emit(CLEAR, (), node)
+        elif method == "retain_grad":
+            return  # what is asked says whose gradient it is
         elif method in ("eval", "train") and self.sets_mode(node.value.func.value):  # type: ignore[attr-defined]
             return  # modules are made so
         elif method == "requires_grad_" and isinstance(target := node.value.func.value, ast.Name):  # type: ignore[attr-defined]

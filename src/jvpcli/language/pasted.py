@@ -16,6 +16,7 @@ from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
     separate,
+    with_named_leaves,
     with_own_names,
     with_weights,
     without_leaves,
@@ -149,7 +150,9 @@ def read_pasted(
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_imports(body)
     changed = bool(moved) or len(body) > len(tree.body)
-    parts, own_seed = with_seed([part for statement in opened(body) for part in separate(statement)], seed)
+    done, named = with_named_leaves([*opened(body)])
+    moved = [*moved, *named]
+    parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
     turn = one_turn(parts, code)
     written = turn.statements
     places = list(calls_of(written, code))
@@ -187,8 +190,8 @@ def read_pasted(
         return None
     explained = [] if subject is None else [calls.index(each) for each in subject.calls]
     of_turn = subject is None or not subject.calls or subject.calls[-1].place >= turn.start
+    made = [*leaves]
     if found is not None and of_turn and (left := turn.left(code)):
-        found = replace(found, wrt=found.wrt or tuple(leaves))
         stays = {id(part) for part in turn.statements[turn.start :]}
         kept = [part for part in kept if id(part) in stays or not {*assigned([part])} or not {*assigned([part])} <= left.keys()]
         leaves = {**leaves, **left}
@@ -200,6 +203,9 @@ def read_pasted(
     kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if found is not None and statements != written:  # what only concerns leaves before the last is another question
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
+    if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
+        read = _read_by([found.expression, *map(ast.unparse, kept)])
+        found = replace(found, wrt=tuple(name for name in made if name in read))
     if found is not None:
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]

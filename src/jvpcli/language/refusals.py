@@ -70,6 +70,12 @@ def functional_call() -> JvpError:
     )
 
 
+def unwritten(path: str, dtype: str) -> JvpError:
+    """`torch.Tensor(2, 3)`: memory as it is."""
+    hint = f"Write torch.tensor([…], dtype={dtype}), or torch.zeros(…)."
+    return ForbiddenError(f"`{path}` of sizes is memory that nobody has written.", hints=[hint])
+
+
 def late_default() -> JvpError:
     """A dtype for new tensors that is set where there are some."""
     message = "The dtype of new tensors is set once, before anything is computed: torch.set_default_dtype stands first."
@@ -188,7 +194,8 @@ def _no_such_path(root: str, written: str) -> JvpError:
         return ForbiddenError(f"`{written}` is a namespace, not a value.")
     if root in FOREIGN_ROOTS:
         near = catalog.suggest(FOREIGN_ROOTS[root] + written[len(root) :])
-        message = f"There is no `{root}` here; an expression has torch, math and F."
+        own = root in ("np", "numpy")  # of which some is there
+        message = f"There is no `{written}` here." if own else f"There is no `{root}` here; an expression has torch, math and F."
         return UnknownNameError(message, hints=_did_you_mean(near or catalog.suggest(written.rpartition(".")[2])))
     owner, _, name = whole.rpartition(".")
     if owner == "torch.nn" and catalog.is_function(f"torch.nn.functional.{name}"):

@@ -80,7 +80,7 @@ class Run:
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
-    `decisions` are the slots whose values decided what ran.
+    `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class Run:
         self.calls = 0
         self.lists_change = False
         self.decisions: set[int] = set()
+        self.drawn: Any = None
         self.bytes = 0
         self.storages: set[int] = set()
 

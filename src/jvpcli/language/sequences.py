@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError
-from jvpcli.language import catalog, limits
-from jvpcli.language.operations import describe, is_scalar, sentence
+from jvpcli.language import arrays, catalog, limits, refusals
+from jvpcli.language.arrays import Array
+from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
 from jvpcli.program import Const, Equation, Operand
 
@@ -162,7 +164,7 @@ def augmented(run: Run, equation: Equation) -> Operand:
             return held
     elif items_in(held) is None:
         left = run.read(held)
-        if isinstance(left, Tensor) and hasattr(left, f"__{equation.target}__"):
+        if isinstance(left, (Tensor, Array)) and hasattr(left, f"__{equation.target}__"):
             return run.plain(equation)
     return run.step(replace(equation, op=f"op:{catalog.AUGMENTED[equation.target]}"))
 
@@ -225,7 +227,50 @@ def sequence(run: Run, equation: Equation) -> Operand:
     return run.pack(kind, items[::-1] if equation.target == "reversed" else items)
 
 
+def numpys(run: Run, equation: Equation) -> Operand:
+    """A call of numpy's: what draws takes from a stream of its own, which the run keeps."""
+    if not equation.target.startswith("random."):
+        return run.plain(equation)
+    operands = run.operands(equation)
+    keywords = tuple((name, run.on_tape(operand)) for name, operand in run.spread(equation.keywords))
+    arguments, named = [run.read(operand) for operand in operands], {name: run.read(operand) for name, operand in keywords}
+    run.drawn = arrays.stream() if run.drawn is None else run.drawn
+    step = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot() if run.in_loop else equation.slot)
+    try:
+        value = arrays.drawn(run.drawn, equation.target, arguments, named)
+    except (TypeError, ValueError) as error:
+        raise run.failure(error, step, arguments, named) from None
+    return run.record(step, value)
+
+
+def typed(run: Run, equation: Equation) -> Operand:
+    """`torch.LongTensor(values)`: a tensor of a list of numbers, or the numbers of a tensor of that dtype.
+
+    Raises:
+        ForbiddenError: it is a size, and what the tensor holds nobody has written.
+        EvaluationError: it is a tensor of another dtype, which PyTorch refuses.
+    """
+    given = run.on_tape(equation.operands[0])
+    value, dtype = run.read(given), named_constant(_path(equation))
+    if isinstance(value, Tensor) and value.dtype == dtype:
+        return run.do("method:detach", [given], equation.span)
+    if isinstance(value, Tensor):
+        raise EvaluationError(f"`{equation.target}` takes a tensor of its own dtype, and this is {value.dtype}.")
+    if is_scalar(value) or isinstance(value, torch.Size):
+        raise refusals.unwritten(equation.target, _path(equation))
+    return run.do("call:torch.tensor", [given], equation.span, equation.keywords)
+
+
+def _path(equation: Equation) -> str:
+    """The name of the dtype that is asked for."""
+    (_, dtype), = equation.keywords
+    assert isinstance(dtype, Const)
+    return dtype.path or ""
+
+
 HANDLERS: Mapping[str, Handler] = {
+    "typed": typed,
+    "numpy": numpys,
     "loop": loop,
     "if": choose,
     "and": both,

@@ -77,7 +77,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, _Staying(tree).visit(tree) if "dev" in code else tree
+                return text, _Staying(tree).visit(tree) if "dev" in code or "cpu" in code else tree
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -106,6 +106,15 @@ def _is_device(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+def _names_device(node: ast.expr) -> bool:
+    """Whether a value is a device, by what it says: `"cuda" if … else "cpu"`, `torch.device(…)`."""
+    if isinstance(node, ast.IfExp):
+        return _names_device(node.body) and _names_device(node.orelse)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and node.value.partition(":")[0] in ("cpu", "cuda", "mps")
+    return isinstance(node, ast.Call) and _is_device(node)
+
+
 def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
     """An assignment whose value `was` a move and is now read as what is moved: nothing, where that leaves `net = net`."""
     (target, *others), value = node.targets, node.value
@@ -118,9 +127,12 @@ class _Staying(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module) -> None:
         """Names that the text gives to what is no device stand for that."""
-        given = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and not _is_device(node.value)]
-        others = {target.id for node in given for target in node.targets if isinstance(target, ast.Name)}
-        self.devices = {"device", "dev"} - others
+        made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
+        for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
+            for target in [part for part in node.targets if isinstance(part, ast.Name)]:
+                made.setdefault(target.id, []).append(node.value)
+        named = {"device", "dev", *(name for name, values in made.items() if all(map(_names_device, values)))}
+        self.devices = {name for name in named if all(map(_is_device, made[name]))}
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""

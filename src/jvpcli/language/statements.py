@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import CHECKS, is_block, is_true, items, name_of, parsed, path
+from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, free_names, turns_on
 from jvpcli.language.source import is_text
@@ -27,17 +27,35 @@ def _in_place(statements: list[ast.stmt]) -> list[ast.stmt]:
     functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef) and not part.decorator_list}
     uses = [node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
     for place, statement in enumerate(statements):
-        call = statement.value if isinstance(statement, ast.Expr) else None
+        call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
         function = functions.get(path(call.func)) if isinstance(call, ast.Call) else None
         given = _given(function, call) if function is not None and isinstance(call, ast.Call) else None
-        if function is None or given is None or uses.count(function.name) != 1 or _leaves(function.body):
+        if function is None or given is None or uses.count(function.name) != 1:
+            continue
+        done = _done_by(function, statement)
+        if done is None:
             continue
         rest = [part for part in statements if part is not function and part is not statement]
         own = {*assigned([*function.body, *given])} - {part.arg for part in function.args.args if part.arg not in assigned(given)}
         if own.isdisjoint(set().union({*assigned(rest)}, *map(free_names, rest))):
-            body = [*statements[:place], *given, *_opened(function.body), *statements[place + 1 :]]
+            body = [*statements[:place], *given, *_opened(done), *statements[place + 1 :]]
             return _in_place([part for part in body if part is not function])
     return statements
+
+
+def _done_by(function: ast.FunctionDef, statement: ast.stmt) -> list[ast.stmt] | None:
+    """What a function does in the place of a statement that calls it; None where it leaves in another way than at its end.
+
+    What one gives back is taken out of it only where it calls backward, which a function that is differentiated never does.
+    """
+    *body, last = function.body
+    if not _leaves(function.body):
+        return function.body if isinstance(statement, ast.Expr) else None
+    backward = any(isinstance(part, ast.Call) and is_backward(part) for part in ast.walk(function))
+    if not backward or _leaves(body) or not isinstance(last, ast.Return) or last.value is None:
+        return None
+    taken = ast.Assign(statement.targets, last.value, lineno=0) if isinstance(statement, ast.Assign) else ast.Expr(last.value)
+    return [*body, taken]
 
 
 def _given(function: ast.FunctionDef, call: ast.Call) -> list[ast.Assign] | None:
@@ -51,7 +69,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> list[ast.Assign] | None
     made = all(isinstance(given, (ast.Call, ast.Constant)) for _, given in pairs)
     if any(others) or call.keywords or len(names) != len(call.args) or not made:
         return None
-    return [ast.copy_location(assignment(name, given), given) for name, given in pairs]
+    return [assignment(name, given) for name, given in pairs]
 
 
 def _leaves(statements: Sequence[ast.AST]) -> bool:
@@ -62,7 +80,7 @@ def _leaves(statements: Sequence[ast.AST]) -> bool:
 
 
 def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in statements:
+    for place, statement in enumerate(statements):
         if is_text(statement):
             continue
         test = statement.test if isinstance(statement, ast.If) else None
@@ -71,8 +89,18 @@ def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         clear = [isinstance(each, ast.Call) and name_of(each) in TRANSPARENT for each in named]
         if isinstance(statement, (ast.If, ast.With)) and (is_main or (clear and all(clear))):
             yield from _opened(statement.body)
+        elif isinstance(statement, ast.Try) and _only_says(statement, statements[place + 1 :]):
+            yield from _opened([*statement.body, *statement.orelse, *statement.finalbody])
         else:
             yield statement
+
+
+def _only_says(statement: ast.Try, rest: Sequence[ast.stmt]) -> bool:
+    """Whether what fails in a `try` is only told of, and nothing goes on behind it: then the failure is what is asked for."""
+    handled = [part for handler in statement.handlers for part in handler.body]
+    imports = all(isinstance(part, (ast.Import, ast.ImportFrom)) for part in statement.body)
+    says = all(isinstance(part, ast.Pass) or is_passed_over(part) for part in handled)
+    return says and (imports or all(map(is_passed_over, rest)))
 
 
 OF_FUNCTIONS = frozenset({"jacrev", "jacfwd", "vmap", "functional_call", "grad", "hessian", "jvp", "vjp"})
@@ -82,23 +110,47 @@ OF_VALUES = frozenset({"jacobian", "hvp", "vhp", "hessian"})
 
 def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The statements, and in front the imports that are not shown of functions that give derivatives."""
-    names = [name for part in statements for node in ast.walk(part) for name in (imported(node) if isinstance(node, ast.stmt) else [])]
-    free = set().union(*map(free_names, statements)) - {*assigned(statements), *names}
-    calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
-    called = {path(call.func) for call in calls} & free
-    made = {path(call.func.func) for call in calls if isinstance(call.func, ast.Call)}
-    given = {path(part) for call in calls if path(call.func) in OF_FUNCTIONS for part in call.args}
-    made |= {path(part.func) for call in calls if path(call.func) in OF_FUNCTIONS for part in call.args if isinstance(part, ast.Call)}
+    nodes = [node for part in statements for node in ast.walk(part)]
+    shown = {name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for name in imported(node)}
+    free = set().union(*map(free_names, statements)) - {*assigned(statements)} - shown
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    arguments = [part for call in calls if path(call.func) in OF_FUNCTIONS for part in call.args]
+    of_functions = {path(call.func.func) for call in calls if isinstance(call.func, ast.Call)}
+    of_functions |= {path(part.func if isinstance(part, ast.Call) else part) for part in arguments}
     found = []
-    for name in sorted(called & (OF_FUNCTIONS | OF_VALUES)):
-        func = name in OF_FUNCTIONS and (name in made | given or name not in (*OF_VALUES, "grad"))
+    by_name = {path(call.func) for call in calls if len(call.args) + len(call.keywords) > 1} | of_functions
+    for name in sorted(by_name & free & (OF_FUNCTIONS | OF_VALUES)):
+        func = name in OF_FUNCTIONS and (name in of_functions or name not in (*OF_VALUES, "grad"))
         module = "torch.func" if func else "torch.autograd" if name == "grad" else "torch.autograd.functional"
         found.append(ast.ImportFrom(module, [ast.alias(name)], 0))
     return [*found, *statements]
 
 
-SHOWING = frozenset({"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb"})
+SHOWING = frozenset(
+    {"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb", "pbar", "bar",
+     "pdb"}
+)  # fmt: skip
 """What calls that only show something begin with, as people name it."""
+
+SETTINGS = (
+    "torch.set_printoptions", "torch.autograd.set_detect_anomaly", "torch.set_num_threads", "torch.backends.cudnn.",
+    "torch.use_deterministic_algorithms", "torch.cuda.manual_seed", "torch.cuda.empty_cache", "torch.cuda.synchronize",
+    "np.set_printoptions", "random.seed", "warnings.filterwarnings", "warnings.simplefilter", "os.environ",
+    "gc.collect", "sys.stdout.", "np.testing.", "torch.testing.",
+)  # fmt: skip
+"""How calls and assignments begin that change how Python and its libraries work, and no number; the answer has options."""
+
+
+def is_setting(statement: ast.stmt, *others: str) -> bool:
+    """`torch.set_printoptions(…)`, `torch.backends.cudnn.benchmark = True`, `os.environ["…"] = "1"`, and what begins so."""
+    target: ast.expr | None = None
+    if isinstance(statement, ast.Assign):
+        (target, *_) = statement.targets
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        target = statement.value.func
+    while isinstance(target, ast.Subscript):
+        target = target.value
+    return target is not None and path(target).startswith((*SETTINGS, *others))
 
 
 def is_passed_over(statement: ast.stmt) -> bool:

@@ -7,11 +7,11 @@ import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.language.calls import argument, is_backward, path, text_of
+from jvpcli.language.calls import FUNCTIONAL, TRANSFORMS, argument, is_backward, name_of, path, text_of
 from jvpcli.language.dependence import changed, drawing, needed, root_of
 from jvpcli.language.leaves import without_leaves
 from jvpcli.language.names import assigned, constructed, free_names, read_first
-from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, unused_name
+from jvpcli.language.statements import assignment, cleared, is_passed_over, method_of, of_leaf, reads_grad, unused_name
 from jvpcli.language.subject import around, calls_of, shows
 
 
@@ -44,20 +44,21 @@ class Turn:
         return {name: "\n".join([*lines, name]) for name in self.carried}
 
 
-def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] = ()) -> Turn:
+def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] | None = None) -> Turn:
     """A program that ends with a loop that asks for derivatives, by one turn: the last, where that is known; else the program.
 
     Where no turn clears or moves anything, the gradients of all turns add up; so do those of a loop in it.  Of a loop in a
     loop it is a turn of both.  What stands `outside` comes before the statements.
     """
     shown = statements
-    while len(shown) > 1 and _only_shows(shown[-1], shown[:-1]):
+    while len(shown) > 1 and (_only_shows(shown[-1], shown[:-1]) or (outside is None and not _derives(shown[-1]))):
         shown = shown[:-1]
     last = shown[-1] if shown else None
     if not isinstance(last, (ast.For, ast.While)):
         return Turn(statements)
     before = shown[:-1]
-    inner = one_turn(last.body, code, [*outside, *before])
+    around_it = [*(outside or ()), *before]
+    inner = one_turn(last.body, code, around_it)
     if inner.adds_up:
         last = copy.copy(last)
         last.body = inner.statements
@@ -67,7 +68,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     stepping = _steps(last)
     alone = isinstance(last, ast.While) or _leaves_early(last) or any(map(drawing(statements), last.body))
     first = alone or stepping or bool(not calls and not inner.earlier)
-    start, around_it = len(before), [*outside, *before]
+    start = len(before)
     head: list[ast.stmt] = []
     earlier: list[ast.stmt] = []
     own = {*assigned(around_it)}
@@ -98,7 +99,7 @@ def one_turn(statements: list[ast.stmt], code: str, outside: Sequence[ast.stmt] 
     elsewhere = changed(last) - own or any(not {*assigned([part])} <= own for part in augmented)  # by another name
     carried = _carried(last, body, around_it, own, {*without_leaves(around_it, code)[1]} if elsewhere else ())
     if is_backward(call) and isinstance(call.func, ast.Attribute) and not (
-        carried or cleared(last) or argument(call, 0, "gradient")
+        carried or cleared(last) or argument(call, 0, "gradient") or without_leaves(body, code)[1]
     ):
         total = unused_name("total", [*statements, *body])
         added = assignment(total, ast.BinOp(ast.Name(total, ast.Load()), ast.Add(), call.func.value))
@@ -145,6 +146,15 @@ def _only_shows(statement: ast.stmt, before: Sequence[ast.stmt]) -> bool:
         tree = ast.Module([*before], [])
         return isinstance(value, (ast.Subscript, ast.Attribute)) and root_of(value) in constructed(tree)
     return value is not None and (shows(statement, set()) or is_passed_over(statement) or isinstance(value, ast.Name))
+
+
+def _derives(statement: ast.stmt) -> bool:
+    """Whether a statement may ask for a derivative, or make what is asked by."""
+    calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    asking = any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL, "backward") for call in calls)
+    return asking or reads_grad(statement) or any(of_leaf(call) is not None for call in calls) or not isinstance(
+        statement, (ast.Expr, ast.Assign, ast.AugAssign, ast.If, ast.With, ast.For)
+    )
 
 
 def _steps(loop: ast.stmt) -> bool:

@@ -1,0 +1,93 @@
+"""numpy's arrays in a program, against Python running the same text; and that nothing else of numpy is reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import jvpcli
+
+SAME = [
+    "a = np.linspace(0, 1, 3); b = a[1:]; b[0] = 7; x * torch.from_numpy(a)",
+    "a = np.arange(3.); b = a; a += 1; x * torch.tensor(b)",
+    "t = 0\nfor row, y in zip(np.array([[1., 2.], [3., 4.]]), [2, 3]):\n    t = t + (x[:2] * torch.tensor(row)).sum() * y\nt",
+    "a = np.array([[1., 2., 4.], [3., 0., 1.]]); x * torch.as_tensor(a.mean(axis=0) + a.std(0))",
+    "x[torch.from_numpy(np.array([1., 2., 3.]) > 1.5)]",
+    "x[np.array([2, 0])]",
+    "a = np.zeros(3, dtype=np.float32); a[1] = 5; x * torch.from_numpy(a)",
+    "x * torch.from_numpy(np.array([1, 2, 3]) / 2)",
+    "x * len(np.arange(5)) * float(np.exp(1.0))",
+    "g = np.meshgrid(np.arange(2.), np.arange(3.))\nx * torch.tensor(g[1][:, 0])",
+    "a = np.array([3., 1., 2.]).reshape(-1, 1)\nx * torch.tensor(a.T[0].copy())",
+    "x * torch.tensor(np.where(np.arange(3) > 1, 1., np.sqrt(2.)))",
+    "x * torch.FloatTensor(np.array([1., 2., 3.], dtype=np.float32))",
+    "s = [v * 2 for v in np.arange(3.)]\nx * torch.tensor(s)",
+    "np.random.seed(3); a = np.random.rand(3); b = np.random.randn(2, 3); x * torch.tensor(a + b[1])",
+    "x * torch.tensor(x.detach().numpy() ** 2)",
+]
+
+
+def by_python(text: str, x: torch.Tensor) -> torch.Tensor:
+    scope = {"torch": torch, "np": np, "x": x}
+    *lines, last = text.split("\n") if "\n" in text else text.split("; ")
+    exec("\n".join(lines), scope)
+    found = eval(last, scope)
+    assert isinstance(found, torch.Tensor)
+    return found.detach()
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_numbers_are_numpys(text: str) -> None:
+    x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (found,) = jvpcli.inspect(text, x=x.detach()).to_dict()["outputs"].values()
+    expected = by_python(text, x)
+    torch.testing.assert_close(torch.tensor(found["value"], dtype=getattr(torch, found["dtype"])), expected)
+
+
+@pytest.mark.parametrize("text", ["np.sqrt(x)", "x.numpy()", "x * np.ones(3)"])
+def test_what_needs_a_gradient_is_no_array(text: str) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        by_python(text, torch.ones(3, requires_grad=True))
+    with pytest.raises(jvpcli.JvpError) as caught:
+        jvpcli.inspect(text, x=[1.0, 2.0, 3.0])
+    assert caught.value.torch_message == str(raised.value)
+
+
+def test_what_a_tensor_shares_its_memory_with_stays_as_it_is() -> None:
+    with pytest.raises(jvpcli.JvpError, match="shares its memory"):
+        jvpcli.inspect("a = np.zeros(3); t = torch.from_numpy(a); a[0] = 1; x * t", x=[1.0, 2.0, 3.0])
+
+
+TOO_LARGE = [
+    "np.zeros(np.sum(np.array([10 ** 12])))", "np.ones((10 ** 5, 1)) * np.ones(10 ** 5)",
+    "np.linspace(np.zeros(10 ** 6), 1, 10 ** 6)",
+    "np.diag(np.ones(10 ** 4))", "np.tile(np.ones(1000), 10 ** 6)", "np.ones(10 ** 4).repeat(10 ** 5)",
+    "np.array(range(10 ** 9))",
+    "np.random.rand(10 ** 6, 10 ** 6)", "np.random.normal(0, 1, 10 ** 10)", "np.outer(np.ones(10 ** 5), np.ones(10 ** 5))",
+    "np.random.choice(10 ** 12, 3)", "np.repeat(1., np.array([10 ** 12]))", "np.linspace(0, 1, num=np.array(10 ** 11))",
+    "np.add([[1.]] * 1000, np.ones((1, 10 ** 6)))", "np.arange(0, 1e12)", "np.eye(10 ** 6)",
+]  # fmt: skip
+REFUSED = [
+    "np.zeros(3, 'U9999999')", "np.zeros(3, dtype='O')", "np.array(['a'])", "np.array([1.]).values",
+    "np.array([1.]).tofile('CANARY')",
+    "np.array([1.]).dump('CANARY')", "np.load('CANARY')", "np.array([1.]).__class__", "np.array([1.]).astype('O')",
+    "np.random.default_rng(0)", "np.core.os", "np.zeros(3, [('a', 'f8', (1000000000,))])", "np.vectorize(open)",
+    "np.array([1.]).base",
+    "np.random.seed(open('CANARY'))", "np.linalg.os", "np.ones(3).check_own()", "np.ones(3).given_away()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TOO_LARGE)
+def test_an_array_has_bounds(text: str) -> None:
+    with pytest.raises(jvpcli.JvpError) as caught:
+        jvpcli.inspect(f"x * torch.tensor(({text}).sum())", x=[1.0])
+    assert caught.value.code == "limit"
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_nothing_else_of_numpy_is_reached(text: str, tmp_path: Path) -> None:
+    with pytest.raises(jvpcli.JvpError):
+        jvpcli.inspect(f"y = {text}; x * 2", x=[1.0])
