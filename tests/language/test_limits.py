@@ -69,6 +69,7 @@ TENSORS = [
     "torch.full(fill_value=1., size=(10**12,))", "torch.arange(start=1, end=10**12)", "torch.eye(m=10**6, n=10**6)",
     "x.repeat(repeats=(10**10,))", "F.pad(input=x, pad=(10**12, 0))", "torch.diag(input=torch.zeros(10**6))",
     "y = torch.zeros(10**5, 1); F.linear(weight=y, input=y)", "y = torch.zeros(10**5, 1); torch.matmul(y, other=y.T)",
+    "y = torch.zeros(10**5, 1); torch.add(y, other=y.T)", "torch.zeros(10**6, 0) @ torch.zeros(0, 10**6)",
     "[torch.zeros(10**7) for k in range(1000)]", "y = torch.zeros(10**7); " + "y = y + 1; " * 100 + "y",
 ]  # fmt: skip
 
@@ -187,6 +188,19 @@ def test_forecasts_are_the_results_sizes(
     assert elements == result.numel()
     if op not in ("call:torch.eye", "method:to") and result.is_floating_point():
         assert width == result.element_size()
+
+
+def test_what_is_let_through_unlooked_at_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the bound is set to: no result has as many elements where the operands were taken for small."""
+    several = [("call:torch.cat", [[x[:1]] * 9], {}), ("op:matmul", [m[:, :0], m[:0]], {})]
+    several += [("call:torch.add", [m[:, :1]], {"other": m[0]})]
+    bounded = [case for case in (*FORECASTS, *several) if forecast._rule(case[0]) in forecast._BOUNDED]
+    for op, arguments, keywords in bounded:
+        elements = apply_operation(op, arguments, keywords).numel()
+        for bound in (1, 2, 4, 8, 16, 32):
+            monkeypatch.setattr(forecast, "SMALL", 64 * bound)
+            assert elements < bound or not forecast._is_small((*arguments, *keywords.values())), op
+    assert len(bounded) > 20
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (4, 0), (2, 3, 0), (2, 0, 9), (0, 7), (5, 0, 0)])

@@ -7,7 +7,7 @@ is let through, and torch or the operating system says no.  Sources: the shapes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, zip_longest
@@ -77,7 +77,7 @@ def _refuse_beyond(op: str, elements: int, width: int, held: int, memory_limit: 
 def result_size(op: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[int, int]:
     """Elements of a step's result and bytes of each; (0, 0) where that isn't known."""
     rule = _rule(op)
-    if rule is None or (rule is _broadcast and _is_small(arguments)):
+    if rule is None or (rule in _BOUNDED and _is_small((*arguments, *keywords.values()))):
         return 0, 0
     try:
         given = _Given(*_placed(op, rule, arguments, keywords))
@@ -176,13 +176,26 @@ def _broadcast(given: _Given) -> int:
     return math.prod(_broadcast_shapes(*(tensor.shape for tensor in tensors)))
 
 
-def _is_small(arguments: Sequence[Any]) -> bool:
-    """Whether tensors are so small that no broadcasting makes them large: asked first, as it is almost always so."""
+def _is_small(values: Iterable[Any]) -> bool:
+    """Whether tensors are so small that nothing that is bounded by them is large: asked first, as it is almost always so."""
     bound = 1
-    for value in arguments:
+    for value in values:
         if isinstance(value, Tensor):
-            bound *= value.numel()
+            elements = value.numel()
+            bound *= elements + 1 if elements else SMALL  # what is made of none may be large: (n, 0) @ (0, n)
+        elif isinstance(value, (list, tuple)):
+            if len(value) > FEW:
+                return False
+            for item in value:
+                if isinstance(item, Tensor):
+                    bound *= item.numel() + 1
+                elif isinstance(item, (list, tuple)):
+                    return False
     return bound < SMALL // 64
+
+
+FEW = 16
+"""A list of more is looked at as a whole."""
 
 
 def _first(given: _Given) -> int:
@@ -368,6 +381,9 @@ _RULES: Mapping[str, Callable[[_Given], int]] = {
     ),
 }
 """Function or method name to the rule for its result's number of elements."""
+
+_BOUNDED = frozenset({_broadcast, _first, _sum, _product, _matmul, _linear, _subscript})
+"""Rules that give no more than the product of the numbers of elements, each one more than there are."""
 
 _PARTS: Mapping[str, Callable[[_Given], int]] = {
     **_named("unbind", lambda given: given.arguments[0].shape[given.get(1, "dim", 0)]),
