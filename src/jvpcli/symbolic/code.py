@@ -175,11 +175,8 @@ class Writer:
             found += [self._joined(term.coefficient, scalars, list(done), want) for done in ways]
             if term.sums and tensors:
                 kept = [i for i in want if any(i in t.axes for t in tensors)]
-                found.append(
-                    self._joined(
-                        term.coefficient, scalars, [einsum([numeric(t, self.kind) for t in tensors], kept)], want
-                    )
-                )
+                whole_sum = einsum([numeric(t, self.kind) for t in tensors], kept)
+                found.append(self._joined(term.coefficient, scalars, [whole_sum], want))
         found = sorted(
             {torch_text(t.expr) + str(t.below): t for t in found}.values(),
             key=lambda t: cost(permuted(t, [i for i in want if i in t.axes]).expr),
@@ -239,15 +236,11 @@ class Writer:
             n = t.expr.entries
             spread = variance(t.expr, coefficient)
             if spread is not None:
-                tensors = [*tensors[:k], Tensor(spread[0], t.axes), *tensors[k + 1 :]]
+                tensors[k] = Tensor(spread[0], t.axes)
                 coefficient *= spread[1]
             elif n > 1 and coefficient.denominator % n == 0:
                 text, matrix = t.expr.text.replace(".sum(", ".mean("), t.expr.matrix and "mean({0})"
-                tensors = [
-                    *tensors[:k],
-                    Tensor(replace(t.expr, text=text, matrix=matrix, entries=0), t.axes),
-                    *tensors[k + 1 :],
-                ]
+                tensors[k] = Tensor(replace(t.expr, text=text, matrix=matrix, entries=0), t.axes)
                 coefficient *= n
         if coefficient.denominator != 1 and tensors and all(is_truth(t.expr) for t in tensors):
             tensors = [numeric(tensors[0], self.kind), *tensors[1:]]  # else the number would be of the default dtype

@@ -134,35 +134,11 @@ def contracted(a: Tensor, b: Tensor, over: set[Index], kind: str) -> Iterator[Te
         yield summed(whole, over)
     if len(shared) == 1 and over == set(shared):
         (c,) = shared
-        if not batch and len(left) <= 1 and len(right) <= 1:
-            for (x, own), (y, others) in (((a, left), (b, right)), ((b, right), (a, left))):
-                if len(others) > len(own):
-                    continue
-                first = permuted(x, (*own, c)).expr
-                second = permuted(y, (c, *others)).expr
-                axes = (*own, *others)
-                yield Tensor(Expr("matmul", (first, second), ndim=len(axes)), axes)
-        elif not batch and len(left) >= 1 and len(right) <= 1:
-            axes = (*left, *right)
-            yield Tensor(
-                Expr("matmul", (permuted(a, (*left, c)).expr, permuted(b, (c, *right)).expr), ndim=len(axes)), axes
-            )
-        elif not batch and len(right) >= 1 and len(left) <= 1:
-            axes = (*right, *left)
-            yield Tensor(
-                Expr("matmul", (permuted(b, (*right, c)).expr, permuted(a, (c, *left)).expr), ndim=len(axes)), axes
-            )
-        elif batch and len(left) == 1 and len(right) == 1:
-            for (x, own), (y, others) in (((a, left), (b, right)), ((b, right), (a, left))):
+        for (x, own), (y, others) in (((a, left), (b, right)), ((b, right), (a, left))):
+            if len(own) == len(others) == 1 if batch else len(others) <= min(1, len(own)):
+                factors = permuted(x, (*batch, *own, c)).expr, permuted(y, (*batch, c, *others)).expr
                 axes = (*batch, *own, *others)
-                yield Tensor(
-                    Expr(
-                        "matmul",
-                        (permuted(x, (*batch, *own, c)).expr, permuted(y, (*batch, c, *others)).expr),
-                        ndim=len(axes),
-                    ),
-                    axes,
-                )
+                yield Tensor(Expr("matmul", factors, ndim=len(axes)), axes)
     yield einsum((a, b), (*batch, *left, *right))
 
 

@@ -70,12 +70,8 @@ def huber_loss(x: Lam, target: Lam, reduction: str = "mean", delta: float = 1.0)
 def smooth_l1_loss(
     x: Lam, target: Lam, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0
 ) -> Lam:
-    scale = Fraction(1) / Fraction(str(beta))
-    return (
-        over(times_of(huber_loss(x, target, reduction, beta), 1), beta)
-        if beta != 1
-        else huber_loss(x, target, reduction, float(scale))
-    )
+    huber = huber_loss(x, target, reduction, beta)
+    return huber if beta == 1 else over(huber, beta)
 
 
 def binary_cross_entropy(
