@@ -36,7 +36,7 @@ CASES = {
     "diagonal": ("torch.sin(x)", {"x": randn(50)}),
     "stencil": ("(x[2:] - 2 * x[1:-1] + x[:-2]) * x[1:-1]", {"x": randn(40)}),
     "product": ("X @ W", {"X": randn(6, 5), "W": randn(5, 4)}),
-    "batched product": ("torch.einsum('bij,bjk->bik', A, B)", {"A": randn(2, 4, 2), "B": randn(2, 2, 3)}),
+    "batched product": ("torch.einsum('bij,bjk->bik', A, B)", {"A": randn(3, 2, 2), "B": randn(3, 2, 3)}),
     "broadcast": ("x[:, None] + w[None] * x[0]", {"x": randn(5), "w": randn(6)}),
     "softmax": ("torch.softmax(x, 1)", {"x": randn(6, 5)}),
     "convolution": ("F.conv1d(x[None, None], k[None, None]).relu()", {"x": randn(30), "k": randn(3)}),
