@@ -110,9 +110,12 @@ def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, Dask writes no log: what matters is told as an error."""
+    """Inside, Dask writes no log, and Python no word of semaphores after Ctrl-C: what matters is told as an error."""
     import logging
+    import sys
 
+    said = "ignore::UserWarning:multiprocessing.resource_tracker"  # by a process that is started with these options
+    sys.warnoptions.append(said)
     known = logging.root.manager.loggerDict.items()
     loggers = [each for name, each in known if name.startswith("distributed") and isinstance(each, logging.Logger)]
     before = [each.level for each in loggers]
@@ -121,6 +124,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.warnoptions.remove(said)
         for each, level in zip(loggers, before, strict=True):
             each.setLevel(level)
 

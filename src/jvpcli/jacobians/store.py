@@ -5,10 +5,12 @@ What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,8 +25,10 @@ from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.store_layout import (
     Layout,
     Opened,
+    chunks_of,
     dtype_in,
     input_place,
+    is_short,
     numpy_dtype,
     open_array,
     open_in,
@@ -83,22 +87,53 @@ def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Nam
     begun = f"{target}.{os.urandom(6).hex()}.partial"
     told: Any = {"format": FORMAT, "question": question, "cuts": list(map(asdict, cuts)), "complete": False}
     try:
-        root = zarr.open_group(begun, mode="w-", zarr_format=3, attributes={"jvp": told})
-        for name, value in inputs.items():
-            held = root.create_array(input_place(name), data=as_numpy(value))
-            held.attrs["dtype"] = dtype_name(value.dtype)
-        for cut in cuts:
-            y = problem.differentiable[cut.output]
-            for x in cut.inputs:
-                _lay_out(root, Layout.of(cut, x, y, problem.leaves[x]))
-        with suppress(OSError):
-            os.rmdir(target)  # an empty folder
-        os.rename(begun, target)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {why(error, path)}") from error
+        with writing(path), zarr.config.set(THREADS):
+            root = zarr.open_group(begun, mode="w-", zarr_format=3, attributes={"jvp": told})
+            for name, value in inputs.items():
+                data = as_numpy(value)
+                held = root.create_array(input_place(name), data=data, chunks=chunks_of(data.shape, data.itemsize))
+                held.attrs["dtype"] = dtype_name(value.dtype)
+            for cut in cuts:
+                y = problem.differentiable[cut.output]
+                for x in cut.inputs:
+                    _lay_out(root, Layout.of(cut, x, y, problem.leaves[x]))
+            with suppress(OSError):
+                os.rmdir(target)  # an empty folder
+            os.rename(begun, target)
     finally:
-        for left in Path(target).parent.glob(f"{Path(target).name}.{'[0-9a-f]' * 12}.partial"):  # and what others died over
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(target)
+
+
+def _clear(target: str) -> None:
+    """Takes away what was laid out for a store, also by those who died over it, and not moved to its place."""
+    for pause in (0, 0.01, 0.1, 1):  # after an error Zarr's threads may still be writing
+        time.sleep(pause)
+        left = list(Path(target).parent.glob(f"{glob.escape(Path(target).name)}.{'[0-9a-f]' * 12}.partial"))
+        if not left:
+            return
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Inside, a store is written.
+
+    Raises:
+        FileError: it cannot be.
+        MemoryError: there is none to compress with.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be written: {why(error, path)}",
+            explanation="Blocks that a store has whole are kept: --resume goes on from there.",
+        ) from error
+    except RuntimeError as error:
+        if is_short(error):
+            raise MemoryError from error
+        raise
 
 
 def _lay_out(root: Any, layout: Layout) -> None:
@@ -120,10 +155,8 @@ def close(path: str) -> int:
     root = opened(path, "r+")
     for left in Path(path).rglob("*.partial"):
         left.unlink(missing_ok=True)
-    try:
+    with writing(path):
         root.attrs["jvp"] = {**root.attrs["jvp"], "complete": True}
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {why(error, path)}") from error
     return written_bytes(path)
 
 
@@ -222,9 +255,9 @@ def checked(path: str, look: Callable[[], Seen]) -> Seen:
     """
     try:
         return look()
-    except (FileError, MemoryError):
-        raise
     except Exception as error:  # whatever odd metadata makes Zarr, or us, raise
+        if isinstance(error, FileError) or is_short(error):
+            raise
         what = f"{error.args[0]} is not there" if isinstance(error, KeyError) and error.args else str(error)
         raise FileError(
             f"{path} cannot be read as a store of jvp's: {what}",

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.errors import FileError, InternalError, why
+from jvpcli.errors import InternalError
 from jvpcli.jacobians.cuts import Cut
 from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
-from jvpcli.jacobians.store import THREADS
+from jvpcli.jacobians.store import THREADS, writing
 from jvpcli.jacobians.store_layout import Layout, Opened
 
 AT_A_TIME = 1 << 18
@@ -28,18 +28,11 @@ def write_block(jacobians: Mapping[tuple[str, str], Opened], cut: Cut, number: i
     """
     for x in cut.inputs:
         held = jacobians[cut.output, x]
-        try:
+        with writing(held.arrays["nnz"].store.root):
             try:
                 _write(held, number, maps[x])
             except FileNotFoundError:  # another writer has closed the store just now, and taken away what was half written
                 _write(held, number, maps[x])
-        except OSError as error:
-            path = held.arrays["nnz"].store.root
-            raise FileError(
-                f"{path} cannot be written: {why(error, path)}",
-                explanation="Blocks that are whole are kept.",
-                hints=("--resume goes on from there",),
-            ) from error
 
 
 def _write(held: Opened, number: int, block: LinearMap) -> None:

@@ -155,6 +155,15 @@ def _sharded(shape: Shape, shard: Shape, dtype: np.dtype, fill_value: float) -> 
     return Held(shape, dtype, (_divisor(shard[0], max(1, most // across)), across), shard, fill_value)
 
 
+def chunks_of(shape: Shape, itemsize: int) -> Shape:
+    """Chunks of an array that is no Jacobian: as many whole entries of the last axes as fit, at least one."""
+    room, found = max(1, CHUNK_BYTES // itemsize), []
+    for size in reversed(shape):
+        found.append(max(1, min(size, room)))
+        room = max(1, room // found[-1])
+    return tuple(reversed(found))
+
+
 def _divisor(length: int, most: int) -> int:
     """The divisor that is nearest to `most` by ratio: a chunk may be larger than it, but no shard is cut into thousands."""
     small = [k for k in range(1, isqrt(length) + 1) if length % k == 0]
@@ -246,10 +255,15 @@ def read(array: Any, at: Any = ...) -> np.ndarray:
     """
     try:
         return np.array(array[at])
-    except MemoryError:
-        raise
     except Exception as error:  # whatever a codec makes of bytes that it did not write
+        if is_short(error):
+            raise MemoryError from error
         raise damaged(array, error) from error
+
+
+def is_short(error: Exception) -> bool:
+    """Whether Python or a codec could not get the memory it wanted."""
+    return isinstance(error, MemoryError) or "not enough memory" in str(error)
 
 
 def damaged(array: Any, why: object) -> FileError:
