@@ -7,6 +7,7 @@ import copy
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
@@ -42,7 +43,7 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
             name = unused_name(f"{names[0]}_leaf", [*statements, *found])
             found.append(without_places(assignment(name, copy.deepcopy(leaf))))
             notes.append(UNNAMED.format(name=names[0], leaf=name))
-            again.value = _Instead(leaf, name).visit(again.value)
+            again.value = _Instead(leaf, name).replaced(again.value)
         found.append(without_places(again))
     return found, notes
 
@@ -294,7 +295,12 @@ class _Instead(ast.NodeTransformer):
     def __init__(self, part: ast.expr, name: str) -> None:
         self.part, self.name = part, name
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def replaced(self, value: ast.expr) -> ast.expr:
+        """The value with the name in it."""
+        found: ast.expr = self.visit(value)
+        return found
+
+    def visit(self, node: ast.AST) -> Any:
         """A part, and those in it."""
         return ast.Name(self.name, ast.Load()) if node is self.part else self.generic_visit(node)
 
