@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut
-from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.language.values import dtype_name
 
