@@ -150,11 +150,11 @@ def calls_of(task: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     ("text", "size", "calls", "operations"),
     [
-        ("torch.outer(x, x)", 4, 33, 17),
-        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 75, 34),
-        ("x.sin()", 4096, 62, 8),
-        ("(x * x).sum()", 1000, 32, 11),
-        ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 48, 41),
+        ("torch.outer(x, x)", 4, 34, 17),
+        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 79, 34),
+        ("x.sin()", 4096, 65, 8),
+        ("(x * x).sum()", 1000, 33, 11),
+        ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 49, 41),
     ],
     ids=["outer", "small", "sin", "number", "eigenvalues"],
 )
@@ -171,9 +171,9 @@ def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
 @pytest.mark.parametrize(
     ("function", "size", "calls", "operations"),
     [
-        (lambda x: torch.sin(x), 4096, 173, 9),
-        (lambda x: torch.outer(x, x), 64, 258, 13),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 176, 35),  # lighter rules: more, in less time
+        (lambda x: torch.sin(x), 4096, 178, 9),
+        (lambda x: torch.outer(x, x), 64, 265, 13),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 177, 35),  # lighter rules: more, in less time
     ],
     ids=["sin", "outer", "small"],
 )
@@ -206,7 +206,7 @@ def test_a_step_of_a_trace_stays_within_its_budget():
     few, many = traced(20), traced(120)
     many()
     steps = 100 * 8
-    assert (calls_of(many) - calls_of(few)) / steps <= 350
+    assert (calls_of(many) - calls_of(few)) / steps <= 352
     counts = []
     for task in (few, many):
         with Operations() as counted:
