@@ -381,7 +381,7 @@ def test_a_plan_is_made_once_for_a_program():
 
 
 def test_a_plan_is_known_by_the_operations_and_by_the_inputs_that_they_lead_to():
-    """Two outputs of the same operations, of which other ones are on the way: what is doubtful of one is not taken for granted."""
+    """Two outputs of the same operations, of which others are on the way: what is doubtful of one is not known of the other."""
     x, w = leaves_of([r(4, 2), r(4, 2)])
     first = torch.cdist(x, r(3, 2)).sum(1, keepdim=True) + w.sin()
     second = torch.cdist(w, r(3, 2)).sum(1, keepdim=True) + x.sin()
