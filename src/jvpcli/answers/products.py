@@ -12,8 +12,8 @@ from torch import Tensor
 
 from jvpcli.answers.question import Weight
 from jvpcli.errors import EvaluationError, InternalError, JvpError, is_out_of_memory
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.compute import Planned, plan
-from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.nearby import largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding

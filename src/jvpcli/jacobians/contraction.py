@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.figures import as_numpy
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.structure import PLACED, shared_axes, triangle
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import is_out_of_memory
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.language.values import dtype_name
 from jvpcli.report import Cotangent, InputValue, Jacobian, Value
@@ -23,20 +24,6 @@ LARGEST_DENSE = 1_000_000
 def array(tensor: Tensor) -> np.ndarray | None:
     """The numbers of a tensor, or None above the size that is written out dense."""
     return None if _written(tensor.shape) > LARGEST_DENSE else as_numpy(tensor)
-
-
-def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The numbers of a tensor; those of a dtype that numpy does not have in the next wider one."""
-    if tensor.layout is not torch.strided:
-        tensor = tensor.to_dense()
-    if tensor.dtype in _WIDER:
-        tensor = tensor.to(_WIDER[tensor.dtype])
-    if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
-        tensor = tensor.clone()
-    return tensor.numpy(force=True)
-
-
-_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def _written(shape: tuple[int, ...]) -> int:

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import FileError, InternalError, LimitError, why
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.cuts import Cut, sparse_map
 from jvpcli.jacobians.dense import Summary
-from jvpcli.jacobians.figures import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap, Shape
 from jvpcli.language.values import dtype_name
 from jvpcli.problem import Named, Problem
