@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 import torch
 
 import jvpcli
-from jvpcli.errors import UsageError
+from jvpcli.errors import NotDifferentiableError, UsageError
 
 X = torch.tensor([0.5, -1.25, 2.0], dtype=torch.float64)
 W = torch.tensor([[1.0, 0.5, -2.0], [0.25, 3.0, 1.0]], dtype=torch.float64)
@@ -160,3 +162,29 @@ def test_the_callers_tensors_and_random_numbers_stay():
     torch.testing.assert_close(result.vjp["x"], torch.as_tensor(result.report.vjp["x"].value))
     assert torch.equal(x, X)
     assert x.grad is None
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("y = x*2\nwith torch.no_grad():\n    for k in range(2):\n        y = y*3\ny", "`*` runs under torch.no_grad, where"),
+    ("with torch.inference_mode():\n    y = x.sin()\ny", "`sin` runs under torch.inference_mode, where"),
+    ("g, = torch.autograd.grad((x*2).sum(), x, create_graph=True); g.sum()", "`grad` gives numbers without a gradient"),
+])  # fmt: skip
+def test_the_end_of_a_graph_is_told_with_its_cause(text, why):
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    scope = {"x": x, "torch": torch}
+    *before, last = ast.parse(text).body
+    exec(compile(ast.Module(before, []), "", "exec"), scope)
+    assert not eval(compile(ast.Expression(last.value), "", "eval"), scope).requires_grad  # so it is in PyTorch
+    with pytest.raises(NotDifferentiableError) as caught:
+        jvpcli.inspect(text, x=x.detach())
+    assert why in str(caught.value.explanation)
+
+
+def test_a_second_derivative_without_create_graph_is_told_so():
+    text = "x = torch.tensor([1.,2.], requires_grad=True)\ng, = torch.autograd.grad((x**2).sum(), x)\n"
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        exec(f"{text}torch.autograd.grad(g.sum(), x)", {"torch": torch})
+    with pytest.raises(NotDifferentiableError) as caught:
+        jvpcli.inspect(f"{text}torch.autograd.grad(g.sum(), x)")
+    assert "`grad` was called without create_graph=True" in str(caught.value.explanation)
+    assert "create_graph=True" in caught.value.hints[0]

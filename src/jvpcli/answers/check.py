@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, read_tangents, text_of
-from jvpcli.gradcheck.check import Outcome
+from jvpcli.gradcheck.check import KINK, Outcome
 from jvpcli.gradcheck.check import check as check_derivatives
 from jvpcli.gradcheck.vectors import Tolerance
 from jvpcli.gradcheck.verdict import report_of
@@ -24,10 +24,11 @@ def check(request: Request) -> CheckReport:
     """
     outcome = examine(request)
     found = report_of(outcome, text_of(request))
-    if outcome.function is not None and outcome.function.problem.tied:
-        from jvpcli.answers.warnings import tied  # seldom needed
+    if outcome.function is not None and (outcome.function.problem.tied or outcome.verdict == KINK):
+        from jvpcli.answers.warnings import repeated, tied  # seldom needed
 
-        found = replace(found, warnings=(*tied(outcome.function.problem), *found.warnings))
+        problem = outcome.function.problem
+        found = replace(found, warnings=(*tied(problem), *repeated(problem), *found.warnings))
     return replace(found, calls=request.calls, passed_over=request.passed_over)
 
 

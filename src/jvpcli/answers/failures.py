@@ -18,7 +18,7 @@ from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
 from jvpcli.options import command
 from jvpcli.problem import Problem
-from jvpcli.program import Equation, Program, refs, takes_shape
+from jvpcli.program import Const, Equation, Program, refs, takes_shape
 from jvpcli.repairs.diagnosis import PATIENCE, diagnose, explained, repaired
 from jvpcli.request import Request
 
@@ -222,6 +222,25 @@ def _operands(step: Equation, evaluation: Evaluation) -> list[object]:
     return [evaluation.values.get(slot) for operand in parts for slot in refs(operand)]
 
 
+def _around(step: Equation, equations: Sequence[Equation], block: str | None = None) -> str | None:
+    """The innermost block that a step stands in by the text and that says whether graphs are recorded."""
+    for equation in equations:
+        if (equation.op, equation.span) == (step.op, step.span):
+            return block
+        inside = equation.target if equation.kind == "with" else block
+        for body in equation.bodies:
+            found = _around(step, body.equations, inside)
+            if found is not None:
+                return found
+    return None
+
+
+def _keeps_graph(step: Equation) -> bool:
+    """Whether the derivative call behind a step says create_graph."""
+    by = dict(step.keywords).get("by")
+    return isinstance(by, Const) and dict(by.value.call.keywords).get("create_graph", Const(False)) != Const(False)
+
+
 def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
     """Why the graph ends at a step, and what would keep it."""
     name, value, what = step.target.rpartition(".")[2], evaluation.values.get(step.slot), in_sentence(step)
@@ -248,6 +267,14 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
     if takes_shape(step):
         return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
+    around = _around(step, evaluation.program.equations) if evaluation.program is not None else None
+    if around not in (None, "torch.enable_grad"):
+        return f"{what} runs under {around}, where PyTorch records no graph: it ends here.", (
+            "Take it out of that block where the gradient should pass."
+        )
+    if step.kind == "derive" and not _keeps_graph(step):
+        why = f"{what} was called without create_graph=True: the derivative that it gives has no graph of its own."
+        return why, "torch.autograd.grad(y, x, create_graph=True) gives one that can be differentiated again."
     return f"{what} gives numbers without a gradient: the graph ends here.", None
 
 

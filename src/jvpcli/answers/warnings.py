@@ -144,17 +144,24 @@ def _artefacts(derivatives: Derivatives) -> Iterator[Notice]:
 
 def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | None) -> Iterator[Notice]:
     """What happens to the derivatives around the point: vectors without one, or a jump."""
-    if problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape))):
-        from jvpcli.jacobians.repeated import repeated_in  # seldom needed
-
-        repeated = repeated_in(problem.differentiable.values())
-        if repeated is not None:
-            words = {"kind": repeated.kind, "vectors": repeated.vectors, "number": f"{repeated.number:.4g}"}
-            yield said("degenerate", "repeated", **words)
-            return
+    degenerate = tuple(repeated(problem))
+    if degenerate:
+        yield from degenerate
+        return
     if losses is not None and not losses and _is_smooth(problem):
         return
     yield from told_kink(problem, derivatives.sides)
+
+
+def repeated(problem: Problem) -> Iterator[Notice]:
+    """That the vectors of a repeated eigenvalue or singular value take part."""
+    if problem.once("decomposes", lambda: any(map(_decomposes, problem.evaluation.tape))):
+        from jvpcli.jacobians.repeated import repeated_in  # seldom needed
+
+        found = repeated_in(problem.differentiable.values())
+        if found is not None:
+            words = {"kind": found.kind, "vectors": found.vectors, "number": f"{found.number:.4g}"}
+            yield said("degenerate", "repeated", **words)
 
 
 def _decomposes(step: Equation) -> bool:

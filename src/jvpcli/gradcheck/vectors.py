@@ -240,7 +240,7 @@ class RealFunction:
 
     def _outputs(self, x: Tensor) -> Named | None:
         evaluation = self.at(x)
-        return evaluation and evaluation.outputs
+        return None if evaluation is None else evaluation.outputs
 
     def _is_alike(self, outputs: Named) -> bool:
         return self._has_shapes(outputs) and Layout.of(outputs).dtypes == self.outputs.dtypes

@@ -72,8 +72,13 @@ def what_happens(problem: Problem, kink: Kink) -> str | None:
     """
     if not all(math.isfinite(_look(problem, points, kink)[0]) for points in ({}, *two_sides(problem.leaves))):
         return None
-    found = _alone(problem, kink) or _alone(problem.in_double(), kink)
-    return found or (JUMP if any(_jumps(problem, kink, seed) for seed in SEEDS) else None)
+    found = _alone(problem, kink)
+    if found is not None:
+        return found
+    double = problem.in_double()
+    # what jumps between two numbers of a coarse precision need not jump at this one
+    jumps = (_jumps(problem, kink, seed) and _jumps(double, kink, seed) for seed in SEEDS)
+    return _alone(double, kink) or (JUMP if any(jumps) else None)
 
 
 def find_leap(problem: Problem) -> Kink | None:

@@ -197,7 +197,7 @@ def _common(mine: Sequence[_Part], theirs: Sequence[_Part]) -> tuple[list[Factor
         for side, excess in zip((left, right), over, strict=True):
             if excess:
                 side.append(_part(Power(part.base, excess)))
-    return common, *([part.factor for part in side] for side in (left, right))
+    return common, [part.factor for part in left], [part.factor for part in right]
 
 
 def _alike(part: _Part, other: _Part) -> bool:
