@@ -17,7 +17,7 @@ from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import complete, words_of
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit_warnings, failures_as_errors
-from jvpcli.errors import JvpError, UsageError
+from jvpcli.errors import JvpError, UnknownNameError, UsageError
 from jvpcli.request import Request
 
 COLUMNS = {"COLUMNS": "100"}
@@ -64,11 +64,20 @@ def jvp(shell: Any, line: str, cell: str | None = None) -> Any:
     except JvpError as error:
         from jvpcli.answers.own_errors import shown
 
-        error._render_traceback_ = shown(error).splitlines  # type: ignore[attr-defined]  # IPython's way to ask for it
-        raise
+        told = replace(error, hints=_own_callable(error, name, shell.user_ns) or error.hints)
+        told._render_traceback_ = shown(told).splitlines  # type: ignore[attr-defined]  # IPython's way to ask for it
+        raise told from None
     finally:
         _pass_on(context)
     return results[0] if results else None
+
+
+def _own_callable(error: JvpError, name: str, variables: Mapping[str, Any]) -> tuple[str, ...]:
+    """What helps where an expression calls a function or module of the notebook's, which no text can."""
+    called = (error.source or "")[slice(*error.span)] if isinstance(error, UnknownNameError) and error.span else ""
+    if name not in COMPUTING or name == "derive" or not callable(variables.get(called)):  # derive takes texts alone
+        return ()
+    return (f"`{called}` is the notebook's own: jvpcli.{name}({called}, …) takes it as it is, with its arguments behind it",)
 
 
 def _asking(variables: Mapping[str, Any], results: list[Any], name: str) -> Any:

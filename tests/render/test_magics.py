@@ -38,6 +38,7 @@ CELLS = {
     "explain": "%jvp explain grad can be implicitly created only for scalar outputs",
     "refused": "%jvp inspect x @ torch.ones(3)",
     "unknown": "%jvp inspect x * words",
+    "module": "net = torch.nn.Tanh()\n%jvp inspect net(x)",
     "timeout": "%jvp inspect x --timeout 3",
     "error": "W = torch.ones(3, 2)\nz = W @ x",
     "noted": "import jvpcli\njvpcli.inspect(lambda a: a @ W, x)",
@@ -95,6 +96,7 @@ def test_what_is_refused_has_no_traceback(outputs):
         ("refused", "ShapeMismatchError", "A dot product of vectors with 4 and 3 entries"),
         ("timeout", "UsageError", "--timeout can't be kept here: it would end the notebook's process"),
         ("unknown", "UnknownNameError", "words"),
+        ("module", "UnknownNameError", "`net` is the notebook's own: jvpcli.inspect(net, …) takes it as it is"),
     ):
         found, text = error(outputs[name])
         assert found == kind, text
