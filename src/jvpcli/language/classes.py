@@ -536,6 +536,8 @@ class Reader:
 
     def set(self, made: Object, name: str, value: Any, node: ast.AST) -> None:
         """`self.name = value`"""
+        if name.startswith("__") and name.endswith("__"):
+            raise self.refusal(node, f"`{name}` is one of Python's internals")
         if isinstance(made.parts.get(name), (Object, Module)):
             raise self.refusal(node, f"`{name}` is a module, and is set a second time here")
         if made.kind is not None and name in made.kind.methods and made.kind.methods[name].decorator_list:
