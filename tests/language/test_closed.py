@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import jvpcli
 from jvpcli.answers.question import pose
 from jvpcli.errors import ExitCode, ExpressionSyntaxError, ForbiddenError, JvpError, LimitError, UnknownNameError
 from jvpcli.language import run
@@ -195,7 +196,7 @@ PROGRAMS: dict[str, list[str]] = {
         "net.register_forward_hook(lambda m, i, o: o * 0)", "net.register_forward_pre_hook(open)",
         "net.register_full_backward_hook(open)", "net[0].register_forward_hook(open)",
         "torch.nn.modules.module.register_module_forward_hook(open)", "nn.modules.module.register_module_forward_hook(open)",
-        "h = x * 2\nh.register_hook(lambda g: g * 0)", "h = x * 2\nh.register_hook(open)",
+        "h = x * 2\nh.register_hook(lambda g: g, 3)", "h = x * 2\nh.register_hook(open)",
         "torch.autograd.graph.saved_tensors_hooks(open, open)", "with torch.autograd.graph.save_on_cpu(): y = x",
         "net._forward_hooks", "net._forward_hooks[0] = open", "net.register_buffer('a', x)", "net.register_parameter('a', x)",
         "net.register_module('a', net)", "net.add_module('a', net)",
@@ -253,8 +254,9 @@ PROGRAMS: dict[str, list[str]] = {
     ],
     "hooks of tensors": [
         "y = x * 2\ny.register_hook(open)\ny", "y = x * 2\ny.register_hook(lambda g: open('CANARY'))\ny",
-        "y = x * 2\ny.register_hook(lambda g: g * 2)\ny", "def look(g):\n    return g\ny = x * 2\ny.register_hook(look)\ny",
-        "def print(g):\n    return g * 2\ny = x * 2\ny.register_hook(print)\ny", "y = x * 2\ny.register_hook(torch.save)\ny",
+        "if x.sum() > 0:\n    y.register_hook(lambda g: g * 2)\ny",
+        "y.register_hook(lambda g: g)\ntorch.autograd.grad(y.sum(), x)[0]*2",
+        "y = x * 2\ny.register_hook(torch.save)\ny",
         "y = x * 2\ny.register_hook(hook=print)\ny", "y = x * 2\ny.register_post_accumulate_grad_hook(print)\ny",
     ],
     "attributes": [
@@ -326,6 +328,8 @@ STATIC = "class A(torch.autograd.Function):\n    @staticmethod\n    def forward(
 )
 INIT = "class A(nn.Module):\n    def __init__(self):\n        {}\n    def forward(self, t):\n        return t\na = A()\na(x)"
 
+MORE = INIT.format("super().__init__()\n        self.l = nn.Linear(2, 2)\n        {}")
+
 OF_CLASSES: dict[str, list[str]] = {
     "objects": [
         "n.__class__", "n.__dict__", "n.__class__.__mro__", "n._modules", "n._parameters", "n.forward.__globals__",
@@ -378,6 +382,120 @@ OF_CLASSES: dict[str, list[str]] = {
         "S.forward = open",
         "class A(torch.autograd.Function):\n    def forward(self, t):\n        return t\nA.apply(x)",
         "class A(S):\n    apply = open\nA.apply(x)",
+        *(STATIC.format(line) for line in (
+            "ctx.mark_non_differentiable(open)", "ctx.mark_non_differentiable(3)", "ctx.set_materialize_grads(open)",
+            "ctx.mark_dirty.__func__", "return ctx.set_materialize_grads.__self__",
+        )),
+        "class A(S):\n    @staticmethod\n    @open\n    def backward(ctx, g):\n        return g\nA.apply(x)",
+    ],
+    "changes of parameters": [
+        "n.l.weight.data = open", "n.l.weight.data = open('CANARY')", "n.l.weight.data = torch.load('CANARY')",
+        "n.l.weight.data = torch.zeros(10**12)", "n.l.weight.data = x.numpy()", "n.l.weight = open", "n.l.weight = n.l",
+        "n.l.weight = nn.Parameter(open)", "n.l.weight.__class__ = N", "n.l.weight.requires_grad = open",
+        "n.l.weight.grad = open", "n.l.weight.data.resize_(10**12)", "n.l.weight.data.set_(x)",
+        "n.l.weight.data.as_strided_((2,2,20000),(20000,2**62-39999,1),0)", "n.l.weight.data.tofile('CANARY')",
+        "n.l.weight.storage()", "n.l.weight.data.share_memory_()", "n.l.in_features = 10**9", "n.l.forward = open",
+        "n.l.__class__ = N", "n.l.__dict__['k'] = x", "n.l._parameters['weight'] = x", "nn.init.constant_(n.l.weight, open)",
+        "nn.init.os", "nn.init.math.os", "nn.init._no_grad_fill_(n.l.weight, 1)", "nn.init.__builtins__['open']('CANARY')",
+        "nn.init.uniform_(n)", "nn.init.uniform_(x)", "nn.init.uniform_(n.l.weight, generator=x)", "nn.init.warnings.warn('a')",
+        "nn.init.dirac_(n.l.weight, 0)", "nn.init.kaiming_uniform_(n.l.weight, mode=open)", "nn.init.zeros_(*[n.l.weight])",
+        "nn.init.zeros_(**{'tensor': n.l.weight})", "from torch.nn.init import os\nos.remove('CANARY')",
+        "from torch.nn.init import warnings as w\nw.warn('a')", "from torch.nn import init\ninit.torch.load('CANARY')",
+        "for p in n.parameters():\n    p.data = open('CANARY')", "for p in n.modules():\n    p.__class__ = N",
+        "for p in n.modules():\n    p.forward = open",
+        "for m in n.modules():\n    open('CANARY', 'w')\n    nn.init.zeros_(m.weight)",
+        "for m in n.modules():\n    if m.__class__.__mro__:\n        nn.init.zeros_(m.weight)",
+        "for m in n.modules():\n    if isinstance(m, open):\n        nn.init.zeros_(m.weight)",
+        "for m in n.modules():\n    if hasattr(m, '__class__') and m.__dict__:\n        nn.init.zeros_(m.weight)",
+        (
+            "for p in n.parameters():\n    for q in n.parameters():\n        for r in n.parameters():\n"
+            "            for s in n.parameters():\n                for t in n.parameters():\n"
+            "                    for u in n.parameters():\n                        t.data.fill_(1)"
+        ),
+        "for m in n.modules():\n    while True:\n        nn.init.zeros_(m.weight)",
+        "for m in n.modules():\n    import os\n    nn.init.zeros_(m.weight)",
+    ],
+    "apply": [
+        "n.apply(open)", "n.apply(n)", "n.apply(n.apply)", "n.apply(lambda m: open('CANARY'))", "n.apply(torch.save)",
+        "n.apply('os')", "n.l.apply(S.apply)", "def f(m):\n    m.apply(f)\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
+        "def f(m):\n    n.apply(f)\n    n.apply(f)\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
+        "def f(m):\n    return m.__class__.__mro__\nn.apply(f)", "def f(m):\n    m.weight.data = m.__class__\nn.apply(f)",
+        "def f(m):\n    torch.save(m, 'CANARY')\nn.apply(f)",
+        "def f(m):\n    nn.init.constant_(m.weight, m.__class__.__name__.__class__)\nn.apply(f)",
+        "def f(m):\n    name = m.__class__.__name__\n    name.format(m)\n    m.weight.data.zero_()\nn.apply(f)",
+        "def f(m, k):\n    m.weight.data.zero_()\nn.apply(f)", "def f(*m):\n    nn.init.zeros_(n.l.weight)\nn.apply(f)",
+    ],
+    "states": [
+        "n.load_state_dict(open)", "n.load_state_dict(torch.load('CANARY'))", "n.load_state_dict({'__class__': x})",
+        "n.load_state_dict({'l.weight': open('CANARY')})", "n.load_state_dict(n.state_dict(), strict=open)",
+        "n.load_state_dict(n.l.state_dict())", "n.load_state_dict(n.state_dict().__class__)", "n.state_dict()",
+        "n.state_dict()['l.weight']", "n.load_state_dict(x.state_dict())", "n.load_state_dict(N.state_dict())",
+    ],
+    "collections": [
+        MORE.format("self.d = nn.ModuleDict({'__class__': nn.Tanh()}); self.d.__class__"),
+        MORE.format("self.d = nn.ModuleDict({open: nn.Tanh()})"), MORE.format("self.d = nn.ModuleDict({'a': open})"),
+        MORE.format("self.d = nn.ModuleDict(**{'a': open('CANARY')})"),
+        MORE.format("self.d = nn.ParameterDict({'a': open('CANARY')})"),
+        MORE.format("self.d = nn.ParameterList([torch.load('CANARY')])"),
+        MORE.format("self.d = nn.ModuleList()\n        for k in range(10**6): self.d.append(nn.Tanh())"),
+        MORE.format("self.d = nn.ModuleList()\n        self.d.append(self.d)"),
+        MORE.format("self.s = nn.Sequential()\n        self.s.append(self.s)"),
+        MORE.format("self.s = nn.Sequential()\n        self.s.add_module('__class__', nn.Tanh())\n        self.s.__class__"),
+        MORE.format("self.add_module('__class__', nn.Tanh())\n        self.__class__.__mro__"),
+        MORE.format("self.register_buffer('__dict__', x)\n        self.__dict__['k'] = 1"),
+        MORE.format("self.add_module(f'{self.__class__}', nn.Tanh())"),
+        MORE.format("self.add_module(f'{10**9:>1000000000}', nn.Tanh())"),
+        MORE.format("self.add_module('a' * 10**9, nn.Tanh())"), MORE.format("setattr(self, '__class__', N)"),
+        MORE.format("setattr(self, 'forward', open)"), MORE.format("setattr(n, 'k', open)"),
+        MORE.format("setattr(self, 'k', open('CANARY'))"), MORE.format("getattr(self, '__class__').__mro__"),
+        MORE.format("self.k = getattr(self, '__dict__')"), MORE.format("getattr(torch, 'load')('CANARY')"),
+        MORE.format("getattr(self, 'l').__class__"),
+        MORE.format("self.d = nn.ModuleDict({str(k): nn.Tanh() for k in range(10**7)})"), "n.ls.append(open)",
+        "n.ls['a'] = open", "n.ls.insert(0, open)", "n.ls.extend(open('CANARY'))", "n.ls.__add__(n.ls)",
+        "nn.ModuleList.__init__(n)", "d = nn.ModuleDict({'a': n})\nd.a.__class__",
+        "d = nn.ModuleDict({'a': nn.Tanh()})\nd.pop('a').__class__", "d = nn.ModuleDict({'a': nn.Tanh()})\nd['__class__']",
+    ],
+    "class and static methods": [
+        "N.scaled(x)", "N.scaled.__globals__", "N.__init__(n)", "N.__new__(N)", "N.mro()",
+        "class A:\n    @classmethod\n    def f(cls):\n        return cls.__mro__\nA.f()",
+        "class A:\n    @classmethod\n    def f(cls):\n        return cls\nA.f()",
+        "class A:\n    @classmethod\n    def f(cls):\n        return cls()\nA.f()",
+        "class A:\n    @classmethod\n    def f(cls, t):\n        return cls.f(t)\nA.f(x)",
+        "class A:\n    @staticmethod\n    def f(t):\n        return open('CANARY')\nA.f(x)",
+        "class A:\n    @staticmethod\n    def f(t):\n        return A.f(t)\nA.f(x)",
+        "class A:\n    @staticmethod\n    @open\n    def f(t):\n        return t\nA.f(x)",
+        "class A:\n    @classmethod\n    @property\n    def f(cls):\n        return cls.__dict__\nA.f",
+        "getattr(N, '__class__')", "getattr(N, 'scaled').__globals__", "class A(N, S):\n    pass\na = A()",
+        "class A(N):\n    def __init__(self):\n        N.__init__.__globals__\na = A()", "N.forward(x, x)",
+        "N.forward(open, x)", "class A:\n    @property\n    def f(self):\n        return self.f\na = A()\na.f",
+    ],
+    "records": [
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: object = open\na = A()\na.k('CANARY')",
+        (
+            "from dataclasses import dataclass, field\n@dataclass\nclass A:\n"
+            "    k: object = field(default_factory=open)\na = A()\na.k"
+        ),
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(open)\na.k('CANARY')",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)\na.__dataclass_fields__",
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    k: int\n    def __post_init__(self):\n"
+            "        open('CANARY', 'w')\na = A(1)"
+        ),
+        "from dataclasses import make_dataclass as dataclass\n@dataclass\nclass A:\n    k: int\na = A(1)",
+        "import dataclasses\ndataclasses.sys.exit()",
+        "from dataclasses import dataclass\n@dataclass(open('CANARY', 'w'))\nclass A:\n    __slots__: int = 1\na = A()",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    __class__: int\na = A(1)\na.__class__",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    def __getattr__(self, k):\n        return k\na = A()\na.k",
+    ],
+    "hooks": [
+        "z = x * 2\nz.register_hook(open)\nz", "z = x * 2\nz.register_hook(lambda g: open('CANARY'))\nz",
+        "z = x * 2\nz.register_hook(torch.load)\nz", "z = x * 2\nz.register_hook(lambda g: g.__class__)\nz",
+        "z = x * 2\nz.register_hook(hook=print)\nz", "z = x * 2\nz.register_hook(lambda g, k=open: k('CANARY'))\nz",
+        "z = x * 2\nz.register_hook(z.register_hook)\nz",
+        "n.register_forward_hook(open)",
+        "n.l.register_full_backward_hook(lambda m, a, b: a)", "z = x * 2\nh = z.register_hook(lambda g: g)\nh.remove.__func__",
+
+        "z = x * 2\nz.register_hook(lambda g: (lambda: 0).__globals__)\nz",
     ],
 }  # fmt: skip
 """What programs with classes in them may try."""
@@ -393,6 +511,21 @@ def test_a_program_with_classes_reaches_nothing(family: str, canary: Path) -> No
         assert SECRET not in f"{caught.value.message}{caught.value.explanation}{caught.value.hints}"
     assert canary.read_text() == SECRET
     assert [path.name for path in canary.parent.iterdir()] == ["canary"]
+
+
+HOOKS = [
+    "lambda g: (k for k in g).gi_frame", "lambda g: open('CANARY')", "lambda g: g.numpy().tofile('CANARY')", "lambda g: f(g)",
+    "lambda g: torch.load('CANARY')", "lambda g: g[:1]", "lambda g: 3",
+]  # fmt: skip
+
+
+def test_a_hook_reaches_nothing_as_the_backward_pass_runs(canary: Path) -> None:
+    for hook in HOOKS:
+        text = f"def f(g):\n    return f(g)\nz = x * 2\nz.register_hook({hook.replace('CANARY', str(canary))})\nz"
+        with pytest.raises(JvpError) as caught:
+            jvpcli.inspect(text, {"x": [1.0, 2.0]})
+        assert caught.value.exit_code in (ExitCode.REFUSED, ExitCode.LIMIT, ExitCode.EVALUATION), hook
+    assert canary.read_text() == SECRET
 
 
 OF_OBJECTS = [

@@ -12,20 +12,31 @@ X = torch.tensor([1.0, 2.0])
 
 CHANGING_HOOKS = [
     "def h(g):\n  g.mul_(0)\ny = x*2\ny.register_hook(h)\ny.sum()",
-    "def h(g):\n  g[0] = 0\ny = x*2\ny.register_hook(h)\ny.sum()",
     "def h(g):\n  g += 1\ny = x*2\ny.register_hook(h)\ny.sum()",
     "def h(g):\n  g.data = g*0\ny = x*2\ny.register_hook(h)\ny.sum()",
     "def h(g):\n  torch.relu(g, out=g)\ny = x*2\ny.register_hook(h)\ny.sum()",
     "y = x*2\ny.register_hook(lambda g: print(g.mul_(0)))\ny.sum()",
-    "def h(g):\n  print(g)\nh = lambda g: g*0\ny = x*2\ny.register_hook(h)\ny.sum()",
     "def helper(g):\n  return g.mul_(0)\ndef h(g):\n  helper(g)\ny = x*2\ny.register_hook(h)\ny.sum()",
 ]
 
 
 @pytest.mark.parametrize("text", CHANGING_HOOKS)
-def test_a_hook_that_changes_the_gradient_is_refused(text):
+def test_a_hook_that_writes_where_pytorch_cannot_is_refused(text):
     with pytest.raises(JvpError):
         jvpcli.inspect(text, x=X)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def h(g):\n  g[0] = 0\ny = x*2\ny.register_hook(h)\ny.sum()",
+     "def h(g):\n  print(g)\nh = lambda g: g*3\ny = x*2\ny.register_hook(h)\ny.sum()"],
+)  # fmt: skip
+def test_a_hook_that_changes_the_gradient_is_carried_out(text):
+    scope = {"torch": torch, "x": X.clone().requires_grad_()}
+    body, _, last = text.rpartition("\n")
+    exec(body, scope)
+    eval(last, scope).backward()
+    assert jvpcli.inspect(text, x=X).vjp["x"].tolist() == scope["x"].grad.tolist()
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
+from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
+from jvpcli.language.initialisation import GROWING, KNOWN_BASES, Initialisation
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -45,7 +46,7 @@ from jvpcli.language.objects import (
     written,
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
-from jvpcli.language.preparations import LISTS, Finder, Prepared, prepared
+from jvpcli.language.preparations import Finder, Prepared, prepared
 from jvpcli.language.references import PLACED, Context, Reading, freezes, is_static
 from jvpcli.language.source import SourceText, is_text
 
@@ -69,14 +70,6 @@ OWN = "made.0"
 
 MOST_LEVELS = 20
 """Objects inside of each other."""
-
-GROWING = ("append", "extend", "add_module", "register_module")
-"""Methods that give a list or sequence of modules a further one."""
-
-REGISTERING = ("add_module", "register_module", "register_buffer", "register_parameter")
-"""Methods of a module that give it a part by name."""
-
-KNOWN_BASES = ("Module", "torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module", "object")
 
 SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__")
 """Methods with a meaning for Python that a class may have: others would change what is read here."""
@@ -271,17 +264,17 @@ class Reader:
         known = [self.classes[base] for base in bases if base in self.classes]
         paths = [self.path(base) for base in bases]
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
-        is_record = any(self.path(_record_mark(mark)) in RECORDS for mark in node.decorator_list)
+        is_record = any(self.path(record_mark(mark)) in RECORDS for mark in node.decorator_list)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
-        readable = not node.keywords and len(node.decorator_list) == is_record and all(map(_is_mixin, known[1:])) and (
+        readable = not node.keywords and len(node.decorator_list) == is_record and all(map(is_mixin, known[1:])) and (
             not others or (is_function and len(bases) == 1)
         )
         readable &= len(bases) < 2 or not known or bases[0] in self.classes or "__init__" not in known[0].methods
         inherited = [name for each in known for name in {*each.methods, *(dotted(part.targets[0]) for part in each.fields)}]
         readable &= len({*inherited}) == len(inherited)
         if is_record:
-            node = _with_fields(node, known[0] if known else None)
-        parts = [part for each in node.body for part in _plain_part(each) if not is_text(part)]
+            node = with_fields(node, known[0] if known else None)
+        parts = [part for each in node.body for part in plain_part(each) if not is_text(part)]
         base = known[0] if known else None
         methods = {name: method for each in known for name, method in each.methods.items()}
         fields = [field for each in known for field in each.fields]
@@ -523,7 +516,7 @@ class Reader:
                 scope[name] = self.value(defaults[name], {}, None)
         for name, value in scope.items():
             scope[name] = self.settled(made, name, value, call)
-        _Making(self, made, kind, own, scope).run(method.body)
+        Initialisation(self, made, kind, own, scope).run(method.body)
 
     def settled(self, made: Object, name: str, value: Any, node: ast.AST) -> Any:
         """A value of a name inside of `__init__`: what is no plain value, and no module, is computed once."""
@@ -536,6 +529,8 @@ class Reader:
 
     def set(self, made: Object, name: str, value: Any, node: ast.AST) -> None:
         """`self.name = value`"""
+        if name.startswith("__") and name.endswith("__"):
+            raise self.refusal(node, f"`{name}` is one of Python's internals")
         if isinstance(made.parts.get(name), (Object, Module)):
             raise self.refusal(node, f"`{name}` is a module, and is set a second time here")
         if made.kind is not None and name in made.kind.methods and made.kind.methods[name].decorator_list:
@@ -647,7 +642,7 @@ class Reader:
 
     # Values that `__init__` makes
 
-    def value(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+    def value(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
         """What an expression is: a module or object without a name yet, a list of such, or an expression of plain values."""
         self.count(node)
         found = self.made_of(node, scope, making)
@@ -655,9 +650,9 @@ class Reader:
             raise self.at(node, LimitError(f"A list of a class holds at most {MOST_STEPS:,} items here, those in its items too."))
         return found
 
-    def made_of(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+    def made_of(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
         """As `value`, of any size that its parts and one step can make."""
-        inner = making if isinstance(making, _Making) else None
+        inner = making if isinstance(making, Initialisation) else None
         if isinstance(node, ast.Name) and node.id in scope:
             found = scope[node.id]
             return copied(found) if isinstance(found, ast.expr) else found
@@ -700,7 +695,7 @@ class Reader:
         found = self.folded(node, scope, inner)
         return found if found is not None else self.substituted(node, scope, inner)
 
-    def with_class(self, call: ast.Call, scope: Mapping[str, Any], making: _Making | None) -> ast.Call:
+    def with_class(self, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | None) -> ast.Call:
         """`activation()` of a name that stands for a class of torch.nn, with that class."""
         func, found = call.func, None
         if isinstance(func, ast.Name):
@@ -710,13 +705,13 @@ class Reader:
         known = isinstance(found, (ast.Name, ast.Attribute)) and class_of(found, self.paths)
         return placed(ast.Call(copied(found), call.args, call.keywords), call) if known and found else call
 
-    def items(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
+    def items(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> list[Any]:
         """What an argument or an item of a list stands for: `*layers` for several."""
         if not isinstance(node, ast.Starred):
             return [self.value(node, scope, making)]
         return self.iterated(node.value, scope, making)
 
-    def iterated(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> list[Any]:
+    def iterated(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> list[Any]:
         """The items that an expression goes through.
 
         Raises:
@@ -738,7 +733,7 @@ class Reader:
         raise self.refusal(node, "What this goes through isn't known before the program runs")
 
     def comprehension(
-        self, node: ast.ListComp | ast.GeneratorExp, scope: Mapping[str, Any], making: _Making | Object | None
+        self, node: ast.ListComp | ast.GeneratorExp, scope: Mapping[str, Any], making: Initialisation | Object | None
     ) -> Parts:
         """`[nn.Linear(a, b) for a, b in pairs]`"""
         (loop,) = node.generators
@@ -759,7 +754,7 @@ class Reader:
         pairs = zip(target.elts, parts, strict=True)
         return {name: each for one, part in pairs for name, each in self.matched(one, part).items()}
 
-    def truth(self, test: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> bool:
+    def truth(self, test: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> bool:
         """Whether a condition holds.
 
         Raises:
@@ -772,12 +767,12 @@ class Reader:
             left = self.value(compared.left, scope, making)
             if not isinstance(left, ast.expr) or isinstance(left, ast.Name):  # what has a name is a module or tensor
                 return isinstance(compared.ops[0], ast.IsNot)
-        found = self.folded(test, scope, making if isinstance(making, _Making) else None)
+        found = self.folded(test, scope, making if isinstance(making, Initialisation) else None)
         if found is None:
             raise self.refusal(test, "Whether this holds isn't known before the program runs")
         return bool(plain_value(found))
 
-    def constructed(self, node: ast.Call, scope: Mapping[str, Any], making: _Making | Object | None) -> Any:
+    def constructed(self, node: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
         """What a constructor makes; None for any other call."""
         kind, name = self.class_called(node), class_of(node.func, self.paths)
         if kind is None and not name and not is_parameter(node, self.paths):
@@ -818,7 +813,7 @@ class Reader:
         self.waiting = [made if each is node else each for each in self.waiting]
         return New(made)
 
-    def collection(self, call: ast.Call, name: str, scope: Mapping[str, Any], making: _Making | Object | None) -> Parts:
+    def collection(self, call: ast.Call, name: str, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Parts:
         """`nn.ModuleList([…])`, `nn.ParameterDict({…})`"""
         wraps, by_name = name.startswith("Parameter"), name.endswith("Dict")
         given = self.dictionary(call.args[0], scope, making) if call.args and by_name else None
@@ -830,10 +825,10 @@ class Reader:
             raise self.refusal(call, "What this list holds isn't known before the program runs")
         return Parts([_wrapped(each) if wraps else each for each in given.items], given.names, wraps=wraps)
 
-    def dictionary(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | Object | None) -> Parts | None:
+    def dictionary(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Parts | None:
         """`{"a": nn.Linear(2, 2)}`, a comprehension of that kind, or a list of pairs; None for anything else."""
         pairs: list[tuple[Any, Any]] = []
-        inner = making if isinstance(making, _Making) else None
+        inner = making if isinstance(making, Initialisation) else None
         if isinstance(node, ast.Dict) and all(node.keys):
             keys = [self.folded(key, scope, inner) for key in node.keys if key is not None]
             pairs = [(plain_or_none(key), self.value(value, scope, making)) for key, value in zip(keys, node.values, strict=True)]
@@ -884,7 +879,7 @@ class Reader:
         if is_own and not any(isinstance(part, ast.Assign) and dotted(part.targets[0]) == path for part in self.made):
             self.assign(path, _holder(node), node)
 
-    def keywords(self, call: ast.Call, scope: Mapping[str, Any], making: _Making | Object | None) -> dict[str, Any]:
+    def keywords(self, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None) -> dict[str, Any]:
         """What a call gives by name, by `**` of a dictionary too."""
         found: dict[str, Any] = {}
         for keyword in call.keywords:
@@ -894,14 +889,14 @@ class Reader:
             found.update({keyword.arg: value} if keyword.arg else zip(value.names, value.items, strict=True))
         return found
 
-    def folded(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr | None:
+    def folded(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> ast.expr | None:
         """The plain value of an expression as it is written out; None where it has none."""
         try:
             return literal(plain_value(node, lambda part: self.known(part, scope, making)), node)
         except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
             return None
 
-    def known(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> Any:
+    def known(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> Any:
         """What a name or attribute stands for, as a plain value."""
         found: Any = None
         if isinstance(node, ast.Name):
@@ -914,215 +909,12 @@ class Reader:
             return plain_value(found)
         raise NoPlainError
 
-    def substituted(self, node: ast.expr, scope: Mapping[str, Any], making: _Making | None) -> ast.expr:
+    def substituted(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> ast.expr:
         """An expression with what its names stand for."""
         roots: dict[str, Any] = {} if making is None else {making.own: making.made}
         found = Reading(self, {**roots, **scope}).visit(copied(node))
         assert isinstance(found, ast.expr)
         return found
-
-
-@dataclass
-class _Making:
-    """An `__init__` that is carried out."""
-
-    reader: Reader
-    made: Object
-    kind: Class
-    own: str
-    scope: dict[str, Any]
-
-    def run(self, statements: Sequence[ast.stmt]) -> None:
-        """One statement after the other."""
-        for node in statements:
-            self.reader.count(node)
-            self.statement(node)
-
-    def value(self, node: ast.expr) -> Any:
-        """What an expression is."""
-        return self.reader.value(node, self.scope, self)
-
-    def statement(self, node: ast.stmt) -> None:
-        """One statement."""
-        if (new := self.changed_later(node)) is not None:
-            name, value = new
-            value.later.append((node, name, {self.own: self.made, **self.scope}))
-            self.reader.waiting.append(node)
-        elif self.changes(node):
-            self.reader.made.append(Reading(self.reader, {self.own: self.made, **self.scope}, self.kind).visit(copied(node)))
-        elif isinstance(node, ast.Assign):
-            value = self.value(node.value)
-            for target in node.targets:
-                self.assign(target, value, node)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            self.assign(node.target, self.value(node.value), node)
-        elif isinstance(node, ast.AugAssign):
-            target = copied(node.target)
-            target.ctx = ast.Load()
-            total = placed(ast.BinOp(target, node.op, node.value), node)
-            self.assign(node.target, self.value(total), node)
-        elif isinstance(node, ast.For) and not node.orelse:
-            for item in self.reader.iterated(node.iter, self.scope, self):
-                self.scope.update(self.reader.matched(node.target, item))
-                self.run(node.body)
-        elif isinstance(node, ast.If):
-            self.run(node.body if self.reader.truth(node.test, self.scope, self) else node.orelse)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            self.call(node.value)
-        elif not isinstance(node, (ast.Pass, ast.Assert, ast.AnnAssign)) and not is_text(node):
-            raise self.reader.refusal(node, "What `__init__` does here can't be read")
-
-    def changed_later(self, node: ast.stmt) -> tuple[str, New] | None:
-        """What has no name yet, of which a statement changes parameters, and how it is called here."""
-        finder = self.reader.finder
-        new = {name: value for name, value in self.scope.items() if isinstance(value, New) and value.made is None}
-        found = {*new} & free_names(node)
-        return (name, new[name]) if isinstance(node, (ast.Expr, ast.Assign, ast.With)) and len(found) == 1 and (
-            name := next(iter(found))
-        ) and not isinstance(getattr(node, "targets", [None])[0], ast.Name) and finder.changes(node, found) else None
-
-    def changes(self, node: ast.stmt) -> bool:
-        """Whether a statement changes parameters of what the object has, rather than to give it a part."""
-        finder = self.reader.finder
-        roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        targets = [part for each in targets for part in (each.elts if isinstance(each, (ast.Tuple, ast.List)) else [each])]
-        reading = Reading(self.reader, {self.own: self.made, **self.scope})
-        own = [target for target in targets if (isinstance(target, ast.Attribute) and dotted(target.value) == self.own) or (
-            isinstance(target, ast.Subscript) and isinstance(reading.resolved(target.value), Parts)
-        )]  # fmt: skip
-        if own or self.own_call(node) or isinstance(node, ast.If):
-            return False
-        if isinstance(node, ast.For) and not (finder.goes_through(node.iter, roots) and any(
-            isinstance(part, ast.Attribute) and part.attr in LISTS for part in ast.walk(node.iter)
-        )):
-            return False
-        return finder.changes(node, roots)
-
-    def is_put(self, target: ast.expr, value: Any, node: ast.stmt) -> bool:
-        """Whether `self.parts["a"] = value` could be carried out."""
-        owner = self.value(target.value) if isinstance(target, ast.Subscript) else None
-        if not isinstance(target, ast.Subscript) or not isinstance(owner, Parts) or owner.names is None:
-            return False
-        name = plain_or_none(self.reader.folded(target.slice, self.scope, self))
-        return self.reader.grow(owner, owner.path, "add_module", [name, value], node)
-
-    def own_call(self, node: ast.stmt) -> ast.FunctionDef | None:
-        """The method of the object that a statement calls, and does no more."""
-        func = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
-        is_own = isinstance(func, ast.Attribute) and dotted(func.value) == self.own
-        return self.kind.methods.get(func.attr) if is_own and isinstance(func, ast.Attribute) else None
-
-    def assign(self, target: ast.expr, value: Any, node: ast.stmt) -> None:
-        """`self.a = value`, `a = value`, `a, b = values`"""
-        if isinstance(target, ast.Attribute) and dotted(target.value) == self.own:
-            self.reader.set(self.made, target.attr, value, node)
-        elif isinstance(target, ast.Name):
-            self.scope[target.id] = self.reader.settled(self.made, target.id, value, node)
-        elif isinstance(target, (ast.Tuple, ast.List)):
-            numbers = placed(ast.Tuple([name_at(str(k), target) for k in range(len(target.elts))], ast.Store()), target)
-            for name, each in self.reader.matched(numbers, value).items():
-                self.assign(target.elts[int(name)], each, node)
-        elif not self.is_put(target, value, node):
-            raise self.reader.refusal(node, "What `__init__` does here can't be read")
-
-    def call(self, call: ast.Call) -> None:
-        """`super().__init__()`, `layers.append(…)`, `self.add_module(…)`"""
-        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if dotted(call.func) == "print":
-            return
-        if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
-            arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
-            keywords = self.reader.keywords(call, self.scope, self)
-            self.reader.initialise(self.made, self.kind.defining(method), own, arguments, keywords, call)
-            return
-        if method == "__init__":
-            self.base(call, owner)
-            return
-        if dotted(call.func) == "setattr" and len(call.args) == 3 and dotted(call.args[0]) == self.own:
-            owner, method, call = call.args[0], "setattr", placed(ast.Call(call.func, call.args[1:], []), call)
-        if (method in (*REGISTERING, "setattr")) and dotted(owner or call) == self.own and len(call.args) > 1:
-            name = plain_or_none(self.reader.folded(call.args[0], self.scope, self))
-            if isinstance(name, str) and name.isidentifier():
-                self.reader.set(self.made, name, self.value(call.args[1]), call)
-                return
-        if method in GROWING and owner is not None and not call.keywords:
-            items = self.value(owner)
-            if isinstance(items, (Parts, Object)):
-                given: list[Any] = [self.value(part) for part in call.args]
-                if method == "extend" and not isinstance(given[0], Parts):
-                    given = [Parts(self.reader.iterated(call.args[0], self.scope, self))]
-                given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
-                path = items.path if isinstance(items, (Parts, Object)) else ""
-                if self.reader.grow(items, path, "append" if method == "append" else method, given, call):
-                    return
-        raise self.reader.refusal(call, "What `__init__` does here can't be read")
-
-    def base(self, call: ast.Call, owner: ast.expr | None) -> None:
-        """`super().__init__(…)`, `nn.Module.__init__(self)`"""
-        if isinstance(owner, ast.Call) and dotted(owner.func) == "super":
-            given = call.args
-        elif owner is not None and call.args and dotted(call.args[0]) == self.own:
-            given = call.args[1:]
-        else:
-            raise self.reader.refusal(call, "What `__init__` does here can't be read")
-        named = self.reader.classes.get(dotted(owner)) if owner is not None else None
-        skips = owner is not None and self.reader.path(dotted(owner)) in KNOWN_BASES
-        base = named or (None if skips else self.kind.defining("__init__").base)
-        self.made.begun |= base is None or "__init__" not in base.methods
-        if base is not None and "__init__" in base.methods:
-            arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
-            keywords = self.reader.keywords(call, self.scope, self)
-            self.reader.initialise(self.made, base, base.methods["__init__"], arguments, keywords, call)
-
-
-RECORDS = ("dataclass", "dataclasses.dataclass")
-
-
-def _is_mixin(kind: Class) -> bool:
-    """Whether a class only has methods of its own, so that it means the same behind other bases."""
-    uses_super = any(dotted(node) == "super" for method in kind.methods.values() for node in ast.walk(method))
-    return kind.base is None and not kind.is_function and "__init__" not in kind.methods and not uses_super
-
-
-def _record_mark(node: ast.expr) -> str:
-    """`dataclass` of `@dataclass` and of `@dataclass(frozen=True)`."""
-    if not isinstance(node, ast.Call):
-        return dotted(node)
-    plain = not node.args and all(isinstance(keyword.value, ast.Constant) for keyword in node.keywords)
-    return dotted(node.func) if plain else ""
-
-
-def _plain_part(node: ast.stmt) -> list[ast.stmt]:
-    """A statement of a class without its annotation; nothing of one that gives no value."""
-    if isinstance(node, ast.AnnAssign):
-        return [] if node.value is None else [placed(ast.Assign([node.target], node.value), node)]
-    return [] if isinstance(node, ast.Pass) else [node]
-
-
-def _with_fields(node: ast.ClassDef, base: Class | None) -> ast.ClassDef:
-    """A dataclass with the `__init__` that it stands for."""
-    if any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body):
-        return node
-    fields = {dotted(part.target): part for part in node.body if isinstance(part, ast.AnnAssign)}
-    if base is not None and "__init__" in base.methods:
-        return node
-    if any(name.startswith("__") for name in fields):
-        return node
-    taken = [placed(ast.arg(name), part) for name, part in fields.items()]
-    values = [part.value for part in fields.values() if part.value is not None]
-    body: list[ast.stmt] = [
-        placed(ast.Assign([ast.Attribute(ast.Name("self", ast.Load()), name, ast.Store())], ast.Name(name, ast.Load())), part)
-        for name, part in fields.items()
-    ]
-    if any(isinstance(part, ast.FunctionDef) and part.name == "__post_init__" for part in node.body):
-        last = ast.Attribute(ast.Name("self", ast.Load()), "__post_init__", ast.Load())
-        body.append(placed(ast.Expr(ast.Call(last, [], [])), node))
-    own = placed(ast.arg("self"), node)
-    arguments = ast.arguments(posonlyargs=[], args=[own, *taken], kwonlyargs=[], kw_defaults=[], defaults=values)
-    made = placed(ast.FunctionDef("__init__", arguments, body or [ast.Pass()], []), node)
-    return placed(ast.ClassDef(node.name, node.bases, [], [made, *node.body], []), node)
 
 
 def _holder(node: ast.AST) -> ast.Call:

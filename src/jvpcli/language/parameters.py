@@ -30,7 +30,7 @@ INIT = frozenset({
 })  # fmt: skip
 """What may be called of torch.nn.init."""
 
-MOST_STEPS = 5000
+MOST_STEPS = 2000
 """Statements that changes take, each turn's and each call's."""
 
 MOST_CALLS = 20
