@@ -56,6 +56,11 @@ def test_what_needs_a_gradient_is_no_array(text: str) -> None:
     assert caught.value.torch_message == str(raised.value)
 
 
+def test_a_value_may_be_an_array() -> None:
+    found = jvpcli.inspect("x * 2", x="np.linspace(0, 1, 2)", grad_outputs="np.array([1., 3.])").to_dict()
+    assert (found["inputs"]["x"]["dtype"], found["vjp"]["x"]["value"]) == ("float64", [2.0, 6.0])
+
+
 def test_what_a_tensor_shares_its_memory_with_stays_as_it_is() -> None:
     with pytest.raises(jvpcli.JvpError, match="shares its memory"):
         jvpcli.inspect("a = np.zeros(3); t = torch.from_numpy(a); a[0] = 1; x * t", x=[1.0, 2.0, 3.0])

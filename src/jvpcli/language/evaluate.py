@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, JvpError, NotDifferentiableError, UsageError
 from jvpcli.language import catalog, refusals, sequences
+from jvpcli.language.arrays import Array
 from jvpcli.language.operations import HARMLESS, Record, describe, is_imported, is_in_place, without_numbers
 from jvpcli.language.readings import Readings
 from jvpcli.language.run import Run, entries_in
@@ -280,6 +281,8 @@ def evaluate_value(
     with seeded(seed, values.values()), torch.set_grad_enabled(takes_derivatives), default_of(program):
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
+    if isinstance(found, Array):  # a VALUE is a tensor
+        return found.tensor()
     return found.detach() if isinstance(found, Tensor) else found
 
 
