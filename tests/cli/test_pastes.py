@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 import numpy as np
@@ -522,3 +523,21 @@ def test_the_gradient_of_a_value_that_retains_it(jvp):
     for name in "xy":
         assert list(asked[name]) == [name]
         assert asked[name][name]["value"] == scope[name].grad.tolist()
+
+
+def test_tensors_that_require_no_gradient(jvp):
+    """PyTorch's error has its cause, and a command that works; by a tensor that is named, PyTorch's error is told of."""
+    paste = "w = torch.ones(3, 1)\nx = torch.full((2, 3), 2.)\ni = torch.arange(2)\nloss = ((x @ w)[i] ** 2).sum()\nloss.backward()"
+    with pytest.raises(RuntimeError) as raised:
+        exec(paste, {"torch": torch})
+    done = jvp("inspect", paste, "--json")
+    error = json.loads(done.out)["error"]
+    assert (done.code, error["torch_message"]) == (6, str(raised.value))
+    assert error["message"] == "there is nothing to differentiate: no tensor of the program requires a gradient"
+    assert "w and x are made without requires_grad=True" in error["explanation"]
+    (cure,) = error["hints"]
+    assert json.loads(jvp(*shlex.split(cure)[1:], "--json").out)["vjp"]["w"]["value"] == [[48.0], [48.0], [48.0]]
+    asks = "y = (x * x).sum()\ntorch.autograd.grad(y, x)"
+    told = "PyTorch raises, since x is made without requires_grad=True; here x is an input.\n"
+    assert told in jvp("inspect", f"x = torch.ones(2)\n{asks}").err
+    assert told not in jvp("inspect", f"x = torch.ones(2)\nfor t in (x,):\n    t.requires_grad_()\n{asks}").err

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
-from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.failures import in_sentence
+from jvpcli.language.leaves import without_plain
 from jvpcli.language.operations import is_in_place
+from jvpcli.language.parse import parse
 from jvpcli.language.values import dtype_name, is_expression
 from jvpcli.messages.matcher import lookup, worded
 from jvpcli.options import command
@@ -292,9 +294,11 @@ def parameters_in_words(names: Sequence[str]) -> str:
 def nothing_to_differentiate(
     request: Request, inputs: Mapping[str, Tensor], parameters: Sequence[str] = ()
 ) -> JvpError:
-    """None of the inputs is of floating point; `parameters` of the user's modules could be differentiated instead."""
+    """None of the inputs is of floating point; `parameters` of modules, or tensors made inside, could be differentiated."""
     kinds = ", ".join(f"{name} is {dtype_name(x.dtype)}" for name, x in inputs.items())
     roots = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in parameters))
+    if not kinds and not roots and (made := _with_leaves(request)) is not None:
+        return worded(_no_leaf(request, made))
     cure = command(replace(request, wrt=roots) if roots else _in_floats(request)) if kinds or roots else None
     none = "the expression uses no input" if isinstance(request.expression, str) else "the function is given no tensor"
     error = NotDifferentiableError(
@@ -305,6 +309,41 @@ def nothing_to_differentiate(
         torch_message="only Tensors of floating point and complex dtype can require gradients" if kinds else None,
     )
     return worded(error)
+
+
+def _with_leaves(request: Request) -> Request | None:
+    """The request with the floating tensors that its program makes of numbers as inputs; None where there are none."""
+    if not isinstance(request.expression, str):
+        return None
+    try:
+        rest, plain = without_plain(request.expression, partial(_is_floating, request))
+    except SyntaxError:
+        return None
+    return replace(request, expression=rest, inputs={**request.inputs, **plain}) if rest and plain else None
+
+
+def _is_floating(request: Request, text: str) -> bool:
+    """Whether what torch makes of numbers alone can require a gradient."""
+    try:
+        x = evaluate_value(parse(text), {}, seed=request.seed, memory_limit=request.memory_limit)
+    except JvpError:
+        return False
+    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+
+
+def _no_leaf(request: Request, made: Request) -> JvpError:
+    """No tensor of a program requires a gradient; `made` has those that it makes as inputs."""
+    *first, last = [name for name in made.inputs if name not in request.inputs]
+    they = f"{', '.join(first)} and {last} are" if first else f"{last} is"
+    asked = any(text == "implicit" for _, text in request.grad_outputs)
+    cure = command(made)
+    return NotDifferentiableError(
+        "there is nothing to differentiate: no tensor of the program requires a gradient",
+        explanation=f"PyTorch differentiates by leaves: {they} made without requires_grad=True (or {last}.requires_grad_()), "
+        "and there are no parameters. An input of the command is a leaf.",
+        hints=(cure,) if cure else (),
+        torch_message="element 0 of tensors does not require grad and does not have a grad_fn" if asked else None,
+    )
 
 
 def _in_floats(request: Request) -> Request:

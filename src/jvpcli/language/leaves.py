@@ -5,14 +5,24 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
-from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, seed_of
+from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
 from jvpcli.language.names import assigned, free_names, separated, turns_on
-from jvpcli.language.statements import assignment, is_setting, method_of, names_made, of_leaf, reads_grad, unused_name
+from jvpcli.language.statements import (
+    NAMESPACES,
+    assignment,
+    is_setting,
+    method_of,
+    names_made,
+    of_leaf,
+    reads_grad,
+    unused_name,
+)
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
@@ -267,6 +277,34 @@ def from_intermediates(
         (place,) = places[name]
         values[name] = _value_text(_without_flags(made[place].value), before[place], code, is_first=not values)
     return rest, values
+
+
+def plainly_made(names: Iterable[str], kept: Sequence[ast.stmt]) -> list[str]:
+    """Those of the names that torch makes of numbers alone, where nothing says later that they require a gradient."""
+    if any(isinstance(node, ast.Attribute) and node.attr.startswith("requires_grad") for part in kept for node in ast.walk(part)):
+        return []
+    made = {name: part.value for part in kept if isinstance(part, ast.Assign) for name in names_made(part)}
+    return [name for name in names if name in made and is_plainly_made(made[name])]
+
+
+def without_plain(code: str, is_wanted: Callable[[str], bool]) -> tuple[str, dict[str, str]]:
+    """A program without the tensors that torch makes of numbers alone and that are wanted; these, by name, as what makes them."""
+    kept = ast.parse(code).body
+    again = {name for name, number in Counter(assigned(kept)).items() if number > 1}
+    plain = {
+        names_made(part)[0]: part
+        for part in kept
+        if isinstance(part, ast.Assign) and is_plainly_made(part.value) and {*assigned([part])} - again == {*names_made(part)[:1]}
+    }
+    plain = {name: part for name, part in plain.items() if is_wanted(text_of(part.value, code))}
+    rest = [text_of(part, code) for part in kept if part not in plain.values()]
+    between = "\n" if any(map(is_block, kept)) else "; "
+    return between.join(rest), {name: text_of(part.value, code) for name, part in plain.items()}
+
+
+def is_plainly_made(value: ast.expr) -> bool:
+    """Whether a value is what a function of torch makes of numbers alone: `torch.randn(3)`."""
+    return isinstance(value, ast.Call) and root_of(value.func) == "torch" and free_names(value) <= NAMESPACES
 
 
 def _without_flags(value: ast.expr) -> ast.expr:

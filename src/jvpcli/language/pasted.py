@@ -15,6 +15,7 @@ from jvpcli.language.devices import at_home
 from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
+    plainly_made,
     separate,
     with_named_leaves,
     with_own_names,
@@ -25,7 +26,7 @@ from jvpcli.language.leaves import (
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened, with_imports
-from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward
+from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -36,6 +37,9 @@ LACKING = {
     "tangent": "follows the backward pass alone, and this call pushes a tangent forward",
 }
 """Why a command has no option for what a call gives."""
+
+
+NO_LEAF = "PyTorch raises, since {0} is made without requires_grad=True; here {0} is an input"
 
 
 def as_meant(request: Request) -> Request:
@@ -185,6 +189,8 @@ def read_pasted(
             kept, leaves = without_leaves(statements[: subject.calls[-1].place + 1] if subject.calls else statements, code)
             subject = found = None
         else:
+            if subject.calls and uses_graph(subject.calls[-1].call):
+                found = replace(found, notes=(*found.notes, *map(NO_LEAF.format, plainly_made(found.wrt, kept))))
             kept, leaves = cut
     if text.pieces or not (calls or leaves or subject or changed):
         return None

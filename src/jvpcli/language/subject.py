@@ -265,8 +265,8 @@ class Reader:
     def _frees(self, last: Place) -> bool:
         """Whether a call before has freed a part of the graph that a call goes through again."""
         own = self._graph(last)
-        return _uses_graph(last.call) and any(
-            _uses_graph(each.call) and not _keeps_graph(each.call) and not own.isdisjoint(self._graph(each))
+        return uses_graph(last.call) and any(
+            uses_graph(each.call) and not _keeps_graph(each.call) and not own.isdisjoint(self._graph(each))
             for each in self.calls
             if each.place < last.place
         )
@@ -336,7 +336,7 @@ def _outputs(meant: Pasted) -> list[str]:
     return [meant.expression] if len(meant.grad_outputs) == 1 else [ast.unparse(each) for each in items(parsed(meant.expression))]
 
 
-def _uses_graph(call: ast.Call) -> bool:
+def uses_graph(call: ast.Call) -> bool:
     """Whether a call goes through the graph of what there is: `y.backward()`, `torch.autograd.grad(y, x)`."""
     return not isinstance(call.func, ast.Call) and name_of(call) in ("grad", "backward")
 
