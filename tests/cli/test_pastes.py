@@ -527,7 +527,7 @@ def test_the_gradient_of_a_value_that_retains_it(jvp):
 
 def test_tensors_that_require_no_gradient(jvp):
     """PyTorch's error has its cause, and a command that works; by a tensor that is named, PyTorch's error is told of."""
-    paste = "w = torch.ones(3, 1)\nx = torch.full((2, 3), 2.)\ni = torch.arange(2)\nloss = ((x @ w)[i] ** 2).sum()\nloss.backward()"
+    paste = "w = torch.ones(3, 1)\nx = torch.full((2, 3), 2.)\ni = torch.arange(2)\ns = ((x @ w)[i] ** 2).sum()\ns.backward()"
     with pytest.raises(RuntimeError) as raised:
         exec(paste, {"torch": torch})
     done = jvp("inspect", paste, "--json")

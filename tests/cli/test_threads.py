@@ -376,8 +376,8 @@ def test_what_is_passed_over_is_named(jvp):
     named = [(each["what"], each["line"]) for each in document["passed_over"]]
     assert sorted(named) == [("plot", 6), ("print", 2), ("register_hook", 5)]
     changed = text.replace("    print(g)", "    return 2 * g")
-    error = json.loads(jvp("inspect", "-", "--json", stdin=changed).out)["error"]
-    assert error["message"].startswith("`.register_hook` can't be used: a hook that gives a gradient back")
+    document = json.loads(jvp("inspect", "-", "--json", stdin=changed).out)
+    assert document["vjp"]["x"]["value"] == [4.0, 4.0]  # a hook that gives a gradient back is a part of the program
 
 
 def test_whole_numbers_have_no_gradient_as_in_pytorch(jvp):
