@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -242,6 +243,20 @@ def test_files_to_import_go_to_the_workers(tmp_path):
     maps = jvpcli.jacobian("f(x)", x=x, imports=tmp_path / "model.py", save=path, cluster="local:2")
     torch.testing.assert_close(maps["y", "x"].to_dense(), torch.diag(3 * torch.cos(3 * x)))
     assert b"scale" not in b"".join(files(path).values())  # what a store holds is never run
+
+
+def test_few_calls_are_shared_out_among_the_workers(cluster):
+    """What they have in common lies with one of them at first."""
+    from jvpcli.cluster import carry_out, width
+
+    def where(shared, number):
+        time.sleep(0.05)  # none is done before all have gone out
+        return os.getpid()
+
+    with cluster.client() as client:
+        client.wait_for_workers(2, timeout=PATIENCE)
+        found = dict(carry_out(client, where, "in common", range(width(client)), "call"))
+    assert (sorted(found), len(set(found.values()))) == (list(range(len(found))), 2)
 
 
 # Refusals
