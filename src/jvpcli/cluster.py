@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.errors import FileError, LimitError, UsageError
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from jvpcli.request import Request
 
-AHEAD = 2
-"""Calls under way for each thread of the workers, so that none of them waits for the client."""
+AHEAD = 3
+"""Calls under way for each thread of the workers, so that none of them waits for the client.  Of more than two, Dask gives each
+to the worker that has least to do; of fewer, all to the one that has what they share, and moves some later if it must."""
 
 PATIENCE = 60.0
 """Seconds in which a scheduler that went away, or a worker that there is none of, may come back."""
@@ -246,21 +248,20 @@ def carry_out(
 
     waiting = iter(items)
     token = os.urandom(6).hex()
-    common = client.submit(_same, shared, key=f"{name}-{token}-shared")
+    common = client.submit(_same, shared, key=f"shared-{token}")  # Dask groups calls by the words that they begin with
 
     def submit(item: Any) -> Future:
         return client.submit(work, common, item, key=f"{name}-{token}-{item}")
 
-    under_way = {future: item for _, item in zip(range(width(client)), waiting) for future in [submit(item)]}  # noqa: B905
+    under_way = {submit(item): item for item in islice(waiting, width(client))}
     done = as_completed(list(under_way), loop=client.loop)
     for future in done:
         item = under_way.pop(future)
-        yield item, result_of(future, f"{name} {item}")
-        for following in waiting:
+        for following in islice(waiting, 1):  # before what came of this one is fetched
             new = submit(following)
             under_way[new] = following
             done.add(new)
-            break
+        yield item, result_of(future, f"{name} {item}")
 
 
 def _same(shared: Any) -> Any:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -244,6 +245,20 @@ def test_files_to_import_go_to_the_workers(tmp_path):
     assert b"scale" not in b"".join(files(path).values())  # what a store holds is never run
 
 
+def test_few_calls_are_shared_out_among_the_workers(cluster):
+    """What they have in common lies with one of them at first."""
+    from jvpcli.cluster import carry_out, width
+
+    def where(shared, number):
+        time.sleep(0.05)  # none is done before all have gone out
+        return os.getpid()
+
+    with cluster.client() as client:
+        client.wait_for_workers(2, timeout=PATIENCE)
+        found = dict(carry_out(client, where, "in common", range(width(client)), "call"))
+    assert (sorted(found), len(set(found.values()))) == (list(range(len(found))), 2)
+
+
 # Refusals
 
 
@@ -293,12 +308,24 @@ def test_a_file_that_is_no_scheduler_s_is_named(tmp_path):
             pass
 
 
-def test_an_answer_that_is_lost_and_made_again_is_seen(tmp_path, capfdbinary):
-    """Nobody is told a second time when a worker died that had it."""
+def run_with(submit, folder, lines):
+    """A batch with a client whose calls this function answers; what it writes goes to stdout."""
     from types import SimpleNamespace
 
     from jvpcli.cli.context import Context
     from jvpcli.cli.distribution import Distributed
+
+    calls = {name: lambda *_, **__: None for name in ("register_plugin", "unregister_worker_plugin")}
+    client = SimpleNamespace(status="running", nthreads=lambda: {"worker": 1}, submit=submit, **calls)
+    (folder / "r.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    with open(folder / "r.jsonl", "rb", buffering=0) as source:
+        run = Distributed(Context.of_process(), source.fileno(), None, None)
+        run._go_on(client)
+    return run
+
+
+def test_an_answer_that_is_lost_and_made_again_is_seen(tmp_path, capfdbinary):
+    """Nobody is told a second time when a worker died that had it."""
 
     class Lost:
         looks = 0
@@ -311,12 +338,35 @@ def test_an_answer_that_is_lost_and_made_again_is_seen(tmp_path, capfdbinary):
             return self.looks > 1
 
         def result(self):
-            return [(False, b"{}")]
+            return 0.0, [(False, b"{}")]
 
-    calls = {name: lambda *_, **__: None for name in ("register_plugin", "unregister_worker_plugin")}
-    client = SimpleNamespace(status="running", nthreads=lambda: {"worker": 1}, submit=lambda *_, **__: Lost(), **calls)
-    (tmp_path / "r.jsonl").write_text("a line\n")
-    with open(tmp_path / "r.jsonl", "rb", buffering=0) as source:
-        run = Distributed(Context.of_process(), source.fileno(), None, None)
-        run._go_on(client)
-    assert run.written == 1
+    assert run_with(lambda *_, **__: Lost(), tmp_path, ["a line"]).written == 1
+
+
+def test_a_piece_has_as_many_lines_as_take_a_second(tmp_path, capfdbinary):
+    """Here by what a clock is said to have shown: a 512th for each of the first lines, and then half a second."""
+    pieces = []
+
+    class Answered:
+        def __init__(self, lines):
+            self.lines = lines
+
+        def add_done_callback(self, call):
+            call(self)
+
+        def done(self):
+            return True
+
+        def result(self):
+            return sum(0.5 if line < b"2" else 1 / 512 for line in self.lines), [(False, line) for line in self.lines]
+
+    def submit(work, desks, lines, **_):
+        pieces.append(lines)
+        return Answered(lines)
+
+    lines = [f"{9 if number < 9000 else 1}.{number}" for number in range(10_000)]
+    run_with(submit, tmp_path, lines)
+    assert capfdbinary.readouterr().out.decode().split() == lines
+    quick, slow = ([len(piece) for piece in pieces if piece[-1].startswith(first)] for first in (b"9", b"1"))
+    assert (quick[0], max(quick)) == (64, 512)
+    assert set(slow[12:]) <= {1, 2}  # those that were under way were cut before that was known

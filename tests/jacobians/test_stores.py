@@ -118,6 +118,7 @@ def test_what_is_read_is_what_pytorch_gives(name, mode, most, tmp_path, monkeypa
         close(each.pullback(v), (v.reshape(-1) @ matrix.to(v.dtype)).reshape(x.shape).to(x.dtype))
         close(each.pushforward(u), (matrix @ u.reshape(-1)).reshape(y.shape))
         sizes = each.absolute()
+        close(sizes.to_dense(), matrix.abs().reshape(*y.shape, *x.shape))
         close(sizes.pullback(v.abs()), (v.reshape(-1).abs() @ matrix.abs().to(v.dtype)).reshape(x.shape).to(x.dtype))
         sparse = each.to_scipy()
         assert sparse.shape == matrix.shape
@@ -165,6 +166,8 @@ def test_complex_numbers_go_pytorch_s_way(name, blocks, tmp_path):
     u = randn(*x.shape).to(x.dtype) + (1j * randn(*x.shape) if x.is_complex() else 0)
     torch.testing.assert_close(each.pushforward(u), torch.func.jvp(python(expression, inputs), (x,), (u,))[1])
     assert each.of_complex == (y.is_complex(), x.is_complex())
+    sizes = sum(part[x_name].abs() for part in parts)
+    torch.testing.assert_close(each.absolute().to_dense().reshape(sizes.shape), sizes)
 
 
 def test_complex_numbers_of_half_precision(tmp_path):
@@ -300,7 +303,11 @@ def test_a_store_is_there_once_all_of_it_is_laid_out(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         jvpcli.jacobian(**asked)
     assert list(tmp_path.rglob("*")) == [path]
-    (tmp_path / "J.zarr.0123456789ab.partial" / "inputs").mkdir(parents=True)  # who is killed cannot take it away
+    another = tmp_path / "J.zarr.0123456789ab.partial"
+    (another / "inputs").mkdir(parents=True)  # who is killed cannot take it away
+    with pytest.raises(KeyboardInterrupt):
+        jvpcli.jacobian(**asked)
+    assert set(tmp_path.iterdir()) == {path, another}  # it may be at work, as long as there is no store
     monkeypatch.setattr("jvpcli.jacobians.store._lay_out", overtaken)
     with pytest.raises(FileError, match=r"J\.zarr cannot be written"):
         jvpcli.jacobian(**asked)
@@ -513,6 +520,22 @@ def test_names_that_no_directory_may_have(tmp_path):
     found = jvpcli.open(path)
     assert list(found) == [("y", 'batch["a/b"]'), ("y", 'batch[".."]')]
     torch.testing.assert_close(found["y", 'batch["a/b"]'].to_dense(), inputs["batch"][".."][:, None].expand(2, 3))
+
+
+def test_names_that_a_store_has_a_use_for(tmp_path):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.zarr, self.a = torch.nn.Module(), torch.nn.Module()
+            self.zarr.json, self.a.partial = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x * self.zarr.json * self.a.partial
+
+    x, path = torch.arange(3.0), tmp_path / "J.zarr"
+    jvpcli.jacobian(Model(), x, wrt=["zarr.json", "a.partial"], save=path)
+    for each in jvpcli.open(path).values():
+        torch.testing.assert_close(each.to_dense(), torch.diag(x))
 
 
 def test_a_jacobian_of_ten_times_the_memory_limit_is_written_here(tmp_path):

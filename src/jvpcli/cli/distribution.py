@@ -34,8 +34,11 @@ from jvpcli.render.json import error_to_json
 from jvpcli.system.memory import free_memory
 from jvpcli.system.pipes import pipes
 
-MOST_LINES = 64
-"""Lines of a piece at most: a call costs the scheduler about as much as a small line its worker."""
+SECONDS = 1.0
+"""What a piece is to take: a call costs the scheduler a few thousandths, and a worker that dies loses what it was at."""
+
+FIRST_LINES, MOST_LINES = 64, 1024
+"""Lines of a piece at most: as long as it is not known how many take that time, and then."""
 
 MOST_BYTES = 1 << 18
 """Bytes of a piece, unless one line has more."""
@@ -181,11 +184,17 @@ class Desks(WorkerPlugin):
         return desk.answers(lines)
 
 
-def answer_lines(desks: str, lines: Sequence[bytes]) -> list[tuple[bool, bytes]]:
-    """On a worker: whether each line failed, and its document; `desks` is what the plugin is called."""
-    plugin = get_worker().plugins[desks]
+def answer_lines(desks: str, lines: Sequence[bytes]) -> tuple[float, list[tuple[bool, bytes]]]:
+    """On a worker: how many seconds it took; and whether each line failed, and its document.
+
+    Args:
+        desks: what the plugin is called.
+        lines: of a piece.
+    """
+    plugin, start = get_worker().plugins[desks], time.monotonic()
     assert isinstance(plugin, Desks)
-    return plugin.answers(lines)
+    answers = plugin.answers(lines)
+    return time.monotonic() - start, answers
 
 
 # On the client
@@ -216,9 +225,10 @@ class Distributed:
         self.settings = Settings(timeout, memory)
         self.flight: deque[_Piece] = deque()
         self.waiting: deque[bytes | None] = deque()
+        self.reads: deque[int] = deque()  # how many of those that wait came with each
+        self.most_lines = FIRST_LINES
         self.events: queue.SimpleQueue[list[bytes | None] | JvpError | None] = queue.SimpleQueue()
-        self.room = threading.Semaphore(AHEAD)
-        self.unread = 0
+        self.room, self.most_reads = threading.Semaphore(AHEAD), AHEAD
         self.ended = False
         self.failed = self.written = 0
         threading.Thread(target=self._read, args=(source,), daemon=True).start()
@@ -251,6 +261,9 @@ class Distributed:
         desks = Desks(self.settings)
         client.register_plugin(desks, name=desks.name)
         most = AHEAD * width(client)
+        if most > self.most_reads:
+            self.room.release(most - self.most_reads)
+            self.most_reads = most
         try:
             for piece in self.flight:  # what was under way where the scheduler was lost
                 self._submit(client, desks, piece)
@@ -278,31 +291,40 @@ class Distributed:
             return
         if isinstance(found, JvpError):
             raise found
-        if found is not None:
+        if found:
             self.waiting += found
-            self.unread += 1
+            self.reads.append(len(found))
+        elif found is not None:
+            self.room.release()
 
     def _hand_out(self, client: Client, desks: Desks, most: int) -> None:
         """Lines to the workers, as far as they are read and not too many are under way."""
         while self.waiting and len(self.flight) < most:
-            fitting = max(1, min(MOST_LINES, len(self.waiting) * AHEAD // most))  # few where there are few: all workers get some
+            few = len(self.waiting) * AHEAD // most  # so that all workers get some
             lines: list[bytes] = []
-            while self.waiting and len(lines) < fitting and sum(map(len, lines)) < MOST_BYTES:
+            size = 0
+            while self.waiting and len(lines) < max(1, min(self.most_lines, few)) and size < MOST_BYTES:
                 line = self.waiting[0]
                 if line is None:
                     break
                 lines.append(line)
-                self.waiting.popleft()
+                size += len(line)
+                self._took()
             if lines:
                 self.flight.append(_Piece(tuple(lines)))
                 self._submit(client, desks, self.flight[-1])
             else:
-                self.waiting.popleft()
+                self._took()
                 self.flight.append(TOO_LONG)
                 self.events.put(None)
-        if not self.waiting:
-            self.room.release(self.unread) if self.unread else None
-            self.unread = 0
+
+    def _took(self) -> None:
+        """A line no longer waits; with the last one of a read there is room for another read."""
+        self.waiting.popleft()
+        self.reads[0] -= 1
+        if not self.reads[0]:
+            self.reads.popleft()
+            self.room.release()
 
     def _submit(self, client: Client, desks: Desks, piece: _Piece) -> None:
         if piece is not TOO_LONG:
@@ -338,8 +360,10 @@ class Distributed:
         if piece is TOO_LONG:
             return [(True, error_to_json(LimitError(f"the line is longer than {LONGEST_LINE:,} bytes")))]
         assert piece.future is not None
-        found: list[tuple[bool, bytes]] = result_of(piece.future, "the line")
-        return found
+        seconds, found = result_of(piece.future, "the line")
+        self.most_lines = max(1, min(MOST_LINES, int(len(piece.lines) * SECONDS / max(seconds, 1e-3))))
+        answers: list[tuple[bool, bytes]] = found
+        return answers
 
     def _verdict(self, line: bytes, error: Exception) -> bytes:
         """The document of a line that nobody could answer, with its id."""

@@ -100,19 +100,20 @@ def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Nam
             with suppress(OSError):
                 os.rmdir(target)  # an empty folder
             os.rename(begun, target)
-    finally:
-        _clear(target)
+    except BaseException:
+        _clear(begun)
+        raise
+    for left in glob.glob(f"{glob.escape(target)}.{'[0-9a-f]' * 12}.partial"):  # by those who died over it, or are too late
+        _clear(left)
 
 
-def _clear(target: str) -> None:
-    """Takes away what was laid out for a store, also by those who died over it, and not moved to its place."""
+def _clear(folder: str) -> None:
+    """Takes away what was laid out for a store, and not moved to its place."""
     for pause in (0, 0.01, 0.1, 1):  # after an error Zarr's threads may still be writing
         time.sleep(pause)
-        left = list(Path(target).parent.glob(f"{glob.escape(Path(target).name)}.{'[0-9a-f]' * 12}.partial"))
-        if not left:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
             return
-        for folder in left:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -153,9 +154,10 @@ def missing(path: str, cuts: Sequence[Cut]) -> Iterator[tuple[int, int]]:
 def close(path: str) -> int:
     """Marks a store as complete and takes away what dead writers have left; the bytes that it has on the disk."""
     root = opened(path, "r+")
-    for left in Path(path).rglob("*.partial"):
-        left.unlink(missing_ok=True)
     with writing(path):
+        for left in Path(path).rglob("*.partial"):
+            if not left.is_dir():  # an input may be of that name
+                left.unlink(missing_ok=True)
         root.attrs["jvp"] = {**root.attrs["jvp"], "complete": True}
     return written_bytes(path)
 

@@ -185,7 +185,8 @@ def place(output: str, x: str) -> str:
 
 def _node(name: str) -> str:
     """A name that a node of a store may have; names of inputs mostly are such."""
-    return quote(name, safe="[]'\"=, ").replace("__", "%5F%5F").replace(".", "%2E" if not name.strip(".") else ".")
+    dot = "%2E" if name == "zarr.json" or not name.strip(".") else "."
+    return quote(name, safe="[]'\"=, ").replace("__", "%5F%5F").replace(".", dot)
 
 
 # What was read

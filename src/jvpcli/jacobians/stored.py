@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -42,23 +43,28 @@ def open_maps(path: str, *, unfinished: bool = False) -> dict[tuple[str, str], S
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredMap(LinearMap):
-    """A Jacobian in a store: a block of it is read when it is needed, and none is kept.
+class BlockMap(LinearMap):
+    """A map in blocks, of which one at a time is there.
 
     Attributes:
-        held: how it is held, and the arrays of the store.
-        of_sizes: whether the entries' absolute values are meant.
-        known: products that were computed already: of which tensor, whether forwards, and what.
+        held: how the Jacobian is held, and the arrays of the store.
     """
 
     held: Opened
-    of_sizes: bool = False
-    known: tuple[tuple[Tensor, bool, Tensor], ...] = ()
+
+    @abstractmethod
+    def block(self, number: int) -> LinearMap:
+        """One block: a map of flat rows, or of flat columns."""
 
     @property
     def layout(self) -> Layout:
         """How the matrix is held."""
         return self.held.layout
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return self.layout.blocks
 
     @property
     def structure(self) -> str:
@@ -73,101 +79,14 @@ class StoredMap(LinearMap):
             raise damaged(self.held.arrays["nnz"], f"block {counts.argmin()} is not there")
         return int(counts.sum())
 
-    @property
-    def of_complex(self) -> tuple[bool, bool]:
-        """Whether the output is complex, and whether the input is."""
-        return self.layout.of_complex
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the entries that are held."""
-        return self.layout.dtype
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether nonzeros alone are held."""
-        return self.layout.room is not None
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks there are."""
-        return self.layout.blocks
-
-    @property
-    def norm(self) -> float:
-        """√Σ|J|², as was added up when the blocks were written."""
-        return float(np.sqrt(self._read("squares").sum()))
-
-    @property
-    def diagonal(self) -> Tensor:
-        """The main diagonal of the matrix (m, n)."""
-        return torch.from_numpy(self._read("diagonal"))
-
-    def summary(self, tell: Any = None) -> Summary:
-        """Its norm and its diagonal."""
-        return Summary(self.norm, self.diagonal)
-
-    def picture(self) -> tuple[int, int, np.ndarray]:
-        """The norms of pieces of the matrix, and how many rows and columns a piece has: at most PIECES by PIECES of them.
-
-        A piece is some whole blocks along the way that the matrix was cut; the last piece each way may be smaller.
-        """
-        squares = self._read("squares")
-        few = max(1, -(-len(squares) // PIECES))
-        starts = np.arange(0, len(squares), few)
-        norms = np.sqrt(np.add.reduceat(squares, starts, axis=0)) if len(squares) else squares
-        long, across = few * self.layout.block, self.layout.piece
-        return (long, across, norms) if self.layout.by_rows else (across, long, norms.T)
-
-    def block(self, number: int) -> LinearMap:
-        """One block, read: a map of flat rows, or of flat columns.
-
-        Raises:
-            FileError: it cannot be read, or has not the nonzeros that were written.
-        """
-        start, stop = self.layout.span(number)
-        shape_out, shape_in = ((stop - start,), (self.n,)) if self.layout.by_rows else ((self.m,), (stop - start,))
-        if self.is_sparse:
-            data, indices, indptr = self._csr(number)
-            rows = torch.repeat_interleave(torch.arange(stop - start), torch.from_numpy(np.diff(indptr)))
-            cols, values = torch.from_numpy(indices).long(), torch.from_numpy(data).to(self.dtype)
-            found: LinearMap = sparse_map(shape_out, shape_in, rows, cols, values)
-        else:
-            at = (slice(start, stop), slice(None)) if self.layout.by_rows else (slice(None), slice(start, stop))
-            matrix = self._entries("matrix", at)
-            imaginary = self._entries("imaginary", at) if self.of_complex[0] else None
-            complex_ = any(self.of_complex)
-            found = ComplexMap(shape_out, shape_in, matrix, imaginary) if complex_ else DenseMap(shape_out, shape_in, matrix)
-        return found.absolute() if self.of_sizes else found
-
     def _read(self, name: str, at: Any = ...) -> np.ndarray:
         return read(self.held.arrays[name], at)
 
-    def _entries(self, name: str, at: Any) -> Tensor:
-        """In the dtype of the Jacobian, or a wider one where PyTorch cannot multiply matrices of that."""
-        return torch.from_numpy(self._read(name, at)).to(torch.complex64 if self.dtype is torch.complex32 else self.dtype)
-
-    def _csr(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`data`, `indices` and `indptr` of a block of rows, as SciPy takes them."""
-        start, stop = self.layout.span(number)
-        nnz = int(self._read("nnz", number))
-        data, indices = (self._read(name, (number, slice(0, max(0, nnz)))) for name in ("data", "indices"))
-        indptr = self._read("indptr", (number, slice(0, stop - start + 1)))
-        ends = (indptr[0], indptr[-1]) == (0, nnz) and data.size == nnz
-        if not (ends and (np.diff(indptr) >= 0).all() and ((indices >= 0) & (indices < self.n)).all()):
-            raise damaged(self.held.arrays["indptr"], f"block {number} has not the {nnz} nonzeros that were written")
-        return data, indices, indptr
-
     def _pull(self, v: Tensor) -> Tensor:
-        found = self._known(v, False)
-        return self.total([self.products(0, self.blocks, [v], [])], 1, 0)[0].to(v.device) if found is None else found
+        return self.total([self.products(0, self.blocks, [v], [])], 1, 0)[0].to(v.device)
 
     def _push(self, u: Tensor) -> Tensor:
-        found = self._known(u, True)
-        return self.total([self.products(0, self.blocks, [], [u])], 0, 1)[0].to(u.device) if found is None else found
-
-    def _known(self, vector: Tensor, forwards: bool) -> Tensor | None:
-        return next((product for of, way, product in self.known if of is vector and way is forwards), None)
+        return self.total([self.products(0, self.blocks, [], [u])], 0, 1)[0].to(u.device)
 
     def products(self, first: int, last: int, vs: Sequence[Tensor], us: Sequence[Tensor]) -> list[Tensor]:
         """What the blocks first…last give to vᵀJ for some v and to Ju for some u, each block read once.
@@ -208,46 +127,20 @@ class StoredMap(LinearMap):
                 results.append(whole.to(dtype).reshape(shape))
         return results
 
+    @property
+    def _real(self) -> torch.dtype:
+        """The dtype of the entries' sizes."""
+        dtype = self.layout.dtype
+        return dtype.to_real() if dtype.is_complex else dtype
+
     def _dtype_of(self, end: int) -> torch.dtype:
         """The dtype of a product that ends at the output (0) or the input (1)."""
-        dtype = self.dtype.to_real() if self.dtype.is_complex else self.dtype
-        return dtype.to_complex() if self.of_complex[end] and not self.of_sizes else dtype
-
-    def __getitem__(self, rows: Any) -> Tensor:
-        """The Jacobian of y[rows]: of its shape followed by the input's; only what it takes is read.
-
-        Args:
-            rows: an index of the output: a number, a slice, a list of numbers, or a tuple of such.
-        """
-        numbers = _flat(self.out_shape, rows)
-        flat = numbers.reshape(-1)
-        if not flat.size:
-            found = torch.zeros((0, self.n), dtype=self._shown)
-        elif self.is_sparse:
-            found = torch.stack([self._row(int(number)) for number in flat])
-        else:
-            consecutive = bool((np.diff(flat) == 1).all())
-            at = (slice(int(flat[0]), int(flat[-1]) + 1) if consecutive else flat, slice(None))
-            found = self._entries("matrix", at)
-            if self.of_complex[0]:
-                found = ComplexMap((flat.size,), (self.n,), found, self._entries("imaginary", at)).matrix
-        return found.to(self._shown).reshape(tuple(numbers.shape) + self.in_shape)
+        return self._real.to_complex() if self.of_complex[end] else self._real
 
     @property
     def _shown(self) -> torch.dtype:
-        """The dtype of the array that is shown, which of a complex output is complex."""
-        if self.of_sizes:
-            return self.dtype.to_real() if self.dtype.is_complex else self.dtype
-        return self.dtype.to_complex() if self.of_complex[0] else self.dtype
-
-    def _row(self, number: int) -> Tensor:
-        block, row = divmod(number, self.layout.block)
-        first, last = self._read("indptr", (block, slice(row, row + 2)))
-        cols, values = (self._read(name, (block, slice(max(0, first), max(0, last)))) for name in ("indices", "data"))
-        if not (0 <= first <= last and ((cols >= 0) & (cols < self.n)).all()):
-            raise damaged(self.held.arrays["indices"], f"row {number} has not the nonzeros that were written")
-        found = torch.zeros(self.n, dtype=self.dtype)
-        return found.index_put_((torch.from_numpy(cols).long(),), torch.from_numpy(values).to(self.dtype))
+        """The dtype of the array that is shown, which is complex where the output or the input is."""
+        return self._real.to_complex() if any(self.of_complex) else self._real
 
     def to_dense(self) -> Tensor:
         """The array of shape out_shape + in_shape.
@@ -255,7 +148,7 @@ class StoredMap(LinearMap):
         Raises:
             LimitError: it is larger than the memory that is free.
         """
-        size = self.m * self.n * self.dtype.itemsize
+        size = self.m * self.n * self._shown.itemsize
         if size > (free_memory() or size):
             raise LimitError(
                 f"the Jacobian ({self.m} by {self.n}) takes {size} bytes, more than there is memory",
@@ -281,9 +174,135 @@ class StoredMap(LinearMap):
         rows, cols, values = (torch.cat(each) for each in zip(*shifted, strict=True))
         return rows, cols, values.to(self._shown)
 
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredMap(BlockMap):
+    """A Jacobian in a store: a block of it is read when it is needed, and none is kept.
+
+    Attributes:
+        known: products that were computed already: of which tensor, whether forwards, and what.
+    """
+
+    known: tuple[tuple[Tensor, bool, Tensor], ...] = ()
+
+    @property
+    def of_complex(self) -> tuple[bool, bool]:
+        """Whether the output is complex, and whether the input is."""
+        return self.layout.of_complex
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the entries that are held."""
+        return self.layout.dtype
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether nonzeros alone are held."""
+        return self.layout.room is not None
+
+    @property
+    def norm(self) -> float:
+        """√Σ|J|², as was added up when the blocks were written."""
+        return float(np.sqrt(self._read("squares").sum()))
+
+    @property
+    def diagonal(self) -> Tensor:
+        """The main diagonal of the matrix (m, n)."""
+        return torch.from_numpy(self._read("diagonal"))
+
+    def summary(self, tell: Any = None) -> Summary:
+        """Its norm and its diagonal."""
+        return Summary(self.norm, self.diagonal)
+
+    def picture(self) -> tuple[int, int, np.ndarray]:
+        """The norms of pieces of the matrix, and how many rows and columns a piece has: at most PIECES by PIECES of them.
+
+        A piece is some whole blocks along the way that the matrix was cut; the last piece each way may be smaller.
+        """
+        squares = self._read("squares")
+        few = max(1, -(-len(squares) // PIECES))
+        starts = np.arange(0, len(squares), few)
+        norms = np.sqrt(np.add.reduceat(squares, starts, axis=0)) if len(squares) else squares
+        long, across = few * self.layout.block, self.layout.piece
+        return (long, across, norms) if self.layout.by_rows else (across, long, norms.T)
+
+    def block(self, number: int) -> LinearMap:
+        """One block, read: a map of flat rows, or of flat columns.
+
+        Raises:
+            FileError: it cannot be read, or has not the nonzeros that were written.
+        """
+        start, stop = self.layout.span(number)
+        shape_out, shape_in = ((stop - start,), (self.n,)) if self.layout.by_rows else ((self.m,), (stop - start,))
+        if self.is_sparse:
+            data, indices, indptr = self._csr(number)
+            rows = torch.repeat_interleave(torch.arange(stop - start), torch.from_numpy(np.diff(indptr)))
+            cols, values = torch.from_numpy(indices).long(), torch.from_numpy(data).to(self.dtype)
+            return sparse_map(shape_out, shape_in, rows, cols, values)
+        at = (slice(start, stop), slice(None)) if self.layout.by_rows else (slice(None), slice(start, stop))
+        matrix = self._entries("matrix", at)
+        if not any(self.of_complex):
+            return DenseMap(shape_out, shape_in, matrix)
+        return ComplexMap(shape_out, shape_in, matrix, self._entries("imaginary", at) if self.of_complex[0] else None)
+
+    def _entries(self, name: str, at: Any) -> Tensor:
+        """In the dtype of the Jacobian, or a wider one where PyTorch cannot multiply matrices of that."""
+        return torch.from_numpy(self._read(name, at)).to(torch.complex64 if self.dtype is torch.complex32 else self.dtype)
+
+    def _csr(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`data`, `indices` and `indptr` of a block of rows, as SciPy takes them."""
+        start, stop = self.layout.span(number)
+        nnz = int(self._read("nnz", number))
+        data, indices = (self._read(name, (number, slice(0, max(0, nnz)))) for name in ("data", "indices"))
+        indptr = self._read("indptr", (number, slice(0, stop - start + 1)))
+        ends = (indptr[0], indptr[-1]) == (0, nnz) and data.size == nnz
+        if not (ends and (np.diff(indptr) >= 0).all() and ((indices >= 0) & (indices < self.n)).all()):
+            raise damaged(self.held.arrays["indptr"], f"block {number} has not the {nnz} nonzeros that were written")
+        return data, indices, indptr
+
     def absolute(self) -> LinearMap:
         """The map of the entries' absolute values."""
-        return replace(self, of_sizes=True, known=())
+        return Sizes(self.out_shape, self.in_shape, self.held, self)
+
+    def _pull(self, v: Tensor) -> Tensor:
+        found = self._known(v, False)
+        return super()._pull(v) if found is None else found
+
+    def _push(self, u: Tensor) -> Tensor:
+        found = self._known(u, True)
+        return super()._push(u) if found is None else found
+
+    def _known(self, vector: Tensor, forwards: bool) -> Tensor | None:
+        return next((product for of, way, product in self.known if of is vector and way is forwards), None)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """The Jacobian of y[rows]: of its shape followed by the input's; only what it takes is read.
+
+        Args:
+            rows: an index of the output: a number, a slice, a list of numbers, or a tuple of such.
+        """
+        numbers = _flat(self.out_shape, rows)
+        flat = numbers.reshape(-1)
+        if not flat.size:
+            found = torch.zeros((0, self.n), dtype=self._shown)
+        elif self.is_sparse:
+            found = torch.stack([self._row(int(number)) for number in flat])
+        else:
+            consecutive = bool((np.diff(flat) == 1).all())
+            at = (slice(int(flat[0]), int(flat[-1]) + 1) if consecutive else flat, slice(None))
+            found = self._entries("matrix", at)
+            if self.of_complex[0]:
+                found = ComplexMap((flat.size,), (self.n,), found, self._entries("imaginary", at)).matrix
+        return found.to(self._shown).reshape(tuple(numbers.shape) + self.in_shape)
+
+    def _row(self, number: int) -> Tensor:
+        block, row = divmod(number, self.layout.block)
+        first, last = self._read("indptr", (block, slice(row, row + 2)))
+        cols, values = (self._read(name, (block, slice(max(0, first), max(0, last)))) for name in ("indices", "data"))
+        if not (0 <= first <= last and ((cols >= 0) & (cols < self.n)).all()):
+            raise damaged(self.held.arrays["indices"], f"row {number} has not the nonzeros that were written")
+        found = torch.zeros(self.n, dtype=self.dtype)
+        return found.index_put_((torch.from_numpy(cols).long(),), torch.from_numpy(values).to(self.dtype))
 
     def to_scipy(self) -> Any:
         """SciPy's sparse matrix (m, n), put together from the blocks; of float16 as float32, since SciPy has none of half."""
@@ -328,6 +347,21 @@ class StoredMap(LinearMap):
         numbers = range(self.blocks)
         blocks = [da.from_delayed(delayed(block)(number), self._shape_of(number), dtype=dtype, meta=meta) for number in numbers]
         return da.concatenate(blocks, 0 if self.layout.by_rows else 1) if blocks else da.zeros((self.m, self.n), dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sizes(BlockMap):
+    """The absolute values of a Jacobian's entries, by which it is told how far roundings can carry a product.
+
+    Attributes:
+        of: the Jacobian.
+    """
+
+    of: StoredMap
+
+    def block(self, number: int) -> LinearMap:
+        """The absolute values of one block."""
+        return self.of.block(number).absolute()
 
 
 def _flat(shape: Shape, key: Any) -> np.ndarray:
