@@ -6,10 +6,12 @@ import inspect as python
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from operator import is_, itemgetter
 from os import PathLike, fspath
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
+from jvpcli.language.trees import Arguments
 from jvpcli.language.values import not_dense
 from jvpcli.options import ANSWERS, PYTHON, options_of, read, request_fields
 from jvpcli.request import Request
@@ -178,30 +181,56 @@ def jacobian(
         JvpError: a subclass for each kind of failure.
     """
     given = locals()
-    tensors = {**inputs, **named} if isinstance(inputs, dict) else named
-    question = _question(given, tensors) if isinstance(expression, str) else None
-    maps = maps_again(question, tensors) if question else None
-    return linear_maps(_request("jacobian", given), _workspace, question) if maps is None else maps
+    asked = _question(given)
+    if asked is None:
+        return linear_maps(_request("jacobian", given), _workspace)
+    question, tensors = asked
+    request = partial(_request, "jacobian", given)
+    maps = maps_again(question, expression, tensors, request, _workspace)
+    return linear_maps(request(), _workspace, question) if maps is None else maps
 
 
-def _question(given: Mapping[str, Any], tensors: Mapping[str, Any]) -> Question | None:
-    """What is kept of a question for the maps of a text; None of one that is asked in a seldom way, or of no plain tensors."""
-    wrt, limit, forms = given["wrt"], given["memory_limit"], list[Hashable]()
-    if not all(map(is_, _seldom(given), SELDOM.values())):
+def _question(given: Mapping[str, Any]) -> tuple[Question, Arguments] | None:
+    """What is kept of a question for maps, and what it is asked of; None where that is seldom, or other than plain tensors."""
+    function, wrt, limit, forms = given["expression"], given["wrt"], given["memory_limit"], list[Hashable]()
+    is_text, inputs = isinstance(function, str), given["inputs"]
+    if not (is_text or type(function) is FunctionType) or not all(map(is_, _seldom(given), SELDOM.values())):
         return None
-    for name, x in tensors.items():
+    if is_text and (given["arguments"] or not (inputs is None or isinstance(inputs, dict))):
+        return None
+    arguments = _arguments(given)
+    for name, x in arguments.given.items():
         if type(x) is not Tensor or x.requires_grad or not_dense(x):
             return None
-        forms.append((name, x.shape, x.dtype))
-    wrt = tuple(wrt) if isinstance(wrt, list) else wrt
+        forms.append((name, x.shape, x.dtype, x.device))
+    wanted = tuple([(type(each), each) for each in wrt]) if isinstance(wrt, (list, tuple)) else (type(wrt), wrt)
+    options = arguments.positional, wanted, given["mode"], type(limit), limit
     try:
-        return _known(given["expression"], wrt, given["mode"], (type(limit), limit), tuple(forms))
+        return _known(function if is_text else ref(function), options, tuple(forms)), arguments  # which keeps no function
     except TypeError:  # an option that is not in its form: the ordinary way says so
         return None
 
 
+def _arguments(given: Mapping[str, Any]) -> Arguments:
+    """What a function is called with, or the inputs of a text, by name.
+
+    Raises:
+        UsageError: an argument of a function is given twice.
+    """
+    inputs, others, function = given["inputs"], given.get("arguments", ()), given["expression"]
+    if not others and (inputs is None or isinstance(inputs, Mapping)):
+        return Arguments({**(inputs or {}), **given["named"]})
+    from jvpcli.answers.arguments import named
+
+    names = named(function, (inputs, *others))
+    for name in given["named"]:
+        if name in names:
+            raise UsageError(f"the argument {name!r} is given by position and by name")
+    return Arguments({**names, **given["named"]}, 1 + len(others))
+
+
 SELDOM = {
-    "arguments": (), "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
+    "imports": None, "call": None, "dtype": "float32", "device": None, "seed": None,
     "save": None, "resume": False, "cluster": None, "create_graph": False, "strict": False, "ignore": None,
 }  # fmt: skip
 """What a question is asked without that is known again."""
@@ -466,10 +495,9 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     Raises:
         UsageError: an argument that is not in its option's form.
     """
-    inputs, others, function = given["inputs"], given.get("arguments", ()), given["expression"]
-    positional = () if not others and (inputs is None or isinstance(inputs, Mapping)) else (inputs, *others)
+    inputs, function = given["inputs"], given["expression"]
     if isinstance(function, str) or not callable(function):
-        if positional:
+        if given.get("arguments") or not (inputs is None or isinstance(inputs, Mapping)):
             raise UsageError("the inputs of an expression are given by name", hints=("pass them as x=…, or as {\"x\": …}",))
         if given.get("ignore") is not None:
             raise UsageError("ignore is for the results of a function", hints=("leave them out of the expression",))
@@ -484,19 +512,14 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         raise UsageError("imports are for the text of an expression; a function has imported what it calls")
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
-    from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
-    from jvpcli.language.trees import Arguments
+    from jvpcli.answers.arguments import below, by_name, inputs_of, of_module
 
-    names = named(function, positional) if positional else dict(inputs or {})
-    twice = [name for name in given["named"] if name in names and positional]
-    if twice:
-        raise UsageError(f"the argument {twice[0]!r} is given by position and by name")
-    names |= given["named"]
+    arguments = _arguments(given)
     wrt = given["wrt"]
-    wrt = wrt if wrt is None else by_name(wrt, list(names))
-    fields = request_fields({**given, "inputs": names, "wrt": wrt}, OPTIONS[command], PYTHON, command)
+    wrt = wrt if wrt is None else by_name(wrt, list(arguments.given))
+    fields = request_fields({**given, "inputs": arguments.given, "wrt": wrt}, OPTIONS[command], PYTHON, command)
     chosen = fields.get("wrt")
-    arguments = Arguments(names, len(positional) if positional else None, fields.get("ignore", ()))
+    arguments = replace(arguments, ignored=fields.get("ignore", ()))
     if isinstance(function, torch.nn.Module):
         fields["expression"], arguments, wanted = of_module(function, arguments, chosen)
         chosen = None if chosen is None else tuple(wanted)

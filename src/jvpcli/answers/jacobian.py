@@ -3,54 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.autograd import forward_ad
 
 from jvpcli.answers.independent import refuse_independent, with_zeros
-from jvpcli.answers.question import backward_failures, pose, refuse_cut
+from jvpcli.answers.question import backward_failures, cured, is_inside, pose, refuse_cut, refuse_through
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.dense import PulledMap
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
+from jvpcli.language.substitution import unwritten
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
 
 if TYPE_CHECKING:
     from jvpcli.jacobians.engine import Repeat
+    from jvpcli.language.trees import Arguments
+
+
+Workspaces = Callable[[Hashable], Workspace]
+"""Gives what an earlier call for the same program at the same shapes has left to use again."""
 
 
 @dataclass
 class Question:
-    """A question for the maps of a text, which is asked again at other tensors of the same names, shapes and dtypes."""
+    """A question for maps, which is asked again at other tensors of the same names, shapes and dtypes.
+
+    Attributes:
+        repeat: how the maps are made then.
+        seen: whether a Python function's were made before: what is asked once need not be known again.
+    """
 
     repeat: Repeat | None = None
+    seen: bool = False
 
 
-def maps_again(question: Question, inputs: Mapping[str, Tensor]) -> Maps | None:
-    """The maps, where the question was asked before and goes the same way at these inputs; they are dense and have no graph."""
-    outside = torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
-    return question.repeat.maps(inputs) if question.repeat and outside else None
+def maps_again(
+    question: Question,
+    function: str | Callable[..., Any],
+    arguments: Arguments,
+    request: Callable[[], Request],
+    workspace: Workspaces,
+) -> Maps | None:
+    """The maps, where the question was asked before and goes the same way at these arguments, all of them plain tensors.
+
+    A Python function has run then, whichever way it goes, and the maps are those of that run; of a text that goes another way,
+    and of a question that was not asked before, there are none.
+
+    Raises: as `linear_maps`.
+    """
+    repeat = question.repeat
+    if repeat is None or is_inside():
+        return None
+    if isinstance(function, str):
+        return repeat.maps(arguments.given)
+    problem = Problem(function, arguments.given, repeat.wrt, memory_limit=repeat.memory_limit, arguments=arguments)
+    try:
+        _ = problem.evaluation
+    except Exception as error:
+        return _answer(cured(error, request(), problem), request(), workspace, question)
+    refuse_through(problem)
+    with unwritten(problem.modules) if problem.modules else nullcontext():
+        maps = repeat.maps_of(problem)
+    return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
 
 
-def linear_maps(
-    request: Request, workspace: Callable[[Hashable], Workspace] | None = None, question: Question | None = None
-) -> Maps:
+def linear_maps(request: Request, workspace: Workspaces | None = None, question: Question | None = None) -> Maps:
     """(output, input) to the Jacobian as a linear map: the derivative alone.
 
-    `workspace` gives what an earlier call for the same program at the same shapes has left to use again; of a `question` it
-    is noted how it went.
+    Of a `question` it is noted how it went.
 
     Raises:
         JvpError: the function is refused, or fails; so does its backward pass.
     """
+    return _answer(pose(request), request, workspace, question)
+
+
+def _answer(problem: Problem, request: Request, workspace: Workspaces | None, question: Question | None) -> Maps:
     saving = request.save is not None or request.cluster is not None or request.resume
-    problem = pose(request)
     refuse_cut(problem)
     if saving:
         with backward_failures(problem):
@@ -60,7 +95,7 @@ def linear_maps(
     with backward_failures(problem):
         if request.strict:
             refuse_independent(problem)
-        maps = _maps(problem, request, workspace)
+        maps = _maps(problem, request, workspace, None if request.strict else question)
         if request.mode != "forward":
             _run_own_backward(problem, maps)
         return with_zeros(problem.evaluation, maps)
@@ -105,8 +140,8 @@ def _run_own_backward(problem: Problem, maps: Mapping[tuple[str, str], LinearMap
 def _maps(
     problem: Problem,
     request: Request,
-    workspace: Callable[[Hashable], Workspace] | None,
-    question: Question | None = None,
+    workspace: Workspaces | None,
+    question: Question | None,
 ) -> Maps:
     shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
     program = (request.expression, shapes, problem.evaluation.wrt)
@@ -114,8 +149,12 @@ def _maps(
     planned = plan(problem, request.mode, "maps", work)
     maps = planned.maps()
     problem.settle()
-    if question is not None and (course := problem.course) and set(course.program.inputs) == request.inputs.keys():
-        question.repeat = planned.repeat(course)
+    if question is not None:
+        course = problem.course
+        known = problem.is_own and question.seen if course is None else set(course.program.inputs) == request.inputs.keys()
+        if known:
+            question.repeat = planned.repeat(course)
+        question.seen = True
     if not request.create_graph:
         return maps
     from jvpcli.answers.differentiable import run_again  # loaded only where it is asked for

@@ -41,27 +41,21 @@ UNUSED = (
 """What PyTorch says of an input in `wrt` that nothing uses, by its place there."""
 
 
-def pose(request: Request) -> Problem:
-    """The request as a problem that has been evaluated.
+def pose(request: Request, problem: Problem | None = None) -> Problem:
+    """The request as a problem that has been evaluated; `problem` is what it was read as, where that is done.
 
     Raises:
         JvpError: the expression or an input is refused, or fails; with what can be said of why, and repairs that work.
     """
-    _refuse_detached(request)
-    problem = _read(request)
+    if problem is None:
+        _refuse_detached(request)
+        problem = _read(request)
     try:
         _ = problem.evaluation
     except Exception as error:
-        tracking = _tracking(problem)
-        if tracking is not None:
-            return tracking
-        if not isinstance(error, (EvaluationError, ShapeMismatchError)):
-            raise
-        from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
-
-        raise explain_failure(error, request, problem, _read_weights) from error
+        return cured(error, request, problem)
     if not isinstance(request.expression, str):
-        _refuse_detached(request, problem)
+        refuse_through(problem, request.create_graph)
     _refuse_two_devices(problem)
     if not problem.differentiable and not request.grad_outputs and "grad" in text_of(request):  # no call that PyTorch refuses
         from jvpcli.answers.constant import with_zeros  # loaded only where it may be asked for
@@ -90,34 +84,45 @@ def _refuse_two_devices(problem: Problem) -> None:
         )
 
 
-def _refuse_detached(request: Request, problem: Problem | None = None) -> None:
+def is_inside() -> bool:
+    """Whether something else may differentiate through an answer: a transform of torch.func, or dual numbers."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def _refuse_detached(request: Request) -> None:
     """Refuse what is asked where something else differentiates through the answer, which would be a constant there.
 
-    The tensors that are given tell of that; and where a Python function was evaluated, its outputs, since it may take other
-    tensors from outside.
+    The tensors that are given tell of that.
 
     Raises:
         UsageError: that is so, inside a transform of torch.func, or inside jvpcli without `create_graph`.
     """
+    given = [*request.inputs.values(), *[value for _, value in (*request.grad_outputs, *request.tangent)]]
+    tensors = [x for x in given if isinstance(x, Tensor) and (x.requires_grad or forward_ad._current_level >= 0)]
+    if tensors or is_inside():
+        _refuse_constant(tensors, (nodes_below(x.grad_fn) for x in tensors), (), request.create_graph)
+
+
+def refuse_through(problem: Problem, create_graph: bool = False) -> None:
+    """As `_refuse_detached`, where a Python function was evaluated: its outputs tell, since it may take tensors from outside.
+
+    Raises:
+        UsageError: something else differentiates through them.
+    """
+    evaluation = problem.evaluation
+    _refuse_constant(evaluation.outputs.values(), problem.nodes.values(), evaluation.inputs.values(), create_graph)
+
+
+def _refuse_constant(
+    tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], own: Iterable[Tensor], create_graph: bool
+) -> None:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise _constant("inside a transform of torch.func")
-    tensors: Iterable[Tensor]
-    graphs: Iterable[Sequence[Node]]
-    own: Iterable[Tensor] = ()
-    if problem is None:
-        given = [*request.inputs.values(), *[value for _, value in (*request.grad_outputs, *request.tangent)]]
-        tensors = [x for x in given if isinstance(x, Tensor) and (x.requires_grad or forward_ad._current_level >= 0)]
-        if not tensors:
-            return
-        graphs = (nodes_below(x.grad_fn) for x in tensors)
-    else:
-        evaluation, graphs = problem.evaluation, problem.nodes.values()
-        tensors, own = evaluation.outputs.values(), evaluation.inputs.values()
     from jvpcli.answers.nesting import differentiates, has_tangent  # loaded only where tensors are given
 
     if forward_ad._current_level >= 0 and any(map(has_tangent, tensors)):
         raise _constant("of dual numbers")
-    if not request.create_graph and differentiates(tensors, graphs, own):
+    if not create_graph and differentiates(tensors, graphs, own):
         raise UsageError(
             "jvpcli is asked inside a function that jvpcli differentiates, and its answer would be a constant there",
             explanation="Its tensors keep no graph, so the derivative through them would be lost.",
@@ -130,6 +135,22 @@ def _constant(where: str) -> UsageError:
         f"jvpcli can't be asked {where}: its answer would be a constant there",
         hints=("use torch.func itself inside; or ask jvpcli with create_graph=True, and torch.autograd.grad around it",),
     )
+
+
+def cured(error: Exception, request: Request, problem: Problem) -> Problem:
+    """The problem in the form in which it can be evaluated, where evaluating it has failed.
+
+    Raises:
+        Exception: there is none; what has failed, explained.
+    """
+    tracking = _tracking(problem)
+    if tracking is not None:
+        return tracking
+    if not isinstance(error, (EvaluationError, ShapeMismatchError)):
+        raise error
+    from jvpcli.answers.failures import explain_failure  # loaded only where something has failed
+
+    raise explain_failure(error, request, problem, _read_weights) from error
 
 
 def _tracking(problem: Problem) -> Problem | None:

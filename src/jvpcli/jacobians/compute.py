@@ -43,7 +43,7 @@ class Planned(Protocol):
     def maps(self) -> Maps:
         """The linear maps alone."""
 
-    def repeat(self, course: Course) -> Repeat | None:
+    def repeat(self, course: Course | None) -> Repeat | None:
         """The same question at other points, where its evaluation took that course; None: it is asked anew there."""
 
 

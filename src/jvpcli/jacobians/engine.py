@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from math import isfinite
 from typing import NamedTuple
 
@@ -216,6 +216,7 @@ class LargePlan:
         problem = self.problem
         leaves, limit, hooked = list(problem.leaves.values()), problem.memory_limit, problem.evaluation.hooked
         held, known, versions = problem.weighed, problem.evaluation.known, _versions(problem.inputs)
+        sample = cache(partial(_sample_of, problem, versions))
         return {
             name: plan(
                 y,
@@ -227,7 +228,7 @@ class LargePlan:
                 partial(problem.below, name),
                 partial(self._others, name, y, versions) if problem.decided else None,
                 known and (known, name),
-                partial(self._sampled, name, versions),
+                partial(_matrices, sample, name, problem.leaves),
             )
             for name, y in problem.differentiable.items()
         }
@@ -290,53 +291,56 @@ class LargePlan:
         maps = {(name, x): each for x, each in zip(problem.leaves, computed.maps, strict=True)}
         return maps, computed.way, tuple([Notice("fallback", note) for note in computed.notes])
 
-    def _sampled(self, name: str, versions: Versions) -> Sequence[Tensor] | None:
-        if versions != _versions(self.problem.inputs):
-            return None
-        return _matrices(self._sample, name, self.problem.leaves)
+    def repeat(self, course: Course | None) -> Repeat | None:
+        """The same maps at other points, by the course that the evaluation took, or of a Python function.
 
-    @cached_property
-    def _sample(self) -> Maps:
-        """The maps at another point, by passes."""
-        found = sample_maps(self.problem.leaves, self.problem.at, partial(_by_passes, limit=self.problem.memory_limit))
-        self.problem.settle()
-        return found
-
-    def repeat(self, course: Course) -> Repeat | None:
-        """The same maps at other points, by the course that the evaluation took; None where each point is looked at anew."""
-        if self.work is None or self.problem.decided or any(y not in self.problem.differentiable for y in course.outputs):
+        None where each point is looked at anew.
+        """
+        problem, outputs = self.problem, self.problem.evaluation.outputs
+        if self.work is None or problem.decided or problem.evaluation.hooked or problem.tracked:
             return None
-        limit = float("inf") if self.problem.memory_limit is None else self.problem.memory_limit
+        if outputs.keys() != problem.differentiable.keys() or (course is None and not all(y.grad_fn for y in outputs.values())):
+            return None
+        limit = float("inf") if problem.memory_limit is None else problem.memory_limit
         work = self.work if self.work.limit == limit else replace(self.work, limit=limit)
         chosen = []
         for name, planned in self.graphs.items():
-            key = work.key(*planned.key)
+            key, graph = work.key(*planned.key), planned.graph
             way = work.structure(key, partial(getattr, planned, "chosen"))
-            pairs = [(name, x) for x in self.problem.leaves]
-            slot, graph = course.outputs[name], planned.graph
-            chosen.append(_Chosen(slot, pairs, graph.like, graph.weighed, way, key, _straight(graph, way, limit)))
-        return Repeat(course, self.problem.memory_limit, chosen, work)
+            pairs, form = [(name, x) for x in problem.leaves], _form(graph) if course is None else ()
+            chosen.append(_Chosen(name, pairs, graph.like, way, key, _straight(graph, way, limit), form))
+        return Repeat(course, problem.memory_limit, problem.evaluation.wrt, chosen, work)
 
 
 class _Chosen(NamedTuple):
     """How the maps of one output are made.
 
     Attributes:
-        slot: the output's in the course.
+        name: the output's.
         pairs: its name with that of each input.
-        like, weighed: as `Graph` has them.
+        like: as `Graph` has it.
         way: that was chosen.
         key: of its plan.
         manner: of passes that are all taken at once; None of any other way.
+        form: of a Python function's output, as `_form` tells.
     """
 
-    slot: int
+    name: str
     pairs: Sequence[tuple[str, str]]
     like: Tensor
-    weighed: bool
     way: Way
     key: int | None
     manner: Manner | None
+    form: tuple[Hashable, ...]
+
+
+def _form(graph: Graph) -> tuple[Hashable, ...]:
+    """All of an output that must be the same for it to be derived in the same way: what it is, and what it was made by.
+
+    Names are enough: those of `torch.autograd.Function`s, which are looked at anew each time, end otherwise than torch's own.
+    """
+    y = graph.output
+    return (y.shape, y.dtype, y.device, *graph.form)
 
 
 def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
@@ -350,67 +354,106 @@ def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """A question for maps whose answers at other points take the same steps and the same passes: nothing else is done.
+    """A question for maps whose answers at other points take the same passes: nothing else is done.
 
     Attributes:
-        course: the steps.
+        course: the steps of a text; None of a Python function, which may do something else each time.
         memory_limit: of the question, in bytes.
+        wrt: the names of the inputs to differentiate.
         chosen: what is done for each output.
         work: with the index arrays that were made.
     """
 
-    course: Course
+    course: Course | None
     memory_limit: int | None
+    wrt: tuple[str, ...]
     chosen: Sequence[_Chosen]
     work: Workspace
 
     def maps(self, inputs: Named) -> Maps | None:
-        """The maps at a point; None where it is no such point, so that the ordinary way tells what is there."""
+        """The maps of a text at a point; None where it is no such point, so that the ordinary way tells what is there."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._maps(inputs)
+                there = self._run(inputs)
+                if there is None:
+                    return None
+                versions = _versions(inputs)
+                sample = partial(self._sample, inputs, there.leaves, versions)
+                return self._maps([self._graph(each, there, sample) for each in self.chosen])
         except Exception:  # the ordinary way explains it
             return None
 
-    def _maps(self, inputs: Named) -> Maps | None:
-        values = self.course.run(inputs, self.memory_limit)
-        if values is None:
+    def maps_of(self, problem: Problem) -> Maps | None:
+        """The maps of a Python function that has run at a point; None where it did something else there, or they fail."""
+        evaluation = problem.evaluation
+        if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
-        leaves, found = tuple([values[slot] for slot in self.course.leaves]), dict[tuple[str, str], LinearMap]()
-        versions = _versions(inputs)
-        for slot, pairs, like, weighed, way, key, manner in self.chosen:
-            sample = partial(self._sampled, pairs[0][0], inputs, leaves, versions)
-            graph = Graph(values[slot], leaves, like, False, weighed, sample=sample)
-            if manner is None:
-                maps = _run(graph, way, self.work, key)
+        there = _Point(evaluation.outputs, problem.leaves, evaluation.weighed)
+        sample = cache(partial(_sample_of, problem, _versions(problem.inputs)))
+        graphs = [self._graph(each, there, sample, partial(problem.below, each.name)) for each in self.chosen]
+        if any(_form(graph) != each.form for each, graph in zip(self.chosen, graphs, strict=True)):
+            return None
+        try:
+            return self._maps(graphs)
+        except Exception:  # the ordinary way explains it
+            return None
+
+    def _graph(
+        self, each: _Chosen, there: _Point, sample: Callable[[], Maps], below: Callable[[], Sequence[Node]] | None = None
+    ) -> Graph:
+        (outputs, leaves, weighed), told = there, partial(_matrices, sample, each.name, self.wrt)
+        return Graph(outputs[each.name], tuple(leaves.values()), each.like, weighed=weighed, below=below, sample=told)
+
+    def _maps(self, graphs: Sequence[Graph]) -> Maps:
+        found = dict[tuple[str, str], LinearMap]()
+        for each, graph in zip(self.chosen, graphs, strict=True):
+            if each.manner is None:
+                maps = _run(graph, each.way, self.work, each.key)
             else:
-                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
-            found.update(zip(pairs, maps, strict=True))
+                maps = pulled_maps(graph, rows_at_once(graph, each.manner.light), self.work.limit)
+            found.update(zip(each.pairs, maps, strict=True))
         return found
 
-    def _sampled(
-        self, name: str, inputs: Named, leaves: Sequence[Tensor], versions: Versions
-    ) -> Sequence[Tensor] | None:
-        if versions != _versions(inputs):
+    def _run(self, inputs: Named) -> _Point | None:
+        """A text at a point; None where it goes another way there."""
+        course = self.course
+        assert course is not None
+        values = course.run(inputs, self.memory_limit)
+        if values is None:
             return None
-        names = [x for _, x in self.chosen[0].pairs]
+        outputs = {name: values[slot] for name, slot in course.outputs.items()}
+        leaves = dict(zip(self.wrt, [values[slot] for slot in course.leaves], strict=True))
+        return _Point(outputs, leaves, course.known.weighed)
+
+    def _sample(self, inputs: Named, leaves: Named, versions: Versions) -> Maps:
+        """The maps of a text at another point, by passes; none where inputs were written to since."""
+        if versions != _versions(inputs):
+            return {}
 
         def at(place: Named) -> _Point:
-            there = self.course.run({**inputs, **place}, self.memory_limit)
+            there = self._run({**inputs, **place})
             assert there is not None, "values decide what runs"
-            outputs = {each.pairs[0][0]: there[each.slot] for each in self.chosen}
-            return _Point(outputs, dict(zip(names, [there[slot] for slot in self.course.leaves], strict=True)))
+            return there
 
-        here = dict(zip(names, leaves, strict=True))
-        return _matrices(sample_maps(here, at, partial(_by_passes, limit=self.memory_limit)), name, names)
+        return sample_maps(leaves, at, partial(_by_passes, limit=self.memory_limit))
+
+
+def _sample_of(problem: Problem, versions: Versions) -> Maps:
+    """The maps at another point, by passes; none where inputs were written to since."""
+    if versions != _versions(problem.inputs):
+        return {}
+    found = sample_maps(problem.leaves, problem.at, partial(_by_passes, limit=problem.memory_limit))
+    problem.settle()
+    return found
 
 
 class _Point(NamedTuple):
-    """Outputs at a point, and the leaves that they come from."""
+    """Outputs at a point, the leaves that they come from, and whether numbers that are not differentiated follow from those."""
 
     outputs: Named
     leaves: Named
+    weighed: bool
 
 
 Versions = Sequence["int | None"]
@@ -432,9 +475,10 @@ def _by_passes(outputs: Named, leaves: Named, limit: int | None) -> Maps:
     }
 
 
-def _matrices(sample: Maps, name: str, inputs: Iterable[str]) -> Sequence[Tensor] | None:
-    """Those of an output's maps."""
-    found = [sample.get((name, x)) for x in inputs]
+def _matrices(sample: Callable[[], Maps], name: str, inputs: Iterable[str]) -> Sequence[Tensor] | None:
+    """Those of an output's maps; None where it has none of them."""
+    maps = sample()
+    found = [maps.get((name, x)) for x in inputs]
     return [each.matrix for each in found if isinstance(each, DenseMap)] if all(found) else None
 
 

@@ -156,7 +156,7 @@ class ProductsPlan:
             for x_name, x in self.problem.leaves.items()
         }
 
-    def repeat(self, course: Course) -> None:
+    def repeat(self, course: Course | None) -> None:
         """Nothing: each point is looked at anew."""
 
     def derive(self, tell: Tell | None = None) -> Derivatives:

@@ -85,7 +85,7 @@ class SmallPlan:
         """The maps alone, without a look at another point."""
         return with_kinds(self.problem, self.targets, self._maps()[0], dict)
 
-    def repeat(self, course: Course) -> None:
+    def repeat(self, course: Course | None) -> None:
         """Nothing: each point is looked at anew."""
 
     def _maps(self) -> tuple[dict[tuple[str, str], LinearMap], Plan, tuple[Notice, ...]]:
