@@ -265,11 +265,11 @@ def drawn(stream: Any, name: str, arguments: Sequence[Any], keywords: Mapping[st
     return _called(getattr(stream, name.removeprefix("random.")), name, arguments, keywords)
 
 
-def stream() -> Any:
-    """numpy's random numbers, which begin where torch's do."""
+def stream(seed: int) -> Any:
+    """numpy's random numbers."""
     import numpy as np
 
-    return np.random.RandomState(torch.initial_seed() % 2**32)
+    return np.random.RandomState(seed % 2**32)
 
 
 def _called(function: Any, name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

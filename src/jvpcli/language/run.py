@@ -83,7 +83,7 @@ class Run:
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
-    `lent` is where the memory of tensors begins that arrays share.
+    `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Run:
         self.grads: dict[int, Tensor] = {}
         self.freed: set[Any] = set()
         self.lent: set[int] = set()
+        self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
