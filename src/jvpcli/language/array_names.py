@@ -6,7 +6,7 @@ ELEMENTWISE = frozenset(
     {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "exp", "expm1", "log", "log2", "log10",
      "log1p", "sqrt", "square", "abs", "absolute", "sign", "power", "maximum", "minimum", "floor", "ceil", "round", "clip",
      "where", "isnan", "isinf", "isfinite", "mod", "add", "subtract", "multiply", "divide", "allclose", "isclose",
-     "zeros_like", "ones_like", "full_like", "sum", "mean", "std", "var", "min", "max", "amin", "amax", "prod", "cumsum",
+     "sum", "mean", "std", "var", "min", "max", "amin", "amax", "prod", "cumsum",
      "argmax", "argmin", "median", "any", "all", "argsort", "sort", "unique", "reshape", "transpose", "expand_dims", "squeeze",
      "ravel", "array_equal", "linalg.norm", "linalg.inv", "linalg.det", "diff", "flip"}
 )  # fmt: skip
@@ -20,14 +20,18 @@ MULTIPLYING = frozenset({"dot", "matmul", "outer", "inner", "meshgrid"})
 
 SIZES: Mapping[str, tuple[int, int | None, tuple[str, ...]]] = {
     "zeros": (0, 1, ("shape",)), "ones": (0, 1, ("shape",)), "full": (0, 1, ("shape",)),
-    "eye": (0, 2, ("N", "M")), "identity": (0, 1, ("n",)), "diag": (1, 2, ("k",)), "arange": (0, 0, ()),
+    "eye": (0, 2, ("N", "M")), "identity": (0, 1, ("n",)), "diag": (1, 2, ("k",)), "arange": (0, 3, ("start", "stop", "step")),
     "linspace": (2, 3, ("num",)), "logspace": (2, 3, ("num",)), "tile": (1, 2, ("reps",)), "repeat": (1, 2, ("repeats",)),
+    "zeros_like": (4, 5, ("shape",)), "ones_like": (4, 5, ("shape",)), "full_like": (5, 6, ("shape",)),
     "random.rand": (0, None, ()), "random.randn": (0, None, ()), "random.permutation": (0, 1, ("x",)),
     "random.choice": (0, 2, ("a", "size")), "random.seed": (0, 0, ()),
     **{f"random.{name}": (2, 3, ("size",)) for name in ("normal", "uniform", "randint")},
     **{f"random.{name}": (0, 1, ("size",)) for name in ("random", "random_sample", "standard_normal")},
 }  # fmt: skip
 """Those that are told how much they give: where that stands among the arguments, from and up to, and by what name."""
+
+SIZED = ("reshape", "transpose", "expand_dims", "item")
+"""Those that take sizes and places behind an array."""
 
 RANDOM = frozenset(name for name in SIZES if name.startswith("random."))
 """Those that draw from numpy's own stream."""

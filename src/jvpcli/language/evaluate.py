@@ -249,7 +249,8 @@ def run_program(
 
 
 def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> Any:
-    """What a program gives as a value, and random numbers as it leaves them; gradients reach what requires them.
+    """What a program gives as a value, and the state of numpy's random numbers, as it leaves them like torch's; gradients
+    reach what requires them.
 
     Raises: as `evaluate`.
     """
@@ -258,7 +259,7 @@ def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[st
     run = _run(program, values, None, functions)
     with default_of(program):
         run.run(program.equations)
-        return run.read(run.on_tape(program.result))
+        return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()
 
 
 def evaluate_value(

@@ -40,7 +40,7 @@ from jvpcli.language.operations import describe
 from jvpcli.language.parameters import Changes
 from jvpcli.language.parse import lowered
 from jvpcli.language.plain import plain_or_none
-from jvpcli.language.preparations import Finder
+from jvpcli.language.preparations import Finder, holder
 from jvpcli.language.source import SourceText, read_source
 
 CLASSES = frozenset({
@@ -89,10 +89,12 @@ class Module(ImportedFunction):
 
     Attributes:
         left: the state of random numbers behind its construction, which began from `seed`.
+        drawn: that of numpy's; None where nothing has drawn from them.
     """
 
     seed: int = 0
     left: Tensor = field(default_factory=torch.default_generator.get_state)
+    drawn: Any = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -100,9 +102,14 @@ class Module(ImportedFunction):
         assert isinstance(self.function, nn.Module)
         return {f"{self.name}.{name}": tuple(x.shape) for name, x in self.function.named_parameters()}
 
+    @property
+    def began_so(self) -> bool:
+        """Whether random numbers began from the same seed."""
+        return torch.default_generator.initial_seed() == self.seed
+
     def leave(self) -> None:
         """Random numbers go on as behind the construction, where they began from the same seed."""
-        if torch.default_generator.initial_seed() == self.seed:
+        if self.began_so:
             torch.default_generator.set_state(self.left)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -161,7 +168,7 @@ def construct(
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
-    changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules), maker.at)
+    changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules, seed), maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
@@ -169,13 +176,14 @@ def construct(
             before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
             if any(draws(part) for part in before[done:] if id(getattr(part, "value", None)) not in made):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
-                    maker.run(needed(DRAW, before), inputs or {}, functions, seed)
+                    last = placed(ast.Expr(ast.Constant(0)), before[-1])
+                    maker.run([*needed(DRAW, before), last], inputs or {}, functions, seed)
             done = len(before)
-            behind = _Behind(maker, before, inputs or {}, functions, modules)
-            holder = name
+            behind = _Behind(maker, before, inputs or {}, functions, modules, seed)
+            owner = name
             if classes[id(node)] == "Parameter":
-                holder, _, own = name.rpartition(".")
-                maker.register(modules[holder], own, node, behind((), _written(node.args[0]), {}))
+                owner, _, own = name.rpartition(".")
+                maker.register(modules[owner], own, node, behind((), _written(node.args[0]), {}))
             else:
                 modules[name] = maker.make(node)
                 if name in program.changes:
@@ -188,9 +196,9 @@ def construct(
                         raise maker.at(node, LimitError("This nests too deeply to be carried out.")) from None
             state = torch.default_generator.get_state()
             seed_now = torch.default_generator.initial_seed()
-            for path, part in _parts(modules[holder]):
-                called = f"{holder}.{path}" if path else holder
-                functions[called] = Module(called, part, (), modules, seed=seed_now, left=state)
+            for path, part in _parts(modules[owner]):
+                called = f"{owner}.{path}" if path else owner
+                functions[called] = Module(called, part, (), modules, seed=seed_now, left=state, drawn=maker.drawn)
             if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
                 message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
                 hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
@@ -364,6 +372,8 @@ class _Maker:
     memory_limit: int | None
     held: int = 0
     parts: int = 0
+    drawn: Any = None
+    """The state of numpy's random numbers, as for a module."""
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
@@ -399,14 +409,13 @@ class _Maker:
         return made
 
     def run(
-        self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int | None
+        self, statements: Sequence[ast.stmt], scope: Mapping[str, Tensor], functions: Mapping[str, Module], seed: int
     ) -> Any:
         """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-            statements = [*statements, placed(ast.Expr(ast.Constant(0)), statements[-1])]
+        torch.default_generator.manual_seed(seed)
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
-        return run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
+        found, self.drawn = run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
+        return found
 
     def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
         """Give an object a parameter of its own, with a value."""
@@ -514,15 +523,29 @@ class _Behind:
     scope: Mapping[str, Tensor]
     functions: Mapping[str, Module]
     modules: Mapping[str, nn.Module]
+    seed: int
 
     def __call__(self, behind: Sequence[ast.stmt], node: ast.expr, held: Mapping[str, Tensor], whole: bool = False) -> Any:
         """What one gives behind further statements, with tensors under further names; `whole`: behind all before."""
         asked = [*behind, placed(ast.Expr(node), node)]
         kept = list(self.before) if whole else needed(ast.Module(asked, []), self.before)
-        if any(map(drawing(kept), kept)):  # they draw once more what they have drawn
-            torch.default_generator.manual_seed(torch.default_generator.initial_seed())
-        parameters = Imports(self.functions, self.modules).parameters
-        return self.maker.run([*kept, *asked], {**self.scope, **parameters, **held}, self.functions, None)
+        now = _Now(NOW, nn.Module(), (), self.modules, drawn=self.maker.drawn)  # they draw once more what they have drawn
+        parameters, functions = Imports(self.functions, self.modules).parameters, {**self.functions, NOW: now}
+        statements = [*kept, holder(NOW, node), *asked]
+        return self.maker.run(statements, {**self.scope, **parameters, **held}, functions, self.seed)
+
+
+NOW = "now.0"
+"""The name, which no text can write, of what stands between the statements before and what is asked."""
+
+
+class _Now(Module):
+    """Random numbers as they are now."""
+
+    @property
+    def began_so(self) -> bool:
+        """They go on whatever they began from."""
+        return True
 
 
 def _written(node: ast.expr) -> ast.expr:

@@ -111,16 +111,27 @@ def operation(op: str) -> Done:
     """What an equation of a tape does whose function is in the catalogue, as `apply_operation`: its names are looked up once."""
     kind, _, target = op.partition(":")
     done = _OPERATIONS[kind](target)
-    if not guards.asks(op):
+    asks = guards.asks(op)
+    if not asks and kind not in ("call", "method"):
         return done
 
     def guarded(arguments: Arguments, keywords: Keywords) -> Any:
-        guards.check_arguments(op, arguments, keywords)
+        arguments, keywords = as_numbers(op, arguments, keywords)
+        if asks:
+            guards.check_arguments(op, arguments, keywords)
         if op in _SPARSE_GRADIENTS:
             arguments, keywords = _with_dense_gradient(op, arguments, keywords)
         return done(arguments, keywords)
 
     return guarded
+
+
+def as_numbers(op: str, arguments: Arguments, keywords: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with Python's numbers in the place of numpy's, where torch is to take them."""
+    kind, _, target = op.partition(":")
+    if kind not in ("call", "method") or target in COPYING or (arguments and isinstance(arguments[0], Array)):
+        return arguments, keywords
+    return [*map(arrays.number, arguments)], {name: arrays.number(value) for name, value in keywords.items()}
 
 
 COPYING = frozenset({"torch.tensor", "torch.as_tensor", "torch.asarray"})

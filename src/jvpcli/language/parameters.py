@@ -461,6 +461,16 @@ class _Meant(ast.NodeTransformer):
         root, _, method = node.id.rpartition(".")
         return name_at(root, node) if method in CALLED and self.changes.under(root) != [root] else node
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """`net[0]`"""
+        found = self.generic_visit(node)
+        place = plain_or_none(node.slice)
+        path = dotted(node.value)
+        holder = self.changes.module(path)
+        if isinstance(holder, nn.Sequential) and type(place) is int and -len(holder) <= place < len(holder):
+            return name_at(f"{path}.{[*holder._modules][place]}", node)
+        return found
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`m.weight`, `m.in_features`, `m.__class__.__name__`"""
         if dotted(node).endswith(".__class__.__name__") and isinstance(node.value, ast.Attribute):

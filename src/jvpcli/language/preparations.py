@@ -76,8 +76,7 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
             name = f"change.{len(changes)}"
             changes[name] = statement
             clears = [part for part in ast.walk(statement) if isinstance(part, ast.stmt) and cleared(part)]
-            holder = placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), statement)
-            statements.append(placed(ast.Assign([name_at(name, statement, ast.Store())], holder), statement))
+            statements.append(holder(name, statement))
             if clears:
                 clearing = ast.Attribute(name_at(next(iter(modules)), statement), "zero_grad", ast.Load())
                 statements.append(placed(ast.Expr(ast.Call(clearing, [], [])), statement))
@@ -90,6 +89,12 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
         return Prepared(ast.Module(_without_uncalled(tree.body), []) if modules else tree, tree.body, changes)
     lowered = _carried_out(text, statements, changes, {name.partition(".")[0] for name in modules})
     return Prepared(ast.Module(_without_uncalled(lowered), []), statements, changes)
+
+
+def holder(name: str, node: ast.AST) -> ast.stmt:
+    """The constructor of an empty module, behind which random numbers are as what it stands for has left them."""
+    made = placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
+    return placed(ast.Assign([name_at(name, node, ast.Store())], made), node)
 
 
 def _one_by_one(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
@@ -144,7 +149,9 @@ def _separate(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 def owner(node: ast.expr) -> str:
     """The path of what an expression changes or gives: `net.weight` of `net.weight.data[0]`."""
     while True:
-        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "data"):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Subscript) and node.attr != "data":
+            node = placed(ast.Attribute(node.value.value, node.attr, ast.Load()), node)  # a part of an item of it
+        elif isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "data"):
             node = node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "detach":
             node = node.func.value

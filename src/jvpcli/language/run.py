@@ -12,8 +12,10 @@ from torch import Tensor
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError, Span
 from jvpcli.language import forecast, limits, refusals
+from jvpcli.language.arrays import Array, shared
 from jvpcli.language.operations import (
     apply_operation,
+    as_numbers,
     check_result,
     describe,
     is_in_place,
@@ -80,7 +82,8 @@ class Run:
     `calls`: functions of the program that are running, inside each other.  `history` has the steps of the tape as they were
     carried out, derivative calls among them; `leaves` are the slots that `backward` gives a gradient, and `grads` what those
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
-    `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it.
+    `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
+    `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share.
     """
 
     def __init__(
@@ -104,6 +107,8 @@ class Run:
         self.inputs = range(len(inputs))
         self.grads: dict[int, Tensor] = {}
         self.freed: set[Any] = set()
+        self.lent: set[int] = set()
+        self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
         self.next_slot = program.slots
@@ -164,11 +169,14 @@ class Run:
         """Run one step of the tape."""
         arguments = [self.read(operand) for operand in step.operands]
         keywords = {name: self.read(operand) for name, operand in step.keywords}
+        arguments, keywords = as_numbers(step.op, arguments, keywords)
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
         if overwritten is not None and not self.recording and overwritten.requires_grad and not self.is_own_leaf(overwritten):
             raise _unseen(step, self.label)
+        if overwritten is not None and overwritten.untyped_storage().data_ptr() in self.lent:
+            raise EvaluationError("An array shares its memory with this tensor in PyTorch: change a copy of it, as by `.clone()`.")
         before = None if overwritten is None else _as_it_is(overwritten)
         try:
             with running(step):
@@ -178,6 +186,8 @@ class Run:
         except Exception as error:
             raise self.failure(error, step, arguments, keywords) from None
         check_result(value, step.op, self.devices)
+        if (lent := shared(step.op, value, arguments)) is not None and lent.numel():
+            self.lent.add(lent.untyped_storage().data_ptr())
         result = self.record(step, value)
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
@@ -218,6 +228,7 @@ class Run:
         if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
+        step = replace(step, operands=tuple(map(_kept, step.operands))) if step.kind != "random" and step.op != "op:setitem" else step
         self.tape.append(step)
         self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
@@ -549,3 +560,10 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 def _all_operands(step: Equation) -> Sequence[Operand]:
     return (*step.operands, *(operand for _, operand in step.keywords))
+
+
+def _kept(operand: Operand) -> Operand:
+    """An operand of the tape that stays as it is, whatever the program does to an array later."""
+    if isinstance(operand, Const) and type(operand.value) is Array:
+        return Const(Array(operand.value.values.copy()))
+    return replace(operand, items=tuple(map(_kept, operand.items))) if isinstance(operand, Pack) else operand

@@ -234,13 +234,22 @@ def numpys(run: Run, equation: Equation) -> Operand:
     operands = run.operands(equation)
     keywords = tuple((name, run.on_tape(operand)) for name, operand in run.spread(equation.keywords))
     arguments, named = [run.read(operand) for operand in operands], {name: run.read(operand) for name, operand in keywords}
-    run.drawn = arrays.stream() if run.drawn is None else run.drawn
+    run.drawn = arrays.stream(run.seed) if run.drawn is None else run.drawn
     step = replace(equation, operands=operands, keywords=keywords, slot=run.new_slot() if run.in_loop else equation.slot)
     try:
         value = arrays.drawn(run.drawn, equation.target, arguments, named)
     except (TypeError, ValueError) as error:
         raise run.failure(error, step, arguments, named) from None
     return run.record(step, value)
+
+
+def constructed(run: Run, equation: Equation) -> Operand:
+    """A module is constructed: numpy's random numbers go on as behind it, and torch's."""
+    module: Any = run.functions[dict(equation.keywords)["module"].value]  # type: ignore[union-attr]
+    if module.drawn is not None and module.began_so:
+        run.drawn = arrays.stream(run.seed)
+        run.drawn.set_state(module.drawn)
+    return run.plain(equation)
 
 
 def typed(run: Run, equation: Equation) -> Operand:
@@ -270,6 +279,7 @@ def _path(equation: Equation) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
+    "random:construct": constructed,
     "numpy": numpys,
     "loop": loop,
     "if": choose,
