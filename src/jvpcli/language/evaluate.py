@@ -248,14 +248,19 @@ def run_program(
     return _named_outputs(run, program, _parts(run, program)[0])
 
 
-def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> Any:
+def run_for(
+    program: Program,
+    scope: Mapping[str, Tensor],
+    functions: Mapping[str, Callable[..., Any]],
+    memory_limit: int | None = None,
+) -> Any:
     """What a program gives as a value, and random numbers as it leaves them; gradients reach what requires them.
 
     Raises: as `evaluate`.
     """
     check_inputs(program, scope)
     values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
-    run = _run(program, values, None, functions)
+    run = _run(program, values, memory_limit, functions)
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result))
