@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -17,7 +17,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.hooks import RemovableHandle
 
-from jvpcli.errors import BadValueError, EvaluationError, JvpError, ShapeMismatchError, UsageError
+from jvpcli.errors import (
+    BadValueError,
+    EvaluationError,
+    JvpError,
+    NotDifferentiableError,
+    ShapeMismatchError,
+    UsageError,
+)
 from jvpcli.language import may_construct
 from jvpcli.language.course import Courses
 from jvpcli.language.evaluate import Evaluation
@@ -199,7 +206,10 @@ def _read(request: Request) -> Problem:
         functions, modules = {**imports.functions, **made.functions}, {**imports.modules, **made.modules}
         imports = replace(imports, functions=functions, modules=modules)
     given = request.wrt
-    wanted = tuple(imports.parameters) if made is not None and request.wrt is None and not request.inputs else request.wrt
+    trained = tuple(name for name, x in imports.parameters.items() if x.requires_grad)
+    frozen: set[str] = set() if made is None else {name for name in imports.parameters if name not in trained}
+    _refuse_frozen(given, frozen)
+    wanted = trained if made is not None and request.wrt is None and not request.inputs else request.wrt
     named = None if wanted is None else expanded(wanted, imports.parameters)
     tied = imports.tied(named or ())
     request = replace(request, wrt=None if named is None else tuple(name for name in named if name not in tied))
@@ -214,8 +224,24 @@ def _read(request: Request) -> Problem:
         request = replace(request, wrt=meant or named or None)
     words = set(re.findall(r"[^\W\d]\w*", text_of(request)))
     called = [name for name in imports.functions if name.partition(".")[0] in words]
+    if request.wrt is None and not frozen.isdisjoint(inputs):
+        request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and _can_carry_gradient(x)))
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
+
+
+def _refuse_frozen(wanted: Iterable[str] | None, frozen: Collection[str]) -> None:
+    """Refuse parameters as what is differentiated to that the program itself has frozen.
+
+    Raises:
+        NotDifferentiableError: there is such a one.
+    """
+    for name in wanted or ():
+        if name in frozen:
+            raise NotDifferentiableError(
+                f"`{name}` is frozen: the program sets requires_grad to False for it, so it gets no gradient.",
+                torch_message="One of the differentiated Tensors does not require grad",
+            )
 
 
 @lru_cache(maxsize=16)

@@ -248,7 +248,12 @@ def run_program(
     return _named_outputs(run, program, _parts(run, program)[0])
 
 
-def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[str, Callable[..., Any]]) -> Any:
+def run_for(
+    program: Program,
+    scope: Mapping[str, Tensor],
+    functions: Mapping[str, Callable[..., Any]],
+    memory_limit: int | None = None,
+) -> Any:
     """What a program gives as a value, and the state of numpy's random numbers, as it leaves them like torch's; gradients
     reach what requires them.
 
@@ -256,7 +261,7 @@ def run_for(program: Program, scope: Mapping[str, Tensor], functions: Mapping[st
     """
     check_inputs(program, scope)
     values = {name: scope[name].detach().clone().requires_grad_(scope[name].requires_grad) for name in program.inputs}
-    run = _run(program, values, None, functions)
+    run = _run(program, values, memory_limit, functions)
     with default_of(program):
         run.run(program.equations)
         return run.read(run.on_tape(program.result)), None if run.drawn is None else run.drawn.get_state()

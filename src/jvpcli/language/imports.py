@@ -139,8 +139,8 @@ class Imports:
         return found
 
     def read_by(self, functions: Collection[str]) -> tuple[str, ...]:
-        """The parameters that some of the callables use, a shared one by its first name."""
-        reads = self.reads(self.parameters)
+        """The parameters that some of the callables use and that are trained, a shared one by its first name."""
+        reads = self.reads([name for name, parameter in self.parameters.items() if parameter.requires_grad])
         used = {name for function in functions for name in reads[function]}
         first = {id(parameter): name for name, parameter in reversed(self.parameters.items())}
         return tuple(name for name, parameter in self.parameters.items() if name in used and first[id(parameter)] == name)

@@ -137,7 +137,17 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
     kept: list[ast.stmt] = []
     leaves: dict[str, str] = {}
     later: dict[str, int] = {}
+    written: dict[str, list[ast.stmt]] = {}
+    own = {*assigned(statements)}
+    shared: set[str] = set()  # what leaves are made of, which may be in the same memory
     for place, statement in enumerate(statements):
+        name = _written(statement)
+        if name in written and not (draws(statement) or name in shared.union(*map(free_names, kept))) and (
+            not isinstance(getattr(statement, "targets", [None])[0], ast.Attribute) or own.isdisjoint(_read_by(statement))
+        ):  # fmt: skip
+            written[name].append(without_places(_Whole(name).visit(copy.deepcopy(statement))))
+            leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=[*leaves][0] == name)
+            continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
             statement = without_places(_Detached(before).visit(copy.deepcopy(statement)))
@@ -156,10 +166,28 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             continue
         if value is not None and len(names) == 1 and names[0].isidentifier():
             leaves[names[0]] = _value_text(value, kept, code, is_first=not leaves)
+            shared |= free_names(value)
+            if own.isdisjoint(free_names(value)):
+                written[names[0]] = [*kept, assignment(names[0], value)]
             kept += [ast.Expr(value)] if draws(value) else []  # what is drawn after it comes after it
         elif not (_switches(statement) or _is_said_otherwise(statement)):
             kept.append(statement)
     return kept, leaves
+
+
+def _written(statement: ast.stmt) -> str:
+    """The leaf whose numbers a statement changes behind autograd: by `x.data[0] = 1`, `x.data = y`; empty for any other."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [statement.target] if isinstance(statement, ast.AugAssign) else targets
+    owner: ast.AST | None = targets[0] if len(targets) == 1 and not reads_grad(statement) else None
+    while isinstance(owner, ast.Subscript):
+        owner = owner.value
+    is_data = isinstance(owner, ast.Attribute) and owner.attr == "data" and isinstance(owner.value, ast.Name)
+    return owner.value.id if is_data and isinstance(owner, ast.Attribute) and isinstance(owner.value, ast.Name) else ""
+
+
+def _read_by(statement: ast.stmt) -> set[str]:
+    return free_names(statement.value) if isinstance(statement, ast.Assign) else free_names(statement)
 
 
 def _is_said_otherwise(statement: ast.stmt) -> bool:
@@ -325,6 +353,18 @@ class _Detached(ast.NodeTransformer):
         if node.id not in self.names or not isinstance(node.ctx, ast.Load):
             return node
         return ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
+
+
+class _Whole(ast.NodeTransformer):
+    """Reads `x.data` as x."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """An attribute, and those in it."""
+        is_data = node.attr == "data" and isinstance(node.value, ast.Name) and node.value.id == self.name
+        return ast.Name(self.name, node.ctx) if is_data else self.generic_visit(node)
 
 
 class _Instead(ast.NodeTransformer):

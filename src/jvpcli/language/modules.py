@@ -76,6 +76,15 @@ MOST_PARTS = 20_000
 
 MOST_MODULES = 1000
 
+MOST_COMPUTED = 200
+"""Arguments of constructors that are computed, each by what stands before."""
+
+COMPUTED = (ast.Name, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Attribute, ast.Call, ast.IfExp, ast.Compare)
+"""What may give a plain value."""
+
+PLAIN = (int, float, str, bool, type(None))
+"""What a constructor is given, and tuples of such."""
+
 DRAW = ast.parse("torch.rand(1)")
 """What needs all that draws random numbers before it."""
 
@@ -122,6 +131,8 @@ class Module(ImportedFunction):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
         takes_integers = type(self.function).__name__ in OF_INTEGERS
         for value in _flat(arguments):
+            if value is None:
+                continue  # a state that begins as zeros
             if not isinstance(value, Tensor):
                 raise ForbiddenError(f"`{self.name}` takes tensors, and {describe(value)} is given.")
             if not takes_integers and not (value.is_floating_point() or value.is_complex()):
@@ -173,13 +184,14 @@ def construct(
     with seeded(seed), default_dtype(getattr(torch, dtype[6:]) if dtype else None):
         for name, (node, classes) in found.items():
             maker.classes = classes
+            maker.is_once = id(node) in held_once
             before = statements[: next(place for place, part in enumerate(statements) if node in ast.walk(part))]
             if any(draws(part) for part in before[done:] if id(getattr(part, "value", None)) not in made):
                 with suppress(JvpError):  # what is wrong there is said when all of it runs
                     last = placed(ast.Expr(ast.Constant(0)), before[-1])
                     maker.run([*needed(DRAW, before), last], inputs or {}, functions, seed)
             done = len(before)
-            behind = _Behind(maker, before, inputs or {}, functions, modules, seed)
+            behind = maker.behind = _Behind(maker, before, inputs or {}, functions, modules, seed)
             owner = name
             if classes[id(node)] == "Parameter":
                 owner, _, own = name.rpartition(".")
@@ -199,27 +211,14 @@ def construct(
             for path, part in _parts(modules[owner]):
                 called = f"{owner}.{path}" if path else owner
                 functions[called] = Module(called, part, (), modules, seed=seed_now, left=state, drawn=maker.drawn)
-            if id(node) not in held_once and next(modules[name].parameters(), None) is not None:
-                message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
-                hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
-                raise maker.at(node, ForbiddenError(message, hints=hints))
+            if not maker.is_once and next(modules[name].parameters(), None) is not None:
+                raise maker.not_once(node, classes[id(node)])
     _check_names(tree, found, bound, maker)
     for name, (node, _) in found.items():
         for call in reversed(_chained(tree, node)):
             modules[name].train(_mode(call, maker))
     _set_modes(tree, modules, bound, maker)
-    for module in modules.values():
-        _without_frozen(module)
     return Imports(functions, modules)
-
-
-def _without_frozen(module: nn.Module) -> None:
-    """Parameters of which no gradients are recorded are constants of their modules."""
-    for part in module.modules():
-        for name, x in list(part._parameters.items()):
-            if x is not None and not x.requires_grad:
-                del part._parameters[name]
-                part.register_buffer(name, x.detach())
 
 
 def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -372,6 +371,9 @@ class _Maker:
     memory_limit: int | None
     held: int = 0
     parts: int = 0
+    computed: int = 0
+    is_once: bool = True
+    behind: _Behind | None = None
     drawn: Any = None
     """The state of numpy's random numbers, as for a module."""
 
@@ -414,7 +416,8 @@ class _Maker:
         """What the last of some statements gives, and random numbers as they leave them, which begin with `seed`."""
         torch.default_generator.manual_seed(seed)
         known = tuple((name, tuple(key for key in scope if key.startswith(f"{name}."))) for name in functions)
-        found, self.drawn = run_for(lowered(self.text, ast.Module([*statements], []), tuple(scope), known), scope, functions)
+        program = lowered(self.text, ast.Module([*statements], []), tuple(scope), known)
+        found, self.drawn = run_for(program, scope, functions, self.memory_limit)
         return found
 
     def register(self, holder: nn.Module, name: str, node: ast.Call, value: Any) -> None:
@@ -462,20 +465,31 @@ class _Maker:
             return tuple(values) if isinstance(node, ast.Tuple) else values
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
             return -node.operand.value if isinstance(node.operand.value, (int, float)) else self.refuse(node)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Add, ast.FloorDiv)):
-            return self.computed(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
             return node.value
-        return self.refuse(node)
+        return self.value(node)
 
-    def computed(self, node: ast.BinOp) -> int:
-        """`4 * 4`, `hidden // 2`."""
-        left, right = self.argument(node.left), self.argument(node.right)
-        if type(left) is not int or type(right) is not int or max(left.bit_length(), right.bit_length()) > MOST_BITS:
+    def value(self, node: ast.expr) -> Any:
+        """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
+        if self.behind is None or not isinstance(node, COMPUTED):
             self.refuse(node)
-        if isinstance(node.op, ast.Mult):
-            return int(left * right)
-        return int(left + right) if isinstance(node.op, ast.Add) else int(left // right) if right else self.refuse(node)
+        if not self.is_once:
+            raise self.not_once(node, "")
+        self.computed += 1
+        if self.computed > MOST_COMPUTED:
+            raise self.at(node, LimitError(f"At most {MOST_COMPUTED:,} arguments of constructors are computed here."))
+        state, drawn = torch.default_generator.get_state(), self.drawn
+        found = self.behind((), node, {})
+        torch.default_generator.set_state(state)
+        self.drawn = drawn
+        return found if all(type(each) in PLAIN for each in _flat((found,))) else self.refuse(node)
+
+    def not_once(self, node: ast.expr, name: str) -> JvpError:
+        """A constructor, or an argument of one, in a block or function, which may run more than once."""
+        what = f"`nn.{name}`" if name else "this constructor"
+        message = f"A module with parameters is constructed once: {what} stands in a block or function."
+        hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
+        return self.at(node, ForbiddenError(message, hints=hints))
 
     def refuse(self, node: ast.expr) -> Any:
         """An argument that is neither."""
@@ -566,11 +580,12 @@ def _first(error: Exception) -> str:
 
 def expanded(wanted: tuple[str, ...], parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Names of what to differentiate: a module's, `net.parameters()` and patterns (`net.*`, `*.weight`) as the parameters that
-    they mean.
+    they mean; those of which no gradients are recorded only by their own names.
     """
     names: list[str] = []
+    trained = [key for key, x in parameters.items() if x.requires_grad]
     for name in wanted:
         root = name.removesuffix(".parameters()")
-        under = [key for key in parameters if key.startswith(f"{root}.") or fnmatchcase(key, root)]
+        under = [key for key in trained if key.startswith(f"{root}.") or fnmatchcase(key, root)]
         names += under if name not in parameters and under else [name]
     return tuple(dict.fromkeys(names))

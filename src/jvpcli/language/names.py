@@ -30,14 +30,26 @@ Use = tuple[str, bool]
 def is_program(tree: ast.Module, source: str) -> bool:
     """Whether names have to be looked up while a text runs: it has blocks or functions, or lists that grow.
 
-    In any other text each name stands for one value from its assignment on, which is known without running it.
+    So it has where `.data` is changed.  In any other text each name stands for one value from its assignment on, which is
+    known without running it.
     """
     if not all(isinstance(statement, SIMPLE) for statement in tree.body):
         return True
     values = [statement.value for statement in tree.body if isinstance(statement, ast.Assign)]
     if any(isinstance(value, ast.Attribute) and catalog.is_function(catalog.canonical(dotted(value))) for value in values):
         return True
+    if ".data" in source and any("data" in _attributes(target) for part in tree.body for target in _targets(part)):
+        return True
     return any(word in source for word in (*FUNCTION_WORDS, *CHANGING))
+
+
+def _targets(statement: ast.stmt) -> list[ast.expr]:
+    """What an assignment gives values to."""
+    return statement.targets if isinstance(statement, ast.Assign) else [t] if (t := getattr(statement, "target", None)) else []
+
+
+def _attributes(node: ast.expr) -> set[str]:
+    return {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
 
 
 def dotted(node: ast.AST) -> str:

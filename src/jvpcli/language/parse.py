@@ -431,6 +431,10 @@ class _Statements(Expressions):
             self.bind(target, value)
         elif isinstance(target, (ast.Tuple, ast.List)):
             self.unpack(target, value, value_node)
+        elif isinstance(target, ast.Subscript) and (place := _of_data(target)) is not None and self.is_program:
+            with self.block() as equations:
+                self.set_item(place, self.expr(place.value, 0), self.subscript(place.slice, 1), value)
+            self.emit("with:torch.no_grad", (), target, bodies=(Block((), tuple(equations), Const(None)),))
         elif isinstance(target, ast.Subscript):
             self.set_item(target, self.expr(target.value, 0), self.subscript(target.slice, 1), value)
         elif isinstance(target, ast.Attribute) and target.attr == "grad" and value == Const(None):
@@ -486,6 +490,11 @@ class _Statements(Expressions):
     def augmented(self, node: ast.AugAssign) -> None:
         """`y += 1` changes y in place where y is a tensor; `y[i] += 1` so changes the item, and then sets it, as in Python."""
         target = node.target
+        if isinstance(target, ast.Subscript) and (place := _of_data(target)) is not None and self.is_program:
+            with self.block() as equations:
+                self.augmented(ast.copy_location(ast.AugAssign(place, node.op, node.value), node))
+            self.emit("with:torch.no_grad", (), node, bodies=(Block((), tuple(equations), Const(None)),))
+            return
         if isinstance(target, ast.Attribute) and target.attr == "data" and self.is_program:  # as under torch.no_grad()
             with self.block() as equations:
                 self.changed(node, self.expr(target.value, 0))
@@ -554,6 +563,17 @@ def _last_target(node: ast.stmt) -> ast.expr | None:
         return node.target
     inside = node.body if isinstance(node, (ast.For, ast.While, ast.With, ast.If)) else []
     return _last_target(inside[-1]) if inside else None
+
+
+def _of_data(target: ast.Subscript) -> ast.Subscript | None:
+    """`w[0]` of `w.data[0]`, which is set as under torch.no_grad(); None for items of anything else."""
+    held = target.value
+    if isinstance(held, ast.Subscript):
+        inner = _of_data(held)
+        return None if inner is None else ast.copy_location(ast.Subscript(inner, target.slice, target.ctx), target)
+    if not isinstance(held, ast.Attribute) or held.attr != "data" or not isinstance(held.value, ast.Name):
+        return None
+    return ast.copy_location(ast.Subscript(held.value, target.slice, target.ctx), target)
 
 
 def _base_name(node: ast.expr) -> str:

@@ -156,7 +156,18 @@ def owner(node: ast.expr) -> str:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "detach":
             node = node.func.value
         else:
-            return dotted(node)
+            return _path(node)
+
+
+def _path(node: ast.expr) -> str:
+    """`net.0.weight` of `net[0].weight`; empty where it is no path."""
+    if isinstance(node, ast.Attribute):
+        inner = _path(node.value)
+        return inner and f"{inner}.{node.attr}"
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and type(node.slice.value) is int:
+        inner = _path(node.value)
+        return inner and f"{inner}.{node.slice.value}"
+    return dotted(node)
 
 
 def is_under(path: str, roots: Collection[str]) -> bool:

@@ -77,7 +77,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, _Staying(tree).visit(tree) if "dev" in code or "cpu" in code else tree
+                return text, _Staying(tree).visit(tree) if re.search("dev|cpu|torch.jit|torch.compile", code) else tree
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -122,8 +122,12 @@ def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
     return ast.copy_location(ast.Pass(), node) if same and not others and value is not was else node
 
 
+COMPILERS = ("torch.jit.script", "torch.compile")
+"""What gives a function or module that computes the same."""
+
+
 class _Staying(ast.NodeTransformer):
-    """Reads `x.to(device)` as x: what is computed here stays where the inputs are."""
+    """Reads `x.to(device)` as x: what is computed here stays where the inputs are; and `torch.compile(f)` as f."""
 
     def __init__(self, tree: ast.Module) -> None:
         """Names that the text gives to what is no device stand for that."""
@@ -137,9 +141,17 @@ class _Staying(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""
         self.generic_visit(node)
+        if ast.unparse(node.func) in COMPILERS and len(node.args) == 1:
+            return node.args[0]
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
         moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
         return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """`@torch.compile`, `@torch.compile(dynamic=True)`"""
+        named = {id(mark): ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
+        node.decorator_list = [mark for mark in node.decorator_list if named[id(mark)] not in COMPILERS]
+        return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """`net = net.to(device)` gives nothing another name."""

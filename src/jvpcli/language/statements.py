@@ -141,6 +141,10 @@ SETTINGS = (
 """How calls and assignments begin that change how Python and its libraries work, and no number; the answer has options."""
 
 
+LOOKING = ("state_dict", "parameters", "named_parameters")
+"""Methods of modules that only give something, which a statement of its own shows."""
+
+
 def is_setting(statement: ast.stmt, *others: str) -> bool:
     """`torch.set_printoptions(…)`, `torch.backends.cudnn.benchmark = True`, `os.environ["…"] = "1"`, and what begins so."""
     target: ast.expr | None = None
@@ -155,7 +159,8 @@ def is_setting(statement: ast.stmt, *others: str) -> bool:
 
 def is_passed_over(statement: ast.stmt) -> bool:
     """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or is_shown(statement)
+    looks = method_of(statement) in LOOKING and not getattr(statement, "value", statement).args
+    return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or looks or is_shown(statement)
 
 
 def is_shown(statement: ast.stmt) -> bool:
