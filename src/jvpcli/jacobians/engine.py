@@ -370,6 +370,11 @@ class Repeat:
     chosen: Sequence[_Chosen]
     work: Workspace
 
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether a Python function's outputs have graphs that lead to other leaves than its inputs, too."""
+        return any(None in each.form for each in self.chosen)
+
     def maps(self, inputs: Named) -> Maps | None:
         """The maps of a text at a point; None where it is no such point, so that the ordinary way tells what is there."""
         try:
@@ -378,9 +383,7 @@ class Repeat:
                 there = self._run(inputs)
                 if there is None:
                     return None
-                versions = _versions(inputs)
-                sample = partial(self._sample, inputs, there.leaves, versions)
-                return self._maps([self._graph(each, there, sample) for each in self.chosen])
+                return self._maps(there, partial(self._sample, inputs, there.leaves, _versions(inputs)))
         except Exception:  # the ordinary way explains it
             return None
 
@@ -390,29 +393,25 @@ class Repeat:
         if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
         there = _Point(evaluation.outputs, problem.leaves, evaluation.weighed)
-        sample = cache(partial(_sample_of, problem, _versions(problem.inputs)))
-        graphs = [self._graph(each, there, sample, partial(problem.below, each.name)) for each in self.chosen]
-        if any(_form(graph) != each.form for each, graph in zip(self.chosen, graphs, strict=True)):
-            return None
         try:
-            return self._maps(graphs)
+            return self._maps(there, cache(partial(_sample_of, problem, _versions(problem.inputs))), problem)
         except Exception:  # the ordinary way explains it
             return None
 
-    def _graph(
-        self, each: _Chosen, there: _Point, sample: Callable[[], Maps], below: Callable[[], Sequence[Node]] | None = None
-    ) -> Graph:
-        (outputs, leaves, weighed), told = there, partial(_matrices, sample, each.name, self.wrt)
-        return Graph(outputs[each.name], tuple(leaves.values()), each.like, weighed=weighed, below=below, sample=told)
-
-    def _maps(self, graphs: Sequence[Graph]) -> Maps:
-        found = dict[tuple[str, str], LinearMap]()
-        for each, graph in zip(self.chosen, graphs, strict=True):
-            if each.manner is None:
-                maps = _run(graph, each.way, self.work, each.key)
+    def _maps(self, there: _Point, sample: Callable[[], Maps], problem: Problem | None = None) -> Maps | None:
+        """The maps; None where the graphs of a `problem` are not those that there were."""
+        (outputs, named, weighed), found = there, dict[tuple[str, str], LinearMap]()
+        leaves = tuple(named.values())
+        for name, pairs, like, way, key, manner, form in self.chosen:
+            told, below = partial(_matrices, sample, name, self.wrt), None if problem is None else partial(problem.below, name)
+            graph = Graph(outputs[name], leaves, like, weighed=weighed, below=below, sample=told)
+            if problem and _form(graph) != form:
+                return None
+            if manner is None:
+                maps = _run(graph, way, self.work, key)
             else:
-                maps = pulled_maps(graph, rows_at_once(graph, each.manner.light), self.work.limit)
-            found.update(zip(each.pairs, maps, strict=True))
+                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
+            found.update(zip(pairs, maps, strict=True))
         return found
 
     def _run(self, inputs: Named) -> _Point | None:
