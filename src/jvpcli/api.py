@@ -204,7 +204,7 @@ def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor],
     for name, x in named.items():
         if type(x) is not Tensor or x.requires_grad or not_dense(x):
             return None
-        forms.append((name, x.shape, x.dtype, x.device))
+        forms.append((name, x.shape, x.dtype))
     wanted = tuple([(type(each), each) for each in wrt]) if isinstance(wrt, (list, tuple)) else (type(wrt), wrt)
     options = positional, wanted, given["mode"], type(limit), limit
     try:
@@ -219,12 +219,12 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     Raises:
         UsageError: an argument of a function is given twice.
     """
-    inputs, others, function = given["inputs"], given.get("arguments", ()), given["expression"]
+    inputs, others = given["inputs"], given.get("arguments", ())
     if not others and (inputs is None or isinstance(inputs, Mapping)):
         return {**(inputs or {}), **given["named"]}, None
     from jvpcli.answers.arguments import named
 
-    names = named(function, (inputs, *others))
+    names = named(given["expression"], (inputs, *others))
     for name in given["named"]:
         if name in names:
             raise UsageError(f"the argument {name!r} is given by position and by name")

@@ -340,7 +340,7 @@ def _form(graph: Graph) -> tuple[Hashable, ...]:
     Names are enough: those of `torch.autograd.Function`s, which are looked at anew each time, end otherwise than torch's own.
     """
     y = graph.output
-    return (y.shape, y.dtype, y.device, *graph.form)
+    return (y.shape, y.dtype, y.device, *[x.device for x in graph.inputs], *graph.form)
 
 
 def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
@@ -380,10 +380,14 @@ class Repeat:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                there = self._run(inputs)
-                if there is None:
+                course = self.course
+                values = None if course is None else course.run(inputs, self.memory_limit)
+                if course is None or values is None:
                     return None
-                return self._maps(there, partial(self._sample, inputs, there.leaves, _versions(inputs)))
+                outputs = {name: values[slot] for name, slot in course.outputs.items()}
+                leaves = tuple([values[slot] for slot in course.leaves])
+                sample = partial(self._sample, course, inputs, leaves, _versions(inputs))
+                return self._maps(outputs, leaves, course.known.weighed, sample)
         except Exception:  # the ordinary way explains it
             return None
 
@@ -392,16 +396,22 @@ class Repeat:
         evaluation = problem.evaluation
         if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
-        there = _Point(evaluation.outputs, problem.leaves, evaluation.weighed)
+        leaves, sample = tuple(problem.leaves.values()), cache(partial(_sample_of, problem, _versions(problem.inputs)))
         try:
-            return self._maps(there, cache(partial(_sample_of, problem, _versions(problem.inputs))), problem)
+            return self._maps(evaluation.outputs, leaves, evaluation.weighed, sample, problem)
         except Exception:  # the ordinary way explains it
             return None
 
-    def _maps(self, there: _Point, sample: Callable[[], Maps], problem: Problem | None = None) -> Maps | None:
+    def _maps(
+        self,
+        outputs: Named,
+        leaves: tuple[Tensor, ...],
+        weighed: bool,
+        sample: Callable[[], Maps],
+        problem: Problem | None = None,
+    ) -> Maps | None:
         """The maps; None where the graphs of a `problem` are not those that there were."""
-        (outputs, named, weighed), found = there, dict[tuple[str, str], LinearMap]()
-        leaves = tuple(named.values())
+        found = dict[tuple[str, str], LinearMap]()
         for name, pairs, like, way, key, manner, form in self.chosen:
             told, below = partial(_matrices, sample, name, self.wrt), None if problem is None else partial(problem.below, name)
             graph = Graph(outputs[name], leaves, like, weighed=weighed, below=below, sample=told)
@@ -414,28 +424,18 @@ class Repeat:
             found.update(zip(pairs, maps, strict=True))
         return found
 
-    def _run(self, inputs: Named) -> _Point | None:
-        """A text at a point; None where it goes another way there."""
-        course = self.course
-        assert course is not None
-        values = course.run(inputs, self.memory_limit)
-        if values is None:
-            return None
-        outputs = {name: values[slot] for name, slot in course.outputs.items()}
-        leaves = dict(zip(self.wrt, [values[slot] for slot in course.leaves], strict=True))
-        return _Point(outputs, leaves, course.known.weighed)
-
-    def _sample(self, inputs: Named, leaves: Named, versions: Versions) -> Maps:
+    def _sample(self, course: Course, inputs: Named, leaves: Sequence[Tensor], versions: Versions) -> Maps:
         """The maps of a text at another point, by passes; none where inputs were written to since."""
         if versions != _versions(inputs):
             return {}
 
         def at(place: Named) -> _Point:
-            there = self._run({**inputs, **place})
+            there = course.run({**inputs, **place}, self.memory_limit)
             assert there is not None, "values decide what runs"
-            return there
+            outputs = {name: there[slot] for name, slot in course.outputs.items()}
+            return _Point(outputs, dict(zip(self.wrt, [there[slot] for slot in course.leaves], strict=True)))
 
-        return sample_maps(leaves, at, partial(_by_passes, limit=self.memory_limit))
+        return sample_maps(dict(zip(self.wrt, leaves, strict=True)), at, partial(_by_passes, limit=self.memory_limit))
 
 
 def _sample_of(problem: Problem, versions: Versions) -> Maps:
@@ -448,11 +448,10 @@ def _sample_of(problem: Problem, versions: Versions) -> Maps:
 
 
 class _Point(NamedTuple):
-    """Outputs at a point, the leaves that they come from, and whether numbers that are not differentiated follow from those."""
+    """Outputs at a point, and the leaves that they come from."""
 
     outputs: Named
     leaves: Named
-    weighed: bool
 
 
 Versions = Sequence["int | None"]
