@@ -150,11 +150,11 @@ def calls_of(task: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(
     ("text", "size", "calls", "operations"),
     [
-        ("torch.outer(x, x)", 4, 34, 17),
-        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 79, 34),
-        ("x.sin()", 4096, 65, 8),
-        ("(x * x).sum()", 1000, 33, 11),
-        ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 49, 41),
+        ("torch.outer(x, x)", 4, 37, 17),
+        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 82, 34),
+        ("x.sin()", 4096, 68, 8),
+        ("(x * x).sum()", 1000, 36, 11),
+        ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 52, 41),
     ],
     ids=["outer", "small", "sin", "number", "eigenvalues"],
 )
@@ -171,15 +171,16 @@ def test_a_repeated_text_stays_within_its_budget(text, size, calls, operations):
 @pytest.mark.parametrize(
     ("function", "size", "calls", "operations"),
     [
-        (lambda x: torch.sin(x), 4096, 178, 9),
-        (lambda x: torch.outer(x, x), 64, 265, 15),
-        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 177, 35),  # lighter rules: more, in less time
+        (lambda x: torch.sin(x), 4096, 106, 8),
+        (lambda x: torch.outer(x, x), 64, 193, 14),
+        (lambda x: torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), 4, 83, 34),  # lighter rules: more, in less time
     ],
     ids=["sin", "outer", "small"],
 )
 def test_a_repeated_call_stays_within_its_budget(function, size, calls, operations):
     x = torch.linspace(-1, 1, size)
-    jvpcli.jacobian(function, x=x)
+    for _ in range(3):  # it is known how its maps are made
+        jvpcli.jacobian(function, x=x)
     assert calls_of(lambda: jvpcli.jacobian(function, x=x)) <= calls
     with Operations() as counted:
         jvpcli.jacobian(function, x=x)

@@ -21,7 +21,6 @@ from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
-from jvpcli.language.trees import Arguments
 from jvpcli.language.values import not_dense
 from jvpcli.options import ANSWERS, PYTHON, options_of, read, request_fields
 from jvpcli.request import Request
@@ -184,49 +183,52 @@ def jacobian(
     asked = _question(given)
     if asked is None:
         return linear_maps(_request("jacobian", given), _workspace)
-    question, tensors = asked
+    question, tensors, positional = asked
     request = partial(_request, "jacobian", given)
-    maps = maps_again(question, expression, tensors, request, _workspace)
+    maps = maps_again(question, expression, tensors, positional, request, _workspace)
     return linear_maps(request(), _workspace, question) if maps is None else maps
 
 
-def _question(given: Mapping[str, Any]) -> tuple[Question, Arguments] | None:
-    """What is kept of a question for maps, and what it is asked of; None where that is seldom, or other than plain tensors."""
+def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor], int | None] | None:
+    """What is kept of a question for maps, and the inputs, as `_inputs` gives them.
+
+    None where it is asked in a seldom way, or of other than plain tensors.
+    """
     function, wrt, limit, forms = given["expression"], given["wrt"], given["memory_limit"], list[Hashable]()
     is_text, inputs = isinstance(function, str), given["inputs"]
     if not (is_text or type(function) is FunctionType) or not all(map(is_, _seldom(given), SELDOM.values())):
         return None
     if is_text and (given["arguments"] or not (inputs is None or isinstance(inputs, dict))):
         return None
-    arguments = _arguments(given)
-    for name, x in arguments.given.items():
+    named, positional = _inputs(given)
+    for name, x in named.items():
         if type(x) is not Tensor or x.requires_grad or not_dense(x):
             return None
-        forms.append((name, x.shape, x.dtype, x.device))
+        forms.append((name, x.shape, x.dtype))
     wanted = tuple([(type(each), each) for each in wrt]) if isinstance(wrt, (list, tuple)) else (type(wrt), wrt)
-    options = arguments.positional, wanted, given["mode"], type(limit), limit
+    options = positional, wanted, given["mode"], type(limit), limit
     try:
-        return _known(function if is_text else ref(function), options, tuple(forms)), arguments  # which keeps no function
+        return _known(function if is_text else ref(function), options, tuple(forms)), named, positional  # no function is kept
     except TypeError:  # an option that is not in its form: the ordinary way says so
         return None
 
 
-def _arguments(given: Mapping[str, Any]) -> Arguments:
-    """What a function is called with, or the inputs of a text, by name.
+def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """What a function is called with, or the inputs of a text, by name; and how many are given by position; None: not so.
 
     Raises:
         UsageError: an argument of a function is given twice.
     """
-    inputs, others, function = given["inputs"], given.get("arguments", ()), given["expression"]
+    inputs, others = given["inputs"], given.get("arguments", ())
     if not others and (inputs is None or isinstance(inputs, Mapping)):
-        return Arguments({**(inputs or {}), **given["named"]})
+        return {**(inputs or {}), **given["named"]}, None
     from jvpcli.answers.arguments import named
 
-    names = named(function, (inputs, *others))
+    names = named(given["expression"], (inputs, *others))
     for name in given["named"]:
         if name in names:
             raise UsageError(f"the argument {name!r} is given by position and by name")
-    return Arguments({**names, **given["named"]}, 1 + len(others))
+    return {**names, **given["named"]}, 1 + len(others)
 
 
 SELDOM = {
@@ -513,13 +515,14 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
     from jvpcli.answers.arguments import below, by_name, inputs_of, of_module
+    from jvpcli.language.trees import Arguments
 
-    arguments = _arguments(given)
+    names, positional = _inputs(given)
     wrt = given["wrt"]
-    wrt = wrt if wrt is None else by_name(wrt, list(arguments.given))
-    fields = request_fields({**given, "inputs": arguments.given, "wrt": wrt}, OPTIONS[command], PYTHON, command)
+    wrt = wrt if wrt is None else by_name(wrt, list(names))
+    fields = request_fields({**given, "inputs": names, "wrt": wrt}, OPTIONS[command], PYTHON, command)
     chosen = fields.get("wrt")
-    arguments = replace(arguments, ignored=fields.get("ignore", ()))
+    arguments = Arguments(names, positional, fields.get("ignore", ()))
     if isinstance(function, torch.nn.Module):
         fields["expression"], arguments, wanted = of_module(function, arguments, chosen)
         chosen = None if chosen is None else tuple(wanted)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, cured, is_inside, pose, refuse_cut, refuse_through
@@ -18,12 +19,12 @@ from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language.substitution import unwritten
+from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
 
 if TYPE_CHECKING:
     from jvpcli.jacobians.engine import Repeat
-    from jvpcli.language.trees import Arguments
 
 
 Workspaces = Callable[[Hashable], Workspace]
@@ -46,11 +47,14 @@ class Question:
 def maps_again(
     question: Question,
     function: str | Callable[..., Any],
-    arguments: Arguments,
+    inputs: Mapping[str, Tensor],
+    positional: int | None,
     request: Callable[[], Request],
     workspace: Workspaces,
 ) -> Maps | None:
-    """The maps, where the question was asked before and goes the same way at these arguments, all of them plain tensors.
+    """The maps, where the question was asked before and goes the same way at these inputs, all of them plain tensors.
+
+    The first `positional` ones go to a Python function by position, the others by name; None: as their names say.
 
     A Python function has run then, whichever way it goes, and the maps are those of that run; of a text that goes another way,
     and of a question that was not asked before, there are none.
@@ -61,13 +65,15 @@ def maps_again(
     if repeat is None or is_inside():
         return None
     if isinstance(function, str):
-        return repeat.maps(arguments.given)
-    problem = Problem(function, arguments.given, repeat.wrt, memory_limit=repeat.memory_limit, arguments=arguments)
+        return repeat.maps(inputs)
+    arguments = Arguments(inputs, positional)
+    problem = Problem(function, inputs, repeat.wrt, memory_limit=repeat.memory_limit, arguments=arguments)
     try:
         _ = problem.evaluation
     except Exception as error:
         return _answer(cured(error, request(), problem), request(), workspace, question)
-    refuse_through(problem)
+    if repeat.is_open:
+        refuse_through(problem)
     with unwritten(problem.modules) if problem.modules else nullcontext():
         maps = repeat.maps_of(problem)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps

@@ -340,7 +340,7 @@ def _form(graph: Graph) -> tuple[Hashable, ...]:
     Names are enough: those of `torch.autograd.Function`s, which are looked at anew each time, end otherwise than torch's own.
     """
     y = graph.output
-    return (y.shape, y.dtype, y.device, *graph.form)
+    return (y.shape, y.dtype, y.device, *[x.device for x in graph.inputs], *graph.form)
 
 
 def _straight(graph: Graph, way: Way, limit: float) -> Manner | None:
@@ -370,17 +370,24 @@ class Repeat:
     chosen: Sequence[_Chosen]
     work: Workspace
 
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether a Python function's outputs have graphs that lead to other leaves than its inputs, too."""
+        return any(None in each.form for each in self.chosen)
+
     def maps(self, inputs: Named) -> Maps | None:
         """The maps of a text at a point; None where it is no such point, so that the ordinary way tells what is there."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                there = self._run(inputs)
-                if there is None:
+                course = self.course
+                values = None if course is None else course.run(inputs, self.memory_limit)
+                if course is None or values is None:
                     return None
-                versions = _versions(inputs)
-                sample = partial(self._sample, inputs, there.leaves, versions)
-                return self._maps([self._graph(each, there, sample) for each in self.chosen])
+                outputs = {name: values[slot] for name, slot in course.outputs.items()}
+                leaves = tuple([values[slot] for slot in course.leaves])
+                sample = partial(self._sample, course, inputs, leaves, _versions(inputs))
+                return self._maps(outputs, leaves, course.known.weighed, sample)
         except Exception:  # the ordinary way explains it
             return None
 
@@ -389,54 +396,46 @@ class Repeat:
         evaluation = problem.evaluation
         if evaluation.read or evaluation.hooked or [each.name for each in self.chosen] != list(evaluation.outputs):
             return None
-        there = _Point(evaluation.outputs, problem.leaves, evaluation.weighed)
-        sample = cache(partial(_sample_of, problem, _versions(problem.inputs)))
-        graphs = [self._graph(each, there, sample, partial(problem.below, each.name)) for each in self.chosen]
-        if any(_form(graph) != each.form for each, graph in zip(self.chosen, graphs, strict=True)):
-            return None
+        leaves, sample = tuple(problem.leaves.values()), cache(partial(_sample_of, problem, _versions(problem.inputs)))
         try:
-            return self._maps(graphs)
+            return self._maps(evaluation.outputs, leaves, evaluation.weighed, sample, problem)
         except Exception:  # the ordinary way explains it
             return None
 
-    def _graph(
-        self, each: _Chosen, there: _Point, sample: Callable[[], Maps], below: Callable[[], Sequence[Node]] | None = None
-    ) -> Graph:
-        (outputs, leaves, weighed), told = there, partial(_matrices, sample, each.name, self.wrt)
-        return Graph(outputs[each.name], tuple(leaves.values()), each.like, weighed=weighed, below=below, sample=told)
-
-    def _maps(self, graphs: Sequence[Graph]) -> Maps:
+    def _maps(
+        self,
+        outputs: Named,
+        leaves: tuple[Tensor, ...],
+        weighed: bool,
+        sample: Callable[[], Maps],
+        problem: Problem | None = None,
+    ) -> Maps | None:
+        """The maps; None where the graphs of a `problem` are not those that there were."""
         found = dict[tuple[str, str], LinearMap]()
-        for each, graph in zip(self.chosen, graphs, strict=True):
-            if each.manner is None:
-                maps = _run(graph, each.way, self.work, each.key)
+        for name, pairs, like, way, key, manner, form in self.chosen:
+            told, below = partial(_matrices, sample, name, self.wrt), None if problem is None else partial(problem.below, name)
+            graph = Graph(outputs[name], leaves, like, weighed=weighed, below=below, sample=told)
+            if problem and _form(graph) != form:
+                return None
+            if manner is None:
+                maps = _run(graph, way, self.work, key)
             else:
-                maps = pulled_maps(graph, rows_at_once(graph, each.manner.light), self.work.limit)
-            found.update(zip(each.pairs, maps, strict=True))
+                maps = pulled_maps(graph, rows_at_once(graph, manner.light), self.work.limit)
+            found.update(zip(pairs, maps, strict=True))
         return found
 
-    def _run(self, inputs: Named) -> _Point | None:
-        """A text at a point; None where it goes another way there."""
-        course = self.course
-        assert course is not None
-        values = course.run(inputs, self.memory_limit)
-        if values is None:
-            return None
-        outputs = {name: values[slot] for name, slot in course.outputs.items()}
-        leaves = dict(zip(self.wrt, [values[slot] for slot in course.leaves], strict=True))
-        return _Point(outputs, leaves, course.known.weighed)
-
-    def _sample(self, inputs: Named, leaves: Named, versions: Versions) -> Maps:
+    def _sample(self, course: Course, inputs: Named, leaves: Sequence[Tensor], versions: Versions) -> Maps:
         """The maps of a text at another point, by passes; none where inputs were written to since."""
         if versions != _versions(inputs):
             return {}
 
         def at(place: Named) -> _Point:
-            there = self._run({**inputs, **place})
+            there = course.run({**inputs, **place}, self.memory_limit)
             assert there is not None, "values decide what runs"
-            return there
+            outputs = {name: there[slot] for name, slot in course.outputs.items()}
+            return _Point(outputs, dict(zip(self.wrt, [there[slot] for slot in course.leaves], strict=True)))
 
-        return sample_maps(leaves, at, partial(_by_passes, limit=self.memory_limit))
+        return sample_maps(dict(zip(self.wrt, leaves, strict=True)), at, partial(_by_passes, limit=self.memory_limit))
 
 
 def _sample_of(problem: Problem, versions: Versions) -> Maps:
@@ -449,11 +448,10 @@ def _sample_of(problem: Problem, versions: Versions) -> Maps:
 
 
 class _Point(NamedTuple):
-    """Outputs at a point, the leaves that they come from, and whether numbers that are not differentiated follow from those."""
+    """Outputs at a point, and the leaves that they come from."""
 
     outputs: Named
     leaves: Named
-    weighed: bool
 
 
 Versions = Sequence["int | None"]

@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch._C import _functorch as functorch
+from torch._C._functorch import get_unwrapped
+from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
@@ -54,7 +55,9 @@ class Readings(TorchFunctionMode):
             if written:
                 self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
-        if isinstance(result, Tensor) and carries(result):  # as nearly every call: what there is to note is whether it weighs
+        if self._held is None and type(result) is Tensor and result.requires_grad and not is_wrapped(result):
+            return result  # as nearly every call: nothing is taken, and nothing was taken before
+        if isinstance(result, Tensor) and carries(result):  # what there is to note is whether it weighs
             if self._held is not None and not self.weighed and name_of(func).strip("_") not in HARMLESS:
                 self.weighed = any(map(self._holds, tensors_in((args, kwargs or {}))))
         elif not self.read:
@@ -91,8 +94,8 @@ def _takes_form(name: str) -> bool:
 
 def carries(tensor: Tensor) -> bool:
     """Whether a tensor has a gradient: of one inside of vmap or the like, what it stands for."""
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = functorch.get_unwrapped(tensor)
+    while is_wrapped(tensor):
+        tensor = get_unwrapped(tensor)
     return tensor.requires_grad
 
 
