@@ -151,7 +151,7 @@ def calls_of(task: Callable[[], Any]) -> int:
     ("text", "size", "calls", "operations"),
     [
         ("torch.outer(x, x)", 4, 37, 17),
-        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 82, 34),
+        ("torch.stack([x[0] * x[1], x[2].sin(), x.sum()])", 4, 87, 34),
         ("x.sin()", 4096, 68, 8),
         ("(x * x).sum()", 1000, 36, 11),
         ("torch.linalg.eigvalsh(torch.outer(x, x) + torch.diag(x))", 4, 52, 41),
@@ -207,7 +207,7 @@ def test_a_step_of_a_trace_stays_within_its_budget():
     few, many = traced(20), traced(120)
     many()
     steps = 100 * 8
-    assert (calls_of(many) - calls_of(few)) / steps <= 352
+    assert (calls_of(many) - calls_of(few)) / steps <= 358
     counts = []
     for task in (few, many):
         with Operations() as counted:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.answers.independent import with_zeros
-from jvpcli.jacobians.linear_map import LinearMap
+from jvpcli.jacobians.linear_map import LinearMap, handed_out
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class _WrittenOut(Mapping[tuple[str, str], Tensor]):
 
     def __len__(self) -> int:
         return len(self._maps)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Each to be written into by itself: torch may give several inputs one gradient, or a tensor that a backward keeps."""
+    return {name: handed_out(x) for name, x in tensors.items()}
 
 
 class _Result(ABC):
@@ -102,7 +107,7 @@ class InspectResult(_Result):
         maps = live.maps if live else inspection.derivatives.maps
         blocks = (self.report.blocks or {}).items()
         self.blocks: Mapping[tuple[str, str], Tensor] = {
-            (y, x): torch.from_numpy(each.norms) for y, by_input in blocks for x, each in by_input.items()
+            (y, x): torch.tensor(each.norms) for y, by_input in blocks for x, each in by_input.items()
         }
         self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(maps and with_zeros(inspection.evaluation, maps))
 
@@ -132,7 +137,7 @@ class TraceResult(_Result):
         tracing = follow(request, step=step)
         self._shown = partial(render_trace, step=step, depth=depth)
         self.report: TraceReport = tracing.report
-        self.vjp: Mapping[str, Tensor] = tracing.vjp
+        self.vjp: Mapping[str, Tensor] = _apart(tracing.vjp)
         self.steps: Sequence[TraceStep] = tracing.report.steps
         self.findings: Sequence[Finding] = tracing.report.findings
 
@@ -204,8 +209,8 @@ class HessianResult(_Result):
         self.report: HessianReport = found.report
         self.maps: Mapping[tuple[str, str], LinearMap] = found.maps
         self.hessian: Mapping[tuple[str, str], Tensor] = _WrittenOut(found.maps)
-        self.gradient: Mapping[str, Tensor] = found.gradient
-        self.hvp: Mapping[str, Tensor] = found.hvp
+        self.gradient: Mapping[str, Tensor] = _apart(found.gradient)
+        self.hvp: Mapping[str, Tensor] = _apart(found.hvp)
         self.symmetric: bool | None = found.report.symmetric
         self.definite: str = found.report.definite
         self.eigenvalues: Eigenvalues = found.report.eigenvalues

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 import jvpcli
-from jvpcli.errors import UsageError
+from jvpcli.errors import EvaluationError, UsageError
 from jvpcli.jacobians.dense import PulledMap
 from jvpcli.jacobians.structured import StructuredMap
 
@@ -34,6 +36,19 @@ class Kept(torch.autograd.Function):
         return ctx.a, None
 
 
+class Nothing(torch.autograd.Function):
+    """1 whatever x is, with a backward that hands out the caller's own zeros for every row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, zeros: Tensor) -> Tensor:
+        ctx.zeros = zeros
+        return torch.ones_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return ctx.zeros, None
+
+
 Case = tuple[Callable[..., Any], list[Tensor], list[Tensor]]
 
 
@@ -41,7 +56,7 @@ def cases(n: int) -> dict[str, Case]:
     """A function, its inputs, and what else it reads."""
     a, matrix, x, whole = drawn(n, seed=1), drawn(n, n, seed=2), drawn(n, seed=3), drawn(n, 2, seed=4)
     places, mask = torch.randperm(n, generator=torch.Generator().manual_seed(5)), drawn(n, seed=6) > 0
-    layer = torch.nn.Linear(n, n).double()
+    layer, none = torch.nn.Linear(n, n).double(), torch.zeros(n, dtype=DOUBLE)
     return {
         "a matrix times x": (lambda x: matrix @ x, [x], [matrix]),
         "a matrix times a matrix": (lambda x: matrix @ x, [whole], [matrix]),
@@ -56,6 +71,8 @@ def cases(n: int) -> dict[str, Case]:
         "picked by a mask": (lambda x: torch.where(mask, x, a), [x], [mask, a]),
         "a module": (layer, [whole.T.contiguous()], [layer.weight, layer.bias]),
         "a tensor that a backward keeps": (lambda x: Kept.apply(x, a), [x], [a]),
+        "zeros that a backward keeps": (lambda x: Nothing.apply(x, none), [x], [none]),
+        "sums up to each": (lambda x: x.cumsum(0), [x], []),
         "nothing read": (lambda x: x.sum(), [x], []),
         "the input itself": (lambda x: x, [x], []),
     }
@@ -165,3 +182,67 @@ def test_a_map_too_large_to_hold_says_what_was_written_to():
         assert list(caught.value.hints) == [
             "ask for the map again, or raise the memory limit: a map that is held has numbers of its own"
         ]
+
+
+def test_results_are_written_into_one_by_one_and_reports_stay():
+    """PyTorch gives both inputs of a sum one gradient, and NumPy's arrays share a tensor's memory."""
+    x, z, v, u = drawn(3), drawn(3, seed=1), torch.tensor(2.0, dtype=DOUBLE), drawn(3, seed=2)
+    asked = [
+        jvpcli.inspect("(x + z).sum()", x=x, z=z, grad_outputs=v, tangent={"x": u, "z": u}),
+        jvpcli.inspect("x * z", x=x, z=z, grad_outputs=u, blocks=(1, 1)),
+        jvpcli.trace("(x[:] + z).sum()", x=x, z=z, grad_outputs=v),
+        jvpcli.hessian("(x + z).sum() + x[0]**2", x=x, z=z, grad_outputs=v, tangent={"x": u, "z": u}),
+        jvpcli.inspect(lambda x: Kept.apply(x, z), x),
+        jvpcli.trace(lambda x: Kept.apply(x, z), x),
+    ]
+    before = [(str(each), each.to_dict()) for each in asked]
+    kept = z.clone()
+    for each in asked:
+        for name in ("outputs", "vjp", "jvp", "gradient", "hvp", "jacobian", "hessian", "blocks"):
+            tensors = getattr(each, name, {})
+            others = {key: tensor.clone() for key, tensor in tensors.items()}
+            for key, tensor in tensors.items():
+                tensor.fill_(7.0)
+                others.pop(key)
+                assert all(torch.equal(tensors[other], want) for other, want in others.items())
+    assert torch.equal(z, kept)
+    overwritten([x, z, v, u])
+    assert [(str(each), each.to_dict()) for each in asked] == before
+
+
+def test_a_function_and_what_it_holds_are_let_go_with_the_map():
+    class Scaling:
+        def __init__(self) -> None:
+            self.weight = drawn(9)
+
+        def scaled(self, x: Tensor) -> Tensor:
+            return self.weight * x
+
+    held = [Scaling(), torch.nn.Linear(9, 2).double()]
+    gone = [weakref.ref(each) for each in held]
+    for _ in range(2):
+        for function in (held[0].scaled, held[1]):
+            jvpcli.jacobian(function, drawn(9))
+    del held, function
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_complex_halves_are_multiplied_in_single_precision():
+    z = torch.tensor([1 + 2j, 3 - 1j, 0.5j])
+    v, u = torch.tensor([1j, 2.0, 1 - 1j]), torch.tensor([2.0, 1 + 1j, -1j])
+    for text in ("z * z", "z.abs()", "z.real", "z.conj() * 2"):
+        half, single = (jvpcli.jacobian(text, z=each)["y", "z"] for each in (z.to(torch.complex32), z))
+        weight = v if half.of_complex[0] else v.real
+        for found, want in (
+            (half.to_dense(), single.to_dense()),
+            (half.pullback(weight), single.pullback(weight)),
+            (half.pushforward(u.to(torch.complex32)), single.pushforward(u)),
+        ):
+            torch.testing.assert_close(found, want, rtol=2e-3, atol=2e-3, check_dtype=False)
+        result = jvpcli.inspect(text, z=z.to(torch.complex32))
+        torch.testing.assert_close(result.vjp["z"].to(z.dtype), single.pullback(torch.ones(3)), rtol=2e-3, atol=2e-3)
+        assert half.to_scipy().shape == (3, 3)
+    with pytest.raises(EvaluationError, match="the backward pass failed: sum doesn't work with complex32"):
+        jvpcli.jacobian("z[None] * z[:, None]", z=z.to(torch.complex32))

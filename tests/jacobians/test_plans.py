@@ -396,6 +396,50 @@ def test_a_plan_is_known_by_the_operations_and_by_the_inputs_that_they_lead_to()
     assert engine.plan(first, [x]).graph.form != engine.plan(first, [w]).graph.form
 
 
+def test_of_operations_with_the_same_names_others_are_on_the_way():
+    """A weight that is no input: of two outputs with one form, `cdist`, whose batch rule gives zeros, is on one's way alone."""
+    p, w, x = r(3, 2), nn.Parameter(r(4, 2)), r(4, 2, seed=1)
+
+    def both(x):
+        aside, ahead = (torch.cdist(each, p).sum(1, keepdim=True) for each in (w, x))
+        return (x.tanh() + aside) + x * w, (w.tanh() + ahead) + x * w
+
+    found = jvpcli.jacobian(both, x).values()
+    for each, want in zip(found, torch.autograd.functional.jacobian(both, x), strict=True):
+        torch.testing.assert_close(each.to_dense(), want)
+
+
+@pytest.mark.parametrize("n", [8, 3000])
+def test_a_function_that_does_something_else_with_operations_of_the_same_names(n):
+    """It has hooks at times, or goes over complex numbers; and a batch that was there is not there at all."""
+    now, a, x = [""], r(n), r(n, seed=1)
+
+    def function(x):
+        y = x.to(torch.complex128 if now == ["complex"] else torch.float64) * a * (1j if now == ["complex"] else 1.0)
+        y = (y * y.to(x.dtype)).to(x.dtype)
+        if now == ["hooked"]:
+            y.register_hook(lambda g: 3 * g)
+        return y.sin()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # imaginary parts are dropped
+        for now[0] in ("plain", "hooked", "complex", "plain"):
+            v = r(n, seed=2)
+            at = x.clone().requires_grad_()
+            (want,) = torch.autograd.grad(function(at), at, v)
+            torch.testing.assert_close(jvpcli.jacobian(function, x)["y", "x"].pullback(v), want)
+
+    weights, flat = r(6, 5), r(24, seed=1)
+    sizes = [0]
+
+    def batch(x):
+        return (x.reshape(-1, sizes[0]) @ weights.reshape(sizes[0], -1)).tanh().reshape(-1)[:8]
+
+    for sizes[0] in (6, 2, 3):
+        want = torch.autograd.functional.jacobian(batch, flat)
+        torch.testing.assert_close(jvpcli.jacobian(batch, flat)["y", "x"].to_dense(), want)
+
+
 def test_passes_that_are_known_need_nothing_of_the_graph_but_the_names():
     """Shapes, sizes and the order of the nodes are not read again."""
     work, read = Workspace(), []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod, ref
 
 import torch
 from torch import Tensor
@@ -93,16 +95,13 @@ def linear_maps(request: Request, workspace: Workspaces | None = None, question:
 def _answer(problem: Problem, request: Request, workspace: Workspaces | None, question: Question | None) -> Maps:
     saving = request.save is not None or request.cluster is not None or request.resume
     refuse_cut(problem)
-    if saving:
-        with backward_failures(problem):
-            return _saved(problem, request)
-    if not problem.is_own and not request.strict:
-        return with_zeros(problem.evaluation, _maps(problem, request, workspace, question))
     with backward_failures(problem):
+        if saving:
+            return _saved(problem, request)
         if request.strict:
             refuse_independent(problem)
         maps = _maps(problem, request, workspace, None if request.strict else question)
-        if request.mode != "forward":
+        if problem.is_own and request.mode != "forward":
             _run_own_backward(problem, maps)
         return with_zeros(problem.evaluation, maps)
 
@@ -150,8 +149,8 @@ def _maps(
     question: Question | None,
 ) -> Maps:
     shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
-    program = (request.expression, shapes, problem.evaluation.wrt)
-    work = workspace(program) if workspace and _hashable(program) else None
+    name = _name(request.expression) if workspace else None
+    work = workspace((name, shapes, problem.evaluation.wrt)) if workspace and name is not None else None
     planned = plan(problem, request.mode, "maps", work)
     maps = planned.maps()
     problem.settle()
@@ -168,10 +167,13 @@ def _maps(
     return run_again(problem).maps(maps)
 
 
-def _hashable(program: Hashable) -> bool:
-    """Whether it can be looked up: a callable of one's own may refuse to be hashed."""
+def _name(expression: Any) -> Hashable | None:
+    """What a program is found again by: its text, or its function as long as the caller has that; None where it can't be."""
+    if isinstance(expression, str):
+        return expression
     try:
-        hash(program)
-    except TypeError:
-        return False
-    return True
+        name = (WeakMethod if isinstance(expression, MethodType) else ref)(expression)
+        hash(name)
+    except TypeError:  # a callable of one's own may refuse to be referred to, or hashed
+        return None
+    return name

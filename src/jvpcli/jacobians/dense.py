@@ -305,8 +305,8 @@ def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("
             cleaned = list(map(without_artefacts, matrices, masks(graph, Workspace(limit))))
             matrices, artefacts = [each[0] for each in cleaned], [each[1] for each in cleaned]
 
-    if graph.m == 1 and (graph.hooked or graph.elsewhere is not None):  # code of the user's own may give a tensor that it keeps
-        matrices = [matrix.clone() for matrix in matrices]
+    if graph.hooked or graph.elsewhere is not None:  # code of the user's own may give a tensor that it keeps, for all rows even
+        matrices = [each.clone() if graph.m == 1 or 0 in each.stride() else each for each in matrices]
     told = _Told(graph, limit)
     return [
         PulledMap(shape, tuple(x.shape), matrix, artefacts=gone, told=told, position=position)

@@ -126,6 +126,8 @@ def compute(plan: GraphPlan, work: Workspace | None = None, tell: Tell | None = 
     short = False
     key = work.key(*plan.key)
     chosen = work.structure(key, lambda: plan.chosen)
+    if not plan.allows(chosen):
+        chosen = plan.chosen
     for way in _ways(plan, chosen):
         if way.strategy == "matrix_free" and way != chosen and not short:
             break  # products would fail in the same way
@@ -174,6 +176,8 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     if way.mode == "forward" and way.strategy == "dense":
         return pulled_maps(graph, by_columns(graph, room, tell), limit)
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
+    if manner.fused and graph.whole:  # it was another graph's of the same `form`
+        manner = manner_of(graph, room)
     return pulled_maps(graph, by_rows(graph, room, tell, manner), limit)
 
 

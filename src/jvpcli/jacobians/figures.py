@@ -22,8 +22,8 @@ LARGEST_DENSE = 1_000_000
 
 
 def array(tensor: Tensor) -> np.ndarray | None:
-    """The numbers of a tensor, or None above the size that is written out dense."""
-    return None if _written(tensor.shape) > LARGEST_DENSE else as_numpy(tensor)
+    """A copy of the numbers of a tensor, which others may write to later on, or None above the size that is written out dense."""
+    return None if _written(tensor.shape) > LARGEST_DENSE else as_numpy(tensor).copy()
 
 
 def _written(shape: tuple[int, ...]) -> int:
@@ -64,7 +64,7 @@ def jacobian(
         if linear_map.structure == "unknown":
             entry |= _summary(linear_map, tell)
     elif wanted != "sparse" and _written(shape) <= LARGEST_DENSE:
-        entry = {"format": "dense", "value": array(linear_map.to_dense())}
+        entry = {"format": "dense", "value": as_numpy(linear_map.to_dense())}
         entry["imaginary"] = None if aside is None else array(aside.reshape(shape))
     elif wanted != "dense" and nnz <= LARGEST_DENSE:
         rows, cols, values = linear_map.entries()

@@ -94,7 +94,10 @@ class Graph:
 
     @property
     def form(self) -> tuple[Hashable, ...]:
-        """What names it, found without reading it: the names of the nodes below the output, and which input each leaf is."""
+        """What names it, found without reading it: the names of the nodes below the output, and which input each leaf is.
+
+        What it doesn't tell: which of these nodes are on the way, the shapes there, and whether there are complex numbers.
+        """
         places = {id(x): place for place, x in enumerate(self.inputs)}
         names = [(node.name(), node) for node in self._below]
         return tuple([places.get(id(node.variable)) if name == LEAF else name for name, node in names])
@@ -112,7 +115,7 @@ class Graph:
     @cached_property
     def whole(self) -> bool:
         """Whether only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks."""
-        return self.hooked or any(meta.dtype.is_complex for node in self.order for meta in node._input_metadata)
+        return self.hooked or any([meta.dtype.is_complex for node in self.order for meta in node._input_metadata])
 
     @cached_property
     def taken(self) -> list[list[Shape]]:
@@ -132,8 +135,8 @@ class Graph:
 
     @cached_property
     def trusted(self) -> bool:
-        """Whether all operations are trusted with many cotangents together; a custom function is not."""
-        return all(map(is_trusted, set(self.operations)))
+        """Whether all operations below are trusted with many cotangents together, as `form` has them; custom ones are not."""
+        return all(map(is_trusted, {operation(node) for node in self._below} - {base_name(LEAF)}))
 
     @property
     def m(self) -> int:

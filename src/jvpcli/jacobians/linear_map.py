@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import ShapeMismatchError, UsageError
 
 Shape = tuple[int, ...]
@@ -147,9 +148,13 @@ class LinearMap(Ends, ABC):
 def handed_out(numbers: Tensor) -> Tensor:
     """The numbers for others to write into: torch copies them when that is done, or they are copied here where it can't wait."""
     if not numbers.requires_grad and 0 not in numbers.stride():  # those of an expanded tensor stand in one place
-        with suppress(RuntimeError):  # memory that torch has not allocated
+        with suppress(RuntimeError), _HANDING_OUT:  # memory that torch has not allocated
             return torch._lazy_clone(numbers)
     return numbers.clone()
+
+
+_HANDING_OUT = Lock()
+"""Two threads must not ask torch for the first lazy copy of a tensor at once: it changes whose memory that is."""
 
 
 def _checked(x: Tensor, shape: Shape, is_complex: bool, what: str, end: str) -> Tensor:
@@ -212,13 +217,18 @@ class ComplexMap(LinearMap):
 
     Row k of `rows` (m, n) is the gradient of Re y_k, and row k of `imaginary` that of Im y_k, or None for a real output.
     With PyTorch's convention (∂/∂Re + i ∂/∂Im for a real loss) a cotangent v = a + ib is pulled back to
-    Σ_k a_k rows_k + b_k imaginary_k.
+    Σ_k a_k rows_k + b_k imaginary_k.  Those of halves are held in single precision: torch multiplies no complex halves.
     """
 
     rows: Tensor
     imaginary: Tensor | None
     kind: str = "dense"
     kind_from: str = "values"
+
+    def __post_init__(self) -> None:
+        if self.rows.dtype is torch.complex32:
+            object.__setattr__(self, "rows", self.rows.to(torch.complex64))
+            object.__setattr__(self, "imaginary", None if self.imaginary is None else self.imaginary.to(torch.complex64))
 
     @property
     def structure(self) -> str:

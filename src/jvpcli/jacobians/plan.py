@@ -86,7 +86,8 @@ class GraphPlan:
         """Names the choice: programs of the same operations and sizes have the same."""
         if self.known is not None or self._single:
             return ("plan", self.mode, self.limit, self.known)
-        return ("plan", self.mode, self.limit, self.graph.m, tuple(map(Tensor.numel, self.graph.inputs)), self.graph.form)
+        graph = self.graph
+        return ("plan", self.mode, self.limit, graph.m, tuple(map(Tensor.numel, graph.inputs)), graph.hooked, graph.form)
 
     @cached_property
     def chosen(self) -> Way:
@@ -110,6 +111,11 @@ class GraphPlan:
         if not fitting and auto:
             fitting = [each for each in self._ways(second) if each[0].fits]
         return min(fitting, key=lambda each: each[1])[0] if fitting else self._products
+
+    def allows(self, way: Way) -> bool:
+        """Whether a way is one of this graph's: it may have been chosen for another of the same `form`."""
+        by_maps = way.strategy in ("accumulated", "batched")
+        return not (by_maps and self.graph.whole) and not (way.strategy == "batched" and self.graph.spine is None)
 
     @property
     def _single(self) -> bool:

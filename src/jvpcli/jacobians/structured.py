@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.errors import LimitError
 from jvpcli.jacobians.compose import Terms, settle
 from jvpcli.jacobians.kronecker import KroneckerMap, compose_kronecker, dense

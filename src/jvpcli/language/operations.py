@@ -116,7 +116,8 @@ def operation(op: str) -> Done:
         return done
 
     def guarded(arguments: Arguments, keywords: Keywords) -> Any:
-        arguments, keywords = as_numbers(op, arguments, keywords)
+        if not {*map(type, arguments), *map(type, keywords.values())} <= NO_ARRAYS:
+            arguments, keywords = as_numbers(op, arguments, keywords)
         if asks:
             guards.check_arguments(op, arguments, keywords)
         if op in _SPARSE_GRADIENTS:
@@ -133,6 +134,9 @@ def as_numbers(op: str, arguments: Arguments, keywords: Keywords) -> tuple[Argum
         return arguments, keywords
     return [*map(arrays.number, arguments)], {name: arrays.number(value) for name, value in keywords.items()}
 
+
+NO_ARRAYS = frozenset({Tensor, int, float, bool, complex, str, type(None), torch.dtype})
+"""Types of arguments that are no arrays, nor hold any."""
 
 COPYING = frozenset({"torch.tensor", "torch.as_tensor", "torch.asarray"})
 """Functions that make tensors of arrays."""

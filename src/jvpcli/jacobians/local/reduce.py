@@ -155,11 +155,16 @@ def cumsum(op: Op) -> Locals:
     other = len(shape)
     sizes[other] = shape[dim]
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
-    ones = _lower_triangle(shape[dim], op.like)
+    kept = shape[dim] ** 2 * op.like.element_size() <= MOST_KEPT_BYTES
+    key = op.work.key("triangle", shape[dim], op.like.dtype, op.like.device) if kept else None
+    ones = op.work.structure(key, lambda: _lower_triangle(shape[dim], op.like))
     return op.first(
         op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
     )
 
+
+MOST_KEPT_BYTES = 1 << 25
+"""A triangle up to this size is kept for the next call: its copies take less time than another."""
 
 STRIP = 64
 """Rows of a triangle that are filled at a time."""
