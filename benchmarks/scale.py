@@ -103,7 +103,7 @@ def scheduler(calls):
 
 
 def simulate(calls, workers, seconds, scheduling):
-    """A scheduler that does one thing at a time, and workers with two calls each under way, as `carry_out` has it.
+    """A scheduler that does one thing at a time, and workers with three calls each under way, as `carry_out` has it.
 
     Returns the seconds that all take, the part of them in which the scheduler is busy, and that in which workers are.
     """
@@ -112,7 +112,7 @@ def simulate(calls, workers, seconds, scheduling):
     clock, last = 0.0, 0.0
     ends: list[float] = []
     for _ in range(calls):
-        if len(ends) >= 2 * workers:  # the next is handed out when one is done
+        if len(ends) >= 3 * workers:  # the next is handed out when one is done
             clock = max(clock, heapq.heappop(ends))
         clock += scheduling
         end = max(clock, heapq.heappop(free)) + seconds

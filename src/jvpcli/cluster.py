@@ -95,6 +95,7 @@ def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
 
     Raises:
         UsageError: Dask is not installed, no scheduler is there, or its workers have other versions than this process.
+        LostError: the scheduler has gone meanwhile.
     """
     check_dask(what)
     import distributed
@@ -105,9 +106,14 @@ def connected(cluster: Any, what: str = "--cluster") -> Iterator[Client]:
         else:
             opened.enter_context(_quiet())
             client = opened.enter_context(_client(str(cluster), what))
-        _wait(client)
-        _check_versions(client)
-        yield client
+        try:
+            _wait(client)
+            _check_versions(client)
+            yield client
+        except (OSError, AttributeError) as error:  # in these end Dask's calls where no scheduler is left to ask
+            if client.status == "running":
+                raise
+            raise LostError(str(error)) from error
 
 
 @contextmanager

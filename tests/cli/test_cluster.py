@@ -298,6 +298,26 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
         pass
 
 
+def test_a_scheduler_that_goes_between_two_calls_is_waited_for(monkeypatch):
+    """Dask's own calls end in odd errors then; those of what runs are its own."""
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    from jvpcli import cluster as module
+
+    def odd(*_, **__):
+        raise AttributeError("'NoneType' object has no attribute 'identity'")
+
+    gone = SimpleNamespace(status="closed", wait_for_workers=odd)
+    there = SimpleNamespace(status="running", wait_for_workers=lambda *_, **__: None, run=lambda *_, **__: {})
+    clients, ran = iter((gone, there, there)), []
+    monkeypatch.setattr(module, "_client", lambda *_: nullcontext(next(clients)))
+    module.until_done("tcp://scheduler", ran.append)
+    assert ran == [there]
+    with pytest.raises(AttributeError):
+        module.until_done("tcp://scheduler", odd)
+
+
 def test_a_file_that_is_no_scheduler_s_is_named(tmp_path):
     from jvpcli import cluster as module
 

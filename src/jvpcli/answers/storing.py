@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 PART_OF_FREE = 4
 """Without a memory limit a block may take one byte in so many of what is free."""
 
-SELDOM = 2.0
-"""Seconds from one word of progress to the next."""
+SELDOM, PART_OF_TIME = 2.0, 0.02
+"""Seconds from one word of progress to the next, and the most of the time that finding it out may take."""
 
 UNKNOWN = 1 << 30
 """Bytes that a block may take where it is not known what is free."""
@@ -149,10 +149,11 @@ class _Told:
     def __call__(self, done: int, of: int, page: str | None = None) -> None:
         """So many of those that were missing are done."""
         now = time.monotonic()
-        if self._tell and now >= self._next:  # the files of a large store take a while to look through
-            self._next = now + SELDOM
+        if self._tell and now >= self._next:
             left = (now - self._start) / done * (of - done)
             size = store.written_bytes(self._path) / 1e9
+            looking = time.monotonic() - now  # the files of a large store take a while, in which nothing is handed out
+            self._next = now + max(SELDOM, looking / PART_OF_TIME)
             about = [f"{size:.1f} GB", f"{timedelta(seconds=round(left))} left", *([page] if page else [])]
             self._tell(f"blocks written ({', '.join(about)})", self._total - of + done, self._total)
 

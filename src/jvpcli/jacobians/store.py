@@ -26,6 +26,7 @@ from jvpcli.jacobians.store_layout import (
     Layout,
     Opened,
     chunks_of,
+    damaged,
     dtype_in,
     input_place,
     is_short,
@@ -138,7 +139,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 def _lay_out(root: Any, layout: Layout) -> None:
-    group = root.create_group(place(layout.output, layout.input), attributes=layout.attributes())
+    group = root.create_group(place(layout.cut.output, layout.input), attributes=layout.attributes())
     for name, held in layout.arrays().items():
         group.create_array(name, **vars(held))
 
@@ -260,12 +261,7 @@ def checked(path: str, look: Callable[[], Seen]) -> Seen:
     except Exception as error:  # whatever odd metadata makes Zarr, or us, raise
         if isinstance(error, FileError) or is_short(error):
             raise
-        what = f"{error.args[0]} is not there" if isinstance(error, KeyError) and error.args else str(error)
-        raise FileError(
-            f"{path} cannot be read as a store of jvp's: {what}",
-            explanation="Something other than jvp has changed it, or a file of it was lost.",
-            hints=("remove the store, and compute it again",),
-        ) from error
+        raise damaged(path, f"{error.args[0]} is not there" if isinstance(error, KeyError) and error.args else error) from error
 
 
 def opened(path: str, mode: Literal["r", "r+"]) -> Any:

@@ -40,7 +40,7 @@ def _write(held: Opened, number: int, block: LinearMap) -> None:
 
     with zarr.config.set(THREADS):
         layout, arrays = held.layout, held.arrays
-        start, stop = layout.span(number)
+        start, stop = layout.cut.span(number)
         if layout.room is None:
             nnz, squares, diagonal = _write_dense(layout, arrays, start, stop, block)
         else:
@@ -79,12 +79,12 @@ def _write_nonzeros(
     nnz, room = values.numel(), arrays["data"].shape[1]
     if nnz > room:
         raise InternalError(f"a block has {nnz} entries, and {room} at most were expected")
-    counts = torch.bincount(r, minlength=layout.block)
+    counts = torch.bincount(r, minlength=layout.cut.size)
     for name, held in (("data", values), ("indices", c), ("indptr", torch.cat([counts.new_zeros(1), counts.cumsum(0)]))):
         _fill(arrays[name], (slice(number, number + 1), slice(0, held.numel())), as_numpy(held)[None])
     squares = torch.zeros(arrays["squares"].shape[1], dtype=torch.float64)
     squares.index_add_(0, (c // layout.piece).cpu(), _squares(values))
-    start, stop = layout.span(number)
+    start, stop = layout.cut.span(number)
     diagonal = values.new_zeros(max(0, min(stop, *layout.shape) - start))
     on = c == r + start
     diagonal[r[on]] = values[on]

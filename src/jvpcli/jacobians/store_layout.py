@@ -55,33 +55,24 @@ class Layout:
     """How the Jacobian of an output to an input is held: the matrix of the flattened output by the flattened input, in blocks.
 
     Attributes:
-        output, input: their names.
-        out_shape, in_shape: their shapes.
+        cut: into which blocks; it names the output.
+        input: its name.
+        out_shape, in_shape: the shapes of output and input.
         dtype: the input's, as the entries have it.
         of_complex: whether the output is complex, and whether the input is.
-        along: what a block has some of, "rows" or "columns".
-        block: how many of them.
-        room: the most nonzeros of a block, where they alone are held; None of a dense one.
     """
 
-    output: str
+    cut: Cut
     input: str
     out_shape: Shape
     in_shape: Shape
     dtype: torch.dtype
     of_complex: tuple[bool, bool]
-    along: str
-    block: int
-    room: int | None
 
     @staticmethod
     def of(cut: Cut, x: str, y: Tensor, leaf: Tensor) -> Layout:
         """How the Jacobian of the tensor y to the input named x is held, as it was cut."""
-        room = cut.room[cut.inputs.index(x)]
-        of_complex = (y.is_complex(), leaf.is_complex())
-        return Layout(
-            cut.output, x, tuple(y.shape), tuple(leaf.shape), leaf.dtype, of_complex, cut.along, cut.size, room
-        )  # fmt: skip
+        return Layout(cut, x, tuple(y.shape), tuple(leaf.shape), leaf.dtype, (y.is_complex(), leaf.is_complex()))
 
     @property
     def shape(self) -> Shape:
@@ -91,16 +82,12 @@ class Layout:
     @property
     def by_rows(self) -> bool:
         """Whether a block is of rows."""
-        return self.along == "rows"
+        return self.cut.along == "rows"
 
     @property
-    def blocks(self) -> int:
-        """How many blocks there are."""
-        return -(-self.shape[not self.by_rows] // self.block)
-
-    def span(self, number: int) -> tuple[int, int]:
-        """Where a block starts and stops."""
-        return number * self.block, min(self.shape[not self.by_rows], (number + 1) * self.block)
+    def room(self) -> int | None:
+        """The most nonzeros of a block, where they alone are held; None of a dense one."""
+        return self.cut.room[self.cut.inputs.index(self.input)]
 
     @property
     def piece(self) -> int:
@@ -115,31 +102,32 @@ class Layout:
     def attributes(self) -> dict[str, Any]:
         """Of the group, as JSON has them."""
         return {
-            "output": self.output, "input": self.input, "shape": list(self.shape), "shape_out": list(self.out_shape),
+            "output": self.cut.output, "input": self.input, "shape": list(self.shape), "shape_out": list(self.out_shape),
             "shape_in": list(self.in_shape), "dtype": dtype_name(self.dtype), "format": "dense" if self.room is None else "csr",
-            "along": self.along, "block": self.block, "complex": list(self.of_complex), "piece": self.piece,
+            "along": self.cut.along, "block": self.cut.size, "complex": list(self.of_complex), "piece": self.piece,
         }  # fmt: skip
 
     def arrays(self) -> dict[str, Held]:
         """The arrays of the group, by name."""
-        (m, n), found = self.shape, {}
-        if self.room is None:
-            shard = (self.block, max(1, n)) if self.by_rows else (max(1, m), self.block)
+        (m, n), block, blocks, found = self.shape, self.cut.size, self.cut.count, {}
+        room = self.room
+        if room is None:
+            shard = (block, max(1, n)) if self.by_rows else (max(1, m), block)
             found["matrix"] = _sharded((m, n), shard, self.entries, nan)
             if self.of_complex[0]:
                 found["imaginary"] = found["matrix"]
         else:
-            index = np.dtype(np.int32 if max(n, self.room) < 2**31 else np.int64)
+            index = np.dtype(np.int32 if max(n, room) < 2**31 else np.int64)
             starts = np.dtype(np.int64)
             for name, length, dtype, fill in (
-                ("data", self.room, self.entries, nan), ("indices", self.room, index, -1), ("indptr", self.block + 1, starts, -1)
+                ("data", room, self.entries, nan), ("indices", room, index, -1), ("indptr", block + 1, starts, -1)
             ):  # fmt: skip
-                found[name] = _sharded((self.blocks, length), (1, max(1, length)), dtype, fill)
+                found[name] = _sharded((blocks, length), (1, max(1, length)), dtype, fill)
         wide = np.result_type(self.entries, np.complex64) if self.of_complex[0] else self.entries
-        found["diagonal"] = Held((min(m, n),), wide, (min(self.block, max(1, min(m, n))),), None, nan)
+        found["diagonal"] = Held((min(m, n),), wide, (min(block, max(1, min(m, n))),), None, nan)
         across = max(1, -(-self.shape[self.by_rows] // self.piece))
-        found["squares"] = Held((self.blocks, across), np.dtype(np.float64), (1, across), None, nan)
-        found["nnz"] = Held((self.blocks,), np.dtype(np.int64), (1,), None, -1)
+        found["squares"] = Held((blocks, across), np.dtype(np.float64), (1, across), None, nan)
+        found["nnz"] = Held((blocks,), np.dtype(np.int64), (1,), None, -1)
         return found
 
 
@@ -209,9 +197,8 @@ def open_in(group: Any, cut: Cut, x: str) -> Opened:
     told: Mapping[str, Any] = dict(group.attrs)
     out_shape, in_shape = (_shape(told[name]) for name in ("shape_out", "shape_in"))
     of_complex = (told["complex"][0] is True, told["complex"][1] is True)
-    room = cut.room[cut.inputs.index(x)]
-    layout = Layout(cut.output, x, out_shape, in_shape, dtype_in(told), of_complex, cut.along, cut.size, room)
-    if told != layout.attributes() or layout.blocks != cut.count:
+    layout = Layout(cut, x, out_shape, in_shape, dtype_in(told), of_complex)
+    if told != layout.attributes() or layout.shape[not layout.by_rows] != cut.length:
         raise ValueError(f"the attributes of {group.path} contradict each other, or how the Jacobian was cut")
     return Opened(layout, {name: open_array(group, name, held.dtype, held.shape) for name, held in layout.arrays().items()})
 
@@ -267,10 +254,11 @@ def is_short(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "not enough memory" in str(error)
 
 
-def damaged(array: Any, why: object) -> FileError:
-    """That the numbers of an array in a store are not those that were written."""
+def damaged(held: Any, why: object) -> FileError:
+    """That a store, or an array in one, is not what was written."""
+    place = held if isinstance(held, str) else f"{held.store.root}/{held.path}"
     return FileError(
-        f"{array.store.root}/{array.path} cannot be read: {str(why).strip() or type(why).__name__}",
+        f"{place} cannot be read: {str(why).strip() or type(why).__name__}",
         explanation="Something other than jvp has changed the store, or a file of it was lost.",
         hints=("remove the store, and compute it again",),
     )

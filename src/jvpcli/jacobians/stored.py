@@ -64,7 +64,7 @@ class BlockMap(LinearMap):
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
-        return self.layout.blocks
+        return self.layout.cut.count
 
     @property
     def structure(self) -> str:
@@ -96,7 +96,7 @@ class BlockMap(LinearMap):
         vs, us = [v.reshape(-1).cpu() for v in vs], [u.reshape(-1).cpu() for u in us]
         parts: list[list[Tensor]] = [[] for _ in (*vs, *us)]
         for number in range(first, last):
-            block, (start, stop) = self.block(number), self.layout.span(number)
+            block, (start, stop) = self.block(number), self.layout.cut.span(number)
             some = slice(start, stop)
             found = [block._pull(v[some] if self.layout.by_rows else v) for v in vs]
             found += [block._push(u if self.layout.by_rows else u[some]) for u in us]
@@ -159,13 +159,13 @@ class BlockMap(LinearMap):
         return whole.to(self._shown).reshape(self.out_shape + self.in_shape)
 
     def _shape_of(self, number: int) -> Shape:
-        start, stop = self.layout.span(number)
+        start, stop = self.layout.cut.span(number)
         return (stop - start, self.n) if self.layout.by_rows else (self.m, stop - start)
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row, column (int64) and value of every entry that is not zero."""
         found = [self.block(number).entries() for number in range(self.blocks)]
-        starts = [self.layout.span(number)[0] for number in range(self.blocks)]
+        starts = [self.layout.cut.span(number)[0] for number in range(self.blocks)]
         down = self.layout.by_rows
         shifted = [(r + at, c, v) if down else (r, c + at, v) for at, (r, c, v) in zip(starts, found, strict=True)]
         if not shifted:
@@ -223,7 +223,7 @@ class StoredMap(BlockMap):
         few = max(1, -(-len(squares) // PIECES))
         starts = np.arange(0, len(squares), few)
         norms = np.sqrt(np.add.reduceat(squares, starts, axis=0)) if len(squares) else squares
-        long, across = few * self.layout.block, self.layout.piece
+        long, across = few * self.layout.cut.size, self.layout.piece
         return (long, across, norms) if self.layout.by_rows else (across, long, norms.T)
 
     def block(self, number: int) -> LinearMap:
@@ -232,7 +232,7 @@ class StoredMap(BlockMap):
         Raises:
             FileError: it cannot be read, or has not the nonzeros that were written.
         """
-        start, stop = self.layout.span(number)
+        start, stop = self.layout.cut.span(number)
         shape_out, shape_in = ((stop - start,), (self.n,)) if self.layout.by_rows else ((self.m,), (stop - start,))
         if self.is_sparse:
             data, indices, indptr = self._csr(number)
@@ -251,7 +251,7 @@ class StoredMap(BlockMap):
 
     def _csr(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`data`, `indices` and `indptr` of a block of rows, as SciPy takes them."""
-        start, stop = self.layout.span(number)
+        start, stop = self.layout.cut.span(number)
         nnz = int(self._read("nnz", number))
         data, indices = (self._read(name, (number, slice(0, max(0, nnz)))) for name in ("data", "indices"))
         indptr = self._read("indptr", (number, slice(0, stop - start + 1)))
@@ -296,7 +296,7 @@ class StoredMap(BlockMap):
         return found.to(self._shown).reshape(tuple(numbers.shape) + self.in_shape)
 
     def _row(self, number: int) -> Tensor:
-        block, row = divmod(number, self.layout.block)
+        block, row = divmod(number, self.layout.cut.size)
         first, last = self._read("indptr", (block, slice(row, row + 2)))
         cols, values = (self._read(name, (block, slice(max(0, first), max(0, last)))) for name in ("indices", "data"))
         if not (0 <= first <= last and ((cols >= 0) & (cols < self.n)).all()):
