@@ -167,7 +167,8 @@ def test_the_callers_tensors_and_random_numbers_stay():
 @pytest.mark.parametrize(("text", "why"), [
     ("y = x*2\nwith torch.no_grad():\n    for k in range(2):\n        y = y*3\ny", "`*` runs under torch.no_grad, where"),
     ("with torch.inference_mode():\n    y = x.sin()\ny", "`sin` runs under torch.inference_mode, where"),
-    ("g, = torch.autograd.grad((x*2).sum(), x, create_graph=True); g.sum()", "`grad` gives numbers without a gradient"),
+    ("def f(x):\n    return x*2\nwith torch.no_grad():\n    y = f(x)\ny", "`*` runs where PyTorch records no graph"),
+    ("with torch.set_grad_enabled(True):\n    g, = torch.autograd.grad((x**3).sum(), x)\ng", "called without create_graph=True"),
 ])  # fmt: skip
 def test_the_end_of_a_graph_is_told_with_its_cause(text, why):
     x = torch.tensor([1.0, 2.0], requires_grad=True)
