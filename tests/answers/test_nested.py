@@ -189,3 +189,12 @@ def test_a_second_derivative_without_create_graph_is_told_so():
         jvpcli.inspect(f"{text}torch.autograd.grad(g.sum(), x)")
     assert "`grad` was called without create_graph=True" in str(caught.value.explanation)
     assert "create_graph=True" in caught.value.hints[0]
+
+
+def test_a_hessian_that_is_the_same_everywhere_has_the_derivative_zero_whichever_way_it_is_asked_for():
+    text = "torch.autograd.functional.hessian(lambda x: (x * x).sum(), x, create_graph=True)"
+    x = torch.tensor([1.0, 2.0])
+    result = jvpcli.inspect(text, x=x)
+    exact = torch.autograd.functional.jacobian(lambda x: 2 * torch.eye(2) + 0 * x, x)
+    assert torch.equal(result.jacobian["y", "x"], exact)
+    assert torch.equal(result.outputs["y"], eval(text, {"torch": torch, "x": x}))
