@@ -167,7 +167,8 @@ def test_the_callers_tensors_and_random_numbers_stay():
 @pytest.mark.parametrize(("text", "why"), [
     ("y = x*2\nwith torch.no_grad():\n    for k in range(2):\n        y = y*3\ny", "`*` runs under torch.no_grad, where"),
     ("with torch.inference_mode():\n    y = x.sin()\ny", "`sin` runs under torch.inference_mode, where"),
-    ("g, = torch.autograd.grad((x*2).sum(), x, create_graph=True); g.sum()", "`grad` gives numbers without a gradient"),
+    ("def f(x):\n    return x*2\nwith torch.no_grad():\n    y = f(x)\ny", "`*` runs where PyTorch records no graph"),
+    ("with torch.set_grad_enabled(True):\n    g, = torch.autograd.grad((x**3).sum(), x)\ng", "called without create_graph=True"),
 ])  # fmt: skip
 def test_the_end_of_a_graph_is_told_with_its_cause(text, why):
     x = torch.tensor([1.0, 2.0], requires_grad=True)
@@ -188,3 +189,12 @@ def test_a_second_derivative_without_create_graph_is_told_so():
         jvpcli.inspect(f"{text}torch.autograd.grad(g.sum(), x)")
     assert "`grad` was called without create_graph=True" in str(caught.value.explanation)
     assert "create_graph=True" in caught.value.hints[0]
+
+
+def test_a_hessian_that_is_the_same_everywhere_has_the_derivative_zero_whichever_way_it_is_asked_for():
+    text = "torch.autograd.functional.hessian(lambda x: (x * x).sum(), x, create_graph=True)"
+    x = torch.tensor([1.0, 2.0])
+    result = jvpcli.inspect(text, x=x)
+    exact = torch.autograd.functional.jacobian(lambda x: 2 * torch.eye(2) + 0 * x, x)
+    assert torch.equal(result.jacobian["y", "x"], exact)
+    assert torch.equal(result.outputs["y"], eval(text, {"torch": torch, "x": x}))

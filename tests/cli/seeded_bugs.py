@@ -648,6 +648,30 @@ returns = torch.tensor([reward * 0.9**k for k in range(4)])
 torch.stack([-kept[k] * returns[k] for k in range(4)]).sum().backward()
 """,
     ),
+    "numbers of a policy times those that were drawn": (
+        (),
+        """
+policy, kept, rewards = nn.Linear(3, 2), [], []
+for state in torch.randn(4, 3):
+    chances = torch.distributions.Categorical(logits=policy(state))
+    action = chances.sample()
+    kept.append(chances.log_prob(action).item())  # <- chances.log_prob(action).item()
+    rewards.append(float(action))
+loss = -(torch.tensor(kept) * torch.tensor(rewards)).sum()
+loss.backward()
+""",
+    ),
+    "a net that is frozen at two places": (
+        (),
+        """
+net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+net[1].weight.requires_grad_(False)
+for parameter in net.parameters():
+    if parameter.requires_grad:
+        parameter.requires_grad = False  # <- parameter.requires_grad = False
+net(torch.ones(2, 3)).sum().backward()
+""",
+    ),
     "a norm of gradients that were cleared": (
         (),
         """

@@ -169,6 +169,38 @@ sys.exit(7)
     assert own.returncode == 7
 
 
+def test_tracebacks_are_python_s_in_groups_too_and_refused_switches_are_torch_s(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        """\
+import sys, traceback, torch
+from torch.nn.functional import cross_entropy
+x = torch.ones(2, 3, requires_grad=True)
+y = x * 2
+errors = []
+for fail in (
+    lambda: torch.einsum("ij,jk->ik", x, x),
+    lambda: cross_entropy(x, torch.ones(3).long()),
+    lambda: x.requires_grad_(wrong=1),
+    lambda: setattr(y, "requires_grad", False),
+):
+    try:
+        fail()
+    except (RuntimeError, TypeError, ValueError) as error:
+        errors.append(error)
+if sys.version_info >= (3, 11):
+    raise ExceptionGroup("several", errors)
+raise errors[1]
+"""
+    )
+    own, ours = (
+        subprocess.run([sys.executable, *words, str(path)], capture_output=True, timeout=120)
+        for words in ((), ("-m", "jvpcli", "run", "--quiet"))
+    )
+    assert own.stderr.startswith((b"  + Exception Group Traceback", b"Traceback"))
+    assert ours.stderr == own.stderr
+
+
 def test_ctrl_c_ends_a_program_as_it_ends_python(tmp_path):
     """By the signal, which ends a shell's loop around it, and not by a number."""
     path = tmp_path / "program.py"

@@ -485,3 +485,16 @@ def test_a_model_under_autocast_is_opened(jvp, tmp_path):
     document = json.loads(jvp("trace", "mixed(x)", "--import", str(file), "--x", "1,2,3;-1,0,2", "--json").out)
     assert [step["source"] for step in document["steps"]] == ["net.0", "net.1", "net(x).softmax(-1)"]
     assert [notice["code"] for notice in document["warnings"]] == []
+
+
+def test_rounding_in_the_steps_of_autocast_is_told_as_theirs(jvp, tmp_path, monkeypatch):
+    """1.001 is 1 in bfloat16, where 1 / (x - 1) has no finite derivative."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(
+        "import torch\nx = torch.tensor([[1.001]], requires_grad=True)\nwith torch.autocast('cpu', torch.bfloat16):\n"
+        "    h = x @ torch.ones(1, 1)\n(1 / (h - 1)).sum().backward()\nassert x.grad.isinf().all()\n"
+    )
+    told = " ".join(jvp("run", "--check", "5", "program.py").out.split())
+    assert "failed: precision" in told
+    assert "in float32, with steps in bfloat16, rounding leaves -inf." in told
+    assert "Take the steps in bfloat16 in a finer dtype, or" in told

@@ -114,6 +114,9 @@ def test_a_cell_s_error_is_explained_below_its_traceback(outputs):
     below = printed(outputs["error"], "stderr")
     assert "A matrix product of (3, 2) and (4,): the inner sizes 2 and 4 differ" in below
     assert "W  shape (3, 2), float32" in below
+    cited = re.search(r"Cell In\[\d+\], line 2", text)
+    assert cited is not None
+    assert f"{cited[0]}: W @ x" in below  # as IPython's own traceback has it
     assert "\x1b" not in below
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import JvpError
+from jvpcli.language.derivatives import derivative_call
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import GRAD, Const, Equation, Operand, Pack, Program, Ref, numbers_read
@@ -45,8 +46,8 @@ def _is_constant(evaluation: Evaluation | None) -> bool:
     carrying |= {slot for slot, name in enumerate(evaluation.inputs) if name in evaluation.wrt}
     numbers = [step for step in evaluation.tape if _is_number(evaluation.values.get(step.slot)) and step.slot not in carrying]
     leaving = [step for step in numbers if not carrying.isdisjoint(numbers_read(step))]
-    derived = [step for step in evaluation.tape if step.kind == "derive"]
-    return bool(derived) and all(map(_keeps_graph, derived)) and all(step.kind == "derive" for step in leaving)
+    calls = {step.slot: call for step in evaluation.tape if (call := derivative_call(step)) is not None}
+    return bool(calls) and all(map(_keeps_graph, calls.values())) and all(step.slot in calls for step in leaving)
 
 
 def _carries(value: object) -> bool:
@@ -59,10 +60,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
 
 
-def _keeps_graph(step: Equation) -> bool:
-    """Whether a step is what a call of torch.autograd.grad gives that was asked for a graph."""
-    by = dict(step.keywords)["by"]
-    call = by.value.call if isinstance(by, Const) else step
+def _keeps_graph(call: Equation) -> bool:
+    """Whether a derivative call is one of torch.autograd.grad that was asked for a graph."""
     return call.op == GRAD and dict(call.keywords).get("create_graph") == Const(True)
 
 

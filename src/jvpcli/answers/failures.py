@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.errors import LESS_MEMORY, EvaluationError, JvpError, LimitError, NotDifferentiableError, is_out_of_memory
+from jvpcli.language.derivatives import derivative_call
 from jvpcli.language.evaluate import Evaluation, evaluate_value
 from jvpcli.language.failures import in_sentence
 from jvpcli.language.leaves import without_plain
@@ -237,12 +238,6 @@ def _around(step: Equation, equations: Sequence[Equation], block: str | None = N
     return None
 
 
-def _keeps_graph(step: Equation) -> bool:
-    """Whether the derivative call behind a step says create_graph."""
-    by = dict(step.keywords).get("by")
-    return isinstance(by, Const) and dict(by.value.call.keywords).get("create_graph", Const(False)) != Const(False)
-
-
 def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
     """Why the graph ends at a step, and what would keep it."""
     name, value, what = step.target.rpartition(".")[2], evaluation.values.get(step.slot), in_sentence(step)
@@ -269,12 +264,14 @@ def _reason(step: Equation, evaluation: Evaluation) -> tuple[str, str | None]:
         return f"{what} gives {kind}: integers have no derivatives, so the graph ends here.", None
     if takes_shape(step):
         return f"{what} takes the shape alone, not the numbers: the graph ends here.", None
-    around = _around(step, evaluation.program.equations) if evaluation.program is not None else None
-    if around not in (None, "torch.enable_grad"):
-        return f"{what} runs under {around}, where PyTorch records no graph: it ends here.", (
+    if not step.recorded:
+        around = _around(step, evaluation.program.equations) if evaluation.program is not None else None
+        under = "" if around is None else f" under {around},"  # None: the function that it stands in is called there
+        return f"{what} runs{under} where PyTorch records no graph: it ends here.", (
             "Take it out of that block where the gradient should pass."
         )
-    if step.kind == "derive" and not _keeps_graph(step):
+    call = derivative_call(step)
+    if call is not None and dict(call.keywords).get("create_graph", Const(False)) == Const(False):
         why = f"{what} was called without create_graph=True: the derivative that it gives has no graph of its own."
         return why, "torch.autograd.grad(y, x, create_graph=True) gives one that can be differentiated again."
     return f"{what} gives numbers without a gradient: the graph ends here.", None

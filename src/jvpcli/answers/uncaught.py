@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,6 +30,9 @@ from jvpcli.report.lookup import Explanation
 MOST_OPERANDS = 12
 """Tensors that are listed."""
 
+MOST_CITED = 3
+"""Places that a sentence lists."""
+
 LONGEST_TEXT = 40
 """Characters of the text of another place."""
 
@@ -49,7 +53,7 @@ class Operand:
         """Its shape, dtype, whether a gradient reaches it, and where it was made."""
         x, node = self.tensor, node_of(self.tensor)
         grad = f", {node.name()}" if node is not None else ", requires_grad" if x.requires_grad else ", no gradient"
-        made = f"   {self.made.short}: {shortened(self.made.text)}" if self.made is not None else ""
+        made = f"   {_told(self.made.short, shortened(self.made.text))}" if self.made is not None else ""
         return f"shape {tuple(x.shape)}, {dtype_name(x.dtype)}{grad}{made}"
 
 
@@ -106,11 +110,11 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     shown = place if cause is None or cause.place is None else cause.place
     lines = [_where(place, attempt, recorder)] if shown == place else [_where(shown), f"raised at {_where(place)}"]
     return kind(
-        message=known.title if known else f"{place.text} failed: {first}",
+        message=known.title if known else f"{place.text or place.short} failed: {first}",
         explanation="\n".join(filter(None, (cause.words if cause else "", known.meaning if known else ""))),
         hints=_hints(cause if proved else None, known),
-        span=shown.span,
-        source=shown.source,
+        span=shown.span if shown.source else None,  # code that was made as the program ran may have no text
+        source=shown.source or None,
         torch_message=text or None,
         details=(*lines, *_table(operands)),
         operands=tuple(
@@ -131,7 +135,11 @@ def _where(place: Place, attempt: Attempt | None = None, recorder: Recorder | No
     """`train.py:12, in forward, module encoder.0: self.fc(x)`."""
     function = "" if place.function == "<module>" else f", in {place.function}"
     module = "" if attempt is None or recorder is None else recorder.path_of(attempt.modules)
-    return f"{place.short}{function}{f', module {module}' if module else ''}: {place.text}"
+    return _told(f"{place.short}{function}{f', module {module}' if module else ''}", place.text)
+
+
+def _told(where: str, text: str) -> str:
+    return f"{where}: {text}" if text else where
 
 
 def _table(operands: Sequence[Operand]) -> Iterator[str]:
@@ -352,29 +360,34 @@ def _frozen(none: str, call: Call, recorder: Recorder) -> Cause | None:
     if not places:
         return None
     told = "1 tensor there was" if len(places) == 1 else f"{len(places)} tensors there were"
+    counted = Counter(place.cited for place in places).most_common()
+    most = counted[0][0]
+    parts = [f"{count} at {cited}" for cited, count in counted[:MOST_CITED]] + ["others elsewhere"] * (len(counted) > MOST_CITED)
+    where = f", at {most}" if len(counted) == 1 else f": {'; '.join(parts)}"
     return Cause(
-        f"{none}: {told} told to require none, at {places[0].cited}.",
-        places[0],
+        f"{none}: {told} told to require none{where}.",
+        next(place for place in places if place.cited == most),
         "leave out there what is to be trained, or requires_grad_(True) on it afterwards",
     )
 
 
 def _taken_out(recorder: Recorder) -> Call | None:
     """The last call that gave plain numbers of something with a gradient; else what cut those off that were taken out last."""
-    calls = [call for _, call in reversed(recorder.numbers)]
+    return _first_cut([call for _, call in reversed(recorder.numbers)])
+
+
+def _first_cut(calls: Sequence[Call]) -> Call | None:
+    """Of calls that gave plain numbers the first that was given something with a gradient; else what cut that off before one."""
     direct = next(filter(_cuts, calls), None)
     return direct or next((cut for call in calls if (cut := _cutting(Result(call, ()))) is not None), None)
 
 
 def _number_behind(call: Call, recorder: Recorder) -> Call | None:
     """The call that cut a plain number out of a graph from which another call made its tensor anew."""
-    for here in _back_from(call):
-        for part in pieces((here.arguments, here.keywords)):
-            if isinstance(part, float):  # a whole number may be the same object by chance: Python keeps small ones
-                for value, source in reversed(recorder.numbers):
-                    if value is part or (isinstance(value, list) and any(v is part for v in value)):
-                        return _cutting(Result(source, ()))
-    return None
+    parts = [part for here in _back_from(call) for part in pieces((here.arguments, here.keywords))]
+    # a whole number may be the same object by chance: Python keeps small ones
+    sources = {id(v): source for value, source in recorder.numbers for v in pieces(value) if isinstance(v, float)}
+    return _first_cut([sources[id(part)] for part in parts if isinstance(part, float) and id(part) in sources])
 
 
 def _back_from(call: Call) -> Iterator[Call]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from jvpcli.errors import JvpError
 from jvpcli.problem import Problem
 from jvpcli.program import Const, Site
 from jvpcli.recording.derivatives import Derivative
+from jvpcli.recording.places import cited_line
 from jvpcli.report.run import Alarm, AlarmStep
 from jvpcli.tracing.faults import find_fault
 from jvpcli.tracing.replay import Step
@@ -148,7 +148,7 @@ def _at(traced: Traced, step: Step) -> tuple[str, AlarmStep]:
     """A step as sentences name it."""
     site = traced.program.sites.get(step.equation.slot, Site("", "", 0, ""))
     told = AlarmStep(site.file, site.line, traced.source(step), site.module)
-    at = f"{Path(site.file).name}:{site.line}, " if site.file else ""
+    at = f"{cited_line(site.file, site.line)}, " if site.file else ""
     return f"{at}`{told.source}`{f' (module {site.module})' if site.module else ''}", told
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
+import torch
+from torch import Tensor
 from torch.autograd import Function
 
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason, code_at, in_words
@@ -114,8 +116,10 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
             f"{_number(worst.analytic)} is what rounding leaves even in double precision: the formula cancels."
         )
     if outcome.verdict == PRECISION:
+        coarser = _coarser(outcome.base)
+        steps = f", with steps in {coarser}," if coarser else ""
         return (
-            f"In double precision the derivative is {_number(worst.numeric)}; in {_dtypes(outcome.base)} rounding leaves "
+            f"In double precision the derivative is {_number(worst.numeric)}; in {_dtypes(outcome.base)}{steps} rounding leaves "
             f"{_number(worst.analytic)}. The formula is right, the numbers are not: it cancels, overflows or underflows."
         )
     at_kink = outcome.verdict == KINK and outcome.compared is not None and not outcome.compared.mismatches
@@ -245,7 +249,9 @@ def _hints(outcome: Outcome) -> Iterator[str]:
     elif outcome.verdict == PRECISION and outcome.lost is None:
         yield "Write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, 2 * torch.sin(x / 2)**2 for 1 - cos x, …)."
     elif outcome.verdict == PRECISION:
-        yield "Compute it in --dtype float64, or write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, …)."
+        coarser = _coarser(outcome.base)
+        finer = f"Take the steps in {coarser} in a finer dtype" if coarser else "Compute it in --dtype float64"
+        yield f"{finer}, or write it in a stable form (torch.log1p, torch.expm1, torch.logsumexp, …)."
     elif reason is None:
         return
     elif reason.cause == UNDEFINED:
@@ -339,6 +345,13 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
 def _dtypes(evaluation: Evaluation) -> str:
     """The dtypes of what is differentiated."""
     return ", ".join(dict.fromkeys(figures.dtype_name(evaluation.inputs[name].dtype) for name in evaluation.wrt))
+
+
+def _coarser(evaluation: Evaluation) -> str:
+    """The dtypes of steps that are coarser than those of what is differentiated, as under autocast."""
+    eps = max(torch.finfo(evaluation.inputs[name].dtype).eps for name in evaluation.wrt)
+    values = [x.dtype for x in evaluation.values.values() if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())]
+    return ", ".join(dict.fromkeys(figures.dtype_name(dtype) for dtype in values if torch.finfo(dtype).eps > eps))
 
 
 def _number(value: float | None) -> str:

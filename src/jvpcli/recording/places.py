@@ -68,12 +68,12 @@ class Place:
     @property
     def short(self) -> str:
         """`train.py:12`."""
-        return f"{Path(self.file).name}:{self.line}"
+        return cited_line(self.file, self.line)
 
     @property
     def cited(self) -> str:
         """The place and its text, as sentences name it."""
-        return f"{self.short}, `{self.text}`"
+        return f"{self.short}, `{self.text}`" if self.text else self.short
 
     @property
     def span(self) -> tuple[int, int]:
@@ -87,6 +87,13 @@ class Place:
         import linecache
 
         return linecache.getline(self.file, self.line).strip()
+
+
+def cited_line(file: str, line: int) -> str:
+    """A line as sentences name it: `train.py:12`, or `Cell In[5], line 12` where IPython calls a notebook's cell so."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    cell = shell.compile.format_code_name(file) if shell is not None else None
+    return f"{Path(file).name}:{line}" if cell is None else f"{' '.join(cell)}, line {line}"
 
 
 def user_point() -> Point | None:

@@ -229,9 +229,10 @@ class Recorder(TorchFunctionMode):
         """Makes the call, and notes it down."""
         keywords = kwargs or {}
         if func in PASSED_OVER or peek_interpreter_stack() is not None:
+            result = func(*args, **keywords)
             if func in SWITCHES:
-                self._switched(*args, **keywords)
-            return func(*args, **keywords)
+                self._switched(args[0])
+            return result
         make: Callable[[], Any] = lambda: func(*args, **keywords)  # noqa: E731
         if func in DERIVATIVES:
             self.last_pass = user_point()
@@ -298,9 +299,9 @@ class Recorder(TorchFunctionMode):
         if plain and any(x.requires_grad or id(x) in self._made for x in tensors):
             self.numbers.append((result, call))
 
-    def _switched(self, x: Tensor, requires_grad: bool = True) -> None:
-        """Notes where a tensor is told to require no gradient."""
-        if requires_grad:
+    def _switched(self, x: Tensor) -> None:
+        """Notes where a tensor was told to require no gradient."""
+        if x.requires_grad:
             self._frozen.pop(id(x), None)
         else:
             self._frozen[id(x)] = (weakref.ref(x), user_point())

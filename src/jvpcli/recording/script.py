@@ -165,7 +165,7 @@ def own_traceback(error: BaseException) -> BaseException:
             continue
         seen.add(id(each))
         each.__traceback__ = _without_machinery(each.__traceback__)
-        waiting += [each.__cause__, each.__context__]
+        waiting += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
     return error
 
 
