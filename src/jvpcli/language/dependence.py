@@ -94,7 +94,8 @@ def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:
     wanted = free_names(value)
     found: list[ast.stmt] = []
-    same = [(*assigned([part]), root) for part in statements if isinstance(part, ast.Assign) and (root := shared_with(part.value))]
+    made_of = [(part, shared_with(part.value)) for part in statements if isinstance(part, ast.Assign)]
+    same = [(*assigned([part]), root) for part, root in made_of if root]
     for statement in reversed(statements):
         own = {*assigned([statement])}
         written = changed(statement) | (own if isinstance(statement, ast.AugAssign) else set())

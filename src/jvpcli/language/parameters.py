@@ -270,7 +270,7 @@ class Changes:
         """Carry out a statement that writes to a parameter: on a copy, which then is its value."""
         parameter = self.parameter(path, node)
         whole = isinstance(node, ast.Assign) and isinstance(target, ast.Attribute)
-        if whole and (other := self.other(self.read(node.value, meant), node)) is not None:  # type: ignore[union-attr]
+        if whole and (other := self.other(self.read(node.value, meant), node)) is not None:
             parameter.data = other.data
             return
         statement = copied(node)

@@ -277,7 +277,8 @@ def _carried_out(
     written = [changes.get("".join(assigned([part])), part) for part in statements]
     early: list[ast.stmt] = []
     for place, part in enumerate(written):
-        if part is not statements[place] and (name := _shared(part, roots)) and any(name in changed(each) for each in written[place + 1 :]):
+        name = _shared(part, roots) if part is not statements[place] else ""
+        if name and any(name in changed(each) for each in written[place + 1 :]):
             message = f"`{name}` is changed behind this, and in PyTorch the parameter has its memory."
             hints = [f"Give it a copy: {name}.clone()"]
             raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
