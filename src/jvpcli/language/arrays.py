@@ -88,6 +88,10 @@ class Array:
         if not self.values.flags.writeable:
             raise EvaluationError("A tensor shares its memory with this array in PyTorch: change a copy of it, as by `.copy()`.")
 
+    def copied(self) -> Array:
+        """One with memory of its own."""
+        return Array(self.values.copy())
+
     def given_away(self) -> None:
         """Nothing changes it from here on."""
         values = self.values

@@ -567,5 +567,5 @@ def _all_operands(step: Equation) -> Sequence[Operand]:
 def _kept(operand: Operand) -> Operand:
     """An operand of the tape that stays as it is, whatever the program does to an array later."""
     if isinstance(operand, Const) and type(operand.value) is Array:
-        return Const(Array(operand.value.values.copy()))
+        return Const(operand.value.copied())
     return replace(operand, items=tuple(map(_kept, operand.items))) if isinstance(operand, Pack) else operand

@@ -238,7 +238,7 @@ def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
     number = isinstance(step.value, (bool, int, float, complex))
     sizes = isinstance(step.value, (tuple, list)) and all(isinstance(n, (bool, int, float)) for n in step.value)
     is_array = isinstance(step.value, Array)
-    array = step.value.values.copy() if is_array else np.asarray(step.value) if number or sizes else None
+    array = step.value.values if is_array else np.asarray(step.value) if number or sizes else None
     return () if array is None else array.shape, str(array.dtype) if is_array else type(step.value).__name__, array
 
 
