@@ -96,3 +96,73 @@ def test_an_array_has_bounds(text: str) -> None:
 def test_nothing_else_of_numpy_is_reached(text: str, tmp_path: Path) -> None:
     with pytest.raises(jvpcli.JvpError):
         jvpcli.inspect(f"y = {text}; x * 2", x=[1.0])
+
+
+SIZED = [
+    "np.dot(np.ones((1000, 784)), np.ones((784, 10)))", "np.ones((5, 300, 400)) @ np.ones((5, 400, 2))",
+    "np.random.permutation(np.arange(30))", "np.repeat([1, 2, 3], [20, 300, 4000])", "np.diag(np.ones((2000, 2000)))",
+    "np.concatenate([np.ones(1), np.ones(3)])", "np.zeros((10 ** 4, 784))[np.random.permutation(10 ** 4)]", "np.arange(stop=5)",
+    "np.ones((3, 4))[:, np.array([True, False, True, False])]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SIZED)
+def test_what_fits_is_computed(text: str) -> None:
+    found = jvpcli.inspect(f"a = {text}; x * torch.tensor(a.sum())", x=[1.0]).to_dict()["outputs"]["y"]["value"]
+    assert found == [eval(text, {"np": np}).sum()]
+
+
+SHARED = [
+    "a = np.zeros(3); t = torch.from_numpy(a); t[0] = 5; x * torch.tensor(a)",
+    "a = np.zeros(3); t = torch.as_tensor(a); t += 1; x * torch.from_numpy(a)",
+    "t = torch.ones(3); a = t.numpy(); t[0] = 9; x * torch.from_numpy(a)",
+    "t = torch.ones(3); a = np.asarray(t); a[0] = 9; x * t",
+]
+
+
+@pytest.mark.parametrize("text", SHARED)
+def test_shared_memory_is_not_changed(text: str) -> None:
+    with pytest.raises(jvpcli.JvpError, match="shares its memory"):
+        jvpcli.inspect(text, x=[1.0, 2.0, 3.0])
+
+
+NUMBERS = [
+    "torch.clamp(x, max=np.sqrt(4.))", "x.clamp(max=x.detach().numpy().mean())", "torch.full((3,), np.sqrt(4.)) * x",
+    "x.unsqueeze(np.argmax(np.array([0, 1])))", "a = np.zeros(3); t = torch.tensor(a); a[0] = 1; x * t",
+]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_of_numpys_are_numbers_for_torch(text: str) -> None:
+    x = torch.tensor([1.0, 2.0, 3.0])
+    (found,) = jvpcli.inspect(text, x=x).to_dict()["outputs"].values()
+    torch.testing.assert_close(torch.tensor(found["value"], dtype=getattr(torch, found["dtype"])), by_python(text, x))
+
+
+HOSTILE = [
+    "x.as_strided((2, 2), (np.array(2 ** 61), 1), 0)",
+    "F.max_pool2d(x.reshape(1, 1, 2, 2), 2, dilation=np.array([2 ** 31 - 1])[0])",
+    "torch.special.laguerre_polynomial_l(x, np.array(2 ** 40))",
+    "x * torch.tensor(np.add(np.ones(4), 1, where=np.zeros(4) > 1))",
+    "x * torch.tensor(np.array([2]) ** 10 ** 100)",
+    "x * torch.tensor(np.prod([10 ** 300] * 1000))",
+    "np.random.seed(); x * 2",
+    "a = np.zeros(4); b = np.sum(np.ones((2, 4)), 0, None, a); x * 2",
+    "x * np.zeros_like(np.ones(1), shape=(10 ** 12,)).shape[0]",
+    "x * np.random.normal(np.zeros((10 ** 4, 1)), np.ones(10 ** 5)).shape[0]",
+    "x * np.ones((10 ** 4, 1)).dot(np.ones((1, 10 ** 5)))[0, 0]",
+    "x * np.ones(9)[np.zeros((10 ** 4, 1), dtype=int), np.zeros(10 ** 5, dtype=int)].shape[0]",
+    "x * np.zeros((0, 10 ** 12)).sum(0)[0]",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_too_much_is_refused_before(text: str) -> None:
+    with pytest.raises(jvpcli.JvpError):
+        jvpcli.inspect(text, x=[1.0, 2.0, 3.0, 4.0])
+
+
+def test_a_trace_shows_arrays_as_they_were() -> None:
+    text = "a = np.zeros(2); a += x.detach().numpy(); a[0] = 7; x * torch.tensor(a)"
+    steps = jvpcli.trace(text, x=[1.0, 2.0]).to_dict()["steps"]
+    assert [step["value"] for step in steps][1:] == [[1.0, 2.0], [1.0, 2.0], [7.0, 2.0], [7.0, 2.0], [7.0, 4.0]]

@@ -88,6 +88,10 @@ class Array:
         if not self.values.flags.writeable:
             raise EvaluationError("A tensor shares its memory with this array in PyTorch: change a copy of it, as by `.copy()`.")
 
+    def copied(self) -> Array:
+        """One with memory of its own."""
+        return Array(self.values.copy())
+
     def given_away(self) -> None:
         """Nothing changes it from here on."""
         values = self.values
@@ -278,7 +282,8 @@ def _called(function: Any, name: str, arguments: Sequence[Any], keywords: Mappin
     _check(name, given, named)
     is_ufunc = hasattr(function, "nin")
     if is_ufunc and (len(given) > function.nin or "where" in named):  # it would leave entries that nobody has written
-        raise EvaluationError(f"`np.{name}` takes {function.nin} argument{'s'[: function.nin - 1]} here, and no `out` or `where`.")
+        count = f"{function.nin} argument{'s'[: function.nin - 1]}"
+        raise EvaluationError(f"`np.{name}` takes {count} here, and no `out` or `where`.")
     found = _new(function(*given, **named), given)
     tensors = any(isinstance(argument, Tensor) for argument in arguments)
     return found.tensor() if tensors and isinstance(found, Array) and is_ufunc else found  # as PyTorch has it

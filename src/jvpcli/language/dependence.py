@@ -94,8 +94,14 @@ def needed(value: ast.AST, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 def _needed(value: ast.AST, statements: Sequence[ast.stmt], also: Callable[[ast.AST], bool]) -> list[ast.stmt]:
     wanted = free_names(value)
     found: list[ast.stmt] = []
+    made_of = [(part, shared_with(part.value)) for part in statements if isinstance(part, ast.Assign)]
+    same = [(*assigned([part]), root) for part, root in made_of if root]
     for statement in reversed(statements):
-        made = {*assigned([statement]), *changed(statement), *([] if is_known(statement) else imported(statement))}
+        own = {*assigned([statement])}
+        written = changed(statement) | (own if isinstance(statement, ast.AugAssign) else set())
+        while more := {name for names in same if not written.isdisjoint(names) for name in names} - written:
+            written |= more
+        made = {*own, *written, *([] if is_known(statement) else imported(statement))}
         if made & wanted or also(statement) or default_set(statement):
             found.insert(0, statement)
             afresh = isinstance(statement, ast.Assign) and not changed(statement)
@@ -134,6 +140,26 @@ def changed(statement: ast.AST) -> set[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
             owners += [node.value.func.value] if node.value.func.attr in OF_MODULES else []
     return {root for owner in owners if (root := root_of(owner)) and "grad" not in dotted(owner).split(".")}
+
+
+VIEWS = frozenset({
+    "detach", "numpy", "view", "reshape", "ravel", "flatten", "t", "transpose", "permute", "squeeze", "unsqueeze", "expand",
+    "diagonal", "narrow", "select", "float", "double", "contiguous", "to", "cpu", "requires_grad_",
+    "from_numpy", "as_tensor", "asarray",
+})  # fmt: skip
+"""Methods and functions whose result may have the memory of what they are given."""
+
+
+def shared_with(node: ast.expr) -> str:
+    """The name whose memory an expression may have: `w` of `w[0].t()` and of `torch.from_numpy(w)`."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, (ast.Subscript, ast.Attribute)):
+            node = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in VIEWS:
+            node = node.args[0] if root_of(node.func) in ("torch", "np", "numpy") and node.args else node.func.value
+        else:
+            return ""
+    return node.id
 
 
 def root_of(node: ast.expr) -> str:

@@ -593,7 +593,7 @@ def _refuse_overwritten(leaves: Mapping[str, Tensor], inputs: Mapping[str, Tenso
         before, now = inputs[name].detach(), leaf.detach()
         if name in wrt and not bool(((now == before) | ((now != now) & (before != before))).all()):
             raise EvaluationError(
-                f"The imported code changes `{name}` in place, where autograd does not see it.",
+                f"`{name}` is changed in place where autograd does not see it.",
                 explanation="Values were overwritten through .data, .detach() or under torch.no_grad(): the output then "
                 "belongs to other inputs than its gradient does.",
                 hints=[f"Work on a copy: {name} = {name}.clone()."],

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog
+from jvpcli.language.dependence import changed
 from jvpcli.language.names import assigned, free_names, imported_paths, looking_hooks
 from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
@@ -51,6 +52,12 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
             message = "A hook that gives a gradient back is not carried out where the program itself takes derivatives."
             raise ForbiddenError(message).with_context(span=text.span(call), source=text.source)
         made = [part for part in before if isinstance(part, (ast.Assign, ast.AnnAssign)) and name in assigned([part])]
+        later = tree.body[1 + tree.body.index(made[-1]) :] if made else tree.body
+        given = {*assigned([part for part in later if not isinstance(part, ast.FunctionDef)])}.union(*map(changed, later))
+        if taken := sorted((free_names(call.args[0]) - functions) & given):
+            message = f"This hook reads `{taken[0]}`, which gets its value, or changes, behind what makes `{name}`."
+            hints = [f"Give it its last value before `{name}` is made."]
+            raise ForbiddenError(message, hints=hints).with_context(span=text.span(call), source=text.source)
         start = 1 + max((statements.index(part) for part in made), default=-1)
         statements[start:start] = _hook(f"{name}{METHOD}.{place}", name, call.args[0], functions, call)
         statements.remove(statement)

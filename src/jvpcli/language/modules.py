@@ -546,7 +546,11 @@ class _Behind:
         now = _Now(NOW, nn.Module(), (), self.modules, drawn=self.maker.drawn)  # they draw once more what they have drawn
         parameters, functions = Imports(self.functions, self.modules).parameters, {**self.functions, NOW: now}
         statements = [*kept, holder(NOW, node), *asked]
-        return self.maker.run(statements, {**self.scope, **parameters, **held}, functions, self.seed)
+        found = self.maker.run(statements, {**self.scope, **parameters, **held}, functions, self.seed)
+        if not any(map(drawing(statements, constructors=False), statements)):
+            now.leave()
+            self.maker.drawn = now.drawn
+        return found
 
 
 NOW = "now.0"

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
+from jvpcli.language.arrays import number
 from jvpcli.language.names import copied, dotted
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
@@ -268,9 +269,12 @@ class Changes:
     ) -> None:
         """Carry out a statement that writes to a parameter: on a copy, which then is its value."""
         parameter = self.parameter(path, node)
+        whole = isinstance(node, ast.Assign) and isinstance(target, ast.Attribute)
+        if whole and (other := self.other(self.read(node.value, meant), node)) is not None:
+            parameter.data = other.data
+            return
         statement = copied(node)
         place = statement.value if isinstance(statement, ast.Expr) else statement
-        whole = isinstance(node, ast.Assign) and isinstance(target, ast.Attribute)
         if isinstance(place, ast.Call):
             assert isinstance(place.func, ast.Attribute)
             place.func.value = _on_copy(self.read(place.func.value, meant))
@@ -289,7 +293,18 @@ class Changes:
             own = f"{describe(parameter)}, {str(parameter.dtype).removeprefix('torch.')}"
             message = f"`{path}` is {own}, and this would make it {found}."
             raise self.error_at(node, EvaluationError(message))
-        parameter.data = value.detach().clone()
+        if whole:
+            parameter.data = value.detach().clone()
+        else:  # in the memory that others may share
+            parameter.data.copy_(value.detach())
+
+    def other(self, node: ast.expr, place: ast.AST) -> Tensor | None:
+        """The parameter that an expression gives as it is: `encoder.weight.data`, whose memory then is shared."""
+        found = node.func.value if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
+            node.func.attr == "detach"
+        ) else node  # fmt: skip
+        is_one = isinstance(found, ast.Name) and is_under(found.id, self.finder.modules)
+        return self.parameter(found.id, place) if is_one and isinstance(found, ast.Name) else None
 
     def replace(self, path: str, node: ast.expr, meant: Mapping[str, ast.expr]) -> None:
         """`decoder.weight = encoder.weight`: one parameter in two places; or a new one, or none."""
@@ -358,6 +373,7 @@ class Changes:
         parameter = self.parameter(owner(self.read(call.args[0], meant)), call)
         arguments = [self.plain(part, meant) for part in call.args[1:]]
         keywords = {keyword.arg or "": self.plain(keyword.value, meant) for keyword in call.keywords}
+        arguments, keywords = number(arguments), {key: number(value) for key, value in keywords.items()}
         if any(not isinstance(each, (int, float, str)) for each in (*arguments, *keywords.values())) or "generator" in keywords:
             raise self.error_at(call, ForbiddenError(f"`{dotted(call.func)}` takes a parameter, plain numbers and words here."))
         function = getattr(nn.init, name if name.endswith("_") else f"{name}_")

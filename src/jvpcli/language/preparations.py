@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jvpcli.errors import ForbiddenError, LimitError
-from jvpcli.language.dependence import changed, needed
+from jvpcli.language.dependence import changed, needed, shared_with
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -288,6 +288,11 @@ def _carried_out(
     written = [changes.get("".join(assigned([part])), part) for part in statements]
     early: list[ast.stmt] = []
     for place, part in enumerate(written):
+        name = _shared(part, roots) if part is not statements[place] else ""
+        if name and any(name in changed(each) for each in written[place + 1 :]):
+            message = f"`{name}` is changed behind this, and in PyTorch the parameter has its memory."
+            hints = [f"Give it a copy: {name}.clone()"]
+            raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
         if part is statements[place] or written[place + 1 : place + 2] != statements[place + 1 : place + 2]:
             continue  # of changes one behind the other the last
         before, after = statements[: place + 1], written[place + 1 :]
@@ -302,6 +307,16 @@ def _carried_out(
                 hints = ["Change them before the modules are used, or ask for the part behind the change alone."]
                 raise ForbiddenError(message, hints=hints).with_context(span=text.span(part), source=text.source)
     return _without_clearing([part for part in statements if part not in early])
+
+
+def _shared(statement: ast.stmt, roots: Collection[str]) -> str:
+    """The name of the tensor, of no module, whose memory a parameter gets: `net.weight.data = w`."""
+    part = statement.body[0] if isinstance(statement, ast.With) else statement
+    target = part.targets[0] if isinstance(part, ast.Assign) else None
+    if not isinstance(part, ast.Assign) or not isinstance(target, ast.Attribute) or target.attr != "data":
+        return ""
+    name = shared_with(part.value)
+    return name if name not in roots else ""
 
 
 def _without_uncalled(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -167,17 +167,19 @@ class Run:
 
     def execute(self, step: Equation) -> Operand:
         """Run one step of the tape."""
-        arguments = [self.read(operand) for operand in step.operands]
-        keywords = {name: self.read(operand) for name, operand in step.keywords}
-        arguments, keywords = as_numbers(step.op, arguments, keywords)
+        read = [self.read(operand) for operand in step.operands]
+        arguments, keywords = as_numbers(step.op, read, {name: self.read(operand) for name, operand in step.keywords})
         self.check(step.op, arguments, keywords)
         owner = arguments[0] if arguments else None
         overwritten = owner if is_in_place(step.op) and isinstance(owner, Tensor) else None
         if overwritten is not None and not self.recording and overwritten.requires_grad and not self.is_own_leaf(overwritten):
             raise _unseen(step, self.label)
         if overwritten is not None and overwritten.untyped_storage().data_ptr() in self.lent:
-            raise EvaluationError("An array shares its memory with this tensor in PyTorch: change a copy of it, as by `.clone()`.")
+            message = "An array shares its memory with this tensor in PyTorch: change a copy of it, as by `.clone()`."
+            raise EvaluationError(message)
         before = None if overwritten is None else _as_it_is(overwritten)
+        if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
+            step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
         try:
             with running(step):
                 value = apply_operation(step.op, arguments, keywords, self.functions)
@@ -228,7 +230,7 @@ class Run:
         if is_plain(value) and step.kind != "random" and not any(True for operand in _all_operands(step) for _ in refs(operand)):
             return Const(value)
         limits.check_steps(len(self.tape))
-        step = replace(step, operands=tuple(map(_kept, step.operands))) if step.kind != "random" and step.op != "op:setitem" else step
+        step = replace(step, operands=tuple(map(_kept, step.operands)))
         self.tape.append(step)
         self.history.append(source or step)
         self.values[step.slot] = self.reported[step.slot] = value
@@ -565,5 +567,5 @@ def _all_operands(step: Equation) -> Sequence[Operand]:
 def _kept(operand: Operand) -> Operand:
     """An operand of the tape that stays as it is, whatever the program does to an array later."""
     if isinstance(operand, Const) and type(operand.value) is Array:
-        return Const(Array(operand.value.values.copy()))
+        return Const(operand.value.copied())
     return replace(operand, items=tuple(map(_kept, operand.items))) if isinstance(operand, Pack) else operand

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from jvpcli.language import catalog
+from jvpcli.language.arrays import Array
 from jvpcli.language.evaluate import Evaluation, seeded, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand, running
 from jvpcli.language.readings import custom_functions
@@ -179,7 +180,7 @@ class _Replay:
                 tuple([place for place, _ in placed]),
                 kept,
                 tuple(results),
-                None if isinstance(value, Primal) else value,
+                None if isinstance(value, Primal) else value.copied() if isinstance(value, Array) else value,
                 operation.again,
                 weighs,
                 own and self.decided,

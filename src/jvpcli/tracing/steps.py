@@ -18,6 +18,7 @@ from jvpcli.jacobians.contraction import entry_label, index_letters, term, unrav
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts
+from jvpcli.language.arrays import Array
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.problem import Problem
 from jvpcli.program import IMPORTED, Program
@@ -121,7 +122,7 @@ def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], l
     names = []
     for step in chain.steps:
         whole = step.equation.name or program.step_text(step.equation)
-        if step.kind in (WRITE, OUTPUT) or step.equation.op == "op:setitem":
+        if step.kind in (WRITE, OUTPUT) or (step.equation.op == "op:setitem" and isinstance(step.value, Tensor)):
             whole = bare[step.operands[0].number]
         single = len(step.results) == 1
         for (suffix, changed), result in zip(_results_in_words(step), step.results, strict=True):
@@ -236,8 +237,9 @@ def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
         return value.shape, value.dtype, value.value
     number = isinstance(step.value, (bool, int, float, complex))
     sizes = isinstance(step.value, (tuple, list)) and all(isinstance(n, (bool, int, float)) for n in step.value)
-    array = np.asarray(step.value) if number or sizes else None
-    return () if array is None else array.shape, type(step.value).__name__, array
+    is_array = isinstance(step.value, Array)
+    array = step.value.values if is_array else np.asarray(step.value) if number or sizes else None
+    return () if array is None else array.shape, str(array.dtype) if is_array else type(step.value).__name__, array
 
 
 def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[LocalJacobian]:
