@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -78,6 +78,9 @@ MOST_MODULES = 1000
 
 MOST_COMPUTED = 200
 """Arguments of constructors that are computed, each by what stands before."""
+
+ONCE = "Construct it in a statement of its own, before: net = nn.Linear(3, 4)"
+"""What works in place of a constructor in a block."""
 
 COMPUTED = (ast.Name, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Attribute, ast.Call, ast.IfExp, ast.Compare)
 """What may give a plain value."""
@@ -204,7 +207,8 @@ def construct(
                 called = f"{holder}.{path}" if path else holder
                 functions[called] = Module(called, part, (), modules, seed=seed_now, left=state)
             if not maker.is_once and next(modules[name].parameters(), None) is not None:
-                raise maker.not_once(node, classes[id(node)])
+                message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
+                raise maker.at(node, ForbiddenError(message, hints=[ONCE]))
     _check_names(tree, found, bound, maker)
     for name, (node, _) in found.items():
         for call in reversed(_chained(tree, node)):
@@ -365,7 +369,7 @@ class _Maker:
     parts: int = 0
     computed: int = 0
     is_once: bool = True
-    behind: _Behind | None = None
+    behind: Callable[[Sequence[ast.stmt], ast.expr, Mapping[str, Tensor]], Any] | None = None
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
@@ -462,10 +466,8 @@ class _Maker:
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
-        if self.behind is None or not isinstance(node, COMPUTED):
+        if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
             self.refuse(node)
-        if not self.is_once:
-            raise self.not_once(node, "")
         self.computed += 1
         if self.computed > MOST_COMPUTED:
             raise self.at(node, LimitError(f"At most {MOST_COMPUTED:,} arguments of constructors are computed here."))
@@ -474,16 +476,11 @@ class _Maker:
         torch.default_generator.set_state(state)
         return found if all(type(each) in PLAIN for each in _flat((found,))) else self.refuse(node)
 
-    def not_once(self, node: ast.expr, name: str) -> JvpError:
-        """A constructor, or an argument of one, in a block or function, which may run more than once."""
-        what = f"`nn.{name}`" if name else "this constructor"
-        message = f"A module with parameters is constructed once: {what} stands in a block or function."
-        hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
-        return self.at(node, ForbiddenError(message, hints=hints))
-
     def refuse(self, node: ast.expr) -> Any:
         """An argument that is neither."""
-        raise self.at(node, ForbiddenError("A constructor takes plain numbers, words and modules here."))
+        where = "" if self.is_once else " in a block or function"
+        message = f"A constructor takes plain numbers, words and modules here{where}."
+        raise self.at(node, ForbiddenError(message, hints=[ONCE] if where else ()))
 
     def check_size(self, node: ast.expr, values: list[Any]) -> list[int]:
         """The integers; refused where they could make sizes overflow, or take too much."""
