@@ -260,7 +260,7 @@ class Reader:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
             lists = isinstance(value, (ast.List, ast.ListComp)) and any(
-                isinstance(part, ast.Call) and self.makes(part) or class_of(getattr(part, "func", part), self.paths)
+                self.makes(part) or class_of(part.func, self.paths)
                 for part in ast.walk(value) if isinstance(part, ast.Call)
             )  # fmt: skip
             if lists or (isinstance(value, ast.Call) and self.makes(value)):
@@ -776,7 +776,8 @@ class Reader:
         *body, last = taken.body
         taken.body = body
         own = self.initialise(made, kind, taken, arguments, self.keywords(call, scope, making), call)
-        assert isinstance(last, ast.Return) and last.value is not None
+        assert isinstance(last, ast.Return)
+        assert last.value is not None
         found = own.value(chained(last.value))
         self.level -= 1
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -369,7 +369,7 @@ class _Maker:
     parts: int = 0
     computed: int = 0
     is_once: bool = True
-    behind: Callable[[Sequence[ast.stmt], ast.expr, Mapping[str, Tensor]], Any] | None = None
+    behind: _Behind | None = None
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
@@ -467,13 +467,11 @@ class _Maker:
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
         if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
-            self.refuse(node)
+            return self.refuse(node)
         self.computed += 1
         if self.computed > MOST_COMPUTED:
             raise self.at(node, LimitError(f"At most {MOST_COMPUTED:,} arguments of constructors are computed here."))
-        state = torch.default_generator.get_state()
-        found = self.behind((), node, {})
-        torch.default_generator.set_state(state)
+        found = self.behind.of(node)
         return found if all(type(each) in PLAIN for each in _flat((found,))) else self.refuse(node)
 
     def refuse(self, node: ast.expr) -> Any:
@@ -533,6 +531,13 @@ class _Behind:
             torch.default_generator.manual_seed(torch.default_generator.initial_seed())
         parameters = Imports(self.functions, self.modules).parameters
         return self.maker.run([*kept, *asked], {**self.scope, **parameters, **held}, self.functions, None)
+
+    def of(self, node: ast.expr) -> Any:
+        """What an expression gives here; random numbers stay as they are."""
+        state = torch.default_generator.get_state()
+        found = self((), node, {})
+        torch.default_generator.set_state(state)
+        return found
 
 
 def _written(node: ast.expr) -> ast.expr:
