@@ -858,7 +858,6 @@ REFUSED = [
     ("a = nn.Linear(2, 2); self.b = nn.Linear(2, 3); self.a = a", "", "nn.Linear(2, 3)",
      "Modules get their names in another order"),
     ("", "net2 = Net(3, 4)", "Net(3, 4)", "`__init__` of `Net` isn't called with what it takes"),
-    ("", "nets = [Net() for _ in range(2)]", "Net()", "An object of `Net` gets one name"),
     ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
     ("k = nn.Linear(2, 2); self.s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),

@@ -229,7 +229,8 @@ PROGRAMS: dict[str, list[str]] = {
         "nn.Module.__subclasses__()", "nn.Sequential.forward", "nn.Sequential(open)", "nn.Sequential(lambda t: t)",
         "nn.ModuleList([net])", "nn.ModuleDict({'a': net})", "nn.ParameterList([x])", "nn.DataParallel(net)",
         "nn.LazyLinear(3)", "nn.Container", "nn.modules.os", "nn.functional.os", "nn.parallel.os",
-        "nn.Linear(2, 2).__init__(3, 3)", "nn.Linear(10**9, 10**9)", "nn.Transformer(custom_encoder=open)",
+        "nn.Linear(2, 2).__init__(3, 3)", "nn.Linear(open, 2)", "nn.Linear(len, 2)",
+        "nn.Linear(*[2, x], 2)", "nn.Transformer(custom_encoder=open)",
         "nn.TransformerEncoderLayer(4, 2, activation=open)", "nn.TripletMarginWithDistanceLoss(distance_function=open)",
     ],
     "functional_call": [

@@ -88,12 +88,66 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
 
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
-    if not any(isinstance(node, ast.ClassDef) for node in tree.body) and not re.search(HELD_APART, text.source):
+    has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    if not has_classes and not re.search(HELD_APART, text.source) and not _makes_elsewhere(tree):
         return tree
     try:
         return Reader(text, tree).read()
     except RecursionError:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
+
+
+def _makes_elsewhere(tree: ast.Module) -> bool:
+    """Whether a text makes modules in functions that give them, or in lists."""
+    paths = imported_paths(tree)
+    values = [part.value for part in tree.body if isinstance(part, ast.Assign)]
+    lists = [value for value in values if isinstance(value, (ast.List, ast.ListComp))]
+    calls = [part for value in lists for part in ast.walk(value) if isinstance(part, ast.Call)]
+    return any(class_of(call.func, paths) for call in calls) or bool(_factories(tree, paths))
+
+
+def _factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
+    """The functions of a text that do nothing but give a module, each call another one."""
+    classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    found: dict[str, ast.FunctionDef] = {}
+
+    def is_module(node: ast.expr | None, made: Mapping[str, ast.expr]) -> bool:
+        if isinstance(node, ast.Name) and node.id in made:
+            return is_module(made[node.id], {})
+        call = chained(node) if node is not None else None
+        if not isinstance(call, ast.Call):
+            return False
+        return bool(class_of(call.func, paths)) or dotted(call.func) in classes or dotted(call.func) in found
+
+    methods = [(each.name, part) for each in tree.body if isinstance(each, ast.ClassDef) for part in each.body]
+    for owner, part in [*methods, *(("", part) for part in tree.body)]:
+        if not isinstance(part, ast.FunctionDef) or part.args.vararg or part.args.kwarg:
+            continue
+        if owner and [dotted(mark) for mark in part.decorator_list] not in (["classmethod"], ["staticmethod"]):
+            continue
+        if owner:
+            part = _of_class(owner, part)
+        if part.decorator_list:
+            continue
+        *body, last = part.body
+        made = {name: each.value for each in body if isinstance(each, ast.Assign) for name in assigned([each])}
+        leaves = any(isinstance(node, (ast.Return, ast.Lambda, ast.FunctionDef)) for each in body for node in ast.walk(each))
+        if isinstance(last, ast.Return) and not leaves and is_module(last.value, made):
+            found[part.name] = part
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    given = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
+    return {name: part for name, part in found.items() if name not in given}
+
+
+def _of_class(owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
+    """`Net.make`, a method of a class, as a function."""
+    again = copied(method)
+    own = again.args.args.pop(0).arg if dotted(again.decorator_list[0]) == "classmethod" and again.args.args else ""
+    for node in ast.walk(again):
+        if isinstance(node, ast.Name) and node.id == own:
+            node.id = owner
+    again.name, again.decorator_list = f"{owner}.{method.name}", []
+    return again
 
 
 def chained(node: ast.expr) -> ast.expr:
@@ -113,6 +167,7 @@ class Reader:
         self.tree = tree
         self.paths = imported_paths(tree)
         self.classes: dict[str, Class] = {}
+        self.factories = _factories(tree, self.paths)
         self.objects: dict[str, Any] = {}
         self.finder = Finder.of(tree, self.objects)
         self.made: list[ast.stmt] = []
@@ -195,6 +250,8 @@ class Reader:
         if isinstance(node, ast.ClassDef):
             self.define(node)
             return
+        if node in self.factories.values():
+            return
         parts = separated(node) if isinstance(node, ast.Assign) else []
         if len(parts) > 1 and any(isinstance(part.value, ast.Call) and self.makes(part.value) for part in parts):
             for part in parts:  # a, b = Net(), Net()
@@ -202,7 +259,11 @@ class Reader:
             return
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
-            if isinstance(value, ast.Call) and self.makes(value):
+            lists = isinstance(value, (ast.List, ast.ListComp)) and any(
+                self.makes(part) or class_of(part.func, self.paths)
+                for part in ast.walk(value) if isinstance(part, ast.Call)
+            )  # fmt: skip
+            if lists or (isinstance(value, ast.Call) and self.makes(value)):
                 self.place(name, self.value(value, {}, None), node)
                 self.classes.pop(name, None)
                 self.modes(name, self.objects[name], node.value)
@@ -379,7 +440,8 @@ class Reader:
 
     def makes(self, call: ast.Call) -> bool:
         """Whether a call makes an object of a class of the text, or holds one that does."""
-        return any(isinstance(part, ast.Call) and self.class_called(part) for part in ast.walk(call)) or (
+        calls = [part for part in ast.walk(call) if isinstance(part, ast.Call)]
+        return any(self.class_called(part) or dotted(part.func) in self.factories for part in calls) or (
             class_of(call.func, self.paths) in COLLECTIONS or (class_of(call.func, self.paths) == "Sequential" and not call.args)
         )
 
@@ -488,7 +550,7 @@ class Reader:
         arguments: Sequence[Any],
         keywords: Mapping[str, Any],
         call: ast.AST,
-    ) -> None:
+    ) -> Initialisation:
         """Carry out `__init__`."""
         taken = method.args
         names = [part.arg for part in (*taken.posonlyargs, *taken.args)]
@@ -516,7 +578,9 @@ class Reader:
                 scope[name] = self.value(defaults[name], {}, None)
         for name, value in scope.items():
             scope[name] = self.settled(made, name, value, call)
-        Initialisation(self, made, kind, own, scope).run(method.body)
+        done = Initialisation(self, made, kind, own, scope)
+        done.run(method.body)
+        return done
 
     def settled(self, made: Object, name: str, value: Any, node: ast.AST) -> Any:
         """A value of a name inside of `__init__`: what is no plain value, and no module, is computed once."""
@@ -689,11 +753,34 @@ class Reader:
             node = self.with_class(node, scope, inner)
             if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
                 return Parts([each for part in node.args for each in self.iterated(part, scope, making)])
+            if dotted(node.func) in self.factories and dotted(node.func) not in scope:
+                return self.given_by(self.factories[dotted(node.func)], node, scope, making)
             made = self.constructed(node, scope, making)
             if made is not None:
                 return made
         found = self.folded(node, scope, inner)
         return found if found is not None else self.substituted(node, scope, inner)
+
+    def given_by(
+        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None
+    ) -> Any:
+        """The module that a function of the text gives, which is carried out as an `__init__` is."""
+        self.level += 1
+        if self.level > MOST_LEVELS:
+            raise self.at(call, LimitError(f"Functions that make modules call each other more than {MOST_LEVELS} deep."))
+        kind = Class(ast.ClassDef(function.name, [], [], [], []), False, {}, [], None, False)
+        made = Object(f"given.{self.steps}", kind, begun=True)
+        taken = copied(function)
+        taken.args.args.insert(0, ast.arg(OWN))
+        arguments = [each for part in call.args for each in self.items(part, scope, making)]
+        *body, last = taken.body
+        taken.body = body
+        own = self.initialise(made, kind, taken, arguments, self.keywords(call, scope, making), call)
+        assert isinstance(last, ast.Return)
+        assert last.value is not None
+        found = own.value(chained(last.value))
+        self.level -= 1
+        return found
 
     def with_class(self, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | None) -> ast.Call:
         """`activation()` of a name that stands for a class of torch.nn, with that class."""

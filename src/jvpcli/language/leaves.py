@@ -146,7 +146,7 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
             not isinstance(getattr(statement, "targets", [None])[0], ast.Attribute) or own.isdisjoint(_read_by(statement))
         ):  # fmt: skip
             written[name].append(without_places(_Whole(name).visit(copy.deepcopy(statement))))
-            leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=[*leaves][0] == name)
+            leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
@@ -262,6 +262,22 @@ def with_weights(meant: Pasted, kept: Sequence[ast.stmt], code: str) -> tuple[li
         names.append(text if weight is None else unused_name("v" + "_" * len(names), [*kept, *added]))
         added += [] if weight is None else [assignment(names[-1], weight)]
     return added, replace(meant, expression=y, grad_outputs=tuple(names))
+
+
+STATE = {"requires_grad", "is_leaf", "grad_fn"}
+"""What tensors say of how their gradients are recorded."""
+
+
+def without_needless_asking(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:
+    """Without what only asks how gradients are recorded, for names that nothing reads."""
+    read = set().union(*map(_read_by, (*statements, *ast.parse(expression).body)))
+
+    def asks(part: ast.stmt) -> bool:
+        is_plain = isinstance(part, ast.Assign) and all(isinstance(target, ast.Name) for target in part.targets)
+        words = {node.attr for node in ast.walk(part) if isinstance(node, ast.Attribute)}
+        return is_plain and not STATE.isdisjoint(words) and not changed(part) and read.isdisjoint(assigned([part]))
+
+    return [part for part in statements if not asks(part)]
 
 
 def without_needless_imports(statements: Sequence[ast.stmt], expression: str) -> list[ast.stmt]:

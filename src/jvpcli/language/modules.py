@@ -79,6 +79,9 @@ MOST_MODULES = 1000
 MOST_COMPUTED = 200
 """Arguments of constructors that are computed, each by what stands before."""
 
+ONCE = "Construct it in a statement of its own, before: net = nn.Linear(3, 4)"
+"""What works in place of a constructor in a block."""
+
 COMPUTED = (ast.Name, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Attribute, ast.Call, ast.IfExp, ast.Compare)
 """What may give a plain value."""
 
@@ -212,7 +215,8 @@ def construct(
                 called = f"{owner}.{path}" if path else owner
                 functions[called] = Module(called, part, (), modules, seed=seed_now, left=state, drawn=maker.drawn)
             if not maker.is_once and next(modules[name].parameters(), None) is not None:
-                raise maker.not_once(node, classes[id(node)])
+                message = f"A module with parameters is constructed once: `nn.{classes[id(node)]}` stands in a block or function."
+                raise maker.at(node, ForbiddenError(message, hints=[ONCE]))
     _check_names(tree, found, bound, maker)
     for name, (node, _) in found.items():
         for call in reversed(_chained(tree, node)):
@@ -471,29 +475,19 @@ class _Maker:
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
-        if self.behind is None or not isinstance(node, COMPUTED):
-            self.refuse(node)
-        if not self.is_once:
-            raise self.not_once(node, "")
+        if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
+            return self.refuse(node)
         self.computed += 1
         if self.computed > MOST_COMPUTED:
             raise self.at(node, LimitError(f"At most {MOST_COMPUTED:,} arguments of constructors are computed here."))
-        state, drawn = torch.default_generator.get_state(), self.drawn
-        found = self.behind((), node, {})
-        torch.default_generator.set_state(state)
-        self.drawn = drawn
+        found = self.behind.of(node)
         return found if all(type(each) in PLAIN for each in _flat((found,))) else self.refuse(node)
-
-    def not_once(self, node: ast.expr, name: str) -> JvpError:
-        """A constructor, or an argument of one, in a block or function, which may run more than once."""
-        what = f"`nn.{name}`" if name else "this constructor"
-        message = f"A module with parameters is constructed once: {what} stands in a block or function."
-        hints = ["Construct it in a statement of its own, before: net = nn.Linear(3, 4)"]
-        return self.at(node, ForbiddenError(message, hints=hints))
 
     def refuse(self, node: ast.expr) -> Any:
         """An argument that is neither."""
-        raise self.at(node, ForbiddenError("A constructor takes plain numbers, words and modules here."))
+        where = "" if self.is_once else " in a block or function"
+        message = f"A constructor takes plain numbers, words and modules here{where}."
+        raise self.at(node, ForbiddenError(message, hints=[ONCE] if where else ()))
 
     def check_size(self, node: ast.expr, values: list[Any]) -> list[int]:
         """The integers; refused where they could make sizes overflow, or take too much."""
@@ -550,6 +544,14 @@ class _Behind:
         if not any(map(drawing(statements, constructors=False), statements)):
             now.leave()
             self.maker.drawn = now.drawn
+        return found
+
+    def of(self, node: ast.expr) -> Any:
+        """What an expression gives here; random numbers stay as they are."""
+        state, drawn = torch.default_generator.get_state(), self.maker.drawn
+        found = self((), node, {})
+        torch.default_generator.set_state(state)
+        self.maker.drawn = drawn
         return found
 
 

@@ -21,11 +21,12 @@ from jvpcli.language.leaves import (
     with_own_names,
     with_weights,
     without_leaves,
+    without_needless_asking,
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened, with_imports
+from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports
 from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
@@ -152,8 +153,9 @@ def read_pasted(
         return None
     code = "\n".join(text.lines)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
-    body = with_imports(body)
-    changed = bool(moved) or len(body) > len(tree.body)
+    imported = with_imports(body)
+    body = with_functional_call(imported)
+    changed = bool(moved) or body != imported or len(body) > len(tree.body)
     done, named = with_named_leaves([*opened(body)])
     moved = [*moved, *named]
     parts, own_seed = with_seed([part for statement in done for part in separate(statement)], seed)
@@ -216,6 +218,7 @@ def read_pasted(
         added, found = with_weights(found, kept, code)
         kept = [*kept, *added]
     kept = without_needless_draws(kept, [] if found is None else ast.parse(found.expression).body)
+    kept = without_needless_asking(kept, "" if found is None else found.expression)
     kept = without_needless_imports(kept, "" if found is None else found.expression)
     lines = [*(text_of(statement, code) for statement in kept), *([] if found is None else [found.expression])]
     expression = ("\n" if any(map(is_block, kept)) else "; ").join(lines)

@@ -137,11 +137,23 @@ class _Staying(ast.NodeTransformer):
                 made.setdefault(target.id, []).append(node.value)
         named = {"device", "dev", *(name for name, values in made.items() if all(map(_names_device, values)))}
         self.devices = {name for name in named if all(map(_is_device, made[name]))}
+        self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
+        called = {name for name, values in made.items() if values and all(map(self._is_called, values))}
+        self.functions |= called
+
+    def _is_called(self, value: ast.expr) -> bool:
+        """Whether a value is a function or a module: a lambda, or what a class or a function of the text gives."""
+        if isinstance(value, ast.Name):
+            return value.id in self.functions
+        named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+        if named in COMPILERS and isinstance(value, ast.Call):
+            return True
+        return isinstance(value, ast.Lambda) or named in self.functions or named.rpartition(".")[2][:1].isupper()
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""
         self.generic_visit(node)
-        if ast.unparse(node.func) in COMPILERS and len(node.args) == 1:
+        if ast.unparse(node.func) in COMPILERS and len(node.args) == 1 and self._is_called(node.args[0]):
             return node.args[0]
         to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
         moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path
+from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path, without_places
 from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import LIST_METHODS, assigned, free_names, turns_on
 from jvpcli.language.source import is_text
@@ -126,6 +126,30 @@ def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     return [*found, *statements]
 
 
+def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, with `f, params = make_functional(net)` of functorch in the words of torch.func.
+
+    There the parameters are a dictionary: of a program that reads more of them than to give them on, nothing is changed.
+    """
+    nodes = [node for part in statements for node in ast.walk(part)]
+    given = {id(part) for node in nodes if isinstance(node, ast.Call) for part in node.args}
+    made: dict[int, list[ast.stmt]] = {}
+    for place, statement in enumerate(statements):
+        names, call = names_made(statement), statement.value if isinstance(statement, ast.Assign) else None
+        is_made = isinstance(call, ast.Call) and path(call.func).rpartition(".")[2] == "make_functional" and len(call.args) == 1
+        net = path(call.args[0]) if isinstance(call, ast.Call) and is_made else ""
+        if len(names) != 2 or not all(map(str.isidentifier, (*names, net))):
+            continue
+        function, parameters = names
+        if all(id(node) in given for node in nodes if isinstance(node, ast.Name) and node.id == parameters and (
+            isinstance(node.ctx, ast.Load)
+        )):  # fmt: skip
+            lines = f"{parameters} = dict({net}.named_parameters())\ndef {function}(parameters, *given):\n"
+            lines += f"    return torch.func.functional_call({net}, parameters, given)"
+            made[place] = [without_places(part) for part in ast.parse(lines).body]
+    return [part for place, statement in enumerate(statements) for part in made.get(place, [statement])]
+
+
 SHOWING = frozenset(
     {"print", "pprint", "display", "plt", "ax", "axes", "fig", "sns", "logging", "logger", "writer", "wandb", "pbar", "bar",
      "pdb"}
@@ -159,7 +183,7 @@ def is_setting(statement: ast.stmt, *others: str) -> bool:
 
 def is_passed_over(statement: ast.stmt) -> bool:
     """`print(…)`, `plt.plot(…)`, `assert`, `gradcheck(…)`, and the step of an optimizer: they are not carried out."""
-    looks = method_of(statement) in LOOKING and not getattr(statement, "value", statement).args
+    looks = method_of(statement) in LOOKING
     return isinstance(statement, ast.Assert) or called_by(statement) in ("step", *CHECKS) or looks or is_shown(statement)
 
 
