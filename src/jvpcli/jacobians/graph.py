@@ -115,7 +115,7 @@ class Graph:
     @cached_property
     def whole(self) -> bool:
         """Whether only torch's own engine knows what the backward pass does: complex numbers on the way, or hooks."""
-        return self.hooked or any(meta.dtype.is_complex for node in self.order for meta in node._input_metadata)
+        return self.hooked or True in [meta.dtype.is_complex for node in self.order for meta in node._input_metadata]
 
     @cached_property
     def taken(self) -> list[list[Shape]]:
