@@ -237,9 +237,10 @@ def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
         return value.shape, value.dtype, value.value
     number = isinstance(step.value, (bool, int, float, complex))
     sizes = isinstance(step.value, (tuple, list)) and all(isinstance(n, (bool, int, float)) for n in step.value)
-    is_array = isinstance(step.value, Array)
-    array = step.value.values if is_array else np.asarray(step.value) if number or sizes else None
-    return () if array is None else array.shape, str(array.dtype) if is_array else type(step.value).__name__, array
+    if isinstance(step.value, Array):
+        return step.value.shape, str(step.value.values.dtype), step.value.values
+    array = np.asarray(step.value) if number or sizes else None
+    return () if array is None else array.shape, type(step.value).__name__, array
 
 
 def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[LocalJacobian]:
