@@ -107,7 +107,7 @@ HOSTILE = [
     ("def f(x):\n    return 3\n", "f(x)", 6, "plain number 3"),
     ("def f(x):\n    return None\n", "f(x)", 6, "gives None"),
     ("def f(x):\n    x.mul_(2)\n    return x\n", "f(x)", 5, "line 2: RuntimeError: a leaf Variable"),
-    ("def f(x):\n    x.data.mul_(2)\n    return x\n", "f(x)", 5, "changes `x` in place"),
+    ("def f(x):\n    x.data.mul_(2)\n    return x\n", "f(x)", 5, "`x` is changed in place"),
     ("g = 3\n", "f(x)", 3, "no function `f`"),
     ("_f = abs\n", "_f(x)", 3, "_f"),
     ("from torch.autograd import Function\nclass B(Function):\n    @staticmethod\n    def forward(ctx, x):\n        return x\n"
