@@ -786,7 +786,8 @@ def gradients(scope: dict[str, Any]) -> dict[str, Tensor]:
         parts = {name: value} if isinstance(value, nn.Module) else {}
         if not parts and hasattr(value, "__dict__") and type(value).__module__ == "builtins":
             parts = {f"{name}.{key}": part for key, part in vars(value).items() if isinstance(part, nn.Module)}
-        parts |= {f"{name}.{k}": part for k, part in enumerate(value)} if isinstance(value, list) else {}
+        listed = value if isinstance(value, list) else []
+        parts |= {f"{name}.{k}": part for k, part in enumerate(listed) if isinstance(part, nn.Module)}
         held.update({f"{root}.{key}": x for root, part in parts.items() for key, x in part.named_parameters()})
     parameters = {id(x) for name, x in held.items() if "." in name}  # which a loop leaves under a name of its own, too
     held = {name: x for name, x in held.items() if "." in name or id(x) not in parameters}
@@ -807,7 +808,7 @@ def test_gradients_are_pythons(text: str) -> None:
 
 
 def test_a_frozen_parameter_gets_no_gradient() -> None:
-    with pytest.raises(JvpError, match="`net.weight` is frozen"):
+    with pytest.raises(JvpError, match=r"`net\.weight` is frozen"):
         jvpcli.inspect("net = nn.Linear(2, 1); net.weight.requires_grad = False; net(x)", {"x": [1.0, 2.0]}, wrt=["net.weight"])
 
 
