@@ -64,6 +64,43 @@ MODULES = {
         x = torch.tensor([1., 2.], requires_grad=True)
         (b(x) * c(x)).sum().backward()
         """,
+    "sizes that are computed, functions and lists that make modules": """
+        def block(a, b, act=True):
+            parts = [nn.Linear(a, b)]
+            if act:
+                parts.append(nn.Tanh())
+            return nn.Sequential(*parts)
+        class Head(nn.Module):
+            def __init__(self, n):
+                super().__init__()
+                self.first = block(n, n - 1)
+                self.last = nn.Linear(n - 1, 1)
+            @classmethod
+            def of(cls, data):
+                return cls(data.size(-1))
+            def forward(self, t):
+                return self.last(self.first(t))
+        x = torch.randn(4, 3, requires_grad=True)
+        rows, columns = x.shape
+        layers = [nn.Linear(columns, columns) for _ in range(2)]
+        body, net = block(columns, rows), nn.Linear(rows, len(layers) + 1)
+        head = Head(3)
+        h = layers[1](torch.relu(layers[0](x)))
+        head(net(body(h))).pow(2).sum().backward()
+        """,
+    "a frozen weight by its name, a compiled module, numbers set behind autograd": """
+        net = nn.Linear(2, 2)
+        net.weight.requires_grad = False
+        other = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        other[0].weight.data[1][0] = 0.5
+        other = torch.jit.script(other)
+        x = torch.tensor([1., 2.], requires_grad=True)
+        x.data[1] = 5.
+        x.data *= 2
+        held = sum(p.numel() for p in net.parameters() if p.requires_grad)
+        y = F.linear(other(x), net.weight, net.bias) + sum(p.sum() for p in net.parameters())
+        y.pow(2).sum().backward()
+        """,
     "functions that stand before what they read, a part's mode": """
         def loss(x):
             return net(x).pow(2).sum()
@@ -749,6 +786,8 @@ def gradients(scope: dict[str, Any]) -> dict[str, Tensor]:
         parts = {name: value} if isinstance(value, nn.Module) else {}
         if not parts and hasattr(value, "__dict__") and type(value).__module__ == "builtins":
             parts = {f"{name}.{key}": part for key, part in vars(value).items() if isinstance(part, nn.Module)}
+        listed = value if isinstance(value, list) else []
+        parts |= {f"{name}.{k}": part for k, part in enumerate(listed) if isinstance(part, nn.Module)}
         held.update({f"{root}.{key}": x for root, part in parts.items() for key, x in part.named_parameters()})
     parameters = {id(x) for name, x in held.items() if "." in name}  # which a loop leaves under a name of its own, too
     held = {name: x for name, x in held.items() if "." in name or id(x) not in parameters}
@@ -766,6 +805,27 @@ def test_gradients_are_pythons(text: str) -> None:
     assert {*expected} == {*found} - unreached
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_parameter_gets_no_gradient() -> None:
+    with pytest.raises(JvpError, match=r"`net\.weight` is frozen"):
+        jvpcli.inspect("net = nn.Linear(2, 1); net.weight.requires_grad = False; net(x)", {"x": [1.0, 2.0]}, wrt=["net.weight"])
+
+
+def test_functions_of_a_module_and_its_parameters() -> None:
+    lines = "x = torch.tensor([1., 2.])\nnet = nn.Linear(2, 2)\n"
+    call = "def loss(p, t):\n    return f(p, t).sin().sum()\ntorch.func.grad(loss)(params, x)"
+    scope = plainly(f"{HEAD}{lines}y = net(x).sin().sum()\ny.backward()\n")
+    given = jvpcli.inspect(f"{HEAD}from functorch import make_functional\n{lines}f, params = make_functional(net)\n{call}")
+    assert {*given.vjp} == {"net.weight", "net.bias"}
+    for name, found in given.vjp.items():
+        torch.testing.assert_close(found, gradients(scope)[name])
+
+
+def test_a_value_in_memory_that_others_read_is_not_set_apart() -> None:
+    lines = "shared = torch.ones(2)\nx = torch.autograd.Variable(shared, requires_grad=True)\nx.data[0] = 7\n"
+    with pytest.raises(JvpError, match="in place where autograd does not see it"):
+        jvpcli.inspect(f"{HEAD}{lines}(x * shared).sum().backward()")
 
 
 def test_functional_call_of_an_object() -> None:

@@ -421,7 +421,7 @@ REFUSED = [
     ("y = x\ntry:\n    y = x\nfinally:\n    pass\ny", ForbiddenError, "try:", "`try` is not part of the language."),
     ("with open('a') as f:\n    pass\nx", ForbiddenError, "open('a')", "Only torch.enable_grad"),
     ("with torch.no_grad() as g:\n    pass\nx", ForbiddenError, "torch.no_grad()", "Only torch.enable_grad"),
-    ("@torch.jit.script\ndef f(t):\n    return t\nf(x)", ForbiddenError, "torch.jit.script",
+    ("@torch.jit.ignore\ndef f(t):\n    return t\nf(x)", ForbiddenError, "torch.jit.ignore",
      "This decorator can't be carried out"),
     ("def f(t):\n    return t",
      ExpressionSyntaxError, "def f(t):", "The program ends where `f` is defined, and nothing calls it."),
