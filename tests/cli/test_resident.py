@@ -175,6 +175,33 @@ def test_ctrl_c_reaches_the_work(running):
     assert gone(fork)
 
 
+LATE = """
+import os, signal, sys, time
+from jvpcli.system.processes import fork, hear_interrupts, interrupts_held, stand_alone
+
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    stand_alone()
+    hear_interrupts(True)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        time.sleep(20)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+with interrupts_held():
+    process = fork(work)
+while (code := process.ended()) is None:
+    time.sleep(0.01)
+sys.exit(code)
+"""
+
+
+def test_ctrl_c_waits_until_a_fork_hears_it():
+    assert subprocess.run([sys.executable, "-c", LATE]).returncode == 130
+
+
 def test_who_is_killed_takes_the_work_along(running):
     before = set(running.forks())
     process = subprocess.Popen([*PROGRAM, "inspect", *ENDLESS], stdout=subprocess.DEVNULL, env=running.environ)

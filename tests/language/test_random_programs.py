@@ -37,5 +37,5 @@ def test_any_program_ends_as_documented(tmp_path: Path, monkeypatch: pytest.Monk
     tried = [attempt(Random(seed)) for seed in hostile]
     assert [said for kind, said in tried if said] == []
     kinds = Counter(kind for kind, _ in tried)
-    assert kinds["ok"] > COUNT // 50
+    assert kinds["ok"] > COUNT // 100
     assert kinds["forbidden"] > COUNT // 10

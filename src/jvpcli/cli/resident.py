@@ -357,6 +357,7 @@ def _stream(number: int) -> Any:
 def _help(line: socket) -> int:
     from jvpcli.cli.workers import prepare
 
+    hear_interrupts(False)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(nowhere, number)

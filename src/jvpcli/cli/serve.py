@@ -204,12 +204,13 @@ def _page_process(
     page: socket.socket, listener: socket.socket, place: str, host: str, jobs: int, token: str, life: tuple[int, int]
 ) -> Process:
     """A process of its own for the page: it has no torch, and computes nothing."""
-    from jvpcli.system.processes import fork, leave_with_parent, stand_alone
+    from jvpcli.system.processes import fork, hear_interrupts, leave_with_parent, stand_alone
 
     def serve() -> int:
         from jvpcli.cli.http import Settings, serve
 
         stand_alone()
+        hear_interrupts(False)
         listener.close()
         os.close(life[1])
         leave_with_parent(life[0])

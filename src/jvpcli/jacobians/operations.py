@@ -81,7 +81,7 @@ SafeSoftmax LogSoftmax Mm Bmm Mv Dot Addmm Baddbmm Addbmm Addmv Addr Linear Conv
 LinalgInvEx LinalgSolveEx LinalgCross
 """
 """Smooth operations whose derivatives are continuous wherever they are finite, those that are rigid aside: no norm, whose
-derivative torch takes for zero where it has none."""
+derivative torch takes for zero where it has none; nor what reads the memory around a tensor, which is another in a stack."""
 
 BY_VALUE = frozenset(BY_VALUE_NAMES.split())
 RIGID, PICKING = frozenset(RIGID_NAMES.split()), frozenset(PICKING_NAMES.split())
@@ -93,7 +93,7 @@ COPYING = PICKING | (RIGID - frozenset(ADDING_NAMES.split()))
 
 INDEXED = PICKING - {"CopySlices", "CopyBackwards"}
 SMOOTH = RIGID | frozenset(SMOOTH_NAMES.split())
-REGULAR = RIGID | frozenset(REGULAR_NAMES.split())
+REGULAR = (RIGID - {"AsStrided"}) | frozenset(REGULAR_NAMES.split())
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,12 @@ class _Spawned:
 
 
 def stand_alone() -> None:
-    """This process is on its own from now on: what its parent's terminal sends does not reach it, and it ends when told to."""
+    """This process is on its own from now on: what its parent's terminal sends does not reach it, and it ends when told to.
+
+    Ctrl-C is as it was: to ignore it would lose one that waits to be heard.
+    """
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    hear_interrupts(False)
 
 
 @contextmanager

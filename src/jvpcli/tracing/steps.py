@@ -122,7 +122,7 @@ def name_values(evaluation: Evaluation, chain: Chain) -> tuple[dict[int, str], l
     names = []
     for step in chain.steps:
         whole = step.equation.name or program.step_text(step.equation)
-        if step.kind in (WRITE, OUTPUT) or (step.equation.op == "op:setitem" and isinstance(step.value, Tensor)):
+        if step.kind in (WRITE, OUTPUT) or (step.equation.op == "op:setitem" and not isinstance(step.value, Array)):
             whole = bare[step.operands[0].number]
         single = len(step.results) == 1
         for (suffix, changed), result in zip(_results_in_words(step), step.results, strict=True):
