@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Sequence
 
 from jvpcli.language.calls import path, without_places
-from jvpcli.language.names import class_of, constructed, imported_paths
+from jvpcli.language.names import class_of, constructed, copied, imported_paths
 from jvpcli.language.source import without_itself
 from jvpcli.language.statements import assignment, of_leaf, unused_name
 
@@ -21,7 +20,7 @@ def at_home(tree: ast.Module) -> tuple[list[ast.stmt], list[str]]:
     kept: list[ast.stmt] = []
     copies: list[str] = []
     for old in tree.body:
-        new = moves.visit(copy.deepcopy(old))
+        new = moves.visit(copied(old))
         if ast.dump(new) == ast.dump(old):
             kept.append(old)
             continue

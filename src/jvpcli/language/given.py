@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import (
@@ -23,7 +22,7 @@ from jvpcli.language.calls import (
     without_places,
 )
 from jvpcli.language.dependence import imported, root_of
-from jvpcli.language.names import assigned, free_names
+from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
 
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
@@ -80,7 +79,7 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         own = [(each, part) for each, part in zip(names, parts, strict=True) if not isinstance(part, ast.Name)]
         lines = [without_places(ast.parse(f"{each} = {ast.unparse(part)}").body[0]) for each, part in own]
         opened = _Opened(name, names)
-        rest = [opened.visit(copy.deepcopy(other)) if _reads(other, name) else other for other in rest]
+        rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
     return found
 

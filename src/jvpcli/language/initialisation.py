@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.language.names import copied, dotted, free_names
+from jvpcli.language.names import copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import LISTS
@@ -79,18 +79,20 @@ class Initialisation:
         finder = self.reader.finder
         new = {name: value for name, value in self.scope.items() if isinstance(value, New) and value.made is None}
         found = {*new} & free_names(node)
-        return (name, new[name]) if isinstance(node, (ast.Expr, ast.Assign, ast.With)) and len(found) == 1 and (
-            name := next(iter(found))
-        ) and not isinstance(getattr(node, "targets", [None])[0], ast.Name) and finder.changes(node, found) else None
+        if not isinstance(node, (ast.Expr, ast.Assign, ast.With)) or len(found) != 1:
+            return None
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            return None
+        (name,) = found
+        return (name, new[name]) if finder.changes(node, found) else None
 
     def changes(self, node: ast.stmt) -> bool:
         """Whether a statement changes parameters of what the object has, rather than to give it a part."""
         finder = self.reader.finder
         roots = {self.own, *(name for name, value in self.scope.items() if isinstance(value, (Module, Object)))}
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        targets = [part for each in targets for part in (each.elts if isinstance(each, (ast.Tuple, ast.List)) else [each])]
+        written = [part for each in targets(node) for part in (each.elts if isinstance(each, (ast.Tuple, ast.List)) else [each])]
         reading = Reading(self.reader, {self.own: self.made, **self.scope})
-        own = [target for target in targets if (isinstance(target, ast.Attribute) and dotted(target.value) == self.own) or (
+        own = [target for target in written if (isinstance(target, ast.Attribute) and dotted(target.value) == self.own) or (
             isinstance(target, ast.Subscript) and isinstance(reading.resolved(target.value), Parts)
         )]  # fmt: skip
         if own or self.own_call(node) or isinstance(node, ast.If):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from jvpcli.language.calls import Pasted, asked, is_block, is_true, layers, parsed, path, text_of, without_places
 from jvpcli.language.dependence import changed, drawing, imported, is_known, needed, root_of, seed_of
-from jvpcli.language.names import assigned, free_names, separated, turns_on
+from jvpcli.language.names import assigned, copied, free_names, separated, targets, turns_on
 from jvpcli.language.statements import (
     NAMESPACES,
     assignment,
@@ -48,10 +47,10 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
         if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
             found.append(statement)
             continue
-        again = copy.deepcopy(statement)
+        again = copied(statement)
         for leaf in list(_leaves_inside(again.value)):
             name = unused_name(f"{names[0]}_leaf", [*statements, *found])
-            found.append(without_places(assignment(name, copy.deepcopy(leaf))))
+            found.append(without_places(assignment(name, copied(leaf))))
             notes.append(UNNAMED.format(name=names[0], leaf=name))
             again.value = _Instead(leaf, name).replaced(again.value)
         found.append(without_places(again))
@@ -116,7 +115,7 @@ class _Renamed:
 
     def renamed(self, statement: ast.stmt, *, values_only: bool, targets_only: bool) -> ast.stmt:
         """A statement with the name replaced; of an assignment maybe only in what it reads, or in what it gives."""
-        again = copy.deepcopy(statement)
+        again = copied(statement)
         for node in self._free(again):
             if not (values_only and isinstance(node.ctx, ast.Store)) and not (targets_only and isinstance(node.ctx, ast.Load)):
                 node.id = self.by
@@ -145,12 +144,12 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
         if name in written and not (draws(statement) or name in shared.union(*map(free_names, kept))) and (
             not isinstance(getattr(statement, "targets", [None])[0], ast.Attribute) or own.isdisjoint(_read_by(statement))
         ):  # fmt: skip
-            written[name].append(without_places(_Whole(name).visit(copy.deepcopy(statement))))
+            written[name].append(without_places(_Whole(name).visit(copied(statement))))
             leaves[name] = _value_text(ast.Name(name, ast.Load()), written[name], code, is_first=next(iter(leaves)) == name)
             continue
         before = {name for name, switch in later.items() if place < switch} & free_names(statement)
         if before and not isinstance(statement, ast.Expr):  # read before it is a leaf, it is a constant
-            statement = without_places(_Detached(before).visit(copy.deepcopy(statement)))
+            statement = without_places(_Detached(before).visit(copied(statement)))
         names = names_made(statement) if isinstance(statement, ast.Assign) else []
         value = of_leaf(statement.value) if isinstance(statement, ast.Assign) else None
         if value is None and len(names) == 1 and isinstance(statement, ast.Assign) and names[0] in _switched(statements[place:]):
@@ -177,9 +176,8 @@ def without_leaves(statements: Sequence[ast.stmt], code: str) -> tuple[list[ast.
 
 def _written(statement: ast.stmt) -> str:
     """The leaf whose numbers a statement changes behind autograd: by `x.data[0] = 1`, `x.data = y`; empty for any other."""
-    targets = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [statement.target] if isinstance(statement, ast.AugAssign) else targets
-    owner: ast.AST | None = targets[0] if len(targets) == 1 and not reads_grad(statement) else None
+    written = targets(statement) if isinstance(statement, (ast.Assign, ast.AugAssign)) else []
+    owner: ast.AST | None = written[0] if len(written) == 1 and not reads_grad(statement) else None
     while isinstance(owner, ast.Subscript):
         owner = owner.value
     is_data = isinstance(owner, ast.Attribute) and owner.attr == "data" and isinstance(owner.value, ast.Name)
@@ -355,7 +353,7 @@ def _without_flags(value: ast.expr) -> ast.expr:
     """A value without `requires_grad=True` in it: what it is differentiated by is the value itself."""
     if not any(map(of_leaf, (part for part in ast.walk(value) if isinstance(part, ast.expr)))):
         return value
-    return without_places(_Plain().visit(copy.deepcopy(value)))
+    return without_places(_Plain().visit(copied(value)))
 
 
 class _Detached(ast.NodeTransformer):

@@ -38,12 +38,12 @@ def is_program(tree: ast.Module, source: str) -> bool:
     values = [statement.value for statement in tree.body if isinstance(statement, ast.Assign)]
     if any(isinstance(value, ast.Attribute) and catalog.is_function(catalog.canonical(dotted(value))) for value in values):
         return True
-    if ".data" in source and any("data" in _attributes(target) for part in tree.body for target in _targets(part)):
+    if ".data" in source and any("data" in _attributes(target) for part in tree.body for target in targets(part)):
         return True
     return any(word in source for word in (*FUNCTION_WORDS, *CHANGING))
 
 
-def _targets(statement: ast.stmt) -> list[ast.expr]:
+def targets(statement: ast.stmt) -> list[ast.expr]:
     """What an assignment gives values to."""
     return statement.targets if isinstance(statement, ast.Assign) else [t] if (t := getattr(statement, "target", None)) else []
 

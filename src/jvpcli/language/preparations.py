@@ -24,6 +24,7 @@ from jvpcli.language.names import (
     is_parameter,
     read_first,
     separated,
+    targets,
 )
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.source import SourceText
@@ -212,8 +213,7 @@ class Finder:
         """
         inside = set() if asked is None else asked
         if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            return any(self.changed(target, roots, isinstance(node, ast.AugAssign)) for target in targets)
+            return any(self.changed(target, roots, isinstance(node, ast.AugAssign)) for target in targets(node))
         if isinstance(node, ast.With):
             return any(self.changes(part, roots, inside) for part in node.body)
         if isinstance(node, ast.If):
