@@ -9,14 +9,12 @@ from dataclasses import replace
 from functools import lru_cache, partial, wraps
 from operator import is_, itemgetter
 from os import PathLike, fspath
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from weakref import ref
 
 import torch
 from torch import Tensor
 
-from jvpcli.answers.jacobian import Question, linear_maps, maps_again
+from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
 from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
@@ -196,7 +194,8 @@ def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor],
     """
     function, wrt, limit, forms = given["expression"], given["wrt"], given["memory_limit"], list[Hashable]()
     is_text, inputs = isinstance(function, str), given["inputs"]
-    if not (is_text or type(function) is FunctionType) or not all(map(is_, _seldom(given), SELDOM.values())):
+    program = name_of(function) if all(map(is_, _seldom(given), SELDOM.values())) else None
+    if program is None or not (is_text or callable(function)):
         return None
     if is_text and (given["arguments"] or not (inputs is None or isinstance(inputs, dict))):
         return None
@@ -208,7 +207,7 @@ def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor],
     wanted = tuple([(type(each), each) for each in wrt]) if isinstance(wrt, (list, tuple)) else (type(wrt), wrt)
     options = positional, wanted, given["mode"], type(limit), limit
     try:
-        return _known(function if is_text else ref(function), options, tuple(forms)), named, positional  # no function is kept
+        return _known(program, options, tuple(forms)), named, positional
     except TypeError:  # an option that is not in its form: the ordinary way says so
         return None
 

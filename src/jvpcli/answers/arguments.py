@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from inspect import getattr_static
 from types import FunctionType
 from typing import Any
@@ -50,10 +49,12 @@ def of_module(module: nn.Module, given: Arguments, wrt: Sequence[str] | None) ->
         own = {name: x for name, x in module.named_parameters() if name not in given.given}  # a shared one by one name
         wanted = [part for name in wanted for part in ((name,) if name in names else expanded((name,), own))]
         chosen = {name: every[name] for name in wanted if name in every and name not in names}
-    if given.positional is None:
+    positional = given.positional
+    if positional is None:
         by_position, by_keyword = arranged(module, names)
-        given = replace(given, given={n: given.given[n] for n in (*by_position, *by_keyword)}, positional=len(by_position))
-    return ModuleFunction(module, tuple(chosen)), replace(given, given={**given.given, **chosen}), wanted
+        names, positional = [*by_position, *by_keyword], len(by_position)
+    arguments = {**{name: given.given[name] for name in names}, **chosen}
+    return ModuleFunction(module, tuple(chosen)), Arguments(arguments, positional, given.ignored), wanted
 
 
 def by_name(wrt: Any, names: Sequence[str]) -> Any:

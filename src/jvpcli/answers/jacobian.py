@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod, ref
+from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, cured, is_inside, pose, refuse_cut, refuse_through
@@ -20,7 +20,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.substitution import unwritten
+from jvpcli.language.substitution import ModuleFunction, unwritten
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
@@ -69,6 +69,13 @@ def maps_again(
     if isinstance(function, str):
         return repeat.maps(inputs)
     arguments = Arguments(inputs, positional)
+    if isinstance(function, nn.Module):
+        from jvpcli.answers.arguments import of_module  # loaded only where there is one
+
+        function, arguments, _ = of_module(function, arguments, repeat.wrt)
+        inputs = arguments.given
+        if not inputs.keys() >= {*repeat.wrt}:  # it has other parameters now
+            return None
     problem = Problem(function, inputs, repeat.wrt, memory_limit=repeat.memory_limit, arguments=arguments)
     try:
         _ = problem.evaluation
@@ -149,7 +156,7 @@ def _maps(
     question: Question | None,
 ) -> Maps:
     shapes = tuple([(name, tuple(x.shape), x.dtype, x.device) for name, x in problem.evaluation.inputs.items()])
-    name = _name(request.expression) if workspace else None
+    name = name_of(request.expression) if workspace else None
     work = workspace((name, shapes, problem.evaluation.wrt)) if workspace and name is not None else None
     planned = plan(problem, request.mode, "maps", work)
     maps = planned.maps()
@@ -167,13 +174,27 @@ def _maps(
     return run_again(problem).maps(maps)
 
 
-def _name(expression: Any) -> Hashable | None:
+class _Itself(ref[Any]):
+    """An object as a key, which does not keep it: it is equal to nothing but itself, whatever its class says of that."""
+
+    def __init__(self, thing: Any) -> None:
+        self._id = id(thing)
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        thing = self()
+        return self is other or (thing is not None and isinstance(other, _Itself) and thing is other())
+
+
+def name_of(expression: Any) -> Hashable | None:
     """What a program is found again by: its text, or its function as long as the caller has that; None where it can't be."""
     if isinstance(expression, str):
         return expression
+    whole = expression.module if isinstance(expression, ModuleFunction) else expression
+    parts = (whole.__self__, whole.__func__) if isinstance(whole, MethodType) else (whole,)
     try:
-        name = (WeakMethod if isinstance(expression, MethodType) else ref)(expression)
-        hash(name)
-    except TypeError:  # a callable of one's own may refuse to be referred to, or hashed
+        return tuple([_Itself(part) for part in parts])
+    except TypeError:  # a callable of one's own may refuse to be referred to
         return None
-    return name

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from jvpcli.language.evaluate import MARK
 from jvpcli.language.readings import Node
+
+LEAF = torch._C._functions.AccumulateGrad
+"""The kind of a leaf's node."""
 
 
 def has_tangent(x: Tensor) -> bool:
@@ -23,6 +27,5 @@ def differentiates(tensors: Iterable[Tensor], graphs: Iterable[Sequence[Node]], 
     """
     mine = set(map(id, own))
     leaves = [x for x in tensors if x.grad_fn is None]
-    ends = [node for nodes in graphs for node in nodes if not node.next_functions]
-    leaves += [leaf for node in ends if (leaf := getattr(node, "variable", None)) is not None]
+    leaves += [node.variable for nodes in graphs for node in nodes if type(node) is LEAF]
     return not {id(leaf) for leaf in leaves if getattr(leaf, MARK, False)} <= mine

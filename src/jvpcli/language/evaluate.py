@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -470,9 +470,10 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
     """
     module = getattr(function, "__wrapped__", function)
     function = module.forward if isinstance(module, nn.Module) else function
-    if isinstance(function, FunctionType) and not hasattr(function, "__wrapped__"):  # without the time a signature takes
-        code = function.__code__
-        return list(code.co_varnames[: code.co_argcount]), list(
+    plain, bound = (function.__func__, 1) if isinstance(function, MethodType) else (function, 0)
+    if isinstance(plain, FunctionType) and not hasattr(plain, "__wrapped__"):  # without the time a signature takes
+        code = plain.__code__
+        return list(code.co_varnames[bound : code.co_argcount]), list(
             code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         )
     try:

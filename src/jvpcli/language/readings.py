@@ -17,7 +17,7 @@ from torch._C._functorch import get_unwrapped
 from torch._C._functorch import is_functorch_wrapped_tensor as is_wrapped
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils.hooks import RemovableHandle
 
 from jvpcli.language.operations import HARMLESS
@@ -36,12 +36,16 @@ class Readings(TorchFunctionMode):
     Attributes:
         weighed: a derivative takes numbers without a gradient that were taken so: a mask, an index, a detached factor.
         read: such numbers went to Python, where they may enter anything, and decide what runs.
+        made: the `memory` of tensors that the code was given to write to.
+        packed: where there are such, whether what operations kept for the backward pass went through hooks, which run code
+            there: a checkpoint's, say.
     """
 
     def __init__(self, writing: Callable[[list[Tensor]], None] | None = None) -> None:
         super().__init__()
         self._writing = writing  # hears of tensors before they are written to
-        self.weighed = self.read = False
+        self.weighed = self.read = self.packed = False
+        self.made = set[int]()
         self._held: WeakValueDictionary[int, Tensor] | None = None  # what was taken; it keeps nobody's memory
 
     def __torch_function__(
@@ -50,13 +54,18 @@ class Readings(TorchFunctionMode):
         """torch's hook: every call of a torch function."""
         if torch.compiler.is_dynamo_compiling():  # which writes down what it reads here, and would keep what this holds
             return func(*args, **kwargs) if kwargs else func(*args)
-        if self._writing is not None and (kwargs or may_write(func)):
+        writes, is_form = traits(func)
+        if self._writing is not None and (writes or (kwargs and ("out" in kwargs or "inplace" in kwargs))):
             written = written_by(name_of(func), args, kwargs or {})
-            if written:
+            if written and not self.made.issuperset(map(memory, written)):
                 self._writing(written)
         result = func(*args, **kwargs) if kwargs else func(*args)
+        if self.made and not self.packed:
+            self.packed = _top_hooks(True) is not None
         if self._held is None and type(result) is Tensor and result.requires_grad and not is_wrapped(result):
             return result  # as nearly every call: nothing is taken, and nothing was taken before
+        if is_form and not kwargs and (len(args) == 1 or (len(args) == 2 and type(args[1]) is int)):
+            return result
         if isinstance(result, Tensor) and carries(result):  # what there is to note is whether it weighs
             if self._held is not None and not self.weighed and name_of(func).strip("_") not in HARMLESS:
                 self.weighed = any(map(self._holds, tensors_in((args, kwargs or {}))))
@@ -87,6 +96,24 @@ class Readings(TorchFunctionMode):
         return self._held is not None and id(tensor) in self._held and not carries(tensor)
 
 
+def watching() -> Readings | None:
+    """What notes what the code here takes, if anything does."""
+    mode = _get_current_function_mode()
+    return mode if isinstance(mode, Readings) else None
+
+
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", bool)
+"""The hooks that what operations keep for the backward pass goes through; torch 2.6 and 2.7 can't tell, and there might be some."""
+
+
+def memory(tensor: Tensor) -> int:
+    """Names the memory of a tensor while it has it: views of it have the same."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except RuntimeError:  # a sparse tensor, or one that a transform of torch.func has wrapped
+        return id(tensor)
+
+
 def _takes_form(name: str) -> bool:
     """Whether a call takes its first operand's shape or the like, and none of its numbers."""
     return name in SHAPES or (name.startswith("is_") and name != "is_nonzero")
@@ -106,10 +133,11 @@ WRITERS = frozenset(
 
 
 @lru_cache(maxsize=1024)
-def may_write(func: Callable[..., Any]) -> bool:
-    """Whether a function of torch, by its name, can change what it is given by position in place."""
+def traits(func: Callable[..., Any]) -> tuple[bool, bool]:
+    """Of a function of torch, by its name: whether it can change what it is given by position in place, and `_takes_form`."""
     name = getattr(func, "__name__", "")
-    return name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)
+    writes = name[-1:] == "_" and (name[-2:] != "__" or name == "__set__" or name in WRITERS)
+    return writes, _takes_form(name_of(func).strip("_"))
 
 
 def written_by(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
