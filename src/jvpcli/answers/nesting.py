@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from jvpcli.language.evaluate import MARK
 from jvpcli.language.readings import Node
 
-LEAF = torch._C._functions.AccumulateGrad
+LEAF = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 """The kind of a leaf's node."""
 
 

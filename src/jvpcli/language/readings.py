@@ -103,7 +103,7 @@ def watching() -> Readings | None:
 
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", bool)
-"""The hooks that what operations keep for the backward pass goes through; torch 2.6 and 2.7 can't tell, and there might be some."""
+"""The hooks that what operations keep for the backward pass goes through; torch 2.6 and 2.7 can't tell: there might be some."""
 
 
 def memory(tensor: Tensor) -> int:

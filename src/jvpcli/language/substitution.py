@@ -173,7 +173,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def _places(modules: Iterable[nn.Module], kinds: Sequence[str]) -> Iterator[Place]:
-    seen, waiting = set[int](), [*modules]
+    seen, waiting = set[int](), list[nn.Module | None](modules)
     while waiting:
         part = waiting.pop()
         if part is not None and id(part) not in seen:
