@@ -279,6 +279,13 @@ def test_parameters_are_asked_for_by_name_again(repeated):
         jvpcli.jacobian(net, x, wrt=["last.weight"])
 
 
+def test_what_may_take_so_much_memory_is_looked_at_anew(repeated):
+    net = made()
+    for _ in range(4):
+        jvpcli.jacobian(net, drawn(4, 3), memory_limit="1MB")
+    assert repeated == []
+
+
 def test_aliases_among_the_inputs_are_apart():
     def product(a: Tensor, b: Tensor) -> Tensor:
         return a * b

@@ -76,7 +76,7 @@ def maps_again(
         inputs = arguments.given
         if not inputs.keys() >= {*repeat.wrt}:  # it has other parameters now
             return None
-    problem = Problem(function, inputs, repeat.wrt, memory_limit=repeat.memory_limit, arguments=arguments)
+    problem = Problem(function, inputs, repeat.wrt, arguments=arguments)
     try:
         _ = problem.evaluation
     except Exception as error:
@@ -163,7 +163,10 @@ def _maps(
     problem.settle()
     if question is not None:
         course = problem.course
-        known = problem.is_own and question.seen if course is None else set(course.program.inputs) == request.inputs.keys()
+        if course is None:  # the sizes inside of a function, which may be others then, are looked at anew where they are limited
+            known = problem.is_own and question.seen and request.memory_limit is None
+        else:
+            known = set(course.program.inputs) == request.inputs.keys()
         if known:
             question.repeat = planned.repeat(course)
         question.seen = True
