@@ -552,7 +552,8 @@ def test_names_that_differ_by_case_alone_are_no_one_file(older, tmp_path, monkey
     expected = {
         pair: torch.diag(derivative)
         for pair, derivative in {
-            ("y0", "x"): inputs["X"] * inputs["é"], ("y0", "X"): inputs["x"] * inputs["é"], ("y0", "é"): inputs["x"] * inputs["X"],
+            ("y0", "x"): inputs["X"] * inputs["é"], ("y0", "X"): inputs["x"] * inputs["é"],
+            ("y0", "é"): inputs["x"] * inputs["X"],
             ("y1", "X"): inputs["ab_C"], ("y1", "ab_C"): inputs["X"],
         }.items()
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """A Zarr store of Jacobians as a whole: begun, told of, looked through for what is missing, and closed.
 
-What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks.py`, and read by `stored.py`.
+What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks.py`, and read by `store_maps.py`.
 """
 
 from __future__ import annotations
