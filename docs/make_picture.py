@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 
 from jvpcli.answers.inspect import inspect
+from jvpcli.render.inspect import render_inspect
 from jvpcli.render.terminal import Terminal
-from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
 
 TARGET = Path(__file__).parent / "images" / "inspect.svg"

@@ -33,7 +33,6 @@ RENDERERS_NEVER = (
     "jvpcli.jacobians",
     "jvpcli.messages",
     "jvpcli.repairs",
-    "jvpcli.gone",
     "jvpcli.program",
     "jvpcli.request",
 )

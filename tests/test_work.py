@@ -18,8 +18,8 @@ import jvpcli
 from jvpcli import attributes
 from jvpcli.answers import inspect as inspecting
 from jvpcli.language.evaluate import evaluate_function
+from jvpcli.render.inspect import render_inspect
 from jvpcli.render.json import to_json
-from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
 
 OURS = str(Path(jvpcli.__file__).parent)

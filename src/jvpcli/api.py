@@ -25,7 +25,7 @@ from jvpcli.request import Request
 from jvpcli.results import CheckResult, DeriveResult, ExplainResult, HessianResult, InspectResult, TraceResult
 
 if TYPE_CHECKING:
-    from jvpcli.jacobians.stored import StoredMap
+    from jvpcli.jacobians.store_maps import StoredMap
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -262,7 +262,7 @@ def open(path: str | PathLike[str]) -> Mapping[tuple[str, str], StoredMap]:
     from jvpcli.cluster import check_zarr
 
     check_zarr("jvpcli.open")
-    from jvpcli.jacobians.stored import open_maps
+    from jvpcli.jacobians.store_maps import open_maps
 
     return open_maps(fspath(path))
 

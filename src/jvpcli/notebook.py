@@ -12,13 +12,13 @@ from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
-from jvpcli.cli.app import COMPUTING, dispatch, load_command
+from jvpcli.cli.app import dispatch, load_command
 from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import complete, words_of
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit_warnings, failures_as_errors
 from jvpcli.errors import JvpError, UnknownNameError, UsageError
-from jvpcli.request import Request
+from jvpcli.request import COMPUTING, Request
 
 COLUMNS = {"COLUMNS": "100"}
 """The width that texts are laid out for."""

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from jvpcli.errors import UsageError
-from jvpcli.request import BlockSizes, Request, parse_size
+from jvpcli.request import COMPUTING, BlockSizes, Request, parse_size
 
 COMMAND_LINE, BATCH, PYTHON = DOORS = ("command line", "batch", "Python")
 """The doors: `jvp COMMAND`, an object on a line of `jvp batch`, and a call of `jvpcli.COMMAND`."""
@@ -287,7 +287,6 @@ SIZES = Kind(
 CLUSTER = Kind(str, _cluster, _STRING)
 IDENTITY = Kind(str, _as_given, {"description": "Anything; it comes back in the answer."})
 
-COMPUTING = ("inspect", "trace", "check", "hessian", "derive")
 ANSWERS = (*COMPUTING, "jacobian")  # what asks for a derivative, at any door
 JSON = (*COMPUTING, "run", "explain", "batch", "ops", "schema")  # what prints a document with --json
 SHELL = (COMMAND_LINE,)

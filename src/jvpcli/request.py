@@ -12,6 +12,9 @@ from jvpcli.errors import UsageError
 if TYPE_CHECKING:
     from jvpcli.report import Call, PassedOver
 
+COMPUTING = ("inspect", "trace", "check", "hessian", "derive")
+"""The commands that compute an answer to a Request; a batch gives that to workers."""
+
 Value = Any
 """A VALUE of the contract: text as on the command line, a number, a nested list, an array or a tensor."""
 
@@ -62,7 +65,7 @@ class Request:
         calls, passed_over: of a program that was read as this request, its derivative calls and what is not carried out of it.
         notes: what is to be said of how it was read.
         all_used: whether an input that no gradient reaches is refused, as the program's call has it in PyTorch.
-        command: "inspect", "trace", "check", "hessian" or "derive": what is asked, which an error shows in a command that works.
+        command: one of COMPUTING: what is asked, which an error shows in a command that works.
         files: whether a VALUE may name a file to read.
         stdin: reads standard input once, for a VALUE of `-`; None where there is none.
         tell: is told how far a long computation is; None where nobody looks.

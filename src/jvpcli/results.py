@@ -112,7 +112,7 @@ class InspectResult(_Result):
         self.jacobian: Mapping[tuple[str, str], Tensor] = _WrittenOut(maps and with_zeros(inspection.evaluation, maps))
 
     def _render(self, console: Console) -> None:
-        from jvpcli.render.text import render_inspect
+        from jvpcli.render.inspect import render_inspect
 
         render_inspect(self.report, console)
 

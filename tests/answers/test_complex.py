@@ -15,8 +15,8 @@ from jvpcli.answers.inspect import investigate
 from jvpcli.answers.trace import follow
 from jvpcli.errors import UsageError
 from jvpcli.jacobians.spectrum import singular_values
+from jvpcli.render.inspect import render_inspect
 from jvpcli.render.terminal import Terminal
-from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
 
 REAL = ("{}.sin()", "{}*{}", "2*{}", "{} - {}.flip(0)", "{}.cumsum(0)", "A@{}")

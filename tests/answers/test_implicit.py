@@ -12,8 +12,8 @@ from jvpcli.answers.inspect import inspect, investigate
 from jvpcli.answers.trace import trace
 from jvpcli.errors import ShapeMismatchError, UsageError
 from jvpcli.language.pasted import read_pasted
+from jvpcli.render.inspect import render_inspect
 from jvpcli.render.terminal import Terminal
-from jvpcli.render.text import render_inspect
 from jvpcli.request import Request
 
 X = torch.tensor([0.5, -1.5], dtype=torch.float64)

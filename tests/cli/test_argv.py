@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jvpcli.cli import inspect, typed
+from jvpcli.cli import inspect
 from jvpcli.cli.argv import Options, has_flag, normalise
+from jvpcli.cli.command import build
 from jvpcli.errors import UsageError
 
 OPTIONS = Options(
@@ -155,7 +156,7 @@ def test_order_and_form_do_not_matter(line):
 def test_typer_reads_the_same(line):
     """What the real command's parser makes of the normalised argv."""
     inputs, argv, expression = line
-    command = typed.build("inspect", inspect)
+    command = build("inspect", inspect)
     normalised = normalise(argv, Options.of("inspect"))
     params = command.make_context("inspect", normalised, resilient_parsing=False).params
     assert params["expression"] == expression

@@ -14,8 +14,8 @@ from jvpcli.errors import JvpError, LimitError, UsageError
 from jvpcli.jacobians.blocks import block_norms
 from jvpcli.jacobians.engine import compute, plan
 from jvpcli.options import BATCH, COMMAND_LINE, PYTHON, make_request
+from jvpcli.render.inspect import render_inspect
 from jvpcli.render.terminal import Terminal
-from jvpcli.render.text import render_inspect
 
 
 def cut(length, size):

@@ -9,8 +9,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from jvpcli.cli import typed
 from jvpcli.cli.app import COMMANDS
+from jvpcli.cli.command import build
 
 FROM_A_PROGRAM = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
 """What the user's own program in an example prints."""
@@ -57,7 +57,7 @@ def test_the_program_s_own_help_names_every_command(jvp):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_has_a_sentence(jvp, name):
-    command = typed.build(name, module(name))
+    command = build(name, module(name))
     shown = jvp(name, "--help")
     assert (shown.code, shown.err) == (0, "")
     assert command.help.splitlines()[0] == COMMANDS[name]

@@ -18,6 +18,7 @@ from jvpcli.cli.answers import request_of
 from jvpcli.cli.app import COMMANDS
 from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import SHELLS, complete
+from jvpcli.cli.output import Display
 from jvpcli.errors import UsageError
 from jvpcli.options import BATCH, COMMAND_LINE, DOORS, OPTIONS, PYTHON, Option, command, make_request, options_of
 from jvpcli.render.schema import schema
@@ -52,11 +53,13 @@ def test_a_function_that_asks_for_no_derivative_has_the_table_s_options_too(name
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_takes_its_own_options_by_name(name):
-    """All that a Request doesn't hold; the door itself sees to --debug and --no-server, and a batch always answers in JSON."""
+    """All that neither a Request nor a Display holds; the door itself sees to --debug and --no-server, and a batch always
+    answers in JSON."""
     takes = set(inspect.signature(import_module(f"jvpcli.cli.{name}").command).parameters) - {"context"}
     own = {key for key in options_of(COMMAND_LINE, name) if not options.in_request(key) or "request" not in takes}
+    own -= {*Display._fields} if "display" in takes else set()
     assert own - takes == {"debug"} | (own & {"no_server"}) | ({"as_json"} if name == "batch" else set())
-    assert takes - own <= {"request"}
+    assert takes - own <= {"request", "display"}
 
 
 def test_the_table_is_sound():
@@ -107,7 +110,7 @@ def test_one_row_more_is_an_option_more(jvp, chunk, monkeypatch):
     assert Options.of("inspect").spellings["-c"] == "--chunk"
 
     asked_for = []
-    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, render, **options: asked_for.append(request))
+    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, *shown: asked_for.append(request))
     jvp("inspect", "x*2", "--x", "1", "--chunk", "8")
     jvp("inspect", "x*2", "--x", "1", "-c", "2")
     jvp("inspect", "x*2", "--x", "1")
@@ -213,7 +216,7 @@ def test_a_line_of_data_runs_and_writes_nothing(name, value):
 )
 def test_a_suggested_command_asks_the_same(jvp, monkeypatch, argv):
     asked_for = []
-    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, render, **options: asked_for.append(request))
+    monkeypatch.setattr("jvpcli.cli.inspect.answer", lambda context, request, *shown: asked_for.append(request))
     jvp("inspect", "seed * x", *argv)
     line = command(asked_for[0])
     jvp(*shlex.split(line)[1:])

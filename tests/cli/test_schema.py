@@ -11,6 +11,7 @@ from documents import assert_valid, validator
 
 from jvpcli import report
 from jvpcli.render.schema import DOCUMENTS
+from jvpcli.request import COMPUTING
 
 
 def test_it_is_a_schema(jvp):
@@ -25,6 +26,7 @@ def test_it_is_a_schema(jvp):
 
 def test_every_report_type_is_in_it():
     schema = validator().schema
+    assert {*COMPUTING} <= DOCUMENTS.keys()
     documents = {kind for kind, _ in DOCUMENTS.values()}
     for kind in vars(report).values():
         if is_dataclass(kind) and kind.__module__ == report.__name__:

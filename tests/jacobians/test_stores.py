@@ -538,6 +538,30 @@ def test_names_that_a_store_has_a_use_for(tmp_path):
         torch.testing.assert_close(each.to_dense(), torch.diag(x))
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_names_that_differ_by_case_alone_are_no_one_file(older, tmp_path, monkeypatch):
+    if older:  # as it was written before: under the names as they are
+        monkeypatch.setattr("jvpcli.jacobians.store_layout._in_lower_case", str)
+    inputs, path = {"x": randn(3), "X": randn(3), "ab_C": randn(3), "é": randn(3)}, tmp_path / "J.zarr"
+    jvpcli.jacobian("x * X * é, X * ab_C", **inputs, save=path)
+    monkeypatch.undo()
+    places = {file.relative_to(path).as_posix() for file in path.rglob("zarr.json")}
+    assert older or len({place.lower() for place in places}) == len(places)
+    assert "inputs/ab_C/zarr.json" in places  # no other name is changed
+    found = jvpcli.open(path)
+    expected = {
+        pair: torch.diag(derivative)
+        for pair, derivative in {
+            ("y0", "x"): inputs["X"] * inputs["é"], ("y0", "X"): inputs["x"] * inputs["é"],
+            ("y0", "é"): inputs["x"] * inputs["X"],
+            ("y1", "X"): inputs["ab_C"], ("y1", "ab_C"): inputs["X"],
+        }.items()
+    }  # fmt: skip
+    for pair, each in found.items():
+        torch.testing.assert_close(each.to_dense(), expected.get(pair, torch.zeros(3, 3, dtype=torch.float64)))
+    assert expected.keys() <= found.keys()
+
+
 def test_a_jacobian_of_ten_times_the_memory_limit_is_written_here(tmp_path):
     """The limit is the system's, for all that the process takes over what it has when it begins."""
     positive = ["--U", "torch.rand(20000,16)/8+0.01", "--V", "torch.rand(16,2000)/8+0.01", "--x", "torch.rand(2000)/20"]

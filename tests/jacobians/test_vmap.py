@@ -66,7 +66,7 @@ def test_every_kind_of_map():
             torch.testing.assert_close(
                 torch.vmap(torch.vmap(product))(twice), torch.stack([torch.stack([product(v) for v in vs]) for vs in twice])
             )
-    stored = "jvpcli.jacobians.stored"  # read from a file, block by block
+    stored = "jvpcli.jacobians.store_maps"  # read from a file, block by block
     assert seen == {kind for kind in concrete(LinearMap) if kind.__module__.startswith("jvpcli.") and kind.__module__ != stored}
 
 

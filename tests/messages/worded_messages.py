@@ -5,6 +5,7 @@ from __future__ import annotations
 WORDINGS = [
     ("no-grad-fn", "element 0 of variables does not require grad and does not have a grad_fn"),
     ("no-grad-fn", "there are no graph nodes that require computing gradients"),
+    ("no-inputs", "grad requires non-empty inputs."),
     ("unused-input", "One of the differentiated Tensors appears to not have been used in the graph. Set "
                      "allow_unused=True if this is the desired behavior."),
     ("unused-input", "One of the differentiated Variables appears to not have been used in the graph"),

@@ -9,7 +9,7 @@ import pytest
 
 import jvpcli
 from jvpcli import render as optional
-from jvpcli.cli.compute import Pictures
+from jvpcli.cli.output import Display
 from jvpcli.errors import FileError, UsageError
 
 
@@ -22,8 +22,8 @@ def bare(monkeypatch):
 @pytest.mark.parametrize(
     ("pictures", "library", "command"),
     [
-        (Pictures("a.html", None, False), "jinja2", "pip install 'jvpcli[html]'"),
-        (Pictures(None, "a.png", False), "matplotlib", "pip install 'jvpcli[plot]'"),
+        (Display("a.html"), "jinja2", "pip install 'jvpcli[html]'"),
+        (Display(plot="a.png"), "matplotlib", "pip install 'jvpcli[plot]'"),
     ],
     ids=["html", "plot"],
 )
@@ -52,11 +52,11 @@ def test_nothing_is_loaded_unasked():
 @pytest.mark.parametrize(
     ("pictures", "error", "message"),
     [
-        (Pictures(None, "a.gif", False), UsageError, r"\.png or \.svg"),
-        (Pictures(None, "a", False), UsageError, r"\.png or \.svg"),
-        (Pictures("-", None, False), UsageError, "no name of one"),
-        (Pictures("nowhere/a.html", None, False), FileError, "there is no directory"),
-        (Pictures(None, "folder.png", False), FileError, "it is a directory"),
+        (Display(plot="a.gif"), UsageError, r"\.png or \.svg"),
+        (Display(plot="a"), UsageError, r"\.png or \.svg"),
+        (Display("-"), UsageError, "no name of one"),
+        (Display("nowhere/a.html"), FileError, "there is no directory"),
+        (Display(plot="folder.png"), FileError, "it is a directory"),
     ],
     ids=["gif", "no suffix", "stdout", "no directory", "a directory"],
 )
@@ -71,4 +71,4 @@ def test_places_that_cannot_be_written_are_refused_before_anything_is_computed(
 
 def test_pictures_and_json_go_together_except_on_stdout():
     with pytest.raises(UsageError, match="--heatmap draws on stdout"):
-        Pictures(None, None, True).check(as_json=True)
+        Display(heatmap=True, as_json=True).check()

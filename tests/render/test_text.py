@@ -15,8 +15,9 @@ from jvpcli.answers.inspect import inspect
 from jvpcli.errors import JvpError
 from jvpcli.render.error import render_error, underlined
 from jvpcli.render.hessian import render_hessian
+from jvpcli.render.inspect import render_inspect
+from jvpcli.render.parts import render_warnings
 from jvpcli.render.terminal import Terminal
-from jvpcli.render.text import render_inspect, render_warnings
 from jvpcli.request import Request
 
 EXPECTED = Path(__file__).parent / "expected"

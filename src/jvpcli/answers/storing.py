@@ -34,7 +34,7 @@ from jvpcli.jacobians.passes import jvp
 from jvpcli.jacobians.small import Derivatives
 from jvpcli.jacobians.store_blocks import write_block
 from jvpcli.jacobians.store_layout import Opened
-from jvpcli.jacobians.stored import StoredMap, open_maps
+from jvpcli.jacobians.store_maps import StoredMap, open_maps
 from jvpcli.problem import Problem
 from jvpcli.report import Blocks, Plan, Saved, Stored
 from jvpcli.request import Request, Tell

@@ -35,9 +35,6 @@ COMMANDS: Mapping[str, str] = {
 }
 """The commands, each a module of this package, with the first sentence of its help."""
 
-COMPUTING = frozenset({"inspect", "trace", "check", "hessian", "derive"})
-"""The commands that compute; a batch gives that to workers."""
-
 OPTIONS: Mapping[str, str] = {"--version": "Print the version and leave.", "-h, --help": "Show this message and leave."}
 
 EXAMPLES = """
@@ -63,7 +60,7 @@ def outcome(argv: Sequence[str]) -> int:
         import faulthandler
 
         faulthandler.enable()
-    computes = bool(argv) and argv[0] in COMPUTING
+    computes = _computes(argv)
     context = Context.apart_from_prints() if computes or argv[:1] == ["batch"] else Context.of_process()
     if computes and CAN_FORK:
         from jvpcli.cli.attendant import attended
@@ -72,6 +69,15 @@ def outcome(argv: Sequence[str]) -> int:
     if argv[:1] not in (["run"], ["serve"]):
         on_interrupt(lambda: _interrupted(argv, context))
     return run(argv, context)
+
+
+def _computes(argv: Sequence[str]) -> bool:
+    """Whether a command line asks for an answer."""
+    if not argv or argv[0] not in COMMANDS:
+        return False
+    from jvpcli.request import COMPUTING
+
+    return argv[0] in COMPUTING
 
 
 def _interrupted(argv: Sequence[str], context: Context) -> None:
@@ -125,22 +131,22 @@ def dispatch(argv: list[str], context: Context, load: Callable[[str], Any] = loa
 
 
 def _command(name: str, argv: list[str], context: Context, module: Any) -> int:
-    from jvpcli.cli import typed
+    from jvpcli.cli.command import build, invoke
 
-    command = typed.build(name, module)
+    command = build(name, module)
     if name == "run":  # what follows the program's name is the program's
         from jvpcli.cli.run import own_words
 
         own = own_words(argv)
         rest = argv[own + 1 :] if argv[own : own + 1] == ["--"] else argv[own:]
         asked = any(has_flag(argv[:own], flag) for flag in HELP_FLAGS)
-        return typed.invoke(command, name, ["--help"] if asked else [*argv[:own], "--", *rest], context)
+        return invoke(command, name, ["--help"] if asked else [*argv[:own], "--", *rest], context)
     if any(has_flag(argv, flag) for flag in HELP_FLAGS):
-        return typed.invoke(command, name, ["--help"], context)
+        return invoke(command, name, ["--help"], context)
     options = Options.of(name)
     if "--input" in options.spellings:
         argv = _with_expression(normalise(argv, options, f"jvp {name}"), context)
-    return typed.invoke(command, name, argv, context)
+    return invoke(command, name, argv, context)
 
 
 def _with_expression(argv: list[str], context: Context) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.errors import ExitCode
 from jvpcli.request import Request
 
@@ -35,7 +36,7 @@ jvp check "torch.relu(x)" --x 0,1 --json | jq -c '[.verdict, .worst]'
 """
 
 
-def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -> int:
+def command(context: Context, request: Request, display: Display) -> int:
     """Check the gradient: against finite differences, forward against reverse; names the worst entry and the cause."""
 
     def render(report: CheckReport, console: Console) -> None:
@@ -43,5 +44,5 @@ def command(context: Context, request: Request, *, as_json: bool, quiet: bool) -
 
         render_check(report, console)
 
-    report = answer(context, request, render, as_json=as_json, quiet=quiet)
+    report = answer(context, request, display, render)
     return ExitCode.OK if report.passed else ExitCode.CHECK_FAILED

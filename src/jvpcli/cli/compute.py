@@ -1,4 +1,4 @@
-"""What the commands that compute share: refusing early, the limits, the line of progress, and the pictures they draw."""
+"""What the commands that compute share: refusing early, the limits, and the line of progress."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.answers import report_of
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_error, emit_warnings
-from jvpcli.errors import FileError, JvpError, UnknownNameError, UsageError, has_folder, too_late
+from jvpcli.cli.output import Display, emit, emit_error, emit_warnings
+from jvpcli.errors import FileError, JvpError, UnknownNameError, has_folder, too_late
 from jvpcli.request import Request, Tell, is_store
 from jvpcli.system import memory
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from jvpcli.report import InspectReport
-    from jvpcli.report.hessian import HessianReport
-    from jvpcli.report.trace import TraceReport
 
 LINE_PATIENCE = 0.5
 """Seconds in which a line of a batch that is being written may still become whole."""
@@ -74,11 +71,8 @@ def computing(context: Context, request: Request, as_json: bool) -> Iterator[tup
 def answer(
     context: Context,
     request: Request,
+    display: Display,
     render: Callable[[Any, Console], None],
-    *,
-    as_json: bool,
-    quiet: bool,
-    pictures: Pictures | None = None,
     compute: Callable[[Request], Any] = report_of,
 ) -> Any:
     """Computes the answer to a request and prints it, its pictures with it and its warnings on stderr; the report.
@@ -91,16 +85,15 @@ def answer(
 
     def drawn(report: Any, console: Console) -> None:
         render(report, console)
-        if pictures is not None:
-            pictures.draw(report, console)
+        display.draw(report, console)
 
-    with computing(context, request, as_json) as (limited, computed):
+    display.check()
+    with computing(context, request, display.as_json) as (limited, computed):
         report = compute(limited)
         computed()
-        if pictures is not None:
-            pictures.write(report)
-        emit(context, report, as_json, drawn)
-    if not quiet and not as_json:
+        display.write(report)
+        emit(context, report, display.as_json, drawn)
+    if not display.quiet and not display.as_json:
         emit_warnings(context, report.warnings)
     return report
 
@@ -151,7 +144,7 @@ def refuse(request: Request, command: str) -> None:
 
 def _with_command(error: UnknownNameError, request: Request, command: str) -> JvpError:
     """For a name that has no value: a command that surely works, or the forms of a value; not where another name was meant."""
-    from jvpcli.cli.missing import in_words, values_for
+    from jvpcli.cli.example_values import in_words, values_for
     from jvpcli.language.parse import parse
     from jvpcli.options import command as command_line
 
@@ -239,69 +232,3 @@ class Shown:
         what, done, total = self._latest
         text = f"{what}: {done:,} of {total:,}" if total else what
         self._progress.update(self._task, description=text, completed=done, total=total or None)
-
-
-# --html, --plot and --heatmap: refused early, written before the answer is printed
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """The pictures that were asked for."""
-
-    html: str | None
-    plot: str | None
-    heatmap: bool
-
-    def check(self, *, as_json: bool = False, only_planned: bool = False) -> None:
-        """Refuses, before anything is computed, what cannot be made.
-
-        Raises:
-            UsageError: a wrong file name, a part of jvp that is not installed, or options that exclude each other.
-            FileError: a place that cannot be written to.
-        """
-        asked = [name for name in ("html", "plot", "heatmap") if getattr(self, name)]
-        if not asked:
-            return
-        if only_planned:
-            raise UsageError(f"--{asked[0]} has nothing to show: --explain-plan computes nothing")
-        if as_json and self.heatmap:
-            raise UsageError("--heatmap draws on stdout, where --json prints one JSON document: leave one of them out")
-        self._check_files()
-
-    def _check_files(self) -> None:
-        from jvpcli.render import check_installed
-        from jvpcli.writer import check_writable
-
-        for option, path in (("--html", self.html), ("--plot", self.plot)):
-            if path == "-":
-                raise UsageError(f"{option} writes a file, and - is no name of one", hints=(f"{option} ./-",))
-            if path is not None:
-                check_writable(path)
-        if self.html is not None:
-            check_installed("--html", "jinja2", "html")
-        if self.plot is not None:
-            from jvpcli.render.plot import check_path
-
-            check_path(self.plot)
-
-    def write(self, report: InspectReport | TraceReport | HessianReport) -> None:
-        """Writes the files.
-
-        Raises:
-            FileError: one cannot be written.
-        """
-        if self.html is not None:
-            from jvpcli.render.html import write_html
-
-            write_html(report, self.html)
-        if self.plot is not None:
-            from jvpcli.render.plot import write_plot
-
-            write_plot(report, self.plot)
-
-    def draw(self, report: InspectReport | TraceReport | HessianReport, console: Console) -> None:
-        """Draws in the terminal, if that was asked for."""
-        if self.heatmap:
-            from jvpcli.render.heatmap import heatmap
-
-            heatmap(report, console)

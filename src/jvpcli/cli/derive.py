@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jvpcli.answers import report_of
-from jvpcli.cli.compute import Pictures, answer
+from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -42,27 +43,17 @@ jvp derive "x @ A @ x" --x 1,2 --A "1,2;3,4" --json | jq -r .vjp.x.torch
 """
 
 
-def command(
-    context: Context,
-    request: Request,
-    *,
-    steps: bool,
-    latex: bool,
-    code: bool,
-    html: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def command(context: Context, request: Request, display: Display, *, steps: bool, latex: bool, code: bool) -> None:
     """Show the derivative in general: in indices, by cases, as matrices and as PyTorch code, verified against autograd."""
-    Pictures(html, plot=None, heatmap=False).check(as_json=as_json)
+    display.check()
 
     def written(request: Request) -> DeriveReport:
         from jvpcli.answers.derive import explore
         from jvpcli.render.html import write_html
 
-        assert html is not None
+        assert display.html is not None
         explored = explore(request)
-        write_html(explored, html)
+        write_html(explored, display.html)
         return explored.forms
 
     def render(report: DeriveReport, console: Console) -> None:
@@ -75,5 +66,5 @@ def command(
         else:
             render_derive(report, console, steps=steps)
 
-    compute = report_of if html is None else written
-    answer(context, request, render, as_json=as_json, quiet=quiet, compute=compute)
+    compute = report_of if display.html is None else written
+    answer(context, request, display._replace(html=None), render, compute)

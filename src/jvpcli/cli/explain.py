@@ -6,9 +6,9 @@ import io
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from jvpcli.cli.command import examples
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import emit
-from jvpcli.cli.typed import examples
 from jvpcli.errors import UsageError
 
 EXAMPLES = """

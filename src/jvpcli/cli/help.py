@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.terminal import Indented
+from jvpcli.render.terminal import Indented, columns
 
 LABEL = "bold cyan"
 QUIET = "dim"
@@ -50,7 +49,7 @@ def _examples(examples: str, console: Console) -> None:
 def _section(title: str, rows: list[tuple[Text, str]], console: Console) -> None:
     if not rows:
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = columns(2)
     table.add_column(no_wrap=True)
     table.add_column()
     for label, about in rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jvpcli.cli.compute import Pictures, answer
+from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -31,20 +32,8 @@ jvp hessian "torch.logsumexp(x, 0)" --x 1,2,3 --json | jq -c '[.definite, .eigen
 """
 
 
-def command(
-    context: Context,
-    request: Request,
-    *,
-    html: str | None,
-    plot: str | None,
-    heatmap: bool,
-    as_json: bool,
-    full: bool,
-    quiet: bool,
-) -> None:
+def command(context: Context, request: Request, display: Display) -> None:
     """Show the second derivative: its shapes and structure, H times a direction, and whether it is definite here."""
-    pictures = Pictures(html, plot, heatmap)
-    pictures.check(as_json=as_json)
     if request.save is not None:
         from jvpcli.writer import check_writable
 
@@ -53,6 +42,6 @@ def command(
     def render(report: HessianReport, console: Console) -> None:
         from jvpcli.render.hessian import render_hessian  # a document does without
 
-        render_hessian(report, console, full=full)
+        render_hessian(report, console, full=display.full)
 
-    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures)
+    answer(context, request, display, render)

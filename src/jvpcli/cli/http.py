@@ -36,10 +36,10 @@ from jvpcli.cli.client import ACCEPTED, LENGTH, message
 from jvpcli.cli.page import FORMS
 from jvpcli.cli.workers import PIECE, Kept
 from jvpcli.errors import ForbiddenError, InternalError, JvpError, LimitError, UsageError, too_late
-from jvpcli.options import COMPUTING
 from jvpcli.render.html.playground import playground, policy
 from jvpcli.render.json import error_to_json
 from jvpcli.render.schema import openapi
+from jvpcli.request import COMPUTING
 from jvpcli.system import local
 from jvpcli.version import __version__
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jvpcli.cli.compute import Pictures, answer
+from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.errors import UsageError
 from jvpcli.request import Request, is_store
 
@@ -42,22 +43,11 @@ jvp inspect "net(x)" --import model.py --x 1,2 --wrt x,net.0.weight
 """
 
 
-def command(
-    context: Context,
-    request: Request,
-    *,
-    explain_plan: bool,
-    html: str | None,
-    plot: str | None,
-    heatmap: bool,
-    as_json: bool,
-    full: bool,
-    quiet: bool,
-) -> None:
+def command(context: Context, request: Request, display: Display, *, explain_plan: bool) -> None:
     """Show the shapes, the explicit Jacobian, and the vector-Jacobian product with its numbers."""
-    pictures = Pictures(html, plot, heatmap)
-    pictures.check(as_json=as_json, only_planned=explain_plan)
-    if html is not None and request.is_grads_batched:
+    if explain_plan and display.pictures:
+        raise UsageError(f"{display.pictures[0]} has nothing to show: --explain-plan computes nothing")
+    if display.html is not None and request.is_grads_batched:
         raise UsageError("--html shows one v at a time, and --is-grads-batched gives several")
     if request.cluster is not None or request.resume or is_store(request.save):
         from jvpcli.cluster import check_saving
@@ -74,12 +64,11 @@ def command(
         return inspect.explain_plan(limited) if explain_plan else inspect.inspect(limited)
 
     def render(report: Any, console: Console) -> None:
-        from jvpcli.render.text import render_inspect, render_plan  # a document does without
+        from jvpcli.render.inspect import render_inspect, render_plan  # a document does without
 
         if explain_plan:
             render_plan(report, console)
         else:
-            render_inspect(report, console, full=full)
+            render_inspect(report, console, full=display.full)
 
-    quiet = quiet or explain_plan
-    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures, compute=compute)
+    answer(context, request, display._replace(quiet=display.quiet or explain_plan), render, compute)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jvpcli.answers import report_of
-from jvpcli.cli.compute import Pictures
+from jvpcli.cli.command import examples
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit, emit_error, emit_warnings
-from jvpcli.cli.typed import examples
+from jvpcli.cli.output import Display, emit, emit_error, emit_warnings
 from jvpcli.errors import ExitCode, JvpError, UsageError
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ def command(
     lines = {name: text for name, text in (("inspect", inspect), ("trace", trace), ("check", check)) if text is not None}
     if len(lines) > 1:
         raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
-    pictures = Pictures(html, None, False)
-    pictures.check(as_json=as_json)
+    pictures = Display(html)
+    pictures.check()
     if html is not None and not lines:
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
     from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
@@ -170,7 +169,7 @@ class _Shown:
     quiet: bool
     full: bool
     depth: int | None
-    pictures: Pictures
+    pictures: Display
     told: bool = False
 
     def answer(self, request: Request, made: Made) -> None:
@@ -191,7 +190,7 @@ class _Shown:
 
     def _render(self, command: str, report: Any, console: Console) -> None:
         if command == "inspect":
-            from jvpcli.render.text import render_inspect
+            from jvpcli.render.inspect import render_inspect
 
             render_inspect(report, console, full=self.full)
         elif command == "trace":

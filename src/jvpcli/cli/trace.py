@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jvpcli.cli.compute import Pictures, answer
+from jvpcli.cli.compute import answer
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.request import Request
 
 if TYPE_CHECKING:
@@ -39,22 +40,9 @@ jvp trace "torch.sin(x) * x" --x 1,2 --dot graph.dot && dot -Tsvg graph.dot -o g
 
 
 def command(
-    context: Context,
-    request: Request,
-    *,
-    step: int | str | None,
-    depth: int | None,
-    dot: str | None,
-    html: str | None,
-    plot: str | None,
-    heatmap: bool,
-    as_json: bool,
-    full: bool,
-    quiet: bool,
+    context: Context, request: Request, display: Display, *, step: int | str | None, depth: int | None, dot: str | None
 ) -> None:
     """Show the chain rule step by step: what arrives, the local Jacobians, what flows on, and where it goes wrong."""
-    pictures = Pictures(html, plot, heatmap)
-    pictures.check(as_json=as_json)
     if dot is not None:
         from jvpcli.writer import check_writable
 
@@ -74,6 +62,6 @@ def command(
     def render(report: TraceReport, console: Console) -> None:
         from jvpcli.render.trace import render_trace  # a document does without
 
-        render_trace(report, console, step=step, depth=depth, full=full)
+        render_trace(report, console, step=step, depth=depth, full=display.full)
 
-    answer(context, request, render, as_json=as_json, quiet=quiet, pictures=pictures, compute=compute)
+    answer(context, request, display, render, compute)

@@ -1,6 +1,6 @@
 """A Zarr store of Jacobians as a whole: begun, told of, looked through for what is missing, and closed.
 
-What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks.py`, and read by `stored.py`.
+What stands where in it: `store_layout.py`.  Blocks are written by `store_blocks.py`, and read by `store_maps.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from jvpcli.jacobians.store_layout import (
     chunks_of,
     damaged,
     dtype_in,
-    input_place,
+    input_places,
     is_short,
     numpy_dtype,
     open_array,
     open_in,
-    place,
+    places,
     read,
 )
 from jvpcli.language.values import dtype_name
@@ -90,14 +90,16 @@ def create(path: str, question: Mapping[str, Any], problem: Problem, inputs: Nam
     try:
         with writing(path), zarr.config.set(THREADS):
             root = zarr.open_group(begun, mode="w-", zarr_format=3, attributes={"jvp": told})
+            at = input_places(inputs)
             for name, value in inputs.items():
                 data = as_numpy(value)
-                held = root.create_array(input_place(name), data=data, chunks=chunks_of(data.shape, data.itemsize))
+                held = root.create_array(at[name], data=data, chunks=chunks_of(data.shape, data.itemsize))
                 held.attrs["dtype"] = dtype_name(value.dtype)
+            pairs = places(cuts)
             for cut in cuts:
                 y = problem.differentiable[cut.output]
                 for x in cut.inputs:
-                    _lay_out(root, Layout.of(cut, x, y, problem.leaves[x]))
+                    _lay_out(root, pairs[cut.output, x], Layout.of(cut, x, y, problem.leaves[x]))
             with suppress(OSError):
                 os.rmdir(target)  # an empty folder
             os.rename(begun, target)
@@ -138,8 +140,8 @@ def writing(path: str) -> Iterator[None]:
         raise
 
 
-def _lay_out(root: Any, layout: Layout) -> None:
-    group = root.create_group(place(layout.cut.output, layout.input), attributes=layout.attributes())
+def _lay_out(root: Any, place: str, layout: Layout) -> None:
+    group = root.create_group(place, attributes=layout.attributes())
     for name, held in layout.arrays().items():
         group.create_array(name, **vars(held))
 
@@ -229,12 +231,15 @@ def inputs_of(path: str) -> dict[str, Tensor]:
         FileError: they cannot be read.
     """
     root, known = opened(path, "r"), about(path)
+    names = known.question["inputs"]
+    at, before = input_places(names), input_places(names, apart=False)
 
     def value(name: str) -> Tensor:
-        dtype = dtype_in(root[input_place(name)].attrs)
-        return torch.from_numpy(read(open_array(root, input_place(name), numpy_dtype(dtype)))).to(dtype)
+        place = _there(root, at[name], before[name])
+        dtype = dtype_in(root[place].attrs)
+        return torch.from_numpy(read(open_array(root, place, numpy_dtype(dtype)))).to(dtype)
 
-    return checked(path, lambda: {name: value(name) for name in known.question["inputs"]})
+    return checked(path, lambda: {name: value(name) for name in names})
 
 
 def jacobians(path: str, mode: Literal["r", "r+"] = "r") -> dict[tuple[str, str], Opened]:
@@ -244,10 +249,18 @@ def jacobians(path: str, mode: Literal["r", "r+"] = "r") -> dict[tuple[str, str]
         FileError: they are not there as this layout has them.
     """
     root, known = opened(path, mode), about(path)
-    return checked(
-        path,
-        lambda: {(cut.output, x): open_in(root[place(cut.output, x)], cut, x) for cut in known.cuts for x in cut.inputs},
-    )
+    at, before = places(known.cuts), places(known.cuts, apart=False)
+
+    def held(cut: Cut, x: str) -> Opened:
+        pair = (cut.output, x)
+        return open_in(root[_there(root, at[pair], before[pair])], cut, x)
+
+    return checked(path, lambda: {(cut.output, x): held(cut, x) for cut in known.cuts for x in cut.inputs})
+
+
+def _there(root: Any, place: str, before: str) -> str:
+    """Where something stands: its place, or where an older jvp has put it."""
+    return place if place == before or place in root else before
 
 
 def checked(path: str, look: Callable[[], Seen]) -> Seen:

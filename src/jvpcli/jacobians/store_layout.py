@@ -15,7 +15,9 @@ that it tells of is whole, whatever has become of who wrote it.  Where there is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isqrt, nan, prod
 from typing import Any
@@ -161,20 +163,38 @@ def _divisor(length: int, most: int) -> int:
 # Names
 
 
-def input_place(name: str) -> str:
-    """Where the value of an input stands."""
-    return f"inputs/{_node(name)}"
+def input_places(names: Iterable[str], *, apart: bool = True) -> dict[str, str]:
+    """Where the value of each input stands; `apart` as in :func:`places`."""
+    return {name: f"inputs/{node}" for name, node in _nodes(names, apart).items()}
 
 
-def place(output: str, x: str) -> str:
-    """Where the Jacobian of an output to an input stands."""
-    return f"jacobian/{_node(output)}/{_node(x)}"
+def places(cuts: Iterable[Cut], *, apart: bool = True) -> dict[tuple[str, str], str]:
+    """Where the Jacobian of each output to each input stands, of Jacobians that are cut so.
+
+    Names that differ by the case of letters alone are kept `apart`, for systems whose files `x` and `X` are one; before jvp
+    did so, each stood under its name as it is.
+    """
+    pairs = [(cut.output, x) for cut in cuts for x in cut.inputs]
+    outputs, inputs = (_nodes(names, apart) for names in zip(*pairs, strict=True)) if pairs else ({}, {})
+    return {(output, x): f"jacobian/{outputs[output]}/{inputs[x]}" for output, x in pairs}
+
+
+def _nodes(names: Iterable[str], apart: bool) -> dict[str, str]:
+    """The names of nodes that stand side by side."""
+    nodes = {name: _node(name) for name in names}
+    alike = Counter(node.lower() for node in nodes.values())
+    return {name: _in_lower_case(node) if apart and alike[node.lower()] > 1 else node for name, node in nodes.items()}
 
 
 def _node(name: str) -> str:
     """A name that a node of a store may have; names of inputs mostly are such."""
     dot = "%2E" if name == "zarr.json" or not name.strip(".") else "."
     return quote(name, safe="[]'\"=, ").replace("__", "%5F%5F").replace(".", dot)
+
+
+def _in_lower_case(node: str) -> str:
+    """A node's name with its capitals written by their codes: `%58` is X."""
+    return re.sub("%..|[A-Z]", lambda found: found[0] if len(found[0]) > 1 else f"%{ord(found[0]):X}", node)
 
 
 # What was read

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from jvpcli.render.error import underlined
 from jvpcli.render.numbers import number_text
-from jvpcli.render.terminal import Indented, echoed
-from jvpcli.render.text import HEADING, NAME, QUIET, render_calls
+from jvpcli.render.parts import render_question
+from jvpcli.render.terminal import NAME, QUIET, columns, section
 from jvpcli.report.check import CheckedEntry, CheckReport, Comparing
 
 GOOD = "bold green"
@@ -34,12 +34,9 @@ FORWARD_TITLES = {"pass": "forward mode is right", "wrong_backward": "the formul
 
 def render_check(report: CheckReport, console: Console) -> None:
     """Prints the whole answer."""
-    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
-    render_calls(report.calls, console)
+    render_question(console, report.expression, report.calls)
     for title, body in _sections(report):
-        console.print()
-        console.print(title if isinstance(title, Text) else Text(title, style=HEADING))
-        console.print(Indented(body))
+        console.print(section(title, body))
 
 
 def _sections(report: CheckReport) -> Iterator[tuple[str | Text, RenderableType]]:
@@ -67,7 +64,7 @@ def _why(report: CheckReport) -> Iterator[RenderableType]:
 
 
 def _entry(entry: CheckedEntry) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table = columns()
     y = _label(entry.output, entry.output_index, entry.output_part)
     x = _label(entry.input, entry.input_index, entry.input_part)
     table.add_row(Text(f"∂{y}/∂{x}", style=NAME), Text("autograd"), Text(_full(entry.analytic)))
@@ -94,7 +91,7 @@ def _side(value: float) -> str:
 
 
 def _comparisons(comparisons: tuple[Comparing, ...]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table = columns()
     for comparing in comparisons:
         word, style = {True: ("agree", "green"), False: ("differ", BAD), None: ("–", QUIET)}[comparing.agrees]
         error = "" if comparing.error is None else f"largest difference {number_text(comparing.error)}"

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, echoed
+from jvpcli.render.terminal import NAME, QUIET, Indented, columns, echoed, section
 from jvpcli.report import Cotangent
 from jvpcli.report.derive import DeriveReport, Form, JacobianForm
 
@@ -64,7 +63,7 @@ class Noted:
         """Rich's protocol."""
         longest = max((len(equation.whole) for equation, _ in self.rows), default=0)
         if longest + GAP + max((len(note) for _, note in self.rows), default=0) <= options.max_width:
-            table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+            table = columns(GAP)
             for row in self.rows:
                 table.add_row(*row)
             yield table
@@ -100,9 +99,7 @@ def render_derive(report: DeriveReport, console: Console, *, steps: bool = False
     """Prints the whole answer; with `steps` how it comes about too."""
     console.print(echoed(report.expression, style="bold"), soft_wrap=True)
     for title, body in _sections(report, steps):
-        console.print()
-        console.print(Text(title, style=HEADING))
-        console.print(Indented(Group(*body), prose=False), soft_wrap=True)
+        console.print(section(title, Group(*body), prose=False), soft_wrap=True)
 
 
 def _sections(report: DeriveReport, steps: bool) -> Iterator[tuple[str, Iterator[RenderableType]]]:

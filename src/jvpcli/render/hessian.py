@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.numbers import number_text, shape_text
-from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, echoed
-from jvpcli.render.text import (
+from jvpcli.render.parts import (
     NUMBERS,
     WHOLE,
     Window,
@@ -21,10 +20,11 @@ from jvpcli.render.text import (
     labelled_array,
     matrix_table,
     not_shown,
-    render_calls,
+    render_question,
     summary,
     worked,
 )
+from jvpcli.render.terminal import NAME, QUIET, columns, section
 from jvpcli.report.hessian import Eigenvalues, HessianReport, Trace, block_product
 
 DEFINITE = {
@@ -42,12 +42,9 @@ DEFINITE = {
 def render_hessian(report: HessianReport, console: Console, *, full: bool = False) -> None:
     """Prints the whole answer; `full` leaves nothing out."""
     window = WHOLE if full else Window()
-    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
-    render_calls(report.calls, console)
+    render_question(console, report.expression, report.calls)
     for title, body in _sections(report, window, console.width):
-        console.print()
-        console.print(Text(title, style=HEADING))
-        console.print(Indented(Group(*body), prose=title != NUMBERS))
+        console.print(section(title, Group(*body), prose=title != NUMBERS))
 
 
 def _sections(report: HessianReport, window: Window, width: int) -> Iterator[tuple[str, Iterator[RenderableType]]]:
@@ -62,7 +59,7 @@ def _sections(report: HessianReport, window: Window, width: int) -> Iterator[tup
 
 
 def _shapes(report: HessianReport) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table = columns()
     add_tensors(table, report.inputs, report.outputs, report.grad_outputs)
     loss = " + ".join(f"⟨v, {y}⟩" if len(report.grad_outputs) == 1 else f"⟨v for {y}, {y}⟩" for y in report.grad_outputs)
     for name, gradient in report.gradient.items():

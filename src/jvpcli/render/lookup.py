@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from jvpcli.render.terminal import HEADING, PROSE_WIDTH, Indented
+from jvpcli.render.terminal import HEADING, PROSE_WIDTH, Indented, columns
 from jvpcli.report.lookup import Explanation, Operation, OpsReport
 
 
@@ -49,7 +48,7 @@ def render_ops(report: OpsReport, console: Console) -> None:
     if report.note:
         console.print(Text(report.note), soft_wrap=True)
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = columns(2)
     table.add_column(overflow="fold")
     table.add_column()
     for operation in report.operations:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jvpcli.render.numbers import shape_text
-from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented
+from jvpcli.render.terminal import HEADING, NAME, QUIET, Indented, columns
 from jvpcli.report.run import CallTensor, GradCall, RunReport
 
 MOST_TENSORS = 6
@@ -40,7 +40,7 @@ def _alike(calls: Sequence[GradCall]) -> Iterator[tuple[GradCall, int]]:
 
 
 def _table(call: GradCall) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table = columns()
     for kind, tensors in (("output", call.outputs), ("input", call.inputs), ("grad_outputs", call.grad_outputs or ())):
         for x in tensors[:MOST_TENSORS]:
             table.add_row(Text(x.name, NAME), shape_text(x.shape), _about(kind, x))

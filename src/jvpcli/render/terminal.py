@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Span, Text
 
 from jvpcli.render import visible
@@ -65,6 +66,16 @@ def _visible(text: Text) -> Text:
 def echoed(text: str, style: str = "") -> Text:
     """Other people's text, all of it: some control characters rich would leave out, so they are written out before."""
     return Text(visible(text), style=style)
+
+
+def columns(gap: int = 3) -> Table:
+    """A table without lines and without heads, whose columns stand `gap` blanks apart."""
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, gap, 0, 0))
+
+
+def section(title: str | Text, body: RenderableType, *, prose: bool = True) -> Group:
+    """A blank line, a title, and what stands under it."""
+    return Group(Text(), Text(title, style=HEADING) if isinstance(title, str) else title, Indented(body, prose))
 
 
 @dataclass(frozen=True)

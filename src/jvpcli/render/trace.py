@@ -18,20 +18,16 @@ from rich.text import Text
 from jvpcli.render.error import underlined
 from jvpcli.render.modules import MOST_LINES, depth_for, inside, levels, rows
 from jvpcli.render.numbers import LONGEST, array_text, kind_text, number_text
-from jvpcli.render.terminal import INDENT, PROSE_WIDTH, Indented, echoed
-from jvpcli.render.text import (
-    HEADING,
-    NAME,
-    QUIET,
+from jvpcli.render.parts import (
     WHOLE,
     Window,
     einsum_text,
     labelled,
     labelled_array,
     matrix_table,
-    render_calls,
-    render_refusal,
+    render_question,
 )
+from jvpcli.render.terminal import INDENT, NAME, PROSE_WIDTH, QUIET, section
 from jvpcli.report import Comparison, Jacobian, Value
 from jvpcli.report.trace import MARK, Contribution, Finding, LocalJacobian, TraceReport, TraceStep
 
@@ -86,9 +82,7 @@ def render_trace(
     deep as stays readable.
     """
     page = Page(report, min(console.width, LONGEST_LINE) - INDENT, full)
-    console.print(echoed(report.expression, style="bold"), soft_wrap=True)
-    render_calls(report.calls, console)
-    render_refusal(report.refusal, console)
+    render_question(console, report.expression, report.calls, report.refusal)
     if isinstance(step, int):
         sections = _opened(page, report.steps[step], full)
     elif step is not None:
@@ -98,9 +92,7 @@ def render_trace(
     else:
         sections = _by_module(page, depth or depth_for(report.steps), MOST_LINES if depth is None else None)
     for title, body, prose in sections:
-        console.print()
-        console.print(Text(title, style=HEADING))
-        console.print(Indented(body, prose=prose))
+        console.print(section(title, body, prose=prose))
 
 
 def _is_short(page: Page, console: Console) -> bool:

@@ -16,7 +16,7 @@ from jvpcli.language.parse import parse
 from jvpcli.messages.cards import Found
 from jvpcli.messages.matcher import Match, Raised, advice, explanation, find, worded
 from jvpcli.program import Program
-from jvpcli.repairs.guilty import Family, Guilty, Repair, Written, anything, find_guilty
+from jvpcli.repairs.edits import Family, Guilty, Repair, Written, anything, find_guilty
 from jvpcli.report import Shape
 
 MOST = 2

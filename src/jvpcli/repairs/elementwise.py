@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import aligned, broadcast, clashes, listed, with_axes
-from jvpcli.repairs.guilty import Edits, Guilty, Written, cut, head, joined, numbers, out_of_place, transposed
+from jvpcli.repairs.edits import Edits, Guilty, Written, cut, head, joined, numbers, out_of_place, transposed
 from jvpcli.repairs.rearranging import indexing
 
 

@@ -8,7 +8,7 @@ from itertools import permutations
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import broadcast, listed, multiplies, product_repairs, subscript
-from jvpcli.repairs.guilty import Edits, Guilty, Written, cut, head, joined, numbers, swapped, transposed
+from jvpcli.repairs.edits import Edits, Guilty, Written, cut, head, joined, numbers, swapped, transposed
 from jvpcli.report import Shape
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jvpcli.messages.cards import Found
 from jvpcli.messages.shapes import divisors_with_guess, listed
-from jvpcli.repairs.guilty import (
+from jvpcli.repairs.edits import (
     Edits,
     Guilty,
     Repair,

@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from jvpcli.render import escaped
-from jvpcli.render.html import curved, derived, inspected, traced
+from jvpcli.render.html import derive, hessian, inspect, trace
 from jvpcli.render.html.data import script_block
 from jvpcli.render.numbers import array_text, kind_text, number_text, shape_text
 from jvpcli.report import InspectReport
@@ -68,10 +68,10 @@ def _render(template: str, report: Report, **context: Any) -> str:
 def _view(report: Report) -> Mapping[str, Any]:
     """What the templates need beside the report."""
     if isinstance(report, HessianReport):
-        return curved.view(report)
+        return hessian.view(report)
     if isinstance(report, Explored):
-        return derived.view(report)
-    return traced.view(report) if isinstance(report, TraceReport) else inspected.view(report)
+        return derive.view(report)
+    return trace.view(report) if isinstance(report, TraceReport) else inspect.view(report)
 
 
 @cache

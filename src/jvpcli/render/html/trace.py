@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from jvpcli.render.html.formulas import IN, OUT
-from jvpcli.render.html.inspected import agreement, contracted
+from jvpcli.render.html.inspect import agreement, contracted
 from jvpcli.render.numbers import number_text
 from jvpcli.report import Shape
 from jvpcli.report.trace import MARK, Contribution, LocalJacobian, TraceReport, TraceStep

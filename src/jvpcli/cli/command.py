@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from jvpcli.cli.context import Context
+from jvpcli.cli.output import Display
 from jvpcli.errors import ExitCode, UsageError
 from jvpcli.language import may_be_pasted
 from jvpcli.options import COMMAND_LINE, PATH, Option, command, make_request, options_of, read
@@ -31,7 +32,8 @@ class Command(TyperCommand):
 def build(name: str, module: ModuleType) -> Any:
     """The command of a module: its function `command`, its `EXAMPLES`, and the options that the table gives it.
 
-    The function gets the Request that they make, if it takes one, and by name what else of them it takes.
+    The function gets the Request that they make and the Display of its answer, if it takes such, and by name what else of
+    them it takes.
     """
 
     def callback(ctx: typer.Context, **given: Any) -> Any:
@@ -70,6 +72,8 @@ def _taken(name: str, module: ModuleType, context: Context, given: dict[str, Any
             raise UsageError("EXPR is missing: the expression to differentiate", hints=examples(module.EXAMPLES)[:3])
         values["request"] = _meant(make_request(given, COMMAND_LINE, name, stdin=context.read_stdin), given, context)
     own = {key: option.default for key, option in options.items()} | read(given, options, COMMAND_LINE)
+    if "display" in takes:
+        values["display"] = Display(**{key: value for key, value in own.items() if key in Display._fields})
     return values | {key: value for key, value in own.items() if key in takes}
 
 

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from jvpcli.render.derive import Statement, entry_of, has_matrix, products, sizes_text, verified_text
 from jvpcli.render.html.data import MOST_LIT, Data, array, inspect_data
 from jvpcli.render.html.formulas import IN, OUT, Kinds, math, summands
-from jvpcli.render.html.inspected import WORDS
-from jvpcli.render.html.inspected import view as inspected_view
+from jvpcli.render.html.inspect import WORDS
+from jvpcli.render.html.inspect import view as inspected_view
 from jvpcli.report import Contraction, InspectReport
 from jvpcli.report.derive import DeriveReport, Explored, JacobianForm
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jvpcli.render.hessian import DEFINITE, between, trace_text
-from jvpcli.render.html.inspected import view as inspected_view
+from jvpcli.render.html.inspect import view as inspected_view
 from jvpcli.report import Contraction, InspectReport
 from jvpcli.report.hessian import HessianReport, gradient_name
 
