@@ -60,6 +60,18 @@ def test_no_kink_where_there_is_none_or_no_other_side(expression):
     assert "kink" not in {notice.code for notice in notices}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_determinant_whose_gradient_fails_is_told_of(dtype):
+    """The gradient of det is the adjugate's transpose, and autograd's is told of where it is another."""
+    for rows in ([[1, 2], [2, 4]], [[1, 2], [3, 4]], [[0, 0], [0, 0]], [[0, 3], [0, 0]]):
+        matrix = torch.tensor(rows, dtype=dtype)
+        (a, b), (c, d) = matrix.tolist()
+        result = jvpcli.inspect("torch.linalg.det(A)", A=matrix)
+        fails = not torch.allclose(result.vjp["A"], torch.tensor([[d, -c], [-b, a]], dtype=dtype))
+        claims = [(n.code, n.claim) for n in result.report.warnings]
+        assert claims == [("degenerate", "formula")] * fails
+
+
 def test_repeated_eigenvalues_are_no_kink():
     for expression, matrix in (
         ("torch.linalg.eigh(A)[1].sum()", torch.eye(2)),

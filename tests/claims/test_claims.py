@@ -307,6 +307,7 @@ FALSE_WARNINGS = {
     "warning.kink": (*SMOOTH, "there is a kink at x[0] = 1: the derivatives from below and from above differ"),
     "warning.step": (*SMOOTH, "there is a jump at x[0] = 1: a little to its two sides the outputs themselves differ"),
     "warning.jump": (*SMOOTH, "the derivatives jump at this point: that to x[0] differs, and the one shown is of this point"),
+    "warning.formula": (*SMOOTH, "PyTorch's formula fails at this point: the derivatives by x[0] are alike"),
     "warning.second_kink": (*SMOOTH, "the second derivative jumps at x[0] = 1: those from below and from above differ"),
     "warning.second_jump": (*SMOOTH, "the second derivatives jump at this point: one by x[0] differs"),
     "warning.asymmetric": (*SMOOTH, "the second derivatives by x[0] and by x depend on the order"),

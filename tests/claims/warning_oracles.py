@@ -349,6 +349,24 @@ def slopes_jump(evidence: Evidence, claim: Claim) -> None:
     raise RefutedError("along eight directions it does not jump")
 
 
+def formula_fails(evidence: Evidence, claim: Claim) -> None:
+    """For random cotangents the slope along the entry, by differences in double precision, is not autograd's at the point."""
+    said = re.search(r"derivatives by (?P<name>[\w.]+?)(?:\[(?P<index>[\d,]+)\])? are alike", claim.sentence)
+    assert said is not None
+    j, index = evidence.place(said["name"]), tuple(map(int, said["index"].split(","))) if said["index"] else ()
+    program = evidence.double
+    v = [direction(y, 70) if moves(y) else None for y in program.run(*program.leaves)]
+    step = torch.zeros_like(program.leaves[j])
+    step[index] = 1e-5
+    below, above = (
+        sum((y * w).sum() for y, w in zip(program.run(*points), v, strict=True) if w is not None)
+        for points in ([x + s * step if k == j else x for k, x in enumerate(program.leaves)] for s in (-1, 1))
+    )
+    slope = float(above - below) / 2e-5
+    found = gradients(evidence.program.run, evidence.program.leaves, v)[j]
+    refute(found is not None and abs(float(found[index]) - slope) < 1e-3 * max(abs(slope), 1e-30), "autograd's is the slope")
+
+
 def _own(x: Tensor, seed: int, number: int) -> Tensor:
     """A direction of an input by itself: what moves two that tie together leaves them tied."""
     return direction(x, 90 + 10 * number + seed)

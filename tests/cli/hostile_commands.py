@@ -47,7 +47,7 @@ OPTIONS = {
     "--seed": ("0", "-1", "2**64", "18446744073709551616", "1.5"),
     "--mode": ("auto", "forward", "reverse", "x"),
     "--jacobian": ("auto", "dense", "coo", "none", "x"),
-    "--memory-limit": ("1", "0", "-1", "1KB", "30MB", "1GB", "1e400", "nan", "1TB"),
+    "--memory-limit": ("1", "0", "-1", "1KB", "30MB", "1GB", "1e400", "1e99G", "nan", "1TB"),
     "--grad-outputs": ("ones", "randn", "onehot:0", "onehot:99", "1,2", "none", "y=ones", "torch.ones_like(y)"),
     "-g": ("ones", "zeros", "onehot:-1", "onehot:1,2,3,4,5"),
     "--tangent": ("ones", "x=1,2,3,4", "x=ones", "1"),

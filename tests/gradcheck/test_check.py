@@ -432,6 +432,26 @@ def test_large_problems(own_code):
     assert result.worst.numeric == pytest.approx(2 * result.worst.analytic)
 
 
+def test_large_problems_beside_what_is_not_finite():
+    """Infinite values and derivatives are told of, and no other entry is blamed for them."""
+    result = check("torch.sqrt(x)", x=[0.0] + [1.0] * 300)
+    assert (result.verdict, result.worst.output_index, result.worst.input_index) == ("kink", (0,), (0,))
+    assert (result.worst.analytic, result.worst.above) == (math.inf, math.inf)
+    points = torch.linspace(-896, 896, 400, dtype=torch.float64).reshape(20, 20)
+    result = check("torch.sinh(x)", x=points)
+    infinite = int((~torch.sinh(points).isfinite()).sum())
+    said = f"{infinite} entries of the outputs are not finite and could not be compared"
+    assert result.passed
+    assert said in [warning.message for warning in result.report.warnings]
+    assert "other numbers" not in str(result)
+    for size in (3, 300):
+        assert check("x * 2", x=torch.full((size,), 0.8e308, dtype=torch.float64)).passed
+    result = check("torch.sinh(x)", x=torch.full((3,), 709.77, dtype=torch.float64))
+    assert result.worst.analytic == pytest.approx(result.worst.numeric)
+    result = check("torch.sinh(x)", x=torch.full((288,), 709.77, dtype=torch.float64))
+    assert "Nothing contradicts autograd, but nothing could be compared with it either." in str(result)
+
+
 def test_one_wrong_entry_of_many_is_found():
     class Sine(torch.autograd.Function):
         @staticmethod

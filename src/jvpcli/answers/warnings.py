@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,8 @@ SENTENCES = {
     "step": "there is a jump at {entry} = {value}: a little to its two sides the outputs themselves differ",
     "jump": "the derivatives jump at this point: with all entries moved a little, to the one side and to the other, that to "
     "{entry} differs, and the one shown is of this point alone",
+    "formula": "PyTorch's formula for the derivative fails at this point: a little to its two sides the derivatives by {entry} "
+    "are alike, and the one that autograd gives here is another (`jvp check` tells which)",
     "second_kink": "the second derivative jumps at {entry} = {value}: those from below and from above differ, and the one "
     "shown is PyTorch's choice",
     "second_jump": "the second derivatives jump at this point: with all entries moved a little, to the one side and to the "
@@ -148,9 +151,25 @@ def _kinks(problem: Problem, derivatives: Derivatives, losses: Sequence[str] | N
     if degenerate:
         yield from degenerate
         return
+    failed = tuple(_failed_formula(problem))
+    if failed:
+        yield from failed
+        return
     if losses is not None and not losses and _is_smooth(problem):
         return
     yield from told_kink(problem, derivatives.sides)
+
+
+def _failed_formula(problem: Problem) -> Iterator[Notice]:
+    """That a determinant's gradient is taken where its matrix has no inverse, and comes out otherwise than nearby."""
+    if problem.once("determined", lambda: any(step.target.rpartition(".")[2] == "det" for step in problem.evaluation.tape)):
+        from jvpcli.jacobians.kinks import failed_formula  # seldom needed
+
+        place = None
+        with suppress(JvpError, RuntimeError):  # the program refuses points nearby
+            place = failed_formula(problem)
+        if place is not None:
+            yield said("degenerate", "formula", entry=entry_label(*place))
 
 
 def repeated(problem: Problem) -> Iterator[Notice]:

@@ -52,6 +52,7 @@ def read_object(line: bytes) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:
         reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        reason = "a whole number has thousands of digits" if reason.startswith("Exceeds the limit") else reason
         raise BadValueError(f"the line cannot be read: {reason}") from None
     if not isinstance(found, dict):
         raise BadValueError("the line is JSON, but not an object with an `expression`")

@@ -366,7 +366,7 @@ def _precision(function: RealFunction, base: Evaluation, jacobian: Tensor | None
         worst = int(relative.argmax())
         return worst, float(relative.reshape(-1)[worst])
 
-    worst, lost = worst_by(_largest(function, exact) if v is None else exact.abs().max())
+    worst, lost = worst_by(_largest(function, exact) if v is None else largest)
     if lost > math.sqrt(eps) and v is None:
         worst, lost = worst_by(_typical(function, exact))
     if not lost > math.sqrt(eps):

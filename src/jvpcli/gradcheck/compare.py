@@ -36,6 +36,9 @@ DIRECTIONS, COTANGENTS = 2, 4
 ENOUGH = 64
 """Wrong entries after which only worse ones are looked at."""
 
+LARGEST_STEP = 2.0**1000
+"""What a derivative times a step is at most, so that no sum of some of them is infinite."""
+
 SEEN = 50
 """An input's largest entry must show along a direction if it is off by so many times what is let pass of it."""
 
@@ -165,7 +168,7 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
         jacobian: autograd's, (m, n).
         tell: is told how far it is.
     """
-    sizes = scales(function)
+    sizes = _sizes(function, jacobian)
     finite = function.y.isfinite()
     spoilt = not bool(
         finite.all()
@@ -215,6 +218,13 @@ def compare_entries(function: RealFunction, jacobian: Tensor, tell: Tell | None 
         unsure=unsure,
         unfinite=int((~finite).sum()),
     )
+
+
+def _sizes(function: RealFunction, derivatives: Tensor) -> Tensor:
+    """The steps' sizes (n,), such that none of them is infinite times the derivatives: one, or (m, n)."""
+    finite = torch.atleast_2d(derivatives).abs().nan_to_num(nan=0.0, posinf=0.0)
+    largest = torch.cat([torch.ones(1, finite.shape[1], dtype=finite.dtype), finite]).amax(0)
+    return torch.minimum(scales(function), LARGEST_STEP / torch.exp2(torch.floor(torch.log2(largest))))
 
 
 def _along(function: RealFunction, jacobian: Tensor, column: int, size: float) -> tuple[Line, Quick]:
@@ -346,13 +356,19 @@ def compare_directions(function: RealFunction, seed: int = 0, tell: Tell | None 
     generator = torch.Generator().manual_seed(seed)
     lines = [Line(function, _direction(function, seed + number)) for number in range(DIRECTIONS)]
     firsts = [quick(line) for line in lines]
-    usable = function.y.isfinite()
-    for first in firsts:
-        usable = usable & first.derivative.isfinite()
+    finite = function.y.isfinite()
+    usable = torch.stack([finite, *(first.derivative.isfinite() for first in firsts)]).all(0)
     cotangents = torch.randn(COTANGENTS, function.m, generator=generator, dtype=torch.float64) * usable
+    known = torch.ones(function.n, dtype=torch.bool)
+    kinks: list[Entry] = []
+    for line, first in zip(lines, firsts, strict=True):
+        kinks += [] if kinks else _kinks_along(function, line, first)
+    if not bool(usable.all()):
+        known = _known(function, cotangents)
+        lines = [replace(line, direction=torch.where(known, line.direction, 0.0)) for line in lines]
+        firsts = [quick(line) for line in lines]
     products, sizes = function.products(cotangents, torch.stack([line.direction for line in lines]))
     mismatches: list[Entry] = []
-    kinks: list[Entry] = []
     rounded: list[Entry] = []
     off = 0.0
     for done, (line, first, analytic, terms) in enumerate(zip(lines, firsts, products.T, sizes.T, strict=True)):
@@ -365,23 +381,32 @@ def compare_directions(function: RealFunction, seed: int = 0, tell: Tell | None 
             if entry is not None and kind in (MISMATCH, KINK):
                 found = only_rounded(function, entry) if kind == MISMATCH else None
                 (kinks if kind == KINK else rounded if found else mismatches).append(found or entry)
-        if not kinks:
-            kinks += _kinks_along(function, line, first)
     return Compared(
-        compared=DIRECTIONS * COTANGENTS,
+        compared=DIRECTIONS * COTANGENTS if bool(usable.any() and known.any()) else 0,
         what=PRODUCTS,
         mismatches=_worst_first(mismatches),
         kinks=_worst_first(kinks),
         rounded=tuple(rounded),
-        unfinite=int((~usable).sum()),
+        unsure=int(finite.sum()) * function.n - int(usable.sum()) * int(known.sum()),
+        unfinite=int((~finite).sum()),
         products=off,
     )
+
+
+def _known(function: RealFunction, cotangents: Tensor) -> Tensor:
+    """The inputs (n,) of which products with some outputs left out tell something.
+
+    Where a backward multiplies what is left out by an infinite derivative all the same, 0 · ∞ is NaN.
+    """
+    if function.mode == "forward":
+        return torch.ones(function.n, dtype=torch.bool)
+    return torch.stack([function.pullback(v).isfinite() for v in cotangents]).all(0)
 
 
 def _direction(function: RealFunction, seed: int) -> Tensor:
     """Random signs times different numbers of about the entries' sizes, cut off where the steps would not be exact."""
     grain = 2.0 ** ceil(log2(4 * function.eps / quick_step(function.eps)))
-    return scales(function) * torch.round(direction(function.x, seed) / grain) * grain
+    return scales(function) * (torch.round(direction(function.x, seed) / grain) * grain)
 
 
 def _wrong_along(
@@ -440,8 +465,9 @@ def entry_at(
     function: RealFunction, row: int, column: int, analytic: float, floor: float = 0.0
 ) -> tuple[str, Entry]:
     """One entry against its extrapolated difference: whether it agrees (up to `floor` in y), differs, or is at a kink."""
-    size = float(scales(function)[column])
-    again = estimate(along(function, row, column))
+    line = along(function, row, column)
+    size = float(_sizes(function, torch.tensor(analytic, dtype=torch.float64))[column])
+    again = estimate(replace(line, direction=line.direction.clamp(max=size)))
     return _judge(function, again, 0, analytic * size, row, column, size, floor)
 
 
@@ -460,12 +486,14 @@ def along(function: RealFunction, row: int, column: int) -> Line:
 
 
 def _kinks_along(function: RealFunction, line: Line, first: Quick) -> Iterator[Entry]:
-    """A kink that a direction shows, at the input entry that makes it."""
+    """A kink that a direction shows, or an end of the function, at the input entry that makes it."""
     size = first.derivative.abs()
     jumps = _lasting(line, first, (first.jump.abs() > 1e-5 * size + 4 * first.noise) & first.jump.isfinite())
+    jumps = jumps | (function.y.isfinite() & ~first.jump.isfinite())
     if not bool(jumps.any()):
         return
-    rows = (first.jump.abs() * jumps).topk(min(MOST_ROWS, int(jumps.sum()))).indices
+    heights = torch.where(jumps, first.jump.abs().nan_to_num(nan=torch.inf, posinf=torch.inf), -1.0)
+    rows = heights.topk(min(MOST_ROWS, int(jumps.sum()))).indices
     for row in rows[estimate(replace(line, rows=rows)).kink].tolist()[:1]:
         only = torch.tensor([row])
 

@@ -33,6 +33,7 @@ LINEAR, FORWARD, RULE = "linear", "forward", "rule"
 
 NO_DOUBLE = "a backward here cannot be differentiated again"
 OTHERWISE = "a backward here, differentiated again, gives other numbers"
+OVERFLOW = "the products overflow"
 
 
 @dataclass(frozen=True)
@@ -77,29 +78,33 @@ def compare_modes(function: RealFunction, jacobian: Tensor | None, cotangent: Te
     odd = None if rows is None else _uneven(function, rows, v, pulled)
     if odd or function.mode == "reverse":
         return Modes(why="--mode reverse", fault=LINEAR if odd else None, wrong=odd)
+    u = torch.where(pulled.isfinite(), tangent, 0.0)
     functions = custom_functions(function.evaluation.outputs.values())
     own = any(_has_own_jvp(cls) for cls in functions)
     try:
-        pushed = function.pushforward(tangent) if own else _transposed_pass(function, tangent)
+        pushed = function.pushforward(u) if own else _transposed_pass(function, u)
     except JvpError as error:
         return Modes(why=error.message)
     except Exception as error:  # the user's own jvp may raise whatever it likes
         return _failed(error, functions) if own else Modes(why=NO_DOUBLE)
-    pushed = torch.where(usable & pushed.isfinite(), pushed, 0.0)
-    dot = abs(float(v @ pushed) - float(pulled @ tangent))
+    if rows is None and not bool(function.pullback(torch.where(pushed.isfinite(), 0.0, v)).isfinite().all()):
+        v = torch.where(pushed.isfinite(), v, 0.0)  # of these outputs the rows aren't finite either
+        pulled = function.pullback(v)
+    pushed, pulled = torch.where((v != 0) & pushed.isfinite(), pushed, 0.0), torch.where(u != 0, pulled, 0.0)
+    dot = abs(float(v @ pushed) - float(pulled @ u))
     if rows is None:
-        sizes = v.abs() @ pushed.abs() + pulled.abs() @ tangent.abs()
-        agrees = dot <= float(_allowed(function, sizes) + _let_pass(function, sizes, v.abs().sum() * tangent.abs().sum()))
+        sizes = v.abs() @ pushed.abs() + pulled.abs() @ u.abs()
+        agrees = dot <= float(_allowed(function, sizes) + _let_pass(function, sizes, v.abs().sum() * u.abs().sum()))
         forward = None
     else:
-        difference = (pushed - rows @ tangent).abs()
+        difference = (pushed - rows @ u).abs()
         forward = float(difference.max()) if difference.numel() else 0.0
-        sizes = rows.abs() @ tangent.abs()
-        agrees = bool((difference <= _allowed(function, sizes) + _let_pass(function, sizes, tangent.abs().sum())).all())
+        sizes = rows.abs() @ u.abs()
+        agrees = bool((difference <= _allowed(function, sizes) + _let_pass(function, sizes, u.abs().sum())).all())
     if agrees:
         return Modes(DUALS if own else TRANSPOSED, forward, dot)
     if not own:
-        return Modes(why=OTHERWISE)
+        return Modes(why=OTHERWISE if bool(sizes.isfinite().all()) else OVERFLOW)
     return Modes(DUALS, forward, dot, FORWARD, _odd_entry(function, rows))
 
 
@@ -125,7 +130,8 @@ def _uneven(function: RealFunction, rows: Tensor, weights: Tensor, summed: Tenso
     difference = summed - weights @ rows
     if not difference.numel():
         return None
-    excess = difference.abs() - _allowed(function, weights.abs() @ rows.abs())
+    sizes = weights.abs() @ rows.abs()
+    excess = torch.where(sizes.isfinite(), difference.abs() - _allowed(function, sizes), 0.0)  # a sum may overflow
     column = int(excess.nan_to_num(nan=torch.inf).argmax())
     if bool(excess[column] <= 0):
         return None

@@ -286,6 +286,7 @@ class RealFunction:
         """vᵀJu by autograd for many v (k, m) and u (l, n), and the sizes of its terms added up: (k, l) both."""
         if self.mode == "forward":
             pushed = torch.stack([self.pushforward(u) for u in directions]).T
+            pushed = torch.where((cotangents != 0).any(0)[:, None], pushed, 0.0)
             return cotangents @ pushed, cotangents.abs() @ pushed.abs()
         pulled = torch.stack([self.pullback(v) for v in cotangents])
         return pulled @ directions.T, pulled.abs() @ directions.T.abs()

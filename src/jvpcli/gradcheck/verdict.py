@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from jvpcli.gradcheck.causes import INNER_KINK, MASKED, Reason, code_at, in_words
 from jvpcli.gradcheck.check import KINK, NONDETERMINISTIC, NOT_HERMITIAN, PASS, PRECISION, Outcome
-from jvpcli.gradcheck.compare import Entry, form_changes
+from jvpcli.gradcheck.compare import ENTRIES, Entry, form_changes
 from jvpcli.gradcheck.demands import BATCHED, PUSHED, UNDEFINED
 from jvpcli.gradcheck.losses import CUT, DECISION, ROUNDING, UNSEEN
 from jvpcli.gradcheck.modes import FORWARD, LINEAR, RULE, Modes, named, without_backward
@@ -101,6 +101,8 @@ def _in_text(outcome: Outcome, equation: Equation) -> GuiltyStep | None:
 
 
 def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
+    if outcome.verdict == PASS and _nothing_compared(outcome):
+        return "Nothing contradicts autograd, but nothing could be compared with it either."
     if outcome.verdict == PASS:
         return f"{'Forward mode' if _is_forward(outcome) else 'Autograd'} agrees with finite differences."
     if outcome.verdict == NONDETERMINISTIC:
@@ -129,6 +131,11 @@ def _explanation(outcome: Outcome, worst: CheckedEntry | None) -> str:
         return "The outputs have other shapes or dtypes when the input moves a little: there is no derivative here."
     where = "There is a kink" if outcome.reason is None else f"{_text(outcome, outcome.reason)} has a kink here"
     return f"{where}: {_kink(worst)}, and {_number(worst.analytic)} is PyTorch's choice."
+
+
+def _nothing_compared(outcome: Outcome) -> bool:
+    """Whether there are entries, and differences told nothing of any of them."""
+    return outcome.compared is not None and outcome.compared.compared == 0 < outcome.compared.unsure
 
 
 def _kink(worst: CheckedEntry) -> str:
@@ -281,10 +288,11 @@ def _comparisons(outcome: Outcome) -> Iterator[Comparing]:
     if compared is not None:
         dtype = _dtypes(outcome.base) if outcome.fallback else "float64"
         wrong = bool(compared.mismatches)
-        nothing = outcome.verdict == KINK and outcome.entry is None
+        nothing = _nothing_compared(outcome) or (outcome.verdict == KINK and outcome.entry is None)
         kinks = f", {len(compared.kinks)} of them at a kink" if compared.kinks else ""
         agrees = None if nothing or (compared.kinks and not wrong) else not wrong
-        about = f"{compared.compared} {compared.what} in {dtype}{kinks}"
+        what = "entry" if (compared.compared, compared.what) == (1, ENTRIES) else compared.what
+        about = f"{compared.compared} {what} in {dtype}{kinks}"
         yield Comparing("finite differences", agrees, compared.largest, about)
     if modes.fault == LINEAR:
         sums = "tangents" if function.mode == "forward" else "cotangents"
@@ -332,9 +340,8 @@ def _notices(outcome: Outcome) -> Iterator[Notice]:
         yield Notice("graph_break", f"{text} {_staircase(outcome.zero.cause, worst)}{cure}", "staircase")
     compared = outcome.compared
     if compared is not None and compared.unsure:
-        yield Notice(
-            "fallback", f"{compared.unsure} entries could not be compared: differences give no clear number there"
-        )
+        entries = "1 entry" if compared.unsure == 1 else f"{compared.unsure} entries"
+        yield Notice("fallback", f"{entries} could not be compared: differences or autograd give no clear number there")
     if compared is not None and compared.unfinite:
         parts = function is not None and any(dtype.is_complex for dtype in function.outputs.dtypes)
         one, several = ("real or imaginary part", "real and imaginary parts") if parts else ("entry", "entries")

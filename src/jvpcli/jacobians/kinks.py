@@ -8,7 +8,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from jvpcli.jacobians.nearby import Kink, cotangents_for_kinks, largest, moved, step_for_kinks, two_sides
+from jvpcli.jacobians.nearby import (
+    Kink,
+    cotangents_for_kinks,
+    generic_gradient,
+    largest,
+    moved,
+    step_for_kinks,
+    two_sides,
+)
 from jvpcli.jacobians.passes import vjp
 from jvpcli.problem import Named, Problem
 
@@ -29,6 +37,12 @@ SAME = 0.1
 
 MOST_MOVED = 64
 """Entries that are moved one by one to find the one at which the outputs jump."""
+
+ASIDE = 2.0**-20
+"""How far aside of a point a smooth function's derivatives are looked at in double precision, as a part of the entries."""
+
+CLEARLY = 0.01
+"""The part of the largest derivative by which one that is wrong differs at least."""
 
 KINK, STEP, JUMP = "kink", "step", "jump"
 
@@ -79,6 +93,24 @@ def what_happens(problem: Problem, kink: Kink) -> str | None:
     # what jumps between two numbers of a coarse precision need not jump at this one
     jumps = (_jumps(problem, kink, seed) and _jumps(double, kink, seed) for seed in SEEDS)
     return _alone(double, kink) or (JUMP if any(jumps) else None)
+
+
+def failed_formula(problem: Problem) -> tuple[str, tuple[int, ...]] | None:
+    """An input entry by which the derivatives to both sides of the point are alike, and autograd's at the point is another.
+
+    Raises:
+        JvpError, RuntimeError: the program refuses points nearby.
+    """
+    double = problem.in_double()
+    sides = [generic_gradient(double, moved(double.leaves, sign * ASIDE, seed=1)) for sign in (-1, 1)]
+    here = generic_gradient(problem, problem.leaves)
+    for (name, x), below, above, found in zip(problem.leaves.items(), *sides, here, strict=True):
+        size = max(largest(below), largest(above))
+        off = torch.where((above - below).abs() < CLEARLY / 10 * size, (found - below).abs(), 0.0)
+        if largest(off) > CLEARLY * size:
+            place = torch.unravel_index(off.reshape(-1).argmax(), x.shape) if x.dim() else ()
+            return name, tuple(int(i) for i in place)
+    return None
 
 
 def find_leap(problem: Problem) -> Kink | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ def limited(size: int) -> Iterator[None]:
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
     bounds = [bound for bound in before if bound != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([used + size + INTERPRETER, *bounds]), before[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([used + size + INTERPRETER, sys.maxsize, *bounds]), before[1]))
     try:
         yield
     finally:
