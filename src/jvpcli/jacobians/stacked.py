@@ -164,7 +164,7 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
 
 
 def _rows_of(problem: Problem, mode: str) -> _Rows | None:
-    """The rows; None where they are too many, or complex.  Where the operations tell that there is no kink, no side is looked at."""
+    """The rows; None where they are too many, or complex.  No side is looked at where the operations tell of no kink."""
     outputs, inputs = ({name: t.detach() for name, t in ends.items()} for ends in (problem.differentiable, problem.leaves))
     regular = not problem.weighed and all(map(is_regular, map(problem.below, outputs)))
     rows, tensors = _Rows(outputs, inputs, mode == "forward", not regular), (*outputs.values(), *inputs.values())

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.nearby import largest
@@ -229,12 +230,12 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
 
 def norm(tensors: list[Tensor]) -> float:
     """The Euclidean norm of all entries; the largest is taken out, so that no square overflows."""
-    each = [t.detach().abs().double().reshape(-1).cpu() for t in tensors]
-    sizes = each[0] if len(each) == 1 else torch.cat([torch.zeros(0), *each])
-    largest = float(sizes.max()) if sizes.numel() else 0.0
-    if not math.isfinite(largest) or largest == 0.0:
-        return largest
-    return largest * float((sizes / largest).square().sum().sqrt())
+    each = [np.abs(as_numpy(t)).astype(np.float64).reshape(-1) for t in tensors]
+    sizes = each[0] if len(each) == 1 else np.concatenate([np.zeros(0), *each])
+    most = float(sizes.max()) if sizes.size else 0.0
+    if not math.isfinite(most) or most == 0.0:
+        return most
+    return most * math.sqrt(np.square(sizes / most).sum())
 
 
 def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
@@ -298,19 +299,26 @@ def contraction(result: str, operand: str, local: LocalMap, mark: str = "") -> t
 
     What has no name is a letter with the `mark`.
     """
-    inner, outer = index_letters(local.in_shape, local.out_shape)
     z = _symbol(result, RESULT + mark)
     a = _symbol(operand, LETTERS[local.position % len(LETTERS)] + mark)
-    einsum = f"{outer},{outer}{inner}->{inner}"
-    same = local.in_shape == local.out_shape
     splits = local.jacobian is not None and local.jacobian.splits
-    match local.structure:
+    return _notation(z, a, local.in_shape, local.out_shape, local.structure, splits, _factor(local))
+
+
+@lru_cache(maxsize=1024)
+def _notation(
+    z: str, a: str, in_shape: Shape, out_shape: Shape, structure: str, splits: bool, factor: str
+) -> tuple[str, str]:
+    inner, outer = index_letters(in_shape, out_shape)
+    einsum = f"{outer},{outer}{inner}->{inner}"
+    same = in_shape == out_shape
+    match structure:
         case "zero":
             right = "0"
         case "identity" | "diagonal" if same and splits:
             right = term(_at("v", inner), _at(z, inner), _at(a, inner), splits)
         case "identity" if same:
-            right = f"{_factor(local)}{_at('v', inner)}"
+            right = f"{factor}{_at('v', inner)}"
         case "diagonal" if same:
             right = f"{_at('v', inner)} · ∂{_at(z, inner)}/∂{_at(a, inner)}"
         case _:
