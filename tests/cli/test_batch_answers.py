@@ -29,6 +29,23 @@ KINKED = [
     ("x.half().exp()", [(3,)]),
 ]
 
+ONE = ["torch.relu({0})", "{0}.abs()", "torch.sqrt({0})", "torch.exp({0})", "torch.sort({0})[0]", "{0}.cumsum(0)",
+       "torch.softmax({0}, 0)", "({0}).clamp(-1, 1)", "torch.sign({0}) * x", "({0}).flip(0)", "torch.log({0})",
+       "({0}).max() + x", "torch.norm({0}) * w"]  # fmt: skip
+TWO = ["({0}) + ({1})", "({0}) * ({1})", "({0}) / ({1})", "torch.maximum({0}, {1})", "torch.where({0} > {1}, {0}, {1})",
+       "torch.outer({0}, {1}).sum(1)"]  # fmt: skip
+
+
+def composed(draw, depth):
+    """A random function of vectors x and w of one length: smooth or not, and of bounded domain or not."""
+    if not depth:
+        return draw.choice("xw")
+    parts = draw.choice([*ONE, *TWO])
+    return parts.format(composed(draw, depth - 1), composed(draw, draw.randint(0, depth - 1)))
+
+
+RANDOM = [(f"({composed(random.Random(seed), 3)}) * x + w", [(3,), (3,)]) for seed in range(12)]
+
 NUMBERS = {
     "ordinary": lambda draw: round(draw.gauss(0, 2), 3),
     "whole": lambda draw: float(draw.randint(-1, 1)),  # ties, zeros and kinks
@@ -85,7 +102,7 @@ def compared(document):
     return json.dumps(found) if "error" in found else document.strip()
 
 
-@pytest.mark.parametrize(("expression", "shapes"), [*FUNCTIONS, *KINKED])
+@pytest.mark.parametrize(("expression", "shapes"), [*FUNCTIONS, *KINKED, *RANDOM])
 def test_a_line_among_others_is_answered_as_alone(jvp, expression, shapes):
     """Each request comes after others for the same program, and again, and is compared with the command on its own."""
     draw = random.Random(expression)

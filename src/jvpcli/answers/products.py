@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -125,12 +126,18 @@ def multiply(
         parts = [gradient for (_, name), gradient in contributions.items() if name == x and gradient is not None]
         first, *others = parts or [torch.zeros_like(leaf).detach().expand((*counts, *leaf.shape))]
         totals[x] = sum(others, first + 0.0)  # no zero is negative in a sum
-    comparison = Comparison(
-        compared=sum(part.compared for part in comparisons),
-        not_finite=sum(part.not_finite for part in comparisons),
-        largest_difference=max((part.largest_difference for part in comparisons), default=0.0),
+    pushed = _pushforwards(derivatives, outputs, tangents)
+    return Products(totals, contributions, _all_of(comparisons), pushed, batched)
+
+
+def _all_of(parts: Sequence[Comparison]) -> Comparison:
+    if len(parts) == 1:
+        return parts[0]
+    return Comparison(
+        compared=sum(part.compared for part in parts),
+        not_finite=sum(part.not_finite for part in parts),
+        largest_difference=max((part.largest_difference for part in parts), default=0.0),
     )
-    return Products(totals, contributions, comparison, _pushforwards(derivatives, outputs, tangents), batched)
 
 
 def _stacked(gradients: list[Tensor | None]) -> Tensor | None:
@@ -139,8 +146,7 @@ def _stacked(gradients: list[Tensor | None]) -> Tensor | None:
     return torch.stack(reached) if reached else None
 
 
-@dataclass(frozen=True)
-class _Pair:
+class _Pair(NamedTuple):
     """One output and one input, and the two ways from the one's cotangent to the other's gradient."""
 
     problem: Problem
@@ -174,11 +180,11 @@ def _compare(pair: _Pair, eps: float) -> Comparison:
     direct = torch.zeros_like(contracted) if pair.gradient is None else pair.gradient
     with np.errstate(all="ignore"):
         difference = np.abs(as_numpy(contracted) - as_numpy(direct)).reshape(-1)
-    comparable = np.isfinite(difference)  # not where either is not
-    count = int(np.count_nonzero(comparable))
-    if count < difference.size:
-        difference = np.where(comparable, difference, 0.0)
-    off = float(difference.max()) if count else 0.0
+    count, off = difference.size, float(difference.max()) if difference.size else 0.0
+    if not math.isfinite(off):
+        comparable = np.isfinite(difference)  # not where either is not
+        count, difference = int(np.count_nonzero(comparable)), np.where(comparable, difference, 0.0)
+        off = float(difference.max())
     result = Comparison(count, difference.size - count, off)
     if off <= math.sqrt(eps) * largest(direct):  # spares the bound below, which goes through every entry
         return result

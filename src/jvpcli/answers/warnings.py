@@ -42,22 +42,34 @@ def notices(
     runs no more than is needed.
     """
     evaluation = problem.evaluation
+    shared, left_out, squares, last = problem.once("notices", lambda: _by_steps(problem))
+    infinite = tuple(not_finite(products.vjp, "∂L/∂"))
     return (
         *derivatives.notices,
-        *tied(problem),
+        *shared,
         *_unreached(problem, products),
-        *_not_differentiable(evaluation),
-        *(said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items()),
-        *_silent_failures(problem, products, losses),
+        *left_out,
+        *_silent_failures(problem, products, losses, bool(infinite)),
         *_nonlinear(problem),
-        *coupled_samples(evaluation),
-        *crossed(evaluation),
+        *coupled_samples(problem),
+        *squares,
         *not_finite(evaluation.outputs),
-        *not_finite(products.vjp, "∂L/∂"),
+        *infinite,
         *_artefacts(derivatives),
         *_kinks(problem, derivatives, losses),
-        *_truncated(evaluation),
-        *torch_warnings(evaluation),
+        *last,
+    )
+
+
+def _by_steps(problem: Problem) -> Sequence[tuple[Notice, ...]]:
+    """The warnings that follow from the steps and the shapes alone: of names, of what is left out, of squares, of lengths."""
+    evaluation = problem.evaluation
+    no_tensors = (said("graph_break", "no_tensor", name=name, what=what) for name, what in evaluation.left_out.items())
+    return (
+        tuple(tied(problem)),
+        (*_not_differentiable(evaluation), *no_tensors),
+        tuple(crossed(evaluation)),
+        (*_truncated(evaluation), *torch_warnings(evaluation)),
     )
 
 
@@ -231,16 +243,22 @@ DECOMPOSITIONS = frozenset(
 """Functions that may give the vectors of a repeated eigenvalue or singular value."""
 
 
-def _silent_failures(problem: Problem, products: Products, losses: Sequence[str] | None) -> Iterator[Notice]:
-    """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect."""
+def _silent_failures(
+    problem: Problem, products: Products, losses: Sequence[str] | None, infinite: bool
+) -> Iterator[Notice]:
+    """Failures that torch is silent about: measured where a look over the tape says that there is anything to suspect.
+
+    `infinite` says whether a product has an entry that is not finite.
+    """
     evaluation = problem.evaluation
-    entries = sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values()))
-    spoilt = not all(map(all_finite, products.vjp.values())) and any(bool(g.isnan().any()) for g in products.vjp.values())
+    spoilt = infinite and any(bool(g.isnan().any()) for g in products.vjp.values())
     if losses is None:
         suspicious = problem.once("suspicious", lambda: any(_suspicious(step, evaluation) for step in evaluation.tape))
     else:
         suspicious = any(kind != "decision" for kind in losses)
-    if entries > LARGEST_AGAIN or not (spoilt or suspicious):
+    if not (spoilt or suspicious):
+        return
+    if sum(t.numel() for t in (*evaluation.inputs.values(), *evaluation.outputs.values())) > LARGEST_AGAIN:
         return
     from jvpcli.answers.silent import measured  # loads much, and is seldom needed
 
@@ -313,12 +331,20 @@ BATCH_NORMS = frozenset(
 )
 
 
-def coupled_samples(evaluation: Evaluation) -> Iterator[Notice]:
+def coupled_samples(problem: Problem) -> Iterator[Notice]:
     """A notice for each step that makes an output sample depend on other samples of the batch."""
-    for step in evaluation.tape:
-        how = _how(step, evaluation)
-        if how is not None and evaluation.program is not None and _reaches_others(step, evaluation):
-            yield said("coupled", "coupled", step=evaluation.program.step_text(step), how=how)
+    evaluation = problem.evaluation
+    program = evaluation.program
+    if program is None:
+        return
+    for step, how in problem.once("coupling", lambda: _coupling(evaluation)):
+        if _reaches_others(step, evaluation):
+            yield said("coupled", "coupled", step=program.step_text(step), how=how)
+
+
+def _coupling(evaluation: Evaluation) -> list[tuple[Equation, str]]:
+    """The steps that may do so, and how."""
+    return [(step, how) for step in evaluation.tape if (how := _how(step, evaluation)) is not None]
 
 
 def crossed(evaluation: Evaluation) -> Iterator[Notice]:

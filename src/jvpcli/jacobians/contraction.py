@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import prod
 from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
-from jvpcli.jacobians.structure import PLACED, shared_axes, triangle
+from jvpcli.jacobians.structure import PLACED, Shapes, shared_axes, triangle
 from jvpcli.report import Contraction, Shape, Term, WorkedEntry
 
 LETTERS = ascii_lowercase[8:] + ascii_lowercase[:8] + ascii_uppercase
@@ -30,20 +31,23 @@ def contract(y: str, x: str, jacobian: LinearMap, v: Tensor, batched: bool = Fal
 
     With `batched` v holds several along an axis in front, and so does the result.
     """
-    input_axes, output_axes = index_letters(jacobian.in_shape, jacobian.out_shape)
+    einsum, formula = _notation(y, x, jacobian.in_shape, jacobian.out_shape, jacobian.splits, batched)
+    product = product_in_words(y, x, jacobian)
     if batched:
-        each = LETTERS[len(input_axes) + len(output_axes)]
-        return Contraction(
-            einsum=f"{each}{output_axes},{output_axes}{input_axes}->{each}{input_axes}",
-            formula=_formula(y, x, jacobian, input_axes, output_axes, each),
-            product=f"{SENTENCES['several']} {product_in_words(y, x, jacobian)}",
-        )
-    return Contraction(
-        einsum=f"{output_axes},{output_axes}{input_axes}->{input_axes}",
-        formula=_formula(y, x, jacobian, input_axes, output_axes),
-        product=product_in_words(y, x, jacobian),
-        entry=work_out(y, x, jacobian, v),
-    )
+        return Contraction(einsum, formula, f"{SENTENCES['several']} {product}")
+    return Contraction(einsum, formula, product, work_out(y, x, jacobian, v))
+
+
+@lru_cache(maxsize=256)
+def _notation(y: str, x: str, in_shape: Shape, out_shape: Shape, splits: bool, batched: bool) -> tuple[str, str]:
+    """The contraction as einsum, and in index notation."""
+    input_axes, output_axes = index_letters(in_shape, out_shape)
+    each = LETTERS[len(input_axes) + len(output_axes)] if batched else ""
+    left = f"∂{indexed('L', each)}/∂{indexed(x, input_axes)}"
+    total = f"Σ_{output_axes} " if output_axes else ""
+    at, y_at, x_at = indexed("v", each + output_axes), indexed(y, output_axes), indexed(x, input_axes)
+    einsum = f"{each}{output_axes},{output_axes}{input_axes}->{each}{input_axes}"
+    return einsum, f"{left} = {total}{term(at, y_at, x_at, splits)}"
 
 
 def index_letters(in_shape: Shape, out_shape: Shape) -> tuple[str, str]:
@@ -56,13 +60,6 @@ def index_letters(in_shape: Shape, out_shape: Shape) -> tuple[str, str]:
 def entry_label(name: str, index: tuple[int, ...]) -> str:
     """`y[0,1]`, or `y` for a 0-d tensor."""
     return f"{name}[{','.join(map(str, index))}]" if index else name
-
-
-def _formula(y: str, x: str, jacobian: LinearMap, input_axes: str, output_axes: str, each: str = "") -> str:
-    left = f"∂{indexed('L', each)}/∂{indexed(x, input_axes)}"
-    total = f"Σ_{output_axes} " if output_axes else ""
-    at, y_at, x_at = indexed("v", each + output_axes), indexed(y, output_axes), indexed(x, input_axes)
-    return f"{left} = {total}{term(at, y_at, x_at, jacobian.splits)}"
 
 
 def term(v: str, y: str, x: str, splits: bool) -> str:
@@ -81,17 +78,25 @@ EITHER_SIDE = "later or no earlier"
 
 def product_in_words(y: str, x: str, jacobian: LinearMap) -> str:
     """Which product this is: what the flattened sizes are and what the Jacobian's kind reduces it to."""
+    places = tuple(_places(y, x, jacobian).items()) if jacobian.structure in PLACED else ()
+    return _in_words(tuple(claims(jacobian)), y, x, jacobian.shapes, jacobian.nnz, _number(jacobian), places)
+
+
+@lru_cache(maxsize=256)
+def _in_words(
+    said: tuple[str, ...], y: str, x: str, shapes: Shapes, nnz: int | None, number: str, places: tuple[tuple[str, object], ...]
+) -> str:
+    (out_shape, in_shape), m, n = shapes, prod(shapes[0]), prod(shapes[1])
     facts = {
-        "y": y, "x": x, "m": jacobian.m, "n": jacobian.n, "size": jacobian.m * jacobian.n, "nnz": jacobian.nnz,
-        "in_shape": jacobian.in_shape, "out_shape": jacobian.out_shape, "number": _number(jacobian),
-        **_places(y, x, jacobian),
+        "y": y, "x": x, "m": m, "n": n, "size": m * n, "nnz": nnz, "in_shape": in_shape, "out_shape": out_shape,
+        "number": number, **dict(places),
     }  # fmt: skip
-    return " ".join(SENTENCES[claim].format(**facts) for claim in claims(jacobian))
+    return " ".join([SENTENCES[claim].format(**facts) for claim in said])
 
 
 def _places(y: str, x: str, jacobian: LinearMap) -> dict[str, object]:
     """Where the zeros of a kind are that is told by them."""
-    if jacobian.structure not in PLACED or not jacobian.nnz:
+    if not jacobian.nnz:
         return {"axes": "an axis", "side": EITHER_SIDE, "blocks": "some"}
     rows, cols, _ = jacobian.entries()
     where = rows.cpu().numpy(), cols.cpu().numpy()
@@ -250,15 +255,15 @@ def work_out(y: str, x: str, jacobian: LinearMap, v: Tensor) -> WorkedEntry | No
 
     None for a Jacobian that is too large or was not computed, for an empty one, and for complex tensors.
     """
-    size = jacobian.m * jacobian.n
+    m, n = jacobian.m, jacobian.n
     unknown = isinstance(jacobian, ComplexMap) or jacobian.nnz is None or v.is_complex()
-    if unknown or not 0 < size <= LARGEST_WORKED_OUT:
+    if unknown or not 0 < m * n <= LARGEST_WORKED_OUT:
         return None
-    weights, matrix = v.reshape(-1), jacobian.to_dense().reshape(jacobian.m, jacobian.n)
+    weights, matrix = v.reshape(m), jacobian.to_dense().reshape(m, n)
     factors, derivatives = as_numpy(weights), as_numpy(matrix)
     with np.errstate(all="ignore"):
         live = factors[:, None] * derivatives != 0
-    column = int(live.T.argmax()) // jacobian.m  # in which the first one is
+    column = int(live.any(0).argmax())  # in which the first one is
     rows = live[:, column].nonzero()[0]
     listed = rows[:MOST_TERMS]
     numbers = zip(listed.tolist(), factors[listed].tolist(), derivatives[listed, column].tolist(), strict=True)

@@ -173,13 +173,10 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     that is what tells a kink from a steep slope.  `sides` are the generic gradients on both sides, where they are
     known already.
     """
-    inputs, outputs = problem.leaves, problem.differentiable
-    coarsest = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), inputs.values()))
-    eps = max(_rounding_of(inputs), coarsest)
-    step = step_for_kinks(inputs, eps)
+    inputs, (eps, coarser, step) = problem.leaves, problem.once("kinks", lambda: _sight(problem))
     if step is None:
         return None
-    if sides is None or eps > _rounding_of(inputs):  # what is coarser on the way is a staircase from nearer by
+    if sides is None or coarser:  # what is coarser on the way is a staircase from nearer by
         below, above = (generic_gradient(problem, moved(inputs, sign * step, seed=1)) for sign in (-1, 1))
     else:
         below, above = sides
@@ -202,6 +199,14 @@ def find_kink(problem: Problem, sides: tuple[list[Tensor], list[Tensor]] | None 
     x = inputs[name].detach()
     index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), x.shape)) if x.dim() else ()
     return Kink(name, index, float(torch.real(x.reshape(-1)[place])))
+
+
+def _sight(problem: Problem) -> tuple[float, bool, float | None]:
+    """The coarsest rounding of inputs and operations, whether it is an operation's, and how far kinks are looked for."""
+    inputs, outputs = problem.leaves, problem.differentiable
+    coarsest = problem.once("rounding", lambda: coarsest_rounding(outputs.values(), inputs.values()))
+    own = _rounding_of(inputs)
+    return max(own, coarsest), coarsest > own, step_for_kinks(inputs, coarsest)
 
 
 def _roundings(problem: Problem, eps: float) -> list[Tensor]:

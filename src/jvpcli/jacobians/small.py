@@ -69,7 +69,8 @@ class SmallPlan:
     @cached_property
     def plan(self) -> Plan:
         """The plan of all outputs together."""
-        return plan_passes(self.targets, self.problem.leaves, self.mode)
+        asked = "passes", self.mode, *self.targets
+        return self.problem.once(asked, lambda: plan_passes(self.targets, self.problem.leaves, self.mode))
 
     @property
     def outputs(self) -> dict[str, OutputPlan]:
@@ -103,14 +104,17 @@ class SmallPlan:
     def derive(self, tell: Tell | None = None) -> Derivatives:
         """The maps with their structure, and the sides where they were seen; it is done too soon to `tell` of."""
         problem, outputs, plan = self.problem, self.targets, self.plan
+
+        def by_plan(ys: Named, xs: Named) -> Maps:
+            return maps_by_passes(ys, xs, self.plan)[0]
+
         together = self.together and self.mode != "forward" and problem.can_stack
         around = _look_around(problem, plan.mode) if together else None
-        sampled = cache(lambda: sample_maps(problem.leaves, problem.at, lambda ys, xs: maps_by_passes(ys, xs, plan)[0]))
+        seen = None if around is None else around.sample
+        sample = cache(partial(sample_maps, problem.leaves, problem.at, by_plan)) if seen is None else lambda: seen
         if around is None:
             maps, plan, notices = self._maps()
-            return Derivatives(with_kinds(problem, outputs, maps, sampled), plan, notices)
-        seen = around.sample
-        sample = sampled if seen is None else lambda: seen
+            return Derivatives(with_kinds(problem, outputs, maps, sample), plan, notices)
         return Derivatives(with_kinds(problem, outputs, around.maps, sample), plan, (), around.sides)
 
 
@@ -234,7 +238,7 @@ def with_kinds(
     `sample` gives the maps at another point.
     """
     found: dict[tuple[str, str], LinearMap] = {}
-    around = cache(lambda: others(problem))
+    around = cache(partial(others, problem)) if problem.decided else tuple
     for y_name, y in outputs.items():
         operations = _Operations(problem, y_name, y, around)
         for position, x_name in enumerate(problem.leaves):

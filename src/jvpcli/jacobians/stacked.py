@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jvpcli.attributes import cached_property
 from jvpcli.jacobians.linear_map import DenseMap
 from jvpcli.jacobians.nearby import all_finite, cotangents_for_kinks, two_sides
 from jvpcli.jacobians.operations import is_regular
@@ -42,7 +43,10 @@ class Around:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a pass: `count` at the point, as many at the sample, and with `sides` one below and one above."""
+    """The rows of a pass: `count` at the point, as many at the sample, and with `sides` one below and one above.
+
+    Outputs and inputs are those of any point, for their shapes, dtypes and devices.
+    """
 
     outputs: Named
     inputs: Named
@@ -59,7 +63,7 @@ class _Rows:
         """The tensors whose entries stand in a row."""
         return self.outputs if self.forward else self.inputs
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many entries these have."""
         return sum(t.numel() for t in self.counted.values())
@@ -73,16 +77,17 @@ class _Rows:
             start += t.numel()
         return stacks
 
-    def points(self, sample: Named) -> dict[str, Tensor]:
-        """The values of every input at each row."""
-        sides = two_sides(self.inputs) if self.sides else ()
+    def points(self, inputs: Named, sample: Named) -> dict[str, Tensor]:
+        """The values of every input at each row: these at the point."""
+        sides, count = two_sides(inputs) if self.sides else (), self.count
         return {
             name: torch.cat(
-                [_copies(x.detach(), self.count), _copies(sample[name], self.count), *[side[name][None] for side in sides]]
+                [_copies(x.detach(), count), _copies(sample[name], count), *[side[name][None] for side in sides]]
             ).requires_grad_()
-            for name, x in self.inputs.items()
+            for name, x in inputs.items()
         }
 
+    @cached_property
     def seeds(self) -> _Seeds:
         """What is pulled back."""
         generic, rows = cotangents_for_kinks(self.outputs), self.basis()
@@ -140,35 +145,41 @@ def look_around(problem: Problem, mode: str, sample: Named, known: Maps | None =
         sample: values of the inputs at which the maps are sampled, for the structure.
         known: the maps there, where an earlier pass has found them.
     """
-    outputs, inputs = problem.differentiable, problem.leaves
-    regular = problem.once("regular", lambda: not problem.weighed and all(map(is_regular, map(problem.below, outputs))))
-    rows = _Rows(outputs, inputs, mode == "forward", not regular)
-    tensors = (*outputs.values(), *inputs.values())
-    if (2 * rows.count + 2) * sum(t.numel() for t in tensors) > MOST_ENTRIES or any(t.is_complex() for t in tensors):
+    rows = problem.once(("rows", mode), lambda: _rows_of(problem, mode))
+    if rows is None:
         return None
-    seeds = problem.once(("seeds", mode), rows.seeds)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found, sides = _pass(problem, rows, seeds, sample)
+            found, sides = _pass(problem, rows, sample)
     except Exception:  # a step that cannot be stacked, or fails nearby: one place after the other, then
         return None
     blocks = [block.reshape(len(block), t.numel()) for block, t in zip(found, rows.reached.values(), strict=True)]
     maps = rows.cut(blocks, 0)
-    if not (_is_finite(maps) if regular else _believable(maps, outputs, inputs, seeds.generic)):
+    if not (_believable(maps, problem, rows.seeds.generic) if rows.sides else _is_finite(maps)):
         return None
     if known is None and _is_finite(sampled := rows.cut(blocks, rows.count)):
         known = sampled
     return Around(maps, known, sides)
 
 
+def _rows_of(problem: Problem, mode: str) -> _Rows | None:
+    """The rows; None where they are too many, or complex.  No side is looked at where the operations tell of no kink."""
+    outputs, inputs = ({name: t.detach() for name, t in ends.items()} for ends in (problem.differentiable, problem.leaves))
+    regular = not problem.weighed and all(map(is_regular, map(problem.below, outputs)))
+    rows, tensors = _Rows(outputs, inputs, mode == "forward", not regular), (*outputs.values(), *inputs.values())
+    entries = (2 * rows.count + 2) * sum(t.numel() for t in tensors)
+    return None if entries > MOST_ENTRIES or any(t.is_complex() for t in tensors) else rows
+
+
 def _is_finite(maps: Maps) -> bool:
     return all(all_finite(each.matrix) for each in maps.values())
 
 
-def _pass(problem: Problem, rows: _Rows, seeds: _Seeds, sample: Named) -> tuple[Sequence[Tensor], Sides]:
+def _pass(problem: Problem, rows: _Rows, sample: Named) -> tuple[Sequence[Tensor], Sides]:
     """What the maps are cut from, and the generic gradients on the sides."""
-    points, weights = rows.points(sample), seeds.weights if rows.forward else _copied(seeds.weights)
+    seeds, points = rows.seeds, rows.points(problem.leaves, sample)
+    weights = seeds.weights if rows.forward else _copied(seeds.weights)
     found = problem.stack(points)
     ys = [found[name] for name in rows.outputs]
     if any(y.shape != w.shape for y, w in zip(ys, weights, strict=True)):
@@ -190,8 +201,9 @@ def _grad(
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 
-def _believable(maps: Maps, outputs: Named, inputs: Named, generic: Sequence[Tensor]) -> bool:
+def _believable(maps: Maps, problem: Problem, generic: Sequence[Tensor]) -> bool:
     """Whether a backward pass of the evaluation itself gives what the maps give, for a generic cotangent."""
+    outputs, inputs = problem.differentiable, problem.leaves
     pulled = _grad(list(outputs.values()), generic, list(inputs.values()))
     weights = dict(zip(outputs, generic, strict=True))
     for (x, leaf), direct in zip(inputs.items(), pulled, strict=True):

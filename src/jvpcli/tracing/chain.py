@@ -181,7 +181,7 @@ def _alike(step: Step, first: Step, maps: tuple[LocalMap, ...]) -> tuple[LocalMa
 
     Maps that are the same at every point are the same; of those that are diagonal at every point one pass gives the entries.
     """
-    if None not in step.leaves and all(each.rigid for each in maps):
+    if all(each.rigid for each in maps) and not any(leaf is None for leaf in step.leaves):
         return maps
     if len(step.results) > 1 or not all(each.diagonal for each in maps):
         return None

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from jvpcli.errors import InternalError
 from jvpcli.jacobians import figures
+from jvpcli.jacobians.arrays import as_numpy
 from jvpcli.jacobians.contraction import entry_label, index_letters, term, unravel
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
+from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.structure import artefacts_in_words, without_artefacts
 from jvpcli.language.arrays import Array
@@ -63,6 +66,11 @@ class Traced:
         """The expression."""
         assert self.evaluation.program is not None
         return self.evaluation.program
+
+    @cached_property
+    def mark(self) -> str:
+        """What the letters of what has no name bear, where something is called as one of them."""
+        return "" if {*LETTERS, RESULT}.isdisjoint(self.labels.values()) else MARK
 
     def source(self, step: Step) -> str:
         """The text of a step on one line."""
@@ -222,12 +230,12 @@ def trace_step(traced: Traced, index: int, opened: bool) -> TraceStep:
 
 def norm(tensors: list[Tensor]) -> float:
     """The Euclidean norm of all entries; the largest is taken out, so that no square overflows."""
-    each = [t.detach().abs().double().reshape(-1).cpu() for t in tensors]
-    sizes = each[0] if len(each) == 1 else torch.cat([torch.zeros(0), *each])
-    largest = float(sizes.max()) if sizes.numel() else 0.0
-    if not math.isfinite(largest) or largest == 0.0:
-        return largest
-    return largest * float((sizes / largest).square().sum().sqrt())
+    each = [np.abs(as_numpy(t)).astype(np.float64).reshape(-1) for t in tensors]
+    sizes = each[0] if len(each) == 1 else np.concatenate([np.zeros(0), *each])
+    most = float(sizes.max()) if sizes.size else 0.0
+    if not math.isfinite(most) or most == 0.0:
+        return most
+    return most * math.sqrt(np.square(sizes / most).sum())
 
 
 def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
@@ -245,13 +253,12 @@ def _result(step: Step, main: int) -> tuple[Shape, str, np.ndarray | None]:
 
 def _local_jacobians(traced: Traced, index: int, opened: bool) -> Iterator[LocalJacobian]:
     step, passed = traced.chain.steps[index], traced.swept.contributions[index]
-    mark = MARK if not {*LETTERS, RESULT}.isdisjoint(traced.labels.values()) else ""
     for local in traced.maps[index]:
         if local.structure == "zero" and passed[local.position] is None:
             continue  # this result does not depend on this operand at all
         result = traced.labels[step.results[local.result].primal.number]
         operand = traced.labels[step.operands[local.position].number]
-        einsum, formula = contraction(result, operand, local, mark)
+        einsum, formula = contraction(result, operand, local, traced.mark)
         shape = local.out_shape + local.in_shape
         parts = local.jacobian.parts if opened and local.jacobian is not None else []
         arrays = [figures.array(part.reshape(shape)) for part in parts]
@@ -292,19 +299,26 @@ def contraction(result: str, operand: str, local: LocalMap, mark: str = "") -> t
 
     What has no name is a letter with the `mark`.
     """
-    inner, outer = index_letters(local.in_shape, local.out_shape)
     z = _symbol(result, RESULT + mark)
     a = _symbol(operand, LETTERS[local.position % len(LETTERS)] + mark)
-    einsum = f"{outer},{outer}{inner}->{inner}"
-    same = local.in_shape == local.out_shape
     splits = local.jacobian is not None and local.jacobian.splits
-    match local.structure:
+    return _notation(z, a, local.in_shape, local.out_shape, local.structure, splits, _factor(local))
+
+
+@lru_cache(maxsize=1024)
+def _notation(
+    z: str, a: str, in_shape: Shape, out_shape: Shape, structure: str, splits: bool, factor: str
+) -> tuple[str, str]:
+    inner, outer = index_letters(in_shape, out_shape)
+    einsum = f"{outer},{outer}{inner}->{inner}"
+    same = in_shape == out_shape
+    match structure:
         case "zero":
             right = "0"
         case "identity" | "diagonal" if same and splits:
             right = term(_at("v", inner), _at(z, inner), _at(a, inner), splits)
         case "identity" if same:
-            right = f"{_factor(local)}{_at('v', inner)}"
+            right = f"{factor}{_at('v', inner)}"
         case "diagonal" if same:
             right = f"{_at('v', inner)} · ∂{_at(z, inner)}/∂{_at(a, inner)}"
         case _:
@@ -318,7 +332,7 @@ def _at(name: str, axes: str) -> str:
 
 
 def _symbol(label: str, letter: str) -> str:
-    return label if label.isidentifier() and len(label) <= LONGEST_SYMBOL else letter
+    return label if len(label) <= LONGEST_SYMBOL and label.isidentifier() else letter
 
 
 def _factor(local: LocalMap) -> str:
@@ -333,13 +347,13 @@ def compare_swept(traced: Traced) -> tuple[Comparison, tuple[Notice, ...]]:
     Raises:
         InternalError: they differ by more than rounding although the replay gave the same values.
     """
-    pairs, worst, place, eps = [], 0.0, "", _coarsest(traced)
+    pairs, worst, place, scale, eps = [], 0.0, "", _scale(traced), _coarsest(traced)
     for name, direct in traced.gradients.items():
         x = traced.chain.inputs[name]
         swept = traced.swept.totals.get(x.number)
         zero = torch.zeros_like(x.tensor)
         pairs.append((zero if swept is None else swept, zero if direct is None else direct))
-        excess = _excess(*pairs[-1], _scale(traced), eps)
+        excess = _excess(*pairs[-1], scale, eps)
         if excess > worst:
             worst, place = excess, name
     result = _compared(pairs)
@@ -402,9 +416,8 @@ def _rows(jacobian: LinearMap) -> Tensor:
 
 def _scale(traced: Traced) -> Tensor:
     """The largest finite contribution anywhere: what a rounding is a part of."""
-    passed = [g for step in traced.swept.contributions for g in step if g is not None and g.numel()]
-    sizes = [torch.nan_to_num(g.abs().double(), nan=0.0, posinf=0.0).max() for g in passed]
-    return torch.stack(sizes).max() if sizes else torch.zeros(())
+    sizes = [largest(g) for step in traced.swept.contributions for g in step if g is not None]
+    return torch.tensor(max(sizes, default=0.0), dtype=torch.float64)
 
 
 def _coarsest(traced: Traced) -> float:
