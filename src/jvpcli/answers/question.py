@@ -56,6 +56,7 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
     """
     if problem is None:
         _refuse_detached(request)
+        _refuse_ended(request)
         problem = _read(request)
     try:
         _ = problem.evaluation
@@ -73,6 +74,25 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
 
         refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
+
+
+def _refuse_ended(request: Request) -> None:
+    """Refuse a program that ends in Python before what is asked of it.
+
+    Raises:
+        JvpError: PyTorch raises in one of the derivative calls before, in its words.
+    """
+    if request.earlier is None:
+        return
+    try:
+        pose(request.earlier)
+    except JvpError as error:
+        if error.torch_message is None:  # whether PyTorch raises can't be told
+            return
+        asked = next(each for each in reversed(request.calls or ()) if each.explained)
+        error.message = f"the program ends before what is asked: {error.message[:1].lower()}{error.message[1:]}"
+        error.hints = [f"--call {asked.number} (in Python call={asked.number}) asks for what comes after it all the same."]
+        raise
 
 
 def _refuse_two_devices(problem: Problem) -> None:
@@ -434,6 +454,8 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
         value = given.get(name, alone or "ones")
+        if value == IMPLICIT and not y.requires_grad:
+            raise _without_graph(request, name, position)
         if _word(value) == "none" or not y.requires_grad:
             continue
         if values and name not in given and alone is None and len(values) == len(pairs):
@@ -478,6 +500,17 @@ def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | Non
     from jvpcli.answers.implicit import refusal  # loaded only where a call without v was pasted
 
     return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
+
+
+def _without_graph(request: Request, name: str, position: int) -> NotDifferentiableError:
+    """An output of a derivative call that was pasted does not depend on anything that is differentiated."""
+    calls = [each for each in request.calls or () if each.explained]
+    place = position if len(calls) == 1 else 0
+    return NotDifferentiableError(
+        f"there is no graph: {name} does not depend on anything that requires a gradient",
+        hints=["make what it is computed from with requires_grad=True, or leave it out"],
+        torch_message=f"element {place} of tensors does not require grad and does not have a grad_fn",
+    )
 
 
 def _too_few(request: Request, values: list[Any], names: list[str]) -> UsageError:

@@ -195,7 +195,8 @@ def evaluate(
     """
     check_inputs(program, inputs)
     copy = changes_inputs(program)
-    graph = {*wrt, *tracked, *program.derived}
+    others = [name for name in program.inputs if program.derives and _can_require(inputs[name])]  # maybe leaves of its calls
+    graph = {*wrt, *tracked, *others}
     while True:
         leaves = {name: as_leaf(name, inputs[name], name in graph, copy) for name in program.inputs}
         readings = _readings(functions) if functions else None
@@ -560,7 +561,11 @@ def _with_bodies(equations: Sequence[Equation]) -> Iterator[Equation]:
 
 
 def _with_graph(x: Tensor) -> Tensor:
-    return x if x.requires_grad or not (x.is_floating_point() or x.is_complex()) else x.requires_grad_()
+    return x if x.requires_grad or not _can_require(x) else x.requires_grad_()
+
+
+def _can_require(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
 
 
 def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tensor:
@@ -573,7 +578,7 @@ def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tenso
     leaf = value.detach().clone() if copied else value.detach()
     if not differentiated:
         return leaf
-    if not (leaf.is_floating_point() or leaf.is_complex()):
+    if not _can_require(leaf):
         kind = str(leaf.dtype).removeprefix("torch.")
         raise NotDifferentiableError(
             f"`{name}` holds {kind} numbers: only floating and complex inputs have derivatives."

@@ -65,7 +65,7 @@ ACCELERATORS = frozenset(
     {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
 )
 CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
-"""What tells the time, which stands still here: a program may only show it."""
+"""What tells the time, of which a program may show what it likes, and make nothing else."""
 
 PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
 COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
@@ -497,7 +497,7 @@ class Expressions(Lowering):
             name = path.removeprefix("numpy.")
             return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
-            return Const(0.0)
+            return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
             return self.expr(node.args[0], depth)
         if path in COUNTED:

@@ -27,7 +27,8 @@ from jvpcli.language.leaves import (
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports
-from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.sessions import is_session
+from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -81,6 +82,9 @@ def as_meant(request: Request) -> Request:
         calls=pasted.calls or None,
         passed_over=pasted.passed_over or None,
         notes=pasted.notes,
+        earlier=None if request.call is not None or request.inputs or pasted.earlier is None else replace(
+            request, expression=pasted.earlier.expression, inputs=pasted.earlier.inputs
+        ),
         all_used=pasted.all_used and not request.wrt,
     )
     if pasted.seed is not None and not request.seed_given:
@@ -209,7 +213,10 @@ def read_pasted(
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
     kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
-    if found is not None and statements != written:  # what only concerns leaves before the last is another question
+    if found is not None and subject is not None and statements != written:  # leaves before the last are another question
+        earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
+        if earlier and not is_session(source):  # which goes on where one has failed
+            told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
     if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
@@ -229,11 +236,20 @@ def read_pasted(
         seed=own_seed,
         notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
+        earlier=told.earlier,
         passed_over=told.passed_over,
     )
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _apart(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:
+    """Some calls that go through the graph, with what they need, as a program of their own; None where there are none."""
+    asking = [statements[each.place] for each in calls if uses_graph(each.call)]
+    made = needed(ast.Module(asking, []), statements[: calls[-1].place])
+    kept, leaves = without_leaves([part for part in statements if part in asking or part in made], code)
+    return Pasted("\n".join([*(text_of(part, code) for part in kept), "torch.zeros(())"]), leaves) if asking else None
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:

@@ -252,6 +252,11 @@ def constructed(run: Run, equation: Equation) -> Operand:
     return run.plain(equation)
 
 
+def clock(run: Run, equation: Equation) -> Operand:
+    """`time.time()`: seconds that go on from one look at the clock to the next."""
+    return run.of_time(float(len(run.timed)))
+
+
 def typed(run: Run, equation: Equation) -> Operand:
     """`torch.LongTensor(values)`: a tensor of a list of numbers, or the numbers of a tensor of that dtype.
 
@@ -279,6 +284,7 @@ def _path(equation: Equation) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
+    "clock": clock,
     "random:construct": constructed,
     "numpy": numpys,
     "loop": loop,

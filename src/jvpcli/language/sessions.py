@@ -47,6 +47,11 @@ Line = tuple[int, str]
 """Where a line begins, and its text."""
 
 
+def is_session(source: str) -> bool:
+    """Whether lines of a text have the prompts of a session."""
+    return any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for line in source.splitlines())
+
+
 def typed(source: str) -> list[Line]:
     """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
     lines: list[Line] = []
@@ -54,7 +59,7 @@ def typed(source: str) -> list[Line]:
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
         lines.append((begin, source[begin : match.start()]))
         begin = match.end()
-    if not any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for _, line in lines):
+    if not is_session(source):
         shown = TENSOR.search(source) and not NAMED.search(source)
         return list(_without(lines, TENSOR)) if shown else lines
     if any(CELL.fullmatch(line) for _, line in lines):

@@ -263,13 +263,14 @@ class Reader:
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
 
     def _frees(self, last: Place) -> bool:
-        """Whether a call before has freed a part of the graph that a call goes through again."""
-        own = self._graph(last)
-        return uses_graph(last.call) and any(
-            uses_graph(each.call) and not _keeps_graph(each.call) and not own.isdisjoint(self._graph(each))
-            for each in self.calls
-            if each.place < last.place
-        )
+        """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""
+        freed: set[ast.stmt] = set()
+        for each in (each for each in self.calls if each.place <= last.place and uses_graph(each.call)):
+            graph = self._graph(each)
+            if not freed.isdisjoint(graph):
+                return True
+            freed |= set() if _keeps_graph(each.call) else graph
+        return False
 
     def _graph(self, each: Place) -> set[ast.stmt]:
         """The statements that make what a call differentiates of something else."""
