@@ -246,6 +246,8 @@ def _read(request: Request) -> Problem:
     called = [name for name in imports.functions if name.partition(".")[0] in words]
     if request.wrt is None and not frozen.isdisjoint(inputs):
         request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and _can_carry_gradient(x)))
+        if not request.wrt:
+            raise _all_frozen(inputs)
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
 
@@ -262,6 +264,14 @@ def _refuse_frozen(wanted: Iterable[str] | None, frozen: Collection[str]) -> Non
                 f"`{name}` is frozen: the program sets requires_grad to False for it, so it gets no gradient.",
                 torch_message="One of the differentiated Tensors does not require grad",
             )
+
+
+def _all_frozen(inputs: Iterable[str]) -> NotDifferentiableError:
+    return NotDifferentiableError(
+        "there is nothing to differentiate: the program sets requires_grad to False for all that it computes with",
+        explanation=f"That is {', '.join(inputs)}. Gradients would flow to an input, or to a parameter that is not frozen.",
+        torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
+    )
 
 
 @lru_cache(maxsize=16)

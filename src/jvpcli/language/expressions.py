@@ -46,7 +46,9 @@ TYPED: Mapping[str, str] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 
-USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim", "tqdm": "tqdm.tqdm"}
+USUAL: Mapping[str, str] = {
+    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
+}  # fmt: skip
 """What names mean that people use without showing their import, where nothing else has them."""
 
 WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}

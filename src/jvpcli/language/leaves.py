@@ -42,28 +42,34 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
     notes: list[str] = []
     for statement in statements:
         names = names_made(statement)
+        listed = isinstance(statement, ast.Assign) and isinstance(statement.value, (ast.List, ast.Tuple))
         inside = list(_leaves_inside(statement.value)) if isinstance(statement, ast.Assign) else []
         named = len(names) == 1 and names[0].isidentifier()
         if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
             found.append(statement)
             continue
         again = copied(statement)
-        for leaf in list(_leaves_inside(again.value)):
-            name = unused_name(f"{names[0]}_leaf", [*statements, *found])
+        for number, leaf in enumerate(list(_leaves_inside(again.value))):
+            name = unused_name(f"{names[0]}_{number if listed else 'leaf'}", [*statements, *found])
             found.append(without_places(assignment(name, copied(leaf))))
-            notes.append(UNNAMED.format(name=names[0], leaf=name))
+            notes += [] if listed else [UNNAMED.format(name=names[0], leaf=name)]
             again.value = _Instead(leaf, name).replaced(again.value)
         found.append(without_places(again))
     return found, notes
 
 
 def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
-    """The leaves that a value makes, but those in lists and functions of its own."""
-    if isinstance(value, ast.Call) and of_leaf(value) is not None:
+    """The leaves that a value makes, or that are the items of a list; but those in lists and functions of its own."""
+    if isinstance(value, (ast.List, ast.Tuple)):
+        yield from (item for item in value.elts if of_leaf(item) is not None)
+    elif isinstance(value, ast.Call) and of_leaf(value) is not None:
         yield value
-    elif not isinstance(value, (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)):
-        for part in ast.iter_child_nodes(value):
-            yield from _leaves_inside(part)
+    else:
+        yield from (leaf for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN) for leaf in _leaves_inside(part))
+
+
+OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+"""Lists and functions in a value, whose leaves have no names."""
 
 
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:

@@ -127,7 +127,7 @@ def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, with `f, params = make_functional(net)` of functorch in the words of torch.func.
+    """The statements, with `f, params = make_functional(net)` of functorch, maybe with buffers, in the words of torch.func.
 
     There the parameters are a dictionary: of a program that reads more of them than to give them on, nothing is changed.
     """
@@ -136,15 +136,17 @@ def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     made: dict[int, list[ast.stmt]] = {}
     for place, statement in enumerate(statements):
         names, call = names_made(statement), statement.value if isinstance(statement, ast.Assign) else None
-        is_made = isinstance(call, ast.Call) and path(call.func).rpartition(".")[2] == "make_functional" and len(call.args) == 1
+        maker = path(call.func).rpartition(".")[2] if isinstance(call, ast.Call) and len(call.args) == 1 else ""
+        is_made = len(names) == {"make_functional": 2, "make_functional_with_buffers": 3}.get(maker)
         net = path(call.args[0]) if isinstance(call, ast.Call) and is_made else ""
-        if len(names) != 2 or not all(map(str.isidentifier, (*names, net))):
+        if not all(map(str.isidentifier, (*names, net))):
             continue
-        function, parameters = names
+        function, parameters, *buffers = names
         if all(id(node) in given for node in nodes if isinstance(node, ast.Name) and node.id == parameters and (
             isinstance(node.ctx, ast.Load)
         )):  # fmt: skip
-            lines = f"{parameters} = dict({net}.named_parameters())\ndef {function}(parameters, *given):\n"
+            lines = f"{parameters} = dict({net}.named_parameters())\n{''.join(f'{name} = ()' for name in buffers)}\n"
+            lines += f"def {function}(parameters, {''.join(f'{name}, ' for name in buffers)}*given):\n"
             lines += f"    return torch.func.functional_call({net}, parameters, given)"
             made[place] = [without_places(part) for part in ast.parse(lines).body]
     return [part for place, statement in enumerate(statements) for part in made.get(place, [statement])]

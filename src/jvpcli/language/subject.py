@@ -227,7 +227,7 @@ class Reader:
         before, function = self.statements[: each.start], transformed(each.call)
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
-        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in meant.wrt]
+        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for each in meant.wrt for name in _listed(each, before)]
         meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
@@ -325,6 +325,13 @@ def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
     pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
     called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
     return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+
+
+def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
+    """The names in the list that a name stands for; any other name alone."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
+    found = [path(item) for item in items(made[-1])] if made and isinstance(made[-1], (ast.List, ast.Tuple)) else [name]
+    return found if all(map(str.isidentifier, found)) else [name]
 
 
 def _reads(text: str, names: set[str]) -> bool:
