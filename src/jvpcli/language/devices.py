@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from jvpcli.language.calls import path, without_places
-from jvpcli.language.names import class_of, constructed, copied, imported_paths
+from jvpcli.language.names import assigned, class_of, constructed, copied, imported_paths
 from jvpcli.language.spellings import without_itself
 from jvpcli.language.statements import assignment, of_leaf, unused_name
 
 NOTE = "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed"
+TYPED = re.compile(r"torch\.\w*Tensor")
 COPY = "{name} is a copy of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
 
 
@@ -53,6 +56,8 @@ class _Moves(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module) -> None:
         self.paths, self.modules = imported_paths(tree), {*constructed(tree)}
+        self.typed: dict[str, str] = {}
+        self.once = {name for name, count in Counter(assigned(tree.body)).items() if count == 1}
         self.classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
         self.modules |= {name for part in tree.body for name in self._moved_names(part)}
 
@@ -81,6 +86,10 @@ class _Moves(ast.NodeTransformer):
         owner = node.func.value
         return owner if self._is_module(owner) else ast.Call(ast.Attribute(owner, "clone", ast.Load()), [], [])
 
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name, which may be another one for `torch.FloatTensor`."""
+        return without_places(ast.parse(self.typed[node.id], mode="eval").body) if node.id in self.typed else node
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`torch.cuda.FloatTensor`"""
         self.generic_visit(node)
@@ -94,4 +103,9 @@ class _Moves(ast.NodeTransformer):
             node.value = ast.Constant("cpu")
             return node
         self.generic_visit(node)
+        if isinstance(node.value, ast.IfExp) and ast.dump(node.value.body) == ast.dump(node.value.orelse):
+            node.value = node.value.body
+        if TYPED.fullmatch(named := path(node.value)) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in self.once:
+            self.typed[node.targets[0].id] = named  # Tensor = torch.cuda.FloatTensor if cuda else torch.FloatTensor
+            return ast.copy_location(ast.Pass(), node)
         return without_itself(node, was)

@@ -12,6 +12,7 @@ from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
+from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -157,6 +158,7 @@ def read_pasted(
         return None
     code = "\n".join(text.lines)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
+    body = with_distributions(body) if "distributions" in source else body
     imported = with_imports(body)
     body = with_functional_call(imported)
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
