@@ -25,9 +25,10 @@ from jvpcli.language.statements import (
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
-    """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs."""
+    """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs, and none reads what one before makes."""
     parts = separated(statement) if isinstance(statement, ast.Assign) else []
-    if len(parts) < 2 or {*names_made(statement)} & set().union(*(free_names(part.value) for part in parts)):
+    names = names_made(statement)
+    if len(parts) < 2 or any(free_names(part.value) & {*names[:place]} for place, part in enumerate(parts)):
         return [statement]
     makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
     return [*parts] if makes else [statement]

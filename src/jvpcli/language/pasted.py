@@ -27,7 +27,7 @@ from jvpcli.language.leaves import (
 )
 from jvpcli.language.names import assigned, free_names, looking_hooks
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports
+from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports, with_known_flags
 from jvpcli.language.sessions import is_session
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
@@ -157,6 +157,7 @@ def read_pasted(
     except JvpError:
         return None
     code = "\n".join(text.lines)
+    tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
     body = with_distributions(body) if "distributions" in source else body
     imported = with_imports(body)
@@ -217,7 +218,7 @@ def read_pasted(
     kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
     if found is not None and subject is not None and statements != written:  # leaves before the last are another question
         earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
-        if earlier and not is_session(source):  # which goes on where one has failed
+        if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
             told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
     if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried

@@ -182,6 +182,8 @@ class Run:
         before = None if overwritten is None else _as_it_is(overwritten)
         if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
+        if overwritten is not None and self.is_numbers_alone(step.operands[0]):
+            raise _unseen(step, self.label)
         timed = self.is_of_time(*_all_operands(step))
         try:
             with running(step):
@@ -201,6 +203,14 @@ class Run:
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
+
+    def is_numbers_alone(self, operand: Operand) -> bool:
+        """Whether an operand is `x.data` of a tensor with a graph, behind which autograd does not see what is changed."""
+        step = next((step for step in self.tape if isinstance(operand, Ref) and step.slot == operand.slot), None)
+        if step is None or step.op != "method:detach" or not self.program.text(step.span).endswith(".data"):
+            return False
+        source = self.read(step.operands[0])
+        return isinstance(source, Tensor) and source.requires_grad
 
     def of_time(self, value: Any) -> Operand:
         """A number that is made of the time: a program may show it, and nothing is computed from it."""
@@ -573,7 +583,7 @@ def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
     name = label(step.operands[0])
     return EvaluationError(
         f"`{name}` is changed in place where autograd does not see it.",
-        explanation="Under torch.no_grad() the numbers are overwritten and the graph is not: the output would belong to other "
+        explanation="Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would belong to other "
         "inputs than its gradient does.",
         hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
     )
