@@ -207,7 +207,8 @@ class Run:
     def is_numbers_alone(self, operand: Operand) -> bool:
         """Whether an operand is `x.data` of a tensor with a graph, behind which autograd does not see what is changed."""
         step = next((step for step in self.tape if isinstance(operand, Ref) and step.slot == operand.slot), None)
-        if step is None or step.op != "method:detach" or not self.program.text(step.span).endswith(".data"):
+        text = "" if step is None or step.op != "method:detach" else self.program.text(step.span)
+        if step is None or not text.endswith(".data") or text.endswith(".grad.data"):
             return False
         source = self.read(step.operands[0])
         return isinstance(source, Tensor) and source.requires_grad
