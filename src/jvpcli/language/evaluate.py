@@ -283,9 +283,8 @@ def evaluate_value(
     check_inputs(program, scope)
     copy = changes_inputs(program)
     values = {name: as_leaf(name, scope[name], False, copy) for name in program.inputs}
-    run = _run(program, values, memory_limit, functions)
-    takes_derivatives = program.has_statements
-    with seeded(seed, values.values()), torch.set_grad_enabled(takes_derivatives), default_of(program):
+    with seeded(seed, values.values()), torch.set_grad_enabled(program.has_statements), default_of(program):
+        run = _run(program, values, memory_limit, functions)
         run.run(program.equations)
         found = run.read(run.on_tape(program.result))
     if isinstance(found, Array):  # a VALUE is a tensor
