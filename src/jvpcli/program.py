@@ -189,7 +189,7 @@ class Program:
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
     `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
-    functions, lists that change or derivative calls.  `derives`: there are calls of torch.autograd.grad or backward.  `default` is
+    functions, lists that change or derivative calls.  `derives`: torch.autograd.grad or backward is called.  `default` is
     the dtype that the text sets for new tensors.  `sites` says of a recorded program where in the user's files each slot was
     computed.
     """

@@ -426,12 +426,16 @@ def test_elsewhere_a_gpu_is_not_reached(jvp):
 ENDED = {
     "a complex output": "z = torch.ones(1, requires_grad=True, dtype=torch.complex128)\n(z * 1j).backward()\n"
     "z = torch.ones(2, requires_grad=True)\n(z ** 2).sum().backward()",
-    "a graph that is freed, of another leaf": "x = torch.ones(3, requires_grad=True)\ny = x.exp().sum()\ny.backward()\ny.backward()\n"
+    "a graph that is freed, of another leaf":
+    "x = torch.ones(3, requires_grad=True)\ny = x.exp().sum()\ny.backward()\ny.backward()\n"
     "x = torch.ones(3, requires_grad=True)\n(x ** 2).sum().backward()",
-    "a graph that is freed before the last adds up": "x = torch.ones(3, requires_grad=True)\nw = torch.ones(2, requires_grad=True)\n"
+    "a graph that is freed before the last adds up":
+    "x = torch.ones(3, requires_grad=True)\nw = torch.ones(2, requires_grad=True)\n"
     "y = x.exp().sum()\ny.backward()\ny.backward()\nw.sum().backward()",
-    "one of two that has no graph": "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\n(x * 2).sum().backward()\nw.exp().sum().backward()",
-    "an output without a graph": "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\ntorch.autograd.grad((w.sum(), x.sum()), w)",
+    "one of two that has no graph":
+    "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\n(x * 2).sum().backward()\nw.exp().sum().backward()",
+    "an output without a graph":
+    "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\ntorch.autograd.grad((w.sum(), x.sum()), w)",
     "all frozen": "net = nn.Linear(1, 1)\nfor p in net.parameters():\n    p.requires_grad = False\nnet(torch.ones(1)).backward()",
 }
 """Programs that end in a derivative call, the first in which PyTorch raises."""
@@ -468,7 +472,8 @@ WRITTEN_OTHERWISE = {
     "def f(ws, t):\n    return torch.tanh(t @ ws[0] + ws[1])\nt = torch.ones(4, 3)\n"
     "inner = torch.autograd.grad(f(ws, t).sum(), ws, create_graph=True)\n"
     "ws2 = [w - 0.1 * g for w, g in zip(ws, inner)]\nf(ws2, t).pow(2).sum().backward()\nfound = [w.grad for w in ws]",
-    "those that require a gradient, and a flag": "TWICE = True\nsizes = (2, 3)\nnet = nn.Sequential(nn.Linear(*sizes), nn.Linear(3, 1))\n"
+    "those that require a gradient, and a flag":
+    "TWICE = True\nsizes = (2, 3)\nnet = nn.Sequential(nn.Linear(*sizes), nn.Linear(3, 1))\n"
     "for p in net[0].parameters():\n    p.requires_grad = False\nt = torch.ones(5, 2)\n"
     "own = [p for p in net.parameters() if p.requires_grad]\nfor k in range(1):\n    loss = net(t).pow(2).sum()\n"
     "    if TWICE:\n        loss = loss * 2\n    loss.backward()\nfound = [p.grad for p in own]",

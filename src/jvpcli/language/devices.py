@@ -105,7 +105,8 @@ class _Moves(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.value, ast.IfExp) and ast.dump(node.value.body) == ast.dump(node.value.orelse):
             node.value = node.value.body
-        if TYPED.fullmatch(named := path(node.value)) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in self.once:
-            self.typed[node.targets[0].id] = named  # Tensor = torch.cuda.FloatTensor if cuda else torch.FloatTensor
+        target, named = path(node.targets[0]), path(node.value)
+        if TYPED.fullmatch(named) and target in self.once:
+            self.typed[target] = named  # Tensor = torch.cuda.FloatTensor if cuda else torch.FloatTensor
             return ast.copy_location(ast.Pass(), node)
         return without_itself(node, was)

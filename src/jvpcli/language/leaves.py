@@ -25,7 +25,7 @@ from jvpcli.language.statements import (
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
-    """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs, and none reads what one before makes."""
+    """`x, w = a, b` as two statements, where one makes a leaf, or one of some inputs, and none reads what one before makes."""
     parts = separated(statement) if isinstance(statement, ast.Assign) else []
     names = names_made(statement)
     if len(parts) < 2 or any(free_names(part.value) & {*names[:place]} for place, part in enumerate(parts)):
@@ -66,7 +66,8 @@ def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
     elif isinstance(value, ast.Call) and of_leaf(value) is not None:
         yield value
     else:
-        yield from (leaf for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN) for leaf in _leaves_inside(part))
+        parts = (part for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN))
+        yield from (leaf for part in parts for leaf in _leaves_inside(part))
 
 
 OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)

@@ -478,7 +478,7 @@ class _Maker:
         value = self.argument(node.value if isinstance(node, ast.Starred) else node)
         if not isinstance(node, ast.Starred):
             return [value]
-        return value if isinstance(value, (list, tuple)) else self.refuse(node)  # type: ignore[no-any-return]
+        return value if isinstance(value, (list, tuple)) else self.refuse(node)
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""

@@ -26,9 +26,16 @@ from jvpcli.language.leaves import (
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, looking_hooks
-from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports, with_known_flags
 from jvpcli.language.sessions import is_session
+from jvpcli.language.source import SourceText, read_source
+from jvpcli.language.statements import (
+    called_by,
+    is_passed_over,
+    opened,
+    with_functional_call,
+    with_imports,
+    with_known_flags,
+)
 from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of

@@ -84,7 +84,7 @@ class Run:
     calls have left in their `.grad`, `freed` what they have freed of the graph; `state` is where random numbers begin;
     `decisions` are the slots whose values decided what ran; `drawn` is numpy's own stream, once something draws from it;
     `seed` is what random numbers begin from; `lent` is where the memory of tensors begins that arrays share; `timed` are the
-    slots of numbers that are made of the time, which are on no tape.
+    slots of numbers that are made of the time, which are on no tape, `bare` those of `x.data` of an x with a graph.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Run:
         self.freed: set[Any] = set()
         self.lent: set[int] = set()
         self.timed: set[int] = set()
+        self.bare: set[int] = set()
         self.seed = torch.default_generator.initial_seed()
         self.leaves = [slot for slot in self.inputs if isinstance(x := self.values[slot], Tensor) and x.requires_grad]
         self.state = torch.default_generator.get_state() if program.has_statements else None
@@ -182,7 +183,7 @@ class Run:
         before = None if overwritten is None else _as_it_is(overwritten)
         if isinstance(owner, Array) and is_in_place(step.op):  # which may run again: from the array as it was
             step = replace(step, operands=(_kept(step.operands[0]), *step.operands[1:]))
-        if overwritten is not None and self.is_numbers_alone(step.operands[0]):
+        if overwritten is not None and not self.bare.isdisjoint(refs(step.operands[0])):
             raise _unseen(step, self.label)
         timed = self.is_of_time(*_all_operands(step))
         try:
@@ -200,18 +201,12 @@ class Run:
         if (lent := shared(step.op, value, arguments)) is not None and lent.numel():
             self.lent.add(lent.untyped_storage().data_ptr())
         result = self.record(step, value)
+        if step.op == "method:detach" and isinstance(owner, Tensor) and owner.requires_grad and isinstance(result, Ref):
+            text = self.program.text(step.span)
+            self.bare |= {result.slot} if text.endswith(".data") and not text.endswith(".grad.data") else set()
         if overwritten is not None and isinstance(result, Ref):
             self.changed_in_place(overwritten, before, result)
         return result
-
-    def is_numbers_alone(self, operand: Operand) -> bool:
-        """Whether an operand is `x.data` of a tensor with a graph, behind which autograd does not see what is changed."""
-        step = next((step for step in self.tape if isinstance(operand, Ref) and step.slot == operand.slot), None)
-        text = "" if step is None or step.op != "method:detach" else self.program.text(step.span)
-        if step is None or not text.endswith(".data") or text.endswith(".grad.data"):
-            return False
-        source = self.read(step.operands[0])
-        return isinstance(source, Tensor) and source.requires_grad
 
     def of_time(self, value: Any) -> Operand:
         """A number that is made of the time: a program may show it, and nothing is computed from it."""
@@ -584,8 +579,8 @@ def _unseen(step: Equation, label: Callable[[Operand | None], str]) -> JvpError:
     name = label(step.operands[0])
     return EvaluationError(
         f"`{name}` is changed in place where autograd does not see it.",
-        explanation="Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would belong to other "
-        "inputs than its gradient does.",
+        explanation="Under torch.no_grad(), and through .data, numbers are overwritten and the graph is not: the output would "
+        "belong to other inputs than its gradient does.",
         hints=[f"Work on a copy: {name} = {name}.clone()."] if name.isidentifier() else [],
     )
 

@@ -227,7 +227,8 @@ class Reader:
         before, function = self.statements[: each.start], transformed(each.call)
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
-        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for each in meant.wrt for name in _listed(each, before)]
+        names = [name for each in meant.wrt for name in _listed(each, before)]
+        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in names]
         meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
