@@ -123,7 +123,8 @@ class Problem:
         """The outputs that a gradient can flow from; maybe none."""
         outputs = self.evaluation.outputs.items()
         found = {name: y for name, y in outputs if y.requires_grad and (y.is_floating_point() or y.is_complex())}
-        return {name: y for name, y in found.items() if self._reaches(y)} if self.tracked else found
+        others = any(x.requires_grad for name, x in self.evaluation.inputs.items() if name not in self.evaluation.wrt)
+        return {name: y for name, y in found.items() if self._reaches(y)} if others else found
 
     @cached_property
     def weighed(self) -> bool:

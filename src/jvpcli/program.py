@@ -125,6 +125,7 @@ class Equation:
     `with:torch.no_grad` a body that runs inside of what is named
     `return`, `break`, … leave a function, a loop, a turn; `raise` the program
     `random:seed`        random numbers begin anew from operand 0; `random:construct`: they go on as behind the making of a module
+    `clock:time.time`    the time, which is never on a tape
     `set`                the slot of a name that is assigned while the program runs stands for operand 0 from here on
     `outer`, `unset`     the same for a name of what is around the function (`global`, `nonlocal`); `del` of a name
     `function:NAME`      a function: operands are the defaults of its last parameters, keywords those of named ones
@@ -188,8 +189,8 @@ class Program:
     `inputs[i]` lives in slot i.  `result` is what the last statement gives; `result_names` are the names that the
     last statement gives its parts (None where it gives none), or None if the parts are not known before evaluating.
     `names` are the names that the text assigns, with what each stands for at the end.  `has_statements`: there are blocks,
-    functions, lists that change or derivative calls.  `derived` are the inputs that its derivative calls ask for.  `default`
-    is the dtype that the text sets for new tensors.  `sites` says of a recorded program where in the user's files each slot was
+    functions, lists that change or derivative calls.  `derives`: torch.autograd.grad or backward is called.  `default` is
+    the dtype that the text sets for new tensors.  `sites` says of a recorded program where in the user's files each slot was
     computed.
     """
 
@@ -203,7 +204,7 @@ class Program:
     names: tuple[tuple[str, Operand], ...] = ()
     has_statements: bool = False
     default: str | None = None
-    derived: tuple[str, ...] = ()
+    derives: bool = False
     sites: Mapping[int, Site] = field(default_factory=dict)
 
     def text(self, span: Span) -> str:

@@ -421,3 +421,140 @@ def test_a_leaf_that_is_moved_is_none_any_more(jvp):
 def test_elsewhere_a_gpu_is_not_reached(jvp):
     for text in ("x.cuda()", "torch.cuda.FloatTensor([1.]) * x"):
         assert json.loads(jvp("inspect", text, "--x", "1,2", "--json").out)["error"]["code"] == "forbidden"
+
+
+ENDED = {
+    "a complex output": "z = torch.ones(1, requires_grad=True, dtype=torch.complex128)\n(z * 1j).backward()\n"
+    "z = torch.ones(2, requires_grad=True)\n(z ** 2).sum().backward()",
+    "a graph that is freed, of another leaf":
+    "x = torch.ones(3, requires_grad=True)\ny = x.exp().sum()\ny.backward()\ny.backward()\n"
+    "x = torch.ones(3, requires_grad=True)\n(x ** 2).sum().backward()",
+    "a graph that is freed before the last adds up":
+    "x = torch.ones(3, requires_grad=True)\nw = torch.ones(2, requires_grad=True)\n"
+    "y = x.exp().sum()\ny.backward()\ny.backward()\nw.sum().backward()",
+    "one of two that has no graph":
+    "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\n(x * 2).sum().backward()\nw.exp().sum().backward()",
+    "an output without a graph":
+    "x = torch.ones(3)\nw = torch.ones(2, requires_grad=True)\ntorch.autograd.grad((w.sum(), x.sum()), w)",
+    "all frozen": "net = nn.Linear(1, 1)\nfor p in net.parameters():\n    p.requires_grad = False\nnet(torch.ones(1)).backward()",
+}
+"""Programs that end in a derivative call, the first in which PyTorch raises."""
+
+
+@pytest.mark.parametrize("text", ENDED.values(), ids=ENDED)
+def test_a_call_that_raises_ends_a_program(jvp, text):
+    with pytest.raises(RuntimeError) as caught:
+        run(text.split("\n\n"))
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert error["torch_message"] == str(caught.value)
+
+
+def test_what_comes_behind_a_call_that_raises(jvp):
+    text = ENDED["a complex output"]
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert error["message"].startswith("the program ends before what is asked: backward() was called on a complex128 number")
+    assert error["hints"] == ["--call 2 (in Python call=2) asks for what comes after it all the same."]
+    session_ = "\n".join(f">>> {line}" for line in text.split("\n"))
+    for given, options in ((text, ("--call", "2")), (text, ("--z", "1,1")), (session_, ())):  # a session goes on
+        document = json.loads(jvp("inspect", "-", *options, "--json", stdin=given).out)
+        assert document["vjp"]["z"]["value"] == [2, 2]
+
+
+def test_an_earlier_call_by_a_leaf_that_the_last_leaves_out(jvp):
+    text = "x = torch.ones(2, requires_grad=True)\nw = torch.tensor([1., 2.], requires_grad=True)\n"
+    text += "(x ** 2).sum().backward()\ntorch.autograd.grad((w ** 3).sum(), w)"
+    assert json.loads(jvp("inspect", "-", "--json", stdin=text).out)["vjp"]["w"]["value"] == [3, 12]
+
+
+WRITTEN_OTHERWISE = {
+    "leaves in a list, of memory that is filled at once": "torch.random.manual_seed(3)\n"
+    "ws = [torch.Tensor(3, 2).uniform_(-1., 1.).requires_grad_(), torch.empty(2).zero_().requires_grad_()]\n"
+    "def f(ws, t):\n    return torch.tanh(t @ ws[0] + ws[1])\nt = torch.ones(4, 3)\n"
+    "inner = torch.autograd.grad(f(ws, t).sum(), ws, create_graph=True)\n"
+    "ws2 = [w - 0.1 * g for w, g in zip(ws, inner)]\nf(ws2, t).pow(2).sum().backward()\nfound = [w.grad for w in ws]",
+    "those that require a gradient, and a flag":
+    "TWICE = True\nsizes = (2, 3)\nnet = nn.Sequential(nn.Linear(*sizes), nn.Linear(3, 1))\n"
+    "for p in net[0].parameters():\n    p.requires_grad = False\nt = torch.ones(5, 2)\n"
+    "own = [p for p in net.parameters() if p.requires_grad]\nfor k in range(1):\n    loss = net(t).pow(2).sum()\n"
+    "    if TWICE:\n        loss = loss * 2\n    loss.backward()\nfound = [p.grad for p in own]",
+    "a class's network on a GPU that is not there": "use_cuda = torch.cuda.is_available()\n"
+    "Tensor = torch.cuda.FloatTensor if use_cuda else torch.FloatTensor\nclass Net(nn.Module):\n    def __init__(self):\n"
+    "        super().__init__()\n        self.lin = nn.Linear(2, 1)\n    def forward(self, t):\n        return self.lin(t)\n"
+    "net = Net()\nif use_cuda:\n    net.cuda()\nfake = Tensor(4, 1).fill_(1.5)\nt = torch.rand(4, 2)\n"
+    "(net(t) * fake).pow(2).sum().backward()\nfound = [p.grad for p in net.parameters()]",
+    "distributions": "import torch.distributions as D\nfrom torch.distributions import Categorical\n"
+    "logits = torch.randn(4, 3, requires_grad=True)\nmu = torch.zeros(2, requires_grad=True)\ndef step(logits):\n"
+    "    m = Categorical(logits=logits)\n    a = m.sample()\n    return m.log_prob(a), m.entropy(), m.probs\n"
+    "lp, ent, p = step(logits)\nq = D.Normal(mu, torch.tensor([1., 2.]))\nz = q.rsample((3,))\ns = q.sample()\n"
+    "b = D.Bernoulli(probs=torch.sigmoid(mu + 0.3))\nk = Categorical(torch.softmax(logits, -1) * 2)\n"
+    "total = lp.sum() - ent.sum() + p.max() + (z ** 3).sum() + q.log_prob(s).sum() + q.mean.sum() - q.entropy().sum()\n"
+    "total = total + b.log_prob(b.sample()).sum() + b.entropy().sum() + k.log_prob(torch.tensor(1)).sum()\n"
+    "total.backward()\nfound = [logits.grad, mu.grad]",
+    "two names at once, one read by its own": "t = torch.ones(2)\ny = torch.tensor(3.)\n"
+    "t, y = Variable(t * 2, requires_grad=True), Variable(y)\n(t ** 2 * y).sum().backward()\nfound = [t.grad]",
+}
+"""Scripts that say what the language has in other words; `found` are the gradients that Python finds."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("text", WRITTEN_OTHERWISE.values(), ids=WRITTEN_OTHERWISE)
+def test_what_is_written_otherwise(jvp, text):
+    scope, _ = run([text])
+    *lines, _ = text.split("\n")
+    done = jvp("inspect", "-", "--json", stdin="\n".join(lines))
+    found = [torch.tensor(x["value"]) for x in json.loads(done.out)["vjp"].values()]
+    torch.testing.assert_close(found, scope["found"])
+
+
+def test_a_value_that_a_distribution_does_not_have(jvp):
+    text = "p = torch.tensor(0.2, requires_grad=True)\ntorch.distributions.Bernoulli(p).log_prob(torch.tensor(2.)).backward()"
+    with pytest.raises(ValueError, match="found invalid values"):
+        exec(text, {"torch": torch})
+    assert "found invalid values" in json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]["explanation"]
+
+
+def test_the_time_may_be_shown_and_is_not_computed_with(jvp):
+    text = "import time\nx = torch.tensor([1., 2.], requires_grad=True)\nt0 = time.time()\ndef f(x):\n    t = time.time()\n"
+    text += "    y = (x ** 2).sum()\n    took = round((time.time() - t) * 1e3 / 2, 2)\n    print(took)\n    return y\n"
+    document = json.loads(jvp("inspect", "-", "--json", stdin=f"{text}f(x).backward()\nprint(x.grad / (time.time() - t0))").out)
+    assert document["vjp"]["x"]["value"] == [2, 4]
+    for rest in ("(f(x) * (time.time() - t0)).backward()", "if time.time() - t0 > 1:\n    x = x * 2\nf(x).backward()"):
+        error = json.loads(jvp("inspect", "-", "--json", stdin=text + rest).out)["error"]
+        assert error["message"].startswith("The time is another in each run")
+
+
+def test_what_is_changed_through_data_is_not_differentiated(jvp):
+    text = "a = torch.tensor([1., 2.], requires_grad=True)\nout = a.sigmoid()\nc = out.data\nc.zero_()\nout.sum().backward()"
+    scope, _ = run([text])
+    assert scope["a"].grad.tolist() == [0, 0]  # and nothing is said of it
+    error = json.loads(jvp("inspect", "-", "--json", stdin=text).out)["error"]
+    assert (error["message"], error["torch_message"]) == ("`c` is changed in place where autograd does not see it.", None)
+
+
+def test_a_page_whose_cells_stand_below_their_number(jvp):
+    text = "Autograd\n\n[3]:\na = torch.tensor([2., 3.], requires_grad=True)\n\n[4]:\ny = a ** 3\ny\n[4]:\ntensor([8., 27.])\n\n"
+    text += "[5]:\ny.backward(gradient=torch.tensor([1., 1.]))\n[6]:\na.grad == 3 * a ** 2\n[6]:\ntensor([True, True])"
+    assert json.loads(jvp("inspect", "-", "--json", stdin=text).out)["vjp"]["a"]["value"] == [12, 27]
+
+
+DRAWN = """
+net = nn.Linear(2, 1)
+def mixed(a, b):
+    return torch.Tensor(np.random.random((a.size(0), 1))) * a + b
+t = torch.randn(3, 2)
+x = mixed(t, torch.rand(3, 2)).requires_grad_(True)
+y = net(x).pow(2)
+g = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)[0]
+loss = (g.norm(2, dim=1) - 1).pow(2).mean()
+loss.backward()
+"""
+
+
+def test_what_is_drawn_is_the_same_in_each_command(jvp):
+    first, again, traced = (json.loads(jvp(name, "-", "--json", stdin=DRAWN).out) for name in ("inspect", "inspect", "trace"))
+    assert first["vjp"] == again["vjp"] == traced["vjp"]
+    scope, _ = run([f"np.random.seed(0){DRAWN.rstrip()}"])
+    torch.testing.assert_close(torch.tensor(first["outputs"]["loss"]["value"]), scope["loss"].detach())
+    assert json.loads(jvp("check", "-", "--json", stdin=DRAWN).out)["verdict"] == "pass"
+    value = json.loads(jvp("inspect", "x", "--x", "torch.tensor(np.random.rand(2))", "--json").out)["inputs"]["x"]["value"]
+    assert value == pytest.approx(np.random.RandomState(0).rand(2).tolist(), rel=1e-6)

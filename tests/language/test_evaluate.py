@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jvpcli.errors import EvaluationError, JvpError, LimitError, NotDifferentiableError, ShapeMismatchError
-from jvpcli.language.evaluate import Evaluation, evaluate, evaluate_function, evaluate_value, flatten
+from jvpcli.language.evaluate import Evaluation, evaluate, evaluate_function, evaluate_value
 from jvpcli.language.operations import apply_operation, is_in_place, named_constant
+from jvpcli.language.outputs import flatten
 from jvpcli.language.parse import parse
 from jvpcli.program import Const, Operand, Pack, Program, Ref
 

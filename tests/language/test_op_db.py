@@ -24,7 +24,8 @@ from torch import Tensor
 
 import jvpcli
 from jvpcli.errors import EvaluationError, NotDifferentiableError
-from jvpcli.language.evaluate import evaluate, flatten
+from jvpcli.language.evaluate import evaluate
+from jvpcli.language.outputs import flatten
 from jvpcli.language.parse import parse
 
 pytest.importorskip("expecttest", reason="torch's operator database needs expecttest")

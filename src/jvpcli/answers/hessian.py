@@ -37,7 +37,7 @@ from jvpcli.jacobians.nearby import elsewhere, largest, moved
 from jvpcli.jacobians.operations import coarsest_rounding
 from jvpcli.jacobians.passes import grad, vjp
 from jvpcli.jacobians.small import Derivatives
-from jvpcli.language.evaluate import ordinary
+from jvpcli.language.outputs import ordinary
 from jvpcli.problem import Named, Problem
 from jvpcli.report import Comparison, Notice, Plan
 from jvpcli.report.hessian import Eigenvalues, HessianReport, Trace, gradient_name

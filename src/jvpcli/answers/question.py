@@ -56,6 +56,7 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
     """
     if problem is None:
         _refuse_detached(request)
+        _refuse_ended(request)
         problem = _read(request)
     try:
         _ = problem.evaluation
@@ -73,6 +74,25 @@ def pose(request: Request, problem: Problem | None = None) -> Problem:
 
         refuse_unreached(problem.evaluation, request.wrt or (), UNUSED)
     return problem
+
+
+def _refuse_ended(request: Request) -> None:
+    """Refuse a program that ends in Python before what is asked of it.
+
+    Raises:
+        JvpError: PyTorch raises in one of the derivative calls before, in its words.
+    """
+    if request.earlier is None:
+        return
+    try:
+        pose(request.earlier)
+    except JvpError as error:
+        if error.torch_message is None:  # whether PyTorch raises can't be told
+            return
+        asked = next(each for each in reversed(request.calls or ()) if each.explained)
+        error.message = f"the program ends before what is asked: {error.message[:1].lower()}{error.message[1:]}"
+        error.hints = [f"--call {asked.number} (in Python call={asked.number}) asks for what comes after it all the same."]
+        raise
 
 
 def _refuse_two_devices(problem: Problem) -> None:
@@ -226,6 +246,8 @@ def _read(request: Request) -> Problem:
     called = [name for name in imports.functions if name.partition(".")[0] in words]
     if request.wrt is None and not frozen.isdisjoint(inputs):
         request = replace(request, wrt=tuple(name for name, x in inputs.items() if name not in frozen and _can_carry_gradient(x)))
+        if not request.wrt:
+            raise _all_frozen(inputs)
     wrt = _wrt(request, inputs, lambda: imports.read_by(called))
     return Problem(program, inputs, wrt, seed, limit, imports.functions, reads, tied=tied, handles=handles)
 
@@ -242,6 +264,14 @@ def _refuse_frozen(wanted: Iterable[str] | None, frozen: Collection[str]) -> Non
                 f"`{name}` is frozen: the program sets requires_grad to False for it, so it gets no gradient.",
                 torch_message="One of the differentiated Tensors does not require grad",
             )
+
+
+def _all_frozen(inputs: Iterable[str]) -> NotDifferentiableError:
+    return NotDifferentiableError(
+        "there is nothing to differentiate: the program sets requires_grad to False for all that it computes with",
+        explanation=f"That is {', '.join(inputs)}. Gradients would flow to an input, or to a parameter that is not frozen.",
+        torch_message="element 0 of tensors does not require grad and does not have a grad_fn",
+    )
 
 
 @lru_cache(maxsize=16)
@@ -434,6 +464,8 @@ def read_cotangents(request: Request, evaluation: Evaluation) -> dict[str, Weigh
     weights = {}
     for position, (name, y) in enumerate(outputs.items()):
         value = given.get(name, alone or "ones")
+        if value == IMPLICIT and not y.requires_grad:
+            raise _without_graph(request, name, position)
         if _word(value) == "none" or not y.requires_grad:
             continue
         if values and name not in given and alone is None and len(values) == len(pairs):
@@ -478,6 +510,17 @@ def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | Non
     from jvpcli.answers.implicit import refusal  # loaded only where a call without v was pasted
 
     return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
+
+
+def _without_graph(request: Request, name: str, position: int) -> NotDifferentiableError:
+    """An output of a derivative call that was pasted does not depend on anything that is differentiated."""
+    calls = [each for each in request.calls or () if each.explained]
+    place = position if len(calls) == 1 else 0
+    return NotDifferentiableError(
+        f"there is no graph: {name} does not depend on anything that requires a gradient",
+        hints=["make what it is computed from with requires_grad=True, or leave it out"],
+        torch_message=f"element {place} of tensors does not require grad and does not have a grad_fn",
+    )
 
 
 def _too_few(request: Request, values: list[Any], names: list[str]) -> UsageError:

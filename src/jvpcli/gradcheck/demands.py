@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jvpcli.gradcheck.modes import raised_in
 from jvpcli.gradcheck.vectors import RealFunction, steady
-from jvpcli.language.evaluate import ordinary
+from jvpcli.language.outputs import ordinary
 from jvpcli.language.readings import custom_functions
 
 UNDEFINED, BATCHED, PUSHED = "undefined cotangents", "many cotangents at once", "many tangents at once"

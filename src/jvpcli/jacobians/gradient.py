@@ -15,7 +15,8 @@ from torch import Tensor
 from jvpcli.attributes import cached_property
 from jvpcli.jacobians.nearby import largest
 from jvpcli.jacobians.passes import paired
-from jvpcli.language.evaluate import Evaluation, ordinary
+from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.outputs import ordinary
 from jvpcli.problem import Named, Problem
 from jvpcli.report.hessian import gradient_name
 

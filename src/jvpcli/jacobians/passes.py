@@ -19,7 +19,7 @@ from torch.autograd.graph import (  # autograd.grad itself loads a symbolic alge
 )
 
 from jvpcli.jacobians.linear_map import ComplexMap, DenseMap, LinearMap
-from jvpcli.language.evaluate import ordinary
+from jvpcli.language.outputs import ordinary
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 

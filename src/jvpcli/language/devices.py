@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from jvpcli.language.calls import path, without_places
-from jvpcli.language.names import class_of, constructed, copied, imported_paths
-from jvpcli.language.source import without_itself
+from jvpcli.language.names import assigned, class_of, constructed, copied, imported_paths
+from jvpcli.language.spellings import without_itself
 from jvpcli.language.statements import assignment, of_leaf, unused_name
 
 NOTE = "what is moved to a GPU stays where it is here, as a copy; --device says where the answer is computed"
+TYPED = re.compile(r"torch\.\w*Tensor")
 COPY = "{name} is a copy of the leaf {leaf}, and no leaf itself: its .grad is None in PyTorch"
 
 
@@ -53,21 +56,24 @@ class _Moves(ast.NodeTransformer):
 
     def __init__(self, tree: ast.Module) -> None:
         self.paths, self.modules = imported_paths(tree), {*constructed(tree)}
+        self.typed: dict[str, str] = {}
+        self.once = {name for name, count in Counter(assigned(tree.body)).items() if count == 1}
+        self.classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
         self.modules |= {name for part in tree.body for name in self._moved_names(part)}
 
     def _moved_names(self, statement: ast.stmt) -> Sequence[str]:
-        """The names of `net = nn.Linear(2, 1).cuda()`."""
+        """The names of `net = nn.Linear(2, 1).cuda()`, and of objects of the program's own classes."""
         value = statement.value if isinstance(statement, ast.Assign) else None
         while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and not class_of(value.func, self.paths):
             value = value.func.value
-        made = isinstance(value, ast.Call) and class_of(value.func, self.paths)
+        made = isinstance(value, ast.Call) and (class_of(value.func, self.paths) or path(value.func) in self.classes)
         targets = statement.targets if isinstance(statement, ast.Assign) and made else []
         return [part.id for part in targets if isinstance(part, ast.Name)]
 
     def _is_module(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name):
             return node.id in self.modules
-        return isinstance(node, ast.Call) and bool(class_of(node.func, self.paths))
+        return isinstance(node, ast.Call) and (bool(class_of(node.func, self.paths)) or path(node.func) in self.classes)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call, and those in it."""
@@ -79,6 +85,10 @@ class _Moves(ast.NodeTransformer):
             return node
         owner = node.func.value
         return owner if self._is_module(owner) else ast.Call(ast.Attribute(owner, "clone", ast.Load()), [], [])
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name, which may be another one for `torch.FloatTensor`."""
+        return without_places(ast.parse(self.typed[node.id], mode="eval").body) if node.id in self.typed else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`torch.cuda.FloatTensor`"""
@@ -93,4 +103,10 @@ class _Moves(ast.NodeTransformer):
             node.value = ast.Constant("cpu")
             return node
         self.generic_visit(node)
+        if isinstance(node.value, ast.IfExp) and ast.dump(node.value.body) == ast.dump(node.value.orelse):
+            node.value = node.value.body
+        target, named = path(node.targets[0]), path(node.value)
+        if TYPED.fullmatch(named) and target in self.once:
+            self.typed[target] = named  # Tensor = torch.cuda.FloatTensor if cuda else torch.FloatTensor
+            return ast.copy_location(ast.Pass(), node)
         return without_itself(node, was)

@@ -46,7 +46,9 @@ TYPED: Mapping[str, str] = {
 }  # fmt: skip
 """Older names for torch.tensor of a list, with the dtype that they give."""
 
-USUAL: Mapping[str, str] = {"np": "numpy", "numpy": "numpy", "optim": "torch.optim", "tqdm": "tqdm.tqdm"}
+USUAL: Mapping[str, str] = {
+    "np": "numpy", "numpy": "numpy", "optim": "torch.optim", "autograd": "torch.autograd", "tqdm": "tqdm.tqdm",
+}  # fmt: skip
 """What names mean that people use without showing their import, where nothing else has them."""
 
 WORDS: Mapping[str, str] = {"float": "float64", "double": "float64", "int": "int64", "bool": "bool", "complex": "complex128"}
@@ -65,7 +67,7 @@ ACCELERATORS = frozenset(
     {"torch.cuda.is_available", "torch.accelerator.is_available", "torch.backends.mps.is_available", "torch.xpu.is_available"}
 )
 CLOCKS = frozenset(f"time.{name}" for name in ("time", "perf_counter", "monotonic", "process_time", "time_ns"))
-"""What tells the time, which stands still here: a program may only show it."""
+"""What tells the time, of which a program may show what it likes, and make nothing else."""
 
 PROGRESS = frozenset({"tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.tqdm_notebook"})
 COUNTED = frozenset({"tqdm.trange", "tqdm.auto.trange", "tqdm.notebook.trange"})
@@ -497,7 +499,7 @@ class Expressions(Lowering):
             name = path.removeprefix("numpy.")
             return self.emit(f"numpy:{name}", self.arguments(node, depth), node, self.keywords(node, depth))
         if path in CLOCKS and not node.args:
-            return Const(0.0)
+            return self.emit(f"clock:{path}", (), node)
         if path in PROGRESS and node.args:
             return self.expr(node.args[0], depth)
         if path in COUNTED:

@@ -206,7 +206,8 @@ def continued(run: Run, equation: Equation) -> Operand:
 
 def raised(run: Run, equation: Equation) -> Operand:
     """`raise`"""
-    raise EvaluationError("The program raises an error here, by its own `raise`.")
+    text = " ".join(run.program.text(equation.span).split())
+    raise EvaluationError("The program raises an error here, by its own `raise`.", explanation=text)
 
 
 # Functions

@@ -25,9 +25,10 @@ from jvpcli.language.statements import (
 
 
 def separate(statement: ast.stmt, inputs: Collection[str] = ()) -> list[ast.stmt]:
-    """`x, w = a, b` as two statements, where one of them makes a leaf, or one of some inputs."""
+    """`x, w = a, b` as two statements, where one makes a leaf, or one of some inputs, and none reads what one before makes."""
     parts = separated(statement) if isinstance(statement, ast.Assign) else []
-    if len(parts) < 2 or {*names_made(statement)} & set().union(*(free_names(part.value) for part in parts)):
+    names = names_made(statement)
+    if len(parts) < 2 or any(free_names(part.value) & {*names[:place]} for place, part in enumerate(parts)):
         return [statement]
     makes = {*names_made(statement)} & {*inputs} or any(of_leaf(part.value) for part in parts)
     return [*parts] if makes else [statement]
@@ -42,28 +43,35 @@ def with_named_leaves(statements: Sequence[ast.stmt]) -> tuple[list[ast.stmt], l
     notes: list[str] = []
     for statement in statements:
         names = names_made(statement)
+        listed = isinstance(statement, ast.Assign) and isinstance(statement.value, (ast.List, ast.Tuple))
         inside = list(_leaves_inside(statement.value)) if isinstance(statement, ast.Assign) else []
         named = len(names) == 1 and names[0].isidentifier()
         if not isinstance(statement, ast.Assign) or not named or not inside or inside == [statement.value]:
             found.append(statement)
             continue
         again = copied(statement)
-        for leaf in list(_leaves_inside(again.value)):
-            name = unused_name(f"{names[0]}_leaf", [*statements, *found])
+        for number, leaf in enumerate(list(_leaves_inside(again.value))):
+            name = unused_name(f"{names[0]}_{number if listed else 'leaf'}", [*statements, *found])
             found.append(without_places(assignment(name, copied(leaf))))
-            notes.append(UNNAMED.format(name=names[0], leaf=name))
+            notes += [] if listed else [UNNAMED.format(name=names[0], leaf=name)]
             again.value = _Instead(leaf, name).replaced(again.value)
         found.append(without_places(again))
     return found, notes
 
 
 def _leaves_inside(value: ast.AST) -> Iterator[ast.expr]:
-    """The leaves that a value makes, but those in lists and functions of its own."""
-    if isinstance(value, ast.Call) and of_leaf(value) is not None:
+    """The leaves that a value makes, or that are the items of a list; but those in lists and functions of its own."""
+    if isinstance(value, (ast.List, ast.Tuple)):
+        yield from (item for item in value.elts if of_leaf(item) is not None)
+    elif isinstance(value, ast.Call) and of_leaf(value) is not None:
         yield value
-    elif not isinstance(value, (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)):
-        for part in ast.iter_child_nodes(value):
-            yield from _leaves_inside(part)
+    else:
+        parts = (part for part in ast.iter_child_nodes(value) if not isinstance(part, OF_ITS_OWN))
+        yield from (leaf for part in parts for leaf in _leaves_inside(part))
+
+
+OF_ITS_OWN = (ast.List, ast.Tuple, ast.Dict, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+"""Lists and functions in a value, whose leaves have no names."""
 
 
 def with_own_names(statements: Sequence[ast.stmt], inputs: Collection[str] = ()) -> list[ast.stmt]:

@@ -44,7 +44,7 @@ class Lowering:
         modules: the names of the modules that constructors in the text make, by the identity of their nodes.
         draws: whether the text may draw random numbers besides.
         texts: names of formatted text, which nothing may read.
-        derives: whether there is a derivative call; `derived`: slots that one asks for.
+        derives: whether there is a derivative call.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class Lowering:
         self.imported_names: dict[str, str] = {}
         self.texts: set[str] = set()
         self.derives = False
-        self.derived: set[int] = set()
         self.inputs: dict[str, int] = {}
         self.input_spans: list[Span] = []
 
@@ -190,8 +189,6 @@ class Lowering:
         self.equations.append(Equation(op, operands, slot, self.text.span(node), keywords, None, bodies))
         if op.startswith("derive:"):
             self.derives = True
-            asked = [operand for name, operand in keywords if name == "inputs"] + [*operands]
-            self.derived.update(slot for operand in asked for slot in refs(operand))
         return Ref(slot)
 
     def new_slot(self) -> int:

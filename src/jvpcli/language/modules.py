@@ -390,7 +390,7 @@ class _Maker:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
-        arguments = [self.argument(part) for part in given]
+        arguments = [value for part in given for value in self.written_out(part)]
         keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
@@ -472,6 +472,13 @@ class _Maker:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
             return node.value
         return self.value(node)
+
+    def written_out(self, node: ast.expr) -> Sequence[Any]:
+        """An argument; of `*sizes` each that it stands for."""
+        value = self.argument(node.value if isinstance(node, ast.Starred) else node)
+        if not isinstance(node, ast.Starred):
+            return [value]
+        return value if isinstance(value, (list, tuple)) else self.refuse(node)
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""

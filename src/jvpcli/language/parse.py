@@ -202,7 +202,7 @@ class _Statements(Expressions):
             names=tuple(self.scope.names.items()),
             has_statements=self.is_program or self.derives,
             default=self.default,
-            derived=tuple(name for name, slot in self.inputs.items() if slot in self.derived),
+            derives=self.derives,
         )
 
     # Statements

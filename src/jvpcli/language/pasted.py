@@ -12,6 +12,7 @@ from jvpcli.language import is_torchs_own, may_ask_for_derivative, may_pass_over
 from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text_of
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
+from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_tuples
 from jvpcli.language.leaves import (
     from_intermediates,
@@ -25,9 +26,17 @@ from jvpcli.language.leaves import (
     without_needless_imports,
 )
 from jvpcli.language.names import assigned, free_names, looking_hooks
+from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
-from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports
-from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward, uses_graph
+from jvpcli.language.statements import (
+    called_by,
+    is_passed_over,
+    opened,
+    with_functional_call,
+    with_imports,
+    with_known_flags,
+)
+from jvpcli.language.subject import Place, Reader, calls_of, follows, mode_in_forward, uses_graph
 from jvpcli.language.turns import one_turn
 from jvpcli.options import COMMAND_LINE, command, options_of
 from jvpcli.report import Call, PassedOver
@@ -81,11 +90,16 @@ def as_meant(request: Request) -> Request:
         calls=pasted.calls or None,
         passed_over=pasted.passed_over or None,
         notes=pasted.notes,
+        earlier=None if request.call is not None or request.inputs or pasted.earlier is None else replace(
+            request, expression=pasted.earlier.expression, inputs=pasted.earlier.inputs
+        ),
         all_used=pasted.all_used and not request.wrt,
     )
     if pasted.seed is not None and not request.seed_given:
         meant = replace(meant, seed=pasted.seed, seed_given=True)
-    meant = meant.checked() if request.command == "check" else meant
+    if request.command == "check":  # at the numbers that the program draws, but for a function that is checked itself
+        drawn = not any(each.explained and any(name in each.source for name in CHECKS) for each in pasted.calls)
+        meant = replace(meant.checked(), seed_given=meant.seed_given or drawn)
     _refuse_lacking(meant)
     return meant
 
@@ -152,7 +166,9 @@ def read_pasted(
     except JvpError:
         return None
     code = "\n".join(text.lines)
+    tree = with_known_flags(tree)
     body, moved = (tree.body, []) if on_gpu or "cuda" not in source else at_home(tree)
+    body = with_distributions(body) if "distributions" in source else body
     imported = with_imports(body)
     body = with_functional_call(imported)
     changed = bool(moved) or body != imported or len(body) > len(tree.body)
@@ -209,7 +225,10 @@ def read_pasted(
         return told
     shown = kept[-1:] if found is None else []  # what a program prints last is its result
     kept = [part for part in kept if not is_passed_over(part) or (part in shown and called_by(part) == "print")]
-    if found is not None and statements != written:  # what only concerns leaves before the last is another question
+    if found is not None and subject is not None and statements != written:  # leaves before the last are another question
+        earlier = [each for each in calls if each not in subject.calls and each.place < len(subject.before)]
+        if earlier and not is_session(source.splitlines()):  # which goes on where one has failed
+            told = replace(told, earlier=_apart(earlier, statements, code))
         kept = needed(ast.parse("\n".join([found.expression, *found.wrt, *found.grad_outputs, *found.tangent])), kept)
     if found is not None and of_turn and turn.carried and not found.wrt:  # the leaves, and nothing else that is carried
         read = _read_by([found.expression, *map(ast.unparse, kept)])
@@ -229,11 +248,20 @@ def read_pasted(
         seed=own_seed,
         notes=(*(turn.notes if of_turn else ()), *(moved if found is not None else ()), *(found or told).notes),
         calls=told.calls,
+        earlier=told.earlier,
         passed_over=told.passed_over,
     )
     meant = _without_unused(_of_what_is_read(found))
     about = (f"{name} is a leaf whose name is given to another one later" for name in meant.inputs if name in others)
     return replace(meant, notes=(*meant.notes, *about))
+
+
+def _apart(calls: Sequence[Place], statements: Sequence[ast.stmt], code: str) -> Pasted | None:
+    """Some calls that go through the graph, with what they need, as a program of their own; None where there are none."""
+    asking = [statements[each.place] for each in calls if uses_graph(each.call)]
+    made = needed(ast.Module(asking, []), statements[: calls[-1].place])
+    kept, leaves = without_leaves([part for part in statements if part in asking or part in made], code)
+    return Pasted("\n".join([*(text_of(part, code) for part in kept), "torch.zeros(())"]), leaves) if asking else None
 
 
 def passed_over(tree: ast.Module, text: SourceText) -> tuple[PassedOver, ...]:

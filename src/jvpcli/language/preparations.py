@@ -260,7 +260,7 @@ class Finder:
         if isinstance(node, ast.Call) and dotted(node.func) in ("list", "zip", "enumerate", "reversed"):
             return any(self.goes_through(part, roots) for part in node.args)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            return node.func.attr in LISTS and is_under(dotted(node.func.value), roots)
+            return node.func.attr in LISTS and is_under(owner(node.func.value), roots)
         if isinstance(node, (ast.List, ast.Tuple)):
             return any(is_under(owner(part), roots) for part in node.elts)
         return is_under(dotted(node), roots)

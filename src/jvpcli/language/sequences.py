@@ -18,7 +18,7 @@ from jvpcli.language import arrays, catalog, limits, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
-from jvpcli.program import Const, Equation, Operand
+from jvpcli.program import Const, Equation, Operand, refs
 
 # Comprehensions and conditions
 
@@ -240,7 +240,8 @@ def numpys(run: Run, equation: Equation) -> Operand:
         value = arrays.drawn(run.drawn, equation.target, arguments, named)
     except (TypeError, ValueError) as error:
         raise run.failure(error, step, arguments, named) from None
-    return run.record(step, value)
+    run.decisions.update(slot for operand in (*operands, *(each for _, each in keywords)) for slot in refs(operand))
+    return Const(value)  # what runs again takes what was drawn: nothing else knows the stream
 
 
 def constructed(run: Run, equation: Equation) -> Operand:
@@ -250,6 +251,11 @@ def constructed(run: Run, equation: Equation) -> Operand:
         run.drawn = arrays.stream(run.seed)
         run.drawn.set_state(module.drawn)
     return run.plain(equation)
+
+
+def clock(run: Run, equation: Equation) -> Operand:
+    """`time.time()`: seconds that go on from one look at the clock to the next."""
+    return run.of_time(float(len(run.timed)))
 
 
 def typed(run: Run, equation: Equation) -> Operand:
@@ -279,6 +285,7 @@ def _path(equation: Equation) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
+    "clock": clock,
     "random:construct": constructed,
     "numpy": numpys,
     "loop": loop,

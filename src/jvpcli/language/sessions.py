@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
 BLANKS = " \t\f"
@@ -17,6 +17,7 @@ PROMPT = re.compile(r"[ \t]*(?:>>>?|In \[\d+\]:|\.\.\.:?)(?: |$)")
 CELL = re.compile(r"[ \t]*In ?\[[\d ]*\]:[ \t]*")
 """What stands alone above a cell of a notebook."""
 
+NUMBER = re.compile(r"\[\d+\]:")
 OUT = re.compile(r"[ \t]*Out ?\[[\d ]*\]:")
 TENSOR = re.compile(r"^[(\[{]*tensor\(", re.MULTILINE)
 OBJECT = re.compile(r"[(\[{]*(?:tensor\(|torch\.Size\(|array\(|OrderedDict\(|<)")
@@ -47,6 +48,21 @@ Line = tuple[int, str]
 """Where a line begins, and its text."""
 
 
+def is_session(lines: Iterable[str]) -> bool:
+    """Whether some lines of a text have the prompts of a session."""
+    return any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for line in lines)
+
+
+def _numbered(lines: Sequence[Line]) -> list[Line]:
+    """The lines, with `In [3]:` where `[3]:` stands alone above a cell of a page, and `Out[3]:` where it stands there again."""
+    found, seen = [], set[str]()
+    for start, line in lines:
+        again = line in seen
+        seen |= {line} if (is_number := NUMBER.fullmatch(line) is not None) else set()
+        found.append((start, f"{'Out' if again else 'In '}{line}" if is_number else line))
+    return found
+
+
 def typed(source: str) -> list[Line]:
     """The lines; of a session those that were typed, without their prompts, and empty ones for the others."""
     lines: list[Line] = []
@@ -54,7 +70,8 @@ def typed(source: str) -> list[Line]:
     for match in re.finditer(r"\r\n|\r|\n|\Z", source):
         lines.append((begin, source[begin : match.start()]))
         begin = match.end()
-    if not any(line.lstrip(BLANKS).startswith((">>", "In [")) and PROMPT.match(line) for _, line in lines):
+    lines = _numbered(lines)
+    if not is_session(line for _, line in lines):
         shown = TENSOR.search(source) and not NAMED.search(source)
         return list(_without(lines, TENSOR)) if shown else lines
     if any(CELL.fullmatch(line) for _, line in lines):

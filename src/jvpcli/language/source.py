@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from jvpcli.errors import ExpressionSyntaxError, JvpError, LimitError, Span
 from jvpcli.language.sessions import BLANKS, Line, typed, without_answers
+from jvpcli.language.spellings import in_own_words
 
 MAX_LENGTH = 500_000
 """Characters in an expression."""
@@ -77,7 +78,7 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             with warnings.catch_warnings():  # Python warns of odd literals on stderr
                 warnings.simplefilter("ignore")
                 tree = ast.parse(code)
-                return text, _Staying(tree).visit(tree) if re.search("dev|cpu|torch.jit|torch.compile", code) else tree
+                return text, in_own_words(tree, code)
         except SyntaxError as error:
             failures.append((error, text))
         except ValueError as error:
@@ -93,83 +94,6 @@ def read_source(source: str) -> tuple[SourceText, ast.Module]:
             "The expression nests too deeply to be read.", source=source, hints=["Give parts a name: y = …; z = f(y)."]
         ) from None
     return replace(text, columns=((),) * len(text.lines), pieces=pieces), tree
-
-
-def _is_device(node: ast.expr) -> bool:
-    """`"cpu"`, `torch.device(…)`, `x.device`, or one of two such."""
-    if isinstance(node, ast.IfExp):
-        return _is_device(node.body) and _is_device(node.orelse)
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) and node.func.attr == "device"
-    if isinstance(node, ast.Attribute):
-        return node.attr == "device"
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def _names_device(node: ast.expr) -> bool:
-    """Whether a value is a device, by what it says: `"cuda" if … else "cpu"`, `torch.device(…)`."""
-    if isinstance(node, ast.IfExp):
-        return _names_device(node.body) and _names_device(node.orelse)
-    if isinstance(node, ast.Constant):
-        return isinstance(node.value, str) and node.value.partition(":")[0] in ("cpu", "cuda", "mps")
-    return isinstance(node, ast.Call) and _is_device(node)
-
-
-def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
-    """An assignment whose value `was` a move and is now read as what is moved: nothing, where that leaves `net = net`."""
-    (target, *others), value = node.targets, node.value
-    same = isinstance(target, ast.Name) and isinstance(value, ast.Name) and value.id == target.id
-    return ast.copy_location(ast.Pass(), node) if same and not others and value is not was else node
-
-
-COMPILERS = ("torch.jit.script", "torch.compile")
-"""What gives a function or module that computes the same."""
-
-
-class _Staying(ast.NodeTransformer):
-    """Reads `x.to(device)` as x: what is computed here stays where the inputs are; and `torch.compile(f)` as f."""
-
-    def __init__(self, tree: ast.Module) -> None:
-        """Names that the text gives to what is no device stand for that."""
-        made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
-        for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
-            for target in [part for part in node.targets if isinstance(part, ast.Name)]:
-                made.setdefault(target.id, []).append(node.value)
-        named = {"device", "dev", *(name for name, values in made.items() if all(map(_names_device, values)))}
-        self.devices = {name for name in named if all(map(_is_device, made[name]))}
-        self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
-        called = {name for name, values in made.items() if values and all(map(self._is_called, values))}
-        self.functions |= called
-
-    def _is_called(self, value: ast.expr) -> bool:
-        """Whether a value is a function or a module: a lambda, or what a class or a function of the text gives."""
-        if isinstance(value, ast.Name):
-            return value.id in self.functions
-        named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-        if named in COMPILERS and isinstance(value, ast.Call):
-            return True
-        return isinstance(value, ast.Lambda) or named in self.functions or named.rpartition(".")[2][:1].isupper()
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """A call, and those in it."""
-        self.generic_visit(node)
-        if ast.unparse(node.func) in COMPILERS and len(node.args) == 1 and self._is_called(node.args[0]):
-            return node.args[0]
-        to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
-        moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
-        return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """`@torch.compile`, `@torch.compile(dynamic=True)`"""
-        named = {id(mark): ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
-        node.decorator_list = [mark for mark in node.decorator_list if named[id(mark)] not in COMPILERS]
-        return self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """`net = net.to(device)` gives nothing another name."""
-        was = node.value
-        self.generic_visit(node)
-        return without_itself(node, was)
 
 
 CHAIN, NUMBER = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.\w+)+(?=\s*[(\[])"), re.compile(r"\.(\d+)(?=\.|$)")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from jvpcli.language.calls import CHECKS, is_backward, is_block, is_true, items, name_of, parsed, path, without_places
 from jvpcli.language.dependence import imported, root_of
-from jvpcli.language.names import LIST_METHODS, assigned, free_names, turns_on
+from jvpcli.language.names import LIST_METHODS, assigned, copied, free_names, turns_on
 from jvpcli.language.source import is_text
 
 TRANSPARENT = ("enable_grad", "detect_anomaly", "set_detect_anomaly")
@@ -95,6 +95,49 @@ def _opened(statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
+def with_known_flags(tree: ast.Module) -> ast.Module:
+    """A program, with what runs in the place of an `if` that asks for a flag which the program sets once, to True or False."""
+    nodes = [node for part in tree.body for node in ast.walk(part)]
+    given = [node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)]
+    given += [node.arg for node in nodes if isinstance(node, ast.arg)]
+    flags = {
+        part.targets[0].id: bool(part.value.value)
+        for part in tree.body
+        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name) and given.count(part.targets[0].id) == 1
+        and isinstance(part.value, ast.Constant) and isinstance(part.value.value, bool)
+    }  # fmt: skip
+    if not any(_flag(node, flags) is not None for node in nodes):
+        return tree
+    taking = _Taking(flags)
+    body: list[ast.stmt] = []
+    for part in tree.body:
+        asks = any(_flag(node, flags) is not None for node in ast.walk(part))
+        new = taking.visit(copied(part)) if asks else part
+        body += [without_places(each) if asks else each for each in (new if isinstance(new, list) else [new])]
+    return ast.Module(body, [])
+
+
+def _flag(node: ast.AST, flags: Mapping[str, bool]) -> bool | None:
+    """Whether the body of an `if` is what runs, where it asks for a flag; None for anything else."""
+    test = node.test if isinstance(node, ast.If) else None
+    turned = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+    named = test.operand if isinstance(test, ast.UnaryOp) else test
+    return None if not isinstance(named, ast.Name) or named.id not in flags else flags[named.id] != turned
+
+
+class _Taking(ast.NodeTransformer):
+    """Puts what runs in the place of an `if` whose flag is known."""
+
+    def __init__(self, flags: Mapping[str, bool]) -> None:
+        self.flags = flags
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """An `if`."""
+        self.generic_visit(node)
+        taken = _flag(node, self.flags)
+        return node if taken is None else (node.body if taken else node.orelse) or [ast.Pass()]
+
+
 def _only_says(statement: ast.Try, rest: Sequence[ast.stmt]) -> bool:
     """Whether what fails in a `try` is only told of, and nothing goes on behind it: then the failure is what is asked for."""
     handled = [part for handler in statement.handlers for part in handler.body]
@@ -127,7 +170,7 @@ def with_imports(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
 
 
 def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """The statements, with `f, params = make_functional(net)` of functorch in the words of torch.func.
+    """The statements, with `f, params = make_functional(net)` of functorch, maybe with buffers, in the words of torch.func.
 
     There the parameters are a dictionary: of a program that reads more of them than to give them on, nothing is changed.
     """
@@ -136,15 +179,17 @@ def with_functional_call(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
     made: dict[int, list[ast.stmt]] = {}
     for place, statement in enumerate(statements):
         names, call = names_made(statement), statement.value if isinstance(statement, ast.Assign) else None
-        is_made = isinstance(call, ast.Call) and path(call.func).rpartition(".")[2] == "make_functional" and len(call.args) == 1
+        maker = path(call.func).rpartition(".")[2] if isinstance(call, ast.Call) and len(call.args) == 1 else ""
+        is_made = len(names) == {"make_functional": 2, "make_functional_with_buffers": 3}.get(maker)
         net = path(call.args[0]) if isinstance(call, ast.Call) and is_made else ""
-        if len(names) != 2 or not all(map(str.isidentifier, (*names, net))):
+        if not all(map(str.isidentifier, (*names, net))):
             continue
-        function, parameters = names
+        function, parameters, *buffers = names
         if all(id(node) in given for node in nodes if isinstance(node, ast.Name) and node.id == parameters and (
             isinstance(node.ctx, ast.Load)
         )):  # fmt: skip
-            lines = f"{parameters} = dict({net}.named_parameters())\ndef {function}(parameters, *given):\n"
+            lines = f"{parameters} = dict({net}.named_parameters())\n{''.join(f'{name} = ()' for name in buffers)}\n"
+            lines += f"def {function}(parameters, {''.join(f'{name}, ' for name in buffers)}*given):\n"
             lines += f"    return torch.func.functional_call({net}, parameters, given)"
             made[place] = [without_places(part) for part in ast.parse(lines).body]
     return [part for place, statement in enumerate(statements) for part in made.get(place, [statement])]

@@ -227,7 +227,8 @@ class Reader:
         before, function = self.statements[: each.start], transformed(each.call)
         if meant is None or (function is not None and not _is_same(each.call, function, meant, before, self.code)):
             return self.as_value(_Subject(self.statements[: each.place], Pasted(""), (each,)))
-        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in meant.wrt]
+        names = [name for each in meant.wrt for name in _listed(each, before)]
+        wrt = [f"{net}.parameters()" if (net := _module_of(name, before)) else name for name in names]
         meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
@@ -263,13 +264,14 @@ class Reader:
         return not gone & {*made, "*"} and (not made & {*self.others} or bool(made & self._made_of(last)))
 
     def _frees(self, last: Place) -> bool:
-        """Whether a call before has freed a part of the graph that a call goes through again."""
-        own = self._graph(last)
-        return uses_graph(last.call) and any(
-            uses_graph(each.call) and not _keeps_graph(each.call) and not own.isdisjoint(self._graph(each))
-            for each in self.calls
-            if each.place < last.place
-        )
+        """Whether one of the calls up to the last frees a part of the graph that a later one of them goes through again."""
+        freed: set[ast.stmt] = set()
+        for each in (each for each in self.calls if each.place <= last.place and uses_graph(each.call)):
+            graph = self._graph(each)
+            if not freed.isdisjoint(graph):
+                return True
+            freed |= set() if _keeps_graph(each.call) else graph
+        return False
 
     def _graph(self, each: Place) -> set[ast.stmt]:
         """The statements that make what a call differentiates of something else."""
@@ -324,6 +326,13 @@ def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
     pairs = call.args[0] if isinstance(call, ast.Call) and path(call.func) == "dict" and call.args else None
     called = path(pairs.func) if isinstance(pairs, ast.Call) else ""
     return called.removesuffix(".named_parameters") if called.endswith(".named_parameters") else ""
+
+
+def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
+    """The names in the list that a name stands for; any other name alone."""
+    made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
+    found = [path(item) for item in items(made[-1])] if made and isinstance(made[-1], (ast.List, ast.Tuple)) else [name]
+    return found if all(map(str.isidentifier, found)) else [name]
 
 
 def _reads(text: str, names: set[str]) -> bool:

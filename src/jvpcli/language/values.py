@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jvpcli.errors import BadValueError, ExpressionSyntaxError
 from jvpcli.language import may_construct
-from jvpcli.language.evaluate import evaluate_value, ordinary
+from jvpcli.language.evaluate import evaluate_value
 from jvpcli.language.literals import (
     NON_FINITE,
     NotANumberError,
@@ -23,6 +23,7 @@ from jvpcli.language.literals import (
     read_numbers,
     to_tensor,
 )
+from jvpcli.language.outputs import ordinary
 from jvpcli.language.parse import parse
 
 DTYPES: Mapping[str, torch.dtype] = {

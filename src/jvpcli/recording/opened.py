@@ -105,6 +105,9 @@ class _Recording:
     seen: list[_Seen | None]
     root: str
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)  # where random numbers go on behind the making of a module
+
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         place = len(self.seen)
         self.seen.append(None)

@@ -1,0 +1,141 @@
+"""Words for what the language has under others: the tree of a text with its own.  Places stay those of the text."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+WORDS = re.compile(r"dev|cpu|torch\.jit|torch\.compile|requires_grad\b|random\.manual_seed|(?:Tensor|empty)\(.*_\(")
+"""Without these a text has none of such words."""
+
+
+def in_own_words(tree: ast.Module, code: str) -> ast.Module:
+    """The tree of a text in the language's own words."""
+    if WORDS.search(code) is None:
+        return tree
+    found: ast.Module = _Spellings(tree).visit(tree)
+    return found
+
+
+def _takes_parameters(node: ast.expr) -> bool:
+    """`net.parameters()`, `net.named_parameters()`"""
+    method = node.func if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+    return method is not None and method.attr in ("parameters", "named_parameters")
+
+
+def _is_flag(node: ast.expr) -> bool:
+    """`p.requires_grad`"""
+    return isinstance(node, ast.Attribute) and node.attr == "requires_grad" and isinstance(node.value, ast.Name)
+
+
+def _is_device(node: ast.expr) -> bool:
+    """`"cpu"`, `torch.device(…)`, `x.device`, or one of two such."""
+    if isinstance(node, ast.IfExp):
+        return _is_device(node.body) and _is_device(node.orelse)
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute) and node.func.attr == "device"
+    if isinstance(node, ast.Attribute):
+        return node.attr == "device"
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _names_device(node: ast.expr) -> bool:
+    """Whether a value is a device, by what it says: `"cuda" if … else "cpu"`, `torch.device(…)`."""
+    if isinstance(node, ast.IfExp):
+        return _names_device(node.body) and _names_device(node.orelse)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and node.value.partition(":")[0] in ("cpu", "cuda", "mps")
+    return isinstance(node, ast.Call) and _is_device(node)
+
+
+def without_itself(node: ast.Assign, was: ast.expr) -> ast.stmt:
+    """An assignment whose value `was` a move and is now read as what is moved: nothing, where that leaves `net = net`."""
+    (target, *others), value = node.targets, node.value
+    same = isinstance(target, ast.Name) and isinstance(value, ast.Name) and value.id == target.id
+    return ast.copy_location(ast.Pass(), node) if same and not others and value is not was else node
+
+
+COMPILERS = ("torch.jit.script", "torch.jit.trace", "torch.compile")
+"""What gives a function or module that computes the same."""
+
+FILLING = ("uniform_", "normal_", "zero_", "fill_", "random_", "exponential_", "bernoulli_")
+"""Methods that give every entry another value."""
+
+UNWRITTEN = ("torch.Tensor", "torch.FloatTensor", "torch.empty")
+"""What gives memory of some size as it is."""
+
+
+class _Spellings(ast.NodeTransformer):
+    """Reads what the language has under other words in its own.
+
+    `x.to(device)` is x, as what is computed here stays where the inputs are; `torch.compile(f)` is f;
+    `torch.empty(3).normal_()` begins with zeros; and `net.parameters()` has only those that require a gradient, so that
+    nothing is asked of one that is taken from it.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        """Names that the text gives to what is no device stand for that."""
+        made: dict[str, list[ast.expr]] = {"device": [], "dev": []}
+        for node in [part for part in ast.walk(tree) if isinstance(part, ast.Assign)]:
+            for target in [part for part in node.targets if isinstance(part, ast.Name)]:
+                made.setdefault(target.id, []).append(node.value)
+        named = {"device", "dev", *(name for name, values in made.items() if all(map(_names_device, values)))}
+        self.devices = {name for name in named if all(map(_is_device, made[name]))}
+        self.functions = {part.name for part in ast.walk(tree) if isinstance(part, ast.FunctionDef)}
+        called = {name for name, values in made.items() if values and all(map(self._is_called, values))}
+        self.functions |= called
+
+    def _is_called(self, value: ast.expr) -> bool:
+        """Whether a value is a function or a module: a lambda, or what a class or a function of the text gives."""
+        if isinstance(value, ast.Name):
+            return value.id in self.functions
+        named = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+        if named in COMPILERS and isinstance(value, ast.Call):
+            return True
+        return isinstance(value, ast.Lambda) or named in self.functions or named.rpartition(".")[2][:1].isupper()
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call, and those in it."""
+        self.generic_visit(node)
+        named, method = ast.unparse(node.func), node.func if isinstance(node.func, ast.Attribute) else None
+        if named in COMPILERS and node.args and self._is_called(node.args[0]):
+            return node.args[0]
+        if named == "torch.random.manual_seed" and method is not None:
+            method.value = ast.copy_location(ast.Name("torch", ast.Load()), method)
+        made = method.value if method is not None and method.attr in FILLING else None
+        if isinstance(made, ast.Call) and ast.unparse(made.func) in UNWRITTEN and isinstance(made.func, ast.Attribute) and (
+            made.args and not any(isinstance(each, (ast.List, ast.Starred)) for each in made.args)
+        ):
+            made.func.attr = "zeros"
+        if named == "filter" and len(node.args) == 2 and _takes_parameters(node.args[1]) and (
+            isinstance(node.args[0], ast.Lambda) and _is_flag(node.args[0].body)
+        ):
+            return node.args[1]
+        to = isinstance(node.func, ast.Attribute) and node.func.attr == "to" and len(node.args) == 1 and not node.keywords
+        moves = to and isinstance(node.args[0], ast.Name) and node.args[0].id in self.devices
+        return node.func.value if moves and isinstance(node.func, ast.Attribute) else node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        """`for p in net.parameters() if p.requires_grad`"""
+        if _takes_parameters(node.iter):
+            node.ifs = [condition for condition in node.ifs if not _is_flag(condition)]
+        return self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        """`for p in net.parameters():`, where `if p.requires_grad:` stands below it."""
+        if _takes_parameters(node.iter):
+            own = [part.body if isinstance(part, ast.If) and _is_flag(part.test) else [part] for part in node.body]
+            node.body = [part for parts in own for part in parts]
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """`@torch.compile`, `@torch.compile(dynamic=True)`"""
+        named = {id(mark): ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in node.decorator_list}
+        node.decorator_list = [mark for mark in node.decorator_list if named[id(mark)] not in COMPILERS]
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """`net = net.to(device)` gives nothing another name."""
+        was = node.value
+        self.generic_visit(node)
+        return without_itself(node, was)
