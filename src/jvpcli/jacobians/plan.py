@@ -97,8 +97,8 @@ class GraphPlan:
             UnsupportedError: an operand without a known shape.
         """
         graph, auto = self.graph, self.mode == "auto"
-        if self._single:
-            return Way("dense", "reverse", 1, 0, 0, True)
+        if self._single or self._light:
+            return Way("dense", "reverse", graph.m, 0, 0, True)
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
@@ -121,6 +121,16 @@ class GraphPlan:
     def _single(self) -> bool:
         """Whether nothing is weighed: one pass does."""
         return self.graph.is_single and self.mode != "forward" and self.limit == inf
+
+    @property
+    def _light(self) -> bool:
+        """Whether nothing is weighed: all that passes backwards compute takes less than half of what calling operations does."""
+        graph = self.graph
+        if self.mode == "forward" or self.limit < inf or not MEASURED.isdisjoint(graph.operations):
+            return False
+        count, largest, names = len(graph.order), graph.largest, graph.operations
+        one = PER_NUMBER * (count * largest + graph.n) + PER_PRODUCT * largest**2 * sum([name in FACTORS for name in names])
+        return graph.m * one < PASS / 2 * count
 
     @property
     def report(self) -> OutputPlan:
@@ -291,6 +301,9 @@ def _products(node: Node, name: str, count: int | None = None) -> int:
 
 PRODUCT_NAMES = frozenset((*FACTORS, "Linear"))
 MULTIPLYING = PRODUCT_NAMES | {"Convolution"}
+MEASURED = SINGLE | {"Convolution", "Linear"}
+"""Operations whose parameters tell what they take."""
+
 COSTLY = MULTIPLYING | SINGLE
 """Operations that take more than what reading and writing their numbers does."""
 
