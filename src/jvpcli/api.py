@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
 from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
 from jvpcli.errors import JvpError, UsageError, as_error
 from jvpcli.jacobians.linear_map import LinearMap
@@ -221,8 +222,6 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     inputs, others = given["inputs"], given.get("arguments", ())
     if not others and (inputs is None or isinstance(inputs, Mapping)):
         return {**(inputs or {}), **given["named"]}, None
-    from jvpcli.answers.arguments import named
-
     names = named(given["expression"], (inputs, *others))
     for name in given["named"]:
         if name in names:
@@ -513,7 +512,6 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         raise UsageError("imports are for the text of an expression; a function has imported what it calls")
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
-    from jvpcli.answers.arguments import below, by_name, inputs_of, of_module
     from jvpcli.language.trees import Arguments
 
     names, positional = _inputs(given)

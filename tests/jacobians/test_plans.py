@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import check_map, leaves_of, oracle, r, slow_rules
+from engine_cases import CASES, check_map, leaves_of, oracle, r, slow_rules
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,6 +22,7 @@ from jvpcli.jacobians.passes import by_rows as rows_of
 from jvpcli.jacobians.pattern import structured
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.jacobians.through import is_turned
+from jvpcli.jacobians.widths import SPREAD
 from jvpcli.language.readings import nodes_below
 
 
@@ -448,8 +449,32 @@ def test_passes_that_are_known_need_nothing_of_the_graph_but_the_names():
         planned = engine.plan(torch.stack([x[0] * x[1], x[2].sin(), x.sum()]), [x])
         (found,) = engine.compute(planned, work).maps
         torch.testing.assert_close(found.to_dense(), oracle(planned.graph.output, [x])[0])
-        read.append({"order", "taken", "sizes"} & vars(planned.graph).keys())
-    assert read == [{"order", "taken", "sizes"}, set()]
+        read.append({"order", "largest", "taken"} & vars(planned.graph).keys())
+    assert read == [{"order", "largest"}, set()]
+
+
+NUMBERS = {
+    "broadcast": (lambda x: (x.sum() * x.sin() + x[0] * x[1]).exp() - x.mean(), [r(5)]),
+    "unbound": (lambda x: torch.stack([a * b for a, b in zip(x.unbind(), x.sin().unbind(), strict=True)]), [r(4)]),
+    "of one number": (lambda x, y: (x * 2 + 1).expand(3) * y / x, [r(), r(3)]),
+    "a larger one inside": (lambda x: (x[:, None] * x).softmax(0).sum(1).reshape(2, 3).T @ x[:2].tanh(), [r(6)]),
+    "gathered": (lambda x: x.repeat(7)[torch.tensor([0, 3, 3])].prod() * x.max(), [r(4)]),
+}
+
+
+def test_what_is_told_of_the_shapes_by_few_of_them():
+    """The largest tensor is at most that, and numbers are broadcast so often, as all shapes tell."""
+    functions = [each[:2] for each in (*NUMBERS.values(), *BATCHES.values(), *CASES.values())]
+    for function, values in functions:
+        leaves = leaves_of(values)
+        graph = read_graph(function(*leaves), leaves)
+        found = graph.largest, graph.singles
+        shapes = {node: [tuple(meta.shape) for meta in node._input_metadata] for node in (*graph.order, *graph.leaves) if node}
+        assert found[0] >= max([math.prod(shape) for node in graph.order for shape in shapes[node]], default=0)
+        named = zip(graph.order, graph.operations, strict=True)
+        single = {node for node, all_of_it in shapes.items() if () in all_of_it}
+        spread = [node for node, name in named if name in SPREAD and node not in single]
+        assert found[1] == sum([to in single for node in spread for to, _ in node.next_functions])
 
 
 def looked_at(output, leaves, **options):

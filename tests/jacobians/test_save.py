@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 
+import jvpcli
 from jvpcli.answers.inspect import inspect
 from jvpcli.errors import FileError, UsageError
 from jvpcli.request import Request
@@ -76,3 +77,12 @@ def test_the_leading_singular_values():
     (expected,) = jacobian_of(lambda t: torch.outer(t, t), x)
     values = np.linalg.svd(expected.reshape(900, 30).double(), compute_uv=False)
     np.testing.assert_allclose(report.spectrum["y"]["x"], values[:6], rtol=1e-4)
+
+
+def test_floats_of_eight_bits(tmp_path):
+    """Torch computes with none of them, and numpy has none: the numbers that they hold come out in single precision."""
+    path, x = tmp_path / "j.npz", torch.tensor([0.5, 2.0]).to(torch.float8_e4m3fn)
+    (found,) = jvpcli.jacobian(lambda x: x.float() ** 2, x, save=str(path)).values()
+    assert found.to_dense().dtype is torch.float8_e4m3fn
+    with np.load(path) as file:
+        np.testing.assert_array_equal(file["y/x"], np.float32([[1, 0], [0, 4]]), strict=True)

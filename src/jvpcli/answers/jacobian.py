@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
 import torch
@@ -16,6 +16,7 @@ from jvpcli.answers.independent import refuse_independent, with_zeros
 from jvpcli.answers.question import backward_failures, cured, is_inside, pose, refuse_cut, refuse_through
 from jvpcli.jacobians.compute import plan
 from jvpcli.jacobians.dense import PulledMap
+from jvpcli.jacobians.engine import Repeat
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
@@ -24,10 +25,6 @@ from jvpcli.language.substitution import ModuleFunction, unwritten
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
-
-if TYPE_CHECKING:
-    from jvpcli.jacobians.engine import Repeat
-
 
 Workspaces = Callable[[Hashable], Workspace]
 """Gives what an earlier call for the same program at the same shapes has left to use again."""

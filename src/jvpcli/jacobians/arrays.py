@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The numbers of a tensor; those of a dtype that numpy does not have in the next wider one."""
+    """The numbers of a tensor; those of a dtype that numpy does not have in a wider one, as floats of 8 bits in one of 32."""
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
-    if tensor.dtype in _WIDER:
-        tensor = tensor.to(_WIDER[tensor.dtype])
+    wider = torch.float32 if tensor.is_floating_point() and tensor.element_size() == 1 else _WIDER.get(tensor.dtype)
+    if wider is not None:
+        tensor = tensor.to(wider)
     if tensor._is_zerotensor():  # autograd's zeros without memory, which numpy cannot take
         tensor = tensor.clone()
     return tensor.numpy(force=True)

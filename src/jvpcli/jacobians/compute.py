@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import Tensor
 
 from jvpcli.jacobians.small import Derivatives, Maps, SmallPlan
@@ -47,6 +46,11 @@ class Planned(Protocol):
         """The same question at other points, where its evaluation took that course; None: it is asked anew there."""
 
 
+def _is_common(tensor: Tensor) -> bool:
+    """Whether its numbers are real, and of a precision that torch computes in together with others: not in 8 bits."""
+    return not tensor.is_complex() and tensor.element_size() > 1
+
+
 def plan(problem: Problem, mode: str = "auto", wanted: str = "all", work: Workspace | None = None) -> Planned:
     """How every ∂output/∂input is computed.
 
@@ -64,7 +68,7 @@ def plan(problem: Problem, mode: str = "auto", wanted: str = "all", work: Worksp
     outputs, inputs = problem.differentiable, problem.leaves
     entries = sum(map(Tensor.numel, outputs.values())) * sum(map(Tensor.numel, inputs.values()))
     forward = mode == "forward" and (entries <= SMALL or problem.is_own)  # the mode itself, as one's own code has it
-    if (wanted == "all" and entries <= SMALL) or forward or any(map(torch.is_complex, (*outputs.values(), *inputs.values()))):
+    if (wanted == "all" and entries <= SMALL) or forward or not all(map(_is_common, (*outputs.values(), *inputs.values()))):
         return SmallPlan(problem, mode, outputs)
     from jvpcli.jacobians.engine import LargePlan  # a small problem does without
 

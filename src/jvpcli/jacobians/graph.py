@@ -23,7 +23,7 @@ from jvpcli.jacobians.local.table import is_trusted, local_maps
 from jvpcli.jacobians.operations import DECIDED, Nature, base_name, leading, natures_of, operation
 from jvpcli.jacobians.terms import Term, UnsupportedError, Workspace
 from jvpcli.jacobians.through import PULLED, by_hand, pull_through
-from jvpcli.jacobians.widths import SPREAD, carried, followed, width
+from jvpcli.jacobians.widths import NO_WIDER, SPREAD, carried, followed, width
 from jvpcli.language.evaluate import Evaluation, is_weighed
 from jvpcli.language.readings import nodes_below
 from jvpcli.request import Tell
@@ -92,15 +92,15 @@ class Graph:
     def _read(self) -> tuple[Sequence[Node], Mapping[int, Node]]:
         return leading(self._below, set(map(id, self.inputs)))
 
-    @property
+    @cached_property
     def form(self) -> tuple[Hashable, ...]:
         """What names it, found without reading it: the names of the nodes below the output, and which input each leaf is.
 
         What it doesn't tell: which of these nodes are on the way, the shapes there, and whether there are complex numbers.
         """
         places = {id(x): place for place, x in enumerate(self.inputs)}
-        names = [(node.name(), node) for node in self._below]
-        return tuple([places.get(id(node.variable)) if name == LEAF else name for name, node in names])
+        named = zip([node.name() for node in self._below], self._below, strict=True)
+        return tuple([name if name != LEAF else places.get(id(node.variable)) for name, node in named])
 
     @cached_property
     def order(self) -> tuple[Node, ...]:
@@ -120,7 +120,18 @@ class Graph:
     @cached_property
     def taken(self) -> list[list[Shape]]:
         """The shapes of what each node takes: of its operation's outputs."""
-        return [[tuple(meta.shape) for meta in node._input_metadata] for node in self.order]
+        return list(map(self._takes, self.order))
+
+    @cached_property
+    def _asked(self) -> dict[Node, list[Shape]]:
+        return {}
+
+    def _takes(self, node: Node) -> list[Shape]:
+        """The shapes of what a node takes, which it is asked for once: it takes as long as a pass through a small operation."""
+        found = self._asked.get(node)
+        if found is None:
+            found = self._asked[node] = [tuple(meta.shape) for meta in node._input_metadata]
+        return found
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -136,7 +147,8 @@ class Graph:
     @cached_property
     def trusted(self) -> bool:
         """Whether all operations below are trusted with many cotangents together, as `form` has them; custom ones are not."""
-        return all(map(is_trusted, {operation(node) for node in self._below} - {base_name(LEAF)}))
+        names = {name for name in self.form if isinstance(name, str)}
+        return all(map(callable, self._below)) and all(map(is_trusted, map(base_name, names)))
 
     @property
     def m(self) -> int:
@@ -204,20 +216,30 @@ class Graph:
         """Entries of what each node takes: of its operation's outputs."""
         return [prod(shape) for shapes in self.taken for shape in shapes]
 
+    @cached_property
+    def largest(self) -> int:
+        """Entries of the largest tensor on the way, at most.
+
+        Only those nodes are asked whose operands may have more entries than what they take.
+        """
+        wider = [node for node, name in zip(self.order, self.operations, strict=True) if name not in NO_WIDER]
+        asked = {*wider, *[to for node in wider for to, _ in node.next_functions if to is not None]}
+        return max([self.m, *[prod(shape) for node in asked for shape in self._takes(node)]])
+
     def together(self, passes: int, room: float, exactly: bool = False) -> tuple[int, int]:
         """How many of some passes can be taken at a time in so many bytes, one in any case, and the bytes that they hold at most.
 
         A bound for these does where all fit, since it is found sooner; or they are worked out `exactly`.
         """
-        bound = passes * self._held(self.m + sum(self.sizes))
+        bound = passes * self._held(len(self.order) * self.largest, self.largest)
         if bound <= room and not exactly:
             return max(1, passes), bound
         chunk = int(max(1, min(passes, room // max(1, self.footprint))))
         return chunk, chunk * self.footprint
 
-    def _held(self, waiting: int) -> int:
+    def _held(self, waiting: int, largest: int) -> int:
         """Bytes that one pass may hold at a time: so many entries of cotangents that wait, and a few of the largest tensors."""
-        largest, beside = max(self.m, max(self.sizes, default=0)), max(self.spare.values(), default=0)
+        beside = max(self.spare.values(), default=0)
         return (max(4 * largest, waiting + 2 * largest) + beside + 2 * self.n) * self.like.element_size()
 
     @cached_property
@@ -229,12 +251,22 @@ class Graph:
     @cached_property
     def singles(self) -> int:
         """How often a single number is broadcast on the way."""
-        if 1 not in self.sizes and all(map(Tensor.dim, self.inputs)):
+        single: set[Node] = {leaf for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None and not x.dim()}
+        spread, count = list[Node](), 0
+        for node, name in zip(self.order, self.operations, strict=True):
+            if name in SPREAD:
+                spread.append(node)
+            elif () in self._takes(node):
+                single.add(node)
+        if not single:
             return 0
-        single = {node for node, shapes in zip(self.order, self.taken, strict=True) if () in shapes}
-        single |= {leaf for leaf, x in zip(self.leaves, self.inputs, strict=True) if leaf is not None and not x.dim()}
-        spread = [node for node, name in zip(self.order, self.operations, strict=True) if name in SPREAD and node not in single]
-        return sum([to in single for node in spread for to, _ in node.next_functions])
+        for node in reversed(spread):  # what is computed entry by entry is a number where all operands are
+            found = sum([to in single for to, _ in node.next_functions])
+            if found and () in self._takes(node):
+                single.add(node)
+            else:
+                count += found
+        return count
 
     @cached_property
     def footprint(self) -> int:
@@ -251,7 +283,7 @@ class Graph:
                     now += entries[to][nr]
             most = now if now > most else most  # max() takes a fifth of it all
             now -= waiting.pop(node, 0)
-        return self._held(most)
+        return self._held(most, max(self.m, max(self.sizes, default=0)))
 
 
 def read_graph(

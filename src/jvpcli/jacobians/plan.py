@@ -16,7 +16,7 @@ from math import ceil, gcd, inf, prod
 from torch import Tensor
 
 from jvpcli.attributes import cached_property
-from jvpcli.jacobians.dense import BATCH_BYTES
+from jvpcli.jacobians.dense import BATCH_BYTES, LONG
 from jvpcli.jacobians.graph import Edge, Graph, Spine
 from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local import index
@@ -58,6 +58,9 @@ KEPT_BYTES = 32
 PROBED = 4.0
 """Nanoseconds for each entry of a local map that is found out by calling the operation."""
 
+MANY = 3
+"""Operations from which on their local maps take longer than to pass through them."""
+
 HARDLY = 1.25
 """A way that takes at most so many times the mere steps of another is not weighed against it: weighing takes time, too."""
 
@@ -97,12 +100,13 @@ class GraphPlan:
             UnsupportedError: an operand without a known shape.
         """
         graph, auto = self.graph, self.mode == "auto"
-        if self._single:
-            return Way("dense", "reverse", 1, 0, 0, True)
+        if self._single or self._light:
+            return Way("dense", "reverse", graph.m, 0, 0, True)
         first, second = ("forward", "reverse") if self.mode == "forward" else ("reverse", "forward")
         ways = [*self._by_passes(first), *(self._by_passes(second) if auto and graph.m > graph.n else [])]
         most, steps = min([time for way, time in ways if way.fits], default=inf), STEP * len(graph.order)
-        least = 2 * READING * len(graph.order) + min(steps, self._leaving)  # of local maps, with what it takes to weigh them
+        hardly = HARDLY if len(graph.order) > LONG else 1.0  # rows fill up on a long way: more than its mere steps, surely
+        least = 2 * READING * len(graph.order) + min(hardly * steps, self._leaving)  # of local maps, and of weighing them
         if not (auto and most < least) and not graph.whole:
             ways += self._by_maps(first, most)
             if auto and graph.m > graph.n and min([time for way, time in ways if way.fits], default=inf) > HARDLY * steps:
@@ -121,6 +125,18 @@ class GraphPlan:
     def _single(self) -> bool:
         """Whether nothing is weighed: one pass does."""
         return self.graph.is_single and self.mode != "forward" and self.limit == inf
+
+    @property
+    def _light(self) -> bool:
+        """Whether nothing is weighed: passes backwards compute so little that no other way can take less, by bounds alone."""
+        graph, count = self.graph, len(self.graph.order)
+        if self.mode == "forward" or self.limit < inf or count < MANY:
+            return False
+        most = BATCH + READING * count  # for which batches are looked for
+        if graph.m > graph.n:
+            most = min(most, (FORWARD - 1) * PASS * count)
+        numbers = graph.m * PER_NUMBER * (count * graph.largest + graph.n)
+        return numbers < most and numbers + graph.m * self._arithmetic < most
 
     @property
     def report(self) -> OutputPlan:
@@ -198,8 +214,12 @@ class GraphPlan:
     @cached_property
     def _one(self) -> float:
         """Nanoseconds of a pass, besides what it takes whatever it computes."""
-        nodes = [each for each in zip(self.graph.order, self.graph.operations, strict=True) if each[1] in COSTLY]
-        return PER_NUMBER * self._work + _arithmetic(nodes)
+        return PER_NUMBER * self._work + self._arithmetic
+
+    @cached_property
+    def _arithmetic(self) -> float:
+        """The part of it that is not reading and writing."""
+        return _arithmetic([each for each in zip(self.graph.order, self.graph.operations, strict=True) if each[1] in COSTLY])
 
     def _batched(self, most: float, told: bool) -> tuple[Way, float]:
         """Rows of all samples of a batch by one pass."""

@@ -37,6 +37,9 @@ MOVING = frozenset(movement._RESHAPE_NAMES.split())
 SPREAD = elementwise.RULES.keys() - elementwise.LOSS_NAMES | {"Expand"}
 """Element by element, where an operand may be broadcast."""
 
+NO_WIDER = SPREAD | MOVING | ALONG | {"Stack", "Cat", "Permute", "Transpose", "T", "Roll", "Flip"}
+"""Operations of which no operand has more entries than the output, unless that has none."""
+
 SPATIAL = {
     **windows.NAMES,
     **dict.fromkeys(("MaxPool2DWithIndices", "AdaptiveMaxPool2D", "FractionalMaxPool2D"), 2),

@@ -157,7 +157,8 @@ def cumsum(op: Op) -> Locals:
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
     kept = shape[dim] ** 2 * op.like.element_size() <= MOST_KEPT_BYTES
     key = op.work.key("triangle", shape[dim], op.like.dtype, op.like.device) if kept else None
-    ones = op.work.structure(key, lambda: _lower_triangle(shape[dim], op.like))
+    triangle = _kept_triangle if kept else _lower_triangle
+    ones = op.work.structure(key, lambda: triangle(shape[dim], op.like))
     return op.first(
         op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
     )
@@ -168,6 +169,11 @@ MOST_KEPT_BYTES = 1 << 25
 
 STRIP = 64
 """Rows of a triangle that are filled at a time."""
+
+
+def _kept_triangle(n: int, like: Tensor) -> Tensor:
+    """Ones on and below the diagonal (n, n), in torch's memory: it is handed out without a copy."""
+    return like.new_ones((n, n)).tril_()
 
 
 def _lower_triangle(n: int, like: Tensor) -> Tensor:
