@@ -195,7 +195,9 @@ def _question(given: Mapping[str, Any]) -> tuple[Question, Mapping[str, Tensor],
     """
     function, wrt, limit, forms = given["expression"], given["wrt"], given["memory_limit"], list[Hashable]()
     is_text, inputs = isinstance(function, str), given["inputs"]
-    program = name_of(function) if all(map(is_, _seldom(given), SELDOM.values())) else None
+    if not all(map(is_, _seldom(given), SELDOM.values())):
+        return None
+    program = function if is_text else name_of(function)
     if program is None or not (is_text or callable(function)):
         return None
     if is_text and (given["arguments"] or not (inputs is None or isinstance(inputs, dict))):

@@ -551,7 +551,7 @@ def as_leaf(name: str, value: Tensor, differentiated: bool, copy: bool) -> Tenso
     leaf = value.detach().clone() if copied else value.detach()
     if not differentiated:
         return leaf
-    if not _can_require(leaf):
+    if not (leaf.is_floating_point() or leaf.is_complex()):  # written out: every repeated call comes here
         kind = str(leaf.dtype).removeprefix("torch.")
         raise NotDifferentiableError(
             f"`{name}` holds {kind} numbers: only floating and complex inputs have derivatives."
