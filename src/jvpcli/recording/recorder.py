@@ -372,7 +372,12 @@ def _recorded(function: Any) -> Callable[..., Any]:
 
 def _recorded_apply(apply: Any) -> Any:
     """`Function.apply`, of any class, as a call that is noted down."""
-    return classmethod(lambda cls, *arguments, **keywords: _recorded(apply.__get__(None, cls))(*arguments, **keywords))
+
+    @wraps(apply.__func__)
+    def recorded(cls: Any, *arguments: Any, **keywords: Any) -> Any:
+        return _recorded(apply.__get__(None, cls))(*arguments, **keywords)
+
+    return classmethod(recorded)
 
 
 def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
