@@ -599,7 +599,7 @@ def _made_with(place: Place, trace: TracebackType) -> Cause | None:
 
     node, evaluator = place.node, Evaluator.from_frame(trace.tb_frame)
     try:
-        made = evaluator[node.func] if isinstance(node, ast.Call) else None  # type: ignore[union-attr]
+        made = evaluator[node.func] if isinstance(node, ast.Call) else None
     except Exception:  # it can't be told without running it
         return None
     if not isinstance(node, ast.Call) or not (isinstance(made, type) and issubclass(made, nn.Module)):
