@@ -8,9 +8,11 @@ bodies; evaluating unrolls it, so that the *tape* of an evaluation is a flat tup
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jvpcli.errors import Span
@@ -180,6 +182,19 @@ class Site:
     file: str
     line: int
     module: str
+
+
+def file_called(file: str) -> str:
+    """What sentences call a file of the user's: `train.py`, or `Cell In[5]` where IPython calls a notebook's cell so."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    cell = shell.compile.format_code_name(file) if shell is not None else None
+    return " ".join(cell) if cell is not None else Path(file).name
+
+
+def cited_line(file: str, line: int) -> str:
+    """A line as sentences name it: `train.py:12`, or `Cell In[5], line 12`."""
+    name = file_called(file)
+    return f"{name}:{line}" if name == Path(file).name else f"{name}, line {line}"
 
 
 @dataclass(frozen=True, slots=True)

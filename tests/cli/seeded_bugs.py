@@ -700,5 +700,147 @@ weights = masked.softmax(-1)  # <- masked.softmax(-1)
 (weights.unsqueeze(-1) * words).sum().backward()
 """,
     ),
+    "a head on maps that are not flattened": (
+        (),
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.head = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2)), nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.head(self.maps(x))  # <- self.head(self.maps(x))
+
+Net()(torch.randn(5, 1, 8, 8)).sum().backward()
+""",
+    ),
+    "a signal with its channels last": (
+        (),
+        """
+net = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU())
+windows = torch.randn(2, 9, 3)
+net(windows).mean().backward()  # <- net(windows)
+""",
+    ),
+    "a checkpoint that is given data alone": (
+        (),
+        """
+from torch.utils.checkpoint import checkpoint
+net = nn.Linear(3, 3)
+out = checkpoint(net, torch.randn(2, 3), use_reentrant=True)  # <- checkpoint(net, torch.randn(2, 3), use_reentrant=True)
+out.sum().backward()
+""",
+    ),
+    "inner steps by the first weights": (
+        (),
+        """
+def adapt(w, x, wanted, steps):
+    fast = w
+    for _ in range(steps):
+        loss = F.mse_loss(x @ fast, wanted)
+        (g,) = torch.autograd.grad(loss, w)  # <- torch.autograd.grad(loss, w)
+        fast = (fast - 0.1 * g).detach().requires_grad_()
+    return fast
+
+adapt(torch.randn(3, requires_grad=True), torch.randn(5, 3), torch.randn(5), 2)
+""",
+    ),
+    "a second derivative of what is linear": (
+        (),
+        """
+def slope(y, x):
+    v = torch.ones_like(y)
+    return torch.autograd.grad(y, x, v, create_graph=True)[0]  # <- torch.autograd.grad(y, x, v, create_graph=True)
+
+a = torch.tensor(2.0, requires_grad=True)
+x = torch.rand(4, requires_grad=True)
+curvature = slope(slope(a * x, x), x)
+""",
+    ),
+    "a loss class that is not called": (
+        (),
+        """
+net = nn.Linear(3, 2)
+x, wanted = torch.randn(4, 3), torch.randn(4, 2)
+nn.MSELoss(net(x), wanted).backward()  # <- nn.MSELoss(net(x), wanted)
+""",
+    ),
+    "more positions than the table has": (
+        (),
+        """
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6), nn.Embedding(4, 6)
+
+    def forward(self, ids):
+        return self.words(ids) + self.places(torch.arange(ids.shape[1]))  # <- self.places(torch.arange(ids.shape[1]))
+
+Model()(torch.randint(0, 9, (2, 5))).sum().backward()
+""",
+    ),
+    "gradients unscaled twice": (
+        (),
+        """
+net = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+for _ in range(2):
+    scaler.scale(net(torch.randn(5, 3)).mean()).backward()
+    scaler.unscale_(optimizer)  # <- scaler.unscale_(optimizer)
+""",
+    ),
+    "a state without the axis of layers": (
+        (),
+        """
+coder, reader = nn.Linear(4, 6), nn.LSTM(3, 6, batch_first=True)
+start = torch.tanh(coder(torch.randn(2, 4)))
+out, _ = reader(torch.randn(2, 5, 3), (start, start))  # <- reader(torch.randn(2, 5, 3), (start, start))
+""",
+    ),
+    "parts of a state changed in place": (
+        (),
+        """
+force = nn.Linear(2, 1)
+state = torch.randn(3, 2)
+place, speed = state.unbind(-1)
+speed += 0.1 * force(state)[:, 0]  # <- speed += 0.1 * force(state)[:, 0]
+""",
+    ),
+    "a module copied with what it computed last": (
+        (),
+        """
+import copy
+
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, x):
+        self.last = self.net(x)  # <- self.net(x)
+        return self.last
+
+online = Remembering()
+online(torch.randn(1, 3))
+target = copy.deepcopy(online)
+""",
+    ),
+    "an angle of nought": (
+        ("--watch",),
+        """
+a = torch.tensor([1.0, 0.0], requires_grad=True)
+angle = torch.acos(a @ torch.tensor([1.0, 0.0]))  # <- torch.acos(a @ torch.tensor([1.0, 0.0]))
+angle.square().backward()
+""",
+    ),
+    "a spread of one sample": (
+        ("--watch",),
+        """
+value = nn.Linear(3, 1)(torch.randn(1, 3))
+scaled = (value - value.mean()) / (value.std() + 1e-8)  # <- value.std()
+scaled.sum().backward()
+""",
+    ),
 }
 """By what is wrong: the options, and the program behind `HEAD`."""

@@ -10,7 +10,11 @@ import threading
 import zipfile
 
 import pytest
+import torch
 from seeded_bugs import BUGS, HEAD
+from torch import nn
+
+from jvpcli.recording.recorder import Recorder
 
 
 def guilty(source):
@@ -106,6 +110,44 @@ Leave it out where the gradient should pass
             ["Compute what depends on it anew after the change, or change it after the last backward pass that needs it"],
         ),
         (
+            "a head on maps that are not flattened",
+            ["Linear head was made for in_features=32 and gets 4, the size of axis 3 of its input.",
+             "flatten(1) before it: axes 1 to 3 hold 32 features together; else in_features=4 where the Linear is made, or 32 "
+             "features from the step before it"],
+        ),
+        (
+            "a signal with its channels last",
+            ["transpose(1, 2) before it, if axis 2 holds the 3 features; else in_channels=9 where the Conv1d is made, or 3 "
+             "features from the step before it"],
+        ),
+        (
+            "a checkpoint that is given data alone",
+            ["What runs there is not recorded, and counts only where one of the tensors that it is given requires grad: none "
+             "does.",
+             "use_reentrant=False, which records what runs inside"],
+        ),
+        (
+            "inner steps by the first weights",
+            ["No step from w leads to loss. Of what requires grad, loss was computed from fast."],
+        ),
+        (
+            "a loss class that is not called",
+            ["nn.MSELoss(…) makes a module, it does not call one.",
+             "nn.MSELoss()(net(x), wanted): make it, then call what was made"],
+        ),
+        (
+            "more positions than the table has",
+            ["input[4] is 4, and self.places.weight has the rows 0 to 3."],
+        ),
+        (
+            "gradients unscaled twice",
+            ["scaler.unscale_(optimizer) failed: unscale_() has already been called on this optimizer since the last update()."],
+        ),
+        (
+            "parts of a state changed in place",
+            ["One of several views that a function gave together, or a view of one, is changed in place"],
+        ),
+        (
             "a saved result changed in place",
             ["Make a new tensor there instead: y = y + 1, not y += 1; torch.where or torch.cat, not y[i] = …"],
         ),
@@ -141,6 +183,45 @@ for x in (torch.ones(2), torch.zeros(3)):
     assert f"program.py:{number}, in work: x @ w" in outcome.err
     assert "  x  shape (2,), float32, no gradient" in outcome.err
     assert outcome.err.count("╭") == 1
+
+
+def test_recorders_of_two_threads_leave_each_other_and_torch_as_they_are():
+    """The first begins before the second and ends before it: each knows what its own thread has called, and no more."""
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    owners = ((nn.Module, "__call__"), (torch.autograd.Function, "apply"), (torch, "compile"), (torch.autograd, "backward"))
+    before = [vars(owner)[name] for owner, name in owners]
+    both, first_is_done = threading.Barrier(2), threading.Event()
+    net, found = nn.Sequential(nn.Linear(2, 2)), {}
+
+    def work(number):
+        with Recorder() as recorder:
+            both.wait(10)
+            if number:
+                assert first_is_done.wait(10)
+            y = Twice.apply(net(torch.ones(1, 2)) * (number + 1)).sum()
+            call, names = recorder.origin(y).call, []
+            while call is not None:
+                names.append((call.function.__name__, recorder.path_of(call.modules)))
+                call = getattr(call.arguments[0], "call", None)
+            found[number] = names
+        first_is_done.set()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen = [("sum", ""), ("apply", ""), ("mul", ""), ("linear", "0"), ("ones", "")]
+    assert found == {0: seen, 1: seen}
+    assert [vars(owner)[name] for owner, name in owners] == before
 
 
 def test_nothing_is_added_to_a_program_that_ends_well(tmp_path):
@@ -181,6 +262,7 @@ errors = []
 for fail in (
     lambda: torch.einsum("ij,jk->ik", x, x),
     lambda: cross_entropy(x, torch.ones(3).long()),
+    lambda: torch.nn.Sequential(torch.nn.Linear(4, 2))(x),
     lambda: x.requires_grad_(wrong=1),
     lambda: setattr(y, "requires_grad", False),
 ):

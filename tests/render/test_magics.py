@@ -42,6 +42,7 @@ CELLS = {
     "timeout": "%jvp inspect x --timeout 3",
     "error": "W = torch.ones(3, 2)\nz = W @ x",
     "noted": "import jvpcli\njvpcli.inspect(lambda a: a @ W, x)",
+    "cut": "def scaled(a):\n    return a * float(a.sum())\nprint(jvpcli.check(scaled, x).report.explanation)",
     "plain": "1 / 0",
     "batch": '%%jvp batch\n{"id": 7, "expression": "x*x", "inputs": {"x": 3}}',
     "completion": COMPLETED + "[completed(line) for line in "
@@ -118,6 +119,10 @@ def test_a_cell_s_error_is_explained_below_its_traceback(outputs):
     assert cited is not None
     assert f"{cited[0]}: W @ x" in below  # as IPython's own traceback has it
     assert "\x1b" not in below
+
+
+def test_a_line_of_a_cell_is_cited_by_the_cell_s_number(outputs):
+    assert re.match(r"`return a \* float\(a\.sum\(\)\)` \(Cell In\[\d+\], line 2\) cuts the graph", printed(outputs["cut"]))
 
 
 def test_nothing_is_told_twice_or_of_what_is_not_known(outputs):

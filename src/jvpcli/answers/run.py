@@ -21,6 +21,7 @@ from jvpcli.gradcheck.check import GRAPH_BREAK, WRONG_BACKWARD
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import spoken
 from jvpcli.problem import Problem
+from jvpcli.program import cited_line
 from jvpcli.recording.derivatives import Derivative, read_call
 from jvpcli.recording.nodes import node_of
 from jvpcli.recording.places import Point, pieces
@@ -355,7 +356,7 @@ def unanswered(watched: Watched) -> UsageError | None:
     asked = watched.asked
     if asked is None or watched.answered:
         return None
-    there = [f"{Path(file).name}:{line}" for file, line in sorted(watched.lines)]
+    there = [cited_line(file, line) for file, line in sorted(watched.lines)]
     where = ", ".join(there[:MOST_LINES]) + (", …" if len(there) > MOST_LINES else "")
     if watched.met:
         fact = f"the program made {watched.met} derivative calls on {asked.where}, and number {asked.nth} was asked for"

@@ -6,6 +6,7 @@ What the recording proves of the cause comes first, and stands alone; only where
 from __future__ import annotations
 
 import ast
+import math
 import re
 import traceback
 from collections import Counter
@@ -16,13 +17,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction
 
 from jvpcli.errors import EvaluationError, JvpError, ShapeMismatchError
 from jvpcli.language.values import dtype_name
 from jvpcli.messages.matcher import Raised, advice, explanation, find
-from jvpcli.recording.derivatives import names_of_frame, read_call
+from jvpcli.recording.derivatives import leaves, names_of_frame, read_call
 from jvpcli.recording.nodes import FREED, graph_nodes, node_of
-from jvpcli.recording.places import Place, Point, frames_of, is_library, pieces, place_of
+from jvpcli.recording.places import TORCH, Place, Point, frames_of, is_library, pieces, place_of
 from jvpcli.recording.recorder import DERIVATIVES, Attempt, Call, Cut, Given, Recorder, Result
 from jvpcli.recording.tape import operation_of
 from jvpcli.report.lookup import Explanation
@@ -98,7 +100,7 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
     attempt = recorder.failed if recorder is not None else None
     attempt = attempt if attempt is not None and attempt.error is error else None
     match = find(Raised(type(error).__name__, text, "".join(traceback.format_tb(error.__traceback__))))
-    if match is None and attempt is None:
+    if match is None and attempt is None and not _is_torch_s(error):
         return None
     operands = list(_operands(attempt, own[-1], place, recorder))
     op = "" if attempt is None else operation_of(attempt.function)
@@ -123,6 +125,13 @@ def explained(error: BaseException, recorder: Recorder | None) -> JvpError | Non
         causes=known.causes if known and not proved else (),
         cures=known.cures if known and not proved else (),
     )
+
+
+def _is_torch_s(error: BaseException) -> bool:
+    """Whether it was raised by Python code of torch itself, and not by what that has called, here or in another process."""
+    code = frames_of(error)[-1].tb_frame.f_code
+    told = isinstance(error, (RuntimeError, ValueError, TypeError, AssertionError))
+    return told and code.co_filename.startswith(TORCH) and code.co_name != "reraise"
 
 
 def _hints(cause: Cause | None, known: Explanation | None) -> tuple[str, ...]:
@@ -265,7 +274,7 @@ def _cause(
         return _written(text, recorder)
     if "a second time" in text:
         return _freed(operands)
-    if "optimize a non-leaf" in text:
+    if "optimize a non-leaf" in text or "deepcopy protocol" in text:
         return _computed(trace, recorder)
     if "empty parameter list" in text:
         return _unregistered(place, trace)
@@ -273,7 +282,9 @@ def _cause(
         return _applied(function[1], operands, recorder)
     if "NoneType" in text:
         return _no_gradient(place, trace, recorder)
-    return None if attempt is None else _narrow(recorder, attempt)
+    if "index out of range in self" in text:
+        return _beyond(attempt, operands)
+    return _made_with(place, trace) or (None if attempt is None else _narrow(recorder, attempt))
 
 
 def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
@@ -295,7 +306,7 @@ def end_of_graph(name: str, x: Tensor, recorder: Recorder) -> Cause | None:
             )
     if call is None:
         none = f"{name} carries no gradient: no step on the way to it was given a tensor that requires grad"
-        return _frozen(none, origin.call, recorder) or Cause(f"{none}.")
+        return _hidden(name, origin.call) or _frozen(none, origin.call, recorder) or Cause(f"{none}.")
     place, function = call.place, getattr(call.function, "__name__", "")
     where = place.cited if place is not None else f"a call of {function}"
     if not call.recorded:
@@ -353,6 +364,29 @@ def _made_of_numbers(call: Call) -> Call | None:
     return next((here for here in _back_from(call) if getattr(here.function, "__name__", "") in FACTORIES), None)
 
 
+def _hidden(name: str, call: Call) -> Cause | None:
+    """The first Function on the way to a tensor that runs something of the program's, and is given nothing with a gradient."""
+    found = [
+        here
+        for here in _back_from(call)
+        if _function_of(here) is not None and any(map(callable, pieces(here.arguments))) and not here.differentiable
+    ]
+    if not found or (place := min(found, key=lambda here: here.number).place) is None:
+        return None
+    return Cause(
+        f"{name} carries no gradient: the graph ends at {place.cited}. What runs there is not recorded, and counts only where "
+        "one of the tensors that it is given requires grad: none does.",
+        place,
+        "use_reentrant=False, which records what runs inside" if _function_of(found[0]) is CheckpointFunction else None,
+    )
+
+
+def _function_of(call: Call) -> Any:
+    """The Function that a call applies."""
+    owner = getattr(call.function, "__self__", None)
+    return owner if isinstance(owner, type) and issubclass(owner, torch.autograd.Function) else None
+
+
 def _frozen(none: str, call: Call, recorder: Recorder) -> Cause | None:
     """Where the tensors on the way to a result were told to require no gradient."""
     given = {id(o.tensor): o.tensor for c in _back_from(call) for o in pieces((c.arguments, c.keywords)) if isinstance(o, Given)}
@@ -407,15 +441,17 @@ def _unused(recorder: Recorder, attempt: Attempt | None, trace: TracebackType) -
     if attempt is None:
         return None
     call = read_call(attempt.function, attempt.arguments, attempt.keywords, (attempt.point, trace.tb_frame))
-    nodes = graph_nodes(call.outputs.values())
+    nodes, outputs = graph_nodes(call.outputs.values()), ", ".join(call.outputs)
     for name, x in call.inputs.items():
-        reached = any(getattr(n, "variable", None) is x for n in nodes) or node_of(x) in nodes
-        if not reached:
-            made = _made(x, recorder)
-            if made is not None:
-                words = f"No step from {name} leads to {', '.join(call.outputs)}: it was made at {made.cited}."
-                return Cause(words, made)
-            return Cause(f"No step from {name} leads to {', '.join(call.outputs)}.")
+        if any(getattr(n, "variable", None) is x for n in nodes) or node_of(x) in nodes:
+            continue
+        made = _made(x, recorder) if node_of(x) is not None else None  # a leaf was made where it had to be
+        where = f": it was made at {made.cited}" if made is not None else ""
+        met = leaves(call.outputs.values())
+        named = sorted(call.names[id(leaf)] for leaf in met if id(leaf) in call.names)[:MOST_CITED]
+        more = f" and {len(met) - len(named)} more" if len(met) > len(named) else ""
+        source = f" Of what requires grad, {outputs} was computed from {', '.join(named)}{more}." if named else ""
+        return Cause(f"No step from {name} leads to {outputs}{where}.{source}", made)
     return None
 
 
@@ -469,7 +505,7 @@ def _applied(name: str, operands: Sequence[Operand], recorder: Recorder) -> Caus
     """The one step on the way to a tensor that applies a Function of this name."""
     origins = [origin for o in operands if isinstance(origin := recorder.origin(o.tensor), Result)]
     calls = [call for origin in origins for call in _back_from(origin.call)]
-    found = [call.place for call in calls if getattr(getattr(call.function, "__self__", None), "__name__", "") == name]
+    found = [call.place for call in calls if getattr(_function_of(call), "__name__", "") == name]
     places = {place.cited: place for place in found if place is not None}
     if len(places) != 1:
         return None  # the message doesn't say which of them
@@ -544,6 +580,36 @@ def _at(point: Point | None) -> str:
     return f"at {place.cited}"
 
 
+def _beyond(attempt: Attempt | None, operands: Sequence[Operand]) -> Cause | None:
+    """The first index that a table has no row for."""
+    if attempt is None or attempt.function is not nn.functional.embedding or len(operands) < 2:
+        return None
+    ids, table = operands[0].tensor, operands[1]
+    outside = ((ids < 0) | (ids >= len(table.tensor))).nonzero()
+    if not len(outside):
+        return None
+    at, last = tuple(outside[0].tolist()), len(table.tensor) - 1
+    index = f"{operands[0].name}{list(at) if at else ''}"
+    return Cause(f"{index} is {int(ids[at])}, and {table.name} has the rows 0 to {last}.", whole=False)
+
+
+def _made_with(place: Place, trace: TracebackType) -> Cause | None:
+    """A module that is made of tensors where it was to be called with them."""
+    from pure_eval import Evaluator
+
+    node, evaluator = place.node, Evaluator.from_frame(trace.tb_frame)
+    try:
+        made = evaluator[node.func] if isinstance(node, ast.Call) else None
+    except Exception:  # it can't be told without running it
+        return None
+    if not isinstance(node, ast.Call) or not (isinstance(made, type) and issubclass(made, nn.Module)):
+        return None
+    if not any(True for _ in _named_in(place, trace, Tensor)):
+        return None
+    kind, given = ast.unparse(node.func), ", ".join(map(ast.unparse, node.args))
+    return Cause(f"{kind}(…) makes a module, it does not call one.", None, f"{kind}()({given}): make it, then call what was made")
+
+
 def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
     """The layer that is made for another number of features than it gets."""
     module = attempt.modules[-1] if attempt.modules else None
@@ -557,11 +623,25 @@ def _narrow(recorder: Recorder, attempt: Attempt) -> Cause | None:
         return None
     path, kind, got = recorder.path_of(attempt.modules), type(module).__name__, first.shape[axis]
     called = f"{kind} {path}" if path else f"the {kind}"
+    wider = f"{attribute}={got} where the {kind} is made, or {wanted} features from the step before it"
+    moved = _rearranged(first, axis, wanted)
     return Cause(
         f"{called} was made for {attribute}={wanted} and gets {got}, the size of axis {axis} of its input.",
         None,
-        f"{attribute}={got} where the {kind} is made, or {wanted} features from the step before it",
+        f"{moved}; else {wider}" if moved else wider,
     )
+
+
+def _rearranged(x: Tensor, axis: int, wanted: int) -> str | None:
+    """What brings the features of a tensor to an axis, where they may stand on others of it."""
+    shape = tuple(x.shape)
+    others = [k for k, size in enumerate(shape) if size == wanted and k != axis]
+    if others:
+        return f"transpose({axis}, {others[-1]}) before it, if axis {others[-1]} holds the {wanted} features"
+    joined = [k for k in range(1, len(shape) - 1) if math.prod(shape[k:]) == wanted]
+    if joined and axis == len(shape) - 1:
+        return f"flatten({joined[0]}) before it: axes {joined[0]} to {axis} hold {wanted} features together"
+    return None
 
 
 def _feature_axis(module: nn.Module, attribute: str, x: Tensor) -> int | None:

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from jvpcli.errors import JvpError
 from jvpcli.problem import Problem
-from jvpcli.program import Const, Site
+from jvpcli.program import Const, Site, cited_line
 from jvpcli.recording.derivatives import Derivative
-from jvpcli.recording.places import cited_line
 from jvpcli.report.run import Alarm, AlarmStep
 from jvpcli.tracing.faults import find_fault
 from jvpcli.tracing.replay import Step

@@ -10,7 +10,6 @@ import linecache
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from jvpcli.gradcheck.vectors import RealFunction
 from jvpcli.jacobians.nearby import direction
 from jvpcli.jacobians.passes import vjp
 from jvpcli.language.evaluate import Evaluation
-from jvpcli.program import Equation, Program
+from jvpcli.program import Equation, Program, file_called
 
 MASKS = frozenset({"where", "masked_fill", "masked_fill_", "nan_to_num", "nan_to_num_", "nansum", "nanmean"})
 """Functions that leave out entries of what they take, but send a zero cotangent there."""
@@ -172,7 +171,7 @@ def in_words(reason: Reason, program: Program | None) -> str:
     """The step that is to blame as it stands in the text, or the line of the user's own code with its place."""
     source, place = "", ""
     if reason.place is not None:
-        source, place = code_at(*reason.place), f" ({Path(reason.place[0]).name}, line {reason.place[1]})"
+        source, place = code_at(*reason.place), f" ({file_called(reason.place[0])}, line {reason.place[1]})"
     elif reason.equation is not None and program is not None:
         source = program.step_text(reason.equation)
     return f"`{source if 0 < len(source) <= LONGEST_SOURCE else reason.name.strip('_')}`{place}"

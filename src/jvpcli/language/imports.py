@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
 from jvpcli.language.operations import check_result, describe, is_usable, without_numbers
 from jvpcli.language.substitution import ModuleFunction, Place, code_within, run_with
+from jvpcli.program import cited_line, file_called
 
 TORCH = str(Path(torch.__file__).parent)
 
@@ -249,8 +250,8 @@ def failure_in(error: BaseException, files: Collection[str], what: str) -> JvpEr
     source = linecache.getline(file, line).strip()
     own = source.startswith(("raise ", "assert "))  # the user's words, not torch's
     return EvaluationError(
-        f"{what} failed in {Path(file).name}, line {line}: {first}.",
-        details=[f"{Path(file).name}:{line}: {source}"] if source else (),
+        f"{what} failed in {file_called(file)}, line {line}: {first}.",
+        details=[f"{cited_line(file, line)}: {source}"] if source else (),
         torch_message=None if own else text or None,
     )
 

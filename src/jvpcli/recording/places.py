@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from jvpcli.program import cited_line
+
 TORCH = str(Path(torch.__file__).parent)
 OURS = str(Path(__file__).parents[1])
 RECORDING = str(Path(__file__).parent)
@@ -87,13 +89,6 @@ class Place:
         import linecache
 
         return linecache.getline(self.file, self.line).strip()
-
-
-def cited_line(file: str, line: int) -> str:
-    """A line as sentences name it: `train.py:12`, or `Cell In[5], line 12` where IPython calls a notebook's cell so."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    cell = shell.compile.format_code_name(file) if shell is not None else None
-    return f"{Path(file).name}:{line}" if cell is None else f"{' '.join(cell)}, line {line}"
 
 
 def user_point() -> Point | None:

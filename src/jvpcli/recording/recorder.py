@@ -6,6 +6,7 @@ tensors that it gave, or that were computed from them with a gradient: a trainin
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._functorch import peek_interpreter_stack
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode_temporarily
 
 from jvpcli.language.readings import written_by
@@ -154,10 +154,6 @@ class Recorder(TorchFunctionMode):
         self._count = 0
         self._modules: list[Any] = []
         self._storages: dict[int, tuple[Any, list[Call]]] = {}
-        self._hooks: list[Any] = []
-        self._apply: Any = None
-        self._backward: Any = None
-        self._compile: Any = None
         self._roots: dict[int, tuple[Any, Point | None]] = {}
         self._frozen: dict[int, tuple[weakref.ref[Tensor], Point | None]] = {}
         self.writes: deque[Write] = deque(maxlen=MOST_WRITES)
@@ -168,58 +164,25 @@ class Recorder(TorchFunctionMode):
     # Beginning and end
 
     def __enter__(self) -> Recorder:
-        self._apply, self._compile = torch.autograd.Function.__dict__["apply"], torch.compile
-        self._backward = torch.autograd.backward
-        torch.autograd.Function.apply = classmethod(_recorded_apply(self, self._apply))  # type: ignore[method-assign, assignment]
-        if not TELLS_OF_BACKWARD:
-            torch.autograd.backward = _recorded(self, self._backward)
-        torch.compile = _left_alone(self, self._compile)
-        self._watch_modules()
+        REPLACED.count(recorders=1)
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self._leave_modules()
-        torch.autograd.Function.apply = self._apply  # type: ignore[method-assign]
-        torch.autograd.backward = self._backward
-        torch.compile = self._compile
-
-    def _watch_modules(self) -> None:
-        def entered(module: Any, arguments: Any) -> None:
-            if not self._modules:
-                self._roots[id(module)] = (weakref.ref(module), user_point())
-            self._modules.append(module)
-
-        def left(module: Any, arguments: Any, result: Any) -> None:
-            while self._modules and self._modules.pop() is not module:
-                pass
-
-        self._hooks = [
-            register_module_forward_pre_hook(entered),
-            register_module_forward_hook(left, always_call=True),
-        ]
-
-    def _leave_modules(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        REPLACED.count(recorders=-1)
         self._modules.clear()
 
     @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Inside, nothing is noted down: what torch compiles must find nothing of ours."""
-        stack = _get_current_function_mode_stack()
-        if not stack or stack[-1] is not self:
+    def inside(self, module: Any) -> Iterator[None]:
+        """Inside, a module runs."""
+        if not self._modules:
+            self._roots[id(module)] = (weakref.ref(module), user_point())
+        self._modules.append(module)
+        try:
             yield
-            return
-        modules = list(self._modules)
-        with _pop_mode_temporarily():
-            self._leave_modules()
-            try:
-                yield
-            finally:
-                self._watch_modules()
-                self._modules = modules
+        finally:
+            self._modules.pop()
 
     # A call
 
@@ -379,13 +342,27 @@ CASTING = ("cpu", "cuda", "mps", "xpu")
 """Kinds of devices that torch casts on by itself."""
 
 
-def _recorded(recorder: Recorder, function: Any) -> Callable[..., Any]:
-    """A function that torch's modes are not told of, as one whose calls are noted down."""
+# What torch's modes are not told of
+
+
+def _here() -> Recorder | None:
+    """The recorder that is on in this thread: modes are a thread's own."""
+    return next((mode for mode in reversed(_get_current_function_mode_stack()) if isinstance(mode, Recorder)), None)
+
+
+def _on_top() -> Recorder | None:
+    """The recorder that is on in this thread, where no mode of somebody else's would have to be told first."""
+    recorder = _here()
+    return recorder if recorder is not None and _get_current_function_mode_stack()[-1] is recorder else None
+
+
+def _recorded(function: Any) -> Callable[..., Any]:
+    """A function as one whose calls are noted down."""
 
     @wraps(function)
     def recorded(*arguments: Any, **keywords: Any) -> Any:
-        stack = _get_current_function_mode_stack()
-        if not stack or stack[-1] is not recorder:
+        recorder = _on_top()
+        if recorder is None:
             return function(*arguments, **keywords)
         with _pop_mode_temporarily():
             return recorder.__torch_function__(function, (), arguments, keywords)
@@ -393,28 +370,58 @@ def _recorded(recorder: Recorder, function: Any) -> Callable[..., Any]:
     return recorded
 
 
-def _recorded_apply(recorder: Recorder, apply: Any) -> Callable[..., Any]:
+def _recorded_apply(apply: Any) -> Any:
     """`Function.apply`, of any class, as a call that is noted down."""
 
+    @wraps(apply.__func__)
     def recorded(cls: Any, *arguments: Any, **keywords: Any) -> Any:
-        return _recorded(recorder, apply.__get__(None, cls))(*arguments, **keywords)
+        return _recorded(apply.__get__(None, cls))(*arguments, **keywords)
 
-    return recorded
+    return classmethod(recorded)
 
 
-def _left_alone(recorder: Recorder, compile_: Callable[..., Any]) -> Any:
+def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`Module.__call__`, of which a recorder knows as it runs."""
+
+    @wraps(call)
+    def called(module: Any, *arguments: Any, **keywords: Any) -> Any:
+        recorder = _here()
+        if recorder is None:
+            return call(module, *arguments, **keywords)
+        with recorder.inside(module):
+            return call(module, *arguments, **keywords)
+
+    return called
+
+
+@contextmanager
+def _suspended() -> Iterator[None]:
+    """Inside, nothing is noted down in this thread: what torch compiles must find nothing of ours."""
+    if _on_top() is None:
+        yield
+        return
+    REPLACED.count(suspended=1)
+    try:
+        with _pop_mode_temporarily():
+            yield
+    finally:
+        REPLACED.count(suspended=-1)
+
+
+def _left_alone(compile_: Callable[..., Any]) -> Any:
     """`torch.compile`, whose results run with nothing noted down."""
 
     @wraps(compile_)
     def compiling(model: Any = None, **options: Any) -> Any:
         if model is None:
             return lambda model: compiling(model, **options)
-        compiled: Any = compile_(model, **options)
+        with _suspended():
+            compiled: Any = compile_(model, **options)
         if isinstance(compiled, torch.nn.Module):
             kind = type(compiled)
 
             def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-                with recorder.suspended():
+                with _suspended():
                     return kind.__call__(self, *arguments, **keywords)
 
             object.__setattr__(compiled, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
@@ -422,7 +429,7 @@ def _left_alone(recorder: Recorder, compile_: Callable[..., Any]) -> Any:
 
         @wraps(compiled)
         def called(*arguments: Any, **keywords: Any) -> Any:
-            with recorder.suspended():
+            with _suspended():
                 return compiled(*arguments, **keywords)
 
         return called
@@ -430,9 +437,50 @@ def _left_alone(recorder: Recorder, compile_: Callable[..., Any]) -> Any:
     return compiling
 
 
+class _Replaced:
+    """What stands in torch while recorders are on: once for all threads, so that no recorder takes away another's.
+
+    Whether a call is noted down, and by which recorder, is seen as it is made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorders = self._suspended = 0
+        self._own: dict[tuple[Any, str], tuple[Any, Any]] = {}
+
+    def count(self, recorders: int = 0, suspended: int = 0) -> None:
+        """So many more recorders are on, and suspended."""
+        with self._lock:
+            self._recorders += recorders
+            self._suspended += suspended
+            for owner, name, replace in REPLACEMENTS:
+                self._put(owner, name, replace, bool(self._recorders) and not (owner is torch.nn.Module and self._suspended))
+
+    def _put(self, owner: Any, name: str, replace: Callable[[Any], Any], wanted: bool) -> None:
+        """Replaces an attribute, or gives it back; not where somebody else has replaced it since."""
+        here = vars(owner)[name]
+        if wanted and (owner, name) not in self._own:
+            self._own[owner, name] = here, (ours := replace(here))
+            setattr(owner, name, ours)
+        elif not wanted and (owner, name) in self._own:
+            before, ours = self._own.pop((owner, name))
+            if here is ours:
+                setattr(owner, name, before)
+
+
 DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 TELLS_OF_BACKWARD = "has_torch_function" in torch.autograd.backward.__code__.co_names
 """Whether torch's modes are told of `torch.autograd.backward`, as they are of the other two: in 2.6 they are not."""
+
+REPLACEMENTS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+    (torch.nn.Module, "__call__", _in_its_place),
+    (torch.autograd.Function, "apply", _recorded_apply),
+    (torch, "compile", _left_alone),
+    *(() if TELLS_OF_BACKWARD else ((torch.autograd, "backward", _recorded),)),
+)
+"""What is called in torch without its modes being told: where it stands, its name, and what stands in its place."""
+
+REPLACED = _Replaced()
 
 SWITCHES = (Tensor.requires_grad.__set__, Tensor.requires_grad_)  # type: ignore[attr-defined]
 PROPERTIES = (
