@@ -31,14 +31,16 @@ from jvpcli.language.names import (
     turns_on,
 )
 from jvpcli.language.objects import (
+    DERIVED,
     ONCE,
+    RESETS,
     Class,
     Custom,
     Module,
     New,
     Object,
     Parts,
-    called_as,
+    function_at,
     held,
     name_at,
     path_at,
@@ -58,6 +60,9 @@ MOST_COPIED = 100_000
 
 COLLECTIONS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 """Classes of torch.nn that hold parts, and compute nothing."""
+
+APART = ("Module", "ModuleDict", "ParameterList", "ParameterDict")
+"""Classes of torch.nn of which no module stands where an object does whose class is derived from one."""
 
 HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
 """What makes a text have objects without a class of its own."""
@@ -327,6 +332,9 @@ class Reader:
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
         is_record = any(self.path(record_mark(mark)) in RECORDS for mark in node.decorator_list)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
+        torchs = known[0].torchs if known else None
+        if node.bases and class_of(node.bases[-1], self.paths) not in ("", *APART) and all(map(is_mixin, known)):
+            torchs, others = node.bases[-1], others[:-1]
         readable = not node.keywords and len(node.decorator_list) == is_record and all(map(is_mixin, known[1:])) and (
             not others or (is_function and len(bases) == 1)
         )
@@ -364,7 +372,8 @@ class Reader:
             self.made.append(node)
             return
         is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
-        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module)
+        is_module |= torchs is not None
+        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module, torchs=torchs)
         if is_function:
             self.custom(made_class)
 
@@ -461,8 +470,9 @@ class Reader:
         if new is not None and new.inside:
             raise self.refusal(node, "A module that is a part of another one gets no name of its own here")
         value = new.made if new is not None and new.made is not None else value
+        inner = _waiting_in([*value.arguments, *value.keywords.values()]) if isinstance(value, New) else []
         if isinstance(value, New) and (value.kind is not None or value.chain is not None):
-            self.in_turn(value.call)
+            self.in_turn(value.call, inner)
         if isinstance(value, Parts):
             for item in value.items:
                 self.hold(path, item, node)
@@ -470,15 +480,12 @@ class Reader:
             items = [self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.items, strict=True)]
             value = Parts(items, value.names, path, value.wraps)
         elif isinstance(value, New) and value.kind is not None:
-            value = self.instance(path, value)
+            value = self.instance(path, value, inner)
         elif isinstance(value, New) and value.chain is not None:
-            made, start = Object(path, None), len(self.made)
-            names = value.names or list(map(str, range(len(value.chain))))
-            made.parts = {
-                name: self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.chain, strict=True)
-            }
-            self.begin(path, value.call, start)
-            self.made.append(_chain(path, list(made.parts.values()), value.call))
+            made, start = Object(path, None, chained=f"{path}.forward"), len(self.made)
+            self.fill(made, value.names, value.chain, node)
+            self.begin(made, value.call, start)
+            self.chain(made, value.call)
             value = made
         elif isinstance(value, New):
             self.in_turn(value.call)
@@ -501,41 +508,99 @@ class Reader:
             self.trains = {name: mode for name, mode in self.trains.items() if not f"{name}.".startswith(f"{path}.")}
         return value
 
-    def in_turn(self, call: ast.AST) -> None:
-        """A module is made where it gets its name: refused where that is another order than Python's."""
+    def in_turn(self, call: ast.AST, given: Sequence[ast.AST] = ()) -> None:
+        """A module is made where it gets its name: refused where that is another order than Python's.
+
+        What an object is `given` gets its name in it.
+        """
         inside = [part for part in ast.walk(call) if part in self.waiting]
-        if inside and any(part not in inside for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
+        known = [*inside, *given]
+        if inside and any(part not in known for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
             raise self.refusal(call, "Modules get their names in another order here than they are made in")
         self.waiting = [part for part in self.waiting if part not in inside]
 
-    def begin(self, path: str, node: ast.Call, start: int) -> None:
+    def fill(self, made: Object, names: Sequence[str] | None, items: Sequence[Any], node: ast.AST) -> None:
+        """Give a sequence or list its modules, under their names or numbers."""
+        made.names = [*names] if names else [str(k) for k in range(len(items))]
+        for name, item in zip(made.names, items, strict=True):
+            made.parts[name] = self.place(f"{made.path}.{name}", item, node)
+
+    def chain(self, made: Object, node: ast.AST) -> None:
+        """The function of a sequence, as its items are now."""
+        self.made = [part for part in self.made if getattr(part, "name", "") != made.chained]
+        self.made.append(_chain(made.chained, made.items or [], node))
+
+    def begun(self, made: Object, arguments: Sequence[Any], keywords: Mapping[str, Any], node: ast.AST) -> None:
+        """What the `__init__` of a class of torch.nn makes of an object whose class is derived from it."""
+        kind = made.kind
+        assert kind is not None
+        assert kind.torchs is not None
+        name = class_of(kind.torchs, self.paths)
+        if made.begun:
+            raise self.refusal(node, f"The `__init__` of nn.{name} runs a second time here")
+        made.begun = True
+        if name in ("Sequential", "ModuleList"):
+            pairs = _pairs(arguments[0]) if len(arguments) == 1 else None
+            listed = arguments[0].items if name == "ModuleList" and arguments and isinstance(arguments[0], Parts) else arguments
+            items = [part for _, part in pairs] if pairs else listed
+            if keywords or not all(isinstance(each, (New, Object, Module)) for each in items):
+                raise self.refusal(node, f"`nn.{name}` of this can't be read")
+            if name == "Sequential":
+                made.chained = f"{made.path}.{'super().' if 'forward' in kind.methods else ''}forward"
+            self.fill(made, [key for key, _ in pairs] if pairs else None, items, node)
+            return
+        made.whole = True
+        parts = [written(each, node) for each in arguments]
+        named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
+        call = placed(ast.Call(copied(kind.torchs), parts, [*named, self.derived(kind)]), node)
+        self.waiting.append(call)
+        self.in_turn(call)
+        self.assign(made.path, call, node)
+        if (reset := kind.methods.get(RESETS)) is not None:  # which torch's `__init__` calls
+            self.initialise(made, kind.defining(RESETS), reset, (), {}, node)
+
+    def derived(self, kind: Class) -> ast.keyword:
+        """What a constructor is told of the class of the program that its module is of."""
+        own = {name for each in kind.line for name in {*each.methods, *each.sets}} - {*SPECIAL, "forward", "extra_repr"}
+        return ast.keyword(DERIVED, ast.Constant((tuple(each.node.name for each in kind.line), tuple(sorted(own)))))
+
+    def begin(self, made: Object, node: ast.Call, start: int) -> None:
         """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
+        if made.whole:
+            return
         values = [part.value for part in self.made[start:] if isinstance(part, ast.Assign)]
         calls = [value for value in values if isinstance(value, ast.Call)]
         if not any(class_of(call.func, self.paths) or is_parameter(call, self.paths) for call in calls):
             return
-        target = name_at(path, node, ast.Store())
-        self.made.insert(start, placed(ast.Assign([target], _holder(node)), node))
+        target, holds = name_at(made.path, node, ast.Store()), _holder(node)
+        if made.kind is not None:
+            holds.keywords.append(self.derived(made.kind))
+        self.made.insert(start, placed(ast.Assign([target], holds), node))
 
-    def instance(self, path: str, new: New) -> Object:
-        """An object of a class: its `__init__` is carried out, and its methods are functions."""
+    def instance(self, path: str, new: New, given: Sequence[ast.AST]) -> Object:
+        """An object of a class: its `__init__` is carried out, and its methods are functions; `given` are modules in it."""
         kind = new.kind
         assert kind is not None
         self.level += 1
         if self.level > MOST_LEVELS:
             raise self.at(new.call, LimitError(f"Objects stand inside of each other more than {MOST_LEVELS} deep."))
         made, start = Object(path, kind), len(self.made)
-        made.begun = not kind.is_module or "__init__" not in kind.methods
+        made.begun = not kind.is_module or ("__init__" not in kind.methods and kind.torchs is None)
         self.set(made, "training", placed(ast.Constant(True), new.call), new.call)
         for field in kind.fields:
             self.set(made, dotted(field.targets[0]), self.value(field.value, {}, made), field)
+        others = [part for part in self.waiting if part not in given]
+        self.waiting = [part for part in self.waiting if part in given]
         if "__init__" in kind.methods:
-            others, self.waiting = self.waiting, []
             self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
-            self.waiting = others
+        elif kind.torchs is not None:
+            self.begun(made, new.arguments, new.keywords, new.call)
         elif new.arguments or new.keywords:
             raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
-        self.begin(path, new.call, start)
+        self.waiting = [*self.waiting, *others]
+        self.begin(made, new.call, start)
+        if made.chained:
+            self.chain(made, new.call)
         for name, method in kind.methods.items():
             if name != "__init__" and name not in made.parts and not is_static(method):
                 self.method(made, name, method, kind.defining(name))
@@ -722,6 +787,8 @@ class Reader:
             return copied(found) if isinstance(found, ast.expr) else found
         if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
             found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
+            if found is None and inner.made.whole and node.attr not in {*inner.kind.methods, *inner.kind.sets}:
+                return placed(ast.Attribute(path_at(inner.made.path, node), node.attr, ast.Load()), node)
             if found is None:
                 what = "is a method, which `__init__` uses" if node.attr in inner.kind.methods else "has no value yet"
                 raise self.refusal(node, f"`{dotted(node)}` {what}")
@@ -741,6 +808,8 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, ast.Subscript) and (found := self.taken(node, scope, making)) is not None:
+            return found
         if isinstance(node, ast.IfExp) and self.is_maker(node):
             return self.value(node.body if self.truth(node.test, scope, making) else node.orelse, scope, making)
         if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
@@ -760,6 +829,24 @@ class Reader:
                 return made
         found = self.folded(node, scope, inner)
         return found if found is not None else self.substituted(node, scope, inner)
+
+    def taken(self, node: ast.Subscript, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
+        """`layers[0]`, `layers[:-1]`, `acts["relu"]` of a list or dictionary of modules; None of anything else."""
+        owner = self.value(node.value, scope, making)
+        inner = making if isinstance(making, Initialisation) else None
+        items = owner.items if isinstance(owner, (Parts, Object)) else None
+        if items is None:
+            return None
+        if isinstance(node.slice, ast.Slice):
+            bounds = [part and self.folded(part, scope, inner) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
+            plain = [plain_or_none(part) for part in bounds]
+            known = all(type(each) in (int, type(None)) for each in plain) and plain[2] != 0
+            return Parts(items[slice(*plain)]) if known and getattr(owner, "names", None) is None else None
+        key = plain_or_none(self.folded(node.slice, scope, inner))
+        names = getattr(owner, "names", None) if isinstance(owner, Parts) else None
+        if names is not None:
+            return items[names.index(key)] if key in names else None
+        return items[key] if type(key) is int and -len(items) <= key < len(items) else None
 
     def given_by(
         self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None
@@ -938,7 +1025,7 @@ class Reader:
             return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
         if any(each is owner for each in given):
             return False
-        count = len(owner.items if isinstance(owner, Parts) else owner.parts)
+        count = len(owner.items or ())
         name = str(count) if method == "append" and len(given) == 1 else given[0] if len(given) == 2 else None
         if not isinstance(name, str) or (isinstance(owner, Parts) and (owner.names is None) is not (method == "append")):
             return False
@@ -953,11 +1040,12 @@ class Reader:
             if owner.names is not None:
                 owner.names.append(name)
             return True
-        if owner.kind is not None or name in owner.parts:
+        if owner.names is None or name in owner.parts:
             return False
         owner.parts[name] = self.place(f"{owner.path}.{name}", item, node)
-        self.made = [part for part in self.made if getattr(part, "name", "") != f"{owner.path}.forward"]
-        self.made.append(_chain(owner.path, list(owner.parts.values()), node))
+        owner.names.append(name)
+        if owner.chained:
+            self.chain(owner, node)
         return True
 
     def hold(self, path: str, item: Any, node: ast.AST) -> None:
@@ -1009,6 +1097,17 @@ def _holder(node: ast.AST) -> ast.Call:
     return placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
 
 
+def _waiting_in(values: Sequence[Any]) -> list[ast.AST]:
+    """The constructors of what has no name yet among some values, and in lists of such."""
+    found: list[ast.AST] = []
+    for each in values:
+        if isinstance(each, Parts):
+            found += _waiting_in(each.items)
+        elif isinstance(each, New) and each.made is None:
+            found += [each.call, *_waiting_in([*each.arguments, *each.keywords.values(), *(each.chain or ())])]
+    return found
+
+
 def _wrapped(item: Any) -> Any:
     """An item of a list of parameters: what is none becomes one."""
     if not isinstance(item, ast.expr) or isinstance(item, ast.Constant):
@@ -1035,6 +1134,8 @@ def _paths(value: Any) -> Iterator[tuple[str, bool]]:
     if isinstance(value, Object):
         if value.kind is not None:
             yield value.path, True
+        if value.whole:
+            yield value.path, False
         for part in value.parts.values():
             yield from _paths(part)
     elif isinstance(value, Parts):
@@ -1044,13 +1145,13 @@ def _paths(value: Any) -> Iterator[tuple[str, bool]]:
         yield value.path, False
 
 
-def _chain(path: str, parts: Sequence[Any], node: ast.AST) -> ast.FunctionDef:
+def _chain(name: str, parts: Sequence[Any], node: ast.AST) -> ast.FunctionDef:
     """The function of a sequence: each part in turn."""
     taken = placed(ast.arg("input"), node)
     value: ast.expr = name_at("input", node)
     for part in parts:
-        func = path_at(part.path, node) if isinstance(part, Module) else name_at(f"{part.path}.{called_as(part)}", node)
+        func = path_at(part.path, node) if isinstance(part, Module) else function_at(part, node)
         value = placed(ast.Call(func, [value], []), node)
     arguments = ast.arguments(posonlyargs=[], args=[taken], kwonlyargs=[], kw_defaults=[], defaults=[])
     body: list[ast.stmt] = [placed(ast.Return(value), node)]
-    return placed(ast.FunctionDef(f"{path}.forward", arguments, body, []), node)
+    return placed(ast.FunctionDef(name, arguments, body, []), node)

@@ -368,6 +368,8 @@ class Expressions(Lowering):
         function = catalog.canonical(".".join(parts))
         if self.is_program and catalog.is_function(function):
             return Const(Known(f"call:{function}"))
+        if self.is_program and name.rpartition(".")[0] in self.functions and not parts[-1].startswith("_"):
+            return self.emit(f"held:{name}", (), node)  # which the module tells
         raise self.at(node, refusals.path(parts, called=False))
 
     def attribute(self, node: ast.Attribute, left: Operand) -> Operand:

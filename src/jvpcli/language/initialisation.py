@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.language.names import copied, dotted, free_names, targets
+from jvpcli.language.names import class_of, copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import LISTS
@@ -172,10 +172,13 @@ class Initialisation:
         else:
             raise self.reader.refusal(call, "What `__init__` does here can't be read")
         named = self.reader.classes.get(dotted(owner)) if owner is not None else None
-        skips = owner is not None and self.reader.path(dotted(owner)) in KNOWN_BASES
+        is_torchs = owner is not None and bool(class_of(owner, self.reader.paths))
+        skips = owner is not None and (is_torchs or self.reader.path(dotted(owner)) in KNOWN_BASES)
         base = named or (None if skips else self.kind.defining("__init__").base)
-        self.made.begun |= base is None or "__init__" not in base.methods
+        arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
+        keywords = self.reader.keywords(call, self.scope, self)
         if base is not None and "__init__" in base.methods:
-            arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
-            keywords = self.reader.keywords(call, self.scope, self)
             self.reader.initialise(self.made, base, base.methods["__init__"], arguments, keywords, call)
+        elif self.kind.torchs is not None:
+            self.reader.begun(self.made, arguments, keywords, call)
+        self.made.begun |= base is None or "__init__" not in base.methods

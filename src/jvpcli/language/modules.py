@@ -35,9 +35,9 @@ from jvpcli.language.names import (
     separated,
     without_mode,
 )
-from jvpcli.language.objects import placed
+from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import describe
-from jvpcli.language.parameters import Changes
+from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import Finder, holder
@@ -132,7 +132,7 @@ class Module(ImportedFunction):
         """
         if any("." not in name for name in keywords):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
-        takes_integers = type(self.function).__name__ in OF_INTEGERS
+        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in type(self.function).__mro__)
         for value in _flat(arguments):
             if value is None:
                 continue  # a state that begins as zeros
@@ -384,25 +384,27 @@ class _Maker:
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
+        own = [keyword for keyword in node.keywords if keyword.arg == DERIVED]
         if name == "Module" and not node.args:
-            return nn.Module()  # of an object, whose parts have names of their own
+            return _derived(nn.Module, own)()  # of an object, whose parts have names of their own
         if name not in CLASSES:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [self.argument(part) for part in given]
-        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords}
+        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords if keyword not in own}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
+        kind = _derived(getattr(nn, name), own)
         try:
             if name != "Sequential" and self.may_not_fit(integers):
                 with torch.device("meta"):  # where nothing takes memory
-                    self.check_memory(node, getattr(nn, name)(*arguments, **keywords))
-            made: nn.Module = getattr(nn, name)(*arguments, **keywords)
+                    self.check_memory(node, kind(*arguments, **keywords))
+            made: nn.Module = kind(*arguments, **keywords)
         except LimitError:
             raise
         except Exception as error:
@@ -412,6 +414,11 @@ class _Maker:
             raise self.at(node, refused) from None
         if name != "Sequential":
             self.held = self.check_memory(node, made)
+        anew = [word for word in _set_anew(own) if not hasattr(nn.Module, word)]
+        if taken := [word for word in anew if hasattr(made, word) is not (word == RESETS)]:
+            message = f"`{taken[0]}` is what nn.{name} computes with itself, and a class that is derived from it sets it anew"
+            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
 
     def run(
@@ -428,7 +435,7 @@ class _Maker:
         """Give an object a parameter of its own, with a value."""
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
-        if hasattr(holder, name):
+        if hasattr(holder, name) and name not in holder._parameters:
             raise self.at(node, ForbiddenError(f"A parameter can't be called `{name}` here."))
         holder.register_parameter(name, nn.Parameter(value.detach()))
         self.held = self.check_memory(node, holder)
@@ -504,6 +511,21 @@ class _Maker:
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
         return error.with_context(span=self.text.span(node), source=self.text.source)
+
+
+def _derived(kind: type[nn.Module], own: Sequence[ast.keyword]) -> type[nn.Module]:
+    """A class of torch.nn, or one of the program's name that is derived from it, and whose parameters the program resets."""
+    if not own:
+        return kind
+    (classes, anew), *_ = (keyword.value.value for keyword in own)  # type: ignore[attr-defined]
+    reset = {RESETS: lambda self: None} if RESETS in anew and hasattr(kind, RESETS) else {}
+    return type(classes[0], (kind,), {OF_PROGRAM: classes, **reset})
+
+
+def _set_anew(own: Sequence[ast.keyword]) -> Iterator[str]:
+    """The names that a class of the program gives a meaning of its own."""
+    for keyword in own:
+        yield from keyword.value.value[1]  # type: ignore[attr-defined]
 
 
 def _spread(node: ast.expr) -> Iterator[ast.expr]:

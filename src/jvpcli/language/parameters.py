@@ -37,6 +37,10 @@ MOST_STEPS = 2000
 MOST_CALLS = 20
 """Functions that call each other there."""
 
+OF_PROGRAM = "classes_of_program"
+"""Where the class of a module has the names of those classes of the program that the module is of."""
+
+
 class Value(Protocol):
     """Evaluates expressions of the language where a change stands."""
 
@@ -64,6 +68,12 @@ class Changes:
     held: dict[str, Tensor] = field(default_factory=dict)
     before: dict[str, Tensor] = field(default_factory=dict)
     """The parameters as they were before this change and those right in front of it."""
+
+    @property
+    def classes(self) -> set[str]:
+        """The classes of the program that its modules are of."""
+        kinds = {type(module) for root in self.modules.values() for module in root.modules()}
+        return {name for kind in kinds for name in getattr(kind, OF_PROGRAM, ())}
 
     def begin(self) -> None:
         """Changes begin, behind what computes with the parameters as they are."""
@@ -491,7 +501,7 @@ class _Meant(ast.NodeTransformer):
         """`m.weight`, `m.in_features`, `m.__class__.__name__`"""
         if dotted(node).endswith(".__class__.__name__") and isinstance(node.value, ast.Attribute):
             kind = self.kind(node.value.value)
-            return placed(ast.Constant(kind), node)
+            return placed(ast.Constant("" if kind is None else kind.__name__), node)
         if node.attr == "grad":
             path = owner(self.changes.read(node.value, self.meant))
             gradient = self.changes.gradient(path)
@@ -517,24 +527,19 @@ class _Meant(ast.NodeTransformer):
         except (KeyError, NoPlainError):
             return node
 
-    def kind(self, node: ast.expr) -> str:
-        """The name of a module's class."""
+    def kind(self, node: ast.expr) -> type[nn.Module] | None:
+        """The class of a module; None of an object that has no parameters, and is of none of torch's."""
         path = dotted(self.visit(node))
         found = self.changes.module(path)
-        if found is None or type(found) is nn.Module:
-            if path in self.changes.finder.modules or found is not None:
-                return ""  # an object of the program's, which none of torch's classes is
+        if found is None and path not in self.changes.finder.modules:
             raise self.changes.refusal(node)
-        return type(found).__name__
+        return None if found is None else type(found)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """`type(m) == nn.Linear`"""
         left = node.left
         if isinstance(left, ast.Call) and dotted(left.func) == "type" and len(left.args) == 1 and len(node.ops) == 1:
-            named = node.comparators[0]
-            all_named = named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]
-            names = [dotted(each).rpartition(".")[2] for each in all_named]
-            same = self.kind(left.args[0]) in names
+            same = self.is_one_of(left.args[0], node.comparators[0], exactly=True)
             return placed(ast.Constant(same is isinstance(node.ops[0], (ast.Eq, ast.Is, ast.In))), node)
         found = self.generic_visit(node)
         return self.folded(found)
@@ -555,8 +560,7 @@ class _Meant(ast.NodeTransformer):
         """`isinstance(m, nn.Linear)`, `hasattr(m, "bias")`, `name.endswith("weight")`, `nn.init.calculate_gain("relu")`"""
         name = dotted(node.func)
         if name == "isinstance" and len(node.args) == 2:
-            named = node.args[1].elts if isinstance(node.args[1], (ast.Tuple, ast.List)) else [node.args[1]]
-            return placed(ast.Constant(self.is_one_of(node.args[0], [dotted(each).rpartition(".")[2] for each in named])), node)
+            return placed(ast.Constant(self.is_one_of(node.args[0], node.args[1])), node)
         if name == "hasattr" and len(node.args) == 2 and isinstance(word := plain_or_none(node.args[1]), str):
             module = self.changes.module(dotted(self.visit(node.args[0])))
             names = {**module._parameters, **module._buffers, **module._modules} if module is not None else {}
@@ -575,11 +579,19 @@ class _Meant(ast.NodeTransformer):
                 raise self.changes.refusal(node) from None
         return node
 
-    def is_one_of(self, node: ast.expr, names: Sequence[str]) -> bool:
-        """Whether a module is of one of some classes of torch.nn, or derived from one."""
+    def is_one_of(self, node: ast.expr, named: ast.expr, exactly: bool = False) -> bool:
+        """Whether a module is of one of some classes, or derived from one; `exactly`: of one itself."""
         kind = self.kind(node)
-        made = getattr(nn, kind, None) if kind else nn.Module
-        known = [getattr(nn, name, None) for name in names]
-        if not all(isinstance(each, type) for each in known):
-            raise self.changes.refusal(node)
-        return any(isinstance(made, type) and issubclass(made, each) for each in known if isinstance(each, type))
+        own = tuple(getattr(kind, OF_PROGRAM, ()))
+        for each in named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]:
+            path = dotted(each)
+            if path in self.changes.classes:
+                found = path in own[: 1 if exactly else None]
+            else:
+                known = getattr(nn, path.rpartition(".")[2], None)
+                if not isinstance(known, type):
+                    raise self.changes.refusal(node)
+                found = kind is known or (not exactly and issubclass(kind or nn.Module, known))
+            if found:
+                return True
+        return False
