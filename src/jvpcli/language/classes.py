@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
+from jvpcli.language.dependence import drawing
 from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES, Initialisation
@@ -43,6 +45,7 @@ from jvpcli.language.objects import (
     function_at,
     held,
     name_at,
+    named_inside,
     path_at,
     placed,
     written,
@@ -70,6 +73,12 @@ HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
 ONCE_PATH = "torch.autograd.function.once_differentiable"
 """The decorator of a backward that has no derivative."""
 
+BLOCKS = (ast.For, ast.If)
+"""Statements that hold others, which may make modules."""
+
+KNOWN_FROM_TEXT = ("int", "float", "str", "len", "range", "max", "min")
+"""Functions whose results are known from the text."""
+
 OWN = "made.0"
 """The name, which no text can write, of what is made where it has none yet."""
 
@@ -94,7 +103,9 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
-    if not has_classes and not re.search(HELD_APART, text.source) and not _makes_elsewhere(tree):
+    if not has_classes and not re.search(HELD_APART, text.source) and not _makes_elsewhere(tree) and not (
+        _taken_apart(tree, imported_paths(tree))
+    ):
         return tree
     try:
         return Reader(text, tree).read()
@@ -103,12 +114,44 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
 
 
 def _makes_elsewhere(tree: ast.Module) -> bool:
-    """Whether a text makes modules in functions that give them, or in lists."""
+    """Whether a text makes modules in functions that give them, in blocks, or in lists."""
     paths = imported_paths(tree)
-    values = [part.value for part in tree.body if isinstance(part, ast.Assign)]
-    lists = [value for value in values if isinstance(value, (ast.List, ast.ListComp))]
-    calls = [part for value in lists for part in ast.walk(value) if isinstance(part, ast.Call)]
+    held = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple)
+    values: list[ast.AST] = [part.value for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.value, held)]
+    values += [part for part in tree.body if isinstance(part, BLOCKS)]
+    calls = [part for value in values for part in ast.walk(value) if isinstance(part, ast.Call)]
     return any(class_of(call.func, paths) for call in calls) or bool(_factories(tree, paths))
+
+
+def _growing(tree: ast.Module) -> set[str]:
+    """The names of lists that grow outside of functions."""
+    nodes = [node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)]
+    grown = [node.target for node in nodes if isinstance(node, ast.AugAssign)]
+    grown += [node.func.value for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
+        node.func.attr in GROWING
+    )]  # fmt: skip
+    return {dotted(each) for each in grown}
+
+
+def _taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
+    """The names of sequences of modules that a text goes through, takes slices of, asks for their lengths, or changes."""
+    made = {name for part in tree.body if isinstance(part, ast.Assign) for name in assigned([part]) if (
+        class_of(getattr(chained(part.value), "func", part.value), paths) == "Sequential"
+    )}  # fmt: skip
+    if not made:
+        return made
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.For, ast.comprehension)):
+            loops = node.iter.args if isinstance(node.iter, ast.Call) else [node.iter]
+            found.update(map(dotted, loops))
+        elif isinstance(node, ast.Call) and dotted(node.func) in ("len", "list", "reversed"):
+            found.update(map(dotted, node.args))
+        elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
+            found.add(dotted(node.value))
+        elif isinstance(node, ast.Starred):
+            found.add(dotted(node.value))
+    return made & (found | _growing(tree))
 
 
 def _factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
@@ -194,12 +237,21 @@ class Reader:
         self.used: set[str] = set()
         self.inherited: set[str] = set()  # methods of classes before that objects call by super()
         self.trains: dict[str, bool] = {}  # modes that were set
+        outside = Class(ast.ClassDef("", [], [], [], []), False, {}, [])
+        self.top = Initialisation(self, Object(OWN, outside, begun=True), outside, OWN, {})  # what no class does
+        self.growing, self.taken_apart = _growing(tree), _taken_apart(tree, self.paths)
+        self.draws = drawing(tree.body)
+        self.shares = any(isinstance(node, ast.Global) for node in ast.walk(tree))
         self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
     def read(self) -> ast.Module:
         """The whole text."""
         for statement in self._opened(self.tree.body):
             self.statement(statement)
+        for name in self.unnamed_yet():
+            value = self.top.scope.pop(name)
+            if _waiting_in([value]):
+                self.place(name, value, self.tree.body[-1])
         self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
         self.made = [*self.front, *self.made]
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
@@ -262,21 +314,33 @@ class Reader:
             for part in parts:  # a, b = Net(), Net()
                 self.statement(placed(part, node))
             return
+        scope = self.top.scope
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
-            lists = isinstance(value, (ast.List, ast.ListComp)) and any(
-                self.makes(part) or class_of(part.func, self.paths)
-                for part in ast.walk(value) if isinstance(part, ast.Call)
-            )  # fmt: skip
-            if lists or (isinstance(value, ast.Call) and self.makes(value)):
-                self.place(name, self.value(value, {}, None), node)
+            of_lists = bool(free_names(value) & {*self.unnamed_yet()}) and class_of(getattr(value, "func", value), self.paths)
+            if isinstance(value, ast.Call) and (self.makes(value) or of_lists or name in self.taken_apart):
+                for each in itertools.takewhile(lambda each: each not in free_names(node.value), self.unnamed_yet()):
+                    self.place(each, scope.pop(each), node)
+                apart = name in self.taken_apart and class_of(value.func, self.paths) == "Sequential"
+                self.place(name, self.apart(value, scope) if apart else self.value(value, scope, None), node)
                 self.classes.pop(name, None)
                 self.modes(name, self.objects[name], node.value)
+                scope.pop(name, None)
                 return
             if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
                 self.constants[name] = found
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and self.grown(node.value):
+        if self.is_building(node):
+            self.rebound(node)
+            self.top.statement(node)
+            for name in assigned([node]) if isinstance(node, BLOCKS) else ():
+                if isinstance(found := scope.get(name), ast.expr):
+                    self.assign(name, copied(found), node)
             return
+        self.name_lists(node)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and self.bound.count(dotted(node.targets[0])) == 1:
+            if isinstance(found := Reading(self, {}).resolved(node.value), (Object, Module)):  # another name of it
+                self.objects[dotted(node.targets[0])] = found
+                return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
             owner, path = Reading(self, {}).resolved(root), dotted(root)
@@ -296,15 +360,57 @@ class Reader:
             self.use(free_names(node))
             self.made.append(Reading(self, {}).visit(again))
 
-    def grown(self, call: ast.Call) -> bool:
-        """Whether a call gives an object a further part before it is used: `net.append(nn.Tanh())`."""
-        method = call.func.attr if isinstance(call.func, ast.Attribute) and not call.keywords else ""
-        owner = Reading(self, {}).resolved(call.func.value) if isinstance(call.func, ast.Attribute) else None
-        if method not in GROWING or not isinstance(owner, (Parts, Object)) or owner.path in self.used:
+    def unnamed_yet(self) -> list[str]:
+        """The names of the program that stand for lists of modules, and modules, whose parts have no names yet."""
+        return [name for name, value in self.top.scope.items() if isinstance(value, (Parts, New))]
+
+    def is_building(self, node: ast.stmt) -> bool:
+        """Whether a statement does nothing but to make modules, and lists of them: it is carried out as `__init__` is."""
+        if isinstance(node, BLOCKS):
+            body = [*node.body, *node.orelse]
+            plain = all(self.is_building(part) or self.is_plain(part) for part in body)
+            return plain and any(map(self.is_building, body))
+        value = node.value if isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr)) else None
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            listed = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple))
+            return (listed and self.is_maker(node)) or (isinstance(value, ast.List) and node.targets[0].id in self.growing) or (
+                isinstance(value, ast.Call) and node not in self.tree.body and self.is_constructor(chained(value))
+            )  # fmt: skip
+        if isinstance(node, ast.AugAssign):
+            return isinstance(node.target, ast.Name) and node.target.id in self.unnamed_yet()
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute) or value.func.attr not in GROWING:
             return False
-        given = [self.value(part, {}, None) for part in call.args]
-        given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
-        return self.grow(owner, owner.path, method, given, call)
+        owner = value.func.value
+        grown = isinstance(Reading(self, {}).resolved(owner), (Parts, Object)) and dotted(owner) not in self.used
+        return grown or dotted(owner) in self.unnamed_yet()
+
+    def is_constructor(self, node: ast.expr) -> bool:
+        """Whether an expression makes a module, or an object, itself."""
+        name = dotted(node.func) if isinstance(node, ast.Call) else ""
+        return isinstance(node, ast.Call) and bool(
+            self.class_called(node) or name in self.factories or class_of(node.func, self.paths) or is_parameter(node, self.paths)
+        )
+
+    def is_plain(self, node: ast.stmt) -> bool:
+        """Whether a statement of a block gives names to what is known from the text, or nothing."""
+        if isinstance(node, ast.Assign):
+            calls = [part for part in ast.walk(node.value) if isinstance(part, ast.Call)]
+            return all(dotted(part.func) in KNOWN_FROM_TEXT for part in calls)
+        return isinstance(node, ast.Pass) or is_text(node)
+
+    def name_lists(self, node: ast.stmt) -> None:
+        """Give the parts of lists of modules names under that of their list, where a statement uses them or draws numbers."""
+        waiting = self.unnamed_yet()
+        if waiting and (free_names(node) & {*waiting} or self.draws(node)):
+            for name in waiting:
+                self.place(name, self.top.scope.pop(name), node)
+        for name in assigned([node]):
+            self.top.scope.pop(name, None)
+        plain = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and len(node.targets) == 1
+        if plain and isinstance(node, ast.Assign) and not self.shares and (
+            found := self.folded(node.value, self.top.scope, None)
+        ) is not None:
+            self.top.scope[dotted(node.targets[0])] = found
 
     def rebound(self, node: ast.stmt) -> None:
         """Names that a statement gives another meaning: a class is none from here on, and an object keeps its name."""
@@ -467,7 +573,7 @@ class Reader:
         """Give what was made a name."""
         self.count(node)
         new = value if isinstance(value, New) else None
-        if new is not None and new.inside:
+        if new is not None and new.inside and new.made is None:
             raise self.refusal(node, "A module that is a part of another one gets no name of its own here")
         value = new.made if new is not None and new.made is not None else value
         inner = _waiting_in([*value.arguments, *value.keywords.values()]) if isinstance(value, New) else []
@@ -492,6 +598,7 @@ class Reader:
             self.assign(path, value.call, value.call)
             is_sequential = class_of(value.call.func, self.paths) == "Sequential"
             count = len(value.call.args) if is_sequential else None
+            named_inside(value, path)
             value = name_at(path, node) if is_parameter(value.call, self.paths) else Module(path, count)
         elif isinstance(value, ast.expr) and not isinstance(value, ast.Constant):
             self.assign(path, value, node)
@@ -725,6 +832,27 @@ class Reader:
             self.front.append(self.made.pop())
         return path
 
+    def sliced(self, owner: Any, node: ast.Subscript) -> Object | None:
+        """`net[:2]`: a sequence of modules that have their names; None of what is none."""
+        items = owner.items if isinstance(owner, Object) and owner.chained else None
+        if isinstance(owner, Module) and owner.count is not None:
+            items = [Module(f"{owner.path}.{k}") for k in range(owner.count)]
+        assert isinstance(node.slice, ast.Slice)
+        bounds = [part and self.folded(part, {}, None) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
+        plain = [plain_or_none(part) for part in bounds]
+        if items is None or plain[2] == 0 or any(part is not None and type(each) is not int for part, each in zip(
+            (node.slice.lower, node.slice.upper, node.slice.step), plain, strict=True
+        )):  # fmt: skip
+            return None
+        found = items[slice(*plain)]
+        path = f"{owner.path}[{':'.join('' if each is None else str(each) for each in plain)}]"
+        parts = {str(k): each for k, each in enumerate(found)}
+        made = Object(path, None, parts, names=[*parts], chained=f"{path}.forward")
+        if path not in self.inherited:
+            self.inherited.add(path)
+            self.front.append(_chain(made.chained, found, node))
+        return made
+
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module.
 
@@ -785,6 +913,8 @@ class Reader:
         if isinstance(node, ast.Name) and node.id in scope:
             found = scope[node.id]
             return copied(found) if isinstance(found, ast.expr) else found
+        if isinstance(node, ast.Name) and isinstance(found := self.objects.get(node.id), (Object, Module, Parts)):
+            return found
         if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
             found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
             if found is None and inner.made.whole and node.attr not in {*inner.kind.methods, *inner.kind.sets}:
@@ -808,6 +938,10 @@ class Reader:
                 if type(times) is int and len(left.items) * times < MOST_STEPS:
                     items = [each for _ in range(times) for each in left.items]
                     return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
+        if isinstance(node, (ast.Dict, ast.DictComp)) and self.is_maker(node) and (
+            found := self.dictionary(node, scope, making)
+        ) is not None:
+            return found
         if isinstance(node, ast.Subscript) and (found := self.taken(node, scope, making)) is not None:
             return found
         if isinstance(node, ast.IfExp) and self.is_maker(node):
@@ -900,8 +1034,10 @@ class Reader:
                 columns.insert(0, [placed(ast.Constant(k), node) for k in range(len(columns[0]))])
             return [Parts(list(row)) for row in zip(*columns, strict=False)]
         found = self.value(node, scope, making)
-        if isinstance(found, Parts):
+        if isinstance(found, (Parts, Object)) and found.items is not None:
             return found.items
+        if isinstance(found, Module) and found.count is not None:
+            return [Module(f"{found.path}.{k}") for k in range(found.count)]
         if isinstance(found, (ast.Tuple, ast.List)):
             return list(found.elts)
         raise self.refusal(node, "What this goes through isn't known before the program runs")
@@ -968,15 +1104,10 @@ class Reader:
         arguments = [each.made if isinstance(each, New) and each.made is not None else each for each in arguments]
         new = [each for each in arguments if isinstance(each, New)]
         twice = len({*map(id, new)}) < len(new)
-        pairs = _pairs(arguments[0]) if name == "Sequential" and len(arguments) == 1 else None
-        if pairs is not None:
-            return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
         if name == "Sequential" and (not arguments or twice or any(
             not isinstance(each, New) or each.kind is not None or each.chain is not None or each.later for each in arguments
         )):
-            if not all(isinstance(each, (New, Object, Module)) for each in arguments):
-                raise self.refusal(node, "`nn.Sequential` of this can't be read")
-            return New(node, chain=arguments)
+            return self.sequence(node, arguments)
         if any(each.inside for each in new):
             raise self.refusal(node, "A module that is a part of two others can't be read here")
         for each in new:
@@ -985,7 +1116,19 @@ class Reader:
         named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
         made = placed(ast.Call(copied(node.func), parts, named), node)
         self.waiting = [made if each is node else each for each in self.waiting]
-        return New(made)
+        return New(made, parts=new if name == "Sequential" else [])
+
+    def sequence(self, node: ast.Call, arguments: list[Any]) -> New:
+        """A sequence whose parts have names of their own."""
+        pairs = _pairs(arguments[0]) if len(arguments) == 1 else None
+        items = [part for _, part in pairs] if pairs else arguments
+        if not all(isinstance(each, (New, Object, Module)) for each in items):
+            raise self.refusal(node, "`nn.Sequential` of this can't be read")
+        return New(node, chain=items, names=[key for key, _ in pairs] if pairs else None)
+
+    def apart(self, node: ast.Call, scope: Mapping[str, Any]) -> New:
+        """A sequence that the text goes through, or changes."""
+        return self.sequence(copy.copy(node), [each for part in node.args for each in self.items(part, scope, None)])
 
     def collection(self, call: ast.Call, name: str, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Parts:
         """`nn.ModuleList([…])`, `nn.ParameterDict({…})`"""
@@ -1023,7 +1166,7 @@ class Reader:
         """`layers.append(nn.Linear(2, 2))` of a list of modules or a sequence of them; whether it can be carried out."""
         if method == "extend" and len(given) == 1 and isinstance(given[0], Parts) and given[0].names is None:
             return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
-        if any(each is owner for each in given):
+        if any(each is owner for each in given) or path.partition(".")[0] in self.used:
             return False
         count = len(owner.items or ())
         name = str(count) if method == "append" and len(given) == 1 else given[0] if len(given) == 2 else None
@@ -1103,7 +1246,7 @@ def _waiting_in(values: Sequence[Any]) -> list[ast.AST]:
     for each in values:
         if isinstance(each, Parts):
             found += _waiting_in(each.items)
-        elif isinstance(each, New) and each.made is None:
+        elif isinstance(each, New) and each.made is None and not each.inside:
             found += [each.call, *_waiting_in([*each.arguments, *each.keywords.values(), *(each.chain or ())])]
     return found
 

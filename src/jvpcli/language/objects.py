@@ -103,7 +103,7 @@ class Module:
 
 @dataclass(eq=False)
 class New:
-    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one.
+    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is one of another's `parts`.
 
     `later`: statements that change its parameters once it has one, each with what it is called there and what else is known.
     """
@@ -114,9 +114,17 @@ class New:
     keywords: dict[str, Any] = field(default_factory=dict)
     chain: list[Any] | None = None
     names: list[str] | None = None
+    parts: list[New] = field(default_factory=list)
     made: Any = None
     inside: bool = False
     later: list[tuple[ast.stmt, str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+def named_inside(new: New, path: str) -> None:
+    """What stands in a sequence gets its name with it."""
+    for place, part in enumerate(new.parts):
+        part.made = Module(f"{path}.{place}", len(part.parts) if part.parts else None)
+        named_inside(part, part.made.path)
 
 
 @dataclass(eq=False)

@@ -80,6 +80,9 @@ class Reader(Protocol):
     def static(self, kind: Class, name: str) -> str:
         """The name of the function that a method without an object is."""
 
+    def sliced(self, owner: Any, node: ast.Subscript) -> Object | None:
+        """A slice of a sequence of modules; None of anything else."""
+
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module."""
 
@@ -104,6 +107,8 @@ class Reading(ast.NodeTransformer):
         if isinstance(node, ast.Attribute):
             owner = self.resolved(node.value)
             return owner.parts.get(node.attr) if isinstance(owner, Object) else None
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            return self.reader.sliced(self.resolved(node.value), node)
         if isinstance(node, ast.Subscript):
             owner, key = self.resolved(node.value), plain_or_none(node.slice)
             if isinstance(owner, Parts) and owner.names is not None:
