@@ -19,7 +19,7 @@ from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
 from jvpcli.language.dependence import drawing
 from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
-from jvpcli.language.hooks import with_hooks
+from jvpcli.language.hooks import looking_hooks, with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES, Initialisation
 from jvpcli.language.names import (
     assigned,
@@ -52,7 +52,7 @@ from jvpcli.language.objects import (
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
 from jvpcli.language.preparations import Finder, Prepared, prepared
-from jvpcli.language.references import PLACED, Context, Reading, freezes, is_static
+from jvpcli.language.references import PLACED, Context, Reading, casts, freezes, is_static
 from jvpcli.language.source import SourceText, is_text
 
 MOST_STEPS = 5000
@@ -241,6 +241,7 @@ class Reader:
         self.top = Initialisation(self, Object(OWN, outside, begun=True), outside, OWN, {})  # what no class does
         self.growing, self.taken_apart = _growing(tree), _taken_apart(tree, self.paths)
         self.draws = drawing(tree.body)
+        self.outermost = [*tree.body]  # the statements that stand in no block
         self.shares = any(isinstance(node, ast.Global) for node in ast.walk(tree))
         self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
@@ -310,14 +311,19 @@ class Reader:
         if node in self.factories.values():
             return
         parts = separated(node) if isinstance(node, ast.Assign) else []
-        if len(parts) > 1 and any(isinstance(part.value, ast.Call) and self.makes(part.value) for part in parts):
+        self.outermost += parts
+        if len(parts) > 1 and any(self.is_building(part) or (
+            isinstance(part.value, ast.Call) and self.makes(part.value)
+        ) for part in parts):  # fmt: skip
             for part in parts:  # a, b = Net(), Net()
                 self.statement(placed(part, node))
             return
         scope = self.top.scope
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
-            of_lists = bool(free_names(value) & {*self.unnamed_yet()}) and class_of(getattr(value, "func", value), self.paths)
+            of_lists = bool(free_names(value) & {*self.unnamed_yet(), *self.objects}) and (
+                class_of(getattr(value, "func", value), self.paths) == "Sequential"
+            )
             if isinstance(value, ast.Call) and (self.makes(value) or of_lists or name in self.taken_apart):
                 for each in itertools.takewhile(lambda each: each not in free_names(node.value), self.unnamed_yet()):
                     self.place(each, scope.pop(each), node)
@@ -374,7 +380,7 @@ class Reader:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             listed = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple))
             return (listed and self.is_maker(node)) or (isinstance(value, ast.List) and node.targets[0].id in self.growing) or (
-                isinstance(value, ast.Call) and node not in self.tree.body and self.is_constructor(chained(value))
+                isinstance(value, ast.Call) and node not in self.outermost and self.is_constructor(chained(value))
             )  # fmt: skip
         if isinstance(node, ast.AugAssign):
             return isinstance(node.target, ast.Name) and node.target.id in self.unnamed_yet()
@@ -853,6 +859,10 @@ class Reader:
             self.front.append(_chain(made.chained, found, node))
         return made
 
+    def only_looks(self, call: ast.Call) -> bool:
+        """Whether a call registers a hook that changes nothing."""
+        return any(part.value is call for part in looking_hooks(self.tree) if isinstance(part, (ast.Expr, ast.Assign)))
+
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module.
 
@@ -946,7 +956,7 @@ class Reader:
             return found
         if isinstance(node, ast.IfExp) and self.is_maker(node):
             return self.value(node.body if self.truth(node.test, scope, making) else node.orelse, scope, making)
-        if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
+        if isinstance(node, ast.Call) and (freezes(node) or casts(node)) and isinstance(node.func, ast.Attribute):
             new = self.value(node.func.value, scope, making)
             if isinstance(new, New):
                 frozen = placed(ast.Attribute(name_at(OWN, node), node.func.attr, ast.Load()), node)

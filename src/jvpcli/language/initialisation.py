@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jvpcli.language.hooks import HOOKING
 from jvpcli.language.names import class_of, copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed
 from jvpcli.language.plain import plain_or_none
@@ -134,7 +135,7 @@ class Initialisation:
         """`super().__init__()`, `layers.append(…)`, `self.add_module(…)`"""
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if dotted(call.func) == "print":
+        if dotted(call.func) == "print" or method in HOOKING and self.reader.only_looks(call):
             return
         if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
             arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
@@ -146,13 +147,14 @@ class Initialisation:
             return
         if dotted(call.func) == "setattr" and len(call.args) == 3 and dotted(call.args[0]) == self.own:
             owner, method, call = call.args[0], "setattr", placed(ast.Call(call.func, call.args[1:], []), call)
-        if (method in (*REGISTERING, "setattr")) and dotted(owner or call) == self.own and len(call.args) > 1:
+        is_own = isinstance(owner, ast.Name) and owner.id == self.own
+        if (method in (*REGISTERING, "setattr")) and not (self.made.names is not None and method in GROWING) and dotted(owner or call) == self.own and len(call.args) > 1:
             name = plain_or_none(self.reader.folded(call.args[0], self.scope, self))
             if isinstance(name, str) and name.isidentifier():
                 self.reader.set(self.made, name, self.value(call.args[1]), call)
                 return
         if method in GROWING and owner is not None and not call.keywords:
-            items = self.value(owner)
+            items = self.made if is_own else self.value(owner)
             if isinstance(items, (Parts, Object)):
                 given: list[Any] = [self.value(part) for part in call.args]
                 if method == "extend" and not isinstance(given[0], Parts):

@@ -346,6 +346,8 @@ def _set_modes(
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("eval", "train", "parameters", "named_parameters", "zero_grad")
     }
+    methods = [part for part in tree.body if isinstance(part, ast.FunctionDef) and "." in part.name]  # used where they are called
+    owners |= {id(node) for part in methods for node in ast.walk(part)}
     used: set[str] = set()
     nodes = [node for node in in_order(tree) if isinstance(node, (ast.Name, ast.Call))]
     for node in nodes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
@@ -20,7 +21,7 @@ from jvpcli.language.names import copied, dotted
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.plain import NoPlainError, literal, plain_or_none
-from jvpcli.language.preparations import LISTS, Finder, is_under, owner
+from jvpcli.language.preparations import CASTS, LISTS, Finder, is_under, owner
 from jvpcli.language.statements import cleared
 
 INIT = frozenset({
@@ -197,6 +198,8 @@ class Changes:
         if isinstance(node, (ast.List, ast.Tuple)):
             return [self.read(part, meant) for part in node.elts]
         read = self.read(node, meant)
+        if isinstance(numbers := plain_or_none(read), (list, tuple)) and len(numbers) <= MOST_STEPS:
+            return [literal(each, node) for each in numbers]
         module = self.module(dotted(read))
         if isinstance(module, nn.Sequential):
             return [name_at(f"{dotted(read)}.{name}", node) for name in module._modules]
@@ -369,6 +372,10 @@ class Changes:
                 self.function(dotted(call.args[0]), [name_at(each, call)], [], call, meant)
         elif method == "load_state_dict":
             self.load(path, call, meant)
+        elif method in CASTS and not call.args:
+            for name in self.under(path):
+                if (module := self.module(name)) is not None:
+                    module.to(getattr(torch, CASTS[method]))
         elif method == "reset_parameters" and isinstance(reset := getattr(self.module(path), method, None), MethodType):
             reset()
         elif method.endswith("_"):
@@ -378,11 +385,12 @@ class Changes:
 
     def init(self, name: str, call: ast.Call, meant: Mapping[str, ast.expr]) -> None:
         """A function of torch.nn.init."""
-        if name not in INIT or not call.args or any(keyword.arg is None for keyword in call.keywords):
+        given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "tensor")]
+        if name not in INIT or len(given) != 1 or any(keyword.arg is None for keyword in call.keywords):
             raise self.error_at(call, ForbiddenError(f"`{dotted(call.func)}` can't be called of this here."))
-        parameter = self.parameter(owner(self.read(call.args[0], meant)), call)
+        parameter = self.parameter(owner(self.read(given[0], meant)), call)
         arguments = [self.plain(part, meant) for part in call.args[1:]]
-        keywords = {keyword.arg or "": self.plain(keyword.value, meant) for keyword in call.keywords}
+        keywords = {part.arg or "": self.plain(part.value, meant) for part in call.keywords if part.arg != "tensor"}
         arguments, keywords = number(arguments), {key: number(value) for key, value in keywords.items()}
         if any(not isinstance(each, (int, float, str)) for each in (*arguments, *keywords.values())) or "generator" in keywords:
             raise self.error_at(call, ForbiddenError(f"`{dotted(call.func)}` takes a parameter, plain numbers and words here."))
@@ -415,19 +423,26 @@ class Changes:
         self.calls -= 1
 
     def load(self, path: str, call: ast.Call, meant: Mapping[str, ast.expr]) -> None:
-        """`net.load_state_dict(other.state_dict())`"""
+        """`net.load_state_dict(other.state_dict())`, `net.load_state_dict({"weight": w})`"""
         given = call.args[0] if len(call.args) == 1 and not call.keywords else None
         is_state = isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr == "state_dict"
         source = dotted(self.read(given.func.value, meant)) if is_state else ""  # type: ignore[union-attr]
-        if not is_under(source, self.finder.modules):
-            message = "load_state_dict takes the state_dict() of a module of the program here."
+        if isinstance(given, ast.Dict):
+            others = {plain_or_none(key): self.plain(value, meant) for key, value in zip(given.keys, given.values, strict=True)}
+        elif is_under(source, self.finder.modules):
+            others = {name[len(source) + 1 :]: x for name, x in self.state(source)}
+        else:
+            message = "load_state_dict takes the state_dict() of a module of the program, or a dictionary of tensors, here."
             raise self.error_at(call, ForbiddenError(message))
-        own, others = ({name[len(root) + 1 :]: x for name, x in self.state(root)} for root in (path, source))
-        if {name: x.shape for name, x in own.items()} != {name: x.shape for name, x in others.items()}:
-            raise self.error_at(call, EvaluationError(f"`{path}` and `{source}` have parameters of other names or shapes."))
+        own = {name[len(path) + 1 :]: x for name, x in self.state(path)}
+        if not all(isinstance(x, Tensor) for x in others.values()) or {name: x.shape for name, x in own.items()} != {
+            name: x.shape for name, x in others.items()
+        }:  # fmt: skip
+            told = f"`{path}` and `{source}`" if source else f"`{path}` and what it is given"
+            raise self.error_at(call, EvaluationError(f"{told} have parameters of other names or shapes."))
         values = {name: x.detach().clone() for name, x in others.items()}
         for name, x in own.items():
-            x.data = values[name]
+            x.data = values[name].to(x.dtype)
 
     def state(self, root: str) -> Iterator[tuple[str, Tensor]]:
         """The parameters and buffers at and under a path, by their paths."""

@@ -24,7 +24,8 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned, free_names, looking_hooks
+from jvpcli.language.hooks import looking_hooks
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports
 from jvpcli.language.subject import Reader, calls_of, follows, mode_in_forward, uses_graph

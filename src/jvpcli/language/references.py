@@ -25,7 +25,7 @@ from jvpcli.language.objects import (
     placed,
 )
 from jvpcli.language.plain import plain_or_none
-from jvpcli.language.preparations import LISTS, OF_MODULES
+from jvpcli.language.preparations import CASTS, LISTS, OF_MODULES
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
@@ -34,6 +34,11 @@ PLACED = ("to", "cuda", "cpu", "requires_grad_")
 def freezes(call: ast.Call) -> bool:
     """`net.requires_grad_(False)`"""
     return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and not turns_on(call)
+
+
+def casts(call: ast.Call) -> bool:
+    """`net.double()`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr in CASTS and not call.args
 
 
 OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
