@@ -49,7 +49,7 @@ FAMILIES: dict[str, list[str]] = {
         "eval('1')", "exec('import os')", "compile('1', 'a', 'eval')", "__import__('os').system('touch CANARY')",
         "torch.os.popen('touch CANARY')", "torch.hub.download_url_to_file('http://127.0.0.1', 'CANARY')",
         "breakpoint()", "input()", "exit()", "help()", "globals()", "locals()", "vars()", "dir(x)",
-        "getattr(x, 'data')", "setattr(x, 'data', x)", "type(x)", "object()", "memoryview(x)", "id(x)", "isinstance(x, x)",
+        "getattr(x, 'da' + 'ta')", "setattr(x, 'data', x)", "type(x)", "object()", "memoryview(x)", "id(x)", "isinstance(x, x)",
     ],
     "callbacks and hooks": [
         "x.apply_(abs)", "x.map_(x, abs)", "x.map2_(x, x, abs)", "x.register_hook(print)", "torch.cond(x)",

@@ -135,7 +135,8 @@ def _growing(tree: ast.Module) -> set[str]:
 
 def _taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
     """The names of sequences of modules that a text goes through, takes slices of, asks for their lengths, or changes."""
-    made = {name for part in tree.body if isinstance(part, ast.Assign) for name in assigned([part]) if (
+    parts = [each for part in tree.body if isinstance(part, ast.Assign) for each in separated(part)]
+    made = {name for part in parts for name in assigned([part]) if (
         class_of(getattr(chained(part.value), "func", part.value), paths) == "Sequential"
     )}  # fmt: skip
     if not made:
@@ -310,6 +311,10 @@ class Reader:
             return
         if node in self.factories.values():
             return
+        call = node.value if isinstance(node, ast.Assign) else None
+        if isinstance(call, ast.Call) and casts(call) and isinstance(call.func, ast.Attribute) and isinstance(node, ast.Assign):
+            if dotted(call.func.value) in self.objects and [dotted(each) for each in node.targets] == [dotted(call.func.value)]:
+                node = placed(ast.Expr(call), node)  # net = net.double()
         parts = separated(node) if isinstance(node, ast.Assign) else []
         self.outermost += parts
         if len(parts) > 1 and any(self.is_building(part) or (

@@ -33,7 +33,7 @@ LOOKING = frozenset(
 
 HOOKING = frozenset({
     "register_hook", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
-    "register_full_backward_pre_hook", "register_backward_hook", "register_post_accumulate_grad_hook",
+    "register_full_backward_pre_hook", "register_backward_hook",
 })  # fmt: skip
 """Methods of tensors and modules that are given a hook."""
 

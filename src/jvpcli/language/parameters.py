@@ -510,6 +510,8 @@ class _Meant(ast.NodeTransformer):
         holder = self.changes.module(path)
         if isinstance(holder, nn.Sequential) and type(place) is int and -len(holder) <= place < len(holder):
             return name_at(f"{path}.{[*holder._modules][place]}", node)
+        if type(place) is int and self.changes.module(f"{path}.{place}") is not None:
+            return name_at(f"{path}.{place}", node)
         return found
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
