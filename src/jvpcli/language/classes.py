@@ -17,10 +17,11 @@ from typing import Any
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
 from jvpcli.language import catalog, refusals
-from jvpcli.language.dependence import drawing
 from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
+from jvpcli.language.dependence import drawing
 from jvpcli.language.hooks import looking_hooks, with_hooks
 from jvpcli.language.initialisation import GROWING, KNOWN_BASES, Initialisation
+from jvpcli.language.makers import BLOCKS, chained, factories, growing, makes_elsewhere, taken_apart
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -52,7 +53,7 @@ from jvpcli.language.objects import (
 )
 from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
 from jvpcli.language.preparations import Finder, Prepared, prepared
-from jvpcli.language.references import PLACED, Context, Reading, casts, freezes, is_static
+from jvpcli.language.references import Context, Reading, casts, freezes, is_static
 from jvpcli.language.source import SourceText, is_text
 
 MOST_STEPS = 5000
@@ -73,9 +74,6 @@ HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
 ONCE_PATH = "torch.autograd.function.once_differentiable"
 """The decorator of a backward that has no derivative."""
 
-BLOCKS = (ast.For, ast.If)
-"""Statements that hold others, which may make modules."""
-
 KNOWN_FROM_TEXT = ("int", "float", "str", "len", "range", "max", "min")
 """Functions whose results are known from the text."""
 
@@ -84,6 +82,9 @@ OWN = "made.0"
 
 MOST_LEVELS = 20
 """Objects inside of each other."""
+
+MOST_CALLS = 50
+"""Methods that call each other as an object is made."""
 
 SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__")
 """Methods with a meaning for Python that a class may have: others would change what is read here."""
@@ -103,109 +104,14 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
-    if not has_classes and not re.search(HELD_APART, text.source) and not _makes_elsewhere(tree) and not (
-        _taken_apart(tree, imported_paths(tree))
+    if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
+        taken_apart(tree, imported_paths(tree))
     ):
         return tree
     try:
         return Reader(text, tree).read()
     except RecursionError:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
-
-
-def _makes_elsewhere(tree: ast.Module) -> bool:
-    """Whether a text makes modules in functions that give them, in blocks, or in lists."""
-    paths = imported_paths(tree)
-    held = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple)
-    values: list[ast.AST] = [part.value for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.value, held)]
-    values += [part for part in tree.body if isinstance(part, BLOCKS)]
-    calls = [part for value in values for part in ast.walk(value) if isinstance(part, ast.Call)]
-    return any(class_of(call.func, paths) for call in calls) or bool(_factories(tree, paths))
-
-
-def _growing(tree: ast.Module) -> set[str]:
-    """The names of lists that grow outside of functions."""
-    nodes = [node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)]
-    grown = [node.target for node in nodes if isinstance(node, ast.AugAssign)]
-    grown += [node.func.value for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
-        node.func.attr in GROWING
-    )]  # fmt: skip
-    return {dotted(each) for each in grown}
-
-
-def _taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
-    """The names of sequences of modules that a text goes through, takes slices of, asks for their lengths, or changes."""
-    parts = [each for part in tree.body if isinstance(part, ast.Assign) for each in separated(part)]
-    made = {name for part in parts for name in assigned([part]) if (
-        class_of(getattr(chained(part.value), "func", part.value), paths) == "Sequential"
-    )}  # fmt: skip
-    if not made:
-        return made
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.For, ast.comprehension)):
-            loops = node.iter.args if isinstance(node.iter, ast.Call) else [node.iter]
-            found.update(map(dotted, loops))
-        elif isinstance(node, ast.Call) and dotted(node.func) in ("len", "list", "reversed"):
-            found.update(map(dotted, node.args))
-        elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
-            found.add(dotted(node.value))
-        elif isinstance(node, ast.Starred):
-            found.add(dotted(node.value))
-    return made & (found | _growing(tree))
-
-
-def _factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
-    """The functions of a text that do nothing but give a module, each call another one."""
-    classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
-    found: dict[str, ast.FunctionDef] = {}
-
-    def is_module(node: ast.expr | None, made: Mapping[str, ast.expr]) -> bool:
-        if isinstance(node, ast.Name) and node.id in made:
-            return is_module(made[node.id], {})
-        call = chained(node) if node is not None else None
-        if not isinstance(call, ast.Call):
-            return False
-        return bool(class_of(call.func, paths)) or dotted(call.func) in classes or dotted(call.func) in found
-
-    methods = [(each.name, part) for each in tree.body if isinstance(each, ast.ClassDef) for part in each.body]
-    for owner, part in [*methods, *(("", part) for part in tree.body)]:
-        if not isinstance(part, ast.FunctionDef) or part.args.vararg or part.args.kwarg:
-            continue
-        if owner and [dotted(mark) for mark in part.decorator_list] not in (["classmethod"], ["staticmethod"]):
-            continue
-        if owner:
-            part = _of_class(owner, part)
-        if part.decorator_list:
-            continue
-        *body, last = part.body
-        made = {name: each.value for each in body if isinstance(each, ast.Assign) for name in assigned([each])}
-        leaves = any(isinstance(node, (ast.Return, ast.Lambda, ast.FunctionDef)) for each in body for node in ast.walk(each))
-        if isinstance(last, ast.Return) and not leaves and is_module(last.value, made):
-            found[part.name] = part
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    given = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
-    return {name: part for name, part in found.items() if name not in given}
-
-
-def _of_class(owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
-    """`Net.make`, a method of a class, as a function."""
-    again = copied(method)
-    own = again.args.args.pop(0).arg if dotted(again.decorator_list[0]) == "classmethod" and again.args.args else ""
-    for node in ast.walk(again):
-        if isinstance(node, ast.Name) and node.id == own:
-            node.id = owner
-    again.name, again.decorator_list = f"{owner}.{method.name}", []
-    return again
-
-
-def chained(node: ast.expr) -> ast.expr:
-    """`Net(3)` of `Net(3).to(device).eval()`."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
-        if freezes(node):
-            break
-        node = node.func.value
-    return node
 
 
 class Reader:
@@ -216,7 +122,7 @@ class Reader:
         self.tree = tree
         self.paths = imported_paths(tree)
         self.classes: dict[str, Class] = {}
-        self.factories = _factories(tree, self.paths)
+        self.factories = factories(tree, self.paths)
         self.objects: dict[str, Any] = {}
         self.finder = Finder.of(tree, self.objects)
         self.made: list[ast.stmt] = []
@@ -226,7 +132,7 @@ class Reader:
         self.reads: dict[str, set[str]] = {}  # what functions read
         self.steps = 0
         self.copied = 0
-        self.level = 0
+        self.level = self.calls = 0
         self.constants: dict[str, ast.expr] = {}
         self.bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
         self.values_of = {
@@ -240,7 +146,7 @@ class Reader:
         self.trains: dict[str, bool] = {}  # modes that were set
         outside = Class(ast.ClassDef("", [], [], [], []), False, {}, [])
         self.top = Initialisation(self, Object(OWN, outside, begun=True), outside, OWN, {})  # what no class does
-        self.growing, self.taken_apart = _growing(tree), _taken_apart(tree, self.paths)
+        self.growing, self.taken_apart = growing(tree), taken_apart(tree, self.paths)
         self.draws = drawing(tree.body)
         self.outermost = [*tree.body]  # the statements that stand in no block
         self.shares = any(isinstance(node, ast.Global) for node in ast.walk(tree))
@@ -311,10 +217,10 @@ class Reader:
             return
         if node in self.factories.values():
             return
-        call = node.value if isinstance(node, ast.Assign) else None
-        if isinstance(call, ast.Call) and casts(call) and isinstance(call.func, ast.Attribute) and isinstance(node, ast.Assign):
-            if dotted(call.func.value) in self.objects and [dotted(each) for each in node.targets] == [dotted(call.func.value)]:
-                node = placed(ast.Expr(call), node)  # net = net.double()
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and casts(node.value):
+            name = dotted(node.value.func).rpartition(".")[0]
+            if name in self.objects and [*map(dotted, node.targets)] == [name]:  # net = net.double()
+                node = placed(ast.Expr(node.value), node)
         parts = separated(node) if isinstance(node, ast.Assign) else []
         self.outermost += parts
         if len(parts) > 1 and any(self.is_building(part) or (
@@ -348,9 +254,10 @@ class Reader:
                     self.assign(name, copied(found), node)
             return
         self.name_lists(node)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and self.bound.count(dotted(node.targets[0])) == 1:
-            if isinstance(found := Reading(self, {}).resolved(node.value), (Object, Module)):  # another name of it
-                self.objects[dotted(node.targets[0])] = found
+        other = Reading(self, {}).resolved(node.value) if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(other, (Object, Module)) and isinstance(node.targets[0], ast.Name):
+            if self.bound.count(node.targets[0].id) == 1 and len(node.targets) == 1:
+                self.objects[node.targets[0].id] = other  # another name of it
                 return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
@@ -680,7 +587,8 @@ class Reader:
     def derived(self, kind: Class) -> ast.keyword:
         """What a constructor is told of the class of the program that its module is of."""
         own = {name for each in kind.line for name in {*each.methods, *each.sets}} - {*SPECIAL, "forward", "extra_repr"}
-        return ast.keyword(DERIVED, ast.Constant((tuple(each.node.name for each in kind.line), tuple(sorted(own)))))
+        told: Any = tuple(each.node.name for each in kind.line), tuple(sorted(own))
+        return ast.keyword(DERIVED, ast.Constant(told))
 
     def begin(self, made: Object, node: ast.Call, start: int) -> None:
         """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
@@ -761,8 +669,12 @@ class Reader:
                 scope[name] = self.value(defaults[name], {}, None)
         for name, value in scope.items():
             scope[name] = self.settled(made, name, value, call)
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            raise self.at(call, LimitError(f"Methods that `__init__` calls call each other more than {MOST_CALLS} deep."))
         done = Initialisation(self, made, kind, own, scope)
         done.run(method.body)
+        self.calls -= 1
         return done
 
     def settled(self, made: Object, name: str, value: Any, node: ast.AST) -> Any:
@@ -1198,7 +1110,7 @@ class Reader:
             if owner.names is not None:
                 owner.names.append(name)
             return True
-        if owner.names is None or name in owner.parts:
+        if owner.names is None or name in owner.parts or not isinstance(item, (New, Object, Module)):
             return False
         owner.parts[name] = self.place(f"{owner.path}.{name}", item, node)
         owner.names.append(name)

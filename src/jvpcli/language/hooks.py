@@ -47,11 +47,12 @@ def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     containers = {name for name in assigned(held) if bound.count(name) == 1}
     silent = {node.name for node in once if _only_looks(node, containers)} | ({"print"} - {*bound})
     makers = {node.name for node in once if _gives_looking(node, containers)}
-    shown = [part for part in tree.body if not (isinstance(part, (ast.FunctionDef, ast.ClassDef)) or part in held or _shows(part))]
+    defined = (ast.FunctionDef, ast.ClassDef)
+    others = [part for part in tree.body if not (isinstance(part, defined) or part in held or _shows(part))]
 
     def looks(given: ast.expr, node: ast.stmt) -> bool:
         filled = containers & free_names(given).union(*(free_names(each) for each in once if each.name in free_names(given)))
-        if any(filled & free_names(part) for part in shown if part is not node):
+        if any(filled & free_names(part) for part in others if part is not node):
             return False  # what the hook keeps is computed with
         if isinstance(given, ast.Lambda):
             return _gives_nothing(given.body, silent) and all(map(_leaves_alone, ast.walk(given.body)))
@@ -66,9 +67,9 @@ def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
         call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
         if isinstance(node, ast.Expr) and isinstance(call, ast.Call) and len(call.args) == 1 and _method(call) == "append":
             call = call.args[0]  # handles.append(…)
-        if isinstance(call, ast.Call) and _method(call) in HOOKING and len(call.args) == 1 and not call.keywords:
-            if isinstance(node, ast.stmt) and looks(call.args[0], node):
-                found.append(node)
+        hooks = isinstance(call, ast.Call) and _method(call) in HOOKING and len(call.args) == 1 and not call.keywords
+        if hooks and isinstance(call, ast.Call) and isinstance(node, ast.stmt) and looks(call.args[0], node):
+            found.append(node)
     handles = {name for part in found if isinstance(part, ast.Assign) for name in assigned([part])}
     handles = {name for name in handles if bound.count(name) == 1}
     return found + [
@@ -157,7 +158,8 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     statements = list(tree.body)
     for place, statement in enumerate(tree.body):
         call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) and statement not in looking else None
-        if isinstance(statement, ast.Assign) and any({*assigned([statement])} & free_names(part) for part in tree.body[place + 1 :]):
+        given = {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
+        if any(given & free_names(part) for part in tree.body[place + 1 :]):
             continue  # what it gives is used
         name = _hooked(call) if isinstance(call, ast.Call) else ""
         before = tree.body[:place]

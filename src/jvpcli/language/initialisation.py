@@ -135,7 +135,7 @@ class Initialisation:
         """`super().__init__()`, `layers.append(…)`, `self.add_module(…)`"""
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if dotted(call.func) == "print" or method in HOOKING and self.reader.only_looks(call):
+        if dotted(call.func) == "print" or (method in HOOKING and self.reader.only_looks(call)):
             return
         if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
             arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
@@ -148,7 +148,8 @@ class Initialisation:
         if dotted(call.func) == "setattr" and len(call.args) == 3 and dotted(call.args[0]) == self.own:
             owner, method, call = call.args[0], "setattr", placed(ast.Call(call.func, call.args[1:], []), call)
         is_own = isinstance(owner, ast.Name) and owner.id == self.own
-        if (method in (*REGISTERING, "setattr")) and not (self.made.names is not None and method in GROWING) and dotted(owner or call) == self.own and len(call.args) > 1:
+        grows = self.made.names is not None and method in GROWING
+        if method in (*REGISTERING, "setattr") and not grows and dotted(owner or call) == self.own and len(call.args) > 1:
             name = plain_or_none(self.reader.folded(call.args[0], self.scope, self))
             if isinstance(name, str) and name.isidentifier():
                 self.reader.set(self.made, name, self.value(call.args[1]), call)

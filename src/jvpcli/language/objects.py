@@ -58,8 +58,9 @@ class Class:
     def sets(self) -> set[str]:
         """The attributes that its methods set, but for new parameters."""
         nodes = [part for method in self.methods.values() for part in ast.walk(method)]
-        made = [part for part in nodes if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call)]
-        new = {id(target) for part in made if dotted(part.value.func).endswith("Parameter") for target in part.targets}
+        made = [part for part in nodes if isinstance(part, ast.Assign)]
+        made = [part for part in made if dotted(getattr(part.value, "func", part)).endswith("Parameter")]
+        new = {id(target) for part in made for target in part.targets}
         stored = [part for part in nodes if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)]
         return {part.attr for part in stored if id(part) not in new}
 

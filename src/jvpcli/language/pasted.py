@@ -13,6 +13,7 @@ from jvpcli.language.calls import CHECKS, UNUSED_OPTIONS, Pasted, is_block, text
 from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.given import with_open_tuples
+from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
@@ -24,7 +25,6 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.names import assigned, free_names
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import called_by, is_passed_over, opened, with_functional_call, with_imports

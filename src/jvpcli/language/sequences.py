@@ -259,7 +259,7 @@ def held(run: Run, equation: Equation) -> Operand:
         UnknownNameError: it has none of that name.
     """
     path, _, name = equation.target.rpartition(".")
-    value = vars(run.functions[path].function).get(name)  # type: ignore[attr-defined]
+    value = getattr(getattr(run.functions[path], "function", None), "__dict__", {}).get(name)
     if not all(isinstance(each, (int, float)) for each in (value if isinstance(value, tuple) else (value,))):
         raise UnknownNameError(f"There is no number `{equation.target}`.")
     return Pack("tuple", tuple(map(Const, value))) if isinstance(value, tuple) else Const(value)
