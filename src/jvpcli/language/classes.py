@@ -255,10 +255,10 @@ class Reader:
             return
         self.name_lists(node)
         other = Reading(self, {}).resolved(node.value) if isinstance(node, ast.Assign) else None
-        if isinstance(node, ast.Assign) and isinstance(other, (Object, Module)) and isinstance(node.targets[0], ast.Name):
-            if self.bound.count(node.targets[0].id) == 1 and len(node.targets) == 1:
-                self.objects[node.targets[0].id] = other  # another name of it
-                return
+        names = [*map(dotted, node.targets)] if isinstance(node, ast.Assign) and isinstance(other, (Object, Module)) else []
+        if len(names) == 1 and self.bound.count(names[0]) == 1:
+            self.objects[names[0]] = other  # another name of it
+            return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
             owner, path = Reading(self, {}).resolved(root), dotted(root)
