@@ -181,6 +181,7 @@ def construct(
     made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
+    maker.shared = frozenset(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
     changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules, seed), maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
@@ -380,6 +381,8 @@ class _Maker:
     computed: int = 0
     is_once: bool = True
     behind: _Behind | None = None
+    shared: frozenset[str] = frozenset()
+    """Names that functions give other values as they are called."""
     drawn: Any = None
     """The state of numpy's random numbers, as for a module."""
 
@@ -484,7 +487,8 @@ class _Maker:
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
-        if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
+        known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
+        if self.behind is None or not self.is_once or not known:
             return self.refuse(node)
         self.computed += 1
         if self.computed > MOST_COMPUTED:
