@@ -153,11 +153,13 @@ class Reader(Objects):
             of_lists = bool(free_names(value) & {*self.unnamed_yet(), *self.objects}) and (
                 class_of(getattr(value, "func", value), self.paths) == "Sequential"
             )
-            if isinstance(value, ast.Call) and (self.makes(value) or of_lists or name in self.taken_apart):
+            mixed = isinstance(value, (ast.List, ast.ListComp)) and self.is_maker(value) and not self.only_makes(value)
+            if mixed or (isinstance(value, ast.Call) and (self.makes(value) or of_lists or name in self.taken_apart)):
                 for each in itertools.takewhile(lambda each: each not in free_names(node.value), self.unnamed_yet()):
                     self.place(each, scope.pop(each), node)
-                apart = name in self.taken_apart and class_of(value.func, self.paths) == "Sequential"
-                self.place(name, self.apart(value, scope) if apart else self.value(value, scope, None), node)
+                called = value if isinstance(value, ast.Call) and name in self.taken_apart else None
+                apart = called is not None and class_of(called.func, self.paths) == "Sequential"
+                self.place(name, self.apart(called, scope) if called and apart else self.value(value, scope, None), node)
                 self.classes.pop(name, None)
                 self.modes(name, self.objects[name], node.value)
                 scope.pop(name, None)
@@ -209,16 +211,33 @@ class Reader(Objects):
         value = node.value if isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr)) else None
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             listed = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple))
-            return (listed and self.is_maker(node)) or (isinstance(value, ast.List) and node.targets[0].id in self.growing) or (
+            empty = isinstance(value, ast.List) and not value.elts and node.targets[0].id in self.growing
+            return (listed and self.only_makes(value)) or empty or (
                 isinstance(value, ast.Call) and node not in self.outermost and self.is_constructor(chained(value))
             )  # fmt: skip
         if isinstance(node, ast.AugAssign):
-            return isinstance(node.target, ast.Name) and node.target.id in self.unnamed_yet()
+            return isinstance(node.target, ast.Name) and node.target.id in self.unnamed_yet() and self.only_makes(node.value)
         if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute) or value.func.attr not in GROWING:
             return False
         owner = value.func.value
+        if not value.args or not self.only_makes(value.args[-1]):
+            return False
         grown = isinstance(Reading(self, {}).resolved(owner), (Parts, Object)) and dotted(owner) not in self.used
         return grown or dotted(owner) in self.unnamed_yet()
+
+    def only_makes(self, node: ast.expr | None) -> bool:
+        """Whether an expression gives modules, and lists of them, and reads nothing that could have another value later."""
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return bool(node.elts) and all(map(self.only_makes, node.elts))
+        if isinstance(node, ast.Dict):
+            return bool(node.values) and all(map(self.only_makes, node.values))
+        if isinstance(node, (ast.ListComp, ast.DictComp)):
+            return self.only_makes(node.elt if isinstance(node, ast.ListComp) else node.value)
+        if isinstance(node, (ast.Starred, ast.Subscript)):
+            return self.only_makes(node.value)
+        if isinstance(node, ast.Name):
+            return node.id in self.unnamed_yet() or isinstance(self.objects.get(node.id), (Object, Module))
+        return isinstance(node, ast.Call) and self.is_constructor(chained(node))
 
     def is_plain(self, node: ast.stmt) -> bool:
         """Whether a statement of a block gives names to what is known from the text, or nothing."""
@@ -230,7 +249,8 @@ class Reader(Objects):
     def name_lists(self, node: ast.stmt) -> None:
         """Give the parts of lists of modules names under that of their list, where a statement uses them or draws numbers."""
         waiting = self.unnamed_yet()
-        if waiting and (free_names(node) & {*waiting} or self.draws(node)):
+        read = set().union(*map(free_names, self.waiting)) if waiting else set()
+        if waiting and (free_names(node) & {*waiting} or self.draws(node) or read & {*assigned([node])}):
             for name in waiting:
                 self.place(name, self.top.scope.pop(name), node)
         for name in assigned([node]):

@@ -25,14 +25,34 @@ def makes_elsewhere(tree: ast.Module) -> bool:
     return any(class_of(call.func, paths) for call in calls) or bool(factories(tree, paths))
 
 
-def growing(tree: ast.Module) -> set[str]:
-    """The names of lists that grow outside of functions."""
+def grown(tree: ast.Module) -> list[tuple[str, ast.expr]]:
+    """What grows outside of functions, and what it is given."""
     nodes = [node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)]
-    grown: list[ast.expr] = [node.target for node in nodes if isinstance(node, ast.AugAssign)]
-    grown += [node.func.value for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
-        node.func.attr in GROWING
+    found = [(dotted(node.target), node.value) for node in nodes if isinstance(node, ast.AugAssign)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args]
+    return found + [(dotted(call.func).rpartition(".")[0], call.args[-1]) for call in calls if dotted(call.func).endswith(
+        tuple(f".{method}" for method in GROWING)
     )]  # fmt: skip
-    return {dotted(each) for each in grown}
+
+
+def growing(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
+    """The names of lists that grow by modules outside of functions, and by nothing else."""
+    makers = {*factories(tree, paths), *(part.name for part in tree.body if isinstance(part, ast.ClassDef))}
+    values = [(name, part.value) for part in ast.walk(tree) if isinstance(part, ast.Assign) for name in assigned([part])]
+
+    def makes(node: ast.expr, named: bool = True) -> bool:
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return bool(node.elts) and all(map(makes, node.elts))
+        if isinstance(node, ast.ListComp):
+            return makes(node.elt)
+        if isinstance(node, ast.Name) and named:
+            made = [makes(value, named=False) for name, value in values if name == node.id]
+            return bool(made) and all(made)
+        call = chained(node)
+        return isinstance(call, ast.Call) and (bool(class_of(call.func, paths)) or dotted(call.func) in makers)
+
+    given = grown(tree)
+    return {name for name, _ in given if all(makes(value) for each, value in given if each == name)}
 
 
 def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
@@ -53,7 +73,7 @@ def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
         elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
             found.add(dotted(node.value))
     found |= {dotted(node.value) for node in ast.walk(tree) if isinstance(node, ast.Starred)}
-    return made & (found | growing(tree))
+    return made & (found | {name for name, _ in grown(tree)})
 
 
 def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:

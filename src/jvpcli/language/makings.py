@@ -81,7 +81,7 @@ class Values:
         self.trains: dict[str, bool] = {}  # modes that were set
         outside = Class(ast.ClassDef("", [], [], [], []), False, {}, [])
         self.top = Initialisation(self, Object(OWN, outside, begun=True), outside, OWN, {})  # what no class does
-        self.growing, self.taken_apart = growing(tree), taken_apart(tree, self.paths)
+        self.growing, self.taken_apart = growing(tree, self.paths), taken_apart(tree, self.paths)
         self.draws = drawing(tree.body)
         self.outermost = [*tree.body]  # the statements that stand in no block
         self.shares = any(isinstance(node, ast.Global) for node in ast.walk(tree))
