@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog
 from jvpcli.language.dependence import changed
-from jvpcli.language.names import assigned, dotted, free_names, imported_paths
+from jvpcli.language.names import assigned, dotted, free_names, imported_paths, separated
 from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
 
@@ -43,7 +43,9 @@ def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     bound = [*(node.name for node in functions), *assigned([part for part in tree.body if not isinstance(part, ast.FunctionDef)])]
     once = [node for node in functions if bound.count(node.name) == 1]
-    held = [part for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.value, (ast.Dict, ast.List))]
+    held = [part for part in tree.body if isinstance(part, ast.Assign) and all(
+        isinstance(each.value, (ast.Dict, ast.List)) for each in separated(part)
+    )]  # fmt: skip
     containers = {name for name in assigned(held) if bound.count(name) == 1}
     silent = {node.name for node in once if _only_looks(node, containers)} | ({"print"} - {*bound})
     makers = {node.name for node in once if _gives_looking(node, containers)}

@@ -22,7 +22,7 @@ def makes_elsewhere(tree: ast.Module) -> bool:
     values: list[ast.AST] = [part.value for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.value, held)]
     values += [part for part in tree.body if isinstance(part, BLOCKS)]
     calls = [part for value in values for part in ast.walk(value) if isinstance(part, ast.Call)]
-    return any(class_of(call.func, paths) for call in calls) or bool(factories(tree, paths))
+    return any(class_of(call.func, paths) for call in calls) or bool(factories(tree, paths) or growing(tree, paths))
 
 
 def grown(tree: ast.Module) -> list[tuple[str, ast.expr]]:
