@@ -64,6 +64,114 @@ MODULES = {
         x = torch.tensor([1., 2.], requires_grad=True)
         (b(x) * c(x)).sum().backward()
         """,
+    "classes derived from those of torch.nn": """
+        class Scaled(nn.Linear):
+            def __init__(self, *sizes, scale=2.):
+                super().__init__(*sizes)
+                self.scale = nn.Parameter(torch.tensor(scale))
+                self.register_buffer("mask", torch.tril(torch.ones(2, 2)))
+                self.weight.data.mul_(2)
+            def reset_parameters(self):
+                nn.init.normal_(self.weight)
+                nn.init.constant_(tensor=self.bias, val=0.1)
+            def forward(self, x):
+                return super().forward(x) * self.scale + F.linear(x, self.mask * self.weight)
+        class Kept(Scaled):
+            def __init__(self, n):
+                super().__init__(n, n, scale=3.)
+                self.more = nn.Linear(n, n)
+            def forward(self, x):
+                return self.more(super().forward(x)) + self.weight.sum() * self.in_features
+        class Drop(nn.Dropout):
+            def forward(self, x):
+                return F.dropout(x, self.p, self.training) * 2
+        class Chain(nn.Sequential):
+            def forward(self, x):
+                for layer in self:
+                    x = layer(x) + x
+                return super().forward(x) * len(self) + self[0].weight.sum()
+        class Grown(nn.Sequential):
+            def __init__(self, *sizes):
+                super().__init__()
+                for a, b in zip(sizes, sizes[1:]):
+                    self.append(nn.Linear(a, b))
+                self.add_module("act", nn.Tanh())
+        class Layers(nn.ModuleList):
+            def through(self, x):
+                for layer in self:
+                    x = layer(x)
+                return x
+        class Last(nn.GRU):
+            def forward(self, x):
+                return super().forward(x)[0][:, -1]
+        net = nn.Sequential(Kept(2), Drop(0.4), Chain(nn.Linear(2, 2), nn.ReLU()), Grown(2, 3, 2), Scaled(2, 2))
+        for m in net.modules():
+            if isinstance(m, Chain):
+                m[0].bias.data.fill_(0.5)
+            elif isinstance(m, Scaled) and type(m) != Scaled:
+                m.bias.data.fill_(0.25)
+        net.eval()
+        del m
+        layers, last = Layers([nn.Linear(2, 2), Scaled(2, 1)]), Last(2, 2, batch_first=True)
+        x = torch.tensor([[1., 2.], [3., -1.]], requires_grad=True)
+        (layers.through(net(x)).sum() + last(x[None]).sum()).backward()
+        """,
+    "lists that grow in loops, and sequences that are gone through": """
+        layers, prev = [], 2
+        for width in (3, 2):
+            layers.append(nn.Linear(prev, width))
+            if width > 2:
+                layers += [nn.Tanh()]
+            prev = width
+        net = nn.Sequential(*layers)
+        other = nn.Sequential(nn.Linear(prev, 2), nn.Tanh(), nn.Linear(2, 2))
+        other.append(nn.Linear(2, 1))
+        heads = nn.ModuleDict({"a": nn.Linear(2, 2).double().float()})
+        x = torch.tensor([1., 2.], requires_grad=True)
+        y = net(x)
+        for layer in other[:-1]:
+            y = torch.relu(layer(y)) + prev
+        y = other[-1](other[:2](y)) * len(other) + getattr(other[0], "weight").sum() + heads["a"](y).sum()
+        del layers, layer
+        y.sum().backward()
+        """,
+    "hooks that only look, another dtype, parameters by name": """
+        kept, seen = {}, []
+        def keep(name):
+            def hook(module, given, output):
+                kept[name] = output.detach()
+            return hook
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l = nn.Linear(2, 2)
+                self.gradient = None
+            def look(self, gradient):
+                self.gradient = gradient
+            def forward(self, x):
+                y = self.l(x)
+                y.register_hook(self.look)
+                return y
+        net, other = Net(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        net = net.double()
+        other.double()
+        other[1].load_state_dict({"weight": torch.eye(2) * 3, "bias": torch.ones(2)})
+        for k in range(1, 3):
+            other[0].bias.data += k
+        for p in other[1].parameters():
+            p.requires_grad = False
+        net.l.register_forward_hook(keep("l"))
+        handle = net.l.register_full_backward_hook(lambda m, i, o: seen.append(o))
+        for layer in other:
+            layer.register_forward_pre_hook(lambda m, given: print(given[0].shape))
+        x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        h = x.register_hook(lambda g: 3 * g)
+        y = other(net(x))
+        del p, layer
+        y.pow(2).sum().backward()
+        h.remove()
+        print(kept["l"], seen)
+        """,
     "sizes that are computed, functions and lists that make modules": """
         def block(a, b, act=True):
             parts = [nn.Linear(a, b)]
@@ -909,9 +1017,11 @@ REFUSED = [
     ("", "net.l.weight.data = torch.ones(2, 2).double()", None, "`net.l.weight` is a tensor of shape (2, 2), float32, and"),
     ("", "y = net(torch.ones(2))\nnet.l.bias.data.zero_()\nz = y\nz.sum().backward()", "net.l.bias.data.zero_()",
      "This changes parameters behind a use of them"),
-    ("", "net.load_state_dict({})", "net.load_state_dict({})", "load_state_dict takes the state_dict() of a module"),
+    ("", "net.load_state_dict({})", "net.load_state_dict({})", "`net` and what it is given have parameters of other names"),
+    ("", "net.load_state_dict(torch.load('w'))", None, "load_state_dict takes the state_dict() of a module"),
     ("", "net.apply(lambda m: m.weight.data.zero_())", None, "`this` is no function that can be carried out here"),
-    ("", "net.l.register_full_backward_hook(print)", "net.l.register_full_backward_hook", "There is no `net.l.register_full"),
+    ("", "net.l.register_forward_hook(lambda m, i, o: o * 2)", "net.l.register_forward_hook", "There is no `net.l.register_forw"),
+    ("", "kept = {}\nnet.l.register_forward_hook(lambda m, i, o: kept.update(o=o))", None, "There is no `net.l.register_forw"),
     ("self.l = nn.Linear(2, 2)", "", "self.l = nn.Linear(2, 2)", "`l` is a module, and is set a second time here"),
     ("for k in range(int(torch.rand(1))): pass", "", "range(int(torch.rand(1)))", "What this goes through isn't known"),
     ("self.k = self.unknown", "", "self.unknown", "`self.unknown` has no value yet"),
@@ -920,7 +1030,7 @@ REFUSED = [
     ("", "net2 = Net(3, 4)", "Net(3, 4)", "`__init__` of `Net` isn't called with what it takes"),
     ("self.m = nn.ModuleList(unknown)", "", "nn.ModuleList(unknown)", "What this list holds isn't known"),
     ("self.m = nn.Sequential(self.n, nn.Linear(2, 2)); self.n = 2", "", "self.n", "`self.n` has no value yet"),
-    ("k = nn.Linear(2, 2); self.s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
+    ("k = nn.Linear(2, 2); s = nn.Sequential(k, nn.Tanh()); self.k = k", "", None, "A module that is a part of another one"),
     ("", "d = torch.float64\nnet = net.to(d)", "net.to(d)", "A module can't be given another dtype here"),
     ("", "net = lambda t: t", "net = lambda t: t", "`net` is an object, and is bound a second time"),
     ("self.a = [[0] * 4000] * 4000", "", "[[0] * 4000] * 4000", "A list of a class holds at most 5,000 items"),

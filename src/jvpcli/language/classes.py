@@ -9,16 +9,19 @@ dictionary.  Loads no torch.
 from __future__ import annotations
 
 import ast
-import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
-from jvpcli.language import catalog, refusals
+from jvpcli.errors import ForbiddenError, LimitError
+from jvpcli.language import refusals
 from jvpcli.language.definitions import RECORDS, is_mixin, plain_part, record_mark, with_fields
 from jvpcli.language.hooks import with_hooks
-from jvpcli.language.initialisation import GROWING, KNOWN_BASES, Initialisation
+from jvpcli.language.initialisation import GROWING, KNOWN_BASES
+from jvpcli.language.instances import SPECIAL, Objects, waiting_in
+from jvpcli.language.makers import BLOCKS, chained, makes_elsewhere, taken_apart
+from jvpcli.language.makings import COLLECTIONS
 from jvpcli.language.names import (
     assigned,
     class_of,
@@ -26,9 +29,7 @@ from jvpcli.language.names import (
     dotted,
     free_names,
     imported_paths,
-    is_parameter,
     separated,
-    turns_on,
 )
 from jvpcli.language.objects import (
     ONCE,
@@ -38,26 +39,16 @@ from jvpcli.language.objects import (
     New,
     Object,
     Parts,
-    called_as,
-    held,
     name_at,
-    path_at,
     placed,
-    written,
 )
-from jvpcli.language.plain import NoPlainError, is_literal, literal, plain_or_none, plain_value
-from jvpcli.language.preparations import Finder, Prepared, prepared
-from jvpcli.language.references import PLACED, Context, Reading, freezes, is_static
+from jvpcli.language.plain import is_literal
+from jvpcli.language.preparations import Prepared, prepared
+from jvpcli.language.references import Context, Reading, casts
 from jvpcli.language.source import SourceText, is_text
 
-MOST_STEPS = 5000
-"""Statements of all `__init__`, turns of loops among them, and items of lists there."""
-
-MOST_COPIED = 100_000
-"""Parts of the text of methods, which each object has anew."""
-
-COLLECTIONS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
-"""Classes of torch.nn that hold parts, and compute nothing."""
+APART = ("Module", "ModuleDict", "ParameterList", "ParameterDict")
+"""Classes of torch.nn of which no module stands where an object does whose class is derived from one."""
 
 HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
 """What makes a text have objects without a class of its own."""
@@ -65,14 +56,8 @@ HELD_APART = rf"nn\.({'|'.join(COLLECTIONS)})\b|Sequential\(\s*\)"
 ONCE_PATH = "torch.autograd.function.once_differentiable"
 """The decorator of a backward that has no derivative."""
 
-OWN = "made.0"
-"""The name, which no text can write, of what is made where it has none yet."""
-
-MOST_LEVELS = 20
-"""Objects inside of each other."""
-
-SPECIAL = ("__init__", "__post_init__", "__call__", "__repr__", "__str__")
-"""Methods with a meaning for Python that a class may have: others would change what is read here."""
+KNOWN_FROM_TEXT = ("int", "float", "str", "len", "range", "max", "min")
+"""Functions whose results are known from the text."""
 
 FUNCTION = ("torch.autograd.Function", "torch.autograd.function.Function", "autograd.Function", "Function")
 
@@ -91,7 +76,9 @@ def without_classes(text: SourceText, tree: ast.Module) -> Prepared:
 
 def _read(text: SourceText, tree: ast.Module) -> ast.Module:
     has_classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
-    if not has_classes and not re.search(HELD_APART, text.source) and not _makes_elsewhere(tree):
+    if not has_classes and not re.search(HELD_APART, text.source) and not makes_elsewhere(tree) and not (
+        taken_apart(tree, imported_paths(tree))
+    ):
         return tree
     try:
         return Reader(text, tree).read()
@@ -99,104 +86,17 @@ def _read(text: SourceText, tree: ast.Module) -> ast.Module:
         raise LimitError("The classes of the program nest too deeply to be read.", source=text.source) from None
 
 
-def _makes_elsewhere(tree: ast.Module) -> bool:
-    """Whether a text makes modules in functions that give them, or in lists."""
-    paths = imported_paths(tree)
-    values = [part.value for part in tree.body if isinstance(part, ast.Assign)]
-    lists = [value for value in values if isinstance(value, (ast.List, ast.ListComp))]
-    calls = [part for value in lists for part in ast.walk(value) if isinstance(part, ast.Call)]
-    return any(class_of(call.func, paths) for call in calls) or bool(_factories(tree, paths))
-
-
-def _factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
-    """The functions of a text that do nothing but give a module, each call another one."""
-    classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
-    found: dict[str, ast.FunctionDef] = {}
-
-    def is_module(node: ast.expr | None, made: Mapping[str, ast.expr]) -> bool:
-        if isinstance(node, ast.Name) and node.id in made:
-            return is_module(made[node.id], {})
-        call = chained(node) if node is not None else None
-        if not isinstance(call, ast.Call):
-            return False
-        return bool(class_of(call.func, paths)) or dotted(call.func) in classes or dotted(call.func) in found
-
-    methods = [(each.name, part) for each in tree.body if isinstance(each, ast.ClassDef) for part in each.body]
-    for owner, part in [*methods, *(("", part) for part in tree.body)]:
-        if not isinstance(part, ast.FunctionDef) or part.args.vararg or part.args.kwarg:
-            continue
-        if owner and [dotted(mark) for mark in part.decorator_list] not in (["classmethod"], ["staticmethod"]):
-            continue
-        if owner:
-            part = _of_class(owner, part)
-        if part.decorator_list:
-            continue
-        *body, last = part.body
-        made = {name: each.value for each in body if isinstance(each, ast.Assign) for name in assigned([each])}
-        leaves = any(isinstance(node, (ast.Return, ast.Lambda, ast.FunctionDef)) for each in body for node in ast.walk(each))
-        if isinstance(last, ast.Return) and not leaves and is_module(last.value, made):
-            found[part.name] = part
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    given = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
-    return {name: part for name, part in found.items() if name not in given}
-
-
-def _of_class(owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
-    """`Net.make`, a method of a class, as a function."""
-    again = copied(method)
-    own = again.args.args.pop(0).arg if dotted(again.decorator_list[0]) == "classmethod" and again.args.args else ""
-    for node in ast.walk(again):
-        if isinstance(node, ast.Name) and node.id == own:
-            node.id = owner
-    again.name, again.decorator_list = f"{owner}.{method.name}", []
-    return again
-
-
-def chained(node: ast.expr) -> ast.expr:
-    """`Net(3)` of `Net(3).to(device).eval()`."""
-    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
-        if freezes(node):
-            break
-        node = node.func.value
-    return node
-
-
-class Reader:
+class Reader(Objects):
     """The classes and objects of a text, and the statements that stand in their place."""
-
-    def __init__(self, text: SourceText, tree: ast.Module) -> None:
-        self.text = text
-        self.tree = tree
-        self.paths = imported_paths(tree)
-        self.classes: dict[str, Class] = {}
-        self.factories = _factories(tree, self.paths)
-        self.objects: dict[str, Any] = {}
-        self.finder = Finder.of(tree, self.objects)
-        self.made: list[ast.stmt] = []
-        self.methods: list[ast.FunctionDef] = []
-        self.front: list[ast.stmt] = []  # functions of classes, in front of all
-        self.later: list[ast.AST] = []  # functions, which are read when all objects are known
-        self.reads: dict[str, set[str]] = {}  # what functions read
-        self.steps = 0
-        self.copied = 0
-        self.level = 0
-        self.constants: dict[str, ast.expr] = {}
-        self.bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-        self.values_of = {
-            target.id: each.value
-            for part in ast.walk(tree) if isinstance(part, ast.Assign)
-            for each in separated(part)
-            for target in each.targets if isinstance(target, ast.Name)
-        }  # fmt: skip
-        self.used: set[str] = set()
-        self.inherited: set[str] = set()  # methods of classes before that objects call by super()
-        self.trains: dict[str, bool] = {}  # modes that were set
-        self.waiting: list[ast.AST] = []  # constructors that may draw random numbers, in the order in which Python runs them
 
     def read(self) -> ast.Module:
         """The whole text."""
         for statement in self._opened(self.tree.body):
             self.statement(statement)
+        for name in self.unnamed_yet():
+            value = self.top.scope.pop(name)
+            if waiting_in([value]):
+                self.place(name, value, self.tree.body[-1])
         self.made = [Reading(self, {}).visit(part) if part in self.later else part for part in self.made]
         self.made = [*self.front, *self.made]
         if not self.made or isinstance(self.tree.body[-1], ast.ClassDef):
@@ -230,23 +130,6 @@ class Reader:
             else:
                 yield statement
 
-    def at(self, node: ast.AST, error: JvpError) -> JvpError:
-        """The error with its place."""
-        return error.with_context(span=self.text.span(node), source=self.text.source)
-
-    def refusal(self, node: ast.AST, what: str) -> JvpError:
-        """A class that can't be read."""
-        hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
-        return self.at(node, ForbiddenError(f"{what}: such a class runs only from a file of yours.", hints=hints))
-
-    def count(self, node: ast.AST) -> None:
-        """One step more."""
-        self.steps += 1
-        if self.steps > MOST_STEPS:
-            raise self.at(node, LimitError(f"The objects of the program take more than {MOST_STEPS:,} steps to make."))
-
-    # Statements of the program
-
     def statement(self, node: ast.stmt) -> None:
         """One statement of the text."""
         if isinstance(node, ast.ClassDef):
@@ -254,25 +137,49 @@ class Reader:
             return
         if node in self.factories.values():
             return
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and casts(node.value):
+            name = dotted(node.value.func).rpartition(".")[0]
+            if name in self.objects and [*map(dotted, node.targets)] == [name]:  # net = net.double()
+                node = placed(ast.Expr(node.value), node)
         parts = separated(node) if isinstance(node, ast.Assign) else []
-        if len(parts) > 1 and any(isinstance(part.value, ast.Call) and self.makes(part.value) for part in parts):
+        self.outermost += parts
+        if len(parts) > 1 and any(self.is_building(part) or (
+            isinstance(part.value, ast.Call) and self.makes(part.value)
+        ) for part in parts):  # fmt: skip
             for part in parts:  # a, b = Net(), Net()
                 self.statement(placed(part, node))
             return
+        scope = self.top.scope
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name, value = node.targets[0].id, chained(node.value)
-            lists = isinstance(value, (ast.List, ast.ListComp)) and any(
-                self.makes(part) or class_of(part.func, self.paths)
-                for part in ast.walk(value) if isinstance(part, ast.Call)
-            )  # fmt: skip
-            if lists or (isinstance(value, ast.Call) and self.makes(value)):
-                self.place(name, self.value(value, {}, None), node)
+            of_lists = bool(free_names(value) & {*self.unnamed_yet(), *self.objects}) and (
+                class_of(getattr(value, "func", value), self.paths) == "Sequential"
+            )
+            mixed = isinstance(value, (ast.List, ast.ListComp)) and self.is_maker(value) and not self.only_makes(value)
+            if mixed or (isinstance(value, ast.Call) and (self.makes(value) or of_lists or name in self.taken_apart)):
+                for each in itertools.takewhile(lambda each: each not in free_names(node.value), self.unnamed_yet()):
+                    self.place(each, scope.pop(each), node)
+                called = value if isinstance(value, ast.Call) and name in self.taken_apart else None
+                apart = called is not None and class_of(called.func, self.paths) == "Sequential"
+                self.place(name, self.apart(called, scope) if called and apart else self.value(value, scope, None), node)
                 self.classes.pop(name, None)
                 self.modes(name, self.objects[name], node.value)
+                scope.pop(name, None)
                 return
             if self.bound.count(name) == 1 and (found := self.folded(node.value, {}, None)) is not None:
                 self.constants[name] = found
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and self.grown(node.value):
+        if self.is_building(node):
+            self.rebound(node)
+            self.top.statement(node)
+            for name in assigned([node]) if isinstance(node, BLOCKS) else ():
+                if isinstance(found := scope.get(name), ast.expr):
+                    self.assign(name, copied(found), node)
+            return
+        self.name_lists(node)
+        other = Reading(self, {}).resolved(node.value) if isinstance(node, ast.Assign) else None
+        names = [*map(dotted, node.targets)] if isinstance(node, ast.Assign) and isinstance(other, (Object, Module)) else []
+        if len(names) == 1 and self.bound.count(names[0]) == 1:
+            self.objects[names[0]] = other  # another name of it
             return
         if isinstance(node, (ast.Expr, ast.Assign)) and chained(node.value) is not node.value:
             root = chained(node.value)
@@ -293,15 +200,68 @@ class Reader:
             self.use(free_names(node))
             self.made.append(Reading(self, {}).visit(again))
 
-    def grown(self, call: ast.Call) -> bool:
-        """Whether a call gives an object a further part before it is used: `net.append(nn.Tanh())`."""
-        method = call.func.attr if isinstance(call.func, ast.Attribute) and not call.keywords else ""
-        owner = Reading(self, {}).resolved(call.func.value) if isinstance(call.func, ast.Attribute) else None
-        if method not in GROWING or not isinstance(owner, (Parts, Object)) or owner.path in self.used:
+    def unnamed_yet(self) -> list[str]:
+        """The names of the program that stand for lists of modules, and modules, whose parts have no names yet."""
+        return [name for name, value in self.top.scope.items() if isinstance(value, (Parts, New))]
+
+    def is_building(self, node: ast.stmt) -> bool:
+        """Whether a statement does nothing but to make modules, and lists of them: it is carried out as `__init__` is."""
+        if isinstance(node, BLOCKS):
+            body = [*node.body, *node.orelse]
+            plain = all(self.is_building(part) or self.is_plain(part) for part in body)
+            return plain and any(map(self.is_building, body))
+        value = node.value if isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr)) else None
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            listed = isinstance(value, (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple))
+            empty = isinstance(value, ast.List) and not value.elts and node.targets[0].id in self.growing
+            return (listed and self.only_makes(value)) or empty or (
+                isinstance(value, ast.Call) and node not in self.outermost and self.is_constructor(chained(value))
+            )  # fmt: skip
+        if isinstance(node, ast.AugAssign):
+            return isinstance(node.target, ast.Name) and node.target.id in self.unnamed_yet() and self.only_makes(node.value)
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute) or value.func.attr not in GROWING:
             return False
-        given = [self.value(part, {}, None) for part in call.args]
-        given = [plain_or_none(given[0]), *given[1:]] if len(given) == 2 else given
-        return self.grow(owner, owner.path, method, given, call)
+        owner = value.func.value
+        if not value.args or not self.only_makes(value.args[-1]):
+            return False
+        grown = isinstance(Reading(self, {}).resolved(owner), (Parts, Object)) and dotted(owner) not in self.used
+        return grown or dotted(owner) in self.unnamed_yet()
+
+    def only_makes(self, node: ast.expr | None) -> bool:
+        """Whether an expression gives modules, and lists of them, and reads nothing that could have another value later."""
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return bool(node.elts) and all(map(self.only_makes, node.elts))
+        if isinstance(node, ast.Dict):
+            return bool(node.values) and all(map(self.only_makes, node.values))
+        if isinstance(node, (ast.ListComp, ast.DictComp)):
+            return self.only_makes(node.elt if isinstance(node, ast.ListComp) else node.value)
+        if isinstance(node, (ast.Starred, ast.Subscript)):
+            return self.only_makes(node.value)
+        if isinstance(node, ast.Name):
+            return node.id in self.unnamed_yet() or isinstance(self.objects.get(node.id), (Object, Module))
+        return isinstance(node, ast.Call) and self.is_constructor(chained(node))
+
+    def is_plain(self, node: ast.stmt) -> bool:
+        """Whether a statement of a block gives names to what is known from the text, or nothing."""
+        if isinstance(node, ast.Assign):
+            calls = [part for part in ast.walk(node.value) if isinstance(part, ast.Call)]
+            return all(dotted(part.func) in KNOWN_FROM_TEXT for part in calls)
+        return isinstance(node, ast.Pass) or is_text(node)
+
+    def name_lists(self, node: ast.stmt) -> None:
+        """Give the parts of lists of modules names under that of their list, where a statement uses them or draws numbers."""
+        waiting = self.unnamed_yet()
+        read = set().union(*map(free_names, self.waiting)) if waiting else set()
+        if waiting and (free_names(node) & {*waiting} or self.draws(node) or read & {*assigned([node])}):
+            for name in waiting:
+                self.place(name, self.top.scope.pop(name), node)
+        for name in assigned([node]):
+            self.top.scope.pop(name, None)
+        plain = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and len(node.targets) == 1
+        if plain and isinstance(node, ast.Assign) and not self.shares and (
+            found := self.folded(node.value, self.top.scope, None)
+        ) is not None:
+            self.top.scope[dotted(node.targets[0])] = found
 
     def rebound(self, node: ast.stmt) -> None:
         """Names that a statement gives another meaning: a class is none from here on, and an object keeps its name."""
@@ -329,6 +289,9 @@ class Reader:
         is_function = any(each in FUNCTION for each in paths) or any(each.is_function for each in known)
         is_record = any(self.path(record_mark(mark)) in RECORDS for mark in node.decorator_list)
         others = [path for base, path in zip(bases, paths, strict=True) if base not in self.classes and path not in KNOWN_BASES]
+        torchs = known[0].torchs if known else None
+        if node.bases and class_of(node.bases[-1], self.paths) not in ("", *APART) and all(map(is_mixin, known)):
+            torchs, others = node.bases[-1], others[:-1]
         readable = not node.keywords and len(node.decorator_list) == is_record and all(map(is_mixin, known[1:])) and (
             not others or (is_function and len(bases) == 1)
         )
@@ -366,14 +329,10 @@ class Reader:
             self.made.append(node)
             return
         is_module = any(each in KNOWN_BASES and each != "object" for each in paths) or any(each.is_module for each in known)
-        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module)
+        is_module |= torchs is not None
+        made_class = self.classes[node.name] = Class(node, is_function, methods, fields, base, is_module, torchs=torchs)
         if is_function:
             self.custom(made_class)
-
-    def is_maker(self, node: ast.AST) -> bool:
-        """Whether a constructor of a module, a parameter or an object stands in a part of the text."""
-        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
-        return any(self.class_called(part) or class_of(part.func, self.paths) or is_parameter(part, self.paths) for part in calls)
 
     def at_definition(self, path: str, node: ast.expr, scope: Mapping[str, Any]) -> ast.expr:
         """A value that Python computes where a class is defined: under a name of its own, if it would be another one later."""
@@ -406,13 +365,6 @@ class Reader:
         ]
         return method
 
-    def path(self, name: str) -> str:
-        """What a dotted name means by the imports of the text."""
-        root, _, rest = name.partition(".")
-        return ".".join(part for part in (self.paths.get(root, root), rest) if part)
-
-    # Functions with a backward of their own
-
     def custom(self, made: Class) -> None:
         """`apply` of a torch.autograd.Function."""
         names = [name for name in ("forward", "backward", "setup_context") if name in made.methods]
@@ -437,622 +389,3 @@ class Reader:
         parts: list[ast.expr] = [name_at(f"{root}.{name}", made.node) for name in names]
         value = placed(Custom(root, parts), made.node)
         self.assign(f"{root}.apply", value, made.node)
-
-    # Objects
-
-    def makes(self, call: ast.Call) -> bool:
-        """Whether a call makes an object of a class of the text, or holds one that does."""
-        calls = [part for part in ast.walk(call) if isinstance(part, ast.Call)]
-        return any(self.class_called(part) or dotted(part.func) in self.factories for part in calls) or (
-            class_of(call.func, self.paths) in COLLECTIONS or (class_of(call.func, self.paths) == "Sequential" and not call.args)
-        )
-
-    def class_called(self, call: ast.Call) -> Class | None:
-        """The class of the text that a call makes an object of."""
-        found = self.classes.get(call.func.id) if isinstance(call.func, ast.Name) else None
-        return None if found is None or found.is_function else found
-
-    def assign(self, path: str, value: ast.expr, node: ast.AST) -> None:
-        """`path = value`, a statement that stands where the object is made."""
-        self.made.append(placed(ast.Assign([name_at(path, node, ast.Store())], value), node))
-
-    def place(self, path: str, value: Any, node: ast.AST) -> Any:
-        """Give what was made a name."""
-        self.count(node)
-        new = value if isinstance(value, New) else None
-        if new is not None and new.inside:
-            raise self.refusal(node, "A module that is a part of another one gets no name of its own here")
-        value = new.made if new is not None and new.made is not None else value
-        if isinstance(value, New) and (value.kind is not None or value.chain is not None):
-            self.in_turn(value.call)
-        if isinstance(value, Parts):
-            for item in value.items:
-                self.hold(path, item, node)
-            names = value.names or map(str, range(len(value.items)))
-            items = [self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.items, strict=True)]
-            value = Parts(items, value.names, path, value.wraps)
-        elif isinstance(value, New) and value.kind is not None:
-            value = self.instance(path, value)
-        elif isinstance(value, New) and value.chain is not None:
-            made, start = Object(path, None), len(self.made)
-            names = value.names or list(map(str, range(len(value.chain))))
-            made.parts = {
-                name: self.place(f"{path}.{name}", item, node) for name, item in zip(names, value.chain, strict=True)
-            }
-            self.begin(path, value.call, start)
-            self.made.append(_chain(path, list(made.parts.values()), value.call))
-            value = made
-        elif isinstance(value, New):
-            self.in_turn(value.call)
-            self.assign(path, value.call, value.call)
-            is_sequential = class_of(value.call.func, self.paths) == "Sequential"
-            count = len(value.call.args) if is_sequential else None
-            value = name_at(path, node) if is_parameter(value.call, self.paths) else Module(path, count)
-        elif isinstance(value, ast.expr) and not isinstance(value, ast.Constant):
-            self.assign(path, value, node)
-            value = name_at(path, node)
-        if new is not None:
-            new.made = value
-            for statement, name, scope in new.later:
-                self.in_turn(statement)
-                self.made.append(Reading(self, {**scope, name: value}).visit(copied(statement)))
-            new.later.clear()
-        if "." not in path:
-            self.objects[path] = value
-            self.used.discard(path)
-            self.trains = {name: mode for name, mode in self.trains.items() if not f"{name}.".startswith(f"{path}.")}
-        return value
-
-    def in_turn(self, call: ast.AST) -> None:
-        """A module is made where it gets its name: refused where that is another order than Python's."""
-        inside = [part for part in ast.walk(call) if part in self.waiting]
-        if inside and any(part not in inside for part in self.waiting[: 1 + max(map(self.waiting.index, inside))]):
-            raise self.refusal(call, "Modules get their names in another order here than they are made in")
-        self.waiting = [part for part in self.waiting if part not in inside]
-
-    def begin(self, path: str, node: ast.Call, start: int) -> None:
-        """What holds the parameters of an object itself, in front of those of its parts; nothing where it has none."""
-        values = [part.value for part in self.made[start:] if isinstance(part, ast.Assign)]
-        calls = [value for value in values if isinstance(value, ast.Call)]
-        if not any(class_of(call.func, self.paths) or is_parameter(call, self.paths) for call in calls):
-            return
-        target = name_at(path, node, ast.Store())
-        self.made.insert(start, placed(ast.Assign([target], _holder(node)), node))
-
-    def instance(self, path: str, new: New) -> Object:
-        """An object of a class: its `__init__` is carried out, and its methods are functions."""
-        kind = new.kind
-        assert kind is not None
-        self.level += 1
-        if self.level > MOST_LEVELS:
-            raise self.at(new.call, LimitError(f"Objects stand inside of each other more than {MOST_LEVELS} deep."))
-        made, start = Object(path, kind), len(self.made)
-        made.begun = not kind.is_module or "__init__" not in kind.methods
-        self.set(made, "training", placed(ast.Constant(True), new.call), new.call)
-        for field in kind.fields:
-            self.set(made, dotted(field.targets[0]), self.value(field.value, {}, made), field)
-        if "__init__" in kind.methods:
-            others, self.waiting = self.waiting, []
-            self.initialise(made, kind, kind.methods["__init__"], new.arguments, new.keywords, new.call)
-            self.waiting = others
-        elif new.arguments or new.keywords:
-            raise self.refusal(new.call, f"`{kind.node.name}` has no `__init__` that takes these")
-        self.begin(path, new.call, start)
-        for name, method in kind.methods.items():
-            if name != "__init__" and name not in made.parts and not is_static(method):
-                self.method(made, name, method, kind.defining(name))
-        self.level -= 1
-        return made
-
-    def initialise(
-        self,
-        made: Object,
-        kind: Class,
-        method: ast.FunctionDef,
-        arguments: Sequence[Any],
-        keywords: Mapping[str, Any],
-        call: ast.AST,
-    ) -> Initialisation:
-        """Carry out `__init__`."""
-        taken = method.args
-        names = [part.arg for part in (*taken.posonlyargs, *taken.args)]
-        if not names or method.decorator_list or (len(arguments) >= len(names) and not taken.vararg):
-            raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
-        own = names[0]
-        scope: dict[str, Any] = dict(zip(names[1:], arguments, strict=False))
-        defaults = dict(zip(names[len(names) - len(taken.defaults) :], taken.defaults, strict=True))
-        defaults.update({part.arg: value for part, value in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if value})
-        rest = list(arguments[len(names) - 1 :])
-        names += [part.arg for part in taken.kwonlyargs]
-        others = {name: value for name, value in keywords.items() if name not in names[1:]}
-        if (others and not taken.kwarg) or {*keywords} & {*scope}:
-            raise self.refusal(call, f"`__init__` of `{kind.node.name}` isn't called with what it takes")
-        scope.update({name: value for name, value in keywords.items() if name not in others})
-        if taken.vararg:
-            plain = all(isinstance(each, ast.expr) for each in rest)
-            scope[taken.vararg.arg] = placed(ast.Tuple(rest, ast.Load()), call) if plain else Parts(rest)
-        if taken.kwarg:
-            scope[taken.kwarg.arg] = Parts([*others.values()], [*others])
-        for name in names[1:]:
-            if name not in scope and name not in defaults:
-                raise self.refusal(call, f"`__init__` of `{kind.node.name}` needs a value for `{name}`")
-            if name not in scope:
-                scope[name] = self.value(defaults[name], {}, None)
-        for name, value in scope.items():
-            scope[name] = self.settled(made, name, value, call)
-        done = Initialisation(self, made, kind, own, scope)
-        done.run(method.body)
-        return done
-
-    def settled(self, made: Object, name: str, value: Any, node: ast.AST) -> Any:
-        """A value of a name inside of `__init__`: what is no plain value, and no module, is computed once."""
-        if not isinstance(value, ast.expr) or _is_settled(value):
-            return value
-        path = f"{made.path}.__init__.{name}.{self.steps}"
-        self.count(node)
-        self.assign(path, value, node)
-        return name_at(path, node)
-
-    def set(self, made: Object, name: str, value: Any, node: ast.AST) -> None:
-        """`self.name = value`"""
-        if name.startswith("__") and name.endswith("__"):
-            raise self.refusal(node, f"`{name}` is one of Python's internals")
-        if isinstance(made.parts.get(name), (Object, Module)):
-            raise self.refusal(node, f"`{name}` is a module, and is set a second time here")
-        if made.kind is not None and name in made.kind.methods and made.kind.methods[name].decorator_list:
-            raise self.refusal(node, f"`{name}` is a method with a decorator, and is set here")
-        if not made.begun and isinstance(value, (New, Parts, Module, Object)):
-            message = "Modules and parameters can be set only behind `super().__init__()`, as in PyTorch."
-            raise self.at(node, EvaluationError(message, torch_message="cannot assign module before Module.__init__() call"))
-        path = f"{made.path}.{name}"
-        made.plain.pop(name, None)
-        if isinstance(value, ast.expr):
-            if is_literal(value):
-                made.plain[name] = value
-            if isinstance(value, (ast.Name, ast.Attribute)) and class_of(value, self.paths):
-                made.values[name] = value
-                return
-            self.assign(path, copied(value), node)
-            made.parts[name] = name_at(path, node)
-        elif isinstance(value, Parts) and not value.wraps and value.names is None and not any(
-            isinstance(each, (New, Object, Module)) for each in value.items
-        ):
-            self.set(made, name, written(value, node), node)
-            value.path = path
-            if not value.items:
-                made.plain.pop(name)
-                made.parts[name] = value
-        else:
-            made.parts[name] = self.place(path, value, node)
-
-    def method(self, made: Object, name: str, method: ast.FunctionDef, kind: Class) -> None:
-        """A method as a function; `kind` is the class that it stands in."""
-        self.copied += sum(1 for _ in ast.walk(method))
-        if self.copied > MOST_COPIED:
-            message = f"The methods of all objects of the program have more than {MOST_COPIED:,} parts."
-            raise self.at(method, LimitError(message))
-        marks = [dotted(mark) for mark in method.decorator_list]
-        again = copied(method)
-        taken = again.args.posonlyargs or again.args.args
-        roots: dict[str, Any] = {}
-        if "staticmethod" not in marks:
-            if not taken:
-                return
-            roots = {taken.pop(0).arg: made.kind if "classmethod" in marks else made}
-        own = ("staticmethod", "classmethod", "property")
-        again.decorator_list = [mark for mark in again.decorator_list if dotted(mark) not in own]
-        again.name, again.returns = f"{made.path}.{name}", None
-        again.body = again.body or [ast.Pass()]
-        reading = Reading(self, roots, kind)
-        found = reading.visit(again)
-        if reading.stored:
-            found.body.insert(0, placed(ast.Global(sorted(reading.stored)), method.body[0]))
-        for path in sorted(reading.stored):
-            if path.rpartition(".")[2] not in made.parts:
-                self.set(made, path.rpartition(".")[2], placed(ast.Constant(None), method), method)
-        self.made.append(found)
-        self.methods.append(found)
-
-    def static(self, kind: Class, name: str) -> str:
-        """The name of the function that a method without an object is, which is made where it is asked for first."""
-        path = f"type({kind.node.name}).{name}"
-        if path not in self.inherited:
-            self.inherited.add(path)
-            self.method(Object(f"type({kind.node.name})", kind), name, kind.methods[name], kind.defining(name))
-            self.front.append(self.made.pop())
-        return path
-
-    def check_placed(self, call: ast.Call) -> None:
-        """Refuse what would change a module.
-
-        Raises:
-            ForbiddenError: it would have no gradients, or numbers of another dtype.
-        """
-        method, given = dotted(call.func).rpartition(".")[2], [*call.args, *(keyword.value for keyword in call.keywords)]
-        if method == "requires_grad_" and not turns_on(call):
-            raise self.at(call, refusals.frozen())
-        values = [self.values_of.get(part.id, part) if isinstance(part, ast.Name) else part for part in given]
-        if method == "to" and any(catalog.is_constant(self.path(dotted(part))) for part in values):
-            message = "A module can't be given another dtype here: its parameters have that of torch's default."
-            hint = "Ask for another dtype: --dtype float64, or begin with torch.set_default_dtype(torch.float64)"
-            raise self.at(call, ForbiddenError(message, hints=[hint]))
-
-    def modes(self, name: str, value: Any, node: ast.expr) -> None:
-        """`net.eval()`, of all that a value of `net`'s holds, before its first use."""
-        calls: list[ast.Call] = []
-        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            calls.insert(0, node)
-            node = node.func.value
-        for call in calls:
-            assert isinstance(call.func, ast.Attribute)
-            method, given = call.func.attr, [*call.args, *(keyword.value for keyword in call.keywords)]
-            flag = plain_or_none(given[0]) if given else True
-            if method not in ("eval", "train"):
-                self.check_placed(call)
-                continue
-            if not isinstance(flag, bool) or len(given) > (method == "train"):
-                raise self.at(call, ForbiddenError("A mode is set by eval(), train(), train(True) or train(False) here."))
-            mode = flag and method == "train"
-            paths = [*_paths(value)]
-            if name in self.used and any(self.trains.get(path, True) != mode for path, _ in paths):
-                message = f"`{name}` has one mode throughout a program here, and this may change it after a use."
-                hints = [f"Set the mode in a statement of its own, before `{name}` is used: {name}.{method}()"]
-                raise self.at(call, ForbiddenError(message, hints=hints))
-            for path, is_object in paths:
-                self.trains[path] = mode
-                if is_object:
-                    self.assign(f"{path}.training", placed(ast.Constant(mode), call), call)
-                else:
-                    setting = ast.Attribute(name_at(path, call), "train" if mode else "eval", ast.Load())
-                    self.made.append(placed(ast.Expr(ast.Call(setting, [], [])), call))
-
-    # Values that `__init__` makes
-
-    def value(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
-        """What an expression is: a module or object without a name yet, a list of such, or an expression of plain values."""
-        self.count(node)
-        found = self.made_of(node, scope, making)
-        if held(found, MOST_STEPS) > MOST_STEPS:
-            raise self.at(node, LimitError(f"A list of a class holds at most {MOST_STEPS:,} items here, those in its items too."))
-        return found
-
-    def made_of(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
-        """As `value`, of any size that its parts and one step can make."""
-        inner = making if isinstance(making, Initialisation) else None
-        if isinstance(node, ast.Name) and node.id in scope:
-            found = scope[node.id]
-            return copied(found) if isinstance(found, ast.expr) else found
-        if inner is not None and isinstance(node, ast.Attribute) and dotted(node.value) == inner.own:
-            found = inner.made.plain.get(node.attr, inner.made.parts.get(node.attr))
-            if found is None:
-                what = "is a method, which `__init__` uses" if node.attr in inner.kind.methods else "has no value yet"
-                raise self.refusal(node, f"`{dotted(node)}` {what}")
-            return copied(found) if isinstance(found, ast.expr) else found
-        if isinstance(node, (ast.List, ast.Tuple)):
-            items = [each for part in node.elts for each in self.items(part, scope, making)]
-            plain = isinstance(node, ast.Tuple) and all(isinstance(each, ast.expr) for each in items)
-            return placed(ast.Tuple(items, ast.Load()), node) if plain else Parts(items)
-        if isinstance(node, (ast.ListComp, ast.GeneratorExp)) and len(node.generators) == 1:
-            return self.comprehension(node, scope, making)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
-            left, right = self.value(node.left, scope, making), self.value(node.right, scope, making)
-            if isinstance(node.op, ast.Add) and isinstance(left, Parts) and isinstance(right, Parts):
-                return Parts([*left.items, *right.items])
-            if isinstance(left, Parts) and isinstance(node.op, ast.Mult):
-                times = plain_or_none(right) if isinstance(right, ast.expr) else None
-                if type(times) is int and len(left.items) * times < MOST_STEPS:
-                    items = [each for _ in range(times) for each in left.items]
-                    return Parts([copied(each) if isinstance(each, ast.expr) else each for each in items])
-        if isinstance(node, ast.IfExp) and self.is_maker(node):
-            return self.value(node.body if self.truth(node.test, scope, making) else node.orelse, scope, making)
-        if isinstance(node, ast.Call) and freezes(node) and isinstance(node.func, ast.Attribute):
-            new = self.value(node.func.value, scope, making)
-            if isinstance(new, New):
-                frozen = placed(ast.Attribute(name_at(OWN, node), node.func.attr, ast.Load()), node)
-                new.later.append((placed(ast.Expr(ast.Call(frozen, node.args, node.keywords)), node), OWN, {}))
-                return new
-        if isinstance(node, ast.Call):
-            node = self.with_class(node, scope, inner)
-            if dotted(node.func).rpartition(".")[2] in ("list", "OrderedDict") and len(node.args) < 2 and not node.keywords:
-                return Parts([each for part in node.args for each in self.iterated(part, scope, making)])
-            if dotted(node.func) in self.factories and dotted(node.func) not in scope:
-                return self.given_by(self.factories[dotted(node.func)], node, scope, making)
-            made = self.constructed(node, scope, making)
-            if made is not None:
-                return made
-        found = self.folded(node, scope, inner)
-        return found if found is not None else self.substituted(node, scope, inner)
-
-    def given_by(
-        self, function: ast.FunctionDef, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None
-    ) -> Any:
-        """The module that a function of the text gives, which is carried out as an `__init__` is."""
-        self.level += 1
-        if self.level > MOST_LEVELS:
-            raise self.at(call, LimitError(f"Functions that make modules call each other more than {MOST_LEVELS} deep."))
-        kind = Class(ast.ClassDef(function.name, [], [], [], []), False, {}, [], None, False)
-        made = Object(f"given.{self.steps}", kind, begun=True)
-        taken = copied(function)
-        taken.args.args.insert(0, ast.arg(OWN))
-        arguments = [each for part in call.args for each in self.items(part, scope, making)]
-        *body, last = taken.body
-        taken.body = body
-        own = self.initialise(made, kind, taken, arguments, self.keywords(call, scope, making), call)
-        assert isinstance(last, ast.Return)
-        assert last.value is not None
-        found = own.value(chained(last.value))
-        self.level -= 1
-        return found
-
-    def with_class(self, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | None) -> ast.Call:
-        """`activation()` of a name that stands for a class of torch.nn, with that class."""
-        func, found = call.func, None
-        if isinstance(func, ast.Name):
-            found = scope.get(func.id)
-        elif making is not None and isinstance(func, ast.Attribute) and dotted(func.value) == making.own:
-            found = making.made.values.get(func.attr)
-        known = isinstance(found, (ast.Name, ast.Attribute)) and class_of(found, self.paths)
-        return placed(ast.Call(copied(found), call.args, call.keywords), call) if known and found else call
-
-    def items(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> list[Any]:
-        """What an argument or an item of a list stands for: `*layers` for several."""
-        if not isinstance(node, ast.Starred):
-            return [self.value(node, scope, making)]
-        return self.iterated(node.value, scope, making)
-
-    def iterated(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> list[Any]:
-        """The items that an expression goes through.
-
-        Raises:
-            ForbiddenError: they aren't known from the text.
-        """
-        if isinstance(node, ast.Call) and dotted(node.func) in ("enumerate", "zip", "list", "tuple") and not node.keywords:
-            columns = [self.iterated(part, scope, making) for part in node.args]
-            name = dotted(node.func)
-            if name in ("list", "tuple") and len(columns) == 1:
-                return columns[0]
-            if name == "enumerate" and len(columns) == 1:
-                columns.insert(0, [placed(ast.Constant(k), node) for k in range(len(columns[0]))])
-            return [Parts(list(row)) for row in zip(*columns, strict=False)]
-        found = self.value(node, scope, making)
-        if isinstance(found, Parts):
-            return found.items
-        if isinstance(found, (ast.Tuple, ast.List)):
-            return list(found.elts)
-        raise self.refusal(node, "What this goes through isn't known before the program runs")
-
-    def comprehension(
-        self, node: ast.ListComp | ast.GeneratorExp, scope: Mapping[str, Any], making: Initialisation | Object | None
-    ) -> Parts:
-        """`[nn.Linear(a, b) for a, b in pairs]`"""
-        (loop,) = node.generators
-        found = []
-        for item in self.iterated(loop.iter, scope, making):
-            inside = {**scope, **self.matched(loop.target, item)}
-            if all(self.truth(test, inside, making) for test in loop.ifs):
-                found.append(self.value(node.elt, inside, making))
-        return Parts(found)
-
-    def matched(self, target: ast.expr, value: Any) -> dict[str, Any]:
-        """The names of a target with what they stand for."""
-        if isinstance(target, ast.Name):
-            return {target.id: value}
-        parts = value.items if isinstance(value, Parts) else value.elts if isinstance(value, (ast.Tuple, ast.List)) else None
-        if not isinstance(target, (ast.Tuple, ast.List)) or parts is None or len(parts) != len(target.elts):
-            raise self.refusal(target, "This assignment can't be read here")
-        pairs = zip(target.elts, parts, strict=True)
-        return {name: each for one, part in pairs for name, each in self.matched(one, part).items()}
-
-    def truth(self, test: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> bool:
-        """Whether a condition holds.
-
-        Raises:
-            ForbiddenError: that isn't known from the text.
-        """
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            return not self.truth(test.operand, scope, making)
-        compared = test if isinstance(test, ast.Compare) and is_literal(test.comparators[0]) else None
-        if compared is not None and isinstance(compared.ops[0], (ast.Is, ast.IsNot)):
-            left = self.value(compared.left, scope, making)
-            if not isinstance(left, ast.expr) or isinstance(left, ast.Name):  # what has a name is a module or tensor
-                return isinstance(compared.ops[0], ast.IsNot)
-        found = self.folded(test, scope, making if isinstance(making, Initialisation) else None)
-        if found is None:
-            raise self.refusal(test, "Whether this holds isn't known before the program runs")
-        return bool(plain_value(found))
-
-    def constructed(self, node: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Any:
-        """What a constructor makes; None for any other call."""
-        kind, name = self.class_called(node), class_of(node.func, self.paths)
-        if kind is None and not name and not is_parameter(node, self.paths):
-            return None
-        flags = [keyword.value for keyword in node.keywords if keyword.arg == "requires_grad"]
-        frozen = [flag for flag in flags if plain_or_none(flag) is False]
-        if not kind and not name and frozen and node.args:
-            return self.value(node.args[0], scope, making)
-        if name in COLLECTIONS and len(node.args) < 2 and not node.keywords:
-            return self.collection(node, name, scope, making)
-        arguments = [each for part in node.args for each in self.items(part, scope, making)]
-        keywords = self.keywords(node, scope, making)
-        sizes = [part for part in (*arguments, *keywords.values()) if isinstance(part, ast.expr)]
-        if kind is not None or any(not is_literal(part) or type(plain_value(part)) is int for part in sizes):
-            node = copy.copy(node)  # a constructor in a loop runs more than once
-            self.waiting.append(node)
-        if kind is not None:
-            return New(node, kind, arguments, keywords)
-        arguments = [each.made if isinstance(each, New) and each.made is not None else each for each in arguments]
-        new = [each for each in arguments if isinstance(each, New)]
-        twice = len({*map(id, new)}) < len(new)
-        pairs = _pairs(arguments[0]) if name == "Sequential" and len(arguments) == 1 else None
-        if pairs is not None:
-            return New(node, chain=[part for _, part in pairs], names=[key for key, _ in pairs])
-        if name == "Sequential" and (not arguments or twice or any(
-            not isinstance(each, New) or each.kind is not None or each.chain is not None or each.later for each in arguments
-        )):
-            if not all(isinstance(each, (New, Object, Module)) for each in arguments):
-                raise self.refusal(node, "`nn.Sequential` of this can't be read")
-            return New(node, chain=arguments)
-        if any(each.inside for each in new):
-            raise self.refusal(node, "A module that is a part of two others can't be read here")
-        for each in new:
-            each.inside = True
-        parts = [written(each, node) for each in arguments]
-        named = [ast.keyword(key, written(each, node)) for key, each in keywords.items()]
-        made = placed(ast.Call(copied(node.func), parts, named), node)
-        self.waiting = [made if each is node else each for each in self.waiting]
-        return New(made)
-
-    def collection(self, call: ast.Call, name: str, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Parts:
-        """`nn.ModuleList([…])`, `nn.ParameterDict({…})`"""
-        wraps, by_name = name.startswith("Parameter"), name.endswith("Dict")
-        given = self.dictionary(call.args[0], scope, making) if call.args and by_name else None
-        if given is None:
-            found = self.value(call.args[0], scope, making) if call.args else Parts([])
-            items = found.elts if isinstance(found, (ast.List, ast.Tuple)) else found.items if isinstance(found, Parts) else None
-            given = Parts(list(items), [] if by_name else None) if items is not None else None
-        if given is None or (by_name and len(given.names or ()) != len(given.items)):
-            raise self.refusal(call, "What this list holds isn't known before the program runs")
-        return Parts([_wrapped(each) if wraps else each for each in given.items], given.names, wraps=wraps)
-
-    def dictionary(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | Object | None) -> Parts | None:
-        """`{"a": nn.Linear(2, 2)}`, a comprehension of that kind, or a list of pairs; None for anything else."""
-        pairs: list[tuple[Any, Any]] = []
-        inner = making if isinstance(making, Initialisation) else None
-        if isinstance(node, ast.Dict) and all(node.keys):
-            keys = [self.folded(key, scope, inner) for key in node.keys if key is not None]
-            pairs = [(plain_or_none(key), self.value(value, scope, making)) for key, value in zip(keys, node.values, strict=True)]
-        elif isinstance(node, ast.DictComp) and len(node.generators) == 1:
-            both = placed(ast.ListComp(ast.Tuple([node.key, node.value], ast.Load()), node.generators), node)
-            return self.dictionary(both, scope, making)
-        elif isinstance(node, (ast.List, ast.Tuple, ast.ListComp)):
-            found = self.value(node, scope, making)
-            for item in found.items if isinstance(found, Parts) else ():
-                parts = item.items if isinstance(item, Parts) else item.elts if isinstance(item, (ast.List, ast.Tuple)) else ()
-                pairs.append((plain_or_none(parts[0]), parts[1]) if len(parts) == 2 else (None, None))
-        names = [name for name, _ in pairs]
-        if not names or not all(isinstance(name, str) and name.isidentifier() for name in names) or len({*names}) < len(names):
-            return None
-        return Parts([value for _, value in pairs], names)
-
-    def grow(self, owner: Parts | Object, path: str, method: str, given: Sequence[Any], node: ast.AST) -> bool:
-        """`layers.append(nn.Linear(2, 2))` of a list of modules or a sequence of them; whether it can be carried out."""
-        if method == "extend" and len(given) == 1 and isinstance(given[0], Parts) and given[0].names is None:
-            return all(self.grow(owner, path, "append", [item], node) for item in given[0].items)
-        if any(each is owner for each in given):
-            return False
-        count = len(owner.items if isinstance(owner, Parts) else owner.parts)
-        name = str(count) if method == "append" and len(given) == 1 else given[0] if len(given) == 2 else None
-        if not isinstance(name, str) or (isinstance(owner, Parts) and (owner.names is None) is not (method == "append")):
-            return False
-        item = _wrapped(given[-1]) if isinstance(owner, Parts) and owner.wraps else given[-1]
-        if isinstance(owner, Parts):
-            if owner.names is not None and name in owner.names:
-                return False
-            if path:
-                self.hold(path, item, node)
-                item = self.place(f"{path}.{name}", item, node)
-            owner.items.append(item)
-            if owner.names is not None:
-                owner.names.append(name)
-            return True
-        if owner.kind is not None or name in owner.parts:
-            return False
-        owner.parts[name] = self.place(f"{owner.path}.{name}", item, node)
-        self.made = [part for part in self.made if getattr(part, "name", "") != f"{owner.path}.forward"]
-        self.made.append(_chain(owner.path, list(owner.parts.values()), node))
-        return True
-
-    def hold(self, path: str, item: Any, node: ast.AST) -> None:
-        """What holds the parameters of a list, before its first one."""
-        is_own = isinstance(item, New) and is_parameter(item.call, self.paths)
-        if is_own and not any(isinstance(part, ast.Assign) and dotted(part.targets[0]) == path for part in self.made):
-            self.assign(path, _holder(node), node)
-
-    def keywords(self, call: ast.Call, scope: Mapping[str, Any], making: Initialisation | Object | None) -> dict[str, Any]:
-        """What a call gives by name, by `**` of a dictionary too."""
-        found: dict[str, Any] = {}
-        for keyword in call.keywords:
-            value = self.value(keyword.value, scope, making)
-            if keyword.arg is None and (not isinstance(value, Parts) or value.names is None):
-                raise self.refusal(call, "`**` can't be read here")
-            found.update({keyword.arg: value} if keyword.arg else zip(value.names, value.items, strict=True))
-        return found
-
-    def folded(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> ast.expr | None:
-        """The plain value of an expression as it is written out; None where it has none."""
-        try:
-            return literal(plain_value(node, lambda part: self.known(part, scope, making)), node)
-        except (NoPlainError, ArithmeticError, TypeError, IndexError, ValueError):
-            return None
-
-    def known(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> Any:
-        """What a name or attribute stands for, as a plain value."""
-        found: Any = None
-        if isinstance(node, ast.Name):
-            found = scope.get(node.id, None if node.id in scope else self.constants.get(node.id))
-        elif making is not None and isinstance(node, ast.Attribute) and dotted(node.value) == making.own:
-            found = making.made.plain.get(node.attr, making.made.parts.get(node.attr))
-        if isinstance(found, Parts):
-            return [plain_value(each) if isinstance(each, ast.expr) else each for each in found.items]
-        if isinstance(found, ast.expr):
-            return plain_value(found)
-        raise NoPlainError
-
-    def substituted(self, node: ast.expr, scope: Mapping[str, Any], making: Initialisation | None) -> ast.expr:
-        """An expression with what its names stand for."""
-        roots: dict[str, Any] = {} if making is None else {making.own: making.made}
-        found = Reading(self, {**roots, **scope}).visit(copied(node))
-        assert isinstance(found, ast.expr)
-        return found
-
-
-def _holder(node: ast.AST) -> ast.Call:
-    """An empty module, in the place of a part of the text."""
-    return placed(ast.Call(ast.Attribute(ast.Name("nn", ast.Load()), "Module", ast.Load()), [], []), node)
-
-
-def _wrapped(item: Any) -> Any:
-    """An item of a list of parameters: what is none becomes one."""
-    if not isinstance(item, ast.expr) or isinstance(item, ast.Constant):
-        return item
-    func = ast.Attribute(ast.Attribute(ast.Name("torch", ast.Load()), "nn", ast.Load()), "Parameter", ast.Load())
-    return New(placed(ast.Call(func, [item], []), item))
-
-
-def _is_settled(node: ast.expr) -> bool:
-    """Whether an expression gives the same wherever it stands: a plain value, a function's name, a value that has a name."""
-    return is_literal(node) or isinstance(node, (ast.Name, ast.Attribute, ast.Lambda))
-
-
-def _pairs(value: Any) -> list[tuple[str, Any]] | None:
-    """The names and parts of `OrderedDict([("a", nn.Linear(2, 2)), …])`; None for anything else."""
-    items = value.items if isinstance(value, Parts) else []
-    found = [(plain_or_none(item.items[0]), item.items[1]) for item in items if isinstance(item, Parts) and len(item.items) == 2]
-    named = all(isinstance(name, str) and name.isidentifier() and isinstance(part, New) for name, part in found)
-    return found if items and named and len({name for name, _ in found}) == len(items) else None
-
-
-def _paths(value: Any) -> Iterator[tuple[str, bool]]:
-    """The names of an object and of the modules in it, and which are objects."""
-    if isinstance(value, Object):
-        if value.kind is not None:
-            yield value.path, True
-        for part in value.parts.values():
-            yield from _paths(part)
-    elif isinstance(value, Parts):
-        for part in value.items:
-            yield from _paths(part)
-    elif isinstance(value, Module):
-        yield value.path, False
-
-
-def _chain(path: str, parts: Sequence[Any], node: ast.AST) -> ast.FunctionDef:
-    """The function of a sequence: each part in turn."""
-    taken = placed(ast.arg("input"), node)
-    value: ast.expr = name_at("input", node)
-    for part in parts:
-        func = path_at(part.path, node) if isinstance(part, Module) else name_at(f"{part.path}.{called_as(part)}", node)
-        value = placed(ast.Call(func, [value], []), node)
-    arguments = ast.arguments(posonlyargs=[], args=[taken], kwonlyargs=[], kw_defaults=[], defaults=[])
-    body: list[ast.stmt] = [placed(ast.Return(value), node)]
-    return placed(ast.FunctionDef(f"{path}.forward", arguments, body, []), node)

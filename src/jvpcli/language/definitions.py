@@ -45,7 +45,8 @@ def with_fields(node: ast.ClassDef, base: Class | None) -> ast.ClassDef:
 def is_mixin(kind: Class) -> bool:
     """Whether a class only has methods of its own, so that it means the same behind other bases."""
     uses_super = any(dotted(node) == "super" for method in kind.methods.values() for node in ast.walk(method))
-    return kind.base is None and not kind.is_function and "__init__" not in kind.methods and not uses_super
+    plain = kind.base is None and kind.torchs is None and not kind.is_function
+    return plain and "__init__" not in kind.methods and not uses_super
 
 
 def record_mark(node: ast.expr) -> str:

@@ -132,7 +132,8 @@ def changed(statement: ast.AST) -> set[str]:
             name = node.func.attr
             in_place = name.endswith("_") and not name.startswith("_")
             of_function = in_place and root_of(node.func) in ("nn", "init", "torch")  # nn.init.zeros_(w)
-            owners += node.args[:1] if of_function else [node.func.value] if name in LIST_METHODS or in_place else []
+            given = [*node.args[:1], *(part.value for part in node.keywords if part.arg == "tensor")]
+            owners += given if of_function else [node.func.value] if name in LIST_METHODS or in_place else []
         elif isinstance(node, ast.For) and not {*assigned([node.target])}.isdisjoint(set().union(*map(changed, node.body))):
             owners += [node.iter]  # for p in net.parameters(): p.zero_()
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):

@@ -370,6 +370,8 @@ class Expressions(Lowering):
         function = catalog.canonical(".".join(parts))
         if self.is_program and catalog.is_function(function):
             return Const(Known(f"call:{function}"))
+        if self.is_program and name.rpartition(".")[0] in self.functions and not parts[-1].startswith("_"):
+            return self.emit(f"held:{name}", (), node)  # which the module tells
         raise self.at(node, refusals.path(parts, called=False))
 
     def attribute(self, node: ast.Attribute, left: Operand) -> Operand:
@@ -444,6 +446,11 @@ class Expressions(Lowering):
                 return self.pack("list", [self.pack("tuple", [Const(name), x], node) for name, x in inputs.items()], node)
         if ".".join(self.dotted(func) or [] if isinstance(func, (ast.Name, ast.Attribute)) else []) in FUNCTIONAL_CALLS:
             return self.functional_call(node, depth)
+        named = node.args[1].value if dotted(func) == "getattr" and len(node.args) == 2 and not node.keywords and isinstance(
+            node.args[1], ast.Constant
+        ) else None  # fmt: skip
+        if isinstance(named, str) and named.isidentifier() and not self.is_value("getattr"):
+            return self.expr(ast.copy_location(ast.Attribute(node.args[0], named, ast.Load()), node), depth)
         spelled = self.leaf_made(node, depth) or self.older(node, depth)
         if spelled is not None:
             return spelled

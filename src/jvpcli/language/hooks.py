@@ -1,4 +1,5 @@
-"""Hooks that give a gradient back, read as functions with a backward of their own: `y.register_hook(lambda g: 2 * g)`.
+"""Hooks: those that only look are passed over, and those that give a gradient back, `y.register_hook(lambda g: 2 * g)`, read as
+functions with a backward of their own.
 
 A hook changes the gradient of a tensor wherever that is used, before the hook is registered too.  So the tensor passes, where it
 is made, through a function that gives the same and whose backward is the hook.  Loads no torch.
@@ -7,12 +8,12 @@ is made, through a function that gives the same and whose backward is the hook. 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jvpcli.errors import ForbiddenError
 from jvpcli.language import catalog
 from jvpcli.language.dependence import changed
-from jvpcli.language.names import assigned, free_names, imported_paths, looking_hooks
+from jvpcli.language.names import assigned, dotted, free_names, imported_paths, separated
 from jvpcli.language.objects import Custom, name_at
 from jvpcli.language.source import SourceText
 
@@ -22,6 +23,122 @@ DERIVATIVES = frozenset(
     {"grad", "backward", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "jacobian", "hvp", "vhp", "grad_and_value", "linearize"}
 )
 """The last names of what takes derivatives."""
+
+
+LOOKING = frozenset(
+    ["print", "len", "float", "int", "str", "repr", "list", "tuple", "dict", "range", "enumerate", "zip", "type", "isinstance",
+     "round", "abs", "min", "max", "sum", "format"]
+)
+"""Functions of Python's that change nothing that they are given."""
+
+HOOKING = frozenset({
+    "register_hook", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_backward_hook",
+})  # fmt: skip
+"""Methods of tensors and modules that are given a hook."""
+
+
+def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
+    """The statements whose hook gives nothing back and changes nothing, as `y.register_hook(print)`, and their `h.remove()`."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    bound = [*(node.name for node in functions), *assigned([part for part in tree.body if not isinstance(part, ast.FunctionDef)])]
+    once = [node for node in functions if bound.count(node.name) == 1]
+    held = [part for part in tree.body if isinstance(part, ast.Assign) and all(
+        isinstance(each.value, (ast.Dict, ast.List)) for each in separated(part)
+    )]  # fmt: skip
+    containers = {name for name in assigned(held) if bound.count(name) == 1}
+    silent = {node.name for node in once if _only_looks(node, containers)} | ({"print"} - {*bound})
+    makers = {node.name for node in once if _gives_looking(node, containers)}
+    defined = (ast.FunctionDef, ast.ClassDef)
+    others = [part for part in tree.body if not (isinstance(part, defined) or part in held or _shows(part))]
+
+    def looks(given: ast.expr, node: ast.stmt) -> bool:
+        filled = containers & free_names(given).union(*(free_names(each) for each in once if each.name in free_names(given)))
+        if any(filled & free_names(part) for part in others if part is not node):
+            return False  # what the hook keeps is computed with
+        if isinstance(given, ast.Lambda):
+            return _gives_nothing(given.body, silent) and all(map(_leaves_alone, ast.walk(given.body)))
+        if isinstance(given, ast.Call):  # save("y")
+            return isinstance(given.func, ast.Name) and given.func.id in makers and not given.keywords and (
+                all(isinstance(part, ast.Constant) for part in given.args)
+            )
+        return dotted(given).removeprefix("self.") in silent
+
+    found: list[ast.stmt] = []
+    for node in ast.walk(tree):
+        call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+        if isinstance(node, ast.Expr) and isinstance(call, ast.Call) and len(call.args) == 1 and _method(call) == "append":
+            call = call.args[0]  # handles.append(…)
+        hooks = isinstance(call, ast.Call) and _method(call) in HOOKING and len(call.args) == 1 and not call.keywords
+        if hooks and isinstance(call, ast.Call) and isinstance(node, ast.stmt) and looks(call.args[0], node):
+            found.append(node)
+    handles = {name for part in found if isinstance(part, ast.Assign) for name in assigned([part])}
+    handles = {name for name in handles if bound.count(name) == 1}
+    return found + [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _method(node.value) == "remove"
+        and isinstance(node.value.func, ast.Attribute) and dotted(node.value.func.value) in handles and not node.value.args
+    ]  # fmt: skip
+
+
+def _method(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _gives_nothing(node: ast.expr, silent: Collection[str]) -> bool:
+    """Whether what a lambda gives is None: it prints, or puts something into a list."""
+    of_list = isinstance(node, ast.Call) and _method(node) == "append" and isinstance(node.func, ast.Attribute)
+    return isinstance(node, ast.Call) and ((isinstance(node.func, ast.Name) and node.func.id in silent) or of_list)
+
+
+def _shows(node: ast.stmt) -> bool:
+    """Whether a statement only prints."""
+    if isinstance(node, ast.For):
+        return all(map(_shows, node.body))
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and dotted(node.value.func) == "print"
+
+
+def _gives_looking(function: ast.FunctionDef, containers: Collection[str]) -> bool:
+    """Whether a function does nothing but to make a hook that only looks, and gives it."""
+    *body, last = function.body
+    inner = {part.name for part in body if isinstance(part, ast.FunctionDef) and _only_looks(part, containers)}
+    return len(inner) == len(body) and isinstance(last, ast.Return) and dotted(last.value or last) in inner
+
+
+def _only_looks(function: ast.FunctionDef, containers: Collection[str] = ()) -> bool:
+    """Whether a function gives nothing back, and changes nothing that it is given, as far as its text tells.
+
+    It may fill lists and dictionaries that the program makes; a method may keep what it is given.
+    """
+    taken = [part.arg for part in function.args.args]
+    own = {*containers, *(taken[:1] if len(taken) in (2, 4) else ())}
+    own -= {*taken[1:], *assigned(function.body)}
+    parts = [part for statement in function.body for part in ast.walk(statement)]
+    gives = any(isinstance(part, ast.Return) and part.value is not None for part in parts)
+    return not gives and all(_leaves_alone(part, own) for part in parts)
+
+
+def _leaves_alone(node: ast.AST, own: Collection[str] = ()) -> bool:
+    """Whether a part of a text changes no tensor: `grads[name] = g` fills a container, where g itself is not written to.
+
+    `own` are names of what may keep something: `self.gradients = g`, `grads[name] = g`.
+    """
+    if isinstance(node, (ast.AugAssign, ast.Delete, ast.Nonlocal)):
+        return False
+    if isinstance(node, ast.Global):
+        return all("." in name for name in node.names)  # of objects, which no text can write
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return dotted(node.value) in own and node.attr not in ("grad", "data", "requires_grad")
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        is_word = isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)  # no tensor is indexed by a word
+        return is_word or dotted(node.value) in own
+    if isinstance(node, ast.Call):
+        words = {keyword.arg for keyword in node.keywords}
+        if isinstance(node.func, ast.Name):
+            return node.func.id in LOOKING
+        method = _method(node) or "_"
+        return not method.endswith("_") and words.isdisjoint({"out", "inplace", None})
+    return True
 
 
 def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
@@ -42,7 +159,10 @@ def with_hooks(text: SourceText, tree: ast.Module) -> ast.Module:
     derives = not DERIVATIVES.isdisjoint(words)
     statements = list(tree.body)
     for place, statement in enumerate(tree.body):
-        call = statement.value if isinstance(statement, ast.Expr) and statement not in looking else None
+        call = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) and statement not in looking else None
+        given = {*assigned([statement])} if isinstance(statement, ast.Assign) else set()
+        if any(given & free_names(part) for part in tree.body[place + 1 :]):
+            continue  # what it gives is used
         name = _hooked(call) if isinstance(call, ast.Call) else ""
         before = tree.body[:place]
         blocks = [part for part in before if not isinstance(part, (ast.Assign, ast.AnnAssign, ast.FunctionDef))]

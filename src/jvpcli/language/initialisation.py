@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jvpcli.language.names import copied, dotted, free_names, targets
+from jvpcli.language.hooks import HOOKING
+from jvpcli.language.names import class_of, copied, dotted, free_names, targets
 from jvpcli.language.objects import Class, Module, New, Object, Parts, name_at, placed
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import LISTS
@@ -134,7 +135,7 @@ class Initialisation:
         """`super().__init__()`, `layers.append(…)`, `self.add_module(…)`"""
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if dotted(call.func) == "print":
+        if dotted(call.func) == "print" or (method in HOOKING and self.reader.only_looks(call)):
             return
         if (own := self.own_call(placed(ast.Expr(call), call))) is not None:  # self.reset()
             arguments = [each for part in call.args for each in self.reader.items(part, self.scope, self)]
@@ -146,13 +147,15 @@ class Initialisation:
             return
         if dotted(call.func) == "setattr" and len(call.args) == 3 and dotted(call.args[0]) == self.own:
             owner, method, call = call.args[0], "setattr", placed(ast.Call(call.func, call.args[1:], []), call)
-        if (method in (*REGISTERING, "setattr")) and dotted(owner or call) == self.own and len(call.args) > 1:
+        is_own = isinstance(owner, ast.Name) and owner.id == self.own
+        grows = self.made.names is not None and method in GROWING
+        if method in (*REGISTERING, "setattr") and not grows and dotted(owner or call) == self.own and len(call.args) > 1:
             name = plain_or_none(self.reader.folded(call.args[0], self.scope, self))
             if isinstance(name, str) and name.isidentifier():
                 self.reader.set(self.made, name, self.value(call.args[1]), call)
                 return
         if method in GROWING and owner is not None and not call.keywords:
-            items = self.value(owner)
+            items = self.made if is_own else self.value(owner)
             if isinstance(items, (Parts, Object)):
                 given: list[Any] = [self.value(part) for part in call.args]
                 if method == "extend" and not isinstance(given[0], Parts):
@@ -172,10 +175,13 @@ class Initialisation:
         else:
             raise self.reader.refusal(call, "What `__init__` does here can't be read")
         named = self.reader.classes.get(dotted(owner)) if owner is not None else None
-        skips = owner is not None and self.reader.path(dotted(owner)) in KNOWN_BASES
+        is_torchs = owner is not None and bool(class_of(owner, self.reader.paths))
+        skips = owner is not None and (is_torchs or self.reader.path(dotted(owner)) in KNOWN_BASES)
         base = named or (None if skips else self.kind.defining("__init__").base)
-        self.made.begun |= base is None or "__init__" not in base.methods
+        arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
+        keywords = self.reader.keywords(call, self.scope, self)
         if base is not None and "__init__" in base.methods:
-            arguments = [each for part in given for each in self.reader.items(part, self.scope, self)]
-            keywords = self.reader.keywords(call, self.scope, self)
             self.reader.initialise(self.made, base, base.methods["__init__"], arguments, keywords, call)
+        elif self.kind.torchs is not None:
+            self.reader.begun(self.made, arguments, keywords, call)
+        self.made.begun |= base is None or "__init__" not in base.methods

@@ -35,9 +35,9 @@ from jvpcli.language.names import (
     separated,
     without_mode,
 )
-from jvpcli.language.objects import placed
+from jvpcli.language.objects import DERIVED, RESETS, placed
 from jvpcli.language.operations import describe
-from jvpcli.language.parameters import Changes
+from jvpcli.language.parameters import OF_PROGRAM, Changes
 from jvpcli.language.parse import lowered
 from jvpcli.language.plain import plain_or_none
 from jvpcli.language.preparations import Finder, holder
@@ -132,7 +132,7 @@ class Module(ImportedFunction):
         """
         if any("." not in name for name in keywords):
             raise ForbiddenError(f"`{self.name}` takes no named arguments here.")
-        takes_integers = type(self.function).__name__ in OF_INTEGERS
+        takes_integers = not OF_INTEGERS.isdisjoint(each.__name__ for each in type(self.function).__mro__)
         for value in _flat(arguments):
             if value is None:
                 continue  # a state that begins as zeros
@@ -181,6 +181,7 @@ def construct(
     made = {id(node) for node, _ in found.values()}  # which leave random numbers as they are behind them
     done = 0
     maker = _Maker(text, {}, _numbers(tree, bound), memory_limit)
+    maker.shared = frozenset(name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names)
     finder = Finder.of(ast.Module(statements, []), [*modules, *found])
     changes = Changes(finder, modules, _Behind(maker, (), {}, functions, modules, seed), maker.at)
     dtype = next((name for statement in tree.body if (name := default_set(statement))), None)
@@ -346,6 +347,8 @@ def _set_modes(
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("eval", "train", "parameters", "named_parameters", "zero_grad")
     }
+    methods = [part for part in tree.body if isinstance(part, ast.FunctionDef) and "." in part.name]  # used where they are called
+    owners |= {id(node) for part in methods for node in ast.walk(part)}
     used: set[str] = set()
     nodes = [node for node in in_order(tree) if isinstance(node, (ast.Name, ast.Call))]
     for node in nodes:
@@ -378,31 +381,35 @@ class _Maker:
     computed: int = 0
     is_once: bool = True
     behind: _Behind | None = None
+    shared: frozenset[str] = frozenset()
+    """Names that functions give other values as they are called."""
     drawn: Any = None
     """The state of numpy's random numbers, as for a module."""
 
     def make(self, node: ast.Call) -> nn.Module:
         """The module that a constructor makes."""
         name = self.classes[id(node)]
+        own = [keyword for keyword in node.keywords if keyword.arg == DERIVED]
         if name == "Module" and not node.args:
-            return nn.Module()  # of an object, whose parts have names of their own
+            return _derived(nn.Module, own)()  # of an object, whose parts have names of their own
         if name not in CLASSES:
             hints = ["A file of yours can: --import FILE.py"]
             raise self.at(node.func, ForbiddenError(f"`nn.{name}` can't be constructed here.", hints=hints))
         given = [part for written in node.args for part in _spread(written)] if name == "Sequential" else node.args
         arguments = [value for part in given for value in self.written_out(part)]
-        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords}
+        keywords = {keyword.arg or "**": self.argument(keyword.value) for keyword in node.keywords if keyword not in own}
         words = {*keywords, *(value for value in (*arguments, *keywords.values()) if isinstance(value, str))}
         if "**" in words or words & FORBIDDEN:
             raise self.at(node, ForbiddenError(f"`{min(words & {*FORBIDDEN, '**'})}` can't be used in a constructor."))
         if name != "Sequential" and any(isinstance(value, nn.Module) for value in (*arguments, *keywords.values())):
             raise self.at(node, ForbiddenError(f"`nn.{name}` takes no modules here."))
         integers = self.check_size(node, [*arguments, *keywords.values()])
+        kind = _derived(getattr(nn, name), own)
         try:
             if name != "Sequential" and self.may_not_fit(integers):
                 with torch.device("meta"):  # where nothing takes memory
-                    self.check_memory(node, getattr(nn, name)(*arguments, **keywords))
-            made: nn.Module = getattr(nn, name)(*arguments, **keywords)
+                    self.check_memory(node, kind(*arguments, **keywords))
+            made: nn.Module = kind(*arguments, **keywords)
         except LimitError:
             raise
         except Exception as error:
@@ -412,6 +419,11 @@ class _Maker:
             raise self.at(node, refused) from None
         if name != "Sequential":
             self.held = self.check_memory(node, made)
+        anew = [word for word in _set_anew(own) if not hasattr(nn.Module, word)]
+        if taken := [word for word in anew if hasattr(made, word) is not (word == RESETS)]:
+            message = f"`{taken[0]}` is what nn.{name} computes with itself, and a class that is derived from it sets it anew"
+            hints = ["Save it in a file, and name it: jvp inspect EXPR --import FILE.py"]
+            raise self.at(node, ForbiddenError(f"{message}: such a class runs only from a file of yours.", hints=hints))
         return made
 
     def run(
@@ -428,7 +440,7 @@ class _Maker:
         """Give an object a parameter of its own, with a value."""
         if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
             raise self.at(node, EvaluationError(f"A parameter is a tensor of floating point, and this is {describe(value)}."))
-        if hasattr(holder, name):
+        if hasattr(holder, name) and name not in holder._parameters:
             raise self.at(node, ForbiddenError(f"A parameter can't be called `{name}` here."))
         holder.register_parameter(name, nn.Parameter(value.detach()))
         self.held = self.check_memory(node, holder)
@@ -482,7 +494,8 @@ class _Maker:
 
     def value(self, node: ast.expr) -> Any:
         """What a plain value is that the program computes before: `X.shape[1]`, `hidden // 2`, `sizes[0]`."""
-        if self.behind is None or not self.is_once or not isinstance(node, COMPUTED):
+        known = self.shared.isdisjoint(free_names(node)) and isinstance(node, COMPUTED)
+        if self.behind is None or not self.is_once or not known:
             return self.refuse(node)
         self.computed += 1
         if self.computed > MOST_COMPUTED:
@@ -511,6 +524,21 @@ class _Maker:
     def at(self, node: ast.AST, error: JvpError) -> JvpError:
         """The error with its place."""
         return error.with_context(span=self.text.span(node), source=self.text.source)
+
+
+def _derived(kind: type[nn.Module], own: Sequence[ast.keyword]) -> type[nn.Module]:
+    """A class of torch.nn, or one of the program's name that is derived from it, and whose parameters the program resets."""
+    if not own:
+        return kind
+    (classes, anew), *_ = (keyword.value.value for keyword in own)  # type: ignore[attr-defined]
+    reset = {RESETS: lambda self: None} if RESETS in anew and hasattr(kind, RESETS) else {}
+    return type(classes[0], (kind,), {OF_PROGRAM: classes, **reset})
+
+
+def _set_anew(own: Sequence[ast.keyword]) -> Iterator[str]:
+    """The names that a class of the program gives a meaning of its own."""
+    for keyword in own:
+        yield from keyword.value.value[1]  # type: ignore[attr-defined]
 
 
 def _spread(node: ast.expr) -> Iterator[ast.expr]:

@@ -183,60 +183,6 @@ def default_set(statement: ast.AST) -> str | None:
     return f"torch.{name}" if root == "torch" and name in ("float16", "bfloat16", "float32", "float64") else None
 
 
-def _gives(node: ast.AST) -> bool:
-    return isinstance(node, ast.Return) and node.value is not None
-
-
-LOOKING = frozenset(
-    ["print", "len", "float", "int", "str", "repr", "list", "tuple", "dict", "range", "enumerate", "zip", "type", "isinstance",
-     "round", "abs", "min", "max", "sum", "format"]
-)
-"""Functions of Python's that change nothing that they are given."""
-
-
-def _only_looks(function: ast.FunctionDef) -> bool:
-    """Whether a function gives nothing back, and changes nothing that it is given, as far as its text tells."""
-    parts = [part for statement in function.body for part in ast.walk(statement)]
-    return not any(map(_gives, parts)) and all(map(_leaves_alone, parts))
-
-
-def _leaves_alone(node: ast.AST) -> bool:
-    """Whether a part of a text changes no tensor: `grads[name] = g` fills a container, where g itself is not written to."""
-    if isinstance(node, (ast.AugAssign, ast.Delete, ast.Global, ast.Nonlocal)):
-        return False
-    if isinstance(node, ast.Attribute):
-        return isinstance(node.ctx, ast.Load)
-    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-        return isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)  # no tensor is indexed by a word
-    if isinstance(node, ast.Call):
-        words = {keyword.arg for keyword in node.keywords}
-        if isinstance(node.func, ast.Name):
-            return node.func.id in LOOKING
-        method = node.func.attr if isinstance(node.func, ast.Attribute) else "_"
-        return not method.endswith("_") and words.isdisjoint({"out", "inplace", None})
-    return True
-
-
-def looking_hooks(tree: ast.Module) -> list[ast.stmt]:
-    """The statements `y.register_hook(print)` whose function gives nothing back, so that the gradient stays what it is."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    bound = [*(node.name for node in functions), *assigned([part for part in tree.body if not isinstance(part, ast.FunctionDef)])]
-    silent = {node.name for node in functions if bound.count(node.name) == 1 and _only_looks(node)}
-    silent |= {"print"} - {*bound}
-    found: list[ast.stmt] = []
-    for node in ast.walk(tree):
-        call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
-        hooks = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "register_hook"
-        given = call.args[0] if isinstance(call, ast.Call) and hooks and len(call.args) == 1 and not call.keywords else None
-        body = given.body if isinstance(given, ast.Lambda) else None
-        named = body.func if isinstance(body, ast.Call) else given  # a lambda that only prints
-        if body is not None and not all(map(_leaves_alone, ast.walk(body))):
-            continue
-        if isinstance(named, ast.Name) and named.id in silent and isinstance(node, ast.stmt):
-            found.append(node)
-    return found
-
-
 def without_mode(node: ast.expr) -> ast.expr:
     """`nn.Linear(3, 4).eval()` without what follows the constructor."""
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("eval", "train", "double"):

@@ -5,11 +5,21 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
+
+from jvpcli.language.names import dotted
 
 FORWARD = ".forward"
 """The keyword, which no text can write, by which a functional_call is given the function of an object."""
 
+
+DERIVED = ".derived"
+"""The keyword, which no text can write, by which a constructor is told the classes of the program that the module is of, and
+what they set anew of those of torch.nn."""
+
+RESETS = "reset_parameters"
+"""The method by which the `__init__` of torch's classes gives parameters their first numbers."""
 
 MARKS, MATERIALIZES, ONCE = "mark_non_differentiable", "set_materialize_grads", "once_differentiable"
 """What the context of a Function says to torch, and a backward of itself: the keys of its dictionary under which that stands."""
@@ -36,6 +46,23 @@ class Class:
     base: Class | None = None
     is_module: bool = False
     applies: bool = False
+    torchs: ast.expr | None = None
+    """The class of torch.nn that it is derived from, other than nn.Module."""
+
+    @property
+    def line(self) -> list[Class]:
+        """The class and those of the text that it is derived from."""
+        return [self, *(self.base.line if self.base is not None else ())]
+
+    @cached_property
+    def sets(self) -> set[str]:
+        """The attributes that its methods set, but for new parameters."""
+        nodes = [part for method in self.methods.values() for part in ast.walk(method)]
+        made = [part for part in nodes if isinstance(part, ast.Assign)]
+        made = [part for part in made if dotted(getattr(part.value, "func", part)).endswith("Parameter")]
+        new = {id(target) for part in made for target in part.targets}
+        stored = [part for part in nodes if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)]
+        return {part.attr for part in stored if id(part) not in new}
 
     def defining(self, method: str) -> Class:
         """The class that a method comes from: this one, or one that it is derived from."""
@@ -54,6 +81,17 @@ class Object:
     values: dict[str, ast.expr] = field(default_factory=dict)
     begun: bool = False
     """Whether nn.Module.__init__ was reached."""
+    names: list[str] | None = None
+    """Of a sequence or list of modules the names of its items, which are parts."""
+    chained: str = ""
+    """Of a sequence the name of the function that calls its items in turn."""
+    whole: bool = False
+    """Whether a module of torch.nn stands under the path itself, since the class is derived from its."""
+
+    @property
+    def items(self) -> list[Any] | None:
+        """The modules that a loop goes through; None of what is no sequence."""
+        return None if self.names is None else [self.parts[name] for name in self.names]
 
 
 @dataclass(eq=False)
@@ -66,7 +104,7 @@ class Module:
 
 @dataclass(eq=False)
 class New:
-    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is a part of another one.
+    """A module, parameter or object that has no name yet; `made`: what has got one, `inside`: it is one of another's `parts`.
 
     `later`: statements that change its parameters once it has one, each with what it is called there and what else is known.
     """
@@ -77,9 +115,17 @@ class New:
     keywords: dict[str, Any] = field(default_factory=dict)
     chain: list[Any] | None = None
     names: list[str] | None = None
+    parts: list[New] = field(default_factory=list)
     made: Any = None
     inside: bool = False
     later: list[tuple[ast.stmt, str, Mapping[str, Any]]] = field(default_factory=list)
+
+
+def named_inside(new: New, path: str) -> None:
+    """What stands in a sequence gets its name with it."""
+    for place, part in enumerate(new.parts):
+        part.made = Module(f"{path}.{place}", len(part.parts) if part.parts else None)
+        named_inside(part, part.made.path)
 
 
 @dataclass(eq=False)
@@ -112,7 +158,7 @@ def written(value: Any, node: ast.AST) -> ast.expr:
     if isinstance(value, Module):
         return path_at(value.path, node)
     if isinstance(value, Object):
-        return name_at(f"{value.path}.{called_as(value)}", node)
+        return function_at(value, node)
     return value if isinstance(value, ast.expr) else placed(ast.Constant(None), node)
 
 
@@ -135,6 +181,20 @@ def placed(made: T, node: ast.AST) -> T:
 def called_as(made: Object) -> str:
     """The method that a call of an object means."""
     return "__call__" if made.kind and ("__call__" in made.kind.methods or not made.kind.is_module) else "forward"
+
+
+def is_called(made: Object) -> bool:
+    """Whether an object is a function: it has the method that its call means, or torch has one for it."""
+    known = {*made.parts, *(made.kind.methods if made.kind is not None else ())}
+    return called_as(made) in known or made.whole or bool(made.chained)
+
+
+def function_at(made: Object, node: ast.AST) -> ast.expr:
+    """What a call of an object calls, in the place of a part of the text."""
+    name = called_as(made)
+    if made.whole and made.kind is not None and name not in made.kind.methods:
+        return path_at(made.path, node)
+    return name_at(f"{made.path}.{name}", node)
 
 
 def name_at(path: str, node: ast.AST, ctx: ast.expr_context | None = None) -> ast.Name:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, ForbiddenError, JvpError, LimitError
@@ -20,7 +21,7 @@ from jvpcli.language.names import copied, dotted
 from jvpcli.language.objects import name_at, placed
 from jvpcli.language.operations import describe
 from jvpcli.language.plain import NoPlainError, literal, plain_or_none
-from jvpcli.language.preparations import LISTS, Finder, is_under, owner
+from jvpcli.language.preparations import CASTS, LISTS, Finder, is_under, owner
 from jvpcli.language.statements import cleared
 
 INIT = frozenset({
@@ -36,6 +37,10 @@ MOST_STEPS = 2000
 
 MOST_CALLS = 20
 """Functions that call each other there."""
+
+OF_PROGRAM = "classes_of_program"
+"""Where the class of a module has the names of those classes of the program that the module is of."""
+
 
 class Value(Protocol):
     """Evaluates expressions of the language where a change stands."""
@@ -64,6 +69,12 @@ class Changes:
     held: dict[str, Tensor] = field(default_factory=dict)
     before: dict[str, Tensor] = field(default_factory=dict)
     """The parameters as they were before this change and those right in front of it."""
+
+    @property
+    def classes(self) -> set[str]:
+        """The classes of the program that its modules are of."""
+        kinds = {type(module) for root in self.modules.values() for module in root.modules()}
+        return {name for kind in kinds for name in getattr(kind, OF_PROGRAM, ())}
 
     def begin(self) -> None:
         """Changes begin, behind what computes with the parameters as they are."""
@@ -187,6 +198,8 @@ class Changes:
         if isinstance(node, (ast.List, ast.Tuple)):
             return [self.read(part, meant) for part in node.elts]
         read = self.read(node, meant)
+        if isinstance(numbers := plain_or_none(read), (list, tuple)) and len(numbers) <= MOST_STEPS:
+            return [literal(each, node) for each in numbers]
         module = self.module(dotted(read))
         if isinstance(module, nn.Sequential):
             return [name_at(f"{dotted(read)}.{name}", node) for name in module._modules]
@@ -359,6 +372,10 @@ class Changes:
                 self.function(dotted(call.args[0]), [name_at(each, call)], [], call, meant)
         elif method == "load_state_dict":
             self.load(path, call, meant)
+        elif method in CASTS and not call.args:
+            for name in self.under(path):
+                if (module := self.module(name)) is not None:
+                    module.to(getattr(torch, CASTS[method]))
         elif method == "reset_parameters" and isinstance(reset := getattr(self.module(path), method, None), MethodType):
             reset()
         elif method.endswith("_"):
@@ -368,11 +385,12 @@ class Changes:
 
     def init(self, name: str, call: ast.Call, meant: Mapping[str, ast.expr]) -> None:
         """A function of torch.nn.init."""
-        if name not in INIT or not call.args or any(keyword.arg is None for keyword in call.keywords):
+        given = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "tensor")]
+        if name not in INIT or len(given) != 1 or any(keyword.arg is None for keyword in call.keywords):
             raise self.error_at(call, ForbiddenError(f"`{dotted(call.func)}` can't be called of this here."))
-        parameter = self.parameter(owner(self.read(call.args[0], meant)), call)
+        parameter = self.parameter(owner(self.read(given[0], meant)), call)
         arguments = [self.plain(part, meant) for part in call.args[1:]]
-        keywords = {keyword.arg or "": self.plain(keyword.value, meant) for keyword in call.keywords}
+        keywords = {part.arg or "": self.plain(part.value, meant) for part in call.keywords if part.arg != "tensor"}
         arguments, keywords = number(arguments), {key: number(value) for key, value in keywords.items()}
         if any(not isinstance(each, (int, float, str)) for each in (*arguments, *keywords.values())) or "generator" in keywords:
             raise self.error_at(call, ForbiddenError(f"`{dotted(call.func)}` takes a parameter, plain numbers and words here."))
@@ -405,19 +423,26 @@ class Changes:
         self.calls -= 1
 
     def load(self, path: str, call: ast.Call, meant: Mapping[str, ast.expr]) -> None:
-        """`net.load_state_dict(other.state_dict())`"""
+        """`net.load_state_dict(other.state_dict())`, `net.load_state_dict({"weight": w})`"""
         given = call.args[0] if len(call.args) == 1 and not call.keywords else None
         is_state = isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr == "state_dict"
         source = dotted(self.read(given.func.value, meant)) if is_state else ""  # type: ignore[union-attr]
-        if not is_under(source, self.finder.modules):
-            message = "load_state_dict takes the state_dict() of a module of the program here."
+        if isinstance(given, ast.Dict):
+            others = {plain_or_none(key): self.plain(value, meant) for key, value in zip(given.keys, given.values, strict=True)}
+        elif is_under(source, self.finder.modules):
+            others = {name[len(source) + 1 :]: x for name, x in self.state(source)}
+        else:
+            message = "load_state_dict takes the state_dict() of a module of the program, or a dictionary of tensors, here."
             raise self.error_at(call, ForbiddenError(message))
-        own, others = ({name[len(root) + 1 :]: x for name, x in self.state(root)} for root in (path, source))
-        if {name: x.shape for name, x in own.items()} != {name: x.shape for name, x in others.items()}:
-            raise self.error_at(call, EvaluationError(f"`{path}` and `{source}` have parameters of other names or shapes."))
+        own = {name[len(path) + 1 :]: x for name, x in self.state(path)}
+        if not all(isinstance(x, Tensor) for x in others.values()) or {name: x.shape for name, x in own.items()} != {
+            name: x.shape for name, x in others.items()
+        }:  # fmt: skip
+            told = f"`{path}` and `{source}`" if source else f"`{path}` and what it is given"
+            raise self.error_at(call, EvaluationError(f"{told} have parameters of other names or shapes."))
         values = {name: x.detach().clone() for name, x in others.items()}
         for name, x in own.items():
-            x.data = values[name]
+            x.data = values[name].to(x.dtype)
 
     def state(self, root: str) -> Iterator[tuple[str, Tensor]]:
         """The parameters and buffers at and under a path, by their paths."""
@@ -485,13 +510,15 @@ class _Meant(ast.NodeTransformer):
         holder = self.changes.module(path)
         if isinstance(holder, nn.Sequential) and type(place) is int and -len(holder) <= place < len(holder):
             return name_at(f"{path}.{[*holder._modules][place]}", node)
+        if type(place) is int and self.changes.module(f"{path}.{place}") is not None:
+            return name_at(f"{path}.{place}", node)
         return found
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`m.weight`, `m.in_features`, `m.__class__.__name__`"""
         if dotted(node).endswith(".__class__.__name__") and isinstance(node.value, ast.Attribute):
             kind = self.kind(node.value.value)
-            return placed(ast.Constant(kind), node)
+            return placed(ast.Constant("" if kind is None else kind.__name__), node)
         if node.attr == "grad":
             path = owner(self.changes.read(node.value, self.meant))
             gradient = self.changes.gradient(path)
@@ -517,24 +544,19 @@ class _Meant(ast.NodeTransformer):
         except (KeyError, NoPlainError):
             return node
 
-    def kind(self, node: ast.expr) -> str:
-        """The name of a module's class."""
+    def kind(self, node: ast.expr) -> type[nn.Module] | None:
+        """The class of a module; None of an object that has no parameters, and is of none of torch's."""
         path = dotted(self.visit(node))
         found = self.changes.module(path)
-        if found is None or type(found) is nn.Module:
-            if path in self.changes.finder.modules or found is not None:
-                return ""  # an object of the program's, which none of torch's classes is
+        if found is None and path not in self.changes.finder.modules:
             raise self.changes.refusal(node)
-        return type(found).__name__
+        return None if found is None else type(found)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """`type(m) == nn.Linear`"""
         left = node.left
         if isinstance(left, ast.Call) and dotted(left.func) == "type" and len(left.args) == 1 and len(node.ops) == 1:
-            named = node.comparators[0]
-            all_named = named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]
-            names = [dotted(each).rpartition(".")[2] for each in all_named]
-            same = self.kind(left.args[0]) in names
+            same = self.is_one_of(left.args[0], node.comparators[0], exactly=True)
             return placed(ast.Constant(same is isinstance(node.ops[0], (ast.Eq, ast.Is, ast.In))), node)
         found = self.generic_visit(node)
         return self.folded(found)
@@ -555,8 +577,7 @@ class _Meant(ast.NodeTransformer):
         """`isinstance(m, nn.Linear)`, `hasattr(m, "bias")`, `name.endswith("weight")`, `nn.init.calculate_gain("relu")`"""
         name = dotted(node.func)
         if name == "isinstance" and len(node.args) == 2:
-            named = node.args[1].elts if isinstance(node.args[1], (ast.Tuple, ast.List)) else [node.args[1]]
-            return placed(ast.Constant(self.is_one_of(node.args[0], [dotted(each).rpartition(".")[2] for each in named])), node)
+            return placed(ast.Constant(self.is_one_of(node.args[0], node.args[1])), node)
         if name == "hasattr" and len(node.args) == 2 and isinstance(word := plain_or_none(node.args[1]), str):
             module = self.changes.module(dotted(self.visit(node.args[0])))
             names = {**module._parameters, **module._buffers, **module._modules} if module is not None else {}
@@ -575,11 +596,19 @@ class _Meant(ast.NodeTransformer):
                 raise self.changes.refusal(node) from None
         return node
 
-    def is_one_of(self, node: ast.expr, names: Sequence[str]) -> bool:
-        """Whether a module is of one of some classes of torch.nn, or derived from one."""
+    def is_one_of(self, node: ast.expr, named: ast.expr, exactly: bool = False) -> bool:
+        """Whether a module is of one of some classes, or derived from one; `exactly`: of one itself."""
         kind = self.kind(node)
-        made = getattr(nn, kind, None) if kind else nn.Module
-        known = [getattr(nn, name, None) for name in names]
-        if not all(isinstance(each, type) for each in known):
-            raise self.changes.refusal(node)
-        return any(isinstance(made, type) and issubclass(made, each) for each in known if isinstance(each, type))
+        own = tuple(getattr(kind, OF_PROGRAM, ()))
+        for each in named.elts if isinstance(named, (ast.Tuple, ast.List)) else [named]:
+            path = dotted(each)
+            if path in self.changes.classes:
+                found = path in own[: 1 if exactly else None]
+            else:
+                known = getattr(nn, path.rpartition(".")[2], None)
+                if not isinstance(known, type):
+                    raise self.changes.refusal(node)
+                found = kind is known or (not exactly and issubclass(kind or nn.Module, known))
+            if found:
+                return True
+        return False

@@ -16,6 +16,7 @@ from jvpcli.language import catalog, limits, names, refusals
 from jvpcli.language.classes import without_classes
 from jvpcli.language.dependence import drawing
 from jvpcli.language.expressions import MAX_DEPTH, OPERATORS, Expressions, constructor, flat_parts
+from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.lowering import Scope
 from jvpcli.language.source import SourceText, is_text, read_source
 from jvpcli.language.statements import is_setting, is_shown
@@ -187,8 +188,8 @@ class _Statements(Expressions):
         """The whole text."""
         if not tree.body:
             raise ExpressionSyntaxError("The expression is empty.", source=self.text.source)
-        if ".register_hook" in self.text.source:
-            self.looking = frozenset(map(id, names.looking_hooks(tree)))
+        if ".register_" in self.text.source:
+            self.looking = frozenset(map(id, looking_hooks(tree)))
         self.statements(tree.body[:-1])
         result, result_names = self.last(tree.body[-1])
         return Program(

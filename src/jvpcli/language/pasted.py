@@ -14,6 +14,7 @@ from jvpcli.language.dependence import needed, with_seed, without_needless_draws
 from jvpcli.language.devices import at_home
 from jvpcli.language.distributions import with_distributions
 from jvpcli.language.given import with_open_tuples
+from jvpcli.language.hooks import looking_hooks
 from jvpcli.language.leaves import (
     from_intermediates,
     plainly_made,
@@ -25,7 +26,7 @@ from jvpcli.language.leaves import (
     without_needless_asking,
     without_needless_imports,
 )
-from jvpcli.language.names import assigned, free_names, looking_hooks
+from jvpcli.language.names import assigned, free_names
 from jvpcli.language.sessions import is_session
 from jvpcli.language.source import SourceText, read_source
 from jvpcli.language.statements import (

@@ -35,8 +35,11 @@ INIT = "torch.nn.init."
 MOST_CHANGES = 500
 """Statements that change parameters."""
 
-OF_MODULES = ("apply", "load_state_dict", "reset_parameters")
+OF_MODULES = ("apply", "load_state_dict", "reset_parameters", "double", "float", "half", "bfloat16")
 """Methods by which a module has its parameters changed."""
+
+CASTS = {"double": "float64", "float": "float32", "half": "float16", "bfloat16": "bfloat16"}
+"""Methods of a module that give its parameters another dtype."""
 
 LISTS = ("parameters", "named_parameters", "modules", "named_modules", "children", "named_children")
 """Methods of a module whose parts a loop may go through."""
@@ -66,7 +69,8 @@ def prepared(text: SourceText, tree: ast.Module) -> Prepared:
     """
     paths = imported_paths(tree)
     apart = [each for part in tree.body for each in _one_by_one(part, paths)]
-    tree = ast.Module([each for part in apart for each in _frozen_apart(part, paths)], [])
+    known = constructed(ast.Module(apart, []))
+    tree = ast.Module([each for part in apart for each in _changed_apart(part, paths, known)], [])
     modules = constructed(tree)
     finder = Finder.of(tree, modules)
     changes: dict[str, ast.stmt] = {}
@@ -106,14 +110,14 @@ def _one_by_one(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]
     return [placed(part, statement) for part in parts] if len(parts) > 1 and any(made) and known else [statement]
 
 
-def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stmt]:
+def _changed_apart(statement: ast.stmt, paths: Mapping[str, str], modules: Collection[str]) -> list[ast.stmt]:
     """`net = nn.Linear(2, 2).requires_grad_(False)` as a constructor and a change."""
     found: list[ast.stmt] = [statement]
 
     def without(node: ast.expr, path: str) -> ast.expr:
         if not isinstance(node, ast.Call):
             return node
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "requires_grad_":
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("requires_grad_", *CASTS):
             inner = without(node.func.value, path)
             if not (isinstance(inner, ast.Call) and class_of(inner.func, paths)):
                 return node
@@ -125,7 +129,13 @@ def _frozen_apart(statement: ast.stmt, paths: Mapping[str, str]) -> list[ast.stm
         return node
 
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
-        statement.value = without(statement.value, statement.targets[0].id)
+        name, call = statement.targets[0].id, statement.value
+        cast = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in CASTS
+        if cast and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and name in modules and (
+            dotted(call.func.value) == name
+        ):
+            return [placed(ast.Expr(call), statement)]  # net = net.double()
+        statement.value = without(call, name)
     return found
 
 

@@ -17,14 +17,15 @@ from jvpcli.language.objects import (
     New,
     Object,
     Parts,
-    called_as,
     collected,
+    function_at,
+    is_called,
     name_at,
     path_at,
     placed,
 )
 from jvpcli.language.plain import plain_or_none
-from jvpcli.language.preparations import LISTS, OF_MODULES
+from jvpcli.language.preparations import CASTS, LISTS, OF_MODULES
 
 PLACED = ("to", "cuda", "cpu", "requires_grad_")
 """Methods of a module that leave it what it is here."""
@@ -33,6 +34,11 @@ PLACED = ("to", "cuda", "cpu", "requires_grad_")
 def freezes(call: ast.Call) -> bool:
     """`net.requires_grad_(False)`"""
     return isinstance(call.func, ast.Attribute) and call.func.attr == "requires_grad_" and not turns_on(call)
+
+
+def casts(call: ast.Call) -> bool:
+    """`net.double()`"""
+    return isinstance(call.func, ast.Attribute) and call.func.attr in CASTS and not call.args
 
 
 OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp", "vmap")
@@ -79,6 +85,9 @@ class Reader(Protocol):
     def static(self, kind: Class, name: str) -> str:
         """The name of the function that a method without an object is."""
 
+    def sliced(self, owner: Any, node: ast.Subscript) -> Object | None:
+        """A slice of a sequence of modules; None of anything else."""
+
     def check_placed(self, call: ast.Call) -> None:
         """Refuse what would change a module."""
 
@@ -103,14 +112,15 @@ class Reading(ast.NodeTransformer):
         if isinstance(node, ast.Attribute):
             owner = self.resolved(node.value)
             return owner.parts.get(node.attr) if isinstance(owner, Object) else None
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            return self.reader.sliced(self.resolved(node.value), node)
         if isinstance(node, ast.Subscript):
             owner, key = self.resolved(node.value), plain_or_none(node.slice)
             if isinstance(owner, Parts) and owner.names is not None:
                 return owner.items[owner.names.index(key)] if key in owner.names else None
             if isinstance(owner, Module) and owner.count is not None and type(key) is int and -owner.count <= key < owner.count:
                 return Module(f"{owner.path}.{key % owner.count}")
-            parts = list(owner.parts.values()) if isinstance(owner, Object) and owner.kind is None else []
-            items = owner.items if isinstance(owner, Parts) else parts
+            items = (owner.items if isinstance(owner, (Parts, Object)) else None) or []
             return items[key] if type(key) is int and -len(items) <= key < len(items) else None
         return None
 
@@ -158,10 +168,13 @@ class Reading(ast.NodeTransformer):
     def reference(self, value: Any, node: ast.expr) -> ast.expr:
         """What stands for a value of an object in the program."""
         if isinstance(value, Object):
-            if value.kind is not None and called_as(value) not in {*value.kind.methods, *value.parts}:
+            if not is_called(value):
+                if value.items is not None:
+                    return self.reference(Parts(value.items), node)
+                assert value.kind is not None
                 raise self.reader.refusal(node, f"An object of `{value.kind.node.name}` is no value by itself")
             self.uses(value.path)
-            return name_at(f"{value.path}.{called_as(value)}", node)
+            return function_at(value, node)
         if isinstance(value, Module):
             self.uses(value.path)
             return path_at(value.path, node)
@@ -190,8 +203,8 @@ class Reading(ast.NodeTransformer):
         value = self.resolved(node)
         if isinstance(value, Module) and value.count is not None:
             return self.reference(Parts([Module(f"{value.path}.{k}") for k in range(value.count)]), node)
-        if isinstance(value, Object) and value.kind is None:
-            return self.reference(Parts([*value.parts.values()]), node)
+        if isinstance(value, Object) and value.items is not None:
+            return self.reference(Parts(value.items), node)
         if isinstance(value, Parts) and value.names is not None:
             return placed(ast.List([ast.Constant(name) for name in value.names], ast.Load()), node)
         return node
@@ -288,6 +301,8 @@ class Reading(ast.NodeTransformer):
         if isinstance(node.ctx, ast.Store):
             if isinstance(owner.parts.get(node.attr), (Object, Module, Parts)) or node.attr in methods:
                 raise self.reader.refusal(node, f"`{node.attr}` is a module, and is set a second time here")
+            if owner.whole and owner.kind is not None and node.attr not in owner.kind.sets:
+                raise self.reader.refusal(node, f"`{node.attr}` is set behind what makes `{owner.path}`")
             path = f"{owner.path}.{node.attr}"
             if self.inside:
                 self.stored.add(path)
@@ -300,6 +315,8 @@ class Reading(ast.NodeTransformer):
             return self.named_method(owner, node.attr, methods[node.attr], node)
         if node.attr == "__call__":
             return self.reference(owner, node)
+        if owner.whole and owner.kind is not None and node.attr not in owner.kind.sets:
+            return placed(ast.Attribute(path_at(owner.path, node), node.attr, ast.Load()), node)
         if node.attr.startswith("_") or owner.kind is None:
             raise self.reader.refusal(node, f"`{node.attr}` can't be read of an object here")
         return name_at(f"{owner.path}.{node.attr}", node)  # what a method sets
@@ -308,6 +325,10 @@ class Reading(ast.NodeTransformer):
         """`super().forward`: the method of the class before, as a function of this object."""
         (own,) = (value for value in self.roots.values() if isinstance(value, Object))
         base, name = kind.base, node.attr
+        if kind.torchs is not None and name in ("forward", "__call__") and (base is None or name not in base.methods):
+            if not own.whole and not own.chained:
+                raise self.reader.refusal(node, f"`{kind.node.name}` has no `forward` of torch's")
+            return path_at(own.path, node) if own.whole else name_at(own.chained, node)
         if name == "__call__" and kind.is_module and (base is None or name not in base.methods):
             return self.part(own, placed(ast.Attribute(node.value, "forward", ast.Load()), node))
         if base is None or name not in base.methods:

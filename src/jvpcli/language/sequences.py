@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jvpcli.errors import EvaluationError
+from jvpcli.errors import EvaluationError, UnknownNameError
 from jvpcli.language import arrays, catalog, limits, refusals
 from jvpcli.language.arrays import Array
 from jvpcli.language.operations import describe, is_scalar, named_constant, sentence
 from jvpcli.language.run import Handler, Items, Run, entries_in, items_in, kind_of
-from jvpcli.program import Const, Equation, Operand, refs
+from jvpcli.program import Const, Equation, Operand, Pack, refs
 
 # Comprehensions and conditions
 
@@ -258,6 +258,19 @@ def clock(run: Run, equation: Equation) -> Operand:
     return run.of_time(float(len(run.timed)))
 
 
+def held(run: Run, equation: Equation) -> Operand:
+    """A number that a module was made with: `net.in_features`, `conv.stride`.
+
+    Raises:
+        UnknownNameError: it has none of that name.
+    """
+    path, _, name = equation.target.rpartition(".")
+    value = getattr(getattr(run.functions[path], "function", None), "__dict__", {}).get(name)
+    if not all(isinstance(each, (int, float)) for each in (value if isinstance(value, tuple) else (value,))):
+        raise UnknownNameError(f"There is no number `{equation.target}`.")
+    return Pack("tuple", tuple(map(Const, value))) if isinstance(value, tuple) else Const(value)
+
+
 def typed(run: Run, equation: Equation) -> Operand:
     """`torch.LongTensor(values)`: a tensor of a list of numbers, or the numbers of a tensor of that dtype.
 
@@ -287,6 +300,7 @@ HANDLERS: Mapping[str, Handler] = {
     "typed": typed,
     "clock": clock,
     "random:construct": constructed,
+    "held": held,
     "numpy": numpys,
     "loop": loop,
     "if": choose,

@@ -1,0 +1,129 @@
+"""Where a program makes modules other than in a statement of its own: functions that give them, blocks, lists that grow, and
+sequences that it goes through.  Loads no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from jvpcli.language.initialisation import GROWING
+from jvpcli.language.names import assigned, class_of, copied, dotted, imported_paths, separated
+from jvpcli.language.references import PLACED, freezes
+
+BLOCKS = (ast.For, ast.If)
+"""Statements that hold others, which may make modules."""
+
+
+def makes_elsewhere(tree: ast.Module) -> bool:
+    """Whether a text makes modules in functions that give them, in blocks, or in lists."""
+    paths = imported_paths(tree)
+    held = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple)
+    values: list[ast.AST] = [part.value for part in tree.body if isinstance(part, ast.Assign) and isinstance(part.value, held)]
+    values += [part for part in tree.body if isinstance(part, BLOCKS)]
+    calls = [part for value in values for part in ast.walk(value) if isinstance(part, ast.Call)]
+    return any(class_of(call.func, paths) for call in calls) or bool(factories(tree, paths) or growing(tree, paths))
+
+
+def grown(tree: ast.Module) -> list[tuple[str, ast.expr]]:
+    """What grows outside of functions, and what it is given."""
+    nodes = [node for part in tree.body if not isinstance(part, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(part)]
+    found = [(dotted(node.target), node.value) for node in nodes if isinstance(node, ast.AugAssign)]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args]
+    return found + [(dotted(call.func).rpartition(".")[0], call.args[-1]) for call in calls if dotted(call.func).endswith(
+        tuple(f".{method}" for method in GROWING)
+    )]  # fmt: skip
+
+
+def growing(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
+    """The names of lists that grow by modules outside of functions, and by nothing else."""
+    makers = {*factories(tree, paths), *(part.name for part in tree.body if isinstance(part, ast.ClassDef))}
+    values = [(name, part.value) for part in ast.walk(tree) if isinstance(part, ast.Assign) for name in assigned([part])]
+
+    def makes(node: ast.expr, named: bool = True) -> bool:
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return bool(node.elts) and all(map(makes, node.elts))
+        if isinstance(node, ast.ListComp):
+            return makes(node.elt)
+        if isinstance(node, ast.Name) and named:
+            made = [makes(value, named=False) for name, value in values if name == node.id]
+            return bool(made) and all(made)
+        call = chained(node)
+        return isinstance(call, ast.Call) and (bool(class_of(call.func, paths)) or dotted(call.func) in makers)
+
+    given = grown(tree)
+    return {name for name, _ in given if all(makes(value) for each, value in given if each == name)}
+
+
+def taken_apart(tree: ast.Module, paths: Mapping[str, str]) -> set[str]:
+    """The names of sequences of modules that a text goes through, takes slices of, asks for their lengths, or changes."""
+    parts = [each for part in tree.body if isinstance(part, ast.Assign) for each in separated(part)]
+    made = {name for part in parts for name in assigned([part]) if (
+        class_of(getattr(chained(part.value), "func", part.value), paths) == "Sequential"
+    )}  # fmt: skip
+    if not made:
+        return made
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.For, ast.comprehension)):
+            loops = node.iter.args if isinstance(node.iter, ast.Call) else [node.iter]
+            found.update(map(dotted, loops))
+        elif isinstance(node, ast.Call) and dotted(node.func) in ("len", "list", "reversed"):
+            found.update(map(dotted, node.args))
+        elif isinstance(node, ast.Subscript) and (isinstance(node.slice, ast.Slice) or not isinstance(node.ctx, ast.Load)):
+            found.add(dotted(node.value))
+    found |= {dotted(node.value) for node in ast.walk(tree) if isinstance(node, ast.Starred)}
+    return made & (found | {name for name, _ in grown(tree)})
+
+
+def factories(tree: ast.Module, paths: Mapping[str, str]) -> dict[str, ast.FunctionDef]:
+    """The functions of a text that do nothing but give a module, each call another one."""
+    classes = {part.name for part in tree.body if isinstance(part, ast.ClassDef)}
+    found: dict[str, ast.FunctionDef] = {}
+
+    def is_module(node: ast.expr | None, made: Mapping[str, ast.expr]) -> bool:
+        if isinstance(node, ast.Name) and node.id in made:
+            return is_module(made[node.id], {})
+        call = chained(node) if node is not None else None
+        if not isinstance(call, ast.Call):
+            return False
+        return bool(class_of(call.func, paths)) or dotted(call.func) in classes or dotted(call.func) in found
+
+    methods = [(each.name, part) for each in tree.body if isinstance(each, ast.ClassDef) for part in each.body]
+    for owner, part in [*methods, *(("", part) for part in tree.body)]:
+        if not isinstance(part, ast.FunctionDef) or part.args.vararg or part.args.kwarg:
+            continue
+        if owner and [dotted(mark) for mark in part.decorator_list] not in (["classmethod"], ["staticmethod"]):
+            continue
+        if owner:
+            part = _of_class(owner, part)
+        if part.decorator_list:
+            continue
+        *body, last = part.body
+        made = {name: each.value for each in body if isinstance(each, ast.Assign) for name in assigned([each])}
+        leaves = any(isinstance(node, (ast.Return, ast.Lambda, ast.FunctionDef)) for each in body for node in ast.walk(each))
+        if isinstance(last, ast.Return) and not leaves and is_module(last.value, made):
+            found[part.name] = part
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    given = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
+    return {name: part for name, part in found.items() if name not in given}
+
+
+def _of_class(owner: str, method: ast.FunctionDef) -> ast.FunctionDef:
+    """`Net.make`, a method of a class, as a function."""
+    again = copied(method)
+    own = again.args.args.pop(0).arg if dotted(again.decorator_list[0]) == "classmethod" and again.args.args else ""
+    for node in ast.walk(again):
+        if isinstance(node, ast.Name) and node.id == own:
+            node.id = owner
+    again.name, again.decorator_list = f"{owner}.{method.name}", []
+    return again
+
+
+def chained(node: ast.expr) -> ast.expr:
+    """`Net(3)` of `Net(3).to(device).eval()`."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in (*PLACED, "eval", "train"):
+        if freezes(node):
+            break
+        node = node.func.value
+    return node
