@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.substitution import ModuleFunction, unwritten
+from jvpcli.language.substitution import ModuleFunction
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
@@ -83,8 +82,10 @@ def maps_again(
         return _answer(cured(error, request(), problem), request(), workspace, question)
     if repeat.is_open:
         refuse_through(problem)
-    with unwritten(problem.modules) if problem.modules else nullcontext():
+    with backward_failures(problem):
         maps = repeat.maps_of(problem)
+        if maps is not None and repeat.custom:
+            _run_own_backward(problem, maps)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -99,6 +99,7 @@ class Sweep:
         doubtful: whether what they give together is compared with a pass by itself: some batch rules give zeros.
         light: whether they are taken together by the rules behind `is_grads_batched=True`: few operations have one, and of
             those they take less time than the rules of `torch.vmap`.
+        failed: the value of `light` by which they failed, where they went by the other: kept from one call to the next.
     """
 
     pull: Pull
@@ -106,6 +107,7 @@ class Sweep:
     chunk: int = 1
     doubtful: bool = True
     light: bool = False
+    failed: set[bool] = field(default_factory=set)
 
 
 def plain(output: Tensor, inputs: Sequence[Tensor]) -> Sweep:
@@ -151,10 +153,12 @@ def _together(sweep: Sweep, cotangents: Tensor) -> list[Tensor | None] | None:
     Where the one way to take them together fails, the other may not: a backward of the user's own that differentiates itself
     runs outside of transforms alone.
     """
-    found = _under_vmap(sweep.pull, cotangents, sweep.light)
+    found = None if sweep.light in sweep.failed else _under_vmap(sweep.pull, cotangents, sweep.light)
     doubtful = sweep.doubtful
     if found is None:
         found, doubtful = _under_vmap(sweep.pull, cotangents, not sweep.light), True
+        if found is not None:
+            sweep.failed.add(sweep.light)
     return None if found is None or (doubtful and not _agrees(sweep.pull, cotangents, found)) else found
 
 
