@@ -26,6 +26,7 @@ from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_flat, is_turned
+from jvpcli.jacobians.widths import SINGLE
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
@@ -94,7 +95,7 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     count, flat = len(graph.order), False
     if count <= LONG:
         flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
-    heavy = sum([name not in LIGHT for name in graph.operations])
+    heavy = sum([name not in LIGHT and name not in SINGLE for name in graph.operations])  # those go one by one in any case
     few = count / (ALONE * chunk) - heavy
     light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
