@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-import jvpcli.answers.nesting  # with the engine: loaded here, so that the first call is as fast as the next
-import jvpcli.jacobians.engine  # noqa: F401
-from jvpcli.answers.arguments import below, by_name, inputs_of, of_module
-from jvpcli.answers.arguments import named as named_arguments
+from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
 from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
+from jvpcli.answers.nesting import differentiates  # noqa: F401  as the engine: so that the first call is as fast as the next
 from jvpcli.errors import JvpError, UsageError, as_error
+from jvpcli.jacobians import engine  # noqa: F401
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted
-from jvpcli.language.trees import Arguments
 from jvpcli.language.values import not_dense
 from jvpcli.options import ANSWERS, PYTHON, options_of, read, request_fields
 from jvpcli.request import Request
@@ -226,7 +224,7 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     inputs, others = given["inputs"], given.get("arguments", ())
     if not others and (inputs is None or isinstance(inputs, Mapping)):
         return {**(inputs or {}), **given["named"]}, None
-    names = named_arguments(given["expression"], (inputs, *others))
+    names = named(given["expression"], (inputs, *others))
     for name in given["named"]:
         if name in names:
             raise UsageError(f"the argument {name!r} is given by position and by name")
@@ -516,6 +514,8 @@ def _request(command: str, given: Mapping[str, Any]) -> Request:
         raise UsageError("imports are for the text of an expression; a function has imported what it calls")
     if given.get("call") is not None:
         raise UsageError("call picks a derivative call of a program, and a function is none", hints=("leave it out",))
+    from jvpcli.language.trees import Arguments
+
     names, positional = _inputs(given)
     wrt = given["wrt"]
     wrt = wrt if wrt is None else by_name(wrt, list(names))

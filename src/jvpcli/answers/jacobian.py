@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def maps_again(
         return _answer(cured(error, request(), problem), request(), workspace, question)
     if repeat.is_open:
         refuse_through(problem)
-    with backward_failures(problem):
+    with backward_failures(problem) if repeat.custom or problem.modules else nullcontext():
         maps = repeat.maps_of(problem)
         if maps is not None and repeat.custom:
             _run_own_backward(problem, maps)

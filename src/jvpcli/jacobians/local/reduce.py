@@ -12,6 +12,7 @@ from jvpcli.jacobians.linear_map import Shape
 from jvpcli.jacobians.local.movement import contiguous_strides
 from jvpcli.jacobians.local.node import Locals, NoRuleError, Op, Rule, axes
 from jvpcli.jacobians.local.probe import along, nonzero_rows
+from jvpcli.jacobians.terms import zeros
 
 
 def reduced_axes(op: Op, shape: Shape) -> tuple[int, ...]:
@@ -144,7 +145,7 @@ def _long_rows(op: Op, s: Tensor, dim: int, outer: float) -> Locals:
 
 
 def cumsum(op: Op) -> Locals:
-    """A triangle of ones along the axis, in memory of torch's own: written out it is not copied until somebody writes to it."""
+    """A triangle of ones along the axis."""
     shape = op.shapes[0]
     assert shape is not None
     if not shape:
@@ -156,7 +157,7 @@ def cumsum(op: Op) -> Locals:
     op.work.reserve(shape[dim] ** 2, op.like.element_size())
     kept = shape[dim] ** 2 * op.like.element_size() <= MOST_KEPT_BYTES
     key = op.work.key("triangle", shape[dim], op.like.dtype, op.like.device) if kept else None
-    ones = op.work.structure(key, lambda: op.like.new_ones((shape[dim], shape[dim])).tril_())
+    ones = op.work.structure(key, lambda: _lower_triangle(shape[dim], op.like))
     return op.first(
         op.regular(shape, [other if k == dim else k for k in labels], labels, sizes, [Factor(ones, (other, dim))])
     )
@@ -164,6 +165,19 @@ def cumsum(op: Op) -> Locals:
 
 MOST_KEPT_BYTES = 1 << 25
 """A triangle up to this size is kept for the next call: its copies take less time than another."""
+
+STRIP = 64
+"""Rows of a triangle that are filled at a time."""
+
+
+def _lower_triangle(n: int, like: Tensor) -> Tensor:
+    """Ones on and below the diagonal (n, n), in strips: the pages above it are never touched."""
+    result = zeros(n, n, like)
+    for start in range(0, n, STRIP):
+        stop = min(start + STRIP, n)
+        result[start:stop, :start] = 1
+        result[start:stop, start:stop] = like.new_ones(()).expand(stop - start, stop - start).tril()
+    return result
 
 
 def scan(op: Op) -> Locals:
