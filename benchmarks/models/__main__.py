@@ -45,7 +45,7 @@ result holds. Lines are those of the text of `jvp inspect`. –: a parameter, by
 A question that was asked before takes 0.1 ms whatever it is, and 1 to 2 µs for each of torch's functions that the model calls:
 the arguments are read, the run is watched for what it takes out of the graph and for tensors from outside that it writes to,
 the modules' buffers are kept, and the graph is read, which tells whether the way that was chosen then is the way here. With a
-`torch.autograd.Function` a way is chosen each time, and rows that are taken together are held against one by itself. Ratios of
+`torch.autograd.Function` rows that are taken together are held against one by itself each time: one backward pass more. Ratios of
 models that take less than a millisecond are of that.
 
 | model | question | ∂y/∂x | structure | not zero | jvp | torch's best | ratio | held by jvp | dense | lines |

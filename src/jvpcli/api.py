@@ -16,7 +16,9 @@ from torch import Tensor
 
 from jvpcli.answers.arguments import below, by_name, inputs_of, named, of_module
 from jvpcli.answers.jacobian import Question, linear_maps, maps_again, name_of
+from jvpcli.answers.nesting import differentiates  # noqa: F401  as the engine: so that the first call is as fast as the next
 from jvpcli.errors import JvpError, UsageError, as_error
+from jvpcli.jacobians import engine  # noqa: F401
 from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.terms import Workspace
 from jvpcli.language import may_be_pasted

@@ -442,3 +442,56 @@ def test_backward_passes_find_buffers_as_they_were_left(way, factor, inner, call
         torch.testing.assert_close(found[0], torch.diag(factor * (inner * x).cos()))
     else:  # the run again begins with what the first one has left, as torch has it: twice the slope at twice the place
         torch.testing.assert_close(found[0], torch.autograd.functional.jacobian(copy.deepcopy(net), x, vectorize=True))
+
+
+class Scaled(torch.autograd.Function):
+    """x·|c|, with a gradient of its own: by the sign of what arrives, or by what it has seen, as `way` has it."""
+
+    way = "plain"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, c: Tensor) -> Tensor:
+        ctx.save_for_backward(x, c)
+        return x * c.abs()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, c = ctx.saved_tensors
+        if Scaled.way == "raises":
+            raise LookupError("no more")
+        if Scaled.way == "wide":
+            return torch.ones(7, dtype=DOUBLE), None
+        if Scaled.way == "one by one" and g.sum().item() > 100:
+            return g, g
+        if Scaled.way == "masked":
+            return g * (x > 0), g
+        return 3 * g * c, g * x
+
+
+def test_a_function_with_a_backward_of_its_own_is_known_again(repeated, monkeypatch):
+    """Its values are those of torch's own passes at each point; no kind is claimed that another point could break."""
+    c = drawn(3) + 2
+
+    def call(x: Tensor) -> Tensor:
+        return Scaled.apply(x.sin(), c).tanh()
+
+    for way, start in (("plain", 0), ("one by one", 1), ("masked", 2), ("plain", 3)):
+        monkeypatch.setattr(Scaled, "way", way)
+        for _ in range(3):
+            x = drawn(4, 3) + start
+            found = jvpcli.jacobian(call, x)["y", "x"]
+            first = jvpcli.jacobian(call, x, seed=0)["y", "x"]
+            torch.testing.assert_close(found.to_dense(), expected(call, x))
+            assert (found.structure, found.structure_from) == (first.structure, first.structure_from)
+    assert repeated == [True] * 10
+    for way, error, text in (("raises", LookupError, "no more"), ("wide", jvpcli.JvpError, r"has shape \(7,\)")):
+        monkeypatch.setattr(Scaled, "way", way)
+        told = []
+        for more in ({}, {"seed": 0}):
+            with pytest.raises(error, match=text) as raised:
+                jvpcli.jacobian(call, x, **more)
+            told.append((type(raised.value), str(raised.value)))
+        assert told[0] == told[1]
+    monkeypatch.setattr(Scaled, "way", "plain")
+    single = [jvpcli.jacobian(lambda x: call(x).sum(), x)["y", "x"] for _ in range(3)]
+    torch.testing.assert_close(single[-1].to_dense(), expected(lambda x: call(x).sum(), x))

@@ -103,3 +103,11 @@ def test_a_small_problem_loads_torch_and_little_else(argv):
 @pytest.mark.parametrize("argv", [[*OUTER], ["x @ W / 2 + 1", "--x", "1,2", "--W", "1,2;3,4"], ["F.softmax(x, 0)", "--x", "1,2"]])
 def test_an_inspection_loads_what_it_uses(argv):
     assert not {name for name in loaded("inspect", *argv) if any(f"{name}.".startswith(part + ".") for part in SELDOM)}
+
+
+def test_the_first_question_in_python_finds_everything_loaded():
+    """Where torch was there before, as in a program that asks about a function of its own."""
+    asked = "jvpcli.jacobian(lambda x: torch.outer(x, x), torch.ones(4)); jvpcli.jacobian(torch.nn.Linear(2, 3), x=torch.ones(2))"
+    text = f"import sys, torch, jvpcli; before = set(sys.modules); {asked}; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "[]\n", done.stderr

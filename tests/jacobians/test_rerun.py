@@ -101,7 +101,7 @@ def test_maps_are_those_of_the_point(function, shapes, wrt, rerun):
         lambda f, a, b: jvpcli.jacobian(f, a=a, b=b),
         lambda f, a, b: jvpcli.jacobian(f, {"b": b, "a": a}),
         lambda f, a, b: jvpcli.jacobian(f, a, b, wrt=(0, 1)),
-        lambda f, a, b: jvpcli.jacobian(f, a, b, wrt=["a", "b"], memory_limit="1GB"),
+        lambda f, a, b: jvpcli.jacobian(f, a, b, wrt=["a", "b"]),
     ],
 )
 def test_arguments_may_be_given_in_any_way(ask, rerun):
@@ -441,7 +441,6 @@ def test_functions_without_weak_references_or_plain_tensors_go_the_ordinary_way(
     for ask in (
         lambda: jvpcli.jacobian(Called(), x),
         lambda: jvpcli.jacobian(Called().method, x),
-        lambda: jvpcli.jacobian(torch.sin, x),
         lambda: jvpcli.jacobian(nn.Linear(3, 2).double(), x),
         lambda: jvpcli.jacobian(CASES["wide"][0], x.clone().requires_grad_()),
         lambda: jvpcli.jacobian(CASES["wide"][0], [1.0, 2.0]),

@@ -21,7 +21,7 @@ from jvpcli.jacobians.linear_map import LinearMap
 from jvpcli.jacobians.passes import vjp
 from jvpcli.jacobians.small import Maps
 from jvpcli.jacobians.terms import Workspace
-from jvpcli.language.substitution import ModuleFunction, unwritten
+from jvpcli.language.substitution import ModuleFunction
 from jvpcli.language.trees import Arguments
 from jvpcli.problem import Problem
 from jvpcli.request import Request, is_store
@@ -80,8 +80,10 @@ def maps_again(
         return _answer(cured(error, request(), problem), request(), workspace, question)
     if repeat.is_open:
         refuse_through(problem)
-    with unwritten(problem.modules) if problem.modules else nullcontext():
+    with backward_failures(problem) if repeat.custom or problem.modules else nullcontext():
         maps = repeat.maps_of(problem)
+        if maps is not None and repeat.custom:
+            _run_own_backward(problem, maps)
     return _answer(pose(request(), problem), request(), workspace, question) if maps is None else maps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite, prod
 from typing import Any
@@ -26,6 +26,7 @@ from jvpcli.jacobians.pattern import kinds, masks
 from jvpcli.jacobians.structure import classify_values, kind_by_values, unproved, without_artefacts
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.jacobians.through import is_flat, is_turned
+from jvpcli.jacobians.widths import SINGLE
 from jvpcli.problem import at_rows
 from jvpcli.request import Tell
 
@@ -64,7 +65,7 @@ class Manner:
     """How passes over a graph are taken, which its operations and sizes decide.
 
     Attributes:
-        chunk, doubtful, light: as `Sweep` has them.
+        chunk, doubtful, light, failed: as `Sweep` has them.
         fused: whether one goes from node to node here, since torch's own engine does not do so for many cotangents at once, or
             takes longer for them.
     """
@@ -73,6 +74,7 @@ class Manner:
     doubtful: bool
     light: bool
     fused: bool
+    failed: set[bool] = field(default_factory=set, compare=False)
 
     def is_straight(self, rows: int) -> bool:
         """Whether so many rows are taken at once by torch's own engine, and nothing of them is doubted."""
@@ -93,7 +95,7 @@ def manner_of(graph: Graph, room: float = BATCH_BYTES) -> Manner:
     count, flat = len(graph.order), False
     if count <= LONG:
         flat = chunk <= FLAT and chunk * _flat_entries(graph) > LARGE
-    heavy = sum([name not in LIGHT for name in graph.operations])
+    heavy = sum([name not in LIGHT and name not in SINGLE for name in graph.operations])  # those go one by one in any case
     few = count / (ALONE * chunk) - heavy
     light = chunk <= ROWS or (few > 0 and graph.singles < few if count > LONG else not (heavy or graph.singles))
     return Manner(chunk, chunk > 1 and not graph.trusted, light, (fused or turned or flat) and not graph.whole)
@@ -113,7 +115,8 @@ def sweep(graph: Graph, room: float = BATCH_BYTES, manner: Manner | None = None)
         with torch.no_grad():
             return pull_back(graph, v)
 
-    return Sweep(by_nodes if manner.fused else partial(_pulled, graph), graph.output, manner.chunk, manner.doubtful, manner.light)
+    pull = by_nodes if manner.fused else partial(_pulled, graph)
+    return Sweep(pull, graph.output, manner.chunk, manner.doubtful, manner.light, manner.failed)
 
 
 def by_rows(
@@ -233,10 +236,14 @@ def work_of_rows(output: Tensor, x: Tensor) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """What the operations of a graph tell of the kinds of its maps, found out once for all inputs."""
+    """What the operations of a graph tell of the kinds of its maps, found out once for all inputs.
+
+    `fused`: the passes went from node to node here, as `Manner` has it.
+    """
 
     graph: Graph
     limit: float
+    fused: bool
 
     @cached_property
     def kinds(self) -> Sequence[str] | None:
@@ -262,7 +269,7 @@ class PulledMap(DenseMap):
     def is_by_engine(self) -> bool:
         """Whether torch's own engine went the passes, with all that it checks; where there were any."""
         assert self.told is not None
-        return self.m > 0 and not manner_of(self.told.graph).fused
+        return self.m > 0 and not self.told.fused
 
     @property
     def structure(self) -> str:
@@ -293,8 +300,10 @@ class PulledMap(DenseMap):
         return kind, told_by
 
 
-def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf")) -> list[LinearMap]:
-    """The maps of matrices (m, n), one for every input, that passes over the graph gave.
+def pulled_maps(
+    graph: Graph, matrices: Sequence[Tensor], limit: float = float("inf"), fused: bool = False
+) -> list[LinearMap]:
+    """The maps of matrices (m, n), one for every input, that passes over the graph gave; `fused` is as `Manner` has it.
 
     Where a pass meets 0·∞ it gives NaN, for entries too that are zero by the operations: those become zeros.
     """
@@ -307,7 +316,7 @@ def pulled_maps(graph: Graph, matrices: Sequence[Tensor], limit: float = float("
 
     if graph.hooked or graph.elsewhere is not None:  # code of the user's own may give a tensor that it keeps, for all rows even
         matrices = [each.clone() if graph.m == 1 or 0 in each.stride() else each for each in matrices]
-    told = _Told(graph, limit)
+    told = _Told(graph, limit, fused)
     return [
         PulledMap(shape, tuple(x.shape), matrix, artefacts=gone, told=told, position=position)
         for position, (x, matrix, gone) in enumerate(zip(graph.inputs, matrices, artefacts, strict=True))

@@ -41,7 +41,7 @@ from jvpcli.jacobians.sparse_map import SparseMap
 from jvpcli.jacobians.structured import owned
 from jvpcli.jacobians.terms import TooLargeError, UnsupportedError, Workspace
 from jvpcli.language.course import Course
-from jvpcli.language.evaluate import Evaluation
+from jvpcli.language.evaluate import Evaluation, is_decided
 from jvpcli.problem import Named, Node, Problem
 from jvpcli.report import Notice, OutputPlan, Plan, Way
 from jvpcli.request import Tell
@@ -178,7 +178,7 @@ def _run(graph: Graph, way: Way, work: Workspace, key: int | None, tell: Tell | 
     manner = work.structure(work.key("manner", room, key), lambda: manner_of(graph, room))
     if manner.fused and graph.whole:  # it was another graph's of the same `form`
         manner = manner_of(graph, room)
-    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit)
+    return pulled_maps(graph, by_rows(graph, room, tell, manner), limit, manner.fused)
 
 
 def _trustworthy(graph: Graph, pieces: Sequence[Terms]) -> bool:
@@ -301,7 +301,7 @@ class LargePlan:
         None where each point is looked at anew.
         """
         problem, outputs = self.problem, self.problem.evaluation.outputs
-        if self.work is None or problem.decided or problem.evaluation.hooked or problem.tracked:
+        if self.work is None or is_decided(problem.evaluation) or problem.evaluation.hooked or problem.tracked:
             return None
         if outputs.keys() != problem.differentiable.keys() or (course is None and not all(y.grad_fn for y in outputs.values())):
             return None
@@ -313,7 +313,8 @@ class LargePlan:
             way = work.structure(key, partial(getattr, planned, "chosen"))
             pairs, form = [(name, x) for x in problem.leaves], _form(graph) if course is None else ()
             chosen.append(_Chosen(name, pairs, graph.like, way, key, _straight(graph, way, limit), form))
-        return Repeat(course, problem.memory_limit, problem.evaluation.wrt, chosen, work)
+        custom = problem.is_own and bool(problem.custom)
+        return Repeat(course, problem.memory_limit, problem.evaluation.wrt, chosen, work, custom)
 
 
 class _Chosen(NamedTuple):
@@ -341,7 +342,7 @@ class _Chosen(NamedTuple):
 def _form(graph: Graph) -> tuple[Hashable, ...]:
     """All of an output that must be the same for it to be derived in the same way: what it is, and what it was made by.
 
-    Names are enough: those of `torch.autograd.Function`s, which are looked at anew each time, end otherwise than torch's own.
+    Names are enough: those of `torch.autograd.Function`s, of which nothing is trusted, end otherwise than torch's own.
     """
     y = graph.output
     return (y.shape, y.dtype, y.device, *[x.device for x in graph.inputs], *graph.form)
@@ -366,6 +367,7 @@ class Repeat:
         wrt: the names of the inputs to differentiate.
         chosen: what is done for each output.
         work: with the index arrays that were made.
+        custom: there are `torch.autograd.Function`s of the user's own on the way: nobody knows what they do elsewhere.
     """
 
     course: Course | None
@@ -373,6 +375,7 @@ class Repeat:
     wrt: tuple[str, ...]
     chosen: Sequence[_Chosen]
     work: Workspace
+    custom: bool
 
     @cached_property
     def is_open(self) -> bool:
@@ -418,7 +421,10 @@ class Repeat:
         found = dict[tuple[str, str], LinearMap]()
         for name, pairs, like, way, key, manner, form in self.chosen:
             told, below = partial(_matrices, sample, name, self.wrt), None if problem is None else partial(problem.below, name)
-            graph = Graph(outputs[name], leaves, like, weighed=weighed, below=below, sample=told)
+            y, elsewhere = outputs[name], None
+            if problem and self.custom:
+                elsewhere = partial(LargePlan(problem, "auto")._others, name, y, _versions(problem.inputs))
+            graph = Graph(y, leaves, like, weighed=weighed, elsewhere=elsewhere, below=below, sample=told)
             if problem and _form(graph) != form:
                 return None
             if manner is None:

@@ -40,7 +40,7 @@ PASS = 8e3
 READING = 6e3
 """Nanoseconds that it takes to find out of an operation whether it keeps samples apart, and as many to weigh its local map."""
 
-ROW = 1.5e4
+ROW = 1e4
 """Nanoseconds that an operation takes for each row, where it has no rule for many."""
 
 PER_NUMBER = 0.4
@@ -244,7 +244,8 @@ class GraphPlan:
         numbers = sum([prod(shape) for node, _ in inside for shape in graph.shapes[node]])
         one = PER_NUMBER * numbers + _arithmetic([each for each in inside if each[1] in COSTLY], 1)
         held = count * sum([graph.inputs[k].numel() for k in spine.leaves]) * graph.like.element_size()
-        time = BATCH * (1 + batches) + batches * PASS * len(inside) + count * one
+        reading = READING * len(graph.order)  # of each evaluation anew
+        time = BATCH * (1 + batches) + reading + batches * PASS * len(inside) + count * one
         leaves = len(graph.order) - len(inside) + sum(map(bool, spine.only.values()))
         return _Batch(count, count * numbers, held, leaves, time)
 
