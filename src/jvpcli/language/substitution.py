@@ -88,12 +88,14 @@ class ModuleFunction:
         parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
         double: whether its other parameters and its buffers are taken in double precision.
         written: the places of further tensors that it writes to, as far as that is known.
+        tied: other names of the `parameters` that were asked for, too, and the name that each stands under.
     """
 
     module: nn.Module
     parameters: tuple[str, ...] = ()
     double: bool = False
     written: list[Place] = field(default_factory=list, compare=False)
+    tied: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def __name__(self) -> str:
@@ -200,6 +202,13 @@ def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
             place.tensors[place.name] = tensor
             if not torch.equal(tensor, copy):  # torch counts not every change as a new version
                 tensor.copy_(copy)
+
+
+def tied(names: Iterable[str], parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Those of the names whose parameter stands under an earlier one of them too, and that name."""
+    first: dict[int, str] = {}
+    known = {name: first.setdefault(id(parameters[name]), name) for name in names if name in parameters}
+    return {name: other for name, other in known.items() if name != other}
 
 
 # In backward passes
