@@ -24,7 +24,7 @@ COLUMNS = {"COLUMNS": "100"}
 """The width that texts are laid out for."""
 
 PRINTED = ("explain_plan", "dot")
-"""Options with which, as with those of a Display, a command prints or writes its answer, as in a shell; else a result is given."""
+"""Options with which, as with those of a Display, a command prints or writes its answer; without them a result is given."""
 
 APART = ("run", "batch")
 """Commands that run in a process of their own: they end it, or make others."""
