@@ -448,6 +448,42 @@ def test_what_is_written_to_later_on_is_left_as_it_was():
         assert torch.equal(net.average, torch.ones(3, dtype=DOUBLE))
 
 
+class Shared(nn.Module):
+    """Writes to a tensor of its class."""
+
+    total = torch.zeros(3, dtype=DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.add(self.total, 1, out=self.total)
+        return x * self.total
+
+
+class Heir(Shared):
+    pass
+
+
+class Plain:
+    total = torch.zeros(3, dtype=DOUBLE)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.total.add_(1)
+        return x * self.total
+
+
+def through_its_name(x: Tensor) -> Tensor:
+    Shared.total.add_(1)
+    return x * Shared.total
+
+
+@pytest.mark.parametrize("make", [Shared, Heir, Plain, lambda: through_its_name])
+def test_a_tensor_of_a_class_is_left_as_it_was(make):
+    call, x = make(), drawn(3)
+    for _ in range(4):
+        assert torch.equal(jvpcli.jacobian(call, x)["y", "x"].to_dense(), torch.eye(3, dtype=DOUBLE))
+    assert torch.equal(Shared.total, torch.zeros(3, dtype=DOUBLE))
+    assert torch.equal(Plain.total, torch.zeros(3, dtype=DOUBLE))
+
+
 class Reading(torch.autograd.Function):
     """Its backward reads a buffer that its forward has changed, and changes it once more."""
 

@@ -128,7 +128,7 @@ class Place:
     @property
     def key(self) -> tuple[int, str]:
         """The same for the same variable, whatever is there."""
-        return id(self.tensors.cell if isinstance(self.tensors, _Cell) else self.tensors), self.name
+        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes)) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
@@ -357,24 +357,49 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
     elif isinstance(value, nn.Module):
         yield value._parameters, value._parameters.items()
         yield vars(value), vars(value).items()
-    elif not isinstance(value, (type, ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
+        yield from _of_classes(type(value))
+    elif isinstance(value, type):
+        yield from _of_classes(value)
+    elif not isinstance(value, (ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
         yield held, [*held.items()]
+        yield from _of_classes(type(value))
+
+
+def _of_classes(kind: type) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
+    """What a class and those that it is derived from have tensors in, by name."""
+    yield from [(_Attributes(owner), list(vars(owner).items())) for owner in kind.__mro__]
 
 
 @dataclass(frozen=True)
 class _Cell:
     """A variable of a closure, as a dictionary of one value."""
 
-    cell: CellType
+    owner: CellType
 
     def __contains__(self, name: str) -> bool:
-        return _is_filled(self.cell)
+        return _is_filled(self.owner)
 
     def __getitem__(self, name: str) -> Any:
-        return self.cell.cell_contents
+        return self.owner.cell_contents
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.cell.cell_contents = value
+        self.owner.cell_contents = value
+
+
+@dataclass(frozen=True)
+class _Attributes:
+    """What a class itself holds, as a dictionary: its own lets nobody write to it."""
+
+    owner: type
+
+    def __contains__(self, name: str) -> bool:
+        return name in vars(self.owner)
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self.owner)[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self.owner, name, value)
 
 
 def _names_packages_alone(function: Any) -> bool:
