@@ -16,15 +16,15 @@ from jvpcli.cli.app import dispatch, load_command
 from jvpcli.cli.argv import Options
 from jvpcli.cli.completion import complete, words_of
 from jvpcli.cli.context import Context
-from jvpcli.cli.output import emit_warnings, failures_as_errors
+from jvpcli.cli.output import Display, emit_warnings, failures_as_errors
 from jvpcli.errors import JvpError, UnknownNameError, UsageError
 from jvpcli.request import COMPUTING, Request
 
 COLUMNS = {"COLUMNS": "100"}
 """The width that texts are laid out for."""
 
-PRINTED = ("as_json", "full", "explain_plan", "html", "plot", "heatmap", "dot")
-"""Options with which a command prints or writes its answer, as in a shell; without them a result is given."""
+PRINTED = ("explain_plan", "dot")
+"""Options with which, as with those of a Display, a command prints or writes its answer; without them a result is given."""
 
 APART = ("run", "batch")
 """Commands that run in a process of their own: they end it, or make others."""
@@ -91,7 +91,8 @@ def _asking(variables: Mapping[str, Any], results: list[Any], name: str) -> Any:
         request = with_variables(taken.pop("request"), variables)
         if request.timeout is not None:
             raise UsageError("--timeout can't be kept here: it would end the notebook's process")
-        if any(taken.get(option) for option in PRINTED):
+        display: Display = taken["display"]
+        if any(display._replace(quiet=False)) or any(taken.get(option) for option in PRINTED):
             return module.command(context, request, **taken)
         from jvpcli.api import recording
         from jvpcli.results import RESULTS
@@ -99,7 +100,7 @@ def _asking(variables: Mapping[str, Any], results: list[Any], name: str) -> Any:
         shown = {option: taken[option] for option in ("step", "depth") if option in taken}
         with recording():
             results.append(RESULTS[name](request, **shown))
-        if not taken["quiet"]:
+        if not display.quiet:
             emit_warnings(context, results[0].report.warnings)
         return None
 

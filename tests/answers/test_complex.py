@@ -142,6 +142,34 @@ def test_in_every_precision(text, dtype):
     torch.testing.assert_close(jvpcli.trace(text, x=x, grad_outputs="randn").vjp["x"], expected)
 
 
+@pytest.mark.parametrize(
+    "text", ["B@z", "z.abs()", "B@z + B.T@z.conj()", "(B@z).real", "B@torch.complex(x, x)", "z*0", "A[:2]@x"]
+)
+def test_singular_values_by_products_alone(text):
+    """Against those of the matrix of all real and imaginary parts, where a complex matrix has each twice."""
+    x = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    inputs = {"A": A, "B": B, "x": x, "z": torch.complex(x, x.flip(0))}
+    given = "z" if "z" in text else "x"
+    left = {name: t for name, t in inputs.items() if name in text and name != given}
+
+    def parts(real):
+        value = real if given == "x" else torch.view_as_complex(real)
+        y = eval(text, {"torch": torch, **left, given: value})
+        return torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
+
+    start = x if given == "x" else torch.view_as_real(inputs["z"])
+    matrix = torch.autograd.functional.jacobian(parts, start).reshape(-1, start.numel())
+    expected = torch.linalg.svdvals(matrix)
+    if text in ("B@z", "z*0"):
+        expected = expected[::2]
+    question = {**left, given: inputs[given], "wrt": [given], "spectrum": True}
+    for way in ("none", "dense"):
+        found = jvpcli.inspect(text, **question, jacobian=way).report
+        values = torch.as_tensor(found.spectrum["y"][given])
+        torch.testing.assert_close(values, expected[: len(values)], rtol=1e-6, atol=1e-9)
+        assert not found.spectrum_error
+
+
 def test_both_gradients_are_saved(tmp_path):
     z = B[0]
     jvpcli.inspect("x.conj()*x", x=z, save=tmp_path / "j.npz", jacobian="dense")

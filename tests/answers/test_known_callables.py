@@ -279,6 +279,67 @@ def test_parameters_are_asked_for_by_name_again(repeated):
         jvpcli.jacobian(net, x, wrt=["last.weight"])
 
 
+class Pair(nn.Module):
+    """Two layers whose weights may be one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = (nn.Linear(3, 3, bias=False).double() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.first(x)) @ self.last.weight.T
+
+
+def more(net: Pair) -> None:
+    net.first = nn.Sequential(net.first, nn.Linear(3, 3, bias=False).double())
+
+
+def tie(net: Pair) -> None:
+    net.last.weight = net.first.weight
+
+
+def untie(net: Pair) -> None:
+    net.last.weight = nn.Parameter(net.last.weight.detach() + 1)
+
+
+@pytest.mark.parametrize(
+    ("wrt", "before", "change", "names"),
+    [
+        ("*.weight", None, more, ["first.0.weight", "first.1.weight", "last.weight"]),
+        ("*.weight", None, tie, ["first.weight"]),
+        ("*.weight", tie, untie, ["first.weight", "last.weight"]),
+        (["first.weight", "last.weight"], None, tie, ["first.weight"]),
+        (["first.weight", "last.weight"], tie, untie, ["first.weight", "last.weight"]),
+        (["last.weight"], None, tie, ["last.weight"]),
+        (["last.weight", "first.weight"], tie, lambda net: None, ["last.weight"]),
+    ],
+)
+def test_a_pattern_may_mean_other_parameters_and_two_names_the_same_one(wrt, before, change, names):
+    net, x = Pair(), drawn(2, 3)
+    if before is not None:
+        before(net)
+    for _ in range(3):
+        jvpcli.jacobian(net, x, wrt=wrt)
+    change(net)
+    found = jvpcli.jacobian(net, x, wrt=wrt)
+    own = [dict(net.named_parameters(remove_duplicate=False))[name] for name in names]
+    assert [name for _, name in found] == names
+    y = net(x)
+    rows = [torch.autograd.grad(y, own, v.reshape(y.shape), retain_graph=True) for v in torch.eye(y.numel(), dtype=DOUBLE)]
+    for name, each, parameter in zip(names, zip(*rows, strict=True), own, strict=True):
+        expect = torch.stack(each).reshape(*y.shape, *parameter.shape)
+        torch.testing.assert_close(found["y", name].to_dense(), expect)
+
+
+def test_another_name_of_a_parameter_is_told_of():
+    net = Pair()
+    tie(net)
+    report = jvpcli.inspect(net, drawn(2, 3), wrt=["first.weight", "last.weight"]).report
+    assert [warning.message for warning in report.warnings] == [
+        "last.weight is the same parameter as first.weight: what stands under first.weight is the derivative by both together"
+    ]
+
+
 def test_what_may_take_so_much_memory_is_looked_at_anew(repeated):
     net = made()
     for _ in range(4):
@@ -385,6 +446,42 @@ def test_what_is_written_to_later_on_is_left_as_it_was():
         jvpcli.jacobian(net, x)
         assert torch.equal(net.seen, torch.zeros(3, dtype=DOUBLE))
         assert torch.equal(net.average, torch.ones(3, dtype=DOUBLE))
+
+
+class Shared(nn.Module):
+    """Writes to a tensor of its class."""
+
+    total = torch.zeros(3, dtype=DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.add(self.total, 1, out=self.total)
+        return x * self.total
+
+
+class Heir(Shared):
+    pass
+
+
+class Plain:
+    total = torch.zeros(3, dtype=DOUBLE)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.total.add_(1)
+        return x * self.total
+
+
+def through_its_name(x: Tensor) -> Tensor:
+    Shared.total.add_(1)
+    return x * Shared.total
+
+
+@pytest.mark.parametrize("make", [Shared, Heir, Plain, lambda: through_its_name])
+def test_a_tensor_of_a_class_is_left_as_it_was(make):
+    call, x = make(), drawn(3)
+    for _ in range(4):
+        assert torch.equal(jvpcli.jacobian(call, x)["y", "x"].to_dense(), torch.eye(3, dtype=DOUBLE))
+    assert torch.equal(Shared.total, torch.zeros(3, dtype=DOUBLE))
+    assert torch.equal(Plain.total, torch.zeros(3, dtype=DOUBLE))
 
 
 class Reading(torch.autograd.Function):

@@ -381,6 +381,26 @@ def test_an_operation_that_reads_half_of_a_matrix_makes_it_asymmetric():
     assert warning.message.endswith("a backward of PyTorch's is not the derivative of its forward")
 
 
+@pytest.mark.parametrize(
+    ("text", "inputs"),
+    [
+        ("(x**w).sum()", {"x": [1.0, 2.0, 0.0], "w": [0.0, 0.0, 3.0]}),  # with NaN in what another entry gives
+        ("(torch.linalg.det(x) * w).sum()", {"x": [[1.0, 1.0], [1.0, 1.0]], "w": [1.0, 1.0]}),
+    ],
+)
+def test_formulas_of_pytorch_s_that_depend_on_the_order_are_told_of(text, inputs):
+    x, w = (torch.tensor(value, requires_grad=True) for value in inputs.values())
+    y = eval(text, {"torch": torch, "x": x, "w": w})
+    by_x, by_w = torch.autograd.grad(y, (x, w), create_graph=True)
+    (of_x,) = torch.autograd.grad(by_x.reshape(-1)[0], w, retain_graph=True)
+    (of_w,) = torch.autograd.grad(by_w[0], x, retain_graph=True)
+    assert of_x[0] != of_w.reshape(-1)[0]
+    report = jvpcli.hessian(text, inputs).report
+    assert [each.message.rpartition("; ")[2] for each in report.warnings if each.code == "asymmetric"] == [
+        "a backward of PyTorch's is not the derivative of its forward"
+    ]
+
+
 def test_an_asymmetry_that_pytorch_s_own_products_lack_is_an_error(monkeypatch):
     monkeypatch.setattr(answers._Second, "checked", lambda self, u: answers.NOTHING)
     with pytest.raises(InternalError, match="are not symmetric, as PyTorch's products are"):

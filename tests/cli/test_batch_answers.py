@@ -114,6 +114,13 @@ def test_a_line_among_others_is_answered_as_alone(jvp, expression, shapes):
         assert compared(first) == compared(again) == compared(alone), argv_of(request)
 
 
+def test_what_torch_warns_of_once_in_a_process_is_told_on_every_line():
+    request = {"expression": "x.T * 2", "inputs": {"x": [1.0, 2.0]}}
+    first, again = in_a_batch(request), in_a_batch(request)
+    assert first == again
+    assert [each["code"] for each in json.loads(again)["warnings"]] == ["torch_warning"]
+
+
 def test_the_requests_are_answered_by_courses():
     """Else the test above would compare nothing: from the third evaluation at the same shapes on the steps are known."""
     request = {"expression": "torch.outer(x, x)", "inputs": {"x": [1.0, 2.0]}}

@@ -524,3 +524,8 @@ def test_the_nan_of_a_basis_vector_is_no_derivative():
     assert torch.autograd.grad((x / w).sum(), x)[0].isinf().all()
     (found,) = jvpcli.trace("torch.div(x, w)", x=x.detach(), w=w, wrt="x").to_dict()["findings"][:1]
     assert "the derivative there is ∞: 1/0 already in the forward pass" in found["message"]
+
+
+def test_complex_numbers_that_are_not_finite_are_told_of():
+    (finding,) = jvpcli.trace("x.exp().exp()", x=torch.tensor(1e30 + 3e38j)).report.findings
+    assert finding.message.startswith("the gradient becomes nan in step 0, `x.exp()`, at x = 1e+30+3e+38j")

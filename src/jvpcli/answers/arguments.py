@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jvpcli.errors import UsageError
 from jvpcli.language.evaluate import arranged, parameters_of
 from jvpcli.language.modules import expanded
-from jvpcli.language.substitution import ModuleFunction
+from jvpcli.language.substitution import ModuleFunction, tied
 from jvpcli.language.trees import Arguments, is_below, leaves, parts
 from jvpcli.language.values import not_dense
 
@@ -43,18 +43,20 @@ def of_module(module: nn.Module, given: Arguments, wrt: Sequence[str] | None) ->
     Returns:
         The function, all that it is called with, and the names of what `wrt` means.
     """
-    names, wanted, chosen = list(given.given), list(wrt or ()), dict[str, Any]()
+    names, wanted, chosen, shared = list(given.given), list(wrt or ()), dict[str, Any](), dict[str, str]()
     if not given.given.keys() >= set(wanted):  # a walk through the module takes longer than a small one's run
         every = dict(module.named_parameters(remove_duplicate=False))
         own = {name: x for name, x in module.named_parameters() if name not in given.given}  # a shared one by one name
         wanted = [part for name in wanted for part in ((name,) if name in names else expanded((name,), own))]
+        shared = tied([name for name in wanted if name not in names], every)
+        wanted = [name for name in wanted if name not in shared]
         chosen = {name: every[name] for name in wanted if name in every and name not in names}
     positional = given.positional
     if positional is None:
         by_position, by_keyword = arranged(module, names)
         names, positional = [*by_position, *by_keyword], len(by_position)
     arguments = {**{name: given.given[name] for name in names}, **chosen}
-    return ModuleFunction(module, tuple(chosen)), Arguments(arguments, positional, given.ignored), wanted
+    return ModuleFunction(module, tuple(chosen), tied=shared), Arguments(arguments, positional, given.ignored), wanted
 
 
 def by_name(wrt: Any, names: Sequence[str]) -> Any:

@@ -69,9 +69,11 @@ def maps_again(
     if isinstance(function, nn.Module):
         from jvpcli.answers.arguments import of_module  # loaded only where there is one
 
+        # a pattern may mean other parameters by now, and two names the same one
+        meant = repeat.wrt if inputs.keys() >= {*repeat.wrt} else request().wrt or ()
         function, arguments, _ = of_module(function, arguments, repeat.wrt)
         inputs = arguments.given
-        if not inputs.keys() >= {*repeat.wrt}:  # it has other parameters now
+        if {*meant} != {*repeat.wrt} or not inputs.keys() >= {*repeat.wrt}:
             return None
     problem = Problem(function, inputs, repeat.wrt, arguments=arguments)
     try:

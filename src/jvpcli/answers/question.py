@@ -30,7 +30,7 @@ from jvpcli.language.course import Courses
 from jvpcli.language.evaluate import Evaluation
 from jvpcli.language.parse import parse
 from jvpcli.language.readings import Node, nodes_below
-from jvpcli.language.substitution import unwritten
+from jvpcli.language.substitution import ModuleFunction, unwritten
 from jvpcli.language.values import dtype_name, free_names, is_word, read_value
 from jvpcli.options import command
 from jvpcli.problem import Problem
@@ -205,9 +205,10 @@ def _read(request: Request) -> Problem:
         inputs = read_inputs(request, tuple(request.inputs))
         wrt = _wrt(request, inputs, lambda: _parameters(request.expression))
         tracked = tuple(name for name in inputs if name not in wrt and getattr(request.inputs[name], "requires_grad", False))
+        shared = request.expression.tied if isinstance(request.expression, ModuleFunction) else {}
         arguments = request.arguments
         return Problem(
-            request.expression, inputs, wrt, seed, limit, tracked=tracked, arguments=arguments, handles=handles
+            request.expression, inputs, wrt, seed, limit, tracked=tracked, tied=shared, arguments=arguments, handles=handles
         )
     if not request.imports and not may_construct(request.expression):
         program = parse(request.expression, request.inputs.keys())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jvpcli.jacobians.linear_map import ComplexMap, LinearMap
 from jvpcli.jacobians.structure import block_count
+from jvpcli.report import Shape
 
 MOST_WORK = 1 << 28
 """m·n·min(m, n) up to which a matrix is decomposed: well under a second."""
@@ -83,26 +84,41 @@ def diagonal_blocks(linear_map: LinearMap) -> Tensor:
 def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
     """From J·V = U·B with orthonormal U and V and a small bidiagonal B, one more column a step.
 
+    Where J is linear over the real numbers alone it is taken as the matrix of all real and imaginary parts.
+
     Of a singular triple (σ, p, q) of B, J has a singular value within β·|p's last entry| of σ, where β is the next entry
     beside B's diagonal (Golub & Van Loan, Matrix Computations, 10.4).
     """
-    m, n = linear_map.m, linear_map.n
+    output, given = linear_map.of_complex
+    whole = output and given and _is_complex_linear(linear_map)
+    work = torch.complex128 if whole else torch.float64
+    m, n = (size * (2 if split and not whole else 1) for size, split in ((linear_map.m, output), (linear_map.n, given)))
     generator = torch.Generator().manual_seed(0)
     like = getattr(linear_map, "like", getattr(linear_map, "input", getattr(linear_map, "matrix", None)))
     dtype = torch.float32 if like is None else like.dtype
     device = None if like is None else like.device
 
-    def push(v: Tensor) -> Tensor:
-        return linear_map.pushforward(v.to(dtype).reshape(linear_map.in_shape)).detach().reshape(-1).double()
+    def entries(v: Tensor, shape: Shape, split: bool) -> Tensor:
+        v = torch.view_as_complex(v.reshape(-1, 2)) if split and not whole else v
+        return v.to(dtype.to_complex() if split else dtype.to_real()).reshape(shape)
 
-    def pull(u: Tensor) -> Tensor:
-        return linear_map.pullback(u.to(dtype).reshape(linear_map.out_shape)).detach().reshape(-1).double()
+    def parts(y: Tensor) -> Tensor:
+        y = y.detach().reshape(-1)
+        return (torch.view_as_real(y.resolve_conj()).reshape(-1) if y.is_complex() and not whole else y).to(work)
+
+    def push(v: Tensor) -> Tensor:
+        return parts(linear_map.pushforward(entries(v, linear_map.in_shape, given)))
+
+    def pull(v: Tensor) -> Tensor:
+        return parts(linear_map.pullback(entries(v, linear_map.out_shape, output)))
 
     def fresh(size: int, among: Tensor) -> Tensor:
-        return orthogonal(torch.randn(size, generator=generator, dtype=torch.float64).to(device), among)[0]
+        return orthogonal(torch.randn(size, generator=generator, dtype=work).to(device), among)[0]
 
-    steps = min(m, n, MOST_STEPS)
-    right, left = (torch.zeros((steps, size), dtype=torch.float64, device=device) for size in (n, m))
+    if m < n:  # the other way round all values are found after as many steps as there are
+        push, pull, m, n = pull, push, n, m
+    steps = min(n, MOST_STEPS)
+    right, left = (torch.zeros((steps, size), dtype=work, device=device) for size in (n, m))
     bidiagonal = torch.zeros((steps, steps), dtype=torch.float64)
     right[0] = fresh(n, right[:0])
     beta = 0.0
@@ -132,9 +148,20 @@ def _by_products(linear_map: LinearMap, count: int) -> Spectrum:
     return Spectrum(values[:count], errors)
 
 
+def _is_complex_linear(linear_map: LinearMap) -> bool:
+    """Whether i times a random direction gives i times what the direction does: then the map is a complex matrix."""
+    shape, generator = linear_map.in_shape, torch.Generator().manual_seed(1)
+    like = getattr(linear_map, "input", None)
+    direction = torch.randn(shape, dtype=torch.complex128, generator=generator)
+    direction = direction if like is None else direction.to(like)
+    pushed, turned = linear_map.pushforward(direction), linear_map.pushforward(1j * direction)
+    eps = torch.finfo(pushed.dtype).eps
+    return bool((turned - 1j * pushed).abs().max() <= math.sqrt(eps) * pushed.abs().max())
+
+
 def orthogonal(vector: Tensor, among: Tensor) -> tuple[Tensor, float]:
     """The unit vector of what is left of it beside rows (k, size) that are orthonormal, and how long that is."""
     for _ in range(2):  # twice is enough (Kahan)
-        vector = vector - among.t() @ (among @ vector)
+        vector = vector - among.t() @ (among.conj() @ vector)
     length = float(vector.norm())
     return (vector / length if length else vector), length

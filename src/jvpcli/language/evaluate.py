@@ -468,6 +468,7 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     before = torch.default_generator.get_state()
     before_cuda = [(device, torch.cuda.get_rng_state(device)) for device in devices]
+    always = torch.is_warn_always_enabled()
     torch.default_generator.manual_seed(seed)
     for device in devices:
         with torch.cuda.device(device):
@@ -475,8 +476,10 @@ def seeded(seed: int, tensors: Collection[Tensor] = ()) -> Iterator[list[warning
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
+            torch.set_warn_always(True)  # some it says once in a process: the same question is to have the same answer
             yield said
     finally:
+        torch.set_warn_always(always)
         torch.default_generator.set_state(before)
         for device, state in before_cuda:
             torch.cuda.set_rng_state(state, device)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from jvpcli.errors import EvaluationError, FileError, ForbiddenError, JvpError
 from jvpcli.language.operations import check_result, describe, is_usable, without_numbers
-from jvpcli.language.substitution import ModuleFunction, Place, code_within, run_with
+from jvpcli.language.substitution import ModuleFunction, Place, code_within, run_with, tied
 from jvpcli.program import cited_line, file_called
 
 TORCH = str(Path(torch.__file__).parent)
@@ -121,10 +121,7 @@ class Imports:
 
     def tied(self, wanted: Sequence[str]) -> dict[str, str]:
         """The names in `wanted` of parameters that stand there under an earlier name too, and that name."""
-        first: dict[int, str] = {}
-        parameters = self.parameters
-        known = {name: first.setdefault(id(parameters[name]), name) for name in wanted if name in parameters}
-        return {name: other for name, other in known.items() if name != other}
+        return tied(wanted, self.parameters)
 
     def reads(self, wanted: Collection[str]) -> dict[str, tuple[str, ...]]:
         """For each callable the parameters among `wanted` that it uses: a module's own, those that its code mentions.

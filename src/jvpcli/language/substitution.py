@@ -88,12 +88,14 @@ class ModuleFunction:
         parameters: the names, as in its `state_dict`, of those parameters that are given, as keywords.
         double: whether its other parameters and its buffers are taken in double precision.
         written: the places of further tensors that it writes to, as far as that is known.
+        tied: other names of the `parameters` that were asked for, too, and the name that each stands under.
     """
 
     module: nn.Module
     parameters: tuple[str, ...] = ()
     double: bool = False
     written: list[Place] = field(default_factory=list, compare=False)
+    tied: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def __name__(self) -> str:
@@ -126,7 +128,7 @@ class Place:
     @property
     def key(self) -> tuple[int, str]:
         """The same for the same variable, whatever is there."""
-        return id(self.tensors.cell if isinstance(self.tensors, _Cell) else self.tensors), self.name
+        return id(self.tensors.owner if isinstance(self.tensors, (_Cell, _Attributes)) else self.tensors), self.name
 
     @property
     def tensor(self) -> Any:
@@ -200,6 +202,13 @@ def unwritten(modules: Iterable[nn.Module]) -> Iterator[None]:
             place.tensors[place.name] = tensor
             if not torch.equal(tensor, copy):  # torch counts not every change as a new version
                 tensor.copy_(copy)
+
+
+def tied(names: Iterable[str], parameters: Mapping[str, Tensor]) -> dict[str, str]:
+    """Those of the names whose parameter stands under an earlier one of them too, and that name."""
+    first: dict[int, str] = {}
+    known = {name: first.setdefault(id(parameters[name]), name) for name in names if name in parameters}
+    return {name: other for name, other in known.items() if name != other}
 
 
 # In backward passes
@@ -348,24 +357,49 @@ def _variables(value: Any) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
     elif isinstance(value, nn.Module):
         yield value._parameters, value._parameters.items()
         yield vars(value), vars(value).items()
-    elif not isinstance(value, (type, ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
+        yield from _of_classes(type(value))
+    elif isinstance(value, type):
+        yield from _of_classes(value)
+    elif not isinstance(value, (ModuleType, MethodType)) and isinstance(held := getattr(value, "__dict__", None), dict):
         yield held, [*held.items()]
+        yield from _of_classes(type(value))
+
+
+def _of_classes(kind: type) -> Iterator[tuple[Any, Iterable[tuple[str, Any]]]]:
+    """What a class and those that it is derived from have tensors in, by name."""
+    yield from [(_Attributes(owner), list(vars(owner).items())) for owner in kind.__mro__]
 
 
 @dataclass(frozen=True)
 class _Cell:
     """A variable of a closure, as a dictionary of one value."""
 
-    cell: CellType
+    owner: CellType
 
     def __contains__(self, name: str) -> bool:
-        return _is_filled(self.cell)
+        return _is_filled(self.owner)
 
     def __getitem__(self, name: str) -> Any:
-        return self.cell.cell_contents
+        return self.owner.cell_contents
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.cell.cell_contents = value
+        self.owner.cell_contents = value
+
+
+@dataclass(frozen=True)
+class _Attributes:
+    """What a class itself holds, as a dictionary: its own lets nobody write to it."""
+
+    owner: type
+
+    def __contains__(self, name: str) -> bool:
+        return name in vars(self.owner)
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self.owner)[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self.owner, name, value)
 
 
 def _names_packages_alone(function: Any) -> bool:

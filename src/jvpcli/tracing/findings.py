@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -190,11 +191,11 @@ def _reason(traced: Traced, fault: Fault) -> str:
     v, slope, row = _factors(traced, fault) or (math.nan, 1.0, None)
     words = {"forward": _quotient(step, row) or _forward(step, row), "slope": number_text(slope), "v": number_text(v)}
     words["there"] = "there" if finite_beside(Passage.of(step, fault.position), fault.entry) else "that PyTorch computes there"
-    if v == 0 and math.isinf(abs(slope)):
+    if v == 0 and cmath.isinf(slope):
         return REASONS["masked"].format(**words) + _masked(traced, fault, row)
     if _is_nan(v):
         return REASONS["backward"].format(**words)
-    kind = "nan" if _is_nan(slope) else "infinite" if math.isinf(abs(slope)) else "overflow"
+    kind = "nan" if _is_nan(slope) else "infinite" if cmath.isinf(slope) else "overflow"
     return REASONS[kind].format(**words)
 
 
@@ -233,7 +234,7 @@ def _quotient(step: Step, row: int | None) -> str:
     shape = step.results[0].primal.tensor.shape
     above, below = (p.tensor.expand(shape).reshape(-1)[row].item() for p in step.operands)
     value = step.results[0].primal.tensor.reshape(-1)[row].item()
-    already = " already in the forward pass" if not math.isfinite(abs(value)) else ""
+    already = " already in the forward pass" if not cmath.isfinite(value) else ""
     return f": {number_text(above)}/{number_text(below)}{already}"
 
 
@@ -242,7 +243,7 @@ def _forward(step: Step, row: int | None) -> str:
     if row is None or not step.results:
         return ""
     result = step.results[0].primal
-    if row >= result.tensor.numel() or math.isfinite(abs(result.tensor.reshape(-1)[row].item())):
+    if row >= result.tensor.numel() or cmath.isfinite(result.tensor.reshape(-1)[row].item()):
         return ""
     return f"; the value itself is already {number_text(result.tensor.reshape(-1)[row].item())} in the forward pass"
 
