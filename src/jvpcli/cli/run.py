@@ -89,7 +89,15 @@ def command(
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
     from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
     from jvpcli.answers.watch import Watch
-    from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show, threads_told
+    from jvpcli.recording.script import (
+        own_traceback,
+        own_tracebacks,
+        placed_warnings,
+        run_module,
+        run_script,
+        show,
+        threads_told,
+    )
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
     shown = _Shown(context, as_json, quiet, full, depth, pictures)
@@ -116,7 +124,7 @@ def command(
     failure, code = None, int(ExitCode.OK)
     outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     try:
-        with outside, placed_warnings(heard), threads_told(ended_thread), watched.recorder:
+        with outside, placed_warnings(heard), threads_told(ended_thread), own_tracebacks(), watched.recorder:
             if module is not None:
                 run_module(module, words)
             else:
