@@ -529,7 +529,10 @@ def test_no_failure_of_an_answer_reaches_the_program(jvp, tmp_path, monkeypatch,
 
 def test_a_call_on_a_constant_has_no_names_to_tell(jvp, tmp_path):
     path = tmp_path / "program.py"
-    path.write_text("import torch\nx = torch.ones(2, requires_grad=True)\ntry:\n    x.detach().sum().backward()\nexcept RuntimeError:\n    pass\n")
+    path.write_text(
+        "import torch\nx = torch.ones(2, requires_grad=True)\n"
+        "try:\n    x.detach().sum().backward()\nexcept RuntimeError:\n    pass\n"
+    )
     told = jvp("run", "--inspect", "4", str(path)).err
     assert "no gradient reaches anything from x.detach().sum()" in told
     assert "No step gets the numbers of what requires grad." in told
