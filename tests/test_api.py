@@ -261,3 +261,19 @@ def test_how_many_outputs_there_are_may_follow_from_a_value():
     assert list(result.outputs) == ["y0", "y1", "y2"]
     assert result.vjp["n"].item() == 0
     assert "graph_break" in {warning.code for warning in result.report.warnings}
+
+
+def test_values_of_every_kind_go_through_a_function_of_the_user_s_own():
+    """Complex ones and those of inference mode are traced; of 8 bits, with which torch doesn't compute, there is the Jacobian."""
+    z = torch.tensor([0.5 + 1j, 2 - 1j])
+    found = jvpcli.trace(lambda z: z.sin() * 2, z, grad_outputs=torch.ones(2)).vjp["z"]
+    torch.testing.assert_close(found, (2 * z.cos()).conj())
+    with torch.inference_mode():
+        x = torch.tensor([0.5, 2.0])
+    torch.testing.assert_close(jvpcli.trace(lambda x: x.sin() * 2, x, grad_outputs="ones").vjp["x"], 2 * x.cos())
+    small = torch.tensor([0.5, 2.0]).to(torch.float8_e4m3fn)
+    (jacobian,) = jvpcli.jacobian(lambda x: x.float() * 2, small).values()
+    torch.testing.assert_close(jacobian.to_dense().float(), 2 * torch.eye(2))
+    for question in (jvpcli.inspect, jvpcli.trace, jvpcli.hessian):
+        with pytest.raises(jvpcli.JvpError, match="x is float8_e4m3fn, and so would its gradient be"):
+            question(lambda x: (x.float() * 2).sum(), small)

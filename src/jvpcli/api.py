@@ -138,7 +138,7 @@ def inspect(
         blocks: sizes of pieces that outputs and inputs are cut into along their first axes, `(1, 1)`, or `((2, 3), 4)` for two
             axes of an output: the result's `blocks` are then the norms of each Jacobian's blocks.
         create_graph: whether the result's tensors keep a graph to the tensors given, so that they can be differentiated again;
-            without it they are constants, and a question inside a function that is being differentiated is refused.
+            without it they are constants, and a question inside a function that jvpcli or torch.func differentiates is refused.
         strict: whether an output that does not depend on an input, as far as autograd sees, is refused; else it gives zeros.
         ignore: outputs of a function to leave out, by name: `"y1"`, or `"out.aux"` and all that it holds; of any type.
 

@@ -422,3 +422,51 @@ def test_a_folder_without_a_main_file_is_no_program(jvp, tmp_path):
     outcome = jvp("run", str(tmp_path / "folder"))
     assert outcome.code == 2
     assert "there is no __main__.py in it" in outcome.err
+
+
+def test_what_a_program_prints_of_errors_and_warnings_itself_is_python_s(tmp_path):
+    """Tracebacks that it catches, logs, ."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        HEAD
+        + """
+import logging, multiprocessing, traceback, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork, with the number of the process
+import torch.nn.functional as F
+net = nn.Sequential(nn.Linear(3, 2), nn.Softmax())
+
+class Chosen(nn.Module):
+    def forward(self, x, module=None, recorder=None):
+        warnings.warn("of two frames out", stacklevel=2)
+        warnings.warn("of three frames out", stacklevel=3)
+        warnings.warn("of four frames out", stacklevel=4)
+        return module(x)
+
+def fail():
+    net(torch.ones(1, 4))
+
+if __name__ == "__main__":
+    for turn in range(2):
+        Chosen()(net(torch.ones(2, 3)), module=F.softmax)
+    F.softmax(torch.ones(3, requires_grad=True))
+    try:
+        fail()
+    except RuntimeError:
+        traceback.print_exc()
+        logging.exception("logged")
+    process = multiprocessing.get_context("fork").Process(target=fail, name="child")
+    process.start()
+    process.join()
+    fast = torch.compile(net, backend="eager")
+    print(type(fast), fast(torch.ones(2, 3)).shape, process.exitcode)
+    fail()
+"""
+    )
+    own, ours = (
+        subprocess.run([sys.executable, *words, str(path)], capture_output=True, timeout=120, text=True)
+        for words in ((), ("-m", "jvpcli", "run", "--quiet"))
+    )
+    assert own.returncode == ours.returncode == 1
+    assert own.stdout == ours.stdout != ""
+    assert "Process child:" in own.stderr
+    assert ours.stderr == own.stderr

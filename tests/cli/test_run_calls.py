@@ -498,3 +498,41 @@ def test_rounding_in_the_steps_of_autocast_is_told_as_theirs(jvp, tmp_path, monk
     assert "failed: precision" in told
     assert "in float32, with steps in bfloat16, rounding leaves -inf." in told
     assert "Take the steps in bfloat16 in a finer dtype, or" in told
+
+
+def test_steps_of_two_nets_are_told_apart(jvp, tmp_path, monkeypatch):
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nG, D = nn.Sequential(nn.Linear(2, 3), nn.Tanh()), nn.Sequential(nn.Linear(3, 1))\n"
+        "nn.functional.mse_loss(D(G(torch.ones(4, 2))), torch.ones(4, 1)).backward()\n"
+    )
+    outcome = jvp("run", "--trace", "4", "--json", str(path))
+    assert [step["module"] for step in json.loads(outcome.out)["steps"]] == ["G.0", "G.1", "D.0", ""]
+
+
+def test_no_failure_of_an_answer_reaches_the_program(jvp, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "program.py"
+    path.write_text("import torch\nx = torch.ones(2, requires_grad=True)\nx.sum().backward()\nprint(x.grad)\n")
+    refused = jvp("run", "--check", "3", "--html", str(tmp_path / "page.html"), str(path))
+    assert refused.code == 2
+    assert "--html shows one call: say which with --inspect LINE or --trace LINE" in refused.err
+
+    def broken(request):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("jvpcli.cli.run.report_of", broken)
+    outcome = jvp("run", "--check", "3", str(path))
+    assert outcome.code == 0
+    assert "ZeroDivisionError: of ours" in outcome.err
+    assert "tensor([1., 1.])" in capsys.readouterr().out + outcome.out
+
+
+def test_a_call_on_a_constant_has_no_names_to_tell(jvp, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import torch\nx = torch.ones(2, requires_grad=True)\n"
+        "try:\n    x.detach().sum().backward()\nexcept RuntimeError:\n    pass\n"
+    )
+    told = jvp("run", "--inspect", "4", str(path)).err
+    assert "no gradient reaches anything from x.detach().sum()" in told
+    assert "No step gets the numbers of what requires grad." in told

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jvpcli.answers.question import backward_failures, pose, read_cotangents, read_tangents, refuse_cut, text_of
+from jvpcli.answers.question import (
+    backward_failures,
+    pose,
+    read_cotangents,
+    read_tangents,
+    refuse_cut,
+    refuse_stored,
+    text_of,
+)
 from jvpcli.errors import UsageError
 from jvpcli.jacobians import figures
 from jvpcli.language.evaluate import Evaluation, followers, is_decided
@@ -107,6 +115,7 @@ def _derived(request: Request, sizes: Iterable[str] = ()) -> Derivation:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)
+        refuse_stored(problem)
         if not isinstance(problem.function, Program):
             raise UsageError(
                 "derive reads an expression, and this is a Python function",

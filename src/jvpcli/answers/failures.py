@@ -161,7 +161,7 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
     kinds = {name: y.dtype for name, y in evaluation.outputs.items()}
     integers = [f"{name} is {dtype_name(d)}" for name, d in kinds.items() if not (d.is_floating_point or d.is_complex)]
     if last is None:
-        names = " or ".join(evaluation.wrt)
+        names = " or ".join(evaluation.wrt) or "what requires grad"
         why = (
             f"{'; '.join(integers)}: integers have no derivatives."
             if integers
@@ -171,7 +171,7 @@ def not_differentiable(evaluation: Evaluation) -> JvpError:
         )
     program = evaluation.program
     error = NotDifferentiableError(
-        f"no gradient reaches {', '.join(evaluation.wrt)} from {', '.join(evaluation.outputs)}",
+        f"no gradient reaches {', '.join(evaluation.wrt) or 'anything'} from {', '.join(evaluation.outputs)}",
         explanation=why or "",
         hints=(cure,) if cure else (),
         torch_message="element 0 of tensors does not require grad and does not have a grad_fn",

@@ -24,6 +24,7 @@ from jvpcli.answers.question import (
     read_cotangents,
     read_tangents,
     refuse_cut,
+    refuse_stored,
     text_of,
 )
 from jvpcli.answers.warnings import notices, said, told_kink
@@ -87,6 +88,7 @@ def investigate(request: Request) -> Hessian:
     problem = pose(request)
     with backward_failures(problem):
         refuse_cut(problem)
+        refuse_stored(problem)
         _refuse_complex(problem)
         cotangents = read_cotangents(request, problem.evaluation)
         tangents = read_tangents(request, problem.evaluation)

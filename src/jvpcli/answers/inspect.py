@@ -17,6 +17,7 @@ from jvpcli.answers.question import (
     read_cotangents,
     read_tangents,
     refuse_cut,
+    refuse_stored,
     refused,
     text_of,
 )
@@ -75,6 +76,7 @@ def investigate(request: Request) -> Inspection:
     problem, losses = _watched(request)
     with backward_failures(problem):
         refuse_cut(problem)
+        refuse_stored(problem)
         if request.strict:
             from jvpcli.answers.independent import refuse_independent  # loaded only where it is asked for
 

@@ -340,6 +340,20 @@ def refuse_cut(problem: Problem) -> None:
         raise not_differentiable(problem.evaluation)
 
 
+def refuse_stored(problem: Problem) -> None:
+    """Refuse inputs whose gradients nothing can be computed with.
+
+    Raises:
+        NotDifferentiableError: there is one, of 8 bits.
+    """
+    for name, x in problem.leaves.items():
+        if x.element_size() == 1:
+            raise NotDifferentiableError(
+                f"{name} is {dtype_name(x.dtype)}, and so would its gradient be: PyTorch doesn't compute with such numbers",
+                hints=(f"Give {name}.float().",),
+            )
+
+
 @contextmanager
 def backward_failures(problem: Problem) -> Iterator[None]:
     """What autograd, or the user's own backward, raises inside comes out as an EvaluationError; modules keep their buffers.

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from jvpcli.answers.question import Weight, backward_failures, pose, read_cotangents, refuse_cut, refused, text_of
+from jvpcli.answers.question import (
+    Weight,
+    backward_failures,
+    pose,
+    read_cotangents,
+    refuse_cut,
+    refuse_stored,
+    refused,
+    text_of,
+)
 from jvpcli.answers.warnings import not_finite, tied, torch_warnings
 from jvpcli.errors import NotDifferentiableError, UsageError
 from jvpcli.jacobians import figures
@@ -62,6 +71,7 @@ def opened_problem(request: Request) -> Problem:
         JvpError: as `pose`.
     """
     problem = pose(request)
+    refuse_stored(problem)
     if isinstance(request.expression, Problem) or not problem.is_own:
         return problem
     from jvpcli.recording.opened import as_program, opened  # loaded only where code of the user's own runs

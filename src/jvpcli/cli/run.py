@@ -14,7 +14,7 @@ from jvpcli.answers import report_of
 from jvpcli.cli.command import examples
 from jvpcli.cli.context import Context
 from jvpcli.cli.output import Display, emit, emit_error, emit_warnings
-from jvpcli.errors import ExitCode, JvpError, UsageError
+from jvpcli.errors import ExitCode, JvpError, UsageError, as_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,11 +85,19 @@ def command(
         raise UsageError(f"--{' and --'.join(lines)} can't be asked at once: one call is answered for")
     pictures = Display(html)
     pictures.check()
-    if html is not None and not lines:
+    if html is not None and lines.keys() <= {"check"}:
         raise UsageError("--html shows one call: say which with --inspect LINE or --trace LINE")
     from jvpcli.answers.run import Watched, ended, listed, read_asked, unanswered, warned
     from jvpcli.answers.watch import Watch
-    from jvpcli.recording.script import own_traceback, placed_warnings, run_module, run_script, show, threads_told
+    from jvpcli.recording.script import (
+        own_traceback,
+        own_tracebacks,
+        placed_warnings,
+        run_module,
+        run_script,
+        show,
+        threads_told,
+    )
 
     asked = read_asked(*next(iter(lines.items()))) if lines else None
     shown = _Shown(context, as_json, quiet, full, depth, pictures)
@@ -116,7 +124,7 @@ def command(
     failure, code = None, int(ExitCode.OK)
     outside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     try:
-        with outside, placed_warnings(heard), threads_told(ended_thread), watched.recorder:
+        with outside, placed_warnings(heard), threads_told(ended_thread), own_tracebacks(), watched.recorder:
             if module is not None:
                 run_module(module, words)
             else:
@@ -181,8 +189,8 @@ class _Shown:
         try:
             report = compared(report_of(request), request, made)
             self.pictures.write(report)
-        except JvpError as error:
-            emit_error(self.context, error, self.as_json)
+        except Exception as error:
+            emit_error(self.context, error if isinstance(error, JvpError) else as_error(error), self.as_json)
             return
         emit(self.context, report, self.as_json, lambda report, console: self._render(request.command, report, console))
         if not (self.quiet or self.as_json):

@@ -313,7 +313,7 @@ def _gradients(problem: Problem) -> list[Tensor | None]:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.nan_to_num())
+    return torch.equal(a.detach().nan_to_num(), b.detach().nan_to_num())
 
 
 def _near(a: Tensor, b: Tensor) -> bool:

@@ -374,7 +374,7 @@ def _recorded_apply(apply: Any) -> Any:
     """`Function.apply`, of any class, as a call that is noted down."""
 
     @wraps(apply.__func__)
-    def recorded(cls: Any, *arguments: Any, **keywords: Any) -> Any:
+    def recorded(cls: Any, /, *arguments: Any, **keywords: Any) -> Any:
         return _recorded(apply.__get__(None, cls))(*arguments, **keywords)
 
     return classmethod(recorded)
@@ -384,12 +384,13 @@ def _in_its_place(call: Callable[..., Any]) -> Callable[..., Any]:
     """`Module.__call__`, of which a recorder knows as it runs."""
 
     @wraps(call)
-    def called(module: Any, *arguments: Any, **keywords: Any) -> Any:
-        recorder = _here()
+    def called(self: Any, /, *arguments: Any, **keywords: Any) -> Any:
+        recorder = None if torch.compiler.is_compiling() else _here()
         if recorder is None:
-            return call(module, *arguments, **keywords)
-        with recorder.inside(module):
-            return call(module, *arguments, **keywords)
+            return call(self, *arguments, **keywords)
+        compiled = type(self).__module__ == "torch._dynamo.eval_frame"
+        with _suspended() if compiled else recorder.inside(self):
+            return call(self, *arguments, **keywords)
 
     return called
 
@@ -418,14 +419,7 @@ def _left_alone(compile_: Callable[..., Any]) -> Any:
         with _suspended():
             compiled: Any = compile_(model, **options)
         if isinstance(compiled, torch.nn.Module):
-            kind = type(compiled)
-
-            def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-                with _suspended():
-                    return kind.__call__(self, *arguments, **keywords)
-
-            object.__setattr__(compiled, "__class__", type(kind.__name__, (kind,), {"__call__": call}))
-            return compiled
+            return compiled  # whose call is replaced, as any module's
 
         @wraps(compiled)
         def called(*arguments: Any, **keywords: Any) -> Any:

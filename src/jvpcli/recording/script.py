@@ -13,16 +13,17 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from importlib.util import decode_source, module_from_spec
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any
 
 import torch
 
 from jvpcli.errors import FileError, why
-from jvpcli.recording.places import PYTHON, Point, is_library, user_point
+from jvpcli.recording.places import PYTHON, Point, user_point
 
 OURS = str(Path(__file__).parents[1])
 HANDED_ON = str(Path(torch.__file__).parent / "overrides.py")
@@ -113,14 +114,23 @@ def _from_stdin() -> CodeType:
 
 @contextmanager
 def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
-    """Inside, a warning that torch gives names the user's line, not that of ours which handed the call on; `tell` hears it."""
+    """Inside, a warning names the line that Python would, not that of ours which handed a call on; `tell` hears torch's."""
     before = warnings.showwarning
 
     def show_placed(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-        point = user_point() if is_library(filename) else None
-        if point is not None:
-            filename, lineno = point.code.co_filename, point.line
+        frames = list(_frames(sys._getframe(1)))
+        again = any(frame.f_code is show_placed.__code__ for frame in frames)
+        there = next((k for k, frame in enumerate(frames) if (_file(frame), frame.f_lineno) == (filename, lineno)), len(frames))
+        own = [frame for frame, is_own in zip(frames, _own([_file(frame) for frame in frames]), strict=True) if is_own]
+        if not again and there < len(own) and own[there] is not frames[there]:
+            frames[there].f_globals.pop("__warningregistry__", None)
+            warnings.onceregistry.pop((str(message), category), None)  # type: ignore[attr-defined]
+            names = own[there].f_globals
+            place = _file(own[there]), own[there].f_lineno, names.get("__name__")
+            warnings.warn_explicit(message, category, *place, names.setdefault("__warningregistry__", {}), names)
+            return  # given once more, where Python counts to: whether it is shown depends on what was shown of that place
         before(message, category, filename, lineno, file, line)
+        point = user_point()
         if point is not None:
             tell(str(message), point)
 
@@ -130,6 +140,23 @@ def placed_warnings(tell: Callable[[str, Point], None]) -> Iterator[None]:
     finally:
         if warnings.showwarning is show_placed:
             warnings.showwarning = before
+
+
+@contextmanager
+def own_tracebacks() -> Iterator[None]:
+    """Inside, a traceback that the program prints or logs itself, or a process that it forks, is what it would be in Python."""
+    before = traceback.TracebackException.__init__
+
+    @wraps(before)
+    def begin(self: Any, exc_type: Any, exc_value: Any, exc_traceback: Any, **options: Any) -> None:
+        before(self, exc_type, exc_value, _without_machinery(exc_traceback), **options)
+
+    traceback.TracebackException.__init__ = begin  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if traceback.TracebackException.__init__ is begin:
+            traceback.TracebackException.__init__ = before  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -187,21 +214,37 @@ def _chain(trace: TracebackType | None) -> list[TracebackType]:
 
 
 def _is_machinery(trace: TracebackType) -> bool:
-    return _file(trace).startswith(MACHINERY)
+    return _file(trace.tb_frame).startswith(MACHINERY)
 
 
-def _file(trace: TracebackType) -> str:
-    return trace.tb_frame.f_code.co_filename
+def _file(frame: FrameType) -> str:
+    return frame.f_code.co_filename
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames that are running, the innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
-    """Without what runs and records the program, and what of torch's own hands a call on to that: two frames in front of it."""
-    kept, chain, handing = None, _chain(trace), 0
-    for inner, each in zip([None, *reversed(chain)], reversed(chain), strict=False):
-        if _file(each) == HANDED_ON and inner is not None and _file(inner).startswith(OURS):
-            handing = 2
-        if handing:
-            handing -= 1
-        elif not _is_machinery(each):
+    """The traceback as the program alone would have it."""
+    kept, chain = None, _chain(trace)[::-1]
+    for each, is_own in zip(chain, _own([_file(each.tb_frame) for each in chain]), strict=True):
+        if is_own:
             kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return kept
+
+
+def _own(files: Sequence[str]) -> Iterator[bool]:
+    """Whether a frame is there in the program alone too, by the files of all, the innermost first.
+
+    What runs and records it is not, nor what of torch's own hands a call on to that: two frames in front of it.
+    """
+    handing = 0
+    for inner, file in zip(["", *files], files, strict=False):
+        if file == HANDED_ON and inner.startswith(OURS):
+            handing = 2
+        yield not handing and not file.startswith(MACHINERY)
+        handing = max(0, handing - 1)

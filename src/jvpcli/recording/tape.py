@@ -163,10 +163,11 @@ def _written(
     writer = _Writer(slots, {key: Ref(slots[id(x)]) for key, x in known.items() if id(x) in slots}, len(values))
     instructions = [None if c.point is None else (c.point.code, c.point.instruction) for c in calls]
     last = {each: number for number, each in enumerate(instructions)}
+    several = len({id(call.modules[0]) for call in calls if len(call.modules) > 1}) > 1
     for number, call in enumerate(calls):
         place = call.place
         name = place.name if place is not None and last[instructions[number]] == number else None
-        site = _site(call, place, recorder, root)
+        site = _site(call, place, recorder, root, several)
         writer.write(call, place, site, name)
     results = tuple(
         Ref(slots[id(y)]) if id(y) in ends else writer.operand(recorder.origin(y)) for y in outputs.values()
@@ -383,15 +384,19 @@ def _from_state(function: Callable[..., Any], state: Tensor | None) -> Callable[
     return again
 
 
-def _site(call: Call, place: Place | None, recorder: Recorder, root: str) -> Site:
-    """Where a call is, in the user's own words; inside of a module of torch's that is the module."""
+def _site(call: Call, place: Place | None, recorder: Recorder, root: str, several: bool) -> Site:
+    """Where a call is, in the user's own words; inside of a module of torch's that is the module.
+
+    Where `several` nets have submodules, which may be called alike, a module's path begins with the net that it is in.
+    """
     path = recorder.path_of(call.modules)
+    called = _callee(recorder, call)
+    module = ".".join(filter(None, (called if several else "", path)))
     file, line = ("", 0) if place is None else (place.file, place.line)
     inner = call.modules[-1] if call.modules else None
     if place is not None and (inner is None or not type(inner).__module__.startswith("torch.")):
-        return Site(place.text, file, line, path)
-    called = _callee(recorder, call) or root
-    return Site(".".join(filter(None, (called, path))) or _shown(call.function), file, line, path)
+        return Site(place.text, file, line, module)
+    return Site(".".join(filter(None, (called or root, path))) or _shown(call.function), file, line, module)
 
 
 def _callee(recorder: Recorder, call: Call) -> str:

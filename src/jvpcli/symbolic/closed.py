@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from jvpcli.errors import JvpError
 from jvpcli.problem import Problem
+from jvpcli.program import Block, Const, Equation, Pack, Program
 from jvpcli.report.derive import Applying, Case, Form, Function, JacobianForm, Product
 from jvpcli.symbolic.cases import applies, by_cases, condition, patterns, where
 from jvpcli.symbolic.code import Writer
@@ -43,6 +47,11 @@ LARGEST = 1_000_000
 LARGEST_SECOND = 10_000
 """Entries of a Hessian up to which it is written out and verified."""
 
+WIDER = {
+    **dict.fromkeys((f"torch.{name}" for name in ("float", "float32", "half", "float16", "bfloat16")), "torch.float64"),
+    **dict.fromkeys((f"method:{name}" for name in ("float", "half", "bfloat16")), "method:double"),
+}
+
 LONG = 60
 """Characters from which a shorter form is looked for."""
 
@@ -61,7 +70,7 @@ class Closed:
         self, problem: Problem, v: Mapping[str, Tensor], u: Mapping[str, Tensor], sizes: Iterable[str] = ()
     ) -> None:
         self.problem, self.v, self.u = problem, v, u
-        self.double = problem.in_double()
+        self.double = _in_double(problem)
         self.evaluation = self.double.evaluation
         taken = {*self.evaluation.inputs}
         self.v_names = {y: _free("v" if len(v) == 1 else f"v_{y}", taken) for y in v}
@@ -303,6 +312,28 @@ class Closed:
 
     def _runs(self, text: str, scope: Mapping[str, Tensor], want: Callable[[Place], Tensor]) -> bool:
         return self.places.agree(lambda p: evaluated(text, {**p.tensors, **scope}), want)
+
+
+def _in_double(problem: Problem) -> Problem:
+    """The problem in double precision; where it can't be computed so since its text names a narrower one, that is wider, too."""
+    double = problem.in_double()
+    if not isinstance(double.function, Program):
+        return double
+    try:
+        double.evaluation  # noqa: B018  # what it is then asked for
+    except JvpError:
+        return replace(double, function=_widened(double.function))
+    return double
+
+
+def _widened(part: Any) -> Any:
+    if isinstance(part, Const):
+        return replace(part, path=WIDER.get(part.path or "", part.path))
+    if isinstance(part, tuple):
+        return tuple(map(_widened, part))
+    if isinstance(part, (Program, Block, Equation, Pack)):
+        return replace(part, **{field.name: _widened(getattr(part, field.name)) for field in fields(part) if field.init})
+    return WIDER.get(part, part) if isinstance(part, str) and part.startswith("method:") else part
 
 
 def _plain(vector: Tensor, over: tuple[Index, ...]) -> Poly | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jvpcli.language import catalog
 from jvpcli.language.arrays import Array
-from jvpcli.language.evaluate import Evaluation, seeded, weighed
+from jvpcli.language.evaluate import Evaluation, as_leaf, seeded, weighed
 from jvpcli.language.operations import apply_operation, is_imported, is_in_place, read_operand, running
 from jvpcli.language.readings import custom_functions
 from jvpcli.program import Equation, Ref
@@ -310,7 +310,7 @@ def _kind_of(primal: Primal) -> tuple[Any, ...]:
 
 
 def _leaf(primal: Primal) -> Tensor:
-    return primal.tensor.detach().requires_grad_(primal.active)
+    return as_leaf("", primal.tensor, primal.active, copy=False)
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
