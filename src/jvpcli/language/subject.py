@@ -88,7 +88,8 @@ def calls_of(statements: Sequence[ast.stmt], code: str) -> Iterator[Place]:
             pulled = pulls.get(node.func.id) if isinstance(node.func, ast.Name) else None
             if pulled is not None:
                 made, value = pulled
-                yield Place(place, _called_at_once(value, node), node, made if made == place - 1 else place)
+                alone = made == place - 1 and free_names(node).isdisjoint(names_made(statements[made])[:1])
+                yield Place(place, _called_at_once(value, node), node, made if alone else place)
             elif root_of(node) in own and not is_backward(node):
                 continue
             elif len(names) == 2 and is_vjp(node) and isinstance(statement, ast.Assign) and node is statement.value:
