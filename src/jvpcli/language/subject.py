@@ -233,7 +233,11 @@ class Reader:
         meant = replace(meant, wrt=tuple(wrt))
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
-            meant = replace(meant, wrt=tuple(retained))
+            first = [name for name in retained if not {*retained} & (all_read({name}, before) - {name})]
+            notes = (f"{name}.grad is another question, as {name} is made of {', '.join(first)}" for name in retained if name not in first)
+            meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
+        if is_backward(each.call):
+            meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
         return self._added_up(_Subject(before, meant, (each,)))
 
     def as_value(self, subject: _Subject) -> _Subject:
@@ -406,6 +410,12 @@ def _is_plain(layer: ast.expr) -> bool:
     if isinstance(layer, ast.Call) and isinstance(layer.func, ast.Attribute):
         return layer.func.attr in PLAIN_METHODS
     return isinstance(layer, ast.Attribute) and layer.attr in PLAIN | PLAIN_METHODS
+
+
+def about_clipping(rest: Sequence[ast.stmt]) -> tuple[str, ...]:
+    """What is to be said where gradients are clipped behind a call of backward."""
+    clipped = [name for part in rest if (name := called_by(part)).startswith("clip_grad_")][:1]
+    return tuple(f"{name} changes .grad behind the call: the result is the gradient before that" for name in clipped)
 
 
 def _retained(before: Sequence[ast.stmt], rest: Sequence[ast.stmt]) -> list[str]:
