@@ -25,6 +25,7 @@ from jvpcli.language.dependence import imported, root_of
 from jvpcli.language.names import assigned, copied, free_names
 from jvpcli.language.statements import NAMESPACES, is_passed_over, names_made
 
+DERIVING = {*TRANSFORMS, *FUNCTIONAL}
 FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
@@ -32,7 +33,7 @@ def derives(node: ast.AST, before: Sequence[ast.stmt]) -> bool:
     """Whether a part of a program calls for a derivative, by itself or by what the names in it stand for."""
     own = {*assigned(before)}
     calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and root_of(part) not in own]
-    if any(name_of(call) in (*TRANSFORMS, *FUNCTIONAL) or name_of(maker(call)) in TRANSFORMS for call in calls):
+    if any({name_of(call), name_of(maker(call))} & DERIVING or is_backward(call) for call in calls):
         return True
     return any(derives(before[place], before[:place]) for place in _makers(node, before))
 
