@@ -59,6 +59,9 @@ def given(value: ast.expr, before: Sequence[ast.stmt]) -> tuple[str, ...]:
         earlier = before[:maker_]
         if derives(statement.value, earlier):
             found.update(dict.fromkeys(given(statement.value, earlier)))
+        elif isinstance(statement.value, ast.Dict):
+            held = [path(part) for part in statement.value.values]
+            found.update(dict.fromkeys(held if all(map(str.isidentifier, held)) else ()))
         elif _is_tensor(_part(statement, name), earlier):
             found[name] = None
     return tuple(found)
@@ -82,6 +85,30 @@ def with_open_tuples(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         opened = _Opened(name, names)
         rest = [opened.visit(copied(other)) if _reads(other, name) else other for other in rest]
         return with_open_tuples([*statements[:place], *lines, *rest])
+    return found
+
+
+def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """The statements, where each tensor that is made in a dictionary has a name, if a derived function is given that."""
+    calls = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Call)]
+    derived = any(transformed(call) is not None or name_of(call) in TRANSFORMS for call in calls)
+    taken = {path(part) for call in calls for part in call.args} if derived else set()
+    found: list[ast.stmt] = []
+    for place, statement in enumerate(statements):
+        value, names = statement.value if isinstance(statement, ast.Assign) else None, names_made(statement)
+        if not isinstance(value, ast.Dict) or len(names) != 1 or names[0] not in taken:
+            found.append(statement)
+            continue
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in zip(keys, value.values, strict=True)]
+        known = all(isinstance(key, str) and key.isidentifier() for key in keys) and len({*own}) == len(own)
+        makes = [(name, each) for name, each in zip(own, value.values, strict=True) if not isinstance(each, ast.Name)]
+        free = {name for name, _ in makes}.isdisjoint(assigned(statements))
+        if known and free and all(_is_tensor(each, statements[:place]) for each in value.values):
+            found += [without_places(ast.parse(f"{name} = {ast.unparse(each)}").body[0]) for name, each in makes]
+            again = ast.Dict(value.keys, [ast.Name(name, ast.Load()) for name in own])
+            statement = without_places(ast.parse(f"{names[0]} = {ast.unparse(again)}").body[0])
+        found.append(statement)
     return found
 
 

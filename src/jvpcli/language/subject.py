@@ -334,9 +334,11 @@ def _module_of(name: str, before: Sequence[ast.stmt]) -> str:
 
 
 def _listed(name: str, before: Sequence[ast.stmt]) -> list[str]:
-    """The names in the list that a name stands for; any other name alone."""
+    """The names in the list or dictionary that a name stands for; any other name alone."""
     made = [part.value for part in before if isinstance(part, ast.Assign) and names_made(part) == [name]]
-    found = [path(item) for item in items(made[-1])] if made and isinstance(made[-1], (ast.List, ast.Tuple)) else [name]
+    last = made[-1] if made else None
+    held = last.values if isinstance(last, ast.Dict) else items(last) if isinstance(last, (ast.List, ast.Tuple)) else []
+    found = [path(item) for item in held] or [name]
     return found if all(map(str.isidentifier, found)) else [name]
 
 
