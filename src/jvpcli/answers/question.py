@@ -512,7 +512,8 @@ def refused(problem: Problem, cotangents: Mapping[str, Weight]) -> Refusal | Non
         return None
     from jvpcli.answers.implicit import refusal  # loaded only where a call without v was pasted
 
-    return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit)
+    kind = getattr(getattr(problem.function, "result", None), "kind", "dict")
+    return refusal(problem.evaluation.outputs, list(problem.leaves.values()), implicit, kind)
 
 
 def _without_graph(request: Request, name: str, position: int) -> NotDifferentiableError:

@@ -99,9 +99,9 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         if not isinstance(value, ast.Dict) or len(names) != 1 or names[0] not in taken:
             found.append(statement)
             continue
-        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        keys = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "" for key in value.keys]
         own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in zip(keys, value.values, strict=True)]
-        known = all(isinstance(key, str) and key.isidentifier() for key in keys) and len({*own}) == len(own)
+        known = all(map(str.isidentifier, keys)) and len({*own}) == len(own)
         makes = [(name, each) for name, each in zip(own, value.values, strict=True) if not isinstance(each, ast.Name)]
         free = {name for name, _ in makes}.isdisjoint(assigned(statements))
         if known and free and all(_is_tensor(each, statements[:place]) for each in value.values):

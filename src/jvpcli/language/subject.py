@@ -234,7 +234,8 @@ class Reader:
         rest = self.statements[each.place + 1 :]
         if retained := _retained(before, rest) if is_backward(each.call) else []:
             first = [name for name in retained if not {*retained} & (all_read({name}, before) - {name})]
-            notes = (f"{name}.grad is another question, as {name} is made of {', '.join(first)}" for name in retained if name not in first)
+            others, made_of = (name for name in retained if name not in first), ", ".join(first)
+            notes = (f"{name}.grad is another question, as {name} is made of {made_of}" for name in others)
             meant = replace(meant, wrt=tuple(first), notes=(*meant.notes, *notes))
         if is_backward(each.call):
             meant = replace(meant, notes=(*meant.notes, *about_clipping(rest)))
