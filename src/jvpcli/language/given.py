@@ -100,7 +100,8 @@ def with_open_dictionaries(statements: Sequence[ast.stmt]) -> list[ast.stmt]:
             found.append(statement)
             continue
         keys = [key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "" for key in value.keys]
-        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in zip(keys, value.values, strict=True)]
+        pairs = zip(keys, value.values, strict=True)
+        own = [each.id if isinstance(each, ast.Name) else f"{names[0]}_{key}" for key, each in pairs]
         known = all(map(str.isidentifier, keys)) and len({*own}) == len(own)
         makes = [(name, each) for name, each in zip(own, value.values, strict=True) if not isinstance(each, ast.Name)]
         free = {name for name, _ in makes}.isdisjoint(assigned(statements))
