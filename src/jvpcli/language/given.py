@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 
 from jvpcli.language.calls import (
@@ -253,7 +254,10 @@ REARRANGING = frozenset(
 
 
 def _is_tensor(value: ast.AST, before: Sequence[ast.stmt]) -> bool:
-    """Whether a value is made by torch: no number, size or function."""
+    """Whether a value is made by torch: no number, size, function or module."""
+    made = path(value.func) if isinstance(value, ast.Call) else ""
+    if re.fullmatch(r"(?:torch\.)?nn\.(?!Parameter)[A-Z]\w*", made):
+        return False
     if not isinstance(value, (ast.Call, ast.Subscript, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Name)):
         return False
     if isinstance(value, ast.Attribute) and value.attr in ("shape", "ndim", "dtype", "device"):

@@ -287,9 +287,9 @@ def _vmap(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) 
 
 def _pulled(f: Transformed, call: Call, arguments: Arguments, keywords: Keywords) -> Operand:
     """The pullback that torch.func.vjp gives: `options` hold the value and what it is derived by."""
-    ys, primals = call.parts(f.options["value"]), call.parts(f.options["primals"])
-    xs = [leaf for primal in primals for leaf in _leaves(primal)]
-    weights = [part for argument in arguments for part in call.parts(argument)]
+    primals = call.parts(f.options["primals"])
+    ys, xs = ([leaf for part in parts for leaf in _leaves(part)] for parts in (call.parts(f.options["value"]), primals))
+    weights = [leaf for argument in arguments for part in call.parts(argument) for leaf in _leaves(part)]
     if len(weights) != len(ys):
         raise EvaluationError(f"The pullback takes {len(ys)} weights, and {len(weights)} are given.")
     totals = [call.gradients(y, xs, weight) for y, weight in zip(ys, weights, strict=True)]
